@@ -1,0 +1,1 @@
+"""The transformer classifier: pretraining, fine-tuning with differential privacy, evaluation."""

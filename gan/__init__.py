@@ -1,0 +1,1 @@
+"""The malignancy-conditioned generator of mammography mass patches."""

@@ -1,0 +1,208 @@
+"""Frozen typed settings: YAML files and `key=value` overrides, every error at once."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from synthdp.errors import InputError
+
+MAX_SETTINGS_BYTES = 2**20
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def _none_word(value: Any) -> Any:
+    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
+
+
+#: A privacy target: a positive number, or the word `none` for training without privacy.
+EpsilonTarget = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
+
+
+class PrivacySettings(Settings):
+    """The promise that a run is asked to keep.
+
+    `epsilon` is the end-to-end target for each unit, `population` a public round upper bound on
+    the number of patients: it alone enters the normaliser, the check of delta, and the odds.
+    """
+
+    epsilon: EpsilonTarget = None
+    delta: float = Field(default=1e-4, gt=0, lt=1)
+    unit: Literal["patient", "image"] = "patient"
+    population: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _delta_is_small(self) -> "PrivacySettings":
+        if self.population is not None and self.delta >= 1 / self.population:
+            raise ValueError(
+                f"delta {self.delta:g} is not below 1/population = {1 / self.population:.2g}: "
+                "at that size, publishing one patient outright would be allowed; choose a "
+                f"smaller delta, such as {10 ** -len(str(self.population)) / 10:g}"
+            )
+        return self
+
+
+class BackboneSettings(Settings):
+    """A timm transformer: its name, where its weights come from, and its input side in pixels.
+
+    `weights` is a local file (with `sha256`), the word `hub` (downloads by timm, on request
+    only), or `none` for a random start.
+    """
+
+    name: str = "vit_small_patch14_dinov2"
+    weights: Annotated[Path | None, BeforeValidator(_none_word)] = None
+    sha256: Annotated[str | None, BeforeValidator(_none_word)] = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$"
+    )
+    size_px: int = Field(default=126, ge=16, le=1024)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-4 as a string; this loader reads it as the number that it is."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str, *, where: str) -> Any:
+    """Parse YAML safely; `where` names the source in the error.
+
+    Raises:
+        InputError: when the text is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise InputError(f"{where}{line}: {problem}") from error
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """Read a settings file: one YAML mapping.
+
+    Raises:
+        InputError: when the file is missing, too large, or no mapping.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such settings file")
+    if path.stat().st_size > MAX_SETTINGS_BYTES:
+        raise InputError(f"{path}: larger than {MAX_SETTINGS_BYTES:,} bytes, so it was not read")
+    content = parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a settings file holds `key: value` lines at its top level")
+    return content
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `values` with each `a.b=value` of `overrides` put in its place.
+
+    Raises:
+        InputError: when an override has no `=`, or goes through something that has no keys.
+    """
+    merged: dict[str, Any] = _copied(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"{override!r}: an override is written key=value, as in seed=3")
+        *parents, last = key.split(".")
+        level = merged
+        for parent in parents:
+            level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
+                raise InputError(f"{key}: {parent} is a single value and has no keys of its own")
+        level[last] = parse_yaml(text, where=key)
+    return merged
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def load_settings(
+    cls: type[SettingsType], path: Path | None, overrides: Sequence[str] = ()
+) -> SettingsType:
+    """Read settings of type `cls` from `path` and `overrides`.
+
+    Raises:
+        InputError: with every error at once, each on its line.
+    """
+    values = read_yaml(path) if path is not None else {}
+    return validate_settings(
+        cls, apply_overrides(values, overrides), where=str(path) if path else "settings"
+    )
+
+
+def validate_settings(
+    cls: type[SettingsType], values: Mapping[str, Any], *, where: str
+) -> SettingsType:
+    """Build `cls` from plain values.
+
+    Raises:
+        InputError: with every error at once, each on its line.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        lines = [_explained(cls, dict(detail)) for detail in error.errors()]
+        raise InputError("\n".join([f"{where}:", *(f"  {line}" for line in lines)])) from None
+
+
+def _explained(cls: type[BaseModel], detail: Mapping[str, Any]) -> str:
+    location = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        *parents, last = detail["loc"]
+        known = _keys_at(cls, parents)
+        close = difflib.get_close_matches(str(last), known, n=1)
+        hint = f", did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
+        return f"{location}: unknown key{hint}"
+    if detail["type"] == "missing":
+        return f"{location}: missing; set it in the file or on the command line"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    shown = detail.get("input")
+    simple = isinstance(shown, str | int | float | bool)
+    return f"{location or 'settings'}: {message}" + (f" (got {shown!r})" if simple else "")
+
+
+def _keys_at(cls: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
+    """Names of the keys that the settings below `parents` know."""
+    level: type[BaseModel] | None = cls
+    for parent in parents:
+        field = level.model_fields.get(str(parent)) if level is not None else None
+        if field is not None:
+            level = _settings_in(field.annotation)
+    return sorted(level.model_fields) if level is not None else []
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list, dict):
+        found = (_settings_in(part) for part in get_args(annotation))
+        return next((part for part in found if part is not None), None)
+    return None
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as YAML that `load_settings` reads back."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

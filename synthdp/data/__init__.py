@@ -1,0 +1,1 @@
+"""What a data set is, and every way to make one."""

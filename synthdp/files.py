@@ -1,0 +1,132 @@
+"""Files that are whole or absent: atomic writes, bounded reads, hashes."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from synthdp.errors import InputError, RunError
+
+MAX_JSON_BYTES = 64 * 2**20
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def refused_when_full(bytes_needed: int = 0) -> Iterator[None]:
+    """Turn a full disk into one clear error; what stood before stands still.
+
+    Raises:
+        RunError: when the file system has no space left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            wanted = f" ({bytes_needed:,} bytes were to be written)" if bytes_needed else ""
+            raise RunError(
+                f"the disk is full{wanted}: free some space and run the same command again; "
+                "what was finished before is kept"
+            ) from error
+        raise
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` so that `path` holds all of it or what it held before.
+
+    Raises:
+        RunError: when the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    with refused_when_full(len(data)):
+        try:
+            with open(scratch, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(scratch, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: str, *, durable: bool = False) -> None:
+    """Append one line in a single write; `durable` waits until it is on the disk."""
+    with refused_when_full(len(line)), open(path, "ab") as stream:
+        stream.write(line.encode() + b"\n")
+        stream.flush()
+        if durable:
+            os.fsync(stream.fileno())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file of at most `max_bytes`.
+
+    Raises:
+        InputError: when the file is missing, too large, or not JSON.
+    """
+    if not path.is_file():
+        raise InputError(f"{path.name}: there is no such file in the folder {path.parent.name!r}")
+    if path.stat().st_size > max_bytes:
+        raise InputError(f"{path.name}: larger than {max_bytes:,} bytes, so it was not read")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path.name}: not valid JSON ({error}); restore the file or make the folder again"
+        ) from error
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden sibling folder that becomes `path` when the block ends well.
+
+    Raises:
+        InputError: when `path` exists and is not an empty folder.
+        RunError: when the disk is full.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: exists already; name a new folder or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    scratch.mkdir()
+    with refused_when_full():
+        try:
+            yield scratch
+            _sync_folder(scratch)
+            if path.exists():
+                path.rmdir()
+            os.replace(scratch, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise

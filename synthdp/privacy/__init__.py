@@ -1,0 +1,1 @@
+"""The guarantee: mechanism, noise, clipping, ledger and statement."""

@@ -1,0 +1,32 @@
+"""Images' gradients to one bounded vector a unit, safe against NaN."""
+
+import torch
+from torch import Tensor
+
+
+def unit_means(gradients: Tensor, units: Tensor, n_units: int) -> Tensor:
+    """Mean of the rows of each unit.
+
+    Args:
+        gradients: (N, D) float, one row an image.
+        units: (N,) int64 in [0, n_units), the unit that each row belongs to.
+        n_units: how many units there are.
+
+    Returns:
+        (n_units, D): the mean over a unit's rows; zeros for a unit without rows.
+    """
+    totals = gradients.new_zeros(n_units, gradients.shape[1]).index_add_(0, units, gradients)
+    counts = torch.bincount(units, minlength=n_units).clamp_(min=1)
+    return totals / counts.unsqueeze(1).to(gradients.dtype)
+
+
+def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
+    """Scale each row to a Euclidean norm of at most `clip_norm`; a non-finite row becomes zero.
+
+    Guarantee: adding or removing one row changes the column sum by at most `clip_norm`.
+    """
+    finite = torch.isfinite(rows).all(dim=1, keepdim=True)
+    rows = torch.where(finite, rows, torch.zeros_like(rows))  # NaN * 0 is NaN, so no product
+    norms = torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True)
+    factors = (clip_norm / norms.clamp_min(clip_norm)).to(rows.dtype)
+    return rows * factors
