@@ -1,10 +1,10 @@
 """The public numbers of one release, and what they are worth.
 
-    >>> mechanism = Mechanism.calibrate(mu=gaussian_mu(6.0, 1e-4), steps=60, normaliser=600)
-    >>> round(mechanism.noise_multiplier, 3)
-    5.305
-    >>> round(gaussian_epsilon(mechanism.mu, 1e-4), 2)
-    6.0
+>>> mechanism = Mechanism.calibrate(mu=gaussian_mu(6.0, 1e-4), steps=60, normaliser=600)
+>>> round(mechanism.noise_multiplier, 3)
+5.305
+>>> round(gaussian_epsilon(mechanism.mu, 1e-4), 2)
+6.0
 """
 
 import math
@@ -89,7 +89,7 @@ class Mechanism(Settings):
     """
 
     unit: Unit = "patient"
-    sampling_rate: Literal[1.0] = 1.0
+    sampling_rate: float = Field(default=1.0, ge=1, le=1)
     noise_multiplier: float = Field(ge=0)
     clip_norm: float = Field(default=1.0, gt=0)
     steps: int = Field(ge=1)

@@ -1,0 +1,100 @@
+"""Atomic checkpoints: weights in safetensors, the rest of the state beside them.
+
+A checkpoint is two files and an index; the index is written last and holds the files' SHA-256, so
+that a torn write is never loaded. The two newest stand; the newest valid one is loaded.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from synthdp.errors import InputError
+from synthdp.files import read_json, sha256_file, write_atomic, write_json
+
+GENERATIONS = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `load_checkpoint` found: the step it was taken after, weights and other state."""
+
+    step: int
+    weights: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(
+    folder: Path, step: int, weights: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> None:
+    """Save one checkpoint and drop all but the two newest.
+
+    Args:
+        folder: where checkpoints of this run stand.
+        step: a number that grows from checkpoint to checkpoint.
+        weights: named tensors.
+        state: anything that `torch.save` takes and `weights_only` loading gives back.
+
+    Raises:
+        RunError: when the disk is full; older checkpoints stand.
+    """
+    name = f"{step:09d}"
+    save_weights(folder / f"{name}.safetensors", weights)
+    stream = io.BytesIO()
+    torch.save(dict(state), stream)
+    write_atomic(folder / f"{name}.state", stream.getvalue())
+    files = [f"{name}.safetensors", f"{name}.state"]
+    write_json(
+        folder / f"{name}.json",
+        {"step": step, "sha256": {file: sha256_file(folder / file) for file in files}},
+    )
+    for index in sorted(folder.glob("*.json"))[:-GENERATIONS]:
+        for suffix in (".json", ".state", ".safetensors"):  # the index goes first
+            index.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint whose files are whole; None when there is none."""
+    for index in sorted(folder.glob("*.json"), reverse=True):
+        try:
+            entry = read_json(index)
+            if all(sha256_file(folder / name) == sha for name, sha in entry["sha256"].items()):
+                return Checkpoint(
+                    step=int(entry["step"]),
+                    weights=load_weights(index.with_suffix(".safetensors")),
+                    state=torch.load(index.with_suffix(".state"), weights_only=True),
+                )
+        except (InputError, OSError, KeyError, TypeError, AttributeError):
+            continue
+    return None
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Save named tensors as safetensors, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_atomic(path, safetensors.torch.save(plain))
+
+
+def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Load named tensors from a safetensors file, as stored.
+
+    Raises:
+        InputError: when the file is missing, is not safetensors, or has another SHA-256.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such weights file; correct the path")
+    if sha256 is not None and (found := sha256_file(path)) != sha256:
+        raise InputError(
+            f"{path}: its sha256 is {found}, but {sha256} was asked for; the file is damaged or "
+            "another one: fetch it again, or correct backbone.sha256"
+        )
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file") from error

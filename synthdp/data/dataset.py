@@ -1,0 +1,334 @@
+"""The data-set folder: manifest, card and images; made whole, opened with every error at once."""
+
+import csv
+import hmac
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from synthdp.config import Settings, validate_settings
+from synthdp.data.images import decode_image, encode_png, resize_pixels
+from synthdp.errors import InputError
+from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.noise import keep_key
+from synthdp.progress import progress
+
+SPLITS = ("train", "val", "test", "external")
+FIXED_COLUMNS = ("image", "patient_id", "split")
+SAFE_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+MAX_MANIFEST_BYTES = 256 * 2**20
+MAX_FINDINGS = 50
+
+
+class DatasetInfo(Settings):
+    """What `dataset.json` says: public facts, nothing counted from private images.
+
+    `lineage` names every release that the images descend from; it is empty for real images and
+    for phantoms. `as_real` makes a phantom set stand in for patients, so that demo and tests
+    exercise the promise.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
+    kind: Literal["real", "synthetic", "phantom"]
+    size_px: int = Field(ge=8, le=8192)
+    targets: tuple[str, ...] = ("malignant",)
+    licence: str = ""
+    description: str = ""
+    as_real: bool = False
+    lineage: Lineage = Lineage()
+
+    @property
+    def protects_patients(self) -> bool:
+        """Whether the ledger treats the rows as patients."""
+        return self.kind == "real" or (self.kind == "phantom" and self.as_real)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: its path below the data set, patient, split, targets (nan unknown), the rest."""
+
+    image: str
+    patient_id: str
+    split: str
+    targets: tuple[float, ...]
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened data-set folder whose manifest has been checked; images are read on demand."""
+
+    root: Path
+    info: DatasetInfo
+    rows: tuple[Row, ...]
+
+    def split(self, name: str) -> tuple[Row, ...]:
+        """The rows of one split; `all` gives every row.
+
+        Raises:
+            InputError: when there is no such split, or it has no row.
+        """
+        if name not in (*SPLITS, "all"):
+            raise InputError(f"split {name!r}: choose one of {', '.join(SPLITS)}, all")
+        rows = tuple(row for row in self.rows if name in ("all", row.split))
+        if not rows:
+            raise InputError(f"{self.info.name}: no image has split {name!r}")
+        return rows
+
+    @property
+    def private(self) -> Path:
+        """The part of the folder that never leaves the house."""
+        return self.root / "private"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where every release on these patients is recorded."""
+        return self.private / "ledger.jsonl"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """HMAC-SHA-256 of manifest and images under the set's own key: tells versions apart.
+
+        Guarantee: without the key in `private/`, it says nothing about the images.
+        """
+        return keyed_digest(self, self.rows)
+
+
+def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
+    """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files."""
+    dataset.private.mkdir(exist_ok=True)
+    digest = hmac.new(keep_key(dataset.private / "key"), digestmod=sha256)
+    for row in rows:
+        digest.update(repr((row.image, row.patient_id, row.split, row.targets)).encode())
+        digest.update(sha256((dataset.root / row.image).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def open_dataset(root: Path) -> Dataset:
+    """Open a data-set folder and check its manifest (not yet its images).
+
+    Raises:
+        InputError: with every finding at once: a path outside the folder, a label other than 0
+            or 1, a patient in two splits, a missing column or file.
+    """
+    root = Path(root)
+    if not (root / "dataset.json").is_file():
+        raise InputError(
+            f"{root}: not a data-set folder (no dataset.json); make one with `synthdp data "
+            "patches` or `synthdp data phantoms`"
+        )
+    content = read_json(root / "dataset.json")
+    info = validate_settings(DatasetInfo, content, where=f"{root.name}/dataset.json")
+    rows, findings = _read_manifest(root, info)
+    findings += _patients_in_two_splits(rows)
+    if findings:
+        shown = findings[:MAX_FINDINGS]
+        more = [f"... and {len(findings) - len(shown)} more"] if len(findings) > len(shown) else []
+        raise InputError("\n  ".join([f"{root.name}/manifest.csv:", *shown, *more]))
+    return Dataset(root, info, tuple(rows))
+
+
+def _read_manifest(root: Path, info: DatasetInfo) -> tuple[list[Row], list[str]]:
+    path = root / "manifest.csv"
+    if not path.is_file():
+        return [], ["missing; restore it or make the data set again"]
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        return [], [f"larger than {MAX_MANIFEST_BYTES // 2**20} MiB, so it was not read"]
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        columns = list(reader.fieldnames or [])
+        missing = [name for name in (*FIXED_COLUMNS, *info.targets) if name not in columns]
+        if missing:
+            return [], [f"column {name!r} is missing" for name in missing]
+        records = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        return [], [f"not readable as UTF-8 CSV ({type(error).__name__})"]
+    rows, findings = [], [] if records else ["holds no rows"]
+    resolved_root = root.resolve()
+    for number, record in enumerate(records, start=2):
+        problems = _row_problems(record, info, resolved_root)
+        findings += [f"row {number}: {problem}" for problem in problems]
+        if not problems:
+            rows.append(_row(record, info))
+    return rows, findings
+
+
+def _row_problems(record: Mapping[str, str | None], info: DatasetInfo, root: Path) -> list[str]:
+    if None in record or None in record.values():
+        return ["has more or fewer cells than the header"]
+    problems = []
+    if not SAFE_ID.match(record["patient_id"] or ""):
+        problems.append("patient_id: 1 to 64 letters, digits, - or _ are allowed")
+    if record["split"] not in SPLITS:
+        problems.append(f"split: {record['split']!r} is none of {', '.join(SPLITS)}")
+    for target in info.targets:
+        if record[target] not in ("0", "1", ""):
+            problems.append(f"{target}: {record[target]!r} is not 0, 1 or empty")
+    problem = _image_problem(record["image"] or "", root)
+    return [*problems, f"image: {problem}"] if problem else problems
+
+
+def _image_problem(image: str, root: Path) -> str | None:
+    relative = PurePosixPath(image)
+    if not image or relative.is_absolute() or ".." in relative.parts or "\\" in image:
+        return "the path leads outside the data-set folder"
+    path = root / image
+    if not path.is_file():
+        return "the file is missing"
+    if not path.resolve().is_relative_to(root):
+        return "the path leads outside the data-set folder"
+    return None
+
+
+def _row(record: Mapping[str, str], info: DatasetInfo) -> Row:
+    return Row(
+        image=record["image"],
+        patient_id=record["patient_id"],
+        split=record["split"],
+        targets=tuple(float(record[name]) if record[name] else math.nan for name in info.targets),
+        attributes={
+            name: value
+            for name, value in record.items()
+            if name not in FIXED_COLUMNS and name not in info.targets
+        },
+    )
+
+
+def _patients_in_two_splits(rows: Sequence[Row]) -> list[str]:
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.patient_id, set()).add(row.split)
+    torn = Counter(tuple(sorted(found)) for found in splits.values() if len(found) > 1)
+    return [
+        f"{count} patient(s) stand in more than one split ({', '.join(found)}); "
+        "give each patient one split"
+        for found, count in sorted(torn.items())
+    ]
+
+
+class DatasetWriter:
+    """Adds images to a data set in the making; see `create_dataset`."""
+
+    def __init__(self, root: Path, info: DatasetInfo) -> None:
+        self._root = root
+        self._info = info
+        self._rows: list[Row] = []
+        self._attributes: dict[str, None] = {}
+
+    def add(
+        self,
+        pixels: NDArray[np.uint8] | NDArray[np.uint16],
+        *,
+        patient_id: str,
+        split: str,
+        targets: Sequence[float],
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write one (H, W) image under a counter for a name, and remember its row.
+
+        Raises:
+            InputError: when a value does not fit the contract.
+        """
+        name = f"images/{len(self._rows) + 1:06d}.png"
+        if not SAFE_ID.match(patient_id) or split not in SPLITS:
+            raise InputError(f"image {len(self._rows) + 1}: patient id or split is not allowed")
+        if len(targets) != len(self._info.targets):
+            raise InputError(f"image {len(self._rows) + 1}: {len(self._info.targets)} targets due")
+        if any(not math.isnan(target) and target not in (0, 1) for target in targets):
+            raise InputError(f"image {len(self._rows) + 1}: a target is not 0, 1 or unknown")
+        (self._root / name).write_bytes(encode_png(pixels))
+        self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
+        self._attributes.update(dict.fromkeys(attributes or {}))
+
+    def finish(self) -> None:
+        """Write manifest, card and the private counts."""
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*FIXED_COLUMNS, *self._info.targets, *self._attributes])
+        for row in self._rows:
+            targets = ["" if math.isnan(target) else int(target) for target in row.targets]
+            extra = [row.attributes.get(name, "") for name in self._attributes]
+            writer.writerow([row.image, row.patient_id, row.split, *targets, *extra])
+        write_atomic(self._root / "manifest.csv", stream.getvalue())
+        write_json(self._root / "dataset.json", self._info.model_dump(mode="json"))
+        private = self._root / "private"
+        private.mkdir(mode=0o700)
+        keep_key(private / "key")
+        write_json(private / "counts.json", count_rows(self._rows, self._info))
+
+
+def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, int]]:
+    """Images, patients and positives of each target, by split."""
+    counts: dict[str, dict[str, int]] = {}
+    for split in [name for name in SPLITS if any(row.split == name for row in rows)]:
+        chosen = [row for row in rows if row.split == split]
+        counts[split] = {
+            "images": len(chosen),
+            "patients": len({row.patient_id for row in chosen}),
+            **{
+                target: sum(row.targets[index] == 1 for row in chosen)
+                for index, target in enumerate(info.targets)
+            },
+        }
+    return counts
+
+
+@contextmanager
+def create_dataset(out: Path, info: DatasetInfo) -> Iterator[DatasetWriter]:
+    """Make a data-set folder that appears at `out` only when it is complete.
+
+    Raises:
+        InputError: when `out` exists and is not empty, or no image was added.
+    """
+    with atomic_folder(Path(out)) as root:
+        (root / "images").mkdir()
+        writer = DatasetWriter(root, info)
+        yield writer
+        if not writer._rows:
+            raise InputError(f"{info.name}: no image was added, so no data set was made")
+        writer.finish()
+
+
+def load_images(
+    dataset: Dataset, rows: Sequence[Row], size_px: int | None = None
+) -> NDArray[np.float32]:
+    """Decode the images of `rows`.
+
+    Args:
+        dataset: the opened data set.
+        rows: some of its rows.
+        size_px: the side to resample to; the data set's own when None.
+
+    Returns:
+        (N, 1, size_px, size_px) float32 in [-1, 1].
+
+    Raises:
+        InputError: when an image is unreadable or unsafe; the message names its row.
+    """
+    size = size_px or dataset.info.size_px
+    images = np.empty((len(rows), 1, size, size), dtype=np.float32)
+    for index, row in enumerate(progress(rows, what="reading images")):
+        try:
+            images[index, 0] = resize_pixels(decode_image(dataset.root / row.image), size)
+        except InputError as error:
+            number = dataset.rows.index(row) + 2
+            raise InputError(f"{dataset.root.name}/manifest.csv, row {number}: {error}") from error
+    return images
+
+
+def targets_array(rows: Sequence[Row]) -> NDArray[np.float32]:
+    """The targets of `rows` as (N, T) float32; nan where unknown."""
+    return np.array([row.targets for row in rows], dtype=np.float32)

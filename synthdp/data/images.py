@@ -1,0 +1,114 @@
+"""Bounded decoding of grey PNG and TIFF images, and the writing of PNG."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from synthdp.errors import InputError
+
+MAX_FILE_BYTES = 64 * 2**20
+MAX_SIDE_PX = 8192
+MAX_PIXELS = 32 * 2**20
+FORMATS = ("PNG", "TIFF")
+EIGHT_BIT_MODES = ("L", "RGB", "RGBA", "LA", "P", "1")
+SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I")
+EIGHT_BIT_TOP, SIXTEEN_BIT_TOP = 255, 65535
+
+
+def decode_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode one grey image, in its own depth; colour images become grey.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        InputError: when the file is missing, too large, truncated, or of another format. The
+            message never names the file, since a name may hold a patient's id.
+    """
+    if not path.is_file():
+        raise InputError("the file is missing")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                _refuse_unsafe(image)
+                return _grey(image)
+    except InputError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(_too_large_words("more pixels than")) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError("not a readable PNG or TIFF (truncated, or of another kind)") from error
+
+
+def _too_large_words(size: str) -> str:
+    return f"{size} this reader takes (side {MAX_SIDE_PX} px, {MAX_PIXELS:,} pixels at most)"
+
+
+def _refuse_unsafe(image: Image.Image) -> None:
+    width, height = image.size
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise InputError(_too_large_words(f"{width}x{height} px is more than"))
+    if getattr(image, "n_frames", 1) != 1:
+        raise InputError("holds several frames where one image is expected")
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    if image.mode in SIXTEEN_BIT_MODES:
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > SIXTEEN_BIT_TOP:
+            raise InputError("holds values outside 16 bits")
+        return pixels.astype(np.uint16)
+    if image.mode in EIGHT_BIT_MODES:
+        return np.asarray(image.convert("L"), dtype=np.uint8)
+    raise InputError(f"has pixels of mode {image.mode}; 8- and 16-bit grey images are read")
+
+
+def to_float(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Pixels in 8 or 16 bits, scaled to float32 in [-1, 1]."""
+    top = EIGHT_BIT_TOP if pixels.dtype == np.uint8 else SIXTEEN_BIT_TOP
+    return pixels.astype(np.float32) * np.float32(2 / top) - np.float32(1)
+
+
+def decode_image(path: Path) -> NDArray[np.float32]:
+    """Decode one grey image to (H, W) float32 in [-1, 1]; raises as `decode_pixels`."""
+    return to_float(decode_pixels(path))
+
+
+def to_uint8(images: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Images in [-1, 1] as 8-bit pixels, values beyond clamped."""
+    scaled = (np.clip(images, -1, 1) + 1) * (EIGHT_BIT_TOP / 2)
+    pixels: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+    return pixels
+
+
+def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """A grey PNG of (H, W) uint8 or uint16 pixels, without any text or time in it."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def resize(images: Tensor, size_px: int) -> Tensor:
+    """Resample (B, 1, H, W) images to (B, 1, size_px, size_px), bilinear with antialiasing."""
+    if images.shape[-2:] == (size_px, size_px):
+        return images
+    size = (size_px, size_px)
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def resize_pixels(image: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+    """Resample one (H, W) image to (size_px, size_px), bilinear with antialiasing."""
+    resized: NDArray[np.float32] = resize(torch.from_numpy(image)[None, None], size_px)[
+        0, 0
+    ].numpy()
+    return resized

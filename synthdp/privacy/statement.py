@@ -1,0 +1,183 @@
+"""The promise in words and in attacker's odds."""
+
+import math
+from typing import Literal
+
+from pydantic import Field
+from scipy.stats import norm
+
+from synthdp.config import Settings
+from synthdp.errors import InputError
+from synthdp.privacy.ledger import Lineage, Release, Spent
+from synthdp.privacy.mechanism import Unit, gaussian_epsilon
+
+NOT_COVERED = (
+    "patients whose images were only evaluated, and figures published about them",
+    "choices made by looking at scores of private images",
+    "public weights: they are assumed to contain none of these patients",
+    "the floating-point form of the noise",
+)
+
+
+class Odds(Settings):
+    """What an attacker who knows every other patient can do: the best possible attack.
+
+    Formulas, for a mu-Gaussian release (Dong, Roth and Su, arXiv 1905.02383): a member is found
+    with probability Phi(Phi^-1(a) + mu) at false-alarm rate a; the best accuracy on a coin flip
+    is Phi(mu / 2); a guess with prior 1/N succeeds with at most Phi(Phi^-1(1/N) + mu).
+    """
+
+    found_at_1_percent: float = Field(ge=0, le=1)
+    found_at_01_percent: float = Field(ge=0, le=1)
+    best_accuracy: float = Field(ge=0, le=1)
+    reidentified: float | None = Field(default=None, ge=0, le=1)
+
+    @classmethod
+    def of(cls, mu: float, population: int | None) -> "Odds":
+        """The odds against a release of signal-to-noise `mu` among `population` units."""
+        found = [float(norm.cdf(norm.ppf(rate) + mu)) for rate in (0.01, 0.001)]
+        return cls(
+            found_at_1_percent=found[0],
+            found_at_01_percent=found[1],
+            best_accuracy=float(norm.cdf(mu / 2)),
+            reidentified=float(norm.cdf(norm.ppf(1 / population) + mu)) if population else None,
+        )
+
+
+class Statement(Settings):
+    """What is promised about one model, data set or study; `privacy.json` holds it.
+
+    `epsilon` is end to end, over every release in the lineage; `epsilon_stage` is that of the
+    last stage alone, which is not a promise to anybody.
+    """
+
+    schema_version: Literal[1] = 1
+    subject: str
+    epsilon: Spent
+    epsilon_stage: Spent
+    delta: float
+    unit: Unit
+    neighbours: str
+    population: int | None
+    lineage: Lineage
+    because: str = ""
+    odds: Odds
+    not_covered: tuple[str, ...] = NOT_COVERED
+
+    def to_text(self) -> str:
+        """The statement for people, in Markdown."""
+        lines = [self._headline(), "", *self._terms(), "", "**What an attacker could do.** "]
+        lines[-1] += self._odds_words()
+        if self.lineage.releases:
+            lines += ["", "**Releases counted** (each once):", ""]
+            lines += [f"- {_release_words(release)}" for release in self.lineage.releases]
+        lines += ["", "**Not covered:** " + "; ".join(self.not_covered) + "."]
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        unit = "IMAGE, not patient" if self.unit == "image" else "patient"
+        if not self.lineage.releases:
+            return (
+                f"**Privacy of this {self.subject}: epsilon = 0 for each {unit}.** "
+                "No patient's image went into it."
+            )
+        headline = f"**Privacy of this {self.subject}: epsilon = {number(self.epsilon)} "
+        headline += f"for each {unit}, end to end.**"
+        return f"{headline} Because {self.because}." if self.because else headline
+
+    def _terms(self) -> list[str]:
+        terms = [f"- unit: {self.unit}", f"- neighbours: {self.neighbours}"]
+        if not math.isinf(self.epsilon):
+            terms.append(f"- epsilon {number(self.epsilon)} at delta {self.delta:g}")
+        elif not math.isinf(self.epsilon_stage):
+            terms.append(
+                f"- the last stage alone spent epsilon {number(self.epsilon_stage)} at delta "
+                f"{self.delta:g}; that protects nobody, since an earlier stage did not"
+            )
+        if self.population is not None:
+            expected = self.population * self.delta
+            terms.append(
+                f"- population: at most {self.population} (declared), N x delta = {expected:.2g}"
+            )
+        return terms
+
+    def _odds_words(self) -> str:
+        odds = self.odds
+        words = (
+            f"Knowing every other {self.unit}'s images and holding this {self.subject}, at most "
+            f"{percent(odds.found_at_1_percent)} of members are found while 1 % of strangers are "
+            f"falsely accused (chance: 1 %), {percent(odds.found_at_01_percent)} at 0.1 %; the "
+            f"best accuracy on a coin flip is {percent(odds.best_accuracy)}."
+        )
+        if odds.reidentified is not None:
+            words += (
+                f" A 1-in-{self.population} guess of who somebody is succeeds with at most "
+                f"{percent(odds.reidentified)}."
+            )
+        return words
+
+
+def percent(share: float) -> str:
+    """A probability as a percentage of two digits, as in `19 %`."""
+    text = f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.0f}"
+    return f"{text} %"
+
+
+def number(epsilon: float) -> str:
+    """An epsilon for people: three digits, or `inf`."""
+    return "inf" if math.isinf(epsilon) else f"{epsilon:.3g}"
+
+
+def _release_words(release: Release) -> str:
+    spent = "no protection" if math.isinf(release.mu) else f"mu = {release.mu:.3f}"
+    words = f"{release.stage} on {release.data}, per {release.unit}: {spent}"
+    if release.mechanism is not None:
+        mechanism = release.mechanism
+        words += (
+            f" (Gaussian, every {mechanism.unit} in each of {mechanism.steps} steps, noise "
+            f"multiplier {mechanism.noise_multiplier:.4g}, clip norm {mechanism.clip_norm:g}, "
+            f"normaliser {mechanism.normaliser:g})"
+        )
+    return f"{words}; {release.note}" if release.note else words
+
+
+def make_statement(
+    lineage: Lineage,
+    *,
+    subject: str,
+    delta: float = 1e-4,
+    unit: Unit = "patient",
+    population: int | None = None,
+    stage: Release | None = None,
+) -> Statement:
+    """The statement for something of this `lineage`; `stage` is its last release, if any.
+
+    Guarantee: the epsilon is the worst over every patient that any release touched, since data
+    sets are taken to overlap.
+
+    Raises:
+        InputError: when releases per patient and per image meet in one lineage.
+    """
+    if any(release.unit != unit for release in lineage.releases):
+        raise InputError(
+            f"privacy.unit is {unit}, but an ancestor was made with another unit; the two don't "
+            "compose, so use one unit from the generator to the classifier"
+        )
+    unprotected = lineage.unprotected
+    because = "; ".join(
+        f"{release.stage} on {release.data} had no protection"
+        + (f" ({release.note})" if release.note else "")
+        for release in unprotected
+    )
+    return Statement(
+        subject=subject,
+        epsilon=gaussian_epsilon(lineage.mu, delta),
+        epsilon_stage=gaussian_epsilon(stage.mu, delta) if stage is not None else 0.0,
+        delta=delta,
+        unit=unit,
+        neighbours=f"add or remove one {unit}",
+        population=population,
+        lineage=lineage,
+        because=because,
+        odds=Odds.of(lineage.mu, population),
+    )

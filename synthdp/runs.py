@@ -1,0 +1,199 @@
+"""The run folder: settings, status, metrics; what may leave apart from what is private."""
+
+import contextlib
+import fcntl
+import json
+import platform
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from synthdp import __version__
+from synthdp.config import Settings, dump_settings, read_yaml
+from synthdp.errors import InputError, RunError
+from synthdp.files import append_line, read_json, write_atomic, write_json
+from synthdp.privacy.ledger import new_release_id
+from synthdp.privacy.statement import Statement
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
+
+
+class Run:
+    """One stage at work in its folder; made by `open_run`."""
+
+    def __init__(self, path: Path, stage: str, status: dict[str, Any]) -> None:
+        self.path = path
+        self.stage = stage
+        self.finished = status["state"] == "finished"
+        self.resumed = status["attempts"] > 1
+        self._status = status
+
+    @property
+    def private(self) -> Path:
+        """What never leaves the house: metrics, predictions, ledger, checkpoints, keys."""
+        return self.path / "private"
+
+    @property
+    def model(self) -> Path:
+        """The final weights and their settings."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints stand."""
+        return self.private / "checkpoints"
+
+    @property
+    def release_id(self) -> str:
+        """The id under which this run's release is counted, the same after a resume."""
+        return str(self._status["release"])
+
+    def log(self, **metrics: float | int | str | None) -> None:
+        """Append one line to `private/metrics.jsonl`."""
+        append_line(self.private / "metrics.jsonl", json.dumps(metrics))
+
+    def finish(self, statement: Statement, card: str) -> None:
+        """Write the statement and the card, then mark the run as finished."""
+        write_json(self.path / "privacy.json", statement.model_dump(mode="json"))
+        write_atomic(self.path / "card.md", card)
+        self._set_state("finished")
+        self.finished = True
+
+    def _set_state(self, state: str) -> None:
+        self._status["state"] = state
+        now = time.time()
+        self._status["seconds"] = round(self._status["seconds"] + now - self._status["last"], 3)
+        self._status["last"] = now
+        write_json(self.path / "status.json", self._status)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, synthdp and the packages that decide a result."""
+    found = {"python": platform.python_version(), "synthdp": __version__}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _differences(
+    stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    found = []
+    for key in sorted({*stored, *asked}):
+        old, new = stored.get(key), asked.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key}: {old!r} there, {new!r} asked for")
+    return found
+
+
+def _refuse_other_settings(out: Path, stage: str, settings: Settings) -> dict[str, Any] | None:
+    """The status of the run at `out` when it has these settings; None where there is no run."""
+    if not (out / "status.json").is_file():
+        if out.exists() and any(path.name != ".lock" for path in out.iterdir()):
+            raise InputError(f"{out}: holds other files and is not a run; name a new folder")
+        return None
+    status: dict[str, Any] = read_json(out / "status.json")
+    if status.get("stage") != stage:
+        raise InputError(f"{out}: a run of {status.get('stage')}, not of {stage}; name another out")
+    asked = yaml.safe_load(dump_settings(settings))
+    found = _differences(read_yaml(out / "config.yaml"), asked)
+    if found:
+        lines = "\n  ".join(found)
+        raise InputError(
+            f"{out}: was started with other settings; name a new `out`, or go back to them:\n"
+            f"  {lines}"
+        )
+    return status
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, so that its status says so."""
+    try:
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+    except ValueError:  # not the main thread: the caller's thread decides
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def open_run(out: Path, stage: str, settings: Settings) -> Iterator[Run]:
+    """Open the run folder `out`: a new one, one to resume, or a finished one.
+
+    Raises:
+        InputError: when the folder holds other files, a run of other settings, or a run at work.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "a", encoding="utf-8") as lock, _terminable():
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{out}: another process is at work there; wait for it") from error
+        run = _start(out, stage, settings, _refuse_other_settings(out, stage, settings))
+        try:
+            yield run
+        except KeyboardInterrupt:
+            run._set_state("interrupted")
+            raise
+        except BaseException:
+            with contextlib.suppress(RunError):  # the first error says more than a second one
+                run._set_state("failed")
+            raise
+
+
+def _start(out: Path, stage: str, settings: Settings, status: dict[str, Any] | None) -> Run:
+    if status is None:
+        (out / "private").mkdir(mode=0o700, exist_ok=True)
+        write_atomic(out / "config.yaml", dump_settings(settings))
+        status = {
+            "schema_version": 1,
+            "stage": stage,
+            "release": new_release_id(),
+            "attempts": 0,
+            "seconds": 0.0,
+            "versions": versions(),
+        }
+    if status.get("state") == "finished":
+        return Run(out, stage, status)
+    status["attempts"] += 1
+    status["last"] = time.time()
+    run = Run(out, stage, {**status, "state": "running"})
+    run._set_state("running")
+    return run
+
+
+def read_statement(folder: Path) -> Statement:
+    """The statement of a finished run.
+
+    Raises:
+        InputError: when the run is not finished, or its statement is of another version.
+    """
+    status = read_json(folder / "status.json") if (folder / "status.json").is_file() else {}
+    if status.get("state") != "finished":
+        state = status.get("state", "no run at all")
+        raise InputError(f"{folder}: not a finished run (state: {state}); finish it first")
+    try:
+        return Statement.model_validate(read_json(folder / "privacy.json"))
+    except ValueError as error:
+        raise InputError(
+            f"{folder}/privacy.json: not a statement of this version; make the run again"
+        ) from error
