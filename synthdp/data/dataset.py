@@ -287,8 +287,10 @@ def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, in
 
 
 @contextmanager
-def create_dataset(out: Path, info: DatasetInfo) -> Iterator[DatasetWriter]:
+def create_dataset(out: Path, info: DatasetInfo, *, card: str = "") -> Iterator[DatasetWriter]:
     """Make a data-set folder that appears at `out` only when it is complete.
+
+    A `card` is written beside the manifest as `card.md`.
 
     Raises:
         InputError: when `out` exists and is not empty, or no image was added.
@@ -300,6 +302,8 @@ def create_dataset(out: Path, info: DatasetInfo) -> Iterator[DatasetWriter]:
         if not writer._rows:
             raise InputError(f"{info.name}: no image was added, so no data set was made")
         writer.finish()
+        if card:
+            write_atomic(root / "card.md", card)
 
 
 def load_images(
