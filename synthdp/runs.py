@@ -8,6 +8,8 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -23,6 +25,23 @@ from synthdp.privacy.ledger import new_release_id
 from synthdp.privacy.statement import Statement
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """A stage with its settings: what a strategy is made of.
+
+    The name of its folder is a hash of both, so that calls which are the same share one run.
+    """
+
+    stage: str
+    settings: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The name of the run's folder."""
+        content = json.dumps([self.stage, self.settings], sort_keys=True, default=str)
+        return f"{self.stage}-{sha256(content.encode()).hexdigest()[:12]}"
 
 
 class Run:

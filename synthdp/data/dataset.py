@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -98,17 +97,12 @@ class Dataset:
         """Where every release on these patients is recorded."""
         return self.private / "ledger.jsonl"
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """HMAC-SHA-256 of manifest and images under the set's own key: tells versions apart.
-
-        Guarantee: without the key in `private/`, it says nothing about the images.
-        """
-        return keyed_digest(self, self.rows)
-
 
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
-    """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files."""
+    """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files.
+
+    Guarantee: without the key in `private/`, it says nothing about the images.
+    """
     dataset.private.mkdir(exist_ok=True)
     digest = hmac.new(keep_key(dataset.private / "key"), digestmod=sha256)
     for row in rows:

@@ -1,0 +1,210 @@
+"""`synthdp STAGE ...`: reads the command line, runs one stage, turns errors into exit codes."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from synthdp import __version__
+from synthdp.config import Settings, dump_settings, load_settings
+from synthdp.errors import InputError, RunError
+from synthdp.stages import STAGES
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def _stage_parser(
+    commands: Commands,
+    name: str,
+    purpose: str,
+    example: str,
+    *,
+    stage: str | None = None,
+    positionals: Sequence[str] = (),
+    options: Sequence[str] = (),
+    flags: Sequence[str] = (),
+) -> None:
+    """Add one stage: positionals and options name keys of its settings."""
+    parser = commands.add_parser(
+        name,
+        help=purpose,
+        description=purpose,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for key in positionals:
+        parser.add_argument(key, metavar=key.upper())
+    for key in options:
+        parser.add_argument(f"--{key.replace('_', '-')}", dest=key, metavar=key.upper())
+    for key in flags:
+        parser.add_argument(f"--{key.replace('_', '-')}", dest=key, action="store_true")
+    parser.add_argument("--config", type=Path, help="a settings file (YAML)")
+    parser.add_argument("--dry-run", action="store_true", help="print settings and promise, stop")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of settings")
+    keys = (*positionals, *options, *flags)
+    parser.set_defaults(handler=lambda arguments: _run_stage(stage or name, keys, arguments))
+
+
+def _run_stage(stage_name: str, keys: Sequence[str], arguments: argparse.Namespace) -> int:
+    stage = STAGES[stage_name]
+    config, overrides = arguments.config, list(arguments.overrides)
+    if overrides and "=" not in overrides[0] and config is None:
+        config = Path(overrides.pop(0))
+    given = ((key, getattr(arguments, key)) for key in keys)
+    overrides += [f"{key}={value}" for key, value in given if value not in (None, False)]
+    settings = load_settings(stage.settings_class(), config, overrides)
+    if arguments.dry_run:
+        return _print_plan(stage_name, settings)
+    print(stage.start(settings))
+    return EXIT_DONE
+
+
+def _print_plan(stage_name: str, settings: Settings) -> int:
+    print(dump_settings(settings), end="")
+    statement = STAGES[stage_name].planned(settings)
+    if statement is not None:
+        print(f"\n{statement.to_text()}")
+    return EXIT_DONE
+
+
+def _run_check(arguments: argparse.Namespace) -> int:
+    from synthdp.data.check import check_dataset  # noqa: PLC0415 (starts without the image stack)
+
+    result = check_dataset(arguments.folder)
+    print(result.summary)
+    for finding in result.findings:
+        print(finding, file=sys.stderr)
+    return EXIT_BAD_INPUT if result.findings else EXIT_DONE
+
+
+def _run_privacy(arguments: argparse.Namespace) -> int:
+    from synthdp.promise import statement_of  # noqa: PLC0415 (as above)
+
+    print(statement_of(arguments.paths).to_text())
+    return EXIT_DONE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(prog="synthdp", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"synthdp {__version__}")
+    commands = parser.add_subparsers(title="stages", required=True, metavar="STAGE")
+    _add_data_commands(commands)
+    _add_model_commands(commands)
+    _add_study_commands(commands)
+    return parser
+
+
+def _add_data_commands(commands: Commands) -> None:
+    data = commands.add_parser("data", help="make or check a data-set folder")
+    kinds = data.add_subparsers(required=True, metavar="KIND")
+    _stage_parser(
+        kinds,
+        "phantoms",
+        "Draw procedural mass patches: data without patients.",
+        "synthdp data phantoms --out phantoms --patients 500 --size-px 128",
+        stage="data phantoms",
+        options=("out", "patients", "size_px", "seed", "name"),
+        flags=("as_real",),
+    )
+    _stage_parser(
+        kinds,
+        "patches",
+        "Import patches that stand in class folders, with or without a metadata table.",
+        "synthdp data patches --src ../shared/data/cbis-ddsm --out data/cbis-ddsm --name cbis-ddsm",
+        stage="data patches",
+        options=("src", "out", "name", "kind", "lineage", "metadata"),
+    )
+    check = kinds.add_parser("check", help="read every image and report all findings (exit code 2)")
+    check.add_argument("folder", type=Path)
+    check.set_defaults(handler=_run_check)
+
+
+def _add_model_commands(commands: Commands) -> None:
+    _stage_parser(
+        commands,
+        "train-gan",
+        "Train the conditional generator on the train split of a data set.",
+        "synthdp train-gan configs/gan/cbis-ddsm.yaml data=data/cbis-ddsm out=runs/gan",
+    )
+    _stage_parser(
+        commands,
+        "generate",
+        "Make a synthetic data set with a trained generator.",
+        "synthdp generate runs/gan --out data/synthetic --per-class 1500",
+        positionals=("run",),
+        options=("out", "per_class", "seed"),
+    )
+    _stage_parser(
+        commands,
+        "pretrain",
+        "Train the transformer on a synthetic or phantom set, without privacy.",
+        "synthdp pretrain configs/classify/pretrain-dinov2.yaml data=data/synthetic out=runs/pre",
+    )
+    _stage_parser(
+        commands,
+        "finetune",
+        "Fine-tune the head on real patients, with differential privacy or without.",
+        "synthdp finetune configs/classify/finetune-dinov2.yaml data=data/cbis-ddsm out=runs/dp "
+        "privacy.epsilon=6",
+    )
+    _stage_parser(
+        commands,
+        "evaluate",
+        "Score a split of any data set, with intervals by patient.",
+        "synthdp evaluate runs/dp data/cbis-ddsm --split val --out evaluations/dp-val",
+        positionals=("run", "dataset"),
+        options=("split", "out"),
+    )
+
+
+def _add_study_commands(commands: Commands) -> None:
+    _stage_parser(
+        commands,
+        "study",
+        "Run strategies x epsilons x seeds and write results.csv and report.html.",
+        "synthdp study configs/study/cbis-ddsm.yaml",
+    )
+    _stage_parser(
+        commands,
+        "report",
+        "Write a study's report.html again.",
+        "synthdp report studies/cbis-ddsm",
+        positionals=("study",),
+    )
+    privacy = commands.add_parser(
+        "privacy", help="state what runs, data sets and studies promise, one by one or together"
+    )
+    privacy.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    privacy.set_defaults(handler=_run_privacy)
+
+
+def _guarded(handler: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    try:
+        return handler(arguments)
+    except InputError as error:
+        print(f"synthdp: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except RunError as error:
+        print(f"synthdp: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("synthdp: interrupted; the same command resumes it", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = build_parser().parse_args(argv)
+    return _guarded(arguments.handler, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""One table: stage name -> the function that runs it; alone names gan and classify."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthdp.config import Settings
+from synthdp.privacy.statement import Statement
+from synthdp.runs import StageCall
+
+STRATEGIES_MODULE = "classify.strategies"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a stage stands: a module and the names in it, imported when they are used."""
+
+    module: str
+    settings: str
+    run: str
+    plan: str | None = None
+
+    def _get(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.module), name)
+
+    def settings_class(self) -> type[Settings]:
+        """The class of the stage's settings."""
+        found: type[Settings] = self._get(self.settings)
+        return found
+
+    def planned(self, settings: Settings) -> Statement | None:
+        """What the stage will promise, before any image is read; None where nothing is promised."""
+        if self.plan is None:
+            return None
+        statement: Statement = self._get(self.plan)(settings)
+        return statement
+
+    def start(self, settings: Settings) -> Path:
+        """Run the stage, resume it, or return at once when it is done; gives its folder or file."""
+        return Path(self._get(self.run)(settings))
+
+
+STAGES: dict[str, Stage] = {
+    "data phantoms": Stage("synthdp.data.phantoms", "PhantomSettings", "run_phantoms"),
+    "data patches": Stage("synthdp.data.patches", "PatchesSettings", "run_patches"),
+    "train-gan": Stage("gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan"),
+    "generate": Stage("gan.generate", "GenerateSettings", "run_generate", "plan_generate"),
+    "pretrain": Stage("classify.train", "PretrainSettings", "run_pretrain", "plan_pretrain"),
+    "finetune": Stage("classify.finetune", "FinetuneSettings", "run_finetune", "plan_finetune"),
+    "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
+    "study": Stage("synthdp.study.sweep", "StudySettings", "run_study", "plan_study"),
+    "report": Stage("synthdp.study.report", "ReportSettings", "run_report"),
+}
+
+
+def strategy_names() -> list[str]:
+    """The named recipes that a study can compare."""
+    return list(importlib.import_module(STRATEGIES_MODULE).STRATEGIES)
+
+
+def expand_strategy(
+    name: str, ingredients: Mapping[str, Any], *, epsilon: float | None, seed: int, root: Path
+) -> tuple[StageCall, ...]:
+    """The stage calls of one recipe, in order; the last one makes the model.
+
+    Raises:
+        InputError: when the recipe misses an ingredient, or an ingredient does not fit.
+    """
+    module = importlib.import_module(STRATEGIES_MODULE)
+    calls: tuple[StageCall, ...] = module.expand(
+        name, ingredients, epsilon=epsilon, seed=seed, root=root
+    )
+    return calls
+
+
+def crosses_grid(name: str) -> bool:
+    """Whether the recipe is repeated for each epsilon of a study."""
+    return bool(importlib.import_module(STRATEGIES_MODULE).STRATEGIES[name].crosses_grid)

@@ -1,0 +1,291 @@
+"""Strategy x epsilon x seed -> runs, on joblib; what cells share is run once.
+
+Every run is a folder named by a hash of its settings, so a study that was interrupted goes on
+where it stood: finished runs return at once, a failed one is tried again, the rest go on.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from joblib import Parallel, delayed, parallel_config
+from pydantic import BeforeValidator, Field, field_validator
+
+from synthdp.config import (
+    BackboneSettings,
+    EpsilonTarget,
+    PrivacySettings,
+    Settings,
+    validate_settings,
+)
+from synthdp.data.dataset import open_dataset
+from synthdp.errors import InputError, RunError
+from synthdp.files import read_json, write_json
+from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.progress import progress
+from synthdp.runs import Run, StageCall, open_run, read_statement
+from synthdp.stages import STAGES, crosses_grid, expand_strategy, strategy_names
+from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.study.report import ReportSettings, run_report
+
+log = logging.getLogger(__name__)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+class EvaluateOn(Settings):
+    """A split of a data set that every model of the study is scored on."""
+
+    data: Path
+    split: str = "val"
+
+
+class ShownPatches(Settings):
+    """What the report may show: real patients' patches only where this says so."""
+
+    show_real: bool = False
+
+
+class StudySettings(Settings):
+    """A study: the grid, what its recipes are made from, and where models are scored.
+
+    `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy.
+    `workers` processes of `threads` threads each share the runs.
+    """
+
+    title: str = "Privacy and utility"
+    data: Path
+    out: Path
+    strategies: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
+    epsilons: tuple[EpsilonTarget, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
+    synthetic: Path | None = None
+    phantoms: Path | None = None
+    privacy: PrivacySettings = PrivacySettings()
+    backbone: BackboneSettings = BackboneSettings()
+    pretrain: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+    pretrain_seed: int | None = None
+    engine: Literal["local"] = "local"
+    workers: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    report: ShownPatches = ShownPatches()
+
+    @field_validator("strategies")
+    @classmethod
+    def _known_strategies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in strategy_names()]
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)}: no such strategy; known: {', '.join(strategy_names())}"
+            )
+        return names
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One row of the results to come: a cell and the stage calls that make its model."""
+
+    strategy: str
+    epsilon: float | None
+    seed: int
+    calls: tuple[StageCall, ...]
+
+
+def expand_grid(settings: StudySettings) -> list[GridRow]:
+    """All rows of the study; a recipe that does not depend on a grid axis has one row on it."""
+    keys = ("data", "synthetic", "phantoms", "privacy", "backbone")
+    ingredients = settings.model_dump(include={*keys, "pretrain", "finetune", "pretrain_seed"})
+    rows: dict[tuple[str, str], GridRow] = {}
+    for strategy in settings.strategies:
+        for epsilon in settings.epsilons if crosses_grid(strategy) else (None,):
+            for seed in settings.seeds:
+                calls = expand_strategy(
+                    strategy, ingredients, epsilon=epsilon, seed=seed, root=settings.out / "runs"
+                )
+                row = GridRow(strategy, epsilon, seed, calls)
+                rows.setdefault((strategy, calls[-1].folder), row)
+    return list(rows.values())
+
+
+def plan_study(settings: StudySettings) -> Statement:
+    """The promise of publishing the whole study's private runs, before any image is read."""
+    rows = expand_grid(settings)
+    lineages = []
+    for call in {call.folder: call for row in rows for call in row.calls}.values():
+        stage = STAGES[call.stage]
+        values = validate_settings(stage.settings_class(), call.settings, where=call.stage)
+        if "init" not in call.settings or call.settings["init"] is None:
+            statement = stage.planned(values)
+            lineages += [statement.lineage] if statement is not None else []
+    return _study_statement(settings, lineages)
+
+
+def _study_statement(settings: StudySettings, lineages: Sequence[Lineage]) -> Statement:
+    return make_statement(
+        Lineage().joined(lineages),
+        subject="study, all of its runs published together",
+        delta=settings.privacy.delta,
+        unit=settings.privacy.unit,
+        population=settings.privacy.population,
+    )
+
+
+def run_study(settings: StudySettings) -> Path:
+    """Run what is missing, then write `results.csv`, the study's statement and `report.html`.
+
+    Raises:
+        InputError: when the grid or an ingredient does not fit; nothing has run then.
+        RunError: when no run finished; each failure stands in `results.csv`.
+    """
+    rows = expand_grid(settings)
+    with open_run(settings.out, "study", settings) as run:
+        if not run.finished:
+            _run_study(settings, run, rows)
+    return settings.out / "report.html"
+
+
+def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> None:
+    began = time.monotonic()
+    failures = _run_levels(settings, rows)
+    failures |= _evaluate_all(settings, rows, failures)
+    results = list(_results(settings, rows, failures))
+    write_results(settings.out / "results.csv", results)
+    _describe(settings, time.monotonic() - began)
+    finished = [row for row in rows if row.calls[-1].folder not in failures]
+    if not finished:
+        reasons = "; ".join(sorted(set(failures.values()))[:3])
+        raise RunError(f"none of the {len(rows)} runs finished: {reasons}")
+    lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
+    statement = _study_statement(settings, lineages)
+    run_report(ReportSettings(study=settings.out, statement=statement))
+    if failures:
+        raise RunError(
+            f"{len(failures)} run(s) failed (see `error` in results.csv); the others stand, and "
+            "the same command tries the failed ones again"
+        )
+    run.finish(statement, f"# {settings.title}\n\n{statement.to_text()}\n")
+
+
+def _folder(settings: StudySettings, call: StageCall) -> Path:
+    return settings.out / "runs" / Path(call.settings["out"]).name
+
+
+def _run_levels(settings: StudySettings, rows: Sequence[GridRow]) -> dict[str, str]:
+    """Run every distinct call, first those that others start from; returns failures by folder."""
+    placed = {(depth, call.folder): call for row in rows for depth, call in enumerate(row.calls)}
+    failures: dict[str, str] = {}
+    for depth, group in groupby(sorted(placed), key=lambda place: place[0]):
+        calls = [placed[place] for place in group]
+        ready = [call for call in calls if not _lost_parent(call, failures)]
+        failures |= {
+            call.folder: "the run that it starts from failed" for call in calls if call not in ready
+        }
+        failures |= _run_all(settings, ready, what=f"runs, level {depth + 1}")
+    return failures
+
+
+def _lost_parent(call: StageCall, failures: Mapping[str, str]) -> bool:
+    init = call.settings.get("init")
+    return init is not None and Path(init).name in failures
+
+
+def _run_all(settings: StudySettings, calls: Sequence[StageCall], *, what: str) -> dict[str, str]:
+    failures = {}
+    with _engine(settings) as parallel:
+        done = parallel(delayed(_attempt)(call, settings.threads) for call in calls)
+        for folder, error in progress(done, what=what, total=len(calls)):
+            if error is not None:
+                failures[folder] = error
+                log.warning("a run failed: %s", error)
+    return failures
+
+
+@contextmanager
+def _engine(settings: StudySettings) -> Iterator[Parallel]:
+    with parallel_config(backend="loky", inner_max_num_threads=settings.threads):
+        yield Parallel(n_jobs=settings.workers, return_as="generator_unordered")
+
+
+def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
+    """Run one call in a worker; an error becomes text, so that the other runs go on."""
+    import torch  # noqa: PLC0415 (in the worker, after its thread limit is set)
+
+    torch.set_num_threads(threads)
+    stage = STAGES[call.stage]
+    try:
+        stage.start(validate_settings(stage.settings_class(), call.settings, where=call.stage))
+    except (InputError, RunError) as error:
+        return call.folder, str(error)
+    return call.folder, None
+
+
+def _evaluation(settings: StudySettings, row: GridRow, where: EvaluateOn) -> StageCall:
+    name = open_dataset(where.data).info.name
+    run = _folder(settings, row.calls[-1])
+    out = settings.out / "evaluations" / f"{run.name}-{name}-{where.split}".replace(" ", "-")
+    values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
+    return StageCall("evaluate", values)
+
+
+def _evaluate_all(
+    settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str]
+) -> dict[str, str]:
+    """Score every model on every set; returns failures by the folder of the model's run."""
+    owners = {}
+    for row in rows:
+        if row.calls[-1].folder not in failures:
+            for where in settings.evaluate_on:
+                call = _evaluation(settings, row, where)
+                if not (Path(call.settings["out"]) / "metrics.json").is_file():
+                    owners[call.folder] = (call, row.calls[-1].folder)
+    failed = _run_all(settings, [call for call, _ in owners.values()], what="evaluations")
+    return {owners[folder][1]: error for folder, error in failed.items()}
+
+
+def _results(
+    settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str]
+) -> Iterator[ResultRow]:
+    for row in rows:
+        last = row.calls[-1]
+        run = _folder(settings, last)
+        for where in settings.evaluate_on:
+            cell = {
+                "strategy": row.strategy,
+                "epsilon": row.epsilon,
+                "seed": row.seed,
+                "data_set": open_dataset(where.data).info.name,
+                "split": where.split,
+                "run": run.name,
+            }
+            if last.folder in failures:
+                yield failed_row(**cell, error=failures[last.folder])
+            else:
+                out = Path(_evaluation(settings, row, where).settings["out"])
+                metrics = read_json(out / "metrics.json")
+                yield evaluation_row(**cell, metrics=metrics, statement=read_statement(run))
+
+
+def _describe(settings: StudySettings, seconds: float) -> None:
+    """Write `study.json`, what the report needs beside the table; times add up over resumes."""
+    path = settings.out / "study.json"
+    before = read_json(path)["wall_time_s"] if path.is_file() else 0.0
+    write_json(
+        path,
+        {
+            "title": settings.title,
+            "wall_time_s": round(before + seconds, 1),
+            "synthetic": str(settings.synthetic) if settings.synthetic else None,
+            "real": str(settings.data),
+            "show_real": settings.report.show_real,
+        },
+    )

@@ -1,0 +1,55 @@
+"""The one direction of the house: gan and classify import synthdp, and nothing runs back up."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {"gan": ("classify",), "classify": ("gan",), "synthdp": ("gan", "classify")}
+FLOORS = [
+    ("synthdp.cli",),
+    ("synthdp.study",),
+    ("synthdp.stages",),
+    ("gan", "classify"),
+    ("synthdp.promise", "synthdp.cards", "synthdp.features", "synthdp.runs", "synthdp.evaluation"),
+    ("synthdp.data", "synthdp.privacy", "synthdp.config", "synthdp.checkpoint", "synthdp.files"),
+]
+
+
+def floor_of(module: str) -> int | None:
+    """How far down `module` stands: 0 is the top floor."""
+    for level, rooms in enumerate(FLOORS):
+        if any(module == room or module.startswith(f"{room}.") for room in rooms):
+            return level
+    return None
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+SOURCES = [path for package in FORBIDDEN for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_import_runs_back_up(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    names = imports(path)
+    roots = {name.split(".")[0] for name in names}
+    assert not roots & set(FORBIDDEN[path.relative_to(ROOT).parts[0]])
+    level = floor_of(module)
+    above = {name for name in names if (floor_of(name) or 99) < (level if level is not None else 0)}
+    assert not above, f"{module} imports from a floor above it: {above}"
+
+
+def test_only_one_file_imports_albumentations() -> None:
+    users = [path for path in SOURCES if "albumentations" in {n.split(".")[0] for n in imports(path)}]
+    assert [path.name for path in users] == ["augment.py"]
