@@ -1,0 +1,36 @@
+import math
+
+import numpy as np
+import pytest
+
+from synthdp.evaluation.metrics import METRICS, auprc, auroc, sensitivity, specificity
+
+TARGETS = np.array([1.0, 1.0, 0.0, 0.0, math.nan])
+SCORES = np.array([0.9, 0.4, 0.4, 0.1, 0.7])
+
+
+def test_by_hand() -> None:
+    assert auroc(TARGETS, SCORES) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert auprc(TARGETS, SCORES) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert sensitivity(TARGETS, SCORES) == 0.5
+    assert specificity(TARGETS, SCORES) == 1.0
+
+
+def test_a_score_at_the_threshold_is_positive() -> None:
+    assert sensitivity(TARGETS, SCORES, 0.4) == 1.0
+    assert specificity(TARGETS, SCORES, 0.4) == 0.5
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_unknown_targets_are_left_out(name: str) -> None:
+    known = slice(0, 4)
+    assert METRICS[name](TARGETS, SCORES, 0.5) == METRICS[name](TARGETS[known], SCORES[known], 0.5)
+
+
+def test_one_class_has_no_ranking() -> None:
+    positives, scores = np.ones(3), np.array([0.2, 0.6, 0.7])
+    assert math.isnan(auroc(positives, scores))
+    assert math.isnan(auprc(positives, scores))
+    assert sensitivity(positives, scores) == pytest.approx(2 / 3)
+    assert math.isnan(specificity(positives, scores))
+    assert math.isnan(sensitivity(1 - positives, scores))
