@@ -1,0 +1,80 @@
+import math
+
+import pytest
+
+from synthdp.errors import InputError
+from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.mechanism import Mechanism, gaussian_mu
+from synthdp.privacy.statement import Odds, Statement, make_statement
+
+
+def dp_release(epsilon: float = 6.0, unit: str = "patient") -> Release:
+    mechanism = Mechanism.calibrate(
+        mu=gaussian_mu(epsilon, 1e-4), steps=60, normaliser=600, unit=unit
+    )
+    return Release(
+        stage="finetune", data="cbis-ddsm", mu=mechanism.mu, mechanism=mechanism, unit=unit
+    )
+
+
+GENERATOR = Release(stage="train-gan", data="cbis-ddsm", mu=math.inf, note="no noise")
+
+
+def statement(*releases: Release, unit: str = "patient") -> Statement:
+    return make_statement(
+        Lineage(releases=releases), subject="classifier", unit=unit, population=600,
+        stage=releases[-1] if releases else None,
+    )  # fmt: skip
+
+
+def test_a_model_of_patients_alone_states_its_epsilon() -> None:
+    made = statement(dp_release())
+    assert made.epsilon == pytest.approx(6.0, rel=1e-6)
+    text = made.to_text()
+    assert "epsilon = 6 for each patient, end to end" in text
+    assert "N x delta = 0.06" in text
+    assert "every patient in each of 60 steps" in text
+
+
+def test_a_generator_without_privacy_makes_the_whole_infinite() -> None:
+    made = statement(GENERATOR, dp_release())
+    assert math.isinf(made.epsilon)
+    assert made.epsilon_stage == pytest.approx(6.0, rel=1e-6)
+    assert "Because train-gan on cbis-ddsm had no protection (no noise)" in made.to_text()
+    assert made.odds.best_accuracy == 1.0
+
+
+def test_phantoms_cost_nothing() -> None:
+    made = statement()
+    assert made.epsilon == 0.0
+    assert "No patient's image went into it" in made.to_text()
+
+
+def test_the_image_unit_stands_in_the_first_line() -> None:
+    first_line = statement(dp_release(unit="image"), unit="image").to_text().splitlines()[0]
+    assert "IMAGE, not patient" in first_line
+
+
+def test_units_that_differ_do_not_compose() -> None:
+    with pytest.raises(InputError, match=r"privacy\.unit"):
+        statement(dp_release(unit="image"), dp_release())
+
+
+def test_json_round_trip_keeps_infinity() -> None:
+    made = statement(GENERATOR, dp_release())
+    text = made.model_dump_json()
+    assert '"epsilon":"inf"' in text
+    assert Statement.model_validate_json(text) == made
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "at_1", "at_01", "accuracy"),
+    [(1, 0.022, 0.003, 0.56), (6, 0.19, 0.052, 0.77), (20, 0.92, 0.73, 0.97)],
+)
+def test_odds_against_known_values(
+    epsilon: float, at_1: float, at_01: float, accuracy: float
+) -> None:
+    odds = Odds.of(gaussian_mu(epsilon, 1e-4), 578)
+    assert odds.found_at_1_percent == pytest.approx(at_1, abs=0.006)
+    assert odds.found_at_01_percent == pytest.approx(at_01, abs=0.006)
+    assert odds.best_accuracy == pytest.approx(accuracy, abs=0.006)
