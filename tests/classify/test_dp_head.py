@@ -1,0 +1,209 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from classify import dp_head
+from classify.dp_head import (
+    Examples,
+    HeadRecipe,
+    PublicExamples,
+    image_gradients,
+    private_sum,
+    train_head,
+    train_private_head,
+)
+from synthdp.errors import InputError
+from synthdp.privacy.ledger import Ledger, Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import gaussian_noise
+
+KEY = bytes(range(32))
+RECIPE = HeadRecipe(steps=30, lr=2.0, average_from=0.5, block_steps=10)
+MECHANISM = Mechanism(noise_multiplier=4.0, steps=30, normaliser=50)
+
+
+def examples(n_patients: int = 40, seed: int = 0) -> Examples:
+    """Unit-norm inputs of patients with one to three images, two targets, some unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    units = torch.arange(n_patients).repeat_interleave(
+        torch.randint(1, 4, (n_patients,), generator=generator)
+    )
+    inputs = torch.randn(len(units), 9, generator=generator)
+    inputs = torch.nn.functional.normalize(inputs, dim=1)
+    targets = (inputs[:, :2] > 0).float()
+    targets[::7, 1] = math.nan
+    return Examples(inputs, targets, units)
+
+
+def without_patient(data: Examples, patient: int) -> Examples:
+    kept = data.units != patient
+    units = data.units[kept]
+    units = units - (units > patient).long()
+    return Examples(data.inputs[kept], data.targets[kept], units)
+
+
+def train(folder: Path, data: Examples, **changes: object) -> Tensor:
+    ledger = Ledger(folder / "ledger.jsonl")
+    if ledger.release is None:
+        ledger.open(Release(stage="t", data="d", mu=MECHANISM.mu, mechanism=MECHANISM))
+    values = {
+        "mechanism": MECHANISM,
+        "ledger": ledger,
+        "key": KEY,
+        "checkpoints": folder / "checkpoints",
+        "fingerprint": "f",
+        **changes,
+    }
+    return train_private_head(torch.zeros(2, 9), data, RECIPE, **values)
+
+
+def test_closed_form_gradients_equal_autograd() -> None:
+    data = examples()
+    weights = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
+    closed = image_gradients(weights, data.inputs, data.targets)
+    for index in range(len(data.inputs)):
+        free = weights.clone().requires_grad_()
+        known = ~torch.isnan(data.targets[index])
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            (free @ data.inputs[index])[known], data.targets[index][known], reduction="sum"
+        )
+        (gradient,) = torch.autograd.grad(loss, free)
+        assert torch.allclose(closed[index], gradient.flatten(), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_removing_any_patient_moves_the_sum_by_at_most_the_clip_norm(scale: float) -> None:
+    data = examples()
+    data = Examples(data.inputs * scale, data.targets, data.units)
+    weights = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
+    whole = private_sum(weights, data, 1.0)
+    for patient in range(data.n_units):
+        neighbour = private_sum(weights, without_patient(data, patient), 1.0)
+        assert (whole - neighbour).norm() <= 1.0 + 1e-5
+
+
+def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
+    data = examples()
+    many = Examples(
+        torch.cat([data.inputs, data.inputs[:1].repeat(500, 1)]),
+        torch.cat([data.targets, data.targets[:1].repeat(500, 1)]),
+        torch.cat([data.units, data.units[:1].repeat(500)]),
+    )
+    weights = torch.zeros(2, 9)
+    moved = private_sum(weights, many, 1.0) - private_sum(weights, without_patient(many, 0), 1.0)
+    assert moved.norm() <= 1.0 + 1e-5
+
+
+def test_a_nan_image_costs_its_patient_only() -> None:
+    data = examples()
+    spoiled = data.inputs.clone()
+    spoiled[0] = math.nan
+    total = private_sum(torch.zeros(2, 9), Examples(spoiled, data.targets, data.units), 1.0)
+    assert torch.allclose(total, private_sum(torch.zeros(2, 9), without_patient(data, 0), 1.0))
+
+
+def test_replay_on_a_neighbour_draws_the_same_noise_and_writes_the_same_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[tuple[int, ...], float, int]] = []
+
+    def recorded(shape: tuple[int, ...], scale: float, *, key: bytes, stream: int) -> Tensor:
+        drawn.append((shape, scale, stream))
+        return gaussian_noise(shape, scale, key=key, stream=stream)
+
+    monkeypatch.setattr(dp_head, "gaussian_noise", recorded)
+    train(tmp_path / "a", examples())
+    first, ledger = list(drawn), (tmp_path / "a" / "ledger.jsonl").read_text().splitlines()[1:]
+    drawn.clear()
+    train(tmp_path / "b", without_patient(examples(), 3))
+    assert drawn == first
+    assert len(drawn) == 30
+    assert (tmp_path / "b" / "ledger.jsonl").read_text().splitlines()[1:] == ledger
+
+
+def test_no_patient_at_all_is_a_run_of_noise_alone(tmp_path: Path) -> None:
+    nobody = Examples(torch.zeros(0, 9), torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    weights = train(tmp_path, nobody)
+    assert torch.isfinite(weights).all()
+    assert weights.norm() > 0
+
+
+def test_a_clean_stop_resumes_bit_exactly(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", examples())
+
+    def stop(spent: int) -> None:
+        if spent == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "torn", examples(), on_block=stop)
+    assert torch.equal(train(tmp_path / "torn", examples()), whole)
+
+
+def test_a_crash_leaves_its_block_spent_and_reuses_no_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams: list[int] = []
+
+    def dying(shape: tuple[int, ...], scale: float, *, key: bytes, stream: int) -> Tensor:
+        if stream == 13 and 13 not in streams:
+            streams.append(stream)
+            raise KeyboardInterrupt
+        streams.append(stream)
+        return gaussian_noise(shape, scale, key=key, stream=stream)
+
+    monkeypatch.setattr(dp_head, "gaussian_noise", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, examples())
+    train(tmp_path, examples())
+    assert len(streams) == len(set(streams))
+    assert Ledger(tmp_path / "ledger.jsonl").spent_steps == 30
+    assert streams[-10:] == list(range(20, 30))
+
+
+def test_an_older_checkpoint_refunds_nothing_and_needs_its_ledger(tmp_path: Path) -> None:
+    train(tmp_path, examples())
+    assert Ledger(tmp_path / "ledger.jsonl").spent_steps == 30
+    (tmp_path / "ledger.jsonl").unlink()
+    with pytest.raises(InputError, match="fewer steps than the checkpoint"):
+        train(tmp_path, examples())
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, examples())
+    with pytest.raises(InputError, match="data set has changed"):
+        train(tmp_path, examples(), fingerprint="other")
+
+
+def test_it_learns_and_less_noise_learns_more(tmp_path: Path) -> None:
+    data, fresh = examples(400), examples(400, seed=1)
+
+    def accuracy(weights: Tensor) -> float:
+        known = ~torch.isnan(fresh.targets)
+        agree = (fresh.inputs @ weights.T > 0).float() == fresh.targets
+        return float(agree[known].float().mean())
+
+    plain = train_head(torch.zeros(2, 9), data, RECIPE, normaliser=400)
+    assert accuracy(plain) > 0.9
+    by_noise = []
+    for noise in (400.0, 4.0):
+        mechanism = Mechanism(noise_multiplier=noise, steps=30, normaliser=400)
+        ledger = Ledger(tmp_path / f"{noise}" / "ledger.jsonl")
+        ledger.open(Release(stage="t", data="d", mu=mechanism.mu, mechanism=mechanism))
+        folder = tmp_path / f"{noise}"
+        weights = train(folder, data, mechanism=mechanism, ledger=ledger)
+        by_noise.append(accuracy(weights))
+    assert by_noise[0] < by_noise[1]
+
+
+def test_public_images_add_no_noise_and_pull_the_head() -> None:
+    data, public = examples(seed=0), examples(seed=2)
+    alone = train_head(torch.zeros(2, 9), data, RECIPE, normaliser=40)
+    both = train_head(
+        torch.zeros(2, 9), data, RECIPE, normaliser=40, public=PublicExamples(public, 0.9)
+    )
+    target = train_head(torch.zeros(2, 9), public, RECIPE, normaliser=40)
+    assert (both - target).norm() < (alone - target).norm()
