@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+
+
+def test_every_stage_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    stages = ("train-gan", "generate", "pretrain", "finetune", "evaluate", "study", "report")
+    for words in ([stage] for stage in stages):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--help"])
+        assert stop.value.code == 0
+        assert f"synthdp {words[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["privacy.epsilonn=6"], "privacy.epsilonn: unknown key, did you mean epsilon?"),
+        (["privacy.epsilon=0"], "privacy.epsilon: Input should be greater than 0"),
+        (["privacy.epsilon=-1"], "privacy.epsilon: Input should be greater than 0"),
+        (["privacy.epsilon=6", "privacy.population=600", "privacy.delta=0.01"], "not below 1/pop"),
+        (["privacy.epsilon=6"], "privacy.population is missing"),
+        (["head.steps=ten"], "head.steps: Input should be a valid integer"),
+    ],
+)
+def test_bad_settings_are_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], told: str
+) -> None:
+    paths = [f"data={tmp_path}/data", f"out={tmp_path}/out", "init=nowhere"]
+    assert main(["finetune", *paths, *overrides]) == EXIT_BAD_INPUT
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_error_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["finetune", "data=d", "init=i", "privacy.unit=house", "head.stepz=3", "seed=x"])
+    told = capsys.readouterr().err
+    assert code == EXIT_BAD_INPUT
+    for part in ("out: missing", "privacy.unit:", "head.stepz: unknown key", "seed:"):
+        assert part in told
+
+
+def test_a_settings_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "nowhere.yaml"]) == EXIT_BAD_INPUT
+    assert "nowhere.yaml: there is no such settings file" in capsys.readouterr().err
+
+
+def test_privacy_of_a_folder_that_is_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["privacy", str(tmp_path)]) == EXIT_BAD_INPUT
+    assert "not a data-set folder" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == EXIT_DONE
+    assert capsys.readouterr().out.startswith("synthdp 0.")
