@@ -8,6 +8,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from synthdp.config import BackboneSettings, PrivacySettings, Settings
 
 
+#: How many blocks, counted from the end, are trained; the final norm goes with the last block.
+TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
+
+
 def _auto_word(value: object) -> object:
     return None if value == "auto" else value
 
@@ -62,3 +66,52 @@ class FinetuneSettings(Settings):
                 "patients, such as 600 for CBIS-DDSM; the true count is private"
             )
         return self
+
+
+class PretrainSettings(Settings):
+    """The pretrain stage: ordinary training, on a synthetic or phantom set.
+
+    A set of patients is allowed: that is the baseline without privacy. `warmup` is the share of
+    the steps over which the learning rate rises; then it falls as a cosine. An epoch shows one of
+    the `views` of each image, the first of which is the image itself. With `trainable_blocks: 0`
+    the head alone is fitted, to the end: then `epochs`, `batch`, the rates and `warmup` have no
+    meaning, and `weight_decay` weighs half the squared norm against the mean loss.
+    """
+
+    data: Path
+    out: Path
+    seed: int = Field(default=0, ge=0)
+    privacy: PrivacySettings = PrivacySettings()
+    backbone: BackboneSettings = BackboneSettings()
+    trainable_blocks: TrainableBlocks = 2
+    epochs: int = Field(default=10, ge=1, le=10_000)
+    batch: int = Field(default=32, ge=1, le=4096)
+    lr: float = Field(default=1e-4, gt=0)
+    head_lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    views: int = Field(default=2, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _trains_without_privacy(self) -> "PretrainSettings":
+        if self.privacy.epsilon is not None:
+            raise ValueError(
+                "pretrain trains without differential privacy, so privacy.epsilon must be none; "
+                "patients are trained on with an epsilon by the finetune stage"
+            )
+        return self
+
+
+class EvaluateSettings(Settings):
+    """The evaluate stage: a finished run on one split of any data set.
+
+    `redraws` is how often the patients are drawn for the intervals, from `seed`.
+    """
+
+    run: Path
+    dataset: Path
+    split: Literal["train", "val", "test", "external", "all"] = "val"
+    out: Path
+    redraws: int = Field(default=2000, ge=1, le=100_000)
+    seed: int = Field(default=0, ge=0)

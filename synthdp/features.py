@@ -1,0 +1,162 @@
+"""What frozen extractors give for images, computed once and kept beside the data set.
+
+A cache file stands in the private folder of the data set, for a feature vector is as private as
+its image. Its name is made of the extractor's identity and a keyed digest of the images.
+"""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from synthdp.data.dataset import Dataset, Row, keyed_digest, load_images
+from synthdp.errors import RunError
+from synthdp.files import write_atomic
+from synthdp.progress import progress
+
+Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
+FOLDER = "features"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A cache file, and what it must say of itself to be believed."""
+
+    path: Path
+    name: str
+    n_rows: int
+    dtype: str
+
+
+def cached_array(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    *,
+    name: str,
+    dtype: str,
+    compute: Callable[[], NDArray[Any]],
+    what: str = "features",
+) -> NDArray[Any]:
+    """An array with one row an image, from the cache of the data set or from `compute`.
+
+    Two processes that want the same array compute it once. A damaged cache file is computed
+    again; where the data set cannot be written to, nothing is kept.
+
+    Args:
+        dataset: the opened data set.
+        rows: some of its rows, in the order of the result.
+        name: everything beside the images that decides the result.
+        dtype: "float32", or "float16" where half the room is worth the rounding.
+        compute: gives the array, (N, ...).
+        what: names the array in errors.
+
+    Returns:
+        (N, ...) of `dtype`, finite.
+
+    Raises:
+        RunError: when the array is not finite, or the disk is full.
+    """
+
+    def computed() -> NDArray[Any]:
+        with np.errstate(over="ignore"):
+            values = compute().astype(dtype, copy=False)
+        if broken := int((~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).sum()):
+            raise RunError(
+                f"{what}: not finite for {broken} of {len(values)} images; the weights have "
+                "diverged or are damaged"
+            )
+        return values
+
+    maker = hashlib.sha256(f"{name} {dtype}".encode()).hexdigest()
+    try:
+        entry_name = f"{maker[:32]}-{keyed_digest(dataset, rows)[:32]}"
+        folder = dataset.private / FOLDER
+        folder.mkdir(exist_ok=True)
+        lock = open(folder / f".{entry_name}.lock", "a", encoding="utf-8")  # noqa: SIM115
+    except OSError:  # a read-only folder, or one of somebody else
+        return computed()
+    entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
+        found = _read(entry)
+        if found is None:
+            found = computed()
+            _write(entry, found)
+        return found
+
+
+def cached_features(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    *,
+    extractor_id: str,
+    size_px: int,
+    compute: Compute,
+    batch: int = 64,
+    what: str = "features",
+    dtype: str = "float32",
+) -> NDArray[Any]:
+    """What an extractor gives for the images of `rows`, cached as by `cached_array`.
+
+    Args:
+        dataset: the opened data set.
+        rows: some of its rows, in the order of the result.
+        extractor_id: names everything that decides what `compute` gives.
+        size_px: the side at which images are handed to `compute`.
+        compute: (B, 1, size_px, size_px) float32 in [-1, 1] to (B, ...).
+        batch: images at once.
+        what: names the progress bar and errors.
+        dtype: of the result.
+
+    Returns:
+        (N, ...) of `dtype`, finite.
+
+    Raises:
+        InputError: when an image is unreadable.
+        RunError: when the result is not finite, or the disk is full.
+    """
+
+    def over_images() -> NDArray[Any]:
+        starts = progress(range(0, len(rows), batch), what=f"{what} of {dataset.info.name}")
+        parts = [
+            compute(load_images(dataset, rows[start : start + batch], size_px)).astype(dtype)
+            for start in starts
+        ]
+        return np.concatenate(parts)
+
+    name = f"{extractor_id} at {size_px} px"
+    return cached_array(dataset, rows, name=name, dtype=dtype, compute=over_images, what=what)
+
+
+def _checksum(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def _read(entry: _Entry) -> NDArray[Any] | None:
+    """The array of a cache file; None when it is absent, damaged, or of something else."""
+    try:
+        with safetensors.safe_open(entry.path, framework="numpy") as stored:
+            about = json.loads((stored.metadata() or {})["about"])
+            values: NDArray[Any] = stored.get_tensor("values")
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError):
+        return None
+    fits = len(values) == entry.n_rows and values.dtype == entry.dtype
+    known = about == {"name": entry.name, "sha256": _checksum(values)} if fits else False
+    return values if known else None
+
+
+def _write(entry: _Entry, values: NDArray[Any]) -> None:
+    about = json.dumps({"name": entry.name, "sha256": _checksum(values)})
+    content = safetensors.numpy.save({"values": values}, metadata={"about": about})
+    try:
+        write_atomic(entry.path, content)
+    except OSError:  # the folder was made read-only meanwhile: the array itself is fine
+        return
