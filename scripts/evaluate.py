@@ -1,4 +1,7 @@
-"""Score a split of any data set: `synthdp evaluate`. See --help for an example."""
+"""Score a split of any data set: `synthdp evaluate`.
+
+See --help for an example.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Fine-tune with differential privacy, or without: `synthdp finetune`. See --help for an example."""
+"""Fine-tune with differential privacy, or without: `synthdp finetune`.
+
+See --help for an example.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Make a synthetic data set with a trained generator: `synthdp generate`. See --help for an example."""
+"""Make a synthetic data set with a trained generator: `synthdp generate`.
+
+See --help for an example.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Pretrain the transformer on synthetic or phantom patches: `synthdp pretrain`. See --help for an example."""
+"""Pretrain the transformer on synthetic or phantom patches: `synthdp pretrain`.
+
+See --help for an example.
+"""
 
 import sys
 

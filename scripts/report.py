@@ -1,4 +1,7 @@
-"""Write the report of a study again: `synthdp report`. See --help for an example."""
+"""Write the report of a study again: `synthdp report`.
+
+See --help for an example.
+"""
 
 import sys
 

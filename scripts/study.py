@@ -1,4 +1,7 @@
-"""Compare privacy with utility over strategies, epsilons and seeds: `synthdp study`. See --help for an example."""
+"""Compare privacy with utility over strategies, epsilons and seeds: `synthdp study`.
+
+See --help for an example.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Train the conditional generator: `synthdp train-gan`. See --help for an example."""
+"""Train the conditional generator: `synthdp train-gan`.
+
+See --help for an example.
+"""
 
 import sys
 
