@@ -6,19 +6,20 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from synthdp.config import Settings, validate_settings
-from synthdp.data.images import decode_image, encode_png, resize_pixels
+from synthdp.data.images import decode_image, encode_png, path_problem, resize_pixels
+from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.privacy.ledger import Lineage
@@ -27,9 +28,9 @@ from synthdp.progress import progress
 
 SPLITS = ("train", "val", "test", "external")
 FIXED_COLUMNS = ("image", "patient_id", "split")
-SAFE_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-MAX_MANIFEST_BYTES = 256 * 2**20
+SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_FINDINGS = 50
+MAX_SHOWN = 4  # a longer cell may be an id that slipped into the wrong column
 
 
 class DatasetInfo(Settings):
@@ -126,8 +127,15 @@ def open_dataset(root: Path) -> Dataset:
         )
     content = read_json(root / "dataset.json")
     info = validate_settings(DatasetInfo, content, where=f"{root.name}/dataset.json")
-    rows, findings = _read_manifest(root, info)
-    findings += _patients_in_two_splits(rows)
+    table = read_table(root / "manifest.csv", required=(*FIXED_COLUMNS, *info.targets))
+    rows, findings = [], list(table.findings)
+    resolved_root = root.resolve()
+    for number, record in table.records.items():
+        problems = row_problems(record, info.targets, resolved_root)
+        findings += [f"row {number}: {problem}" for problem in problems]
+        if not problems:
+            rows.append(_row(record, info))
+    findings += patients_in_two_splits((row.patient_id, row.split) for row in rows)
     if findings:
         shown = findings[:MAX_FINDINGS]
         more = [f"... and {len(findings) - len(shown)} more"] if len(findings) > len(shown) else []
@@ -135,56 +143,20 @@ def open_dataset(root: Path) -> Dataset:
     return Dataset(root, info, tuple(rows))
 
 
-def _read_manifest(root: Path, info: DatasetInfo) -> tuple[list[Row], list[str]]:
-    path = root / "manifest.csv"
-    if not path.is_file():
-        return [], ["missing; restore it or make the data set again"]
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        return [], [f"larger than {MAX_MANIFEST_BYTES // 2**20} MiB, so it was not read"]
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        columns = list(reader.fieldnames or [])
-        missing = [name for name in (*FIXED_COLUMNS, *info.targets) if name not in columns]
-        if missing:
-            return [], [f"column {name!r} is missing" for name in missing]
-        records = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        return [], [f"not readable as UTF-8 CSV ({type(error).__name__})"]
-    rows, findings = [], [] if records else ["holds no rows"]
-    resolved_root = root.resolve()
-    for number, record in enumerate(records, start=2):
-        problems = _row_problems(record, info, resolved_root)
-        findings += [f"row {number}: {problem}" for problem in problems]
-        if not problems:
-            rows.append(_row(record, info))
-    return rows, findings
-
-
-def _row_problems(record: Mapping[str, str | None], info: DatasetInfo, root: Path) -> list[str]:
-    if None in record or None in record.values():
-        return ["has more or fewer cells than the header"]
+def row_problems(record: Mapping[str, str], targets: Sequence[str], root: Path) -> list[str]:
+    """What is wrong with one record of a manifest below the resolved folder `root`."""
     problems = []
-    if not SAFE_ID.match(record["patient_id"] or ""):
+    if not SAFE_ID.fullmatch(record["patient_id"]):
         problems.append("patient_id: 1 to 64 letters, digits, - or _ are allowed")
     if record["split"] not in SPLITS:
-        problems.append(f"split: {record['split']!r} is none of {', '.join(SPLITS)}")
-    for target in info.targets:
-        if record[target] not in ("0", "1", ""):
-            problems.append(f"{target}: {record[target]!r} is not 0, 1 or empty")
-    problem = _image_problem(record["image"] or "", root)
+        problems.append(f"split: is none of {', '.join(SPLITS)}")
+    for target in targets:
+        value = record[target]
+        if value not in ("0", "1", ""):
+            shown = f"{value!r} " if len(value) <= MAX_SHOWN else ""
+            problems.append(f"{target}: {shown}is not 0, 1 or empty")
+    problem = path_problem(record["image"], root)
     return [*problems, f"image: {problem}"] if problem else problems
-
-
-def _image_problem(image: str, root: Path) -> str | None:
-    relative = PurePosixPath(image)
-    if not image or relative.is_absolute() or ".." in relative.parts or "\\" in image:
-        return "the path leads outside the data-set folder"
-    path = root / image
-    if not path.is_file():
-        return "the file is missing"
-    if not path.resolve().is_relative_to(root):
-        return "the path leads outside the data-set folder"
-    return None
 
 
 def _row(record: Mapping[str, str], info: DatasetInfo) -> Row:
@@ -201,10 +173,11 @@ def _row(record: Mapping[str, str], info: DatasetInfo) -> Row:
     )
 
 
-def _patients_in_two_splits(rows: Sequence[Row]) -> list[str]:
+def patients_in_two_splits(patients: Iterable[tuple[str, str]]) -> list[str]:
+    """Findings about (patient, split) pairs that put a patient into several splits: counts only."""
     splits: dict[str, set[str]] = {}
-    for row in rows:
-        splits.setdefault(row.patient_id, set()).add(row.split)
+    for patient, split in patients:
+        splits.setdefault(patient, set()).add(split)
     torn = Counter(tuple(sorted(found)) for found in splits.values() if len(found) > 1)
     return [
         f"{count} patient(s) stand in more than one split ({', '.join(found)}); "
@@ -221,6 +194,7 @@ class DatasetWriter:
         self._info = info
         self._rows: list[Row] = []
         self._attributes: dict[str, None] = {}
+        self._notes: dict[str, Any] = {}
 
     def add(
         self,
@@ -237,7 +211,7 @@ class DatasetWriter:
             InputError: when a value does not fit the contract.
         """
         name = f"images/{len(self._rows) + 1:06d}.png"
-        if not SAFE_ID.match(patient_id) or split not in SPLITS:
+        if not SAFE_ID.fullmatch(patient_id) or split not in SPLITS:
             raise InputError(f"image {len(self._rows) + 1}: patient id or split is not allowed")
         if len(targets) != len(self._info.targets):
             raise InputError(f"image {len(self._rows) + 1}: {len(self._info.targets)} targets due")
@@ -246,6 +220,10 @@ class DatasetWriter:
         (self._root / name).write_bytes(encode_png(pixels))
         self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
         self._attributes.update(dict.fromkeys(attributes or {}))
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep `value` as JSON in the private file `name`."""
+        self._notes[name] = value
 
     def finish(self) -> None:
         """Write manifest, card and the private counts."""
@@ -262,6 +240,8 @@ class DatasetWriter:
         private.mkdir(mode=0o700)
         keep_key(private / "key")
         write_json(private / "counts.json", count_rows(self._rows, self._info))
+        for name, value in self._notes.items():
+            write_json(private / name, value)
 
 
 def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, int]]:

@@ -1,8 +1,8 @@
-"""Bounded decoding of grey PNG and TIFF images, and the writing of PNG."""
+"""Safe paths, bounded decoding of grey PNG and TIFF images, and the writing of PNG."""
 
 import io
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -20,6 +20,25 @@ FORMATS = ("PNG", "TIFF")
 EIGHT_BIT_MODES = ("L", "RGB", "RGBA", "LA", "P", "1")
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I")
 EIGHT_BIT_TOP, SIXTEEN_BIT_TOP = 255, 65535
+
+
+def path_problem(name: str, root: Path) -> str | None:
+    """What is wrong with the file that a table calls `name`; None when it is safe and there.
+
+    `root` is the resolved folder that the file must stand in, links followed. The answer never
+    repeats the name, since a name may hold a patient's id.
+    """
+    relative = PurePosixPath(name)
+    if not name or relative.is_absolute() or ".." in relative.parts or "\\" in name:
+        return "the path leads outside the folder"
+    try:
+        if not (root / name).is_file():
+            return "the file is missing"
+        if not (root / name).resolve().is_relative_to(root):
+            return "the path leads outside the folder"
+    except OSError:  # a name too long for the file system, or a folder that may not be read
+        return "the file cannot be reached"
+    return None
 
 
 def decode_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -46,7 +65,7 @@ def decode_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(_too_large_words("more pixels than")) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a decoder raises whatever a damaged file leads it into
         raise InputError("not a readable PNG or TIFF (truncated, or of another kind)") from error
 
 
