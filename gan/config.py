@@ -1,0 +1,94 @@
+"""Settings of the generator's stages: training it and drawing a data set from it."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from synthdp.config import Settings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class AugmentationSettings(Settings):
+    """What is done to every image before the discriminator sees it, and how often.
+
+    `translation` and `cutout` are shares of the image side; `brightness` is in grey levels of [-1,
+    1] and small because mean density is class information; `contrast` 0.2 stretches by 0.8 to 1.2.
+    Each is applied with a probability that a controller moves between `strength_min` and
+    `strength_max` towards `target_sign` of the discriminator; 0 to 1 would take `ramp_kimg`.
+    """
+
+    translation: Share = 0.125
+    brightness: Share = 0.1
+    contrast: Share = 0.2
+    cutout: Share = 0.5
+    dihedral: bool = True
+    strength_start: Share = 0.3
+    strength_min: Share = 0.2
+    strength_max: Share = 0.6
+    target_sign: Share = 0.6
+    ramp_kimg: Positive = 50.0
+
+    @model_validator(mode="after")
+    def _start_lies_between(self) -> Self:
+        if not self.strength_min <= self.strength_start <= self.strength_max:
+            raise ValueError("strength_start must lie between strength_min and strength_max")
+        return self
+
+
+class TrainGanSettings(Settings):
+    """How a generator is trained, without differential privacy, on the train split of a data set.
+
+    `kimg` is the length: thousands of real images shown. `channels` gives the width of the stages
+    from 4 px to size_px / 2, for generator and discriminator alike. `gamma` weighs the gradient
+    penalty, taken every `penalty_interval` steps. `class_ramp`: between these shares of the
+    training the class fades in. `ema_kimg` and `ema_share` bound the half-life of the averaged
+    weights: the smaller one counts.
+    """
+
+    data: Path
+    out: Path
+    seed: int = Field(default=0, ge=0)
+    size_px: Literal[32, 64, 128] = 128
+    channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (192, 160, 96, 64, 32)
+    z_dim: int = Field(default=128, ge=2, le=1024)
+    kimg: Positive = 300.0
+    batch: int = Field(default=16, ge=4, le=1024, multiple_of=4)
+    loss: Literal["relativistic", "non_saturating"] = "relativistic"
+    generator_lr: Positive = 2e-4
+    discriminator_lr: Positive = 2e-4
+    final_lr_share: Share = 0.25
+    gamma_start: Positive = 10.0
+    gamma_end: Positive = 1.0
+    penalty_interval: int = Field(default=8, ge=1)
+    class_ramp: tuple[Share, Share] = (0.2, 0.45)
+    ema_kimg: Positive = 10.0
+    ema_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    augmentation: AugmentationSettings = AugmentationSettings()
+    checkpoint_kimg: Positive = 10.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> Self:
+        stages = (self.size_px // 4).bit_length() - 1
+        if len(self.channels) != stages:
+            raise ValueError(
+                f"channels has {len(self.channels)} entries, but {self.size_px} px takes {stages}: "
+                f"one for each of the sides 4 px to {self.size_px // 2} px"
+            )
+        if self.class_ramp[0] >= self.class_ramp[1]:
+            raise ValueError("class_ramp must rise: [begin, end], both shares of the training")
+        return self
+
+
+class GenerateSettings(Settings):
+    """Which generator to draw from, and how much. `per_class` images of each class."""
+
+    run: Path
+    out: Path
+    per_class: int = Field(ge=1, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
+    batch: int = Field(default=64, ge=1, le=4096)
+    device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,0 +1,166 @@
+"""Draw a synthetic data set from a trained generator, as a stage."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gan.config import GenerateSettings
+from gan.networks import Generator
+from gan.train import chosen_device
+from synthdp.cards import dataset_card
+from synthdp.checkpoint import load_weights
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.images import to_uint8
+from synthdp.errors import InputError
+from synthdp.files import read_json
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.progress import progress
+from synthdp.runs import read_statement
+
+
+def plan_generate(settings: GenerateSettings) -> Statement:
+    """What the data set will promise: what its generator did, and nothing spent on top.
+
+    Raises:
+        InputError: when the run is not that of a finished generator.
+    """
+    model_settings(settings.run)
+    of_generator = read_statement(settings.run)
+    return make_statement(
+        of_generator.lineage,
+        subject="data set",
+        delta=of_generator.delta,
+        unit=of_generator.unit,
+        population=of_generator.population,
+    )
+
+
+def run_generate(settings: GenerateSettings) -> Path:
+    """Draw `per_class` images of each class into a data-set folder, or return at once.
+
+    Raises:
+        InputError: when the run is not that of a finished generator, or `out` holds something else.
+    """
+    statement = plan_generate(settings)
+    described = model_settings(settings.run)
+    info = _info(settings, described, statement)
+    if (settings.out / "dataset.json").is_file():
+        _refuse_other_set(settings, info)
+        return settings.out
+    generator = load_generator(settings.run, chosen_device(settings.device))
+    card = dataset_card(
+        title=f"Synthetic patches: {settings.per_class} of each class",
+        summary=info.description,
+        licence=info.licence,
+        statement=statement,
+    )
+    with create_dataset(settings.out, info, card=card) as writer:
+        labels = torch.arange(2 * settings.per_class) % 2
+        drawn = draw_images(generator, labels, settings.seed, settings.batch)
+        images = (image for images in drawn for image in images)
+        for number, image in enumerate(
+            progress(images, what="generating images", total=len(labels)), start=1
+        ):
+            writer.add(
+                image,
+                patient_id=f"synthetic-{number:06d}",
+                split="train",
+                targets=[float(labels[number - 1])],
+            )
+    return settings.out
+
+
+def draw_images(
+    generator: Generator, labels: Tensor, seed: int, batch: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw one image for each label, in batches.
+
+    Each image has its own stream of randomness, so that it depends on the seed and its place alone.
+
+    Args:
+        generator: in evaluation, on any device.
+        labels: (N,) int64, 1 malignant, 0 benign.
+        seed: names the set.
+        batch: how many are computed at a time.
+
+    Yields:
+        (at most `batch`, S, S) uint8.
+    """
+    device = generator.constant.device
+    size = generator.z_dim + generator.noise_dim
+    for places in torch.arange(len(labels)).split(batch):
+        latents = torch.stack([_latent(seed, int(place), size) for place in places])
+        z, noise = latents.to(device).split([generator.z_dim, generator.noise_dim], dim=1)
+        with torch.no_grad():
+            images = generator(z, noise, labels[places].to(device))
+        yield to_uint8(images[:, 0].cpu().numpy())
+
+
+def _latent(seed: int, place: int, size: int) -> Tensor:
+    rng = np.random.default_rng((seed, place))
+    return torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
+
+
+def model_settings(run: Path) -> dict[str, Any]:
+    """The description of a generator, `model/settings.json` of its run.
+
+    Raises:
+        InputError: when there is none, or it is of another kind.
+    """
+    path = run / "model" / "settings.json"
+    if not path.is_file():
+        read_statement(run)  # says what state the run is in
+        raise InputError(f"{run}: not a run of train-gan (no model/settings.json)")
+    described: dict[str, Any] = read_json(path)
+    if described.get("architecture") != "mcgan-haar":
+        raise InputError(f"{run}: its model is no generator; name a run of train-gan")
+    return described
+
+
+def load_generator(run: Path, device: torch.device) -> Generator:
+    """Load the generator of a finished run.
+
+    Raises:
+        InputError: when its files are missing or do not fit together.
+    """
+    described = model_settings(run)
+    generator = Generator(described["size_px"], described["channels"], described["z_dim"])
+    weights = load_weights(run / "model" / "generator.safetensors")
+    try:
+        generator.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"{run}: model/generator.safetensors does not fit model/settings.json; both must come "
+            "from the same run"
+        ) from error
+    placed: Generator = generator.eval().requires_grad_(False).to(device)
+    return placed.to(memory_format=torch.channels_last)
+
+
+def _info(
+    settings: GenerateSettings, described: dict[str, Any], statement: Statement
+) -> DatasetInfo:
+    return DatasetInfo(
+        name=f"synthetic-{described['data']}"[:64],
+        kind="synthetic",
+        size_px=described["size_px"],
+        targets=(described["target"],),
+        description=(
+            f"{settings.per_class} images of each class, seed {settings.seed}, drawn by a "
+            f"generator trained on {described['data']}. Every image and every patient id is made "
+            "up; one image stands for one made-up patient."
+        ),
+        lineage=statement.lineage,
+    )
+
+
+def _refuse_other_set(settings: GenerateSettings, info: DatasetInfo) -> None:
+    if open_dataset(settings.out).info != info:
+        raise InputError(
+            f"{settings.out}: holds another data set; name a new folder or remove it first"
+        )

@@ -1,0 +1,238 @@
+"""One step of adversarial training, and the state that it moves."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan import augment, losses
+from gan.config import TrainGanSettings
+from gan.networks import Discriminator, Generator
+
+
+@dataclass
+class Training:
+    """All that a training run changes; `strength` is the probability of each augmentation."""
+
+    generator: Generator
+    averaged: Generator
+    discriminator: Discriminator
+    generator_optimiser: torch.optim.Adam
+    discriminator_optimiser: torch.optim.Adam
+    rng: torch.Generator
+    strength: float
+    sign_mean: float
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The values that change over a training, at one moment of it."""
+
+    lr_share: float
+    beta2: float
+    gamma: float
+    class_strength: float
+    ema_decay: float
+
+
+def new_training(settings: TrainGanSettings, device: torch.device) -> Training:
+    """Initialise networks, optimisers and the stream of randomness from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        generator = Generator(settings.size_px, settings.channels, settings.z_dim)
+        discriminator = Discriminator(settings.size_px, settings.channels)
+    averaged = Generator(settings.size_px, settings.channels, settings.z_dim)
+    averaged.load_state_dict(generator.state_dict())
+    networks: tuple[nn.Module, ...] = (generator, averaged, discriminator)
+    for network in networks:
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Training(
+        generator=generator,
+        averaged=averaged.requires_grad_(False),
+        discriminator=discriminator,
+        generator_optimiser=torch.optim.Adam(
+            generator.parameters(), lr=settings.generator_lr, betas=(0.0, 0.9)
+        ),
+        discriminator_optimiser=torch.optim.Adam(
+            discriminator.parameters(), lr=settings.discriminator_lr, betas=(0.0, 0.9)
+        ),
+        rng=torch.Generator().manual_seed(settings.seed + 1),
+        strength=settings.augmentation.strength_start,
+        sign_mean=settings.augmentation.target_sign,
+    )
+
+
+def total_steps(settings: TrainGanSettings) -> int:
+    """Return the number of steps that show `kimg` thousand real images."""
+    return math.ceil(settings.kimg * 1000 / settings.batch)
+
+
+def schedule_at(step: int, settings: TrainGanSettings) -> Schedule:
+    """Read the schedule at a step: cosines for rates and penalty, a ramp for the class."""
+    progress = step / total_steps(settings)
+    begin, end = settings.class_ramp
+    seen_kimg = (step + 1) * settings.batch / 1000
+    half_life_kimg = min(settings.ema_kimg, settings.ema_share * seen_kimg)
+    return Schedule(
+        lr_share=_cosine(1.0, settings.final_lr_share, progress),
+        beta2=_cosine(0.9, 0.99, progress),
+        gamma=_cosine(settings.gamma_start, settings.gamma_end, progress),
+        class_strength=min(max((progress - begin) / (end - begin), 0.0), 1.0),
+        ema_decay=0.5 ** (settings.batch / 1000 / half_life_kimg),
+    )
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def draw_batch(
+    images_by_class: tuple[Tensor, Tensor], settings: TrainGanSettings, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw a batch with as many images of either class, in mixed order, mirrored and turned.
+
+    Args:
+        images_by_class: benign (N0, 1, S, S) and malignant (N1, 1, S, S), float32 in [-1, 1].
+
+    Returns:
+        images (batch, 1, S, S) and labels (batch,) int64.
+    """
+    half = settings.batch // 2
+    drawn = []
+    for images in images_by_class:
+        drawn.append(images[torch.randint(0, len(images), (half,), generator=rng)])
+    order = torch.randperm(settings.batch, generator=rng)
+    labels = torch.arange(2).repeat_interleave(half)[order]
+    batch = torch.cat(drawn)[order]
+    if settings.augmentation.dihedral:
+        batch = augment.random_dihedral(batch, rng)
+    return batch, labels
+
+
+def train_step(
+    training: Training,
+    real: Tensor,
+    labels: Tensor,
+    settings: TrainGanSettings,
+    autocast: torch.autocast,
+) -> dict[str, Tensor]:
+    """Update discriminator, generator and averaged generator once.
+
+    Every real image is paired with a generated one of its class. The images that the discriminator
+    learns from also teach the generator, judged anew by the updated discriminator: that saves a
+    pass.
+
+    Args:
+        real: (B, 1, S, S) float32 in [-1, 1].
+        labels: (B,) int64.
+        autocast: the precision of all but the penalties.
+
+    Returns:
+        Losses and logits as scalars on the device.
+    """
+    now = schedule_at(training.step, settings)
+    _set_rates(training, settings, now)
+    rng, generator, discriminator = training.rng, training.generator, training.discriminator
+
+    z = torch.randn(len(real), settings.z_dim, generator=rng).to(real.device)
+    noise = torch.randn(len(real), generator.noise_dim, generator=rng).to(real.device)
+    with autocast:
+        fake = generator(z, noise, labels, now.class_strength)
+    real_view = augment.augment(real, training.strength, settings.augmentation, rng)
+    fake_view = augment.augment(fake, training.strength, settings.augmentation, rng)
+
+    # Discriminator
+    with autocast:
+        real_logits = discriminator(real_view, labels, now.class_strength)
+        fake_logits = discriminator(fake_view.detach(), labels, now.class_strength)
+        if settings.loss == "relativistic":
+            discriminator_loss = losses.relativistic_loss(real_logits, fake_logits)
+        else:
+            discriminator_loss = losses.non_saturating_discriminator_loss(real_logits, fake_logits)
+    objective = discriminator_loss
+    if training.step % settings.penalty_interval == 0:
+        penalty = losses.gradient_penalty(discriminator, real_view, labels, now.class_strength)
+        if settings.loss == "relativistic":
+            penalty = penalty + losses.gradient_penalty(
+                discriminator, fake_view, labels, now.class_strength
+            )
+        objective = objective + 0.5 * now.gamma * settings.penalty_interval * penalty
+    training.discriminator_optimiser.zero_grad()
+    objective.backward()
+    training.discriminator_optimiser.step()
+
+    # Generator
+    discriminator.requires_grad_(False)
+    with autocast:
+        judged = discriminator(fake_view, labels, now.class_strength)
+        if settings.loss == "relativistic":
+            real_again = discriminator(real_view, labels, now.class_strength)
+            generator_loss = losses.relativistic_loss(judged, real_again)
+        else:
+            generator_loss = losses.non_saturating_generator_loss(judged)
+    training.generator_optimiser.zero_grad()
+    generator_loss.backward()
+    training.generator_optimiser.step()
+    discriminator.requires_grad_(True)
+
+    _average(training, now.ema_decay)
+    sign = (real_logits - fake_logits.mean()).sign().mean().item()
+    training.sign_mean = 0.9 * training.sign_mean + 0.1 * sign
+    training.strength = augment.next_strength(
+        training.strength, training.sign_mean, len(real), settings.augmentation
+    )
+    training.step += 1
+    return {
+        "loss_discriminator": discriminator_loss.detach(),
+        "loss_generator": generator_loss.detach(),
+        "logit_gap": (real_logits - fake_logits).detach().mean(),
+    }
+
+
+def _set_rates(training: Training, settings: TrainGanSettings, now: Schedule) -> None:
+    for optimiser, lr in (
+        (training.generator_optimiser, settings.generator_lr),
+        (training.discriminator_optimiser, settings.discriminator_lr),
+    ):
+        for group in optimiser.param_groups:
+            group["lr"] = lr * now.lr_share
+            group["betas"] = (0.0, now.beta2)
+
+
+@torch.no_grad()
+def _average(training: Training, decay: float) -> None:
+    for averaged, current in zip(
+        training.averaged.parameters(), training.generator.parameters(), strict=True
+    ):
+        averaged.lerp_(current, 1 - decay)
+
+
+def sample_grid(
+    training: Training, settings: TrainGanSettings, columns: int = 8, rows: int = 4
+) -> Tensor:
+    """Draw one picture of averaged samples: two rows benign above two rows malignant.
+
+    The latent vectors are those of the seed, so that pictures of one run can be compared.
+
+    Returns:
+        (rows * size_px, columns * size_px) float32, about [-1, 1].
+    """
+    rng = torch.Generator().manual_seed(settings.seed)
+    labels = torch.arange(2).repeat_interleave(columns * rows // 2)
+    images = torch.cat(list(_drawn(training.averaged, labels, rng, settings.batch)))
+    grid = images.view(rows, columns, settings.size_px, settings.size_px)
+    return grid.permute(0, 2, 1, 3).reshape(rows * settings.size_px, columns * settings.size_px)
+
+
+@torch.no_grad()
+def _drawn(
+    generator: Generator, labels: Tensor, rng: torch.Generator, batch: int
+) -> Iterator[Tensor]:
+    device = generator.constant.device
+    for part in labels.split(batch):
+        z = torch.randn(len(part), generator.z_dim, generator=rng).to(device)
+        noise = torch.randn(len(part), generator.noise_dim, generator=rng).to(device)
+        yield generator(z, noise, part.to(device)).cpu()
