@@ -16,15 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classify.backbones import (
-    HUB,
     Backbone,
     build_backbone,
     identity,
-    load_tensors,
     trained_state,
     trunk_identity,
 )
 from classify.config import TrainableBlocks
+from classify.public_weights import HUB, load_tensors
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import BackboneSettings, Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
@@ -127,7 +126,8 @@ def auto_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _on_arrays(module: Callable[[Tensor], Tensor]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def on_arrays(module: Callable[[Tensor], Tensor]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """`module`, for arrays in and out, without gradients."""
     device = auto_device()
 
     def compute(values: NDArray[Any]) -> NDArray[Any]:
@@ -149,7 +149,7 @@ def trunk_tokens(backbone: Backbone, dataset: Dataset, rows: Sequence[Row]) -> N
         rows,
         extractor_id=trunk_identity(backbone),
         size_px=backbone.settings.size_px,
-        compute=_on_arrays(backbone.to(auto_device()).trunk),
+        compute=on_arrays(backbone.to(auto_device()).trunk),
         batch=_BATCH,
         what="trunk tokens",
         dtype="float16",
@@ -169,14 +169,14 @@ def backbone_features(backbone: Backbone, dataset: Dataset, rows: Sequence[Row])
             rows,
             extractor_id=identity(backbone),
             size_px=backbone.settings.size_px,
-            compute=_on_arrays(backbone),
+            compute=on_arrays(backbone),
             batch=_BATCH,
         )
         return torch.from_numpy(values)
 
     def from_tokens() -> NDArray[np.float32]:
         tokens = trunk_tokens(backbone, dataset, rows)
-        top = _on_arrays(backbone.top)
+        top = on_arrays(backbone.top)
         starts = progress(range(0, len(rows), _BATCH), what=f"features of {dataset.info.name}")
         return np.concatenate([top(tokens[start : start + _BATCH]) for start in starts])
 

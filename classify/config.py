@@ -7,7 +7,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from synthdp.config import BackboneSettings, PrivacySettings, Settings
 
-
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
 TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
 

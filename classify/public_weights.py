@@ -1,0 +1,107 @@
+"""Public weights of a timm transformer: a checked file or the hub, fitted to the input side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import swin_transformer, swin_transformer_v2
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synthdp.checkpoint import load_weights
+from synthdp.config import BackboneSettings
+from synthdp.errors import InputError
+from synthdp.files import sha256_file
+
+#: What stands for a path in `backbone.weights` when timm is to download them.
+HUB = Path("hub")
+_UNUSED = ("head.", "head_dist.", "attn_pool.", "mask_token")
+_SWIN_FILTERS = {
+    SwinTransformer: swin_transformer.checkpoint_filter_fn,
+    SwinTransformerV2: swin_transformer_v2.checkpoint_filter_fn,
+}
+_SHOWN_NAMES = 5
+
+
+def _public_weights(settings: BackboneSettings) -> dict[str, Tensor]:
+    """The weights that `settings` names, in float32."""
+    assert settings.weights is not None
+    if settings.weights == HUB:
+        try:
+            state = timm.create_model(settings.name, pretrained=True, num_classes=0).state_dict()
+        except Exception as error:  # whatever the hub's client raises offline
+            raise InputError(
+                f"backbone.weights: the hub did not give weights for {settings.name} "
+                f"({type(error).__name__}); connect, or name a local file with its sha256"
+            ) from error
+    else:
+        if settings.sha256 is None and settings.weights.is_file():
+            raise InputError(
+                "backbone.sha256 is missing: weights from a file are checked; if this file is the "
+                f"one that you mean, set backbone.sha256={sha256_file(settings.weights)}"
+            )
+        state = load_weights(settings.weights, settings.sha256)
+    return {name: value.float() for name, value in state.items()}
+
+
+def load_public_weights(network: Any, settings: BackboneSettings) -> None:
+    """Load the weights that `settings` names, fitted to the network's input side.
+
+    Raises:
+        InputError: when they are missing, of another sha256, or of another network.
+    """
+    state = _public_weights(settings)
+    fitted = {name: value for name, value in state.items() if not name.startswith(_UNUSED)}
+    if isinstance(network, VisionTransformer):
+        if "pos_embed" in fitted and network.pos_embed is not None:
+            fitted["pos_embed"] = _resampled(fitted["pos_embed"], network)
+    else:
+        fitted = _SWIN_FILTERS[type(network)](fitted, network)
+    load_tensors(network, fitted, what=f"the weights for {settings.name}")
+
+
+def load_tensors(network: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:
+    """Load all tensors of a network.
+
+    Raises:
+        InputError: naming the tensors that are missing, unknown or of another shape.
+    """
+    own = network.state_dict()
+    misfits = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unknown": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(
+            name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
+        ),
+    }
+    found = [f"{kind}: {_some(names)}" for kind, names in misfits.items() if names]
+    if found:
+        raise InputError(f"{what} don't fit ({'; '.join(found)}); name the model that they are of")
+    network.load_state_dict(state)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
+def _resampled(embedding: Tensor, network: Any) -> Tensor:
+    """A ViT's position embedding for the network's grid.
+
+    Bicubic without antialias, as DINOv2's own code does; timm would antialias.
+    """
+    grid = network.patch_embed.grid_size
+    n_prefix = 0 if network.no_embed_class else network.num_prefix_tokens
+    n_patches = embedding.shape[1] - n_prefix
+    side = round(max(n_patches, 0) ** 0.5)
+    if embedding.ndim != 3 or side * side != n_patches or (side, side) == tuple(grid):
+        return embedding
+    prefix, patches = embedding[:, :n_prefix], embedding[:, n_prefix:]
+    square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False, antialias=False)
+    return torch.cat([prefix, resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)

@@ -1,0 +1,158 @@
+"""The pretrain stage: ordinary training of a classifier, on synthetic images or phantoms.
+
+Backbone and head are trained together, or the head alone on cached features; the last iterate is
+the model. On patients this is the baseline without privacy, and the statement says so.
+"""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from classify.backbones import build_backbone
+from classify.classifier import (
+    Classifier,
+    backbone_features,
+    head_input,
+    save_classifier,
+    trained_tensors,
+)
+from classify.config import PretrainSettings
+from classify.joint import train_jointly
+from classify.logistic import fit_logistic
+from synthdp.cards import model_card
+from synthdp.data.dataset import Dataset, open_dataset, targets_array
+from synthdp.errors import InputError, RunError
+from synthdp.privacy.ledger import Release, record_release
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import Run, open_run
+
+UNPROTECTED_NOTE = "trained without differential privacy"
+
+
+def plan_pretrain(settings: PretrainSettings) -> Statement:
+    """The promise of the run, before any image is read.
+
+    Raises:
+        InputError: when the data set's folder does not fit, or units of privacy meet.
+    """
+    return _statement(settings, open_dataset(settings.data), "0" * 16)
+
+
+def run_pretrain(settings: PretrainSettings) -> Path:
+    """Train a classifier, or resume or return a run that stands at `settings.out`.
+
+    Raises:
+        InputError: when settings and data don't fit together.
+        RunError: when the loss is not finite; the last good checkpoint stands.
+    """
+    dataset = open_dataset(settings.data)
+    _refuse_one_class(dataset)
+    _statement(settings, dataset, "0" * 16)  # refuses before a folder is made
+    with open_run(settings.out, "pretrain", settings) as run:
+        if not run.finished:
+            _pretrain(settings, run, dataset)
+    return settings.out
+
+
+def _release(settings: PretrainSettings, dataset: Dataset, release_id: str) -> Release:
+    return Release(
+        id=release_id,
+        stage="pretrain",
+        data=dataset.info.name,
+        unit=settings.privacy.unit,
+        mu=math.inf,
+        note=UNPROTECTED_NOTE,
+    )
+
+
+def _statement(settings: PretrainSettings, dataset: Dataset, release_id: str) -> Statement:
+    release = None
+    lineage = dataset.info.lineage
+    if dataset.info.protects_patients:
+        release = _release(settings, dataset, release_id)
+        lineage = lineage.with_release(release)
+    return make_statement(
+        lineage,
+        subject="classifier",
+        delta=settings.privacy.delta,
+        unit=settings.privacy.unit,
+        population=settings.privacy.population,
+        stage=release,
+    )
+
+
+def _refuse_one_class(dataset: Dataset) -> None:
+    targets = targets_array(dataset.split("train"))
+    for index, name in enumerate(dataset.info.targets):
+        known = set(np.unique(targets[:, index][~np.isnan(targets[:, index])]))
+        if known != {0.0, 1.0}:
+            raise InputError(
+                f"{dataset.info.name}: the train images are not of both classes of {name}, so "
+                "there is nothing to tell apart; add images of the other class"
+            )
+
+
+def _pretrain(settings: PretrainSettings, run: Run, dataset: Dataset) -> None:
+    if dataset.info.protects_patients:
+        record_release(dataset.ledger_path, _release(settings, dataset, run.release_id))
+    save_classifier(run.model, _trained(settings, run, dataset))
+    statement = _statement(settings, dataset, run.release_id)
+    run.finish(statement, _card(settings, dataset, statement))
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+
+
+def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifier:
+    """The classifier; its centre is the mean feature of the images that it was trained on."""
+    rows = dataset.split("train")
+    backbone = build_backbone(
+        settings.backbone, seed=settings.seed, trainable_blocks=settings.trainable_blocks
+    )
+    head = None
+    if settings.trainable_blocks != 0:
+        head = train_jointly(settings, run, backbone, dataset, rows)
+    raw = backbone_features(backbone, dataset, rows)
+    centre = raw.mean(dim=0)
+    if head is None:
+        fitted = fit_logistic(
+            head_input(raw, centre),
+            torch.from_numpy(targets_array(rows)),
+            l2=settings.weight_decay,
+            smoothing=settings.label_smoothing,
+        )
+        if not math.isfinite(fitted.loss):
+            raise RunError("the loss of the head is not finite; raise weight_decay")
+        run.log(loss=fitted.loss)
+        head = fitted.weight, fitted.bias
+    return Classifier(
+        backbone=settings.backbone,
+        targets=dataset.info.targets,
+        head_weight=head[0],
+        head_bias=head[1],
+        centre=centre,
+        trainable_blocks=settings.trainable_blocks,
+        trained=trained_tensors(backbone),
+        seed=settings.seed,
+    )
+
+
+def _card(settings: PretrainSettings, dataset: Dataset, statement: Statement) -> str:
+    blocks = settings.trainable_blocks
+    moved = {0: "head alone", "all": "whole network and head"}.get(
+        blocks, f"last {blocks} blocks and head"
+    )
+    facts = {
+        "data set": f"{dataset.info.name} ({dataset.info.kind})",
+        "targets": ", ".join(dataset.info.targets),
+        "transformer": f"{settings.backbone.name} at {settings.backbone.size_px} px",
+        "weights": settings.backbone.sha256 or settings.backbone.weights or "random start",
+        "trained": moved,
+    }
+    return model_card(
+        title=f"Classifier pretrained on {dataset.info.name}",
+        summary="A vision transformer with a linear head, trained without differential privacy.",
+        statement=statement,
+        settings=facts,
+    )
