@@ -5,7 +5,7 @@ one. `privacy.epsilon` is the end-to-end target: what ancestors spent is taken o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from classify.dp_head import (
 from synthdp.cards import model_card
 from synthdp.data.dataset import Dataset, Row, keyed_digest, open_dataset, targets_array
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger, Lineage, Release, record_release
+from synthdp.privacy.ledger import Ledger, Lineage, Release, new_release_id, record_release
 from synthdp.privacy.mechanism import Mechanism, gaussian_epsilon, gaussian_mu
 from synthdp.privacy.noise import keep_key
 from synthdp.privacy.statement import Statement, make_statement
@@ -48,7 +48,7 @@ def auto_lr_times_steps(epsilon: float) -> float:
     """Learning rate x steps for a stage's epsilon: log-linear between the points, flat beyond."""
     points, values = zip(*LR_TIMES_STEPS.items(), strict=True)
     if math.isinf(epsilon):
-        return values[-1]
+        return float(values[-1])
     return float(np.exp(np.interp(np.log(epsilon), np.log(points), np.log(values))))
 
 
@@ -63,7 +63,7 @@ class Plan:
     statement: Statement
 
 
-def _ancestors(settings: FinetuneSettings) -> Lineage:
+def _ancestors(settings: FinetuneSettings, to_come: Mapping[Path, Lineage]) -> Lineage:
     sets = [path for path in (settings.synthetic, settings.centre) if path is not None]
     infos = [open_dataset(path).info for path in sets]
     for info in infos:
@@ -74,7 +74,8 @@ def _ancestors(settings: FinetuneSettings) -> Lineage:
             )
     lineages = [info.lineage for info in infos]
     if settings.init is not None:
-        lineages.append(read_statement(settings.init).lineage)
+        planned = to_come.get(settings.init)
+        lineages.append(planned or read_statement(settings.init).lineage)
     return Lineage().joined(lineages)
 
 
@@ -118,9 +119,11 @@ def _release(settings: FinetuneSettings, dataset: Dataset, mu: float, release_id
     )
 
 
-def _plan(settings: FinetuneSettings, release_id: str = "0" * 16) -> Plan:
+def _plan(
+    settings: FinetuneSettings, release_id: str, to_come: Mapping[Path, Lineage] | None = None
+) -> Plan:
     dataset = open_dataset(settings.data)
-    ancestors = _ancestors(settings)
+    ancestors = _ancestors(settings, to_come or {})
     release = _release(settings, dataset, _stage_mu(settings, ancestors), release_id)
     stage_epsilon = gaussian_epsilon(release.mu, settings.privacy.delta)
     head = settings.head
@@ -147,13 +150,19 @@ def _statement(
     )
 
 
-def plan_finetune(settings: FinetuneSettings) -> Statement:
+def plan_finetune(
+    settings: FinetuneSettings, to_come: Mapping[Path, Lineage] | None = None
+) -> Statement:
     """The promise of the run, before any image is read.
+
+    Args:
+        settings: of the run.
+        to_come: lineages of runs that are only planned yet, where `init` may be one of them.
 
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
     """
-    return _plan(settings).statement
+    return _plan(settings, new_release_id(), to_come).statement
 
 
 def run_finetune(settings: FinetuneSettings) -> Path:
@@ -162,7 +171,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     Raises:
         InputError: when settings, data and ancestors don't fit together.
     """
-    _plan(settings)  # refuses before a folder is made
+    plan_finetune(settings)  # refuses before a folder is made
     with open_run(settings.out, "finetune", settings) as run:
         if not run.finished:
             _finetune(settings, run, _plan(settings, run.release_id))

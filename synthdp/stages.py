@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config import Settings
+from synthdp.privacy.ledger import Lineage
 from synthdp.privacy.statement import Statement
 from synthdp.runs import StageCall
 
@@ -15,12 +16,16 @@ STRATEGIES_MODULE = "classify.strategies"
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a stage stands: a module and the names in it, imported when they are used."""
+    """Where a stage stands: a module and the names in it, imported when they are used.
+
+    `chained` stages start from another run, so their plan takes the lineages of runs to come.
+    """
 
     module: str
     settings: str
     run: str
     plan: str | None = None
+    chained: bool = False
 
     def _get(self, name: str) -> Any:
         return getattr(importlib.import_module(self.module), name)
@@ -30,11 +35,17 @@ class Stage:
         found: type[Settings] = self._get(self.settings)
         return found
 
-    def planned(self, settings: Settings) -> Statement | None:
-        """What the stage will promise, before any image is read; None where nothing is promised."""
+    def planned(
+        self, settings: Settings, to_come: Mapping[Path, Lineage] | None = None
+    ) -> Statement | None:
+        """What the stage will promise, before any image is read; None where nothing is promised.
+
+        `to_come` gives the lineages of runs that are planned too, by their folders.
+        """
         if self.plan is None:
             return None
-        statement: Statement = self._get(self.plan)(settings)
+        plan = self._get(self.plan)
+        statement: Statement = plan(settings, to_come) if self.chained else plan(settings)
         return statement
 
     def start(self, settings: Settings) -> Path:
@@ -48,7 +59,9 @@ STAGES: dict[str, Stage] = {
     "train-gan": Stage("gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan"),
     "generate": Stage("gan.generate", "GenerateSettings", "run_generate", "plan_generate"),
     "pretrain": Stage("classify.train", "PretrainSettings", "run_pretrain", "plan_pretrain"),
-    "finetune": Stage("classify.finetune", "FinetuneSettings", "run_finetune", "plan_finetune"),
+    "finetune": Stage(
+        "classify.finetune", "FinetuneSettings", "run_finetune", "plan_finetune", chained=True
+    ),
     "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
     "study": Stage("synthdp.study.sweep", "StudySettings", "run_study", "plan_study"),
     "report": Stage("synthdp.study.report", "ReportSettings", "run_report"),

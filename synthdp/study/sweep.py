@@ -72,8 +72,8 @@ class StudySettings(Settings):
     phantoms: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
     backbone: BackboneSettings = BackboneSettings()
-    pretrain: dict[str, Any] = {}
-    finetune: dict[str, Any] = {}
+    pretrain: dict[str, Any] = Field(default_factory=dict)
+    finetune: dict[str, Any] = Field(default_factory=dict)
     pretrain_seed: int | None = None
     engine: Literal["local"] = "local"
     workers: int = Field(default=1, ge=1)
@@ -118,16 +118,17 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
 
 
 def plan_study(settings: StudySettings) -> Statement:
-    """The promise of publishing the whole study's private runs, before any image is read."""
-    rows = expand_grid(settings)
-    lineages = []
-    for call in {call.folder: call for row in rows for call in row.calls}.values():
-        stage = STAGES[call.stage]
-        values = validate_settings(stage.settings_class(), call.settings, where=call.stage)
-        if "init" not in call.settings or call.settings["init"] is None:
-            statement = stage.planned(values)
-            lineages += [statement.lineage] if statement is not None else []
-    return _study_statement(settings, lineages)
+    """The promise of publishing all runs of the study, before any image is read."""
+    to_come: dict[Path, Lineage] = {}
+    for row in expand_grid(settings):
+        for call in row.calls:
+            out = Path(call.settings["out"])
+            if out not in to_come:
+                stage = STAGES[call.stage]
+                values = validate_settings(stage.settings_class(), call.settings, where=call.stage)
+                statement = stage.planned(values, to_come)
+                to_come[out] = statement.lineage if statement is not None else Lineage()
+    return _study_statement(settings, list(to_come.values()))
 
 
 def _study_statement(settings: StudySettings, lineages: Sequence[Lineage]) -> Statement:
@@ -259,7 +260,7 @@ def _results(
         last = row.calls[-1]
         run = _folder(settings, last)
         for where in settings.evaluate_on:
-            cell = {
+            cell: dict[str, Any] = {
                 "strategy": row.strategy,
                 "epsilon": row.epsilon,
                 "seed": row.seed,

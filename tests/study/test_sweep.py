@@ -1,0 +1,164 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthdp.config import validate_settings
+from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.errors import InputError, RunError
+from synthdp.privacy.ledger import Lineage, Release
+from synthdp.promise import statement_of
+from synthdp.study import sweep
+from synthdp.study.compare import read_results
+from synthdp.study.sweep import StudySettings, expand_grid, plan_study, run_study
+
+UNPROTECTED = Lineage(
+    releases=(Release(stage="train-gan", data="clinic", mu=math.inf, note="no noise"),)
+)
+
+
+def make_set(out: Path, info: DatasetInfo, seed: int) -> Path:
+    """Twenty patients with two images each, the malignant ones brighter, in train and val."""
+    rng = np.random.default_rng(seed)
+    with create_dataset(out, info) as writer:
+        for patient in range(20):
+            malignant = patient % 2
+            for _ in range(2):
+                pixels = rng.normal(100 + 60 * malignant, 30, (32, 32)).clip(0, 255)
+                writer.add(
+                    pixels.astype(np.uint8),
+                    patient_id=f"p-{patient}",
+                    split="val" if patient >= 14 else "train",
+                    targets=[malignant],
+                )
+    return out
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, object]:
+    sets = {
+        "data": DatasetInfo(name="clinic", kind="real", size_px=32),
+        "synthetic": DatasetInfo(
+            name="synthetic", kind="synthetic", size_px=32, lineage=UNPROTECTED
+        ),
+        "phantoms": DatasetInfo(name="phantoms", kind="phantom", size_px=32),
+    }
+    paths = {key: make_set(tmp_path / key, sets[key], seed) for seed, key in enumerate(sets)}
+    return {
+        **paths,
+        "out": tmp_path / "study",
+        "strategies": ["real_only", "synthetic_only", "phantoms_then_finetune"],
+        "epsilons": [6, "none"],
+        "seeds": [0, 1],
+        "evaluate_on": [{"data": paths["data"], "split": "val"}],
+        "privacy": {"population": 50, "delta": 1e-3},
+        "backbone": {"name": "vit_tiny_patch16_224", "size_px": 32},
+        "pretrain": {"trainable_blocks": "all", "epochs": 1},
+        "pretrain_seed": 0,
+    }
+
+
+def settings(values: dict[str, object], **changes: object) -> StudySettings:
+    return validate_settings(StudySettings, {**values, **changes}, where="study")
+
+
+def test_the_grid_repeats_only_what_depends_on_it(values: dict[str, object]) -> None:
+    rows = expand_grid(settings(values))
+    by_strategy = {name: [r for r in rows if r.strategy == name] for name in values["strategies"]}
+    assert [len(found) for found in by_strategy.values()] == [4, 1, 4]
+    shared = {row.calls[0].folder for row in by_strategy["phantoms_then_finetune"]}
+    assert len(shared) == 1
+
+
+def test_the_plan_states_the_worst_before_any_image_is_read(values: dict[str, object]) -> None:
+    for image in (values["data"] / "images").iterdir():
+        image.write_bytes(b"")
+    private = settings(values, strategies=["real_only"], epsilons=[6])
+    assert 6 < plan_study(private).epsilon < 12
+    assert math.isinf(plan_study(settings(values)).epsilon)
+    assert not (values["out"]).exists()
+
+
+def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
+    values: dict[str, object],
+) -> None:
+    study = settings(values)
+    report = run_study(study)
+    assert report.is_file()
+    rows = read_results(study.out / "results.csv")
+    assert len(rows) == 9
+    assert {row.state for row in rows} == {"finished"}
+    for row in rows:
+        if row.strategy == "synthetic_only" or row.epsilon is None:
+            assert row.epsilon_end_to_end == math.inf
+        else:
+            assert row.epsilon_end_to_end == pytest.approx(6.0, rel=1e-3)
+            assert row.epsilon_end_to_end <= 6.0
+    before = (study.out / "results.csv").stat().st_mtime_ns
+    assert run_study(study) == report
+    assert (study.out / "results.csv").stat().st_mtime_ns == before
+    assert "p-1" not in report.read_text()
+    assert math.isinf(statement_of([study.out]).epsilon)
+    ledger = statement_of([values["data"]])
+    assert len(ledger.lineage.releases) == 8  # each fine-tuned model is recorded beside the set
+
+
+def test_an_interrupted_study_goes_on_where_it_stood(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = settings(values, strategies=["real_only"])
+    evaluate = sweep._evaluate_all
+
+    def killed(*_: object) -> dict[str, str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "_evaluate_all", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study)
+    stamps = {path: path.stat().st_mtime_ns for path in study.out.glob("runs/*/status.json")}
+    assert len(stamps) == 4
+    monkeypatch.setattr(sweep, "_evaluate_all", evaluate)
+    run_study(study)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_a_failed_run_is_recorded_and_the_rest_go_on(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = settings(values, strategies=["real_only"], seeds=[0])
+    attempt = sweep._attempt
+
+    def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
+        if call.settings["privacy"]["epsilon"] is None if "privacy" in call.settings else False:
+            return call.folder, "the head diverged"
+        return attempt(call, threads)
+
+    monkeypatch.setattr(sweep, "_attempt", failing)
+    with pytest.raises(RunError, match=r"1 run\(s\) failed"):
+        run_study(study)
+    rows = read_results(study.out / "results.csv")
+    assert [(row.state, row.error) for row in rows] == [
+        ("finished", ""),
+        ("failed", "the head diverged"),
+    ]
+    monkeypatch.setattr(sweep, "_attempt", attempt)
+    run_study(study)
+    assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"strategies": ["magic"]}, "magic: no such strategy"),
+        ({"epsilons": [0]}, "epsilons.0"),
+        ({"pretrain": {"epochz": 3}}, "epochz: unknown key, did you mean epochs?"),
+        ({"synthetic": None}, "strategy synthetic_only needs `synthetic`"),
+    ],
+)
+def test_a_grid_that_does_not_fit_is_refused_before_anything_runs(
+    values: dict[str, object], changes: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told.replace("?", r"\?")):
+        run_study(settings(values, **changes))
+    assert not values["out"].exists()
