@@ -1,0 +1,246 @@
+"""The privacy-utility curve as inline SVG that follows the page's colours."""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from synthdp.study.compare import Aggregate, OverSeeds
+
+CHANCE = 0.5
+_GAP_SHARE = 0.16  # of the axis: room for each of the columns "0" and "none"
+_NARROWEST_TICKS = 0.055  # of the axis: labels closer than this would touch
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a strategy is drawn: a matplotlib marker, and the same as an SVG path in a 12 px box."""
+
+    marker: str
+    path: str
+
+
+MARKS = (
+    Mark("o", "M6 1.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 1 0 0-9z"),
+    Mark("s", "M2 2h8v8h-8z"),
+    Mark("^", "M6 1.5l5 9h-10z"),
+    Mark("D", "M6 1l5 5l-5 5l-5-5z"),
+    Mark("v", "M6 10.5l5-9h-10z"),
+    Mark("P", "M4.3 1.3h3.4v3h3v3.4h-3v3h-3.4v-3h-3v-3.4h3z"),
+    Mark("h", "M6 1l4.4 2.5v5l-4.4 2.5l-4.4-2.5v-5z"),
+    Mark("<", "M1.5 6l9-5v10z"),
+)
+
+# Stand-ins that no drawing uses otherwise; in the page each becomes a CSS variable.
+_INK, _MUTED, _RULE, _PAPER = "#010101", "#020202", "#030303", "#040404"
+_STRATEGY = tuple(f"#0a0b{index:02x}" for index in range(len(MARKS)))
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _RULE: "var(--rule)",
+    _PAPER: "var(--paper)",
+    **{colour: f"var(--mark-{index})" for index, colour in enumerate(_STRATEGY)},
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where an epsilon stands: log10 between the least and the greatest, 0 and none beside."""
+
+    low: float
+    high: float
+    gap: float
+
+    @classmethod
+    def over(cls, epsilons: Sequence[float]) -> "Scale":
+        """A scale that holds all positive finite `epsilons`."""
+        logs = [math.log10(value) for value in epsilons if 0 < value < math.inf] or [0.0]
+        low, high = min(logs), max(logs)
+        if high - low < 0.5:
+            low, high = (low + high) / 2 - 0.25, (low + high) / 2 + 0.25
+        return cls(low, high, _GAP_SHARE * (high - low))
+
+    def place(self, epsilon: float) -> float:
+        """The place of an epsilon from 0 to infinity."""
+        if epsilon == 0:
+            return self.low - self.gap
+        return self.high + self.gap if math.isinf(epsilon) else math.log10(epsilon)
+
+
+def shown_epsilon(row: Aggregate) -> float:
+    """Where a row stands on the axis: end to end, or hollow at what its last stage spent."""
+    if row.protected:
+        return row.epsilon_end_to_end or 0.0
+    return math.inf if not row.hollow or row.reference else row.epsilon_stage or 0.0
+
+
+def _ticks(rows: Sequence[Aggregate], scale: Scale) -> list[float]:
+    """Epsilons to label: those asked for, thinned where labels would touch."""
+    shown = {shown_epsilon(row) for row in rows}
+    asked = {row.epsilon for row in rows if row.epsilon is not None}
+    finite = sorted(asked or {value for value in shown if 0 < value < math.inf})
+    least = _NARROWEST_TICKS * (scale.high - scale.low + 2 * scale.gap)
+    kept: list[float] = []
+    for value in finite:
+        if not kept or scale.place(value) - scale.place(kept[-1]) >= least:
+            kept.append(value)
+    return [*([0.0] if 0.0 in shown else []), *kept, *([math.inf] if math.inf in shown else [])]
+
+
+def draw_curve(
+    rows: Sequence[Aggregate], strategies: Sequence[str], *, prefix: str, width_in: float
+) -> str:
+    """The AUROC of `rows` over epsilon as an SVG element, `width_in` inches wide.
+
+    Args:
+        rows: aggregates of one split of one data set; those without an AUROC are left out.
+        strategies: all strategies of the study; their order decides marker and colour.
+        prefix: begins every id in the drawing, so that several stand in one page.
+        width_in: the width for which the text has its proper size.
+    """
+    drawn = [row for row in rows if row.metrics["auroc"].mean is not None]
+    present = [name for name in strategies if any(row.strategy == name for row in drawn)]
+    scale = Scale.over([*map(shown_epsilon, drawn), *(row.epsilon or 0 for row in drawn)])
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11}):
+        legend_rows = math.ceil(len(present) / (3 if width_in > 6 else 1))
+        figure = Figure(figsize=(width_in, 4.0 + 0.22 * legend_rows), layout="constrained")
+        axes = figure.subplots()
+        _draw_frame(axes, drawn, scale)
+        for index, name in enumerate(present):
+            dodge = (index - (len(present) - 1) / 2) * 0.016 * (scale.high - scale.low)
+            chosen = [row for row in drawn if row.strategy == name]
+            _draw_strategy(axes, chosen, scale, strategies.index(name) % len(MARKS), dodge)
+        _draw_legend(figure, axes, present, strategies, columns=3 if width_in > 6 else 1)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(stream.getvalue(), prefix, _description(drawn, present))
+
+
+def _draw_frame(axes: Axes, rows: Sequence[Aggregate], scale: Scale) -> None:
+    ticks = _ticks(rows, scale)
+    places = [scale.place(value) for value in ticks]
+    labels = [
+        "none" if math.isinf(value) else "0 (no patient)" if value == 0 else f"{value:g}"
+        for value in ticks
+    ]
+    axes.set_xticks(places, labels)
+    axes.set_xlim(min(scale.low, *places) - scale.gap / 2, max(scale.high, *places) + scale.gap / 2)
+    for value, side in ((0.0, scale.low - scale.gap / 2), (math.inf, scale.high + scale.gap / 2)):
+        if value in ticks:
+            axes.axvline(side, color=_RULE, linewidth=1, linestyle=(0, (1, 3)))
+    axes.axhline(CHANCE, color=_MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+    ends = [
+        value
+        for row in rows
+        for part in [row.metrics["auroc"]]
+        for value in (part.mean, part.ci_low, part.ci_high)
+        if value is not None
+    ]
+    axes.set_ylim(
+        max(0, min([CHANCE, *ends]) - 0.03), min(1.005, max([CHANCE + 0.1, *ends]) + 0.03)
+    )
+    axes.annotate(
+        "chance", (0, CHANCE), xycoords=("axes fraction", "data"), xytext=(4, 3),
+        textcoords="offset points", color=_MUTED, fontsize=10,
+    )  # fmt: skip
+    axes.set_xlabel("epsilon for each patient (log scale), end to end", color=_INK)
+    axes.set_ylabel("AUROC", color=_INK)
+    axes.grid(axis="y", color=_RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, length=4, color=_RULE)
+    for edge, spine in axes.spines.items():
+        spine.set_visible(edge in ("left", "bottom"))
+        spine.set_color(_RULE)
+
+
+def _draw_strategy(
+    axes: Axes, rows: Sequence[Aggregate], scale: Scale, style: int, dodge: float
+) -> None:
+    """Points with intervals, joined by a line: solid where the promise holds, else dashed."""
+    colour, marker = _STRATEGY[style], MARKS[style].marker
+    for hollow in (False, True):
+        finite = [row for row in rows if row.hollow == hollow and math.isfinite(shown_epsilon(row))]
+        finite.sort(key=shown_epsilon)
+        axes.plot(
+            [scale.place(shown_epsilon(row)) + dodge for row in finite],
+            [row.metrics["auroc"].mean or 0.0 for row in finite],
+            color=colour, linewidth=1.6, linestyle=(0, (4, 3)) if hollow else "-", zorder=2,
+        )  # fmt: skip
+    for row in rows:
+        auroc, place = row.metrics["auroc"], scale.place(shown_epsilon(row)) + dodge
+        if row.reference and auroc.mean is not None:
+            axes.axhline(auroc.mean, color=colour, linewidth=1.4, linestyle=(0, (7, 2, 1.5, 2)))
+        _draw_interval(axes, auroc, place, colour)
+        face = _PAPER if row.hollow else colour
+        axes.plot(
+            [place], [auroc.mean or 0.0], marker=marker, markersize=7.5, color=colour,
+            markerfacecolor=face, markeredgewidth=1.6, linestyle="none", zorder=4,
+        )  # fmt: skip
+
+
+def _draw_interval(axes: Axes, auroc: OverSeeds, place: float, colour: str) -> None:
+    """Thin: the interval over patients. Thick: one standard deviation over seeds."""
+    if auroc.ci_low is not None and auroc.ci_high is not None:
+        axes.vlines(place, auroc.ci_low, auroc.ci_high, color=colour, linewidth=1.2, zorder=3)
+    if auroc.sd is not None and auroc.mean is not None:
+        low, high = auroc.mean - auroc.sd, auroc.mean + auroc.sd
+        axes.vlines(place, low, high, color=colour, linewidth=4.5, zorder=3)
+
+
+def _draw_legend(
+    figure: Figure, axes: Axes, present: Sequence[str], strategies: Sequence[str], *, columns: int
+) -> None:
+    styles = [strategies.index(name) % len(MARKS) for name in present]
+    handles = [
+        axes.plot([], [], color=_STRATEGY[style], marker=MARKS[style].marker, linestyle="none")[0]
+        for style in styles
+    ]
+    figure.legend(
+        handles, [name.replace("_", " ") for name in present], loc="outside upper left",
+        ncols=columns, frameon=False, labelcolor=_INK, handletextpad=0.3, columnspacing=1.6,
+        markerscale=1.15, borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def _description(rows: Sequence[Aggregate], present: Sequence[str]) -> str:
+    parts = []
+    for name in present:
+        means = [row.metrics["auroc"].mean or 0.0 for row in rows if row.strategy == name]
+        hollow = any(row.hollow for row in rows if row.strategy == name)
+        words = f"{name.replace('_', ' ')}: {min(means):.2f} to {max(means):.2f}"
+        parts.append(f"{words}, drawn hollow" if hollow else words)
+    return (
+        "Privacy-utility curve. Across: end-to-end epsilon for each patient, from the strongest "
+        "promise to none. Up: AUROC, mean over seeds, with intervals over patients. "
+        + "; ".join(parts)
+        + ". The table below holds the same figures."
+    )
+
+
+def _inline(svg: str, prefix: str, description: str) -> str:
+    """The drawing as an element of the page: own ids, the page's colours and fonts, a name."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", body)
+    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, variable)
+    head = (
+        f'<svg class="curve" role="img" aria-labelledby="{prefix}-alt" '
+        f'viewBox="{_view_box(body)}" xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink"><desc id="{prefix}-alt">'
+        f"{escape(description)}</desc>"
+    )
+    return head + body[body.index(">") + 1 :]
+
+
+def _view_box(svg: str) -> str:
+    found = re.search(r'viewBox="([\d. ]+)"', svg)
+    assert found is not None  # matplotlib writes one
+    return found[1]

@@ -1,0 +1,144 @@
+"""What a study's folder records beside its results table: facts, statements, times, versions."""
+
+import contextlib
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from synthdp.config import Settings, validate_settings
+from synthdp.errors import InputError
+from synthdp.files import read_json
+from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import read_statement
+from synthdp.study.compare import ResultRow, without_paths
+
+MAX_SHOWN_SETTINGS_BYTES = 2**18
+
+
+class StudyFacts(Settings):
+    """What `study.json` holds; the paths are of data sets and never shown."""
+
+    title: str = "Privacy and utility"
+    wall_time_s: float | None = None
+    synthetic: Path | None = None
+    real: Path | None = None
+    show_real: bool = False
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """How long the runs of one stage took, in seconds."""
+
+    stage: str
+    n_runs: int
+    median_s: float
+    total_s: float
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study's folder, read once.
+
+    `statements` and `statuses` go by the run's folder name; `missing` says of a finished run why
+    its statement could not be read.
+    """
+
+    facts: StudyFacts
+    statements: Mapping[str, Statement]
+    missing: Mapping[str, str]
+    statuses: Mapping[str, Mapping[str, Any]]
+    settings: str
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each run took."""
+        return {run: float(status.get("seconds", 0)) for run, status in self.statuses.items()}
+
+    @property
+    def date(self) -> str:
+        """The day (UTC) on which the last run ended; empty when none was recorded."""
+        last = max((float(status.get("last", 0)) for status in self.statuses.values()), default=0)
+        return datetime.fromtimestamp(last, UTC).date().isoformat() if last else ""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Each package's version, or versions where runs differ."""
+        found: dict[str, set[str]] = {}
+        for status in self.statuses.values():
+            for package, version in dict(status.get("versions", {})).items():
+                found.setdefault(str(package), set()).add(str(version))
+        return {package: ", ".join(sorted(versions)) for package, versions in found.items()}
+
+    @property
+    def stage_times(self) -> list[StageTime]:
+        """Times by stage, the longest first."""
+        by_stage: dict[str, list[float]] = {}
+        for status in self.statuses.values():
+            seconds = float(status.get("seconds", 0))
+            by_stage.setdefault(str(status.get("stage", "unknown")), []).append(seconds)
+        times = [
+            StageTime(stage, len(seconds), statistics.median(seconds), sum(seconds))
+            for stage, seconds in by_stage.items()
+        ]
+        return sorted(times, key=lambda time: -time.total_s)
+
+
+def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
+    """Read what the folder `study` holds about the runs of `rows`.
+
+    Raises:
+        InputError: when `study.json` is there and wrong.
+    """
+    path = study / "study.json"
+    content = read_json(path) if path.is_file() else {}
+    facts = validate_settings(StudyFacts, content, where=f"{study.name}/study.json")
+    statements: dict[str, Statement] = {}
+    missing: dict[str, str] = {}
+    for run in dict.fromkeys(row.run for row in rows if row.state == "finished"):
+        try:
+            statements[run] = read_statement(study / "runs" / run)
+        except InputError as error:
+            missing[run] = without_paths(str(error))
+    return StudyRecord(facts, statements, missing, _statuses(study), _shown_settings(study))
+
+
+def _statuses(study: Path) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in sorted((study / "runs").glob("*/status.json")):
+        with contextlib.suppress(InputError):  # a status cut off by a crash has no time to show
+            status = read_json(path)
+            if isinstance(status, dict):
+                found[path.parent.name] = status
+    return found
+
+
+def _shown_settings(study: Path) -> str:
+    path = study / "config.yaml"
+    if not path.is_file() or path.stat().st_size > MAX_SHOWN_SETTINGS_BYTES:
+        return ""
+    return without_paths(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def published_together(statements: Sequence[Statement], subject: str) -> Statement | None:
+    """The promise of publishing all of these models; None when there are none.
+
+    Releases that several share count once; delta is the largest, the population the smallest
+    that any of them states.
+
+    Raises:
+        InputError: when some hold per patient and some per image.
+    """
+    if not statements:
+        return None
+    populations = [s.population for s in statements if s.population is not None]
+    return make_statement(
+        Lineage().joined(statement.lineage for statement in statements),
+        subject=subject,
+        delta=max(statement.delta for statement in statements),
+        unit=statements[0].unit,
+        population=min(populations, default=None),
+    )
