@@ -43,6 +43,14 @@ def refused_when_full(bytes_needed: int = 0) -> Iterator[None]:
         raise
 
 
+def write_durable(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk; for use inside `atomic_folder`."""
+    with open(path, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds all of it or what it held before.
 
@@ -54,10 +62,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     with refused_when_full(len(data)):
         try:
-            with open(scratch, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+            write_durable(scratch, data)
             os.replace(scratch, path)
             _sync_folder(path.parent)
         except BaseException:
@@ -122,7 +127,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with refused_when_full():
         try:
             yield scratch
-            _sync_folder(scratch)
+            for folder, _, _ in os.walk(scratch):
+                _sync_folder(Path(folder))
             if path.exists():
                 path.rmdir()
             os.replace(scratch, path)

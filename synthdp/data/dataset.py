@@ -21,8 +21,9 @@ from synthdp.config import Settings, validate_settings
 from synthdp.data.images import decode_image, encode_png, path_problem, resize_pixels
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
-from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.files import atomic_folder, read_json, write_atomic, write_durable, write_json
 from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key
 from synthdp.progress import progress
 
@@ -38,7 +39,8 @@ class DatasetInfo(Settings):
 
     `lineage` names every release that the images descend from; it is empty for real images and
     for phantoms. `as_real` makes a phantom set stand in for patients, so that demo and tests
-    exercise the promise.
+    exercise the promise. `unit` is what a `patient_id` stands for: `image` where it is not known
+    which images are of one patient.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -48,6 +50,7 @@ class DatasetInfo(Settings):
     licence: str = ""
     description: str = ""
     as_real: bool = False
+    unit: Unit = "patient"
     lineage: Lineage = Lineage()
 
     @property
@@ -99,6 +102,20 @@ class Dataset:
         return self.private / "ledger.jsonl"
 
 
+def refuse_unknown_patients(info: DatasetInfo, unit: Unit) -> None:
+    """Refuse to promise something to each patient of a set that doesn't know its patients.
+
+    Raises:
+        InputError: when `unit` is patient, and the set's is image.
+    """
+    if info.protects_patients and unit == "patient" and info.unit == "image":
+        raise InputError(
+            f"privacy.unit is patient, but {info.name} was imported without patient ids, so that "
+            "nothing can be promised to a patient with several images; import it with "
+            "patient_pattern or a patient column, or ask for privacy.unit=image"
+        )
+
+
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files.
 
@@ -136,11 +153,16 @@ def open_dataset(root: Path) -> Dataset:
         if not problems:
             rows.append(_row(record, info))
     findings += patients_in_two_splits((row.patient_id, row.split) for row in rows)
-    if findings:
-        shown = findings[:MAX_FINDINGS]
-        more = [f"... and {len(findings) - len(shown)} more"] if len(findings) > len(shown) else []
-        raise InputError("\n  ".join([f"{root.name}/manifest.csv:", *shown, *more]))
+    refuse_findings(f"{root.name}/manifest.csv", findings)
     return Dataset(root, info, tuple(rows))
+
+
+def refuse_findings(where: str, findings: Sequence[str]) -> None:
+    """Raise one InputError that lists the findings, the first 50 in full; none, none raised."""
+    if findings:
+        shown = list(findings[:MAX_FINDINGS])
+        more = [f"... and {len(findings) - len(shown)} more"] if len(findings) > len(shown) else []
+        raise InputError("\n  ".join([f"{where}:", *shown, *more]))
 
 
 def row_problems(record: Mapping[str, str], targets: Sequence[str], root: Path) -> list[str]:
@@ -217,7 +239,7 @@ class DatasetWriter:
             raise InputError(f"image {len(self._rows) + 1}: {len(self._info.targets)} targets due")
         if any(not math.isnan(target) and target not in (0, 1) for target in targets):
             raise InputError(f"image {len(self._rows) + 1}: a target is not 0, 1 or unknown")
-        (self._root / name).write_bytes(encode_png(pixels))
+        write_durable(self._root / name, encode_png(pixels))
         self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
         self._attributes.update(dict.fromkeys(attributes or {}))
 
