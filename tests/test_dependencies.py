@@ -12,8 +12,11 @@ FLOORS = [
     ("synthdp.study",),
     ("synthdp.stages",),
     ("gan", "classify"),
-    ("synthdp.promise", "synthdp.cards", "synthdp.features", "synthdp.runs", "synthdp.evaluation"),
-    ("synthdp.data", "synthdp.privacy", "synthdp.config", "synthdp.checkpoint", "synthdp.files"),
+    ("synthdp.promise", "synthdp.features", "synthdp.runs", "synthdp.evaluation"),
+    (
+        *("synthdp.data", "synthdp.privacy", "synthdp.cards"),
+        *("synthdp.config", "synthdp.checkpoint", "synthdp.files"),
+    ),
 ]
 
 
