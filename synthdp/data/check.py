@@ -1,0 +1,171 @@
+"""Check a data-set folder: every image is read, and every finding is told at once."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from synthdp.config import validate_settings
+from synthdp.data.dataset import (
+    FIXED_COLUMNS,
+    SPLITS,
+    DatasetInfo,
+    patients_in_two_splits,
+    row_problems,
+)
+from synthdp.data.images import path_problem
+from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
+from synthdp.data.survey import Seen, survey_images
+from synthdp.data.tables import read_table
+from synthdp.errors import InputError
+from synthdp.files import read_json
+
+MAX_ROWS_NAMED = 12
+
+Records = Mapping[int, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What is wrong, one line each, and a summary; rows are those of manifest.csv (header = 1)."""
+
+    findings: tuple[str, ...]
+    summary: str
+
+
+def check_dataset(root: Path) -> CheckResult:
+    """Read the whole data set at `root` and report all that is wrong with it.
+
+    Raises:
+        InputError: when there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder; correct the path")
+    info, findings = _read_info(root)
+    targets = info.targets if info is not None else ()
+    table = read_table(root / "manifest.csv", required=(*FIXED_COLUMNS, *targets))
+    findings += [f"manifest.csv, {finding}" for finding in table.findings]
+    resolved = root.resolve()
+    for number, record in table.records.items():
+        problems = row_problems(record, targets, resolved)
+        findings += [f"row {number}: {problem}" for problem in problems]
+    records = table.records.values()
+    findings += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
+    findings += _unlisted(root, table.records)
+    safe = [n for n, r in table.records.items() if path_problem(r["image"], resolved) is None]
+    survey = survey_images([root / table.records[number]["image"] for number in safe])
+    seen = {n: entry for n, entry in zip(safe, survey, strict=True) if isinstance(entry, Seen)}
+    read = zip(safe, survey, strict=True)
+    findings += [f"row {n}: image: {entry}" for n, entry in read if isinstance(entry, str)]
+    findings += _image_findings(seen, info)
+    findings += _copy_findings(seen, table.records, targets, info)
+    return CheckResult(tuple(findings), _summary(root, info, table.records, seen, len(findings)))
+
+
+def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
+    try:
+        content = read_json(root / "dataset.json")
+        return validate_settings(DatasetInfo, content, where="dataset.json"), []
+    except InputError as error:
+        return None, [str(error)]
+
+
+def _unlisted(root: Path, records: Records) -> list[str]:
+    """Images that stand in the folder without a row: they would leave the house unnoticed."""
+    named = {root / record["image"] for record in records.values()}
+    found = [path for path in (root / "images").rglob("*") if path.is_file()]
+    count = sum(path not in named for path in found)
+    return [f"images: {count} file(s) that the manifest doesn't name; remove them"] if count else []
+
+
+def _image_findings(seen: Mapping[int, Seen], info: DatasetInfo | None) -> list[str]:
+    findings = []
+    for number, entry in seen.items():
+        sides = (entry.width_px, entry.height_px)
+        if info is not None and sides != (info.size_px, info.size_px):
+            findings.append(
+                f"row {number}: image: {sides[0]}x{sides[1]} px, where dataset.json says "
+                f"{info.size_px}x{info.size_px}"
+            )
+        if entry.constant:
+            findings.append(f"row {number}: image: every pixel has the grey level {entry.darkest}")
+    return findings
+
+
+def _copy_findings(
+    seen: Mapping[int, Seen], records: Records, targets: Sequence[str], info: DatasetInfo | None
+) -> list[str]:
+    """Duplicates, conflicting labels, and near-duplicates of different patients."""
+    numbers, digests = list(seen), [entry.digest for entry in seen.values()]
+    labels = [tuple(_label(records[n], target) for target in targets) for n in numbers]
+    findings = [f"{_rows(numbers, group)}: the same pixels" for group in duplicate_groups(digests)]
+    findings += [
+        f"{_rows(numbers, group)}: the same pixels, but different labels"
+        for group in label_conflicts(digests, labels)
+    ]
+    if not seen or (info is not None and info.kind != "real"):
+        return findings  # images of one generator may resemble each other
+    patients = np.array([records[number]["patient_id"] for number in numbers])
+    pairs = near_duplicate_pairs(np.stack([entry.thumbnail for entry in seen.values()]))
+    across = [(int(i), int(j)) for i, j in pairs if patients[i] != patients[j]]
+    return findings + [
+        f"{_rows(numbers, sorted(group))}: nearly the same image under different patient ids"
+        for group in connected(across)
+    ]
+
+
+def _label(record: Mapping[str, str], target: str) -> float:
+    return float(record[target]) if record[target] in ("0", "1") else math.nan
+
+
+def _rows(numbers: Sequence[int], group: Sequence[int]) -> str:
+    named = ", ".join(str(numbers[index]) for index in group[:MAX_ROWS_NAMED])
+    more = f" and {len(group) - MAX_ROWS_NAMED} more" if len(group) > MAX_ROWS_NAMED else ""
+    return f"rows {named}{more}"
+
+
+def _summary(
+    root: Path,
+    info: DatasetInfo | None,
+    records: Records,
+    seen: Mapping[int, Seen],
+    finding_count: int,
+) -> str:
+    title = f"{info.name} ({info.kind})" if info is not None else root.name
+    whose = "made-up ids" if info is not None and info.kind == "synthetic" else "patients"
+    lines = [f"{title}: {len(records)} rows, {_patients(list(records.values()))} {whose}"]
+    for split in SPLITS:
+        rows = [record for record in records.values() if record["split"] == split]
+        if rows:
+            counts = ", ".join(_target_words(rows, info.targets)) if info is not None else ""
+            lines.append(f"  {split}: {len(rows)} images of {_patients(rows)} {whose}; {counts}")
+    sizes = Counter(f"{entry.width_px}x{entry.height_px} px" for entry in seen.values())
+    bits = Counter(f"{entry.bits} bit" for entry in seen.values())
+    lines.append(f"  read: {len(seen)} images; {_counted(sizes)}; {_counted(bits)}")
+    for depth in sorted({entry.bits for entry in seen.values()}):
+        entries = [entry for entry in seen.values() if entry.bits == depth]
+        low, high = min(e.darkest for e in entries), max(e.brightest for e in entries)
+        lines.append(f"  grey levels at {depth} bit: {low} to {high}")
+    lines.append(f"  findings: {finding_count}")
+    return "\n".join(lines)
+
+
+def _patients(rows: Sequence[Mapping[str, str]]) -> int:
+    return len({row["patient_id"] for row in rows})
+
+
+def _target_words(rows: Sequence[Mapping[str, str]], targets: Sequence[str]) -> list[str]:
+    words = []
+    for target in targets:
+        counts = Counter(row[target] for row in rows)
+        unknown = f", {counts['']} unknown" if counts[""] else ""
+        words.append(f"{target} {counts['1']} yes, {counts['0']} no{unknown}")
+    return words
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counts.most_common(5)) or "none"
