@@ -53,7 +53,7 @@ def values(tmp_path: Path) -> dict[str, object]:
         "seeds": [0, 1],
         "evaluate_on": [{"data": paths["data"], "split": "val"}],
         "privacy": {"population": 50, "delta": 1e-3},
-        "backbone": {"name": "vit_tiny_patch16_224", "size_px": 32},
+        "backbone": {"name": "test_vit", "size_px": 32},
         "pretrain": {"trainable_blocks": "all", "epochs": 1},
         "pretrain_seed": 0,
     }

@@ -1,0 +1,190 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from classify import dp_head
+from classify.config import FinetuneSettings, PretrainSettings
+from classify.finetune import auto_lr_times_steps, plan_finetune, run_finetune
+from classify.train import run_pretrain
+from synthdp.config import BackboneSettings, PrivacySettings, validate_settings
+from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.errors import InputError
+from synthdp.privacy.ledger import Ledger, Lineage, Release
+from synthdp.privacy.mechanism import Mechanism, gaussian_epsilon, gaussian_mu
+from synthdp.privacy.noise import gaussian_noise
+from synthdp.promise import statement_of
+from synthdp.runs import read_statement
+
+BACKBONE = BackboneSettings(name="test_vit", size_px=32)
+PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
+
+
+def generator_lineage(mu: float) -> Lineage:
+    mechanism = None
+    if math.isfinite(mu):
+        mechanism = Mechanism.calibrate(mu=mu, steps=1, normaliser=50)
+    release = Release(stage="train-gan", data="clinic", mu=mu, mechanism=mechanism)
+    return Lineage(releases=(release,))
+
+
+def make_set(out: Path, kind: str, **info: object) -> Path:
+    rng = np.random.default_rng(0)
+    about = DatasetInfo(name=out.name, kind=kind, size_px=32, **info)
+    with create_dataset(out, about) as writer:
+        for patient in range(12):
+            for _ in range(1 + patient % 3):
+                pixels = rng.normal(90 + 70 * (patient % 2), 30, (32, 32)).clip(0, 255)
+                writer.add(
+                    pixels.astype(np.uint8),
+                    patient_id=f"secret-{patient}",
+                    split="train",
+                    targets=[patient % 2],
+                )
+    return out
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Path:
+    return make_set(tmp_path / "clinic", "real")
+
+
+def settings(clinic: Path, out: str = "run", **changes: object) -> FinetuneSettings:
+    values = {"data": clinic, "out": clinic.parent / out, "privacy": PRIVACY, "backbone": BACKBONE}
+    return validate_settings(FinetuneSettings, {**values, **changes}, where="finetune")
+
+
+def pretrained(data: Path) -> Path:
+    out = data.parent / f"pretrained-on-{data.name}"
+    asked = PretrainSettings(
+        data=data, out=out, backbone=BACKBONE, trainable_blocks="all", epochs=1
+    )
+    return run_pretrain(asked)
+
+
+def test_patients_alone_cost_the_target_and_are_recorded_beside_them(clinic: Path) -> None:
+    run = run_finetune(settings(clinic))
+    statement = read_statement(run)
+    assert 5.99 < statement.epsilon <= 6
+    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 60
+    assert not (run / "private" / "noise.key").exists()
+    assert statement_of([clinic]).lineage == statement.lineage
+    assert run_finetune(settings(clinic)) == run  # returns at once: the ledger is unchanged
+    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 60
+
+
+def test_what_may_leave_names_no_patient_and_no_count(clinic: Path) -> None:
+    run = run_finetune(settings(clinic))
+    public = [path for path in run.rglob("*") if path.is_file() and "private" not in path.parts]
+    for path in public:
+        assert b"secret" not in path.read_bytes(), path.name
+    assert "12" not in (run / "card.md").read_text().split()
+
+
+def test_two_models_of_the_same_patients_compose(clinic: Path) -> None:
+    runs = [run_finetune(settings(clinic, out=name, seed=1)) for name in ("a", "b")]
+    together = statement_of(runs)
+    assert together.epsilon == pytest.approx(
+        gaussian_epsilon(math.sqrt(2) * gaussian_mu(6, 1e-3), 1e-3), rel=1e-6
+    )
+    assert statement_of([clinic, *runs]).epsilon == together.epsilon
+
+
+def test_a_generator_without_privacy_makes_the_end_infinite(clinic: Path) -> None:
+    synthetic = make_set(
+        clinic.parent / "synthetic", "synthetic", lineage=generator_lineage(math.inf)
+    )
+    statement = read_statement(
+        run_finetune(settings(clinic, backbone=None, init=pretrained(synthetic)))
+    )
+    assert math.isinf(statement.epsilon)
+    assert statement.epsilon_stage == pytest.approx(6, rel=1e-3)
+    assert "train-gan on clinic had no protection" in statement.because
+
+
+def test_pretraining_on_phantoms_costs_nothing(clinic: Path) -> None:
+    phantoms = make_set(clinic.parent / "phantoms", "phantom")
+    init = pretrained(phantoms)
+    assert read_statement(init).epsilon == 0
+    statement = read_statement(run_finetune(settings(clinic, backbone=None, init=init)))
+    assert statement.epsilon == pytest.approx(6, rel=1e-3)
+
+
+def test_phantoms_made_as_real_are_patients_to_the_ledger(tmp_path: Path) -> None:
+    as_real = make_set(tmp_path / "as-real", "phantom", as_real=True)
+    free = make_set(tmp_path / "free", "phantom")
+    assert read_statement(run_finetune(settings(as_real, out="a"))).epsilon > 5.99
+    assert read_statement(run_finetune(settings(free, out="b"))).epsilon == 0
+
+
+def test_ancestors_that_spent_leave_less_in_mu_squared(clinic: Path) -> None:
+    lineage = generator_lineage(gaussian_mu(3, 1e-3))
+    synthetic = make_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
+    statement = plan_finetune(settings(clinic, synthetic=synthetic))
+    assert statement.epsilon == pytest.approx(6, rel=1e-6)
+    left = math.sqrt(gaussian_mu(6, 1e-3) ** 2 - gaussian_mu(3, 1e-3) ** 2)
+    assert statement.epsilon_stage == pytest.approx(gaussian_epsilon(left, 1e-3), rel=1e-6)
+    too_little = PrivacySettings(epsilon=2, delta=1e-3, population=50)
+    with pytest.raises(InputError, match="has spent 3 already"):
+        plan_finetune(settings(clinic, synthetic=synthetic, privacy=too_little))
+
+
+def test_the_plan_reads_no_image(clinic: Path) -> None:
+    for image in (clinic / "images").iterdir():
+        image.write_bytes(b"")
+    assert plan_finetune(settings(clinic)).epsilon == pytest.approx(6, rel=1e-6)
+
+
+def test_without_privacy_it_is_the_same_recipe_and_infinite(clinic: Path) -> None:
+    plain = PrivacySettings(epsilon=None, delta=1e-3, population=50)
+    statement = read_statement(run_finetune(settings(clinic, privacy=plain)))
+    assert math.isinf(statement.epsilon)
+    assert "trained without differential privacy" in statement.because
+
+
+def test_a_killed_run_resumes_and_never_exceeds_its_budget(
+    clinic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(shape: tuple[int, ...], scale: float, *, key: bytes, stream: int) -> Tensor:
+        if stream == 33:
+            raise KeyboardInterrupt
+        return gaussian_noise(shape, scale, key=key, stream=stream)
+
+    monkeypatch.setattr(dp_head, "gaussian_noise", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_finetune(settings(clinic))
+    run = clinic.parent / "run"
+    assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
+    monkeypatch.setattr(dp_head, "gaussian_noise", gaussian_noise)
+    run_finetune(settings(clinic))
+    assert read_statement(run).epsilon <= 6
+    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"privacy": PrivacySettings(epsilon=6, delta=1e-3, population=5)}, "population is 5"),
+        ({"backbone": None}, "set either init"),
+        ({"head": {"start": "pretrained"}}, "init must name a pretrained run"),
+        ({"data": Path("nowhere")}, "not a data-set folder"),
+        ({"backbone": None, "init": Path("nowhere")}, "not a finished run"),
+    ],
+)
+def test_what_does_not_fit_is_refused(clinic: Path, changes: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        run_finetune(settings(clinic, **changes))
+
+
+def test_patients_may_not_stand_in_as_public_images(clinic: Path) -> None:
+    with pytest.raises(InputError, match="holds patients"):
+        plan_finetune(settings(clinic, synthetic=clinic))
+
+
+@pytest.mark.parametrize(("epsilon", "expected"), [(0.1, 100), (1, 100), (6, 400), (60, 2000)])
+def test_learning_rate_rule(epsilon: float, expected: float) -> None:
+    assert auto_lr_times_steps(epsilon) == pytest.approx(expected)
+    assert auto_lr_times_steps(3) < auto_lr_times_steps(4)
