@@ -24,13 +24,17 @@ def answer(rows: Sequence[Aggregate], n_runs: int, n_failed: int) -> list[str]:
     scored = [row for row in rows if row.metrics["auroc"].mean is not None]
     if not scored:
         return ["No run has an AUROC: the evaluation set holds one class alone."]
-    sentences = [_scope(scored), *_promised(scored), *_unprotected(scored), *_hollow(scored)]
+    sentences = [*_promised(scored), *_unprotected(scored), *_hollow(scored)]
     if n_failed:
         sentences.append(f"{n_failed} of {n_runs} runs failed; their errors are listed below.")
     return sentences
 
 
-def _scope(rows: Sequence[Aggregate]) -> str:
+def scope_words(rows: Sequence[Aggregate]) -> str:
+    """What was compared on one evaluation set; empty where no run finished."""
+    rows = [row for row in rows if row.n_seeds]
+    if not rows:
+        return ""
     strategies = len({row.strategy for row in rows})
     seeds = sorted({row.n_seeds for row in rows})
     seed_words = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
@@ -38,8 +42,7 @@ def _scope(rows: Sequence[Aggregate]) -> str:
     images, patients = rows[0].n_images, rows[0].n_patients
     return (
         f"{strategies} {'strategies' if strategies > 1 else 'strategy'}, {seed_words} "
-        f"seed{'s' if many else ''} each, scored on {images} images of {patients} patients "
-        f"({rows[0].data_set}, {rows[0].split})."
+        f"seed{'s' if many else ''} each, scored on {images} images of {patients} patients."
     )
 
 
@@ -59,6 +62,7 @@ def auroc_words(row: Aggregate) -> str:
 def _promised(rows: Sequence[Aggregate]) -> list[str]:
     untouched = [row for row in rows if row.epsilon_end_to_end == 0]
     promised = [row for row in rows if row.protected and row.epsilon_end_to_end]
+    unit = "image (not patient)" if any(row.unit == "image" for row in rows) else "patient"
     sentences = []
     if promised:
         by_epsilon: dict[str, list[Aggregate]] = {}
@@ -71,11 +75,10 @@ def _promised(rows: Sequence[Aggregate]) -> list[str]:
             for best in [_best(by_epsilon[epsilon])]
         ]
         sentences.append(
-            "With a promise to every patient over the whole pipeline, the best AUROC is "
-            f"{' and '.join(parts)}."
+            f"With a promise for every {unit}, end to end, the best AUROC is {' and '.join(parts)}."
         )
     elif not untouched:
-        sentences.append("No row keeps a promise to every patient over the whole pipeline.")
+        sentences.append(f"No row keeps a promise for every {unit}, end to end.")
     if untouched:
         best = _best(untouched)
         sentences.append(
@@ -100,7 +103,6 @@ def _hollow(rows: Sequence[Aggregate]) -> list[str]:
     names = ", ".join(dict.fromkeys(strategy_words(row.strategy) for row in hollow))
     best = _best(hollow)
     return [
-        f"Drawn hollow, and no promise to anybody: {names} (at best {auroc_words(best)}, "
-        f"{strategy_words(best.strategy)}). Whatever their last stage spent, an earlier stage used "
-        "patients without privacy, so end to end their epsilon is infinite."
+        f"Hollow marks promise nothing, since an earlier stage used patients without privacy: "
+        f"{names}; at best {auroc_words(best)}."
     ]

@@ -3,13 +3,14 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from synthdp.study.compare import Aggregate, OverSeeds
 
@@ -108,27 +109,41 @@ def draw_curve(
     present = [name for name in strategies if any(row.strategy == name for row in drawn)]
     scale = Scale.over([*map(shown_epsilon, drawn), *(row.epsilon or 0 for row in drawn)])
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11}):
-        legend_rows = math.ceil(len(present) / (3 if width_in > 6 else 1))
+        columns = 3 if width_in > 6 else 1
+        legend_rows = math.ceil((len(present) + 1) / columns)
         figure = Figure(figsize=(width_in, 4.0 + 0.22 * legend_rows), layout="constrained")
         axes = figure.subplots()
         _draw_frame(axes, drawn, scale)
-        for index, name in enumerate(present):
-            dodge = (index - (len(present) - 1) / 2) * 0.016 * (scale.high - scale.low)
+        places = _places(drawn, present, scale)
+        for name in present:
             chosen = [row for row in drawn if row.strategy == name]
-            _draw_strategy(axes, chosen, scale, strategies.index(name) % len(MARKS), dodge)
-        _draw_legend(figure, axes, present, strategies, columns=3 if width_in > 6 else 1)
+            _draw_strategy(axes, chosen, places, strategies.index(name) % len(MARKS))
+        _draw_legend(figure, drawn, strategies, columns=columns)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return _inline(stream.getvalue(), prefix, _description(drawn, present))
 
 
+def _places(
+    rows: Sequence[Aggregate], present: Sequence[str], scale: Scale
+) -> dict[tuple[str, float | None], float]:
+    """Where each row is drawn: rows that meet at one epsilon stand side by side."""
+    apart = 0.016 * (scale.high - scale.low)
+    groups: dict[float, list[Aggregate]] = {}
+    for row in sorted(rows, key=lambda row: present.index(row.strategy)):
+        groups.setdefault(round(scale.place(shown_epsilon(row)), 2), []).append(row)
+    return {
+        (row.strategy, row.epsilon): scale.place(shown_epsilon(row))
+        + (index - (len(group) - 1) / 2) * apart
+        for group in groups.values()
+        for index, row in enumerate(group)
+    }
+
+
 def _draw_frame(axes: Axes, rows: Sequence[Aggregate], scale: Scale) -> None:
     ticks = _ticks(rows, scale)
     places = [scale.place(value) for value in ticks]
-    labels = [
-        "none" if math.isinf(value) else "0 (no patient)" if value == 0 else f"{value:g}"
-        for value in ticks
-    ]
+    labels = ["none" if math.isinf(value) else f"{value:g}" for value in ticks]
     axes.set_xticks(places, labels)
     axes.set_xlim(min(scale.low, *places) - scale.gap / 2, max(scale.high, *places) + scale.gap / 2)
     for value, side in ((0.0, scale.low - scale.gap / 2), (math.inf, scale.high + scale.gap / 2)):
@@ -149,7 +164,8 @@ def _draw_frame(axes: Axes, rows: Sequence[Aggregate], scale: Scale) -> None:
         "chance", (0, CHANCE), xycoords=("axes fraction", "data"), xytext=(4, 3),
         textcoords="offset points", color=_MUTED, fontsize=10,
     )  # fmt: skip
-    axes.set_xlabel("epsilon for each patient (log scale), end to end", color=_INK)
+    unit = "image" if any(row.unit == "image" for row in rows) else "patient"
+    axes.set_xlabel(f"epsilon for each {unit} (log scale), end to end", color=_INK)
     axes.set_ylabel("AUROC", color=_INK)
     axes.grid(axis="y", color=_RULE, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -160,7 +176,10 @@ def _draw_frame(axes: Axes, rows: Sequence[Aggregate], scale: Scale) -> None:
 
 
 def _draw_strategy(
-    axes: Axes, rows: Sequence[Aggregate], scale: Scale, style: int, dodge: float
+    axes: Axes,
+    rows: Sequence[Aggregate],
+    places: Mapping[tuple[str, float | None], float],
+    style: int,
 ) -> None:
     """Points with intervals, joined by a line: solid where the promise holds, else dashed."""
     colour, marker = _STRATEGY[style], MARKS[style].marker
@@ -168,12 +187,12 @@ def _draw_strategy(
         finite = [row for row in rows if row.hollow == hollow and math.isfinite(shown_epsilon(row))]
         finite.sort(key=shown_epsilon)
         axes.plot(
-            [scale.place(shown_epsilon(row)) + dodge for row in finite],
+            [places[row.strategy, row.epsilon] for row in finite],
             [row.metrics["auroc"].mean or 0.0 for row in finite],
             color=colour, linewidth=1.6, linestyle=(0, (4, 3)) if hollow else "-", zorder=2,
         )  # fmt: skip
     for row in rows:
-        auroc, place = row.metrics["auroc"], scale.place(shown_epsilon(row)) + dodge
+        auroc, place = row.metrics["auroc"], places[row.strategy, row.epsilon]
         if row.reference and auroc.mean is not None:
             axes.axhline(auroc.mean, color=colour, linewidth=1.4, linestyle=(0, (7, 2, 1.5, 2)))
         _draw_interval(axes, auroc, place, colour)
@@ -194,15 +213,22 @@ def _draw_interval(axes: Axes, auroc: OverSeeds, place: float, colour: str) -> N
 
 
 def _draw_legend(
-    figure: Figure, axes: Axes, present: Sequence[str], strategies: Sequence[str], *, columns: int
+    figure: Figure, drawn: Sequence[Aggregate], strategies: Sequence[str], *, columns: int
 ) -> None:
-    styles = [strategies.index(name) % len(MARKS) for name in present]
+    names = [name for name in strategies if any(row.strategy == name for row in drawn)]
+    entries = [
+        (name.replace("_", " "), MARKS[style].marker, _STRATEGY[style], _STRATEGY[style])
+        for name in names
+        for style in [strategies.index(name) % len(MARKS)]
+    ]
+    if any(row.hollow for row in drawn):
+        entries.append(("hollow: no promise end to end", "o", _MUTED, _PAPER))
     handles = [
-        axes.plot([], [], color=_STRATEGY[style], marker=MARKS[style].marker, linestyle="none")[0]
-        for style in styles
+        Line2D([], [], marker=marker, linestyle="none", color=edge, markerfacecolor=face)
+        for _, marker, edge, face in entries
     ]
     figure.legend(
-        handles, [name.replace("_", " ") for name in present], loc="outside upper left",
+        handles, [words for words, *_ in entries], loc="outside upper left",
         ncols=columns, frameon=False, labelcolor=_INK, handletextpad=0.3, columnspacing=1.6,
         markerscale=1.15, borderaxespad=0.2,
     )  # fmt: skip
@@ -216,7 +242,7 @@ def _description(rows: Sequence[Aggregate], present: Sequence[str]) -> str:
         words = f"{name.replace('_', ' ')}: {min(means):.2f} to {max(means):.2f}"
         parts.append(f"{words}, drawn hollow" if hollow else words)
     return (
-        "Privacy-utility curve. Across: end-to-end epsilon for each patient, from the strongest "
+        "Privacy-utility curve. Across: end-to-end epsilon, from the strongest "
         "promise to none. Up: AUROC, mean over seeds, with intervals over patients. "
         + "; ".join(parts)
         + ". The table below holds the same figures."

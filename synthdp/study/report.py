@@ -4,6 +4,7 @@ import base64
 import contextlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from synthdp.errors import InputError
 from synthdp.files import write_atomic
 from synthdp.privacy.statement import Statement, make_statement, number, percent
 from synthdp.runs import read_statement
-from synthdp.study.answer import answer, strategy_words
+from synthdp.study.answer import answer, scope_words, strategy_words
 from synthdp.study.compare import (
     Aggregate,
     ResultRow,
@@ -59,6 +60,7 @@ class Evaluation:
     """One evaluation set: its aggregates, and its curve for wide and for narrow pages."""
 
     name: str
+    scope: str
     rows: tuple[Aggregate, ...]
     wide: Markup
     narrow: Markup
@@ -79,7 +81,7 @@ class Patches:
 
     title: str
     classes: tuple[ClassPatches, ...] = ()
-    promise: str = ""
+    promise: Promise | None = None
     problem: str = ""
 
 
@@ -171,7 +173,7 @@ def _evaluations(aggregates: Sequence[Aggregate], strategies: Sequence[str]) -> 
             else Markup("")
             for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
         ]
-        found.append(Evaluation(f"{data_set}, {split}", rows, *curves))
+        found.append(Evaluation(f"{data_set}, {split}", scope_words(rows), rows, *curves))
     return found
 
 
@@ -182,13 +184,19 @@ def _found(runs: Iterable[str], statements: Mapping[str, Statement]) -> float | 
 
 
 def statement_html(statement: Statement) -> Markup:
-    """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML."""
+    """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML.
+
+    Equal lines of a list, such as releases of many seeds, become one line with their count.
+    """
     blocks = []
     for block in without_paths(statement.to_text()).split("\n\n"):
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(block)))
         if block.startswith("- "):
-            items = (f"<li>{line.removeprefix('- ')}</li>" for line in text.splitlines())
-            blocks.append(f"<ul>{''.join(items)}</ul>")
+            counts = Counter(line.removeprefix("- ") for line in text.splitlines())
+            items = (
+                f"{count} times: {line}" if count > 1 else line for line, count in counts.items()
+            )
+            blocks.append("".join(["<ul>", *(f"<li>{item}</li>" for item in items), "</ul>"]))
         else:
             blocks.append(f"<p>{text}</p>")
     return Markup("".join(blocks))  # noqa: S704 (escaped above)
@@ -203,14 +211,20 @@ def _promises(
         runs.setdefault((row.strategy, row.epsilon), {}).update(stated)
     return [
         Promise(
-            f"{strategy_words(strategy)}, epsilon "
-            f"{'none' if epsilon is None else f'{epsilon:g}'} asked for",
+            f"{strategy_words(strategy)}{_asked_words(epsilon, found.values())}",
             max(statement.epsilon for statement in found.values()),
             tuple(dict.fromkeys(statement_html(statement) for statement in found.values())),
         )
         for (strategy, epsilon), found in runs.items()
         if found
     ]
+
+
+def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
+    if epsilon is not None:
+        return f", {number(epsilon)} asked for"
+    last_stage_is_free = all(math.isinf(statement.epsilon_stage) for statement in statements)
+    return ", without privacy" if last_stage_is_free else ""
 
 
 def _together(settings: ReportSettings, record: StudyRecord) -> list[Promise]:
@@ -265,4 +279,5 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
         unit=lineage.releases[0].unit if lineage.releases else "patient",
         population=stated.population if stated else None,
     )
-    return Patches(f"{title}: {dataset.info.name}", classes, statement_html(statement))
+    promise = Promise("Promise of this set", statement.epsilon, (statement_html(statement),))
+    return Patches(f"{title}: {dataset.info.name}", classes, promise)

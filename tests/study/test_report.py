@@ -1,0 +1,347 @@
+import base64
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthdp.config import Settings
+from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.errors import InputError
+from synthdp.files import write_json
+from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.mechanism import gaussian_mu
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import open_run
+from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.study.report import ReportSettings, duration_words, run_report
+
+EPSILONS = (1.0, 6.0, 60.0, None)
+GAN = Release(
+    id="0" * 16, stage="train-gan", data="cbis-ddsm", mu=math.inf, note="a GAN without DP"
+)
+GRIDDED = {"real_only": 0.0, "pretrain_then_finetune": 0.03, "phantoms_then_finetune": -0.02}
+
+
+class MadeUp(Settings):
+    """Settings of a run in a made-up study."""
+
+    strategy: str
+    epsilon: float | None
+    seed: int
+
+
+def _statement(strategy: str, epsilon: float | None) -> Statement:
+    lineage = Lineage()
+    if strategy in ("pretrain_then_finetune", "synthetic_only"):
+        lineage = lineage.with_release(GAN)
+    stage = None
+    if strategy in GRIDDED:
+        mu = math.inf if epsilon is None else gaussian_mu(epsilon, 1e-4)
+        note = "" if epsilon else "fine-tuned without DP"
+        stage = Release(stage="finetune", data="cbis-ddsm", mu=mu, note=note)
+        lineage = lineage.with_release(stage)
+    return make_statement(lineage, subject="model", population=600, stage=stage)
+
+
+def _metrics(strategy: str, epsilon: float | None, seed: int, easier: float) -> dict[str, object]:
+    jitter = np.random.default_rng(seed).normal(scale=0.012)
+    gain = 0.22 if epsilon is None else 0.22 * math.tanh(math.log10(epsilon + 1))
+    centre = 0.53 + GRIDDED.get(strategy, 0.08) + easier + jitter + gain * (strategy in GRIDDED)
+    figures = {"auroc": centre, "auprc": centre - 0.04, "sensitivity": 0.6, "specificity": 0.72}
+    return {
+        **{
+            name: {"value": value, "ci_low": value - 0.07, "ci_high": value + 0.06}
+            for name, value in figures.items()
+        },
+        "n_images": 192,
+        "n_patients": 102,
+    }
+
+
+def make_study(
+    study: Path, *, sets: tuple[str, ...] = ("val",), seeds: int = 2, with_failure: bool = True
+) -> list[ResultRow]:
+    """A study folder as `synthdp study` leaves it, with figures that are made up."""
+    grid = [
+        (strategy, epsilon, seed)
+        for strategy in (*GRIDDED, "synthetic_only", "phantoms_only")
+        for epsilon in (EPSILONS if strategy in GRIDDED else (None,))
+        for seed in range(seeds)
+    ]
+    rows = []
+    for number, (strategy, epsilon, seed) in enumerate(grid):
+        statement = _statement(strategy, epsilon)
+        run = f"finetune-{number:012x}"
+        settings = MadeUp(strategy=strategy, epsilon=epsilon, seed=seed)
+        cell = {"strategy": strategy, "epsilon": epsilon, "seed": seed, "run": run}
+        failed = with_failure and number == 1
+        if not failed:
+            stage = "finetune" if strategy in GRIDDED else "pretrain"
+            with open_run(study / "runs" / run, stage, settings) as opened:
+                opened.finish(statement, "# A card\n")
+        for split in sets:
+            place = {**cell, "data_set": "cbis-ddsm", "split": split}
+            if failed:
+                error = "backbone.weights: /srv/secret/models/dinov2.safetensors: no such file"
+                rows.append(failed_row(**place, error=error))
+            else:
+                metrics = _metrics(strategy, epsilon, number, 0.05 * (split == "external"))
+                rows.append(evaluation_row(**place, metrics=metrics, statement=statement))
+    write_results(study / "results.csv", rows)
+    return rows
+
+
+def make_patches(root: Path, kind: str) -> Path:
+    """A tiny data set whose images are noise."""
+    info = DatasetInfo(name=f"made-up {kind}", kind=kind, size_px=32)
+    generator = np.random.default_rng(0)
+    with create_dataset(root, info) as writer:
+        for index in range(20):
+            pixels = generator.integers(0, 256, (32, 32)).astype(np.uint8)
+            patient = f"secret{index}"
+            writer.add(pixels, patient_id=patient, split="train", targets=[index % 2])
+    return root
+
+
+def describe(study: Path, **facts: object) -> None:
+    write_json(study / "study.json", {"title": "CBIS-DDSM masses", "wall_time_s": 754.2, **facts})
+
+
+class Page(HTMLParser):
+    """Collects what the tests look at, and checks that every element is closed."""
+
+    VOID = ("meta", "img", "br", "link", "hr", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.elements if found == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("house") / "study"
+    make_study(folder, sets=("val", "external"))
+    synthetic = make_patches(folder.parent / "synthetic", "synthetic")
+    real = make_patches(folder.parent / "real", "real")
+    describe(folder, synthetic=str(synthetic), real=str(real))
+    (folder / "config.yaml").write_text(f"data: {real}\nout: study\nepsilons: [1, 6, none]\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(study: Path) -> str:
+    return run_report(ReportSettings(study=study)).read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_is_one_file_without_script_or_anything_fetched(html: str, page: Page) -> None:
+    assert "<script" not in html.lower()
+    assert not page.all("link")
+    assert all(attributes["src"].startswith("data:") for attributes in page.all("img"))
+    links = [attributes["href"] for attributes in page.all("a")]
+    assert all(link.startswith(("data:", "#")) for link in links)
+    addresses = set(re.findall(r"https?://[^\s\"']+", html))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_names_no_path_and_no_patient(html: str, study: Path) -> None:
+    for secret in (str(study.parent), "/tmp", "/srv", "secret"):
+        assert secret not in html
+    assert "dinov2.safetensors: no such file" in html
+
+
+def test_every_picture_has_words(page: Page) -> None:
+    drawings = [svg for svg in page.all("svg") if svg.get("class") == "curve"]
+    assert len(drawings) == 4
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for svg in drawings:
+        assert svg["role"] == "img"
+        assert svg["aria-labelledby"] in ids
+    assert all(attributes["alt"] for attributes in page.all("img"))
+    assert "Privacy-utility curve" in page.text
+
+
+def test_colours_come_from_the_page(html: str) -> None:
+    drawing = html[html.index('<svg class="curve"') : html.index("</figure>")]
+    assert "var(--mark-0)" in drawing
+    assert "prefers-color-scheme: dark" in html
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", drawing)) <= {"#ffffff", "#000000"}
+
+
+def test_hollow_rows_say_that_they_promise_nothing(page: Page) -> None:
+    assert "their end-to-end epsilon is infinite, so they promise nothing" in page.text
+    assert (
+        "used patients without privacy: pretrain then finetune, synthetic only; at best"
+        in page.text
+    )
+    assert "stage 6" in page.text
+    assert "train-gan on cbis-ddsm had no protection (a GAN without DP)" in page.text
+
+
+def test_answers_in_its_first_paragraph(page: Page) -> None:
+    assert "the best AUROC is 0." in page.text
+    assert "at epsilon 1 (" in page.text
+    assert "Without any patient's image (epsilon 0), phantoms only reaches" in page.text
+    assert "1 of 28 runs failed" in page.text
+
+
+def test_table_is_embedded_as_it_stands(page: Page, study: Path) -> None:
+    link = next(attributes for attributes in page.all("a") if attributes.get("download"))
+    content = base64.b64decode(link["href"].partition("base64,")[2])
+    assert content == (study / "results.csv").read_bytes()
+
+
+def test_states_what_publishing_everything_and_the_private_rows_promise(page: Page) -> None:
+    assert "all of its runs published together: epsilon = inf" in page.text
+    assert "its private runs alone published together: epsilon = " in page.text
+
+
+def test_shows_synthetic_patches_and_real_ones_only_when_allowed(study: Path, page: Page) -> None:
+    assert len(page.all("img")) == 16
+    assert "Synthetic patches: made-up synthetic" in page.text
+    assert "Real patches" not in page.text
+    allowed = run_report(ReportSettings(study=study, show_real=True)).read_text()
+    assert "Real patches: made-up real" in allowed
+    assert len(Page(allowed).all("img")) == 32
+
+
+def test_writes_the_same_file_again(study: Path, html: str) -> None:
+    assert run_report(ReportSettings(study=study)).read_text() == html
+
+
+def test_no_finished_run(tmp_path: Path) -> None:
+    cell = {"strategy": "real_only", "data_set": "cbis", "split": "val", "run": "finetune-1"}
+    rows = [failed_row(**cell, epsilon=6, seed=seed, error="out of memory") for seed in (0, 1)]
+    write_results(tmp_path / "results.csv", rows)
+    page = Page(run_report(ReportSettings(study=tmp_path)).read_text())
+    assert "None of the 2 runs finished" in page.text
+    assert page.text.count("out of memory") == 2
+    assert not [svg for svg in page.all("svg") if svg.get("class") == "curve"]
+
+
+@pytest.mark.parametrize("epsilon", [6.0, None])
+def test_one_epsilon_one_seed_and_intervals_without_value(
+    tmp_path: Path, epsilon: float | None
+) -> None:
+    missing = {"value": None, "ci_low": None, "ci_high": None}
+    metrics = {
+        "auroc": {"value": 0.7, "ci_low": None, "ci_high": None},
+        **dict.fromkeys(("auprc", "sensitivity", "specificity"), missing),
+        "n_images": 4,
+        "n_patients": 3,
+    }
+    row = evaluation_row(
+        strategy="real_only",
+        epsilon=epsilon,
+        seed=0,
+        data_set="cbis",
+        split="val",
+        run="finetune-1",
+        metrics=metrics,
+        statement=_statement("real_only", epsilon),
+    )
+    write_results(tmp_path / "results.csv", [row])
+    page = Page(run_report(ReportSettings(study=tmp_path)).read_text())
+    assert "0.700" in page.text
+    assert "Runs without a statement" in page.text
+
+
+def test_no_auroc_at_all(tmp_path: Path) -> None:
+    missing = {"value": None, "ci_low": None, "ci_high": None}
+    metrics = dict.fromkeys(("auroc", "auprc", "sensitivity", "specificity"), missing)
+    row = evaluation_row(
+        strategy="real_only",
+        epsilon=1,
+        seed=0,
+        data_set="cbis",
+        split="val",
+        run="finetune-1",
+        metrics={**metrics, "n_images": 4, "n_patients": 3},
+        statement=_statement("real_only", 1),
+    )
+    write_results(tmp_path / "results.csv", [row])
+    text = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
+    assert "There is no curve" in text
+    assert "holds one class alone" in text
+
+
+def test_a_synthetic_set_that_is_gone_is_said_and_does_not_stop_the_report(tmp_path: Path) -> None:
+    make_study(tmp_path, seeds=1, with_failure=False)
+    describe(tmp_path, synthetic="/srv/gone/synthetic")
+    html = run_report(ReportSettings(study=tmp_path)).read_text()
+    assert "The data set can&#39;t be shown" in html
+    assert "/srv" not in html
+
+
+def test_text_from_files_is_escaped(tmp_path: Path) -> None:
+    write_results(
+        tmp_path / "results.csv",
+        [
+            failed_row(
+                strategy="<b>x</b>",
+                epsilon=1,
+                seed=0,
+                data_set="cbis",
+                split="val",
+                run="finetune-1",
+                error="<img src=x>",
+            )
+        ],
+    )
+    describe(tmp_path, synthetic=None, title="A & <i>B</i>")
+    html = run_report(ReportSettings(study=tmp_path)).read_text()
+    assert "<img" not in html
+    assert "<b>x" not in html
+    assert "A &amp; &lt;i&gt;B" in html
+
+
+def test_bad_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no results table"):
+        run_report(ReportSettings(study=tmp_path))
+    write_results(tmp_path / "results.csv", [])
+    (tmp_path / "study.json").write_text(json.dumps({"titel": "x"}))
+    with pytest.raises(InputError, match="did you mean title"):
+        run_report(ReportSettings(study=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(8.2, "8.2 s"), (250, "4 min 10 s"), (3900, "1 h 05 min"), (59.99, "60.0 s")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration_words(seconds) == words
