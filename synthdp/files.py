@@ -1,6 +1,8 @@
 """Files that are whole or absent: atomic writes, bounded reads, hashes."""
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -58,10 +60,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         RunError: when the disk is full.
     """
     data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     with refused_when_full(len(data)):
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_durable(scratch, data)
             os.replace(scratch, path)
             _sync_folder(path.parent)
@@ -96,7 +98,7 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
         raise InputError(f"{path.name}: larger than {max_bytes:,} bytes, so it was not read")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path.name}: not valid JSON ({error}); restore the file or make the folder again"
         ) from error
@@ -111,6 +113,34 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _remove_abandoned(path: Path) -> None:
+    """Remove what a killed process left of `path`; what another one works on is locked."""
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with _locked(scratch) as held:
+            if held:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder; False when somebody else holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        held = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_filled(path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: exists already; name a new folder or remove it first")
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a hidden sibling folder that becomes `path` when the block ends well.
@@ -119,20 +149,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         InputError: when `path` exists and is not an empty folder.
         RunError: when the disk is full.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: exists already; name a new folder or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_filled(path)
     scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    scratch.mkdir()
     with refused_when_full():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        scratch.mkdir()
         try:
-            yield scratch
-            for folder, _, _ in os.walk(scratch):
-                _sync_folder(Path(folder))
-            if path.exists():
-                path.rmdir()
-            os.replace(scratch, path)
-            _sync_folder(path.parent)
+            with _locked(scratch):
+                yield scratch
+                for folder, _, _ in os.walk(scratch):
+                    _sync_folder(Path(folder))
+                _refuse_filled(path)
+                if path.exists():
+                    path.rmdir()
+                os.replace(scratch, path)
+                _sync_folder(path.parent)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
