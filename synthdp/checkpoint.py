@@ -5,7 +5,7 @@ that a torn write is never loaded. The two newest stand; the newest valid one is
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_atomic, write_json
 
 GENERATIONS = 2
+PARTS = (".safetensors", ".state")
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,33 @@ def save_checkpoint(
     Raises:
         RunError: when the disk is full; older checkpoints stand.
     """
+    for torn in folder.glob(".*.part"):  # a killed process left it
+        torn.unlink()
     name = f"{step:09d}"
     save_weights(folder / f"{name}.safetensors", weights)
     stream = io.BytesIO()
     torch.save(dict(state), stream)
     write_atomic(folder / f"{name}.state", stream.getvalue())
-    files = [f"{name}.safetensors", f"{name}.state"]
     write_json(
         folder / f"{name}.json",
-        {"step": step, "sha256": {file: sha256_file(folder / file) for file in files}},
+        {"step": step, "sha256": _hashes(folder / f"{name}.json")},
     )
-    for index in sorted(folder.glob("*.json"))[:-GENERATIONS]:
-        for suffix in (".json", ".state", ".safetensors"):  # the index goes first
-            index.with_suffix(suffix).unlink(missing_ok=True)
+    _drop_all_but(folder, sorted(index.stem for index in folder.glob("*.json")), name)
+
+
+def _hashes(index: Path) -> dict[str, str]:
+    """The SHA-256 of each file that belongs to the index of a checkpoint."""
+    files = [index.with_suffix(end) for end in PARTS]
+    return {file.name: sha256_file(file) for file in files}
+
+
+def _drop_all_but(folder: Path, names: Sequence[str], newest: str) -> None:
+    """Drop older checkpoints, and later ones: those were torn, or this one would follow them."""
+    kept = [name for name in names if name <= newest][-GENERATIONS:]
+    for end in (".json", *PARTS):  # the index goes first
+        for path in folder.glob(f"*{end}"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -64,7 +79,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     for index in sorted(folder.glob("*.json"), reverse=True):
         try:
             entry = read_json(index)
-            if all(sha256_file(folder / name) == sha for name, sha in entry["sha256"].items()):
+            if entry["sha256"] == _hashes(index):
                 return Checkpoint(
                     step=int(entry["step"]),
                     weights=load_weights(index.with_suffix(".safetensors")),
