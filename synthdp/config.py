@@ -8,7 +8,16 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from synthdp.errors import InputError
 
@@ -19,6 +28,21 @@ class Settings(BaseModel):
     """Base of all settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name is not None:
+            annotation = cls.model_fields[info.field_name].annotation
+            if not _takes_bool(annotation):
+                raise ValueError("true and false (also yes, no, on, off) are no value for this key")
+        return value
+
+
+def _takes_bool(annotation: Any) -> bool:
+    if annotation in (bool, Any) or isinstance(annotation, TypeVar):
+        return True
+    return any(part is True or _takes_bool(part) for part in get_args(annotation))
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
@@ -71,7 +95,17 @@ class BackboneSettings(Settings):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-4 as a string; this loader reads it as the number that it is."""
+    """YAML 1.1 reads 1e-4 as a string, and takes the last of two equal keys; this one doesn't."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
 
 
 _Loader.add_implicit_resolver(
@@ -89,6 +123,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
+    except RecursionError as error:
+        raise InputError(f"{where}: nested too deeply for a settings file") from error
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "not valid YAML"
         mark = getattr(error, "problem_mark", None)
@@ -106,7 +142,11 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: there is no such settings file")
     if path.stat().st_size > MAX_SETTINGS_BYTES:
         raise InputError(f"{path}: larger than {MAX_SETTINGS_BYTES:,} bytes, so it was not read")
-    content = parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    content = parse_yaml(text, where=str(path))
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -1,0 +1,168 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from synthdp.config import (
+    MAX_SETTINGS_BYTES,
+    BackboneSettings,
+    PrivacySettings,
+    Settings,
+    apply_overrides,
+    dump_settings,
+    load_settings,
+)
+from synthdp.errors import InputError
+
+
+class Part(Settings):
+    deep: int = 1
+
+
+class Example(Settings):
+    data: Path
+    seed: int = Field(default=0, ge=0)
+    flag: bool = False
+    anything: Any = None
+    parts: tuple[Part, ...] = ()
+    privacy: PrivacySettings = PrivacySettings()
+    backbone: BackboneSettings = BackboneSettings()
+
+
+def refused(*overrides: str, path: Path | None = None) -> str:
+    with pytest.raises(InputError) as error:
+        load_settings(Example, path, overrides)
+    return str(error.value)
+
+
+def test_file_and_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("data: images\nprivacy:\n  epsilon: 6\n  delta: 1e-5\n")
+    settings = load_settings(Example, path, ["privacy.epsilon=1e1", "backbone.name=vit_tiny"])
+    assert settings.data == Path("images")
+    assert settings.privacy == PrivacySettings(epsilon=10, delta=1e-5)
+    assert settings.backbone.name == "vit_tiny"
+
+
+def test_settings_are_frozen() -> None:
+    settings = load_settings(Example, None, ["data=x"])
+    with pytest.raises(ValueError, match="frozen"):
+        settings.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("word", ["none", "None", "null", "~"])
+def test_none_is_training_without_privacy(word: str) -> None:
+    settings = load_settings(Example, None, ["data=x", f"privacy.epsilon={word}"])
+    assert settings.privacy.epsilon is None
+
+
+def test_every_error_at_once_with_did_you_mean() -> None:
+    text = refused("sed=3", "privacy.epsilonn=6", "privacy.delta=2", "backbone.nam=x", "seed=-1")
+    lines = text.splitlines()
+    assert lines[0] == "settings:"
+    assert "  sed: unknown key, did you mean seed?" in lines
+    assert "  privacy.epsilonn: unknown key, did you mean epsilon?" in lines
+    assert "  backbone.nam: unknown key, did you mean name?" in lines
+    assert any("privacy.delta" in line and "less than 1" in line for line in lines)
+    assert any("data: missing; set it" in line for line in lines)
+    assert any("seed" in line and "(got -1)" in line for line in lines)
+
+
+def test_an_unlike_key_lists_the_known_ones() -> None:
+    text = refused("data=x", "privacy.zzz=1")
+    assert "privacy.zzz: unknown key (known: delta, epsilon, population, unit)" in text
+
+
+def test_an_unknown_key_in_a_list_is_placed() -> None:
+    assert "parts.1.dep: unknown key, did you mean deep?" in refused(
+        "data=x", "parts=[{deep: 1}, {dep: 2}]"
+    )
+
+
+@pytest.mark.parametrize("epsilon", ["0", "-1", ".inf", ".nan", "abc", "[1]", "true", "off"])
+def test_an_epsilon_that_is_none_is_refused(epsilon: str) -> None:
+    assert "privacy.epsilon: " in refused("data=x", f"privacy.epsilon={epsilon}")
+
+
+def test_true_is_no_number_but_a_flag() -> None:
+    assert "seed: true and false" in refused("data=x", "seed=yes")
+    settings = load_settings(Example, None, ["data=x", "flag=yes", "anything=true"])
+    assert (settings.flag, settings.anything) == (True, True)
+
+
+@pytest.mark.parametrize("delta", ["0.01", "0.0016666666666666668"])
+def test_delta_above_one_in_the_population(delta: str) -> None:
+    text = refused("data=x", "privacy.population=600", f"privacy.delta={delta}")
+    assert "is not below 1/population" in text
+    assert "choose a smaller delta, such as 0.0001" in text
+
+
+def test_delta_advice_is_taken() -> None:
+    for population in (2, 9, 10, 600, 999, 1000, 123_456):
+        with pytest.raises(ValueError, match="smaller delta") as error:
+            PrivacySettings(population=population, delta=0.5)
+        advice = float(str(error.value).split("such as ")[1].split()[0])
+        PrivacySettings(population=population, delta=advice)
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", ""])
+def test_an_override_without_key_or_value(override: str) -> None:
+    assert "an override is written key=value" in refused("data=x", override)
+
+
+def test_an_override_through_a_value() -> None:
+    with pytest.raises(InputError, match=r"seed\.a: seed is a single value"):
+        apply_overrides({"seed": 1}, ["seed.a=2"])
+
+
+def test_overrides_leave_their_source_alone() -> None:
+    values = {"privacy": {"epsilon": 1}}
+    assert apply_overrides(values, ["privacy.epsilon=2"]) == {"privacy": {"epsilon": 2}}
+    assert values == {"privacy": {"epsilon": 1}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"data: a\ndata: b\n", r"line 2: the key 'data' stands twice"),
+        (b"privacy:\n  epsilon: 1\n  epsilon: 60\n", r"line 3: the key 'epsilon' stands twice"),
+        ("data: café".encode("latin-1"), "not UTF-8 text"),
+        (b"[" * 1000, "nested too deeply"),
+        (b"- data\n", "`key: value` lines"),
+        (b"data: x\n\tseed: 3\n", "line 2: found character"),
+        (b"data: !!python/object/apply:os.getcwd []\n", "line 1: could not determine"),
+        (b"#" * (MAX_SETTINGS_BYTES + 1), "larger than"),
+    ],
+    ids=["twice", "twice-below", "latin", "deep", "list", "tab", "python", "large"],
+)
+def test_a_file_that_holds_no_settings(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as error:
+        load_settings(Example, path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert "there is no such settings file" in refused(path=tmp_path / "none.yaml")
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("# nothing\n")
+    settings = load_settings(Example, tmp_path / "x.yaml", ["data=x"])
+    assert settings == Example(data=Path("x"))
+
+
+def test_dumped_settings_read_back(tmp_path: Path) -> None:
+    settings = Example(
+        data=Path("ünï/1e-4"),
+        parts=(Part(deep=2), Part()),
+        privacy=PrivacySettings(epsilon=1e-3, delta=1e-9, population=600),
+    )
+    (tmp_path / "x.yaml").write_text(dump_settings(settings), encoding="utf-8")
+    assert load_settings(Example, tmp_path / "x.yaml") == settings
+
+
+def test_sha256_has_its_form() -> None:
+    assert "backbone.sha256" in refused("data=x", "backbone.sha256=abc")
