@@ -15,12 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
 from synthdp import __version__
-from synthdp.config import Settings, dump_settings, read_yaml
+from synthdp.config import Settings, dump_settings, parse_yaml, read_yaml
 from synthdp.errors import InputError, RunError
-from synthdp.files import append_line, read_json, write_atomic, write_json
+from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
 from synthdp.privacy.ledger import new_release_id
 from synthdp.privacy.statement import Statement
 
@@ -118,13 +116,15 @@ def _differences(
 def _refuse_other_settings(out: Path, stage: str, settings: Settings) -> dict[str, Any] | None:
     """The status of the run at `out` when it has these settings; None where there is no run."""
     if not (out / "status.json").is_file():
-        if out.exists() and any(path.name != ".lock" for path in out.iterdir()):
+        if any(not path.name.startswith(".") for path in out.iterdir()):
             raise InputError(f"{out}: holds other files and is not a run; name a new folder")
         return None
     status: dict[str, Any] = read_json(out / "status.json")
     if status.get("stage") != stage:
         raise InputError(f"{out}: a run of {status.get('stage')}, not of {stage}; name another out")
-    asked = yaml.safe_load(dump_settings(settings))
+    if status["state"] == "starting":  # killed before its settings were noted
+        return status
+    asked = parse_yaml(dump_settings(settings), where="settings")
     found = _differences(read_yaml(out / "config.yaml"), asked)
     if found:
         lines = "\n  ".join(found)
@@ -161,7 +161,11 @@ def open_run(out: Path, stage: str, settings: Settings) -> Iterator[Run]:
         InputError: when the folder holds other files, a run of other settings, or a run at work.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; name a folder for the run")
+    with refused_when_full():
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".lock").touch()
     with open(out / ".lock", "a", encoding="utf-8") as lock, _terminable():
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,28 +174,30 @@ def open_run(out: Path, stage: str, settings: Settings) -> Iterator[Run]:
         run = _start(out, stage, settings, _refuse_other_settings(out, stage, settings))
         try:
             yield run
-        except KeyboardInterrupt:
-            run._set_state("interrupted")
-            raise
-        except BaseException:
-            with contextlib.suppress(RunError):  # the first error says more than a second one
-                run._set_state("failed")
+        except BaseException as error:
+            if not run.finished:
+                with contextlib.suppress(RunError):  # the first error says more than a second one
+                    stopped = isinstance(error, KeyboardInterrupt)
+                    run._set_state("interrupted" if stopped else "failed")
             raise
 
 
 def _start(out: Path, stage: str, settings: Settings, status: dict[str, Any] | None) -> Run:
     if status is None:
-        (out / "private").mkdir(mode=0o700, exist_ok=True)
-        write_atomic(out / "config.yaml", dump_settings(settings))
         status = {
             "schema_version": 1,
             "stage": stage,
+            "state": "starting",
             "release": new_release_id(),
             "attempts": 0,
             "seconds": 0.0,
             "versions": versions(),
         }
-    if status.get("state") == "finished":
+        write_json(out / "status.json", status)
+    if status["state"] == "starting":
+        (out / "private").mkdir(mode=0o700, exist_ok=True)
+        write_atomic(out / "config.yaml", dump_settings(settings))
+    if status["state"] == "finished":
         return Run(out, stage, status)
     status["attempts"] += 1
     status["last"] = time.time()
