@@ -251,6 +251,7 @@ def test_no_finished_run(tmp_path: Path) -> None:
     page = Page(run_report(ReportSettings(study=tmp_path)).read_text())
     assert "None of the 2 runs finished" in page.text
     assert page.text.count("out of memory") == 2
+    assert "so nothing is promised" in page.text
     assert not [svg for svg in page.all("svg") if svg.get("class") == "curve"]
 
 
