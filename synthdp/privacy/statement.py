@@ -1,6 +1,7 @@
 """The promise in words and in attacker's odds."""
 
 import math
+from collections import Counter
 from typing import Literal
 
 from pydantic import Field
@@ -70,7 +71,8 @@ class Statement(Settings):
         lines[-1] += self._odds_words()
         if self.lineage.releases:
             lines += ["", "**Releases counted** (each once):", ""]
-            lines += [f"- {_release_words(release)}" for release in self.lineage.releases]
+            counted = Counter(_release_words(release) for release in self.lineage.releases)
+            lines += [f"- {f'{n} times: ' * (n > 1)}{words}" for words, n in counted.items()]
         lines += ["", "**Not covered:** " + "; ".join(self.not_covered) + "."]
         return "\n".join(lines)
 
@@ -89,7 +91,7 @@ class Statement(Settings):
         terms = [f"- unit: {self.unit}", f"- neighbours: {self.neighbours}"]
         if not math.isinf(self.epsilon):
             terms.append(f"- epsilon {number(self.epsilon)} at delta {self.delta:g}")
-        elif not math.isinf(self.epsilon_stage):
+        elif 0 < self.epsilon_stage < math.inf:
             terms.append(
                 f"- the last stage alone spent epsilon {number(self.epsilon_stage)} at delta "
                 f"{self.delta:g}; that protects nobody, since an earlier stage did not"
@@ -164,7 +166,7 @@ def make_statement(
             "compose, so use one unit from the generator to the classifier"
         )
     unprotected = lineage.unprotected
-    because = "; ".join(
+    reasons = (
         f"{release.stage} on {release.data} had no protection"
         + (f" ({release.note})" if release.note else "")
         for release in unprotected
@@ -178,6 +180,6 @@ def make_statement(
         neighbours=f"add or remove one {unit}",
         population=population,
         lineage=lineage,
-        because=because,
+        because="; ".join(dict.fromkeys(reasons)),
         odds=Odds.of(lineage.mu, population),
     )

@@ -163,16 +163,13 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
     write_results(settings.out / "results.csv", results)
     _describe(settings, time.monotonic() - began)
     finished = [row for row in rows if row.calls[-1].folder not in failures]
-    if not finished:
-        reasons = "; ".join(sorted(set(failures.values()))[:3])
-        raise RunError(f"none of the {len(rows)} runs finished: {reasons}")
     lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
     statement = _study_statement(settings, lineages)
     run_report(ReportSettings(study=settings.out, statement=statement))
     if failures:
         raise RunError(
-            f"{len(failures)} run(s) failed (see `error` in results.csv); the others stand, and "
-            "the same command tries the failed ones again"
+            f"{len(failures)} run(s) failed, {len(finished)} of {len(rows)} models stand; each "
+            "error is in results.csv, and the same command tries the failed ones again"
         )
     run.finish(statement, f"# {settings.title}\n\n{statement.to_text()}\n")
 
