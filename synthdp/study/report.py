@@ -4,7 +4,6 @@ import base64
 import contextlib
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,19 +183,13 @@ def _found(runs: Iterable[str], statements: Mapping[str, Statement]) -> float | 
 
 
 def statement_html(statement: Statement) -> Markup:
-    """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML.
-
-    Equal lines of a list, such as releases of many seeds, become one line with their count.
-    """
+    """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML."""
     blocks = []
     for block in without_paths(statement.to_text()).split("\n\n"):
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(block)))
         if block.startswith("- "):
-            counts = Counter(line.removeprefix("- ") for line in text.splitlines())
-            items = (
-                f"{count} times: {line}" if count > 1 else line for line, count in counts.items()
-            )
-            blocks.append("".join(["<ul>", *(f"<li>{item}</li>" for item in items), "</ul>"]))
+            items = (f"<li>{line.removeprefix('- ')}</li>" for line in text.splitlines())
+            blocks.append(f"<ul>{''.join(items)}</ul>")
         else:
             blocks.append(f"<p>{text}</p>")
     return Markup("".join(blocks))  # noqa: S704 (escaped above)
