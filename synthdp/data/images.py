@@ -60,6 +60,8 @@ def decode_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 _refuse_unsafe(image)
+                image.verify()  # the checksums of a PNG, which decoding alone leaves unread
+            with Image.open(path, formats=FORMATS) as image:
                 return _grey(image)
     except InputError:
         raise
