@@ -179,8 +179,8 @@ def test_atomic_folder_refuses_when_another_was_faster(tmp_path: Path) -> None:
 def test_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def work() -> None:
         with atomic_folder(tmp_path / "set") as part:
-            (part / "a.txt").write_text("a")
             monkeypatch.setattr(files.os, "fsync", no_space)
+            write_atomic(part / "a.txt", "a")
 
     with pytest.raises(RunError, match="the disk is full"):
         work()

@@ -21,7 +21,7 @@ from synthdp.config import Settings, validate_settings
 from synthdp.data.images import decode_image, encode_png, path_problem, resize_pixels
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
-from synthdp.files import atomic_folder, read_json, write_atomic, write_durable, write_json
+from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.privacy.ledger import Lineage
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key
@@ -239,7 +239,7 @@ class DatasetWriter:
             raise InputError(f"image {len(self._rows) + 1}: {len(self._info.targets)} targets due")
         if any(not math.isnan(target) and target not in (0, 1) for target in targets):
             raise InputError(f"image {len(self._rows) + 1}: a target is not 0, 1 or unknown")
-        write_durable(self._root / name, encode_png(pixels))
+        (self._root / name).write_bytes(encode_png(pixels))
         self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
         self._attributes.update(dict.fromkeys(attributes or {}))
 

@@ -2,7 +2,6 @@ import csv
 import errno
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -270,25 +269,37 @@ def test_an_interrupted_set_is_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("calls_before", range(0, 14, 2))
+@pytest.mark.parametrize(
+    ("place", "name", "calls_before"),
+    [
+        *((Path, "write_bytes", calls) for calls in range(3)),
+        *((files.os, "fsync", calls) for calls in range(7)),
+    ],
+)
 def test_a_full_disk_leaves_no_set_at_any_moment(
-    tmp_path: Path, texture: Texture, monkeypatch: pytest.MonkeyPatch, calls_before: int
+    *,
+    tmp_path: Path,
+    texture: Texture,
+    monkeypatch: pytest.MonkeyPatch,
+    place: object,
+    name: str,
+    calls_before: int,
 ) -> None:
-    calls, fsync = 0, os.fsync
+    calls, whole = 0, getattr(place, name)
 
-    def full(descriptor: int) -> None:
+    def full(*arguments: object) -> object:
         nonlocal calls
         calls += 1
         if calls > calls_before:
             raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
+        return whole(*arguments)
 
     def work() -> None:
         with create_dataset(tmp_path / "set", info()) as writer:
             for index in range(3):
                 writer.add(texture(index), patient_id="P", split="train", targets=[1])
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(place, name, full)
     with pytest.raises(RunError, match="the disk is full"):
         work()
     assert list(tmp_path.iterdir()) == []
