@@ -529,3 +529,13 @@ def test_the_baseline_is_listed_whole(real_data: Path, tmp_path: Path) -> None:
     assert Counter(patch.targets[0] for patch in listing.patches) == {0.0: 1500, 1.0: 1500}
     assert not listing.findings
     assert math.isinf(imported_lineage(chosen)[0].mu)
+
+
+def test_chest_radiographs_are_listed_with_several_targets(real_data: Path, tmp_path: Path) -> None:
+    overrides = [f"src={real_data / 'nih-cxr'}", f"out={tmp_path / 'set'}"]
+    listing = list_patches(load_settings(PatchesSettings, CONFIGS / "nih-cxr.yaml", overrides))
+    splits = Counter(patch.split for patch in listing.patches)
+    assert splits == {"train": 594, "val": 157, "test": 249}
+    assert len({patch.patient for patch in listing.patches}) == 264
+    assert sum(patch.targets[0] for patch in listing.patches) == 170
+    assert set(listing.patches[0].attributes) == {"view", "age", "sex", "follow_up"}
