@@ -30,7 +30,14 @@ from classify.dp_head import (
     train_private_head,
 )
 from synthdp.cards import model_card
-from synthdp.data.dataset import Dataset, Row, keyed_digest, open_dataset, targets_array
+from synthdp.data.dataset import (
+    Dataset,
+    Row,
+    keyed_digest,
+    open_dataset,
+    refuse_unknown_patients,
+    targets_array,
+)
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, Lineage, Release, new_release_id, record_release
 from synthdp.privacy.mechanism import Mechanism, gaussian_epsilon, gaussian_mu
@@ -123,6 +130,7 @@ def _plan(
     settings: FinetuneSettings, release_id: str, to_come: Mapping[Path, Lineage] | None = None
 ) -> Plan:
     dataset = open_dataset(settings.data)
+    refuse_unknown_patients(dataset.info, settings.privacy.unit)
     ancestors = _ancestors(settings, to_come or {})
     release = _release(settings, dataset, _stage_mu(settings, ancestors), release_id)
     stage_epsilon = gaussian_epsilon(release.mu, settings.privacy.delta)

@@ -184,6 +184,17 @@ def test_patients_may_not_stand_in_as_public_images(clinic: Path) -> None:
         plan_finetune(settings(clinic, synthetic=clinic))
 
 
+def test_a_set_without_patient_ids_promises_to_images_only(tmp_path: Path) -> None:
+    images = make_set(tmp_path / "images", "real", unit="image")
+    with pytest.raises(InputError, match=r"ask for privacy\.unit=image"):
+        plan_finetune(settings(images))
+    by_image = PrivacySettings(epsilon=6, delta=1e-3, population=50, unit="image")
+    statement = read_statement(run_finetune(settings(images, privacy=by_image)))
+    assert statement.to_text().startswith(
+        "**Privacy of this classifier: epsilon = 6 for each IMAGE"
+    )
+
+
 @pytest.mark.parametrize(("epsilon", "expected"), [(0.1, 100), (1, 100), (6, 400), (60, 2000)])
 def test_learning_rate_rule(epsilon: float, expected: float) -> None:
     assert auto_lr_times_steps(epsilon) == pytest.approx(expected)
