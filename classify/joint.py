@@ -4,7 +4,6 @@ An epoch shows each image once, as one of its views; order and choice of views c
 and the number of the epoch alone.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -32,6 +31,8 @@ from synthdp.runs import Run
 HEAD_SCALE = 16.0
 #: Share of the running mean of features that a step keeps, at most.
 CENTRE_MOMENTUM = 0.95
+#: Views are the same in every run; `seed` moves which of them an epoch shows.
+VIEWS_SEED = 0
 _VIEWS_BATCH = 16
 
 
@@ -198,19 +199,19 @@ def trunk_views(
 ) -> NDArray[np.float16]:
     """What the trunk gives for `views` views of each image, (N, views, ...); the first is itself.
 
-    A view depends on its own image and nothing else, so all runs on these images share them.
+    All runs on these images see the same views, so that they share what the trunk gives for them.
     """
     if backbone.trainable_blocks == "all":  # the trunk hands images on: nothing worth a cache
         images = load_images(dataset, rows, backbone.settings.size_px)
-        return np.stack([_views(image, views).astype(np.float16) for image in images])
+        return augment_views(images, views=views, seed=VIEWS_SEED).astype(np.float16)
     own = trunk_tokens(backbone, dataset, rows)[:, None]
     if views == 1:
         return own
     trunk = on_arrays(backbone.to(auto_device()).trunk)
 
     def of_others(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        others = np.concatenate([_views(image, views)[1:] for image in images])
-        tokens: NDArray[np.float32] = trunk(others)
+        others = augment_views(images, views=views, seed=VIEWS_SEED)[:, 1:]
+        tokens: NDArray[np.float32] = trunk(others.reshape(-1, *images.shape[1:]))
         return tokens.reshape(len(images), views - 1, *tokens.shape[1:])
 
     others = cached_features(
@@ -224,15 +225,3 @@ def trunk_views(
         dtype="float16",
     )
     return np.concatenate([own, others], axis=1)
-
-
-def _views(image: NDArray[np.float32], views: int) -> NDArray[np.float32]:
-    """An image (1, S, S) and its augmented views, (views, 1, S, S).
-
-    The seed is taken from the image's own pixels: an image's views must not move when another
-    patient comes or goes.
-    """
-    if views == 1:
-        return image[None]
-    seed = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:4], "big")
-    return np.asarray(augment_views(image[None], views=views, seed=seed)[0], dtype=np.float32)

@@ -25,7 +25,7 @@ from classify.logistic import fit_logistic
 from synthdp.cards import model_card
 from synthdp.data.dataset import Dataset, open_dataset, targets_array
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import Release, record_release
+from synthdp.privacy.ledger import Release, new_release_id, record_release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import Run, open_run
 
@@ -38,7 +38,7 @@ def plan_pretrain(settings: PretrainSettings) -> Statement:
     Raises:
         InputError: when the data set's folder does not fit, or units of privacy meet.
     """
-    return _statement(settings, open_dataset(settings.data), "0" * 16)
+    return _statement(settings, open_dataset(settings.data), new_release_id())
 
 
 def run_pretrain(settings: PretrainSettings) -> Path:
@@ -50,7 +50,7 @@ def run_pretrain(settings: PretrainSettings) -> Path:
     """
     dataset = open_dataset(settings.data)
     _refuse_one_class(dataset)
-    _statement(settings, dataset, "0" * 16)  # refuses before a folder is made
+    _statement(settings, dataset, new_release_id())  # refuses before a folder is made
     with open_run(settings.out, "pretrain", settings) as run:
         if not run.finished:
             _pretrain(settings, run, dataset)
