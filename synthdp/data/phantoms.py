@@ -1,7 +1,8 @@
 """Procedural mammography mass patches: the built-in data, free of privacy cost.
 
-No image went into them. Their parameters were set by eye beside the public CBIS-DDSM train patches
-(Lee et al., Scientific Data 4:170177, 2017), so they are public knowledge.
+No image went into them. Their constants were set beside the public CBIS-DDSM train patches and
+their labels (Lee et al., Scientific Data 4:170177, 2017), so they are public knowledge; statements
+name that choice among what they don't cover.
 """
 
 from collections.abc import Iterator

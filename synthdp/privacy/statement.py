@@ -15,6 +15,7 @@ from synthdp.privacy.mechanism import Unit, gaussian_epsilon
 NOT_COVERED = (
     "patients whose images were only evaluated, and figures published about them",
     "choices made by looking at scores of private images",
+    "what synthdp's own defaults (phantoms, learning-rate rule) owe to public CBIS-DDSM patches",
     "public weights: they are assumed to contain none of these patients",
     "the floating-point form of the noise",
 )
