@@ -1,0 +1,176 @@
+import csv
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from classify.classifier import new_classifier, save_classifier
+from classify.config import EvaluateSettings
+from classify.evaluate import run_evaluate
+from synthdp.config import BackboneSettings, Settings, validate_settings
+from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.errors import InputError
+from synthdp.files import read_json
+from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.statement import make_statement
+from synthdp.runs import open_run
+
+UNKNOWN = float("nan")
+
+
+def make_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
+    """A finished run of a random transformer under a random head."""
+    backbone = BackboneSettings(name="test_vit", size_px=32)
+    plain = new_classifier(backbone, targets, seed=1)
+    weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
+    with open_run(folder, "pretrain", Settings()) as run:
+        save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
+        run.finish(make_statement(Lineage(), subject="classifier"), "card")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def images(n: int, *, side: int = 32, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 255, (side, side)).astype(np.uint8) for _ in range(n)]
+
+
+def make_set(
+    out: Path,
+    pictures: Sequence[np.ndarray],
+    labels: Sequence[Sequence[float]],
+    targets: tuple[str, ...] = ("malignant",),
+) -> Path:
+    info = DatasetInfo(name="clinic", kind="real", size_px=32, targets=targets)
+    with create_dataset(out, info) as writer:
+        for index, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):
+            writer.add(pixels, patient_id=f"p{index // 2}", split="val", targets=label)
+    return out
+
+
+def evaluate(run: Path, dataset: Path, out: Path, **changes: Any) -> tuple[dict[str, Any], list]:
+    values = {"run": run, "dataset": dataset, "out": out, "redraws": 50, **changes}
+    folder = run_evaluate(validate_settings(EvaluateSettings, values, where="evaluate"))
+    with open(folder / "predictions.csv", encoding="utf-8") as stream:
+        predictions = list(csv.DictReader(stream))
+    return read_json(folder / "metrics.json"), predictions
+
+
+def test_metrics_agree_with_the_predictions_and_with_sklearn(run: Path, tmp_path: Path) -> None:
+    labels = [[index % 3 == 0] for index in range(14)]
+    dataset = make_set(tmp_path / "set", images(14), labels)
+    metrics, predictions = evaluate(run, dataset, tmp_path / "out")
+    assert list(predictions[0]) == ["image", "patient_id", "malignant", "score_malignant"]
+    targets = [int(row["malignant"]) for row in predictions]
+    scores = [float(row["score_malignant"]) for row in predictions]
+    assert targets == [int(label[0]) for label in labels]
+    assert metrics["auroc"]["value"] == pytest.approx(roc_auc_score(targets, scores))
+    assert metrics["auprc"]["value"] == pytest.approx(average_precision_score(targets, scores))
+    called = np.array(scores) >= 0.5
+    assert metrics["sensitivity"]["value"] == pytest.approx(called[np.array(targets) == 1].mean())
+    assert metrics["specificity"]["value"] == pytest.approx(
+        (~called)[np.array(targets) == 0].mean()
+    )
+    for name in ("auroc", "auprc", "sensitivity", "specificity"):
+        assert metrics[name]["ci_low"] <= metrics[name]["value"] <= metrics[name]["ci_high"]
+    assert (metrics["n_images"], metrics["n_patients"]) == (14, 7)
+    assert (metrics["duplicates"], metrics["label_conflicts"]) == (0, 0)
+    assert (metrics["data_set"], metrics["split"]) == ("clinic", "val")
+
+
+def test_another_sites_images_are_reported_and_not_fatal(run: Path, tmp_path: Path) -> None:
+    deep = (np.random.default_rng(3).random((70, 50)) * 65535).astype(np.uint16)
+    pictures = [*images(3), *images(3), *images(1, side=200, seed=4), deep, deep]
+    labels = [[0], [1], [1], [0], [0], [UNKNOWN], [1], [0], [UNKNOWN]]
+    dataset = make_set(tmp_path / "set", pictures, labels)
+    metrics, predictions = evaluate(run, dataset, tmp_path / "out")
+    assert metrics["duplicates"] == 4
+    assert metrics["label_conflicts"] == 1
+    assert metrics["n_images"] == 7
+    assert len(predictions) == 9
+    assert [row["malignant"] for row in predictions if row["malignant"] == ""] == ["", ""]
+    assert all(0 <= float(row["score_malignant"]) <= 1 for row in predictions)
+
+
+def test_one_class_leaves_figures_undefined(run: Path, tmp_path: Path) -> None:
+    dataset = make_set(tmp_path / "set", images(4), [[1]] * 4)
+    metrics, _ = evaluate(run, dataset, tmp_path / "out")
+    assert metrics["auroc"]["value"] is None
+    assert metrics["sensitivity"]["value"] is not None
+
+
+def test_several_targets_have_a_score_each_in_the_order_of_the_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ("effusion", "mass"))
+    labels = [[index % 2, UNKNOWN if index < 2 else 1, index % 3 == 0] for index in range(10)]
+    dataset = make_set(tmp_path / "set", images(10), labels, ("mass", "edema", "effusion"))
+    metrics, predictions = evaluate(run, dataset, tmp_path / "out")
+    columns = ["image", "patient_id", "effusion", "mass", "score_effusion", "score_mass"]
+    assert list(predictions[0]) == columns
+    assert [row["mass"] for row in predictions[:2]] == ["0", "1"]
+    assert set(metrics["targets"]) == {"effusion", "mass"}
+
+
+def test_a_target_that_the_set_lacks_is_refused(run: Path, tmp_path: Path) -> None:
+    dataset = make_set(tmp_path / "set", images(2), [[0], [1]], ("mass",))
+    with pytest.raises(InputError, match="has no target malignant"):
+        evaluate(run, dataset, tmp_path / "out")
+
+
+def test_a_set_that_cannot_be_written_to_is_evaluated(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_set(tmp_path / "set", images(4), [[0], [1], [0], [1]])
+    shutil.rmtree(dataset / "private")
+    before = sorted(dataset.rglob("*"))
+    mkdir = Path.mkdir
+
+    def guarded(path: Path, *args: Any, **options: Any) -> None:
+        if path.is_relative_to(dataset):
+            raise PermissionError(13, "Permission denied")
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", guarded)
+    metrics, _ = evaluate(run, dataset, tmp_path / "out")
+    assert metrics["n_images"] == 4
+    assert sorted(dataset.rglob("*")) == before
+
+
+def test_an_unreadable_image_stops_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    dataset = make_set(tmp_path / "set", images(4), [[0], [1], [0], [1]])
+    picture = dataset / "images" / "000003.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(InputError, match="row 4"):
+        evaluate(run, dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_evaluation_returns_at_once_and_another_is_refused(
+    run: Path, tmp_path: Path
+) -> None:
+    dataset = make_set(tmp_path / "set", images(4), [[0], [1], [0], [1]])
+    first, _ = evaluate(run, dataset, tmp_path / "out")
+    stamp = (tmp_path / "out" / "metrics.json").stat().st_mtime_ns
+    again, _ = evaluate(run, dataset, tmp_path / "out")
+    assert again == first
+    assert (tmp_path / "out" / "metrics.json").stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="other settings"):
+        evaluate(run, dataset, tmp_path / "out", seed=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        evaluate(run, dataset, tmp_path / "full")
+
+
+def test_an_absent_split_is_refused(run: Path, tmp_path: Path) -> None:
+    dataset = make_set(tmp_path / "set", images(2), [[0], [1]])
+    with pytest.raises(InputError, match="no image has split 'external'"):
+        evaluate(run, dataset, tmp_path / "out", split="external")
