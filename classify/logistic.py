@@ -63,4 +63,4 @@ def fit_logistic(
 
     solver.step(objective)
     loss = smoothed_loss(x @ weight.T + bias, y, smoothing)
-    return FittedHead(weight.detach().float(), bias.detach().float(), float(loss))
+    return FittedHead(weight.detach().float(), bias.detach().float(), float(loss.detach()))

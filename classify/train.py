@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from classify.backbones import build_backbone
+from classify.backbones import Backbone, build_backbone
 from classify.classifier import (
     Classifier,
     backbone_features,
@@ -50,7 +50,9 @@ def run_pretrain(settings: PretrainSettings) -> Path:
     """
     dataset = open_dataset(settings.data)
     _refuse_one_class(dataset)
-    _statement(settings, dataset, new_release_id())  # refuses before a folder is made
+    _statement(settings, dataset, new_release_id())
+    if not (settings.out / "status.json").is_file():
+        _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one
     with open_run(settings.out, "pretrain", settings) as run:
         if not run.finished:
             _pretrain(settings, run, dataset)
@@ -107,9 +109,7 @@ def _pretrain(settings: PretrainSettings, run: Run, dataset: Dataset) -> None:
 def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifier:
     """The classifier; its centre is the mean feature of the images that it was trained on."""
     rows = dataset.split("train")
-    backbone = build_backbone(
-        settings.backbone, seed=settings.seed, trainable_blocks=settings.trainable_blocks
-    )
+    backbone = _backbone(settings)
     head = None
     if settings.trainable_blocks != 0:
         head = train_jointly(settings, run, backbone, dataset, rows)
@@ -135,6 +135,12 @@ def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifi
         trainable_blocks=settings.trainable_blocks,
         trained=trained_tensors(backbone),
         seed=settings.seed,
+    )
+
+
+def _backbone(settings: PretrainSettings) -> Backbone:
+    return build_backbone(
+        settings.backbone, seed=settings.seed, trainable_blocks=settings.trainable_blocks
     )
 
 
