@@ -129,7 +129,9 @@ def load_generator(run: Path, device: torch.device) -> Generator:
         InputError: when its files are missing or do not fit together.
     """
     described = model_settings(run)
-    generator = Generator(described["size_px"], described["channels"], described["z_dim"])
+    generator = Generator(
+        described["size_px"], described["channels"], described["z_dim"], described["haar_levels"]
+    )
     weights = load_weights(run / "model" / "generator.safetensors")
     try:
         generator.load_state_dict(weights)

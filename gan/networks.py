@@ -18,25 +18,45 @@ HAAR_KERNELS = 0.5 * torch.tensor(
         [[1.0, -1.0], [-1.0, 1.0]],
     ]
 ).unsqueeze(1)
-# Public constants, not fitted: natural images carry little energy in the fine bands.
-BAND_SCALES = (1.0, 8.0, 8.0, 16.0)
+# Public constants, not fitted: the amplitude of a natural image falls with frequency about as
+# f^-1.5.
+BAND_SCALES = {
+    1: (1.0, 8.0, 8.0, 16.0),
+    2: (0.5, 3.0, 3.0, 6.0, *4 * (8.0,), *4 * (8.0,), *4 * (16.0,)),
+}
 FIRST_SIDE = 4
 NEGATIVE_SLOPE = 0.2
 
 
-def haar_analysis(images: Tensor) -> Tensor:
-    """Split images (B, 1, S, S) into four Haar bands (B, 4, S/2, S/2)."""
-    return F.conv2d(images, HAAR_KERNELS.to(images), stride=2)
+def haar_analysis(images: Tensor, levels: int = 1) -> Tensor:
+    """Split images (B, 1, S, S) into Haar bands (B, 4^levels, S / 2^levels, S / 2^levels).
+
+    Each further level splits every band of the one before (a wavelet packet).
+    """
+    for _ in range(levels):
+        channels = images.shape[1]
+        kernels = HAAR_KERNELS.to(images).repeat(channels, 1, 1, 1)
+        images = F.conv2d(images, kernels, stride=2, groups=channels)
+    return images
 
 
-def haar_synthesis(bands: Tensor) -> Tensor:
-    """Join Haar bands (B, 4, S/2, S/2) into images (B, 1, S, S): the inverse of the analysis."""
-    return F.conv_transpose2d(bands, HAAR_KERNELS.to(bands), stride=2)
+def haar_synthesis(bands: Tensor, levels: int = 1) -> Tensor:
+    """Join Haar bands (B, 4^levels, h, w) into images (B, 1, S, S): the inverse of the analysis."""
+    for _ in range(levels):
+        channels = bands.shape[1] // 4
+        kernels = HAAR_KERNELS.to(bands).repeat(channels, 1, 1, 1)
+        bands = F.conv_transpose2d(bands, kernels, stride=2, groups=channels)
+    return bands
 
 
-def stage_count(size_px: int) -> int:
-    """How many stages (4 px, 8 px, ..., size_px / 2) a network for images of `size_px` has."""
-    return round(math.log2(size_px // (2 * FIRST_SIDE))) + 1
+def stage_count(size_px: int, levels: int = 1) -> int:
+    """How many stages (4 px, 8 px, ..., size_px / 2^levels) a network for `size_px` images has."""
+    return round(math.log2(size_px // (FIRST_SIDE * 2**levels))) + 1
+
+
+def band_scales(levels: int) -> Tensor:
+    """The factors (1, 4^levels, 1, 1) that give the bands of a natural image a like variance."""
+    return torch.tensor(BAND_SCALES[levels]).view(1, -1, 1, 1)
 
 
 class Modulation(nn.Module):
@@ -116,10 +136,16 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self, size_px: int, channels: Sequence[int], z_dim: int, style_dim: int = 128
+        self,
+        size_px: int,
+        channels: Sequence[int],
+        z_dim: int,
+        haar_levels: int = 1,
+        style_dim: int = 128,
     ) -> None:
         super().__init__()
         self.z_dim = z_dim
+        self.haar_levels = haar_levels
         self.class_embedding = nn.Embedding(2, style_dim)
         nn.init.normal_(self.class_embedding.weight, std=0.5)
         self.mapping = nn.Sequential(
@@ -134,7 +160,7 @@ class Generator(nn.Module):
         self.stages = nn.ModuleList()
         self.skips = nn.ModuleDict()
         self.noise_sizes: list[int] = []
-        for index in range(1, stage_count(size_px)):
+        for index in range(1, stage_count(size_px, haar_levels)):
             side = FIRST_SIDE * 2**index
             before, width = channels[index - 1], channels[index]
             layers = [NoisyConvolution(before, width, side, style_dim, doubles=True)]
@@ -144,9 +170,9 @@ class Generator(nn.Module):
             self.noise_sizes += [side * side] * len(layers)
             if index >= 3:
                 self.skips[str(index)] = SkipExcitation(channels[index - 3], channels[index])
-        self.to_bands = nn.Conv2d(channels[-1], 4, 3, padding=1)
-        with torch.no_grad():
-            self.to_bands.weight[1:] *= 0.1
+        self.to_bands = nn.Conv2d(channels[-1], 4**haar_levels, 3, padding=1)
+        self.band_scales: Tensor
+        self.register_buffer("band_scales", band_scales(haar_levels), persistent=False)
         self.noise_dim = sum(self.noise_sizes)
 
     def forward(
@@ -176,7 +202,8 @@ class Generator(nn.Module):
             if str(index) in self.skips:
                 current = self.skips[str(index)](features[index - 3], current)
             features.append(current)
-        return haar_synthesis(self.to_bands(features[-1]).float())
+        bands = self.to_bands(features[-1]).float() / self.band_scales
+        return haar_synthesis(bands, self.haar_levels)
 
 
 class Discriminator(nn.Module):
@@ -185,12 +212,13 @@ class Discriminator(nn.Module):
     logit = o(h) + class_strength * <E_y, h> (Miyato and Koyama, arXiv 1802.05637, eq. 4).
     """
 
-    def __init__(self, size_px: int, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], haar_levels: int = 1) -> None:
         super().__init__()
+        self.haar_levels = haar_levels
         self.band_scales: Tensor
+        self.register_buffer("band_scales", band_scales(haar_levels), persistent=False)
         widths = list(reversed(channels))
-        self.register_buffer("band_scales", torch.tensor(BAND_SCALES).view(1, 4, 1, 1))
-        layers: list[nn.Module] = [nn.Conv2d(4, widths[0], 3, padding=1)]
+        layers: list[nn.Module] = [nn.Conv2d(4**haar_levels, widths[0], 3, padding=1)]
         for inputs, outputs in pairwise(widths):
             layers += [nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)]
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1)]
@@ -215,11 +243,11 @@ class Discriminator(nn.Module):
         return self.judge(self.bands(images), labels, class_strength)
 
     def bands(self, images: Tensor) -> Tensor:
-        """images (B, 1, S, S) -> scaled Haar bands (B, 4, S/2, S/2), of like variance each."""
-        return haar_analysis(images) * self.band_scales
+        """images (B, 1, S, S) -> scaled Haar bands (B, 4^levels, h, w), of like variance each."""
+        return haar_analysis(images, self.haar_levels) * self.band_scales
 
     def judge(self, bands: Tensor, labels: Tensor, class_strength: float = 1.0) -> Tensor:
-        """Scaled bands (B, 4, S/2, S/2), labels (B,) int64 -> logits (B,)."""
+        """Scaled bands (B, 4^levels, h, w), labels (B,) int64 -> logits (B,)."""
         features = self.body(bands)
         hidden = self.head(append_batch_deviation(features)).float()
         projection = (self.class_direction(labels) * hidden).sum(dim=1)

@@ -42,9 +42,9 @@ def new_training(settings: TrainGanSettings, device: torch.device) -> Training:
     """Initialise networks, optimisers and the stream of randomness from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        generator = Generator(settings.size_px, settings.channels, settings.z_dim)
-        discriminator = Discriminator(settings.size_px, settings.channels)
-    averaged = Generator(settings.size_px, settings.channels, settings.z_dim)
+        generator = new_generator(settings)
+        discriminator = Discriminator(settings.channels, settings.haar_levels)
+    averaged = new_generator(settings)
     averaged.load_state_dict(generator.state_dict())
     networks: tuple[nn.Module, ...] = (generator, averaged, discriminator)
     for network in networks:
@@ -63,6 +63,11 @@ def new_training(settings: TrainGanSettings, device: torch.device) -> Training:
         strength=settings.augmentation.strength_start,
         sign_mean=settings.augmentation.target_sign,
     )
+
+
+def new_generator(settings: TrainGanSettings) -> Generator:
+    """A generator of the settings' shape, drawn from torch's global stream."""
+    return Generator(settings.size_px, settings.channels, settings.z_dim, settings.haar_levels)
 
 
 def total_steps(settings: TrainGanSettings) -> int:

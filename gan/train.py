@@ -106,18 +106,17 @@ def train(
     device = training.generator.constant.device
     autocast = reduced_precision(device)
     last = total_steps(settings)
-    log_every = max(1, round(LOG_KIMG * 1000 / settings.batch))
-    keep_every = max(1, round(settings.checkpoint_kimg * 1000 / settings.batch))
+    kept_step = training.step
     sums: dict[str, Tensor] = {}
     since, steps_since = time.monotonic(), 0
     for step in progress(range(training.step, last), what="training the generator"):
         real, labels = draw_batch(images_by_class, settings, training.rng)
         metrics = train_step(training, real.to(device), labels.to(device), settings, autocast)
         if not math.isfinite(float(sum(metrics.values()))):
-            raise RunError(_divergence_words(step, keep_every, settings))
+            raise RunError(_divergence_words(step, kept_step, settings))
         sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
         steps_since += 1
-        if training.step % log_every == 0 or training.step == last:
+        if training.step == last or _passes(LOG_KIMG, step, settings.batch):
             seconds = time.monotonic() - since
             log(
                 step=training.step,
@@ -129,8 +128,15 @@ def train(
                 images_per_s=round(steps_since * settings.batch / seconds, 2),
             )
             sums, since, steps_since = {}, time.monotonic(), 0
-        if training.step % keep_every == 0 or training.step == last:
+        if training.step == last or _passes(settings.checkpoint_kimg, step, settings.batch):
             keep()
+            kept_step = training.step
+
+
+def _passes(every_kimg: float, step: int, batch: int) -> bool:
+    """Whether a step takes the count of images seen over a multiple of `every_kimg` thousand."""
+    every = max(1, round(every_kimg * 1000))
+    return (step + 1) * batch // every > step * batch // every
 
 
 def load_classes(dataset: Dataset, size_px: int) -> tuple[Tensor, Tensor]:
@@ -186,9 +192,9 @@ def reduced_precision(device: torch.device) -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
 
 
-def _divergence_words(step: int, keep_every: int, settings: TrainGanSettings) -> str:
-    good = step // keep_every * keep_every
-    kept = f"the last good checkpoint is that of step {good}" if good else "no checkpoint was kept"
+def _divergence_words(step: int, kept_step: int, settings: TrainGanSettings) -> str:
+    kept = f"the last good checkpoint is that of step {kept_step}"
+    kept = kept if kept_step else "no checkpoint was kept"
     return (
         f"the training diverged at step {step + 1}: a loss is no longer a number; {kept}. Start a "
         f"new run with lower learning rates (generator_lr {settings.generator_lr:g}, "
@@ -277,6 +283,7 @@ def _finish(run: Run, training: Training, settings: TrainGanSettings, dataset: D
         {
             "architecture": "mcgan-haar",
             "size_px": settings.size_px,
+            "haar_levels": settings.haar_levels,
             "channels": list(settings.channels),
             "z_dim": settings.z_dim,
             "target": dataset.info.targets[0],
