@@ -6,7 +6,7 @@ one. `privacy.epsilon` is the end-to-end target: what ancestors spent is taken o
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from classify.dp_head import (
 from synthdp.cards import model_card
 from synthdp.data.dataset import (
     Dataset,
+    DatasetInfo,
     Row,
     keyed_digest,
     open_dataset,
@@ -179,7 +180,8 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     Raises:
         InputError: when settings, data and ancestors don't fit together.
     """
-    plan_finetune(settings)  # refuses before a folder is made
+    plan_finetune(settings)  # what does not fit is refused before a folder is made
+    _starting_classifier(settings, open_dataset(settings.data).info)
     with open_run(settings.out, "finetune", settings) as run:
         if not run.finished:
             _finetune(settings, run, _plan(settings, run.release_id))
@@ -189,7 +191,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
 def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
     dataset = plan.dataset
     rows = dataset.split("train")
-    classifier = _starting_classifier(settings, dataset)
+    classifier = _centred(settings, _starting_classifier(settings, dataset.info))
     examples = _examples(classifier, dataset, rows, settings)
     _refuse_small_population(settings, examples.n_units)
     public = _public_examples(settings, classifier)
@@ -243,22 +245,25 @@ def _train_privately(
     return weights, ledger.spent()
 
 
-def _starting_classifier(settings: FinetuneSettings, dataset: Dataset) -> Classifier:
-    if settings.init is not None:
-        classifier = load_classifier(settings.init)
-        if classifier.targets != dataset.info.targets:
-            raise InputError(
-                f"{settings.init}: trained for {', '.join(classifier.targets)}, but the data set "
-                f"has {', '.join(dataset.info.targets)}"
-            )
-        return classifier
-    assert settings.backbone is not None  # FinetuneSettings asks for one of the two
-    plain = new_classifier(settings.backbone, dataset.info.targets, seed=settings.seed)
+def _starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classifier:
+    if settings.init is None:
+        assert settings.backbone is not None  # FinetuneSettings asks for one of the two
+        return new_classifier(settings.backbone, info.targets, seed=settings.seed)
+    classifier = load_classifier(settings.init)
+    if classifier.targets != info.targets:
+        raise InputError(
+            f"{settings.init}: trained for {', '.join(classifier.targets)}, but the data set has "
+            f"{', '.join(info.targets)}"
+        )
+    return classifier
+
+
+def _centred(settings: FinetuneSettings, classifier: Classifier) -> Classifier:
+    """The classifier with the mean feature of the set `centre` as its centre."""
     if settings.centre is None:
-        return plain
+        return classifier
     public = open_dataset(settings.centre)
-    centre = features(plain, public, public.rows).mean(dim=0)
-    return new_classifier(settings.backbone, plain.targets, seed=settings.seed, centre=centre)
+    return replace(classifier, centre=features(classifier, public, public.rows).mean(dim=0))
 
 
 def _with_bias(inputs: Tensor, bias_input: float) -> Tensor:

@@ -85,6 +85,7 @@ def _pretrain(cell: Cell, data: Path) -> StageCall:
     settings = {
         "data": data,
         "seed": cell.seed if shared is None else shared,
+        "privacy": {**cell.ingredients.privacy.model_dump(), "epsilon": None},
         "backbone": cell.ingredients.backbone,
         **cell.ingredients.pretrain,
     }

@@ -179,6 +179,13 @@ def test_what_does_not_fit_is_refused(clinic: Path, changes: dict[str, object], 
         run_finetune(settings(clinic, **changes))
 
 
+def test_wrong_weights_leave_no_folder_behind(clinic: Path) -> None:
+    wrong = BackboneSettings(name="test_vit", size_px=32, weights=clinic / "none.safetensors")
+    with pytest.raises(InputError, match="weights"):
+        run_finetune(settings(clinic, backbone=wrong))
+    assert not (clinic.parent / "run").exists()
+
+
 def test_patients_may_not_stand_in_as_public_images(clinic: Path) -> None:
     with pytest.raises(InputError, match="holds patients"):
         plan_finetune(settings(clinic, synthetic=clinic))
