@@ -193,6 +193,9 @@ def _guarded(handler: Callable[[argparse.Namespace], int], arguments: argparse.N
     except RunError as error:
         print(f"synthdp: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
     except OSError as error:  # its own text may hold a path below a patient's folder
         print(f"synthdp: a file could not be read or written: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED

@@ -179,12 +179,17 @@ def _folder(settings: StudySettings, call: StageCall) -> Path:
 
 
 def _run_levels(settings: StudySettings, rows: Sequence[GridRow]) -> dict[str, str]:
-    """Run every distinct call, first those that others start from; returns failures by folder."""
+    """Run every distinct call, first those that others start from; returns failures by folder.
+
+    Within a level these come first too: they are the longest, and the others fill the gaps.
+    """
+    parents = {Path(call.settings.get("init") or "").name for row in rows for call in row.calls}
     placed = {(depth, call.folder): call for row in rows for depth, call in enumerate(row.calls)}
     failures: dict[str, str] = {}
     for depth, group in groupby(sorted(placed), key=lambda place: place[0]):
         calls = [placed[place] for place in group]
         ready = [call for call in calls if not _lost_parent(call, failures)]
+        ready.sort(key=lambda call: call.folder not in parents)
         failures |= {
             call.folder: "the run that it starts from failed" for call in calls if call not in ready
         }
