@@ -29,7 +29,8 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 class StageCall:
     """A stage with its settings: what a strategy is made of.
 
-    The name of its folder is a hash of both, so that calls which are the same share one run.
+    The name of its folder is a hash of both (`out` apart), so that calls which are the same share
+    one run.
     """
 
     stage: str
@@ -38,7 +39,8 @@ class StageCall:
     @property
     def folder(self) -> str:
         """The name of the run's folder."""
-        content = json.dumps([self.stage, self.settings], sort_keys=True, default=str)
+        settings = {key: value for key, value in self.settings.items() if key != "out"}
+        content = json.dumps([self.stage, settings], sort_keys=True, default=str)
         return f"{self.stage}-{sha256(content.encode()).hexdigest()[:12]}"
 
 

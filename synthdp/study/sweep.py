@@ -175,7 +175,7 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
 
 
 def _folder(settings: StudySettings, call: StageCall) -> Path:
-    return settings.out / "runs" / Path(call.settings["out"]).name
+    return settings.out / "runs" / call.folder
 
 
 def _run_levels(settings: StudySettings, rows: Sequence[GridRow]) -> dict[str, str]:

@@ -147,6 +147,25 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(
     assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
 
 
+def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
+        tried.append(call.stage)
+        return call.folder, "no luck"
+
+    monkeypatch.setattr(sweep, "_attempt", failing)
+    study = settings(values, strategies=["real_only", "phantoms_then_finetune"], seeds=[0])
+    with pytest.raises(RunError, match="0 of 4 models stand"):
+        run_study(study)
+    assert tried == ["pretrain", "finetune", "finetune"]
+    errors = [row.error for row in read_results(study.out / "results.csv")]
+    assert errors == [*2 * ["no luck"], *2 * ["the run that it starts from failed"]]
+    assert (study.out / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
