@@ -28,8 +28,9 @@ def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
     Guarantee: adding or removing one row changes the column sum by at most `clip_norm`; a
     millionth is held back for float32 rounding.
     """
-    finite = torch.isfinite(rows).all(dim=1, keepdim=True)
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+    finite = torch.isfinite(norms)  # float64 holds the norm of any finite float32 row
     rows = torch.where(finite, rows, torch.zeros_like(rows))  # NaN * 0 is NaN, so no product
-    norms = torch.linalg.vector_norm(rows.double(), dim=1, keepdim=True)
+    norms = torch.where(finite, norms, torch.zeros_like(norms))
     factors: Tensor = _ROUNDING_MARGIN * clip_norm / norms.clamp_min(clip_norm)
     return rows * factors.to(rows.dtype)
