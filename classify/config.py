@@ -18,18 +18,20 @@ def _auto_word(value: object) -> object:
 class HeadSettings(Settings):
     """How a linear head is trained on cached features; every number is public.
 
-    `lr_times_steps` is the learning rate times `steps`; `auto` takes it from the stage's epsilon
-    (`classify.finetune.auto_lr_times_steps`). `bias_input` is the constant that the bias sees
-    beside unit-norm features. `start: pretrained` begins with the head of `init`.
+    More steps cost no privacy, since each gets its share of noise; 400 keep the learning rate below
+    2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 + bias_input^2) has
+    smoothness L = (1 + bias_input^2) / 4. `lr_times_steps` is their product; `auto` takes it from
+    the stage's epsilon (`classify.finetune.auto_lr_times_steps`). `bias_input` is the constant that
+    the bias sees beside unit-norm features. `start: pretrained` begins with the head of `init`.
     """
 
-    steps: int = Field(default=60, ge=1, le=100_000)
+    steps: int = Field(default=400, ge=1, le=100_000)
     lr_times_steps: Annotated[float | None, BeforeValidator(_auto_word)] = Field(default=None, gt=0)
     clip_norm: float = Field(default=1.0, gt=0)
     average_from: float = Field(default=0.5, ge=0, lt=1)
     bias_input: float = Field(default=0.5, ge=0, le=10)
     start: Literal["zero", "pretrained"] = "zero"
-    block_steps: int = Field(default=20, ge=1)
+    block_steps: int = Field(default=100, ge=1)
 
 
 class FinetuneSettings(Settings):

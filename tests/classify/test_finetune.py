@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from classify import dp_head
-from classify.config import FinetuneSettings, PretrainSettings
+from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
 from classify.finetune import auto_lr_times_steps, plan_finetune, run_finetune
 from classify.train import run_pretrain
 from synthdp.config import BackboneSettings, PrivacySettings, validate_settings
@@ -20,6 +20,7 @@ from synthdp.promise import statement_of
 from synthdp.runs import read_statement
 
 BACKBONE = BackboneSettings(name="test_vit", size_px=32)
+STEPS = HeadSettings().steps
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
 
 
@@ -69,11 +70,11 @@ def test_patients_alone_cost_the_target_and_are_recorded_beside_them(clinic: Pat
     run = run_finetune(settings(clinic))
     statement = read_statement(run)
     assert 5.99 < statement.epsilon <= 6
-    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 60
+    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS
     assert not (run / "private" / "noise.key").exists()
     assert statement_of([clinic]).lineage == statement.lineage
     assert run_finetune(settings(clinic)) == run  # returns at once: the ledger is unchanged
-    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 60
+    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS
 
 
 def test_what_may_leave_names_no_patient_and_no_count(clinic: Path) -> None:
@@ -149,7 +150,7 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
     clinic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dying(shape: tuple[int, ...], scale: float, *, key: bytes, stream: int) -> Tensor:
-        if stream == 33:
+        if stream == STEPS // 2 + 3:
             raise KeyboardInterrupt
         return gaussian_noise(shape, scale, key=key, stream=stream)
 
@@ -161,7 +162,7 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
     monkeypatch.setattr(dp_head, "gaussian_noise", gaussian_noise)
     run_finetune(settings(clinic))
     assert read_statement(run).epsilon <= 6
-    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 60
+    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS
 
 
 @pytest.mark.parametrize(
@@ -206,3 +207,10 @@ def test_a_set_without_patient_ids_promises_to_images_only(tmp_path: Path) -> No
 def test_learning_rate_rule(epsilon: float, expected: float) -> None:
     assert auto_lr_times_steps(epsilon) == pytest.approx(expected)
     assert auto_lr_times_steps(3) < auto_lr_times_steps(4)
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 6.0, 60.0, math.inf])
+def test_the_default_learning_rate_is_below_the_stability_bound(epsilon: float) -> None:
+    head = HeadSettings()
+    smoothness = (1 + head.bias_input**2) / 4
+    assert auto_lr_times_steps(epsilon) / head.steps < 2 / smoothness
