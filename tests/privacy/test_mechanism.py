@@ -1,3 +1,4 @@
+import doctest
 import math
 
 import pytest
@@ -5,6 +6,7 @@ from dp_accounting import dp_event
 from dp_accounting.pld import pld_privacy_accountant
 
 from synthdp.errors import InputError
+from synthdp.privacy import mechanism as mechanism_module
 from synthdp.privacy.mechanism import (
     Mechanism,
     gaussian_delta,
@@ -53,6 +55,11 @@ def test_ends_of_the_scale() -> None:
     assert gaussian_epsilon(math.inf, DELTA) == math.inf
     assert Mechanism(noise_multiplier=0, steps=3, normaliser=1).mu == math.inf
     assert gaussian_delta(1.0, 0.0) == pytest.approx(0.3829, abs=1e-4)
+
+
+def test_the_example_in_the_docstring() -> None:
+    assert doctest.testmod(mechanism_module).failed == 0
+    assert doctest.testmod(mechanism_module).attempted == 3
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, 1e9])
