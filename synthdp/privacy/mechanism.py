@@ -2,7 +2,7 @@
 
 >>> mechanism = Mechanism.calibrate(mu=gaussian_mu(6.0, 1e-4), steps=60, normaliser=600)
 >>> round(mechanism.noise_multiplier, 3)
-5.305
+5.307
 >>> round(gaussian_epsilon(mechanism.mu, 1e-4), 2)
 6.0
 """
