@@ -40,8 +40,9 @@ from synthdp.data.dataset import (
     targets_array,
 )
 from synthdp.errors import InputError
+from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.ledger import Ledger, Lineage, Release, new_release_id, record_release
-from synthdp.privacy.mechanism import Mechanism, gaussian_epsilon, gaussian_mu
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import keep_key
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import Run, open_run, read_statement

@@ -1,9 +1,9 @@
 """The public numbers of one release, and what they are worth.
 
->>> mechanism = Mechanism.calibrate(mu=gaussian_mu(6.0, 1e-4), steps=60, normaliser=600)
+>>> mechanism = Mechanism.reaching(epsilon=6.0, delta=1e-4, steps=60, normaliser=600)
 >>> round(mechanism.noise_multiplier, 3)
 5.307
->>> round(gaussian_epsilon(mechanism.mu, 1e-4), 2)
+>>> round(mechanism.loss().epsilon(1e-4), 2)
 6.0
 """
 
@@ -11,85 +11,33 @@ import math
 from typing import Literal
 
 from pydantic import Field
-from scipy.optimize import brentq
-from scipy.special import log_ndtr
-from scipy.stats import norm
 
 from synthdp.config import Settings
 from synthdp.errors import InputError
+from synthdp.privacy.accounting import (
+    PrivacyLoss,
+    SampledSteps,
+    gaussian_mu,
+    noise_for,
+)
 
 Unit = Literal["patient", "image"]
-
-#: Above this, a Gaussian release tells members from strangers with certainty to double precision.
-MAX_MU = 60.0
-_SAFE_SIDE = 1 - 1e-9
-
-
-def gaussian_delta(mu: float, epsilon: float) -> float:
-    """The smallest delta for which a mu-Gaussian release is (epsilon, delta)-private.
-
-    Formula: Balle and Wang, "Improving the Gaussian Mechanism for Differential Privacy"
-    (arXiv 1805.06530), theorem 8, with mu = sensitivity / sigma:
-    delta = Phi(mu/2 - epsilon/mu) - exp(epsilon) Phi(-mu/2 - epsilon/mu).
-
-    Guarantee: exact for one Gaussian release, and for an adaptive composition with
-    mu = sqrt(sum of mu_i^2) (Dong, Roth and Su, arXiv 1905.02383, corollary 3.3).
-    """
-    if mu <= 0:
-        return 0.0
-    upper = float(norm.cdf(mu / 2 - epsilon / mu))
-    lower = math.exp(min(epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)), 0.0))
-    return max(upper - lower, 0.0)
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The epsilon of a mu-Gaussian release at `delta`; infinite beyond `MAX_MU`.
-
-    Guarantee: never below the exact value by more than the solver's tolerance of 1e-12.
-    """
-    if not 0 < delta < 1:
-        raise InputError(f"delta is {delta:g}: it must lie between 0 and 1")
-    if mu <= 0:
-        return 0.0
-    if mu > MAX_MU:
-        return math.inf
-    if gaussian_delta(mu, 0.0) <= delta:
-        return 0.0
-    high = mu * (mu / 2 + float(norm.isf(delta / 2)) + 1)
-    return float(brentq(lambda e: gaussian_delta(mu, e) - delta, 0.0, high, xtol=1e-12))
-
-
-def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The largest mu whose Gaussian release is (epsilon, delta)-private.
-
-    Guarantee: `gaussian_epsilon` of the result never exceeds `epsilon` (safe side of 1e-9).
-
-    Raises:
-        InputError: when epsilon is not positive, or beyond what any noise needs.
-    """
-    if not epsilon > 0:
-        raise InputError(f"privacy.epsilon is {epsilon:g}: it must be positive, or `none`")
-    if gaussian_epsilon(MAX_MU, delta) <= epsilon:
-        raise InputError(
-            f"privacy.epsilon is {epsilon:g}: more than any noise needs; write `none` to train "
-            "without privacy"
-        )
-    exact = brentq(lambda mu: gaussian_delta(mu, epsilon) - delta, 1e-9, MAX_MU, xtol=1e-13)
-    return float(exact) * _SAFE_SIDE
+NO_LOSS = PrivacyLoss()
 
 
 class Mechanism(Settings):
     """One Gaussian release over `steps` steps: all of it public, none of it read from the data.
 
-    A step sums each unit's vector, clipped to `clip_norm`, adds Gaussian noise of standard
-    deviation `noise_multiplier * clip_norm` to each coordinate, and divides by `normaliser`.
+    A step draws each unit with probability `sampling_rate`, sums the drawn units' vectors, each
+    clipped to `clip_norm`, adds Gaussian noise of standard deviation `noise_multiplier *
+    clip_norm` to each coordinate, and divides by `normaliser`.
 
-    Guarantee: with `sampling_rate` 1 (every unit in every step), add/remove neighbours, the
-    whole is a mu-Gaussian release with mu = sqrt(steps) / noise_multiplier.
+    Guarantee: with add/remove neighbours, the whole costs a unit `loss()`; with `sampling_rate` 1
+    that is a mu-Gaussian release with mu = sqrt(steps) / noise_multiplier.
     """
 
     unit: Unit = "patient"
-    sampling_rate: float = Field(default=1.0, ge=1, le=1)
+    sampling_rate: float = Field(default=1.0, gt=0, le=1)
     noise_multiplier: float = Field(ge=0)
     clip_norm: float = Field(default=1.0, gt=0)
     steps: int = Field(ge=1)
@@ -105,7 +53,7 @@ class Mechanism(Settings):
         clip_norm: float = 1.0,
         unit: Unit = "patient",
     ) -> "Mechanism":
-        """The mechanism that spends exactly `mu` over `steps` steps."""
+        """The mechanism of all units in every step that spends exactly `mu` over `steps` steps."""
         return cls(
             unit=unit,
             noise_multiplier=math.sqrt(steps) / mu,
@@ -114,13 +62,87 @@ class Mechanism(Settings):
             normaliser=normaliser,
         )
 
+    @classmethod
+    def reaching(
+        cls,
+        *,
+        epsilon: float,
+        delta: float,
+        steps: int,
+        normaliser: float,
+        sampling_rate: float = 1.0,
+        before: PrivacyLoss = NO_LOSS,
+        clip_norm: float = 1.0,
+        unit: Unit = "patient",
+    ) -> "Mechanism":
+        """The mechanism that, after `before` on the same units, ends at `epsilon`.
+
+        `before` is taken off exactly where all of it and all of this are steps of every unit (in
+        mu squared), by composed privacy loss distributions elsewhere.
+
+        Guarantee: `before` and the result together never exceed (epsilon, delta), and their
+        epsilon is within 0.1 % of the target.
+
+        Raises:
+            InputError: when `before` has spent the target already.
+        """
+        base = cls(
+            unit=unit,
+            sampling_rate=sampling_rate,
+            noise_multiplier=1.0,
+            clip_norm=clip_norm,
+            steps=steps,
+            normaliser=normaliser,
+        )
+        target = gaussian_mu(epsilon, delta)
+        if (spent := before.epsilon(delta)) >= epsilon:
+            raise InputError(
+                f"privacy.epsilon is {epsilon:g}, but what this starts from has spent {spent:.3g} "
+                "already; raise it, or start from something that spent less"
+            )
+        if sampling_rate == 1.0 and not before.sampled:
+            mu = math.sqrt(target**2 - before.mu**2)
+            return base.with_noise(math.sqrt(steps) / mu)
+        left = math.sqrt(max(target**2 - before.mu**2, 1e-4))
+        noise = noise_for(
+            epsilon,
+            delta,
+            lambda sigma: before.with_loss(base.with_noise(sigma).loss()),
+            guess=sampling_rate * math.sqrt(steps) / left,
+        )
+        return base.with_noise(noise)
+
+    def with_noise(self, noise_multiplier: float) -> "Mechanism":
+        """The same release under another noise multiplier."""
+        return self.model_copy(update={"noise_multiplier": noise_multiplier})
+
+    def loss(self, steps: int | None = None) -> PrivacyLoss:
+        """What the first `steps` steps cost each unit; all of them by default."""
+        taken = self.steps if steps is None else steps
+        if taken == 0:
+            return NO_LOSS
+        if self.noise_multiplier == 0:
+            return PrivacyLoss(mu=math.inf)
+        if self.sampling_rate == 1.0:
+            return PrivacyLoss(mu=math.sqrt(taken) / self.noise_multiplier)
+        part = SampledSteps(self.noise_multiplier, self.sampling_rate, taken)
+        return PrivacyLoss(sampled=(part,))
+
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation of the noise on each coordinate of a step's sum."""
+        return self.noise_multiplier * self.clip_norm
+
     @property
     def mu(self) -> float:
-        """Signal-to-noise of the whole release; infinite without noise."""
+        """Signal-to-noise of the whole release, without credit for sampling."""
         return self.mu_of(self.steps)
 
     def mu_of(self, steps: int) -> float:
-        """Signal-to-noise of the first `steps` steps."""
+        """Signal-to-noise of the first `steps` steps: for `sampling_rate` 1 their exact cost.
+
+        Guarantee: with sampling an upper bound, since a unit that takes part less often shows less.
+        """
         if steps == 0:
             return 0.0
         if self.noise_multiplier == 0:

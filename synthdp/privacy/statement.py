@@ -9,8 +9,9 @@ from scipy.stats import norm
 
 from synthdp.config import Settings
 from synthdp.errors import InputError
+from synthdp.privacy.accounting import gaussian_epsilon
 from synthdp.privacy.ledger import Lineage, Release, Spent
-from synthdp.privacy.mechanism import Unit, gaussian_epsilon
+from synthdp.privacy.mechanism import Unit
 
 NOT_COVERED = (
     "patients whose images were only evaluated, and figures published about them",

@@ -13,8 +13,9 @@ from classify.train import run_pretrain
 from synthdp.config import BackboneSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
+from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.ledger import Ledger, Lineage, Release
-from synthdp.privacy.mechanism import Mechanism, gaussian_epsilon, gaussian_mu
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import gaussian_noise
 from synthdp.promise import statement_of
 from synthdp.runs import read_statement

@@ -3,8 +3,9 @@ import math
 import pytest
 
 from synthdp.errors import InputError
+from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.ledger import Lineage, Release
-from synthdp.privacy.mechanism import Mechanism, gaussian_mu
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import Odds, Statement, make_statement
 
 

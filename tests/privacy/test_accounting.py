@@ -1,18 +1,15 @@
 import doctest
 import math
+from types import ModuleType
 
 import pytest
 from dp_accounting import dp_event
 from dp_accounting.pld import pld_privacy_accountant
 
 from synthdp.errors import InputError
-from synthdp.privacy import mechanism as mechanism_module
-from synthdp.privacy.mechanism import (
-    Mechanism,
-    gaussian_delta,
-    gaussian_epsilon,
-    gaussian_mu,
-)
+from synthdp.privacy import accounting, mechanism
+from synthdp.privacy.accounting import gaussian_delta, gaussian_epsilon, gaussian_mu
+from synthdp.privacy.mechanism import Mechanism
 
 DELTA = 1e-4
 
@@ -33,16 +30,17 @@ def test_calibration_stays_on_the_safe_side(epsilon: float, delta: float) -> Non
 
 @pytest.mark.parametrize("epsilon", [1.0, 6.0, 20.0])
 def test_agrees_with_dp_accounting(epsilon: float) -> None:
-    mechanism = Mechanism.calibrate(mu=gaussian_mu(epsilon, DELTA), steps=60, normaliser=600)
+    found = Mechanism.calibrate(mu=gaussian_mu(epsilon, DELTA), steps=60, normaliser=600)
     accountant = pld_privacy_accountant.PLDAccountant()
-    accountant.compose(dp_event.GaussianDpEvent(mechanism.noise_multiplier), mechanism.steps)
+    accountant.compose(dp_event.GaussianDpEvent(found.noise_multiplier), found.steps)
     assert accountant.get_epsilon(DELTA) == pytest.approx(epsilon, rel=0.01)
 
 
 def test_epsilon_grows_with_steps_and_falls_with_noise() -> None:
     def epsilon(steps: int, noise: float) -> float:
-        mechanism = Mechanism(noise_multiplier=noise, steps=steps, normaliser=1)
-        return gaussian_epsilon(mechanism.mu, DELTA)
+        return gaussian_epsilon(
+            Mechanism(noise_multiplier=noise, steps=steps, normaliser=1).mu, DELTA
+        )
 
     by_steps = [epsilon(steps, 5.0) for steps in (1, 10, 60, 200)]
     by_noise = [epsilon(60, noise) for noise in (2.0, 5.0, 20.0)]
@@ -57,9 +55,11 @@ def test_ends_of_the_scale() -> None:
     assert gaussian_delta(1.0, 0.0) == pytest.approx(0.3829, abs=1e-4)
 
 
-def test_the_example_in_the_docstring() -> None:
-    assert doctest.testmod(mechanism_module).failed == 0
-    assert doctest.testmod(mechanism_module).attempted == 3
+@pytest.mark.parametrize("module", [accounting, mechanism])
+def test_the_examples_in_the_docstrings(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.failed == 0
+    assert found.attempted == 3
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, 1e9])
