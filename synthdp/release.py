@@ -1,0 +1,269 @@
+"""What may leave the house, copied out of a run, a data set or a study, and nothing else.
+
+Every file is on a list; whatever is not stays. What stays, and why:
+
+- `private/` and locks: checkpoints, ledgers, keys, keyed digests, counts, predictions;
+- times (of `status.json`, and in a study's report): they grow with the number of images, which is
+  private; a released status names stage, release and versions alone;
+- paths: a folder may be named after a hospital or a patient, so each is cut to its last part;
+- images of patients, and a study's picture gallery: a synthetic set leaves by itself, with its own
+  statement;
+- scores of a split that patients were trained on: the promise covers these patients, and an exact
+  score of them is outside it. Scores of other splits leave with a study, as its statement says.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from synthdp.checkpoint import load_weights
+from synthdp.config import read_yaml
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.errors import InputError
+from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import read_statement
+from synthdp.study.compare import read_results, results_csv, without_paths
+from synthdp.study.report import ReportSettings, run_report
+
+STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
+MODEL_SETTINGS = "settings.json"
+#: stage -> its weights file, which with `settings.json` is all that `model/` may hold.
+WEIGHTS = {
+    "train-gan": "generator.safetensors",
+    "pretrain": "weights.safetensors",
+    "finetune": "weights.safetensors",
+}
+#: Settings that hold words, not paths, though a word may have a slash in it.
+_WORDS = ("name", "title", "cohort")
+_TRAINED_ON = ("train", "all")
+
+
+def release(source: Path, out: Path) -> Statement:
+    """Copy what may leave of `source` into the new folder `out`, which appears only when whole.
+
+    Args:
+        source: a finished run of train-gan, pretrain or finetune, a finished study, or a synthetic
+            or phantom data set.
+        out: a folder that is not there yet, or empty.
+
+    Returns:
+        The statement under which it leaves; an epsilon of inf is released too, and says so.
+
+    Raises:
+        InputError: when the source is unfinished, holds patients' images or unexpected files, or
+            `out` is taken.
+    """
+    source, out = Path(source), Path(out)
+    copy = _copier(source)
+    with atomic_folder(out) as folder:
+        statement = copy(source, folder)
+        _refuse_paths(folder, _paths_in(source))
+    return statement
+
+
+def _copier(source: Path) -> Callable[[Path, Path], Statement]:
+    if (source / STATUS).is_file():
+        stage = _status(source)["stage"]
+        if stage == "study":
+            return _copy_study
+        if stage in WEIGHTS:
+            return _copy_run
+        raise InputError(
+            f"{source}: a run of {stage!r}, which has nothing to release; name a run of "
+            f"{', '.join(WEIGHTS)}, a study or a data set"
+        )
+    if (source / "dataset.json").is_file():
+        return _copy_dataset
+    raise InputError(f"{source}: neither a run, a study nor a data set, so nothing was released")
+
+
+def _status(run: Path) -> dict[str, Any]:
+    """What of `status.json` may leave: no times, and a constant for the attempts."""
+    status = read_json(_plain(run, STATUS))
+    try:
+        return {
+            "schema_version": 1,
+            "stage": str(status["stage"]),
+            "state": str(status["state"]),
+            "release": str(status["release"]),
+            "attempts": 1,
+            "versions": {str(name): str(found) for name, found in status["versions"].items()},
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{run.name}/{STATUS}: not a status of this version; make the run again"
+        ) from error
+
+
+def _plain(folder: Path, name: str) -> Path:
+    """The file `name` below `folder`, when it is a file and no link leads to it.
+
+    Raises:
+        InputError: when it is missing, or it or a folder above it is a symbolic link.
+    """
+    path = folder
+    for part in Path(name).parts:
+        path = path / part
+        if path.is_symlink():
+            raise InputError(
+                f"{folder.name}: a file to be released stands behind a symbolic link, so what it "
+                "is can't be known; put the file itself there"
+            )
+    if not path.is_file():
+        raise InputError(f"{folder.name}/{name}: there is no such file; make the folder again")
+    return path
+
+
+def _copy_run(run: Path, folder: Path) -> Statement:
+    statement = _copy_described(run, folder)
+    write_atomic(folder / CONFIG, _config_without_places(run))
+    _copy_model(run, folder / "model", WEIGHTS[_status(run)["stage"]])
+    return statement
+
+
+def _copy_described(run: Path, folder: Path) -> Statement:
+    """Status, statement and card of a finished run or study."""
+    statement = read_statement(run)  # refuses what is not finished
+    _plain(run, PROMISE)
+    write_json(folder / STATUS, _status(run))
+    write_json(folder / PROMISE, statement.model_dump(mode="json"))
+    write_atomic(folder / CARD, _plain(run, CARD).read_bytes())
+    return statement
+
+
+def _copy_model(run: Path, folder: Path, weights: str) -> None:
+    """The two files of `model/`; the public weights may stand beside them, and stay."""
+    settings = _model_settings(run)
+    public = settings.get("backbone", {}).get("weights")
+    unknown = {path.name for path in (run / "model").iterdir()} - {MODEL_SETTINGS, weights, public}
+    if unknown:
+        raise InputError(
+            f"{run.name}/model: holds {len(unknown)} file(s) that this stage does not write; it "
+            f"may hold {MODEL_SETTINGS} and {weights} alone, so move the rest away"
+        )
+    file = _plain(run, f"model/{weights}")
+    load_weights(file, settings.get("weights_sha256"))  # refuses what is damaged
+    write_json(folder / MODEL_SETTINGS, settings)
+    shutil.copyfile(file, folder / weights)
+
+
+def _model_settings(run: Path) -> dict[str, Any]:
+    """The model's settings, with the name alone of the file of public weights."""
+    settings = read_json(_plain(run, f"model/{MODEL_SETTINGS}"))
+    backbone = settings.get("backbone", {}) if isinstance(settings, dict) else None
+    if not isinstance(settings, dict) or not isinstance(backbone, dict):
+        raise InputError(f"{run.name}/model/{MODEL_SETTINGS}: not as written; make the run again")
+    return {**settings, "backbone": without_places(backbone)} if backbone else settings
+
+
+def _copy_dataset(root: Path, folder: Path) -> Statement:
+    for name in ("dataset.json", "manifest.csv"):
+        _plain(root, name)
+    dataset = open_dataset(root)
+    if dataset.info.protects_patients:
+        raise InputError(
+            f"{dataset.info.name}: holds patients' images (or phantoms made to stand for them), "
+            "which never leave; release a synthetic set made from them, or a model"
+        )
+    for name in _images(dataset):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_plain(root, name), folder / name)
+    write_json(folder / "dataset.json", dataset.info.model_dump(mode="json"))
+    shutil.copyfile(root / "manifest.csv", folder / "manifest.csv")
+    if (root / CARD).is_file():
+        write_atomic(folder / CARD, _plain(root, CARD).read_bytes())
+    lineage = dataset.info.lineage
+    unit = lineage.releases[0].unit if lineage.releases else "patient"
+    return make_statement(lineage, subject="data set", unit=unit)
+
+
+def _images(dataset: Dataset) -> Iterator[str]:
+    for name in dict.fromkeys(row.image for row in dataset.rows):
+        if Path(name).parts[0] == dataset.private.name:
+            raise InputError(
+                f"{dataset.root.name}/manifest.csv: names a file of private/, which never leaves; "
+                "keep the set's images in images/"
+            )
+        yield name
+
+
+def _copy_study(study: Path, folder: Path) -> Statement:
+    statement = _copy_described(study, folder)
+    rows = read_results(_plain(study, "results.csv"))
+    if any(row.split in _TRAINED_ON for row in rows) and statement.lineage.releases:
+        raise InputError(
+            f"{study.name}: has scores of a split that patients were trained on, which the "
+            "promise does not allow; run the study with evaluate_on naming another split"
+        )
+    write_atomic(folder / CONFIG, _config_without_places(study))
+    write_atomic(folder / "results.csv", results_csv(rows))
+    facts = read_json(_plain(study, "study.json"))
+    write_json(folder / "study.json", {"title": without_paths(str(facts["title"]))})
+    for run in dict.fromkeys(row.run for row in rows):
+        place = f"runs/{run}"
+        (folder / place).mkdir(parents=True)
+        write_json(folder / place / STATUS, _status(study / place))
+        of_run = read_statement(study / place)
+        write_json(folder / place / PROMISE, of_run.model_dump(mode="json"))
+    run_report(ReportSettings(study=folder, statement=statement))  # anew: without times, pictures
+    return statement
+
+
+def without_places(settings: Any) -> Any:
+    """Settings in which every path is cut to its last part, and nothing else is changed."""
+    if isinstance(settings, Mapping):
+        return {
+            key: without_paths(value)
+            if key in _WORDS and isinstance(value, str)
+            else without_places(value)
+            for key, value in settings.items()
+        }
+    if isinstance(settings, list | tuple):
+        return [without_places(value) for value in settings]
+    return _last_part(settings) if isinstance(settings, str) else settings
+
+
+def _last_part(text: str) -> str:
+    parts = text.replace("\\", "/").rstrip("/").split("/")
+    return parts[-1]
+
+
+def _config_without_places(run: Path) -> str:
+    settings = without_places(read_yaml(_plain(run, CONFIG)))
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+
+def _paths_in(source: Path) -> Sequence[str]:
+    """What must not stand in any text that leaves: the folder's place, and paths in settings."""
+    found = [str(source.resolve())]
+    if (source / CONFIG).is_file():
+        found += [text for text in _strings(read_yaml(source / CONFIG)) if _last_part(text) != text]
+    return [text for text in found if len(text.strip("./~\\")) > 0]
+
+
+def _strings(settings: Any) -> Iterator[str]:
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            if key not in _WORDS:
+                yield from _strings(value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _strings(value)
+    elif isinstance(settings, str):
+        yield settings
+
+
+def _refuse_paths(folder: Path, paths: Sequence[str]) -> None:
+    """The last look at what was written: no text may name a place of this machine."""
+    for path in folder.rglob("*"):
+        if path.suffix in (".json", ".yaml", ".md", ".html", ".csv"):
+            text = path.read_text(encoding="utf-8")
+            if any(place in text for place in paths):
+                raise InputError(
+                    f"{path.name}: names a folder of this machine, which must not leave; take the "
+                    "path out of the file, or make the run again"
+                )

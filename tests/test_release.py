@@ -1,0 +1,473 @@
+"""What leaves the house: exactly the files that may, and no function of who is in the data."""
+
+import csv
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from classify.backbones import build_backbone
+from classify.classifier import load_classifier
+from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
+from classify.evaluate import run_evaluate
+from classify.finetune import run_finetune
+from classify.train import run_pretrain
+from gan.config import GenerateSettings, TrainGanSettings
+from gan.generate import run_generate
+from gan.train import run_train_gan
+from synthdp import runs
+from synthdp.checkpoint import save_weights
+from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.config import BackboneSettings, PrivacySettings, read_yaml
+from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, keyed_digest, open_dataset
+from synthdp.data.images import decode_pixels
+from synthdp.data.phantoms import PhantomSettings, run_phantoms
+from synthdp.errors import InputError
+from synthdp.files import read_json, sha256_file, write_json
+from synthdp.privacy import noise
+from synthdp.release import release, without_places
+from synthdp.runs import open_run, read_statement
+from synthdp.study.compare import evaluation_row, write_results
+from synthdp.study.report import ReportSettings, run_report
+
+RANDOM = BackboneSettings(name="test_vit", size_px=32)
+PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=500)
+CLASSIFIER = {
+    *("config.yaml", "privacy.json", "card.md", "status.json"),
+    *("model/settings.json", "model/weights.safetensors"),
+}
+ID = "a" * 16
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def finetuned(data: Path, out: Path, **changes: object) -> Path:
+    values = {"data": data, "out": out, "privacy": PRIVACY, "backbone": RANDOM, **changes}
+    return run_finetune(FinetuneSettings.model_validate(values))
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("mercy-hospital") / "ward-of-frau-mueller"
+    return run_phantoms(
+        PhantomSettings(out=out, patients=61, size_px=32, name="clinic", as_real=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def run(clinic: Path) -> Path:
+    return finetuned(clinic, clinic.parent / "models-of-frau-mueller" / "dp")
+
+
+@pytest.fixture(scope="module")
+def released(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("share") / "dp"
+    release(run, out)
+    return out
+
+
+def copy_of(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def test_a_run_leaves_with_exactly_what_may_leave(run: Path, released: Path) -> None:
+    assert files_in(released) == CLASSIFIER
+    assert not any(path.is_symlink() for path in released.rglob("*"))
+    for same in ("privacy.json", "card.md", "model/settings.json", "model/weights.safetensors"):
+        assert (released / same).read_bytes() == (run / same).read_bytes()
+    with safe_open(released / "model" / "weights.safetensors", framework="pt") as weights:
+        assert set(weights.keys()) >= {"head.weight", "head.bias"}
+        assert weights.metadata() is None
+
+
+def test_its_status_tells_no_time_and_no_crash(run: Path, released: Path) -> None:
+    kept = read_json(run / "status.json")
+    assert read_json(released / "status.json") == {
+        "schema_version": 1,
+        "stage": "finetune",
+        "state": "finished",
+        "release": kept["release"],
+        "attempts": 1,
+        "versions": kept["versions"],
+    }
+
+
+def test_only_the_paths_of_its_settings_are_changed(run: Path, released: Path) -> None:
+    before, after = read_yaml(run / "config.yaml"), read_yaml(released / "config.yaml")
+    assert (after["data"], after["out"]) == ("ward-of-frau-mueller", "dp")
+    assert {**before, "data": after["data"], "out": after["out"]} == after
+    assert list(before) == list(after)
+
+
+def secrets_of(dataset: Dataset, run: Path) -> set[bytes]:
+    keys = [path.read_bytes() for path in dataset.private.glob("key*")]
+    assert keys
+    words = {row.patient_id for row in dataset.rows} | {row.image for row in dataset.rows}
+    words |= {keyed_digest(dataset, dataset.split(split)) for split in ("train", "val", "all")}
+    words |= {sha256_file(dataset.root / row.image) for row in dataset.rows}
+    places = [dataset.root, dataset.root.parent, run, run.parent]
+    words |= {str(place) for place in places}
+    words |= {"mercy-hospital", "models-of-frau-mueller"}
+    return {word.encode() for word in words} | {*keys, *(key.hex().encode() for key in keys)}
+
+
+def test_nothing_in_it_tells_of_a_patient(clinic: Path, run: Path, released: Path) -> None:
+    dataset = open_dataset(clinic)
+    secrets = secrets_of(dataset, run)
+    counts = read_json(dataset.private / "counts.json")["train"]
+    for name in files_in(released):
+        content = (released / name).read_bytes()
+        assert not [secret for secret in secrets if secret in content], name
+        if name not in ("status.json", "model/weights.safetensors"):  # package versions; floats
+            numbers = set(re.findall(r"\b\d+\b", content.decode()))
+            assert not numbers & {str(counts["patients"]), str(counts["images"])}, name
+
+
+def evaluated(run: Path, data: Path, out: Path) -> list[dict[str, str]]:
+    settings = EvaluateSettings(run=run, dataset=data, split="val", out=out, redraws=10)
+    with open(run_evaluate(settings) / "predictions.csv", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_released_model_scores_as_its_run_does(
+    clinic: Path, run: Path, released: Path, tmp_path: Path
+) -> None:
+    there = evaluated(released, clinic, tmp_path / "there")
+    assert there == evaluated(run, clinic, tmp_path / "here")
+    assert len(there) > 5
+
+
+def without_one_patient(clinic: Path, out: Path, gone: str) -> Path:
+    dataset = open_dataset(clinic)
+    with create_dataset(out, dataset.info) as writer:
+        for row in (row for row in dataset.rows if row.patient_id != gone):
+            writer.add(
+                decode_pixels(clinic / row.image),
+                patient_id=row.patient_id,
+                split=row.split,
+                targets=row.targets,
+                attributes=row.attributes,
+            )
+    return out
+
+
+def gan_settings(data: Path, out: Path) -> TrainGanSettings:
+    tiny = {"size_px": 32, "channels": (16, 16, 8), "z_dim": 16, "batch": 8, "kimg": 0.02}
+    return TrainGanSettings.model_validate({"data": data, "out": out, **tiny})
+
+
+def made_by(stage: str, data: Path, out: Path) -> Path:
+    if stage == "finetune":
+        return finetuned(data, out)
+    if stage == "pretrain":
+        return run_pretrain(
+            PretrainSettings(data=data, out=out, backbone=RANDOM, trainable_blocks=0)
+        )
+    return run_train_gan(gan_settings(data, out))
+
+
+@pytest.mark.parametrize("stage", ["finetune", "pretrain", "train-gan"])
+def test_neighbouring_data_release_the_same_but_for_the_weights(
+    stage: str, clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "new_release_id", lambda: ID)
+    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
+    gone = open_dataset(clinic).split("train")[0].patient_id
+    left: list[Path] = []
+    for world in ("with", "without"):
+        data = tmp_path / world / "clinic"
+        if world == "with":
+            shutil.copytree(clinic, data)
+            for record in (data / "private").glob("ledger*"):
+                record.unlink()
+        else:
+            without_one_patient(clinic, data, gone)
+        left.append(tmp_path / world / "released")
+        release(made_by(stage, data, tmp_path / world / "run"), left[-1])
+    assert files_in(left[0]) == files_in(left[1])
+    weights = next(name for name in files_in(left[0]) if name.endswith(".safetensors"))
+    assert (left[0] / weights).read_bytes() != (left[1] / weights).read_bytes()
+    for name in files_in(left[0]) - {weights}:
+        texts = [(folder / name).read_text() for folder in left]
+        if name == "model/settings.json":  # the hash of the weights is of what leaves anyway
+            hashes = [sha256_file(folder / weights) for folder in left]
+            texts = [text.replace(own, "") for text, own in zip(texts, hashes, strict=True)]
+        assert texts[0] == texts[1], name
+
+
+def test_public_weights_go_by_their_name_and_stay(clinic: Path, tmp_path: Path) -> None:
+    public = tmp_path / "downloads-of-frau-mueller" / "public.safetensors"
+    network = build_backbone(RANDOM, seed=5, trainable_blocks=0).network
+    save_weights(public, network.state_dict())
+    backbone = RANDOM.model_copy(update={"weights": public, "sha256": sha256_file(public)})
+    run = finetuned(clinic, tmp_path / "run", backbone=backbone)
+    shutil.copy(public, run / "model")  # where a reader may put them
+    out = tmp_path / "out"
+    release(run, out)
+    assert files_in(out) == CLASSIFIER
+    about = read_json(out / "model" / "settings.json")
+    assert about["backbone"]["weights"] == "public.safetensors"
+    assert "downloads" not in (out / "config.yaml").read_text()
+    with pytest.raises(InputError, match="public weights"):
+        load_classifier(out)
+    public.rename(out / "model" / public.name)
+    assert load_classifier(out).backbone.weights == out / "model" / public.name
+
+
+def synthetic(clinic: Path, tmp_path: Path) -> Path:
+    run = run_train_gan(gan_settings(clinic, tmp_path / "gan"))
+    release(run, tmp_path / "released-gan")
+    assert files_in(tmp_path / "released-gan") == {
+        *("config.yaml", "privacy.json", "card.md", "status.json"),
+        *("model/settings.json", "model/generator.safetensors"),
+    }
+    return run_generate(
+        GenerateSettings(run=tmp_path / "released-gan", out=tmp_path / "synthetic", per_class=2)
+    )
+
+
+def test_a_released_generator_draws_a_set_that_leaves_with_its_promise(
+    clinic: Path, tmp_path: Path
+) -> None:
+    made = synthetic(clinic, tmp_path)
+    (made / "images" / "left-over.png").write_bytes(b"x")
+    (made / "notes.txt").write_text("for us")
+    out = tmp_path / "out"
+    statement = release(made, out)
+    assert statement.epsilon == float("inf")
+    assert "generator trained without differential privacy" in statement.because
+    named = {f"images/{number:06d}.png" for number in range(1, 5)}
+    assert files_in(out) == {"manifest.csv", "dataset.json", "card.md", *named}
+    assert open_dataset(out).info == open_dataset(made).info
+    assert keyed_digest(open_dataset(out), open_dataset(out).rows)  # it is a set like any other
+
+
+@pytest.fixture(scope="module")
+def study(clinic: Path, run: Path) -> Path:
+    """A study folder as `synthdp study` leaves it, with one run."""
+    folder = clinic.parent / "study"
+    figure = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8}
+    metrics = dict.fromkeys(("auroc", "auprc", "sensitivity", "specificity"), figure)
+    statement = read_statement(run)
+    row = evaluation_row(
+        **{"strategy": "real_only", "epsilon": 6, "seed": 0, "data_set": "clinic"},
+        **{"split": "val", "run": "finetune-0", "statement": statement},
+        metrics={**metrics, "n_images": 10, "n_patients": 8},
+    )
+    with open_run(folder, "study", FinetuneSettings(data=clinic, out=folder, backbone=RANDOM)) as r:
+        write_results(folder / "results.csv", [row])
+        shutil.copytree(run, folder / "runs" / "finetune-0")
+        about = {"title": "T", "wall_time_s": 12.5, "real": str(clinic), "show_real": True}
+        write_json(folder / "study.json", about)
+        run_report(ReportSettings(study=folder))
+        r.finish(statement, "# T\n")
+    return folder
+
+
+def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert release(study, out) == read_statement(study)
+    parts = {f"runs/finetune-0/{name}" for name in ("status.json", "privacy.json")}
+    own = {"config.yaml", "privacy.json", "card.md", "status.json"}
+    assert files_in(out) == {*own, *parts, "results.csv", "study.json", "report.html"}
+    assert (out / "results.csv").read_bytes() == (study / "results.csv").read_bytes()
+    assert read_json(out / "study.json") == {"title": "T"}
+    before, after = ((folder / "report.html").read_text() for folder in (study, out))
+    for told in ("The study took", "Median", "last run", "data:image/png", "Real patches"):
+        assert told in before
+        assert told not in after
+    for text in (after, (out / "config.yaml").read_text()):
+        assert str(study.parent) not in text
+    run_report(ReportSettings(study=out))
+    assert (out / "report.html").read_text() == after
+
+
+def test_scores_of_patients_who_were_trained_on_stay(study: Path, tmp_path: Path) -> None:
+    copy = copy_of(study, tmp_path)
+    text = (copy / "results.csv").read_text().replace(",val,", ",train,")
+    (copy / "results.csv").write_text(text)
+    with pytest.raises(InputError, match="patients were trained on"):
+        release(copy, tmp_path / "out")
+
+
+def test_what_holds_patients_images_is_refused(clinic: Path, tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    with create_dataset(real, DatasetInfo(name="real", kind="real", size_px=32)) as writer:
+        writer.add(np.zeros((32, 32), np.uint8), patient_id="p", split="train", targets=[1])
+    for patients in (clinic, real):
+        with pytest.raises(InputError, match="holds patients' images"):
+            release(patients, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def unfinished(run: Path) -> None:
+    status = read_json(run / "status.json")
+    write_json(run / "status.json", {**status, "state": "interrupted"})
+
+
+def linked_weights(run: Path) -> None:
+    weights = run / "model" / "weights.safetensors"
+    weights.rename(run / "elsewhere")
+    weights.symlink_to(run / "elsewhere")
+
+
+def linked_model(run: Path) -> None:
+    (run / "model").rename(run / "elsewhere")
+    (run / "model").symlink_to(run / "elsewhere")
+
+
+def linked_card(run: Path) -> None:
+    (run / "card.md").unlink()
+    (run / "card.md").symlink_to(run / "private" / "metrics.jsonl")
+
+
+def unknown_file(run: Path) -> None:
+    (run / "model" / "features.npy").write_bytes(b"secret")
+
+
+def folder_in_model(run: Path) -> None:
+    (run / "model" / "private").mkdir()
+
+
+def torn_weights(run: Path) -> None:
+    weights = run / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+
+
+def other_weights(run: Path) -> None:
+    save_weights(run / "model" / "weights.safetensors", {})
+
+
+def card_with_a_path(run: Path) -> None:
+    data = read_yaml(run / "config.yaml")["data"]
+    (run / "card.md").write_text(f"trained on {data}")
+
+
+def without_a_card(run: Path) -> None:
+    (run / "card.md").unlink()
+
+
+def other_stage(run: Path) -> None:
+    status = read_json(run / "status.json")
+    write_json(run / "status.json", {**status, "stage": "evaluate"})
+
+
+def nothing(run: Path) -> None:
+    (run / "status.json").unlink()
+
+
+def old_status(run: Path) -> None:
+    write_json(run / "status.json", {"stage": "finetune", "state": "finished"})
+
+
+def statement_with_more(run: Path) -> None:
+    content = read_json(run / "privacy.json")
+    write_json(run / "privacy.json", {**content, "n_patients": 41})
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (unfinished, "not a finished run"),
+        (linked_weights, "symbolic link"),
+        (linked_model, "symbolic link"),
+        (linked_card, "symbolic link"),
+        (unknown_file, "1 file"),
+        (folder_in_model, "1 file"),
+        (torn_weights, "sha256"),
+        (other_weights, "sha256"),
+        (card_with_a_path, "names a folder of this machine"),
+        (without_a_card, "no such file"),
+        (other_stage, "nothing to release"),
+        (nothing, "neither a run"),
+        (old_status, "not a status of this version"),
+        (statement_with_more, "not a statement of this version"),
+    ],
+)
+def test_a_run_that_is_not_as_written_is_refused_and_nothing_appears(
+    run: Path, tmp_path: Path, harm: object, told: str
+) -> None:
+    copy = copy_of(run, tmp_path)
+    harm(copy)
+    with pytest.raises(InputError, match=told):
+        release(copy, tmp_path / "share" / "out")
+    share = tmp_path / "share"
+    assert not share.exists() or list(share.iterdir()) == []
+
+
+def test_a_link_or_a_private_file_in_a_synthetic_set_is_refused(tmp_path: Path) -> None:
+    info = DatasetInfo(name="made", kind="synthetic", size_px=32)
+    for place in ("linked", "private"):
+        root = tmp_path / place
+        with create_dataset(root, info) as writer:
+            writer.add(np.zeros((32, 32), np.uint8), patient_id="p", split="train", targets=[1])
+        image = root / "images" / "000001.png"
+        image.rename(root / "private" / "real.png")
+        if place == "linked":
+            image.symlink_to(root / "private" / "real.png")
+        else:
+            manifest = (root / "manifest.csv").read_text()
+            (root / "manifest.csv").write_text(
+                manifest.replace("images/000001.png", "private/real.png")
+            )
+        with pytest.raises(InputError, match=r"symbolic link|a file of private/"):
+            release(root, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_filled_folder_is_not_touched(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        release(run, tmp_path)
+    assert files_in(tmp_path) == {"note"}
+
+
+def test_what_was_released_may_be_released_again(released: Path, tmp_path: Path) -> None:
+    release(released, tmp_path / "again")
+    for name in files_in(released):
+        assert (tmp_path / "again" / name).read_bytes() == (released / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/srv/mueller/data", "data"),
+        ("mueller/data/", "data"),
+        ("C:\\mueller\\data", "data"),
+        ("~/data", "data"),
+        ("../data", "data"),
+        ("data", "data"),
+        ("hub", "hub"),
+    ],
+)
+def test_a_path_is_cut_to_its_last_part(text: str, left: str) -> None:
+    nested = {"a": [{"data": text}], "name": "org/model", "cohort": "1/2", "none": None}
+    assert without_places(nested) == {**nested, "a": [{"data": left}]}
+
+
+def test_the_command_prints_the_headline_and_the_place(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["privacy", "--release", str(run), str(out)]) == EXIT_DONE
+    headline, place = capsys.readouterr().out.splitlines()
+    assert headline.startswith("**Privacy of this classifier: epsilon = 6 for each patient")
+    assert place == str(out)
+    assert main(["privacy", str(out)]) == EXIT_DONE
+    assert capsys.readouterr().out.startswith(headline)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [([], "name at least one"), (["--release", "a", "b", "c"], "RUN and OUT alone")],
+)
+def test_the_command_refuses_too_little_and_too_much(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["privacy", *words]) == EXIT_BAD_INPUT
+    assert told in capsys.readouterr().err
