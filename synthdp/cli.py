@@ -83,9 +83,24 @@ def _run_check(arguments: argparse.Namespace) -> int:
 
 
 def _run_privacy(arguments: argparse.Namespace) -> int:
+    if arguments.release is not None:
+        return _run_release(arguments)
+    if not arguments.paths:
+        raise InputError("privacy: name at least one run, data set or study, or --release RUN OUT")
     from synthdp.promise import statement_of  # noqa: PLC0415 (as above)
 
     print(statement_of(arguments.paths).to_text())
+    return EXIT_DONE
+
+
+def _run_release(arguments: argparse.Namespace) -> int:
+    if arguments.paths:
+        raise InputError("privacy: --release takes RUN and OUT alone; leave the other paths out")
+    from synthdp.release import release  # noqa: PLC0415 (as above)
+
+    source, out = arguments.release
+    print(release(source, out).to_text().splitlines()[0])
+    print(out)
     return EXIT_DONE
 
 
@@ -178,9 +193,21 @@ def _add_study_commands(commands: Commands) -> None:
         positionals=("study",),
     )
     privacy = commands.add_parser(
-        "privacy", help="state what runs, data sets and studies promise, one by one or together"
+        "privacy",
+        help="state what runs, data sets and studies promise, one by one or together",
+        description="State what is promised, or copy out what may leave the house.",
+        epilog="examples:\n  synthdp privacy runs/gan runs/dp\n"
+        "  synthdp privacy --release runs/dp to-share/dp",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    privacy.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    privacy.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+    privacy.add_argument(
+        "--release",
+        nargs=2,
+        type=Path,
+        metavar=("RUN", "OUT"),
+        help="copy what may leave of a run, study or synthetic set into the new folder OUT",
+    )
     privacy.set_defaults(handler=_run_privacy)
 
 
