@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from synthdp.config import BackboneSettings, PrivacySettings, Settings
+from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
 TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
@@ -34,24 +35,50 @@ class HeadSettings(Settings):
     block_steps: int = Field(default=100, ge=1)
 
 
+class NetworkSettings(Settings):
+    """How the end of the network is trained together with its head; every number is public.
+
+    The last `trainable_blocks` of a ViT and the head take `steps` of DP-SGD at `lr` with `momentum`
+    on Poisson samples of the patients. A patient's gradient is the mean over `images: all` of its
+    images and `views` of each, or that of `one` image drawn anew in each step, which is faster
+    (ghost clipping). `batch` images are computed at a time, which changes nothing but memory.
+    """
+
+    trainable_blocks: int = Field(default=2, ge=1)
+    steps: int = Field(default=100, ge=1, le=100_000)
+    sampling_rate: float = Field(default=0.25, gt=0, le=1)
+    lr: float = Field(default=0.5, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    average_from: float = Field(default=0.5, ge=0, lt=1)
+    images: Literal["all", "one"] = "all"
+    views: int = Field(default=1, ge=1, le=64)
+    batch: int = Field(default=32, ge=1, le=4096)
+    block_steps: int = Field(default=5, ge=1)
+
+
 class FinetuneSettings(Settings):
     """The finetune stage: a head on frozen features of real patients.
 
     `init` is a pretrained run; without it the features are those of `backbone`. `synthetic` is a
     set whose images are mixed in with `synthetic_weight`, `centre` a set whose mean feature is
-    subtracted: what either descends from is part of the lineage.
+    subtracted: what either descends from is part of the lineage. `cohort` takes a part of the
+    patients, such as 1/2, which a keyed hash of their ids decides. With `network` the last blocks
+    of the network are trained beside the head.
     """
 
     data: Path
     out: Path
     seed: int = 0
     privacy: PrivacySettings = PrivacySettings()
+    cohort: CohortPart = None
     init: Path | None = None
     backbone: BackboneSettings | None = None
     synthetic: Path | None = None
     synthetic_weight: float = Field(default=0.5, gt=0, lt=1)
     centre: Path | None = None
     head: HeadSettings = HeadSettings()
+    network: NetworkSettings | None = None
 
     @model_validator(mode="after")
     def _one_source_of_features(self) -> "FinetuneSettings":
@@ -72,17 +99,19 @@ class FinetuneSettings(Settings):
 class PretrainSettings(Settings):
     """The pretrain stage: ordinary training, on a synthetic or phantom set.
 
-    A set of patients is allowed: that is the baseline without privacy. `warmup` is the share of
-    the steps over which the learning rate rises; then it falls as a cosine. An epoch shows one of
-    the `views` of each image, the first of which is the image itself. With `trainable_blocks: 0`
-    the head alone is fitted, to the end: then `epochs`, `batch`, the rates and `warmup` have no
-    meaning, and `weight_decay` weighs half the squared norm against the mean loss.
+    A set of patients, or a `cohort` of them, is allowed: that is the baseline without privacy.
+    `warmup` is the share of the steps over which the learning rate rises; then it falls as a
+    cosine. An epoch shows one of the `views` of each image, the first of which is the image itself.
+    With `trainable_blocks: 0` the head alone is fitted, to the end: then `epochs`, `batch`, the
+    rates and `warmup` have no meaning, and `weight_decay` weighs half the squared norm against the
+    mean loss.
     """
 
     data: Path
     out: Path
     seed: int = Field(default=0, ge=0)
     privacy: PrivacySettings = PrivacySettings()
+    cohort: CohortPart = None
     backbone: BackboneSettings = BackboneSettings()
     trainable_blocks: TrainableBlocks = 2
     epochs: int = Field(default=10, ge=1, le=10_000)

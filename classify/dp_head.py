@@ -18,7 +18,11 @@ from synthdp.errors import InputError, RunError
 from synthdp.privacy.clipping import clip_rows, unit_means
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import gaussian_noise
+from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.steps import run_steps
+
+#: Told a step's number, the weights before it, and the noisy mean that it released.
+Observer = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,10 @@ class Examples:
     inputs: Tensor
     targets: Tensor
     units: Tensor
+
+    def gradients(self, weights: Tensor) -> Tensor:
+        """Per-image gradients at weights (T, D): (N, T * D), rows as in `units`."""
+        return image_gradients(weights, self.inputs, self.targets)
 
     @property
     def n_units(self) -> int:
@@ -62,8 +70,7 @@ def private_sum(weights: Tensor, examples: Examples, clip_norm: float | None) ->
 
     Guarantee: with a clip norm, adding or removing one patient moves it by at most that.
     """
-    gradients = image_gradients(weights, examples.inputs, examples.targets)
-    means = unit_means(gradients, examples.units, examples.n_units)
+    means = unit_means(examples.gradients(weights), examples.units, examples.n_units)
     rows = means if clip_norm is None else clip_rows(means, clip_norm)
     return rows.sum(dim=0).reshape(weights.shape)
 
@@ -125,11 +132,11 @@ def train_private_head(
     *,
     mechanism: Mechanism,
     ledger: Ledger,
-    key: bytes,
+    source: NoiseSource,
     checkpoints: Path,
-    fingerprint: str,
     public: PublicExamples | None = None,
     on_block: Callable[[int], None] = lambda spent: None,
+    observe: Observer = lambda step, weights, released: None,
 ) -> Tensor:
     """Train with differential privacy, resuming from the newest checkpoint if there is one.
 
@@ -140,13 +147,13 @@ def train_private_head(
         start: (T, D) weights to begin with; must cost no privacy, or stand in the lineage.
         examples: the patients' images.
         recipe: steps, learning rate, averaging; its steps are the mechanism's.
-        mechanism: noise, clip norm, steps and normaliser.
-        ledger: opened for the release of this run.
-        key: where the noise comes from.
+        mechanism: noise, clip norm, steps and normaliser; everybody takes part in each step.
+        ledger: claimed for the release of this run.
+        source: where the noise comes from.
         checkpoints: folder of this run's checkpoints.
-        fingerprint: keyed digest of the data; a checkpoint of other data is refused.
         public: images mixed in at their own weight, without noise.
         on_block: told the steps spent, after each block.
+        observe: told each step's number, the weights before it, and the noisy mean released.
 
     Returns:
         (T, D): the averaged iterate.
@@ -154,21 +161,24 @@ def train_private_head(
     Guarantee: the sequence of iterates is one Gaussian release with the mu of `mechanism`.
 
     Raises:
-        InputError: when a checkpoint stands without its ledger, or belongs to other data.
+        InputError: when a checkpoint stands without its ledger.
     """
-    if recipe.steps != mechanism.steps:
-        raise InputError("recipe and mechanism must have the same number of steps")
-    state = _resumed(start, checkpoints, ledger, fingerprint)
-    while (left := mechanism.steps - ledger.spent_steps) > 0:
-        block = min(recipe.block_steps, left)
-        first = ledger.reserve(block)
-        for step in range(first, first + block):
-            total = private_sum(state.weights, examples, mechanism.clip_norm)
-            scale = mechanism.noise_multiplier * mechanism.clip_norm
-            total += gaussian_noise(tuple(total.shape), scale, key=key, stream=step)
-            _descend(state, total / mechanism.normaliser, step, recipe, public)
-        _save(state, checkpoints, ledger.spent_steps, fingerprint)
+    if recipe.steps != mechanism.steps or mechanism.sampling_rate != 1:
+        raise InputError("the head takes all patients in each of the mechanism's steps")
+    state, at = _resumed(start, checkpoints)
+
+    def take(step: int) -> None:
+        total = private_sum(state.weights, examples, mechanism.clip_norm)
+        released = noisy_mean(total, mechanism, source, step)
+        observe(step, state.weights, released)
+        _descend(state, released, step, recipe, public)
+
+    def keep(step: int) -> None:
+        weights = {"weights": state.weights, "average": state.average}
+        save_checkpoint(checkpoints, step, weights, {"averaged": state.averaged})
         on_block(ledger.spent_steps)
+
+    run_steps(ledger, state_at=at, block_steps=recipe.block_steps, take=take, keep=keep)
     return _result(state)
 
 
@@ -193,21 +203,10 @@ def _result(state: _State) -> Tensor:
     return state.average if state.averaged else state.weights
 
 
-def _save(state: _State, folder: Path, spent: int, fingerprint: str) -> None:
-    weights = {"weights": state.weights, "average": state.average}
-    save_checkpoint(folder, spent, weights, {"averaged": state.averaged, "data": fingerprint})
-
-
-def _resumed(start: Tensor, folder: Path, ledger: Ledger, fingerprint: str) -> _State:
+def _resumed(start: Tensor, folder: Path) -> tuple[_State, int]:
+    """The newest state, and the step that it goes on with."""
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
-        return _State(start.clone(), torch.zeros_like(start), 0)
-    if ledger.spent_steps < checkpoint.step:
-        raise InputError(
-            "private/ledger.jsonl counts fewer steps than the checkpoint has; restore the ledger, "
-            "or start in a new run folder"
-        )
-    if checkpoint.state["data"] != fingerprint:
-        raise InputError("the data set has changed since this run began; start in a new run folder")
-    weights = checkpoint.weights
-    return _State(weights["weights"], weights["average"], int(checkpoint.state["averaged"]))
+        return _State(start.clone(), torch.zeros_like(start), 0), 0
+    weights, averaged = checkpoint.weights, int(checkpoint.state["averaged"])
+    return _State(weights["weights"], weights["average"], averaged), checkpoint.step

@@ -4,9 +4,9 @@ The unit is the patient; all patients take part in every step; accounting is the
 one. `privacy.epsilon` is the end-to-end target: what ancestors spent is taken off first.
 """
 
-import math
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,140 +24,28 @@ from classify.classifier import (
 from classify.config import FinetuneSettings
 from classify.dp_head import (
     Examples,
-    HeadRecipe,
     PublicExamples,
     train_head,
     train_private_head,
 )
+from classify.plan import Plan, make_plan, statement_after
 from synthdp.cards import model_card
+from synthdp.config import PrivacySettings
+from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
     Row,
     keyed_digest,
     open_dataset,
-    refuse_unknown_patients,
     targets_array,
 )
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
-from synthdp.privacy.ledger import Ledger, Lineage, Release, new_release_id, record_release
-from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import keep_key
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import Run, open_run, read_statement
-
-#: epsilon -> learning rate x steps for unit-norm features, by the linear scaling rule of
-#: arXiv 2212.04486. The points come from a feasibility probe on the public CBIS-DDSM patches.
-LR_TIMES_STEPS = {1.0: 100.0, 6.0: 400.0, 12.0: 1000.0, 20.0: 2000.0}
-UNPROTECTED_NOTE = "trained without differential privacy"
-
-
-def auto_lr_times_steps(epsilon: float) -> float:
-    """Learning rate x steps for a stage's epsilon: log-linear between the points, flat beyond."""
-    points, values = zip(*LR_TIMES_STEPS.items(), strict=True)
-    if math.isinf(epsilon):
-        return float(values[-1])
-    return float(np.exp(np.interp(np.log(epsilon), np.log(points), np.log(values))))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do and promise, decided from settings and cards before an image is read."""
-
-    dataset: Dataset
-    ancestors: Lineage
-    release: Release
-    recipe: HeadRecipe
-    statement: Statement
-
-
-def _ancestors(settings: FinetuneSettings, to_come: Mapping[Path, Lineage]) -> Lineage:
-    sets = [path for path in (settings.synthetic, settings.centre) if path is not None]
-    infos = [open_dataset(path).info for path in sets]
-    for info in infos:
-        if info.protects_patients:
-            raise InputError(
-                f"{info.name}: holds patients, so it may not stand as `synthetic` or `centre`, "
-                "which get no noise; name a synthetic or a phantom set"
-            )
-    lineages = [info.lineage for info in infos]
-    if settings.init is not None:
-        planned = to_come.get(settings.init)
-        lineages.append(planned or read_statement(settings.init).lineage)
-    return Lineage().joined(lineages)
-
-
-def _stage_mu(settings: FinetuneSettings, ancestors: Lineage) -> float:
-    """What the target leaves to this stage: mu^2 of the target less mu^2 of the ancestors."""
-    privacy = settings.privacy
-    if privacy.epsilon is None:
-        return math.inf
-    target = gaussian_mu(privacy.epsilon, privacy.delta)
-    if math.isinf(ancestors.mu):
-        return target
-    if ancestors.mu >= target:
-        spent = gaussian_epsilon(ancestors.mu, privacy.delta)
-        raise InputError(
-            f"privacy.epsilon is {privacy.epsilon:g}, but what this run starts from has spent "
-            f"{spent:.3g} already; raise it, or start from something that spent less"
-        )
-    return math.sqrt(target**2 - ancestors.mu**2)
-
-
-def _release(settings: FinetuneSettings, dataset: Dataset, mu: float, release_id: str) -> Release:
-    mechanism = None
-    if math.isfinite(mu):
-        population = settings.privacy.population
-        assert population is not None  # FinetuneSettings asks for it with every epsilon
-        mechanism = Mechanism.calibrate(
-            mu=mu,
-            steps=settings.head.steps,
-            normaliser=population,
-            clip_norm=settings.head.clip_norm,
-            unit=settings.privacy.unit,
-        )
-    return Release(
-        id=release_id,
-        stage="finetune",
-        data=dataset.info.name,
-        unit=settings.privacy.unit,
-        mu=mu if mechanism is None else mechanism.mu,
-        mechanism=mechanism,
-        note=UNPROTECTED_NOTE if mechanism is None else "",
-    )
-
-
-def _plan(
-    settings: FinetuneSettings, release_id: str, to_come: Mapping[Path, Lineage] | None = None
-) -> Plan:
-    dataset = open_dataset(settings.data)
-    refuse_unknown_patients(dataset.info, settings.privacy.unit)
-    ancestors = _ancestors(settings, to_come or {})
-    release = _release(settings, dataset, _stage_mu(settings, ancestors), release_id)
-    stage_epsilon = gaussian_epsilon(release.mu, settings.privacy.delta)
-    head = settings.head
-    lr_times_steps = head.lr_times_steps or auto_lr_times_steps(stage_epsilon)
-    recipe = HeadRecipe(
-        head.steps, lr_times_steps / head.steps, head.average_from, head.block_steps
-    )
-    return Plan(
-        dataset, ancestors, release, recipe, _statement(settings, dataset, ancestors, release)
-    )
-
-
-def _statement(
-    settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage, release: Release
-) -> Statement:
-    counted = dataset.info.protects_patients
-    return make_statement(
-        ancestors.with_release(release) if counted else ancestors,
-        subject="classifier",
-        delta=settings.privacy.delta,
-        unit=settings.privacy.unit,
-        population=settings.privacy.population,
-        stage=release if counted else None,
-    )
+from synthdp.privacy.ledger import Ledger, record_release
+from synthdp.privacy.lineage import Lineage, Release, new_release_id
+from synthdp.privacy.noise import NoiseSource, keep_key
+from synthdp.privacy.statement import Statement
+from synthdp.runs import Run, open_run
 
 
 def plan_finetune(
@@ -172,7 +60,7 @@ def plan_finetune(
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
     """
-    return _plan(settings, new_release_id(), to_come).statement
+    return make_plan(settings, new_release_id(), to_come).statement
 
 
 def run_finetune(settings: FinetuneSettings) -> Path:
@@ -185,13 +73,13 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     _starting_classifier(settings, open_dataset(settings.data).info)
     with open_run(settings.out, "finetune", settings) as run:
         if not run.finished:
-            _finetune(settings, run, _plan(settings, run.release_id))
+            _finetune(settings, run, make_plan(settings, run.release_id))
     return settings.out
 
 
 def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
     dataset = plan.dataset
-    rows = dataset.split("train")
+    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
     classifier = _centred(settings, _starting_classifier(settings, dataset.info))
     examples = _examples(classifier, dataset, rows, settings)
     _refuse_small_population(settings, examples.n_units)
@@ -204,15 +92,26 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
         weights = train_head(start, examples, plan.recipe, normaliser=normaliser, public=public)
         spent = plan.release
     else:
-        weights, spent = _train_privately(run, plan, start, examples, rows=rows, public=public)
+        weights, spent = _train_privately(
+            settings, run, plan, start, examples, rows=rows, public=public
+        )
     trained = _with_head(classifier, weights, settings.head.bias_input)
     save_classifier(run.model, trained)
-    statement = _statement(settings, dataset, plan.ancestors, spent)
+    statement = statement_after(settings, dataset, plan.ancestors, spent)
     run.finish(statement, _card(settings, dataset, statement))
     (run.private / "noise.key").unlink(missing_ok=True)
 
 
+def noise_source(run: Run, privacy: PrivacySettings) -> NoiseSource:
+    """The noise of a run: a key from the operating system, kept until the run is done."""
+    if privacy.fixed_noise_key is not None:
+        key = hashlib.sha256(str(privacy.fixed_noise_key).encode()).digest()
+        return NoiseSource(key, privacy.noise)
+    return NoiseSource(keep_key(run.private / "noise.key"), privacy.noise)
+
+
 def _train_privately(
+    settings: FinetuneSettings,
     run: Run,
     plan: Plan,
     start: Tensor,
@@ -224,22 +123,19 @@ def _train_privately(
     mechanism = plan.release.mechanism
     assert mechanism is not None  # the caller has asked
     ledger = Ledger(run.private / "ledger.jsonl")
-    if ledger.release is None:
-        ledger.open(plan.release)
-    elif ledger.release != plan.release:
-        raise InputError(
-            "private/ledger.jsonl belongs to another release than this run plans (an ancestor or "
-            "the data set has changed); start in a new run folder"
-        )
+    ledger.claim(
+        plan.release,
+        fingerprint=keyed_digest(plan.dataset, rows),
+        block_steps=plan.recipe.block_steps,
+    )
     weights = train_private_head(
         start,
         examples,
         plan.recipe,
         mechanism=mechanism,
         ledger=ledger,
-        key=keep_key(run.private / "noise.key"),
+        source=noise_source(run, settings.privacy),
         checkpoints=run.checkpoints,
-        fingerprint=keyed_digest(plan.dataset, rows),
         public=public,
         on_block=lambda spent: run.log(steps_spent=spent),
     )

@@ -25,7 +25,8 @@ from classify.logistic import fit_logistic
 from synthdp.cards import model_card
 from synthdp.data.dataset import Dataset, open_dataset, targets_array
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import Release, new_release_id, record_release
+from synthdp.privacy.ledger import record_release
+from synthdp.privacy.lineage import Release, new_release_id
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import Run, open_run
 

@@ -33,7 +33,8 @@ from synthdp.data.dataset import (
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
-from synthdp.privacy.ledger import Lineage, Release, record_release
+from synthdp.privacy.ledger import record_release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.progress import progress
 from synthdp.runs import Run, open_run

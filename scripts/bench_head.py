@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from classify.dp_head import Examples, HeadRecipe, train_head, train_private_head
-from synthdp.privacy.ledger import Ledger, Release
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import new_key
+from synthdp.privacy.noise import NoiseSource, new_key
 
 
 def made_up(n_patients: int, n_features: int) -> Examples:
@@ -51,16 +52,16 @@ def main() -> None:
     def private() -> None:
         with tempfile.TemporaryDirectory() as name:
             ledger = Ledger(Path(name) / "ledger.jsonl")
-            ledger.open(Release(stage="bench", data="x", mu=mechanism.mu, mechanism=mechanism))
+            release = Release(stage="bench", data="x", mu=mechanism.mu, mechanism=mechanism)
+            ledger.claim(release, fingerprint="bench", block_steps=recipe.block_steps)
             train_private_head(
                 start,
                 data,
                 recipe,
                 mechanism=mechanism,
                 ledger=ledger,
-                key=new_key(),
+                source=NoiseSource(new_key()),
                 checkpoints=Path(name) / "checkpoints",
-                fingerprint="bench",
             )
 
     def plain() -> None:

@@ -61,12 +61,16 @@ class PrivacySettings(Settings):
 
     `epsilon` is the end-to-end target for each unit, `population` a public round upper bound on
     the number of patients: it alone enters the normaliser, the check of delta, and the odds.
+    `noise` names the generator (`synthdp.privacy.noise`). A `fixed_noise_key` repeats the noise,
+    for tests: whoever knows it can subtract it, so that nothing is promised (epsilon = inf).
     """
 
     epsilon: EpsilonTarget = None
     delta: float = Field(default=1e-4, gt=0, lt=1)
     unit: Literal["patient", "image"] = "patient"
     population: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=1)
+    noise: Literal["philox", "shake256"] = "shake256"
+    fixed_noise_key: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _delta_is_small(self) -> "PrivacySettings":

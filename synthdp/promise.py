@@ -1,14 +1,11 @@
 """The statement of a run, a study or a data set, and of several of them published together."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from synthdp.data.dataset import Dataset, open_dataset
-from synthdp.errors import InputError
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.ledger import recorded_releases
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
 
@@ -17,20 +14,10 @@ def dataset_lineage(dataset: Dataset) -> Lineage:
     """What a data set descends from and, for patients, every release recorded on them.
 
     Raises:
-        InputError: when a line of the set's ledger is not readable.
+        InputError: as `recorded_releases`.
     """
-    lineage = dataset.info.lineage
-    if not dataset.ledger_path.is_file():
-        return lineage
-    for number, line in enumerate(dataset.ledger_path.read_text().splitlines(), start=1):
-        try:
-            lineage = lineage.with_release(Release.model_validate(json.loads(line)))
-        except (ValueError, ValidationError) as error:
-            raise InputError(
-                f"{dataset.root.name}/private/ledger.jsonl, line {number}: not readable, so what "
-                "was spent is unknown; restore the file"
-            ) from error
-    return lineage
+    recorded = recorded_releases(dataset.ledger_path)
+    return dataset.info.lineage.joined([Lineage(releases=recorded)])
 
 
 def _statement_of_one(path: Path) -> Statement:

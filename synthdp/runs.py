@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import platform
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,14 +11,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
+from signal import SIGTERM
 from typing import Any
 
 from synthdp import __version__
 from synthdp.config import Settings, dump_settings, parse_yaml, read_yaml
 from synthdp.errors import InputError, RunError
 from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
-from synthdp.privacy.ledger import new_release_id
+from synthdp.interrupts import handled, interrupt
+from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.statement import Statement
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
@@ -137,24 +137,6 @@ def _refuse_other_settings(out: Path, stage: str, settings: Settings) -> dict[st
     return status
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that its status says so."""
-    try:
-        previous = signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # not the main thread: the caller's thread decides
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 @contextmanager
 def open_run(out: Path, stage: str, settings: Settings) -> Iterator[Run]:
     """Open the run folder `out`: a new one, one to resume, or a finished one.
@@ -168,7 +150,7 @@ def open_run(out: Path, stage: str, settings: Settings) -> Iterator[Run]:
     with refused_when_full():
         out.mkdir(parents=True, exist_ok=True)
         (out / ".lock").touch()
-    with open(out / ".lock", "a", encoding="utf-8") as lock, _terminable():
+    with open(out / ".lock", "a", encoding="utf-8") as lock, handled((SIGTERM,), interrupt):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

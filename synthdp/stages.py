@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config import Settings
-from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement
 from synthdp.runs import StageCall
 

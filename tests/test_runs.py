@@ -12,7 +12,7 @@ import pytest
 from synthdp import files
 from synthdp.config import PrivacySettings, Settings
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import StageCall, open_run, read_statement
 

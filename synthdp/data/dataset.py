@@ -22,7 +22,7 @@ from synthdp.data.images import decode_image, encode_png, path_problem, resize_p
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
-from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key
 from synthdp.progress import progress

@@ -30,7 +30,7 @@ from synthdp.data.splits import (
 from synthdp.data.survey import Seen, survey_images
 from synthdp.errors import InputError
 from synthdp.files import read_json
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.progress import progress
 

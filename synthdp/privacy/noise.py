@@ -1,18 +1,31 @@
-"""Where Gaussian noise comes from.
+"""Where Gaussian noise comes from, and the one place where a private sum becomes public.
 
-The key of a run comes from the operating system; it moves the noise and nothing else. It stands
-in the run's private folder while a resume may need it, and is deleted when the run is done.
+The key of a run comes from the operating system; it moves noise and sampling and nothing else. It
+stands in the run's private folder while a resume may need it, and is deleted when the run is done.
 """
 
+import hashlib
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from synthdp.privacy.mechanism import Mechanism
+
 KEY_BYTES = 32
+NoiseKind = Literal["philox", "shake256"]
+
+#: How many normal draws make one: their sum hides the gaps that one draw leaves between floats.
+_SUMMED = 4
+_WORD_BYTES = 8
+_MANTISSA_BITS = 53
+_CHUNK = 2**18
 
 
 def new_key() -> bytes:
@@ -38,13 +51,70 @@ def keep_key(path: Path) -> bytes:
     return key
 
 
-def gaussian_noise(shape: tuple[int, ...], scale: float, *, key: bytes, stream: int) -> Tensor:
-    """Float32 noise N(0, scale^2) of `shape`, a function of (key, stream) alone.
+@dataclass(frozen=True, repr=False)
+class NoiseSource:
+    """Independent streams of Gaussian noise under one secret key.
 
-    Guarantee: two streams of one key, and any streams of two keys, are independent as far as
-    Philox (counter-based, 256 bits of seed) is. It is drawn in double precision and rounded;
-    the floating-point attack of Mironov (CCS 2012) is not excluded.
+    kind: `philox`, a counter-based generator, fast; `shake256`, a cryptographic one, several of
+    whose draws are summed.
     """
-    seed = np.random.SeedSequence([int.from_bytes(key, "big"), stream])
-    draw = np.random.Generator(np.random.Philox(seed)).standard_normal(shape)
-    return torch.from_numpy((draw * scale).astype(np.float32))
+
+    key: bytes
+    kind: NoiseKind = "philox"
+
+    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
+        """Float32 noise N(0, scale^2) of `shape`, a function of key, kind and stream alone.
+
+        Guarantee: streams of one key, and any streams of two keys, are independent as far as the
+        generator is: Philox with 256 bits of seed, or SHAKE-256 keyed by prefix (FIPS 202). Drawn
+        in double precision and rounded. Philox leaves the floating-point attack of Mironov (CCS
+        2012) open; `shake256` sums four draws, which makes it infeasible (Holohan and Braghin,
+        arXiv 2107.10138).
+        """
+        count = int(np.prod(shape, dtype=np.int64))
+        draw = self._philox(count, stream) if self.kind == "philox" else self._shake(count, stream)
+        return torch.from_numpy((draw * scale).astype(np.float32).reshape(shape))
+
+    def _philox(self, count: int, stream: int) -> NDArray[np.float64]:
+        seed = np.random.SeedSequence([int.from_bytes(self.key, "big"), stream])
+        draw: NDArray[np.float64] = np.random.Generator(np.random.Philox(seed)).standard_normal(
+            count
+        )
+        return draw
+
+    def _shake(self, count: int, stream: int) -> NDArray[np.float64]:
+        draw = np.empty(count)
+        for chunk, start in enumerate(range(0, count, _CHUNK)):
+            size = min(_CHUNK, count - start)
+            normals = _box_muller(self._bits(f"noise {stream} {chunk}", size * _SUMMED))
+            draw[start : start + size] = normals.reshape(size, _SUMMED).sum(axis=1)
+        draw /= np.sqrt(_SUMMED)
+        return draw
+
+    def _bits(self, purpose: str, words: int) -> NDArray[np.uint64]:
+        stream = hashlib.shake_256(self.key + purpose.encode())
+        return np.frombuffer(stream.digest(words * _WORD_BYTES), dtype="<u8")
+
+
+def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Normal draws from an even number of random 64-bit words (Box and Muller, 1958)."""
+    uniform = ((bits >> np.uint64(64 - _MANTISSA_BITS)) + np.uint64(1)) * 2.0**-_MANTISSA_BITS
+    radius = np.sqrt(-2 * np.log(uniform[0::2]))
+    angle = 2 * np.pi * uniform[1::2]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def noisy_mean(total: Tensor, mechanism: Mechanism, source: NoiseSource, step: int) -> Tensor:
+    """A step's sum with its noise, over the public normaliser.
+
+    Args:
+        total: sum of vectors clipped to the mechanism's clip norm, one for each sampled unit;
+            float32, any shape; zeros when nobody was sampled.
+        mechanism: noise and normaliser.
+        source: the run's noise.
+        step: the number of the step, which names the stream: used once, ever.
+
+    Guarantee: what `Mechanism` promises of one step, when the sum moves by at most its clip norm.
+    """
+    noise = source.gaussian(tuple(total.shape), mechanism.noise_scale, stream=step)
+    return (total + noise.to(total.device)) / mechanism.normaliser

@@ -2,17 +2,18 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
-from scipy.stats import norm
 
 from synthdp.config import Settings
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import gaussian_epsilon
-from synthdp.privacy.ledger import Lineage, Release, Spent
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.accounting import PrivacyLoss
+from synthdp.privacy.lineage import Lineage, Release, Spent
+from synthdp.privacy.mechanism import Mechanism, Unit
 
+SCHEMA_VERSION: Literal[2] = 2
 NOT_COVERED = (
     "patients whose images were only evaluated, and figures published about them",
     "choices made by looking at scores of private images",
@@ -25,9 +26,9 @@ NOT_COVERED = (
 class Odds(Settings):
     """What an attacker who knows every other patient can do: the best possible attack.
 
-    Formulas, for a mu-Gaussian release (Dong, Roth and Su, arXiv 1905.02383): a member is found
-    with probability Phi(Phi^-1(a) + mu) at false-alarm rate a; the best accuracy on a coin flip
-    is Phi(mu / 2); a guess with prior 1/N succeeds with at most Phi(Phi^-1(1/N) + mu).
+    Computed from the full trade-off curve (`PrivacyLoss.found`, `PrivacyLoss.best_accuracy`); a
+    guess with prior 1/N succeeds at most as often as a member is found at 1/N false alarms
+    (arXiv 2507.06969).
     """
 
     found_at_1_percent: float = Field(ge=0, le=1)
@@ -36,25 +37,36 @@ class Odds(Settings):
     reidentified: float | None = Field(default=None, ge=0, le=1)
 
     @classmethod
-    def of(cls, mu: float, population: int | None) -> "Odds":
-        """The odds against a release of signal-to-noise `mu` among `population` units."""
-        found = [float(norm.cdf(norm.ppf(rate) + mu)) for rate in (0.01, 0.001)]
+    def of(cls, losses: Sequence[PrivacyLoss], population: int | None) -> "Odds":
+        """The odds against the worst protected patient among `population` units."""
+
+        def found(false_alarms: float) -> float:
+            return max(loss.found(false_alarms) for loss in losses)
+
         return cls(
-            found_at_1_percent=found[0],
-            found_at_01_percent=found[1],
-            best_accuracy=float(norm.cdf(mu / 2)),
-            reidentified=float(norm.cdf(norm.ppf(1 / population) + mu)) if population else None,
+            found_at_1_percent=found(0.01),
+            found_at_01_percent=found(0.001),
+            best_accuracy=max(loss.best_accuracy for loss in losses),
+            reidentified=found(1 / population) if population else None,
         )
+
+
+class CohortPromise(Settings):
+    """The promise to one group of patients, who met fewer releases than others."""
+
+    patients: str
+    epsilon: Spent
 
 
 class Statement(Settings):
     """What is promised about one model, data set or study; `privacy.json` holds it.
 
-    `epsilon` is end to end, over every release in the lineage; `epsilon_stage` is that of the
-    last stage alone, which is not a promise to anybody.
+    `epsilon` is end to end, the worst over every patient that any release in the lineage touched;
+    `epsilon_stage` is that of the last stage alone, which is not a promise to anybody. `cohorts`
+    names groups of patients whose own epsilon differs.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     subject: str
     epsilon: Spent
     epsilon_stage: Spent
@@ -64,12 +76,20 @@ class Statement(Settings):
     population: int | None
     lineage: Lineage
     because: str = ""
+    cohorts: tuple[CohortPromise, ...] = ()
     odds: Odds
     not_covered: tuple[str, ...] = NOT_COVERED
 
     def to_text(self) -> str:
         """The statement for people, in Markdown."""
-        lines = [self._headline(), "", *self._terms(), "", "**What an attacker could do.** "]
+        lines = [
+            self._headline(),
+            "",
+            *self._terms(),
+            *self._cohort_words(),
+            "",
+            "**What an attacker could do.** ",
+        ]
         lines[-1] += self._odds_words()
         if self.lineage.releases:
             lines += ["", "**Releases counted** (each once):", ""]
@@ -105,6 +125,9 @@ class Statement(Settings):
             )
         return terms
 
+    def _cohort_words(self) -> list[str]:
+        return [f"- {cohort.patients}: epsilon {number(cohort.epsilon)}" for cohort in self.cohorts]
+
     def _odds_words(self) -> str:
         odds = self.odds
         words = (
@@ -133,16 +156,29 @@ def number(epsilon: float) -> str:
 
 
 def _release_words(release: Release) -> str:
-    spent = "no protection" if math.isinf(release.mu) else f"mu = {release.mu:.3f}"
-    words = f"{release.stage} on {release.data}, per {release.unit}: {spent}"
+    who = f", cohort {release.cohort.part}" if release.cohort is not None else ""
+    sampled = release.mechanism is not None and release.mechanism.sampling_rate < 1
+    spent = "" if sampled else f" mu = {release.mu:.3f}"
+    if math.isinf(release.mu):
+        spent = " no protection"
+    words = f"{release.stage} on {release.data}{who}, per {release.unit}:{spent}"
     if release.mechanism is not None:
-        mechanism = release.mechanism
-        words += (
-            f" (Gaussian, every {mechanism.unit} in each of {mechanism.steps} steps, noise "
-            f"multiplier {mechanism.noise_multiplier:.4g}, clip norm {mechanism.clip_norm:g}, "
-            f"normaliser {mechanism.normaliser:g})"
-        )
+        words += f" ({_mechanism_words(release.mechanism, release.steps)})"
     return f"{words}; {release.note}" if release.note else words
+
+
+def _mechanism_words(mechanism: Mechanism, steps: int | None) -> str:
+    taken = mechanism.steps if steps is None else steps
+    who = f"every {mechanism.unit} in each of {taken} steps"
+    if mechanism.sampling_rate < 1:
+        who = (
+            f"each {mechanism.unit} with probability {mechanism.sampling_rate:.4g} in each of "
+            f"{taken} steps (Poisson)"
+        )
+    return (
+        f"Gaussian, {who}, noise multiplier {mechanism.noise_multiplier:.4g}, clip norm "
+        f"{mechanism.clip_norm:g}, normaliser {mechanism.normaliser:g}"
+    )
 
 
 def make_statement(
@@ -156,8 +192,8 @@ def make_statement(
 ) -> Statement:
     """The statement for something of this `lineage`; `stage` is its last release, if any.
 
-    Guarantee: the epsilon is the worst over every patient that any release touched, since data
-    sets are taken to overlap.
+    Guarantee: the epsilon is the worst over every patient that any release touched. Data sets are
+    taken to overlap, unless a keyed hash of the patients' ids keeps their cohorts apart.
 
     Raises:
         InputError: when releases per patient and per image meet in one lineage.
@@ -173,15 +209,30 @@ def make_statement(
         + (f" ({release.note})" if release.note else "")
         for release in unprotected
     )
+    groups = lineage.groups()
     return Statement(
         subject=subject,
-        epsilon=gaussian_epsilon(lineage.mu, delta),
-        epsilon_stage=gaussian_epsilon(stage.mu, delta) if stage is not None else 0.0,
+        epsilon=lineage.epsilon(delta),
+        epsilon_stage=stage.loss.epsilon(delta) if stage is not None else 0.0,
         delta=delta,
         unit=unit,
         neighbours=f"add or remove one {unit}",
         population=population,
         lineage=lineage,
         because="; ".join(dict.fromkeys(reasons)),
-        odds=Odds.of(lineage.mu, population),
+        cohorts=tuple(_promises(groups, delta)) if len(groups) > 1 else (),
+        odds=Odds.of([group.loss for group in groups], population),
     )
+
+
+def _promises(groups: Sequence[Lineage], delta: float) -> Iterator[CohortPromise]:
+    for group in groups:
+        cohorts = {
+            f"cohort {release.cohort.part} of {release.data}"
+            for release in group.releases
+            if release.cohort is not None
+        }
+        yield CohortPromise(
+            patients=" and ".join(sorted(cohorts)) or "all other patients",
+            epsilon=group.loss.epsilon(delta),
+        )

@@ -16,7 +16,7 @@ from synthdp.config import EpsilonTarget, Settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.files import write_atomic
-from synthdp.privacy.ledger import Spent
+from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement
 

@@ -11,7 +11,7 @@ from typing import Any
 from synthdp.config import Settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.files import read_json
-from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
 from synthdp.study.compare import ResultRow, without_paths
@@ -55,8 +55,12 @@ class StudyRecord:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long each run took."""
-        return {run: float(status.get("seconds", 0)) for run, status in self.statuses.items()}
+        """How long each run took; a released run does not tell."""
+        return {
+            run: float(status["seconds"])
+            for run, status in self.statuses.items()
+            if "seconds" in status
+        }
 
     @property
     def date(self) -> str:
@@ -77,9 +81,9 @@ class StudyRecord:
     def stage_times(self) -> list[StageTime]:
         """Times by stage, the longest first."""
         by_stage: dict[str, list[float]] = {}
-        for status in self.statuses.values():
-            seconds = float(status.get("seconds", 0))
-            by_stage.setdefault(str(status.get("stage", "unknown")), []).append(seconds)
+        for run, seconds in self.seconds.items():
+            stage = str(self.statuses[run].get("stage", "unknown"))
+            by_stage.setdefault(stage, []).append(seconds)
         times = [
             StageTime(stage, len(seconds), statistics.median(seconds), sum(seconds))
             for stage, seconds in by_stage.items()

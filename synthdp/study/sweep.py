@@ -26,7 +26,7 @@ from synthdp.config import (
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
-from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.progress import progress
 from synthdp.runs import Run, StageCall, open_run, read_statement

@@ -27,7 +27,7 @@ from synthdp.config import BackboneSettings, Settings
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
-from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
 

@@ -16,7 +16,7 @@ from synthdp.config import BackboneSettings, Settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json
-from synthdp.privacy.ledger import Lineage
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
 

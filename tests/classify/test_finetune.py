@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from classify import dp_head
 from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
-from classify.finetune import auto_lr_times_steps, plan_finetune, run_finetune
+from classify.finetune import plan_finetune, run_finetune
+from classify.plan import auto_lr_times_steps
 from classify.train import run_pretrain
 from synthdp.config import BackboneSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
-from synthdp.privacy.ledger import Ledger, Lineage, Release
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import gaussian_noise
+from synthdp.privacy.noise import NoiseSource
 from synthdp.promise import statement_of
 from synthdp.runs import read_statement
 
@@ -150,17 +151,19 @@ def test_without_privacy_it_is_the_same_recipe_and_infinite(clinic: Path) -> Non
 def test_a_killed_run_resumes_and_never_exceeds_its_budget(
     clinic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dying(shape: tuple[int, ...], scale: float, *, key: bytes, stream: int) -> Tensor:
+    gaussian = NoiseSource.gaussian
+
+    def dying(source: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
         if stream == STEPS // 2 + 3:
             raise KeyboardInterrupt
-        return gaussian_noise(shape, scale, key=key, stream=stream)
+        return gaussian(source, shape, scale, stream=stream)
 
-    monkeypatch.setattr(dp_head, "gaussian_noise", dying)
+    monkeypatch.setattr(NoiseSource, "gaussian", dying)
     with pytest.raises(KeyboardInterrupt):
         run_finetune(settings(clinic))
     run = clinic.parent / "run"
     assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
-    monkeypatch.setattr(dp_head, "gaussian_noise", gaussian_noise)
+    monkeypatch.undo()
     run_finetune(settings(clinic))
     assert read_statement(run).epsilon <= 6
     assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS

@@ -19,7 +19,7 @@ from synthdp.config import BackboneSettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.runs import read_statement
 

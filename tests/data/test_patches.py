@@ -18,7 +18,7 @@ from synthdp.data.images import decode_pixels, encode_png
 from synthdp.data.listing import ListingSettings, list_patches, name_label
 from synthdp.data.patches import PatchesSettings, fit_square, imported_lineage, run_patches
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement
 
 Pixels = NDArray[np.uint8]

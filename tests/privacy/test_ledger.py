@@ -4,60 +4,111 @@ from pathlib import Path
 import pytest
 
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger, Lineage, Release, record_release
+from synthdp.privacy.ledger import Ledger, record_release, recorded_releases
+from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 
 MECHANISM = Mechanism(noise_multiplier=5.0, steps=60, normaliser=600)
 
 
-def release(mu: float = MECHANISM.mu, **values: object) -> Release:
-    return Release(stage="finetune", data="phantoms", mu=mu, mechanism=MECHANISM, **values)
+def release(mechanism: Mechanism = MECHANISM) -> Release:
+    return Release(
+        id="0" * 16, stage="finetune", data="phantoms", mu=mechanism.mu, mechanism=mechanism
+    )
 
 
-def test_releases_compose_in_mu_and_count_once() -> None:
-    first, second = release(3.0), release(4.0)
-    lineage = Lineage(releases=(first,)).joined([Lineage(releases=(first, second))])
-    assert lineage.mu == pytest.approx(5.0)
-    assert Lineage().mu == 0.0
-
-
-def test_an_unprotected_ancestor_is_infinite_and_named() -> None:
-    lineage = Lineage(releases=(release(), release(math.inf, note="no noise")))
-    assert math.isinf(lineage.mu)
-    assert [found.note for found in lineage.unprotected] == ["no noise"]
-    assert Lineage.model_validate_json(lineage.model_dump_json()) == lineage
-
-
-def test_reserved_steps_stay_spent_when_the_process_dies(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.open(release())
-    assert ledger.reserve(20) == 0
-    after_crash = Ledger(tmp_path / "ledger.jsonl")
-    assert after_crash.spent_steps == 20
-    assert after_crash.reserve(20) == 20
-    assert after_crash.spent().mu == pytest.approx(math.sqrt(40) / 5)
-
-
-def test_the_budget_is_never_exceeded(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.open(release())
-    ledger.reserve(50)
-    with pytest.raises(InputError, match="exceed the budget"):
-        ledger.reserve(20)
-    assert ledger.spent_steps == 50
-
-
-def test_a_damaged_ledger_is_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
     path = tmp_path / "ledger.jsonl"
-    Ledger(path).open(release())
-    path.write_bytes(path.read_bytes() + b'{"event": "reserve", "fir')
-    with pytest.raises(InputError, match="line 2"):
-        Ledger(path)
+    Ledger(path).claim(release(), fingerprint="f", block_steps=20)
+    return path
+
+
+def test_reserved_steps_stay_spent_when_the_process_dies(path: Path) -> None:
+    assert Ledger(path).reserve(20) == range(20)
+    after_crash = Ledger(path)
+    assert after_crash.resumed(0) == range(20, 20)
+    assert after_crash.reserve(20) == range(20, 40)
+    assert after_crash.spent().mu == pytest.approx(math.sqrt(40) / 5)
+    assert after_crash.spent().steps == 40
+
+
+def test_a_clean_stop_leaves_the_untouched_steps_of_its_block(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.reserve(20)
+    ledger.note_stop(7)
+    assert Ledger(path).spent_steps == 20
+    assert Ledger(path).resumed(5) == range(20, 20)  # an older checkpoint gets nothing back
+    resumed = Ledger(path)
+    assert resumed.resumed(7) == range(7, 20)
+    assert Ledger(path).resumed(7) == range(20, 20)  # they can't be handed out twice
+
+
+def test_the_budget_is_never_exceeded(path: Path) -> None:
+    ledger = Ledger(path)
+    for _ in range(3):
+        ledger.reserve(20)
+    with pytest.raises(InputError, match="exceed the budget"):
+        ledger.reserve(1)
+    assert ledger.steps_left == 0
+
+
+def test_a_torn_last_line_counts_as_a_whole_block(path: Path) -> None:
+    Ledger(path).reserve(20)
+    whole = path.read_bytes()
+    Ledger(path).reserve(1)
+    torn = path.read_bytes()[len(whole) :]
+    path.write_bytes(whole + torn[: len(torn) // 2])
+    assert Ledger(path).spent_steps == 40
+    assert Ledger(path).reserve(20) == range(40, 60)
+    assert Ledger(path).spent_steps == 60
+
+
+def test_a_torn_block_never_exceeds_the_budget(path: Path) -> None:
+    ledger = Ledger(path)
+    for steps in (20, 20, 19):
+        ledger.reserve(steps)
+    path.write_bytes(path.read_bytes() + b'{"event"')
+    assert Ledger(path).spent_steps == 60
+
+
+def test_a_ledger_of_another_mechanism_or_other_data_is_refused(path: Path) -> None:
+    Ledger(path).claim(release(), fingerprint="f", block_steps=20)
+    louder = MECHANISM.with_noise(6.0)
+    with pytest.raises(InputError, match="belongs to another release"):
+        Ledger(path).claim(release(louder), fingerprint="f", block_steps=20)
+    with pytest.raises(InputError, match="data set has changed"):
+        Ledger(path).claim(release(), fingerprint="g", block_steps=20)
+
+
+def test_a_state_ahead_of_its_ledger_is_refused(path: Path) -> None:
+    Ledger(path).reserve(20)
+    with pytest.raises(InputError, match="fewer steps than the checkpoint"):
+        Ledger(path).resumed(21)
+
+
+def test_nothing_is_reserved_without_a_release(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no release"):
+        Ledger(tmp_path / "ledger.jsonl").reserve(1)
 
 
 def test_a_data_sets_ledger_notes_a_release_once(tmp_path: Path) -> None:
     path = tmp_path / "private" / "ledger.jsonl"
-    one, two = release(), release()
+    one = release()
+    two = one.model_copy(update={"id": "1" * 16})
     for found in (one, two, one):
         record_release(path, found)
-    assert len(path.read_text().splitlines()) == 2
+    assert recorded_releases(path) == (one, two)
+    path.write_bytes(path.read_bytes() + b'{"event": "rel')  # never returned, so never begun
+    assert recorded_releases(path) == (one, two)
+    three = one.model_copy(update={"id": "2" * 16})
+    record_release(path, three)
+    assert recorded_releases(path) == (one, two, three)
+
+
+def test_a_data_sets_ledger_that_lost_a_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    record_release(path, release())
+    path.unlink()
+    with pytest.raises(InputError, match="lines are missing"):
+        recorded_releases(path)

@@ -2,27 +2,60 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from scipy.stats import kstest
 
-from synthdp.privacy.noise import gaussian_noise, keep_key, new_key
+from synthdp.privacy import noise
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import NoiseKind, NoiseSource, keep_key, new_key, noisy_mean
 
 KEY = bytes(range(32))
+SHAPE = (200, 100)
 
 
-def test_the_scale_is_the_one_asked_for() -> None:
-    draws = gaussian_noise((20_000,), 3.0, key=KEY, stream=0).numpy()
+KINDS: tuple[NoiseKind, ...] = ("philox", "shake256")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_scale_is_the_one_asked_for(kind: NoiseKind) -> None:
+    draws = NoiseSource(KEY, kind).gaussian((20_000,), 3.0, stream=0).numpy()
     assert kstest(draws / 3.0, "norm").pvalue > 1e-3
     for wrong in (2.0, 4.5):  # two thirds, three halves: the test has the power to see both
         assert kstest(draws / wrong, "norm").pvalue < 1e-6
 
 
-def test_streams_and_keys_are_independent() -> None:
-    base = gaussian_noise((20_000,), 1.0, key=KEY, stream=0).numpy()
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_and_keys_are_independent(kind: NoiseKind) -> None:
+    def draw(key: bytes, stream: int) -> NDArray[np.float32]:
+        drawn = NoiseSource(key, kind).gaussian(SHAPE, 1.0, stream=stream)
+        return drawn.numpy().ravel()
+
+    base = draw(KEY, 0)
     for key, stream in ((KEY, 1), (new_key(), 0)):
-        other = gaussian_noise((20_000,), 1.0, key=key, stream=stream).numpy()
-        assert abs(np.corrcoef(base, other)[0, 1]) < 0.03
-    again = gaussian_noise((20_000,), 1.0, key=KEY, stream=0).numpy()
-    assert (again == base).all()
+        assert abs(np.corrcoef(base, draw(key, stream))[0, 1]) < 0.03
+    assert (draw(KEY, 0) == base).all()
+
+
+def test_coordinates_are_independent_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "_CHUNK", 1000)
+    draws = NoiseSource(KEY, "shake256").gaussian((20_000,), 1.0, stream=0).numpy()
+    assert kstest(draws, "norm").pvalue > 1e-3
+    for lag in (1, 2, 3, 4, 1000):
+        assert abs(np.corrcoef(draws[lag:], draws[:-lag])[0, 1]) < 0.03
+
+
+def test_the_key_is_in_no_text() -> None:
+    assert KEY.hex() not in repr(NoiseSource(KEY))
+    assert str(KEY) not in repr(NoiseSource(KEY))
+
+
+def test_a_private_sum_gets_the_mechanisms_noise_and_normaliser() -> None:
+    mechanism = Mechanism(noise_multiplier=2.0, clip_norm=0.5, steps=3, normaliser=10.0)
+    source = NoiseSource(KEY)
+    total = torch.arange(6.0).reshape(2, 3)
+    expected = (total + source.gaussian((2, 3), 1.0, stream=2)) / 10
+    assert torch.equal(noisy_mean(total, mechanism, source, 2), expected)
 
 
 def test_a_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import gaussian_mu
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import Odds, Statement, make_statement
 
@@ -75,7 +75,7 @@ def test_json_round_trip_keeps_infinity() -> None:
 def test_odds_against_known_values(
     epsilon: float, at_1: float, at_01: float, accuracy: float
 ) -> None:
-    odds = Odds.of(gaussian_mu(epsilon, 1e-4), 578)
+    odds = Odds.of([PrivacyLoss(gaussian_mu(epsilon, 1e-4))], 578)
     assert odds.found_at_1_percent == pytest.approx(at_1, abs=0.006)
     assert odds.found_at_01_percent == pytest.approx(at_01, abs=0.006)
     assert odds.best_accuracy == pytest.approx(accuracy, abs=0.006)

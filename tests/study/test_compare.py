@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_mu
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.study.compare import (
     COLUMNS,

@@ -13,7 +13,7 @@ from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.files import write_json
 from synthdp.privacy.accounting import gaussian_mu
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import open_run
 from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results

@@ -7,7 +7,7 @@ import pytest
 from synthdp.config import validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import Lineage, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.promise import statement_of
 from synthdp.study import sweep
 from synthdp.study.compare import read_results

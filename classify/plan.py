@@ -1,0 +1,141 @@
+"""What a fine-tuning will do and promise, decided before an image is read."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from classify.config import FinetuneSettings
+from classify.dp_head import HeadRecipe
+from synthdp.data.cohorts import cohort_of
+from synthdp.data.dataset import (
+    Dataset,
+    open_dataset,
+    refuse_unknown_patients,
+)
+from synthdp.errors import InputError
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.mechanism import NO_LOSS, Mechanism
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import read_statement
+
+#: epsilon -> learning rate x steps for unit-norm features, by the linear scaling rule of
+#: arXiv 2212.04486. The points come from a feasibility probe on the public CBIS-DDSM patches.
+LR_TIMES_STEPS = {1.0: 100.0, 6.0: 400.0, 12.0: 1000.0, 20.0: 2000.0}
+UNPROTECTED_NOTE = "trained without differential privacy"
+FIXED_NOISE_NOTE = "noise from a fixed key, for tests"
+
+
+def auto_lr_times_steps(epsilon: float) -> float:
+    """Learning rate x steps for a stage's epsilon: log-linear between the points, flat beyond."""
+    points, values = zip(*LR_TIMES_STEPS.items(), strict=True)
+    if math.isinf(epsilon):
+        return float(values[-1])
+    return float(np.exp(np.interp(np.log(epsilon), np.log(points), np.log(values))))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do and promise, decided from settings and cards before an image is read."""
+
+    dataset: Dataset
+    ancestors: Lineage
+    release: Release
+    recipe: HeadRecipe
+    statement: Statement
+
+
+def _ancestors(settings: FinetuneSettings, to_come: Mapping[Path, Lineage]) -> Lineage:
+    sets = [path for path in (settings.synthetic, settings.centre) if path is not None]
+    infos = [open_dataset(path).info for path in sets]
+    for info in infos:
+        if info.protects_patients:
+            raise InputError(
+                f"{info.name}: holds patients, so it may not stand as `synthetic` or `centre`, "
+                "which get no noise; name a synthetic or a phantom set"
+            )
+    lineages = [info.lineage for info in infos]
+    if settings.init is not None:
+        planned = to_come.get(settings.init)
+        lineages.append(planned or read_statement(settings.init).lineage)
+    return Lineage().joined(lineages)
+
+
+def _mechanism(settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage) -> Mechanism:
+    """What the target leaves to this stage, after what ancestors spent on the same patients."""
+    privacy = settings.privacy
+    assert privacy.epsilon is not None  # the caller has asked
+    assert privacy.population is not None  # FinetuneSettings asks for it with every epsilon
+    before = ancestors.loss_on(cohort_of(dataset, settings.cohort), privacy.delta)
+    training = settings.network or settings.head
+    return Mechanism.reaching(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        steps=training.steps,
+        sampling_rate=settings.network.sampling_rate if settings.network else 1.0,
+        normaliser=privacy.population * (settings.network.sampling_rate if settings.network else 1),
+        before=NO_LOSS if before.unbounded else before,
+        clip_norm=training.clip_norm,
+        unit=privacy.unit,
+    )
+
+
+def _release(
+    settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage, release_id: str
+) -> Release:
+    mechanism, note = None, UNPROTECTED_NOTE
+    if settings.privacy.epsilon is not None:
+        mechanism, note = _mechanism(settings, dataset, ancestors), ""
+    if settings.privacy.fixed_noise_key is not None:
+        note = FIXED_NOISE_NOTE
+    return Release(
+        id=release_id,
+        stage="finetune",
+        data=dataset.info.name,
+        unit=settings.privacy.unit,
+        mu=math.inf if note or mechanism is None else mechanism.mu,
+        mechanism=mechanism,
+        cohort=cohort_of(dataset, settings.cohort),
+        note=note,
+    )
+
+
+def make_plan(
+    settings: FinetuneSettings, release_id: str, to_come: Mapping[Path, Lineage] | None = None
+) -> Plan:
+    """The plan of a run, whose release has the id `release_id`.
+
+    Raises:
+        InputError: when the ancestors have spent the target already, or a folder does not fit.
+    """
+    dataset = open_dataset(settings.data)
+    refuse_unknown_patients(dataset.info, settings.privacy.unit)
+    ancestors = _ancestors(settings, to_come or {})
+    release = _release(settings, dataset, ancestors, release_id)
+    stage_epsilon = math.inf
+    if release.mechanism is not None:
+        stage_epsilon = release.mechanism.loss().epsilon(settings.privacy.delta)
+    head = settings.head
+    lr_times_steps = head.lr_times_steps or auto_lr_times_steps(stage_epsilon)
+    recipe = HeadRecipe(
+        head.steps, lr_times_steps / head.steps, head.average_from, head.block_steps
+    )
+    statement = statement_after(settings, dataset, ancestors, release)
+    return Plan(dataset, ancestors, release, recipe, statement)
+
+
+def statement_after(
+    settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage, release: Release
+) -> Statement:
+    """The statement of a run of these ancestors whose own release came out as `release`."""
+    counted = dataset.info.protects_patients
+    return make_statement(
+        ancestors.with_release(release) if counted else ancestors,
+        subject="classifier",
+        delta=settings.privacy.delta,
+        unit=settings.privacy.unit,
+        population=settings.privacy.population,
+        stage=release if counted else None,
+    )

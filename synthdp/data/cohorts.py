@@ -1,0 +1,37 @@
+"""Parts of a data set's patients that are disjoint by construction (`synthdp.privacy.cohort`)."""
+
+from collections.abc import Sequence
+
+from synthdp.data.dataset import Dataset, Row
+from synthdp.privacy.cohort import Cohort, Part, key_id, patient_tag
+from synthdp.privacy.noise import keep_key
+
+
+def _key(dataset: Dataset) -> bytes:
+    dataset.private.mkdir(exist_ok=True)
+    return keep_key(dataset.private / "key")
+
+
+def cohort_of(dataset: Dataset, part: Part | None) -> Cohort | None:
+    """The cohort that a setting names in a data set; None for all of its patients."""
+    if part is None:
+        return None
+    return Cohort(key_id=key_id(_key(dataset)), part=part)
+
+
+def patient_tags(dataset: Dataset, patient_ids: Sequence[str]) -> list[bytes]:
+    """A secret name for each patient, under the data set's key."""
+    key = _key(dataset)
+    return [patient_tag(key, patient_id) for patient_id in patient_ids]
+
+
+def cohort_rows(dataset: Dataset, rows: Sequence[Row], part: Part | None) -> tuple[Row, ...]:
+    """Those of `rows` whose patients belong to a cohort; all of them for None.
+
+    Guarantee: a patient's rows stay or go by the keyed hash of the patient's id alone.
+    """
+    cohort = cohort_of(dataset, part)
+    if cohort is None:
+        return tuple(rows)
+    key = _key(dataset)
+    return tuple(row for row in rows if cohort.holds(patient_tag(key, row.patient_id)))

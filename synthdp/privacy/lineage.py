@@ -1,0 +1,170 @@
+"""Releases, what something descends from, and what all of it costs each group of patients."""
+
+import math
+import secrets
+from collections.abc import Iterable
+from fractions import Fraction
+from itertools import product
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from synthdp.config import Settings
+from synthdp.privacy.accounting import PrivacyLoss
+from synthdp.privacy.cohort import Cohort
+from synthdp.privacy.mechanism import NO_LOSS, Mechanism, Unit
+
+#: Beyond it, cohorts are taken to overlap, which is on the safe side.
+_MAX_GROUPS = 1024
+_ROUNDING = 1 - 1e-9
+
+
+def _number_or_inf(value: Any) -> Any:
+    return math.inf if value in ("inf", "Infinity") else value
+
+
+def _inf_as_word(value: float) -> float | str:
+    return "inf" if math.isinf(value) else value
+
+
+#: A number of at least 0 that may be infinite; JSON has no infinity, so there it is "inf".
+Spent = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=True)],
+    BeforeValidator(_number_or_inf),
+    PlainSerializer(_inf_as_word, when_used="json"),
+]
+
+
+def new_release_id() -> str:
+    """A random name for one release, so that an ancestor shared by many counts once."""
+    return secrets.token_hex(8)
+
+
+class Release(Settings):
+    """One output of a computation on patients, and what it spent.
+
+    mu: Gaussian signal-to-noise for each unit, without credit for sampling; infinite where nothing
+    protects. mechanism: None where there is none. steps: how many of the mechanism's steps were
+    reserved; all of them when None. cohort: the patients that took part; None for all.
+    """
+
+    id: str = Field(default_factory=new_release_id, pattern=r"^[0-9a-f]{16}$")
+    stage: str
+    data: str
+    unit: Unit = "patient"
+    mu: Spent
+    mechanism: Mechanism | None = None
+    steps: int | None = Field(default=None, ge=0)
+    cohort: Cohort | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _costs_what_its_mechanism_does(self) -> "Release":
+        if self.mechanism is not None:
+            steps = self.mechanism.steps if self.steps is None else self.steps
+            if self.mu < self.mechanism.mu_of(steps) * _ROUNDING:
+                raise ValueError("mu is less than the mechanism spends; restore the file")
+        return self
+
+    @property
+    def loss(self) -> PrivacyLoss:
+        """What it cost each unit that took part."""
+        if math.isfinite(self.mu) and self.mechanism is not None:
+            return self.mechanism.loss(self.steps)
+        return PrivacyLoss(mu=self.mu)
+
+    def after(self, steps: int) -> "Release":
+        """The same release when `steps` of its mechanism's steps were reserved."""
+        if self.mechanism is None:
+            return self
+        mu = self.mechanism.mu_of(steps) if math.isfinite(self.mu) else self.mu
+        some = steps if steps < self.mechanism.steps else None
+        return self.model_copy(update={"mu": mu, "steps": some})
+
+
+class Lineage(Settings):
+    """Every release that something descends from; empty where no patient was involved."""
+
+    releases: tuple[Release, ...] = ()
+
+    def joined(self, others: Iterable["Lineage"]) -> "Lineage":
+        """The union with `others`; a release that several share counts once."""
+        seen = {release.id: release for release in self.releases}
+        for other in others:
+            for release in other.releases:
+                seen.setdefault(release.id, release)
+        return Lineage(releases=tuple(seen.values()))
+
+    def with_release(self, release: Release) -> "Lineage":
+        """The lineage of something made from this and one more release."""
+        return self.joined([Lineage(releases=(release,))])
+
+    def groups(self) -> tuple["Lineage", ...]:
+        """The sets of releases that met one and the same patient, the largest of them.
+
+        Releases on disjoint cohorts of one key meet no patient together; all others may.
+
+        Guarantee: every patient met at most the releases of one of these groups.
+        """
+        cuts: dict[str, set[Fraction]] = {}
+        for release in self.releases:
+            if release.cohort is not None:
+                cuts.setdefault(release.cohort.key_id, {Fraction(0)}).update(release.cohort.bounds)
+        starts = {key: sorted(found - {Fraction(1)}) for key, found in cuts.items()}
+        if math.prod(len(found) for found in starts.values()) > _MAX_GROUPS:
+            return (self,)
+        places = (dict(zip(starts, place, strict=True)) for place in product(*starts.values()))
+        met = {tuple(r for r in self.releases if _meets(r, place)) for place in places}
+        return tuple(
+            Lineage(releases=group)
+            for group in sorted(met, key=lambda group: [release.id for release in group])
+            if not any(set(group) < set(other) for other in met)
+        )
+
+    @property
+    def loss(self) -> PrivacyLoss:
+        """What all releases cost a patient who took part in each of them."""
+        return _composed(self.releases)
+
+    def worst(self, delta: float) -> PrivacyLoss:
+        """What it cost the patient with the highest epsilon at `delta`."""
+        losses = [group.loss for group in self.groups()]
+        return max(losses, key=lambda loss: loss.epsilon(delta), default=NO_LOSS)
+
+    def epsilon(self, delta: float) -> float:
+        """The worst epsilon over every patient that any release touched."""
+        return self.worst(delta).epsilon(delta)
+
+    def loss_on(self, cohort: Cohort | None, delta: float) -> PrivacyLoss:
+        """What the releases cost the worst-off patient of `cohort`; of all patients for None.
+
+        Guarantee: no patient of the cohort met more. With sampled steps, whose order may change
+        under composition, all releases that met the cohort count together.
+        """
+        probe = Release(stage="probe", data="probe", mu=0.0, cohort=cohort)
+        groups = [group for group in self.with_release(probe).groups() if probe in group.releases]
+        losses = [group.loss for group in groups]
+        if any(loss.sampled for loss in losses):
+            met = {release for group in groups for release in group.releases}
+            return _composed(release for release in self.releases if release in met)
+        return max(losses, key=lambda loss: loss.epsilon(delta))
+
+    @property
+    def unprotected(self) -> tuple[Release, ...]:
+        """The releases that nothing protects."""
+        return tuple(release for release in self.releases if math.isinf(release.mu))
+
+
+def _meets(release: Release, place: dict[str, Fraction]) -> bool:
+    """Whether a release met the patients who stand at `place`, one start of a part for each key."""
+    if release.cohort is None:
+        return True
+    low, high = release.cohort.bounds
+    return low <= place[release.cohort.key_id] < high
+
+
+def _composed(releases: Iterable[Release]) -> PrivacyLoss:
+    loss = NO_LOSS
+    for release in releases:
+        loss = loss.with_loss(release.loss)
+    return loss
