@@ -14,32 +14,34 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from dp_accounting.pld import privacy_loss_distribution
+from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import log_ndtr
 from scipy.stats import norm
 
 from synthdp.errors import InputError
+from synthdp.privacy.loss_distribution import (
+    SampledSteps,
+    epsilon_at,
+    gaussian_deltas,
+    settled,
+    slack,
+)
 
 #: Above this, a Gaussian release tells members from strangers with certainty to double precision.
 MAX_MU = 60.0
 _SAFE_SIDE = 1 - 1e-9
+_ROOT = 1e-14
 
-#: Interval on which privacy losses are rounded at first; it is refined for small epsilons.
-_COARSE = 1e-3
-#: An epsilon this many intervals large has lost less than a thousandth to rounding.
-_ENOUGH_INTERVALS = 5_000
-_MAX_CELLS = 1e6
 _CURVE_POINTS = 4_000
+_LARGEST_LOSS = 700.0
 _LEAST_NOISE, _MOST_NOISE = 1e-2, 1e7
-_BRACKET = math.log(1.5)
-#: Calibration aims at this share of the target, and never lands above the target itself.
-_AIM = 0.9995
-_TINY = 1e-12
+#: Calibration aims at this share of the target, and ends within `_CLOSE` of that share.
+_AIM, _CLOSE = 0.9995, 4e-4
+_FINE, _ROUGH = 1e-3, 5e-2
+_MOST_TRIES = 60
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -50,21 +52,23 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     delta = Phi(mu/2 - epsilon/mu) - exp(epsilon) Phi(-mu/2 - epsilon/mu).
 
     Guarantee: exact for one Gaussian release, and for an adaptive composition with
-    mu = sqrt(sum of mu_i^2) (Dong, Roth and Su, arXiv 1905.02383, corollary 3.3).
+    mu = sqrt(sum of mu_i^2) (Dong, Roth and Su, arXiv 1905.02383, corollary 3.3); rounded up by
+    at most 2e-12 of it (see `gaussian_deltas`).
     """
     if mu <= 0:
-        return 0.0
+        return max(-math.expm1(epsilon), 0.0)
     if math.isinf(mu):
         return 1.0
-    upper = float(norm.cdf(mu / 2 - epsilon / mu))
-    lower = math.exp(min(epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)), 0.0))
-    return max(upper - lower, 0.0)
+    return float(gaussian_deltas(mu, np.array([epsilon]))[0])
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
     """The epsilon of a mu-Gaussian release at `delta`; infinite beyond `MAX_MU`.
 
-    Guarantee: never below the exact value by more than the solver's tolerance of 1e-12.
+    Guarantee: never below the exact value; above it by less than 1e-9 of it.
+
+    Raises:
+        InputError: when delta is not between 0 and 1.
     """
     _refuse_delta(delta)
     if mu <= 0:
@@ -74,7 +78,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     if gaussian_delta(mu, 0.0) <= delta:
         return 0.0
     high = mu * (mu / 2 + float(norm.isf(delta / 2)) + 1)
-    return float(brentq(lambda e: gaussian_delta(mu, e) - delta, 0.0, high, xtol=1e-12))
+    root = brentq(lambda e: gaussian_delta(mu, e) - delta, 0.0, high, xtol=1e-300, rtol=_ROOT)
+    return float(root) * (1 + 2 * _ROOT)
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
@@ -83,8 +88,10 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     Guarantee: `gaussian_epsilon` of the result never exceeds `epsilon` (safe side of 1e-9).
 
     Raises:
-        InputError: when epsilon is not positive, or beyond what any noise needs.
+        InputError: when epsilon is not positive, or beyond what any noise needs; when delta is
+            not between 0 and 1.
     """
+    _refuse_delta(delta)
     if not epsilon > 0:
         raise InputError(f"privacy.epsilon is {epsilon:g}: it must be positive, or `none`")
     if gaussian_epsilon(MAX_MU, delta) <= epsilon:
@@ -92,22 +99,18 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
             f"privacy.epsilon is {epsilon:g}: more than any noise needs; write `none` to train "
             "without privacy"
         )
-    exact = brentq(lambda mu: gaussian_delta(mu, epsilon) - delta, 1e-9, MAX_MU, xtol=1e-13)
-    return float(exact) * _SAFE_SIDE
+
+    def excess(log_mu: float) -> float:
+        return gaussian_delta(math.exp(log_mu), epsilon) - delta
+
+    # delta is below 0.4 mu at any epsilon, so that mu = delta is always too little
+    exact = brentq(excess, math.log(delta), math.log(MAX_MU), xtol=_ROOT, rtol=_ROOT)
+    return math.exp(exact) * _SAFE_SIDE
 
 
 def _refuse_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise InputError(f"delta is {delta:g}: it must lie between 0 and 1")
-
-
-@dataclass(frozen=True, order=True)
-class SampledSteps:
-    """Gaussian steps on Poisson samples: each unit is in each step with `sampling_rate` < 1."""
-
-    noise_multiplier: float
-    sampling_rate: float
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,12 @@ class PrivacyLoss:
     sampled: tuple[SampledSteps, ...] = ()
 
     def with_loss(self, other: "PrivacyLoss") -> "PrivacyLoss":
-        """This composed with `other`: mu adds in squares."""
-        sampled = tuple(sorted(self.sampled + other.sampled))
+        """This composed with `other`: mu adds in squares, steps of one kind in number."""
+        steps: dict[tuple[float, float], int] = {}
+        for part in self.sampled + other.sampled:
+            kind = (part.noise_multiplier, part.sampling_rate)
+            steps[kind] = steps.get(kind, 0) + part.steps
+        sampled = tuple(SampledSteps(*kind, number) for kind, number in sorted(steps.items()))
         return PrivacyLoss(math.hypot(self.mu, other.mu), sampled)
 
     @property
@@ -142,13 +149,15 @@ class PrivacyLoss:
         if not self.sampled or self.unbounded:
             return gaussian_epsilon(math.inf if self.unbounded else self.mu, delta)
         _refuse_delta(delta)
-        return max(float(_refined(self, delta).get_epsilon_for_delta(delta)), 0.0)
+        return _epsilon(self, delta, _FINE)
 
     def delta(self, epsilon: float) -> float:
         """The delta at `epsilon`, with the guarantee of `epsilon`."""
         if not self.sampled or self.unbounded:
             return gaussian_delta(math.inf if self.unbounded else self.mu, epsilon)
-        return float(_composed(self, _interval(self)).get_delta_for_epsilon(epsilon))
+        parts = _parts(self)
+        found = settled(parts, lambda d: float(d.get_delta_for_epsilon(epsilon)))[1]
+        return min(found + slack(parts), 1.0)
 
     def found(self, false_alarms: float) -> float:
         """The share of members that the best attack finds at a rate of false alarms in (0, 1).
@@ -173,66 +182,32 @@ class PrivacyLoss:
         return min((1 + self.delta(0.0)) / 2, 1.0)
 
 
-def _least_interval(loss: PrivacyLoss) -> float:
-    """The interval that spreads the distribution over about `_MAX_CELLS`.
-
-    A step's loss spans about 1 / (2 sigma^2) + 10 / sigma; for the sum of sampled steps, mean and
-    variance are at most about steps * rate^2 * (e^(1 / sigma^2) - 1).
-    """
-    width = loss.mu**2 / 2 + 12 * loss.mu
-    for part in loss.sampled:
-        sigma = part.noise_multiplier
-        of_step = 0.5 / sigma**2 + 10 / sigma
-        moment = part.steps * part.sampling_rate**2 * math.expm1(min(1 / sigma**2, 500.0))
-        of_all = part.steps * 0.5 / sigma**2 + 12 * math.sqrt(part.steps) / sigma
-        width += of_step + min(moment + 12 * math.sqrt(moment), of_all)
-    return width / _MAX_CELLS
+def _parts(loss: PrivacyLoss) -> tuple[SampledSteps, ...]:
+    """The composition as sampled steps: the Gaussian part is one step at rate 1."""
+    return loss.sampled + ((SampledSteps(1 / loss.mu, 1.0, 1),) if loss.mu > 0 else ())
 
 
-def _interval(loss: PrivacyLoss) -> float:
-    return max(_COARSE, _least_interval(loss))
-
-
-@lru_cache(maxsize=32)
-def _composed(loss: PrivacyLoss, interval: float) -> Any:
-    """The privacy loss distribution of `loss`, rounded up on `interval`."""
-
-    def one(sigma: float, rate: float) -> Any:
-        return privacy_loss_distribution.from_gaussian_mechanism(
-            sigma, sampling_prob=rate, value_discretization_interval=interval
-        )
-
-    parts = [
-        one(part.noise_multiplier, part.sampling_rate).self_compose(part.steps)
-        for part in loss.sampled
-    ]
-    if loss.mu > 0:
-        parts.append(one(1 / loss.mu, 1.0))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.compose(part)
-    return total
-
-
-def _refined(loss: PrivacyLoss, delta: float) -> Any:
-    """The distribution at an interval that is small beside the epsilon at `delta`."""
-    interval = _interval(loss)
-    while True:
-        distribution = _composed(loss, interval)
-        epsilon = distribution.get_epsilon_for_delta(delta)
-        fine = epsilon == 0 or epsilon > _ENOUGH_INTERVALS * interval
-        if fine or interval / 10 < _least_interval(loss):
-            return distribution
-        interval /= 10
+@lru_cache(maxsize=256)
+def _epsilon(loss: PrivacyLoss, delta: float, tolerance: float) -> float:
+    parts = _parts(loss)
+    return settled(parts, lambda d: epsilon_at(d, parts, delta), tolerance=tolerance)[1]
 
 
 @lru_cache(maxsize=32)
 def _curve(loss: PrivacyLoss) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (epsilon, delta) that the composition keeps, from epsilon 0 up."""
-    distribution = _composed(loss, _interval(loss))
-    top = max(float(distribution.get_epsilon_for_delta(1e-12)), 1e-3)
-    epsilons = np.concatenate([[0.0], np.geomspace(1e-4, max(top, 1.0), _CURVE_POINTS)])
-    return epsilons, np.asarray(distribution.get_delta_for_epsilon(epsilons))
+    parts = _parts(loss)
+
+    def both(d: PrivacyLossDistribution) -> float:
+        """Falls with the middle of the curve and with its tail."""
+        tail = min(epsilon_at(d, parts, 1e-5), _LARGEST_LOSS)
+        return float(d.get_delta_for_epsilon(0.0)) * (tail + 1e-2)
+
+    distribution = settled(parts, both)[0]
+    top = min(max(float(distribution.get_epsilon_for_delta(1e-10)), 1.0), _LARGEST_LOSS)
+    epsilons = np.concatenate([[0.0], np.geomspace(1e-4, top, _CURVE_POINTS)])
+    deltas = np.asarray(distribution.get_delta_for_epsilon(epsilons)) + slack(parts)
+    return epsilons, np.clip(deltas, 0.0, 1.0)
 
 
 def noise_for(
@@ -252,27 +227,62 @@ def noise_for(
         InputError: when no noise reaches the target.
     """
 
-    @lru_cache
-    def excess(log_noise: float) -> float:
-        epsilon = loss_at(math.exp(log_noise)).epsilon(delta)
-        return math.log(max(epsilon, _TINY) / (_AIM * target)) if epsilon < math.inf else 1e3
+    def excess(log_noise: float, tolerance: float) -> float:
+        loss = loss_at(math.exp(log_noise))
+        exact = not loss.sampled or loss.unbounded
+        epsilon = loss.epsilon(delta) if exact else _epsilon(loss, delta, tolerance)
+        return math.log(min(max(epsilon / (_AIM * target), 1e-3), 1e3))
 
-    low = high = math.log(guess)
-    while excess(high) > 0:
-        low, high = high, high + _BRACKET
-        if high > math.log(_MOST_NOISE):
+    def close_to_root(start: float, step: float, tolerance: float, close: float) -> float:
+        low, high = _bracket(lambda x: excess(x, tolerance), start, step, target, delta)
+        return _falling_root(lambda x: excess(x, tolerance), low, high, close)
+
+    rough = close_to_root(math.log(max(guess, 0.1)), 0.4, _ROUGH, 10 * _CLOSE)
+    return math.exp(close_to_root(rough, 10 * _CLOSE, _FINE, _CLOSE))
+
+
+def _bracket(
+    excess: Callable[[float], float], start: float, step: float, target: float, delta: float
+) -> tuple[float, float]:
+    """Two points beside `start`, of excess >= 0 and <= 0, by steps that double."""
+    low = high = start
+    at_start = excess(start)
+    while at_start > 0 and excess(high) > 0:
+        low, high, step = high, min(high + step, math.log(_MOST_NOISE)), 2 * step
+        if low >= high:
             raise InputError(
                 f"epsilon {target:g} at delta {delta:g} can't be reached by any noise; raise it, "
                 "or start from something that spent less"
             )
-    while excess(low) < 0:
-        low, high = low - _BRACKET, low
-        if low < math.log(_LEAST_NOISE):
+    while at_start < 0 and excess(low) < 0:
+        low, high, step = max(low - step, math.log(_LEAST_NOISE)), low, 2 * step
+        if low >= high:
             raise InputError(
                 f"epsilon {target:g} is more than any noise needs; write `none` to train without "
                 "privacy"
             )
-    noise = math.exp(brentq(excess, low, high, xtol=2e-4)) if low < high else guess
-    while loss_at(noise).epsilon(delta) > target:
-        noise *= 1.0002
-    return noise
+    return low, high
+
+
+def _falling_root(excess: Callable[[float], float], low: float, high: float, close: float) -> float:
+    """A point of |excess| <= `close`, or one of negative excess where there is none.
+
+    Regula falsi (Illinois), with a bisection wherever it is slow; at most `_MOST_TRIES` calls.
+    """
+    at_low, at_high = excess(low), excess(high)
+    pull = 1.0  # of the end that stayed, against the one that moved last
+    for number in range(_MOST_TRIES):
+        if abs(at_low) <= close:
+            return low
+        if abs(at_high) <= close or high - low < _ROOT:
+            break
+        share = 0.5 if number % 4 == 3 else at_low / (at_low - at_high * pull)
+        middle = low + min(max(share, 0.01), 0.99) * (high - low)
+        at_middle = excess(middle)
+        if at_middle > 0:
+            pull = min(pull, 1.0) / 2
+            low, at_low = middle, at_middle
+        else:
+            pull = max(pull, 1.0) * 2
+            high, at_high = middle, at_middle
+    return high
