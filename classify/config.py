@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from synthdp.config import BackboneSettings, PrivacySettings, Settings
+from synthdp.config import BackboneSettings, EpsilonTarget, PrivacySettings, Settings
 from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
@@ -136,7 +136,10 @@ class PretrainSettings(Settings):
 class EvaluateSettings(Settings):
     """The evaluate stage: a finished run on one split of any data set.
 
-    `redraws` is how often the patients are drawn for the intervals, from `seed`.
+    `redraws` is how often the patients are drawn for the intervals, from `seed`. With
+    `auroc_epsilon` a noisy AUROC that may be published is released beside the exact figures: it
+    costs the patients of the split that epsilon at `auroc_delta`, on top of what models spent on
+    them, and `population` is a public round upper bound on their number.
     """
 
     run: Path
@@ -145,3 +148,23 @@ class EvaluateSettings(Settings):
     out: Path
     redraws: int = Field(default=2000, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
+    auroc_epsilon: EpsilonTarget = None
+    auroc_delta: float = Field(default=1e-4, gt=0, lt=1)
+    auroc_unit: Literal["patient", "image"] = "patient"
+    population: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _a_release_has_a_population_and_a_small_delta(self) -> "EvaluateSettings":
+        if self.auroc_epsilon is None:
+            return self
+        if self.population is None:
+            raise ValueError(
+                "population is missing: with auroc_epsilon, declare a public round upper bound on "
+                "the number of patients in the split, such as 200; the true count is private"
+            )
+        if self.auroc_delta >= 1 / self.population:
+            raise ValueError(
+                f"auroc_delta {self.auroc_delta:g} is not below 1/population = "
+                f"{1 / self.population:.2g}; choose a smaller delta"
+            )
+        return self

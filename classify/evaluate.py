@@ -10,19 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from classify.classifier import load_classifier, scores
 from classify.config import EvaluateSettings
-from synthdp.config import dump_settings, read_yaml
-from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.config import dump_settings, read_yaml, validate_settings
+from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
+from synthdp.evaluation.private_auroc import (
+    auroc_mechanism,
+    noisy_auroc,
+    refuse_small_population,
+)
 from synthdp.evaluation.statistics import summarise
 from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.privacy.ledger import record_release
+from synthdp.privacy.lineage import Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import NoiseSource, new_key
 
 CONFIG_FILE, METRICS_FILE, PREDICTIONS_FILE = "config.yaml", "metrics.json", "predictions.csv"
+NOISY_FILE = "noisy_metrics.json"
 
 
 @dataclass(frozen=True)
@@ -43,44 +52,122 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     Duplicates and label conflicts are counted in the metrics and stop nothing. A row whose label
     is unknown is scored and left out of the metrics.
 
+    On patients both files are exact functions of who they are, outside every promise. With
+    `auroc_epsilon` the folder also holds `noisy_metrics.json`, which alone may be published under
+    its promise: its release is recorded in the data set's ledger before the noise is drawn, and a
+    folder that stands spends nothing again.
+
     Raises:
         InputError: when the run is not finished, the data set lacks a target of the classifier or
-            the split, an image is unreadable, or `out` holds something else.
+            the split, an image is unreadable, `out` holds something else, or a noisy AUROC does
+            not fit the data set.
     """
     if _stands(settings):
         return settings.out
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
+    mechanism = _mechanism(settings, dataset, classifier.targets)
     rows = dataset.split(settings.split)
     targets = _targets(dataset, rows, classifier.targets)
     found = scores(classifier, dataset, rows)
-    metrics = {
-        "data_set": dataset.info.name,
-        "split": settings.split,
-        **summarise(
-            targets,
-            found,
-            [row.patient_id for row in rows],
-            names=classifier.targets,
-            redraws=settings.redraws,
-            generator=np.random.default_rng(settings.seed),
-        ),
-        **vars(count_repeats(dataset, rows, targets)),
-    }
+    summary = summarise(
+        targets,
+        found,
+        [row.patient_id for row in rows],
+        names=classifier.targets,
+        redraws=settings.redraws,
+        generator=np.random.default_rng(settings.seed),
+    )
+    repeats = vars(count_repeats(dataset, rows, targets))
+    about = {"data_set": dataset.info.name, "split": settings.split}
     with atomic_folder(settings.out) as folder:
         write_atomic(folder / CONFIG_FILE, dump_settings(settings))
-        write_json(folder / METRICS_FILE, metrics)
+        write_json(folder / METRICS_FILE, {**about, **summary, **repeats})
         write_atomic(
             folder / PREDICTIONS_FILE, _predictions(rows, targets, found, classifier.targets)
         )
+        if mechanism is not None:  # last, since from here on it is spent
+            noisy = _released(
+                settings, mechanism, dataset, rows, targets=targets[:, 0], found=found[:, 0]
+            )
+            write_json(folder / NOISY_FILE, noisy)
     return settings.out
+
+
+def _mechanism(
+    settings: EvaluateSettings, dataset: Dataset, targets: Sequence[str]
+) -> Mechanism | None:
+    """How the AUROC is released, None when it isn't; nothing is spent yet."""
+    if settings.auroc_epsilon is None:
+        return None
+    info = dataset.info
+    if not info.protects_patients:
+        raise InputError(
+            f"auroc_epsilon: not needed, since {info.name} holds no patients and its exact figures "
+            "may be published; leave it out"
+        )
+    refuse_unknown_patients(info, settings.auroc_unit)
+    if len(targets) > 1:
+        raise InputError(
+            f"auroc_epsilon: one AUROC is released, and the classifier has {len(targets)} targets; "
+            "leave it out, or evaluate a classifier of one target"
+        )
+    assert settings.population is not None  # EvaluateSettings asks for it
+    return auroc_mechanism(
+        epsilon=settings.auroc_epsilon,
+        delta=settings.auroc_delta,
+        population=settings.population,
+        unit=settings.auroc_unit,
+    )
+
+
+def _released(
+    settings: EvaluateSettings,
+    mechanism: Mechanism,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    *,
+    targets: NDArray[np.float64],
+    found: NDArray[np.float32],
+) -> dict[str, Any]:
+    """Charge the patients, then release the AUROC of targets and scores, (N,) each."""
+    by_image = settings.auroc_unit == "image"
+    units = [row.image if by_image else row.patient_id for row in rows]
+    refuse_small_population(units, mechanism)
+    release = Release(
+        stage="evaluate",
+        data=dataset.info.name,
+        unit=mechanism.unit,
+        mu=mechanism.mu,
+        mechanism=mechanism,
+        note=f"a noisy AUROC of the {settings.split} split",
+    )
+    record_release(dataset.ledger_path, release)
+    auroc = noisy_auroc(
+        targets, found, units, mechanism=mechanism, source=NoiseSource(new_key(), "shake256")
+    )
+    return {
+        "schema_version": 1,
+        "data_set": dataset.info.name,
+        "split": settings.split,
+        "auroc": {"value": auroc.value, "noise_standard_error": auroc.standard_error},
+        "weights": f"each {mechanism.unit} counts once, spread over its images",
+        "epsilon": mechanism.loss().epsilon(settings.auroc_delta),
+        "delta": settings.auroc_delta,
+        "unit": mechanism.unit,
+        "neighbours": f"add or remove one {mechanism.unit}",
+        "population": settings.population,
+        "release": release.model_dump(mode="json"),
+    }
 
 
 def _stands(settings: EvaluateSettings) -> bool:
     """Whether the folder holds this very evaluation."""
     if not (settings.out / METRICS_FILE).is_file():
         return False
-    if read_yaml(settings.out / CONFIG_FILE) != yaml.safe_load(dump_settings(settings)):
+    stored = read_yaml(settings.out / CONFIG_FILE)
+    where = f"{settings.out.name}/{CONFIG_FILE}"
+    if validate_settings(EvaluateSettings, stored, where=where) != settings:
         raise InputError(
             f"{settings.out}: holds an evaluation with other settings; name another out"
         )

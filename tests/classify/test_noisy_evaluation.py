@@ -1,0 +1,171 @@
+"""The noisy AUROC of the evaluate stage: charged first, charged once, refused where it can't be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from classify import evaluate as evaluation
+from classify.classifier import new_classifier, save_classifier
+from classify.config import EvaluateSettings
+from classify.evaluate import run_evaluate
+from synthdp.config import BackboneSettings, Settings, dump_settings, validate_settings
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.errors import InputError
+from synthdp.files import read_json, write_atomic
+from synthdp.privacy.ledger import recorded_releases
+from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.statement import make_statement
+from synthdp.promise import statement_of
+from synthdp.runs import open_run
+
+PAID = {"auroc_epsilon": 6, "population": 50, "auroc_delta": 1e-3}
+
+
+def make_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
+    plain = new_classifier(BackboneSettings(name="test_vit", size_px=32), targets, seed=1)
+    weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
+    with open_run(folder, "pretrain", Settings()) as run:
+        save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
+        run.finish(make_statement(Lineage(), subject="classifier"), "card")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def make_set(out: Path, kind: str = "real", **info: object) -> Path:
+    rng = np.random.default_rng(0)
+    about = DatasetInfo(**{"name": "clinic", "kind": kind, "size_px": 32, **info})
+    with create_dataset(out, about) as writer:
+        for index in range(24):
+            writer.add(
+                rng.integers(0, 255, (32, 32)).astype(np.uint8),
+                patient_id=f"p{index // 2}",
+                split="val",
+                targets=[index // 2 % 2] * len(about.targets),
+            )
+    return out
+
+
+def asked(run: Path, data: Path, out: Path, **changes: object) -> EvaluateSettings:
+    values = {"run": run, "dataset": data, "out": out, "redraws": 20, **PAID, **changes}
+    return validate_settings(EvaluateSettings, values, where="evaluate")
+
+
+def spent(data: Path) -> int:
+    return len(recorded_releases(open_dataset(data).ledger_path))
+
+
+def test_it_is_charged_once_for_each_folder(run: Path, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic")
+    out = run_evaluate(asked(run, data, tmp_path / "a"))
+    found = read_json(out / "noisy_metrics.json")
+    assert spent(data) == 1
+    assert found["release"] == recorded_releases(open_dataset(data).ledger_path)[0].model_dump(
+        mode="json"
+    )
+    assert found["epsilon"] == pytest.approx(6, rel=1e-3)
+    assert found["epsilon"] <= 6
+    assert statement_of([data]).epsilon > 0
+    assert (found["delta"], found["unit"], found["population"]) == (1e-3, "patient", 50)
+    assert 0 <= found["auroc"]["value"] <= 1
+    assert found["auroc"]["noise_standard_error"] > 0
+    assert (out / "metrics.json").is_file()
+    before = (out / "noisy_metrics.json").read_bytes()
+    run_evaluate(asked(run, data, tmp_path / "a"))  # at once
+    assert spent(data) == 1
+    assert (out / "noisy_metrics.json").read_bytes() == before
+    other = run_evaluate(asked(run, data, tmp_path / "b"))
+    assert spent(data) == 2
+    assert read_json(other / "noisy_metrics.json")["auroc"] != found["auroc"]
+
+
+def test_what_is_published_names_no_patient_and_no_count(run: Path, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic")
+    found = read_json(run_evaluate(asked(run, data, tmp_path / "a")) / "noisy_metrics.json")
+    assert set(found) == {
+        *("schema_version", "data_set", "split", "auroc", "weights", "epsilon", "delta"),
+        *("unit", "neighbours", "population", "release"),
+    }
+    assert set(found["auroc"]) == {"value", "noise_standard_error"}
+
+
+def test_it_is_charged_before_it_is_computed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_set(tmp_path / "clinic")
+
+    def killed(*_: object, **__: object) -> None:
+        assert spent(data) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "noisy_auroc", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluate(asked(run, data, tmp_path / "a"))
+    assert spent(data) == 1
+    assert not (tmp_path / "a").exists()
+    monkeypatch.undo()
+    run_evaluate(asked(run, data, tmp_path / "a"))
+    assert spent(data) == 2
+
+
+@pytest.mark.parametrize(
+    ("info", "changes", "told"),
+    [
+        ({"kind": "phantom"}, {}, "auroc_epsilon: not needed"),
+        ({"kind": "synthetic"}, {}, "auroc_epsilon: not needed"),
+        ({"unit": "image"}, {}, "imported without patient ids"),
+        ({}, {"population": 11}, "population is 11, but the split holds more patients"),
+        ({}, {"population": None}, "population is missing"),
+        ({}, {"auroc_delta": 0.02}, "not below 1/population"),
+        ({}, {"auroc_delta": 0}, "auroc_delta"),
+        ({}, {"auroc_epsilon": 0}, "auroc_epsilon"),
+        ({}, {"auroc_epsilon": 1e9}, "more than any noise needs"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_costs_nothing(
+    run: Path, tmp_path: Path, info: dict[str, str], changes: dict[str, object], told: str
+) -> None:
+    data = make_set(tmp_path / "clinic", **info)
+    with pytest.raises(InputError, match=told):
+        run_evaluate(asked(run, data, tmp_path / "a", **changes))
+    assert spent(data) == 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_taken_folder_costs_nothing(run: Path, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "note").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        run_evaluate(asked(run, data, tmp_path / "a"))
+    assert spent(data) == 0
+
+
+def test_several_targets_are_refused(tmp_path: Path) -> None:
+    names = ("mass", "edema")
+    data = make_set(tmp_path / "clinic", targets=names)
+    with pytest.raises(InputError, match="has 2 targets"):
+        run_evaluate(asked(make_run(tmp_path / "run", names), data, tmp_path / "a"))
+
+
+def test_a_set_of_images_may_be_released_by_image(run: Path, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic", unit="image")
+    out = run_evaluate(asked(run, data, tmp_path / "a", auroc_unit="image"))
+    found = read_json(out / "noisy_metrics.json")
+    assert found["neighbours"] == "add or remove one image"
+
+
+def test_an_evaluation_of_an_older_version_still_stands(run: Path, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic")
+    settings = asked(run, data, tmp_path / "a", auroc_epsilon=None, auroc_delta=1e-4)
+    out = run_evaluate(settings)
+    assert not (out / "noisy_metrics.json").exists()
+    lines = dump_settings(settings).splitlines()
+    old = [line for line in lines if not line.startswith(("auroc", "population"))]
+    write_atomic(out / "config.yaml", "\n".join(old))
+    assert run_evaluate(settings) == out
