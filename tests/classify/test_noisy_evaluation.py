@@ -162,7 +162,9 @@ def test_a_set_of_images_may_be_released_by_image(run: Path, tmp_path: Path) -> 
 
 def test_an_evaluation_of_an_older_version_still_stands(run: Path, tmp_path: Path) -> None:
     data = make_set(tmp_path / "clinic")
-    settings = asked(run, data, tmp_path / "a", auroc_epsilon=None, auroc_delta=1e-4)
+    settings = asked(
+        run, data, tmp_path / "a", auroc_epsilon=None, auroc_delta=1e-4, population=None
+    )
     out = run_evaluate(settings)
     assert not (out / "noisy_metrics.json").exists()
     lines = dump_settings(settings).splitlines()
