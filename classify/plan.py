@@ -68,14 +68,18 @@ def _mechanism(settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage)
     privacy = settings.privacy
     assert privacy.epsilon is not None  # the caller has asked
     assert privacy.population is not None  # FinetuneSettings asks for it with every epsilon
-    before = ancestors.loss_on(cohort_of(dataset, settings.cohort), privacy.delta)
+    cohort, share = cohort_of(dataset, settings.cohort), 1.0
+    if settings.cohort is not None:
+        share /= settings.cohort.of
+    before = ancestors.loss_on(cohort, privacy.delta)
     training = settings.network or settings.head
+    rate = settings.network.sampling_rate if settings.network else 1.0
     return Mechanism.reaching(
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         steps=training.steps,
-        sampling_rate=settings.network.sampling_rate if settings.network else 1.0,
-        normaliser=privacy.population * (settings.network.sampling_rate if settings.network else 1),
+        sampling_rate=rate,
+        normaliser=privacy.population * share * rate,
         before=NO_LOSS if before.unbounded else before,
         clip_norm=training.clip_norm,
         unit=privacy.unit,

@@ -23,7 +23,8 @@ from classify.config import PretrainSettings
 from classify.joint import train_jointly
 from classify.logistic import fit_logistic
 from synthdp.cards import model_card
-from synthdp.data.dataset import Dataset, open_dataset, targets_array
+from synthdp.data.cohorts import cohort_of, cohort_rows
+from synthdp.data.dataset import Dataset, Row, open_dataset, targets_array
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger import record_release
 from synthdp.privacy.lineage import Release, new_release_id
@@ -50,7 +51,7 @@ def run_pretrain(settings: PretrainSettings) -> Path:
         RunError: when the loss is not finite; the last good checkpoint stands.
     """
     dataset = open_dataset(settings.data)
-    _refuse_one_class(dataset)
+    _refuse_one_class(settings, dataset)
     _statement(settings, dataset, new_release_id())
     if not (settings.out / "status.json").is_file():
         _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one
@@ -67,6 +68,7 @@ def _release(settings: PretrainSettings, dataset: Dataset, release_id: str) -> R
         data=dataset.info.name,
         unit=settings.privacy.unit,
         mu=math.inf,
+        cohort=cohort_of(dataset, settings.cohort),
         note=UNPROTECTED_NOTE,
     )
 
@@ -87,8 +89,12 @@ def _statement(settings: PretrainSettings, dataset: Dataset, release_id: str) ->
     )
 
 
-def _refuse_one_class(dataset: Dataset) -> None:
-    targets = targets_array(dataset.split("train"))
+def _rows(settings: PretrainSettings, dataset: Dataset) -> tuple[Row, ...]:
+    return cohort_rows(dataset, dataset.split("train"), settings.cohort)
+
+
+def _refuse_one_class(settings: PretrainSettings, dataset: Dataset) -> None:
+    targets = targets_array(_rows(settings, dataset))
     for index, name in enumerate(dataset.info.targets):
         known = set(np.unique(targets[:, index][~np.isnan(targets[:, index])]))
         if known != {0.0, 1.0}:
@@ -109,7 +115,7 @@ def _pretrain(settings: PretrainSettings, run: Run, dataset: Dataset) -> None:
 
 def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifier:
     """The classifier; its centre is the mean feature of the images that it was trained on."""
-    rows = dataset.split("train")
+    rows = _rows(settings, dataset)
     backbone = _backbone(settings)
     head = None
     if settings.trainable_blocks != 0:

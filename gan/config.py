@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from synthdp.config import Settings
+from synthdp.privacy.cohort import CohortPart
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -46,12 +47,14 @@ class TrainGanSettings(Settings):
     stages from 4 px to that side, for generator and discriminator alike. `gamma` weighs the
     gradient penalty, taken every `penalty_interval` steps. `class_ramp`: between these shares of
     the training the class fades in. `ema_kimg` and `ema_share` bound the half-life of the averaged
-    weights: the smaller one counts.
+    weights: the smaller one counts. `cohort` takes a part of the patients, such as 1/2, which a
+    keyed hash of their ids decides.
     """
 
     data: Path
     out: Path
     seed: int = Field(default=0, ge=0)
+    cohort: CohortPart = None
     size_px: Literal[32, 64, 128] = 128
     haar_levels: Literal[1, 2] = 1
     channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (192, 160, 96, 64, 32)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from gan.steps import (
 )
 from synthdp.cards import model_card
 from synthdp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
-from synthdp.config import validate_settings
+from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
+    Row,
     keyed_digest,
     load_images,
     open_dataset,
@@ -32,7 +33,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError, RunError
-from synthdp.files import read_json, write_atomic, write_json
+from synthdp.files import write_atomic, write_json
 from synthdp.privacy.ledger import record_release
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
@@ -45,19 +46,14 @@ LOG_KIMG = 1.0
 
 
 def plan_train_gan(settings: TrainGanSettings) -> Statement:
-    """What the generator will promise; reads the data set's description alone.
+    """What the generator will promise; reads no image.
 
     Raises:
         InputError: when the data set cannot be used.
     """
-    path = settings.data / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"data: {settings.data} is not a data-set folder (no dataset.json)")
-    info = validate_settings(
-        DatasetInfo, read_json(path), where=f"{settings.data.name}/{path.name}"
-    )
-    _refuse_other_targets(info)
-    return _statement(info, PLANNED_RELEASE)
+    dataset = open_dataset(settings.data)
+    _refuse_other_targets(dataset.info)
+    return _statement(dataset, settings, PLANNED_RELEASE)
 
 
 def run_train_gan(settings: TrainGanSettings) -> Path:
@@ -71,8 +67,11 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
         if run.finished:
             return run.path
         dataset = open_dataset(settings.data)
-        images_by_class = load_classes(dataset, settings.size_px)
-        digest = keyed_digest(dataset, dataset.split("train"))
+        rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+        images_by_class = load_classes(dataset, rows, settings.size_px)
+        if (release := _release(dataset, settings, run.release_id)) is not None:
+            record_release(dataset.ledger_path, release)
+        digest = keyed_digest(dataset, rows)
         training = new_training(settings, chosen_device(settings.device))
         _restore(training, load_checkpoint(run.checkpoints), digest)
 
@@ -140,14 +139,13 @@ def _passes(every_kimg: float, step: int, batch: int) -> bool:
     return (step + 1) * batch // every > step * batch // every
 
 
-def load_classes(dataset: Dataset, size_px: int) -> tuple[Tensor, Tensor]:
-    """Read the train split, benign and malignant apart: (N, 1, S, S) float32 in [-1, 1] each.
+def load_classes(dataset: Dataset, rows: Sequence[Row], size_px: int) -> tuple[Tensor, Tensor]:
+    """Read train images, benign and malignant apart: (N, 1, S, S) float32 in [-1, 1] each.
 
     Raises:
         InputError: when the set is not about one target, or the split lacks a class or a label.
     """
     _refuse_other_targets(dataset.info)
-    rows = dataset.split("train")
     target = torch.from_numpy(targets_array(rows))[:, 0]
     name = dataset.info.targets[0]
     if bool(target.isnan().any()):
@@ -252,21 +250,23 @@ def _restore(training: Training, checkpoint: Checkpoint | None, digest: str) -> 
     training.step = checkpoint.step
 
 
-def _release(info: DatasetInfo, release_id: str) -> Release | None:
-    if not info.protects_patients:
+def _release(dataset: Dataset, settings: TrainGanSettings, release_id: str) -> Release | None:
+    if not dataset.info.protects_patients:
         return None
     return Release(
         id=release_id,
         stage=STAGE,
-        data=info.name,
+        data=dataset.info.name,
+        unit=dataset.info.unit,
         mu=math.inf,
+        cohort=cohort_of(dataset, settings.cohort),
         note="generator trained without differential privacy",
     )
 
 
-def _statement(info: DatasetInfo, release_id: str) -> Statement:
-    release = _release(info, release_id)
-    lineage: Lineage = info.lineage
+def _statement(dataset: Dataset, settings: TrainGanSettings, release_id: str) -> Statement:
+    release = _release(dataset, settings, release_id)
+    lineage: Lineage = dataset.info.lineage
     if release is not None:
         lineage = lineage.with_release(release)
     unit = lineage.releases[0].unit if lineage.releases else "patient"
@@ -274,10 +274,7 @@ def _statement(info: DatasetInfo, release_id: str) -> Statement:
 
 
 def _finish(run: Run, training: Training, settings: TrainGanSettings, dataset: Dataset) -> None:
-    statement = _statement(dataset.info, run.release_id)
-    release = _release(dataset.info, run.release_id)
-    if release is not None:
-        record_release(dataset.ledger_path, release)
+    statement = _statement(dataset, settings, run.release_id)
     save_weights(run.model / "generator.safetensors", training.averaged.state_dict())
     write_json(
         run.model / "settings.json",

@@ -6,16 +6,26 @@ from synthdp.data.dataset import Dataset, Row
 from synthdp.privacy.cohort import Cohort, Part, key_id, patient_tag
 from synthdp.privacy.noise import keep_key
 
+#: The key that a set shares with others whose cohorts are disjoint from its own.
+SHARED_KEY_FILE = "cohort.key"
+
 
 def _key(dataset: Dataset) -> bytes:
+    if dataset.info.cohort is not None:
+        return keep_key(dataset.private / SHARED_KEY_FILE)
     dataset.private.mkdir(exist_ok=True)
     return keep_key(dataset.private / "key")
 
 
 def cohort_of(dataset: Dataset, part: Part | None) -> Cohort | None:
-    """The cohort that a setting names in a data set; None for all of its patients."""
+    """The cohort that a setting names in a data set, which may be a cohort itself.
+
+    None for all patients of a set that is none.
+    """
+    whole = dataset.info.cohort
     if part is None:
-        return None
+        return whole
+    part = part if whole is None else part.within(whole.part)
     return Cohort(key_id=key_id(_key(dataset)), part=part)
 
 

@@ -22,9 +22,10 @@ from synthdp.data.images import decode_image, encode_png, path_problem, resize_p
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.privacy.cohort import Cohort
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.noise import keep_key
+from synthdp.privacy.noise import keep_key, write_key
 from synthdp.progress import progress
 
 SPLITS = ("train", "val", "test", "external")
@@ -40,7 +41,8 @@ class DatasetInfo(Settings):
     `lineage` names every release that the images descend from; it is empty for real images and
     for phantoms. `as_real` makes a phantom set stand in for patients, so that demo and tests
     exercise the promise. `unit` is what a `patient_id` stands for: `image` where it is not known
-    which images are of one patient.
+    which images are of one patient. `cohort` is set where the patients are a part of a larger
+    population, by a key that the parts share.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -52,6 +54,7 @@ class DatasetInfo(Settings):
     as_real: bool = False
     unit: Unit = "patient"
     lineage: Lineage = Lineage()
+    cohort: Cohort | None = None
 
     @property
     def protects_patients(self) -> bool:
@@ -243,6 +246,11 @@ class DatasetWriter:
         self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
         self._attributes.update(dict.fromkeys(attributes or {}))
 
+    def keep_key(self, name: str, key: bytes) -> None:
+        """Keep a key in the set's private part."""
+        (self._root / "private").mkdir(mode=0o700, exist_ok=True)
+        write_key(self._root / "private" / name, key)
+
     def note(self, name: str, value: Any) -> None:
         """Keep `value` as JSON in the private file `name`."""
         self._notes[name] = value
@@ -259,7 +267,7 @@ class DatasetWriter:
         write_atomic(self._root / "manifest.csv", stream.getvalue())
         write_json(self._root / "dataset.json", self._info.model_dump(mode="json"))
         private = self._root / "private"
-        private.mkdir(mode=0o700)
+        private.mkdir(mode=0o700, exist_ok=True)
         keep_key(private / "key")
         write_json(private / "counts.json", count_rows(self._rows, self._info))
         for name, value in self._notes.items():

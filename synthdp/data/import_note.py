@@ -39,6 +39,19 @@ class Placed:
     moved: Sequence[int]
     near_duplicates: NDArray[np.int64]
 
+    def only(self, kept: Sequence[int]) -> "Placed":
+        """The same for some of the images, by their indices."""
+        place = {index: number for number, index in enumerate(kept)}
+        pairs = [(i, j) for i, j in self.near_duplicates.tolist() if i in place and j in place]
+        tied = np.array([(place[i], place[j]) for i, j in pairs], dtype=np.int64)
+        return Placed(
+            units=[self.units[index] for index in kept],
+            ids=[self.ids[index] for index in kept],
+            splits=[self.splits[index] for index in kept],
+            moved=[place[index] for index in self.moved if index in place],
+            near_duplicates=tied.reshape(-1, 2),
+        )
+
 
 def import_note(
     listing: Listing, seen: Sequence[Seen], placed: Placed, *, size_px: int

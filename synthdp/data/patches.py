@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synthdp.cards import dataset_card
+from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import (
     SAFE_ID,
     DatasetInfo,
@@ -30,7 +32,9 @@ from synthdp.data.splits import (
 from synthdp.data.survey import Seen, survey_images
 from synthdp.errors import InputError
 from synthdp.files import read_json
+from synthdp.privacy.cohort import Cohort, CohortPart, key_id, patient_tag
 from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.noise import keep_key, new_key
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.progress import progress
 
@@ -47,7 +51,9 @@ class PatchesSettings(ListingSettings):
     a guarantee on the patients that `lineage_data` names), `none` (no patient was involved), or
     the path of the privacy.json of the run that made it. `size_px` is the common size of the
     images where they have one, else 128. `val_fraction` splits by patient where neither folders
-    nor table do; `seed` moves that split.
+    nor table do; `seed` moves that split. `cohort` imports a part of the patients, such as 1/2,
+    by a keyed hash of their ids under the file `cohort_key` (made where there is none): sets that
+    share the key and have different parts are disjoint, and the ledger counts them in parallel.
     """
 
     out: Path
@@ -60,6 +66,14 @@ class PatchesSettings(ListingSettings):
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
     seed: int = 0
     near_duplicate_correlation: float = Field(default=NEAR_DUPLICATE_CORRELATION, gt=0.5, le=1)
+    cohort: CohortPart = None
+    cohort_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _cohort_has_a_key(self) -> "PatchesSettings":
+        if (self.cohort is None) != (self.cohort_key is None):
+            raise ValueError("cohort and cohort_key go together: a part, and the key of all parts")
+        return self
 
 
 def run_patches(settings: PatchesSettings) -> Path:
@@ -166,7 +180,7 @@ def _split_findings(settings: PatchesSettings, listing: Listing) -> list[str]:
     return findings
 
 
-def _place(settings: PatchesSettings, listing: Listing, seen: Sequence[Seen]) -> Placed:
+def _place(settings: PatchesSettings, listing: Listing, seen: Sequence[Seen], key: bytes) -> Placed:
     """Decide units, ids and splits."""
     patients = [patch.patient for patch in listing.patches]
     thumbnails = np.stack([entry.thumbnail for entry in seen])
@@ -183,7 +197,7 @@ def _place(settings: PatchesSettings, listing: Listing, seen: Sequence[Seen]) ->
     else:
         given = [settings.split or patch.split or "train" for patch in listing.patches]
         split_of = one_split_a_unit(unit_of_each, given)
-    written = _written_ids(settings, unit_of_each)
+    written = _written_ids(settings, unit_of_each, key)
     splits = [split_of[unit] for unit in unit_of_each]
     return Placed(
         units=unit_of_each,
@@ -194,14 +208,17 @@ def _place(settings: PatchesSettings, listing: Listing, seen: Sequence[Seen]) ->
     )
 
 
-def _written_ids(settings: PatchesSettings, units: Sequence[str]) -> dict[str, str]:
-    """The id that each unit is written under: its own, or a counter where one id is unsafe."""
-    order = sorted(set(units))
+def _written_ids(settings: PatchesSettings, units: Sequence[str], key: bytes) -> dict[str, str]:
+    """The id that each unit is written under: its own where that is safe, else a keyed digest.
+
+    Who else is there changes nobody's id, so that cohorts, which hang on it, stay what they are.
+    """
     if settings.kind == "synthetic":
         return {unit: f"synthetic-{n:06d}" for n, unit in enumerate(dict.fromkeys(units), start=1)}
-    if all(SAFE_ID.fullmatch(unit) for unit in order):
-        return dict(zip(order, order, strict=True))
-    return {unit: f"patient-{n:06d}" for n, unit in enumerate(order, start=1)}
+    return {
+        unit: unit if SAFE_ID.fullmatch(unit) else f"patient-{patient_tag(key, unit).hex()[:24]}"
+        for unit in set(units)
+    }
 
 
 def _size_px(settings: PatchesSettings, seen: Sequence[Seen]) -> int:
@@ -237,7 +254,17 @@ def _write(
     listing: Listing,
     seen: Sequence[Seen],
 ) -> None:
-    size_px, placed = _size_px(settings, seen), _place(settings, listing, seen)
+    size_px, cohort = _size_px(settings, seen), None
+    key = new_key() if settings.cohort_key is None else keep_key(settings.cohort_key)
+    placed = _place(settings, listing, seen, key)
+    if settings.cohort is not None:
+        cohort = Cohort(key_id=key_id(key), part=settings.cohort)
+        tags = (patient_tag(key, patient_id) for patient_id in placed.ids)
+        kept = [index for index, tag in enumerate(tags) if cohort.holds(tag)]
+        if not kept:
+            raise InputError("cohort: no patient belongs to this part; import a larger one")
+        listing = replace(listing, patches=tuple(listing.patches[index] for index in kept))
+        seen, placed = [seen[index] for index in kept], placed.only(kept)
     info = DatasetInfo(
         name=settings.name,
         kind=settings.kind,
@@ -247,6 +274,7 @@ def _write(
         description=settings.description,
         unit="image" if settings.images_are_patients else "patient",
         lineage=lineage,
+        cohort=cohort,
     )
     summary = settings.description or f"Synthetic {size_px} x {size_px} px images, imported."
     card = ""
@@ -255,6 +283,7 @@ def _write(
             title=settings.name, summary=summary, licence=settings.licence, statement=statement
         )
     with create_dataset(settings.out, info, card=card) as writer:
+        writer.keep_key("key" if cohort is None else SHARED_KEY_FILE, key)
         rows = zip(listing.patches, placed.ids, placed.splits, strict=True)
         for patch, patient_id, split in progress(rows, what="writing images", total=len(seen)):
             writer.add(

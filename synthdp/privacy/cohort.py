@@ -19,13 +19,17 @@ class Part(Settings):
     """One of `of` equal parts, counted from 1; written `1/2`."""
 
     part: int = Field(ge=1)
-    of: int = Field(ge=1, le=1000)
+    of: int = Field(ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _is_there(self) -> "Part":
         if self.part > self.of:
             raise ValueError(f"there is no part {self.part} of {self.of}")
         return self
+
+    def within(self, whole: "Part") -> "Part":
+        """This part of another part: 1/2 within 2/2 is 3/4."""
+        return Part(part=(whole.part - 1) * self.of + self.part, of=whole.of * self.of)
 
     def __str__(self) -> str:
         return f"{self.part}/{self.of}"

@@ -36,15 +36,23 @@ def new_key() -> bytes:
 def keep_key(path: Path) -> bytes:
     """The key at `path`, made there (mode 600) when there is none yet."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return write_key(path, new_key())
     except FileExistsError:
         key = path.read_bytes()
         if len(key) == KEY_BYTES:
             return key
         path.unlink()  # torn by a crash before its first use: nothing was drawn from it
         return keep_key(path)
+
+
+def write_key(path: Path, key: bytes) -> bytes:
+    """Write a key to a new file that its owner alone may read; gives it back.
+
+    Raises:
+        FileExistsError: when there is such a file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        key = new_key()
         stream.write(key)
         stream.flush()
         os.fsync(stream.fileno())

@@ -218,3 +218,48 @@ def test_the_default_learning_rate_is_below_the_stability_bound(epsilon: float) 
     head = HeadSettings()
     smoothness = (1 + head.bias_input**2) / 4
     assert auto_lr_times_steps(epsilon) / head.steps < 2 / smoothness
+
+
+def test_models_of_disjoint_cohorts_are_counted_in_parallel(clinic: Path) -> None:
+    first, second = (run_finetune(settings(clinic, out=p[0], cohort=p)) for p in ("1/2", "2/2"))
+    together = statement_of([first, second])
+    assert together.epsilon == pytest.approx(6, rel=1e-3)
+    assert sorted(c.patients for c in together.cohorts) == [
+        "cohort 1/2 of clinic",
+        "cohort 2/2 of clinic",
+    ]
+    everybody = run_finetune(settings(clinic, out="all"))
+    worse = gaussian_epsilon(math.sqrt(2) * gaussian_mu(6, 1e-3), 1e-3)
+    assert statement_of([first, second, everybody]).epsilon == pytest.approx(worse, rel=1e-3)
+
+
+def test_a_generator_of_other_patients_leaves_the_whole_target(clinic: Path) -> None:
+    of_first = plan_finetune(settings(clinic, cohort="1/2")).lineage.releases[0].cohort
+    generator = generator_lineage(gaussian_mu(3, 1e-3)).releases[0]
+    lineage = Lineage(releases=(generator.model_copy(update={"cohort": of_first}),))
+    synthetic = make_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
+    apart = plan_finetune(settings(clinic, synthetic=synthetic, cohort="2/2"))
+    assert apart.epsilon_stage == pytest.approx(6, rel=1e-3)
+    assert apart.epsilon == pytest.approx(6, rel=1e-3)
+    same = plan_finetune(settings(clinic, synthetic=synthetic, cohort="1/2"))
+    assert same.epsilon_stage < 5.7
+    assert same.epsilon == pytest.approx(6, rel=1e-3)
+
+
+def test_a_fixed_noise_key_promises_nothing(clinic: Path) -> None:
+    known = PrivacySettings(epsilon=6, delta=1e-3, population=50, fixed_noise_key=1)
+    runs = [run_finetune(settings(clinic, out=name, privacy=known)) for name in "ab"]
+    statement = read_statement(runs[0])
+    assert math.isinf(statement.epsilon)
+    assert "noise from a fixed key, for tests" in statement.because
+    weights = [(run / "model" / "weights.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+    secret = [run_finetune(settings(clinic, out=name)) for name in "cd"]
+    weights = [(run / "model" / "weights.safetensors").read_bytes() for run in secret]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize("word", ["3/2", "0/2", "half", "1/x"])
+def test_a_cohort_that_is_none_is_refused(clinic: Path, word: str) -> None:
+    with pytest.raises(InputError, match="cohort"):
+        settings(clinic, cohort=word)

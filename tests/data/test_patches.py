@@ -11,13 +11,15 @@ import pytest
 from numpy.typing import NDArray
 
 from synthdp import files
-from synthdp.config import load_settings
+from synthdp.config import load_settings, validate_settings
 from synthdp.data import patches
+from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.images import decode_pixels, encode_png
 from synthdp.data.listing import ListingSettings, list_patches, name_label
 from synthdp.data.patches import PatchesSettings, fit_square, imported_lineage, run_patches
 from synthdp.errors import InputError, RunError
+from synthdp.privacy.cohort import Part
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement
 
@@ -184,19 +186,56 @@ def test_several_targets_with_unknown_cells(make_folder: MakeFolder, texture: Te
     assert dataset.rows[1].targets == (0.0, 1.0)
 
 
-def test_unsafe_ids_are_replaced_the_same_way_each_time(
-    make_folder: MakeFolder, texture: Texture
-) -> None:
-    rows = "file,patient_id,malignant\na.png,Jane Doe,1\nb.png,Émile,0\nc.png,Jane Doe,1\n"
+def test_unsafe_ids_become_keyed_digests(make_folder: MakeFolder, texture: Texture) -> None:
+    rows = "file,patient_id,malignant\na.png,Jane Doe,1\nb.png,Émile,0\nc.png,Jane-2,1\n"
     pictures = {f"{name}.png": texture(index) for index, name in enumerate("abc")}
     src = make_folder({**pictures, "metadata.csv": rows.encode()})
     dataset = imported(src)
-    ids = [row.patient_id for row in dataset.rows]
-    assert ids == ["patient-000001", "patient-000002", "patient-000001"]
-    assert note(dataset)["ids"] == {"Jane Doe": "patient-000001", "Émile": "patient-000002"}
-    assert "Jane" not in (dataset.root / "manifest.csv").read_text()
-    again = imported(src, out=src.parent / "set2")
-    assert [row.patient_id for row in again.rows] == ids
+    jane, emile, safe = [row.patient_id for row in dataset.rows]
+    assert jane.startswith("patient-")
+    assert jane != emile
+    assert safe == "Jane-2"
+    assert note(dataset)["ids"] == {"Jane Doe": jane, "Émile": emile}
+    assert "Jane Doe" not in (dataset.root / "manifest.csv").read_text()
+    (again,) = {row.patient_id for row in imported(src, out=src.parent / "b").rows[:1]}
+    assert again != jane  # without the key, nobody can tell whose digest it is
+
+
+def test_cohorts_of_one_key_share_out_the_patients(
+    make_folder: MakeFolder, texture: Texture, tmp_path: Path
+) -> None:
+    names = [f"{n:02d}.png" for n in range(16)]
+    rows = "".join(f"{name},p {n},{n % 2}\n" for n, name in enumerate(names))
+    table = f"file,patient_id,malignant\n{rows}".encode()
+    pictures = {name: texture(n) for n, name in enumerate(names)}
+    src = make_folder({**pictures, "metadata.csv": table})
+
+    def part(name: str, cohort: str) -> Dataset:
+        key = tmp_path / "cohort.key"
+        return imported(src, out=tmp_path / name, cohort=cohort, cohort_key=key)
+
+    first, second = part("first", "1/2"), part("second", "2/2")
+    held = [{row.patient_id for row in found.rows} for found in (first, second)]
+    assert held[0].isdisjoint(held[1])
+    assert len(held[0]) + len(held[1]) == 16
+    cohorts = [cohort_of(found, None) for found in (first, second)]
+    assert [str(cohort.part) for cohort in cohorts if cohort] == ["1/2", "2/2"]
+    assert len({cohort.key_id for cohort in cohorts if cohort}) == 1
+    quarter = cohort_of(first, Part(part=2, of=2))
+    assert quarter is not None
+    assert str(quarter.part) == "2/4"
+    kept = cohort_rows(first, first.rows, Part(part=2, of=2))
+    assert 0 < len(kept) < len(first.rows)
+    assert (tmp_path / "cohort.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_cohort_needs_its_key() -> None:
+    with pytest.raises(InputError, match="go together"):
+        validate_settings(
+            PatchesSettings,
+            {"src": "a", "out": "b", "name": "c", "cohort": "1/2"},
+            where="data patches",
+        )
 
 
 def test_near_duplicates_make_one_unit_in_train(
@@ -528,7 +567,7 @@ def test_the_baseline_is_listed_whole(real_data: Path, tmp_path: Path) -> None:
     listing = list_patches(chosen)
     assert Counter(patch.targets[0] for patch in listing.patches) == {0.0: 1500, 1.0: 1500}
     assert not listing.findings
-    assert math.isinf(imported_lineage(chosen)[0].mu)
+    assert math.isinf(imported_lineage(chosen)[0].loss.mu)
 
 
 def test_chest_radiographs_are_listed_with_several_targets(real_data: Path, tmp_path: Path) -> None:

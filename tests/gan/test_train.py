@@ -16,6 +16,7 @@ from synthdp.checkpoint import load_checkpoint, load_weights
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.privacy.ledger import recorded_releases
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]
@@ -107,7 +108,7 @@ def test_changed_images_are_not_resumed(
 
 
 def test_only_the_train_split_is_used(discs: Path) -> None:
-    for images in load_classes(open_dataset(discs), 32):
+    for images in load_classes(open_dataset(discs), open_dataset(discs).split("train"), 32):
         assert len(images) == 6
         assert float(images.max()) < 0.5  # images of val are white
 
@@ -166,7 +167,7 @@ def test_training_draws_discs(discs: Path, tiny_settings: TinySettings) -> None:
         generator_lr=2e-3,
         discriminator_lr=2e-3,
     )
-    images = load_classes(open_dataset(discs), 32)
+    images = load_classes(open_dataset(discs), open_dataset(discs).split("train"), 32)
     training = steps.new_training(settings, torch.device("cpu"))
     before = brighter_centre(steps.sample_grid(training, settings))
     lines: list[dict[str, Any]] = []
@@ -218,8 +219,8 @@ def test_the_promise(
     assert "without differential privacy" in bare.because
     stored = json.loads((finished_run(discs_as_real) / "privacy.json").read_text())
     assert stored["epsilon"] == "inf"
-    ledger = (discs_as_real / "private" / "ledger.jsonl").read_text().splitlines()
-    assert [json.loads(line)["id"] for line in ledger] == [stored["lineage"]["releases"][0]["id"]]
+    recorded = recorded_releases(discs_as_real / "private" / "ledger.jsonl")
+    assert [release.id for release in recorded] == [stored["lineage"]["releases"][0]["id"]]
     assert not (tmp_path / "a").exists()
 
 
