@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from synthdp.data.dataset import Dataset, Row
+from synthdp.errors import InputError
 from synthdp.privacy.cohort import Cohort, Part, key_id, patient_tag
 from synthdp.privacy.noise import keep_key
 
@@ -39,9 +40,18 @@ def cohort_rows(dataset: Dataset, rows: Sequence[Row], part: Part | None) -> tup
     """Those of `rows` whose patients belong to a cohort; all of them for None.
 
     Guarantee: a patient's rows stay or go by the keyed hash of the patient's id alone.
+
+    Raises:
+        InputError: when no row is left.
     """
     cohort = cohort_of(dataset, part)
     if cohort is None:
         return tuple(rows)
     key = _key(dataset)
-    return tuple(row for row in rows if cohort.holds(patient_tag(key, row.patient_id)))
+    found = tuple(row for row in rows if cohort.holds(patient_tag(key, row.patient_id)))
+    if not found:
+        raise InputError(
+            f"{dataset.info.name}: no patient of the split belongs to cohort {cohort.part}; name "
+            "a larger part"
+        )
+    return found
