@@ -35,6 +35,7 @@ class Journal:
         self._hash = hashlib.sha256()
         self._size = 0
         self._open_ended = False
+        self._acknowledged = 0
         if path.exists():
             self._read(path.read_bytes())
         self._compare_with_head()
@@ -61,7 +62,7 @@ class Journal:
         A torn line is no damage when a later one, which holds the digest of it, is whole.
         """
         head = read_json(self._head_path) if self._head_path.exists() else {"lines": 0}
-        acknowledged = int(head["lines"])
+        acknowledged = self._acknowledged = int(head["lines"])
         if len(self.entries) < acknowledged:
             raise InputError(f"{self._where}: lines are missing at its end, {_UNKNOWN}")
         whole = [number for number, entry in enumerate(self.entries) if entry is not TORN]
@@ -99,6 +100,8 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.entries:
             entry = {"format": FORMAT, **entry}
+        elif self._acknowledged < len(self.entries):  # a crash came between a line and its head
+            self._acknowledge()
         with refused_when_full(), open(self.path, "ab") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             if os.fstat(stream.fileno()).st_size != self._size:
@@ -112,7 +115,11 @@ class Journal:
             self._write(stream.fileno(), json.dumps({**entry, "chain": chain}).encode() + b"\n")
             os.fsync(stream.fileno())
         self.entries.append(entry)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
         write_json(self._head_path, {"lines": len(self.entries)})
+        self._acknowledged = len(self.entries)
 
     def _write(self, descriptor: int, content: bytes) -> None:
         rest = content
