@@ -1,4 +1,4 @@
-"""Time of a private step of the head beside the plain one, on made-up features, in one run."""
+"""Time of a private step of the head beside the plain one, of its ledger, and of each noise."""
 
 import argparse
 import statistics
@@ -13,7 +13,9 @@ from classify.dp_head import Examples, HeadRecipe, train_head, train_private_hea
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, new_key
+from synthdp.privacy.noise import NoiseKind, NoiseSource, new_key
+
+KINDS: tuple[NoiseKind, ...] = ("philox", "shake256")
 
 
 def made_up(n_patients: int, n_features: int) -> Examples:
@@ -35,45 +37,69 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
+def private_run(start: torch.Tensor, data: Examples, recipe: HeadRecipe, kind: NoiseKind) -> None:
+    """One private training in a folder of its own."""
+    mechanism = Mechanism(noise_multiplier=5.0, steps=recipe.steps, normaliser=600)
+    with tempfile.TemporaryDirectory() as name:
+        train_private_head(
+            start,
+            data,
+            recipe,
+            mechanism=mechanism,
+            ledger=claimed(Path(name), mechanism, recipe),
+            source=NoiseSource(new_key(), kind),
+            checkpoints=Path(name) / "checkpoints",
+        )
+
+
+def claimed(folder: Path, mechanism: Mechanism, recipe: HeadRecipe) -> Ledger:
+    """A new ledger in `folder`, open for the mechanism."""
+    ledger = Ledger(folder / "ledger.jsonl")
+    release = Release(stage="bench", data="x", mu=mechanism.mu, mechanism=mechanism)
+    ledger.claim(release, fingerprint="bench", block_steps=recipe.block_steps)
+    return ledger
+
+
+def ledger_alone(recipe: HeadRecipe) -> None:
+    """All that a training writes to its ledger, without the training."""
+    mechanism = Mechanism(noise_multiplier=5.0, steps=recipe.steps, normaliser=600)
+    with tempfile.TemporaryDirectory() as name:
+        ledger = claimed(Path(name), mechanism, recipe)
+        while ledger.steps_left:
+            ledger.reserve(min(recipe.block_steps, ledger.steps_left))
+
+
 def main() -> None:
-    """Print both times and their ratio."""
+    """Print the times and their ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="example:  python scripts/bench_head.py --features 768"
     )
     parser.add_argument("--patients", type=int, default=578)
     parser.add_argument("--features", type=int, default=768)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     data = made_up(arguments.patients, arguments.features)
-    recipe = HeadRecipe(steps=60, lr=5.0, average_from=0.5, block_steps=20)
-    mechanism = Mechanism(noise_multiplier=5.0, steps=60, normaliser=600)
+    recipe = HeadRecipe(steps=arguments.steps, lr=1.0, average_from=0.5, block_steps=100)
     start = torch.zeros(1, arguments.features)
-
-    def private() -> None:
-        with tempfile.TemporaryDirectory() as name:
-            ledger = Ledger(Path(name) / "ledger.jsonl")
-            release = Release(stage="bench", data="x", mu=mechanism.mu, mechanism=mechanism)
-            ledger.claim(release, fingerprint="bench", block_steps=recipe.block_steps)
-            train_private_head(
-                start,
-                data,
-                recipe,
-                mechanism=mechanism,
-                ledger=ledger,
-                source=NoiseSource(new_key()),
-                checkpoints=Path(name) / "checkpoints",
-            )
-
-    def plain() -> None:
-        train_head(start, data, recipe, normaliser=600)
-
-    times = {
-        "plain": seconds(plain, arguments.repeats),
-        "private": seconds(private, arguments.repeats),
+    runs: dict[str, Callable[[], object]] = {
+        "plain": lambda: train_head(start, data, recipe, normaliser=600),
+        **{f"private, {kind}": _private(start, data, recipe, kind) for kind in KINDS},
+        "its ledger": lambda: ledger_alone(recipe),
     }
+    times = {name: seconds(run, arguments.repeats) for name, run in runs.items()}
     for name, value in times.items():
-        print(f"{name:8} {1000 * value / recipe.steps:7.2f} ms a step, {value:6.2f} s in all")
-    print(f"private / plain = {times['private'] / times['plain']:.2f}")
+        share = value / times["plain"]
+        print(
+            f"{name:18} {1000 * value / recipe.steps:7.3f} ms a step, {value:6.3f} s in all, "
+            f"{share:5.2f} of plain"
+        )
+
+
+def _private(
+    start: torch.Tensor, data: Examples, recipe: HeadRecipe, kind: NoiseKind
+) -> Callable[[], object]:
+    return lambda: private_run(start, data, recipe, kind)
 
 
 if __name__ == "__main__":
