@@ -6,7 +6,7 @@ one. `privacy.epsilon` is the end-to-end target: what ancestors spent is taken o
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +77,40 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     return settings.out
 
 
-def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
-    dataset = plan.dataset
+@dataclass(frozen=True, eq=False)
+class HeadTask:
+    """What a head is trained on, and from: all that decides a training but recipe and noise.
+
+    rows: the patients' images; classifier: with its centre, whose head is to be replaced; examples:
+    of `rows`; public: images mixed in; start: (T, D + 1) weights, the last of them the bias's.
+    """
+
+    rows: tuple[Row, ...]
+    classifier: Classifier
+    examples: Examples
+    public: PublicExamples | None
+    start: Tensor
+
+
+def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
+    """What a run of these settings trains its head on.
+
+    Raises:
+        InputError: when there are more patients than `privacy.population`, or an image or weights
+            are missing.
+    """
     rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
     classifier = _centred(settings, _starting_classifier(settings, dataset.info))
     examples = _examples(classifier, dataset, rows, settings)
     _refuse_small_population(settings, examples.n_units)
     public = _public_examples(settings, classifier)
-    start = _start_weights(settings, classifier)
+    return HeadTask(rows, classifier, examples, public, _start_weights(settings, classifier))
+
+
+def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
+    dataset = plan.dataset
+    task = head_task(settings, dataset)
+    classifier, examples, public, start = task.classifier, task.examples, task.public, task.start
     if dataset.info.protects_patients:
         record_release(dataset.ledger_path, plan.release)
     if plan.release.mechanism is None:
@@ -93,7 +119,7 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
         spent = plan.release
     else:
         weights, spent = _train_privately(
-            settings, run, plan, start, examples, rows=rows, public=public
+            settings, run, plan, start, examples, rows=task.rows, public=public
         )
     trained = _with_head(classifier, weights, settings.head.bias_input)
     save_classifier(run.model, trained)

@@ -176,6 +176,13 @@ def _add_model_commands(commands: Commands) -> None:
         positionals=("run", "dataset"),
         options=("split", "out"),
     )
+    _stage_parser(
+        commands,
+        "audit",
+        "Attack a finished private run: replay, canaries, membership (exit code 1 when broken).",
+        "synthdp audit runs/dp workers=2",
+        positionals=("run",),
+    )
 
 
 def _add_study_commands(commands: Commands) -> None:

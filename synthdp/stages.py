@@ -63,6 +63,7 @@ STAGES: dict[str, Stage] = {
         "classify.finetune", "FinetuneSettings", "run_finetune", "plan_finetune", chained=True
     ),
     "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
+    "audit": Stage("classify.audit", "AuditSettings", "run_audit"),
     "study": Stage("synthdp.study.sweep", "StudySettings", "run_study", "plan_study"),
     "report": Stage("synthdp.study.report", "ReportSettings", "run_report"),
 }

@@ -1,0 +1,262 @@
+"""The audit stage: tries to break the promise of a finished head, and says how far it came.
+
+It trains the head again many times, on the run's own features and mechanism with other noise:
+replays neighbours, plants canaries, and asks who was in. What it finds is private.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from classify.audit_canaries import (
+    many_runs,
+    many_runs_bounds,
+    one_run,
+    one_run_bounds,
+)
+from classify.audit_membership import ATTACK, Found, membership
+from classify.audit_replay import Replay, replay
+from classify.audit_report import report
+from classify.audit_subject import Subject
+from classify.config import AuditSettings, FinetuneSettings
+from classify.finetune import head_task
+from classify.plan import make_plan
+from synthdp.config import read_yaml, validate_settings
+from synthdp.errors import InputError, RunError
+from synthdp.files import read_json, write_atomic, write_json
+from synthdp.privacy.audit import Bound
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.statement import Statement
+from synthdp.runs import read_statement, versions
+
+SCHEMA_VERSION = 1
+RATES = (0.01, 0.001)
+_CHECKS = 6
+_EXACT = 1e-6
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that an audit found.
+
+    bounds: at the stated confidence; broken: in words, none where the promise holds; seconds: of
+    each part.
+    """
+
+    replayed: Replay
+    bounds: tuple[Bound, ...]
+    found: tuple[Found, ...]
+    broken: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def run_audit(settings: AuditSettings) -> Path:
+    """Audit a finished run of finetune; at once when the same audit stands.
+
+    Returns:
+        `RUN/private/audit`, with audit.json and audit.md.
+
+    Raises:
+        InputError: when the run is not finished, promises nothing, or has no head to audit.
+        RunError: when the promise is broken; the findings stand in the folder.
+    """
+    out = settings.run / "private" / "audit"
+    statement = read_statement(settings.run)
+    asked = _asked(settings)
+    stored = _stored(out / "audit.json", asked)
+    if stored is None:
+        finetune = _finetune_settings(settings.run)
+        subject = subject_of(settings.run, finetune)
+        told = run_findings(settings.run, statement, subject)
+        found = attack(subject, settings, told)
+        stored = {**asked, **as_json(found, subject)}
+        write_atomic(out / "audit.md", report(stored))
+        write_json(out / "audit.json", stored)
+    if stored["broken"]:
+        raise RunError(
+            "the promise is broken: " + "; ".join(stored["broken"]) + f". See {out}/audit.md"
+        )
+    return out
+
+
+def _asked(settings: AuditSettings) -> dict[str, Any]:
+    """What decides an audit of a run: settings, workers apart, and versions."""
+    kept = settings.model_dump(mode="json", exclude={"run", "workers"})
+    return {"schema_version": SCHEMA_VERSION, "settings": kept, "versions": versions()}
+
+
+def _stored(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The audit that stands, when it is this one."""
+    if not path.is_file():
+        return None
+    stored: dict[str, Any] = read_json(path)
+    return stored if asked.items() <= stored.items() else None
+
+
+def _finetune_settings(run: Path) -> FinetuneSettings:
+    """The settings of a run whose head can be audited."""
+    stage = read_json(run / "status.json")["stage"]
+    if stage != "finetune":
+        raise InputError(f"{run}: a run of {stage}; audit takes one of finetune with an epsilon")
+    values = read_yaml(run / "config.yaml")
+    settings = validate_settings(FinetuneSettings, values, where=f"{run.name}/config.yaml")
+    if settings.privacy.epsilon is None:
+        raise InputError(
+            f"{run}: trained without differential privacy, so there is no promise to audit; audit "
+            "a run with privacy.epsilon"
+        )
+    if settings.privacy.fixed_noise_key is not None:
+        raise InputError(
+            f"{run}: its noise comes from a fixed key, so nothing is promised; audit a run without "
+            "privacy.fixed_noise_key"
+        )
+    if settings.network is not None:
+        raise InputError(
+            f"{run}: trains the network's last blocks, and the audit's attacks need the hundreds "
+            "of trainings that a head alone allows; audit a run without `network`"
+        )
+    return settings
+
+
+def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
+    """The training of a run, with the mechanism that stands in its ledger.
+
+    Raises:
+        InputError: when the data or an ancestor has changed since.
+    """
+    release = Ledger(run / "private" / "ledger.jsonl").release
+    if release is None or release.mechanism is None:
+        raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
+    plan = make_plan(settings, release.id)
+    if plan.release != release:
+        raise InputError(
+            f"{run}: its data set or an ancestor has changed since it was trained; make the run "
+            "again"
+        )
+    task = head_task(settings, plan.dataset)
+    return Subject(
+        examples=task.examples,
+        recipe=plan.recipe,
+        mechanism=release.mechanism,
+        start=task.start,
+        delta=settings.privacy.delta,
+        noise=settings.privacy.noise,
+        public=task.public,
+    )
+
+
+def run_findings(run: Path, statement: Statement, subject: Subject) -> list[str]:
+    """What the run's own folder shows: its ledger against its statement, and a key left behind."""
+    findings = []
+    spent = Ledger(run / "private" / "ledger.jsonl").spent()
+    epsilon = spent.loss.epsilon(subject.delta)
+    own = [release for release in statement.lineage.releases if release.id == spent.id]
+    if own and (statement.epsilon_stage < epsilon * (1 - _EXACT) or own[0].mu < spent.mu):
+        findings.append("the statement promises less than the ledger counts")
+    if (run / "private" / "noise.key").exists():
+        findings.append("the noise key of a finished run is still there")
+    return findings
+
+
+def attack(subject: Subject, settings: AuditSettings, told: list[str] | None = None) -> Findings:
+    """All parts of the audit, one after the other.
+
+    Args:
+        subject: the training to attack.
+        settings: how hard.
+        told: findings made before.
+    """
+    seeds = np.random.SeedSequence(settings.seed).spawn(4)
+    replays, ones, manys, halves = (np.random.default_rng(seed) for seed in seeds)
+    risk = settings.false_alarms / _CHECKS
+    seconds: dict[str, float] = {}
+
+    def timed(part: str, work: Callable[[], Any]) -> Any:
+        began = perf_counter()
+        result = work()
+        seconds[part] = round(perf_counter() - began, 1)
+        return result
+
+    replayed = timed(
+        "replay", partial(replay, subject, replays, patients=settings.replayed, risk=risk)
+    )
+    one = timed("one run", partial(one_run, subject, ones, settings.canaries))
+    many = timed(
+        "many runs",
+        partial(
+            many_runs,
+            subject,
+            manys,
+            runs=settings.runs,
+            dimensions=settings.dimensions,
+            workers=settings.workers,
+        ),
+    )
+    found = timed(
+        "membership",
+        partial(
+            membership,
+            subject,
+            halves,
+            shadows=settings.shadows,
+            rates=RATES,
+            confidence=settings.confidence,
+            risk=risk,
+            workers=settings.workers,
+        ),
+    )
+
+    def bounds(confidence: float) -> list[Bound]:
+        return one_run_bounds(one, subject, confidence) + many_runs_bounds(
+            many, subject, confidence
+        )
+
+    broken = [*(told or []), *replayed.findings]
+    broken += beaten(bounds(1 - risk), subject)
+    broken += [f"{ATTACK} finds more than is possible" for one in found if one.broken]
+    return Findings(
+        replayed=replayed,
+        bounds=tuple(bounds(settings.confidence)),
+        found=tuple(found),
+        broken=tuple(dict.fromkeys(broken)),
+        seconds=seconds,
+    )
+
+
+def beaten(bounds: list[Bound], subject: Subject) -> list[str]:
+    """The bounds, at a confidence that makes false alarms rare, that are above the promise."""
+    return [
+        f"{bound.attack} ({bound.method}) shows epsilon >= {bound.epsilon:.3g}, and "
+        f"{subject.epsilon:.3g} is promised"
+        for bound in bounds
+        if bound.epsilon > subject.epsilon
+    ]
+
+
+def _finite(value: float | None) -> float | str | None:
+    return "inf" if value is not None and math.isinf(value) else value
+
+
+def as_json(findings: Findings, subject: Subject) -> dict[str, Any]:
+    """The findings for `audit.json`; an infinite number is the word "inf"."""
+
+    def plain(value: Any) -> dict[str, Any]:
+        return {
+            key: _finite(entry) if isinstance(entry, float) else entry
+            for key, entry in asdict(value).items()
+        }
+
+    return {
+        "promise": {"epsilon": subject.epsilon, "delta": subject.delta, "mu": subject.mu},
+        "broken": list(findings.broken),
+        "replay": plain(findings.replayed),
+        "bounds": [plain(bound) for bound in findings.bounds],
+        "membership": [plain(found) for found in findings.found],
+        "seconds": findings.seconds,
+    }
