@@ -24,6 +24,7 @@ from synthdp.config import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
 from synthdp.study.compare import read_results, results_csv, without_paths
@@ -40,6 +41,7 @@ WEIGHTS = {
 #: Settings that hold words, not paths, though a word may have a slash in it.
 _WORDS = ("name", "title", "cohort")
 _TRAINED_ON = ("train", "all")
+_ROUNDING = 1 - 1e-6
 
 
 def release(source: Path, out: Path) -> Statement:
@@ -119,20 +121,36 @@ def _plain(folder: Path, name: str) -> Path:
 
 
 def _copy_run(run: Path, folder: Path) -> Statement:
-    statement = _copy_described(run, folder)
+    statement = _copy_promise(run, folder)
+    write_atomic(folder / CARD, _plain(run, CARD).read_bytes())
     write_atomic(folder / CONFIG, _config_without_places(run))
     _copy_model(run, folder / "model", WEIGHTS[_status(run)["stage"]])
     return statement
 
 
-def _copy_described(run: Path, folder: Path) -> Statement:
-    """Status, statement and card of a finished run or study."""
-    statement = read_statement(run)  # refuses what is not finished
+def _copy_promise(run: Path, folder: Path) -> Statement:
+    """Status and statement of a finished run or study."""
     _plain(run, PROMISE)
+    statement = read_statement(run)  # refuses what is not finished
+    _refuse_understated(run, statement)
     write_json(folder / STATUS, _status(run))
     write_json(folder / PROMISE, statement.model_dump(mode="json"))
-    write_atomic(folder / CARD, _plain(run, CARD).read_bytes())
     return statement
+
+
+def _refuse_understated(run: Path, statement: Statement) -> None:
+    """Refuse a statement of less than its releases cost, or than the run's own ledger counts."""
+    counted = {found.id: found.mu for found in statement.lineage.releases}
+    ledger = run / "private" / "ledger.jsonl"
+    spent = Ledger(ledger).spent() if ledger.is_file() else None
+    enough = statement.epsilon >= statement.lineage.epsilon(statement.delta) * _ROUNDING
+    if spent is not None and spent.id in counted:
+        enough = enough and counted[spent.id] >= spent.mu * _ROUNDING
+    if not enough:
+        raise InputError(
+            f"{run.name}/{PROMISE}: promises more than what was spent allows; restore the file, or "
+            "make the run again"
+        )
 
 
 def _copy_model(run: Path, folder: Path, weights: str) -> None:
@@ -192,7 +210,8 @@ def _images(dataset: Dataset) -> Iterator[str]:
 
 
 def _copy_study(study: Path, folder: Path) -> Statement:
-    statement = _copy_described(study, folder)
+    statement = _copy_promise(study, folder)
+    write_atomic(folder / CARD, _plain(study, CARD).read_bytes())
     rows = read_results(_plain(study, "results.csv"))
     if any(row.split in _TRAINED_ON for row in rows) and statement.lineage.releases:
         raise InputError(
@@ -203,12 +222,13 @@ def _copy_study(study: Path, folder: Path) -> Statement:
     write_atomic(folder / "results.csv", results_csv(rows))
     facts = read_json(_plain(study, "study.json"))
     write_json(folder / "study.json", {"title": without_paths(str(facts["title"]))})
+    counted = {found.id for found in statement.lineage.releases}
     for run in dict.fromkeys(row.run for row in rows):
-        place = f"runs/{run}"
-        (folder / place).mkdir(parents=True)
-        write_json(folder / place / STATUS, _status(study / place))
-        of_run = read_statement(study / place)
-        write_json(folder / place / PROMISE, of_run.model_dump(mode="json"))
+        of_run = _copy_promise(study / "runs" / run, folder / "runs" / run)
+        if not {found.id for found in of_run.lineage.releases} <= counted:
+            raise InputError(
+                f"{study.name}/{PROMISE}: leaves out what one of its runs spent; run it again"
+            )
     run_report(ReportSettings(study=folder, statement=statement))  # anew: without times, pictures
     return statement
 

@@ -28,6 +28,8 @@ from synthdp.data.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
 from synthdp.privacy import noise
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Lineage
 from synthdp.release import release, without_places
 from synthdp.runs import open_run, read_statement
 from synthdp.study.compare import evaluation_row, write_results
@@ -295,6 +297,14 @@ def test_scores_of_patients_who_were_trained_on_stay(study: Path, tmp_path: Path
         release(copy, tmp_path / "out")
 
 
+def test_a_study_that_leaves_out_what_a_run_spent_is_refused(study: Path, tmp_path: Path) -> None:
+    copy = copy_of(study, tmp_path)
+    content = read_json(copy / "privacy.json")
+    write_json(copy / "privacy.json", {**content, "lineage": {"releases": []}})
+    with pytest.raises(InputError, match="leaves out what one of its runs spent"):
+        release(copy, tmp_path / "out")
+
+
 def test_what_holds_patients_images_is_refused(clinic: Path, tmp_path: Path) -> None:
     real = tmp_path / "real"
     with create_dataset(real, DatasetInfo(name="real", kind="real", size_px=32)) as writer:
@@ -370,6 +380,22 @@ def statement_with_more(run: Path) -> None:
     write_json(run / "privacy.json", {**content, "n_patients": 41})
 
 
+def lower_epsilon(run: Path) -> None:
+    content = read_json(run / "privacy.json")
+    write_json(run / "privacy.json", {**content, "epsilon": 1.0})
+
+
+def forgotten_release(run: Path) -> None:
+    ledger = run / "private" / "ledger.jsonl"
+    content = read_json(run / "privacy.json")
+    spent = Ledger(ledger).spent()
+    less = spent.after(spent.mechanism.steps // 2)
+    lineage = Lineage(releases=(less,))
+    epsilon = lineage.epsilon(content["delta"])
+    changed = {"lineage": lineage.model_dump(mode="json"), "epsilon": epsilon}
+    write_json(run / "privacy.json", {**content, **changed})
+
+
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -387,6 +413,8 @@ def statement_with_more(run: Path) -> None:
         (nothing, "neither a run"),
         (old_status, "not a status of this version"),
         (statement_with_more, "not a statement of this version"),
+        (lower_epsilon, "promises more than what was spent allows"),
+        (forgotten_release, "promises more than what was spent allows"),
     ],
 )
 def test_a_run_that_is_not_as_written_is_refused_and_nothing_appears(
