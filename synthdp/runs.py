@@ -20,7 +20,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.lineage import new_release_id
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.statement import Statement, parse_statement
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
@@ -200,9 +200,4 @@ def read_statement(folder: Path) -> Statement:
     if status.get("state") != "finished":
         state = status.get("state", "no run at all")
         raise InputError(f"{folder}: not a finished run (state: {state}); finish it first")
-    try:
-        return Statement.model_validate(read_json(folder / "privacy.json"))
-    except ValueError as error:
-        raise InputError(
-            f"{folder}/privacy.json: not a statement of this version; make the run again"
-        ) from error
+    return parse_statement(read_json(folder / "privacy.json"), where=f"{folder}/privacy.json")

@@ -209,7 +209,7 @@ def test_full_disk_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_statement_of_another_version_is_refused(tmp_path: Path) -> None:
     finish(tmp_path)
     (tmp_path / "privacy.json").write_text('{"epsilon": 1}')
-    with pytest.raises(InputError, match="not a statement of this version"):
+    with pytest.raises(InputError, match="not a statement, or a damaged one"):
         read_statement(tmp_path)
     with pytest.raises(InputError, match="no run at all"):
         read_statement(tmp_path / "elsewhere")

@@ -35,7 +35,7 @@ from synthdp.files import read_json
 from synthdp.privacy.cohort import Cohort, CohortPart, key_id, patient_tag
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noise import keep_key, new_key
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.statement import Statement, make_statement, parse_statement
 from synthdp.progress import progress
 
 DEFAULT_SIZE_PX = 128
@@ -148,10 +148,7 @@ def _stated_lineage(path: Path) -> tuple[Lineage, Statement]:
             f"lineage: {path} is not a file; give `unprotected`, `none`, or the path of the "
             "privacy.json of the run that made the images"
         )
-    try:
-        stated = Statement.model_validate(read_json(path))
-    except ValueError as error:
-        raise InputError(f"lineage: {path} is not a statement of this version") from error
+    stated = parse_statement(read_json(path), where=f"lineage: {path}")
     statement = make_statement(
         stated.lineage,
         subject="data set",

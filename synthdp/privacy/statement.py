@@ -144,6 +144,21 @@ class Statement(Settings):
         return words
 
 
+def parse_statement(content: object, *, where: str) -> Statement:
+    """The statement in the content of a `privacy.json`.
+
+    Raises:
+        InputError: when it is none, or of a newer version; `where` names the file.
+    """
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InputError(f"{where}: written by a newer synthdp; update this one")
+    try:
+        return Statement.model_validate(content)
+    except ValueError as error:
+        raise InputError(f"{where}: not a statement, or a damaged one; restore the file") from error
+
+
 def percent(share: float) -> str:
     """A probability as a percentage of two digits, as in `19 %`."""
     text = f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.0f}"

@@ -531,7 +531,7 @@ def test_lineages_that_cannot_be_believed(made: Path, tmp_path: Path) -> None:
     assert "lineage: unprotectd is not a file; give `unprotected`, `none`" in text
     (tmp_path / "p.json").write_text('{"epsilon": 3}')
     text = refusal(made, kind="synthetic", lineage=str(tmp_path / "p.json"))
-    assert "not a statement of this version" in text
+    assert "not a statement, or a damaged one" in text
     lineage = Lineage(releases=(Release(stage="train-gan", data="here", mu=2),))
     statement = make_statement(lineage, subject="generator").model_dump(mode="json")
     statement["lineage"] = {"releases": []}

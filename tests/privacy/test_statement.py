@@ -1,12 +1,14 @@
+import json
 import math
 
 import pytest
 
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
+from synthdp.privacy.cohort import Cohort, Part
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.statement import Odds, Statement, make_statement
+from synthdp.privacy.statement import Odds, Statement, make_statement, parse_statement
 
 
 def dp_release(epsilon: float = 6.0, unit: str = "patient") -> Release:
@@ -79,3 +81,43 @@ def test_odds_against_known_values(
     assert odds.found_at_1_percent == pytest.approx(at_1, abs=0.006)
     assert odds.found_at_01_percent == pytest.approx(at_01, abs=0.006)
     assert odds.best_accuracy == pytest.approx(accuracy, abs=0.006)
+
+
+def test_cohorts_are_named_below_the_headline() -> None:
+    parts = [Cohort(key_id="0" * 16, part=Part(part=n, of=2)) for n in (1, 2)]
+    first, second = (
+        dp_release(epsilon).model_copy(update={"id": f"{n}" * 16, "cohort": cohort})
+        for n, epsilon, cohort in zip((1, 2), (1.0, 6.0), parts, strict=True)
+    )
+    made = statement(first, second)
+    assert made.epsilon == pytest.approx(6.0, rel=1e-3)
+    text = made.to_text()
+    assert "epsilon = 6 for each patient" in text.splitlines()[0]
+    assert "- cohort 1/2 of cbis-ddsm: epsilon 1" in text
+    assert "- cohort 2/2 of cbis-ddsm: epsilon 6" in text
+    assert made.odds == statement(second).odds
+
+
+def test_sampled_steps_are_stated_as_such() -> None:
+    mechanism = Mechanism(sampling_rate=0.25, noise_multiplier=2.0, steps=50, normaliser=150)
+    release = Release(
+        stage="finetune", data="cbis-ddsm", mu=mechanism.mu, mechanism=mechanism, steps=40
+    )
+    made = statement(release)
+    assert made.epsilon == mechanism.loss(40).epsilon(1e-4)
+    assert made.epsilon < PrivacyLoss(mechanism.mu_of(40)).epsilon(1e-4)
+    assert "with probability 0.25 in each of 40 steps (Poisson)" in made.to_text()
+    assert 0.01 < made.odds.found_at_1_percent < made.odds.best_accuracy
+
+
+def test_statements_of_other_versions() -> None:
+    content = json.loads(statement(dp_release()).model_dump_json())
+    older = {key: value for key, value in content.items() if key != "cohorts"}
+    assert parse_statement({**older, "schema_version": 1}, where="x").epsilon == content["epsilon"]
+    with pytest.raises(InputError, match="newer synthdp"):
+        parse_statement({**content, "schema_version": 3}, where="x")
+    with pytest.raises(InputError, match="not a statement"):
+        parse_statement([], where="x")
+    content["lineage"]["releases"][0]["mu"] /= 2  # edited by hand: less than its mechanism spends
+    with pytest.raises(InputError, match="not a statement"):
+        parse_statement(content, where="x")
