@@ -11,7 +11,6 @@ as privacy loss distributions (PLD), rounded to the safe side.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +22,9 @@ from scipy.stats import norm
 
 from synthdp.errors import InputError
 from synthdp.privacy.loss_distribution import (
+    TIGHT,
     SampledSteps,
+    composed,
     epsilon_at,
     gaussian_deltas,
     settled,
@@ -37,11 +38,6 @@ _ROOT = 1e-14
 
 _CURVE_POINTS = 4_000
 _LARGEST_LOSS = 700.0
-_LEAST_NOISE, _MOST_NOISE = 1e-2, 1e7
-#: Calibration aims at this share of the target, and ends within `_CLOSE` of that share.
-_AIM, _CLOSE = 0.9995, 4e-4
-_FINE, _ROUGH = 1e-3, 5e-2
-_MOST_TRIES = 60
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -149,13 +145,13 @@ class PrivacyLoss:
         if not self.sampled or self.unbounded:
             return gaussian_epsilon(math.inf if self.unbounded else self.mu, delta)
         _refuse_delta(delta)
-        return _epsilon(self, delta, _FINE)
+        return settled_epsilon(self, delta)[1]
 
     def delta(self, epsilon: float) -> float:
         """The delta at `epsilon`, with the guarantee of `epsilon`."""
         if not self.sampled or self.unbounded:
             return gaussian_delta(math.inf if self.unbounded else self.mu, epsilon)
-        parts = _parts(self)
+        parts = parts_of(self)
         found = settled(parts, lambda d: float(d.get_delta_for_epsilon(epsilon)))[1]
         return min(found + slack(parts), 1.0)
 
@@ -182,107 +178,32 @@ class PrivacyLoss:
         return min((1 + self.delta(0.0)) / 2, 1.0)
 
 
-def _parts(loss: PrivacyLoss) -> tuple[SampledSteps, ...]:
+def parts_of(loss: PrivacyLoss) -> tuple[SampledSteps, ...]:
     """The composition as sampled steps: the Gaussian part is one step at rate 1."""
     return loss.sampled + ((SampledSteps(1 / loss.mu, 1.0, 1),) if loss.mu > 0 else ())
 
 
 @lru_cache(maxsize=256)
-def _epsilon(loss: PrivacyLoss, delta: float, tolerance: float) -> float:
-    parts = _parts(loss)
-    return settled(parts, lambda d: epsilon_at(d, parts, delta), tolerance=tolerance)[1]
+def settled_epsilon(
+    loss: PrivacyLoss, delta: float, tolerance: float = TIGHT
+) -> tuple[float, float]:
+    """The interval on which the epsilon at `delta` has settled (see `settled`), and the epsilon."""
+    parts = parts_of(loss)
+    return settled(parts, lambda d: epsilon_at(d, parts, delta), tolerance=tolerance)
 
 
 @lru_cache(maxsize=32)
 def _curve(loss: PrivacyLoss) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (epsilon, delta) that the composition keeps, from epsilon 0 up."""
-    parts = _parts(loss)
+    parts = parts_of(loss)
 
     def both(d: PrivacyLossDistribution) -> float:
         """Falls with the middle of the curve and with its tail."""
         tail = min(epsilon_at(d, parts, 1e-5), _LARGEST_LOSS)
         return float(d.get_delta_for_epsilon(0.0)) * (tail + 1e-2)
 
-    distribution = settled(parts, both)[0]
+    distribution = composed(parts, settled(parts, both)[0])
     top = min(max(float(distribution.get_epsilon_for_delta(1e-10)), 1.0), _LARGEST_LOSS)
     epsilons = np.concatenate([[0.0], np.geomspace(1e-4, top, _CURVE_POINTS)])
     deltas = np.asarray(distribution.get_delta_for_epsilon(epsilons)) + slack(parts)
     return epsilons, np.clip(deltas, 0.0, 1.0)
-
-
-def noise_for(
-    target: float, delta: float, loss_at: Callable[[float], PrivacyLoss], *, guess: float
-) -> float:
-    """The smallest noise multiplier with which a composition stays within a target.
-
-    Args:
-        target: epsilon at `delta`.
-        delta: as in `PrivacyLoss.epsilon`.
-        loss_at: the whole composition at a noise multiplier; its epsilon falls with the noise.
-        guess: a noise multiplier to start from.
-
-    Guarantee: the epsilon of the result never exceeds `target`; it is within 0.1 % of it.
-
-    Raises:
-        InputError: when no noise reaches the target.
-    """
-
-    def excess(log_noise: float, tolerance: float) -> float:
-        loss = loss_at(math.exp(log_noise))
-        exact = not loss.sampled or loss.unbounded
-        epsilon = loss.epsilon(delta) if exact else _epsilon(loss, delta, tolerance)
-        return math.log(min(max(epsilon / (_AIM * target), 1e-3), 1e3))
-
-    def close_to_root(start: float, step: float, tolerance: float, close: float) -> float:
-        low, high = _bracket(lambda x: excess(x, tolerance), start, step, target, delta)
-        return _falling_root(lambda x: excess(x, tolerance), low, high, close)
-
-    rough = close_to_root(math.log(max(guess, 0.1)), 0.4, _ROUGH, 10 * _CLOSE)
-    return math.exp(close_to_root(rough, 10 * _CLOSE, _FINE, _CLOSE))
-
-
-def _bracket(
-    excess: Callable[[float], float], start: float, step: float, target: float, delta: float
-) -> tuple[float, float]:
-    """Two points beside `start`, of excess >= 0 and <= 0, by steps that double."""
-    low = high = start
-    at_start = excess(start)
-    while at_start > 0 and excess(high) > 0:
-        low, high, step = high, min(high + step, math.log(_MOST_NOISE)), 2 * step
-        if low >= high:
-            raise InputError(
-                f"epsilon {target:g} at delta {delta:g} can't be reached by any noise; raise it, "
-                "or start from something that spent less"
-            )
-    while at_start < 0 and excess(low) < 0:
-        low, high, step = max(low - step, math.log(_LEAST_NOISE)), low, 2 * step
-        if low >= high:
-            raise InputError(
-                f"epsilon {target:g} is more than any noise needs; write `none` to train without "
-                "privacy"
-            )
-    return low, high
-
-
-def _falling_root(excess: Callable[[float], float], low: float, high: float, close: float) -> float:
-    """A point of |excess| <= `close`, or one of negative excess where there is none.
-
-    Regula falsi (Illinois), with a bisection wherever it is slow; at most `_MOST_TRIES` calls.
-    """
-    at_low, at_high = excess(low), excess(high)
-    pull = 1.0  # of the end that stayed, against the one that moved last
-    for number in range(_MOST_TRIES):
-        if abs(at_low) <= close:
-            return low
-        if abs(at_high) <= close or high - low < _ROOT:
-            break
-        share = 0.5 if number % 4 == 3 else at_low / (at_low - at_high * pull)
-        middle = low + min(max(share, 0.01), 0.99) * (high - low)
-        at_middle = excess(middle)
-        if at_middle > 0:
-            pull = min(pull, 1.0) / 2
-            low, at_low = middle, at_middle
-        else:
-            pull = max(pull, 1.0) * 2
-            high, at_high = middle, at_middle
-    return high
