@@ -174,7 +174,7 @@ def _add_model_commands(commands: Commands) -> None:
         "Score a split of any data set, with intervals by patient.",
         "synthdp evaluate runs/dp data/cbis-ddsm --split val --out evaluations/dp-val",
         positionals=("run", "dataset"),
-        options=("split", "out"),
+        options=("split", "out", "auroc_epsilon", "auroc_delta", "population"),
     )
     _stage_parser(
         commands,
