@@ -156,11 +156,11 @@ def _spread(part: SampledSteps, width: float) -> float:
     return 2 * width + 12 * math.sqrt(part.steps * min(moment, width**2 / 4))
 
 
-def _intervals(parts: tuple[SampledSteps, ...]) -> Iterator[float]:
-    """Grids from coarse to fine, as far as time and memory allow."""
+def _intervals(parts: tuple[SampledSteps, ...], share: float = 1.0) -> Iterator[float]:
+    """Grids from coarse to fine, as far as a share of the time and memory allows."""
     widths = [high - low for low, high in map(_ends, parts)]
     of_all = sum(_spread(part, width) for part, width in zip(parts, widths, strict=True))
-    least = max(max(widths) / _STEP_CELLS, of_all / _ALL_CELLS)
+    least = max(max(widths) / _STEP_CELLS, of_all / _ALL_CELLS) / share
     power = math.floor(math.log(max(min(widths) / _FIRST_CELLS, least), _LADDER))
     yield _LADDER**power
     while _LADDER ** (power - 1) > least:
@@ -177,12 +177,13 @@ def settled(
     """The first interval at which `value` has moved by less than `tolerance`, and the value there.
 
     `value` falls as the grid gets finer, in the end with the square of the interval: a last move
-    of 2e-3 leaves an excess of about 2.5e-4, and of 1e-3 at most where it falls in proportion.
+    of 2e-3 leaves an excess of about 2.5e-4, and of 1e-3 at most where it falls in proportion. A
+    wide tolerance also gets a small share of the cells.
 
     Guarantee: any grid's distribution is an upper bound; `tolerance` touches tightness alone.
     """
     before = math.inf
-    for interval in _intervals(parts):
+    for interval in _intervals(parts, share=min(5 * TIGHT / tolerance, 1.0)):
         now = value(composed(parts, interval))
         if now == 0 or before - now <= tolerance * now:
             break
