@@ -412,7 +412,7 @@ def forgotten_release(run: Path) -> None:
         (other_stage, "nothing to release"),
         (nothing, "neither a run"),
         (old_status, "not a status of this version"),
-        (statement_with_more, "not a statement of this version"),
+        (statement_with_more, "not a statement"),
         (lower_epsilon, "promises more than what was spent allows"),
         (forgotten_release, "promises more than what was spent allows"),
     ],
