@@ -242,8 +242,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)  # argparse leaves pairs behind an option over
+    if rest and (not hasattr(arguments, "overrides") or any(_is_no_pair(word) for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
     return _guarded(arguments.handler, arguments)
+
+
+def _is_no_pair(word: str) -> bool:
+    return word.startswith("-") or "=" not in word
 
 
 if __name__ == "__main__":

@@ -59,3 +59,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert stop.value.code == EXIT_DONE
     assert capsys.readouterr().out.startswith("synthdp 0.")
+
+
+def test_pairs_may_follow_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["evaluate", str(tmp_path), str(tmp_path), "--split", "val", "--out", "x", "redraws=no"]
+    assert main(asked) == EXIT_BAD_INPUT
+    assert "redraws" in capsys.readouterr().err
+    for wrong in ("stray", "--nothing=1"):
+        with pytest.raises(SystemExit) as stop:
+            main([*asked[:-1], wrong])
+        assert stop.value.code == EXIT_BAD_INPUT
+        assert "unrecognized arguments" in capsys.readouterr().err

@@ -132,8 +132,10 @@ def plan_study(settings: StudySettings) -> Statement:
 
 
 def _study_statement(settings: StudySettings, lineages: Sequence[Lineage]) -> Statement:
+    """The promise of publishing models of these lineages, and the patches that the report shows."""
+    shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
     return make_statement(
-        Lineage().joined(lineages),
+        Lineage().joined([*lineages, *(open_dataset(path).info.lineage for path in shown)]),
         subject="study, all of its runs published together",
         delta=settings.privacy.delta,
         unit=settings.privacy.unit,

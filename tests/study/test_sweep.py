@@ -74,8 +74,10 @@ def test_the_grid_repeats_only_what_depends_on_it(values: dict[str, object]) -> 
 def test_the_plan_states_the_worst_before_any_image_is_read(values: dict[str, object]) -> None:
     for image in (values["data"] / "images").iterdir():
         image.write_bytes(b"")
-    private = settings(values, strategies=["real_only"], epsilons=[6])
-    assert 6 < plan_study(private).epsilon < 12
+    private = {"strategies": ["real_only"], "epsilons": [6]}
+    assert 6 < plan_study(settings(values, **private, synthetic=None)).epsilon < 12
+    shown = plan_study(settings(values, **private))  # the report shows the synthetic patches
+    assert math.isinf(shown.epsilon)
     assert math.isinf(plan_study(settings(values)).epsilon)
     assert not (values["out"]).exists()
 
