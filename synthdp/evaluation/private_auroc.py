@@ -33,9 +33,8 @@ from torch import Tensor
 
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
-from synthdp.privacy.clipping import clip_rows
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.noise import NoiseSource, release_once
 
 BINS = 64
 _REDRAWS = 1000
@@ -168,8 +167,7 @@ def noisy_auroc(
     basis = haar_basis()
     counts = unit_counts(targets, scores, owners.astype(np.intp))
     rows = (counts @ torch.from_numpy(basis.T).float()).flatten(1)
-    total = clip_rows(rows, mechanism.clip_norm).sum(dim=0)
-    released = noisy_mean(total, mechanism, source, 0).numpy().astype(np.float64)
+    released = release_once(rows, mechanism, source).numpy().astype(np.float64)
     coefficients = released.reshape(2, BINS) * mechanism.normaliser
     return _read(coefficients, basis, mechanism.noise_scale)
 

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synthdp.errors import InputError
+from synthdp.privacy.clipping import clip_rows
 from synthdp.privacy.mechanism import Mechanism
 
 KEY_BYTES = 32
@@ -126,3 +128,24 @@ def noisy_mean(total: Tensor, mechanism: Mechanism, source: NoiseSource, step: i
     """
     noise = source.gaussian(tuple(total.shape), mechanism.noise_scale, stream=step)
     return (total + noise.to(total.device)) / mechanism.normaliser
+
+
+def release_once(rows: Tensor, mechanism: Mechanism, source: NoiseSource) -> Tensor:
+    """The noisy mean of one vector a unit: a whole release in a single step.
+
+    Args:
+        rows: (U, D) float32, one row a unit; a row longer than the clip norm is clipped.
+        mechanism: of one step that everybody takes part in.
+        source: of a key that is used for nothing else.
+
+    Returns:
+        (D,): sum of the clipped rows with its noise, over the normaliser.
+
+    Guarantee: that of `mechanism`.
+
+    Raises:
+        InputError: when the mechanism has more steps or a sampling rate below 1.
+    """
+    if mechanism.steps != 1 or mechanism.sampling_rate != 1:
+        raise InputError("a single release takes a mechanism of one step on all units")
+    return noisy_mean(clip_rows(rows, mechanism.clip_norm).sum(dim=0), mechanism, source, 0)

@@ -6,9 +6,17 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
+from synthdp.errors import InputError
 from synthdp.privacy import noise
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseKind, NoiseSource, keep_key, new_key, noisy_mean
+from synthdp.privacy.noise import (
+    NoiseKind,
+    NoiseSource,
+    keep_key,
+    new_key,
+    noisy_mean,
+    release_once,
+)
 
 KEY = bytes(range(32))
 SHAPE = (200, 100)
@@ -56,6 +64,22 @@ def test_a_private_sum_gets_the_mechanisms_noise_and_normaliser() -> None:
     total = torch.arange(6.0).reshape(2, 3)
     expected = (total + source.gaussian((2, 3), 1.0, stream=2)) / 10
     assert torch.equal(noisy_mean(total, mechanism, source, 2), expected)
+
+
+def test_one_release_moves_by_at_most_the_clip_norm_for_each_unit() -> None:
+    mechanism = Mechanism(noise_multiplier=1.0, clip_norm=0.5, steps=1, normaliser=10.0)
+    rows = torch.randn(12, 7, generator=torch.Generator().manual_seed(0))
+    rows[3] = float("nan")
+    source = NoiseSource(KEY)
+    whole = release_once(rows, mechanism, source)
+    for unit in range(len(rows)):
+        others = torch.cat([rows[:unit], rows[unit + 1 :]])
+        moved = (whole - release_once(others, mechanism, source)) * mechanism.normaliser
+        assert moved.norm() <= 0.5 + 1e-5
+    nobody = release_once(rows[:0], mechanism, source)
+    assert torch.equal(nobody, source.gaussian((7,), 0.5, stream=0) / 10)
+    with pytest.raises(InputError, match="one step"):
+        release_once(rows, mechanism.model_copy(update={"steps": 2}), source)
 
 
 def test_a_key_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
