@@ -40,20 +40,23 @@ class NetworkSettings(Settings):
 
     The last `trainable_blocks` of a ViT and the head take `steps` of DP-SGD at `lr` with `momentum`
     on Poisson samples of the patients. A patient's gradient is the mean over `images: all` of its
-    images and `views` of each, or that of `one` image drawn anew in each step, which is faster
-    (ghost clipping). `batch` images are computed at a time, which changes nothing but memory.
+    images and `views` of each, or that of `one` view of one image drawn anew in each step, which is
+    faster (ghost clipping). The blocks are trained in units of `scale`: a block's gradient is a
+    hundred times the head's, which would else have no part of the clipped vector. `batch` views
+    are computed at a time, which changes memory and time alone.
     """
 
     trainable_blocks: int = Field(default=2, ge=1)
     steps: int = Field(default=100, ge=1, le=100_000)
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
-    lr: float = Field(default=0.5, gt=0)
+    lr: float = Field(default=4.0, gt=0)
+    scale: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
     average_from: float = Field(default=0.5, ge=0, lt=1)
     images: Literal["all", "one"] = "all"
     views: int = Field(default=1, ge=1, le=64)
-    batch: int = Field(default=32, ge=1, le=4096)
+    batch: int = Field(default=16, ge=1, le=4096)
     block_steps: int = Field(default=5, ge=1)
 
 
@@ -88,6 +91,10 @@ class FinetuneSettings(Settings):
             raise ValueError("head.start is pretrained, so init must name a pretrained run")
         if self.init is not None and self.centre is not None:
             raise ValueError("init brings its own centre; leave centre out")
+        if self.network is not None and self.synthetic is not None:
+            raise ValueError(
+                "network does not mix in a synthetic set; pretrain on it and name that run as init"
+            )
         if self.privacy.epsilon is not None and self.privacy.population is None:
             raise ValueError(
                 "privacy.population is missing: a public round upper bound on the number of "
@@ -176,15 +183,15 @@ class AuditSettings(Settings):
     `seed` moves all of it, its noise too: nothing that it trains leaves the house. Bounds are
     stated at `confidence`; a sound training is called broken in fewer than `false_alarms` of
     audits. Beside made-up and the worst patients, the replay leaves out `replayed` at random.
-    `canaries` stand in one training; `runs` trainings on a projection to `dimensions` have a
-    worst-case patient or not; `shadows` heads are trained on halves. `workers` processes.
+    `canaries` stand in one training; `runs` trainings on up to 100 patients, projected to
+    `dimensions`, have a worst-case patient or not; `shadows` heads are trained on halves.
     """
 
     run: Path
     seed: int = Field(default=0, ge=0)
     confidence: float = Field(default=0.99, ge=0.5, lt=1)
     false_alarms: float = Field(default=1e-3, gt=0, le=0.1)
-    replayed: int = Field(default=5, ge=0, le=10_000)
+    replayed: int = Field(default=3, ge=0, le=10_000)
     canaries: int = Field(default=1000, ge=10, le=100_000)
     runs: int = Field(default=600, ge=20, le=100_000)
     dimensions: int = Field(default=8, ge=1)

@@ -1,7 +1,8 @@
 """The finetune stage: a head on frozen features of patients, with or without privacy.
 
 The unit is the patient; all patients take part in every step; accounting is the exact Gaussian
-one. `privacy.epsilon` is the end-to-end target: what ancestors spent is taken off first.
+one. With `network` the last blocks are trained too, on Poisson samples (`classify.dp_sgd`).
+`privacy.epsilon` is the end-to-end target: what ancestors spent is taken off first.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from classify.dp_head import (
     train_head,
     train_private_head,
 )
+from classify.finetune_network import NetworkTask, cut_for, train_blocks, units_of
 from classify.plan import Plan, make_plan, statement_after
 from synthdp.cards import model_card
 from synthdp.config import PrivacySettings
@@ -70,7 +72,9 @@ def run_finetune(settings: FinetuneSettings) -> Path:
         InputError: when settings, data and ancestors don't fit together.
     """
     plan_finetune(settings)  # what does not fit is refused before a folder is made
-    _starting_classifier(settings, open_dataset(settings.data).info)
+    start = _starting_classifier(settings, open_dataset(settings.data).info)
+    if settings.network is not None:
+        cut_for(start, settings.network)
     with open_run(settings.out, "finetune", settings) as run:
         if not run.finished:
             _finetune(settings, run, make_plan(settings, run.release_id))
@@ -108,11 +112,23 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
 
 
 def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
-    dataset = plan.dataset
-    task = head_task(settings, dataset)
+    train = _train_head if settings.network is None else _train_network
+    trained, spent = train(settings, run, plan)
+    save_classifier(run.model, trained)
+    statement = statement_after(settings, plan.dataset, plan.ancestors, spent)
+    run.finish(statement, _card(settings, plan.dataset, statement))
+    (run.private / "noise.key").unlink(missing_ok=True)
+
+
+def _record(plan: Plan) -> None:
+    if plan.dataset.info.protects_patients:
+        record_release(plan.dataset.ledger_path, plan.release)
+
+
+def _train_head(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Classifier, Release]:
+    task = head_task(settings, plan.dataset)
     classifier, examples, public, start = task.classifier, task.examples, task.public, task.start
-    if dataset.info.protects_patients:
-        record_release(dataset.ledger_path, plan.release)
+    _record(plan)
     if plan.release.mechanism is None:
         normaliser = settings.privacy.population or examples.n_units
         weights = train_head(start, examples, plan.recipe, normaliser=normaliser, public=public)
@@ -121,11 +137,21 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
         weights, spent = _train_privately(
             settings, run, plan, start, examples, rows=task.rows, public=public
         )
-    trained = _with_head(classifier, weights, settings.head.bias_input)
-    save_classifier(run.model, trained)
-    statement = statement_after(settings, dataset, plan.ancestors, spent)
-    run.finish(statement, _card(settings, dataset, statement))
-    (run.private / "noise.key").unlink(missing_ok=True)
+    return _with_head(classifier, weights, settings.head.bias_input), spent
+
+
+def _train_network(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Classifier, Release]:
+    assert settings.network is not None  # the caller has asked
+    dataset = plan.dataset
+    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+    _refuse_small_population(settings, len(set(units_of(settings, rows))))
+    cut = cut_for(_starting_classifier(settings, dataset.info), settings.network)
+    classifier = _centred(settings, cut)
+    _record(plan)
+    private = plan.release.mechanism is not None
+    task = NetworkTask(rows, classifier, _start_weights(settings, classifier))
+    source = noise_source(run, settings.privacy) if private else None
+    return train_blocks(settings, run, plan, task, source)
 
 
 def noise_source(run: Run, privacy: PrivacySettings) -> NoiseSource:
@@ -198,9 +224,7 @@ def _examples(
     classifier: Classifier, dataset: Dataset, rows: Sequence[Row], settings: FinetuneSettings
 ) -> Examples:
     inputs = head_input(features(classifier, dataset, rows), classifier.centre)
-    by_image = settings.privacy.unit == "image"
-    names = range(len(rows)) if by_image else [row.patient_id for row in rows]
-    _, units = np.unique(list(names), return_inverse=True)
+    _, units = np.unique(units_of(settings, rows), return_inverse=True)
     return Examples(
         inputs=_with_bias(inputs, settings.head.bias_input),
         targets=torch.from_numpy(targets_array(rows)),
@@ -239,17 +263,23 @@ def _with_head(classifier: Classifier, weights: Tensor, bias_input: float) -> Cl
 
 
 def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) -> str:
-    head = settings.head
+    head, network = settings.head, settings.network
+    recipe = f"logistic, {head.steps} steps of gradient descent, averaged iterate"
+    summary = "A linear head on frozen features of a vision transformer."
+    if network is not None:
+        blocks = f"last {network.trainable_blocks} blocks"
+        recipe = f"logistic, with the {blocks}: {network.steps} steps of SGD, averaged iterate"
+        summary = f"A vision transformer, its {blocks} and a linear head trained on these images."
     facts = {
         "data set": dataset.info.name,
         "targets": ", ".join(dataset.info.targets),
-        "head": f"logistic, {head.steps} steps of gradient descent, averaged iterate",
+        "head": recipe,
         "started from": "a pretrained run" if settings.init else "public weights",
         "mixed with": open_dataset(settings.synthetic).info.name if settings.synthetic else "-",
     }
     return model_card(
         title=f"Malignancy classifier for {dataset.info.name}",
-        summary="A linear head on frozen features of a vision transformer.",
+        summary=summary,
         statement=statement,
         settings=facts,
     )

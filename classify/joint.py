@@ -71,14 +71,17 @@ class JointModel(nn.Module):
         return {name: tensor.detach() for name, tensor in {**own, **trained}.items()}
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the processor has bfloat16 arithmetic in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def _low_precision(device: torch.device) -> AbstractContextManager[None]:
     """bfloat16 arithmetic where the processor has it in hardware; float32 elsewhere."""
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
-    else:
-        able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     context: AbstractContextManager[None] = torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=able
+        device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)
     )
     return context
 

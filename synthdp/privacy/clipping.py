@@ -29,8 +29,23 @@ def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
     millionth is held back for float32 rounding.
     """
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-    finite = torch.isfinite(norms)  # float64 holds the norm of any finite float32 row
-    rows = torch.where(finite, rows, torch.zeros_like(rows))  # NaN * 0 is NaN, so no product
+    factors = clip_factors(norms, clip_norm)  # float64 holds the norm of any finite float32 row
+    rows = torch.where(factors > 0, rows, torch.zeros_like(rows))  # NaN * 0 is NaN: no product
+    return rows * factors.to(rows.dtype)
+
+
+def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
+    """What to scale vectors of these norms by, for a norm of at most `clip_norm`.
+
+    Args:
+        norms: any shape, float64.
+        clip_norm: the bound.
+
+    Returns:
+        In (0, 1], as `norms`; 0 where the norm is not finite: such a vector is to be put to zero,
+        since its product with 0 is not.
+    """
+    finite = torch.isfinite(norms)
     norms = torch.where(finite, norms, torch.zeros_like(norms))
     factors: Tensor = _ROUNDING_MARGIN * clip_norm / norms.clamp_min(clip_norm)
-    return rows * factors.to(rows.dtype)
+    return torch.where(finite, factors, torch.zeros_like(factors))

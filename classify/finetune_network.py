@@ -1,0 +1,127 @@
+"""Fine-tuning of the last blocks with their head (`classify.dp_sgd`), as part of a finetune run."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from classify.classifier import Classifier, auto_device, restore_backbone, trained_tensors
+from classify.config import FinetuneSettings, NetworkSettings
+from classify.dp_sgd import train_network, train_private_network
+from classify.joint import trunk_views
+from classify.patient_gradients import TokenExamples
+from classify.plan import Plan
+from classify.trained_top import trained_top
+from synthdp.data.cohorts import patient_tags
+from synthdp.data.dataset import Dataset, Row, keyed_digest, targets_array
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Release
+from synthdp.privacy.noise import NoiseSource
+from synthdp.runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkTask:
+    """What blocks and head are trained on, and from: all but recipe and noise.
+
+    rows: the patients' images; classifier: with its centre, cut where the training begins; start:
+    (T, D + 1) weights of the head, the last of them the bias's.
+    """
+
+    rows: tuple[Row, ...]
+    classifier: Classifier
+    start: Tensor
+
+
+def cut_for(classifier: Classifier, network: NetworkSettings) -> Classifier:
+    """The same classifier, whose last blocks are to be trained.
+
+    Raises:
+        InputError: when they can't be, as `trained_top`.
+    """
+    cut = replace(classifier, trainable_blocks=network.trainable_blocks)
+    n_targets, n_features = cut.head_weight.shape
+    trained_top(restore_backbone(cut), torch.zeros(n_targets, n_features + 1), centre=None)
+    return cut
+
+
+def units_of(settings: FinetuneSettings, rows: Sequence[Row]) -> list[str]:
+    """The name of the unit that each row belongs to: its patient, or itself."""
+    by_image = settings.privacy.unit == "image"
+    return [row.image if by_image else row.patient_id for row in rows]
+
+
+def train_blocks(
+    settings: FinetuneSettings, run: Run, plan: Plan, task: NetworkTask, source: NoiseSource | None
+) -> tuple[Classifier, Release]:
+    """Train the last blocks and the head; gives the classifier and what was spent.
+
+    Args:
+        settings: with `network`.
+        run: for ledger, checkpoints and log.
+        plan: of the run.
+        task: data and start.
+        source: where noise and samples come from; None trains without privacy.
+
+    Raises:
+        InputError: when the ledger or a checkpoint is of another run or data.
+        RunError: when a training without privacy diverges.
+    """
+    network, mechanism = settings.network, plan.release.mechanism
+    assert network is not None  # the caller has asked
+    backbone = restore_backbone(task.classifier).to(auto_device())
+    examples = _examples(settings, plan.dataset, task, network)
+    top = trained_top(
+        backbone,
+        task.start.to(auto_device()),
+        centre=task.classifier.centre,
+        bias_input=settings.head.bias_input,
+        scale=network.scale,
+    ).to(auto_device())
+    spent = plan.release
+    if source is None or mechanism is None:
+        population = settings.privacy.population or len(examples.tags)
+        train_network(
+            top,
+            examples,
+            network,
+            seed=settings.seed,
+            normaliser=population * network.sampling_rate,
+            source=NoiseSource(hashlib.sha256(f"samples {settings.seed}".encode()).digest()),
+        )
+    else:
+        ledger = Ledger(run.private / "ledger.jsonl")
+        fingerprint = keyed_digest(plan.dataset, task.rows)
+        ledger.claim(plan.release, fingerprint=fingerprint, block_steps=network.block_steps)
+        train_private_network(
+            top,
+            examples,
+            network,
+            seed=settings.seed,
+            mechanism=mechanism,
+            ledger=ledger,
+            source=source,
+            checkpoints=run.checkpoints,
+            on_block=lambda steps: run.log(steps_spent=steps),
+        )
+        spent = ledger.spent()
+    head = top.head.weight.detach().cpu()
+    trained = {**task.classifier.trained, **trained_tensors(backbone)}
+    classifier = replace(task.classifier, trained=trained)
+    return classifier.with_head(head[:, :-1], head[:, -1] * settings.head.bias_input), spent
+
+
+def _examples(
+    settings: FinetuneSettings, dataset: Dataset, task: NetworkTask, network: NetworkSettings
+) -> TokenExamples:
+    backbone = restore_backbone(task.classifier)
+    ids, units = np.unique(units_of(settings, task.rows), return_inverse=True)
+    return TokenExamples(
+        tokens=trunk_views(backbone, dataset, task.rows, network.views),
+        targets=torch.from_numpy(targets_array(task.rows)),
+        units=torch.from_numpy(units),
+        tags=patient_tags(dataset, [str(name) for name in ids]),
+    )

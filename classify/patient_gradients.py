@@ -1,0 +1,234 @@
+"""Sums of patients' clipped gradients over the end of a ViT, from Opacus's per-sample gradients.
+
+A patient's gradient is the mean over its views, all parameters together. Views come a physical
+batch at a time, ordered by patient; what a batch holds of a patient that goes on in the next one is
+carried over, so that the size of the batch changes memory and time, and no sum beyond rounding.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus.grad_sample import GradSampleModule
+from opacus.grad_sample.layer_norm import compute_layer_norm_grad_sample
+from opacus.grad_sample.utils import register_grad_sampler
+from timm.layers import LayerNorm as TimmLayerNorm
+from timm.layers import LayerScale
+from torch import Tensor, nn
+
+from classify.trained_top import TrainedTop, image_losses
+from synthdp.privacy.clipping import clip_factors
+
+_WORD_BYTES = 8
+
+register_grad_sampler(TimmLayerNorm)(compute_layer_norm_grad_sample)
+
+
+@register_grad_sampler(LayerScale)
+def _layer_scale_gradients(
+    layer: LayerScale, activations: list[Tensor], backprops: Tensor
+) -> dict[nn.Parameter, Tensor]:
+    """Of y = x * gamma: the sum over tokens of x * dy, (B, C)."""
+    return {layer.gamma: (activations[0] * backprops).flatten(1, -2).sum(dim=1)}
+
+
+@dataclass(frozen=True, eq=False)
+class TokenExamples:
+    """Patients' images as the frozen trunk hands them on, each in K views.
+
+    tokens: (N, K, L, C) float16; targets: (N, T) float32 in {0, 1}, nan unknown; units: (N,)
+    int64, the patient of each image, counted from 0; tags: a secret name for each patient.
+    """
+
+    tokens: NDArray[np.float16]
+    targets: Tensor
+    units: Tensor
+    tags: Sequence[bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Views of images, ordered by patient: (R,) int64 each, `patients` counted from 0."""
+
+    images: Tensor
+    views: Tensor
+    patients: Tensor
+
+    @property
+    def shares(self) -> Tensor:
+        """What each view counts in the mean of its patient, (R,) float32."""
+        return 1 / torch.bincount(self.patients)[self.patients].to(torch.float32)
+
+    def batches(self, size: int) -> Iterator[slice]:
+        """Slices of `size` views at most."""
+        for start in range(0, len(self.images), size):
+            yield slice(start, min(start + size, len(self.images)))
+
+
+def all_views(examples: TokenExamples, drawn: Tensor) -> Views:
+    """All views of all images of the patients `drawn`, (U,) int64, ascending."""
+    order = torch.argsort(examples.units, stable=True)
+    images = order[torch.isin(examples.units[order], drawn)]
+    n_views = examples.tokens.shape[1]
+    patients = torch.searchsorted(drawn, examples.units[images])
+    return Views(
+        images=images.repeat_interleave(n_views),
+        views=torch.arange(n_views).repeat(len(images)),
+        patients=patients.repeat_interleave(n_views),
+    )
+
+
+def one_view_each(examples: TokenExamples, drawn: Tensor, *, seed: int, step: int) -> Views:
+    """One view of each patient drawn: by a hash of seed, step and the patient's tag alone.
+
+    Guarantee: whoever else is there does not move it.
+    """
+    choice = all_views(examples, drawn)
+    counts = torch.bincount(choice.patients, minlength=len(drawn))
+    firsts = torch.cumsum(counts, dim=0) - counts
+    known = f"view {seed} {step} ".encode()
+    picks = [
+        int(first) + _hashed(known + examples.tags[int(unit)]) % int(count)
+        for unit, first, count in zip(drawn, firsts, counts, strict=True)
+    ]
+    chosen = torch.tensor(picks, dtype=torch.int64)
+    return Views(choice.images[chosen], choice.views[chosen], choice.patients[chosen])
+
+
+def _hashed(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest()[:_WORD_BYTES], "big")
+
+
+def weighted_loss(
+    top: nn.Module, examples: TokenExamples, views: Views, part: slice, shares: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sum over some views of their loss times their share, and the tokens that it is of."""
+    images, device = views.images[part], next(top.parameters()).device
+    values = torch.from_numpy(examples.tokens[images.numpy(), views.views[part].numpy()])
+    tokens = values.to(device, torch.float32).requires_grad_()
+    losses = image_losses(top(tokens), examples.targets[images].to(device))
+    return (losses * shares[part].to(device)).sum(), tokens
+
+
+class _PatientSums(GradSampleModule):
+    """Opacus's hooks, whose per-sample gradients are summed inside each patient layer by layer.
+
+    So no more than one layer's gradients of all images of a batch stand at a time.
+    """
+
+    def __init__(self, top: TrainedTop) -> None:
+        super().__init__(top, loss_reduction="sum")
+        self.slots = torch.zeros(0, dtype=torch.int64)
+        self.sums: dict[nn.Parameter, Tensor] = {}
+
+    def capture_backprops_hook(
+        self,
+        module: nn.Module,
+        _forward_input: Tensor,
+        forward_output: Sequence[Tensor],
+        loss_reduction: str,
+        batch_first: bool,
+    ) -> None:
+        activations, backprops = self.rearrange_grad_samples(
+            module=module,
+            backprops=forward_output[0].detach(),
+            loss_reduction=loss_reduction,
+            batch_first=batch_first,
+        )
+        if not module.activations:
+            del module.max_batch_len
+        sampler = self.GRAD_SAMPLERS[type(module)]
+        for parameter, gradients in sampler(module, activations, backprops).items():
+            rows = _summed(gradients.flatten(1), self.slots)
+            if parameter in self.sums:  # the layer was called more than once
+                rows += self.sums[parameter]
+            self.sums[parameter] = rows
+
+
+def _summed(rows: Tensor, slots: Tensor) -> Tensor:
+    """Sum the rows (B, D) of each slot, (B,) int64 ascending from 0; float32 (U, D)."""
+    first = torch.ones_like(slots, dtype=torch.bool)
+    first[1:] = slots[1:] != slots[:-1]
+    sums = rows[first.to(rows.device)].float()
+    for index in torch.nonzero(~first).flatten().tolist():
+        sums[slots[index]] += rows[index]
+    return sums
+
+
+class PatientGradients:
+    """Sums over patients of their clipped mean gradients, by Opacus's hooks on a trained top."""
+
+    def __init__(self, top: TrainedTop) -> None:
+        self._parameters = list(top.parameters())
+        self._hooked = _PatientSums(top)
+
+    def clipped_sum(
+        self, examples: TokenExamples, views: Views, *, clip_norm: float, batch: int
+    ) -> Tensor:
+        """The sum over the patients of `views`, (P,) float32.
+
+        Args:
+            examples: the patients' images.
+            views: what the step looks at.
+            clip_norm: bound on each patient's whole vector.
+            batch: how many views are computed at a time.
+
+        Guarantee: adding or removing a patient moves it by at most `clip_norm`, beyond float32
+        rounding; a patient whose gradient is not finite counts as zero.
+        """
+        total = [torch.zeros_like(p).flatten() for p in self._parameters]
+        carried: list[Tensor] | None = None
+        shares = views.shares
+        for part in views.batches(batch):
+            sums = self._patient_sums(examples, views, part, shares)
+            if carried is not None:
+                for rows, before in zip(sums, carried, strict=True):
+                    rows[0] += before
+            carried = None
+            if _goes_on(views.patients, part):
+                carried = [rows[-1].clone() for rows in sums]
+                sums = [rows[:-1] for rows in sums]
+            _add_clipped(total, sums, clip_norm)
+        return torch.cat(total)
+
+    def _patient_sums(
+        self, examples: TokenExamples, views: Views, part: slice, shares: Tensor
+    ) -> list[Tensor]:
+        """For each parameter the sums (U, size) over a batch's views of each patient."""
+        patients = views.patients[part]
+        _, self._hooked.slots = torch.unique_consecutive(patients, return_inverse=True)
+        loss, tokens = weighted_loss(self._hooked, examples, views, part, shares)
+        # towards the tokens alone: the sums of gradients over the batch are not computed
+        torch.autograd.grad(loss, tokens)
+        sums, self._hooked.sums = self._hooked.sums, {}
+        return [sums[parameter] for parameter in self._parameters]
+
+
+def _goes_on(patients: Tensor, part: slice) -> bool:
+    """Whether the last patient of a batch has views in the next one."""
+    return part.stop < len(patients) and bool(patients[part.stop] == patients[part.stop - 1])
+
+
+def _add_clipped(total: Sequence[Tensor], sums: Sequence[Tensor], clip_norm: float) -> None:
+    """Add each patient's clipped vector onto `total`, in place.
+
+    Args:
+        total: one (size,) for each parameter.
+        sums: (U, size) for each parameter; a patient's vector is its row in all of them.
+        clip_norm: bound on the norm of that vector, taken in float64.
+    """
+    squares = [_norms(rows).square() for rows in sums]
+    factors = clip_factors(torch.stack(squares).sum(dim=0).sqrt(), clip_norm)
+    for patient, factor in enumerate(factors.tolist()):
+        if factor > 0:  # 0 stands for a vector that is not finite
+            for whole, rows in zip(total, sums, strict=True):
+                whole.add_(rows[patient], alpha=factor)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Row by row: taken of all rows at once, it would first make a float64 copy of them."""
+    norms = [torch.linalg.vector_norm(row, dtype=torch.float64) for row in rows]
+    return torch.stack(norms) if norms else rows.new_zeros(0, dtype=torch.float64)

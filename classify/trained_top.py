@@ -1,0 +1,154 @@
+"""What DP-SGD trains: the last blocks of a ViT under a linear head, with a public centre between.
+
+Its parameters are one flat vector, the head's last. Before training each layer is looked at: only
+layers whose gradient for one image does not depend on the other images of a batch may be trained.
+"""
+
+import torch
+from timm.layers import LayerNorm as TimmLayerNorm
+from timm.layers import LayerScale
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from classify.backbones import Backbone
+from classify.classifier import head_input
+from classify.joint import has_bfloat16
+from synthdp.errors import InputError
+
+TRAINABLE_LAYERS = (nn.Linear, nn.LayerNorm, TimmLayerNorm, LayerScale)
+_WAY_OUT = "leave `network` out (the head alone is then trained), or take a plain ViT"
+
+
+class TrainedTop(nn.Module):
+    """The trained end of a backbone and a linear head; made by `trained_top`.
+
+    The head sees the features less the centre, scaled to norm 1, and beside them the constant
+    `bias_input`. The blocks' parameters are counted in units of `scale`, a fixed change of
+    coordinates: their gradients are `scale` times as long (`units`). The forward pass takes
+    `precision` (bfloat16 where the processor has it, unless told otherwise); all else is float32.
+    """
+
+    centre: Tensor | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Tensor,
+        *,
+        centre: Tensor | None,
+        bias_input: float,
+        scale: float,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        assert isinstance(backbone.trainable_blocks, int)
+        self.blocks = backbone.network.blocks[-backbone.trainable_blocks :]
+        self.norm = backbone.network.norm
+        self.fc_norm = backbone.network.fc_norm
+        self.head = nn.Linear(head.shape[1], head.shape[0], bias=False)
+        self.head.weight.data.copy_(head)
+        self.register_buffer("centre", centre)
+        self.bias_input, self.scale = bias_input, scale
+        able = has_bfloat16(head.device)
+        self.precision = precision or (torch.bfloat16 if able else torch.float32)
+        self._features = backbone.top  # a method, so that the frozen trunk is no part of this
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens of the trunk, (B, L, C), to logits (B, T)."""
+        with torch.autocast(
+            tokens.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16
+        ):
+            raw = self._features(tokens).float()
+        raw = raw.detach() + self.scale * (raw - raw.detach())  # the same, its gradient scaled
+        inputs = head_input(raw, self.centre)
+        bias = inputs.new_full((len(inputs), 1), self.bias_input)
+        logits: Tensor = self.head(torch.cat([inputs, bias], dim=1))
+        return logits
+
+    def units(self) -> Tensor:
+        """The unit of each entry of the flat vector, (P,): `scale` for the blocks, 1 for the head.
+
+        Gradients are with respect to the parameters over their units.
+        """
+        units = torch.full_like(self.flat(), self.scale)
+        units[-self.head.weight.numel() :] = 1
+        return units
+
+    def flat(self) -> Tensor:
+        """All trained parameters, (P,), a copy."""
+        return parameters_to_vector(self.parameters()).detach().clone()
+
+    def load_flat(self, flat: Tensor) -> None:
+        """Put (P,) parameters in place."""
+        with torch.no_grad():
+            vector_to_parameters(flat, self.parameters())
+
+
+def trained_top(
+    backbone: Backbone,
+    head: Tensor,
+    *,
+    centre: Tensor | None,
+    bias_input: float = 0.5,
+    scale: float = 1.0,
+    precision: torch.dtype | None = None,
+) -> TrainedTop:
+    """The end of `backbone` that is trained, under a head with weights (T, D + 1).
+
+    Raises:
+        InputError: when a layer to be trained couples the images of a batch, draws at random, or
+            is of a kind whose gradients for single images are not known here; names the layer.
+    """
+    if not isinstance(backbone.network, VisionTransformer):
+        raise InputError(_refused_network(backbone))
+    top = TrainedTop(
+        backbone, head, centre=centre, bias_input=bias_input, scale=scale, precision=precision
+    )
+    for name, layer in top.named_modules():
+        if layer is not top and (why := _unfit(layer)):
+            raise InputError(
+                f"network: the layer {name} of {backbone.settings.name} {why}; {_WAY_OUT}"
+            )
+    top.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise in training
+    return top
+
+
+def _refused_network(backbone: Backbone) -> str:
+    for name, layer in backbone.network.named_modules():
+        own = [p for p in layer.parameters(recurse=False) if p.requires_grad]
+        if own and any(True for _ in layer.buffers(recurse=False)):
+            return (
+                f"network: the layer {name} of {backbone.settings.name} is trained and has buffers "
+                f"(a Swin's table of positions), which Opacus does not support; {_WAY_OUT}"
+            )
+    return f"network: {backbone.settings.name} is no plain ViT; {_WAY_OUT}"
+
+
+def _unfit(layer: nn.Module) -> str:
+    """Why a layer may not be trained; empty when it may."""
+    if isinstance(layer, _BatchNorm):
+        return "normalises over the batch, so that one image's gradient holds the others"
+    if getattr(layer, "p", 0) or getattr(layer, "drop_prob", 0):
+        return "drops at random, which no per-image gradient can repeat"
+    owns = any(p.requires_grad for p in layer.parameters(recurse=False))
+    if owns and any(True for _ in layer.buffers(recurse=False)):
+        return "is trained and has buffers, which Opacus does not support"
+    if owns and type(layer) not in TRAINABLE_LAYERS:
+        return f"is of a kind ({type(layer).__name__}) whose gradient for one image is not known"
+    return ""
+
+
+def image_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logistic loss of each image, (B,), summed over its known targets.
+
+    Args:
+        logits: (B, T).
+        targets: (B, T) of 0, 1, or nan (left out).
+    """
+    known = ~torch.isnan(targets)
+    filled = torch.where(known, targets, torch.zeros_like(targets))
+    losses = F.binary_cross_entropy_with_logits(logits, filled, reduction="none")
+    return torch.where(known, losses, torch.zeros_like(losses)).sum(dim=1)
