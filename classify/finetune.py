@@ -6,6 +6,7 @@ one. With `network` the last blocks are trained too, on Poisson samples (`classi
 """
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,9 +116,10 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
     train = _train_head if settings.network is None else _train_network
     trained, spent = train(settings, run, plan)
     save_classifier(run.model, trained)
+    (run.private / "noise.key").unlink(missing_ok=True)  # first: no finished run keeps its key
     statement = statement_after(settings, plan.dataset, plan.ancestors, spent)
     run.finish(statement, _card(settings, plan.dataset, statement))
-    (run.private / "noise.key").unlink(missing_ok=True)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
 def _record(plan: Plan) -> None:

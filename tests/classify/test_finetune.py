@@ -19,7 +19,7 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 from synthdp.promise import statement_of
-from synthdp.runs import read_statement
+from synthdp.runs import Run, read_statement
 
 BACKBONE = BackboneSettings(name="test_vit", size_px=32)
 STEPS = HeadSettings().steps
@@ -74,6 +74,7 @@ def test_patients_alone_cost_the_target_and_are_recorded_beside_them(clinic: Pat
     assert 5.99 < statement.epsilon <= 6
     assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS
     assert not (run / "private" / "noise.key").exists()
+    assert not (run / "private" / "checkpoints").exists()
     assert statement_of([clinic]).lineage == statement.lineage
     assert run_finetune(settings(clinic)) == run  # returns at once: the ledger is unchanged
     assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS
@@ -246,9 +247,12 @@ def test_a_generator_of_other_patients_leaves_the_whole_target(clinic: Path) -> 
     assert same.epsilon == pytest.approx(6, rel=1e-3)
 
 
+def known_noise() -> PrivacySettings:
+    return PrivacySettings(epsilon=6, delta=1e-3, population=50, fixed_noise_key=1)
+
+
 def test_a_fixed_noise_key_promises_nothing(clinic: Path) -> None:
-    known = PrivacySettings(epsilon=6, delta=1e-3, population=50, fixed_noise_key=1)
-    runs = [run_finetune(settings(clinic, out=name, privacy=known)) for name in "ab"]
+    runs = [run_finetune(settings(clinic, out=name, privacy=known_noise())) for name in "ab"]
     statement = read_statement(runs[0])
     assert math.isinf(statement.epsilon)
     assert "noise from a fixed key, for tests" in statement.because
@@ -263,3 +267,21 @@ def test_a_fixed_noise_key_promises_nothing(clinic: Path) -> None:
 def test_a_cohort_that_is_none_is_refused(clinic: Path, word: str) -> None:
     with pytest.raises(InputError, match="cohort"):
         settings(clinic, cohort=word)
+
+
+def test_a_crash_at_the_very_end_leaves_a_run_that_can_be_finished(
+    clinic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_finetune(settings(clinic, privacy=known_noise()))
+
+    def dying(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Run, "finish", dying)
+    with pytest.raises(MemoryError):
+        run_finetune(settings(clinic, out="torn", privacy=known_noise()))
+    monkeypatch.undo()
+    torn = run_finetune(settings(clinic, out="torn", privacy=known_noise()))
+    weights = [(run / "model" / "weights.safetensors").read_bytes() for run in (whole, torn)]
+    assert weights[0] == weights[1]
+    assert not (torn / "private" / "noise.key").exists()
