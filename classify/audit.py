@@ -32,6 +32,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Release
 from synthdp.privacy.statement import Statement
 from synthdp.runs import read_statement, versions
 
@@ -39,6 +40,7 @@ SCHEMA_VERSION = 1
 RATES = (0.01, 0.001)
 _CHECKS = 6
 _EXACT = 1e-6
+_SAME_NOISE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
     if release is None or release.mechanism is None:
         raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
     plan = make_plan(settings, release.id)
-    if plan.release != release:
+    if not _same_but_for_rounding(plan.release, release):
         raise InputError(
             f"{run}: its data set or an ancestor has changed since it was trained; make the run "
             "again"
@@ -149,6 +151,16 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
         noise=settings.privacy.noise,
         public=task.public,
     )
+
+
+def _same_but_for_rounding(planned: Release, made: Release) -> bool:
+    """Whether a plan is that of a release; a calibration may differ in its last digits."""
+    if planned.mechanism is None or made.mechanism is None:
+        return False
+    noise = planned.mechanism.noise_multiplier, made.mechanism.noise_multiplier
+    alike = planned.mechanism.with_noise(noise[1])
+    same = planned.model_copy(update={"mechanism": alike, "mu": made.mu}) == made
+    return same and math.isclose(*noise, rel_tol=_SAME_NOISE)
 
 
 def run_findings(run: Path, statement: Statement, subject: Subject) -> list[str]:
@@ -184,7 +196,15 @@ def attack(subject: Subject, settings: AuditSettings, told: list[str] | None = N
         return result
 
     replayed = timed(
-        "replay", partial(replay, subject, replays, patients=settings.replayed, risk=risk)
+        "replay",
+        partial(
+            replay,
+            subject,
+            replays,
+            patients=settings.replayed,
+            risk=risk,
+            workers=settings.workers,
+        ),
     )
     one = timed("one run", partial(one_run, subject, ones, settings.canaries))
     many = timed(

@@ -31,6 +31,7 @@ from synthdp.privacy.noise import NoiseSource
 #: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
 _IMAGE_NORMS = (50.0, 20.0, 120.0)
 _KEY_BYTES = 32
+_SMALL_PATIENTS = 100
 ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 
 
@@ -136,11 +137,13 @@ def _fit(attack: str, scores: Scores, subject: Subject, confidence: float) -> Bo
 
 
 def made_small(subject: Subject, generator: np.random.Generator, dimensions: int) -> Subject:
-    """The same training on a random projection of its inputs, from zero and without public images.
+    """The same training of up to 100 of its patients, on a random projection of their inputs.
 
-    The last input, which the bias sees, stays. A step is then fast, and its mechanism the same.
+    It starts from zero and has no public images; the last input, which the bias sees, stays. A
+    step is then fast, and its mechanism the same.
     """
-    inputs = subject.examples.inputs
+    some = _some_patients(subject.examples, generator)
+    inputs = some.inputs
     features, bias = inputs[:, :-1], inputs[:, -1:]
     if features.shape[1] > dimensions:
         directions = torch.from_numpy(generator.normal(size=(features.shape[1], dimensions)))
@@ -148,10 +151,17 @@ def made_small(subject: Subject, generator: np.random.Generator, dimensions: int
     inputs = torch.cat([features, bias], dim=1)
     return replace(
         subject,
-        examples=Examples(inputs, subject.examples.targets, subject.examples.units),
+        examples=Examples(inputs, some.targets, some.units),
         start=torch.zeros(len(subject.start), inputs.shape[1]),
         public=None,
     )
+
+
+def _some_patients(examples: Examples, generator: np.random.Generator) -> Examples:
+    kept = torch.from_numpy(generator.permutation(examples.n_units) < _SMALL_PATIENTS)
+    rows = kept[examples.units]
+    _, units = torch.unique(examples.units[rows], return_inverse=True)
+    return Examples(examples.inputs[rows], examples.targets[rows], units)
 
 
 def _one_score(subject: Subject, task: tuple[bool, bytes]) -> float:

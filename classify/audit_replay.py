@@ -8,6 +8,7 @@ then is the clipped sum, by the clip norm at most. A method of "Privacy in Theor
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -15,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classify.audit_subject import Draw, RecordedNoise, Subject, open_ledger, scratch_folder, train
+from classify.audit_subject import (
+    Draw,
+    RecordedNoise,
+    Subject,
+    open_ledger,
+    scratch_folder,
+    spread,
+    train,
+)
 from classify.dp_head import Examples
 from synthdp.errors import RunError
 from synthdp.privacy.audit import noise_findings
@@ -74,7 +83,12 @@ class _Trace:
 
 
 def replay(
-    subject: Subject, generator: np.random.Generator, *, patients: int, risk: float
+    subject: Subject,
+    generator: np.random.Generator,
+    *,
+    patients: int,
+    risk: float,
+    workers: int = 1,
 ) -> Replay:
     """Compare the training with neighbours, its noise with its declaration, and crash it.
 
@@ -86,21 +100,20 @@ def replay(
         generator: chooses patients and moments of a crash, and gives keys.
         patients: how many random patients are left out, one at a time.
         risk: chance of a finding on a sound training, at most.
+        workers: processes.
     """
     examples = _with_planted(subject.examples, subject.start)
     subject = subject.on(examples)
     key = generator.bytes(_KEY_BYTES)
     whole = _traced(subject, key)
-    moves, findings = [0.0], _noise_of(subject, whole, risk)
+    findings = _noise_of(subject, whole, risk)
     chosen = _chosen(subject.examples, whole, generator, patients)
-    for unit in chosen:
-        move, found = _compared(subject, whole, without(examples, unit), key)
-        moves.append(move)
-        findings += found
+    compared = spread(partial(_compared, subject, whole, key), chosen, workers)
+    findings += [finding for _, found in compared for finding in found]
     findings += _after_crashes(subject, generator)
     return Replay(
         neighbours=len(chosen),
-        largest_move=max(moves),
+        largest_move=max(move for move, _ in compared),
         draws=sum(draw.noise.numel() for draw in whole.drawn),
         findings=tuple(dict.fromkeys(findings)),
     )
@@ -200,8 +213,7 @@ def _noise_of(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     scaled = ((noisy - declared) / subject.noise_scale).numpy()
     if not np.isfinite(scaled).all():
         return [*findings, "released means are not finite"]
-    words = [f"the noise is {what} than declared" if what == "weaker" else f"the noise is {what}"
-             for what in noise_findings(scaled, risk)]  # fmt: skip
+    words = [f"the noise is {what}, not as declared" for what in noise_findings(scaled, risk)]
     return findings + words
 
 
@@ -232,11 +244,9 @@ def _chosen(
     return list(dict.fromkeys([*planted, *worst, *(int(unit) for unit in drawn)]))
 
 
-def _compared(
-    subject: Subject, whole: _Trace, neighbour: Examples, key: bytes
-) -> tuple[float, list[str]]:
-    """The largest move of a sum, in clip norms, and what a neighbour's run shows."""
-    trace = _traced(subject.on(neighbour), key, whole.weights)
+def _compared(subject: Subject, whole: _Trace, key: bytes, unit: int) -> tuple[float, list[str]]:
+    """The largest move of a sum, in clip norms, and what a run without one patient shows."""
+    trace = _traced(subject.on(without(subject.examples, unit)), key, whole.weights)
     findings = []
     if trace.flow != whole.flow:
         findings.append("steps, draws or ledger entries depend on who is there")

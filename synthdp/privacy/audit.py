@@ -6,6 +6,7 @@ them, and a Gaussian fit, which is tight and holds where the scores are normal.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -62,7 +63,7 @@ def fitted_mu(inside: Scores, outside: Scores, confidence: float) -> float:
         return math.inf if difference > 0 else 0.0
     distance = difference / pooled
     error = math.sqrt(1 / n_in + 1 / n_out + distance**2 / (2 * free))
-    limit = distance - float(norm.ppf(confidence)) * error
+    limit = distance - float(ndtri(confidence)) * error
     return math.inf if limit > MAX_MU else max(limit, 0.0)
 
 
@@ -180,6 +181,7 @@ def expected_correct(mu: float, share: float) -> float:
     return float(norm.sf(cut - mu) / (norm.sf(cut) + norm.sf(cut - mu)))
 
 
+@lru_cache(maxsize=64)
 def planned_guesses(mu: float, canaries: int, confidence: float) -> int:
     """The number of guesses that promises the highest bound at `mu`, fixed before any score."""
 
@@ -198,7 +200,7 @@ def correct_guesses(scores: Scores, inside: NDArray[np.bool_], guesses: int) -> 
     return int((~inside[order[:low]]).sum() + inside[order[len(order) - high :]].sum())
 
 
-Finding = Literal["weaker", "not normal", "repeated over steps"]
+Finding = Literal["of another scale", "not normal", "repeated over steps"]
 
 
 def noise_findings(noise: Scores, risk: float) -> list[Finding]:
@@ -215,7 +217,7 @@ def noise_findings(noise: Scores, risk: float) -> list[Finding]:
     sums = noise.sum(axis=0) / math.sqrt(len(noise))
     found: list[Finding] = []
     if _strange_squares(noise, each):
-        found.append("weaker")
+        found.append("of another scale")
     if kstest(noise.ravel(), "norm").pvalue < each:
         found.append("not normal")
     if _strange_squares(sums, each):
