@@ -47,11 +47,11 @@ class NetworkSettings(Settings):
     """
 
     trainable_blocks: int = Field(default=2, ge=1)
-    steps: int = Field(default=100, ge=1, le=100_000)
+    steps: int = Field(default=60, ge=1, le=100_000)
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
-    lr: float = Field(default=4.0, gt=0)
+    lr: float = Field(default=2.0, gt=0)
     scale: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
     average_from: float = Field(default=0.5, ge=0, lt=1)
     images: Literal["all", "one"] = "all"
