@@ -23,6 +23,7 @@ from synthdp.privacy.noise import NoiseSource
 ATTACK = "membership (LiRA) of the head"
 _KEY_BYTES = 32
 _REDRAWS = 200
+_LEAST_PATIENTS = 2
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,14 @@ def membership(
         confidence: of the intervals, two-sided.
         risk: chance that a sound training is called broken, for each rate.
         workers: processes.
+
+    Returns:
+        One for each rate; none where there are not two patients to tell apart.
     """
     subject = replace(subject, examples=_all_known(subject.examples))
     n_units = subject.examples.n_units
+    if n_units < _LEAST_PATIENTS:
+        return []
     order = np.argsort(generator.random((shadows, n_units)), axis=0)
     members = order < shadows // 2  # each patient is in exactly half of the heads
     tasks = [(row, generator.bytes(_KEY_BYTES)) for row in members]

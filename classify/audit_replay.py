@@ -6,21 +6,20 @@ then is the clipped sum, by the clip norm at most. A method of "Privacy in Theor
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from classify.audit_stops import after_stops, stream_findings
 from classify.audit_subject import (
     Draw,
     RecordedNoise,
     Subject,
-    open_ledger,
     scratch_folder,
     spread,
     train,
@@ -33,7 +32,6 @@ from synthdp.privacy.audit import noise_findings
 _PLANTED_IMAGES, _PLANTED_NORM = 6, 1e3
 _EXTREMES = 2
 _KEY_BYTES = 32
-_CRASHES = 2
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def replay(
     chosen = _chosen(subject.examples, whole, generator, patients)
     compared = spread(partial(_compared, subject, whole, key), chosen, workers)
     findings += [finding for _, found in compared for finding in found]
-    findings += _after_crashes(subject, generator)
+    findings += after_stops(subject, generator)
     return Replay(
         neighbours=len(chosen),
         largest_move=max(move for move, _ in compared),
@@ -194,7 +192,7 @@ def clipped_sum(gradients: Tensor, units: Tensor, clip_norm: float) -> Tensor:
 
 def _noise_of(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     """What is wrong with the noise of a run: drawn and released alike."""
-    findings = _stream_findings(trace.drawn)
+    findings = stream_findings(trace.drawn)
     noisy = _sums(subject, trace)
     told = subject.examples
     declared = torch.stack(
@@ -215,16 +213,6 @@ def _noise_of(subject: Subject, trace: _Trace, risk: float) -> list[str]:
         return [*findings, "released means are not finite"]
     words = [f"the noise is {what}, not as declared" for what in noise_findings(scaled, risk)]
     return findings + words
-
-
-def _stream_findings(drawn: Sequence[Draw]) -> list[str]:
-    findings = []
-    if len({draw.stream for draw in drawn}) < len(drawn):
-        findings.append("a stream of noise is drawn twice")
-    values = {draw.noise.numpy().tobytes() for draw in drawn if draw.noise.numel() > 1}
-    if len(values) < sum(draw.noise.numel() > 1 for draw in drawn):
-        findings.append("the same noise is drawn twice")
-    return findings
 
 
 def _chosen(
@@ -257,40 +245,3 @@ def _compared(subject: Subject, whole: _Trace, key: bytes, unit: int) -> tuple[f
     if not bool((moved <= clip_norm + _tolerance(subject, whole)).all()):
         findings.append("one patient moves a step's sum by more than the clip norm")
     return float(moved.max()) / clip_norm, findings
-
-
-class _CrashError(Exception):
-    """Stands for a power cut."""
-
-
-def _after_crashes(subject: Subject, generator: np.random.Generator) -> list[str]:
-    """What is wrong when a training is cut off in the middle of blocks and started again."""
-    source = RecordedNoise(generator.bytes(_KEY_BYTES), subject.noise)
-    with scratch_folder() as folder:
-        for _ in range(_CRASHES):
-            _crash(subject, source, folder, generator)
-        train(subject, source, folder)
-        spent = open_ledger(subject, folder).spent_steps
-    findings = [f"after a crash, {finding}" for finding in _stream_findings(source.drawn)]
-    if spent < len(source.drawn) or len(source.drawn) > subject.mechanism.steps:
-        findings.append("after a crash, more steps are taken than the ledger or mechanism counts")
-    return findings
-
-
-def _crash(
-    subject: Subject, source: RecordedNoise, folder: Path, generator: np.random.Generator
-) -> None:
-    """Run until a step inside the next block but one, and stop there as a power cut does."""
-    block = subject.recipe.block_steps
-    first = open_ledger(subject, folder).spent_steps + block
-    last = min(first + block, subject.mechanism.steps) - 1
-    at = int(generator.integers(min(first, last), last)) if first < last else last
-
-    def observe(step: int, weights: Tensor, released: Tensor) -> None:
-        if step == at:
-            raise _CrashError
-
-    try:
-        train(subject, source, folder, observe=observe)
-    except _CrashError:
-        return

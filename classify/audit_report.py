@@ -83,7 +83,7 @@ def report(audit: Mapping[str, Any]) -> str:
         "",
         f"{replayed['neighbours']} neighbouring sets, step by step: one patient moves a sum by at "
         f"most {float(replayed['largest_move']):.4f} clip norms; {replayed['draws']} draws of "
-        "noise tested; two crashes resumed.",
+        "noise tested; two crashes and a clean stop resumed.",
         "",
         "## Time",
         "",

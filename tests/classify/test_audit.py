@@ -9,7 +9,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from classify import dp_head
-from classify.audit import run_audit, subject_of
+from classify.audit import attack, run_audit, subject_of
 from classify.audit_canaries import many_runs, many_runs_bounds, one_run, with_canaries
 from classify.audit_membership import likelihood_ratios, patient_scores, rate_found
 from classify.audit_replay import clipped_sum, replay, without
@@ -118,6 +118,14 @@ def test_noise_that_depends_on_who_is_there_is_found(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(dp_head, "noisy_mean", adapted)
     found = replay(subject(), np.random.default_rng(0), patients=0, risk=1e-6)
     assert "steps, draws or ledger entries depend on who is there" in found.findings
+
+
+def test_nobody_at_all_can_be_audited() -> None:
+    empty = Examples(torch.zeros(0, 6), torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    few = AuditSettings(run=Path("nowhere"), **FEW)
+    found = attack(subject().on(empty), few)
+    assert found.broken == ()
+    assert found.found == ()
 
 
 def test_canaries_disturb_no_real_coordinate_and_contribute_one_clip_norm() -> None:
