@@ -14,7 +14,7 @@ from classify.dp_sgd import train_network, train_private_network
 from classify.joint import trunk_views
 from classify.patient_gradients import TokenExamples
 from classify.plan import Plan
-from classify.trained_top import trained_top
+from classify.trained_top import TrainedTop, trained_top
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import Dataset, Row, keyed_digest, targets_array
 from synthdp.privacy.ledger import Ledger
@@ -70,7 +70,7 @@ def train_blocks(
         InputError: when the ledger or a checkpoint is of another run or data.
         RunError: when a training without privacy diverges.
     """
-    network, mechanism = settings.network, plan.release.mechanism
+    network = settings.network
     assert network is not None  # the caller has asked
     backbone = restore_backbone(task.classifier).to(auto_device())
     examples = _examples(settings, plan.dataset, task, network)
@@ -81,37 +81,61 @@ def train_blocks(
         bias_input=settings.head.bias_input,
         scale=network.scale,
     ).to(auto_device())
-    spent = plan.release
-    if source is None or mechanism is None:
-        population = settings.privacy.population or len(examples.tags)
-        train_network(
-            top,
-            examples,
-            network,
-            seed=settings.seed,
-            normaliser=population * network.sampling_rate,
-            source=NoiseSource(hashlib.sha256(f"samples {settings.seed}".encode()).digest()),
-        )
+    if source is None:
+        _train_plainly(settings, network, top, examples)
+        spent = plan.release
     else:
-        ledger = Ledger(run.private / "ledger.jsonl")
         fingerprint = keyed_digest(plan.dataset, task.rows)
-        ledger.claim(plan.release, fingerprint=fingerprint, block_steps=network.block_steps)
-        train_private_network(
-            top,
-            examples,
-            network,
-            seed=settings.seed,
-            mechanism=mechanism,
-            ledger=ledger,
-            source=source,
-            checkpoints=run.checkpoints,
-            on_block=lambda steps: run.log(steps_spent=steps),
+        spent = _train_privately(
+            settings, run, plan, top, examples, source=source, fingerprint=fingerprint
         )
-        spent = ledger.spent()
     head = top.head.weight.detach().cpu()
     trained = {**task.classifier.trained, **trained_tensors(backbone)}
     classifier = replace(task.classifier, trained=trained)
     return classifier.with_head(head[:, :-1], head[:, -1] * settings.head.bias_input), spent
+
+
+def _train_plainly(
+    settings: FinetuneSettings, network: NetworkSettings, top: TrainedTop, examples: TokenExamples
+) -> None:
+    population = settings.privacy.population or len(examples.tags)
+    train_network(
+        top,
+        examples,
+        network,
+        seed=settings.seed,
+        normaliser=population * network.sampling_rate,
+        source=NoiseSource(hashlib.sha256(f"samples {settings.seed}".encode()).digest()),
+    )
+
+
+def _train_privately(
+    settings: FinetuneSettings,
+    run: Run,
+    plan: Plan,
+    top: TrainedTop,
+    examples: TokenExamples,
+    *,
+    source: NoiseSource,
+    fingerprint: str,
+) -> Release:
+    network, mechanism = settings.network, plan.release.mechanism
+    assert network is not None
+    assert mechanism is not None  # there is a source of noise
+    ledger = Ledger(run.private / "ledger.jsonl")
+    ledger.claim(plan.release, fingerprint=fingerprint, block_steps=network.block_steps)
+    train_private_network(
+        top,
+        examples,
+        network,
+        seed=settings.seed,
+        mechanism=mechanism,
+        ledger=ledger,
+        source=source,
+        checkpoints=run.checkpoints,
+        on_block=lambda steps: run.log(steps_spent=steps),
+    )
+    return ledger.spent()
 
 
 def _examples(

@@ -1,0 +1,275 @@
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+from timm.layers import LayerScale
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classify.backbones import Backbone, build_backbone
+from classify.ghost_clipping import GhostClipping
+from classify.patient_gradients import (
+    PatientGradients,
+    TokenExamples,
+    Views,
+    all_views,
+    one_view_each,
+)
+from classify.trained_top import TrainedTop, trained_top
+from synthdp.config import BackboneSettings
+from synthdp.errors import InputError
+
+CLIP = 0.5
+#: What float32 may move a sum of clipped vectors by, as a share of the clip norm.
+ROUNDING = 1e-5
+SHAPE = (5, 64)
+
+
+def backbone(blocks: int = 1) -> Backbone:
+    return build_backbone(
+        BackboneSettings(name="test_vit", size_px=32), seed=0, trainable_blocks=blocks
+    )
+
+
+def with_layer_scale() -> Backbone:
+    """A ViT of DINOv2's kind, small, whose LayerScale is not near zero."""
+    built = backbone()
+    block = built.network.blocks[-1]
+    block.ls1, block.ls2 = LayerScale(64, 0.5), LayerScale(64, 0.7)
+    return built
+
+
+def top_of(
+    built: Backbone, *, scale: float = 1.0, dtype: torch.dtype = torch.float32
+) -> TrainedTop:
+    head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
+    centre = torch.full((built.n_features,), 0.1)
+    return trained_top(built, head, centre=centre, scale=scale, precision=dtype)
+
+
+def examples(n_patients: int = 10, seed: int = 0, views: int = 1) -> TokenExamples:
+    """Tokens of patients with one to three images, in mixed order; some targets are unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    units = torch.arange(n_patients).repeat_interleave(1 + torch.arange(n_patients) % 3)
+    order = torch.randperm(len(units), generator=generator)
+    tokens = torch.randn(len(units), views, *SHAPE, generator=generator)
+    targets = (tokens[:, 0, 0, :2] > 0).float()
+    targets[::5, 1] = math.nan
+    tags = [hashlib.sha256(b"%d" % unit).digest() for unit in range(n_patients)]
+    return TokenExamples(tokens.half().numpy()[order], targets[order], units[order], tags)
+
+
+def without_patient(data: TokenExamples, patient: int) -> TokenExamples:
+    kept = data.units != patient
+    units = data.units[kept] - (data.units[kept] > patient).long()
+    tags = [tag for index, tag in enumerate(data.tags) if index != patient]
+    return TokenExamples(data.tokens[kept.numpy()], data.targets[kept], units, tags)
+
+
+def everybody(data: TokenExamples) -> Tensor:
+    return torch.arange(len(data.tags))
+
+
+def total(data: TokenExamples, *, batch: int = 4, clip: float = CLIP, one: bool = False) -> Tensor:
+    top = top_of(with_layer_scale())
+    if one:
+        views = one_view_each(data, everybody(data), seed=0, step=3)
+        return GhostClipping(top).clipped_sum(data, views, clip_norm=clip, batch=batch)
+    views = all_views(data, everybody(data))
+    return PatientGradients(top).clipped_sum(data, views, clip_norm=clip, batch=batch)
+
+
+def by_autograd(top: TrainedTop, data: TokenExamples, views: Views) -> Tensor:
+    """Each patient's gradient of its mean loss, (U, P), one patient at a time."""
+    rows = []
+    for patient in views.patients.unique():
+        chosen = views.patients == patient
+        images = views.images[chosen]
+        tokens = torch.from_numpy(data.tokens[images.numpy(), views.views[chosen].numpy()]).float()
+        logits, targets = top(tokens), data.targets[images]
+        known = ~torch.isnan(targets)
+        loss = F.binary_cross_entropy_with_logits(logits[known], targets[known], reduction="sum")
+        found = torch.autograd.grad(loss / len(images), list(top.parameters()))
+        rows.append(torch.cat([gradient.flatten() for gradient in found]))
+    return torch.stack(rows)
+
+
+def clipped(rows: Tensor, clip_norm: float) -> Tensor:
+    return (rows * (clip_norm / rows.norm(dim=1, keepdim=True)).clamp(max=1)).sum(dim=0)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_the_sum_is_that_of_each_patients_own_autograd(views: int, scale: float) -> None:
+    data = examples(views=views)
+    top = top_of(with_layer_scale(), scale=scale)
+    looked_at = all_views(data, everybody(data))
+    rows = by_autograd(top, data, looked_at)
+    norms = rows.norm(dim=1)
+    middle = float(norms.median())
+    assert norms.min() < middle < norms.max()  # some are clipped, some are not
+    sums = PatientGradients(top).clipped_sum(data, looked_at, clip_norm=middle, batch=4)
+    assert (sums - clipped(rows, middle)).norm() < ROUNDING * middle * len(rows)
+
+
+def test_a_scale_shortens_the_blocks_gradients_and_moves_no_logit() -> None:
+    data = examples(3)
+    plain, scaled = top_of(backbone()), top_of(backbone(), scale=0.1)
+    tokens = torch.from_numpy(data.tokens[:, 0]).float()
+    assert torch.equal(plain(tokens), scaled(tokens))
+    views = all_views(data, everybody(data))
+    expected = by_autograd(plain, data, views) * scaled.units()
+    assert torch.allclose(by_autograd(scaled, data, views), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_removing_any_patient_moves_the_sum_by_at_most_the_clip_norm(batch: int, one: bool) -> None:
+    data = examples()
+    data.tokens[3] *= 40  # one whose gradient is far beyond the clip norm
+    whole = total(data, batch=batch, one=one)
+    moved = []
+    for patient in range(len(data.tags)):
+        neighbour = without_patient(data, patient)
+        moved.append(float((whole - total(neighbour, batch=batch, one=one)).norm()))
+    assert max(moved) <= CLIP + ROUNDING
+    assert min(moved) > 0
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_the_physical_batch_changes_no_sum(one: bool) -> None:
+    data = examples(views=2)
+    whole = total(data, batch=1000, one=one)
+    for batch in (1, 2, 3, 7):
+        assert (total(data, batch=batch, one=one) - whole).norm() < ROUNDING * CLIP
+
+
+def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
+    data = examples(4)
+    more = np.repeat(data.tokens[data.units == 0], 500, axis=0)
+    many = TokenExamples(
+        np.concatenate([data.tokens, more]),
+        torch.cat([data.targets, torch.ones(500, 2)]),
+        torch.cat([data.units, torch.zeros(500, dtype=torch.int64)]),
+        data.tags,
+    )
+    moved = total(many, batch=64) - total(without_patient(many, 0), batch=64)
+    assert 0.9 * CLIP < moved.norm() <= CLIP + ROUNDING
+
+
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_spoiled_image_costs_its_patient_alone(one: bool, value: float) -> None:
+    data = examples()
+    for batch in (1, 4, 64):
+        spoiled = examples()
+        spoiled.tokens[np.flatnonzero(data.units == 2)] = value
+        expected = total(without_patient(data, 2), batch=batch, one=one)
+        found = total(spoiled, batch=batch, one=one)
+        assert (found - expected).norm() < ROUNDING * CLIP
+
+
+def test_ghost_clipping_equals_the_per_sample_route() -> None:
+    data = examples(30, views=2)
+    built = with_layer_scale()
+    views = one_view_each(data, everybody(data), seed=1, step=2)
+    by_ghost = GhostClipping(top_of(built))
+    ghost = by_ghost.clipped_sum(data, views, clip_norm=CLIP, batch=8)
+    sample = PatientGradients(top_of(built)).clipped_sum(data, views, clip_norm=CLIP, batch=8)
+    assert (ghost - sample).norm() < 1e-4 * CLIP
+    with pytest.raises(ValueError, match="one view of each patient"):
+        by_ghost.clipped_sum(data, all_views(data, everybody(data)), clip_norm=1.0, batch=8)
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_bfloat16_keeps_the_bound_and_nearly_the_sum(one: bool) -> None:
+    data = examples()
+
+    def sum_of(some: TokenExamples, dtype: torch.dtype) -> Tensor:
+        top = top_of(with_layer_scale(), dtype=dtype)
+        maker = GhostClipping(top) if one else PatientGradients(top)
+        views = one_view_each(some, everybody(some), seed=0, step=0)
+        return maker.clipped_sum(some, views, clip_norm=CLIP, batch=4)
+
+    whole = sum_of(data, torch.bfloat16)
+    assert whole.dtype == torch.float32
+    fine = sum_of(data, torch.float32)
+    assert 0 < (whole - fine).norm() < 0.02 * fine.norm()
+    for patient in range(len(data.tags)):
+        neighbour = sum_of(without_patient(data, patient), torch.bfloat16)
+        assert (whole - neighbour).norm() <= CLIP + ROUNDING
+
+
+def test_the_view_of_a_patient_is_not_moved_by_others() -> None:
+    data = examples(20, views=3)
+    less = without_patient(data, 7)
+    picked = set()
+    for step in range(20):
+        whole = one_view_each(data, everybody(data), seed=0, step=step)
+        part = one_view_each(less, everybody(less), seed=0, step=step)
+        kept = whole.patients != 7
+        tokens = data.tokens[whole.images[kept].numpy(), whole.views[kept].numpy()]
+        assert np.array_equal(tokens, less.tokens[part.images.numpy(), part.views.numpy()])
+        picked.add((int(whole.images[2]), int(whole.views[2])))
+    assert len(picked) > 3  # drawn anew in each step
+
+
+def test_nobody_drawn_is_a_sum_of_zeros() -> None:
+    data = examples(3)
+    nobody = torch.zeros(0, dtype=torch.int64)
+    for views in (all_views(data, nobody), one_view_each(data, nobody, seed=0, step=0)):
+        for maker in (PatientGradients(top_of(backbone())), GhostClipping(top_of(backbone()))):
+            zeros = maker.clipped_sum(data, views, clip_norm=1.0, batch=4)
+            assert torch.equal(zeros, torch.zeros_like(top_of(backbone()).flat()))
+
+
+class Normed(nn.Sequential):
+    """A layer that couples the images of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.BatchNorm1d(5))
+
+
+class Table(nn.Module):
+    """A trained layer with a buffer, as in a Swin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(3))
+        self.register_buffer("index", torch.zeros(3))
+
+
+class Odd(nn.Module):
+    """A layer with a bare parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bare = nn.Parameter(torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (nn.Dropout(0.1), "drops at random"),
+        (Normed(), "normalises over the batch"),
+        (Table(), "has buffers"),
+        (Odd(), "Odd"),
+    ],
+)
+def test_a_layer_that_couples_or_draws_is_refused_by_name(layer: nn.Module, told: str) -> None:
+    built = backbone()
+    built.network.blocks[-1].drop_path1 = layer
+    with pytest.raises(InputError, match=rf"layer blocks\.5\.drop_path1.*{told}.*leave `network`"):
+        top_of(built)
+
+
+def test_a_swin_is_refused_with_the_way_out() -> None:
+    swin = build_backbone(
+        BackboneSettings(name="swin_tiny_patch4_window7_224", size_px=32),
+        seed=0,
+        trainable_blocks=1,
+    )
+    with pytest.raises(InputError, match=r"layer layers\.3.*has buffers.*leave `network` out"):
+        trained_top(swin, torch.zeros(1, swin.n_features + 1), centre=None)
