@@ -87,11 +87,11 @@ def opacus_step(top: TrainedTop, examples: TokenExamples, views: Views) -> Calla
 
 
 def our_step(
-    top: TrainedTop, examples: TokenExamples, views: Views, batch: int, *, ghost: bool
+    top: TrainedTop, examples: TokenExamples, views: Views, arguments: argparse.Namespace
 ) -> Callable[[], None]:
     """Clipped sum, noise, descent."""
-    gradients = GhostClipping(top) if ghost else PatientGradients(top)
-    source = NoiseSource(new_key())
+    gradients = GhostClipping(top) if arguments.only == "ghost" else PatientGradients(top)
+    source, batch = NoiseSource(new_key(), arguments.noise), arguments.batch
     weights, steps = top.flat(), iter(range(10**6))
 
     def step() -> None:
@@ -131,7 +131,7 @@ def step_of(arguments: argparse.Namespace) -> Callable[[], None]:
         return plain_step(top, examples, views, arguments.batch)
     if arguments.only == "setup":
         return lambda: None
-    return our_step(top, examples, views, arguments.batch, ghost=arguments.only == "ghost")
+    return our_step(top, examples, views, arguments)
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, float]:
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=64)
     parser.add_argument("--images", type=int, default=2, help="of each patient")
     parser.add_argument("--batch", type=int, default=16, help="views at a time, Opacus apart")
+    parser.add_argument("--noise", choices=("philox", "shake256"), default="philox")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=list(WAYS), help="one way, as JSON")
     arguments = parser.parse_args()

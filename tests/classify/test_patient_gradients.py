@@ -34,8 +34,9 @@ def backbone(blocks: int = 1) -> Backbone:
 
 
 def with_layer_scale() -> Backbone:
-    """A ViT of DINOv2's kind, small, whose LayerScale is not near zero."""
+    """A small ViT with a LayerScale not near zero, and an `fc_norm` that is called twice."""
     built = backbone()
+    built.network.fc_norm = nn.LayerNorm(64)
     block = built.network.blocks[-1]
     block.ls1, block.ls2 = LayerScale(64, 0.5), LayerScale(64, 0.7)
     return built
