@@ -19,7 +19,7 @@ def unit_means(gradients: Tensor, units: Tensor, n_units: int) -> Tensor:
     """
     totals = gradients.new_zeros(n_units, gradients.shape[1]).index_add_(0, units, gradients)
     counts = torch.bincount(units, minlength=n_units).clamp_(min=1)
-    return totals / counts.unsqueeze(1).to(gradients.dtype)
+    return totals.div_(counts.unsqueeze(1).to(gradients.dtype))
 
 
 def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
@@ -30,8 +30,8 @@ def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
     """
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
     factors = clip_factors(norms, clip_norm)  # float64 holds the norm of any finite float32 row
-    rows = torch.where(factors > 0, rows, torch.zeros_like(rows))  # NaN * 0 is NaN: no product
-    return rows * factors.to(rows.dtype)
+    scaled = rows * factors.to(rows.dtype)
+    return scaled.masked_fill_(factors == 0, 0)  # NaN * 0 is NaN: zero has to be written
 
 
 def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
