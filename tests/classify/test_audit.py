@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import clinic_set
 from scipy.stats import norm
 from torch import Tensor
 
@@ -19,7 +20,6 @@ from classify.dp_head import Examples, HeadRecipe, private_sum
 from classify.finetune import run_finetune
 from synthdp.cli import main
 from synthdp.config import BackboneSettings, PrivacySettings
-from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.mechanism import Mechanism
@@ -49,20 +49,7 @@ def subject(n_patients: int = 12, features: int = 6) -> Subject:
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("audit") / "clinic"
-    generator = np.random.default_rng(0)
-    about = DatasetInfo(name="clinic", kind="real", size_px=32)
-    with create_dataset(out, about) as writer:
-        for patient in range(12):
-            for _ in range(1 + patient % 3):
-                pixels = generator.normal(90 + 70 * (patient % 2), 30, (32, 32)).clip(0, 255)
-                writer.add(
-                    pixels.astype(np.uint8),
-                    patient_id=f"secret-{patient}",
-                    split="train",
-                    targets=[patient % 2],
-                )
-    return out
+    return clinic_set(tmp_path_factory.mktemp("audit") / "clinic")
 
 
 def trained(clinic: Path, out: str, privacy: PrivacySettings = PRIVACY) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_up import claimed_ledger
 from torch import Tensor
 
 from classify.dp_head import (
@@ -18,7 +19,6 @@ from classify.dp_head import (
 )
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 
@@ -47,13 +47,6 @@ def without_patient(data: Examples, patient: int) -> Examples:
     return Examples(data.inputs[kept], data.targets[kept], units)
 
 
-def claimed(folder: Path, mechanism: Mechanism = MECHANISM) -> Ledger:
-    ledger = Ledger(folder / "ledger.jsonl")
-    release = Release(id="0" * 16, stage="t", data="d", mu=mechanism.mu, mechanism=mechanism)
-    ledger.claim(release, fingerprint="f", block_steps=RECIPE.block_steps)
-    return ledger
-
-
 def train(
     folder: Path, data: Examples, mechanism: Mechanism = MECHANISM, **changes: object
 ) -> Tensor:
@@ -62,7 +55,7 @@ def train(
         data,
         RECIPE,
         mechanism=mechanism,
-        ledger=claimed(folder, mechanism),
+        ledger=claimed_ledger(folder, mechanism, block_steps=RECIPE.block_steps),
         source=SOURCE,
         checkpoints=folder / "checkpoints",
         **changes,

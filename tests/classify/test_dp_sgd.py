@@ -1,12 +1,12 @@
-import hashlib
-import math
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from made_up import claimed_ledger, token_examples, without_patient
 from torch import Tensor
 
 from classify.backbones import build_backbone
@@ -16,7 +16,6 @@ from classify.patient_gradients import TokenExamples
 from classify.trained_top import TrainedTop, trained_top
 from synthdp.config import BackboneSettings
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 
@@ -29,6 +28,7 @@ MECHANISM = Mechanism(
     sampling_rate=0.5, noise_multiplier=0.3, steps=12, normaliser=5, clip_norm=CLIP
 )
 SHAPE = (5, 64)
+examples = partial(token_examples, SHAPE)
 
 
 def new_top() -> TrainedTop:
@@ -37,32 +37,6 @@ def new_top() -> TrainedTop:
     built = build_backbone(settings, seed=0, trainable_blocks=1)
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     return trained_top(built, head, centre=torch.full((built.n_features,), 0.1))
-
-
-def examples(n_patients: int = 10) -> TokenExamples:
-    """Tokens of patients with one to three images, in mixed order; some targets are unknown."""
-    generator = torch.Generator().manual_seed(0)
-    units = torch.arange(n_patients).repeat_interleave(1 + torch.arange(n_patients) % 3)
-    order = torch.randperm(len(units), generator=generator)
-    tokens = torch.randn(len(units), 1, *SHAPE, generator=generator)
-    targets = (tokens[:, 0, 0, :2] > 0).float()
-    targets[::5, 1] = math.nan
-    tags = [hashlib.sha256(b"%d" % unit).digest() for unit in range(n_patients)]
-    return TokenExamples(tokens.half().numpy()[order], targets[order], units[order], tags)
-
-
-def without_patient(data: TokenExamples, patient: int) -> TokenExamples:
-    kept = data.units != patient
-    units = data.units[kept] - (data.units[kept] > patient).long()
-    tags = [tag for index, tag in enumerate(data.tags) if index != patient]
-    return TokenExamples(data.tokens[kept.numpy()], data.targets[kept], units, tags)
-
-
-def claimed(folder: Path, mechanism: Mechanism = MECHANISM) -> Ledger:
-    ledger = Ledger(folder / "ledger.jsonl")
-    release = Release(id="0" * 16, stage="t", data="d", mu=mechanism.mu, mechanism=mechanism)
-    ledger.claim(release, fingerprint="f", block_steps=RECIPE.block_steps)
-    return ledger
 
 
 def train(
@@ -79,7 +53,7 @@ def train(
         recipe,
         seed=0,
         mechanism=mechanism,
-        ledger=claimed(folder, mechanism),
+        ledger=claimed_ledger(folder, mechanism, block_steps=RECIPE.block_steps),
         source=SOURCE,
         checkpoints=folder / "checkpoints",
         observe=observe,

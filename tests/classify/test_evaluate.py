@@ -6,37 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from made_up import random_run
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from classify.classifier import new_classifier, save_classifier
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
-from synthdp.config import BackboneSettings, Settings, validate_settings
+from synthdp.config import validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json
-from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import make_statement
-from synthdp.runs import open_run
 
 UNKNOWN = float("nan")
 
 
-def make_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
-    """A finished run of a random transformer under a random head."""
-    backbone = BackboneSettings(name="test_vit", size_px=32)
-    plain = new_classifier(backbone, targets, seed=1)
-    weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
-    with open_run(folder, "pretrain", Settings()) as run:
-        save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
-        run.finish(make_statement(Lineage(), subject="classifier"), "card")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
+    return random_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 def images(n: int, *, side: int = 32, seed: int = 0) -> list[np.ndarray]:
@@ -109,7 +94,7 @@ def test_one_class_leaves_figures_undefined(run: Path, tmp_path: Path) -> None:
 
 
 def test_several_targets_have_a_score_each_in_the_order_of_the_run(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", ("effusion", "mass"))
+    run = random_run(tmp_path / "run", ("effusion", "mass"))
     labels = [[index % 2, UNKNOWN if index < 2 else 1, index % 3 == 0] for index in range(10)]
     dataset = make_set(tmp_path / "set", images(10), labels, ("mass", "edema", "effusion"))
     metrics, predictions = evaluate(run, dataset, tmp_path / "out")

@@ -2,8 +2,8 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
+from made_up import clinic_set
 from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
@@ -11,7 +11,6 @@ from classify.finetune import plan_finetune, run_finetune
 from classify.plan import auto_lr_times_steps
 from classify.train import run_pretrain
 from synthdp.config import BackboneSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.ledger import Ledger
@@ -34,25 +33,9 @@ def generator_lineage(mu: float) -> Lineage:
     return Lineage(releases=(release,))
 
 
-def make_set(out: Path, kind: str, **info: object) -> Path:
-    rng = np.random.default_rng(0)
-    about = DatasetInfo(name=out.name, kind=kind, size_px=32, **info)
-    with create_dataset(out, about) as writer:
-        for patient in range(12):
-            for _ in range(1 + patient % 3):
-                pixels = rng.normal(90 + 70 * (patient % 2), 30, (32, 32)).clip(0, 255)
-                writer.add(
-                    pixels.astype(np.uint8),
-                    patient_id=f"secret-{patient}",
-                    split="train",
-                    targets=[patient % 2],
-                )
-    return out
-
-
 @pytest.fixture
 def clinic(tmp_path: Path) -> Path:
-    return make_set(tmp_path / "clinic", "real")
+    return clinic_set(tmp_path / "clinic", "real")
 
 
 def settings(clinic: Path, out: str = "run", **changes: object) -> FinetuneSettings:
@@ -98,7 +81,7 @@ def test_two_models_of_the_same_patients_compose(clinic: Path) -> None:
 
 
 def test_a_generator_without_privacy_makes_the_end_infinite(clinic: Path) -> None:
-    synthetic = make_set(
+    synthetic = clinic_set(
         clinic.parent / "synthetic", "synthetic", lineage=generator_lineage(math.inf)
     )
     statement = read_statement(
@@ -110,7 +93,7 @@ def test_a_generator_without_privacy_makes_the_end_infinite(clinic: Path) -> Non
 
 
 def test_pretraining_on_phantoms_costs_nothing(clinic: Path) -> None:
-    phantoms = make_set(clinic.parent / "phantoms", "phantom")
+    phantoms = clinic_set(clinic.parent / "phantoms", "phantom")
     init = pretrained(phantoms)
     assert read_statement(init).epsilon == 0
     statement = read_statement(run_finetune(settings(clinic, backbone=None, init=init)))
@@ -118,15 +101,15 @@ def test_pretraining_on_phantoms_costs_nothing(clinic: Path) -> None:
 
 
 def test_phantoms_made_as_real_are_patients_to_the_ledger(tmp_path: Path) -> None:
-    as_real = make_set(tmp_path / "as-real", "phantom", as_real=True)
-    free = make_set(tmp_path / "free", "phantom")
+    as_real = clinic_set(tmp_path / "as-real", "phantom", as_real=True)
+    free = clinic_set(tmp_path / "free", "phantom")
     assert read_statement(run_finetune(settings(as_real, out="a"))).epsilon > 5.99
     assert read_statement(run_finetune(settings(free, out="b"))).epsilon == 0
 
 
 def test_ancestors_that_spent_leave_less_in_mu_squared(clinic: Path) -> None:
     lineage = generator_lineage(gaussian_mu(3, 1e-3))
-    synthetic = make_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
+    synthetic = clinic_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
     statement = plan_finetune(settings(clinic, synthetic=synthetic))
     assert statement.epsilon == pytest.approx(6, rel=1e-6)
     left = math.sqrt(gaussian_mu(6, 1e-3) ** 2 - gaussian_mu(3, 1e-3) ** 2)
@@ -198,7 +181,7 @@ def test_patients_may_not_stand_in_as_public_images(clinic: Path) -> None:
 
 
 def test_a_set_without_patient_ids_promises_to_images_only(tmp_path: Path) -> None:
-    images = make_set(tmp_path / "images", "real", unit="image")
+    images = clinic_set(tmp_path / "images", "real", unit="image")
     with pytest.raises(InputError, match=r"ask for privacy\.unit=image"):
         plan_finetune(settings(images))
     by_image = PrivacySettings(epsilon=6, delta=1e-3, population=50, unit="image")
@@ -238,7 +221,7 @@ def test_a_generator_of_other_patients_leaves_the_whole_target(clinic: Path) -> 
     of_first = plan_finetune(settings(clinic, cohort="1/2")).lineage.releases[0].cohort
     generator = generator_lineage(gaussian_mu(3, 1e-3)).releases[0]
     lineage = Lineage(releases=(generator.model_copy(update={"cohort": of_first}),))
-    synthetic = make_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
+    synthetic = clinic_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
     apart = plan_finetune(settings(clinic, synthetic=synthetic, cohort="2/2"))
     assert apart.epsilon_stage == pytest.approx(6, rel=1e-3)
     assert apart.epsilon == pytest.approx(6, rel=1e-3)

@@ -4,37 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from made_up import random_run
 
 from classify import evaluate as evaluation
-from classify.classifier import new_classifier, save_classifier
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
-from synthdp.config import BackboneSettings, Settings, dump_settings, validate_settings
+from synthdp.config import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_atomic
 from synthdp.privacy.ledger import recorded_releases
-from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import make_statement
 from synthdp.promise import statement_of
-from synthdp.runs import open_run
 
 PAID = {"auroc_epsilon": 6, "population": 50, "auroc_delta": 1e-3}
 
 
-def make_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
-    plain = new_classifier(BackboneSettings(name="test_vit", size_px=32), targets, seed=1)
-    weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
-    with open_run(folder, "pretrain", Settings()) as run:
-        save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
-        run.finish(make_statement(Lineage(), subject="classifier"), "card")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
+    return random_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 def make_set(out: Path, kind: str = "real", **info: object) -> Path:
@@ -150,7 +137,7 @@ def test_several_targets_are_refused(tmp_path: Path) -> None:
     names = ("mass", "edema")
     data = make_set(tmp_path / "clinic", targets=names)
     with pytest.raises(InputError, match="has 2 targets"):
-        run_evaluate(asked(make_run(tmp_path / "run", names), data, tmp_path / "a"))
+        run_evaluate(asked(random_run(tmp_path / "run", names), data, tmp_path / "a"))
 
 
 def test_a_set_of_images_may_be_released_by_image(run: Path, tmp_path: Path) -> None:

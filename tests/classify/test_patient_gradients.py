@@ -1,9 +1,10 @@
-import hashlib
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from made_up import token_examples, without_patient
 from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +26,7 @@ CLIP = 0.5
 #: What float32 may move a sum of clipped vectors by, as a share of the clip norm.
 ROUNDING = 1e-5
 SHAPE = (5, 64)
+examples = partial(token_examples, SHAPE)
 
 
 def backbone(blocks: int = 1) -> Backbone:
@@ -48,25 +50,6 @@ def top_of(
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     centre = torch.full((built.n_features,), 0.1)
     return trained_top(built, head, centre=centre, scale=scale, precision=dtype)
-
-
-def examples(n_patients: int = 10, seed: int = 0, views: int = 1) -> TokenExamples:
-    """Tokens of patients with one to three images, in mixed order; some targets are unknown."""
-    generator = torch.Generator().manual_seed(seed)
-    units = torch.arange(n_patients).repeat_interleave(1 + torch.arange(n_patients) % 3)
-    order = torch.randperm(len(units), generator=generator)
-    tokens = torch.randn(len(units), views, *SHAPE, generator=generator)
-    targets = (tokens[:, 0, 0, :2] > 0).float()
-    targets[::5, 1] = math.nan
-    tags = [hashlib.sha256(b"%d" % unit).digest() for unit in range(n_patients)]
-    return TokenExamples(tokens.half().numpy()[order], targets[order], units[order], tags)
-
-
-def without_patient(data: TokenExamples, patient: int) -> TokenExamples:
-    kept = data.units != patient
-    units = data.units[kept] - (data.units[kept] > patient).long()
-    tags = [tag for index, tag in enumerate(data.tags) if index != patient]
-    return TokenExamples(data.tokens[kept.numpy()], data.targets[kept], units, tags)
 
 
 def everybody(data: TokenExamples) -> Tensor:

@@ -1,0 +1,75 @@
+"""Patients, runs and ledgers that several tests make up in the same way."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from classify.classifier import new_classifier, save_classifier
+from classify.patient_gradients import TokenExamples
+from synthdp.config import BackboneSettings, Settings
+from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.statement import make_statement
+from synthdp.runs import open_run
+
+
+def clinic_set(out: Path, kind: str = "real", **info: object) -> Path:
+    """Twelve patients of one to three noisy patches; those of every second patient are brighter."""
+    generator = np.random.default_rng(0)
+    about = DatasetInfo(name=out.name, kind=kind, size_px=32, **info)
+    with create_dataset(out, about) as writer:
+        for patient in range(12):
+            for _ in range(1 + patient % 3):
+                pixels = generator.normal(90 + 70 * (patient % 2), 30, (32, 32)).clip(0, 255)
+                writer.add(
+                    pixels.astype(np.uint8),
+                    patient_id=f"secret-{patient}",
+                    split="train",
+                    targets=[patient % 2],
+                )
+    return out
+
+
+def random_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
+    """A finished run of a random transformer under a random head."""
+    plain = new_classifier(BackboneSettings(name="test_vit", size_px=32), targets, seed=1)
+    weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
+    with open_run(folder, "pretrain", Settings()) as run:
+        save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
+        run.finish(make_statement(Lineage(), subject="classifier"), "card")
+    return folder
+
+
+def claimed_ledger(folder: Path, mechanism: Mechanism, *, block_steps: int) -> Ledger:
+    """The ledger in `folder`, claimed for one release of the mechanism."""
+    ledger = Ledger(folder / "ledger.jsonl")
+    release = Release(id="0" * 16, stage="t", data="d", mu=mechanism.mu, mechanism=mechanism)
+    ledger.claim(release, fingerprint="f", block_steps=block_steps)
+    return ledger
+
+
+def token_examples(
+    shape: tuple[int, int], n_patients: int = 10, *, seed: int = 0, views: int = 1
+) -> TokenExamples:
+    """Tokens (L, C) of patients with one to three images, in mixed order; some targets unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    units = torch.arange(n_patients).repeat_interleave(1 + torch.arange(n_patients) % 3)
+    order = torch.randperm(len(units), generator=generator)
+    tokens = torch.randn(len(units), views, *shape, generator=generator)
+    targets = (tokens[:, 0, 0, :2] > 0).float()
+    targets[::5, 1] = math.nan
+    tags = [hashlib.sha256(b"%d" % unit).digest() for unit in range(n_patients)]
+    return TokenExamples(tokens.half().numpy()[order], targets[order], units[order], tags)
+
+
+def without_patient(data: TokenExamples, patient: int) -> TokenExamples:
+    """The neighbour without one patient."""
+    kept = data.units != patient
+    units = data.units[kept] - (data.units[kept] > patient).long()
+    tags = [tag for index, tag in enumerate(data.tags) if index != patient]
+    return TokenExamples(data.tokens[kept.numpy()], data.targets[kept], units, tags)
