@@ -49,17 +49,35 @@ class Journal:
         return self.path.with_suffix(".head")
 
     def _read(self, content: bytes) -> None:
-        for line in content.splitlines(keepends=True):
-            entry = self._checked(line.rstrip(b"\n"))
-            self.entries.append(TORN if entry is None else entry)
+        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+            self.entries.append(self._checked(line.rstrip(b"\n"), number))
             self._hash.update(line)
         self._size = len(content)
         self._open_ended = not content.endswith(b"\n") and content != b""
 
-    def _compare_with_head(self) -> None:
-        """Refuse a file that lost an acknowledged line, or more than the last of them is damaged.
+    def _checked(self, line: bytes, number: int) -> dict[str, Any]:
+        """The entry of a line, or `TORN` where its end is missing.
 
-        A torn line is no damage when a later one, which holds the digest of it, is whole.
+        A line that is whole and does not follow from all before it was never written by `append`.
+        """
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return TORN
+        chain = entry.pop("chain", None) if isinstance(entry, dict) else None
+        if isinstance(entry, dict) and int(entry.get("format", FORMAT)) > FORMAT:
+            raise InputError(f"{self._where}: written by a newer synthdp; update this one")
+        if chain is None or chain != self._chain(json.dumps(entry)):
+            raise InputError(
+                f"{self._where}, line {number}: edited, damaged, or of another version, {_UNKNOWN}"
+            )
+        found: dict[str, Any] = entry
+        return found
+
+    def _compare_with_head(self) -> None:
+        """Refuse a file that lost an acknowledged line, the last of them apart, which may be torn.
+
+        An earlier torn line is no damage: a later one holds the digest of it.
         """
         head = read_json(self._head_path) if self._head_path.exists() else {"lines": 0}
         acknowledged = self._acknowledged = int(head["lines"])
@@ -68,27 +86,26 @@ class Journal:
         whole = [number for number, entry in enumerate(self.entries) if entry is not TORN]
         last_whole = whole[-1] if whole else -1
         if acknowledged - 1 - last_whole > 1:
-            raise InputError(f"{self._where}, line {last_whole + 2}: edited or damaged, {_UNKNOWN}")
+            raise InputError(f"{self._where}, line {last_whole + 2}: damaged, {_UNKNOWN}")
         if sum(number >= acknowledged for number in whole) > 1:
             raise InputError(
                 f"{self._where}: {self._head_path.name} is of another time, {_UNKNOWN} and its head"
             )
 
-    def _checked(self, line: bytes) -> dict[str, Any] | None:
-        """The entry of a line that is whole and follows all before it; None of any other."""
-        try:
-            entry = json.loads(line)
-            chain = entry.pop("chain")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            return None
-        if int(entry.get("format", FORMAT)) > FORMAT:
-            raise InputError(f"{self._where}: written by a newer synthdp; update this one")
-        return entry if chain == self._chain(json.dumps(entry)) else None
-
     def _chain(self, body: str) -> str:
         digest = self._hash.copy()
         digest.update(body.encode())
         return digest.hexdigest()[:_CHAIN_DIGITS]
+
+    def refuse_loss(self) -> None:
+        """Refuse a journal whose last acknowledged line is torn, where its entry can't be guessed.
+
+        Raises:
+            InputError: when it is.
+        """
+        torn = self._acknowledged > 0 and self.entries[self._acknowledged - 1] is TORN
+        if torn and all(entry is TORN for entry in self.entries[self._acknowledged :]):
+            raise InputError(f"{self._where}: its last line is damaged, {_UNKNOWN}")
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one entry and return when it is on the disk.

@@ -168,7 +168,9 @@ def record_release(path: Path, release: Release) -> None:
 
 
 def recorded_releases(path: Path) -> tuple[Release, ...]:
-    """The releases in the ledger beside a data set; a torn one was never begun.
+    """The releases in the ledger beside a data set.
+
+    A torn line that was never acknowledged belongs to a release that never began.
 
     Raises:
         InputError: when the file was cut, edited, or written by a newer version.
@@ -177,6 +179,7 @@ def recorded_releases(path: Path) -> tuple[Release, ...]:
 
 
 def _releases(journal: Journal) -> tuple[Release, ...]:
+    journal.refuse_loss()
     return tuple(
         _checked_release(entry["release"]) for entry in journal.entries if entry is not TORN
     )

@@ -63,18 +63,20 @@ def test_a_missing_file_whose_head_stands_is_refused(path: Path) -> None:
         Journal(path)
 
 
-@pytest.mark.parametrize("line", [0, 1, 2])
+@pytest.mark.parametrize("line", [0, 1, 2, 3])
 def test_a_line_edited_by_hand_is_refused(path: Path, line: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     lines[line] = lines[line].replace(f'"n": {line}'.encode(), b'"n": 7')
     path.write_bytes(b"".join(lines))
-    with pytest.raises(InputError, match=f"line {line + 1}: edited or damaged"):
+    with pytest.raises(InputError, match=f"line {line + 1}: edited, damaged"):
         Journal(path)
 
 
-def test_an_edited_last_line_counts_as_torn(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"n": 3', b'"n": 0'))
-    assert Journal(path).entries[-1] is TORN
+def test_lines_without_chain_are_no_torn_ones(path: Path) -> None:
+    path.with_suffix(".head").unlink()
+    path.write_text('{"id": "0"}\n' * 3)  # as an older version wrote them
+    with pytest.raises(InputError, match="line 1: edited, damaged, or of another version"):
+        Journal(path)
 
 
 def test_a_removed_line_is_refused(path: Path) -> None:
@@ -109,7 +111,7 @@ def test_a_file_without_chain_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text('{"event": "open"}\n{"event": "reserve", "first": 0, "steps": 3}\n')
     path.with_suffix(".head").write_text(json.dumps({"lines": 2}))
-    with pytest.raises(InputError, match="edited or damaged"):
+    with pytest.raises(InputError, match="edited, damaged"):
         Journal(path)
 
 

@@ -109,6 +109,11 @@ def test_a_data_sets_ledger_notes_a_release_once(tmp_path: Path) -> None:
 def test_a_data_sets_ledger_that_lost_a_release_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     record_release(path, release())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    for use in (recorded_releases, lambda torn: record_release(torn, release())):
+        with pytest.raises(InputError, match="last line is damaged"):
+            use(path)
     path.unlink()
     with pytest.raises(InputError, match="lines are missing"):
         recorded_releases(path)
