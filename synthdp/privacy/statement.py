@@ -173,10 +173,10 @@ def number(epsilon: float) -> str:
 def _release_words(release: Release) -> str:
     who = f", cohort {release.cohort.part}" if release.cohort is not None else ""
     sampled = release.mechanism is not None and release.mechanism.sampling_rate < 1
-    spent = "" if sampled else f" mu = {release.mu:.3f}"
+    spent = "" if sampled else f": mu = {release.mu:.3f}"
     if math.isinf(release.mu):
-        spent = " no protection"
-    words = f"{release.stage} on {release.data}{who}, per {release.unit}:{spent}"
+        spent = ": no protection"
+    words = f"{release.stage} on {release.data}{who}, per {release.unit}{spent}"
     if release.mechanism is not None:
         words += f" ({_mechanism_words(release.mechanism, release.steps)})"
     return f"{words}; {release.note}" if release.note else words
