@@ -64,23 +64,22 @@ class Journal:
             entry = json.loads(line)
         except ValueError:
             return TORN
-        chain = entry.pop("chain", None) if isinstance(entry, dict) else None
-        if isinstance(entry, dict) and int(entry.get("format", FORMAT)) > FORMAT:
+        known = entry if isinstance(entry, dict) else {}
+        chain, version = known.pop("chain", None), known.get("format", FORMAT)
+        if isinstance(version, int) and version > FORMAT:
             raise InputError(f"{self._where}: written by a newer synthdp; update this one")
         if chain is None or chain != self._chain(json.dumps(entry)):
             raise InputError(
                 f"{self._where}, line {number}: edited, damaged, or of another version, {_UNKNOWN}"
             )
-        found: dict[str, Any] = entry
-        return found
+        return known
 
     def _compare_with_head(self) -> None:
         """Refuse a file that lost an acknowledged line, the last of them apart, which may be torn.
 
         An earlier torn line is no damage: a later one holds the digest of it.
         """
-        head = read_json(self._head_path) if self._head_path.exists() else {"lines": 0}
-        acknowledged = self._acknowledged = int(head["lines"])
+        acknowledged = self._acknowledged = self._head_lines()
         if len(self.entries) < acknowledged:
             raise InputError(f"{self._where}: lines are missing at its end, {_UNKNOWN}")
         whole = [number for number, entry in enumerate(self.entries) if entry is not TORN]
@@ -91,6 +90,14 @@ class Journal:
             raise InputError(
                 f"{self._where}: {self._head_path.name} is of another time, {_UNKNOWN} and its head"
             )
+
+    def _head_lines(self) -> int:
+        """How many lines were acknowledged."""
+        head = read_json(self._head_path) if self._head_path.exists() else {"lines": 0}
+        lines = head.get("lines") if isinstance(head, dict) else None
+        if not isinstance(lines, int):
+            raise InputError(f"private/{self._head_path.name}: damaged, {_UNKNOWN}")
+        return lines
 
     def _chain(self, body: str) -> str:
         digest = self._hash.copy()

@@ -86,6 +86,20 @@ def test_a_removed_line_is_refused(path: Path) -> None:
         Journal(path)
 
 
+@pytest.mark.parametrize("head", ["", "[]", '{"lines": "4"}', "{}"])
+def test_a_damaged_head_is_refused(path: Path, head: str) -> None:
+    path.with_suffix(".head").write_text(head)
+    with pytest.raises(InputError, match=r"ledger\.head"):
+        Journal(path)
+
+
+@pytest.mark.parametrize("line", ["3", "[]", '{"format": "x", "chain": "0"}', '{"chain": 1}'])
+def test_a_line_of_something_else_is_refused(path: Path, line: str) -> None:
+    path.write_text(f"{path.read_text()}{line}\n")
+    with pytest.raises(InputError, match="line 5: edited"):
+        Journal(path)
+
+
 def test_a_missing_head_is_refused(path: Path) -> None:
     path.with_suffix(".head").unlink()
     with pytest.raises(InputError, match="head"):
