@@ -53,7 +53,8 @@ class PatchesSettings(ListingSettings):
     images where they have one, else 128. `val_fraction` splits by patient where neither folders
     nor table do; `seed` moves that split. `cohort` imports a part of the patients, such as 1/2,
     by a keyed hash of their ids under the file `cohort_key` (made where there is none): sets that
-    share the key and have different parts are disjoint, and the ledger counts them in parallel.
+    share the key and have different parts are disjoint, where an id names the same person in all of
+    them, and the ledger counts them in parallel.
     """
 
     out: Path

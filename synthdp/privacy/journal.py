@@ -35,7 +35,7 @@ class Journal:
         self._hash = hashlib.sha256()
         self._size = 0
         self._open_ended = False
-        self._acknowledged = 0
+        self._acknowledged = self._head_lines()  # first: another process may be appending
         if path.exists():
             self._read(path.read_bytes())
         self._compare_with_head()
@@ -79,7 +79,7 @@ class Journal:
 
         An earlier torn line is no damage: a later one holds the digest of it.
         """
-        acknowledged = self._acknowledged = self._head_lines()
+        acknowledged = self._acknowledged
         if len(self.entries) < acknowledged:
             raise InputError(f"{self._where}: lines are missing at its end, {_UNKNOWN}")
         whole = [number for number, entry in enumerate(self.entries) if entry is not TORN]

@@ -150,3 +150,19 @@ def test_a_full_disk_leaves_a_readable_journal(path: Path, monkeypatch: pytest.M
         journal.append({"event": "reserve", "n": 4})
     monkeypatch.undo()
     assert numbers(path) == [0, 1, 2, 3, "torn"]
+
+
+def test_an_append_between_the_two_reads_is_no_loss(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes, other = Path.read_bytes, Journal(path)
+
+    def late(file: Path) -> bytes:
+        content = read_bytes(file)
+        if file == path and len(other.entries) == 4:
+            other.append({"event": "reserve", "n": 4})  # its head is newer than what was read
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    assert numbers(path) == [0, 1, 2, 3]
+    assert numbers(path) == [0, 1, 2, 3, 4]
