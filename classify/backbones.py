@@ -15,9 +15,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from classify.config import TrainableBlocks
-from classify.public_weights import HUB, load_public_weights
 from synthdp.config import BackboneSettings
 from synthdp.errors import InputError
+from synthdp.public_weights import HUB, load_public_weights
 
 #: Part of every cache's name: raise it when features of the same weights change.
 FEATURES_VERSION = 1

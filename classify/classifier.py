@@ -23,7 +23,6 @@ from classify.backbones import (
     trunk_identity,
 )
 from classify.config import TrainableBlocks
-from classify.public_weights import HUB, load_tensors
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import BackboneSettings, Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
@@ -31,6 +30,7 @@ from synthdp.errors import InputError
 from synthdp.features import cached_array, cached_features
 from synthdp.files import read_json, sha256_file, write_json
 from synthdp.progress import progress
+from synthdp.public_weights import HUB, load_tensors
 from synthdp.runs import read_statement
 
 SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"

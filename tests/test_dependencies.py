@@ -13,7 +13,8 @@ FLOORS = [
     ("synthdp.study",),
     ("synthdp.stages",),
     ("gan", "classify"),
-    ("synthdp.promise", "synthdp.features", "synthdp.runs", "synthdp.evaluation"),
+    ("synthdp.promise", "synthdp.extractors", "synthdp.runs", "synthdp.evaluation"),
+    ("synthdp.features", "synthdp.public_weights"),
     (
         *("synthdp.data", "synthdp.privacy", "synthdp.cards"),
         *("synthdp.config", "synthdp.checkpoint", "synthdp.files"),

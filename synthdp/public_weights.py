@@ -1,4 +1,4 @@
-"""Public weights of a timm transformer: a checked file or the hub, fitted to the input side."""
+"""Public weights of a timm network: a checked file or the hub, fitted to the input side."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from synthdp.files import sha256_file
 
 #: What stands for a path in `backbone.weights` when timm is to download them.
 HUB = Path("hub")
-_UNUSED = ("head.", "head_dist.", "attn_pool.", "mask_token")
+_UNUSED = ("head.", "head_dist.", "classifier.", "attn_pool.", "mask_token")
 _SWIN_FILTERS = {
     SwinTransformer: swin_transformer.checkpoint_filter_fn,
     SwinTransformerV2: swin_transformer_v2.checkpoint_filter_fn,
@@ -46,7 +46,9 @@ def _public_weights(settings: BackboneSettings) -> dict[str, Tensor]:
                 f"one that you mean, set backbone.sha256={sha256_file(settings.weights)}"
             )
         state = load_weights(settings.weights, settings.sha256)
-    return {name: value.float() for name, value in state.items()}
+    return {
+        name: value.float() if value.is_floating_point() else value for name, value in state.items()
+    }
 
 
 def load_public_weights(network: Any, settings: BackboneSettings) -> None:
@@ -60,7 +62,7 @@ def load_public_weights(network: Any, settings: BackboneSettings) -> None:
     if isinstance(network, VisionTransformer):
         if "pos_embed" in fitted and network.pos_embed is not None:
             fitted["pos_embed"] = _resampled(fitted["pos_embed"], network)
-    else:
+    elif type(network) in _SWIN_FILTERS:
         fitted = _SWIN_FILTERS[type(network)](fitted, network)
     load_tensors(network, fitted, what=f"the weights for {settings.name}")
 
