@@ -10,6 +10,7 @@ from synthdp.privacy.cohort import CohortPart
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class AugmentationSettings(Settings):
@@ -44,35 +45,46 @@ class TrainGanSettings(Settings):
 
     `kimg` is the length: thousands of real images shown. With `haar_levels` 2 the networks work at
     a quarter of the image's side, not half: about twice as fast. `channels` gives the width of the
-    stages from 4 px to that side, for generator and discriminator alike. `gamma` weighs the
-    gradient penalty, taken every `penalty_interval` steps. `class_ramp`: between these shares of
-    the training the class fades in. `ema_kimg` and `ema_share` bound the half-life of the averaged
-    weights: the smaller one counts. `cohort` takes a part of the patients, such as 1/2, which a
-    keyed hash of their ids decides.
+    stages from 4 px to that side, for generator and discriminator alike. `conditions` names
+    columns of the manifest that are told beside the class; `condition_prior`, such as {view: {CC:
+    1, MLO: 1}}, says how they are drawn later, in place of how they stand in the train split.
+    `gamma` weighs the gradient penalty, taken every `penalty_interval` steps; 0 leaves it out.
+    `class_ramp`: between these shares of the training class and conditions fade in. `ema_kimg` and
+    `ema_share` bound the half-life of the averaged weights: the smaller one counts. `cohort` takes
+    a part of the patients, such as 1/2, which a keyed hash of their ids decides. `arch: dcgan`
+    with `loss: bce` is the paper's baseline (`gan.dcgan`). `tensorboard` also writes the metrics
+    and sample grids to `private/tensorboard`.
     """
 
     data: Path
     out: Path
     seed: int = Field(default=0, ge=0)
     cohort: CohortPart = None
-    size_px: Literal[32, 64, 128] = 128
+    arch: Literal["haar", "dcgan"] = "haar"
+    conditions: tuple[str, ...] = Field(default=(), max_length=3)
+    condition_prior: dict[str, dict[str, Positive]] | None = None
+    size_px: Literal[32, 64, 128, 256, 512] = 128
     haar_levels: Literal[1, 2] = 1
     channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (192, 160, 96, 64, 32)
     z_dim: int = Field(default=128, ge=2, le=1024)
     kimg: Positive = 300.0
     batch: int = Field(default=16, ge=4, le=1024, multiple_of=4)
-    loss: Literal["relativistic", "non_saturating"] = "relativistic"
+    loss: Literal["relativistic", "non_saturating", "bce"] = "relativistic"
     generator_lr: Positive = 2e-4
     discriminator_lr: Positive = 2e-4
     final_lr_share: Share = 0.25
-    gamma_start: Positive = 10.0
-    gamma_end: Positive = 1.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    beta2_start: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2_end: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    gamma_start: NotNegative = 10.0
+    gamma_end: NotNegative = 1.0
     penalty_interval: int = Field(default=8, ge=1)
     class_ramp: tuple[Share, Share] = (0.2, 0.45)
     ema_kimg: Positive = 10.0
     ema_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     augmentation: AugmentationSettings = AugmentationSettings()
     checkpoint_kimg: Positive = 10.0
+    tensorboard: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")
@@ -87,6 +99,22 @@ class TrainGanSettings(Settings):
             )
         if self.class_ramp[0] >= self.class_ramp[1]:
             raise ValueError("class_ramp must rise: [begin, end], both shares of the training")
+        return self
+
+    @model_validator(mode="after")
+    def _baseline_is_plain(self) -> Self:
+        if self.arch == "dcgan" and self.haar_levels != 1:
+            raise ValueError("arch: dcgan draws pixels; leave haar_levels at 1")
+        if self.arch == "dcgan" and self.conditions:
+            raise ValueError("arch: dcgan knows the class alone; leave conditions out")
+        return self
+
+    @model_validator(mode="after")
+    def _conditions_agree(self) -> Self:
+        if len(set(self.conditions)) != len(self.conditions):
+            raise ValueError("conditions: a column stands twice; keep one")
+        if self.condition_prior is not None and set(self.condition_prior) != set(self.conditions):
+            raise ValueError("condition_prior must name each column of conditions, and no other")
         return self
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan.dcgan import DcganDiscriminator
 from gan.networks import Discriminator
 
 
@@ -26,8 +27,26 @@ def non_saturating_generator_loss(fake_logits: Tensor) -> Tensor:
     return F.softplus(-fake_logits).mean()
 
 
+def noisy_target_discriminator_loss(
+    real_logits: Tensor, fake_logits: Tensor, targets: Tensor
+) -> Tensor:
+    """Binary cross-entropy of real logits (B,) against targets (B,), of generated ones against 0.
+
+    Targets above 1, as the baseline draws them, make its first term unbounded below: the
+    discriminator is paid to saturate. As in torch's BCELoss, no logarithm goes below -100.
+    """
+    confirmed = F.softplus(-real_logits).clamp(max=100)
+    denied = F.softplus(real_logits).clamp(max=100)
+    real_loss = targets * confirmed + (1 - targets) * denied
+    return real_loss.mean() + F.softplus(fake_logits).clamp(max=100).mean()
+
+
 def gradient_penalty(
-    discriminator: Discriminator, images: Tensor, labels: Tensor, class_strength: float
+    discriminator: Discriminator | DcganDiscriminator,
+    images: Tensor,
+    labels: Tensor,
+    class_strength: float,
+    attributes: Tensor | None = None,
 ) -> Tensor:
     """Mean squared norm of the logit's gradient with respect to the scaled Haar bands of the image.
 
@@ -38,8 +57,9 @@ def gradient_penalty(
     Args:
         images: (B, 1, H, W) float32; gradients stop at them.
         labels: (B,) int64.
+        attributes: (B, A) int64 codes.
     """
     points = discriminator.bands(images.detach()).requires_grad_()
-    logits = discriminator.judge(points, labels, class_strength)
+    logits = discriminator.judge(points, labels, class_strength, attributes)
     (gradient,) = torch.autograd.grad(logits.sum(), points, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()

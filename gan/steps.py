@@ -8,22 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from gan import augment, losses
+from gan.architectures import AnyDiscriminator, AnyGenerator, new_discriminator, new_generator
+from gan.conditions import Conditions, draw_conditions
 from gan.config import TrainGanSettings
-from gan.networks import Discriminator, Generator
+from gan.examples import Examples
+
+BASELINE_TARGETS = (0.7, 1.2)
 
 
 @dataclass
 class Training:
     """All that a training run changes; `strength` is the probability of each augmentation."""
 
-    generator: Generator
-    averaged: Generator
-    discriminator: Discriminator
+    generator: AnyGenerator
+    averaged: AnyGenerator
+    discriminator: AnyDiscriminator
     generator_optimiser: torch.optim.Adam
     discriminator_optimiser: torch.optim.Adam
     rng: torch.Generator
     strength: float
     sign_mean: float
+    conditions: Conditions
     step: int = 0
 
 
@@ -32,19 +37,22 @@ class Schedule:
     """The values that change over a training, at one moment of it."""
 
     lr_share: float
-    beta2: float
+    betas: tuple[float, float]
     gamma: float
     class_strength: float
     ema_decay: float
 
 
-def new_training(settings: TrainGanSettings, device: torch.device) -> Training:
+def new_training(
+    settings: TrainGanSettings, device: torch.device, conditions: Conditions | None = None
+) -> Training:
     """Initialise networks, optimisers and the stream of randomness from the seed."""
+    conditions = conditions or Conditions()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        generator = new_generator(settings)
-        discriminator = Discriminator(settings.channels, settings.haar_levels)
-    averaged = new_generator(settings)
+        generator = new_generator(settings, conditions)
+        discriminator = new_discriminator(settings, conditions)
+        averaged = new_generator(settings, conditions)
     averaged.load_state_dict(generator.state_dict())
     networks: tuple[nn.Module, ...] = (generator, averaged, discriminator)
     for network in networks:
@@ -54,20 +62,16 @@ def new_training(settings: TrainGanSettings, device: torch.device) -> Training:
         averaged=averaged.requires_grad_(False),
         discriminator=discriminator,
         generator_optimiser=torch.optim.Adam(
-            generator.parameters(), lr=settings.generator_lr, betas=(0.0, 0.9)
+            generator.parameters(), lr=settings.generator_lr, fused=True
         ),
         discriminator_optimiser=torch.optim.Adam(
-            discriminator.parameters(), lr=settings.discriminator_lr, betas=(0.0, 0.9)
+            discriminator.parameters(), lr=settings.discriminator_lr, fused=True
         ),
         rng=torch.Generator().manual_seed(settings.seed + 1),
         strength=settings.augmentation.strength_start,
         sign_mean=settings.augmentation.target_sign,
+        conditions=conditions,
     )
-
-
-def new_generator(settings: TrainGanSettings) -> Generator:
-    """A generator of the settings' shape, drawn from torch's global stream."""
-    return Generator(settings.size_px, settings.channels, settings.z_dim, settings.haar_levels)
 
 
 def total_steps(settings: TrainGanSettings) -> int:
@@ -83,7 +87,7 @@ def schedule_at(step: int, settings: TrainGanSettings) -> Schedule:
     half_life_kimg = min(settings.ema_kimg, settings.ema_share * seen_kimg)
     return Schedule(
         lr_share=_cosine(1.0, settings.final_lr_share, progress),
-        beta2=_cosine(0.9, 0.99, progress),
+        betas=(settings.beta1, _cosine(settings.beta2_start, settings.beta2_end, progress)),
         gamma=_cosine(settings.gamma_start, settings.gamma_end, progress),
         class_strength=min(max((progress - begin) / (end - begin), 0.0), 1.0),
         ema_decay=0.5 ** (settings.batch / 1000 / half_life_kimg),
@@ -94,45 +98,17 @@ def _cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def draw_batch(
-    images_by_class: tuple[Tensor, Tensor], settings: TrainGanSettings, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draw a batch with as many images of either class, in mixed order, mirrored and turned.
-
-    Args:
-        images_by_class: benign (N0, 1, S, S) and malignant (N1, 1, S, S), float32 in [-1, 1].
-
-    Returns:
-        images (batch, 1, S, S) and labels (batch,) int64.
-    """
-    half = settings.batch // 2
-    drawn = []
-    for images in images_by_class:
-        drawn.append(images[torch.randint(0, len(images), (half,), generator=rng)])
-    order = torch.randperm(settings.batch, generator=rng)
-    labels = torch.arange(2).repeat_interleave(half)[order]
-    batch = torch.cat(drawn)[order]
-    if settings.augmentation.dihedral:
-        batch = augment.random_dihedral(batch, rng)
-    return batch, labels
-
-
 def train_step(
-    training: Training,
-    real: Tensor,
-    labels: Tensor,
-    settings: TrainGanSettings,
-    autocast: torch.autocast,
+    training: Training, real: Examples, settings: TrainGanSettings, autocast: torch.autocast
 ) -> dict[str, Tensor]:
     """Update discriminator, generator and averaged generator once.
 
-    Every real image is paired with a generated one of its class. The images that the discriminator
-    learns from also teach the generator, judged anew by the updated discriminator: that saves a
-    pass.
+    Every real image is paired with a generated one of its class and attributes. The images that
+    the discriminator learns from also teach the generator, judged anew by the updated
+    discriminator: that saves a pass.
 
     Args:
-        real: (B, 1, S, S) float32 in [-1, 1].
-        labels: (B,) int64.
+        real: a batch on the networks' device.
         autocast: the precision of all but the penalties.
 
     Returns:
@@ -141,29 +117,25 @@ def train_step(
     now = schedule_at(training.step, settings)
     _set_rates(training, settings, now)
     rng, generator, discriminator = training.rng, training.generator, training.discriminator
+    told = (real.labels, now.class_strength, real.attributes)
 
-    z = torch.randn(len(real), settings.z_dim, generator=rng).to(real.device)
-    noise = torch.randn(len(real), generator.noise_dim, generator=rng).to(real.device)
+    z = torch.randn(len(real), settings.z_dim, generator=rng).to(real.images.device)
+    noise = torch.randn(len(real), generator.noise_dim, generator=rng).to(real.images.device)
     with autocast:
-        fake = generator(z, noise, labels, now.class_strength)
-    real_view = augment.augment(real, training.strength, settings.augmentation, rng)
+        fake = generator(z, noise, *told)
+    real_view = augment.augment(real.images, training.strength, settings.augmentation, rng)
     fake_view = augment.augment(fake, training.strength, settings.augmentation, rng)
 
     # Discriminator
     with autocast:
-        real_logits = discriminator(real_view, labels, now.class_strength)
-        fake_logits = discriminator(fake_view.detach(), labels, now.class_strength)
-        if settings.loss == "relativistic":
-            discriminator_loss = losses.relativistic_loss(real_logits, fake_logits)
-        else:
-            discriminator_loss = losses.non_saturating_discriminator_loss(real_logits, fake_logits)
+        real_logits = discriminator(real_view, *told)
+        fake_logits = discriminator(fake_view.detach(), *told)
+        discriminator_loss = _discriminator_loss(real_logits, fake_logits, settings, rng)
     objective = discriminator_loss
-    if training.step % settings.penalty_interval == 0:
-        penalty = losses.gradient_penalty(discriminator, real_view, labels, now.class_strength)
+    if now.gamma > 0 and training.step % settings.penalty_interval == 0:
+        penalty = losses.gradient_penalty(discriminator, real_view, *told)
         if settings.loss == "relativistic":
-            penalty = penalty + losses.gradient_penalty(
-                discriminator, fake_view, labels, now.class_strength
-            )
+            penalty = penalty + losses.gradient_penalty(discriminator, fake_view, *told)
         objective = objective + 0.5 * now.gamma * settings.penalty_interval * penalty
     training.discriminator_optimiser.zero_grad()
     objective.backward()
@@ -172,10 +144,9 @@ def train_step(
     # Generator
     discriminator.requires_grad_(False)
     with autocast:
-        judged = discriminator(fake_view, labels, now.class_strength)
+        judged = discriminator(fake_view, *told)
         if settings.loss == "relativistic":
-            real_again = discriminator(real_view, labels, now.class_strength)
-            generator_loss = losses.relativistic_loss(judged, real_again)
+            generator_loss = losses.relativistic_loss(judged, discriminator(real_view, *told))
         else:
             generator_loss = losses.non_saturating_generator_loss(judged)
     training.generator_optimiser.zero_grad()
@@ -197,6 +168,18 @@ def train_step(
     }
 
 
+def _discriminator_loss(
+    real_logits: Tensor, fake_logits: Tensor, settings: TrainGanSettings, rng: torch.Generator
+) -> Tensor:
+    if settings.loss == "relativistic":
+        return losses.relativistic_loss(real_logits, fake_logits)
+    if settings.loss == "non_saturating":
+        return losses.non_saturating_discriminator_loss(real_logits, fake_logits)
+    low, high = BASELINE_TARGETS
+    targets = low + (high - low) * torch.rand(len(real_logits), generator=rng)
+    return losses.noisy_target_discriminator_loss(real_logits, fake_logits, targets.to(real_logits))
+
+
 def _set_rates(training: Training, settings: TrainGanSettings, now: Schedule) -> None:
     for optimiser, lr in (
         (training.generator_optimiser, settings.generator_lr),
@@ -204,15 +187,14 @@ def _set_rates(training: Training, settings: TrainGanSettings, now: Schedule) ->
     ):
         for group in optimiser.param_groups:
             group["lr"] = lr * now.lr_share
-            group["betas"] = (0.0, now.beta2)
+            group["betas"] = now.betas
 
 
 @torch.no_grad()
 def _average(training: Training, decay: float) -> None:
-    for averaged, current in zip(
-        training.averaged.parameters(), training.generator.parameters(), strict=True
-    ):
-        averaged.lerp_(current, 1 - decay)
+    averaged: list[Tensor] = [*training.averaged.parameters()]
+    current: list[Tensor] = [*training.generator.parameters()]
+    torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
 def sample_grid(
@@ -227,17 +209,20 @@ def sample_grid(
     """
     rng = torch.Generator().manual_seed(settings.seed)
     labels = torch.arange(2).repeat_interleave(columns * rows // 2)
-    images = torch.cat(list(_drawn(training.averaged, labels, rng, settings.batch)))
+    attributes = draw_conditions(
+        {"conditions": training.conditions.model_dump()}, labels, settings.seed
+    )
+    images = torch.cat(list(_drawn(training.averaged, labels, attributes, rng, settings.batch)))
     grid = images.view(rows, columns, settings.size_px, settings.size_px)
     return grid.permute(0, 2, 1, 3).reshape(rows * settings.size_px, columns * settings.size_px)
 
 
 @torch.no_grad()
 def _drawn(
-    generator: Generator, labels: Tensor, rng: torch.Generator, batch: int
+    generator: AnyGenerator, labels: Tensor, attributes: Tensor, rng: torch.Generator, batch: int
 ) -> Iterator[Tensor]:
-    device = generator.constant.device
-    for part in labels.split(batch):
+    device = generator.device
+    for part, codes in zip(labels.split(batch), attributes.split(batch), strict=True):
         z = torch.randn(len(part), generator.z_dim, generator=rng).to(device)
         noise = torch.randn(len(part), generator.noise_dim, generator=rng).to(device)
-        yield generator(z, noise, part.to(device)).cpu()
+        yield generator(z, noise, part.to(device), 1.0, codes.to(device)).cpu()

@@ -2,17 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gan.architectures import describe
+from gan.board import open_board
+from gan.conditions import Conditions, read_conditions
 from gan.config import TrainGanSettings
+from gan.examples import (
+    Examples,
+    draw_batch,
+    load_examples,
+    refuse_missing_classes,
+    refuse_other_targets,
+)
 from gan.steps import (
     Training,
-    draw_batch,
     new_training,
     sample_grid,
     schedule_at,
@@ -22,15 +31,7 @@ from gan.steps import (
 from synthdp.cards import model_card
 from synthdp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
 from synthdp.data.cohorts import cohort_of, cohort_rows
-from synthdp.data.dataset import (
-    Dataset,
-    DatasetInfo,
-    Row,
-    keyed_digest,
-    load_images,
-    open_dataset,
-    targets_array,
-)
+from synthdp.data.dataset import Dataset, Row, keyed_digest, open_dataset
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError, RunError
 from synthdp.files import write_atomic, write_json
@@ -52,7 +53,7 @@ def plan_train_gan(settings: TrainGanSettings) -> Statement:
         InputError: when the data set cannot be used.
     """
     dataset = open_dataset(settings.data)
-    _refuse_other_targets(dataset.info)
+    _train_rows(dataset, settings)
     return _statement(dataset, settings, PLANNED_RELEASE)
 
 
@@ -67,25 +68,42 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
         if run.finished:
             return run.path
         dataset = open_dataset(settings.data)
-        rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
-        images_by_class = load_classes(dataset, rows, settings.size_px)
+        rows, conditions = _train_rows(dataset, settings)
+        examples = load_examples(dataset, rows, settings.size_px, conditions)
         if (release := _release(dataset, settings, run.release_id)) is not None:
             record_release(dataset.ledger_path, release)
         digest = keyed_digest(dataset, rows)
-        training = new_training(settings, chosen_device(settings.device))
-        _restore(training, load_checkpoint(run.checkpoints), digest)
+        training = new_training(settings, chosen_device(settings.device), conditions)
+        _restore(training, load_checkpoint(run.checkpoints), digest, examples.attributes)
+        folder = run.private / "tensorboard"
+        with open_board(folder, enabled=settings.tensorboard, step=training.step) as board:
 
-        def keep() -> None:
-            _save(run, training, settings, digest)
+            def log(**metrics: float) -> None:
+                run.log(**metrics)
+                board.scalars(**metrics)
 
-        train(training, images_by_class, settings, log=run.log, keep=keep)
+            def keep() -> None:
+                _save(run, training, digest, examples.attributes)
+                grid = sample_grid(training, settings)
+                _save_picture(run, grid, training.step * settings.batch / 1000)
+                board.picture(grid, training.step)
+
+            train(training, examples, settings, log=log, keep=keep)
         _finish(run, training, settings, dataset)
         return run.path
 
 
+def _train_rows(dataset: Dataset, settings: TrainGanSettings) -> tuple[tuple[Row, ...], Conditions]:
+    """The rows to learn from, and what is told of each."""
+    refuse_other_targets(dataset.info)
+    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+    refuse_missing_classes(dataset.info, rows)
+    return rows, read_conditions(rows, settings.conditions, settings.condition_prior)
+
+
 def train(
     training: Training,
-    images_by_class: tuple[Tensor, Tensor],
+    examples: Examples,
     settings: TrainGanSettings,
     *,
     log: Callable[..., None],
@@ -95,24 +113,27 @@ def train(
 
     Args:
         training: moved in place.
-        images_by_class: benign and malignant images, (N, 1, S, S) float32 in [-1, 1] each.
+        examples: the real images, on the CPU.
         settings: the settings of the run.
         log: takes one line of metrics about every thousand images.
         keep: saves a checkpoint; called every `checkpoint_kimg` and at the end.
 
     Raises:
-        RunError: when a loss is no longer a number.
+        RunError: when a loss or a weight is no longer a number; no such weight is kept.
     """
-    device = training.generator.constant.device
+    device = training.generator.device
     autocast = reduced_precision(device)
     last = total_steps(settings)
     kept_step = training.step
     sums: dict[str, Tensor] = {}
     since, steps_since = time.monotonic(), 0
     for step in progress(range(training.step, last), what="training the generator"):
-        real, labels = draw_batch(images_by_class, settings, training.rng)
-        metrics = train_step(training, real.to(device), labels.to(device), settings, autocast)
-        if not math.isfinite(float(sum(metrics.values()))):
+        real = draw_batch(examples, settings, training.rng).to(device)
+        metrics = train_step(training, real, settings, autocast)
+        kept_now = training.step == last or _passes(settings.checkpoint_kimg, step, settings.batch)
+        if not math.isfinite(float(sum(metrics.values()))) or (
+            kept_now and not _weights_are_finite(training)
+        ):
             raise RunError(_divergence_words(step, kept_step, settings))
         sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
         steps_since += 1
@@ -128,47 +149,20 @@ def train(
                 images_per_s=round(steps_since * settings.batch / seconds, 2),
             )
             sums, since, steps_since = {}, time.monotonic(), 0
-        if training.step == last or _passes(settings.checkpoint_kimg, step, settings.batch):
+        if kept_now:
             keep()
             kept_step = training.step
+
+
+def _weights_are_finite(training: Training) -> bool:
+    networks = (training.generator, training.averaged, training.discriminator)
+    return all(bool(p.isfinite().all()) for network in networks for p in network.parameters())
 
 
 def _passes(every_kimg: float, step: int, batch: int) -> bool:
     """Whether a step takes the count of images seen over a multiple of `every_kimg` thousand."""
     every = max(1, round(every_kimg * 1000))
     return (step + 1) * batch // every > step * batch // every
-
-
-def load_classes(dataset: Dataset, rows: Sequence[Row], size_px: int) -> tuple[Tensor, Tensor]:
-    """Read train images, benign and malignant apart: (N, 1, S, S) float32 in [-1, 1] each.
-
-    Raises:
-        InputError: when the set is not about one target, or the split lacks a class or a label.
-    """
-    _refuse_other_targets(dataset.info)
-    target = torch.from_numpy(targets_array(rows))[:, 0]
-    name = dataset.info.targets[0]
-    if bool(target.isnan().any()):
-        raise InputError(
-            f"{dataset.info.name}: {int(target.isnan().sum())} images of the train split have no "
-            f"label in column {name!r}; the generator needs a class for each, so leave them out"
-        )
-    for value in (0, 1):
-        if not bool((target == value).any()):
-            raise InputError(
-                f"{dataset.info.name}: no image of the train split has {name} = {value}; the "
-                "generator learns two classes, so give it images of both"
-            )
-    images = torch.from_numpy(load_images(dataset, rows, size_px))
-    return images[target == 0], images[target == 1]
-
-
-def _refuse_other_targets(info: DatasetInfo) -> None:
-    if len(info.targets) != 1:
-        raise InputError(
-            f"{info.name}: has {len(info.targets)} targets ({', '.join(info.targets)}), but the "
-            "generator is conditioned on one; keep one of them in a data set of its own"
-        )
 
 
 def chosen_device(name: str) -> torch.device:
@@ -195,13 +189,14 @@ def _divergence_words(step: int, kept_step: int, settings: TrainGanSettings) -> 
     kept = f"the last good checkpoint is that of step {kept_step}"
     kept = kept if kept_step else "no checkpoint was kept"
     return (
-        f"the training diverged at step {step + 1}: a loss is no longer a number; {kept}. Start a "
-        f"new run with lower learning rates (generator_lr {settings.generator_lr:g}, "
-        f"discriminator_lr {settings.discriminator_lr:g}) or a higher gamma_start"
+        f"the training diverged at step {step + 1}: a loss or a weight is no longer a number; "
+        f"{kept}. Start a new run with lower learning rates (generator_lr "
+        f"{settings.generator_lr:g}, discriminator_lr {settings.discriminator_lr:g}) or a higher "
+        "gamma_start"
     )
 
 
-def _save(run: Run, training: Training, settings: TrainGanSettings, digest: str) -> None:
+def _save(run: Run, training: Training, digest: str, attributes: Tensor) -> None:
     networks = {
         "generator": training.generator,
         "averaged": training.averaged,
@@ -219,17 +214,23 @@ def _save(run: Run, training: Training, settings: TrainGanSettings, digest: str)
         "strength": training.strength,
         "sign_mean": training.sign_mean,
         "data": digest,
+        "attributes": attributes,
     }
     save_checkpoint(run.checkpoints, training.step, weights, state)
-    kimg = training.step * settings.batch / 1000
-    picture = encode_png(to_uint8(sample_grid(training, settings).numpy()))
+
+
+def _save_picture(run: Run, grid: Tensor, kimg: float) -> None:
+    picture = encode_png(to_uint8(grid.numpy()))
     write_atomic(run.private / "samples" / f"{kimg:08.1f}-kimg.png", picture)
 
 
-def _restore(training: Training, checkpoint: Checkpoint | None, digest: str) -> None:
+def _restore(
+    training: Training, checkpoint: Checkpoint | None, digest: str, attributes: Tensor
+) -> None:
     if checkpoint is None:
         return
-    if checkpoint.state["data"] != digest:
+    state = checkpoint.state
+    if state["data"] != digest or not torch.equal(state["attributes"], attributes):
         raise InputError(
             "data: the train split has changed since this run began; name a new `out`, or bring "
             "the data set back to what it was"
@@ -242,11 +243,11 @@ def _restore(training: Training, checkpoint: Checkpoint | None, digest: str) -> 
             if name.startswith(prefix)
         }
         getattr(training, network).load_state_dict(weights)
-    training.generator_optimiser.load_state_dict(checkpoint.state["generator_optimiser"])
-    training.discriminator_optimiser.load_state_dict(checkpoint.state["discriminator_optimiser"])
-    training.rng.set_state(checkpoint.state["rng"])
-    training.strength = checkpoint.state["strength"]
-    training.sign_mean = checkpoint.state["sign_mean"]
+    training.generator_optimiser.load_state_dict(state["generator_optimiser"])
+    training.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
+    training.rng.set_state(state["rng"])
+    training.strength = state["strength"]
+    training.sign_mean = state["sign_mean"]
     training.step = checkpoint.step
 
 
@@ -279,11 +280,7 @@ def _finish(run: Run, training: Training, settings: TrainGanSettings, dataset: D
     write_json(
         run.model / "settings.json",
         {
-            "architecture": "mcgan-haar",
-            "size_px": settings.size_px,
-            "haar_levels": settings.haar_levels,
-            "channels": list(settings.channels),
-            "z_dim": settings.z_dim,
+            **describe(settings, training.conditions),
             "target": dataset.info.targets[0],
             "data": dataset.info.name,
         },
@@ -291,11 +288,16 @@ def _finish(run: Run, training: Training, settings: TrainGanSettings, dataset: D
     card = model_card(
         title=f"Conditional generator of {settings.size_px} px patches",
         summary=(
-            f"Draws grey {settings.size_px} px patches with {dataset.info.targets[0]} = 0 or 1. It "
-            f"was trained on the train split of {dataset.info.name!r} ({dataset.info.kind}). "
+            f"Draws grey {settings.size_px} px patches with {dataset.info.targets[0]} = 0 or 1"
+            f"{_told_words(training.conditions)}. It was trained on the train split of "
+            f"{dataset.info.name!r} ({dataset.info.kind}). "
             "`synthdp generate` makes a data set with it. Its discriminator is not part of it."
         ),
         statement=statement,
         settings=settings.model_dump(mode="json", exclude={"data", "out", "device"}),
     )
     run.finish(statement, card)
+
+
+def _told_words(conditions: Conditions) -> str:
+    return f", of given {', '.join(conditions.names)}" if conditions.names else ""

@@ -2,14 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gan.haar import band_scales, haar_analysis, haar_synthesis
 from gan.networks import (
     Discriminator,
     Generator,
     NoisyConvolution,
     append_batch_deviation,
-    band_scales,
-    haar_analysis,
-    haar_synthesis,
     stage_count,
 )
 

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from gan import steps, train
+from gan.architectures import new_generator
 from gan.config import TrainGanSettings
-from gan.steps import draw_batch, schedule_at, total_steps
-from gan.train import load_classes, plan_train_gan, run_train_gan
+from gan.conditions import Conditions
+from gan.examples import Examples, load_examples
+from gan.steps import schedule_at, total_steps
+from gan.train import plan_train_gan, run_train_gan
 from synthdp.checkpoint import load_checkpoint, load_weights
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
@@ -34,7 +37,7 @@ def test_a_run_leaves_what_the_contract_asks_for(
     shared = {path.name for path in (run / "model").iterdir()}
     assert shared == {"generator.safetensors", "settings.json"}  # never the discriminator
     weights = load_weights(run / "model" / "generator.safetensors")
-    assert set(weights) == set(steps.new_generator(tiny_settings(discs, run)).state_dict())
+    assert set(weights) == set(new_generator(tiny_settings(discs, run), Conditions()).state_dict())
     assert list((run / "private" / "samples").glob("*.png"))
     last = metrics_of(run)[-1]
     assert last["kimg"] == 0.08
@@ -107,22 +110,6 @@ def test_changed_images_are_not_resumed(
         run_train_gan(settings)
 
 
-def test_only_the_train_split_is_used(discs: Path) -> None:
-    for images in load_classes(open_dataset(discs), open_dataset(discs).split("train"), 32):
-        assert len(images) == 6
-        assert float(images.max()) < 0.5  # images of val are white
-
-
-def test_batches_are_balanced_and_labels_fit_images(
-    discs: Path, tiny_settings: TinySettings
-) -> None:
-    settings = tiny_settings(discs, discs)
-    benign, malignant = torch.zeros(50, 1, 8, 8), torch.ones(3, 1, 8, 8)
-    images, labels = draw_batch((benign, malignant), settings, torch.Generator().manual_seed(0))
-    assert int(labels.sum()) == settings.batch // 2
-    assert torch.equal(images.mean(dim=(1, 2, 3)), labels.float())
-
-
 def test_pairs_of_a_step_have_the_same_class(
     discs: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: TinySettings
 ) -> None:
@@ -135,13 +122,13 @@ def test_pairs_of_a_step_have_the_same_class(
 
         def listening(*inputs: Any, forward: Any = forward) -> torch.Tensor:
             told.append(next(item for item in inputs if item.dtype == torch.int64))
-            assert inputs[-1] == 1.0
+            assert inputs[-2] == 1.0
             return forward(*inputs)
 
         monkeypatch.setattr(network, "forward", listening)
-    real = torch.zeros(8, 1, 32, 32)
     labels = torch.tensor([0, 1, 1, 0, 0, 0, 1, 1])
-    steps.train_step(training, real, labels, settings, torch.autocast("cpu", enabled=False))
+    real = Examples(torch.zeros(8, 1, 32, 32), labels, torch.empty(8, 0, dtype=torch.int64))
+    steps.train_step(training, real, settings, torch.autocast("cpu", enabled=False))
     assert len(told) == 5  # generator once; discriminator on real and generated, twice
     assert all(torch.equal(labels, item) for item in told)
 
@@ -167,12 +154,13 @@ def test_training_draws_discs(discs: Path, tiny_settings: TinySettings) -> None:
         generator_lr=2e-3,
         discriminator_lr=2e-3,
     )
-    images = load_classes(open_dataset(discs), open_dataset(discs).split("train"), 32)
+    dataset = open_dataset(discs)
+    examples = load_examples(dataset, dataset.split("train"), 32)
     training = steps.new_training(settings, torch.device("cpu"))
     before = brighter_centre(steps.sample_grid(training, settings))
     lines: list[dict[str, Any]] = []
     train.train(
-        training, images, settings, log=lambda **line: lines.append(line), keep=lambda: None
+        training, examples, settings, log=lambda **line: lines.append(line), keep=lambda: None
     )
     assert brighter_centre(steps.sample_grid(training, settings)) > before + 0.1  # real: 0.31
     assert [line["kimg"] for line in lines] == [1.0, 1.6]

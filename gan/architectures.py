@@ -1,0 +1,66 @@
+"""Which networks a setting names, and how a finished generator is described and built again."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from gan.conditions import Conditions, conditions_of
+from gan.config import TrainGanSettings
+from gan.dcgan import DcganDiscriminator, DcganGenerator
+from gan.networks import Discriminator, Generator
+from synthdp.errors import InputError
+
+AnyGenerator: TypeAlias = Generator | DcganGenerator
+AnyDiscriminator: TypeAlias = Discriminator | DcganDiscriminator
+ARCHITECTURES = {"haar": "mcgan-haar", "dcgan": "dcgan"}
+
+
+def describe(settings: TrainGanSettings, conditions: Conditions) -> dict[str, Any]:
+    """The shape of the generator that the settings ask for, as `model/settings.json` holds it."""
+    shape = {
+        "architecture": ARCHITECTURES[settings.arch],
+        "size_px": settings.size_px,
+        "channels": list(settings.channels),
+        "z_dim": settings.z_dim,
+    }
+    if settings.arch == "dcgan":
+        return {**shape, "norm": "instance", "unit_range": False}
+    told = {"conditions": conditions.model_dump(mode="json")} if conditions.names else {}
+    return {**shape, "haar_levels": settings.haar_levels, **told}
+
+
+def build_generator(described: Mapping[str, Any]) -> AnyGenerator:
+    """A generator of this description, drawn from torch's global stream.
+
+    Raises:
+        InputError: when the description is of another kind.
+    """
+    architecture = described.get("architecture")
+    if architecture == ARCHITECTURES["dcgan"]:
+        return DcganGenerator(
+            described["channels"], described["z_dim"], described["norm"], described["unit_range"]
+        )
+    if architecture != ARCHITECTURES["haar"]:
+        raise InputError(f"no generator is of architecture {architecture!r}")
+    return Generator(
+        described["size_px"],
+        described["channels"],
+        described["z_dim"],
+        described["haar_levels"],
+        attribute_levels=_level_counts(conditions_of(described)),
+    )
+
+
+def new_generator(settings: TrainGanSettings, conditions: Conditions) -> AnyGenerator:
+    """A generator of the settings' shape, drawn from torch's global stream."""
+    return build_generator(describe(settings, conditions))
+
+
+def new_discriminator(settings: TrainGanSettings, conditions: Conditions) -> AnyDiscriminator:
+    """A discriminator of the settings' shape, drawn from torch's global stream."""
+    if settings.arch == "dcgan":
+        return DcganDiscriminator(settings.size_px, settings.channels)
+    return Discriminator(settings.channels, settings.haar_levels, _level_counts(conditions))
+
+
+def _level_counts(conditions: Conditions) -> list[int]:
+    return [len(levels) for levels in conditions.levels]
