@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gan.architectures import ARCHITECTURES, AnyGenerator, build_generator
+from gan.conditions import attribute_cells, conditions_of, draw_conditions
 from gan.config import GenerateSettings
-from gan.networks import Generator
 from gan.train import chosen_device
 from synthdp.cards import dataset_card
 from synthdp.checkpoint import load_weights
@@ -61,7 +62,9 @@ def run_generate(settings: GenerateSettings) -> Path:
     )
     with create_dataset(settings.out, info, card=card) as writer:
         labels = torch.arange(2 * settings.per_class) % 2
-        drawn = draw_images(generator, labels, settings.seed, settings.batch)
+        conditions = conditions_of(described)
+        attributes = draw_conditions(described, labels, settings.seed)
+        drawn = draw_images(generator, labels, settings.seed, settings.batch, attributes)
         images = (image for images in drawn for image in images)
         for number, image in enumerate(
             progress(images, what="generating images", total=len(labels)), start=1
@@ -71,12 +74,17 @@ def run_generate(settings: GenerateSettings) -> Path:
                 patient_id=f"synthetic-{number:06d}",
                 split="train",
                 targets=[float(labels[number - 1])],
+                attributes=attribute_cells(conditions, attributes[number - 1].tolist()),
             )
     return settings.out
 
 
 def draw_images(
-    generator: Generator, labels: Tensor, seed: int, batch: int
+    generator: AnyGenerator,
+    labels: Tensor,
+    seed: int,
+    batch: int,
+    attributes: Tensor | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw one image for each label, in batches.
 
@@ -87,17 +95,19 @@ def draw_images(
         labels: (N,) int64, 1 malignant, 0 benign.
         seed: names the set.
         batch: how many are computed at a time.
+        attributes: (N, A) int64 codes, for a generator that is conditioned on some.
 
     Yields:
         (at most `batch`, S, S) uint8.
     """
-    device = generator.constant.device
+    device = generator.device
     size = generator.z_dim + generator.noise_dim
     for places in torch.arange(len(labels)).split(batch):
         latents = torch.stack([_latent(seed, int(place), size) for place in places])
         z, noise = latents.to(device).split([generator.z_dim, generator.noise_dim], dim=1)
         with torch.no_grad():
-            images = generator(z, noise, labels[places].to(device))
+            told = None if attributes is None else attributes[places].to(device)
+            images = generator(z, noise, labels[places].to(device), 1.0, told)
         yield to_uint8(images[:, 0].cpu().numpy())
 
 
@@ -117,21 +127,18 @@ def model_settings(run: Path) -> dict[str, Any]:
         read_statement(run)  # says what state the run is in
         raise InputError(f"{run}: not a run of train-gan (no model/settings.json)")
     described: dict[str, Any] = read_json(path)
-    if described.get("architecture") != "mcgan-haar":
+    if described.get("architecture") not in ARCHITECTURES.values():
         raise InputError(f"{run}: its model is no generator; name a run of train-gan")
     return described
 
 
-def load_generator(run: Path, device: torch.device) -> Generator:
+def load_generator(run: Path, device: torch.device) -> AnyGenerator:
     """Load the generator of a finished run.
 
     Raises:
         InputError: when its files are missing or do not fit together.
     """
-    described = model_settings(run)
-    generator = Generator(
-        described["size_px"], described["channels"], described["z_dim"], described["haar_levels"]
-    )
+    generator = build_generator(model_settings(run))
     weights = load_weights(run / "model" / "generator.safetensors")
     try:
         generator.load_state_dict(weights)
@@ -140,7 +147,7 @@ def load_generator(run: Path, device: torch.device) -> Generator:
             f"{run}: model/generator.safetensors does not fit model/settings.json; both must come "
             "from the same run"
         ) from error
-    placed: Generator = generator.eval().requires_grad_(False).to(device)
+    placed: AnyGenerator = generator.eval().requires_grad_(False).to(device)
     return placed.to(memory_format=torch.channels_last)
 
 

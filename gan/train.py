@@ -215,6 +215,7 @@ def _save(run: Run, training: Training, digest: str, attributes: Tensor) -> None
         "sign_mean": training.sign_mean,
         "data": digest,
         "attributes": attributes,
+        "conditions": training.conditions.model_dump_json(),
     }
     save_checkpoint(run.checkpoints, training.step, weights, state)
 
@@ -230,7 +231,9 @@ def _restore(
     if checkpoint is None:
         return
     state = checkpoint.state
-    if state["data"] != digest or not torch.equal(state["attributes"], attributes):
+    told = training.conditions.model_dump_json()
+    same = state["data"] == digest and state["conditions"] == told
+    if not same or not torch.equal(state["attributes"], attributes):
         raise InputError(
             "data: the train split has changed since this run began; name a new `out`, or bring "
             "the data set back to what it was"

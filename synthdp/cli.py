@@ -149,6 +149,14 @@ def _add_model_commands(commands: Commands) -> None:
     )
     _stage_parser(
         commands,
+        "import-generator",
+        "Import a checkpoint of the paper's DCGAN into a run that `generate` takes.",
+        "synthdp import-generator 1400.pt --out runs/seed trained_on=cbis-ddsm sha256=...",
+        positionals=("file",),
+        options=("out",),
+    )
+    _stage_parser(
+        commands,
         "generate",
         "Make a synthetic data set with a trained generator.",
         "synthdp generate runs/gan --out data/synthetic --per-class 1500",

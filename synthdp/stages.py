@@ -57,6 +57,12 @@ STAGES: dict[str, Stage] = {
     "data phantoms": Stage("synthdp.data.phantoms", "PhantomSettings", "run_phantoms"),
     "data patches": Stage("synthdp.data.patches", "PatchesSettings", "run_patches"),
     "train-gan": Stage("gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan"),
+    "import-generator": Stage(
+        "gan.dcgan_import",
+        "ImportGeneratorSettings",
+        "run_import_generator",
+        "plan_import_generator",
+    ),
     "generate": Stage("gan.generate", "GenerateSettings", "run_generate", "plan_generate"),
     "pretrain": Stage("classify.train", "PretrainSettings", "run_pretrain", "plan_pretrain"),
     "finetune": Stage(

@@ -1,14 +1,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 from gan.config import TrainGanSettings
 from gan.examples import Examples, draw_batch, load_examples
 from synthdp.data.dataset import open_dataset
-from synthdp.data.images import encode_png
-from synthdp.errors import InputError
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]

@@ -10,8 +10,8 @@ import torch
 
 from gan import steps, train
 from gan.architectures import new_generator
-from gan.config import TrainGanSettings
 from gan.conditions import Conditions
+from gan.config import TrainGanSettings
 from gan.examples import Examples, load_examples
 from gan.steps import schedule_at, total_steps
 from gan.train import plan_train_gan, run_train_gan
