@@ -197,6 +197,12 @@ def _average(training: Training, decay: float) -> None:
     torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
+def weights_are_finite(training: Training) -> bool:
+    """Whether every weight of the three networks is a number."""
+    networks = (training.generator, training.averaged, training.discriminator)
+    return all(bool(p.isfinite().all()) for network in networks for p in network.parameters())
+
+
 def sample_grid(
     training: Training, settings: TrainGanSettings, columns: int = 8, rows: int = 4
 ) -> Tensor:

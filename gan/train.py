@@ -27,6 +27,7 @@ from gan.steps import (
     schedule_at,
     total_steps,
     train_step,
+    weights_are_finite,
 )
 from synthdp.cards import model_card
 from synthdp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
@@ -132,7 +133,7 @@ def train(
         metrics = train_step(training, real, settings, autocast)
         kept_now = training.step == last or _passes(settings.checkpoint_kimg, step, settings.batch)
         if not math.isfinite(float(sum(metrics.values()))) or (
-            kept_now and not _weights_are_finite(training)
+            kept_now and not weights_are_finite(training)
         ):
             raise RunError(_divergence_words(step, kept_step, settings))
         sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
@@ -152,11 +153,6 @@ def train(
         if kept_now:
             keep()
             kept_step = training.step
-
-
-def _weights_are_finite(training: Training) -> bool:
-    networks = (training.generator, training.averaged, training.discriminator)
-    return all(bool(p.isfinite().all()) for network in networks for p in network.parameters())
 
 
 def _passes(every_kimg: float, step: int, batch: int) -> bool:
