@@ -132,9 +132,8 @@ def train(
         real = draw_batch(examples, settings, training.rng).to(device)
         metrics = train_step(training, real, settings, autocast)
         kept_now = training.step == last or _passes(settings.checkpoint_kimg, step, settings.batch)
-        if not math.isfinite(float(sum(metrics.values()))) or (
-            kept_now and not weights_are_finite(training)
-        ):
+        finite = math.isfinite(float(sum(metrics.values())))
+        if not finite or (kept_now and not weights_are_finite(training)):
             raise RunError(_divergence_words(step, kept_step, settings))
         sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
         steps_since += 1
@@ -182,8 +181,8 @@ def reduced_precision(device: torch.device) -> torch.autocast:
 
 
 def _divergence_words(step: int, kept_step: int, settings: TrainGanSettings) -> str:
-    kept = f"the last good checkpoint is that of step {kept_step}"
-    kept = kept if kept_step else "no checkpoint was kept"
+    last_good = f"the last good checkpoint is that of step {kept_step}"
+    kept = last_good if kept_step else "no checkpoint was kept"
     return (
         f"the training diverged at step {step + 1}: a loss or a weight is no longer a number; "
         f"{kept}. Start a new run with lower learning rates (generator_lr "
