@@ -12,6 +12,7 @@ from torch import Tensor
 from gan.architectures import ARCHITECTURES, AnyGenerator, build_generator
 from gan.conditions import attribute_cells, conditions_of, draw_conditions
 from gan.config import GenerateSettings
+from gan.pretrained import resolve_run
 from gan.train import chosen_device
 from synthdp.cards import dataset_card
 from synthdp.checkpoint import load_weights
@@ -31,7 +32,7 @@ def plan_generate(settings: GenerateSettings) -> Statement:
         InputError: when the run is not that of a finished generator.
     """
     model_settings(settings.run)
-    of_generator = read_statement(settings.run)
+    of_generator = read_statement(resolve_run(settings.run))
     return make_statement(
         of_generator.lineage,
         subject="data set",
@@ -117,11 +118,12 @@ def _latent(seed: int, place: int, size: int) -> Tensor:
 
 
 def model_settings(run: Path) -> dict[str, Any]:
-    """The description of a generator, `model/settings.json` of its run.
+    """The description of a generator, `model/settings.json` of its run or `pretrained:NAME`.
 
     Raises:
         InputError: when there is none, or it is of another kind.
     """
+    run = resolve_run(run)
     path = run / "model" / "settings.json"
     if not path.is_file():
         read_statement(run)  # says what state the run is in
@@ -138,6 +140,7 @@ def load_generator(run: Path, device: torch.device) -> AnyGenerator:
     Raises:
         InputError: when its files are missing or do not fit together.
     """
+    run = resolve_run(run)
     generator = build_generator(model_settings(run))
     weights = load_weights(run / "model" / "generator.safetensors")
     try:
