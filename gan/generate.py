@@ -76,6 +76,7 @@ def run_generate(settings: GenerateSettings) -> Path:
                 split="train",
                 targets=[float(labels[number - 1])],
                 attributes=attribute_cells(conditions, attributes[number - 1].tolist()),
+                compress_level=1,  # a third of the time of 6, for files a fifth larger
             )
     return settings.out
 

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from gan.architectures import AnyGenerator, build_generator
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.errors import InputError, RunError
 from synthdp.files import atomic_folder, read_json
-from synthdp.release import release
 
 PREFIX = "pretrained:"
 #: Package data: one folder a generator, which holds what may leave of its run.
@@ -45,27 +43,30 @@ def resolve_run(run: Path, folder: Path = FOLDER) -> Path:
     return folder / name
 
 
-def package_generator(run: Path, out: Path) -> Path:
-    """Copy what may leave of a finished run into the new folder `out`, its weights as float16.
+def package_generator(released: Path, out: Path) -> Path:
+    """Copy a released run (`synthdp privacy --release`) to `out`, its weights as float16.
 
-    Guarantee: the statement is the run's; nothing below its `private/` is read.
+    Guarantee: the statement is the run's; a folder with a private part is refused.
 
     Raises:
-        InputError: as `synthdp.release.release`.
+        InputError: when it was not released, or its model is no generator.
         RunError: when an image of the packed generator differs by more than one grey level.
     """
-    with atomic_folder(out) as packed, TemporaryDirectory() as scratch:
-        whole = Path(scratch) / "run"
-        release(run, whole)
-        if not (whole / _WEIGHTS).is_file():
-            raise InputError(f"{run}: its model is no generator; name a run of train-gan")
-        shutil.copytree(whole, packed, dirs_exist_ok=True)
-        weights = load_weights(whole / _WEIGHTS)
+    if (released / "private").exists():
+        raise InputError(
+            f"{released}: has a private part; copy out what may leave first, with `synthdp privacy "
+            "--release RUN OUT`, and name OUT"
+        )
+    if not (released / _WEIGHTS).is_file():
+        raise InputError(f"{released}: its model is no generator; name a released train-gan run")
+    with atomic_folder(out) as packed:
+        shutil.copytree(released, packed, dirs_exist_ok=True)
+        weights = load_weights(released / _WEIGHTS)
         halves = {
             name: tensor.half() if tensor.is_floating_point() else tensor
             for name, tensor in weights.items()
         }
-        _refuse_other_images(read_json(whole / "model" / "settings.json"), weights, halves)
+        _refuse_other_images(read_json(released / "model" / "settings.json"), weights, halves)
         save_weights(packed / _WEIGHTS, halves)
     return out
 

@@ -2,12 +2,16 @@
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gan.pretrained import FOLDER, package_generator
+from synthdp.release import release
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("name", help="what follows `pretrained:`")
     arguments = parser.parse_args()
-    print(package_generator(arguments.run, FOLDER / arguments.name))
+    with TemporaryDirectory() as scratch:
+        release(arguments.run, Path(scratch) / "run")
+        print(package_generator(Path(scratch) / "run", FOLDER / arguments.name))

@@ -229,6 +229,7 @@ class DatasetWriter:
         split: str,
         targets: Sequence[float],
         attributes: Mapping[str, str] | None = None,
+        compress_level: int = 6,
     ) -> None:
         """Write one (H, W) image under a counter for a name, and remember its row.
 
@@ -242,7 +243,7 @@ class DatasetWriter:
             raise InputError(f"image {len(self._rows) + 1}: {len(self._info.targets)} targets due")
         if any(not math.isnan(target) and target not in (0, 1) for target in targets):
             raise InputError(f"image {len(self._rows) + 1}: a target is not 0, 1 or unknown")
-        (self._root / name).write_bytes(encode_png(pixels))
+        (self._root / name).write_bytes(encode_png(pixels, compress_level))
         self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
         self._attributes.update(dict.fromkeys(attributes or {}))
 

@@ -112,10 +112,10 @@ def to_uint8(images: NDArray[np.floating]) -> NDArray[np.uint8]:
     return pixels
 
 
-def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], compress_level: int = 6) -> bytes:
     """A grey PNG of (H, W) uint8 or uint16 pixels, without any text or time in it."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG")
+    Image.fromarray(pixels).save(stream, format="PNG", compress_level=compress_level)
     return stream.getvalue()
 
 

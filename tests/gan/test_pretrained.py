@@ -14,6 +14,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.statement import make_statement
+from synthdp.release import release
 from synthdp.runs import read_statement
 
 Finished = Callable[[Path], Path]
@@ -24,7 +25,8 @@ def packed(
     discs_as_real: Path, finished_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     monkeypatch.setattr(resolve_run, "__defaults__", (tmp_path / "data",))
-    return package_generator(finished_run(discs_as_real), tmp_path / "data" / "discs")
+    release(finished_run(discs_as_real), tmp_path / "released")
+    return package_generator(tmp_path / "released", tmp_path / "data" / "discs")
 
 
 def test_a_packed_generator_is_float16_and_holds_nothing_private(packed: Path) -> None:
@@ -52,9 +54,9 @@ def test_its_set_has_the_images_and_the_releases_of_the_run(
 
 
 def test_a_private_one_leaves_the_right_rest_to_a_classifier(packed: Path, tmp_path: Path) -> None:
-    release = Release(id="ab" * 8, stage="train-gan", data="patients", mu=0.314)
+    spent = Release(id="ab" * 8, stage="train-gan", data="patients", mu=0.314)
     statement = make_statement(
-        read_statement(packed).lineage.model_copy(update={"releases": (release,)}),
+        read_statement(packed).lineage.model_copy(update={"releases": (spent,)}),
         subject="generator",
         population=600,
     )
@@ -62,7 +64,7 @@ def test_a_private_one_leaves_the_right_rest_to_a_classifier(packed: Path, tmp_p
     settings = GenerateSettings(run=Path("pretrained:discs"), out=tmp_path / "set", per_class=1)
     assert plan_generate(settings).population == 600
     made = open_dataset(run_generate(settings)).info.lineage
-    assert made.releases == (release,)
+    assert made.releases == (spent,)
     own = Release(stage="finetune", data="patients", mu=1.426)
     total = made.joined([made]).with_release(own)  # a set used twice counts once
     assert total.loss.mu == pytest.approx(1.460, abs=1e-3)
@@ -80,8 +82,11 @@ def test_bad_names_and_weights_are_refused(
     with pytest.raises(InputError, match="no generator"):
         resolve_run(Path("pretrained:../data/discs"))
     assert resolve_run(packed) == packed
+    with pytest.raises(InputError, match="--release"):
+        package_generator(finished_run(discs), tmp_path / "data" / "refused")
+    release(finished_run(discs), tmp_path / "free")
     monkeypatch.setattr(gan.pretrained, "MAX_DIFFERENCE", 0.0)
     with pytest.raises(RunError, match="need float32"):
-        package_generator(finished_run(discs), tmp_path / "data" / "refused")
+        package_generator(tmp_path / "free", tmp_path / "data" / "refused")
     assert known_names(packed.parent) == ["discs"]
     assert read_json(packed / "status.json")["state"] == "finished"
