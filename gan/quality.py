@@ -1,0 +1,244 @@
+"""How close a set of images is to another: distances, coverage, spectra, and what labels carry.
+
+Every function takes arrays that stand in memory and looks at nothing else. Real images go in
+without noise, so a figure on patients is outside every promise.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import auroc
+
+Array = NDArray[Any]
+
+#: Edges of the radial bins and of the bins along each axis, in cycles an image side.
+SPECTRUM_EDGES = (0.5, 1.5, 2.5, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 44.0, 64.0)
+#: Inverse L2 penalty of standardised logistic regression: fixed beforehand, so that no figure
+#: chooses it; strong, since features are about as many as images.
+CLASSIFIER_C = 0.01
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Precision, recall in [0, 1]; density at least 0; coverage in [0, 1]."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class SpectrumError:
+    """The largest absolute error in dex, and where: radial, vertical or horizontal, low-high."""
+
+    dex: float
+    line: Literal["radial", "vertical", "horizontal"]
+    low: float
+    high: float
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """The squared Frechet distance of two Gaussians fitted to features (arXiv 1706.08500, eq. 6).
+
+    The trace of the root of the product is the sum of the singular values of A B, the symmetric
+    roots of both covariances: no root of an asymmetric, near-singular matrix is taken. With no more
+    images than features a covariance is singular and the figure is biased upwards: compare it
+    only with one of the same n.
+
+    Args:
+        a: (N, D), at least 2 rows.
+        b: (M, D), at least 2 rows.
+
+    Raises:
+        InputError: when a set has fewer than 2 rows, or the features differ in length.
+    """
+    x, y = _pair(a, b, 2)
+    left = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
+    right = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
+    cross = np.linalg.svd(_root(left) @ _root(right), compute_uv=False).sum()
+    spread = (left**2).sum() + (right**2).sum() - 2 * cross
+    return float(((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() + spread)
+
+
+def _root(centred: Array) -> Array:
+    """The symmetric root (D, D) of centred'centred, by its eigenvalues."""
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    root: Array = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    return root
+
+
+def kernel_distance(a: Array, b: Array) -> float:
+    """The unbiased squared MMD with the kernel (x'y / D + 1)^3 (KID, arXiv 1801.01401, section 4).
+
+    Over all pairs, not over blocks; it may be slightly negative.
+
+    Args:
+        a: (N, D), at least 2 rows.
+        b: (M, D), at least 2 rows.
+
+    Raises:
+        InputError: when a set has fewer than 2 rows, or the features differ in length.
+    """
+    x, y = _pair(a, b, 2)
+    within = [_off_diagonal_mean((z @ z.T / z.shape[1] + 1) ** 3) for z in (x, y)]
+    return float(sum(within) - 2 * ((x @ y.T / x.shape[1] + 1) ** 3).mean())
+
+
+def _off_diagonal_mean(kernel: Array) -> float:
+    n = len(kernel)
+    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+
+
+def precision_recall_density_coverage(
+    real: Array, synthetic: Array, *, neighbours: int = 5
+) -> Coverage:
+    """Nearest-neighbour figures of fidelity and diversity (arXiv 1904.06991 and 2002.09797).
+
+    Args:
+        real: (N, D).
+        synthetic: (M, D); take M = N where figures are compared.
+        neighbours: k; a ball reaches to an image's k-th neighbour, itself apart.
+
+    Raises:
+        InputError: when a set has no more than k images, or the features differ in length.
+    """
+    x, y = _pair(real, synthetic, neighbours + 1)
+    across = cdist(x, y)
+    of_real = np.partition(cdist(x, x), neighbours, axis=1)[:, neighbours]
+    of_synthetic = np.partition(cdist(y, y), neighbours, axis=1)[:, neighbours]
+    inside = across <= of_real[:, None]
+    return Coverage(
+        precision=float(inside.any(axis=0).mean()),
+        recall=float((across <= of_synthetic[None, :]).any(axis=1).mean()),
+        density=float(inside.sum(axis=0).mean() / neighbours),
+        coverage=float((across.min(axis=1) <= of_real).mean()),
+    )
+
+
+def power_spectrum_error(real: Array, synthetic: Array) -> SpectrumError:
+    """The largest difference of log10 mean power over all radial bins and both axes' bins.
+
+    Each image loses its mean and is weighted by a Hann window. Single frequencies on an axis are
+    noisy, so an axis is binned as the radius is: the power on the line of vertical or horizontal
+    frequency is averaged within the same edges.
+
+    Args:
+        real: (N, 1, S, S) in [-1, 1].
+        synthetic: (M, 1, S, S) in [-1, 1].
+
+    Raises:
+        InputError: when a set is empty, the sides differ, or an image is smaller than 4 px.
+    """
+    if real.shape[1:] != synthetic.shape[1:] or not len(real) or not len(synthetic):
+        raise InputError("spectrum: both sets must hold images of the same size; resize one")
+    if real.shape[-1] < 4:
+        raise InputError("spectrum: images must have a side of 4 px or more")
+    tables = [_binned_power(_mean_power(images[:, 0])) for images in (real, synthetic)]
+    tiny = np.finfo(np.float64).tiny
+    errors = {
+        place: abs(float(np.log10((tables[1][place] + tiny) / (tables[0][place] + tiny))))
+        for place in tables[0]
+    }
+    worst = max(errors, key=lambda place: errors[place])
+    return SpectrumError(errors[worst], *worst)
+
+
+def _mean_power(images: Array) -> Array:
+    """Mean power (S, S) of images (N, S, S), image by image, since spectra take memory."""
+    side = images.shape[-1]
+    window = np.outer(np.hanning(side + 1)[:-1], np.hanning(side + 1)[:-1])
+    total = np.zeros((side, side))
+    for image in images.astype(np.float64):
+        total += np.abs(np.fft.fft2((image - image.mean()) * window)) ** 2
+    power: Array = total / len(images)
+    return power
+
+
+def _binned_power(power: Array) -> dict[tuple[Any, float, float], float]:
+    frequency = np.abs(np.fft.fftfreq(len(power), 1 / len(power)))
+    radius = np.hypot(frequency[:, None], frequency[None, :])
+    lines = {
+        "radial": (radius, power),
+        "vertical": (frequency, power[:, 0]),
+        "horizontal": (frequency, power[0]),
+    }
+    binned = {}
+    for line, (place, values) in lines.items():
+        for low, high in zip(SPECTRUM_EDGES[:-1], SPECTRUM_EDGES[1:], strict=True):
+            # The last edge is the Nyquist frequency of 128 px, which belongs to its bin.
+            last = high == SPECTRUM_EDGES[-1]
+            chosen = (place >= low) & ((place <= high) if last else (place < high))
+            if chosen.any() and low < len(power) / 2:
+                binned[line, low, high] = float(values[chosen].mean())
+    return binned
+
+
+def label_scores(features: Array, labels: Array, others: Array) -> Array:
+    """Scores (M,) of other images by standardised logistic regression with `CLASSIFIER_C`.
+
+    Args:
+        features: (N, D) of the training side, which alone sets the standardisation.
+        labels: (N,) of 0 and 1.
+        others: (M, D), to be scored.
+
+    Raises:
+        InputError: when the labels are of one class.
+    """
+    if len(np.unique(labels)) < 2:
+        raise InputError("labels: one class only; a classifier needs benign and malignant images")
+    scores: Array = _classifier().fit(features, labels).decision_function(others)
+    return scores
+
+
+def detector_auroc(
+    real: Array, synthetic: Array, patients: Array, *, folds: int = 5, seed: int = 0
+) -> float:
+    """AUROC at telling synthetic (1) from real (0), each scored by a fold that never saw it.
+
+    Args:
+        real: (N, D).
+        synthetic: (M, D); each image is its own group.
+        patients: (N,) ids of the real images; a patient is in one fold.
+        folds: how many.
+        seed: shuffles the patients.
+
+    Raises:
+        InputError: when there are fewer patients or synthetic images than folds.
+    """
+    x, y = _pair(real, synthetic, folds)
+    _, groups = np.unique(patients, return_inverse=True)
+    if groups.max() + 1 < folds:
+        raise InputError(f"detector: {folds} folds need as many patients")
+    rng = np.random.default_rng(seed)
+    fold = np.r_[
+        rng.permutation(np.arange(groups.max() + 1) % folds)[groups],
+        rng.permutation(np.arange(len(y)) % folds),
+    ]
+    features, labels = np.concatenate([x, y]), np.r_[np.zeros(len(x)), np.ones(len(y))]
+    found = []
+    for number in range(folds):
+        held = fold == number
+        scores = label_scores(features[~held], labels[~held], features[held])
+        found.append(auroc(labels[held], scores))
+    return float(np.mean(found))
+
+
+def _classifier() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=CLASSIFIER_C, max_iter=2000))
+
+
+def _pair(a: Array, b: Array, least: int) -> tuple[Array, Array]:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise InputError("features of both sets must come from the same network")
+    if min(len(a), len(b)) < least:
+        raise InputError(f"{min(len(a), len(b))} images are too few; {least} are needed")
+    return a.astype(np.float64), b.astype(np.float64)

@@ -1,0 +1,108 @@
+"""Time one training step of our networks beside the paper's DCGAN, on the same threads.
+
+    python scripts/bench_gan.py [--batch 16] [--repeats 5] [--threads 1]
+
+The repeats alternate in one run, so that the ratio holds on a busy machine; the images are made up.
+Each side is a process of its own, which gives its peak memory.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "gan"
+SIDES = {"haar": CONFIGS / "cbis-ddsm.yaml", "dcgan": CONFIGS / "dcgan.yaml"}
+#: Steps of a repeat: ours from one gradient penalty to the next; every one of the DCGAN is alike.
+STEPS = {"haar": 8, "dcgan": 2}
+
+
+def work(config: Path, batch: int, steps: int, threads: int) -> None:
+    """Train `steps` steps for each line of the input; answer with images per second."""
+    import resource  # noqa: PLC0415 (only the workers load torch)
+
+    import torch  # noqa: PLC0415
+
+    from gan.config import TrainGanSettings  # noqa: PLC0415
+    from gan.examples import Examples  # noqa: PLC0415
+    from gan.steps import new_training, train_step  # noqa: PLC0415
+    from gan.train import reduced_precision  # noqa: PLC0415
+    from synthdp.config import load_settings  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    overrides = ["data=none", "out=none", f"batch={batch}"]
+    settings = load_settings(TrainGanSettings, config, overrides)
+    training, autocast = new_training(settings, device), reduced_precision(device)
+    images = torch.rand(batch, 1, settings.size_px, settings.size_px) * 2 - 1
+    none = torch.empty(batch, 0, dtype=torch.int64)
+    real = Examples(images, torch.arange(batch) % 2, none)
+    train_step(training, real, settings, autocast)
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        for _ in range(steps):
+            train_step(training, real, settings, autocast)
+        rate = steps * batch / (time.perf_counter() - begun)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(rate, peak_mb, flush=True)
+
+
+def start(name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
+    """Start the worker of one side."""
+    sizes = [f"--{key}={getattr(options, key)}" for key in ("batch", "threads")]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    return subprocess.Popen(  # noqa: S603 (this file itself)
+        [sys.executable, __file__, f"--worker={name}", *sizes],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def ask(worker: subprocess.Popen[str]) -> tuple[float, float]:
+    """One repeat: images per second and peak memory in MB."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    rate, peak_mb = worker.stdout.readline().split()
+    return float(rate), float(peak_mb)
+
+
+def main() -> None:
+    """Run the repeats and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(SIDES[options.worker], options.batch, STEPS[options.worker], options.threads)
+        return
+    workers = {name: start(name, options) for name in SIDES}
+    rounds = [
+        {name: ask(worker) for name, worker in workers.items()} for _ in range(options.repeats)
+    ]
+    for name, worker in workers.items():
+        worker.communicate()
+        rates = [one[name][0] for one in rounds]
+        peak_mb = max(one[name][1] for one in rounds)
+        print(
+            f"{name:6} {statistics.median(rates):6.1f} images/s "
+            f"(median of {len(rates)}; {min(rates):.1f} to {max(rates):.1f}), "
+            f"peak memory {peak_mb:,.0f} MB"
+        )
+    ratios = [one["haar"][0] / one["dcgan"][0] for one in rounds]
+    print(
+        f"ratio  {statistics.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f}), "
+        f"batch {options.batch}, {options.threads} thread(s), 128 px"
+    )
+
+
+if __name__ == "__main__":
+    main()

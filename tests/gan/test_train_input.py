@@ -1,0 +1,145 @@
+"""Training on sets that are small, flat or misshapen, and stops at any moment."""
+
+import json
+import math
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gan import steps, train
+from gan.config import TrainGanSettings
+from gan.examples import Examples, load_examples
+from gan.train import plan_train_gan, run_train_gan
+from synthdp.checkpoint import load_checkpoint
+from synthdp.config import load_settings
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.images import encode_png
+from synthdp.errors import RunError
+
+TinySettings = Callable[..., TrainGanSettings]
+MakeSet = Callable[..., Path]
+CONFIGS = Path(__file__).parents[2] / "configs" / "gan"
+
+
+def test_a_constant_image_of_each_class_is_enough(
+    tmp_path: Path, tiny_settings: TinySettings
+) -> None:
+    data = tmp_path / "flat"
+    with create_dataset(data, DatasetInfo(name="flat", kind="phantom", size_px=32)) as writer:
+        for label in (0, 1):
+            flat = np.full((32, 32), 255 * label, np.uint8)
+            writer.add(flat, patient_id=f"p{label}", split="train", targets=[label])
+    run = run_train_gan(tiny_settings(data, tmp_path / "run"))
+    last = json.loads((run / "private" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert math.isfinite(last["loss_generator"])
+
+
+def test_images_of_another_size_are_resampled(tmp_path: Path, make_set: MakeSet) -> None:
+    data = make_set(tmp_path / "discs")
+    dataset = open_dataset(data)
+    rows = dataset.split("train")
+    expected = load_examples(dataset, rows, 32).images
+    large = np.full((64, 64), 200, np.uint8)
+    (data / rows[0].image).write_bytes(encode_png(large))
+    found = load_examples(dataset, rows, 32).images
+    torch.testing.assert_close(found[0], torch.full((1, 32, 32), 200 * 2 / 255 - 1))
+    assert torch.equal(found[1:], expected[1:])
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_nan_weight_stops_at_the_last_good_checkpoint(
+    discs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_settings: TinySettings,
+    network: str,
+) -> None:
+    settings = tiny_settings(discs, tmp_path / "run", checkpoint_kimg=0.024)
+    real_step = steps.train_step
+
+    def poisoned(training: steps.Training, *arguments: Any) -> dict[str, torch.Tensor]:
+        metrics = real_step(training, *arguments)
+        if training.step == 6:  # the losses of this step are still numbers
+            with torch.no_grad():
+                next(getattr(training, network).parameters()).fill_(math.nan)
+        return metrics
+
+    monkeypatch.setattr(train, "train_step", poisoned)
+    with pytest.raises(RunError, match=r"diverged at step 6.*that of step 3"):
+        run_train_gan(settings)
+    kept = load_checkpoint(settings.out / "private" / "checkpoints")
+    assert kept is not None
+    assert kept.step == 3
+    assert all(bool(tensor.isfinite().all()) for tensor in kept.weights.values())
+    monkeypatch.setattr(train, "train_step", real_step)
+    run_train_gan(settings)  # from step 3, as if nothing had happened
+
+
+def test_a_run_that_is_killed_again_and_again_ends_the_same(
+    discs: Path, tmp_path: Path, tiny_settings: TinySettings
+) -> None:
+    changes = {"kimg": 0.16, "checkpoint_kimg": 0.032}
+    whole = run_train_gan(tiny_settings(discs, tmp_path / "whole", **changes))
+    settings = tiny_settings(discs, tmp_path / "torn", **changes)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gan.train"])
+    checkpoints = settings.out / "private" / "checkpoints"
+    killed = 0
+    for kill_after in (0, 4):
+        before = newest(checkpoints)
+        process = context.Process(target=run_train_gan, args=(settings,))
+        process.start()
+        while process.is_alive() and newest(checkpoints) <= before + kill_after:
+            process.join(0.003)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -9
+    assert killed
+    run_train_gan(settings)
+    expected = (whole / "model" / "generator.safetensors").read_bytes()
+    assert (settings.out / "model" / "generator.safetensors").read_bytes() == expected
+
+
+def newest(checkpoints: Path) -> int:
+    return max((int(index.stem) for index in checkpoints.glob("*.json")), default=-1)
+
+
+def test_a_step_in_bfloat16(discs: Path, tiny_settings: TinySettings) -> None:
+    settings = tiny_settings(discs, discs, haar_levels=2, channels=(16, 16))
+    training = steps.new_training(settings, torch.device("cpu"))
+    labels = torch.arange(8) % 2
+    real = Examples(torch.rand(8, 1, 32, 32) * 2 - 1, labels, torch.empty(8, 0).long())
+    seen: list[torch.dtype] = []
+    body = training.discriminator.body  # type: ignore[union-attr]
+    body.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    for _ in range(2):
+        autocast = torch.autocast("cpu", dtype=torch.bfloat16)
+        metrics = steps.train_step(training, real, settings, autocast)
+        assert all(math.isfinite(value) for value in metrics.values())
+    assert seen.count(torch.bfloat16) == 8
+    assert seen.count(torch.float32) == 2  # the penalties of the first step
+    assert steps.weights_are_finite(training)
+    grid = steps.sample_grid(training, settings)
+    assert grid.dtype == torch.float32
+
+
+def test_the_gpu_settings_plan_and_step_on_a_small_scale(discs: Path) -> None:
+    given = [f"data={discs}", "out=o"]
+    settings = load_settings(TrainGanSettings, CONFIGS / "gpu-256.yaml", given)
+    assert plan_train_gan(settings).epsilon == 0
+    load_settings(
+        TrainGanSettings,
+        CONFIGS / "gpu-256.yaml",
+        [*given, "size_px=512", "channels=[512, 512, 384, 256, 128, 64]"],
+    )
+    small = settings.model_copy(update={"channels": (8, 8, 4, 4, 4), "batch": 4})
+    training = steps.new_training(small, torch.device("cpu"))
+    real = Examples(torch.zeros(4, 1, 256, 256), torch.arange(4) % 2, torch.empty(4, 0).long())
+    metrics = steps.train_step(training, real, small, torch.autocast("cpu", enabled=False))
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert steps.sample_grid(training, small).shape == (4 * 256, 8 * 256)
