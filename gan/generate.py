@@ -9,17 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.architectures import ARCHITECTURES, AnyGenerator, build_generator
+from gan.architectures import AnyGenerator
 from gan.conditions import attribute_cells, conditions_of, draw_conditions
 from gan.config import GenerateSettings
+from gan.finished import load_generator, model_settings
 from gan.pretrained import resolve_run
 from gan.train import chosen_device
 from synthdp.cards import dataset_card
-from synthdp.checkpoint import load_weights
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.images import to_uint8
 from synthdp.errors import InputError
-from synthdp.files import read_json
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.progress import progress
 from synthdp.runs import read_statement
@@ -116,43 +115,6 @@ def draw_images(
 def _latent(seed: int, place: int, size: int) -> Tensor:
     rng = np.random.default_rng((seed, place))
     return torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
-
-
-def model_settings(run: Path) -> dict[str, Any]:
-    """The description of a generator, `model/settings.json` of its run or `pretrained:NAME`.
-
-    Raises:
-        InputError: when there is none, or it is of another kind.
-    """
-    run = resolve_run(run)
-    path = run / "model" / "settings.json"
-    if not path.is_file():
-        read_statement(run)  # says what state the run is in
-        raise InputError(f"{run}: not a run of train-gan (no model/settings.json)")
-    described: dict[str, Any] = read_json(path)
-    if described.get("architecture") not in ARCHITECTURES.values():
-        raise InputError(f"{run}: its model is no generator; name a run of train-gan")
-    return described
-
-
-def load_generator(run: Path, device: torch.device) -> AnyGenerator:
-    """Load the generator of a finished run.
-
-    Raises:
-        InputError: when its files are missing or do not fit together.
-    """
-    run = resolve_run(run)
-    generator = build_generator(model_settings(run))
-    weights = load_weights(run / "model" / "generator.safetensors")
-    try:
-        generator.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"{run}: model/generator.safetensors does not fit model/settings.json; both must come "
-            "from the same run"
-        ) from error
-    placed: AnyGenerator = generator.eval().requires_grad_(False).to(device)
-    return placed.to(memory_format=torch.channels_last)
 
 
 def _info(

@@ -1,4 +1,4 @@
-"""The non-private training of the generator, as a stage."""
+"""Training a generator, as a stage."""
 
 import math
 import time
@@ -9,17 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan.architectures import describe
 from gan.board import open_board
-from gan.conditions import Conditions, read_conditions
+from gan.checkpoints import restore_training, save_picture, save_training
 from gan.config import TrainGanSettings
-from gan.examples import (
-    Examples,
-    draw_batch,
-    load_examples,
-    refuse_missing_classes,
-    refuse_other_targets,
-)
+from gan.examples import Examples, draw_batch, load_examples
+from gan.finished import generator_card, write_generator
+from gan.plan import STAGE, GanPlan, make_plan
 from gan.steps import (
     Training,
     new_training,
@@ -29,20 +24,13 @@ from gan.steps import (
     train_step,
     weights_are_finite,
 )
-from synthdp.cards import model_card
-from synthdp.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_weights
-from synthdp.data.cohorts import cohort_of, cohort_rows
-from synthdp.data.dataset import Dataset, Row, keyed_digest, open_dataset
-from synthdp.data.images import encode_png, to_uint8
+from synthdp.data.dataset import keyed_digest
 from synthdp.errors import InputError, RunError
-from synthdp.files import write_atomic, write_json
 from synthdp.privacy.ledger import record_release
-from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.statement import Statement
 from synthdp.progress import progress
 from synthdp.runs import Run, open_run
 
-STAGE = "train-gan"
 PLANNED_RELEASE = "0" * 16
 LOG_KIMG = 1.0
 
@@ -53,9 +41,7 @@ def plan_train_gan(settings: TrainGanSettings) -> Statement:
     Raises:
         InputError: when the data set cannot be used.
     """
-    dataset = open_dataset(settings.data)
-    _train_rows(dataset, settings)
-    return _statement(dataset, settings, PLANNED_RELEASE)
+    return make_plan(settings, PLANNED_RELEASE).statement
 
 
 def run_train_gan(settings: TrainGanSettings) -> Path:
@@ -68,14 +54,13 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
     with open_run(settings.out, STAGE, settings) as run:
         if run.finished:
             return run.path
-        dataset = open_dataset(settings.data)
-        rows, conditions = _train_rows(dataset, settings)
-        examples = load_examples(dataset, rows, settings.size_px, conditions)
-        if (release := _release(dataset, settings, run.release_id)) is not None:
-            record_release(dataset.ledger_path, release)
-        digest = keyed_digest(dataset, rows)
-        training = new_training(settings, chosen_device(settings.device), conditions)
-        _restore(training, load_checkpoint(run.checkpoints), digest, examples.attributes)
+        plan = make_plan(settings, run.release_id)
+        examples = load_examples(plan.dataset, plan.rows, settings.size_px, plan.conditions)
+        if plan.release is not None:
+            record_release(plan.dataset.ledger_path, plan.release)
+        digest = keyed_digest(plan.dataset, plan.rows)
+        training = new_training(settings, chosen_device(settings.device), plan.conditions)
+        restore_training(run, training, digest, examples.attributes)
         folder = run.private / "tensorboard"
         with open_board(folder, enabled=settings.tensorboard, step=training.step) as board:
 
@@ -84,22 +69,22 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
                 board.scalars(**metrics)
 
             def keep() -> None:
-                _save(run, training, digest, examples.attributes)
+                save_training(run, training, digest, examples.attributes)
                 grid = sample_grid(training, settings)
-                _save_picture(run, grid, training.step * settings.batch / 1000)
+                kimg = training.step * settings.batch / 1000
+                save_picture(run, grid, f"{kimg:08.1f}-kimg")
                 board.picture(grid, training.step)
 
             train(training, examples, settings, log=log, keep=keep)
-        _finish(run, training, settings, dataset)
+        _finish(run, training, settings, plan)
         return run.path
 
 
-def _train_rows(dataset: Dataset, settings: TrainGanSettings) -> tuple[tuple[Row, ...], Conditions]:
-    """The rows to learn from, and what is told of each."""
-    refuse_other_targets(dataset.info)
-    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
-    refuse_missing_classes(dataset.info, rows)
-    return rows, read_conditions(rows, settings.conditions, settings.condition_prior)
+def _finish(run: Run, training: Training, settings: TrainGanSettings, plan: GanPlan) -> None:
+    info = plan.dataset.info
+    write_generator(run, training.averaged, settings, plan.conditions, info)
+    card = generator_card(settings, plan.conditions, info, plan.statement)
+    run.finish(plan.statement, card)
 
 
 def train(
@@ -189,113 +174,3 @@ def _divergence_words(step: int, kept_step: int, settings: TrainGanSettings) -> 
         f"{settings.generator_lr:g}, discriminator_lr {settings.discriminator_lr:g}) or a higher "
         "gamma_start"
     )
-
-
-def _save(run: Run, training: Training, digest: str, attributes: Tensor) -> None:
-    networks = {
-        "generator": training.generator,
-        "averaged": training.averaged,
-        "discriminator": training.discriminator,
-    }
-    weights = {
-        f"{network}.{name}": tensor
-        for network, module in networks.items()
-        for name, tensor in module.state_dict().items()
-    }
-    state = {
-        "generator_optimiser": training.generator_optimiser.state_dict(),
-        "discriminator_optimiser": training.discriminator_optimiser.state_dict(),
-        "rng": training.rng.get_state(),
-        "strength": training.strength,
-        "sign_mean": training.sign_mean,
-        "data": digest,
-        "attributes": attributes,
-        "conditions": training.conditions.model_dump_json(),
-    }
-    save_checkpoint(run.checkpoints, training.step, weights, state)
-
-
-def _save_picture(run: Run, grid: Tensor, kimg: float) -> None:
-    picture = encode_png(to_uint8(grid.numpy()))
-    write_atomic(run.private / "samples" / f"{kimg:08.1f}-kimg.png", picture)
-
-
-def _restore(
-    training: Training, checkpoint: Checkpoint | None, digest: str, attributes: Tensor
-) -> None:
-    if checkpoint is None:
-        return
-    state = checkpoint.state
-    told = training.conditions.model_dump_json()
-    same = state["data"] == digest and state["conditions"] == told
-    if not same or not torch.equal(state["attributes"], attributes):
-        raise InputError(
-            "data: the train split has changed since this run began; name a new `out`, or bring "
-            "the data set back to what it was"
-        )
-    for network in ("generator", "averaged", "discriminator"):
-        prefix = f"{network}."
-        weights = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in checkpoint.weights.items()
-            if name.startswith(prefix)
-        }
-        getattr(training, network).load_state_dict(weights)
-    training.generator_optimiser.load_state_dict(state["generator_optimiser"])
-    training.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
-    training.rng.set_state(state["rng"])
-    training.strength = state["strength"]
-    training.sign_mean = state["sign_mean"]
-    training.step = checkpoint.step
-
-
-def _release(dataset: Dataset, settings: TrainGanSettings, release_id: str) -> Release | None:
-    if not dataset.info.protects_patients:
-        return None
-    return Release(
-        id=release_id,
-        stage=STAGE,
-        data=dataset.info.name,
-        unit=dataset.info.unit,
-        mu=math.inf,
-        cohort=cohort_of(dataset, settings.cohort),
-        note="generator trained without differential privacy",
-    )
-
-
-def _statement(dataset: Dataset, settings: TrainGanSettings, release_id: str) -> Statement:
-    release = _release(dataset, settings, release_id)
-    lineage: Lineage = dataset.info.lineage
-    if release is not None:
-        lineage = lineage.with_release(release)
-    unit = lineage.releases[0].unit if lineage.releases else "patient"
-    return make_statement(lineage, subject="generator", unit=unit, stage=release)
-
-
-def _finish(run: Run, training: Training, settings: TrainGanSettings, dataset: Dataset) -> None:
-    statement = _statement(dataset, settings, run.release_id)
-    save_weights(run.model / "generator.safetensors", training.averaged.state_dict())
-    write_json(
-        run.model / "settings.json",
-        {
-            **describe(settings, training.conditions),
-            "target": dataset.info.targets[0],
-            "data": dataset.info.name,
-        },
-    )
-    card = model_card(
-        title=f"Conditional generator of {settings.size_px} px patches",
-        summary=(
-            f"Draws grey {settings.size_px} px patches with {dataset.info.targets[0]} = 0 or 1"
-            f"{_told_words(training.conditions)}. It was trained on the train split of "
-            f"{dataset.info.name!r} ({dataset.info.kind}). "
-            "`synthdp generate` makes a data set with it. Its discriminator is not part of it."
-        ),
-        statement=statement,
-        settings=settings.model_dump(mode="json", exclude={"data", "out", "device"}),
-    )
-    run.finish(statement, card)
-
-
-def _told_words(conditions: Conditions) -> str:
-    return f", of given {', '.join(conditions.names)}" if conditions.names else ""

@@ -1,0 +1,89 @@
+"""The state of an adversarial training on disk: saved and restored to the bit; sample pictures."""
+
+import torch
+from torch import Tensor, nn
+
+from gan.steps import Training
+from synthdp.checkpoint import load_checkpoint, save_checkpoint
+from synthdp.data.images import encode_png, to_uint8
+from synthdp.errors import InputError
+from synthdp.files import write_atomic
+from synthdp.runs import Run
+
+NETWORKS = ("generator", "averaged", "discriminator")
+
+
+def save_training(run: Run, training: Training, digest: str, attributes: Tensor) -> None:
+    """Save all that the training would need to go on.
+
+    Args:
+        run: whose checkpoints these are.
+        training: the state.
+        digest: keyed digest of the rows learned from.
+        attributes: their codes (N, A).
+    """
+    state = {
+        "generator_optimiser": training.generator_optimiser.state_dict(),
+        "discriminator_optimiser": training.discriminator_optimiser.state_dict(),
+        "rng": training.rng.get_state(),
+        "strength": training.strength,
+        "sign_mean": training.sign_mean,
+        "data": digest,
+        "attributes": attributes,
+        "conditions": training.conditions.model_dump_json(),
+    }
+    save_checkpoint(run.checkpoints, training.step, network_weights(training), state)
+
+
+def network_weights(training: Training) -> dict[str, Tensor]:
+    """The weights of the three networks, each under the name of its network."""
+    return {
+        f"{network}.{name}": tensor
+        for network in NETWORKS
+        for name, tensor in getattr(training, network).state_dict().items()
+    }
+
+
+def restore_networks(training: Training, weights: dict[str, Tensor]) -> None:
+    """Put the weights that `network_weights` gave back in place."""
+    for network in NETWORKS:
+        prefix = f"{network}."
+        part = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in weights.items()
+            if name.startswith(prefix)
+        }
+        module: nn.Module = getattr(training, network)
+        module.load_state_dict(part)
+
+
+def restore_training(run: Run, training: Training, digest: str, attributes: Tensor) -> None:
+    """Put `training` where the run's newest checkpoint stands; leave it when there is none.
+
+    Raises:
+        InputError: when the checkpoint was taken on other rows.
+    """
+    checkpoint = load_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        return
+    state = checkpoint.state
+    told = training.conditions.model_dump_json()
+    same = state["data"] == digest and state["conditions"] == told
+    if not same or not torch.equal(state["attributes"], attributes):
+        raise InputError(
+            "data: the train split has changed since this run began; name a new `out`, or bring "
+            "the data set back to what it was"
+        )
+    restore_networks(training, checkpoint.weights)
+    training.generator_optimiser.load_state_dict(state["generator_optimiser"])
+    training.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
+    training.rng.set_state(state["rng"])
+    training.strength = state["strength"]
+    training.sign_mean = state["sign_mean"]
+    training.step = checkpoint.step
+
+
+def save_picture(run: Run, grid: Tensor, name: str) -> None:
+    """Write a grid of samples, (H, W) about [-1, 1], to the private part of the run."""
+    picture = encode_png(to_uint8(grid.numpy()))
+    write_atomic(run.private / "samples" / f"{name}.png", picture)

@@ -1,0 +1,93 @@
+"""The generator of a finished run: its weights and description, written and read again."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan.architectures import ARCHITECTURES, AnyGenerator, build_generator, describe
+from gan.conditions import Conditions
+from gan.config import TrainGanSettings
+from gan.pretrained import resolve_run
+from synthdp.cards import model_card
+from synthdp.checkpoint import load_weights, save_weights
+from synthdp.data.dataset import DatasetInfo
+from synthdp.errors import InputError
+from synthdp.files import read_json, write_json
+from synthdp.privacy.statement import Statement
+from synthdp.runs import Run, read_statement
+
+WEIGHTS, DESCRIPTION = "generator.safetensors", "settings.json"
+
+
+def write_generator(
+    run: Run,
+    generator: AnyGenerator,
+    settings: TrainGanSettings,
+    conditions: Conditions,
+    info: DatasetInfo,
+) -> None:
+    """Write the weights of the finished generator and what shape they are of."""
+    save_weights(run.model / WEIGHTS, generator.state_dict())
+    write_json(
+        run.model / DESCRIPTION,
+        {
+            **describe(settings, conditions),
+            "target": info.targets[0],
+            "data": info.name,
+        },
+    )
+
+
+def generator_card(
+    settings: TrainGanSettings, conditions: Conditions, info: DatasetInfo, statement: Statement
+) -> str:
+    """The card of a trained generator."""
+    told = f", of given {', '.join(conditions.names)}" if conditions.names else ""
+    return model_card(
+        title=f"Conditional generator of {settings.size_px} px patches",
+        summary=(
+            f"Draws grey {settings.size_px} px patches with {info.targets[0]} = 0 or 1{told}. It "
+            f"was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
+            "makes a data set with it. Its discriminator is not part of it."
+        ),
+        statement=statement,
+        settings=settings.model_dump(mode="json", exclude={"data", "out", "device"}),
+    )
+
+
+def model_settings(run: Path) -> dict[str, Any]:
+    """The description of a generator, `model/settings.json` of its run or `pretrained:NAME`.
+
+    Raises:
+        InputError: when there is none, or it is of another kind.
+    """
+    run = resolve_run(run)
+    path = run / "model" / DESCRIPTION
+    if not path.is_file():
+        read_statement(run)  # says what state the run is in
+        raise InputError(f"{run}: not a run of train-gan (no model/settings.json)")
+    described: dict[str, Any] = read_json(path)
+    if described.get("architecture") not in ARCHITECTURES.values():
+        raise InputError(f"{run}: its model is no generator; name a run of train-gan")
+    return described
+
+
+def load_generator(run: Path, device: torch.device) -> AnyGenerator:
+    """Load the generator of a finished run.
+
+    Raises:
+        InputError: when its files are missing or do not fit together.
+    """
+    run = resolve_run(run)
+    generator = build_generator(model_settings(run))
+    weights = load_weights(run / "model" / WEIGHTS)
+    try:
+        generator.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"{run}: model/generator.safetensors does not fit model/settings.json; both must come "
+            "from the same run"
+        ) from error
+    placed: AnyGenerator = generator.eval().requires_grad_(False).to(device)
+    return placed.to(memory_format=torch.channels_last)
