@@ -28,26 +28,33 @@ def describe(settings: TrainGanSettings, conditions: Conditions) -> dict[str, An
     return {**shape, "haar_levels": settings.haar_levels, **told}
 
 
-def build_generator(described: Mapping[str, Any]) -> AnyGenerator:
-    """A generator of this description, drawn from torch's global stream.
+def generator_parts(
+    described: Mapping[str, Any],
+) -> tuple[type[Generator] | type[DcganGenerator], dict[str, Any]]:
+    """The class of a generator of this description, and the arguments that build it.
 
     Raises:
         InputError: when the description is of another kind.
     """
     architecture = described.get("architecture")
     if architecture == ARCHITECTURES["dcgan"]:
-        return DcganGenerator(
-            described["channels"], described["z_dim"], described["norm"], described["unit_range"]
-        )
+        names = ("channels", "z_dim", "norm", "unit_range")
+        return DcganGenerator, {name: described[name] for name in names}
     if architecture != ARCHITECTURES["haar"]:
         raise InputError(f"no generator is of architecture {architecture!r}")
-    return Generator(
-        described["size_px"],
-        described["channels"],
-        described["z_dim"],
-        described["haar_levels"],
-        attribute_levels=_level_counts(conditions_of(described)),
-    )
+    names = ("size_px", "channels", "z_dim", "haar_levels")
+    levels = _level_counts(conditions_of(described))
+    return Generator, {**{name: described[name] for name in names}, "attribute_levels": levels}
+
+
+def build_generator(described: Mapping[str, Any]) -> AnyGenerator:
+    """A generator of this description, drawn from torch's global stream.
+
+    Raises:
+        InputError: when the description is of another kind.
+    """
+    kind, arguments = generator_parts(described)
+    return kind(**arguments)
 
 
 def new_generator(settings: TrainGanSettings, conditions: Conditions) -> AnyGenerator:

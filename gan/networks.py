@@ -165,11 +165,21 @@ class Generator(nn.Module):
         Returns:
             (B, 1, size_px, size_px) float32, about [-1, 1]; not clamped.
         """
+        return self.synthesise(self.styles(z, labels, class_strength, attributes), noise)
+
+    def styles(
+        self, z: Tensor, labels: Tensor, class_strength: float, attributes: Tensor | None
+    ) -> Tensor:
+        """The style vectors (B, style_dim) of latent vectors and what is told; see `forward`."""
         unit_z = z * z.square().mean(dim=1, keepdim=True).add(1e-8).rsqrt()
         told = self.class_embedding(labels) + embedded(self.attribute_embeddings, attributes)
-        style = self.mapping(torch.cat([unit_z, class_strength * told], dim=1))
+        style: Tensor = self.mapping(torch.cat([unit_z, class_strength * told], dim=1))
+        return style
+
+    def synthesise(self, style: Tensor, noise: Tensor) -> Tensor:
+        """style (B, style_dim), noise (B, noise_dim) -> images (B, 1, size_px, size_px)."""
         noise_maps = iter(noise.split(self.noise_sizes, dim=1))
-        constant = self.constant.expand(len(z), -1, -1, -1)
+        constant = self.constant.expand(len(style), -1, -1, -1)
         features = [self.first_modulation(constant, style)]
         for index, layers in enumerate(self.stages, start=1):
             current = features[-1]
