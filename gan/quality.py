@@ -5,6 +5,8 @@ without noise, so a figure on patients is outside every promise.
 """
 
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +20,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 
 Array = NDArray[Any]
+Line = Literal["radial", "vertical", "horizontal"]
 
 #: Edges of the radial bins and of the bins along each axis, in cycles an image side.
 SPECTRUM_EDGES = (0.5, 1.5, 2.5, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 44.0, 64.0)
@@ -41,7 +44,7 @@ class SpectrumError:
     """The largest absolute error in dex, and where: radial, vertical or horizontal, low-high."""
 
     dex: float
-    line: Literal["radial", "vertical", "horizontal"]
+    line: Line
     low: float
     high: float
 
@@ -49,8 +52,8 @@ class SpectrumError:
 def frechet_distance(a: Array, b: Array) -> float:
     """The squared Frechet distance of two Gaussians fitted to features (arXiv 1706.08500, eq. 6).
 
-    The trace of the root of the product is the sum of the singular values of A B, the symmetric
-    roots of both covariances: no root of an asymmetric, near-singular matrix is taken. With no more
+    The trace of the root of the product is the sum of the singular values of A B', where A'A and
+    B'B are the covariances: no root of an asymmetric, near-singular matrix is taken. With no more
     images than features a covariance is singular and the figure is biased upwards: compare it
     only with one of the same n.
 
@@ -64,13 +67,15 @@ def frechet_distance(a: Array, b: Array) -> float:
     x, y = _pair(a, b, 2)
     left = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
     right = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
-    cross = np.linalg.svd(_root(left) @ _root(right), compute_uv=False).sum()
+    cross = np.linalg.svd(_root(left) @ _root(right).T, compute_uv=False).sum()
     spread = (left**2).sum() + (right**2).sum() - 2 * cross
     return float(((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() + spread)
 
 
 def _root(centred: Array) -> Array:
-    """The symmetric root (D, D) of centred'centred, by its eigenvalues."""
+    """A matrix R of at most D rows with R'R = centred'centred: itself, or its symmetric root."""
+    if centred.shape[0] <= centred.shape[1]:
+        return centred
     values, vectors = np.linalg.eigh(centred.T @ centred)
     root: Array = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     return root
@@ -125,11 +130,7 @@ def precision_recall_density_coverage(
 
 
 def power_spectrum_error(real: Array, synthetic: Array) -> SpectrumError:
-    """The largest difference of log10 mean power over all radial bins and both axes' bins.
-
-    Each image loses its mean and is weighted by a Hann window. Single frequencies on an axis are
-    noisy, so an axis is binned as the radius is: the power on the line of vertical or horizontal
-    frequency is averaged within the same edges.
+    """`spectrum_error` of images.
 
     Args:
         real: (N, 1, S, S) in [-1, 1].
@@ -140,46 +141,83 @@ def power_spectrum_error(real: Array, synthetic: Array) -> SpectrumError:
     """
     if real.shape[1:] != synthetic.shape[1:] or not len(real) or not len(synthetic):
         raise InputError("spectrum: both sets must hold images of the same size; resize one")
-    if real.shape[-1] < 4:
-        raise InputError("spectrum: images must have a side of 4 px or more")
-    tables = [_binned_power(_mean_power(images[:, 0])) for images in (real, synthetic)]
+    return spectrum_error(binned_powers(real), binned_powers(synthetic), real.shape[-1])
+
+
+def spectrum_error(real: Array, synthetic: Array, size_px: int) -> SpectrumError:
+    """The largest difference of log10 mean power over all radial bins and both axes' bins.
+
+    Args:
+        real: (N, B) of `binned_powers`.
+        synthetic: (M, B) likewise.
+        size_px: the side of the images.
+
+    Raises:
+        InputError: when a set is empty.
+    """
+    if not len(real) or not len(synthetic):
+        raise InputError("spectrum: a set is empty")
     tiny = np.finfo(np.float64).tiny
-    errors = {
-        place: abs(float(np.log10((tables[1][place] + tiny) / (tables[0][place] + tiny))))
-        for place in tables[0]
-    }
-    worst = max(errors, key=lambda place: errors[place])
-    return SpectrumError(errors[worst], *worst)
+    means = [powers.astype(np.float64).mean(axis=0) + tiny for powers in (synthetic, real)]
+    errors = np.abs(np.log10(means[0] / means[1]))
+    worst = int(errors.argmax())
+    return SpectrumError(float(errors[worst]), *spectrum_bins(size_px)[worst])
 
 
-def _mean_power(images: Array) -> Array:
-    """Mean power (S, S) of images (N, S, S), image by image, since spectra take memory."""
+def spectrum_bins(size_px: int) -> list[tuple[Line, float, float]]:
+    """Line, lower and upper edge of the bins that images of this side fill, in order."""
+    return [found for found, _ in _bin_masks(size_px)]
+
+
+def binned_powers(images: Array) -> Array:
+    """Mean power of each image in each of `spectrum_bins`.
+
+    Each image loses its mean and is weighted by a Hann window. Single frequencies on an axis are
+    noisy, so an axis is binned as the radius is: the power on the line of vertical or horizontal
+    frequency is averaged within the same edges. The mean over images of a row is the row of the
+    mean power.
+
+    Args:
+        images: (N, 1, S, S) in [-1, 1].
+
+    Returns:
+        (N, B) float64, at least 0.
+
+    Raises:
+        InputError: when an image is smaller than 4 px.
+    """
     side = images.shape[-1]
+    if side < 4:
+        raise InputError("spectrum: images must have a side of 4 px or more")
     window = np.outer(np.hanning(side + 1)[:-1], np.hanning(side + 1)[:-1])
-    total = np.zeros((side, side))
-    for image in images.astype(np.float64):
-        total += np.abs(np.fft.fft2((image - image.mean()) * window)) ** 2
-    power: Array = total / len(images)
-    return power
+    places = [np.flatnonzero(mask) for _, mask in _bin_masks(side)]
+    powers = np.empty((len(images), len(places)))
+    for row, image in zip(powers, images[:, 0].astype(np.float64), strict=True):
+        power = np.abs(np.fft.fft2((image - image.mean()) * window)).ravel() ** 2
+        row[:] = [power[place].mean() for place in places]
+    return powers
 
 
-def _binned_power(power: Array) -> dict[tuple[Any, float, float], float]:
-    frequency = np.abs(np.fft.fftfreq(len(power), 1 / len(power)))
+@cache
+def _bin_masks(side: int) -> list[tuple[tuple[Line, float, float], Array]]:
+    """Each bin that is filled, and the places (S, S) of the power spectrum that lie in it."""
+    frequency = np.abs(np.fft.fftfreq(side, 1 / side))
     radius = np.hypot(frequency[:, None], frequency[None, :])
-    lines = {
-        "radial": (radius, power),
-        "vertical": (frequency, power[:, 0]),
-        "horizontal": (frequency, power[0]),
+    axis = frequency == 0
+    lines: dict[Line, Array] = {
+        "radial": radius,
+        "vertical": np.where(axis[None, :], frequency[:, None], -1),
+        "horizontal": np.where(axis[:, None], frequency[None, :], -1),
     }
-    binned = {}
-    for line, (place, values) in lines.items():
-        for low, high in zip(SPECTRUM_EDGES[:-1], SPECTRUM_EDGES[1:], strict=True):
+    bins = []
+    for line, place in lines.items():
+        for low, high in pairwise(SPECTRUM_EDGES):
             # The last edge is the Nyquist frequency of 128 px, which belongs to its bin.
             last = high == SPECTRUM_EDGES[-1]
-            chosen = (place >= low) & ((place <= high) if last else (place < high))
-            if chosen.any() and low < len(power) / 2:
-                binned[line, low, high] = float(values[chosen].mean())
-    return binned
+            mask = (place >= low) & ((place <= high) if last else (place < high))
+            if mask.any() and low < side / 2:
+                bins.append(((line, low, high), mask))
+    return bins
 
 
 def label_scores(features: Array, labels: Array, others: Array) -> Array:
@@ -200,14 +238,22 @@ def label_scores(features: Array, labels: Array, others: Array) -> Array:
 
 
 def detector_auroc(
-    real: Array, synthetic: Array, patients: Array, *, folds: int = 5, seed: int = 0
+    real: Array,
+    synthetic: Array,
+    patients: Array,
+    *,
+    other_patients: Array | None = None,
+    folds: int = 5,
+    seed: int = 0,
 ) -> float:
     """AUROC at telling synthetic (1) from real (0), each scored by a fold that never saw it.
 
     Args:
         real: (N, D).
-        synthetic: (M, D); each image is its own group.
+        synthetic: (M, D).
         patients: (N,) ids of the real images; a patient is in one fold.
+        other_patients: (M,) ids of the other images, when they are of patients too; without them
+            each is its own group.
         folds: how many.
         seed: shuffles the patients.
 
@@ -215,14 +261,9 @@ def detector_auroc(
         InputError: when there are fewer patients or synthetic images than folds.
     """
     x, y = _pair(real, synthetic, folds)
-    _, groups = np.unique(patients, return_inverse=True)
-    if groups.max() + 1 < folds:
-        raise InputError(f"detector: {folds} folds need as many patients")
     rng = np.random.default_rng(seed)
-    fold = np.r_[
-        rng.permutation(np.arange(groups.max() + 1) % folds)[groups],
-        rng.permutation(np.arange(len(y)) % folds),
-    ]
+    others = np.arange(len(y)) if other_patients is None else other_patients
+    fold = np.r_[_folds(patients, folds, rng), _folds(others, folds, rng)]
     features, labels = np.concatenate([x, y]), np.r_[np.zeros(len(x)), np.ones(len(y))]
     found = []
     for number in range(folds):
@@ -230,6 +271,15 @@ def detector_auroc(
         scores = label_scores(features[~held], labels[~held], features[held])
         found.append(auroc(labels[held], scores))
     return float(np.mean(found))
+
+
+def _folds(groups: Array, folds: int, rng: np.random.Generator) -> Array:
+    """A fold for each image, (N,), the same for all images of a group (patient)."""
+    names, places = np.unique(groups, return_inverse=True)
+    if len(names) < folds:
+        raise InputError(f"detector: {folds} folds need as many patients")
+    drawn: Array = rng.permutation(np.arange(len(names)) % folds)[places]
+    return drawn
 
 
 def _classifier() -> Pipeline:
