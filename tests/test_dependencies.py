@@ -13,7 +13,10 @@ FLOORS = [
     ("synthdp.study",),
     ("synthdp.stages",),
     ("gan", "classify"),
-    ("synthdp.promise", "synthdp.extractors", "synthdp.runs", "synthdp.evaluation"),
+    (
+        *("synthdp.promise", "synthdp.extractors", "synthdp.runs"),
+        *("synthdp.evaluation", "synthdp.pages"),
+    ),
     ("synthdp.features", "synthdp.public_weights"),
     (
         *("synthdp.data", "synthdp.privacy", "synthdp.cards"),

@@ -2,52 +2,20 @@
 
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from synthdp.pages.drawing import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
 from synthdp.study.compare import Aggregate, OverSeeds
 
 CHANCE = 0.5
 _GAP_SHARE = 0.16  # of the axis: room for each of the columns "0" and "none"
 _NARROWEST_TICKS = 0.055  # of the axis: labels closer than this would touch
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How a strategy is drawn: a matplotlib marker, and the same as an SVG path in a 12 px box."""
-
-    marker: str
-    path: str
-
-
-MARKS = (
-    Mark("o", "M6 1.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 1 0 0-9z"),
-    Mark("s", "M2 2h8v8h-8z"),
-    Mark("^", "M6 1.5l5 9h-10z"),
-    Mark("D", "M6 1l5 5l-5 5l-5-5z"),
-    Mark("v", "M6 10.5l5-9h-10z"),
-    Mark("P", "M4.3 1.3h3.4v3h3v3.4h-3v3h-3.4v-3h-3v-3.4h3z"),
-    Mark("h", "M6 1l4.4 2.5v5l-4.4 2.5l-4.4-2.5v-5z"),
-    Mark("<", "M1.5 6l9-5v10z"),
-)
-
-# Stand-ins that no drawing uses otherwise; in the page each becomes a CSS variable.
-_INK, _MUTED, _RULE, _PAPER = "#010101", "#020202", "#030303", "#040404"
-_STRATEGY = tuple(f"#0a0b{index:02x}" for index in range(len(MARKS)))
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _RULE: "var(--rule)",
-    _PAPER: "var(--paper)",
-    **{colour: f"var(--mark-{index})" for index, colour in enumerate(_STRATEGY)},
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +89,7 @@ def draw_curve(
         _draw_legend(figure, drawn, strategies, columns=columns)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(stream.getvalue(), prefix, _description(drawn, present))
+    return inline_svg(stream.getvalue(), prefix, _description(drawn, present))
 
 
 def _places(
@@ -148,8 +116,8 @@ def _draw_frame(axes: Axes, rows: Sequence[Aggregate], scale: Scale) -> None:
     axes.set_xlim(min(scale.low, *places) - scale.gap / 2, max(scale.high, *places) + scale.gap / 2)
     for value, side in ((0.0, scale.low - scale.gap / 2), (math.inf, scale.high + scale.gap / 2)):
         if value in ticks:
-            axes.axvline(side, color=_RULE, linewidth=1, linestyle=(0, (1, 3)))
-    axes.axhline(CHANCE, color=_MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+            axes.axvline(side, color=RULE, linewidth=1, linestyle=(0, (1, 3)))
+    axes.axhline(CHANCE, color=MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
     ends = [
         value
         for row in rows
@@ -162,17 +130,17 @@ def _draw_frame(axes: Axes, rows: Sequence[Aggregate], scale: Scale) -> None:
     )
     axes.annotate(
         "chance", (0, CHANCE), xycoords=("axes fraction", "data"), xytext=(4, 3),
-        textcoords="offset points", color=_MUTED, fontsize=10,
+        textcoords="offset points", color=MUTED, fontsize=10,
     )  # fmt: skip
     unit = "image" if any(row.unit == "image" for row in rows) else "patient"
-    axes.set_xlabel(f"epsilon for each {unit} (log scale), end to end", color=_INK)
-    axes.set_ylabel("AUROC", color=_INK)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
+    axes.set_xlabel(f"epsilon for each {unit} (log scale), end to end", color=INK)
+    axes.set_ylabel("AUROC", color=INK)
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=4, color=_RULE)
+    axes.tick_params(colors=INK, length=4, color=RULE)
     for edge, spine in axes.spines.items():
         spine.set_visible(edge in ("left", "bottom"))
-        spine.set_color(_RULE)
+        spine.set_color(RULE)
 
 
 def _draw_strategy(
@@ -182,7 +150,7 @@ def _draw_strategy(
     style: int,
 ) -> None:
     """Points with intervals, joined by a line: solid where the promise holds, else dashed."""
-    colour, marker = _STRATEGY[style], MARKS[style].marker
+    colour, marker = MARK_COLOURS[style], MARKS[style].marker
     for hollow in (False, True):
         finite = [row for row in rows if row.hollow == hollow and math.isfinite(shown_epsilon(row))]
         finite.sort(key=shown_epsilon)
@@ -196,7 +164,7 @@ def _draw_strategy(
         if row.reference and auroc.mean is not None:
             axes.axhline(auroc.mean, color=colour, linewidth=1.4, linestyle=(0, (7, 2, 1.5, 2)))
         _draw_interval(axes, auroc, place, colour)
-        face = _PAPER if row.hollow else colour
+        face = PAPER if row.hollow else colour
         axes.plot(
             [place], [auroc.mean or 0.0], marker=marker, markersize=7.5, color=colour,
             markerfacecolor=face, markeredgewidth=1.6, linestyle="none", zorder=4,
@@ -217,19 +185,19 @@ def _draw_legend(
 ) -> None:
     names = [name for name in strategies if any(row.strategy == name for row in drawn)]
     entries = [
-        (name.replace("_", " "), MARKS[style].marker, _STRATEGY[style], _STRATEGY[style])
+        (name.replace("_", " "), MARKS[style].marker, MARK_COLOURS[style], MARK_COLOURS[style])
         for name in names
         for style in [strategies.index(name) % len(MARKS)]
     ]
     if any(row.hollow for row in drawn):
-        entries.append(("hollow: no promise end to end", "o", _MUTED, _PAPER))
+        entries.append(("hollow: no promise end to end", "o", MUTED, PAPER))
     handles = [
         Line2D([], [], marker=marker, linestyle="none", color=edge, markerfacecolor=face)
         for _, marker, edge, face in entries
     ]
     figure.legend(
         handles, [words for words, *_ in entries], loc="outside upper left",
-        ncols=columns, frameon=False, labelcolor=_INK, handletextpad=0.3, columnspacing=1.6,
+        ncols=columns, frameon=False, labelcolor=INK, handletextpad=0.3, columnspacing=1.6,
         markerscale=1.15, borderaxespad=0.2,
     )  # fmt: skip
 
@@ -247,26 +215,3 @@ def _description(rows: Sequence[Aggregate], present: Sequence[str]) -> str:
         + "; ".join(parts)
         + ". The table below holds the same figures."
     )
-
-
-def _inline(svg: str, prefix: str, description: str) -> str:
-    """The drawing as an element of the page: own ids, the page's colours and fonts, a name."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", body)
-    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, variable)
-    head = (
-        f'<svg class="curve" role="img" aria-labelledby="{prefix}-alt" '
-        f'viewBox="{_view_box(body)}" xmlns="http://www.w3.org/2000/svg" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink"><desc id="{prefix}-alt">'
-        f"{escape(description)}</desc>"
-    )
-    return head + body[body.index(">") + 1 :]
-
-
-def _view_box(svg: str) -> str:
-    found = re.search(r'viewBox="([\d. ]+)"', svg)
-    assert found is not None  # matplotlib writes one
-    return found[1]

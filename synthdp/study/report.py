@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from synthdp import __version__
@@ -17,6 +17,9 @@ from synthdp.config import Settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import write_atomic
+from synthdp.pages.drawing import MARKS
+from synthdp.pages.environment import page_environment
+from synthdp.pages.gallery import ClassPatches, class_patches
 from synthdp.privacy.statement import Statement, make_statement, number, percent
 from synthdp.runs import read_statement
 from synthdp.study.answer import answer, scope_words, strategy_words
@@ -28,8 +31,7 @@ from synthdp.study.compare import (
     results_csv,
     without_paths,
 )
-from synthdp.study.curve import MARKS, draw_curve
-from synthdp.study.gallery import ClassPatches, class_patches
+from synthdp.study.curve import draw_curve
 from synthdp.study.record import StudyFacts, StudyRecord, published_together, read_record
 
 WIDE_IN, NARROW_IN = 9.6, 4.6
@@ -99,13 +101,7 @@ def run_report(settings: ReportSettings) -> Path:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("synthdp.study"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("synthdp.study")
     environment.filters["figure"] = figure
     environment.filters["epsilon"] = lambda value: number(value).replace("inf", "∞")
     environment.filters["words"] = strategy_words

@@ -3,8 +3,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from synthdp.pages.drawing import MARKS
 from synthdp.study.compare import Aggregate, OverSeeds
-from synthdp.study.curve import MARKS, Scale, draw_curve, shown_epsilon
+from synthdp.study.curve import Scale, draw_curve, shown_epsilon
 
 
 def aggregate(

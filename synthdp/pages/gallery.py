@@ -1,4 +1,4 @@
-"""A few patches of each class, ready to stand in the report."""
+"""A few patches of each class, ready to stand in a page."""
 
 import base64
 from collections.abc import Sequence
