@@ -198,14 +198,21 @@ class Discriminator(nn.Module):
     """Judge images by their scaled Haar bands; class and attributes enter by projection.
 
     logit = o(h) + class_strength * <E_y + sum of E_a, h> (Miyato and Koyama, arXiv 1802.05637, eq.
-    4), with one embedding E_a for each attribute.
+    4), with one embedding E_a for each attribute. Without `batch_deviation` it judges each image
+    alone.
     """
 
     def __init__(
-        self, channels: Sequence[int], haar_levels: int = 1, attribute_levels: Sequence[int] = ()
+        self,
+        channels: Sequence[int],
+        haar_levels: int = 1,
+        attribute_levels: Sequence[int] = (),
+        *,
+        batch_deviation: bool = True,
     ) -> None:
         super().__init__()
         self.haar_levels = haar_levels
+        self.batch_deviation = batch_deviation
         self.analysis: Tensor
         kernels = haar_kernels(haar_levels) * band_scales(haar_levels).view(-1, 1, 1, 1)
         self.register_buffer("analysis", kernels, persistent=False)
@@ -218,7 +225,7 @@ class Discriminator(nn.Module):
         self.body = nn.Sequential(*layers)
         hidden_dim = widths[-1]
         self.head = nn.Sequential(
-            nn.Conv2d(hidden_dim + 1, hidden_dim, 3, padding=1),
+            nn.Conv2d(hidden_dim + int(batch_deviation), hidden_dim, 3, padding=1),
             nn.LeakyReLU(NEGATIVE_SLOPE),
             nn.Flatten(),
             nn.Linear(hidden_dim * FIRST_SIDE**2, hidden_dim),
@@ -257,7 +264,9 @@ class Discriminator(nn.Module):
     ) -> Tensor:
         """Scaled bands (B, 4^levels, h, w), labels (B,), attributes (B, A) -> logits (B,)."""
         features = self.body(bands)
-        hidden = self.head(append_batch_deviation(features)).float()
+        if self.batch_deviation:
+            features = append_batch_deviation(features)
+        hidden = self.head(features).float()
         directions = self.class_direction(labels) + embedded(self.attribute_directions, attributes)
         projection = (directions * hidden).sum(dim=1)
         logits: Tensor = self.realness(hidden).squeeze(1) + class_strength * projection

@@ -115,7 +115,7 @@ def train_step(
         Losses and logits as scalars on the device.
     """
     now = schedule_at(training.step, settings)
-    _set_rates(training, settings, now)
+    set_rates(training, settings, now)
     rng, generator, discriminator = training.rng, training.generator, training.discriminator
     told = (real.labels, now.class_strength, real.attributes)
 
@@ -154,7 +154,7 @@ def train_step(
     training.generator_optimiser.step()
     discriminator.requires_grad_(True)
 
-    _average(training, now.ema_decay)
+    average_weights(training, now.ema_decay)
     sign = (real_logits - fake_logits.mean()).sign().mean().item()
     training.sign_mean = 0.9 * training.sign_mean + 0.1 * sign
     training.strength = augment.next_strength(
@@ -180,7 +180,8 @@ def _discriminator_loss(
     return losses.noisy_target_discriminator_loss(real_logits, fake_logits, targets.to(real_logits))
 
 
-def _set_rates(training: Training, settings: TrainGanSettings, now: Schedule) -> None:
+def set_rates(training: Training, settings: TrainGanSettings, now: Schedule) -> None:
+    """Put the rates and momenta of the moment into both optimisers."""
     for optimiser, lr in (
         (training.generator_optimiser, settings.generator_lr),
         (training.discriminator_optimiser, settings.discriminator_lr),
@@ -191,7 +192,8 @@ def _set_rates(training: Training, settings: TrainGanSettings, now: Schedule) ->
 
 
 @torch.no_grad()
-def _average(training: Training, decay: float) -> None:
+def average_weights(training: Training, decay: float) -> None:
+    """Move the averaged generator a share of 1 - `decay` towards the generator."""
     averaged: list[Tensor] = [*training.averaged.parameters()]
     current: list[Tensor] = [*training.generator.parameters()]
     torch._foreach_lerp_(averaged, current, 1 - decay)
