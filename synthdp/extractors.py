@@ -24,18 +24,20 @@ class Extractor(nn.Module):
     """A frozen timm network that turns grey images into pooled features, differentiably.
 
     A transformer with a class token gives that token after the final norm; any other network its
-    own pooling. With `bfloat16` it multiplies in that precision: other features, a little, so its
+    own pooling. With `in_bfloat16` it multiplies in that precision: other features, a little, so its
     identity is another one.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Any, settings: BackboneSettings, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self, network: Any, settings: BackboneSettings, *, in_bfloat16: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
-        self.bfloat16 = bfloat16
+        self.in_bfloat16 = in_bfloat16
         shape = (1, -1, 1, 1)
         cfg = network.pretrained_cfg
         self.register_buffer("mean", torch.tensor(cfg["mean"]).view(shape), persistent=False)
@@ -60,14 +62,14 @@ class Extractor(nn.Module):
 
     def _precision(self, device: str) -> contextlib.AbstractContextManager[Any]:
         """Autocast where it was asked for; else whatever the caller is in."""
-        if not self.bfloat16:
+        if not self.in_bfloat16:
             return contextlib.nullcontext()
         return torch.autocast(device, dtype=torch.bfloat16)
 
     def identity(self) -> str:
         """SHA-256 of what decides the features: name, input side, precision and all tensors."""
         words = f"extractor {EXTRACTOR_VERSION} {self.settings.name} {self.settings.size_px}"
-        words += " bfloat16" if self.bfloat16 else ""
+        words += " bfloat16" if self.in_bfloat16 else ""
         digest = hashlib.sha256(words.encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -76,14 +78,14 @@ class Extractor(nn.Module):
 
 
 def build_extractor(
-    settings: BackboneSettings, *, seed: int = 0, bfloat16: bool = False
+    settings: BackboneSettings, *, seed: int = 0, in_bfloat16: bool = False
 ) -> Extractor:
     """Build a timm network with the weights that `settings` names, without its classifier.
 
     Args:
         settings: name, weights (a file with its sha256, `hub`, or none) and input side.
         seed: drives the random start when there are no weights; no global state moves.
-        bfloat16: whether the network multiplies in that precision.
+        in_bfloat16: whether the network multiplies in that precision.
 
     Raises:
         InputError: when timm has no such model, or the weights are missing, of another sha256, or
@@ -101,7 +103,7 @@ def build_extractor(
             network = timm.create_model(settings.name, num_classes=0)
     if settings.weights is not None:
         load_public_weights(network, settings)
-    return Extractor(network, settings, bfloat16=bfloat16)
+    return Extractor(network, settings, in_bfloat16=in_bfloat16)
 
 
 def extract(extractor: Extractor, dataset: Dataset, rows: list[Row]) -> NDArray[Any]:
