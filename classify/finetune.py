@@ -5,7 +5,6 @@ one. With `network` the last blocks are trained too, on Poisson samples (`classi
 `privacy.epsilon` is the end-to-end target: what ancestors spent is taken off first.
 """
 
-import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,6 @@ from classify.dp_head import (
 from classify.finetune_network import NetworkTask, cut_for, train_blocks, units_of
 from classify.plan import Plan, make_plan, statement_after
 from synthdp.cards import model_card
-from synthdp.config import PrivacySettings
 from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import (
     Dataset,
@@ -46,7 +44,7 @@ from synthdp.data.dataset import (
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, record_release
 from synthdp.privacy.lineage import Lineage, Release, new_release_id
-from synthdp.privacy.noise import NoiseSource, keep_key
+from synthdp.privacy.noise import forget_key, noise_source
 from synthdp.privacy.statement import Statement
 from synthdp.runs import Run, open_run
 
@@ -116,7 +114,7 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
     train = _train_head if settings.network is None else _train_network
     trained, spent = train(settings, run, plan)
     save_classifier(run.model, trained)
-    (run.private / "noise.key").unlink(missing_ok=True)  # first: no finished run keeps its key
+    forget_key(run.private)  # first: no finished run keeps its key
     statement = statement_after(settings, plan.dataset, plan.ancestors, spent)
     run.finish(statement, _card(settings, plan.dataset, statement))
     shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -152,16 +150,8 @@ def _train_network(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Cl
     _record(plan)
     private = plan.release.mechanism is not None
     task = NetworkTask(rows, classifier, _start_weights(settings, classifier))
-    source = noise_source(run, settings.privacy) if private else None
+    source = noise_source(run.private, settings.privacy) if private else None
     return train_blocks(settings, run, plan, task, source)
-
-
-def noise_source(run: Run, privacy: PrivacySettings) -> NoiseSource:
-    """The noise of a run: a key from the operating system, kept until the run is done."""
-    if privacy.fixed_noise_key is not None:
-        key = hashlib.sha256(str(privacy.fixed_noise_key).encode()).digest()
-        return NoiseSource(key, privacy.noise)
-    return NoiseSource(keep_key(run.private / "noise.key"), privacy.noise)
 
 
 def _train_privately(
@@ -188,7 +178,7 @@ def _train_privately(
         plan.recipe,
         mechanism=mechanism,
         ledger=ledger,
-        source=noise_source(run, settings.privacy),
+        source=noise_source(run.private, settings.privacy),
         checkpoints=run.checkpoints,
         public=public,
         on_block=lambda spent: run.log(steps_spent=spent),

@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synthdp.config import PrivacySettings
 from synthdp.errors import InputError
 from synthdp.privacy.clipping import clip_rows
 from synthdp.privacy.mechanism import Mechanism
 
 KEY_BYTES = 32
+KEY_FILE = "noise.key"
 NoiseKind = Literal["philox", "shake256"]
 
 #: How many normal draws make one: their sum hides the gaps that one draw leaves between floats.
@@ -104,6 +106,24 @@ class NoiseSource:
     def _bits(self, purpose: str, words: int) -> NDArray[np.uint64]:
         stream = hashlib.shake_256(self.key + purpose.encode())
         return np.frombuffer(stream.digest(words * _WORD_BYTES), dtype="<u8")
+
+
+def noise_source(private: Path, privacy: PrivacySettings) -> NoiseSource:
+    """The noise of a run: a key from the operating system, kept until the run is done.
+
+    Args:
+        private: the private folder of the run, where the key stands.
+        privacy: which generator; a fixed key, for tests, takes the place of the secret one.
+    """
+    if privacy.fixed_noise_key is not None:
+        key = hashlib.sha256(str(privacy.fixed_noise_key).encode()).digest()
+        return NoiseSource(key, privacy.noise)
+    return NoiseSource(keep_key(private / KEY_FILE), privacy.noise)
+
+
+def forget_key(private: Path) -> None:
+    """Delete the key of a run that is done, before it is marked so."""
+    (private / KEY_FILE).unlink(missing_ok=True)
 
 
 def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -6,14 +6,17 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
+from synthdp.config import PrivacySettings
 from synthdp.errors import InputError
 from synthdp.privacy import noise
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import (
     NoiseKind,
     NoiseSource,
+    forget_key,
     keep_key,
     new_key,
+    noise_source,
     noisy_mean,
     release_once,
 )
@@ -95,3 +98,19 @@ def test_a_torn_key_is_replaced(tmp_path: Path, left: bytes) -> None:
     path = tmp_path / "noise.key"
     path.write_bytes(left)
     assert len(keep_key(path)) == 32
+
+
+def test_a_run_draws_the_same_noise_until_its_key_is_forgotten(tmp_path: Path) -> None:
+    privacy = PrivacySettings(noise="philox")
+    first = noise_source(tmp_path, privacy)
+    assert noise_source(tmp_path, privacy) == first
+    forget_key(tmp_path)
+    forget_key(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert noise_source(tmp_path, privacy).key != first.key
+
+
+def test_a_fixed_key_is_a_function_of_the_setting_and_leaves_no_file(tmp_path: Path) -> None:
+    fixed = [noise_source(tmp_path, PrivacySettings(fixed_noise_key=key)).key for key in (1, 1, 2)]
+    assert fixed[0] == fixed[1] != fixed[2]
+    assert not list(tmp_path.iterdir())
