@@ -24,8 +24,8 @@ class Extractor(nn.Module):
     """A frozen timm network that turns grey images into pooled features, differentiably.
 
     A transformer with a class token gives that token after the final norm; any other network its
-    own pooling. With `in_bfloat16` it multiplies in that precision: other features, a little, so its
-    identity is another one.
+    own pooling. With `in_bfloat16` it multiplies in that precision: features differ a little, so
+    its identity is another one.
     """
 
     mean: Tensor
