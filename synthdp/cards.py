@@ -1,5 +1,7 @@
 """Model and data-set cards: Markdown with a YAML header, in the form of the Hugging Face hub."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +10,33 @@ import yaml
 from synthdp import __version__
 from synthdp.privacy.statement import Statement
 
+#: Licences by the names that the Hub knows; any other one is `other`, with its name beside it.
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "cc0-1.0", "pddl", "odbl", "odc-by", "openrail", "unknown"),
+    *("cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0"),
+    *("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+)
+_SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
+_LARGEST = "1M<n<10M"
+
 _USE = (
     "For research. Not a medical device: no diagnosis and no treatment may rest on it without "
     "the validation that the law of the place asks for."
+)
+
+
+_OUT_OF_SCOPE = """\
+- Diagnosis, treatment, or any other decision about a person.
+- Statements about the population of the real images: how often something is seen here is not how
+  often it is there, and rare findings may be missing.
+- Tests of a detector of disease: labels are what the generator was asked for, not a reading.
+- Attempts to find the patients whose images the generator learned from.
+- Anything that takes the images for real ones, or passes them on without this card."""
+_CITATION = (
+    "Name synthdp {version} and the data that the generator learned from, as its licence asks. "
+    "The class-conditional generator of mammography patches for private classifiers goes back to "
+    "Osuala et al., *Enhancing the Utility of Privacy-Preserving Cancer Classification using "
+    "Synthetic Data*, arXiv 2407.12669."
 )
 
 
@@ -35,22 +61,77 @@ def model_card(
         "tags": ["medical-imaging", "differential-privacy"],
         "privacy": privacy_header(statement),
     }
-    lines = "\n".join(f"- {name}: {value}" for name, value in settings.items())
     sections = [
         ("What it is", summary),
         ("Privacy", statement.to_text()),
-        ("How it was made", f"synthdp {__version__}\n\n{lines}"),
+        ("How it was made", f"synthdp {__version__}\n\n{_list(settings)}"),
         ("Use", _USE),
     ]
     return _card(header, title, sections)
 
 
-def dataset_card(*, title: str, summary: str, licence: str, statement: Statement) -> str:
-    """The card of a synthetic data set."""
+def dataset_card(
+    *,
+    title: str,
+    summary: str,
+    licence: str,
+    statement: Statement,
+    n_images: int | None = None,
+    made: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> str:
+    """The card of a synthetic data set, under the header keys that the Hub searches by.
+
+    Args:
+        title: one line.
+        summary: what it is.
+        licence: of the images, such as CC-BY-4.0; empty where it is not known.
+        statement: what the set promises.
+        n_images: how many there are, where that is public.
+        made: name and value of what decided the images.
+        columns: what each column of the manifest means.
+    """
+    promised = 0 < statement.epsilon < math.inf
     header = {
-        "tags": ["synthetic", "medical-imaging"],
-        "license": licence or "unknown",
+        "pretty_name": title,
+        **_licence_keys(licence),
+        "task_categories": ["image-classification"],
+        **({} if n_images is None else {"size_categories": [size_category(n_images)]}),
+        "tags": ["synthetic", "medical-imaging", *(["differential-privacy"] * promised)],
+        "configs": [{"config_name": "default", "data_files": "manifest.csv"}],
         "privacy": privacy_header(statement),
     }
-    sections = [("What it is", summary), ("Privacy", statement.to_text()), ("Use", _USE)]
+    steps = {"synthdp": __version__, **(made or {})}
+    sections = [
+        ("What it is", summary),
+        ("How it was made", _list(steps) if made else ""),
+        ("Columns of manifest.csv", _list(columns or {})),
+        ("Privacy", statement.to_text()),
+        ("Lineage", _lineage_words(statement)),
+        ("Use", _USE),
+        ("Out of scope", _OUT_OF_SCOPE),
+        ("Citation", _CITATION.format(version=__version__)),
+    ]
     return _card(header, title, sections)
+
+
+def size_category(n_images: int) -> str:
+    """The Hub's word for a number of rows."""
+    return next((words for below, words in _SIZES if n_images < below), _LARGEST)
+
+
+def _licence_keys(licence: str) -> dict[str, str]:
+    name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unknown"
+    return {"license": name} if name in HUB_LICENCES else {"license": "other", "license_name": name}
+
+
+def _list(items: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in items.items())
+
+
+def _lineage_words(statement: Statement) -> str:
+    """Every release by its id, so that whoever meets two of its descendants counts it once."""
+    releases = statement.lineage.releases
+    if not releases:
+        return "No release on any patient: nothing here descends from a patient's image."
+    return "\n".join(f"- release {one.id}: {one.stage} on {one.data}" for one in releases)

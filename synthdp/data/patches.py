@@ -278,7 +278,11 @@ def _write(
     card = ""
     if statement is not None:
         card = dataset_card(
-            title=settings.name, summary=summary, licence=settings.licence, statement=statement
+            title=settings.name,
+            summary=summary,
+            licence=settings.licence,
+            statement=statement,
+            n_images=len(seen),
         )
     with create_dataset(settings.out, info, card=card) as writer:
         writer.keep_key("key" if cohort is None else SHARED_KEY_FILE, key)
