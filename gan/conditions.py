@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from gan.latents import draw_codes
 from synthdp.config import Settings
 from synthdp.data.dataset import Row
 from synthdp.errors import InputError
 
 MAX_LEVELS = 16
 UNKNOWN = 0
-#: Sets this stream of randomness apart from that of the latent vectors.
-_STREAM = 1
 
 
 class Combination(Settings):
@@ -136,6 +134,11 @@ def conditions_of(described: Mapping[str, Any]) -> Conditions:
     return Conditions.model_validate(described.get("conditions", {}))
 
 
+def prior_of(conditions: Conditions) -> list[list[tuple[list[int], float]]]:
+    """The prior as plain lists: for each class, combinations of codes with their shares."""
+    return [[(list(one.codes), one.share) for one in table] for table in conditions.prior]
+
+
 def draw_conditions(described: Mapping[str, Any], labels: Tensor, seed: int) -> Tensor:
     """Draw attributes for each label from the prior that the generator's description holds.
 
@@ -152,13 +155,7 @@ def draw_conditions(described: Mapping[str, Any], labels: Tensor, seed: int) -> 
     conditions = conditions_of(described)
     if not conditions.names:
         return torch.empty(len(labels), 0, dtype=torch.int64)
-    bounds = [np.cumsum([one.share for one in prior]) for prior in conditions.prior]
-    codes = []
-    for place, label in enumerate(labels.tolist()):
-        point = np.random.default_rng((seed, place, _STREAM)).random() * bounds[label][-1]
-        chosen = int(np.searchsorted(bounds[label], point, side="right"))
-        codes.append(conditions.prior[label][chosen].codes)
-    return torch.tensor(codes, dtype=torch.int64)
+    return draw_codes(prior_of(conditions), labels.tolist(), seed)
 
 
 def attribute_cells(conditions: Conditions, codes: Sequence[int]) -> dict[str, str]:

@@ -112,6 +112,13 @@ def to_uint8(images: NDArray[np.floating]) -> NDArray[np.uint8]:
     return pixels
 
 
+def to_uint16(images: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Images in [-1, 1] as 16-bit pixels, values beyond clamped."""
+    scaled = (np.clip(images, -1, 1) + 1) * (SIXTEEN_BIT_TOP / 2)
+    pixels: NDArray[np.uint16] = np.rint(scaled).astype(np.uint16)
+    return pixels
+
+
 def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], compress_level: int = 6) -> bytes:
     """A grey PNG of (H, W) uint8 or uint16 pixels, without any text or time in it."""
     stream = io.BytesIO()

@@ -1,0 +1,63 @@
+"""Truncation: images nearer to the typical one of their class, at the cost of variety."""
+
+import torch
+from torch import Tensor
+
+from gan.architectures import AnyGenerator
+from gan.dcgan import DcganGenerator
+from gan.latents import draw_latents
+from gan.networks import Generator
+
+#: How many latent vectors a mean style is taken over, and their seed: public constants.
+MEAN_OF = 4096
+MEAN_SEED = 0
+
+
+class Truncated:
+    """Draws from a generator with its styles pulled towards the mean style of what is told.
+
+    style' = mean + truncation * (style - mean), the truncation of Karras et al. (arXiv 1812.04948,
+    appendix B) with one mean for each class and combination of attributes, so that neither
+    changes. A shorter z would change nothing in `gan.networks`, which brings z to unit length; the
+    DCGAN takes z as it is, so there it is shortened itself. The noise maps stay: they draw fine
+    texture. A truncation of 1 is the generator as it is.
+
+    Args:
+        generator: in evaluation.
+        truncation: in (0, 1].
+    """
+
+    def __init__(self, generator: AnyGenerator, truncation: float) -> None:
+        self._generator = generator
+        self._truncation = truncation
+        self._means: dict[tuple[int, ...], Tensor] = {}
+
+    def images(
+        self, z: Tensor, noise: Tensor, labels: Tensor, attributes: Tensor | None = None
+    ) -> Tensor:
+        """As the generator's own `forward`: images (B, 1, S, S) float32."""
+        generator = self._generator
+        if self._truncation == 1:
+            images: Tensor = generator(z, noise, labels, 1.0, attributes)
+            return images
+        if isinstance(generator, DcganGenerator):
+            images = generator(self._truncation * z, noise, labels)
+            return images
+        styles = generator.styles(z, labels, 1.0, attributes)
+        means = self._mean_styles(generator, labels, attributes)
+        return generator.synthesise(means + self._truncation * (styles - means), noise)
+
+    def _mean_styles(
+        self, generator: Generator, labels: Tensor, attributes: Tensor | None
+    ) -> Tensor:
+        """The mean style (B, style_dim) of the class and attributes of each image."""
+        columns = labels[:, None]
+        if attributes is not None:
+            columns = torch.cat([columns, attributes], dim=1)
+        told = [tuple(row) for row in columns.tolist()]
+        for one in set(told) - self._means.keys():
+            z = draw_latents(MEAN_SEED, range(MEAN_OF), generator.z_dim).to(labels.device)
+            repeated = torch.tensor(one, device=labels.device).expand(MEAN_OF, -1)
+            codes = repeated[:, 1:] if attributes is not None else None
+            self._means[one] = generator.styles(z, repeated[:, 0], 1.0, codes).mean(dim=0)
+        return torch.stack([self._means[one] for one in told])
