@@ -63,9 +63,15 @@ def new_generator(settings: TrainGanSettings, conditions: Conditions) -> AnyGene
 
 
 def new_discriminator(settings: TrainGanSettings, conditions: Conditions) -> AnyDiscriminator:
-    """A discriminator of the settings' shape, drawn from torch's global stream."""
+    """A discriminator of the settings' shape, drawn from torch's global stream.
+
+    A private one judges each image alone.
+    """
     if settings.arch == "dcgan":
         return DcganDiscriminator(settings.size_px, settings.channels)
+    if settings.method == "dp_discriminator":
+        channels = settings.dp_discriminator.channels
+        return Discriminator(channels, settings.haar_levels, batch_deviation=False)
     return Discriminator(settings.channels, settings.haar_levels, _level_counts(conditions))
 
 

@@ -1,16 +1,66 @@
-"""The state of an adversarial training on disk: saved and restored to the bit; sample pictures."""
+"""The state of a training on disk, restored to the bit; its metrics and sample pictures."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from gan.steps import Training
+from gan.board import open_board
+from gan.config import TrainGanSettings
+from gan.plan import GanPlan
+from gan.steps import Training, sample_grid
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
+from synthdp.data.dataset import keyed_digest
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError
 from synthdp.files import write_atomic
 from synthdp.runs import Run
 
 NETWORKS = ("generator", "averaged", "discriminator")
+
+
+@contextmanager
+def kept(
+    settings: TrainGanSettings, run: Run, plan: GanPlan, training: Training, attributes: Tensor
+) -> Iterator[tuple[Callable[..., None], Callable[[], None]]]:
+    """Put `training` where the run's newest checkpoint stands, and keep it from there on.
+
+    Args:
+        settings: of the run.
+        run: whose checkpoints, metrics and pictures these are.
+        plan: of the run.
+        training: moved in place.
+        attributes: codes (N, A) of the rows learned from.
+
+    Yields:
+        What takes a line of metrics, and what saves a checkpoint with a picture of samples.
+
+    Raises:
+        InputError: when the checkpoint was taken on other rows.
+    """
+    digest = keyed_digest(plan.dataset, plan.rows)
+    restore_training(run, training, digest, attributes)
+    folder = run.private / "tensorboard"
+    with open_board(folder, enabled=settings.tensorboard, step=training.step) as board:
+
+        def log(**metrics: float) -> None:
+            run.log(**metrics)
+            board.scalars(**metrics)
+
+        def keep() -> None:
+            save_training(run, training, digest, attributes)
+            grid = sample_grid(training, settings)
+            save_picture(run, grid, _picture_name(training, settings))
+            board.picture(grid, training.step)
+
+        yield log, keep
+
+
+def _picture_name(training: Training, settings: TrainGanSettings) -> str:
+    if settings.method == "adversarial":
+        return f"{training.step * settings.batch / 1000:08.1f}-kimg"
+    return f"{training.step:06d}-steps"
 
 
 def save_training(run: Run, training: Training, digest: str, attributes: Tensor) -> None:

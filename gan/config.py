@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from synthdp.config import BackboneSettings, Settings
+from gan.private_config import DpDiscriminatorSettings
+from synthdp.config import BackboneSettings, PrivacySettings, Settings
 from synthdp.privacy.cohort import CohortPart
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,7 +42,14 @@ class AugmentationSettings(Settings):
 
 
 class TrainGanSettings(Settings):
-    """How a generator is trained, without differential privacy, on the train split of a data set.
+    """How a generator is trained on the train split of a data set.
+
+    `method: adversarial` has no differential privacy, so `privacy.epsilon` must be none. The
+    private ones are `embedding`, one noisy release of mean features that the generator is matched
+    to, and `dp_discriminator`, DP-SGD on the discriminator, which is EXPERIMENTAL. They draw their
+    classes with the public `class_prior` (the share of 1), and are the same recipe without clipping
+    and noise where `privacy.epsilon` is none. `init` names a finished generator of the same shape,
+    or `pretrained:NAME`, to start from; what it descends from is part of the lineage.
 
     `kimg` is the length: thousands of real images shown. With `haar_levels` 2 the networks work at
     a quarter of the image's side, not half: about twice as fast. `channels` gives the width of the
@@ -54,11 +62,20 @@ class TrainGanSettings(Settings):
     a part of the patients, such as 1/2, which a keyed hash of their ids decides. `arch: dcgan`
     with `loss: bce` is the paper's baseline (`gan.dcgan`). `tensorboard` also writes the metrics
     and sample grids to `private/tensorboard`.
+
+    With `dp_discriminator`, its `steps` give the length and its blocks the checkpoints; `gamma`,
+    `penalty_interval`, `kimg` and `checkpoint_kimg` have no meaning, augmentation stays at
+    `strength_start`, and `batch` is that of the generator's steps.
     """
 
     data: Path
     out: Path
     seed: int = Field(default=0, ge=0)
+    method: Literal["adversarial", "embedding", "dp_discriminator"] = "adversarial"
+    privacy: PrivacySettings = PrivacySettings()
+    class_prior: float = Field(default=0.5, gt=0, lt=1)
+    init: Path | None = None
+    dp_discriminator: DpDiscriminatorSettings = DpDiscriminatorSettings()
     cohort: CohortPart = None
     arch: Literal["haar", "dcgan"] = "haar"
     conditions: tuple[str, ...] = Field(default=(), max_length=3)
@@ -107,6 +124,46 @@ class TrainGanSettings(Settings):
             raise ValueError("arch: dcgan draws pixels; leave haar_levels at 1")
         if self.arch == "dcgan" and self.conditions:
             raise ValueError("arch: dcgan knows the class alone; leave conditions out")
+        return self
+
+    @model_validator(mode="after")
+    def _the_promise_fits_the_method(self) -> Self:
+        if self.method == "adversarial":
+            if self.privacy.epsilon is not None:
+                raise ValueError(
+                    "privacy.epsilon is given, but method: adversarial trains without differential "
+                    "privacy; set method: embedding (or dp_discriminator, which is experimental), "
+                    "or privacy.epsilon: none"
+                )
+            return self
+        if self.privacy.epsilon is not None and self.privacy.population is None:
+            raise ValueError(
+                "privacy.population is missing: a public round upper bound on the number of "
+                "patients, such as 600 for CBIS-DDSM; the true count is private"
+            )
+        if self.conditions:
+            raise ValueError(
+                f"method: {self.method} knows the class alone, since the levels of conditions are "
+                "read from patients; leave conditions out"
+            )
+        if self.arch != "haar":
+            raise ValueError(f"method: {self.method} trains arch: haar; set that")
+        return self
+
+    @model_validator(mode="after")
+    def _the_private_discriminator_fits(self) -> Self:
+        if self.method != "dp_discriminator":
+            return self
+        if len(self.dp_discriminator.channels) != len(self.channels):
+            raise ValueError(
+                f"dp_discriminator.channels has {len(self.dp_discriminator.channels)} entries, but "
+                f"channels has {len(self.channels)}; give one for each stage"
+            )
+        if self.loss != "non_saturating":
+            raise ValueError(
+                f"method: dp_discriminator judges no pairs and knows one loss; set loss: "
+                f"non_saturating, not {self.loss}"
+            )
         return self
 
     @model_validator(mode="after")

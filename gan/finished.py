@@ -17,6 +17,15 @@ from synthdp.files import read_json, write_json
 from synthdp.privacy.statement import Statement
 from synthdp.runs import Run, read_statement
 
+_DISCRIMINATOR = "Its discriminator is not part of it."
+_OF_METHOD = {
+    "adversarial": _DISCRIMINATOR,
+    "embedding": "It saw patients through one noisy mean of public features alone.",
+    "dp_discriminator": (
+        "EXPERIMENTAL: it learned from a discriminator that was trained on patients by DP-SGD. "
+        f"{_DISCRIMINATOR}"
+    ),
+}
 WEIGHTS, DESCRIPTION = "generator.safetensors", "settings.json"
 
 
@@ -42,17 +51,20 @@ def write_generator(
 def generator_card(
     settings: TrainGanSettings, conditions: Conditions, info: DatasetInfo, statement: Statement
 ) -> str:
-    """The card of a trained generator."""
+    """The card of a trained generator; of `init` it has the name alone, without its place."""
     told = f", of given {', '.join(conditions.names)}" if conditions.names else ""
+    unused = {"dp_discriminator"} - {settings.method}
+    facts = settings.model_dump(mode="json", exclude={"data", "out", "device", *unused})
+    start = settings.init.name if settings.init is not None else None
     return model_card(
         title=f"Conditional generator of {settings.size_px} px patches",
         summary=(
             f"Draws grey {settings.size_px} px patches with {info.targets[0]} = 0 or 1{told}. It "
             f"was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
-            "makes a data set with it. Its discriminator is not part of it."
+            f"makes a data set with it. {_OF_METHOD[settings.method]}"
         ),
         statement=statement,
-        settings=settings.model_dump(mode="json", exclude={"data", "out", "device"}),
+        settings={**facts, "init": start},
     )
 
 
@@ -91,3 +103,11 @@ def load_generator(run: Path, device: torch.device) -> AnyGenerator:
         ) from error
     placed: AnyGenerator = generator.eval().requires_grad_(False).to(device)
     return placed.to(memory_format=torch.channels_last)
+
+
+def start_from(init: Path | None, *generators: AnyGenerator) -> None:
+    """Put the weights of a finished generator of the same shape in place; None leaves them."""
+    if init is not None:
+        weights = load_generator(init, torch.device("cpu")).state_dict()
+        for generator in generators:
+            generator.load_state_dict(weights)

@@ -80,10 +80,20 @@ def total_steps(settings: TrainGanSettings) -> int:
 
 
 def schedule_at(step: int, settings: TrainGanSettings) -> Schedule:
-    """Read the schedule at a step: cosines for rates and penalty, a ramp for the class."""
-    progress = step / total_steps(settings)
-    begin, end = settings.class_ramp
+    """Read the schedule at a step that shows `batch` images, as all before it."""
     seen_kimg = (step + 1) * settings.batch / 1000
+    return schedule(step / total_steps(settings), seen_kimg, settings)
+
+
+def schedule(progress: float, seen_kimg: float, settings: TrainGanSettings) -> Schedule:
+    """Read the schedule: cosines for rates and penalty, a ramp for the class.
+
+    Args:
+        progress: share of the training that is done.
+        seen_kimg: thousands of images that the generator has learned from, with the step at hand.
+        settings: of the run.
+    """
+    begin, end = settings.class_ramp
     half_life_kimg = min(settings.ema_kimg, settings.ema_share * seen_kimg)
     return Schedule(
         lr_share=_cosine(1.0, settings.final_lr_share, progress),

@@ -1,32 +1,32 @@
-"""Training a generator, as a stage."""
+"""Training a generator, as a stage; and the adversarial training, which is not private."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from gan.board import open_board
-from gan.checkpoints import restore_training, save_picture, save_training
+from gan.architectures import AnyGenerator
+from gan.checkpoints import kept
 from gan.config import TrainGanSettings
+from gan.devices import chosen_device, reduced_precision
 from gan.examples import Examples, draw_batch, load_examples
-from gan.finished import generator_card, write_generator
-from gan.plan import STAGE, GanPlan, make_plan
+from gan.finished import generator_card, start_from, write_generator
+from gan.plan import STAGE, GanPlan, make_plan, statement_after
 from gan.steps import (
     Training,
     new_training,
-    sample_grid,
     schedule_at,
     total_steps,
     train_step,
     weights_are_finite,
 )
-from synthdp.data.dataset import keyed_digest
-from synthdp.errors import InputError, RunError
+from gan.train_privately import train_against_private_discriminator, train_on_embedding
+from synthdp.errors import RunError
 from synthdp.privacy.ledger import record_release
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.noise import forget_key
 from synthdp.privacy.statement import Statement
 from synthdp.progress import progress
 from synthdp.runs import Run, open_run
@@ -35,13 +35,20 @@ PLANNED_RELEASE = "0" * 16
 LOG_KIMG = 1.0
 
 
-def plan_train_gan(settings: TrainGanSettings) -> Statement:
+def plan_train_gan(
+    settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None
+) -> Statement:
     """What the generator will promise; reads no image.
 
+    Args:
+        settings: of the run.
+        to_come: lineages of runs that are only planned yet, where `init` may be one of them.
+
     Raises:
-        InputError: when the data set cannot be used.
+        InputError: when the data set or `init` cannot be used, or the ancestors have spent the
+            target already.
     """
-    return make_plan(settings, PLANNED_RELEASE).statement
+    return make_plan(settings, PLANNED_RELEASE, to_come).statement
 
 
 def run_train_gan(settings: TrainGanSettings) -> Path:
@@ -51,40 +58,44 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
         InputError: when the data set cannot be used, or the folder holds something else.
         RunError: when the training diverges.
     """
+    if not (settings.out / "status.json").is_file():
+        make_plan(settings, PLANNED_RELEASE)  # what does not fit is refused before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
-        if run.finished:
-            return run.path
-        plan = make_plan(settings, run.release_id)
-        examples = load_examples(plan.dataset, plan.rows, settings.size_px, plan.conditions)
-        if plan.release is not None:
-            record_release(plan.dataset.ledger_path, plan.release)
-        digest = keyed_digest(plan.dataset, plan.rows)
-        training = new_training(settings, chosen_device(settings.device), plan.conditions)
-        restore_training(run, training, digest, examples.attributes)
-        folder = run.private / "tensorboard"
-        with open_board(folder, enabled=settings.tensorboard, step=training.step) as board:
-
-            def log(**metrics: float) -> None:
-                run.log(**metrics)
-                board.scalars(**metrics)
-
-            def keep() -> None:
-                save_training(run, training, digest, examples.attributes)
-                grid = sample_grid(training, settings)
-                kimg = training.step * settings.batch / 1000
-                save_picture(run, grid, f"{kimg:08.1f}-kimg")
-                board.picture(grid, training.step)
-
-            train(training, examples, settings, log=log, keep=keep)
-        _finish(run, training, settings, plan)
-        return run.path
+        if not run.finished:
+            plan = make_plan(settings, run.release_id)
+            generator, spent = METHODS[settings.method](settings, run, plan)
+            _finish(run, generator, settings, plan, spent)
+    return settings.out
 
 
-def _finish(run: Run, training: Training, settings: TrainGanSettings, plan: GanPlan) -> None:
+def _train_adversarially(
+    settings: TrainGanSettings, run: Run, plan: GanPlan
+) -> tuple[AnyGenerator, Release]:
+    examples = load_examples(plan.dataset, plan.rows, settings.size_px, plan.conditions)
+    if plan.counted:
+        record_release(plan.dataset.ledger_path, plan.release)
+    training = new_training(settings, chosen_device(settings.device), plan.conditions)
+    start_from(settings.init, training.generator, training.averaged)
+    with kept(settings, run, plan, training, examples.attributes) as (log, keep):
+        train(training, examples, settings, log=log, keep=keep)
+    return training.averaged, plan.release
+
+
+METHODS: Mapping[str, Callable[[TrainGanSettings, Run, GanPlan], tuple[AnyGenerator, Release]]] = {
+    "adversarial": _train_adversarially,
+    "embedding": train_on_embedding,
+    "dp_discriminator": train_against_private_discriminator,
+}
+
+
+def _finish(
+    run: Run, generator: AnyGenerator, settings: TrainGanSettings, plan: GanPlan, spent: Release
+) -> None:
     info = plan.dataset.info
-    write_generator(run, training.averaged, settings, plan.conditions, info)
-    card = generator_card(settings, plan.conditions, info, plan.statement)
-    run.finish(plan.statement, card)
+    write_generator(run, generator, settings, plan.conditions, info)
+    forget_key(run.private)  # first: no finished run keeps its key
+    statement = statement_after(settings, plan.dataset, plan.ancestors, spent)
+    run.finish(statement, generator_card(settings, plan.conditions, info, statement))
 
 
 def train(
@@ -143,26 +154,6 @@ def _passes(every_kimg: float, step: int, batch: int) -> bool:
     """Whether a step takes the count of images seen over a multiple of `every_kimg` thousand."""
     every = max(1, round(every_kimg * 1000))
     return (step + 1) * batch // every > step * batch // every
-
-
-def chosen_device(name: str) -> torch.device:
-    """The device that a setting names; `auto` takes CUDA where there is one.
-
-    Raises:
-        InputError: when CUDA is asked for and absent.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for, but torch finds no CUDA device; use auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def reduced_precision(device: torch.device) -> torch.autocast:
-    """Bfloat16 where the hardware multiplies it, else a context that changes nothing."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    fast = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
 
 
 def _divergence_words(step: int, kept_step: int, settings: TrainGanSettings) -> str:

@@ -56,7 +56,9 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "data phantoms": Stage("synthdp.data.phantoms", "PhantomSettings", "run_phantoms"),
     "data patches": Stage("synthdp.data.patches", "PatchesSettings", "run_patches"),
-    "train-gan": Stage("gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan"),
+    "train-gan": Stage(
+        "gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan", chained=True
+    ),
     "import-generator": Stage(
         "gan.dcgan_import",
         "ImportGeneratorSettings",

@@ -1,0 +1,27 @@
+"""Settings of the private ways to train a generator; every number is public."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from synthdp.config import Settings
+
+
+class DpDiscriminatorSettings(Settings):
+    """EXPERIMENTAL: how a discriminator learns from patients by DP-SGD; every number is public.
+
+    `steps` is how often the discriminator is moved, each time by a Poisson sample of the patients
+    at `sampling_rate` whose gradients are clipped to `clip_norm` each. The generator is moved once
+    in `discriminator_steps_per_generator_step` of them, at no cost in privacy; below 1, several
+    times after each. `channels` gives the width of the discriminator's stages from 4 px on: fewer
+    weights take less noise. Real images are paired with `fakes` generated ones, drawn anew when the
+    generator has moved. `block_steps` are kept and accounted for at a time.
+    """
+
+    steps: int = Field(default=1000, ge=1, le=100_000)
+    sampling_rate: float = Field(default=0.25, gt=0, le=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    discriminator_steps_per_generator_step: float = Field(default=10, ge=0.01, le=1000)
+    channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (48, 32, 32, 24)
+    fakes: int = Field(default=256, ge=2, le=8192)
+    block_steps: int = Field(default=20, ge=1)
