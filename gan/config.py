@@ -176,14 +176,73 @@ class TrainGanSettings(Settings):
 
 
 class GenerateSettings(Settings):
-    """Which generator to draw from, and how much. `per_class` images of each class."""
+    """Which generator to draw from, how much, and in what form.
+
+    Either `per_class` images of each class, or `total` of which `malignant_share` (0.5) are
+    malignant. `truncation` below 1 gives more typical and less varied images (`gan.truncation`).
+    `filter_real` names a data set: the `filter_share` of drawn images that are least like its train
+    split are dropped (`gan.real_filter`), by their distance to the `filter_neighbours`-th nearest
+    real one in the space of `filter_features`. It reads patients without noise, so it is refused
+    unless the generator did as well. `licence` is that of the set, for its card.
+    """
 
     run: Path
     out: Path
-    per_class: int = Field(ge=1, le=1_000_000)
+    per_class: int | None = None
+    total: int | None = None
+    malignant_share: Share | None = None
     seed: int = Field(default=0, ge=0)
+    bits: Literal[8, 16] = 8
+    truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    filter_real: Path | None = None
+    filter_share: Annotated[float, Field(gt=0, le=0.9)] = 0.05
+    filter_neighbours: int = Field(default=5, ge=1, le=100)
+    filter_features: BackboneSettings | None = None
+    licence: str = Field(default="", max_length=64)
     batch: int = Field(default=64, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _asks_for_images(self) -> Self:
+        if (self.per_class is None) == (self.total is None):
+            raise ValueError("set per_class, or total (with malignant_share), and not both")
+        if self.malignant_share is not None and self.total is None:
+            raise ValueError("malignant_share belongs to total; per_class draws as many of each")
+        for name in ("per_class", "total"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name}: {count} images make no data set; ask for 1 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _filter_has_features(self) -> Self:
+        features = self.filter_features
+        if self.filter_real is not None and (features is None or features.weights is None):
+            raise ValueError(
+                "filter_features: filter_real needs a frozen network, with a local file of its "
+                "weights and its sha256, as configs/gan/filter-cbis.yaml does (--config FILE)"
+            )
+        return self
+
+
+class ExportSettings(Settings):
+    """Which generator becomes a package that medigan can run, and what the package is called.
+
+    `package_name` is what is imported, by default made of the data set's name; `model_id` is
+    medigan's. `licence` is that of the weights. `quality` is a finished assessment of a set that
+    the generator drew (`synthdp assess`): its figures stand in the metadata. `organ` and `modality`
+    are what medigan's users search by.
+    """
+
+    run: Path
+    out: Path
+    package_name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    model_id: str | None = Field(default=None, pattern=r"^[0-9A-Z][A-Za-z0-9_-]{0,63}$")
+    title: str = Field(default="", max_length=200)
+    licence: str = Field(default="", max_length=64)
+    organ: str = Field(default="breast", max_length=64)
+    modality: str = Field(default="mammography", max_length=64)
+    quality: Path | None = None
 
 
 class FeatureSpace(BackboneSettings):
@@ -216,7 +275,7 @@ class AssessSettings(Settings):
     out: Path
     seed: int = Field(default=0, ge=0)
     baseline: Path | None = None
-    features: tuple[FeatureSpace, ...] = Field(default=(), max_length=8)
+    features: tuple[FeatureSpace, ...] = Field(default=(), max_length=8, validate_default=True)
     inception: InceptionSettings | None = None
     neighbours: int = Field(default=5, ge=1, le=100)
     compare_n: int | None = Field(default=None, ge=2, le=5000)
@@ -226,19 +285,15 @@ class AssessSettings(Settings):
 
     @field_validator("features")
     @classmethod
-    def _labels_differ(cls, spaces: tuple[FeatureSpace, ...]) -> tuple[FeatureSpace, ...]:
+    def _are_named_apart(cls, spaces: tuple[FeatureSpace, ...]) -> tuple[FeatureSpace, ...]:
         labels = [space.label.lower() for space in spaces]
+        if not labels:
+            raise ValueError(
+                "name at least one frozen network, with a local file of its weights and its "
+                "sha256, as configs/gan/assess-cbis.yaml does"
+            )
         if {"pixels", "inception"} & set(labels):
             raise ValueError("a label is taken (pixels, inception); choose another")
         if len(set(labels)) != len(labels):
             raise ValueError("two spaces have the same label; name each after its network")
         return spaces
-
-    @model_validator(mode="after")
-    def _features_are_named(self) -> Self:
-        if not self.features:
-            raise ValueError(
-                "features: name at least one frozen network, with a local file of its weights and "
-                "its sha256, as configs/gan/assess-cbis.yaml does (--config FILE)"
-            )
-        return self

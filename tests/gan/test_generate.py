@@ -1,15 +1,27 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
+import yaml
 
+from gan.amount import MAX_PER_CLASS, bytes_on_disk, label_order
 from gan.config import GenerateSettings, TrainGanSettings
-from gan.generate import draw_images, load_generator, plan_generate, run_generate
-from synthdp.data.dataset import load_images, open_dataset
+from gan.drawing import Drawing
+from gan.finished import load_generator
+from gan.generate import plan_generate, run_generate
+from synthdp.cli import EXIT_BAD_INPUT, main
+from synthdp.config import load_settings
+from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
+from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
 
 Finished = Callable[[Path], Path]
@@ -57,12 +69,100 @@ def test_the_seed_decides_every_image(discs: Path, finished_run: Finished, tmp_p
     assert np.abs(made("longer", per_class=6, batch=3)[:8] - first).max() <= 2 / 255 + 1e-6
 
 
+def made_with(run: Path, out: Path, **changes: object) -> Dataset:
+    values = {"run": run, "out": out, "seed": 1, **changes}
+    return open_dataset(run_generate(GenerateSettings.model_validate(values)))
+
+
 def test_labels_and_places_alone_decide_an_image(discs: Path, finished_run: Finished) -> None:
     generator = load_generator(finished_run(discs), torch.device("cpu"))
-    (images,) = draw_images(generator, torch.tensor([0, 1, 0]), seed=3, batch=8)
-    assert images.shape == (3, 32, 32)
-    assert images.dtype == np.uint8
-    assert not np.array_equal(images[0], images[2])
+    labels, none = torch.tensor([0, 1, 0, 1]), torch.empty(4, 0, dtype=torch.int64)
+    drawing = Drawing(generator, labels, none, seed=3, batch=8)
+    (images,) = drawing.images()
+    assert images.shape == (4, 1, 32, 32)
+    assert images.abs().max() <= 1
+    assert not torch.equal(images[0], images[2])
+    (some,) = drawing.images(torch.tensor([2, 1]))
+    assert torch.allclose(some, images[[2, 1]], atol=1e-4)
+
+
+def test_a_given_proportion_is_spread_over_the_set(
+    discs: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    made = made_with(finished_run(discs), tmp_path / "set", total=10, malignant_share=0.3)
+    labels = [int(row.targets[0]) for row in made.rows]
+    assert labels == label_order(7, 3).tolist()
+    assert sum(labels) == 3
+    assert max(len(run) for run in "".join(map(str, labels)).split("1")) <= 3
+    assert label_order(2, 2).tolist() == [0, 1, 0, 1]
+    assert label_order(3, 0).tolist() == [0, 0, 0]
+    one_class = made_with(finished_run(discs), tmp_path / "one", total=3, malignant_share=1)
+    assert [row.targets[0] for row in one_class.rows] == [1, 1, 1]
+
+
+def test_sixteen_bits_hold_more_than_eight(
+    discs: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    run = finished_run(discs)
+    fine = made_with(run, tmp_path / "fine", per_class=4, bits=16)
+    coarse = made_with(run, tmp_path / "coarse", per_class=4)
+    pixels = decode_pixels(fine.root / fine.rows[0].image)
+    assert pixels.dtype == np.uint16
+    assert len(np.unique(pixels)) > 256
+    difference = load_images(fine, fine.rows) - load_images(coarse, coarse.rows)
+    assert np.abs(difference).max() <= 1 / 255 + 1e-6  # half a grey level
+
+
+def test_truncation_takes_variety_and_leaves_the_class(
+    discs: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    generator = load_generator(finished_run(discs), torch.device("cpu"))
+    labels, none = torch.arange(64) % 2, torch.empty(64, 0, dtype=torch.int64)
+
+    def drawn(truncation: float) -> torch.Tensor:
+        drawing = Drawing(generator, labels, none, seed=0, truncation=truncation)
+        return torch.cat(list(drawing.images()))
+
+    plain, half, none_left = drawn(1), drawn(0.5), drawn(1e-6)
+    for label in (0, 1):
+        spread = [images[labels == label].std(dim=0).mean() for images in (plain, half, none_left)]
+        assert spread[0] > 1.3 * spread[1] > 1.3 * spread[2]
+    typical = [none_left[labels == label].mean(dim=0) for label in (0, 1)]
+    assert (typical[0] - typical[1]).abs().mean() > 1e-3
+    made = made_with(finished_run(discs), tmp_path / "set", per_class=1, truncation=0.5)
+    assert "truncation 0.5" in made.info.description
+
+
+def test_the_card_has_what_the_hub_searches_by(
+    discs_as_real: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    made = made_with(
+        finished_run(discs_as_real), tmp_path / "set", per_class=2, licence="CC-BY-3.0", bits=16
+    )
+    _, header, body = (made.root / "card.md").read_text().split("---\n", 2)
+    keys = yaml.safe_load(header)
+    assert keys["license"] == "cc-by-3.0"
+    assert keys["size_categories"] == ["n<1K"]
+    assert keys["task_categories"] == ["image-classification"]
+    assert keys["privacy"] == {
+        "epsilon": "inf",
+        "delta": 1e-4,
+        "unit": "patient",
+        "neighbours": "add or remove one patient",
+    }
+    assert "differential-privacy" not in keys["tags"]  # it promises nothing
+    release = made.info.lineage.releases[0].id
+    wanted = (
+        "bits: 16",
+        "seed: 1",
+        "truncation: none",
+        "with malignant 1: 2",
+        release,
+        "2407.12669",
+    )
+    for words in (*wanted, "## Out of scope", "- malignant:", "- patient_id:"):
+        assert words in body
+    assert str(tmp_path) not in body
 
 
 def test_an_existing_set_is_kept_or_refused(
@@ -77,11 +177,102 @@ def test_an_existing_set_is_kept_or_refused(
         run_generate(settings.model_copy(update={"per_class": 2}))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["per_class=0"], "per_class: 0 images make no data set"),
+        (["total=-1"], "total: -1 images make no data set"),
+        ([], "set per_class, or total"),
+        (["per_class=2", "total=4"], "and not both"),
+        (["per_class=2", "malignant_share=0.3"], "malignant_share belongs to total"),
+        (["per_class=2", "truncation=0"], "truncation"),
+        (["per_class=2", "bits=12"], "bits"),
+        (["per_class=2", "filter_real=x"], "filter_features: filter_real needs a frozen network"),
+    ],
+)
+def test_a_request_for_nothing_or_twice_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_settings(GenerateSettings, None, ["run=r", "out=o", *overrides])
+
+
+def test_a_huge_count_is_refused_with_its_size(
+    discs: Path,
+    finished_run: Finished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, out = str(finished_run(discs)), str(tmp_path / "set")
+    for extra in ([], ["--dry-run"]):
+        code = main(["generate", run, "--out", out, "--per-class", "10000000", *extra])
+        assert code == EXIT_BAD_INPUT
+        told = capsys.readouterr().err
+        assert "10,000,000 benign and 10,000,000 malignant images of 32 px in 8 bits" in told
+        assert "at most 166 GB on the disk" in told
+        assert f"more than {MAX_PER_CLASS:,} of a class" in told
+
+    class Full:
+        free = 30_000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Full)
+    assert bytes_on_disk(4, 32, 8) > Full.free > bytes_on_disk(2, 32, 8)
+    with pytest.raises(InputError, match="but 30 kB are free"):
+        made_with(finished_run(discs), tmp_path / "set", per_class=2)
+    assert not (tmp_path / "set").exists()
+    assert len(made_with(finished_run(discs), tmp_path / "set", per_class=1).rows) == 2
+
+
+def test_a_killed_generate_leaves_no_set_and_starts_clean(
+    discs: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    run, out = finished_run(discs), tmp_path / "set"
+    command = ["generate", str(run), "--out", str(out), "--per-class", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthdp.cli", *command],
+        env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob(".set.*.part/images/000020.png")):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    assert not out.exists()
+    assert list(tmp_path.iterdir())  # hidden, and no data set
+    with pytest.raises(InputError, match="not a data-set folder"):
+        open_dataset(out)
+    assert len(made_with(run, out, per_class=2).rows) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # what was left is gone
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_generate_leaves_nothing(
+    number: signal.Signals,
+    discs: Path,
+    finished_run: Finished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, add = finished_run(discs), DatasetWriter.add
+    calls: Iterator[int] = iter(range(3))
+
+    def stopped(self: DatasetWriter, *args: object, **values: object) -> None:
+        if next(calls, None) is None:
+            os.kill(os.getpid(), number)
+        add(self, *args, **values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DatasetWriter, "add", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        made_with(run, tmp_path / "set", per_class=5)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bad_input_is_refused(
     discs: Path, finished_run: Finished, tmp_path: Path, tiny_settings: TinySettings
 ) -> None:
-    with pytest.raises(ValidationError, match="per_class"):
-        GenerateSettings(run=tmp_path, out=tmp_path / "set", per_class=0)
     unfinished = tiny_settings(discs, tmp_path / "unfinished").out
     unfinished.mkdir()
     (unfinished / "status.json").write_text('{"state": "interrupted"}')
