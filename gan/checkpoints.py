@@ -81,29 +81,36 @@ def save_training(run: Run, training: Training, digest: str, attributes: Tensor)
         "data": digest,
         "attributes": attributes,
         "conditions": training.conditions.model_dump_json(),
+        "guidance": training.guidance.state() if training.guidance is not None else None,
     }
     save_checkpoint(run.checkpoints, training.step, network_weights(training), state)
 
 
 def network_weights(training: Training) -> dict[str, Tensor]:
-    """The weights of the three networks, each under the name of its network."""
+    """The weights of every network in training, each under the name of its network."""
     return {
         f"{network}.{name}": tensor
-        for network in NETWORKS
-        for name, tensor in getattr(training, network).state_dict().items()
+        for network, module in _networks(training).items()
+        for name, tensor in module.state_dict().items()
     }
+
+
+def _networks(training: Training) -> dict[str, nn.Module]:
+    modules: dict[str, nn.Module] = {name: getattr(training, name) for name in NETWORKS}
+    if training.guidance is not None:
+        modules["heads"] = training.guidance.heads
+    return modules
 
 
 def restore_networks(training: Training, weights: dict[str, Tensor]) -> None:
     """Put the weights that `network_weights` gave back in place."""
-    for network in NETWORKS:
+    for network, module in _networks(training).items():
         prefix = f"{network}."
         part = {
             name.removeprefix(prefix): tensor
             for name, tensor in weights.items()
             if name.startswith(prefix)
         }
-        module: nn.Module = getattr(training, network)
         module.load_state_dict(part)
 
 
@@ -131,6 +138,8 @@ def restore_training(run: Run, training: Training, digest: str, attributes: Tens
     training.strength = state["strength"]
     training.sign_mean = state["sign_mean"]
     training.step = checkpoint.step
+    if training.guidance is not None:
+        training.guidance.load_state(state["guidance"])
 
 
 def save_picture(run: Run, grid: Tensor, name: str) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gan.guidance_config import GuidanceSettings
 from gan.private_config import DpDiscriminatorSettings
 from synthdp.config import BackboneSettings, PrivacySettings, Settings
 from synthdp.privacy.cohort import CohortPart
@@ -19,6 +20,8 @@ class AugmentationSettings(Settings):
 
     `translation` and `cutout` are shares of the image side; `brightness` is in grey levels of [-1,
     1] and small because mean density is class information; `contrast` 0.2 stretches by 0.8 to 1.2.
+    `symmetry` is done to real images alone, always, and so learned: `mirror` swaps left and right,
+    which mammograms allow; `dihedral` also turns, which mixes the scanner's two axes.
     Each is applied with a probability that a controller moves between `strength_min` and
     `strength_max` towards `target_sign` of the discriminator; 0 to 1 would take `ramp_kimg`.
     """
@@ -27,7 +30,7 @@ class AugmentationSettings(Settings):
     brightness: Share = 0.1
     contrast: Share = 0.2
     cutout: Share = 0.5
-    dihedral: bool = True
+    symmetry: Literal["none", "mirror", "dihedral"] = "mirror"
     strength_start: Share = 0.3
     strength_min: Share = 0.2
     strength_max: Share = 0.6
@@ -60,8 +63,9 @@ class TrainGanSettings(Settings):
     `class_ramp`: between these shares of the training class and conditions fade in. `ema_kimg` and
     `ema_share` bound the half-life of the averaged weights: the smaller one counts. `cohort` takes
     a part of the patients, such as 1/2, which a keyed hash of their ids decides. `arch: dcgan`
-    with `loss: bce` is the paper's baseline (`gan.dcgan`). `tensorboard` also writes the metrics
-    and sample grids to `private/tensorboard`.
+    with `loss: bce` is the paper's baseline (`gan.dcgan`). `guidance` adds what a frozen public
+    network teaches (`gan.guidance`), to the adversarial method. `tensorboard` also writes the
+    metrics and sample grids to `private/tensorboard`.
 
     With `dp_discriminator`, its `steps` give the length and its blocks the checkpoints; `gamma`,
     `penalty_interval`, `kimg` and `checkpoint_kimg` have no meaning, augmentation stays at
@@ -100,6 +104,7 @@ class TrainGanSettings(Settings):
     ema_kimg: Positive = 10.0
     ema_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     augmentation: AugmentationSettings = AugmentationSettings()
+    guidance: GuidanceSettings | None = None
     checkpoint_kimg: Positive = 10.0
     tensorboard: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -140,6 +145,11 @@ class TrainGanSettings(Settings):
             raise ValueError(
                 "privacy.population is missing: a public round upper bound on the number of "
                 "patients, such as 600 for CBIS-DDSM; the true count is private"
+            )
+        if self.guidance is not None:
+            raise ValueError(
+                f"method: {self.method} takes no guidance, which reads real images without noise; "
+                "leave guidance out"
             )
         if self.conditions:
             raise ValueError(

@@ -84,7 +84,7 @@ def refuse_missing_classes(info: DatasetInfo, rows: Sequence[Row]) -> None:
 
 
 def draw_batch(examples: Examples, settings: TrainGanSettings, rng: torch.Generator) -> Examples:
-    """Draw a batch with as many images of either class, in mixed order, mirrored and turned.
+    """Draw a batch with as many images of either class, in mixed order, moved by a symmetry.
 
     Images are drawn with replacement, so that a set may be smaller than a batch.
     """
@@ -95,7 +95,5 @@ def draw_batch(examples: Examples, settings: TrainGanSettings, rng: torch.Genera
         drawn.append(places[torch.randint(0, len(places), (half,), generator=rng)])
     order = torch.randperm(settings.batch, generator=rng)
     batch = examples[torch.cat(drawn)[order]]
-    if not settings.augmentation.dihedral:
-        return batch
-    images = augment.random_dihedral(batch.images, rng)
+    images = augment.random_symmetry(batch.images, settings.augmentation.symmetry, rng)
     return Examples(images, batch.labels, batch.attributes)

@@ -106,8 +106,7 @@ def patient_gradient(
     device = fakes.images.device
     chosen = torch.randint(0, len(fakes.labels), (len(places),), generator=rng).to(device)
     real = patients.images[places]
-    if view.augmentation.dihedral:
-        real = augment.random_dihedral(real, rng)
+    real = augment.random_symmetry(real, view.augmentation.symmetry, rng)
     images = torch.cat([real.to(device), fakes.images[chosen]])
     labels = torch.cat([patients.labels[places].to(device), fakes.labels[chosen]])
     strength = view.augmentation.strength_start

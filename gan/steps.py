@@ -12,6 +12,7 @@ from gan.architectures import AnyDiscriminator, AnyGenerator, new_discriminator,
 from gan.conditions import Conditions, draw_conditions
 from gan.config import TrainGanSettings
 from gan.examples import Examples
+from gan.guidance import Guidance
 
 BASELINE_TARGETS = (0.7, 1.2)
 
@@ -29,6 +30,7 @@ class Training:
     strength: float
     sign_mean: float
     conditions: Conditions
+    guidance: Guidance | None = None
     step: int = 0
 
 
@@ -36,6 +38,7 @@ class Training:
 class Schedule:
     """The values that change over a training, at one moment of it."""
 
+    progress: float
     lr_share: float
     betas: tuple[float, float]
     gamma: float
@@ -71,7 +74,15 @@ def new_training(
         strength=settings.augmentation.strength_start,
         sign_mean=settings.augmentation.target_sign,
         conditions=conditions,
+        guidance=new_guidance(settings, device),
     )
+
+
+def new_guidance(settings: TrainGanSettings, device: torch.device) -> Guidance | None:
+    """The guidance that the settings ask for, at its start."""
+    if settings.guidance is None:
+        return None
+    return Guidance(settings.guidance, settings.size_px, settings.seed, device)
 
 
 def total_steps(settings: TrainGanSettings) -> int:
@@ -96,6 +107,7 @@ def schedule(progress: float, seen_kimg: float, settings: TrainGanSettings) -> S
     begin, end = settings.class_ramp
     half_life_kimg = min(settings.ema_kimg, settings.ema_share * seen_kimg)
     return Schedule(
+        progress=progress,
         lr_share=_cosine(1.0, settings.final_lr_share, progress),
         betas=(settings.beta1, _cosine(settings.beta2_start, settings.beta2_end, progress)),
         gamma=_cosine(settings.gamma_start, settings.gamma_end, progress),
@@ -115,7 +127,7 @@ def train_step(
 
     Every real image is paired with a generated one of its class and attributes. The images that
     the discriminator learns from also teach the generator, judged anew by the updated
-    discriminator: that saves a pass.
+    discriminator: that saves a pass. Where there is guidance, its losses are added.
 
     Args:
         real: a batch on the networks' device.
@@ -159,8 +171,9 @@ def train_step(
             generator_loss = losses.relativistic_loss(judged, discriminator(real_view, *told))
         else:
             generator_loss = losses.non_saturating_generator_loss(judged)
+    guided, guided_metrics = _guided(training, real, fake, (real_view, fake_view), now)
     training.generator_optimiser.zero_grad()
-    generator_loss.backward()
+    (generator_loss + guided).backward()
     training.generator_optimiser.step()
     discriminator.requires_grad_(True)
 
@@ -175,7 +188,28 @@ def train_step(
         "loss_discriminator": discriminator_loss.detach(),
         "loss_generator": generator_loss.detach(),
         "logit_gap": (real_logits - fake_logits).detach().mean(),
+        **guided_metrics,
     }
+
+
+def _guided(
+    training: Training,
+    real: Examples,
+    fake: Tensor,
+    views: tuple[Tensor, Tensor],
+    now: Schedule,
+) -> tuple[Tensor | float, dict[str, Tensor]]:
+    """What the guidance, if any, adds to the generator's loss in this step, and to the log."""
+    guidance = training.guidance
+    if guidance is None:
+        return 0.0, {}
+    loss = guidance.match_spectrum(real, fake)
+    if not guidance.is_due(training.step, now.progress):
+        return loss, {}
+    judged, metrics = guidance.judge(
+        real, *views, class_strength=now.class_strength, progress=now.progress
+    )
+    return loss + judged, metrics
 
 
 def _discriminator_loss(

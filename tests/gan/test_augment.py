@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gan.augment import augment, cut_out, next_strength, random_dihedral, translate
+from gan.augment import augment, cut_out, next_strength, random_symmetry, translate
 from gan.config import AugmentationSettings
 
 SETTINGS = AugmentationSettings()
@@ -54,10 +54,12 @@ def test_cutout_sets_at_most_its_square_to_grey() -> None:
     assert int(sizes.min()) > 0
 
 
-def test_dihedral_draws_all_eight_symmetries_and_nothing_else() -> None:
+@pytest.mark.parametrize(("symmetry", "turns"), [("dihedral", 4), ("mirror", 1)])
+def test_a_symmetry_draws_all_of_its_images_and_nothing_else(symmetry: str, turns: int) -> None:
     picture = torch.arange(16.0).view(1, 1, 4, 4)
-    turned = random_dihedral(picture.repeat(200, 1, 1, 1), rng())
-    allowed = [torch.rot90(p, k, (-2, -1)) for p in (picture, picture.flip(-1)) for k in range(4)]
+    turned = random_symmetry(picture.repeat(200, 1, 1, 1), symmetry, rng())
+    both = (picture, picture.flip(-1))
+    allowed = [torch.rot90(p, k, (-2, -1)) for p in both for k in range(turns)]
     found = {tuple(image.flatten().tolist()) for image in turned}
     assert found == {tuple(image.flatten().tolist()) for image in allowed}
 
