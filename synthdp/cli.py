@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from synthdp import __version__
 from synthdp.config import Settings, dump_settings, load_settings
 from synthdp.errors import InputError, RunError
-from synthdp.stages import STAGES
+from synthdp.stages import STAGES, Stage
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -60,8 +61,21 @@ def _run_stage(stage_name: str, keys: Sequence[str], arguments: argparse.Namespa
     settings = load_settings(stage.settings_class(), config, overrides)
     if arguments.dry_run:
         return _print_plan(stage_name, settings)
-    print(stage.start(settings))
+    print(_export(stage, settings) if stage_name == "export" else stage.start(settings))
     return EXIT_DONE
+
+
+def _export(stage: Stage, settings: Settings) -> Path:
+    """Export what a release of the run lets leave; a generator of the package is released."""
+    from synthdp.release import release  # noqa: PLC0415 (starts without the image stack)
+
+    run: Path = settings.run  # type: ignore[attr-defined]
+    if str(run).startswith("pretrained:"):
+        return stage.start(settings)
+    with TemporaryDirectory() as scratch:
+        released = Path(scratch) / "run"
+        release(run, released)
+        return stage.start(settings.model_copy(update={"run": released}))
 
 
 def _print_plan(stage_name: str, settings: Settings) -> int:
@@ -161,7 +175,18 @@ def _add_model_commands(commands: Commands) -> None:
         "Make a synthetic data set with a trained generator.",
         "synthdp generate runs/gan --out data/synthetic --per-class 1500",
         positionals=("run",),
-        options=("out", "per_class", "seed"),
+        options=(
+            *("out", "per_class", "total", "malignant_share", "seed", "bits", "truncation"),
+            *("filter_real", "filter_share", "licence"),
+        ),
+    )
+    _stage_parser(
+        commands,
+        "export",
+        "Write a generator as a package that the medigan library runs, with its promise.",
+        "synthdp export pretrained:mcgan-cbis packages/mcgan --licence CC-BY-3.0",
+        positionals=("run", "out"),
+        options=("package_name", "model_id", "title", "licence", "quality"),
     )
     _stage_parser(
         commands,

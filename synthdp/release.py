@@ -35,6 +35,7 @@ MODEL_SETTINGS = "settings.json"
 #: stage -> its weights file, which with `settings.json` is all that `model/` may hold.
 WEIGHTS = {
     "train-gan": "generator.safetensors",
+    "import-generator": "generator.safetensors",
     "pretrain": "weights.safetensors",
     "finetune": "weights.safetensors",
 }
@@ -48,8 +49,8 @@ def release(source: Path, out: Path) -> Statement:
     """Copy what may leave of `source` into the new folder `out`, which appears only when whole.
 
     Args:
-        source: a finished run of train-gan, pretrain or finetune, a finished study, or a synthetic
-            or phantom data set.
+        source: a finished run of a stage of `WEIGHTS`, a finished study, or a synthetic or phantom
+            data set.
         out: a folder that is not there yet, or empty.
 
     Returns:
