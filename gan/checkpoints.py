@@ -98,7 +98,7 @@ def network_weights(training: Training) -> dict[str, Tensor]:
 def _networks(training: Training) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {name: getattr(training, name) for name in NETWORKS}
     if training.guidance is not None:
-        modules["heads"] = training.guidance.heads
+        modules |= training.guidance.modules
     return modules
 
 

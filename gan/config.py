@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gan.guidance_config import GuidanceSettings
-from gan.private_config import DpDiscriminatorSettings
+from gan.private_config import DpDiscriminatorSettings, EmbeddingSettings
 from synthdp.config import BackboneSettings, PrivacySettings, Settings
 from synthdp.privacy.cohort import CohortPart
 
@@ -79,6 +79,7 @@ class TrainGanSettings(Settings):
     privacy: PrivacySettings = PrivacySettings()
     class_prior: float = Field(default=0.5, gt=0, lt=1)
     init: Path | None = None
+    embedding: EmbeddingSettings | None = None
     dp_discriminator: DpDiscriminatorSettings = DpDiscriminatorSettings()
     cohort: CohortPart = None
     arch: Literal["haar", "dcgan"] = "haar"
@@ -145,6 +146,11 @@ class TrainGanSettings(Settings):
             raise ValueError(
                 "privacy.population is missing: a public round upper bound on the number of "
                 "patients, such as 600 for CBIS-DDSM; the true count is private"
+            )
+        if self.method == "embedding" and self.embedding is None:
+            raise ValueError(
+                "embedding is missing: method: embedding needs its features and a public set; give "
+                "embedding.features and embedding.public"
             )
         if self.guidance is not None:
             raise ValueError(

@@ -45,6 +45,7 @@ class Guidance:
             torch.manual_seed(seed + 2)
             heads = ProjectedHeads(self.pyramid.widths, self.pyramid.sides, settings.width)
         self.heads = heads.to(device)
+        self.modules: dict[str, torch.nn.Module] = {"heads": self.heads}
         self.optimiser = torch.optim.Adam(
             self.heads.parameters(), lr=settings.projected_lr, betas=(0.0, 0.99), fused=True
         )

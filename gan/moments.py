@@ -81,12 +81,16 @@ class BinnedSpectrum:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, 1, S, S) -> mean power over the batch in each bin, (K,)."""
+        return self.of_each(images).mean(dim=0)
+
+    def of_each(self, images: Tensor) -> Tensor:
+        """Images (B, 1, S, S) -> power of each image in each bin, (B, K)."""
         grey = images[:, 0].float()
         centred = (grey - grey.mean(dim=(1, 2), keepdim=True)) * self.window
         spectrum = torch.fft.fft2(centred)
-        power = (spectrum.real.square() + spectrum.imag.square()).mean(dim=0)
-        found: Tensor = self.bins @ power.flatten()
-        return found
+        power = spectrum.real.square() + spectrum.imag.square()
+        binned: Tensor = power.flatten(1) @ self.bins.T
+        return binned
 
 
 def spectrum_loss(batch: Tensor, generated: Tensor, target: Tensor) -> Tensor:

@@ -116,7 +116,20 @@ def _ancestors(settings: TrainGanSettings, dataset: Dataset, planned: Lineage | 
     lineages = [dataset.info.lineage]
     if settings.init is not None:
         lineages.append(planned or read_statement(resolve_run(settings.init)).lineage)
+    if settings.method == "embedding":
+        assert settings.embedding is not None  # TrainGanSettings asks for it
+        lineages.append(_public_lineage(settings.embedding.public))
     return Lineage().joined(lineages)
+
+
+def _public_lineage(public: Path) -> Lineage:
+    info = open_dataset(public).info
+    if info.protects_patients:
+        raise InputError(
+            f"embedding.public: {info.name} holds patients, whose images would be read without "
+            "noise; name a phantom or a synthetic set"
+        )
+    return info.lineage
 
 
 def _unit(settings: TrainGanSettings, dataset: Dataset, ancestors: Lineage) -> Unit:

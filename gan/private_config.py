@@ -1,10 +1,24 @@
 """Settings of the private ways to train a generator; every number is public."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from synthdp.config import Settings
+from synthdp.config import BackboneSettings, Settings
+
+
+class EmbeddingSettings(Settings):
+    """What is released of the patients, once, for a generator to be matched to (`gan.embedding`).
+
+    `features` names the frozen public network (its `size_px` is not used). `public` is a data set
+    without patients, such as phantoms, that the features are standardised by. `constant` is the
+    part of an image's vector of norm 1 that is spent on counting the images of a class.
+    """
+
+    features: BackboneSettings
+    public: Path
+    constant: float = Field(default=0.25, gt=0, lt=1)
 
 
 class DpDiscriminatorSettings(Settings):

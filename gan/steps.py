@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,18 @@ from gan.examples import Examples
 from gan.guidance import Guidance
 
 BASELINE_TARGETS = (0.7, 1.2)
+
+
+class Guided(Protocol):
+    """State beside the networks that a checkpoint keeps: what else moves the generator."""
+
+    modules: dict[str, nn.Module]
+
+    def state(self) -> dict[str, Any]:
+        """All but the weights of the modules."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
 
 
 @dataclass
@@ -30,7 +43,7 @@ class Training:
     strength: float
     sign_mean: float
     conditions: Conditions
-    guidance: Guidance | None = None
+    guidance: Guided | None = None
     step: int = 0
 
 
@@ -201,7 +214,7 @@ def _guided(
 ) -> tuple[Tensor | float, dict[str, Tensor]]:
     """What the guidance, if any, adds to the generator's loss in this step, and to the log."""
     guidance = training.guidance
-    if guidance is None:
+    if not isinstance(guidance, Guidance):
         return 0.0, {}
     loss = guidance.match_spectrum(real, fake)
     if not guidance.is_due(training.step, now.progress):
