@@ -7,11 +7,11 @@ Frechet function are not used.
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from pytorch_fid import inception
 from torch import Tensor
 
 from gan.config import InceptionSettings
@@ -40,9 +40,11 @@ def load_inception(settings: InceptionSettings) -> Any:
             f"inception.weights: the file's SHA-256 is {found}, not {settings.sha256}; name the "
             "file that you mean"
         )
+    from pytorch_fid import inception  # noqa: PLC0415 (slow to import, seldom wanted)
+
     try:
         state = torch.load(settings.weights, map_location="cpu", weights_only=True)
-        with _weights_at_hand(state):
+        with _weights_at_hand(inception, state):
             return inception.InceptionV3().eval()
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
         raise InputError(
@@ -52,7 +54,7 @@ def load_inception(settings: InceptionSettings) -> Any:
 
 
 @contextmanager
-def _weights_at_hand(state: Any) -> Iterator[None]:
+def _weights_at_hand(inception: ModuleType, state: Any) -> Iterator[None]:
     """Hand pytorch-fid these weights in place of a download."""
     fetches = getattr(inception, _LOADER)
     setattr(inception, _LOADER, lambda *_, **__: state)

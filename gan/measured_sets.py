@@ -21,6 +21,7 @@ Array = NDArray[Any]
 PIXELS = "pixels"
 THUMBNAIL_PX = 32
 N_COPIES = 8
+_BLOCK = 128  # images whose copies are kept together: what a kill can cost
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _thumbnails(dataset: Dataset, rows: list[Row]) -> Array:
 
 
 def _of_copies(extractor: Extractor, dataset: Dataset, rows: list[Row]) -> Array:
-    """Features (N, 8, D) of the eight copies of each image."""
+    """Features (N, 8, D) of the eight copies of each image, kept block by block."""
 
     def compute(images: Array) -> Array:
         copies = dihedral_copies(torch.from_numpy(images))
@@ -159,14 +160,20 @@ def _of_copies(extractor: Extractor, dataset: Dataset, rows: list[Row]) -> Array
             features: Array = extractor(copies.flatten(0, 1)).numpy()
         return features.reshape(len(images), N_COPIES, -1)
 
-    return cached_features(
-        dataset,
-        rows,
-        extractor_id=f"{extractor.identity()} eight copies",
-        size_px=dataset.info.size_px,
-        compute=compute,
-        batch=4,
-        what=f"{extractor.settings.name} features, 8 copies",
+    identity = extractor.identity()
+    return np.concatenate(
+        [
+            cached_features(
+                dataset,
+                rows[start : start + _BLOCK],
+                extractor_id=f"{identity} eight copies",
+                size_px=dataset.info.size_px,
+                compute=compute,
+                batch=4,
+                what=f"{extractor.settings.name} features, 8 copies",
+            )
+            for start in range(0, len(rows), _BLOCK)
+        ]
     )
 
 

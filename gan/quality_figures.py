@@ -124,6 +124,8 @@ def _figures(
     comparison: Name = name
     found = compared(sets, comparison, pick, measure, len(measures))
     for words, values in zip(measures, found, strict=True):
+        if "synthetic" not in values:  # no val, or one patient: nothing to compare with
+            continue
         told: dict[Any, Any] = {**values, **about}
         yield Figure(measure=words, comparison=WORDS[comparison], **told)
 

@@ -182,6 +182,15 @@ def _add_model_commands(commands: Commands) -> None:
     )
     _stage_parser(
         commands,
+        "assess",
+        "Judge a synthetic set against a real one: distances, labels, copies of patients.",
+        "synthdp assess data/synthetic configs/gan/assess-cbis.yaml --real data/cbis-ddsm "
+        "--out assessments/synthetic",
+        positionals=("synthetic",),
+        options=("real", "out", "baseline", "seed"),
+    )
+    _stage_parser(
+        commands,
         "export",
         "Write a generator as a package that the medigan library runs, with its promise.",
         "synthdp export pretrained:mcgan-cbis packages/mcgan --licence CC-BY-3.0",

@@ -66,6 +66,7 @@ STAGES: dict[str, Stage] = {
         "plan_import_generator",
     ),
     "generate": Stage("gan.generate", "GenerateSettings", "run_generate", "plan_generate"),
+    "assess": Stage("gan.assess", "AssessSettings", "run_assess"),
     "export": Stage("gan.export", "ExportSettings", "run_export", "plan_export"),
     "pretrain": Stage("classify.train", "PretrainSettings", "run_pretrain", "plan_pretrain"),
     "finetune": Stage(
