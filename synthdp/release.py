@@ -6,6 +6,8 @@ Every file is on a list; whatever is not stays. What stays, and why:
 - times (of `status.json`, and in a study's report): they grow with the number of images, which is
   private; a released status names stage, release and versions alone;
 - paths: a folder may be named after a hospital or a patient, so each is cut to its last part;
+- the assessment of a synthetic set, and its section in a study's report: exact figures of the
+  patients that the generator learnt from;
 - images of patients, and a study's picture gallery: a synthetic set leaves by itself, with its own
   statement;
 - scores of a split that patients were trained on: the promise covers these patients, and an exact

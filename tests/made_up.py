@@ -11,6 +11,15 @@ from classify.classifier import new_classifier, save_classifier
 from classify.patient_gradients import TokenExamples
 from synthdp.config import BackboneSettings, Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.evaluation.assessment import (
+    QUALITY_FILE,
+    AssessedSet,
+    Assessment,
+    FeatureFacts,
+    Figure,
+    Value,
+)
+from synthdp.files import write_json
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
@@ -42,6 +51,59 @@ def random_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
     with open_run(folder, "pretrain", Settings()) as run:
         save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
         run.finish(make_statement(Lineage(), subject="classifier"), "card")
+    return folder
+
+
+def made_up_assessment(folder: Path, info: DatasetInfo, *, copies: float = 0) -> Path:
+    """The folder of an assessment with two figures, one of them without a value."""
+    judged = AssessedSet(
+        name=info.name, kind=info.kind, size_px=32, images=40, used=40, duplicates=0,
+        label_conflicts=0,
+    )  # fmt: skip
+    figures = (
+        Figure(
+            section="Distance",
+            measure="FD-Net",
+            features="Net",
+            comparison="all images against train",
+            better="low",
+            digits=1,
+            main=True,
+            synthetic=Value(value=73.94, n=(40, 24), split="all against train"),
+            real=Value(value=21.25, n=(12, 12), split="halves of train"),
+        ),
+        Figure(
+            section="Labels",
+            measure="Label fidelity",
+            features="Net",
+            comparison="trained on train",
+            better="real",
+            main=True,
+            synthetic=Value(value=None, n=(40, 24), split="all", why="one class <only>"),
+        ),
+        Figure(
+            section="Memorisation",
+            measure="Near copies of a patient (images)",
+            features="pixels",
+            comparison="a detail",
+            better="low",
+            synthetic=Value(value=copies, n=(40, 24), split="all against train"),
+        ),
+    )
+    found = Assessment(
+        promise="These figures are exact functions of the patients of clinic.",
+        findings=("FD-Net stands at 73.9.",),
+        info=info,
+        synthetic=judged,
+        real=judged.model_copy(update={"name": "clinic", "kind": "real"}),
+        features=(
+            FeatureFacts(
+                label="Net", network="n", size_px=32, precision="float32", weights="random start"
+            ),
+        ),
+        figures=figures,
+    )
+    write_json(folder / QUALITY_FILE, found.model_dump(mode="json"))
     return folder
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import made_up_assessment
 from safetensors import safe_open
 
 from classify.backbones import build_backbone
@@ -287,6 +288,20 @@ def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path:
         assert str(study.parent) not in text
     run_report(ReportSettings(study=out))
     assert (out / "report.html").read_text() == after
+
+
+def test_the_assessment_of_a_synthetic_set_stays(study: Path, tmp_path: Path) -> None:
+    copy = copy_of(study, tmp_path)
+    info = DatasetInfo(name="made up", kind="synthetic", size_px=32)
+    judged = made_up_assessment(tmp_path / "judged", info)
+    write_json(copy / "study.json", {**read_json(copy / "study.json"), "assessment": str(judged)})
+    assert "FD-Net" in run_report(ReportSettings(study=copy)).read_text()
+    release(copy, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*.*"):
+        assert b"FD-Net" not in path.read_bytes()
+        assert b"judged" not in path.read_bytes()
+    with pytest.raises(InputError, match="neither a run, a study nor a data set"):
+        release(judged, tmp_path / "figures")
 
 
 def test_scores_of_patients_who_were_trained_on_stay(study: Path, tmp_path: Path) -> None:

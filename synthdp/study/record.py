@@ -20,11 +20,12 @@ MAX_SHOWN_SETTINGS_BYTES = 2**18
 
 
 class StudyFacts(Settings):
-    """What `study.json` holds; the paths are of data sets and never shown."""
+    """What `study.json` holds; the paths, of data sets and an assessment, are never shown."""
 
     title: str = "Privacy and utility"
     wall_time_s: float | None = None
     synthetic: Path | None = None
+    assessment: Path | None = None
     real: Path | None = None
     show_real: bool = False
 

@@ -16,6 +16,7 @@ from synthdp import __version__
 from synthdp.config import Settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.assessment import Assessment, read_assessment
 from synthdp.files import write_atomic
 from synthdp.pages.drawing import MARKS
 from synthdp.pages.environment import page_environment
@@ -86,8 +87,16 @@ class Patches:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Assessed:
+    """The assessment of the study's synthetic set, or why it can't be shown."""
+
+    found: Assessment | None = None
+    problem: str = ""
+
+
 def run_report(settings: ReportSettings) -> Path:
-    """Write a study's `report.html` from its results table, statements and synthetic set.
+    """Write a study's `report.html` from its results, statements, synthetic set and assessment.
 
     Raises:
         InputError: when the study holds no readable results table.
@@ -149,6 +158,7 @@ def _content(
         "missing": record.missing,
         "together": _together(settings, record),
         "patches": list(_patches(settings, record)),
+        "assessed": _assessed(settings.study, record.facts.assessment),
         "record": record,
         "synthdp_version": __version__,
         "csv": base64.b64encode(results_csv(rows).encode()).decode(),
@@ -270,3 +280,13 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
     )
     promise = Promise("Promise of this set", statement.epsilon, (statement_html(statement),))
     return Patches(f"{title}: {dataset.info.name}", classes, promise)
+
+
+def _assessed(study: Path, path: Path | None) -> Assessed | None:
+    """The assessment that the study names; it holds exact figures of patients, no release does."""
+    if path is None:
+        return None
+    try:
+        return Assessed(read_assessment(path if path.exists() else study / path))
+    except InputError as error:
+        return Assessed(problem=without_paths(str(error)).splitlines()[0])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from joblib import Parallel, delayed, parallel_config
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config import (
     BackboneSettings,
@@ -25,6 +25,7 @@ from synthdp.config import (
 )
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.evaluation.assessment import read_assessment
 from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
@@ -58,7 +59,8 @@ class StudySettings(Settings):
     """A study: the grid, what its recipes are made from, and where models are scored.
 
     `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy.
-    `workers` processes of `threads` threads each share the runs.
+    `workers` processes of `threads` threads each share the runs. `assessment` is a folder that
+    `synthdp assess` made of the synthetic set: the report shows its figures.
     """
 
     title: str = "Privacy and utility"
@@ -69,6 +71,7 @@ class StudySettings(Settings):
     seeds: tuple[int, ...] = Field(min_length=1)
     evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
     synthetic: Path | None = None
+    assessment: Path | None = None
     phantoms: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
     backbone: BackboneSettings = BackboneSettings()
@@ -89,6 +92,12 @@ class StudySettings(Settings):
                 f"{', '.join(unknown)}: no such strategy; known: {', '.join(strategy_names())}"
             )
         return names
+
+    @model_validator(mode="after")
+    def _an_assessment_is_of_a_synthetic_set(self) -> "StudySettings":
+        if self.assessment is not None and self.synthetic is None:
+            raise ValueError("assessment: is of a synthetic set; name that set as synthetic too")
+        return self
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
 
 def plan_study(settings: StudySettings) -> Statement:
     """The promise of publishing all runs of the study, before any image is read."""
+    _refuse_other_assessment(settings)
     to_come: dict[Path, Lineage] = {}
     for row in expand_grid(settings):
         for call in row.calls:
@@ -143,6 +153,18 @@ def _study_statement(settings: StudySettings, lineages: Sequence[Lineage]) -> St
     )
 
 
+def _refuse_other_assessment(settings: StudySettings) -> None:
+    """Refuse an assessment that is missing, or of another set than the study's."""
+    if settings.assessment is None or settings.synthetic is None:
+        return
+    assessed = read_assessment(settings.assessment).info
+    if assessed != open_dataset(settings.synthetic).info:
+        raise InputError(
+            f"assessment: {settings.assessment.name!r} is of another synthetic set; name the one "
+            "that `synthdp assess` made of this study's set, or leave it out"
+        )
+
+
 def run_study(settings: StudySettings) -> Path:
     """Run what is missing, then write `results.csv`, the study's statement and `report.html`.
 
@@ -150,6 +172,7 @@ def run_study(settings: StudySettings) -> Path:
         InputError: when the grid or an ingredient does not fit; nothing has run then.
         RunError: when no run finished; each failure stands in `results.csv`.
     """
+    _refuse_other_assessment(settings)
     rows = expand_grid(settings)
     with open_run(settings.out, "study", settings) as run:
         if not run.finished:
@@ -290,6 +313,7 @@ def _describe(settings: StudySettings, seconds: float) -> None:
             "title": settings.title,
             "wall_time_s": round(before + seconds, 1),
             "synthetic": str(settings.synthetic) if settings.synthetic else None,
+            "assessment": str(settings.assessment) if settings.assessment else None,
             "real": str(settings.data),
             "show_real": settings.report.show_real,
         },
