@@ -41,8 +41,8 @@ SECTIONS = get_args(Section)
 def run_assess(settings: AssessSettings) -> Path:
     """Judge a synthetic set and write its figures, a page and the closest pairs, or return at once.
 
-    Nothing is fitted on val but what tells it apart; all figures are exact functions of the
-    patients, outside every promise. `private/` holds patients' images and never leaves.
+    Nothing is fitted on val. All figures are exact functions of the patients, outside every
+    promise; `private/` holds patients' images, and nothing of it may leave.
 
     Raises:
         InputError: when a set cannot be used, weights do not fit, an image is unreadable, or `out`

@@ -172,7 +172,8 @@ def run_study(settings: StudySettings) -> Path:
         InputError: when the grid or an ingredient does not fit; nothing has run then.
         RunError: when no run finished; each failure stands in `results.csv`.
     """
-    _refuse_other_assessment(settings)
+    if not (settings.out / "report.html").is_file():  # else it began with the right one
+        _refuse_other_assessment(settings)
     rows = expand_grid(settings)
     with open_run(settings.out, "study", settings) as run:
         if not run.finished:
