@@ -29,6 +29,7 @@ WORDS: Mapping[Name, str] = {
     "held-out": "as many as val, against train",
 }
 MOST_COMPARED = 1104
+NO_VAL = "the real set has no val"
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def chosen_n(asked: int | None, sizes: Mapping[str, int]) -> int:
     least = min(sizes, key=lambda name: sizes[name])
     if asked is not None and asked > sizes[least]:
         raise InputError(
-            f"compare_n: {asked} images of each set were asked for, but {least} has "
-            f"{sizes[least]}; ask for that many at most"
+            f"compare_n: {asked} images of each set were asked for, but {least} has fewer; lower "
+            "it, or leave it out for as many as every set has"
         )
     return asked or min(MOST_COMPARED, sizes[least])
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gan.comparisons import WORDS, Array, Measure, Name, Part, Pick, Sets, compared
+from gan.comparisons import NO_VAL, WORDS, Array, Measure, Name, Part, Pick, Sets, compared
 from gan.measured_sets import MeasuredSet
 from gan.quality import (
     detector_auroc,
@@ -134,10 +134,14 @@ def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
     """What the labels carry: trained on it and tested on held-out patients, and the other way."""
 
     def useful(fitted: MeasuredSet) -> Value:
-        return _label_value(sets, fitted, sets.held_out, space)
+        split = f"{'train' if fitted.is_real else 'all'}, tested on val"
+        if sets.held_out is None:
+            return Value(value=None, n=(len(fitted), 0), split=split, why=NO_VAL)
+        return _label_value(sets, space, fitted, sets.held_out, split=split)
 
     def faithful(tested: MeasuredSet) -> Value:
-        return _label_value(sets, sets.train, tested, space)
+        found = _label_value(sets, space, sets.train, tested, split="all, by train")
+        return found.model_copy(update={"n": found.n[::-1]})
 
     about: dict[str, Any] = {"section": "Labels", "features": space, "main": True}
     better: Better
@@ -161,22 +165,16 @@ def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
         )
 
 
-def _label_value(sets: Sets, fitted: MeasuredSet, tested: MeasuredSet | None, space: str) -> Value:
+def _label_value(
+    sets: Sets, space: str, fitted: MeasuredSet, tested: MeasuredSet, *, split: str
+) -> Value:
     """AUROC on one set of a classifier fitted to another, with an interval by patient.
 
-    n is that of the set that is judged, then that of the real one.
+    Images of unknown label are left out; made-up ones are drawn one by one.
     """
-    if tested is None:
-        return Value(value=None, n=(len(fitted), 0), split="val", why="the real set has no val")
     of_fitted, of_tested = (np.flatnonzero(~np.isnan(found.labels)) for found in (fitted, tested))
-    judges_test = not tested.is_real  # made-up images are tested, else they are fitted
-    counts = (len(of_fitted), len(of_tested))
-    about: dict[str, Any] = {
-        "n": counts[::-1] if judges_test else counts,
-        "split": "all, by train" if judges_test else f"{_fitted_words(fitted)}, tested on val",
-    }
-    truth = tested.labels[of_tested]
-    patients = np.arange(len(truth)) if judges_test else tested.patients[of_tested]
+    patients = tested.patients[of_tested] if tested.is_real else np.arange(len(of_tested))
+    about: dict[str, Any] = {"n": (len(of_fitted), len(of_tested)), "split": split}
     try:
         scores = label_scores(
             fitted.features[space][of_fitted],
@@ -184,17 +182,13 @@ def _label_value(sets: Sets, fitted: MeasuredSet, tested: MeasuredSet | None, sp
             tested.features[space][of_tested],
         )
         auroc = patient_bootstrap(
-            truth,
+            tested.labels[of_tested],
             scores,
-            [str(name) for name in patients],
+            [str(patient) for patient in patients],
             redraws=sets.redraws,
-            generator=np.random.default_rng((sets.seed, 6)),
+            generator=np.random.default_rng((sets.seed, 7)),
         )["auroc"]
     except InputError as error:
         return Value(value=None, why=str(error), **about)
     why = "" if np.isfinite(auroc.value) else "the labels that are scored are of one class"
     return Value(why=why, **{**about, **auroc.to_json()})
-
-
-def _fitted_words(fitted: MeasuredSet) -> str:
-    return "train" if fitted.is_real else "all"
