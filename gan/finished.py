@@ -1,5 +1,6 @@
 """The generator of a finished run: its weights and description, written and read again."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,10 @@ def write_generator(
 def generator_card(
     settings: TrainGanSettings, conditions: Conditions, info: DatasetInfo, statement: Statement
 ) -> str:
-    """The card of a trained generator; of `init` it has the name alone, without its place."""
+    """The card of a trained generator; it names files and folders without their place."""
     told = f", of given {', '.join(conditions.names)}" if conditions.names else ""
-    unused = {"dp_discriminator"} - {settings.method}
-    facts = settings.model_dump(mode="json", exclude={"data", "out", "device", *unused})
-    start = settings.init.name if settings.init is not None else None
+    unused = {"dp_discriminator", "embedding"} - {settings.method}
+    facts = settings.model_dump(exclude={"data", "out", "device", *unused})
     return model_card(
         title=f"Conditional generator of {settings.size_px} px patches",
         summary=(
@@ -64,8 +64,18 @@ def generator_card(
             f"makes a data set with it. {_OF_METHOD[settings.method]}"
         ),
         statement=statement,
-        settings={**facts, "init": start},
+        settings={name: _placeless(value) for name, value in facts.items()},
     )
+
+
+def _placeless(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Mapping):
+        return {name: _placeless(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_placeless(part) for part in value]
+    return value
 
 
 def model_settings(run: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The private methods of training a generator, as part of a train-gan run: record, claim, train."""
 
 import hashlib
-import importlib
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from gan.checkpoints import kept
 from gan.config import TrainGanSettings
 from gan.devices import chosen_device, reduced_precision
 from gan.dp_discriminator import PrivateGame, play_plainly, play_privately
+from gan.embedding import train_from_embedding
 from gan.examples import load_examples
 from gan.finished import start_from
 from gan.patient_gradients import PatientImages
@@ -51,9 +51,7 @@ def train_on_embedding(
         _record_unprotected(plan)
     elif (ledger := claimed_ledger(run, plan, block_steps=1)).steps_left:
         ledger.reserve(1)
-    method = importlib.import_module("gan.embedding")
-    generator: AnyGenerator = method.train_from_embedding(settings, run, plan, plan.rows)
-    return generator, plan.release
+    return train_from_embedding(settings, run, plan, plan.rows), plan.release
 
 
 def train_against_private_discriminator(
