@@ -1,9 +1,9 @@
 """Settings of the private ways to train a generator; every number is public."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synthdp.config import BackboneSettings, Settings
 
@@ -39,3 +39,12 @@ class DpDiscriminatorSettings(Settings):
     channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (48, 32, 32, 24)
     fakes: int = Field(default=256, ge=2, le=8192)
     block_steps: int = Field(default=20, ge=1)
+
+    @model_validator(mode="after")
+    def _the_generator_moves(self) -> Self:
+        if self.steps < self.discriminator_steps_per_generator_step:
+            raise ValueError(
+                f"steps is {self.steps}, fewer than discriminator_steps_per_generator_step, so "
+                "that the generator would never move; raise steps"
+            )
+        return self

@@ -10,7 +10,7 @@ from gan.checkpoints import kept
 from gan.config import TrainGanSettings
 from gan.devices import chosen_device, reduced_precision
 from gan.dp_discriminator import PrivateGame, play_plainly, play_privately
-from gan.embedding import train_from_embedding
+from gan.embedding import RELEASED, train_from_embedding
 from gan.examples import load_examples
 from gan.finished import start_from
 from gan.patient_gradients import PatientImages
@@ -18,10 +18,11 @@ from gan.plan import GanPlan, declared_units, units_of
 from gan.steps import new_training
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import keyed_digest
+from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, record_release
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, noise_source
+from synthdp.privacy.noise import KEY_FILE, NoiseSource, noise_source
 from synthdp.runs import Run
 
 
@@ -44,14 +45,32 @@ def train_on_embedding(
 ) -> tuple[AnyGenerator, Release]:
     """Train on one noisy release of mean features (`gan.embedding`); gives what it spent.
 
-    The step of the release stands in the ledger before anything is computed. A crash does not take
-    it back; the release that is then made anew is the same one, since its noise has the same key.
+    Key and step of the release stand on the disk before anything is computed. A crash takes neither
+    back: the release that is then made anew is the same one, since its noise has the same key.
+
+    Raises:
+        InputError: when the step is spent, and both the key and what was released are gone.
     """
     if plan.release.mechanism is None:
         _record_unprotected(plan)
-    elif (ledger := claimed_ledger(run, plan, block_steps=1)).steps_left:
-        ledger.reserve(1)
+    else:
+        _reserve_release(settings, run, claimed_ledger(run, plan, block_steps=1))
     return train_from_embedding(settings, run, plan, plan.rows), plan.release
+
+
+def _reserve_release(settings: TrainGanSettings, run: Run, ledger: Ledger) -> None:
+    if ledger.steps_left:
+        noise_source(run.private, settings.privacy)  # keeps its key
+        ledger.reserve(1)
+    elif (
+        settings.privacy.fixed_noise_key is None
+        and not (run.private / RELEASED).is_file()
+        and not (run.private / KEY_FILE).is_file()
+    ):
+        raise InputError(
+            f"{run.path}: the release is spent, but neither what was released nor its noise key is "
+            "there, and a second release would cost again; start in a new run folder"
+        )
 
 
 def train_against_private_discriminator(

@@ -62,6 +62,7 @@ def embedding(discs: Path) -> dict[str, Any]:
         ({**DISCRIMINATOR, "arch": "dcgan"}, "trains arch: haar"),
         ({**DISCRIMINATOR, "loss": "relativistic"}, "set loss: non_saturating"),
         ({**DISCRIMINATOR, "dp_discriminator": {"channels": (8, 8)}}, "one for each stage"),
+        ({**DISCRIMINATOR, "dp_discriminator": {"steps": 9}}, "would never move"),
         ({**DISCRIMINATOR, "privacy": {**PRIVACY, "delta": 0.1}}, "not below 1/population"),
     ],
 )
@@ -236,16 +237,21 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
         calls.append(Ledger(run.private / "ledger.jsonl").spent_steps)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        (run.private / "noise.key").write_bytes(bytes(32))
+        assert (run.private / "noise.key").is_file()
         return new_generator(settings, Conditions())
 
     monkeypatch.setattr(train_privately, "train_from_embedding", stand_in)
     with pytest.raises(KeyboardInterrupt):
         run_train_gan(asked)
+    key = asked.out / "private" / "noise.key"
+    key.rename(tmp_path / "lost.key")
+    with pytest.raises(InputError, match="a second release would cost again"):
+        run_train_gan(asked)
+    (tmp_path / "lost.key").rename(key)
     run_train_gan(asked)
     assert calls == [1, 1]
     assert read_statement(asked.out).epsilon == pytest.approx(6, rel=1e-6)
-    assert not (asked.out / "private" / "noise.key").exists()
+    assert not key.exists()
     release(asked.out, tmp_path / "leaves")
     card = (tmp_path / "leaves" / "card.md").read_text()
     assert "weights.safetensors" in card
