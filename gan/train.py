@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from gan.architectures import AnyGenerator
@@ -122,7 +123,7 @@ def train(
     autocast = reduced_precision(device)
     last = total_steps(settings)
     kept_step = training.step
-    sums: dict[str, Tensor] = {}
+    recent: dict[str, list[Tensor]] = {}
     since, steps_since = time.monotonic(), 0
     for step in progress(range(training.step, last), what="training the generator"):
         real = draw_batch(examples, settings, training.rng).to(device)
@@ -131,20 +132,24 @@ def train(
         finite = math.isfinite(float(sum(metrics.values())))
         if not finite or (kept_now and not weights_are_finite(training)):
             raise RunError(_divergence_words(step, kept_step, settings))
-        sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
+        for name, value in metrics.items():  # guidance is not asked in every step
+            recent.setdefault(name, []).append(value)
         steps_since += 1
         if training.step == last or _passes(LOG_KIMG, step, settings.batch):
             seconds = time.monotonic() - since
             log(
                 step=training.step,
                 kimg=round(training.step * settings.batch / 1000, 3),
-                **{name: round(value.item() / steps_since, 5) for name, value in sums.items()},
+                **{
+                    name: round(torch.stack(found).mean().item(), 5)
+                    for name, found in recent.items()
+                },
                 sign_mean=round(training.sign_mean, 4),
                 augmentation=round(training.strength, 4),
                 class_strength=round(schedule_at(step, settings).class_strength, 4),
                 images_per_s=round(steps_since * settings.batch / seconds, 2),
             )
-            sums, since, steps_since = {}, time.monotonic(), 0
+            recent, since, steps_since = {}, time.monotonic(), 0
         if kept_now:
             keep()
             kept_step = training.step
