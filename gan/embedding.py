@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan.checkpoints import kept
 from gan.config import TrainGanSettings
 from gan.devices import chosen_device, reduced_precision
 from gan.examples import load_examples
-from gan.finished import start_from
+from gan.finished import load_generator, start_from
 from gan.moments import BinnedSpectrum, RunningMean
 from gan.networks import Generator
 from gan.plan import GanPlan, units_of
@@ -40,6 +41,8 @@ RELEASED = "embedding.safetensors"
 _LEAST_SHARE = 0.05
 _DECAY = 0.95
 _LOG_STEPS = 50
+#: A layout is an image at this fraction of its side.
+_LAYOUT_SHARE = 8
 _BATCH = 64
 
 
@@ -49,27 +52,46 @@ class EmbeddingMatch:
     Args:
         features: the public map.
         target: (2, D), the class means of its vectors without their constant, from the release.
+        start: the generator of `init`, whose layouts are kept; None without one.
+        layout_weight: of keeping them.
     """
 
     modules: dict[str, nn.Module]
 
-    def __init__(self, features: PublicFeatures, target: Tensor) -> None:
+    def __init__(
+        self,
+        features: PublicFeatures,
+        target: Tensor,
+        start: Generator | None = None,
+        layout_weight: float = 0.0,
+    ) -> None:
         self.features = features
         self.target = target
+        self.start = start
+        self.layout_weight = layout_weight
         self.generated = RunningMean(_DECAY)
         self.modules = {}
 
-    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, images: Tensor, z: Tensor, noise: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """What the generator descends, and how far its means are off, a scalar each.
 
         Args:
-            images: (B, 1, S, S); gradients flow to them.
+            images: (B, 1, S, S), drawn from the rest; gradients flow to them.
+            z: (B, z_dim).
+            noise: (B, noise_dim).
             labels: (B,) of both classes.
         """
         vectors = self.features(images)[:, 1:]
         batch = torch.stack([vectors[labels == value].mean(dim=0) for value in (0, 1)])
         gap = (self.generated.update(batch) - self.target).detach()
-        return (gap * batch).sum(), gap.norm()
+        loss = (gap * batch).sum()
+        if self.start is not None:
+            with torch.no_grad():
+                before = self.start(z, noise, labels).clamp(-1, 1)
+            loss = loss + self.layout_weight * F.mse_loss(_layout(images), _layout(before))
+        return loss, gap.norm()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -78,6 +100,10 @@ class EmbeddingMatch:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.generated.value, self.generated.count = state["generated"]
+
+
+def _layout(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, _LAYOUT_SHARE)
 
 
 def train_from_embedding(
@@ -100,14 +126,12 @@ def train_from_embedding(
     assert settings.embedding is not None  # TrainGanSettings asks for it
     device = chosen_device(settings.device)
     features = _public_features(settings, settings.embedding, device)
-    target = class_means(
-        _released(settings, run, plan, rows, features=features, device=device),
-        features.constant,
-        settings,
-    )
+    sums = _released(settings, run, plan, rows, features=features, device=device)
+    target = separated(class_means(sums, features.constant, settings), settings.embedding)
     training = new_training(settings, device)
     start_from(settings.init, training.generator, training.averaged)
-    training.guidance = EmbeddingMatch(features, target)
+    start = _start(settings, device)
+    training.guidance = EmbeddingMatch(features, target, start, settings.embedding.layout_weight)
     untold = torch.empty(len(rows), 0, dtype=torch.int64)
     with kept(settings, run, plan, training, untold) as (log, keep):
         match(training, training.guidance, settings, log=log, keep=keep)
@@ -149,6 +173,12 @@ def class_means(released: Tensor, constant: float, settings: TrainGanSettings) -
     return released[:, 1:] / shares[:, None]
 
 
+def separated(means: Tensor, recipe: EmbeddingSettings) -> Tensor:
+    """The class means (2, D), set apart `separation` times as far from their middle."""
+    middle = means.mean(dim=0)
+    return middle + recipe.separation * (means - middle)
+
+
 def match(
     training: Training,
     matching: EmbeddingMatch,
@@ -178,7 +208,7 @@ def match(
         noise = torch.randn(settings.batch, noise_dim, generator=training.rng).to(device)
         with autocast:
             images = training.generator(z, noise, labels)
-        loss, gap = matching.loss(images, labels)
+        loss, gap = matching.loss(images, z, noise, labels)
         training.generator_optimiser.zero_grad()
         loss.backward()
         training.generator_optimiser.step()
@@ -188,6 +218,14 @@ def match(
             log(step=training.step, gap=round(gap.item(), 5))
         if training.step % every == 0 or training.step == last:
             keep()
+
+
+def _start(settings: TrainGanSettings, device: torch.device) -> Generator | None:
+    if settings.init is None:
+        return None
+    start = load_generator(settings.init, device)
+    assert isinstance(start, Generator)  # arch: haar
+    return start
 
 
 def _public_features(

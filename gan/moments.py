@@ -8,13 +8,12 @@ be smallest where all images are alike.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gan.quality import SPECTRUM_EDGES
+from gan.quality import spectrum_bins
 
 MAX_FIRST, MAX_SECOND, MAX_LOG_RATIO = 1.0, 2.0, 1.0
 _SECOND_WEIGHT = 0.25
@@ -77,7 +76,8 @@ class BinnedSpectrum:
     def __init__(self, size_px: int, device: torch.device) -> None:
         hann = torch.from_numpy(np.hanning(size_px + 1)[:-1].astype(np.float32))
         self.window = torch.outer(hann, hann).to(device)
-        self.bins = _bins(size_px).to(device)
+        masks = [torch.from_numpy(mask).flatten().float() for _, mask in spectrum_bins(size_px)]
+        self.bins = torch.stack([mask / mask.sum() for mask in masks]).to(device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, 1, S, S) -> mean power over the batch in each bin, (K,)."""
@@ -100,20 +100,3 @@ def spectrum_loss(batch: Tensor, generated: Tensor, target: Tensor) -> Tensor:
     """
     log_ratio = (generated / target).log().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return ((log_ratio / generated).detach() * batch).mean()
-
-
-def _bins(size_px: int) -> Tensor:
-    """One row of weights for each bin that holds a frequency, (K, S * S), each of sum 1."""
-    frequency = np.abs(np.fft.fftfreq(size_px, 1 / size_px))
-    radius = np.hypot(frequency[:, None], frequency[None, :])
-    first = np.arange(size_px) == 0
-    vertical = np.where(first[None, :], frequency[:, None], np.inf)
-    horizontal = np.where(first[:, None], frequency[None, :], np.inf)
-    rows = []
-    for low, high in pairwise(SPECTRUM_EDGES):
-        top = high if high < SPECTRUM_EDGES[-1] else np.nextafter(high, np.inf)
-        for place in (radius, vertical, horizontal):
-            chosen = (place >= low) & (place < top)
-            if chosen.any() and low < size_px / 2:
-                rows.append((chosen / chosen.sum()).astype(np.float32).ravel())
-    return torch.from_numpy(np.stack(rows))

@@ -14,11 +14,17 @@ class EmbeddingSettings(Settings):
     `features` names the frozen public network (its `size_px` is not used). `public` is a data set
     without patients, such as phantoms, that the features are standardised by. `constant` is the
     part of an image's vector of norm 1 that is spent on counting the images of a class.
+
+    Means alone say nothing of variety, so where the run has an `init`, `layout_weight` holds each
+    generated image to the coarse layout (an eighth of the side) of what `init` draws from the same
+    latent vector. `separation` multiplies what sets the two classes' means apart; 1 is as released.
     """
 
     features: BackboneSettings
     public: Path
     constant: float = Field(default=0.25, gt=0, lt=1)
+    layout_weight: float = Field(default=0.1, ge=0)
+    separation: float = Field(default=1.0, gt=0, le=4)
 
 
 class DpDiscriminatorSettings(Settings):

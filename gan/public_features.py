@@ -50,7 +50,8 @@ class PublicFeatures:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    unit: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return unit
 
 
 def raw_features(pyramid: FrozenPyramid, spectrum: BinnedSpectrum, images: Tensor) -> Tensor:
