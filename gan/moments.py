@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.quality import spectrum_bins
+from gan.quality import spectrum_masks
 
 MAX_FIRST, MAX_SECOND, MAX_LOG_RATIO = 1.0, 2.0, 1.0
 _SECOND_WEIGHT = 0.25
@@ -76,7 +76,7 @@ class BinnedSpectrum:
     def __init__(self, size_px: int, device: torch.device) -> None:
         hann = torch.from_numpy(np.hanning(size_px + 1)[:-1].astype(np.float32))
         self.window = torch.outer(hann, hann).to(device)
-        masks = [torch.from_numpy(mask).flatten().float() for _, mask in spectrum_bins(size_px)]
+        masks = [torch.from_numpy(mask).flatten().float() for _, mask in spectrum_masks(size_px)]
         self.bins = torch.stack([mask / mask.sum() for mask in masks]).to(device)
 
     def __call__(self, images: Tensor) -> Tensor:

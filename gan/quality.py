@@ -166,7 +166,7 @@ def spectrum_error(real: Array, synthetic: Array, size_px: int) -> SpectrumError
 
 def spectrum_bins(size_px: int) -> list[tuple[Line, float, float]]:
     """Line, lower and upper edge of the bins that images of this side fill, in order."""
-    return [found for found, _ in spectrum_bins(size_px)]
+    return [found for found, _ in spectrum_masks(size_px)]
 
 
 def binned_powers(images: Array) -> Array:
@@ -190,7 +190,7 @@ def binned_powers(images: Array) -> Array:
     if side < 4:
         raise InputError("spectrum: images must have a side of 4 px or more")
     window = np.outer(np.hanning(side + 1)[:-1], np.hanning(side + 1)[:-1])
-    places = [np.flatnonzero(mask) for _, mask in spectrum_bins(side)]
+    places = [np.flatnonzero(mask) for _, mask in spectrum_masks(side)]
     powers = np.empty((len(images), len(places)))
     for row, image in zip(powers, images[:, 0].astype(np.float64), strict=True):
         power = np.abs(np.fft.fft2((image - image.mean()) * window)).ravel() ** 2
@@ -199,7 +199,7 @@ def binned_powers(images: Array) -> Array:
 
 
 @cache
-def spectrum_bins(side: int) -> list[tuple[tuple[Line, float, float], Array]]:
+def spectrum_masks(side: int) -> list[tuple[tuple[Line, float, float], Array]]:
     """Each bin that is filled, and the places (S, S) of the power spectrum that lie in it."""
     frequency = np.abs(np.fft.fftfreq(side, 1 / side))
     radius = np.hypot(frequency[:, None], frequency[None, :])
