@@ -9,6 +9,7 @@ from torch import Tensor
 from gan.architectures import AnyGenerator
 from gan.latents import draw_latents
 from gan.truncation import Truncated
+from synthdp.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,11 @@ class Drawing:
     truncation: float = 1.0
 
     def images(self, places: Tensor | None = None) -> Iterator[Tensor]:
-        """Yield the images at `places` (M,), all when None, as (<= batch, 1, S, S) in [-1, 1]."""
+        """Yield the images at `places` (M,), all when None, as (<= batch, 1, S, S) in [-1, 1].
+
+        Raises:
+            RunError: when a pixel is not a number.
+        """
         generator, device = self.generator, self.generator.device
         truncated = Truncated(generator, self.truncation)
         size = generator.z_dim + generator.noise_dim
@@ -44,4 +49,9 @@ class Drawing:
             told = self.attributes[part].to(device) if self.attributes.shape[1] else None
             with torch.inference_mode():
                 images = truncated.images(z, noise, self.labels[part].to(device), told)
+            if not torch.isfinite(images).all():
+                raise RunError(
+                    "the generator draws pixels that are no numbers: its weights have diverged or "
+                    "are damaged; restore them, or train it again"
+                )
             yield images.clamp(-1, 1)

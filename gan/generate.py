@@ -104,10 +104,11 @@ def _write(
     settings: GenerateSettings, plan: Plan, generator: AnyGenerator, made: DatasetWriter
 ) -> None:
     """Draw, filter where that is asked for, and write image by image."""
-    counts = class_counts(settings)
+    benign, malignant = class_counts(settings)
     if plan.chosen is not None:
-        counts = (_drawn(counts[0], settings), _drawn(counts[1], settings))
-    labels = label_order(*counts)
+        benign = drawn_for(benign, settings.filter_share)
+        malignant = drawn_for(malignant, settings.filter_share)
+    labels = label_order(benign, malignant)
     attributes = draw_conditions(plan.described, labels, settings.seed)
     drawing = Drawing(
         generator, labels, attributes, settings.seed, settings.batch, settings.truncation
@@ -125,10 +126,6 @@ def _write(
             attributes=attribute_cells(conditions, attributes[place].tolist()),
             compress_level=1,  # a third of the time of 6, for files a fifth larger
         )
-
-
-def _drawn(count: int, settings: GenerateSettings) -> int:
-    return drawn_for(count, settings.filter_share)
 
 
 def _places(settings: GenerateSettings, chosen: RealFilter | None, drawing: Drawing) -> Tensor:

@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from gan.config import ExportSettings, GenerateSettings, TrainGanSettings
+from gan.dcgan import DcganGenerator
+from gan.dcgan_import import ImportGeneratorSettings, run_import_generator
 from gan.drawing import Drawing
 from gan.export import package_source, run_export
 from gan.finished import load_generator, model_settings
@@ -27,7 +29,7 @@ from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.images import to_uint8
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import AssessedSet, Assessment, FeatureFacts, Figure, Value
-from synthdp.files import read_json
+from synthdp.files import read_json, sha256_file
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import read_statement
@@ -279,6 +281,23 @@ def test_a_dcgan_is_exported_as_well(
     ((images, _),) = as_medigan_does(tmp_path / "out", "mcgan_discs", {"num_samples": 6, "seed": 2})
     assert grey_levels(images, drawn(run, 6, 2)) <= 1
     assert "class Generator" not in package_source(model_settings(run))
+
+
+def test_an_imported_checkpoint_leaves_as_a_package_that_promises_nothing(tmp_path: Path) -> None:
+    network = DcganGenerator((16, 12, 8), 16)
+    torch.save({"generator": network.state_dict()}, tmp_path / "seed.pt")
+    settings = ImportGeneratorSettings(
+        file=tmp_path / "seed.pt",
+        out=tmp_path / "run",
+        sha256=sha256_file(tmp_path / "seed.pt"),
+        trained_on="cbis-ddsm",
+    )
+    run = run_import_generator(settings)
+    assert main(["export", str(run), str(tmp_path / "out")]) == EXIT_DONE
+    package = tmp_path / "out" / "mcgan_cbis_ddsm"
+    (entry,) = read_json(package / "metadata.json").values()
+    assert entry["selection"]["privacy_preservation"]["epsilon"] == "inf"
+    assert torch.load(package / "weights.pt", weights_only=True)["arguments"]["unit_range"] is True
 
 
 def assessment(made: Dataset, **changes: Any) -> Assessment:

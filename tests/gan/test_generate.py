@@ -22,7 +22,7 @@ from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
 from synthdp.data.images import decode_pixels
-from synthdp.errors import InputError
+from synthdp.errors import InputError, RunError
 
 Finished = Callable[[Path], Path]
 TinySettings = Callable[..., TrainGanSettings]
@@ -84,6 +84,15 @@ def test_labels_and_places_alone_decide_an_image(discs: Path, finished_run: Fini
     assert not torch.equal(images[0], images[2])
     (some,) = drawing.images(torch.tensor([2, 1]))
     assert torch.allclose(some, images[[2, 1]], atol=1e-4)
+
+
+def test_pixels_that_are_no_numbers_are_not_written(discs: Path, finished_run: Finished) -> None:
+    generator = load_generator(finished_run(discs), torch.device("cpu"))
+    for weight in generator.parameters():
+        weight.data[...] = torch.nan
+    none = torch.empty(2, 0, dtype=torch.int64)
+    with pytest.raises(RunError, match="diverged or are damaged"):
+        next(Drawing(generator, torch.tensor([0, 1]), none, seed=0).images())
 
 
 def test_a_given_proportion_is_spread_over_the_set(
