@@ -83,7 +83,8 @@ class PrivateGame:
     def moves_before(self, step: int) -> int:
         """How often the generator is moved in the first `step` steps of the discriminator."""
         recipe = self._settings.dp_discriminator
-        return math.floor(step / recipe.discriminator_steps_per_generator_step)
+        after = max(0, step - recipe.head_start)
+        return math.floor(after / recipe.discriminator_steps_per_generator_step)
 
     def now(self, step: int) -> Schedule:
         """The schedule at a step; it moves with the generator."""

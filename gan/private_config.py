@@ -33,24 +33,28 @@ class DpDiscriminatorSettings(Settings):
     `steps` is how often the discriminator is moved, each time by a Poisson sample of the patients
     at `sampling_rate` whose gradients are clipped to `clip_norm` each. The generator is moved once
     in `discriminator_steps_per_generator_step` of them, at no cost in privacy; below 1, several
-    times after each. `channels` gives the width of the discriminator's stages from 4 px on: fewer
-    weights take less noise. Real images are paired with `fakes` generated ones, drawn anew when the
-    generator has moved. `block_steps` are kept and accounted for at a time.
+    times after each; not at all in the first `head_start` ones, so that noise does not lead it
+    before the discriminator has learned something. `channels` gives the width of the
+    discriminator's stages from 4 px on: fewer weights take less noise. Real images are paired with
+    `fakes` generated ones, drawn anew when the generator has moved. `block_steps` are kept and
+    accounted for at a time.
     """
 
     steps: int = Field(default=1000, ge=1, le=100_000)
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
     clip_norm: float = Field(default=1.0, gt=0)
     discriminator_steps_per_generator_step: float = Field(default=10, ge=0.01, le=1000)
+    head_start: int = Field(default=0, ge=0)
     channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (48, 32, 32, 24)
     fakes: int = Field(default=256, ge=2, le=8192)
     block_steps: int = Field(default=20, ge=1)
 
     @model_validator(mode="after")
     def _the_generator_moves(self) -> Self:
-        if self.steps < self.discriminator_steps_per_generator_step:
+        if self.steps < self.head_start + self.discriminator_steps_per_generator_step:
             raise ValueError(
-                f"steps is {self.steps}, fewer than discriminator_steps_per_generator_step, so "
-                "that the generator would never move; raise steps"
+                f"steps is {self.steps}, fewer than head_start and "
+                "discriminator_steps_per_generator_step together, so that the generator would "
+                "never move; raise steps"
             )
         return self

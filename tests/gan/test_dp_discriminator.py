@@ -179,23 +179,29 @@ def test_without_noise_or_clipping_both_trainings_are_the_same(
         assert not torch.allclose(weights, before, atol=1e-5)
 
 
-@pytest.mark.parametrize(("ratio", "moves"), [(3, 4), (12, 1), (0.5, 24), (5, 2)])
+@pytest.mark.parametrize(
+    ("ratio", "head_start", "moves"), [(3, 0, 4), (12, 0, 1), (0.5, 0, 24), (5, 0, 2), (3, 5, 2)]
+)
 def test_the_generator_moves_once_in_so_many_steps(
     settings: Callable[..., TrainGanSettings],
     monkeypatch: pytest.MonkeyPatch,
     ratio: float,
+    head_start: int,
     moves: int,
 ) -> None:
-    recipe = {**RECIPE, "discriminator_steps_per_generator_step": ratio}
+    recipe = {**RECIPE, "discriminator_steps_per_generator_step": ratio, "head_start": head_start}
     game = game_of(settings(dp_discriminator=recipe))
     moved: list[int] = []
+    at: list[int] = []
     monkeypatch.setattr(
         PrivateGame, "_move_generator", lambda self, now: moved.append(1) or torch.zeros(())
     )
     gradient = torch.zeros(sum(p.numel() for p in game.discriminator.parameters()))
     for step in range(STEPS):
         game.move(step, gradient)
+        at += [step] * (len(moved) - len(at))
     assert len(moved) == game.moves_before(STEPS) == moves
+    assert min(at) >= head_start
 
 
 def test_a_generated_image_is_a_function_of_public_state_alone(
