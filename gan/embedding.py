@@ -127,7 +127,8 @@ def train_from_embedding(
     device = chosen_device(settings.device)
     features = _public_features(settings, settings.embedding, device)
     sums = _released(settings, run, plan, rows, features=features, device=device)
-    target = separated(class_means(sums, features.constant, settings), settings.embedding)
+    means, deviations = class_means(sums, plan.release.mechanism, settings)
+    target = matched_means(means, deviations, settings.embedding.separation)
     training = new_training(settings, device)
     start_from(settings.init, training.generator, training.averaged)
     start = _start(settings, device)
@@ -157,26 +158,47 @@ def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int
     return unit_means(placed.flatten(1), units, n_units)
 
 
-def class_means(released: Tensor, constant: float, settings: TrainGanSettings) -> Tensor:
+def class_means(
+    released: Tensor, mechanism: Mechanism | None, settings: TrainGanSettings
+) -> tuple[Tensor, Tensor]:
     """The mean vectors of both classes, from their released sums over the declared patients.
 
     Args:
         released: (2, 1 + D), each row led by the sum of its images' constants.
-        constant: that of one image.
+        mechanism: of the release; None where it has no noise.
         settings: of the run, whose public class prior bounds what noise can do to a count.
 
     Returns:
-        (2, D).
+        Means (2, D), and the standard deviation (2,) of the noise in each of their coordinates.
     """
+    assert settings.embedding is not None
     prior = released.new_tensor([1 - settings.class_prior, settings.class_prior])
-    shares = (released[:, 0] / constant).maximum(_LEAST_SHARE * prior)
-    return released[:, 1:] / shares[:, None]
+    shares = (released[:, 0] / settings.embedding.constant).maximum(_LEAST_SHARE * prior)
+    noise = 0.0 if mechanism is None else mechanism.noise_scale / mechanism.normaliser
+    return released[:, 1:] / shares[:, None], noise / shares
 
 
-def separated(means: Tensor, recipe: EmbeddingSettings) -> Tensor:
-    """The class means (2, D), set apart `separation` times as far from their middle."""
-    middle = means.mean(dim=0)
-    return middle + recipe.separation * (means - middle)
+def matched_means(means: Tensor, deviations: Tensor, separation: float) -> Tensor:
+    """What the generator is matched to: the class means without what is likely noise in them.
+
+    The middle of the two and half of what sets them apart are each shrunk as James and Stein (1961)
+    did, with the noise's public variance; the second is then multiplied by `separation`.
+
+    Args:
+        means: (2, D).
+        deviations: (2,), standard deviation of the noise in a coordinate of each.
+        separation: 1 for the classes as far apart as they are likely to be.
+    """
+    variance = deviations.square().sum() / 4
+    middle = _shrunk(means.mean(dim=0), variance)
+    half = separation * _shrunk((means[1] - means[0]) / 2, variance)
+    return torch.stack([middle - half, middle + half])
+
+
+def _shrunk(vector: Tensor, variance: Tensor) -> Tensor:
+    """A vector (D,) times the positive part of 1 - D variance / its squared norm."""
+    noise = len(vector) * variance
+    return vector * (1 - noise / vector.square().sum().clamp_min(1e-12)).clamp_min(0)
 
 
 def match(

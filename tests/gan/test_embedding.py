@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from gan.config import TrainGanSettings
-from gan.embedding import RELEASED, class_means, patient_vectors
+from gan.embedding import RELEASED, class_means, matched_means, patient_vectors
 from gan.moments import BinnedSpectrum
 from gan.private_config import EmbeddingSettings
 from gan.public_features import fit_public_features
@@ -18,6 +18,7 @@ from synthdp.config import BackboneSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import recorded_releases
+from synthdp.privacy.mechanism import Mechanism
 
 RANDOM_NET = BackboneSettings(name="test_efficientnet", size_px=32)
 MakeSet = Callable[..., Path]
@@ -63,12 +64,29 @@ def test_the_constant_tells_how_many_images_a_class_has(
     vectors, labels = unit_rows(300), (torch.arange(300) % 3 == 0).long()
     led = torch.cat([torch.full((300, 1), 0.25), vectors], dim=1)
     sums = patient_vectors(led, labels, torch.arange(300), 300).sum(dim=0).view(2, -1) / 500
-    means = class_means(sums, 0.25, private(discs, tmp_path))
+    settings = private(discs, tmp_path)
+    means, deviations = class_means(sums, None, settings)
     expected = torch.stack([vectors[labels == value].mean(dim=0) for value in (0, 1)])
     assert torch.allclose(means, expected, atol=1e-6)
+    assert deviations.tolist() == [0, 0]
+    mechanism = Mechanism(noise_multiplier=2, steps=1, normaliser=500)
+    _, deviations = class_means(sums, mechanism, settings)
+    assert deviations.tolist() == pytest.approx([2 / 200, 2 / 100])
     drowned = sums.clone()
     drowned[:, 0] = -3  # noise alone
-    assert class_means(drowned, 0.25, private(discs, tmp_path)).isfinite().all()
+    assert class_means(drowned, mechanism, settings)[0].isfinite().all()
+
+
+def test_shrinking_brings_noisy_means_nearer_to_the_true_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = 0.02 * torch.randn(2, 500, generator=generator)
+    noise = torch.tensor([0.02, 0.02])
+    noisy = true + noise[:, None] * torch.randn(2, 500, generator=generator)
+    shrunk = matched_means(noisy, noise, separation=1)
+    assert (shrunk - true).norm() < 0.8 * (noisy - true).norm()
+    assert torch.allclose(matched_means(noisy, 0 * noise, separation=1), noisy, atol=1e-6)
+    apart = matched_means(noisy, 0 * noise, separation=2)
+    assert torch.allclose(apart[1] - apart[0], 2 * (noisy[1] - noisy[0]), atol=1e-6)
 
 
 def test_public_vectors_have_norm_one_and_know_no_patient(discs: Path) -> None:
