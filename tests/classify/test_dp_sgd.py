@@ -32,11 +32,12 @@ examples = partial(token_examples, SHAPE)
 
 
 def new_top() -> TrainedTop:
-    """The last block of a small ViT under a random head."""
+    """The last block of a small ViT under a random head, in float32 on any processor."""
     settings = BackboneSettings(name="test_vit", size_px=32)
     built = build_backbone(settings, seed=0, trainable_blocks=1)
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
-    return trained_top(built, head, centre=torch.full((built.n_features,), 0.1))
+    centre = torch.full((built.n_features,), 0.1)
+    return trained_top(built, head, centre=centre, precision=torch.float32)
 
 
 def train(
