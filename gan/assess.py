@@ -18,6 +18,7 @@ from gan.quality_figures import (
     inception_figures,
     label_figures,
     spectrum_figures,
+    spectrum_words,
 )
 from synthdp.config import dump_settings, read_yaml, validate_settings
 from synthdp.data.dataset import Dataset
@@ -118,7 +119,7 @@ def _assessment(
     baseline, held_out = material.baseline, material.held_out
     return Assessment(
         promise=_promise(real),
-        findings=findings(figures),
+        findings=(*findings(figures), spectrum_words(sets, real.info.size_px)),
         info=material.synthetic.dataset.info,
         synthetic=_described(material.synthetic, sets.synthetic),
         baseline=_described(baseline, sets.baseline) if baseline and sets.baseline else None,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gan.measured_sets import PIXELS, turned
-from gan.memorisation import closest_pairs
+from gan.measured_sets import turned
+from gan.memorisation import closest_pairs, near_copies
 from gan.memorisation_figures import Array, Judged
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.data.images import encode_png, to_uint8
@@ -27,18 +27,18 @@ def draw_closest_pairs(
     real: Dataset,
     train_rows: Sequence[Row],
 ) -> bytes:
-    """A PNG of the 16 closest pairs, one a patient, row by row: patient left, synthetic right.
+    """A PNG of the 16 most suspect pairs, one a patient, row by row: patient left, synthetic right.
 
-    The patient's image is mirrored and turned as it matches. Spaces are ranked together.
+    The patient's image is mirrored and turned as it matches.
 
     Raises:
         InputError: when an image is unreadable.
     """
-    spaces = list(judged.by_space.values())
+    spaces = judged.spaces
     size_px = real.info.size_px
     pairs = []
     for image, space in closest_pairs(spaces, judged.patients, SHOWN):
-        found = spaces[space].synthetic
+        found = spaces[space].judged
         patient = load_images(real, [train_rows[found.place[image]]], size_px)
         patient = turned(torch.from_numpy(patient), int(found.copy[image])).numpy()
         made_up = load_images(synthetic, [synthetic_rows[image]], size_px)
@@ -63,19 +63,20 @@ def nearest_table(judged: Judged, synthetic_rows: Sequence[Row], train_rows: Seq
     """CSV text: for each synthetic image the nearest train image in each space, and the verdict.
 
     `copy` says how the patient's image was turned: 0 to 3 quarter turns, 4 to 7 mirrored before.
-    Thumbnails are of unit length: their correlation is 1 - distance^2 / 2.
+    `ratio` is the distance over that to the next patient. Thumbnails are of unit length: their
+    correlation is 1 - distance^2 / 2.
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    spaces = sorted(judged.by_space.values(), key=lambda found: found.space != PIXELS)
-    columns = [
-        f"{found.space}_{what}" for found in spaces for what in ("distance", "image", "copy")
-    ]
+    kinds = ("distance", "ratio", "image", "copy")
+    columns = [f"{space}_{kind}" for space in judged.by_space for kind in kinds]
     writer.writerow(["image", "near_copy", *columns])
-    for number, (row, copied) in enumerate(zip(synthetic_rows, judged.copied, strict=True)):
+    copied = near_copies(judged.spaces)
+    for number, row in enumerate(synthetic_rows):
         cells: list[str] = []
-        for found in (space.synthetic for space in spaces):
+        for found in (space.judged for space in judged.spaces):
             image = train_rows[found.place[number]].image
-            cells += [f"{found.distance[number]:.6g}", image, str(found.copy[number])]
-        writer.writerow([row.image, int(copied), *cells])
+            numbers = [f"{value[number]:.6g}" for value in (found.distance, found.ratio)]
+            cells += [*numbers, image, str(found.copy[number])]
+        writer.writerow([row.image, int(copied[number]), *cells])
     return stream.getvalue()

@@ -30,10 +30,11 @@ def _distance(figures: Sequence[Figure]) -> str:
     if not halves or halves[0].synthetic.value is None or halves[0].real is None:
         return ""
     figure, real = halves[0], halves[0].real
-    beside = f", the baseline at {_shown(figure, figure.baseline)}" if figure.baseline else ""
+    beside = f" ({_shown(figure, figure.baseline)} for the baseline)" if figure.baseline else ""
     return (
-        f"{figure.measure} stands at {_shown(figure, figure.synthetic)} of {figure.synthetic.n[0]} "
-        f"images{beside}, where two halves of real train stand at {_shown(figure, real)}."
+        f"{figure.measure} is {_shown(figure, figure.synthetic)}{beside} at n = "
+        f"{figure.synthetic.n[0]}, where two halves of the real train patients give "
+        f"{_shown(figure, real)}."
     )
 
 
@@ -57,9 +58,9 @@ def _copies(figures: Sequence[Figure]) -> str:
             "pairs stand in private/closest_pairs.png, to be looked at before a release."
         )
     return (
-        f"{count} of {found.synthetic.n[0]} images are near copies of train patients: "
+        f"{count} of {found.synthetic.n[0]} images are near copies of train patients by distance: "
         "private/nearest.csv names them and private/closest_pairs.png shows the closest. Don't "
-        "release this set."
+        "release this set unless a look at each of them says otherwise."
     )
 
 

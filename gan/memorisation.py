@@ -22,17 +22,27 @@ from synthdp.evaluation.statistics import (
 
 Array = NDArray[Any]
 
-_ROWS_AT_ONCE = 256
+#: The chance with which a set without copies is accused of holding one.
+FALSE_ACCUSATION = 0.01
+#: False alarms that the membership attack is allowed.
 FALSE_ALARMS = 0.01
+_ROWS_AT_ONCE = 256
+_TAIL = 0.01
+_TINY = 1e-6
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of M images the closest one of another set: how far, which row, which copy of it."""
+    """For each of M images the closest one of train: how far, which row, which copy of it.
+
+    ratio: its distance over that of the closest image of any other patient; 0 for a copy, about 1
+    for an image that is no closer to one patient than to the next.
+    """
 
     distance: Array
     place: Array
     copy: Array
+    ratio: Array
 
     def __len__(self) -> int:
         return len(self.distance)
@@ -42,25 +52,31 @@ class Nearest:
 class Closeness:
     """Distances in one feature space that tell copies from strangers.
 
-    synthetic: from each synthetic image to train. held_out: from each held-out image to train, None
-    without such a split. between: from each train image to the train images of other patients.
+    judged: from each judged image to train. known: the ratios of real images to other patients,
+    which say what is normal: of held-out images, and of train images without their own patient.
+    between: from each train image to the train images of other patients.
     """
 
     space: str
-    synthetic: Nearest
-    held_out: Nearest | None
+    judged: Nearest
+    known: Array
     between: Nearest
 
     @property
-    def floor(self) -> float:
-        """The least distance found between images of two different patients."""
-        found = [self.between, *([self.held_out] if self.held_out is not None else [])]
-        return float(min(nearest.distance.min() for nearest in found))
+    def dimension(self) -> float:
+        """The d for which a ratio below r has the chance r^d among real patients.
+
+        That is the law of points scattered evenly in d dimensions (Facco et al. 2017, Scientific
+        Reports 7:12140); d is the smaller of the likeliest and of what the lowest 1 % show.
+        """
+        logs = -np.log(np.clip(self.known, _TINY, 1 - _TINY))
+        likeliest = len(logs) / logs.sum()
+        return float(min(likeliest, -np.log(_TAIL) / np.quantile(logs, 1 - _TAIL)))
 
     @property
-    def closer_than_patients(self) -> Array:
-        """Which synthetic images, (M,), are closer to a patient than any two patients are."""
-        found: Array = self.synthetic.distance < self.floor
+    def log_chance(self) -> Array:
+        """For each judged image the log of the chance that it is this close unless copied, (M,)."""
+        found: Array = self.dimension * np.log(np.clip(self.judged.ratio, _TINY, 1))
         return found
 
 
@@ -75,35 +91,47 @@ class Attack:
     found: Interval
 
 
-def nearest(
-    points: Array, copies: Array, *, own: Array | None = None, others: Array | None = None
-) -> Nearest:
+def nearest(points: Array, copies: Array, patients: Array, *, own: Array | None = None) -> Nearest:
     """The closest of many images, over all copies of each, for every point.
 
     Args:
         points: (M, D).
         copies: (N, C, D), C copies of each image.
+        patients: (N,) of the images.
         own: (M,) patients of the points; images of the same patient are passed over.
-        others: (N,) patients of the images.
 
     Raises:
-        InputError: when a point has no image of another patient to be compared with.
+        InputError: when a point is left with the images of fewer than two patients.
     """
     flat = np.ascontiguousarray(copies.reshape(-1, copies.shape[-1]), dtype=np.float32)
-    lengths = (flat**2).sum(axis=1)
     n_copies = copies.shape[1]
-    found = np.empty(len(points), dtype=np.intp)
+    first, second = (np.empty(len(points), dtype=np.intp) for _ in range(2))
     for start in range(0, len(points), _ROWS_AT_ONCE):
-        block = points[start : start + _ROWS_AT_ONCE].astype(np.float32)
-        squares = lengths - 2 * (block @ flat.T)  # less the block's own lengths: the same order
-        if own is not None and others is not None:
-            same = own[start : start + _ROWS_AT_ONCE, None] == others[None, :]
-            if same.all(axis=1).any():
-                raise InputError("memorisation: one patient alone; images of others are needed")
-            squares[np.repeat(same, n_copies, axis=1)] = np.inf
-        found[start : start + _ROWS_AT_ONCE] = squares.argmin(axis=1)
-    exact = points.astype(np.float64) - flat[found].astype(np.float64)
-    return Nearest(np.linalg.norm(exact, axis=1), found // n_copies, found % n_copies)
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        squares = _squares(points[rows], flat)
+        if own is not None:
+            squares[np.repeat(own[rows, None] == patients, n_copies, axis=1)] = np.inf
+        first[rows] = squares.argmin(axis=1)
+        same = patients[first[rows] // n_copies][:, None] == patients
+        squares[np.repeat(same, n_copies, axis=1)] = np.inf
+        if np.isinf(squares.min(axis=1)).any():
+            raise InputError("memorisation: train holds fewer than three patients; add some")
+        second[rows] = squares.argmin(axis=1)
+    distance, further = (_exact(points, flat[found]) for found in (first, second))
+    ratio = np.divide(distance, further, out=np.ones(len(points)), where=further > 0)
+    return Nearest(distance, first // n_copies, first % n_copies, ratio)
+
+
+def _squares(block: Array, flat: Array) -> Array:
+    """Squared distances (B, N) in float32, less the block's own lengths: of the same order."""
+    squares: Array = (flat**2).sum(axis=1) - 2 * (block.astype(np.float32) @ flat.T)
+    return squares
+
+
+def _exact(points: Array, found: Array) -> Array:
+    """The distance of each point to what was found for it, (M,), in float64."""
+    distance: Array = np.linalg.norm(points.astype(np.float64) - found, axis=1)
+    return distance
 
 
 def authentic_share(points: Nearest, between: Nearest) -> float:
@@ -113,61 +141,53 @@ def authentic_share(points: Nearest, between: Nearest) -> float:
     Near 0 for copies. Held-out patients give the figure of images that are certainly new.
 
     Args:
-        points: from each image to train.
+        points: from each judged image to train.
         between: from each train image to those of other patients.
     """
     return float((points.distance > between.distance[points.place]).mean())
 
 
-def near_copies(pixels: Closeness, spaces: Sequence[Closeness], patients: Array) -> Array:
-    """Which synthetic images, (M,), are near copies of a patient.
+def near_copies(spaces: Sequence[Closeness]) -> Array:
+    """Which judged images, (M,), are near copies of a patient.
 
-    The rule: in pixels and in one feature space or more, the same patient's image is the nearest,
-    and it is closer than any two images of different patients are to each other. One space alone
-    accuses smooth or typical images, which are close to everybody. Where the real set holds one
-    image under two patients the rule is blind: look at the closest pairs.
-
-    Args:
-        pixels: distances of thumbnails.
-        spaces: distances of features.
-        patients: (N,) of the train images.
+    The rule: in any space an image is so much closer to one patient than to every other that
+    among as many images without copies there would be such a one with a chance of 1 %
+    (`FALSE_ACCUSATION`). Being close is not enough, for a smooth or typical image is close to
+    many. Where train holds one picture under two patients the rule is blind; where an artefact
+    such as the border of a film fills two images it may accuse: look at the closest pairs.
     """
-    found = np.zeros(len(pixels.synthetic), dtype=bool)
-    for space in spaces:
-        same = patients[space.synthetic.place] == patients[pixels.synthetic.place]
-        found |= same & space.closer_than_patients
-    copied: Array = found & pixels.closer_than_patients
-    return copied
+    limit = np.log(FALSE_ACCUSATION / (len(spaces) * len(spaces[0].judged)))
+    found: Array = _least_chance(spaces)[0] < limit
+    return found
 
 
 def closest_pairs(
     spaces: Sequence[Closeness], patients: Array, count: int
 ) -> list[tuple[int, int]]:
-    """The closest pairs of all spaces, one a patient, as (synthetic image, place in `spaces`).
-
-    Spaces are made comparable by each one's distance between patients (its first percentile).
+    """The pairs least likely by chance, one a patient, as (judged image, place in `spaces`).
 
     Args:
         spaces: distances in each space.
         patients: (N,) of the train images.
         count: how many pairs at most.
     """
-    scales = [max(float(np.quantile(space.between.distance, 0.01)), 1e-9) for space in spaces]
-    ratios = np.stack(
-        [space.synthetic.distance / scale for space, scale in zip(spaces, scales, strict=True)],
-        axis=1,
-    )
+    chance, space_of = _least_chance(spaces)
     pairs: list[tuple[int, int]] = []
     taken = set()
-    for image in ratios.min(axis=1).argsort(kind="stable"):
-        space = int(ratios[image].argmin())
-        patient = patients[spaces[space].synthetic.place[image]]
+    for image in chance.argsort(kind="stable"):
+        patient = patients[spaces[space_of[image]].judged.place[image]]
         if patient not in taken:
             taken.add(patient)
-            pairs.append((int(image), space))
+            pairs.append((int(image), int(space_of[image])))
         if len(pairs) == count:
             break
     return pairs
+
+
+def _least_chance(spaces: Sequence[Closeness]) -> tuple[Array, Array]:
+    """For each judged image the least log chance over spaces, and the space that has it."""
+    chances = np.stack([space.log_chance for space in spaces])
+    return chances.min(axis=0), chances.argmin(axis=0)
 
 
 def distance_attack(real: Array, synthetic: Array) -> Array:
@@ -194,15 +214,21 @@ def density_attack(real: Array, synthetic: Array, patients: Array) -> Array:
         synthetic: (M, D).
         patients: (N,) of the real images.
     """
-    among = nearest(real[:, 0], real, own=patients, others=patients).distance
+    among = nearest(real[:, 0], real, patients, own=patients).distance
     tiny = np.finfo(np.float32).tiny
     scores: Array = np.log(among + tiny) - np.log(_to_synthetic(real, synthetic) + tiny)
     return scores
 
 
 def _to_synthetic(real: Array, synthetic: Array) -> Array:
+    """The least distance (N,) of any copy of each real image to a synthetic one."""
     copies = real.reshape(-1, real.shape[-1])
-    least: Array = nearest(copies, synthetic[:, None]).distance.reshape(real.shape[:2]).min(axis=1)
+    flat = synthetic.astype(np.float32)
+    blocks = range(0, len(copies), _ROWS_AT_ONCE)
+    found = np.concatenate(
+        [_squares(copies[start : start + _ROWS_AT_ONCE], flat).argmin(axis=1) for start in blocks]
+    )
+    least: Array = _exact(copies, flat[found]).reshape(real.shape[:2]).min(axis=1)
     return least
 
 

@@ -1,7 +1,8 @@
 """The figures of an assessment that say whether a synthetic set holds copies of patients."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,71 +34,66 @@ class Judged:
     patients: Array
 
     @property
-    def features(self) -> list[Closeness]:
-        """The spaces of networks."""
-        return [found for label, found in self.by_space.items() if label != PIXELS]
-
-    @property
-    def copied(self) -> Array:
-        """Which images are near copies by `memorisation.near_copies`."""
-        return near_copies(self.by_space[PIXELS], self.features, self.patients)
+    def spaces(self) -> list[Closeness]:
+        """All spaces, pixels first."""
+        return list(self.by_space.values())
 
 
 def judge(sets: Sets) -> dict[Subject, Judged]:
     """How close every set is to train; `real` are the held-out patients, judged in the same way.
 
     Raises:
-        InputError: when train holds one patient alone.
+        InputError: when train holds fewer than three patients.
     """
     train = sets.train
     assert train.copies is not None  # train is real
     between = {
-        space: nearest(train.features[space], copies, own=train.patients, others=train.patients)
+        space: nearest(train.features[space], copies, train.patients, own=train.patients)
         for space, copies in train.copies.items()
     }
-    held_out = _to_train(sets.held_out, train) if sets.held_out is not None else None
+    held_out = _to_train(sets.held_out, train) if sets.held_out is not None else {}
     found = {
         subject: _judged(_to_train(made_up, train), held_out, between, train)
         for subject, made_up in sets.made_up.items()
     }
-    if held_out is not None:
-        found["real"] = _judged(held_out, None, between, train)
+    if held_out:
+        found["real"] = _judged(held_out, {}, between, train)
     return found
 
 
 def _to_train(judged: MeasuredSet, train: MeasuredSet) -> dict[str, Nearest]:
     assert train.copies is not None  # train is real
     return {
-        space: nearest(judged.features[space], copies) for space, copies in train.copies.items()
+        space: nearest(judged.features[space], copies, train.patients)
+        for space, copies in train.copies.items()
     }
 
 
 def _judged(
     images: Mapping[str, Nearest],
-    held_out: Mapping[str, Nearest] | None,
+    held_out: Mapping[str, Nearest],
     between: Mapping[str, Nearest],
     train: MeasuredSet,
 ) -> Judged:
-    by_space = {
-        space: Closeness(
-            space, found, held_out[space] if held_out is not None else None, between[space]
-        )
-        for space, found in images.items()
-    }
+    """Judge images by what is known of train and, unless they are judged, of held-out patients."""
+    by_space = {}
+    for space, found in images.items():
+        known = [between[space].ratio, *([held_out[space].ratio] if held_out else [])]
+        by_space[space] = Closeness(space, found, np.concatenate(known), between[space])
     return Judged(by_space, train.patients)
 
 
 def copy_figures(judged: Mapping[Subject, Judged]) -> Iterator[Figure]:
     """Nearest distances, authenticity and near copies; held-out patients are the reference."""
     counted = {
-        subject: Value(value=float(found.copied.sum()), n=_n(found), split=_split(subject))
+        subject: _value(subject, found, near_copies(found.spaces).sum())
         for subject, found in judged.items()
     }
     yield _figure(
         counted,
         measure="Near copies of a patient (images)",
-        features="pixels and a network",
-        comparison="closer than any two patients are, in pixels and in features",
+        features="all",
+        comparison="far closer to one patient than to any other",
         better="low",
         digits=0,
         main=True,
@@ -109,41 +105,47 @@ def copy_figures(judged: Mapping[Subject, Judged]) -> Iterator[Figure]:
 def _copy_figures_in(space: str, judged: Mapping[Subject, Judged]) -> Iterator[Figure]:
     closeness = {subject: found.by_space[space] for subject, found in judged.items()}
 
-    def values(number: Any) -> dict[Subject, Value]:
+    def values(number: Callable[[Closeness], Any]) -> dict[Subject, Value]:
         return {
-            subject: Value(value=float(number(found)), n=_n(judged[subject]), split=_split(subject))
+            subject: _value(subject, judged[subject], number(found))
             for subject, found in closeness.items()
         }
 
     about: dict[str, Any] = {"features": space, "comparison": COPIES, "better": "real"}
     yield _figure(
-        values(lambda found: authentic_share(found.synthetic, found.between)),
+        values(lambda found: authentic_share(found.judged, found.between)),
         measure="Authenticity",
         main=space != PIXELS,
         **about,
     )
     pixels = space == PIXELS
-    to_shown = _correlation if pixels else np.asarray
     what = "Correlation with the nearest patient" if pixels else "Distance to the nearest patient"
     for words, share in (("median", 0.5), ("closest 1 %", 0.01)):
         yield _figure(
-            values(lambda found, q=share: to_shown(np.quantile(found.synthetic.distance, q))),
+            values(partial(_distance, share=share, correlation=pixels)),
             measure=f"{what}, {words}",
             main=words != "median",
             digits=3 if pixels else 2,
             **about,
         )
     yield _figure(
-        values(lambda found: found.closer_than_patients.sum()),
-        measure="Closer to a patient than any two patients are (images)",
+        values(lambda found: found.judged.ratio.min()),
+        measure="Distance to the nearest patient over that to the next, least",
+        main=pixels,
+        **about,
+    )
+    yield _figure(
+        values(lambda found: near_copies([found]).sum()),
+        measure="Near copies of a patient in this space (images)",
         digits=0,
         **{**about, "better": "low"},
     )
 
 
-def _correlation(distance: Any) -> Any:
-    """The correlation of two thumbnails of unit length, from their distance."""
-    return 1 - np.asarray(distance) ** 2 / 2
+def _distance(found: Closeness, *, share: float, correlation: bool) -> float:
+    """A quantile of the distances; of thumbnails of unit length as their correlation."""
+    distance = float(np.quantile(found.judged.distance, share))
+    return 1 - distance**2 / 2 if correlation else distance
 
 
 def membership_figures(sets: Sets) -> Iterator[Figure]:
@@ -216,12 +218,12 @@ def _attacked(
     return value(found.auc), value(found.found)
 
 
-def _n(judged: Judged) -> tuple[int, int]:
-    return len(judged.by_space[PIXELS].synthetic), len(judged.patients)
-
-
-def _split(subject: Subject) -> str:
-    return "val against train" if subject == "real" else "all against train"
+def _value(subject: Subject, judged: Judged, number: Any) -> Value:
+    return Value(
+        value=float(number),
+        n=(len(judged.by_space[PIXELS].judged), len(judged.patients)),
+        split="val against train" if subject == "real" else "all against train",
+    )
 
 
 def _figure(values: Mapping[Subject, Value], **about: Any) -> Figure:

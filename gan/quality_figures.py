@@ -31,7 +31,7 @@ def distance_figures(sets: Sets, space: str) -> Iterator[Figure]:
     for name in ("equal", "halves", "held-out"):
         main = name == "halves"
         yield from _figures(
-            sets, name, _features(space), _kernel, (f"KD-{space}",), main=main, **about
+            sets, name, _features(space), _kernel, (f"KD-{space}",), main=main, digits=4, **about
         )
 
 
@@ -106,11 +106,20 @@ def spectrum_figures(sets: Sets, size_px: int) -> Iterator[Figure]:
         return [spectrum_error(train.values, judged.values, size_px).dex]
 
     measures = ("Log10 power spectrum, largest error (dex)",)
-    features = f"power spectrum at {size_px} px"
+    features = f"spectrum, {size_px} px"
     about = {"section": "Spectrum", "features": features, "better": "low", "digits": 2}
     for name in ("all", "halves", "held-out"):
         main = name != "held-out"
         yield from _figures(sets, name, pick, measure, measures, main=main, **about)
+
+
+def spectrum_words(sets: Sets, size_px: int) -> str:
+    """Where the synthetic spectrum is farthest from the real one."""
+    found = spectrum_error(sets.train.powers, sets.synthetic.powers, size_px)
+    return (
+        f"Its power spectrum is farthest from the real one, {found.dex:.2f} dex, at "
+        f"{found.low:g} to {found.high:g} {found.line} cycles an image side."
+    )
 
 
 def _features(space: str) -> Pick:
