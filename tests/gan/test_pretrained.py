@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Release
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import make_statement
 from synthdp.release import release
 from synthdp.runs import read_statement
@@ -90,3 +92,33 @@ def test_bad_names_and_weights_are_refused(
         package_generator(tmp_path / "free", tmp_path / "data" / "refused")
     assert known_names(packed.parent) == ["discs"]
     assert read_json(packed / "status.json")["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon"),
+    [("mcgan-cbis", math.inf), ("mcgan-cbis-dp1", 1.0), ("mcgan-cbis-dp6", 6.0)],
+)
+def test_the_package_holds_its_generators(name: str, epsilon: float, tmp_path: Path) -> None:
+    folder = gan.pretrained.FOLDER / name
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        "card.md",
+        "config.yaml",
+        "model/generator.safetensors",
+        "model/settings.json",
+        "privacy.json",
+        "status.json",
+    }
+    assert sum((folder / file).stat().st_size for file in files) < 4 * 2**20
+    settings = GenerateSettings(run=Path(f"pretrained:{name}"), out=tmp_path / "set", per_class=8)
+    assert plan_generate(settings).epsilon == pytest.approx(epsilon, rel=2e-3)
+    images = load_images(made := open_dataset(run_generate(settings)), made.rows)
+    assert images.shape == (16, 1, 128, 128)
+    assert images.std(axis=0).mean() > 0.1  # no image is like another
+    assert images.std(axis=(1, 2, 3)).min() > 0.005  # and none is blank
+
+
+def test_a_classifier_at_6_keeps_what_the_generator_at_1_leaves() -> None:
+    spent = read_statement(gan.pretrained.FOLDER / "mcgan-cbis-dp1").lineage.loss
+    left = Mechanism.reaching(epsilon=6, delta=1e-4, steps=1, normaliser=600, before=spent)
+    assert left.mu == pytest.approx(1.426, abs=2e-3)
