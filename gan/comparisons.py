@@ -28,7 +28,8 @@ WORDS: Mapping[Name, str] = {
     "halves": "as many as half of train, against the other half",
     "held-out": "as many as val, against train",
 }
-MOST_COMPARED = 1104
+#: Bounds on what is compared of either side: pairs take memory, and figures settle well before.
+MOST_COMPARED, MOST_AGAINST = 1104, 5000
 NO_VAL = "the real set has no val"
 
 
@@ -137,19 +138,24 @@ def _pairs(sets: Sets, name: Name, subject: Subject) -> list[Pair]:
     if subject == "real":
         return _real_pairs(sets, name)
     judged = sets.made_up.get(subject)
-    if judged is None:
-        return []
-    everyone = np.arange(len(sets.train))
+    return [] if judged is None else _made_up_pairs(sets, name, judged)
+
+
+def _made_up_pairs(sets: Sets, name: Name, judged: MeasuredSet) -> list[Pair]:
+    size = len(judged)
+    if name == "all":
+        return [(judged, np.arange(size), np.arange(len(sets.train)))]
     if name == "halves":
         return [
-            (judged, _drawn(len(judged), len(other), (sets.seed, 1, turn)), half)
+            (judged, _drawn(size, len(other), (sets.seed, 1, turn)), half)
             for turn, (half, other) in enumerate(_halves(sets))
         ]
     if name == "equal":
-        rows = _drawn(len(judged), sets.compare_n, (sets.seed, 2))
+        rows = _drawn(size, sets.compare_n, (sets.seed, 2))
         return [(judged, rows, _drawn(len(sets.train), sets.compare_n, (sets.seed, 3)))]
-    count = len(judged) if name == "all" else _held_out_n(sets)
-    return [(judged, _drawn(len(judged), count, (sets.seed, 4)), everyone)] if count else []
+    if count := _held_out_n(sets):
+        return [(judged, _drawn(size, count, (sets.seed, 4)), _against(sets))]
+    return []
 
 
 def _real_pairs(sets: Sets, name: Name) -> list[Pair]:
@@ -157,12 +163,19 @@ def _real_pairs(sets: Sets, name: Name) -> list[Pair]:
         return [(sets.train, other, half) for half, other in _halves(sets)]
     if name == "held-out" and sets.held_out is not None:
         rows = _drawn(len(sets.held_out), _held_out_n(sets), (sets.seed, 5))
-        return [(sets.held_out, rows, np.arange(len(sets.train)))]
+        return [(sets.held_out, rows, _against(sets))]
     return []
 
 
+def _against(sets: Sets) -> Array:
+    """The rows of train that held-out images, and as many made-up ones, are judged against."""
+    return _drawn(len(sets.train), MOST_AGAINST, (sets.seed, 9))
+
+
 def _held_out_n(sets: Sets) -> int:
-    return 0 if sets.held_out is None else min(len(sets.held_out), *_made_up_sizes(sets))
+    if sets.held_out is None:
+        return 0
+    return min(MOST_COMPARED, len(sets.held_out), *_made_up_sizes(sets))
 
 
 def _halves(sets: Sets) -> list[tuple[Array, Array]]:
@@ -176,7 +189,7 @@ def _halves(sets: Sets) -> list[tuple[Array, Array]]:
         first = rng.permutation(np.arange(len(names)) % 2 == 0)[places]
         halves.append((rng.permutation(np.flatnonzero(first)), np.flatnonzero(~first)))
     count = min(min(map(len, pair)) for pair in halves)
-    count = min(count, *_made_up_sizes(sets))
+    count = min(MOST_COMPARED, count, *_made_up_sizes(sets))
     return [
         (np.sort(half[:count]), other[_drawn(len(other), count, (sets.seed, 6, turn))])
         for turn, (half, other) in enumerate(halves)
