@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from gan.config import TrainGanSettings
 from gan.embedding import RELEASED, class_means, matched_means, patient_vectors
+from gan.finished import load_generator
 from gan.moments import BinnedSpectrum
 from gan.private_config import EmbeddingSettings
 from gan.public_features import fit_public_features
@@ -213,3 +214,27 @@ def test_bad_input_is_refused(
     unknown = EmbeddingSettings(features=BackboneSettings(name="no_such"), public=tmp_path)
     with pytest.raises(InputError, match="no model"):
         build_pyramid(unknown.features, 32)
+
+
+def test_layouts_of_the_start_are_held(
+    private: TinySettings, discs: Path, discs_as_real: Path, tmp_path: Path
+) -> None:
+    start = run_train_gan(private(discs, tmp_path / "start", kimg=0.016))
+    z = torch.randn(8, 16, generator=torch.Generator().manual_seed(1))
+    layouts = {}
+    for weight in (0.0, 100.0):
+        recipe = {"features": RANDOM_NET, "public": discs, "layout_weight": weight}
+        base = private(discs_as_real, tmp_path / f"run{weight:g}", init=start, kimg=0.8)
+        settings = TrainGanSettings.model_validate(
+            {**base.model_dump(), "embedding": recipe, "generator_lr": 3e-3}
+        )
+        layouts[weight] = layout_of(run_train_gan(settings), z)
+    before = layout_of(start, z)
+    assert (layouts[100.0] - before).norm() < 0.5 * (layouts[0.0] - before).norm()
+
+
+def layout_of(run: Path, z: torch.Tensor) -> torch.Tensor:
+    generator = load_generator(run, torch.device("cpu"))
+    labels = torch.arange(len(z)) % 2
+    images = generator(z, torch.zeros(len(z), generator.noise_dim), labels)
+    return torch.nn.functional.avg_pool2d(images, 8)
