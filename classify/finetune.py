@@ -39,6 +39,7 @@ from synthdp.data.dataset import (
     Row,
     keyed_digest,
     open_dataset,
+    refuse_small_population,
     targets_array,
 )
 from synthdp.errors import InputError
@@ -105,7 +106,8 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
     rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
     classifier = _centred(settings, _starting_classifier(settings, dataset.info))
     examples = _examples(classifier, dataset, rows, settings)
-    _refuse_small_population(settings, examples.n_units)
+    privacy = settings.privacy
+    refuse_small_population(privacy.population, examples.n_units, privacy.unit)
     public = _public_examples(settings, classifier)
     return HeadTask(rows, classifier, examples, public, _start_weights(settings, classifier))
 
@@ -144,7 +146,8 @@ def _train_network(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Cl
     assert settings.network is not None  # the caller has asked
     dataset = plan.dataset
     rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
-    _refuse_small_population(settings, len(set(units_of(settings, rows))))
+    privacy, n_units = settings.privacy, len(set(units_of(settings, rows)))
+    refuse_small_population(privacy.population, n_units, privacy.unit)
     cut = cut_for(_starting_classifier(settings, dataset.info), settings.network)
     classifier = _centred(settings, cut)
     _record(plan)
@@ -222,15 +225,6 @@ def _examples(
         targets=torch.from_numpy(targets_array(rows)),
         units=torch.from_numpy(units),
     )
-
-
-def _refuse_small_population(settings: FinetuneSettings, n_units: int) -> None:
-    population = settings.privacy.population
-    if population is not None and n_units > population:
-        raise InputError(
-            f"privacy.population is {population}, but train holds more {settings.privacy.unit}s; "
-            "declare a public round number that is surely above it"
-        )
 
 
 def _public_examples(settings: FinetuneSettings, classifier: Classifier) -> PublicExamples | None:

@@ -12,7 +12,13 @@ from gan.examples import refuse_missing_classes, refuse_other_targets
 from gan.finished import model_settings
 from gan.pretrained import resolve_run
 from synthdp.data.cohorts import cohort_of, cohort_rows
-from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
+from synthdp.data.dataset import (
+    Dataset,
+    Row,
+    open_dataset,
+    refuse_small_population,
+    refuse_unknown_patients,
+)
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import NO_LOSS, Mechanism, Unit
@@ -66,7 +72,8 @@ def make_plan(
     conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, settings.privacy.unit)
-        _refuse_small_population(settings, rows)
+        n_units, unit = len(set(units_of(settings, rows))), settings.privacy.unit
+        refuse_small_population(settings.privacy.population, n_units, unit)
     planned = (to_come or {}).get(settings.init) if settings.init is not None else None
     if settings.init is not None and planned is None:
         refuse_other_shape(settings.init, settings, conditions, dataset.info.targets[0])
@@ -100,15 +107,6 @@ def refuse_other_shape(
         raise InputError(
             f"init: {init} is a generator of another shape: {', '.join(sorted(differing))} differ; "
             "give the settings that it was trained with, or start from another one"
-        )
-
-
-def _refuse_small_population(settings: TrainGanSettings, rows: tuple[Row, ...]) -> None:
-    population = settings.privacy.population
-    if population is not None and len(set(units_of(settings, rows))) > population:
-        raise InputError(
-            f"privacy.population is {population}, but train holds more {settings.privacy.unit}s; "
-            "declare a public round number that is surely above it"
         )
 
 

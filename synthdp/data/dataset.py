@@ -119,6 +119,19 @@ def refuse_unknown_patients(info: DatasetInfo, unit: Unit) -> None:
         )
 
 
+def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:
+    """Refuse a declared population that is below the number of units in a train split.
+
+    Raises:
+        InputError: when it is; the true number is not told.
+    """
+    if population is not None and n_units > population:
+        raise InputError(
+            f"privacy.population is {population}, but train holds more {unit}s; "
+            "declare a public round number that is surely above it"
+        )
+
+
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files.
 
