@@ -27,12 +27,15 @@ from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
 
 
-def clinic_set(out: Path, kind: str = "real", **info: object) -> Path:
-    """Twelve patients of one to three noisy patches; those of every second patient are brighter."""
+def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: object) -> Path:
+    """Patients of one to three noisy patches; those of every second patient are brighter.
+
+    Their names may stand nowhere outside a private folder.
+    """
     generator = np.random.default_rng(0)
     about = DatasetInfo(name=out.name, kind=kind, size_px=32, **info)
     with create_dataset(out, about) as writer:
-        for patient in range(12):
+        for patient in range(n_patients):
             for _ in range(1 + patient % 3):
                 pixels = generator.normal(90 + 70 * (patient % 2), 30, (32, 32)).clip(0, 255)
                 writer.add(

@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from made_up import claimed_ledger
+from made_up import claimed_ledger, clinic_set
 from torch import Tensor
 
 from gan.config import TrainGanSettings
@@ -23,7 +22,7 @@ from gan.patient_gradients import PatientImages
 from gan.steps import new_training, sample_grid
 from gan.train import run_train_gan
 from synthdp import runs
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import RunError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.mechanism import Mechanism
@@ -68,22 +67,6 @@ def patients_of(n_patients: int = 10) -> PatientImages:
     images = torch.rand(len(units), 1, 32, 32, generator=rng) * 2 - 1
     tags = [b"%d" % unit for unit in range(n_patients)]
     return PatientImages.of(images, torch.arange(len(units)) % 2, units, tags)
-
-
-def clinic_at(out: Path, n_patients: int = 12) -> Path:
-    """Patients of one to three images, whose names may stand nowhere outside a private folder."""
-    rng = np.random.default_rng(0)
-    with create_dataset(out, DatasetInfo(name="clinic", kind="real", size_px=32)) as writer:
-        for patient in range(n_patients):
-            for _ in range(1 + patient % 3):
-                pixels = rng.normal(90 + 70 * (patient % 2), 30, (32, 32)).clip(0, 255)
-                writer.add(
-                    pixels.astype(np.uint8),
-                    patient_id=f"secret-{patient}",
-                    split="train",
-                    targets=[patient % 2],
-                )
-    return out
 
 
 def game_of(settings: TrainGanSettings, **hooks: Any) -> PrivateGame:
@@ -224,7 +207,7 @@ def test_a_stop_resumes_bit_exactly(
     monkeypatch: pytest.MonkeyPatch,
     privacy: dict[str, Any],
 ) -> None:
-    data = clinic_at(tmp_path / "clinic")
+    data = clinic_set(tmp_path / "clinic")
     whole = run_train_gan(settings(data, tmp_path / "whole", privacy=privacy))
     torn = settings(data, tmp_path / "torn", privacy=privacy)
     honest, stops = PrivateGame.move, [5]
@@ -246,7 +229,7 @@ def test_a_stop_resumes_bit_exactly(
 def test_a_crash_leaves_its_block_spent_and_reuses_no_noise(
     settings: Callable[..., TrainGanSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = settings(clinic_at(tmp_path / "clinic"), tmp_path / "run")
+    asked = settings(clinic_set(tmp_path / "clinic"), tmp_path / "run")
     honest, taken = PrivateGame.move, list[int]()
 
     def dying(self: PrivateGame, step: int, gradient: Tensor) -> None:
@@ -284,7 +267,7 @@ def test_a_run_that_is_killed_ends_within_its_budget(
     settings: Callable[..., TrainGanSettings], tmp_path: Path
 ) -> None:
     recipe = {**RECIPE, "steps": 16, "block_steps": 2}
-    asked = settings(clinic_at(tmp_path / "clinic"), tmp_path / "run", dp_discriminator=recipe)
+    asked = settings(clinic_set(tmp_path / "clinic"), tmp_path / "run", dp_discriminator=recipe)
     ledger = asked.out / "private" / "ledger.jsonl"
     assert killed_at_its_first_checkpoint(asked)
     assert Ledger(ledger).spent_steps >= 2
@@ -299,7 +282,7 @@ def test_a_run_that_is_killed_ends_within_its_budget(
 def test_a_finished_run_keeps_its_target_and_says_how(
     settings: Callable[..., TrainGanSettings], tmp_path: Path
 ) -> None:
-    data = clinic_at(tmp_path / "clinic")
+    data = clinic_set(tmp_path / "clinic")
     run = run_train_gan(settings(data, tmp_path / "run"))
     statement = read_statement(run)
     assert 5.98 < statement.epsilon <= 6
@@ -321,7 +304,7 @@ def test_what_may_leave_is_the_same_on_neighbours_but_for_the_weights(
     monkeypatch.setattr(runs, "new_release_id", lambda: "ab" * 8)
     found = []
     for name, n_patients in (("a", 12), ("b", 11)):
-        data = clinic_at(tmp_path / name / "clinic", n_patients)
+        data = clinic_set(tmp_path / name / "clinic", n_patients=n_patients)
         run = run_train_gan(settings(data, tmp_path / name / "run"))
         texts = {
             path.name: path.read_text()
@@ -341,7 +324,7 @@ def test_what_may_leave_is_the_same_on_neighbours_but_for_the_weights(
 def test_without_an_epsilon_it_is_the_same_recipe_and_infinite(
     settings: Callable[..., TrainGanSettings], tmp_path: Path
 ) -> None:
-    data = clinic_at(tmp_path / "clinic")
+    data = clinic_set(tmp_path / "clinic")
     run = run_train_gan(settings(data, tmp_path / "run", privacy={}))
     statement = read_statement(run)
     assert math.isinf(statement.epsilon)
@@ -353,7 +336,7 @@ def test_without_an_epsilon_it_is_the_same_recipe_and_infinite(
 def test_a_fixed_noise_key_promises_nothing(
     settings: Callable[..., TrainGanSettings], tmp_path: Path
 ) -> None:
-    data = clinic_at(tmp_path / "clinic")
+    data = clinic_set(tmp_path / "clinic")
     statement = read_statement(run_train_gan(settings(data, tmp_path / "run", privacy=FIXED)))
     assert math.isinf(statement.epsilon)
     assert "fixed key" in statement.because
@@ -362,7 +345,7 @@ def test_a_fixed_noise_key_promises_nothing(
 def test_a_weight_that_is_no_number_stops_at_the_last_good_checkpoint(
     settings: Callable[..., TrainGanSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = settings(clinic_at(tmp_path / "clinic"), tmp_path / "run")
+    asked = settings(clinic_set(tmp_path / "clinic"), tmp_path / "run")
     honest = PrivateGame.move
 
     def poisoned(self: PrivateGame, step: int, gradient: Tensor) -> None:
