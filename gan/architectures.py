@@ -15,7 +15,10 @@ ARCHITECTURES = {"haar": "mcgan-haar", "dcgan": "dcgan"}
 
 
 def describe(settings: TrainGanSettings, conditions: Conditions) -> dict[str, Any]:
-    """The shape of the generator that the settings ask for, as `model/settings.json` holds it."""
+    """The shape of the network that the settings ask for, as `model/settings.json` holds it.
+
+    A film is no part of it, since it is fitted when the network is finished.
+    """
     shape = {
         "architecture": ARCHITECTURES[settings.arch],
         "size_px": settings.size_px,
@@ -43,8 +46,11 @@ def generator_parts(
     if architecture != ARCHITECTURES["haar"]:
         raise InputError(f"no generator is of architecture {architecture!r}")
     names = ("size_px", "channels", "z_dim", "haar_levels")
-    levels = _level_counts(conditions_of(described))
-    return Generator, {**{name: described[name] for name in names}, "attribute_levels": levels}
+    return Generator, {
+        **{name: described[name] for name in names},
+        "attribute_levels": _level_counts(conditions_of(described)),
+        "film": bool(described.get("film", False)),
+    }
 
 
 def build_generator(described: Mapping[str, Any]) -> AnyGenerator:

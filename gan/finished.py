@@ -9,6 +9,7 @@ import torch
 from gan.architectures import ARCHITECTURES, AnyGenerator, build_generator, describe
 from gan.conditions import Conditions
 from gan.config import TrainGanSettings
+from gan.film import without_film
 from gan.pretrained import resolve_run
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_weights, save_weights
@@ -43,6 +44,7 @@ def write_generator(
         run.model / DESCRIPTION,
         {
             **describe(settings, conditions),
+            **({"film": True} if getattr(generator, "film", None) is not None else {}),
             "target": info.targets[0],
             "data": info.name,
         },
@@ -54,6 +56,9 @@ def generator_card(
 ) -> str:
     """The card of a trained generator; it names files and folders without their place."""
     told = f", of given {', '.join(conditions.names)}" if conditions.names else ""
+    film = (
+        " Its opaque marks and grain come from a formula, not a network." if settings.film else ""
+    )
     unused = {"dp_discriminator", "embedding"} - {settings.method}
     facts = settings.model_dump(exclude={"data", "out", "device", *unused})
     return model_card(
@@ -61,7 +66,7 @@ def generator_card(
         summary=(
             f"Draws grey {settings.size_px} px patches with {info.targets[0]} = 0 or 1{told}. It "
             f"was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
-            f"makes a data set with it. {_OF_METHOD[settings.method]}"
+            f"makes a data set with it. {_OF_METHOD[settings.method]}{film}"
         ),
         statement=statement,
         settings={name: _placeless(value) for name, value in facts.items()},
@@ -116,8 +121,11 @@ def load_generator(run: Path, device: torch.device) -> AnyGenerator:
 
 
 def start_from(init: Path | None, *generators: AnyGenerator) -> None:
-    """Put the weights of a finished generator of the same shape in place; None leaves them."""
+    """Put the weights of a finished generator of the same shape in place; None leaves them.
+
+    Its film, if any, stays behind: a training goes on without, and fits another.
+    """
     if init is not None:
-        weights = load_generator(init, torch.device("cpu")).state_dict()
+        weights = without_film(load_generator(init, torch.device("cpu")).state_dict())
         for generator in generators:
             generator.load_state_dict(weights)

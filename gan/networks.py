@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan.film import Film
 from gan.haar import band_scales, haar_kernels
 
 FIRST_SIDE = 4
@@ -94,6 +95,7 @@ class Generator(nn.Module):
         z_dim: length of the latent vector.
         style_dim: length of the style vector that modulates every layer.
         attribute_levels: for each further attribute, how many known levels it has.
+        film: whether a film (`gan.film`) follows the network.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Generator(nn.Module):
         style_dim: int = 128,
         *,
         attribute_levels: Sequence[int] = (),
+        film: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim = z_dim
@@ -137,7 +140,8 @@ class Generator(nn.Module):
         self.synthesis: Tensor
         kernels = haar_kernels(haar_levels) / band_scales(haar_levels).view(-1, 1, 1, 1)
         self.register_buffer("synthesis", kernels, persistent=False)
-        self.noise_dim = sum(self.noise_sizes)
+        self.film = Film(size_px) if film else None
+        self.noise_dim = sum(self.noise_sizes) + (self.film.noise_dim if self.film else 0)
         self.attribute_embeddings = attribute_embeddings(attribute_levels, style_dim, std=0.5)
 
     @property
@@ -157,7 +161,8 @@ class Generator(nn.Module):
 
         Args:
             z: (B, z_dim) standard normal.
-            noise: (B, noise_dim) standard normal, cut into one map for every convolution.
+            noise: (B, noise_dim) standard normal, cut into one map for every convolution, and the
+                film's.
             labels: (B,) int64, 1 malignant, 0 benign.
             class_strength: how much of class and attributes is told, 0 to 1.
             attributes: (B, A) int64 codes, 0 unknown; needed when there are attributes.
@@ -178,7 +183,8 @@ class Generator(nn.Module):
 
     def synthesise(self, style: Tensor, noise: Tensor) -> Tensor:
         """style (B, style_dim), noise (B, noise_dim) -> images (B, 1, size_px, size_px)."""
-        noise_maps = iter(noise.split(self.noise_sizes, dim=1))
+        of_maps = sum(self.noise_sizes)
+        noise_maps = iter(noise[:, :of_maps].split(self.noise_sizes, dim=1))
         constant = self.constant.expand(len(style), -1, -1, -1)
         features = [self.first_modulation(constant, style)]
         for index, layers in enumerate(self.stages, start=1):
@@ -191,6 +197,8 @@ class Generator(nn.Module):
         bands = self.to_bands(features[-1]).float()
         with torch.autocast(bands.device.type, enabled=False):  # 8 bits of bfloat16 would show
             images = F.conv_transpose2d(bands, self.synthesis, stride=2**self.haar_levels)
+            if self.film is not None:
+                images = self.film(images, noise[:, of_maps:])
         return images
 
 

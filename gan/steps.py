@@ -277,15 +277,18 @@ def sample_grid(
     attributes = draw_conditions(
         {"conditions": training.conditions.model_dump()}, labels, settings.seed
     )
-    images = torch.cat(list(_drawn(training.averaged, labels, attributes, rng, settings.batch)))
+    images = torch.cat(
+        list(draw_images(training.averaged, labels, attributes, rng, settings.batch))
+    )
     grid = images.view(rows, columns, settings.size_px, settings.size_px)
     return grid.permute(0, 2, 1, 3).reshape(rows * settings.size_px, columns * settings.size_px)
 
 
 @torch.no_grad()
-def _drawn(
+def draw_images(
     generator: AnyGenerator, labels: Tensor, attributes: Tensor, rng: torch.Generator, batch: int
 ) -> Iterator[Tensor]:
+    """Draw an image for each label (N,) and row of codes (N, A), `batch` at a time, to the CPU."""
     device = generator.device
     for part, codes in zip(labels.split(batch), attributes.split(batch), strict=True):
         z = torch.randn(len(part), generator.z_dim, generator=rng).to(device)

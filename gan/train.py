@@ -14,6 +14,8 @@ from gan.config import TrainGanSettings
 from gan.devices import chosen_device, reduced_precision
 from gan.examples import Examples, draw_batch, load_examples
 from gan.finished import generator_card, start_from, write_generator
+from gan.finishing import finish_generator
+from gan.networks import Generator
 from gan.plan import STAGE, GanPlan, make_plan, statement_after
 from gan.steps import (
     Training,
@@ -79,6 +81,8 @@ def _train_adversarially(
     start_from(settings.init, training.generator, training.averaged)
     with kept(settings, run, plan, training, examples.attributes) as (log, keep):
         train(training, examples, settings, log=log, keep=keep)
+    if isinstance(training.averaged, Generator):
+        return finish_generator(training.averaged, examples, settings), plan.release
     return training.averaged, plan.release
 
 

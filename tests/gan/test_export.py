@@ -33,6 +33,7 @@ from synthdp.files import read_json, sha256_file
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import read_statement
+from tests.gan.conftest import settings_of
 
 Finished = Callable[[Path], Path]
 MakeSet = Callable[..., Path]
@@ -88,8 +89,9 @@ def as_medigan_does(
 
 
 @pytest.fixture(scope="module")
-def run(discs_as_real: Path, finished_run: Finished) -> Path:
-    return finished_run(discs_as_real)
+def run(discs_as_real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "gan"
+    return run_train_gan(settings_of(discs_as_real, out, film=True))
 
 
 @pytest.fixture(scope="module")
