@@ -6,12 +6,15 @@ from typing import Any, TypeAlias
 from gan.conditions import Conditions, conditions_of
 from gan.config import TrainGanSettings
 from gan.dcgan import DcganDiscriminator, DcganGenerator
+from gan.mixture import Mixture
 from gan.networks import Discriminator, Generator
 from synthdp.errors import InputError
 
-AnyGenerator: TypeAlias = Generator | DcganGenerator
+TrainedGenerator: TypeAlias = Generator | DcganGenerator
+AnyGenerator: TypeAlias = TrainedGenerator | Mixture
 AnyDiscriminator: TypeAlias = Discriminator | DcganDiscriminator
 ARCHITECTURES = {"haar": "mcgan-haar", "dcgan": "dcgan"}
+MIXTURE = "mixture"
 
 
 def describe(settings: TrainGanSettings, conditions: Conditions) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def describe(settings: TrainGanSettings, conditions: Conditions) -> dict[str, An
 
 def generator_parts(
     described: Mapping[str, Any],
-) -> tuple[type[Generator] | type[DcganGenerator], dict[str, Any]]:
+) -> tuple[type[AnyGenerator], dict[str, Any]]:
     """The class of a generator of this description, and the arguments that build it.
 
     Raises:
@@ -43,6 +46,8 @@ def generator_parts(
     if architecture == ARCHITECTURES["dcgan"]:
         names = ("channels", "z_dim", "norm", "unit_range")
         return DcganGenerator, {name: described[name] for name in names}
+    if architecture == MIXTURE:
+        return Mixture, {"members": [generator_parts(one)[1] for one in described["members"]]}
     if architecture != ARCHITECTURES["haar"]:
         raise InputError(f"no generator is of architecture {architecture!r}")
     names = ("size_px", "channels", "z_dim", "haar_levels")
@@ -63,9 +68,11 @@ def build_generator(described: Mapping[str, Any]) -> AnyGenerator:
     return kind(**arguments)
 
 
-def new_generator(settings: TrainGanSettings, conditions: Conditions) -> AnyGenerator:
+def new_generator(settings: TrainGanSettings, conditions: Conditions) -> TrainedGenerator:
     """A generator of the settings' shape, drawn from torch's global stream."""
-    return build_generator(describe(settings, conditions))
+    generator = build_generator(describe(settings, conditions))
+    assert not isinstance(generator, Mixture)  # no settings describe one
+    return generator
 
 
 def new_discriminator(settings: TrainGanSettings, conditions: Conditions) -> AnyDiscriminator:

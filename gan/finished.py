@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 
-from gan.architectures import ARCHITECTURES, AnyGenerator, build_generator, describe
+from gan.architectures import (
+    ARCHITECTURES,
+    MIXTURE,
+    AnyGenerator,
+    TrainedGenerator,
+    build_generator,
+    describe,
+)
 from gan.conditions import Conditions
 from gan.config import TrainGanSettings
 from gan.film import without_film
@@ -33,7 +40,7 @@ WEIGHTS, DESCRIPTION = "generator.safetensors", "settings.json"
 
 def write_generator(
     run: Run,
-    generator: AnyGenerator,
+    generator: TrainedGenerator,
     settings: TrainGanSettings,
     conditions: Conditions,
     info: DatasetInfo,
@@ -95,7 +102,7 @@ def model_settings(run: Path) -> dict[str, Any]:
         read_statement(run)  # says what state the run is in
         raise InputError(f"{run}: not a run of train-gan (no model/settings.json)")
     described: dict[str, Any] = read_json(path)
-    if described.get("architecture") not in ARCHITECTURES.values():
+    if described.get("architecture") not in {*ARCHITECTURES.values(), MIXTURE}:
         raise InputError(f"{run}: its model is no generator; name a run of train-gan")
     return described
 
@@ -120,7 +127,7 @@ def load_generator(run: Path, device: torch.device) -> AnyGenerator:
     return placed.to(memory_format=torch.channels_last)
 
 
-def start_from(init: Path | None, *generators: AnyGenerator) -> None:
+def start_from(init: Path | None, *generators: TrainedGenerator) -> None:
     """Put the weights of a finished generator of the same shape in place; None leaves them.
 
     Its film, if any, stays behind: a training goes on without, and fits another.

@@ -63,7 +63,7 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
     if num_samples < 0:
         raise ValueError(f"num_samples is {num_samples}; 0 or more are allowed")
     network, content = _loaded(str(model_file), Path(model_file).stat().st_mtime_ns)
-    vectors = _latent_vectors(z, input_latent_vector, num_samples, content["arguments"]["z_dim"])
+    vectors = _latent_vectors(z, input_latent_vector, num_samples, network.z_dim)
     if seed is None:
         seed = secrets.randbits(62) if vectors is None else 0
         first = seed % 2  # so that single images are of either class

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan import augment, losses
-from gan.architectures import AnyDiscriminator, AnyGenerator, new_discriminator, new_generator
+from gan.architectures import AnyDiscriminator, TrainedGenerator, new_discriminator, new_generator
 from gan.conditions import Conditions, draw_conditions
 from gan.config import TrainGanSettings
 from gan.examples import Examples
@@ -34,8 +34,8 @@ class Guided(Protocol):
 class Training:
     """All that a training run changes; `strength` is the probability of each augmentation."""
 
-    generator: AnyGenerator
-    averaged: AnyGenerator
+    generator: TrainedGenerator
+    averaged: TrainedGenerator
     discriminator: AnyDiscriminator
     generator_optimiser: torch.optim.Adam
     discriminator_optimiser: torch.optim.Adam
@@ -286,7 +286,11 @@ def sample_grid(
 
 @torch.no_grad()
 def draw_images(
-    generator: AnyGenerator, labels: Tensor, attributes: Tensor, rng: torch.Generator, batch: int
+    generator: TrainedGenerator,
+    labels: Tensor,
+    attributes: Tensor,
+    rng: torch.Generator,
+    batch: int,
 ) -> Iterator[Tensor]:
     """Draw an image for each label (N,) and row of codes (N, A), `batch` at a time, to the CPU."""
     device = generator.device

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan.architectures import AnyGenerator
+from gan.architectures import TrainedGenerator
 from gan.checkpoints import kept
 from gan.config import TrainGanSettings
 from gan.devices import chosen_device, reduced_precision
@@ -73,7 +73,7 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
 
 def _train_adversarially(
     settings: TrainGanSettings, run: Run, plan: GanPlan
-) -> tuple[AnyGenerator, Release]:
+) -> tuple[TrainedGenerator, Release]:
     examples = load_examples(plan.dataset, plan.rows, settings.size_px, plan.conditions)
     if plan.counted:
         record_release(plan.dataset.ledger_path, plan.release)
@@ -86,7 +86,9 @@ def _train_adversarially(
     return training.averaged, plan.release
 
 
-METHODS: Mapping[str, Callable[[TrainGanSettings, Run, GanPlan], tuple[AnyGenerator, Release]]] = {
+METHODS: Mapping[
+    str, Callable[[TrainGanSettings, Run, GanPlan], tuple[TrainedGenerator, Release]]
+] = {
     "adversarial": _train_adversarially,
     "embedding": train_on_embedding,
     "dp_discriminator": train_against_private_discriminator,
@@ -94,7 +96,7 @@ METHODS: Mapping[str, Callable[[TrainGanSettings, Run, GanPlan], tuple[AnyGenera
 
 
 def _finish(
-    run: Run, generator: AnyGenerator, settings: TrainGanSettings, plan: GanPlan, spent: Release
+    run: Run, generator: TrainedGenerator, settings: TrainGanSettings, plan: GanPlan, spent: Release
 ) -> None:
     info = plan.dataset.info
     write_generator(run, generator, settings, plan.conditions, info)

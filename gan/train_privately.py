@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import torch
 
-from gan.architectures import AnyGenerator
+from gan.architectures import TrainedGenerator
 from gan.checkpoints import kept
 from gan.config import TrainGanSettings
 from gan.devices import chosen_device, reduced_precision
@@ -42,7 +42,7 @@ def claimed_ledger(run: Run, plan: GanPlan, block_steps: int) -> Ledger:
 
 def train_on_embedding(
     settings: TrainGanSettings, run: Run, plan: GanPlan
-) -> tuple[AnyGenerator, Release]:
+) -> tuple[TrainedGenerator, Release]:
     """Train on one noisy release of mean features (`gan.embedding`); gives what it spent.
 
     Key and step of the release stand on the disk before anything is computed. A crash takes neither
@@ -75,7 +75,7 @@ def _reserve_release(settings: TrainGanSettings, run: Run, ledger: Ledger) -> No
 
 def train_against_private_discriminator(
     settings: TrainGanSettings, run: Run, plan: GanPlan
-) -> tuple[AnyGenerator, Release]:
+) -> tuple[TrainedGenerator, Release]:
     """Train against a discriminator that learns by DP-SGD; gives what was spent of the release."""
     device = chosen_device(settings.device)
     patients = _patients(settings, plan)

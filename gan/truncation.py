@@ -6,6 +6,7 @@ from torch import Tensor
 from gan.architectures import AnyGenerator
 from gan.dcgan import DcganGenerator
 from gan.latents import draw_latents
+from gan.mixture import Mixture
 from gan.networks import Generator
 
 #: How many latent vectors a mean style is taken over, and their seed: public constants.
@@ -31,6 +32,8 @@ class Truncated:
         self._generator = generator
         self._truncation = truncation
         self._means: dict[tuple[int, ...], Tensor] = {}
+        members = generator.generators if isinstance(generator, Mixture) else []
+        self._members = [Truncated(member, truncation) for member in members]
 
     def images(
         self, z: Tensor, noise: Tensor, labels: Tensor, attributes: Tensor | None = None
@@ -40,6 +43,14 @@ class Truncated:
         if self._truncation == 1:
             images: Tensor = generator(z, noise, labels, 1.0, attributes)
             return images
+        if isinstance(generator, Mixture):
+
+            def draw(
+                place: int, z: Tensor, noise: Tensor, labels: Tensor, attributes: Tensor | None
+            ) -> Tensor:
+                return self._members[place].images(z, noise, labels, attributes)
+
+            return generator.by_member(draw, z, noise, labels, attributes)
         if isinstance(generator, DcganGenerator):
             images = generator(self._truncation * z, noise, labels)
             return images

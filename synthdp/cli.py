@@ -163,6 +163,12 @@ def _add_model_commands(commands: Commands) -> None:
     )
     _stage_parser(
         commands,
+        "mix-generators",
+        "Join trained generators into one that draws from each as often.",
+        "synthdp mix-generators configs/gan/mix-cbis.yaml out=runs/gan",
+    )
+    _stage_parser(
+        commands,
         "import-generator",
         "Import a checkpoint of the paper's DCGAN into a run that `generate` takes.",
         "synthdp import-generator 1400.pt --out runs/seed trained_on=cbis-ddsm sha256=...",

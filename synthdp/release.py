@@ -37,6 +37,7 @@ MODEL_SETTINGS = "settings.json"
 #: stage -> its weights file, which with `settings.json` is all that `model/` may hold.
 WEIGHTS = {
     "train-gan": "generator.safetensors",
+    "mix-generators": "generator.safetensors",
     "import-generator": "generator.safetensors",
     "pretrain": "weights.safetensors",
     "finetune": "weights.safetensors",

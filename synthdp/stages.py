@@ -59,6 +59,9 @@ STAGES: dict[str, Stage] = {
     "train-gan": Stage(
         "gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan", chained=True
     ),
+    "mix-generators": Stage(
+        "gan.mix", "MixGeneratorsSettings", "run_mix_generators", "plan_mix_generators"
+    ),
     "import-generator": Stage(
         "gan.dcgan_import",
         "ImportGeneratorSettings",

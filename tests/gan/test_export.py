@@ -22,6 +22,7 @@ from gan.export import package_source, run_export
 from gan.finished import load_generator, model_settings
 from gan.generate import run_generate
 from gan.medigan_metadata import performance
+from gan.mix import MixGeneratorsSettings, run_mix_generators
 from gan.single_file import single_file
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
@@ -161,6 +162,19 @@ def test_a_latent_vector_draws_what_our_own_generator_draws(packages: Path, run:
     with torch.no_grad():
         own = generator(vectors, noise, torch.zeros(2, dtype=torch.long))
     assert grey_levels(images, to_uint8(own[:, 0].numpy())) <= 1
+
+
+def test_a_mixture_is_one_package(
+    run: Path, discs_as_real: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("mixture")
+    plain = run_train_gan(settings_of(discs_as_real, root / "plain", seed=1))
+    mixed = run_mix_generators(MixGeneratorsSettings(runs=(run, plain), out=root / "mixed"))
+    assert main(["export", str(mixed), str(root / "packages")]) == EXIT_DONE
+    ((images, _),) = as_medigan_does(
+        root / "packages", "mcgan_discs", {"num_samples": 35, "seed": 7}
+    )
+    assert grey_levels(images, drawn(mixed, 35, 7)) <= 1
 
 
 def test_bad_arguments_raise(packages: Path) -> None:
