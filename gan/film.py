@@ -18,8 +18,8 @@ STEPS = 16
 MAX_MARKS = 6
 #: For each mark: whether it is there, area, opacity, elongation, angle, row and column.
 _NUMBERS_A_MARK = 7
-#: How far the edge of a mark reaches, in pixels, and the smallest half-axis.
-_EDGE_PX, _MIN_AXIS_PX = 0.3, 0.7
+#: How soft the edge of a mark is, as a share of the image's side, and the smallest half-axis.
+_EDGE, _MIN_AXIS_PX = 0.3 / 128, 0.7
 
 
 class Film(nn.Module):
@@ -96,7 +96,7 @@ class Film(nn.Module):
         along = (down * angle.cos() + right * angle.sin()) / long_axis
         across = (right * angle.cos() - down * angle.sin()) / short_axis
         outside_px = ((along.square() + across.square()).sqrt() - 1) * short_axis
-        opacity = logit.sigmoid() * (-outside_px / _EDGE_PX).sigmoid()
+        opacity = logit.sigmoid() * (-outside_px / (_EDGE * self.size_px)).sigmoid()
         covered: Tensor = image + opacity * (self.white - image).clamp(min=0)
         return covered
 

@@ -18,15 +18,17 @@ Array = NDArray[Any]
 #: A mark is this much brighter (of [-1, 1]) than the median around it, over this share of the side.
 MIN_EXCESS, SURROUNDINGS = 0.2, 1 / 6
 MIN_AREA_PX, MAX_ELONGATION = 3, 3.0
-#: Tissue fades; a mark ends: two pixels out at most this share of its brightness is left.
-MAX_LEFT = 0.15
+#: Tissue fades; a mark ends: so far outside (a share of the image's side) at most this share of its
+#: brightness is left.
+RING, MAX_LEFT = 1 / 64, 0.15
 #: With fewer real marks than this none are drawn.
 MIN_MARKS = 8
 #: Up to this step of frequency along both axes there is no grain: these show tissue.
 COARSE_STEPS = 2
-#: No standard deviation is taken over a few images alone.
-MIN_IMAGES = 8
+#: No standard deviation is taken over a few images alone; flat ones among them don't blow it up.
+MIN_IMAGES, MAX_SPREAD = 8, 1.0
 _OPACITY_RANGE = (0.05, 0.98)
+_COARSE_PX = 64
 SEED = 0
 
 
@@ -63,14 +65,13 @@ def fit_film(real: Array, generated: Array) -> Film:
     rng = torch.Generator().manual_seed(SEED)
     chances = torch.randn(len(generated), film.noise_dim - size**2 - 1, generator=rng)
     marked = film.with_marks(torch.from_numpy(generated), chances).clamp(-1, 1).numpy()
-    real_power, marked_power = _powers(real), _powers(marked)
-    missing = (real_power.mean(axis=0) - marked_power.mean(axis=0)).clip(min=0)
-    grain = np.sqrt(_by_steps(missing))
+    real_power, highest = _power(real)
+    marked_power, _ = _power(marked)
+    grain = np.sqrt(_by_steps((real_power - marked_power).clip(min=0)))
     grain[: 1 + COARSE_STEPS, : 1 + COARSE_STEPS] = 0
     film.grain.copy_(torch.from_numpy(grain))
     if len(real) >= MIN_IMAGES:
-        highest = real_power[:, -size // 8 :, -size // 8 :].mean(axis=(1, 2)) + 1e-12
-        film.grain_spread.fill_(0.5 * float(np.log(highest).std()))
+        film.grain_spread.fill_(min(0.5 * float(np.log(highest + 1e-12).std()), MAX_SPREAD))
     return film
 
 
@@ -105,24 +106,22 @@ def find_marks(images: Array) -> Marks:
 
 def _marks_of(image: Array) -> list[tuple[float, float, float, float]]:
     size = image.shape[-1]
-    coarse = image.reshape(size // 2, 2, size // 2, 2).mean(axis=(1, 3))  # a quarter of the work
-    window = 2 * round(size // 2 * SURROUNDINGS / 2) + 1
-    surroundings = ndimage.median_filter(coarse, window, mode="reflect")
-    excess = image - surroundings.repeat(2, axis=0).repeat(2, axis=1)
+    excess = image - _surroundings(image)
     parts, _ = ndimage.label(excess > MIN_EXCESS)
+    away = max(1, round(size * RING))
     marks = []
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
         rows, columns = (range(*side.indices(size)) for side in box)
         if min(rows[0], columns[0]) == 0 or max(rows[-1], columns[-1]) == size - 1:
             continue
-        reach = tuple(slice(max(side.start - 4, 0), side.stop + 4) for side in box)
+        reach = tuple(slice(max(side.start - away - 2, 0), side.stop + away + 2) for side in box)
         inside = parts[reach] == number
         area = int(inside.sum())
         elongation = _elongation(inside)
         if area < MIN_AREA_PX or elongation > MAX_ELONGATION:
             continue
-        ring = ndimage.binary_dilation(inside, iterations=3)
-        ring &= ~ndimage.binary_dilation(inside, iterations=2) & (parts[reach] == 0)
+        ring = ndimage.binary_dilation(inside, iterations=away + 1)
+        ring &= ~ndimage.binary_dilation(inside, iterations=away) & (parts[reach] == 0)
         if not ring.any():
             continue
         peak, left = excess[reach][inside].max(), np.median(excess[reach][ring])
@@ -134,6 +133,17 @@ def _marks_of(image: Array) -> list[tuple[float, float, float, float]]:
     return marks
 
 
+def _surroundings(image: Array) -> Array:
+    """The median about each pixel (S, S), of block means, so that large images take no longer."""
+    size = image.shape[-1]
+    block = max(1, size // _COARSE_PX)
+    coarse = image.reshape(size // block, block, size // block, block).mean(axis=(1, 3))
+    window = 2 * round(len(coarse) * SURROUNDINGS / 2) + 1
+    medians = ndimage.median_filter(coarse, window, mode="reflect")
+    surroundings: Array = medians.repeat(block, axis=0).repeat(block, axis=1)
+    return surroundings
+
+
 def _elongation(inside: Array) -> float:
     """Long by short axis of the ellipse with the second moments of a mask (h, w) of pixels."""
     places = np.stack(np.nonzero(inside)).astype(np.float64)
@@ -142,22 +152,22 @@ def _elongation(inside: Array) -> float:
     return float(long / short)
 
 
-def _powers(images: Array) -> Array:
-    """Power (N, S / 2 + 1, S / 2 + 1) by vertical and horizontal frequency, whatever their sign.
+def _power(images: Array) -> tuple[Array, Array]:
+    """Mean power (F, F) by vertical and horizontal frequency; and of each image among the highest.
 
-    White noise has its variance at every frequency. Each image loses its mean and is weighted by a
-    Hann window, as in `gan.quality`.
+    F is S / 2 + 1. White noise has its variance at every frequency. Each image loses its mean and
+    is weighted by a Hann window, as in `gan.quality`.
     """
     size = images.shape[-1]
     line = np.hanning(size + 1)[:-1]
     window = np.outer(line, line)
-    powers = np.empty((len(images), size // 2 + 1, size // 2 + 1), dtype=np.float32)
-    for row, image in zip(powers, images[:, 0].astype(np.float64), strict=True):
+    total, highest = np.zeros((size // 2 + 1, size // 2 + 1)), np.empty(len(images))
+    for place, image in enumerate(images[:, 0].astype(np.float64)):
         full = np.abs(np.fft.rfft2((image - image.mean()) * window)) ** 2 / (window**2).sum()
-        upper = full[: size // 2 + 1]
-        lower = np.roll(full[::-1], 1, axis=0)[: size // 2 + 1]
-        row[:] = (upper + lower) / 2
-    return powers
+        power = (full + np.roll(full[::-1], 1, axis=0))[: size // 2 + 1] / 2  # of either sign
+        total += power
+        highest[place] = power[-size // 8 :, -size // 8 :].mean()
+    return total / len(images), highest
 
 
 def _by_steps(power: Array) -> Array:
