@@ -64,10 +64,11 @@ class TrainGanSettings(Settings):
     `ema_share` bound the half-life of the averaged weights: the smaller one counts. `cohort` takes
     a part of the patients, such as 1/2, which a keyed hash of their ids decides. `arch: dcgan`
     with `loss: bce` is the paper's baseline (`gan.dcgan`). `guidance` adds what a frozen public
-    network teaches (`gan.guidance`), to the adversarial method. At its end (`gan.finishing`) styles
-    are spread `style_spread` times as wide about their mean, since averaged weights vary too
-    little, and `film` adds grain and opaque marks, fitted to real images. `tensorboard` also writes
-    the metrics and sample grids to `private/tensorboard`.
+    network teaches (`gan.guidance`), to the adversarial method. At its end (`gan.finishing`) the
+    classes are set `class_spread` times as far apart and styles spread `style_spread` times as wide
+    about their mean, since averaged weights tell and vary too little; `film` adds grain and opaque
+    marks, fitted to real images. `tensorboard` also writes the metrics and sample grids to
+    `private/tensorboard`.
 
     With `dp_discriminator`, its `steps` give the length and its blocks the checkpoints; `gamma`,
     `penalty_interval`, `kimg` and `checkpoint_kimg` have no meaning, augmentation stays at
@@ -108,6 +109,7 @@ class TrainGanSettings(Settings):
     ema_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     augmentation: AugmentationSettings = AugmentationSettings()
     guidance: GuidanceSettings | None = None
+    class_spread: Annotated[float, Field(ge=1, le=3)] = 1.0
     style_spread: Annotated[float, Field(ge=1, le=2)] = 1.0
     film: bool = False
     checkpoint_kimg: Positive = 10.0
@@ -128,16 +130,21 @@ class TrainGanSettings(Settings):
             raise ValueError("class_ramp must rise: [begin, end], both shares of the training")
         return self
 
+    @property
+    def _is_finished(self) -> bool:
+        """Whether anything is done to the generator when its training is over."""
+        return self.film or self.style_spread != 1 or self.class_spread != 1
+
     @model_validator(mode="after")
     def _baseline_is_plain(self) -> Self:
         if self.arch == "dcgan" and self.haar_levels != 1:
             raise ValueError("arch: dcgan draws pixels; leave haar_levels at 1")
         if self.arch == "dcgan" and self.conditions:
             raise ValueError("arch: dcgan knows the class alone; leave conditions out")
-        if self.arch == "dcgan" and (self.film or self.style_spread != 1):
+        if self.arch == "dcgan" and self._is_finished:
             raise ValueError(
                 "arch: dcgan is the paper's baseline, which has neither styles nor a film; leave "
-                "style_spread and film out"
+                "class_spread, style_spread and film out"
             )
         return self
 
@@ -166,10 +173,10 @@ class TrainGanSettings(Settings):
                 f"method: {self.method} takes no guidance, which reads real images without noise; "
                 "leave guidance out"
             )
-        if self.film or self.style_spread != 1:
+        if self._is_finished:
             raise ValueError(
-                f"method: {self.method} takes neither film nor style_spread, which read real "
-                "images and their classes without noise; leave both out"
+                f"method: {self.method} takes neither film, style_spread nor class_spread, which "
+                "read real images and their classes without noise; leave them out"
             )
         if self.conditions:
             raise ValueError(

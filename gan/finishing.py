@@ -1,4 +1,4 @@
-"""What is done to a generator when its adversarial training is over: wider styles, and a film."""
+"""What is done to a generator when its adversarial training is over: wider styles, then a film."""
 
 import copy
 
@@ -19,16 +19,17 @@ DRAWS_AN_EXAMPLE = 8
 def finish_generator(
     averaged: Generator, examples: Examples, settings: TrainGanSettings
 ) -> Generator:
-    """A copy of the averaged generator as it is kept; both parts are optional.
+    """A copy of the averaged generator as it is kept; each part is optional.
 
     Args:
         averaged: without a film, on any device.
         examples: the real images, on the CPU.
-        settings: of the run; `style_spread` and `film` count.
+        settings: of the run; `class_spread`, `style_spread` and `film` count.
     """
     finished = copy.deepcopy(averaged)
     rng = torch.Generator().manual_seed(SEED)
     chosen = examples[torch.randperm(len(examples), generator=rng)[:MAX_IMAGES]]
+    spread_classes(finished, settings.class_spread)
     if settings.style_spread != 1:
         spread_styles(finished, chosen, settings.style_spread, rng)
     if settings.film:
@@ -37,6 +38,13 @@ def finish_generator(
         finished.film = fit_film(chosen.images.numpy(), generated.numpy()).to(finished.device)
         finished.noise_dim += finished.film.noise_dim
     return finished
+
+
+@torch.no_grad()
+def spread_classes(generator: Generator, spread: float) -> None:
+    """Set the embeddings of both classes `spread` times as far from their mean."""
+    embeddings = generator.class_embedding.weight
+    embeddings.copy_(torch.lerp(embeddings.mean(dim=0), embeddings, spread))
 
 
 @torch.no_grad()

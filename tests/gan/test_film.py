@@ -207,10 +207,20 @@ def test_spread_styles_are_styles_further_from_their_mean() -> None:
     assert (finished(z[:8], noise, labels[:8]) - plain).abs().max() > 0.1
 
 
-def test_a_run_with_both_is_drawn_from_packed_and_started_from(
+def test_spread_classes_are_told_further_from_their_mean() -> None:
+    generator = tiny()
+    settings = settings_of(NO_SET, NO_SET, class_spread=1.5)
+    finished = finish_generator(generator, examples(), settings)
+    before, after = (one.class_embedding.weight for one in (generator, finished))
+    torch.testing.assert_close(after.mean(dim=0), before.mean(dim=0))
+    torch.testing.assert_close(after[1] - after[0], 1.5 * (before[1] - before[0]))
+    assert finished.film is None
+
+
+def test_a_run_with_all_is_drawn_from_packed_and_started_from(
     discs: Path, tiny_settings: Callable[..., TrainGanSettings], tmp_path: Path
 ) -> None:
-    settings = tiny_settings(discs, tmp_path / "gan", film=True, style_spread=1.2)
+    settings = tiny_settings(discs, tmp_path / "gan", film=True, style_spread=1.2, class_spread=1.4)
     run = run_train_gan(settings)
     assert read_json(run / "model/settings.json")["film"] is True
     loaded = load_generator(run, torch.device("cpu"))
@@ -229,7 +239,7 @@ def test_a_run_with_both_is_drawn_from_packed_and_started_from(
     assert read_json(run_train_gan(onwards) / "model/settings.json")["film"] is True
 
 
-@pytest.mark.parametrize("asked", [{"film": True}, {"style_spread": 1.2}])
+@pytest.mark.parametrize("asked", [{"film": True}, {"style_spread": 1.2}, {"class_spread": 2}])
 def test_what_reads_real_images_or_needs_styles_is_refused_elsewhere(
     discs: Path,
     tiny_settings: Callable[..., TrainGanSettings],
@@ -237,7 +247,7 @@ def test_what_reads_real_images_or_needs_styles_is_refused_elsewhere(
     asked: dict[str, Any],
 ) -> None:
     embedding = {"features": {"name": "vit_tiny_patch16_224"}, "public": discs}
-    with pytest.raises(ValidationError, match="neither film nor style_spread"):
+    with pytest.raises(ValidationError, match="neither film, style_spread"):
         tiny_settings(discs, tmp_path, method="embedding", embedding=embedding, **asked)
-    with pytest.raises(ValidationError, match="leave style_spread and film out"):
+    with pytest.raises(ValidationError, match="class_spread, style_spread and film out"):
         tiny_settings(discs, tmp_path, arch="dcgan", **asked)
