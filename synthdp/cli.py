@@ -159,13 +159,13 @@ def _add_model_commands(commands: Commands) -> None:
         commands,
         "train-gan",
         "Train the conditional generator on the train split of a data set.",
-        "synthdp train-gan configs/gan/cbis-ddsm.yaml data=data/cbis-ddsm out=runs/gan",
+        "synthdp train-gan configs/gan/cbis-ddsm.yaml data=data/cbis-ddsm out=runs/gan-0",
     )
     _stage_parser(
         commands,
         "mix-generators",
         "Join trained generators into one that draws from each as often.",
-        "synthdp mix-generators configs/gan/mix-cbis.yaml out=runs/gan",
+        "synthdp mix-generators configs/gan/mix-cbis.yaml 'runs=[runs/gan-0,runs/gan-1]' out=runs/gan",
     )
     _stage_parser(
         commands,
