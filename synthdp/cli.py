@@ -165,7 +165,7 @@ def _add_model_commands(commands: Commands) -> None:
         commands,
         "mix-generators",
         "Join trained generators into one that draws from each as often.",
-        "synthdp mix-generators configs/gan/mix-cbis.yaml 'runs=[runs/gan-0,runs/gan-1]' out=runs/gan",
+        "synthdp mix-generators 'runs=[runs/gan-0,runs/gan-1]' out=runs/gan",
     )
     _stage_parser(
         commands,
