@@ -175,8 +175,8 @@ class TrainGanSettings(Settings):
             )
         if self._is_finished:
             raise ValueError(
-                f"method: {self.method} takes neither film, style_spread nor class_spread, which "
-                "read real images and their classes without noise; leave them out"
+                f"method: {self.method} takes neither film, style_spread nor class_spread: they "
+                "finish an adversarial training, and read patients without noise; leave them out"
             )
         if self.conditions:
             raise ValueError(

@@ -16,8 +16,8 @@ from synthdp.checkpoint import save_weights
 from synthdp.config import Settings
 from synthdp.errors import InputError
 from synthdp.files import write_json
-from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.statement import Statement
+from synthdp.promise import joined_statement
 from synthdp.runs import open_run, read_statement
 
 STAGE = "mix-generators"
@@ -42,14 +42,7 @@ def plan_mix_generators(settings: MixGeneratorsSettings) -> Statement:
     units = {statement.unit for statement in statements}
     if len(units) > 1:
         raise InputError("runs: promise to patients and to single images; join those of one kind")
-    populations = [one.population for one in statements if one.population is not None]
-    return make_statement(
-        Lineage().joined(statement.lineage for statement in statements),
-        subject="generator",
-        delta=max(statement.delta for statement in statements),
-        unit=statements[0].unit,
-        population=min(populations, default=None),
-    )
+    return joined_statement(statements, subject="generator")
 
 
 def run_mix_generators(settings: MixGeneratorsSettings) -> Path:

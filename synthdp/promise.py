@@ -42,10 +42,18 @@ def statement_of(paths: Sequence[Path]) -> Statement:
     statements = [_statement_of_one(Path(path)) for path in paths]
     if len(statements) == 1:
         return statements[0]
-    populations = [s.population for s in statements if s.population is not None]
+    return joined_statement(statements, subject="collection")
+
+
+def joined_statement(statements: Sequence[Statement], *, subject: str) -> Statement:
+    """The statement of all that several promise together, each release once.
+
+    Delta is the largest of any, the population the smallest that is stated, the unit the first's.
+    """
+    populations = [one.population for one in statements if one.population is not None]
     return make_statement(
         Lineage().joined(statement.lineage for statement in statements),
-        subject="collection",
+        subject=subject,
         delta=max(statement.delta for statement in statements),
         unit=statements[0].unit,
         population=min(populations, default=None),
