@@ -17,8 +17,8 @@ from joblib import Parallel, delayed, parallel_config
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config import (
-    BackboneSettings,
     EpsilonTarget,
+    FeatureSettings,
     PrivacySettings,
     Settings,
     validate_settings,
@@ -74,7 +74,7 @@ class StudySettings(Settings):
     assessment: Path | None = None
     phantoms: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
-    backbone: BackboneSettings = BackboneSettings()
+    backbone: FeatureSettings = FeatureSettings()
     pretrain: dict[str, Any] = Field(default_factory=dict)
     finetune: dict[str, Any] = Field(default_factory=dict)
     pretrain_seed: int | None = None
