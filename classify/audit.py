@@ -25,7 +25,7 @@ from classify.audit_replay import Replay, replay
 from classify.audit_report import report
 from classify.audit_subject import Subject
 from classify.config import AuditSettings, FinetuneSettings
-from classify.finetune import head_task
+from classify.head_task import head_task
 from classify.plan import make_plan
 from synthdp.config import read_yaml, validate_settings
 from synthdp.errors import InputError, RunError
@@ -123,6 +123,11 @@ def _finetune_settings(run: Path) -> FinetuneSettings:
         raise InputError(
             f"{run}: trains the network's last blocks, and the audit's attacks need the hundreds "
             "of trainings that a head alone allows; audit a run without `network`"
+        )
+    if settings.head.kind == "mlp" or settings.head.sampling_rate < 1:
+        raise InputError(
+            f"{run}: the audit attacks linear heads that see all patients in each step; audit a "
+            "run of another head.kind, with head.sampling_rate 1"
         )
     return settings
 

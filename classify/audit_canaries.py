@@ -5,7 +5,7 @@ that the sum of the released means along it is all that an attacker could want: 
 patient who took part and N(0, 1) for one who did not, when the promise is kept exactly.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,7 @@ ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 class CanaryExamples(Examples):
     """Real images, and rows (K, T * D) of canaries' gradients after theirs; `units` has both."""
 
-    rows: Tensor
+    rows: Tensor = field(kw_only=True)
 
     def gradients(self, weights: Tensor) -> Tensor:
         """Per-image gradients: the real ones at `weights`, then the canaries', always the same."""
@@ -79,7 +79,8 @@ def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
             _padded(real, len(inside)).inputs,
             real.targets,
             torch.cat([real.units, canary_units]),
-            rows,
+            loss=real.loss,
+            rows=rows,
         ),
         public=public and PublicExamples(_padded(public.examples, len(inside)), public.weight),
     )
@@ -151,7 +152,7 @@ def made_small(subject: Subject, generator: np.random.Generator, dimensions: int
     inputs = torch.cat([features, bias], dim=1)
     return replace(
         subject,
-        examples=Examples(inputs, some.targets, some.units),
+        examples=replace(some, inputs=inputs),
         start=torch.zeros(len(subject.start), inputs.shape[1]),
         public=None,
     )
@@ -161,7 +162,9 @@ def _some_patients(examples: Examples, generator: np.random.Generator) -> Exampl
     kept = torch.from_numpy(generator.permutation(examples.n_units) < _SMALL_PATIENTS)
     rows = kept[examples.units]
     _, units = torch.unique(examples.units[rows], return_inverse=True)
-    return Examples(examples.inputs[rows], examples.targets[rows], units)
+    return replace(
+        examples, inputs=examples.inputs[rows], targets=examples.targets[rows], units=units
+    )
 
 
 def _one_score(subject: Subject, task: tuple[bool, bytes]) -> float:

@@ -54,7 +54,9 @@ def members_only(examples: Examples, members: NDArray[np.bool_]) -> Examples:
     """The images of the patients who are `members`, (U,)."""
     kept = torch.from_numpy(members)[examples.units]
     _, units = torch.unique(examples.units[kept], return_inverse=True)
-    return Examples(examples.inputs[kept], examples.targets[kept], units)
+    return replace(
+        examples, inputs=examples.inputs[kept], targets=examples.targets[kept], units=units
+    )
 
 
 def patient_scores(weights: Tensor, examples: Examples) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ then is the clipped sum, by the clip norm at most. A method of "Privacy in Theor
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 
@@ -121,7 +121,9 @@ def without(examples: Examples, unit: int) -> Examples:
     """All patients but one."""
     kept = examples.units != unit
     _, units = torch.unique(examples.units[kept], return_inverse=True)
-    return Examples(examples.inputs[kept], examples.targets[kept], units)
+    return replace(
+        examples, inputs=examples.inputs[kept], targets=examples.targets[kept], units=units
+    )
 
 
 def _with_planted(examples: Examples, start: Tensor) -> Examples:
@@ -134,17 +136,18 @@ def _with_planted(examples: Examples, start: Tensor) -> Examples:
     # half of each label: whatever the weights, one half is wrong and its gradients are large
     targets = (torch.arange(len(inputs)) % 2).float().unsqueeze(1).repeat(1, n_targets)
     who = torch.tensor([0] * _PLANTED_IMAGES + [1] * _PLANTED_IMAGES + [2])
-    return Examples(
-        torch.cat([examples.inputs, inputs]),
-        torch.cat([examples.targets, targets]),
-        torch.cat([examples.units, who + examples.n_units]),
+    return replace(
+        examples,
+        inputs=torch.cat([examples.inputs, inputs]),
+        targets=torch.cat([examples.targets, targets]),
+        units=torch.cat([examples.units, who + examples.n_units]),
     )
 
 
 def _traced(subject: Subject, key: bytes, path: Tensor | None = None) -> _Trace:
     source = RecordedNoise(key, subject.noise)
     told = subject.examples
-    followed = _Followed(told.inputs, told.targets, told.units, path)
+    followed = _Followed(told.inputs, told.targets, told.units, told.loss, path=path)
     steps: list[int] = []
     weights: list[Tensor] = []
     released: list[Tensor] = []

@@ -1,7 +1,8 @@
 """A trained classifier: frozen description and tensors, from features to scores.
 
-The model is a linear head on features of one or more networks: raw features are centred, scaled to
-norm 1 (`classify.scaling`), multiplied with `head_weight`, and `head_bias` is added.
+The model is a head on features of one or more networks: raw features are centred, scaled to norm 1
+(`classify.scaling`), go through a hidden layer if there is one, are multiplied with `head_weight`,
+and `head_bias` is added.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,14 +58,16 @@ class OperatingPoint(Settings):
 class Classifier:
     """Everything that decides a score, T targets from the D features of all sources.
 
-    sources: the networks; targets: T names; head_weight: (T, D); head_bias: (T,); points: how
-    logits become decisions, one for each target, or none.
+    sources: the networks; targets: T names; head_weight: (T, D), or (T, H) after a hidden layer;
+    head_bias: (T,); hidden: weight (H, D) and bias (H,) of a layer of rectified units, or none;
+    points: how logits become decisions, one for each target, or none.
     """
 
     sources: tuple[Source, ...]
     targets: tuple[str, ...]
     head_weight: Tensor
     head_bias: Tensor
+    hidden: tuple[Tensor, Tensor] | None = None
     points: tuple[OperatingPoint, ...] = ()
 
     def with_head(self, weight: Tensor, bias: Tensor) -> "Classifier":
@@ -143,7 +146,11 @@ def inputs_of(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
 
 def logits(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
     """Raw features of each source to logits (N, T), float32."""
-    return inputs_of(classifier, raws) @ classifier.head_weight.T + classifier.head_bias
+    values = inputs_of(classifier, raws)
+    if classifier.hidden is not None:
+        weight, bias = classifier.hidden
+        values = (values @ weight.T + bias).relu()
+    return values @ classifier.head_weight.T + classifier.head_bias
 
 
 def probabilities(classifier: Classifier, raw_logits: Tensor) -> NDArray[np.float32]:

@@ -1,24 +1,27 @@
-"""DP training of a linear head on cached features: closed-form gradients, every patient each step.
+"""DP training of a head on cached features: closed-form gradients, every patient each step.
 
-The logistic loss of a linear head has the gradient outer(p - y, x), so per-image gradients cost
-nothing: they are averaged inside a patient, clipped, summed, and one Gaussian is added. All steps
-together are one mu-Gaussian release (`synthdp.privacy.mechanism`).
+The loss of a linear head has the gradient outer(residual, x), so per-image gradients cost nothing:
+they are averaged inside a patient, clipped, summed, and one Gaussian is added. With all patients
+in each step all steps together are one mu-Gaussian release (`synthdp.privacy.mechanism`); Poisson
+samples of patients are there for recipes of others.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from classify.config import LinearLoss
+from classify.head_optimizers import HeadRecipe, HeadState, descend, new_state
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.clipping import clip_rows, unit_means
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import run_steps
 
 #: Told a step's number, the weights before it, and the noisy mean that it released.
@@ -30,16 +33,36 @@ class Examples:
     """Inputs of a head: one row an image.
 
     inputs: (N, D) float32; targets: (N, T) float32 in {0, 1}, nan unknown; units: (N,) int64,
-    the patient that each image belongs to, counted from 0.
+    the patient that each image belongs to, counted from 0; loss: of the head; tags: a secret name
+    for each patient, needed where patients are sampled.
     """
 
     inputs: Tensor
     targets: Tensor
     units: Tensor
+    loss: LinearLoss = "logistic"
+    tags: Sequence[bytes] = ()
 
     def gradients(self, weights: Tensor) -> Tensor:
         """Per-image gradients at weights (T, D): (N, T * D), rows as in `units`."""
-        return image_gradients(weights, self.inputs, self.targets)
+        return image_gradients(weights, self.inputs, self.targets, self.loss)
+
+    def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
+        """As `private_sum`."""
+        means = unit_means(self.gradients(weights), self.units, self.n_units)
+        rows = means if clip_norm is None else clip_rows(means, clip_norm)
+        return rows.sum(dim=0).reshape(weights.shape)
+
+    def of(self, drawn: Tensor) -> "Examples":
+        """The images of the patients `drawn`, (K,) int64 ascending, counted anew from 0."""
+        kept = torch.isin(self.units, drawn)
+        return replace(
+            self,
+            inputs=self.inputs[kept],
+            targets=self.targets[kept],
+            units=torch.searchsorted(drawn, self.units[kept]),
+            tags=(),
+        )
 
     @property
     def n_units(self) -> int:
@@ -55,45 +78,39 @@ class PublicExamples:
     weight: float
 
 
-def image_gradients(weights: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Per-image gradients of the logistic loss, (N, T * D); an unknown target gives zero.
+def residuals(logits: Tensor, targets: Tensor, loss: LinearLoss) -> Tensor:
+    """The derivative of an image's loss by its logits, (N, T); zero for an unknown target.
 
-    Formula: d/dW of sum_t [softplus(z_t) - y_t z_t] with z = W x is outer(sigmoid(z) - y, x).
+    With s = 2 y - 1 and z the logit: `logistic`, softplus(z) - y z, gives sigmoid(z) - y;
+    `least_squares`, (z - s)^2 / 4, gives (z - s) / 2; `class_means`, -s z / 2, gives -s / 2, so
+    that weights from zero become a multiple of the difference of the classes' sums. At z = 0 all
+    three are equal.
     """
-    residuals = torch.sigmoid(inputs @ weights.T) - targets
-    residuals = torch.where(torch.isnan(targets), torch.zeros_like(residuals), residuals)
-    return (residuals.unsqueeze(2) * inputs.unsqueeze(1)).flatten(1)
+    if loss == "logistic":
+        found = torch.sigmoid(logits) - targets
+    else:
+        signs = 2 * targets - 1
+        found = (logits - signs if loss == "least_squares" else -signs) / 2
+    return torch.where(torch.isnan(targets), torch.zeros_like(found), found)
+
+
+def image_gradients(
+    weights: Tensor, inputs: Tensor, targets: Tensor, loss: LinearLoss = "logistic"
+) -> Tensor:
+    """Per-image gradients of a linear head's loss, (N, T * D); an unknown target gives zero.
+
+    Formula: with logits z = W x, d/dW of the loss is outer(dloss/dz, x).
+    """
+    towards = residuals(inputs @ weights.T, targets, loss)
+    return (towards.unsqueeze(2) * inputs.unsqueeze(1)).flatten(1)
 
 
 def private_sum(weights: Tensor, examples: Examples, clip_norm: float | None) -> Tensor:
-    """Sum over patients of the mean gradient of each, clipped to `clip_norm`; (T, D).
+    """Sum over patients of the mean gradient of each, clipped to `clip_norm`; as `weights`.
 
     Guarantee: with a clip norm, adding or removing one patient moves it by at most that.
     """
-    means = unit_means(examples.gradients(weights), examples.units, examples.n_units)
-    rows = means if clip_norm is None else clip_rows(means, clip_norm)
-    return rows.sum(dim=0).reshape(weights.shape)
-
-
-@dataclass(frozen=True)
-class HeadRecipe:
-    """How the head is trained: public numbers.
-
-    steps and lr set gradient descent; the iterates from `average_from` (a share of the steps) on
-    are averaged; `block_steps` are reserved in the ledger at a time.
-    """
-
-    steps: int
-    lr: float
-    average_from: float
-    block_steps: int
-
-
-@dataclass
-class _State:
-    weights: Tensor
-    average: Tensor
-    averaged: int
+    return examples.patient_sum(weights, clip_norm)
 
 
 def train_head(
@@ -101,28 +118,44 @@ def train_head(
     examples: Examples,
     recipe: HeadRecipe,
     *,
-    normaliser: float,
+    sampling: Mechanism,
+    samples: NoiseSource | None = None,
     public: PublicExamples | None = None,
 ) -> Tensor:
     """Train without privacy: the same recipe without clipping and noise.
 
     Args:
-        start: (T, D) weights to begin with.
+        start: weights to begin with, (T, D) of a linear head.
         examples: the patients' images.
         recipe: steps, learning rate, averaging.
-        normaliser: the sum over patients is divided by it.
+        sampling: whose sampling rate and normaliser hold here too.
+        samples: what samples of patients are drawn from, at a rate below 1.
         public: images mixed in at their own weight.
 
     Returns:
-        (T, D): the averaged iterate.
+        As `start`: the averaged iterate.
+
+    Raises:
+        RunError: when the weights are not finite.
     """
-    state = _State(start.clone(), torch.zeros_like(start), 0)
+    state = new_state(start, recipe)
     for step in range(recipe.steps):
-        total = private_sum(state.weights, examples, clip_norm=None)
-        _descend(state, total / normaliser, step, recipe, public)
-    if not bool(torch.isfinite(state.weights).all()):
+        seen = _seen(examples, sampling, samples, step)
+        total = private_sum(state.weights, seen, clip_norm=None)
+        _descend(state, total / sampling.normaliser, step, recipe, public)
+    if not bool(torch.isfinite(state.result).all()):
         raise RunError("the head diverged; lower head.lr_times_steps")
-    return _result(state)
+    return state.result
+
+
+def _seen(
+    examples: Examples, sampling: Mechanism, source: NoiseSource | None, step: int
+) -> Examples:
+    """The patients who take part in a step."""
+    if sampling.sampling_rate == 1:
+        return examples
+    assert source is not None  # where patients are sampled there is a key to sample them by
+    return examples.of(sampled_units(sampling, examples.tags, source, step))
 
 
 def train_private_head(
@@ -144,10 +177,11 @@ def train_private_head(
     training ends when the mechanism's steps are spent.
 
     Args:
-        start: (T, D) weights to begin with; must cost no privacy, or stand in the lineage.
+        start: weights to begin with, (T, D) of a linear head; must cost no privacy, or stand in
+            the lineage.
         examples: the patients' images.
         recipe: steps, learning rate, averaging; its steps are the mechanism's.
-        mechanism: noise, clip norm, steps and normaliser; everybody takes part in each step.
+        mechanism: sampling, noise, clip norm, steps and normaliser.
         ledger: claimed for the release of this run.
         source: where the noise comes from.
         checkpoints: folder of this run's checkpoints.
@@ -156,34 +190,39 @@ def train_private_head(
         observe: told each step's number, the weights before it, and the noisy mean released.
 
     Returns:
-        (T, D): the averaged iterate.
+        As `start`: the averaged iterate.
 
-    Guarantee: the sequence of iterates is one Gaussian release with the mu of `mechanism`.
+    Guarantee: the sequence of iterates costs a patient what `mechanism` says; with everybody in
+    each step it is one Gaussian release with its mu.
 
     Raises:
         InputError: when a checkpoint stands without its ledger.
+        RunError: when the weights are not finite, which noise on bounded sums can't make them
+            unless lr is beyond all bounds.
     """
-    if recipe.steps != mechanism.steps or mechanism.sampling_rate != 1:
-        raise InputError("the head takes all patients in each of the mechanism's steps")
-    state, at = _resumed(start, checkpoints)
+    if recipe.steps != mechanism.steps:
+        raise InputError("the head takes each of the mechanism's steps, no more and no fewer")
+    state, at = _resumed(start, recipe, checkpoints)
 
     def take(step: int) -> None:
-        total = private_sum(state.weights, examples, mechanism.clip_norm)
+        seen = _seen(examples, mechanism, source, step)
+        total = private_sum(state.weights, seen, mechanism.clip_norm)
         released = noisy_mean(total, mechanism, source, step)
         observe(step, state.weights, released)
         _descend(state, released, step, recipe, public)
 
     def keep(step: int) -> None:
-        weights = {"weights": state.weights, "average": state.average}
-        save_checkpoint(checkpoints, step, weights, {"averaged": state.averaged})
+        save_checkpoint(checkpoints, step, state.tensors(), {"averaged": state.averaged})
         on_block(ledger.spent_steps)
 
     run_steps(ledger, state_at=at, block_steps=recipe.block_steps, take=take, keep=keep)
-    return _result(state)
+    if not bool(torch.isfinite(state.result).all()):
+        raise RunError("the head diverged; lower head.lr_times_steps")
+    return state.result
 
 
 def _descend(
-    state: _State,
+    state: HeadState,
     gradient: Tensor,
     step: int,
     recipe: HeadRecipe,
@@ -193,20 +232,14 @@ def _descend(
         known = public.examples
         known_mean = private_sum(state.weights, known, clip_norm=None) / known.n_units
         gradient = (1 - public.weight) * gradient + public.weight * known_mean
-    state.weights = state.weights - recipe.lr * gradient
-    if step >= math.floor(recipe.average_from * recipe.steps):
-        state.averaged += 1
-        state.average = state.average + (state.weights - state.average) / state.averaged
+    descend(state, gradient, step, recipe)
 
 
-def _result(state: _State) -> Tensor:
-    return state.average if state.averaged else state.weights
-
-
-def _resumed(start: Tensor, folder: Path) -> tuple[_State, int]:
+def _resumed(start: Tensor, recipe: HeadRecipe, folder: Path) -> tuple[HeadState, int]:
     """The newest state, and the step that it goes on with."""
+    state = new_state(start, recipe)
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
-        return _State(start.clone(), torch.zeros_like(start), 0), 0
-    weights, averaged = checkpoint.weights, int(checkpoint.state["averaged"])
-    return _State(weights["weights"], weights["average"], averaged), checkpoint.step
+        return state, 0
+    state.load(checkpoint.weights, averaged=int(checkpoint.state["averaged"]))
+    return state, checkpoint.step

@@ -14,12 +14,16 @@ from torch import Tensor
 
 from classify.backbones import identity, trunk_identity
 from classify.feature_network import FeatureNetwork
+from synthdp import __version__
+from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row
 from synthdp.devices import auto_device, reduced_precision
 from synthdp.features import cached_array, cached_features
 from synthdp.progress import progress
 
 BATCH = 16
+#: Random views are the same in every run; a training's own seed moves which of them it shows.
+VIEWS_SEED = 0
 
 
 def on_arrays(
@@ -62,6 +66,58 @@ def trunk_tokens(
         what="trunk tokens",
         dtype="float16",
     )
+
+
+def of_augmented_views(
+    module: Callable[[Tensor], Tensor],
+    backbone: FeatureNetwork,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    *,
+    views: int,
+    module_id: str,
+    dtype: str,
+) -> NDArray[Any]:
+    """What `module` of a backbone gives for random views of each image, (N, views - 1, ...).
+
+    All runs on these images see the same views, so that they share the cache.
+    """
+    compute_view = on_arrays(module, backbone)
+
+    def of_others(images: NDArray[np.float32]) -> NDArray[Any]:
+        others = augment_views(images, views=views, seed=VIEWS_SEED)[:, 1:]
+        found = [compute_view(others[:, index]) for index in range(views - 1)]
+        return np.stack(found, axis=1)
+
+    return cached_features(
+        dataset,
+        rows,
+        extractor_id=f"{module_id} views 2 to {views} by synthdp {__version__}",
+        size_px=backbone.settings.size_px,
+        compute=of_others,
+        batch=BATCH,
+        what=f"augmented views of {dataset.info.name}",
+        dtype=dtype,
+    )
+
+
+def augmented_features(
+    backbone: FeatureNetwork, dataset: Dataset, rows: Sequence[Row], views: int
+) -> Tensor:
+    """Features of each image and of `views` - 1 random views of it, (N, views, D) float32."""
+    own = backbone_features(backbone, dataset, rows).unsqueeze(1)
+    if views == 1:
+        return own
+    others = of_augmented_views(
+        backbone,
+        backbone,
+        dataset,
+        rows,
+        views=views,
+        module_id=identity(backbone),
+        dtype="float32",
+    )
+    return torch.cat([own, torch.from_numpy(others)], dim=1)
 
 
 def backbone_features(backbone: FeatureNetwork, dataset: Dataset, rows: Sequence[Row]) -> Tensor:

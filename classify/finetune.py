@@ -6,46 +6,37 @@ one. With `network` the last blocks are trained too, on Poisson samples (`classi
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from classify.classifier import (
-    Classifier,
-    Source,
-    features,
-    inputs_of,
-    new_classifier,
-    new_source,
-)
+from classify.classifier import Classifier
 from classify.config import FinetuneSettings
-from classify.dp_head import (
-    Examples,
-    PublicExamples,
-    train_head,
-    train_private_head,
+from classify.dp_head import train_head, train_private_head
+from classify.finetune_network import NetworkTask, cut_for, train_blocks
+from classify.head_task import (
+    HeadTask,
+    centred,
+    head_task,
+    sample_source,
+    start_weights,
+    starting_classifier,
+    units_of,
 )
-from classify.finetune_network import NetworkTask, cut_for, train_blocks, units_of
-from classify.model_folder import load_classifier, save_classifier
+from classify.model_folder import save_classifier
 from classify.plan import Plan, make_plan, statement_after
 from synthdp.cards import model_card
 from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import (
     Dataset,
-    DatasetInfo,
-    Row,
     keyed_digest,
     open_dataset,
     refuse_small_population,
-    targets_array,
 )
-from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, record_release
 from synthdp.privacy.lineage import Lineage, Release, new_release_id
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import forget_key, noise_source
 from synthdp.privacy.statement import Statement
 from synthdp.runs import Run, open_run
@@ -73,44 +64,13 @@ def run_finetune(settings: FinetuneSettings) -> Path:
         InputError: when settings, data and ancestors don't fit together.
     """
     plan_finetune(settings)  # what does not fit is refused before a folder is made
-    start = _starting_classifier(settings, open_dataset(settings.data).info)
+    start = starting_classifier(settings, open_dataset(settings.data).info)
     if settings.network is not None:
         cut_for(start, settings.network)
     with open_run(settings.out, "finetune", settings) as run:
         if not run.finished:
             _finetune(settings, run, make_plan(settings, run.release_id))
     return settings.out
-
-
-@dataclass(frozen=True, eq=False)
-class HeadTask:
-    """What a head is trained on, and from: all that decides a training but recipe and noise.
-
-    rows: the patients' images; classifier: with its centre, whose head is to be replaced; examples:
-    of `rows`; public: images mixed in; start: (T, D + 1) weights, the last of them the bias's.
-    """
-
-    rows: tuple[Row, ...]
-    classifier: Classifier
-    examples: Examples
-    public: PublicExamples | None
-    start: Tensor
-
-
-def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
-    """What a run of these settings trains its head on.
-
-    Raises:
-        InputError: when there are more patients than `privacy.population`, or an image or weights
-            are missing.
-    """
-    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
-    classifier = _centred(settings, _starting_classifier(settings, dataset.info))
-    examples = _examples(classifier, dataset, rows, settings)
-    privacy = settings.privacy
-    refuse_small_population(privacy.population, examples.n_units, privacy.unit)
-    public = _public_examples(settings, classifier)
-    return HeadTask(rows, classifier, examples, public, _start_weights(settings, classifier))
 
 
 def _finetune(settings: FinetuneSettings, run: Run, plan: Plan) -> None:
@@ -130,17 +90,30 @@ def _record(plan: Plan) -> None:
 
 def _train_head(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Classifier, Release]:
     task = head_task(settings, plan.dataset)
-    classifier, examples, public, start = task.classifier, task.examples, task.public, task.start
     _record(plan)
     if plan.release.mechanism is None:
-        normaliser = settings.privacy.population or examples.n_units
-        weights = train_head(start, examples, plan.recipe, normaliser=normaliser, public=public)
-        spent = plan.release
+        weights, spent = _train_plainly(settings, plan, task), plan.release
     else:
-        weights, spent = _train_privately(
-            settings, run, plan, start, examples, rows=task.rows, public=public
-        )
-    return _with_head(classifier, weights, settings.head.bias_input), spent
+        weights, spent = _train_privately(settings, run, plan, task)
+    return task.classifier_of(weights, settings.head.bias_input), spent
+
+
+def _train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:
+    rate = settings.head.sampling_rate
+    population = settings.privacy.population or task.examples.n_units
+    return train_head(
+        task.start,
+        task.examples,
+        plan.recipe,
+        sampling=Mechanism(
+            sampling_rate=rate,
+            noise_multiplier=0,
+            steps=plan.recipe.steps,
+            normaliser=population * rate,
+        ),
+        samples=sample_source(settings.seed),
+        public=task.public,
+    )
 
 
 def _train_network(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Classifier, Release]:
@@ -149,120 +122,44 @@ def _train_network(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Cl
     rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
     privacy, n_units = settings.privacy, len(set(units_of(settings, rows)))
     refuse_small_population(privacy.population, n_units, privacy.unit)
-    cut = cut_for(_starting_classifier(settings, dataset.info), settings.network)
-    classifier = _centred(settings, cut)
+    cut = cut_for(starting_classifier(settings, dataset.info), settings.network)
+    classifier = centred(settings, cut)
     _record(plan)
     private = plan.release.mechanism is not None
-    task = NetworkTask(rows, classifier, _start_weights(settings, classifier))
+    task = NetworkTask(rows, classifier, start_weights(settings, classifier))
     source = noise_source(run.private, settings.privacy) if private else None
     return train_blocks(settings, run, plan, task, source)
 
 
 def _train_privately(
-    settings: FinetuneSettings,
-    run: Run,
-    plan: Plan,
-    start: Tensor,
-    examples: Examples,
-    *,
-    rows: Sequence[Row],
-    public: PublicExamples | None,
+    settings: FinetuneSettings, run: Run, plan: Plan, task: HeadTask
 ) -> tuple[Tensor, Release]:
     mechanism = plan.release.mechanism
     assert mechanism is not None  # the caller has asked
     ledger = Ledger(run.private / "ledger.jsonl")
     ledger.claim(
         plan.release,
-        fingerprint=keyed_digest(plan.dataset, rows),
+        fingerprint=keyed_digest(plan.dataset, task.rows),
         block_steps=plan.recipe.block_steps,
     )
     weights = train_private_head(
-        start,
-        examples,
+        task.start,
+        task.examples,
         plan.recipe,
         mechanism=mechanism,
         ledger=ledger,
         source=noise_source(run.private, settings.privacy),
         checkpoints=run.checkpoints,
-        public=public,
+        public=task.public,
         on_block=lambda spent: run.log(steps_spent=spent),
     )
     return weights, ledger.spent()
 
 
-def _starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classifier:
-    beside = [new_source(one, seed=settings.seed) for one in settings.beside]
-    if settings.init is None:
-        assert settings.backbone is not None  # FinetuneSettings asks for one of the two
-        first = new_source(settings.backbone, seed=settings.seed)
-        return new_classifier([first, *beside], info.targets)
-    classifier = load_classifier(settings.init)
-    if classifier.targets != info.targets:
-        raise InputError(
-            f"{settings.init}: trained for {', '.join(classifier.targets)}, but the data set has "
-            f"{', '.join(info.targets)}"
-        )
-    return classifier.with_sources([*classifier.sources, *beside])
-
-
-def _centred(settings: FinetuneSettings, classifier: Classifier) -> Classifier:
-    """The classifier whose new sources are centred and whitened by the set `centre`."""
-    if settings.centre is None:
-        return classifier
-    public = open_dataset(settings.centre)
-    n_kept = 0 if settings.init is None else len(classifier.sources) - len(settings.beside)
-    kept, new = classifier.sources[:n_kept], classifier.sources[n_kept:]
-    raws = features(replace(classifier, sources=new), public, public.rows)
-    fitted = [_fitted(source, raw) for source, raw in zip(new, raws, strict=True)]
-    return classifier.with_sources([*kept, *fitted])
-
-
-def _fitted(source: Source, public: Tensor) -> Source:
-    return replace(source, scaling=source.scaling.fitted(public, source.backbone.whiten))
-
-
-def _with_bias(inputs: Tensor, bias_input: float) -> Tensor:
-    """Append the constant that the bias sees, so that it is clipped and noised as a weight."""
-    return torch.cat([inputs, inputs.new_full((len(inputs), 1), bias_input)], dim=1)
-
-
-def _examples(
-    classifier: Classifier, dataset: Dataset, rows: Sequence[Row], settings: FinetuneSettings
-) -> Examples:
-    inputs = inputs_of(classifier, features(classifier, dataset, rows))
-    _, units = np.unique(units_of(settings, rows), return_inverse=True)
-    return Examples(
-        inputs=_with_bias(inputs, settings.head.bias_input),
-        targets=torch.from_numpy(targets_array(rows)),
-        units=torch.from_numpy(units),
-    )
-
-
-def _public_examples(settings: FinetuneSettings, classifier: Classifier) -> PublicExamples | None:
-    if settings.synthetic is None:
-        return None
-    dataset = open_dataset(settings.synthetic)
-    examples = _examples(classifier, dataset, dataset.split("train"), settings)
-    return PublicExamples(examples, settings.synthetic_weight)
-
-
-def _start_weights(settings: FinetuneSettings, classifier: Classifier) -> Tensor:
-    weight, bias = classifier.head_weight, classifier.head_bias
-    if settings.head.start == "zero":
-        return weight.new_zeros(weight.shape[0], weight.shape[1] + 1)
-    scale = settings.head.bias_input
-    column = bias / scale if scale else torch.zeros_like(bias)
-    return torch.cat([weight, column.unsqueeze(1)], dim=1)
-
-
-def _with_head(classifier: Classifier, weights: Tensor, bias_input: float) -> Classifier:
-    return classifier.with_head(weights[:, :-1], weights[:, -1] * bias_input)
-
-
 def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) -> str:
     head, network = settings.head, settings.network
-    recipe = f"logistic, {head.steps} steps of gradient descent, averaged iterate"
-    summary = "A linear head on frozen features of a vision transformer."
+    recipe = f"{head.kind.replace('_', ' ')}, {head.steps} steps of {head.optimizer}"
+    summary = "A head on frozen features of public networks."
     if network is not None:
         blocks = f"last {network.trainable_blocks} blocks"
         recipe = f"logistic, with the {blocks}: {network.steps} steps of SGD, averaged iterate"

@@ -1,7 +1,5 @@
 """Fine-tuning of the last blocks with their head (`classify.dp_sgd`), as part of a finetune run."""
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +10,7 @@ from classify.backbones import trained_tensors
 from classify.classifier import Classifier, Source, restore_backbone
 from classify.config import FinetuneSettings, NetworkSettings
 from classify.dp_sgd import train_network, train_private_network
+from classify.head_task import sample_source, units_of
 from classify.joint import trunk_views
 from classify.patient_gradients import TokenExamples
 from classify.plan import Plan
@@ -53,12 +52,6 @@ def cut_for(classifier: Classifier, network: NetworkSettings) -> Classifier:
 def _only_source(classifier: Classifier) -> Source:
     (source,) = classifier.sources  # FinetuneSettings allows no network beside one that is trained
     return source
-
-
-def units_of(settings: FinetuneSettings, rows: Sequence[Row]) -> list[str]:
-    """The name of the unit that each row belongs to: its patient, or itself."""
-    by_image = settings.privacy.unit == "image"
-    return [row.image if by_image else row.patient_id for row in rows]
 
 
 def train_blocks(
@@ -113,7 +106,7 @@ def _train_plainly(
         network,
         seed=settings.seed,
         normaliser=population * network.sampling_rate,
-        source=NoiseSource(hashlib.sha256(f"samples {settings.seed}".encode()).digest()),
+        source=sample_source(settings.seed),
     )
 
 

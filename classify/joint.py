@@ -17,17 +17,15 @@ from torch import Tensor, nn
 from classify.backbones import trained_state, trunk_identity
 from classify.classifier import plain_scaling
 from classify.config import PretrainSettings
-from classify.feature_cache import on_arrays, trunk_tokens
+from classify.feature_cache import VIEWS_SEED, of_augmented_views, trunk_tokens
 from classify.feature_network import FeatureNetwork
 from classify.logistic import smoothed_loss
 from classify.scaling import head_input
-from synthdp import __version__
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images, targets_array
 from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
-from synthdp.features import cached_features
 from synthdp.progress import progress
 from synthdp.runs import Run
 
@@ -35,9 +33,6 @@ from synthdp.runs import Run
 HEAD_SCALE = 16.0
 #: Share of the running mean of features that a step keeps, at most.
 CENTRE_MOMENTUM = 0.95
-#: Views are the same in every run; `seed` moves which of them an epoch shows.
-VIEWS_SEED = 0
-_VIEWS_BATCH = 16
 
 
 class JointModel(nn.Module):
@@ -200,21 +195,13 @@ def trunk_views(
     own = trunk_tokens(backbone, dataset, rows)[:, None]
     if views == 1:
         return own
-    trunk = on_arrays(backbone.trunk, backbone)
-
-    def of_others(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        others = augment_views(images, views=views, seed=VIEWS_SEED)[:, 1:]
-        tokens: NDArray[np.float32] = trunk(others.reshape(-1, *images.shape[1:]))
-        return tokens.reshape(len(images), views - 1, *tokens.shape[1:])
-
-    others = cached_features(
+    others = of_augmented_views(
+        backbone.trunk,
+        backbone,
         dataset,
         rows,
-        extractor_id=f"{trunk_identity(backbone)} views 2 to {views} by synthdp {__version__}",
-        size_px=backbone.settings.size_px,
-        compute=of_others,
-        batch=_VIEWS_BATCH,
-        what="trunk tokens of augmented views",
+        views=views,
+        module_id=trunk_identity(backbone),
         dtype="float16",
     )
     return np.concatenate([own, others], axis=1)

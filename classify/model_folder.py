@@ -45,6 +45,8 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
     Frozen public weights are not copied: the settings name their file by its sha256.
     """
     tensors = {"head.weight": classifier.head_weight, "head.bias": classifier.head_bias}
+    if classifier.hidden is not None:
+        tensors["hidden.weight"], tensors["hidden.bias"] = classifier.hidden
     for index, source in enumerate(classifier.sources):
         tensors |= {f"{index}.backbone.{name}": value for name, value in source.trained.items()}
         if source.scaling.centre is not None:
@@ -94,8 +96,15 @@ def load_classifier(run_folder: Path) -> Classifier:
         targets=about.targets,
         head_weight=weight,
         head_bias=bias,
+        hidden=_hidden(tensors),
         points=about.points,
     )
+
+
+def _hidden(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    if "hidden.weight" not in tensors:
+        return None
+    return tensors["hidden.weight"], tensors["hidden.bias"]
 
 
 def _source(

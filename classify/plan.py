@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.config import FinetuneSettings
-from classify.dp_head import HeadRecipe
+from classify.head_optimizers import HeadRecipe
 from synthdp.data.cohorts import cohort_of
 from synthdp.data.dataset import (
     Dataset,
@@ -28,11 +28,23 @@ UNPROTECTED_NOTE = "trained without differential privacy"
 FIXED_NOISE_NOTE = "noise from a fixed key, for tests"
 
 
-def auto_lr_times_steps(epsilon: float) -> float:
-    """Learning rate x steps for a stage's epsilon: log-linear between the points, flat beyond."""
-    points, values = zip(*LR_TIMES_STEPS.items(), strict=True)
+def lr_times_steps(epsilon: float, rule: float | Mapping[float, float] | None = None) -> float:
+    """Learning rate x steps for a stage's epsilon.
+
+    Args:
+        epsilon: of the stage; inf for none.
+        rule: one number for all, numbers by epsilon (log-linear between two, flat beyond; inf has
+            its own or that of the largest), or None for `LR_TIMES_STEPS`.
+    """
+    if isinstance(rule, int | float):
+        return float(rule)
+    known = dict(sorted((rule or LR_TIMES_STEPS).items()))
     if math.isinf(epsilon):
-        return float(values[-1])
+        return float(list(known.values())[-1])
+    finite = {point: value for point, value in known.items() if math.isfinite(point)} or known
+    points, values = zip(*finite.items(), strict=True)
+    if math.isinf(points[0]):
+        return float(values[0])
     return float(np.exp(np.interp(np.log(epsilon), np.log(points), np.log(values))))
 
 
@@ -73,7 +85,7 @@ def _mechanism(settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage)
         share /= settings.cohort.of
     before = ancestors.loss_on(cohort, privacy.delta)
     training = settings.network or settings.head
-    rate = settings.network.sampling_rate if settings.network else 1.0
+    rate = training.sampling_rate
     return Mechanism.reaching(
         epsilon=privacy.epsilon,
         delta=privacy.delta,
@@ -122,9 +134,12 @@ def make_plan(
     if release.mechanism is not None:
         stage_epsilon = release.mechanism.loss().epsilon(settings.privacy.delta)
     head = settings.head
-    lr_times_steps = head.lr_times_steps or auto_lr_times_steps(stage_epsilon)
     recipe = HeadRecipe(
-        head.steps, lr_times_steps / head.steps, head.average_from, head.block_steps
+        steps=head.steps,
+        lr=lr_times_steps(stage_epsilon, head.lr_times_steps) / head.steps,
+        average_from=head.average_from,
+        block_steps=head.block_steps,
+        optimizer=head.optimizer,
     )
     statement = statement_after(settings, dataset, ancestors, release)
     return Plan(dataset, ancestors, release, recipe, statement)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import torch
 
-from classify.dp_head import Examples, HeadRecipe, train_head, train_private_head
+from classify.dp_head import Examples, train_head, train_private_head
+from classify.head_optimizers import HeadRecipe
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseKind, NoiseSource, new_key
 
+PLAIN = Mechanism(noise_multiplier=0, steps=1, normaliser=600)
 KINDS: tuple[NoiseKind, ...] = ("philox", "shake256")
 
 
@@ -83,7 +85,7 @@ def main() -> None:
     recipe = HeadRecipe(steps=arguments.steps, lr=1.0, average_from=0.5, block_steps=100)
     start = torch.zeros(1, arguments.features)
     runs: dict[str, Callable[[], object]] = {
-        "plain": lambda: train_head(start, data, recipe, normaliser=600),
+        "plain": lambda: train_head(start, data, recipe, sampling=PLAIN),
         **{f"private, {kind}": _private(start, data, recipe, kind) for kind in KINDS},
         "its ledger": lambda: ledger_alone(recipe),
     }

@@ -1,6 +1,9 @@
+import hashlib
 import math
 import os
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,23 +11,31 @@ import torch
 from made_up import claimed_ledger
 from torch import Tensor
 
+from classify.config import LinearLoss
 from classify.dp_head import (
     Examples,
-    HeadRecipe,
     PublicExamples,
     image_gradients,
     private_sum,
+    residuals,
     train_head,
     train_private_head,
 )
+from classify.head_optimizers import HeadRecipe
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.sampling import sampled_units
 
 SOURCE = NoiseSource(bytes(range(32)))
 RECIPE = HeadRecipe(steps=30, lr=2.0, average_from=0.5, block_steps=10)
 MECHANISM = Mechanism(noise_multiplier=4.0, steps=30, normaliser=50)
+
+
+def without_noise(normaliser: float) -> Mechanism:
+    """Everybody in each step, without noise."""
+    return Mechanism(noise_multiplier=0, steps=30, normaliser=normaliser)
 
 
 def examples(n_patients: int = 40, seed: int = 0) -> Examples:
@@ -150,10 +161,78 @@ def test_a_clean_stop_resumes_bit_exactly(tmp_path: Path, at: int) -> None:
     assert torch.equal(train(tmp_path / "torn", examples()), whole)
 
 
-def test_a_sampling_rate_below_1_is_refused(tmp_path: Path) -> None:
-    sampled = MECHANISM.model_copy(update={"sampling_rate": 0.5})
-    with pytest.raises(InputError, match="all patients"):
-        train(tmp_path, examples(), sampled)
+def test_samples_of_patients_are_those_of_the_key_alone(tmp_path: Path) -> None:
+    data = examples()
+    tags = [hashlib.sha256(b"%d" % patient).digest() for patient in range(data.n_units)]
+    data = replace(data, tags=tags)
+    sampled = MECHANISM.model_copy(update={"sampling_rate": 0.3})
+    seen: list[int] = []
+
+    def count(step: int, weights: Tensor, released: Tensor) -> None:
+        drawn = sampled_units(sampled, tags, SOURCE, step)
+        expected = private_sum(weights, data.of(drawn), 1.0)
+        noise = SOURCE.gaussian((2, 9), sampled.noise_scale, stream=step)
+        assert torch.allclose(50 * released, expected + noise, atol=1e-5)
+        seen.append(len(drawn))
+
+    train(tmp_path, data, sampled, observe=count)
+    assert len(seen) == 30
+    assert 6 < sum(seen) / 30 < 18
+
+
+def test_the_images_of_chosen_patients_are_theirs_and_counted_anew() -> None:
+    data = examples()
+    chosen = data.of(torch.tensor([3, 7]))
+    assert chosen.n_units == 2
+    for new, old in enumerate((3, 7)):
+        assert torch.equal(chosen.inputs[chosen.units == new], data.inputs[data.units == old])
+    assert data.of(torch.zeros(0, dtype=torch.int64)).n_units == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "formula"),
+    [
+        ("logistic", lambda z, y: torch.nn.functional.softplus(z) - y * z),
+        ("least_squares", lambda z, y: (z - (2 * y - 1)).square() / 4),
+        ("class_means", lambda z, y: -(2 * y - 1) * z / 2),
+    ],
+)
+def test_residuals_are_the_derivatives_of_their_losses(
+    loss: LinearLoss, formula: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    logits = torch.linspace(-3, 3, 13).unsqueeze(1).requires_grad_()
+    targets = (torch.arange(13) % 2).float().unsqueeze(1)
+    (expected,) = torch.autograd.grad(formula(logits, targets).sum(), logits)
+    torch.testing.assert_close(residuals(logits.detach(), targets, loss), expected)
+    unknown = residuals(logits.detach(), torch.full((13, 1), math.nan), loss)
+    assert torch.equal(unknown, torch.zeros(13, 1))
+    at_zero = residuals(torch.zeros(13, 1), targets, loss)
+    torch.testing.assert_close(at_zero, 0.5 - targets)
+
+
+def test_class_means_are_the_difference_of_sums_in_one_step() -> None:
+    data = replace(examples(), loss="class_means")
+    data = replace(data, targets=(data.inputs[:, :1] > 0).float())
+    recipe = HeadRecipe(steps=1, lr=2.0, average_from=0.0, block_steps=1)
+    found = train_head(torch.zeros(1, 9), data, recipe, sampling=without_noise(1.0))
+    signs = 2 * data.targets - 1
+    by_patient = [
+        (signs * data.inputs)[data.units == patient].mean(dim=0) for patient in range(data.n_units)
+    ]
+    torch.testing.assert_close(found[0], torch.stack(by_patient).sum(dim=0))
+
+
+def test_adamw_takes_the_steps_of_torch(tmp_path: Path) -> None:
+    data = examples()
+    data = replace(data, targets=torch.nan_to_num(data.targets))
+    recipe = HeadRecipe(steps=30, lr=0.1, average_from=1.0, block_steps=10, optimizer="adamw")
+    found = train_head(torch.zeros(2, 9), data, recipe, sampling=without_noise(40.0))
+    weights = torch.nn.Parameter(torch.zeros(2, 9))
+    optimizer = torch.optim.AdamW([weights], lr=0.1)
+    for _ in range(30):
+        weights.grad = private_sum(weights.detach(), data, None) / 40
+        optimizer.step()
+    torch.testing.assert_close(found, weights.detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_a_crash_leaves_its_block_spent_and_reuses_no_noise(
@@ -195,7 +274,7 @@ def test_it_learns_and_less_noise_learns_more(tmp_path: Path) -> None:
         agree = (fresh.inputs @ weights.T > 0).float() == fresh.targets
         return float(agree[known].float().mean())
 
-    plain = train_head(torch.zeros(2, 9), data, RECIPE, normaliser=400)
+    plain = train_head(torch.zeros(2, 9), data, RECIPE, sampling=without_noise(400))
     assert accuracy(plain) > 0.9
     by_noise = []
     for noise in (400.0, 4.0):
@@ -207,9 +286,13 @@ def test_it_learns_and_less_noise_learns_more(tmp_path: Path) -> None:
 
 def test_public_images_add_no_noise_and_pull_the_head() -> None:
     data, public = examples(seed=0), examples(seed=2)
-    alone = train_head(torch.zeros(2, 9), data, RECIPE, normaliser=40)
+    alone = train_head(torch.zeros(2, 9), data, RECIPE, sampling=without_noise(40))
     both = train_head(
-        torch.zeros(2, 9), data, RECIPE, normaliser=40, public=PublicExamples(public, 0.9)
+        torch.zeros(2, 9),
+        data,
+        RECIPE,
+        sampling=without_noise(40),
+        public=PublicExamples(public, 0.9),
     )
-    target = train_head(torch.zeros(2, 9), public, RECIPE, normaliser=40)
+    target = train_head(torch.zeros(2, 9), public, RECIPE, sampling=without_noise(40))
     assert (both - target).norm() < (alone - target).norm()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
 from classify.finetune import plan_finetune, run_finetune
-from classify.plan import auto_lr_times_steps
+from classify.plan import lr_times_steps
 from classify.train import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.errors import InputError
@@ -193,15 +193,15 @@ def test_a_set_without_patient_ids_promises_to_images_only(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("epsilon", "expected"), [(0.1, 100), (1, 100), (6, 400), (60, 2000)])
 def test_learning_rate_rule(epsilon: float, expected: float) -> None:
-    assert auto_lr_times_steps(epsilon) == pytest.approx(expected)
-    assert auto_lr_times_steps(3) < auto_lr_times_steps(4)
+    assert lr_times_steps(epsilon) == pytest.approx(expected)
+    assert lr_times_steps(3) < lr_times_steps(4)
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 6.0, 60.0, math.inf])
 def test_the_default_learning_rate_is_below_the_stability_bound(epsilon: float) -> None:
     head = HeadSettings()
     smoothness = (1 + head.bias_input**2) / 4
-    assert auto_lr_times_steps(epsilon) / head.steps < 2 / smoothness
+    assert lr_times_steps(epsilon) / head.steps < 2 / smoothness
 
 
 def test_models_of_disjoint_cohorts_are_counted_in_parallel(clinic: Path) -> None:

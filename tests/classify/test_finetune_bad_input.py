@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify import dp_head, finetune
+from classify import dp_head, head_task
 from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
 from synthdp.checkpoint import load_weights
@@ -167,14 +167,14 @@ def test_a_patient_with_500_images_moves_a_step_by_the_clip_norm_at_most(
 
 def with_features(monkeypatch: pytest.MonkeyPatch, patient: str, value: float) -> None:
     """Let the features of one patient's images be `value`."""
-    sound = finetune.features
+    sound = head_task.features
 
     def broken(classifier: object, dataset: Dataset, rows: Sequence[Row]) -> list[Tensor]:
         found = sound(classifier, dataset, rows)[0].clone()
         found[[row.patient_id == patient for row in rows]] = value
         return [found]
 
-    monkeypatch.setattr(finetune, "features", broken)
+    monkeypatch.setattr(head_task, "features", broken)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
@@ -198,14 +198,14 @@ def test_features_that_are_no_numbers_move_nothing(
 def test_damaged_weights_are_told_before_anything_is_spent(
     clinic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = finetune._starting_classifier
+    sound = head_task.starting_classifier
 
     def damaged(asked: FinetuneSettings, info: DatasetInfo) -> object:
         classifier = sound(asked, info)
         broken = {"norm.weight": torch.full((64,), math.nan)}
         return classifier.with_sources([replace(classifier.sources[0], trained=broken)])
 
-    monkeypatch.setattr(finetune, "_starting_classifier", damaged)
+    monkeypatch.setattr(head_task, "starting_classifier", damaged)
     with pytest.raises(RunError, match="not finite"):
         run_finetune(settings(clinic))
     assert recorded_releases(open_dataset(clinic).ledger_path) == ()

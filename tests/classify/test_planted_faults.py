@@ -17,7 +17,8 @@ from classify.audit import beaten
 from classify.audit_canaries import one_run, one_run_bounds
 from classify.audit_replay import replay
 from classify.audit_subject import Subject
-from classify.dp_head import Examples, HeadRecipe, private_sum
+from classify.dp_head import Examples, private_sum
+from classify.head_optimizers import HeadRecipe
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, noisy_mean
