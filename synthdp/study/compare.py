@@ -21,6 +21,7 @@ from synthdp.study.tuning import read_tuned
 
 MAX_RESULTS_BYTES = 64 * 2**20
 _DECIMALS = 6
+_PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
 _QUOTED_PATH = re.compile(r"""(['"])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^'"\n]*)\1""")
 _BARE_PATH = re.compile(r"""(?<![\w./~-])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^\s'"<>,;:()]+)""")
 
@@ -118,11 +119,10 @@ def evaluation_row(
     Of several targets the row holds the mean.
     """
     scores = metrics if "auroc" in metrics else metrics["mean"]
-    parts = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
     cells: dict[str, Any] = {
         f"{name}{ending}": _rounded(scores[name][part])
         for name in METRICS
-        for ending, part in parts.items()
+        for ending, part in _PARTS.items()
     }
     return ResultRow(
         strategy=strategy,

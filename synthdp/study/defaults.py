@@ -128,7 +128,20 @@ def _history(
         for tuned, auroc in found.items():
             mark = "  <- chosen" if tuned == chosen[strategy, epsilon] and tuned else ""
             lines.append(f"    {tuned_words(tuned) or 'nothing tuned'}: {auroc:.4f}{mark}")
+        lines += _end_words(list(found), chosen[strategy, epsilon])
     return [" ".join(line.splitlines()) for line in lines]
+
+
+def _end_words(tried: Sequence[str], chosen: str) -> list[str]:
+    """A line for each number that was chosen at an end of three or more."""
+    lines = []
+    for key, value in read_tuned(chosen).items():
+        numbers = {
+            found for text in tried if not isinstance(found := read_tuned(text)[key], bool | str)
+        }
+        if len(numbers) > 2 and value in (min(numbers), max(numbers)):
+            lines.append(f"    {key} = {value} is the end of what was tried; try values beyond it")
+    return lines
 
 
 def _promise_words(promise: Statement) -> list[str]:

@@ -288,6 +288,14 @@ def test_the_header_says_how_a_choice_came_about(tmp_path: Path) -> None:
     assert "# promise: epsilon = 0; no patient's image" in path.read_text()
 
 
+def test_a_choice_at_the_end_of_what_was_tried_says_so(tmp_path: Path) -> None:
+    told = "is the end of what was tried; try values beyond it"
+    for best, expected in ((3, 1), (2, 0), (1, 1)):
+        rows = [result(0.6 + (bias == best) / 10, bias_input=bias) for bias in (1, 2, 3)]
+        write_defaults(tmp_path / "d.yaml", rows, FREE)
+        assert (tmp_path / "d.yaml").read_text().count(f"bias_input = {best} {told}") == expected
+
+
 def test_no_text_of_others_ends_the_comment(tmp_path: Path) -> None:
     release = Release(stage="train-gan", data="clinic\nfinetune: {seed: 1}", mu=1.0)
     promise = make_statement(Lineage(releases=(release,)), subject="tuned settings")
