@@ -47,14 +47,15 @@ def plan_study(settings: StudySettings) -> Statement:
                 values = validate_settings(stage.settings_class(), call.settings, where=call.stage)
                 statement = stage.planned(values, to_come)
                 to_come[out] = statement.lineage if statement is not None else Lineage()
-    return _study_statement(settings, [*to_come.values(), tuned_on])
+    return _study_statement(settings, [*to_come.values(), tuned_on.lineage])
 
 
-def _tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Lineage:
-    """What tuned values descend from; refuses sets whose scores may not choose among them."""
-    if settings.tune is None:
-        return Lineage()
-    return tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
+def _tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
+    """What stands behind tuned values; refuses sets whose scores may not choose among them."""
+    lineage = Lineage()
+    if settings.tune is not None:
+        lineage = tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
+    return _statement(settings, lineage, "choice of tuned settings")
 
 
 def _study_statement(settings: StudySettings, lineages: Sequence[Lineage]) -> Statement:
@@ -115,7 +116,7 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
     _describe(settings, time.monotonic() - began)
     finished = [row for row in rows if row.calls[-1].folder not in failures]
     lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
-    statement = _study_statement(settings, [*lineages, tuned_on])
+    statement = _study_statement(settings, [*lineages, tuned_on.lineage])
     run_report(ReportSettings(study=settings.out, statement=statement))
     if failures:
         raise RunError(
@@ -123,8 +124,7 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
             "error is in results.csv, and the same command tries the failed ones again"
         )
     if settings.tune is not None:
-        promise = _statement(settings, tuned_on, "tuned settings")
-        write_defaults(settings.out / DEFAULTS_FILE, results, promise)
+        write_defaults(settings.out / DEFAULTS_FILE, results, tuned_on)
     run.finish(statement, f"# {settings.title}\n\n{statement.to_text()}\n")
 
 

@@ -177,6 +177,17 @@ def test_sets_whose_scores_cost_someone_are_refused_by_name(
     assert not study.out.exists()
 
 
+def test_a_set_with_a_promise_to_images_is_refused_before_anything_runs(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    release = Release(stage="train-gan", data="clinic", mu=1.0, unit="image")
+    made = clinic_set(tmp_path / "made", "synthetic", lineage=Lineage(releases=(release,)))
+    study = settings(values, evaluate_on=[{"data": made, "split": "train"}])
+    with pytest.raises(InputError, match="an ancestor was made with another unit"):
+        run_study(study)
+    assert not study.out.exists()
+
+
 def test_a_start_from_a_run_without_protection_is_refused(
     values: dict[str, object], tmp_path: Path
 ) -> None:
@@ -356,6 +367,19 @@ def test_a_study_tunes_from_end_to_end_and_resumes(
     before = (study.out / "defaults.yaml").stat().st_mtime_ns
     assert run_study(study) == report
     assert (study.out / "defaults.yaml").stat().st_mtime_ns == before
+
+
+def test_a_study_from_before_tuning_returns_at_once(values: dict[str, object]) -> None:
+    study = settings(values, tune=None, epsilons=["none"], seeds=[0])
+    report = run_study(study)
+    assert not (study.out / "defaults.yaml").exists()
+    config = study.out / "config.yaml"
+    config.write_text(config.read_text().replace("tune: null\n", ""))
+    before = report.stat().st_mtime_ns
+    assert run_study(study) == report
+    assert report.stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="tune: None there"):
+        run_study(settings(values, epsilons=["none"], seeds=[0]))
 
 
 def test_a_failed_run_leaves_no_defaults_and_a_report_without_its_setting(
