@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from synthdp.config import BackboneSettings, EpsilonTarget, PrivacySettings, Settings
+from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
 from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
@@ -63,9 +63,10 @@ class NetworkSettings(Settings):
 class FinetuneSettings(Settings):
     """The finetune stage: a head on frozen features of real patients.
 
-    `init` is a pretrained run; without it the features are those of `backbone`. `synthetic` is a
-    set whose images are mixed in with `synthetic_weight`, `centre` a set whose mean feature is
-    subtracted: what either descends from is part of the lineage. `cohort` takes a part of the
+    `init` is a pretrained run; without it the features are those of `backbone`. Those of the frozen
+    networks `beside` are put beside them. `synthetic` is a set whose images are mixed in with
+    `synthetic_weight`, `centre` a set by which features are centred and whitened: what either
+    descends from is part of the lineage. `cohort` takes a part of the
     patients, such as 1/2, which a keyed hash of their ids decides. With `network` the last blocks
     of the network are trained beside the head.
     """
@@ -76,7 +77,8 @@ class FinetuneSettings(Settings):
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
     init: Path | None = None
-    backbone: BackboneSettings | None = None
+    backbone: FeatureSettings | None = None
+    beside: tuple[FeatureSettings, ...] = Field(default=(), max_length=8)
     synthetic: Path | None = None
     synthetic_weight: float = Field(default=0.5, gt=0, lt=1)
     centre: Path | None = None
@@ -89,8 +91,16 @@ class FinetuneSettings(Settings):
             raise ValueError("set either init (a pretrained run) or backbone, and not both")
         if self.head.start == "pretrained" and self.init is None:
             raise ValueError("head.start is pretrained, so init must name a pretrained run")
-        if self.init is not None and self.centre is not None:
+        if self.init is not None and self.centre is not None and not self.beside:
             raise ValueError("init brings its own centre; leave centre out")
+        frozen = self.beside if self.backbone is None else (self.backbone, *self.beside)
+        if self.centre is None and any(one.whiten > 0 for one in frozen):
+            raise ValueError(
+                "whiten: needs `centre`, a phantom or synthetic set; whitening by the patients "
+                "would be a release of its own"
+            )
+        if self.network is not None and (self.beside or any(one.whiten for one in frozen)):
+            raise ValueError("network trains one backbone, not whitened; leave both out")
         if self.network is not None and self.synthetic is not None:
             raise ValueError(
                 "network does not mix in a synthetic set; pretrain on it and name that run as init"
@@ -119,7 +129,7 @@ class PretrainSettings(Settings):
     seed: int = Field(default=0, ge=0)
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
-    backbone: BackboneSettings = BackboneSettings()
+    backbone: FeatureSettings = FeatureSettings()
     trainable_blocks: TrainableBlocks = 2
     epochs: int = Field(default=10, ge=1, le=10_000)
     batch: int = Field(default=32, ge=1, le=4096)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.classifier import load_classifier, scores
+from classify.classifier import scores
 from classify.config import EvaluateSettings
+from classify.model_folder import load_classifier
 from synthdp.config import dump_settings, read_yaml, validate_settings
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
 from synthdp.data.images import decode_pixels

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from classify.classifier import (
     Classifier,
+    Source,
     features,
-    head_input,
-    load_classifier,
+    inputs_of,
     new_classifier,
-    save_classifier,
+    new_source,
 )
 from classify.config import FinetuneSettings
 from classify.dp_head import (
@@ -30,6 +30,7 @@ from classify.dp_head import (
     train_private_head,
 )
 from classify.finetune_network import NetworkTask, cut_for, train_blocks, units_of
+from classify.model_folder import load_classifier, save_classifier
 from classify.plan import Plan, make_plan, statement_after
 from synthdp.cards import model_card
 from synthdp.data.cohorts import cohort_rows
@@ -190,24 +191,34 @@ def _train_privately(
 
 
 def _starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classifier:
+    beside = [new_source(one, seed=settings.seed) for one in settings.beside]
     if settings.init is None:
         assert settings.backbone is not None  # FinetuneSettings asks for one of the two
-        return new_classifier(settings.backbone, info.targets, seed=settings.seed)
+        first = new_source(settings.backbone, seed=settings.seed)
+        return new_classifier([first, *beside], info.targets)
     classifier = load_classifier(settings.init)
     if classifier.targets != info.targets:
         raise InputError(
             f"{settings.init}: trained for {', '.join(classifier.targets)}, but the data set has "
             f"{', '.join(info.targets)}"
         )
-    return classifier
+    return classifier.with_sources([*classifier.sources, *beside])
 
 
 def _centred(settings: FinetuneSettings, classifier: Classifier) -> Classifier:
-    """The classifier with the mean feature of the set `centre` as its centre."""
+    """The classifier whose new sources are centred and whitened by the set `centre`."""
     if settings.centre is None:
         return classifier
     public = open_dataset(settings.centre)
-    return replace(classifier, centre=features(classifier, public, public.rows).mean(dim=0))
+    n_kept = 0 if settings.init is None else len(classifier.sources) - len(settings.beside)
+    kept, new = classifier.sources[:n_kept], classifier.sources[n_kept:]
+    raws = features(replace(classifier, sources=new), public, public.rows)
+    fitted = [_fitted(source, raw) for source, raw in zip(new, raws, strict=True)]
+    return classifier.with_sources([*kept, *fitted])
+
+
+def _fitted(source: Source, public: Tensor) -> Source:
+    return replace(source, scaling=source.scaling.fitted(public, source.backbone.whiten))
 
 
 def _with_bias(inputs: Tensor, bias_input: float) -> Tensor:
@@ -218,7 +229,7 @@ def _with_bias(inputs: Tensor, bias_input: float) -> Tensor:
 def _examples(
     classifier: Classifier, dataset: Dataset, rows: Sequence[Row], settings: FinetuneSettings
 ) -> Examples:
-    inputs = head_input(features(classifier, dataset, rows), classifier.centre)
+    inputs = inputs_of(classifier, features(classifier, dataset, rows))
     _, units = np.unique(units_of(settings, rows), return_inverse=True)
     return Examples(
         inputs=_with_bias(inputs, settings.head.bias_input),

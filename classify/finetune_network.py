@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classify.classifier import Classifier, auto_device, restore_backbone, trained_tensors
+from classify.backbones import trained_tensors
+from classify.classifier import Classifier, Source, restore_backbone
 from classify.config import FinetuneSettings, NetworkSettings
 from classify.dp_sgd import train_network, train_private_network
 from classify.joint import trunk_views
@@ -17,6 +18,7 @@ from classify.plan import Plan
 from classify.trained_top import TrainedTop, trained_top
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import Dataset, Row, keyed_digest, targets_array
+from synthdp.devices import auto_device
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.noise import NoiseSource
@@ -42,10 +44,15 @@ def cut_for(classifier: Classifier, network: NetworkSettings) -> Classifier:
     Raises:
         InputError: when they can't be, as `trained_top`.
     """
-    cut = replace(classifier, trainable_blocks=network.trainable_blocks)
-    n_targets, n_features = cut.head_weight.shape
-    trained_top(restore_backbone(cut), torch.zeros(n_targets, n_features + 1), centre=None)
-    return cut
+    source = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
+    n_targets, n_features = classifier.head_weight.shape
+    trained_top(restore_backbone(source), torch.zeros(n_targets, n_features + 1), centre=None)
+    return classifier.with_sources([source])
+
+
+def _only_source(classifier: Classifier) -> Source:
+    (source,) = classifier.sources  # FinetuneSettings allows no network beside one that is trained
+    return source
 
 
 def units_of(settings: FinetuneSettings, rows: Sequence[Row]) -> list[str]:
@@ -72,12 +79,13 @@ def train_blocks(
     """
     network = settings.network
     assert network is not None  # the caller has asked
-    backbone = restore_backbone(task.classifier).to(auto_device())
+    source_of_features = _only_source(task.classifier)
+    backbone = restore_backbone(source_of_features).to(auto_device())
     examples = _examples(settings, plan.dataset, task, network)
     top = trained_top(
         backbone,
         task.start.to(auto_device()),
-        centre=task.classifier.centre,
+        centre=source_of_features.scaling.centre,
         bias_input=settings.head.bias_input,
         scale=network.scale,
     ).to(auto_device())
@@ -90,8 +98,8 @@ def train_blocks(
             settings, run, plan, top, examples, source=source, fingerprint=fingerprint
         )
     head = top.head.weight.detach().cpu()
-    trained = {**task.classifier.trained, **trained_tensors(backbone)}
-    classifier = replace(task.classifier, trained=trained)
+    trained = {**source_of_features.trained, **trained_tensors(backbone)}
+    classifier = task.classifier.with_sources([replace(source_of_features, trained=trained)])
     return classifier.with_head(head[:, :-1], head[:, -1] * settings.head.bias_input), spent
 
 
@@ -141,7 +149,7 @@ def _train_privately(
 def _examples(
     settings: FinetuneSettings, dataset: Dataset, task: NetworkTask, network: NetworkSettings
 ) -> TokenExamples:
-    backbone = restore_backbone(task.classifier)
+    backbone = restore_backbone(_only_source(task.classifier))
     ids, units = np.unique(units_of(settings, task.rows), return_inverse=True)
     return TokenExamples(
         tokens=trunk_views(backbone, dataset, task.rows, network.views),

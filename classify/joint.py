@@ -7,21 +7,25 @@ and the number of the epoch alone.
 import math
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classify.backbones import Backbone, trained_state, trunk_identity
-from classify.classifier import auto_device, head_input, on_arrays, trunk_tokens
+from classify.backbones import trained_state, trunk_identity
+from classify.classifier import plain_scaling
 from classify.config import PretrainSettings
+from classify.feature_cache import on_arrays, trunk_tokens
+from classify.feature_network import FeatureNetwork
 from classify.logistic import smoothed_loss
+from classify.scaling import head_input
 from synthdp import __version__
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images, targets_array
+from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
 from synthdp.features import cached_features
 from synthdp.progress import progress
@@ -42,7 +46,7 @@ class JointModel(nn.Module):
     centre: Tensor
     n_updates: Tensor
 
-    def __init__(self, backbone: Backbone, n_targets: int, *, seed: int) -> None:
+    def __init__(self, backbone: FeatureNetwork, n_targets: int, *, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
         generator = torch.Generator().manual_seed(seed)
@@ -54,14 +58,15 @@ class JointModel(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """What the trunk gave for a batch to logits (B, T); moves the centre towards the batch."""
-        with _low_precision(tokens.device):
+        with reduced_precision(tokens.device):
             raw = self.backbone.top(tokens)
         raw = raw.float()
         n = int(self.n_updates)
         kept = min(CENTRE_MOMENTUM, n / (n + 1))
         self.centre.lerp_(raw.detach().mean(dim=0), 1 - kept)
         self.n_updates += 1
-        return HEAD_SCALE * head_input(raw, self.centre) @ self.weight.T + self.bias
+        scaling = replace(plain_scaling(self.backbone), centre=self.centre)
+        return HEAD_SCALE * head_input([raw], [scaling]) @ self.weight.T + self.bias
 
     def tensors(self) -> dict[str, Tensor]:
         """All that training moves, by name."""
@@ -71,25 +76,10 @@ class JointModel(nn.Module):
         return {name: tensor.detach() for name, tensor in {**own, **trained}.items()}
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the processor has bfloat16 arithmetic in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _low_precision(device: torch.device) -> AbstractContextManager[None]:
-    """bfloat16 arithmetic where the processor has it in hardware; float32 elsewhere."""
-    context: AbstractContextManager[None] = torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)
-    )
-    return context
-
-
 def train_jointly(
     settings: PretrainSettings,
     run: Run,
-    backbone: Backbone,
+    backbone: FeatureNetwork,
     dataset: Dataset,
     rows: Sequence[Row],
 ) -> tuple[Tensor, Tensor]:
@@ -198,7 +188,7 @@ def rate_share(done: float, warmup: float) -> float:
 
 
 def trunk_views(
-    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int
+    backbone: FeatureNetwork, dataset: Dataset, rows: Sequence[Row], views: int
 ) -> NDArray[np.float16]:
     """What the trunk gives for `views` views of each image, (N, views, ...); the first is itself.
 
@@ -210,7 +200,7 @@ def trunk_views(
     own = trunk_tokens(backbone, dataset, rows)[:, None]
     if views == 1:
         return own
-    trunk = on_arrays(backbone.to(auto_device()).trunk)
+    trunk = on_arrays(backbone.trunk, backbone)
 
     def of_others(images: NDArray[np.float32]) -> NDArray[np.float32]:
         others = augment_views(images, views=views, seed=VIEWS_SEED)[:, 1:]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from classify.config import FinetuneSettings, PretrainSettings
-from synthdp.config import BackboneSettings, PrivacySettings, Settings, validate_settings
+from synthdp.config import FeatureSettings, PrivacySettings, Settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.runs import StageCall
 
@@ -22,7 +22,7 @@ class Ingredients(Settings):
     synthetic: Path | None = None
     phantoms: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
-    backbone: BackboneSettings = BackboneSettings()
+    backbone: FeatureSettings = FeatureSettings()
     pretrain: Mapping[str, Any] = {}
     finetune: Mapping[str, Any] = {}
     pretrain_seed: int | None = None

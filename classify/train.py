@@ -11,17 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from classify.backbones import Backbone, build_backbone
-from classify.classifier import (
-    Classifier,
-    backbone_features,
-    head_input,
-    save_classifier,
-    trained_tensors,
-)
+from classify.backbones import build_backbone, trained_tensors
+from classify.classifier import Classifier, Source, plain_scaling
 from classify.config import PretrainSettings
+from classify.feature_cache import backbone_features
+from classify.feature_network import FeatureNetwork
 from classify.joint import train_jointly
 from classify.logistic import fit_logistic
+from classify.model_folder import save_classifier
+from classify.scaling import head_input
 from synthdp.cards import model_card
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, Row, open_dataset, targets_array
@@ -114,17 +112,17 @@ def _pretrain(settings: PretrainSettings, run: Run, dataset: Dataset) -> None:
 
 
 def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifier:
-    """The classifier; its centre is the mean feature of the images that it was trained on."""
+    """The classifier; its features are centred by the images that it was trained on."""
     rows = _rows(settings, dataset)
     backbone = _backbone(settings)
     head = None
     if settings.trainable_blocks != 0:
         head = train_jointly(settings, run, backbone, dataset, rows)
     raw = backbone_features(backbone, dataset, rows)
-    centre = raw.mean(dim=0)
+    scaling = plain_scaling(backbone).fitted(raw, settings.backbone.whiten)
     if head is None:
         fitted = fit_logistic(
-            head_input(raw, centre),
+            head_input([raw], [scaling]),
             torch.from_numpy(targets_array(rows)),
             l2=settings.weight_decay,
             smoothing=settings.label_smoothing,
@@ -133,19 +131,17 @@ def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifi
             raise RunError("the loss of the head is not finite; raise weight_decay")
         run.log(loss=fitted.loss)
         head = fitted.weight, fitted.bias
-    return Classifier(
+    source = Source(
         backbone=settings.backbone,
-        targets=dataset.info.targets,
-        head_weight=head[0],
-        head_bias=head[1],
-        centre=centre,
+        scaling=scaling,
         trainable_blocks=settings.trainable_blocks,
         trained=trained_tensors(backbone),
         seed=settings.seed,
     )
+    return Classifier((source,), dataset.info.targets, *head)
 
 
-def _backbone(settings: PretrainSettings) -> Backbone:
+def _backbone(settings: PretrainSettings) -> FeatureNetwork:
     return build_backbone(
         settings.backbone, seed=settings.seed, trainable_blocks=settings.trainable_blocks
     )

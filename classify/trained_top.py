@@ -4,18 +4,22 @@ Its parameters are one flat vector, the head's last. Before training each layer 
 layers whose gradient for one image does not depend on the other images of a batch may be trained.
 """
 
+from collections import OrderedDict
+from dataclasses import replace
+
 import torch
 from timm.layers import LayerNorm as TimmLayerNorm
 from timm.layers import LayerScale
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from classify.backbones import Backbone
-from classify.classifier import head_input
-from classify.joint import has_bfloat16
+from classify.classifier import plain_scaling
+from classify.feature_network import FeatureNetwork
+from classify.scaling import head_input
+from classify.transformers import TransformerBackbone
+from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
 
 TRAINABLE_LAYERS = (nn.Linear, nn.LayerNorm, TimmLayerNorm, LayerScale)
@@ -35,7 +39,7 @@ class TrainedTop(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: TransformerBackbone,
         head: Tensor,
         *,
         centre: Tensor | None,
@@ -44,13 +48,15 @@ class TrainedTop(nn.Module):
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        assert isinstance(backbone.trainable_blocks, int)
-        self.blocks = backbone.network.blocks[-backbone.trainable_blocks :]
-        self.norm = backbone.network.norm
-        self.fc_norm = backbone.network.fc_norm
+        blocks = enumerate(block for (block,) in backbone.blocks())  # a ViT's have no downsampling
+        tail = [(str(index), block) for index, block in blocks if index >= backbone.cut]
+        self.blocks = nn.Sequential(OrderedDict(tail[: backbone.n_used - backbone.cut]))
+        if not backbone.settings.layers:
+            self.norm, self.fc_norm = backbone.final_norms()
         self.head = nn.Linear(head.shape[1], head.shape[0], bias=False)
         self.head.weight.data.copy_(head)
         self.register_buffer("centre", centre)
+        self._scaling = plain_scaling(backbone)
         self.bias_input, self.scale = bias_input, scale
         able = has_bfloat16(head.device)
         self.precision = precision or (torch.bfloat16 if able else torch.float32)
@@ -63,7 +69,7 @@ class TrainedTop(nn.Module):
         ):
             raw = self._features(tokens).float()
         raw = raw.detach() + self.scale * (raw - raw.detach())  # the same, its gradient scaled
-        inputs = head_input(raw, self.centre)
+        inputs = head_input([raw], [replace(self._scaling, centre=self.centre)])
         bias = inputs.new_full((len(inputs), 1), self.bias_input)
         logits: Tensor = self.head(torch.cat([inputs, bias], dim=1))
         return logits
@@ -88,7 +94,7 @@ class TrainedTop(nn.Module):
 
 
 def trained_top(
-    backbone: Backbone,
+    backbone: FeatureNetwork,
     head: Tensor,
     *,
     centre: Tensor | None,
@@ -102,7 +108,7 @@ def trained_top(
         InputError: when a layer to be trained couples the images of a batch, draws at random, or
             is of a kind whose gradients for single images are not known here; names the layer.
     """
-    if not isinstance(backbone.network, VisionTransformer):
+    if not isinstance(backbone, TransformerBackbone) or not backbone.is_vit:
         raise InputError(_refused_network(backbone))
     top = TrainedTop(
         backbone, head, centre=centre, bias_input=bias_input, scale=scale, precision=precision
@@ -116,7 +122,7 @@ def trained_top(
     return top
 
 
-def _refused_network(backbone: Backbone) -> str:
+def _refused_network(backbone: FeatureNetwork) -> str:
     for name, layer in backbone.network.named_modules():
         own = [p for p in layer.parameters(recurse=False) if p.requires_grad]
         if own and any(True for _ in layer.buffers(recurse=False)):

@@ -9,11 +9,11 @@ import torch
 
 from gan.comparisons import Sets, Subject, chosen_n
 from gan.config import AssessSettings
-from gan.devices import reduced_precision
 from gan.examples import refuse_other_targets
 from gan.inception import load_inception
 from gan.measured_sets import MeasuredSet, Networks, measure_set
 from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
 from synthdp.extractors import build_extractor
 
@@ -117,7 +117,7 @@ def _refuse_made_up(real: Dataset) -> None:
 
 
 def _networks(settings: AssessSettings) -> Networks:
-    low = settings.precision == "auto" and has_bfloat16()
+    low = settings.precision == "auto" and has_bfloat16(torch.device("cpu"))
     extractors = {
         space.label: build_extractor(space, seed=settings.seed, in_bfloat16=low).to(
             memory_format=torch.channels_last
@@ -127,9 +127,3 @@ def _networks(settings: AssessSettings) -> Networks:
     if settings.inception is None:
         return Networks(extractors)
     return Networks(extractors, load_inception(settings.inception), settings.inception.sha256)
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16."""
-    with reduced_precision(torch.device("cpu")):
-        return torch.is_autocast_enabled("cpu")

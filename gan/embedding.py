@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from gan.checkpoints import kept
 from gan.config import TrainGanSettings
-from gan.devices import chosen_device, reduced_precision
 from gan.examples import load_examples
 from gan.finished import load_generator, start_from
 from gan.moments import BinnedSpectrum, RunningMean
@@ -30,6 +29,7 @@ from gan.pyramid import build_pyramid
 from gan.steps import Training, average_weights, new_training, schedule_at, set_rates, total_steps
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.dataset import Row, load_images, open_dataset
+from synthdp.devices import chosen_device, reduced_precision
 from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import noise_source, release_once

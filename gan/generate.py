@@ -15,7 +15,6 @@ from gan.amount import class_counts, label_order, refuse_what_does_not_fit
 from gan.architectures import AnyGenerator
 from gan.conditions import attribute_cells, conditions_of, draw_conditions
 from gan.config import GenerateSettings
-from gan.devices import chosen_device
 from gan.drawing import Drawing
 from gan.finished import load_generator, model_settings
 from gan.pretrained import resolve_run
@@ -23,6 +22,7 @@ from gan.real_filter import RealFilter, distances_to_real, drawn_for, nearest_pl
 from gan.set_card import set_card, set_description
 from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, open_dataset
 from synthdp.data.images import to_uint8, to_uint16
+from synthdp.devices import chosen_device
 from synthdp.errors import InputError
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.statement import Statement, make_statement

@@ -11,7 +11,6 @@ from torch import Tensor
 from gan.architectures import TrainedGenerator
 from gan.checkpoints import kept
 from gan.config import TrainGanSettings
-from gan.devices import chosen_device, reduced_precision
 from gan.examples import Examples, draw_batch, load_examples
 from gan.finished import generator_card, start_from, write_generator
 from gan.finishing import finish_generator
@@ -26,6 +25,7 @@ from gan.steps import (
     weights_are_finite,
 )
 from gan.train_privately import train_against_private_discriminator, train_on_embedding
+from synthdp.devices import chosen_device, reduced_precision
 from synthdp.errors import RunError
 from synthdp.privacy.ledger import record_release
 from synthdp.privacy.lineage import Lineage, Release

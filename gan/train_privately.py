@@ -8,7 +8,6 @@ import torch
 from gan.architectures import TrainedGenerator
 from gan.checkpoints import kept
 from gan.config import TrainGanSettings
-from gan.devices import chosen_device, reduced_precision
 from gan.dp_discriminator import PrivateGame, play_plainly, play_privately
 from gan.embedding import RELEASED, train_from_embedding
 from gan.examples import load_examples
@@ -18,6 +17,7 @@ from gan.plan import GanPlan, declared_units, units_of
 from gan.steps import new_training
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import keyed_digest
+from synthdp.devices import chosen_device, reduced_precision
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, record_release
 from synthdp.privacy.lineage import Release

@@ -29,7 +29,7 @@ from classify.patient_gradients import (
     weighted_loss,
 )
 from classify.trained_top import TrainedTop, trained_top
-from synthdp.config import BackboneSettings
+from synthdp.config import FeatureSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key, noisy_mean
 
@@ -49,7 +49,7 @@ LR = 1e-4
 def made_up(arguments: argparse.Namespace) -> tuple[TrainedTop, TokenExamples]:
     """A network with random weights, and tokens of patients with as many images each."""
     backbone = build_backbone(
-        BackboneSettings(name=arguments.backbone, size_px=arguments.size_px),
+        FeatureSettings(name=arguments.backbone, size_px=arguments.size_px),
         seed=0,
         trainable_blocks=arguments.blocks,
     )

@@ -32,10 +32,10 @@ def work(side: str, batch: int, threads: int) -> None:
     import torch  # noqa: PLC0415
 
     from gan.config import TrainGanSettings  # noqa: PLC0415
-    from gan.devices import reduced_precision  # noqa: PLC0415
     from gan.examples import Examples  # noqa: PLC0415
     from gan.steps import new_training, total_steps, train_step  # noqa: PLC0415
     from synthdp.config import load_settings  # noqa: PLC0415
+    from synthdp.devices import reduced_precision  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     device = torch.device("cpu")

@@ -98,6 +98,43 @@ class BackboneSettings(Settings):
     size_px: int = Field(default=126, ge=16, le=1024)
 
 
+#: How what a layer gives is made one vector: the class token, the mean over places, the mean under
+#: a window around the centre (where a patch holds its mass), the standard deviation over places.
+Pool = Literal["class_token", "mean", "centre", "spread"]
+
+
+class FeatureSettings(BackboneSettings):
+    """A network, and how features are read from it.
+
+    `layers` are blocks of a transformer or stages of a convolutional network, counted from 0;
+    without any, features are read after the last one and its norm. Each is pooled in each way of
+    `pools` (by default the class token, if there is one, and the mean). Features are the mean over
+    the first `views` of the eight flips and quarter turns of an image. `intensity: standardised`
+    gives each image the same mean and spread first. Of what a public set says about a part (one
+    layer, pooled one way), its mean is subtracted, and `whiten` is the power to which its
+    covariance is divided out, from 0 to 1; the part, scaled to norm 1, counts `weight` times.
+    `channels: 1` builds a network for grey images, onto whose input the weights' three colours are
+    summed. `precision: auto` multiplies in bfloat16 where the hardware does.
+    """
+
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    pools: tuple[Pool, ...] = ()
+    views: Literal[1, 2, 4, 8] = 1
+    intensity: Literal["as_is", "standardised"] = "as_is"
+    whiten: float = Field(default=0.0, ge=0, le=1)
+    weight: float = Field(default=1.0, gt=0, le=100)
+    channels: Literal[1, 3] = 3
+    precision: Literal["auto", "float32"] = "auto"
+
+    @model_validator(mode="after")
+    def _layers_and_pools_are_in_order(self) -> "FeatureSettings":
+        if list(self.layers) != sorted(set(self.layers)):
+            raise ValueError("backbone.layers: name each layer once, in rising order")
+        if len(set(self.pools)) != len(self.pools):
+            raise ValueError("backbone.pools: a way of pooling stands twice; keep one")
+        return self
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads 1e-4 as a string, and takes the last of two equal keys; this one doesn't."""
 

@@ -59,12 +59,22 @@ def load_public_weights(network: Any, settings: BackboneSettings) -> None:
     """
     state = _public_weights(settings)
     fitted = {name: value for name, value in state.items() if not name.startswith(_UNUSED)}
+    _sum_colours(network, fitted)
     if isinstance(network, VisionTransformer):
         if "pos_embed" in fitted and network.pos_embed is not None:
             fitted["pos_embed"] = _resampled(fitted["pos_embed"], network)
     elif type(network) in _SWIN_FILTERS:
         fitted = _SWIN_FILTERS[type(network)](fitted, network)
     load_tensors(network, fitted, what=f"the weights for {settings.name}")
+
+
+def _sum_colours(network: Any, state: dict[str, Tensor]) -> None:
+    """For a network of grey images, sum the first layer's weights of three colours, in place."""
+    first = f"{network.pretrained_cfg['first_conv']}.weight"
+    own = network.state_dict().get(first)
+    given = state.get(first)
+    if own is not None and given is not None and (own.shape[1], given.shape[1]) == (1, 3):
+        state[first] = given.sum(dim=1, keepdim=True)
 
 
 def load_tensors(network: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:

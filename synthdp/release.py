@@ -160,8 +160,8 @@ def _refuse_understated(run: Path, statement: Statement) -> None:
 def _copy_model(run: Path, folder: Path, weights: str) -> None:
     """The two files of `model/`; the public weights may stand beside them, and stay."""
     settings = _model_settings(run)
-    public = settings.get("backbone", {}).get("weights")
-    unknown = {path.name for path in (run / "model").iterdir()} - {MODEL_SETTINGS, weights, public}
+    public = {source.get("backbone", {}).get("weights") for source in _sources(settings)}
+    unknown = {path.name for path in (run / "model").iterdir()} - {MODEL_SETTINGS, weights} - public
     if unknown:
         raise InputError(
             f"{run.name}/model: holds {len(unknown)} file(s) that this stage does not write; it "
@@ -174,12 +174,19 @@ def _copy_model(run: Path, folder: Path, weights: str) -> None:
 
 
 def _model_settings(run: Path) -> dict[str, Any]:
-    """The model's settings, with the name alone of the file of public weights."""
+    """The model's settings, with the names alone of the files of public weights."""
     settings = read_json(_plain(run, f"model/{MODEL_SETTINGS}"))
-    backbone = settings.get("backbone", {}) if isinstance(settings, dict) else None
-    if not isinstance(settings, dict) or not isinstance(backbone, dict):
+    sound = isinstance(settings, dict) and isinstance(settings.get("sources", []), list)
+    if not sound or any(not isinstance(one, dict) for one in _sources(settings)):
         raise InputError(f"{run.name}/model/{MODEL_SETTINGS}: not as written; make the run again")
-    return {**settings, "backbone": without_places(backbone)} if backbone else settings
+    if not _sources(settings):
+        return dict(settings)
+    return {**settings, "sources": without_places(_sources(settings))}
+
+
+def _sources(settings: Mapping[str, Any]) -> list[Any]:
+    """The networks that a classifier's features come from; a generator has none."""
+    return list(settings.get("sources", []))
 
 
 def _copy_dataset(root: Path, folder: Path) -> Statement:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from classify.classifier import new_classifier, save_classifier
+from classify.classifier import new_classifier, new_source
+from classify.model_folder import save_classifier
 from classify.patient_gradients import TokenExamples
-from synthdp.config import BackboneSettings, Settings
+from synthdp.config import FeatureSettings, Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
@@ -49,7 +50,8 @@ def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: o
 
 def random_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
     """A finished run of a random transformer under a random head."""
-    plain = new_classifier(BackboneSettings(name="test_vit", size_px=32), targets, seed=1)
+    source = new_source(FeatureSettings(name="test_vit", size_px=32), seed=1)
+    plain = new_classifier([source], targets)
     weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
     with open_run(folder, "pretrain", Settings()) as run:
         save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))

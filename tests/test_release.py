@@ -11,10 +11,10 @@ from made_up import made_up_assessment
 from safetensors import safe_open
 
 from classify.backbones import build_backbone
-from classify.classifier import load_classifier
 from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
+from classify.model_folder import load_classifier
 from classify.train import run_pretrain
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
@@ -22,7 +22,7 @@ from gan.train import run_train_gan
 from synthdp import runs
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import BackboneSettings, PrivacySettings, read_yaml
+from synthdp.config import FeatureSettings, PrivacySettings, read_yaml
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, keyed_digest, open_dataset
 from synthdp.data.images import decode_pixels
 from synthdp.data.phantoms import PhantomSettings, run_phantoms
@@ -36,7 +36,7 @@ from synthdp.runs import open_run, read_statement
 from synthdp.study.compare import evaluation_row, write_results
 from synthdp.study.report import ReportSettings, run_report
 
-RANDOM = BackboneSettings(name="test_vit", size_px=32)
+RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=500)
 CLASSIFIER = {
     *("config.yaml", "privacy.json", "card.md", "status.json"),
@@ -214,12 +214,12 @@ def test_public_weights_go_by_their_name_and_stay(clinic: Path, tmp_path: Path) 
     release(run, out)
     assert files_in(out) == CLASSIFIER
     about = read_json(out / "model" / "settings.json")
-    assert about["backbone"]["weights"] == "public.safetensors"
+    assert about["sources"][0]["backbone"]["weights"] == "public.safetensors"
     assert "downloads" not in (out / "config.yaml").read_text()
     with pytest.raises(InputError, match="public weights"):
         load_classifier(out)
     public.rename(out / "model" / public.name)
-    assert load_classifier(out).backbone.weights == out / "model" / public.name
+    assert load_classifier(out).sources[0].backbone.weights == out / "model" / public.name
 
 
 def synthetic(clinic: Path, tmp_path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from synthdp.config import BackboneSettings, EpsilonTarget, PrivacySettings, Settings
+from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
 from synthdp.errors import InputError
 from synthdp.runs import StageCall
 from synthdp.stages import crosses_grid, expand_strategy, strategy_names
@@ -53,7 +53,7 @@ class StudySettings(Settings):
     assessment: Path | None = None
     phantoms: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
-    backbone: BackboneSettings = BackboneSettings()
+    backbone: FeatureSettings = FeatureSettings()
     pretrain: dict[str, Any] = Field(default_factory=dict)
     finetune: dict[str, Any] = Field(default_factory=dict)
     pretrain_seed: int | None = None

@@ -19,7 +19,7 @@ from classify.config import AuditSettings, FinetuneSettings, HeadSettings, Netwo
 from classify.dp_head import Examples, HeadRecipe, private_sum
 from classify.finetune import run_finetune
 from synthdp.cli import main
-from synthdp.config import BackboneSettings, PrivacySettings
+from synthdp.config import FeatureSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.mechanism import Mechanism
@@ -58,7 +58,7 @@ def trained(clinic: Path, out: str, privacy: PrivacySettings = PRIVACY) -> Path:
             data=clinic,
             out=clinic.parent / out,
             privacy=privacy,
-            backbone=BackboneSettings(name="test_vit", size_px=32),
+            backbone=FeatureSettings(name="test_vit", size_px=32),
             head=HeadSettings(steps=STEPS, block_steps=5),
         )
     )
@@ -250,7 +250,7 @@ def test_the_subject_is_the_runs_own_training(clinic: Path) -> None:
         data=clinic,
         out=run,
         privacy=PRIVACY,
-        backbone=BackboneSettings(name="test_vit", size_px=32),
+        backbone=FeatureSettings(name="test_vit", size_px=32),
         head=HeadSettings(steps=STEPS, block_steps=5),
     )
     told = subject_of(run, settings)

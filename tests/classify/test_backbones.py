@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classify.backbones import (
-    Backbone,
     build_backbone,
     identity,
     trained_state,
     trunk_identity,
 )
 from classify.config import TrainableBlocks
+from classify.feature_network import FeatureNetwork
 from synthdp.checkpoint import save_weights
-from synthdp.config import BackboneSettings
+from synthdp.config import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 
@@ -25,7 +25,7 @@ VIT, SWIN, SWIN2 = "test_vit", "swin_tiny_patch4_window7_224", "swinv2_tiny_wind
 SIDES = {VIT: 32, SWIN: 64, SWIN2: 64, "deit_tiny_distilled_patch16_224": 32, "test_vit3": 32}
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-DINOV2 = BackboneSettings(
+DINOV2 = FeatureSettings(
     name="vit_small_patch14_dinov2",
     weights=Path(os.environ.get("SYNTHDP_WEIGHTS", "../shared/weights"))
     / "vit_small_patch14_dinov2.fp16.safetensors",
@@ -34,8 +34,8 @@ DINOV2 = BackboneSettings(
 )
 
 
-def build(name: str = VIT, blocks: TrainableBlocks = 0, seed: int = 0) -> Backbone:
-    settings = BackboneSettings(name=name, size_px=SIDES[name])
+def build(name: str = VIT, blocks: TrainableBlocks = 0, seed: int = 0) -> FeatureNetwork:
+    settings = FeatureSettings(name=name, size_px=SIDES[name])
     return build_backbone(settings, seed=seed, trainable_blocks=blocks)
 
 
@@ -58,7 +58,7 @@ def test_features_are_those_of_timm_however_the_backbone_is_cut(name: str) -> No
         expected = torch.cat([tokens[:, 0], tokens[:, network.num_prefix_tokens :].mean(1)], dim=1)
     assert expected.shape[1] == whole.n_features
     torch.testing.assert_close(whole(batch), expected)
-    everywhere = (0, 1, 3, len(whole._blocks()), "all")
+    everywhere = (0, 1, 3, len(whole.blocks()), "all")
     for blocks in everywhere if name == VIT else (3,):
         cut = build(name, blocks)
         torch.testing.assert_close(cut.top(cut.trunk(batch)), expected)
@@ -146,9 +146,9 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def from_file(path: Path, **changes: object) -> BackboneSettings:
+def from_file(path: Path, **changes: object) -> FeatureSettings:
     values = {"name": VIT, "weights": path, "sha256": sha256_file(path), "size_px": 64}
-    return BackboneSettings.model_validate({**values, **changes})
+    return FeatureSettings.model_validate({**values, **changes})
 
 
 def test_the_position_embedding_is_resampled_without_antialias(weights: Path) -> None:
@@ -166,11 +166,11 @@ def test_swin_weights_fit_another_side(tmp_path: Path) -> None:
     network = timm.create_model(SWIN, num_classes=0)
     save_weights(tmp_path / "swin.safetensors", network.state_dict())
     path = tmp_path / "swin.safetensors"
-    settings = BackboneSettings(name=SWIN, weights=path, sha256=sha256_file(path), size_px=64)
+    settings = FeatureSettings(name=SWIN, weights=path, sha256=sha256_file(path), size_px=64)
     assert build_backbone(settings, seed=0)(images(64)).shape == (2, 768)
 
 
-def refused(settings: BackboneSettings, blocks: TrainableBlocks = 0) -> str:
+def refused(settings: FeatureSettings, blocks: TrainableBlocks = 0) -> str:
     with pytest.raises(InputError) as caught:
         build_backbone(settings, seed=0, trainable_blocks=blocks)
     return str(caught.value)
@@ -180,14 +180,14 @@ def test_weights_are_checked_before_they_are_used(weights: Path, tmp_path: Path)
     sha256 = sha256_file(weights)
     assert f"backbone.sha256={sha256}" in refused(from_file(weights, sha256=None))
     assert sha256 in refused(from_file(weights, sha256="0" * 64))
-    missing = BackboneSettings(name=VIT, weights=tmp_path / "absent", size_px=32)
+    missing = FeatureSettings(name=VIT, weights=tmp_path / "absent", size_px=32)
     assert "no such weights file" in refused(missing)
     said = refused(from_file(weights, name="test_vit3"))
     assert "missing: blocks.0.ls1.gamma" in said
     assert "of another shape: blocks.0" in said
     (tmp_path / "note.txt").write_text("not weights")
     assert "safetensors" in refused(from_file(tmp_path / "note.txt"))
-    assert "belongs to a weights file" in refused(BackboneSettings(name=VIT, sha256="0" * 64))
+    assert "belongs to a weights file" in refused(FeatureSettings(name=VIT, sha256="0" * 64))
 
 
 def test_the_hub_is_asked_by_name_alone_and_its_failure_is_said(
@@ -201,8 +201,8 @@ def test_the_hub_is_asked_by_name_alone_and_its_failure_is_said(
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    build_backbone(BackboneSettings(name=VIT, size_px=32), seed=0)
-    said = refused(BackboneSettings(name=VIT, weights=Path("hub"), size_px=32))
+    build_backbone(FeatureSettings(name=VIT, size_px=32), seed=0)
+    said = refused(FeatureSettings(name=VIT, weights=Path("hub"), size_px=32))
     assert "hub" in said
     assert "local file" in said
 
@@ -211,16 +211,16 @@ def test_the_hub_is_asked_by_name_alone_and_its_failure_is_said(
     ("settings", "words"),
     [
         ({"name": "vit_tiny_patch16_24", "size_px": 32}, "did you mean vit_tiny_patch16_224"),
-        ({"name": "resnet18", "size_px": 32}, "no plain ViT or Swin"),
+        ({"name": "mixer_s16_224", "size_px": 32}, "no plain ViT or Swin"),
         ({"name": VIT, "size_px": 40}, "use 32 or 48"),
     ],
 )
 def test_what_cannot_be_built_is_refused(settings: dict[str, object], words: str) -> None:
-    assert words in refused(BackboneSettings.model_validate(settings))
+    assert words in refused(FeatureSettings.model_validate(settings))
 
 
 def test_more_blocks_than_there_are_is_refused() -> None:
-    assert "has 6" in refused(BackboneSettings(name=VIT, size_px=32), blocks=7)
+    assert "has 6" in refused(FeatureSettings(name=VIT, size_px=32), blocks=7)
 
 
 @torch.inference_mode()

@@ -7,23 +7,24 @@ import timm
 import torch
 from torch import Tensor
 
-from classify.backbones import Backbone, build_backbone
+from classify.backbones import build_backbone, trained_tensors
 from classify.classifier import (
     Classifier,
-    backbone_features,
+    Source,
     features,
-    head_input,
-    load_classifier,
     logits,
     new_classifier,
+    new_source,
     restore_backbone,
-    save_classifier,
     scores,
-    trained_tensors,
 )
 from classify.config import TrainableBlocks
+from classify.feature_cache import BATCH, backbone_features
+from classify.model_folder import load_classifier, save_classifier
+from classify.scaling import Scaling
+from classify.transformers import TransformerBackbone
 from synthdp.checkpoint import save_weights
-from synthdp.config import BackboneSettings, Settings
+from synthdp.config import FeatureSettings, Settings
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
@@ -31,7 +32,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
 
-RANDOM = BackboneSettings(name="test_vit", size_px=32)
+RANDOM = FeatureSettings(name="test_vit", size_px=32, precision="float32")
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 @pytest.fixture
-def public(tmp_path: Path) -> BackboneSettings:
+def public(tmp_path: Path) -> FeatureSettings:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         network = timm.create_model("test_vit", num_classes=0)
@@ -56,23 +57,22 @@ def public(tmp_path: Path) -> BackboneSettings:
 
 
 def trained(
-    backbone: BackboneSettings, blocks: TrainableBlocks = 1, shift: float = 0.1
+    backbone: FeatureSettings, blocks: TrainableBlocks = 1, shift: float = 0.1
 ) -> Classifier:
     """A classifier whose trained tensors and head have all been moved."""
-    plain = new_classifier(backbone, ("malignant", "dense"), seed=3, trainable_blocks=blocks)
+    plain = new_source(backbone, seed=3, trainable_blocks=blocks)
     network = restore_backbone(plain)
     with torch.no_grad():
         for parameter in network.network.parameters():
             if parameter.requires_grad:
                 parameter.add_(shift)
     generator = torch.Generator().manual_seed(5)
-    moved = dataclasses.replace(
-        plain,
-        trained=trained_tensors(network),
-        centre=torch.randn(plain.head_weight.shape[1], generator=generator),
-    )
-    weight = torch.randn(plain.head_weight.shape, generator=generator)
-    return moved.with_head(weight, torch.tensor([0.5, -0.5]))
+    centre = torch.randn(network.n_features, generator=generator)
+    scaling = dataclasses.replace(plain.scaling, centre=centre)
+    moved = dataclasses.replace(plain, trained=trained_tensors(network), scaling=scaling)
+    classifier = new_classifier([moved], ("malignant", "dense"))
+    weight = torch.randn(classifier.head_weight.shape, generator=generator)
+    return classifier.with_head(weight, torch.tensor([0.5, -0.5]))
 
 
 def finished_run(folder: Path, classifier: Classifier) -> Path:
@@ -83,23 +83,23 @@ def finished_run(folder: Path, classifier: Classifier) -> Path:
     return folder
 
 
-def same(first: Classifier, second: Classifier) -> bool:
-    for field in dataclasses.fields(Classifier):
-        one, other = getattr(first, field.name), getattr(second, field.name)
-        if isinstance(one, Tensor):
-            if not torch.equal(one, other):
-                return False
-        elif field.name == "trained":
-            if one.keys() != other.keys() or not all(torch.equal(one[k], other[k]) for k in one):
-                return False
-        elif one != other:
-            return False
-    return True
+def same(first: object, second: object) -> bool:
+    """Whether two classifiers, or parts of them, are equal to the bit."""
+    if isinstance(first, Tensor):
+        return isinstance(second, Tensor) and torch.equal(first, second)
+    if isinstance(first, Classifier | Source | Scaling):
+        names = [field.name for field in dataclasses.fields(first)]
+        return all(same(getattr(first, name), getattr(second, name)) for name in names)
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    return first == second
 
 
 @pytest.mark.parametrize("blocks", [0, 2, "all"])
 def test_a_classifier_comes_back_from_its_folder(
-    public: BackboneSettings, dataset: Dataset, tmp_path: Path, blocks: TrainableBlocks
+    public: FeatureSettings, dataset: Dataset, tmp_path: Path, blocks: TrainableBlocks
 ) -> None:
     classifier = trained(public, blocks)
     found = load_classifier(finished_run(tmp_path / "run", classifier))
@@ -109,12 +109,12 @@ def test_a_classifier_comes_back_from_its_folder(
 
 
 def test_frozen_public_weights_are_not_copied_and_a_random_start_is_whole(
-    public: BackboneSettings,
+    public: FeatureSettings,
 ) -> None:
-    assert all(k.startswith(("blocks.5.", "norm.")) for k in trained(public).trained)
+    assert all(k.startswith(("blocks.5.", "norm.")) for k in trained(public).sources[0].trained)
     n_tensors = len(build_backbone(RANDOM, seed=0).network.state_dict())
-    assert len(trained(RANDOM).trained) == n_tensors
-    assert not new_classifier(public, ("malignant",), seed=0).trained
+    assert len(trained(RANDOM).sources[0].trained) == n_tensors
+    assert not new_source(public, seed=0).trained
 
 
 def test_a_random_start_does_not_depend_on_the_seed_any_more(
@@ -122,37 +122,31 @@ def test_a_random_start_does_not_depend_on_the_seed_any_more(
 ) -> None:
     classifier = trained(RANDOM)
     found = load_classifier(finished_run(tmp_path / "run", classifier))
-    other = dataclasses.replace(found, seed=99)
-    expected = features(classifier, dataset, dataset.rows)
-    assert torch.equal(features(other, dataset, dataset.rows), expected)
+    other = found.with_sources([dataclasses.replace(found.sources[0], seed=99)])
+    (expected,) = features(classifier, dataset, dataset.rows)
+    assert torch.equal(features(other, dataset, dataset.rows)[0], expected)
 
 
-def test_scores_follow_the_written_formula(public: BackboneSettings, dataset: Dataset) -> None:
+def test_scores_follow_the_written_formula(public: FeatureSettings, dataset: Dataset) -> None:
     classifier = trained(public, 0)
     with torch.inference_mode():
-        raw = restore_backbone(classifier)(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
-    assert classifier.centre is not None
-    shifted = raw - classifier.centre
-    inputs = shifted / shifted.norm(dim=1, keepdim=True)
+        network = restore_backbone(classifier.sources[0])
+        raw = network(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
+    centre = classifier.sources[0].scaling.centre
+    assert centre is not None
+    class_token, mean = (raw - centre).split(network.parts, dim=1)
+    parts = [part / part.norm(dim=1, keepdim=True) for part in (class_token, mean)]
+    inputs = torch.cat(parts, dim=1) / 2**0.5
     expected = torch.sigmoid(inputs @ classifier.head_weight.T + classifier.head_bias)
     found = scores(classifier, dataset, dataset.rows)
     assert found.shape == (5, 2)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
-def test_head_input_has_norm_one_or_zero() -> None:
-    raw = torch.tensor([[3.0, 4.0], [1.0, 1.0], [1e-3, 0.0]])
-    found = head_input(raw, None)
-    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.5**0.5, 0.5**0.5], [1.0, 0.0]]))
-    centred = head_input(raw, torch.tensor([1.0, 1.0]))
-    assert torch.equal(centred[1], torch.zeros(2))
-    assert (centred.norm(dim=1) <= 1 + 1e-6).all()
-
-
-def test_a_new_classifier_knows_nothing(public: BackboneSettings, dataset: Dataset) -> None:
-    classifier = new_classifier(public, ("malignant",), seed=0)
-    raw = features(classifier, dataset, dataset.rows)
-    assert torch.equal(logits(classifier, raw), torch.zeros(5, 1))
+def test_a_new_classifier_knows_nothing(public: FeatureSettings, dataset: Dataset) -> None:
+    classifier = new_classifier([new_source(public, seed=0)], ("malignant",))
+    raws = features(classifier, dataset, dataset.rows)
+    assert torch.equal(logits(classifier, raws), torch.zeros(5, 1))
     with pytest.raises(ValueError, match="does not fit"):
         classifier.with_head(torch.zeros(1, 3), torch.zeros(1))
 
@@ -162,32 +156,32 @@ class CountedTrunk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen = 0
-        trunk = Backbone.trunk
+        trunk = TransformerBackbone.trunk
 
-        def counted(backbone: Backbone, images: Tensor) -> Tensor:
+        def counted(backbone: TransformerBackbone, images: Tensor) -> Tensor:
             self.seen += len(images)
             return trunk(backbone, images)
 
-        monkeypatch.setattr(Backbone, "trunk", counted)
+        monkeypatch.setattr(TransformerBackbone, "trunk", counted)
 
 
 def test_classifiers_of_one_trunk_share_its_tokens(
-    public: BackboneSettings, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    public: FeatureSettings, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = CountedTrunk(monkeypatch)
     first, second = trained(public, 2), trained(public, 2, shift=0.2)
-    different = [features(one, dataset, dataset.rows) for one in (first, second)]
-    assert counted.seen == 5
+    different = [features(one, dataset, dataset.rows)[0] for one in (first, second)]
+    assert counted.seen == BATCH
     assert not torch.equal(*different)
-    again = [features(one, dataset, dataset.rows) for one in (first, second)]
-    assert counted.seen == 5
+    again = [features(one, dataset, dataset.rows)[0] for one in (first, second)]
+    assert counted.seen == BATCH
     assert all(torch.equal(*pair) for pair in zip(different, again, strict=True))
 
 
 def test_cached_tokens_change_features_by_rounding_alone(
-    public: BackboneSettings, dataset: Dataset
+    public: FeatureSettings, dataset: Dataset
 ) -> None:
-    backbone = restore_backbone(trained(public, 2))
+    backbone = restore_backbone(trained(public, 2).sources[0])
     through_tokens = backbone_features(backbone, dataset, dataset.rows)
     with torch.inference_mode():
         direct = backbone(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
@@ -201,7 +195,7 @@ def refused(run: Path) -> str:
 
 
 def test_only_finished_runs_with_a_classifier_are_loaded(
-    public: BackboneSettings, tmp_path: Path
+    public: FeatureSettings, tmp_path: Path
 ) -> None:
     assert "not a finished run" in refused(tmp_path)
     with open_run(tmp_path / "begun", "pretrain", Settings()):
@@ -212,13 +206,13 @@ def test_only_finished_runs_with_a_classifier_are_loaded(
     assert "without a classifier" in refused(tmp_path / "gan")
 
 
-def test_damaged_runs_are_refused(public: BackboneSettings, tmp_path: Path) -> None:
+def test_damaged_runs_are_refused(public: FeatureSettings, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", trained(public))
     settings = run / "model" / "settings.json"
     about = read_json(settings)
-    write_json(settings, {**about, "trainable_blocks": -1, "colour": "grey"})
+    write_json(settings, {**about, "targets": 3, "colour": "grey"})
     said = refused(run)
-    assert "trainable_blocks" in said
+    assert "targets" in said
     assert "colour" in said
     write_json(settings, about)
     weights = run / "model" / "weights.safetensors"
@@ -230,7 +224,7 @@ def test_damaged_runs_are_refused(public: BackboneSettings, tmp_path: Path) -> N
 
 
 def test_missing_public_weights_are_asked_for_by_their_sha256(
-    public: BackboneSettings, dataset: Dataset, tmp_path: Path
+    public: FeatureSettings, dataset: Dataset, tmp_path: Path
 ) -> None:
     classifier = trained(public)
     expected = scores(classifier, dataset, dataset.rows)
@@ -246,9 +240,10 @@ def test_missing_public_weights_are_asked_for_by_their_sha256(
 
 
 def test_trained_tensors_of_another_network_are_refused(
-    public: BackboneSettings, dataset: Dataset
+    public: FeatureSettings, dataset: Dataset
 ) -> None:
     classifier = trained(public)
-    foreign = dataclasses.replace(classifier, trained={"norm.weight": torch.zeros(3)})
+    source = dataclasses.replace(classifier.sources[0], trained={"norm.weight": torch.zeros(3)})
+    foreign = classifier.with_sources([source])
     with pytest.raises(InputError, match=r"of another shape: norm\.weight"):
         features(foreign, dataset, dataset.rows)

@@ -14,7 +14,7 @@ from classify.config import NetworkSettings
 from classify.dp_sgd import train_network, train_private_network
 from classify.patient_gradients import TokenExamples
 from classify.trained_top import TrainedTop, trained_top
-from synthdp.config import BackboneSettings
+from synthdp.config import FeatureSettings
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
@@ -33,7 +33,7 @@ examples = partial(token_examples, SHAPE)
 
 def new_top() -> TrainedTop:
     """The last block of a small ViT under a random head, in float32 on any processor."""
-    settings = BackboneSettings(name="test_vit", size_px=32)
+    settings = FeatureSettings(name="test_vit", size_px=32)
     built = build_backbone(settings, seed=0, trainable_blocks=1)
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     centre = torch.full((built.n_features,), 0.1)

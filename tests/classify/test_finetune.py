@@ -10,7 +10,7 @@ from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
 from classify.finetune import plan_finetune, run_finetune
 from classify.plan import auto_lr_times_steps
 from classify.train import run_pretrain
-from synthdp.config import BackboneSettings, PrivacySettings, validate_settings
+from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.ledger import Ledger
@@ -20,7 +20,7 @@ from synthdp.privacy.noise import NoiseSource
 from synthdp.promise import statement_of
 from synthdp.runs import Run, read_statement
 
-BACKBONE = BackboneSettings(name="test_vit", size_px=32)
+BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 STEPS = HeadSettings().steps
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
 
@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_refused(clinic: Path, changes: dict[str, object], 
 
 
 def test_wrong_weights_leave_no_folder_behind(clinic: Path) -> None:
-    wrong = BackboneSettings(name="test_vit", size_px=32, weights=clinic / "none.safetensors")
+    wrong = FeatureSettings(name="test_vit", size_px=32, weights=clinic / "none.safetensors")
     with pytest.raises(InputError, match="weights"):
         run_finetune(settings(clinic, backbone=wrong))
     assert not (clinic.parent / "run").exists()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,10 +169,10 @@ def with_features(monkeypatch: pytest.MonkeyPatch, patient: str, value: float) -
     """Let the features of one patient's images be `value`."""
     sound = finetune.features
 
-    def broken(classifier: object, dataset: Dataset, rows: Sequence[Row]) -> Tensor:
-        found = sound(classifier, dataset, rows).clone()
+    def broken(classifier: object, dataset: Dataset, rows: Sequence[Row]) -> list[Tensor]:
+        found = sound(classifier, dataset, rows)[0].clone()
         found[[row.patient_id == patient for row in rows]] = value
-        return found
+        return [found]
 
     monkeypatch.setattr(finetune, "features", broken)
 
@@ -201,9 +202,8 @@ def test_damaged_weights_are_told_before_anything_is_spent(
 
     def damaged(asked: FinetuneSettings, info: DatasetInfo) -> object:
         classifier = sound(asked, info)
-        network = finetune.new_classifier(classifier.backbone, info.targets, seed=0)
         broken = {"norm.weight": torch.full((64,), math.nan)}
-        return type(network)(**{**vars(network), "trained": broken})
+        return classifier.with_sources([replace(classifier.sources[0], trained=broken)])
 
     monkeypatch.setattr(finetune, "_starting_classifier", damaged)
     with pytest.raises(RunError, match="not finite"):

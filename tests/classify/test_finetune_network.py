@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 import torch
 
-from classify.classifier import load_classifier, restore_backbone, scores
+from classify.classifier import restore_backbone, scores
 from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import plan_finetune, run_finetune
+from classify.model_folder import load_classifier
 from classify.train import run_pretrain
-from synthdp.config import BackboneSettings, PrivacySettings, validate_settings
+from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targets_array
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.privacy.ledger import Ledger
 from synthdp.runs import read_statement
 
-BACKBONE = BackboneSettings(name="test_vit", size_px=32)
+BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 NETWORK = {"trainable_blocks": 1, "steps": 10, "sampling_rate": 0.5, "block_steps": 5}
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50, noise="philox")
 
@@ -65,12 +66,12 @@ def test_a_run_keeps_its_target_and_says_how(clinic: Path, images: str) -> None:
     assert not (run / "private" / "noise.key").exists()
     assert "last 1 blocks" in (run / "card.md").read_text()
     trained = load_classifier(run)
-    assert trained.trainable_blocks == 1
-    moved = restore_backbone(trained).network.blocks[-1].mlp.fc1.weight
+    assert trained.sources[0].trainable_blocks == 1
+    moved = restore_backbone(trained.sources[0]).network.blocks[-1].mlp.fc1.weight
     start = plan_finetune(asked)  # the plan of a finished run reads no image and still stands
     assert start.epsilon == pytest.approx(statement.epsilon)
     fresh = settings(clinic, out="fresh", network=None)
-    untrained = restore_backbone(load_classifier(run_finetune(fresh))).network.blocks[-1]
+    untrained = restore_backbone(load_classifier(run_finetune(fresh)).sources[0]).network.blocks[-1]
     assert not torch.equal(moved, untrained.mlp.fc1.weight)
     out = run_evaluate(
         EvaluateSettings(run=run, dataset=clinic, out=clinic.parent / "scored", redraws=10)
@@ -92,13 +93,13 @@ def test_a_pretrained_run_goes_on_from_its_blocks(clinic: Path) -> None:
     )
     init = run_pretrain(asked)
     run = run_finetune(settings(clinic, backbone=None, init=init, head={"start": "pretrained"}))
-    before, after = load_classifier(init), load_classifier(run)
+    before, after = load_classifier(init).sources[0], load_classifier(run).sources[0]
     assert before.trained.keys() == after.trained.keys()
     changed = {k for k in before.trained if not torch.equal(before.trained[k], after.trained[k])}
     assert changed
     assert all(name.startswith(("blocks.5.", "norm.")) for name in changed)
-    assert after.centre is not None
-    assert torch.equal(after.centre, before.centre)
+    assert after.scaling.centre is not None
+    assert torch.equal(after.scaling.centre, before.scaling.centre)
 
 
 @pytest.mark.parametrize("images", ["all", "one"])
@@ -120,7 +121,7 @@ def test_the_defaults_learn_under_privacy(tmp_path: Path, images: str) -> None:
 def test_a_swin_is_refused_before_a_folder_is_made_and_its_head_still_trains(
     clinic: Path,
 ) -> None:
-    swin = BackboneSettings(name="swin_tiny_patch4_window7_224", size_px=32)
+    swin = FeatureSettings(name="swin_tiny_patch4_window7_224", size_px=32)
     with pytest.raises(InputError, match="leave `network` out"):
         run_finetune(settings(clinic, backbone=swin))
     assert not (clinic.parent / "run").exists()

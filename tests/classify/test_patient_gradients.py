@@ -9,7 +9,8 @@ from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classify.backbones import Backbone, build_backbone
+from classify.backbones import build_backbone
+from classify.feature_network import FeatureNetwork
 from classify.ghost_clipping import GhostClipping
 from classify.patient_gradients import (
     PatientGradients,
@@ -19,7 +20,7 @@ from classify.patient_gradients import (
     one_view_each,
 )
 from classify.trained_top import TrainedTop, trained_top
-from synthdp.config import BackboneSettings
+from synthdp.config import FeatureSettings
 from synthdp.errors import InputError
 
 CLIP = 0.5
@@ -29,13 +30,13 @@ SHAPE = (5, 64)
 examples = partial(token_examples, SHAPE)
 
 
-def backbone(blocks: int = 1) -> Backbone:
+def backbone(blocks: int = 1) -> FeatureNetwork:
     return build_backbone(
-        BackboneSettings(name="test_vit", size_px=32), seed=0, trainable_blocks=blocks
+        FeatureSettings(name="test_vit", size_px=32), seed=0, trainable_blocks=blocks
     )
 
 
-def with_layer_scale() -> Backbone:
+def with_layer_scale() -> FeatureNetwork:
     """A small ViT with a LayerScale not near zero, and an `fc_norm` that is called twice."""
     built = backbone()
     built.network.fc_norm = nn.LayerNorm(64)
@@ -45,7 +46,7 @@ def with_layer_scale() -> Backbone:
 
 
 def top_of(
-    built: Backbone, *, scale: float = 1.0, dtype: torch.dtype = torch.float32
+    built: FeatureNetwork, *, scale: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> TrainedTop:
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     centre = torch.full((built.n_features,), 0.1)
@@ -251,7 +252,7 @@ def test_a_layer_that_couples_or_draws_is_refused_by_name(layer: nn.Module, told
 
 def test_a_swin_is_refused_with_the_way_out() -> None:
     swin = build_backbone(
-        BackboneSettings(name="swin_tiny_patch4_window7_224", size_px=32),
+        FeatureSettings(name="swin_tiny_patch4_window7_224", size_px=32),
         seed=0,
         trainable_blocks=1,
     )

@@ -8,14 +8,16 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from classify import joint
-from classify.backbones import Backbone, build_backbone
-from classify.classifier import features, load_classifier, scores
+from classify.backbones import build_backbone
+from classify.classifier import features, scores
 from classify.config import PretrainSettings
+from classify.feature_network import FeatureNetwork
 from classify.joint import HEAD_SCALE, rate_share, trunk_views
 from classify.logistic import fit_logistic, smoothed_loss
+from classify.model_folder import load_classifier
 from classify.train import plan_pretrain, run_pretrain
 from synthdp.checkpoint import load_checkpoint
-from synthdp.config import BackboneSettings, validate_settings
+from synthdp.config import FeatureSettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json
@@ -23,7 +25,7 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.runs import read_statement
 
-BACKBONE = BackboneSettings(name="test_vit", size_px=32)
+BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 
 
 def make_set(
@@ -73,9 +75,10 @@ def test_it_learns_what_separates_the_classes(phantoms: Path, blocks: object) ->
     found = scores(classifier, dataset, rows)[:, 0]
     labels = np.array([row.targets[0] for row in rows])
     assert found[labels == 1].min() > found[labels == 0].max()
-    assert classifier.centre is not None
-    train = features(classifier, dataset, dataset.split("train"))
-    torch.testing.assert_close(classifier.centre, train.mean(dim=0))
+    centre = classifier.sources[0].scaling.centre
+    assert centre is not None
+    (train,) = features(classifier, dataset, dataset.split("train"))
+    torch.testing.assert_close(centre, train.mean(dim=0))
 
 
 def test_the_same_seed_gives_the_same_model_and_another_another(phantoms: Path) -> None:
@@ -114,7 +117,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 def test_a_finished_run_returns_at_once(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_pretrain(settings(phantoms))
-    monkeypatch.setattr(Backbone, "forward", None)
+    monkeypatch.setattr(FeatureNetwork, "forward", None)
     assert run_pretrain(settings(phantoms)) == run
     with pytest.raises(InputError, match="lr"):
         run_pretrain(settings(phantoms, lr=0.5))
@@ -218,7 +221,7 @@ def test_tokens_of_views_are_cached(phantoms: Path, monkeypatch: pytest.MonkeyPa
     backbone = build_backbone(BACKBONE, seed=0, trainable_blocks=1)
     found = trunk_views(backbone, dataset, rows, 3)
     assert found.shape == (len(rows), 3, 5, 64)
-    monkeypatch.setattr(Backbone, "trunk", None)
+    monkeypatch.setattr(FeatureNetwork, "trunk", None)
     np.testing.assert_array_equal(trunk_views(backbone, dataset, rows, 3), found)
 
 
