@@ -59,7 +59,10 @@ class Plan:
     statement: Statement
 
 
-def _ancestors(settings: FinetuneSettings, to_come: Mapping[Path, Lineage]) -> Lineage:
+def _ancestors(
+    settings: FinetuneSettings, dataset: Dataset, to_come: Mapping[Path, Lineage]
+) -> Lineage:
+    """What the model descends from, a synthetic set in the place of patients included."""
     sets = [path for path in (settings.synthetic, settings.centre) if path is not None]
     infos = [open_dataset(path).info for path in sets]
     for info in infos:
@@ -68,7 +71,7 @@ def _ancestors(settings: FinetuneSettings, to_come: Mapping[Path, Lineage]) -> L
                 f"{info.name}: holds patients, so it may not stand as `synthetic` or `centre`, "
                 "which get no noise; name a synthetic or a phantom set"
             )
-    lineages = [info.lineage for info in infos]
+    lineages = [info.lineage for info in (dataset.info, *infos)]
     if settings.init is not None:
         planned = to_come.get(settings.init)
         lineages.append(planned or read_statement(settings.init).lineage)
@@ -83,7 +86,9 @@ def _mechanism(settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage)
     cohort, share = cohort_of(dataset, settings.cohort), 1.0
     if settings.cohort is not None:
         share /= settings.cohort.of
-    before = ancestors.loss_on(cohort, privacy.delta)
+    before = NO_LOSS
+    if dataset.info.protects_patients:  # else this stage's noise protects no one further
+        before = ancestors.loss_on(cohort, privacy.delta)
     training = settings.network or settings.head
     rate = training.sampling_rate
     return Mechanism.reaching(
@@ -128,7 +133,7 @@ def make_plan(
     """
     dataset = open_dataset(settings.data)
     refuse_unknown_patients(dataset.info, settings.privacy.unit)
-    ancestors = _ancestors(settings, to_come or {})
+    ancestors = _ancestors(settings, dataset, to_come or {})
     release = _release(settings, dataset, ancestors, release_id)
     stage_epsilon = math.inf
     if release.mechanism is not None:

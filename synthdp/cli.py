@@ -237,7 +237,7 @@ def _add_study_commands(commands: Commands) -> None:
     _stage_parser(
         commands,
         "study",
-        "Run strategies x epsilons x seeds and write results.csv and report.html.",
+        "Run strategies x epsilons x seeds and write results.csv, report.html, and what was tuned.",
         "synthdp study configs/study/cbis-ddsm.yaml",
     )
     _stage_parser(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from synthdp.privacy.statement import number
-from synthdp.study.compare import Aggregate
+from synthdp.study.aggregate import Aggregate
 
 
 def strategy_words(name: str) -> str:

@@ -1,12 +1,10 @@
-"""Runs and their evaluations as one results table, and the same over seeds."""
+"""Runs and their evaluations as one results table."""
 
 import csv
 import io
 import math
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -19,9 +17,11 @@ from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement
+from synthdp.study.tuning import read_tuned
 
 MAX_RESULTS_BYTES = 64 * 2**20
 _DECIMALS = 6
+_PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
 _QUOTED_PATH = re.compile(r"""(['"])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^'"\n]*)\1""")
 _BARE_PATH = re.compile(r"""(?<![\w./~-])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^\s'"<>,;:()]+)""")
 
@@ -41,7 +41,8 @@ class ResultRow(Settings):
 
     `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
-    failed run, one class missing) is None. `run` is the folder's name below the study.
+    failed run, one class missing) is None. `run` is the folder's name below the study. `tuned` is
+    compact JSON of the values that the study tried in it, empty where it tried none.
     """
 
     strategy: str = Field(min_length=1)
@@ -70,6 +71,12 @@ class ResultRow(Settings):
     state: Literal["finished", "failed"]
     error: str = ""
     run: str
+    tuned: str = ""
+
+    @property
+    def cell(self) -> tuple[str, float | None, int, str]:
+        """The place on the study's grid: one model, scored on each of the study's sets."""
+        return self.strategy, self.epsilon, self.seed, self.tuned
 
     @field_validator("error")
     @classmethod
@@ -83,8 +90,16 @@ class ResultRow(Settings):
             raise ValueError("a run is named relative to its study")
         return run
 
+    @field_validator("tuned")
+    @classmethod
+    def _tuned_values_can_be_read(cls, tuned: str) -> str:
+        read_tuned(tuned)
+        return tuned
+
 
 COLUMNS = tuple(ResultRow.model_fields)
+#: Tables from before studies could tune; they are read as tables in which nothing was tuned.
+COLUMNS_BEFORE_TUNING = COLUMNS[:-1]
 
 
 def evaluation_row(
@@ -97,17 +112,17 @@ def evaluation_row(
     run: str,
     metrics: Mapping[str, Any],
     statement: Statement,
+    tuned: str = "",
 ) -> ResultRow:
     """The row of a finished run from its evaluation's `metrics.json` and its statement.
 
     Of several targets the row holds the mean.
     """
     scores = metrics if "auroc" in metrics else metrics["mean"]
-    parts = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
     cells: dict[str, Any] = {
         f"{name}{ending}": _rounded(scores[name][part])
         for name in METRICS
-        for ending, part in parts.items()
+        for ending, part in _PARTS.items()
     }
     return ResultRow(
         strategy=strategy,
@@ -124,6 +139,7 @@ def evaluation_row(
         unit=statement.unit,
         state="finished",
         run=run,
+        tuned=tuned,
     )
 
 
@@ -140,6 +156,7 @@ def failed_row(
     split: str,
     run: str,
     error: str,
+    tuned: str = "",
 ) -> ResultRow:
     """The row of a run that failed, with its error on one line and free of absolute paths."""
     return ResultRow(
@@ -151,6 +168,7 @@ def failed_row(
         state="failed",
         error=error,
         run=run,
+        tuned=tuned,
     )
 
 
@@ -185,7 +203,7 @@ def read_results(path: Path) -> list[ResultRow]:
         header, records = tuple(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not readable as UTF-8 CSV ({type(error).__name__})") from error
-    if header != COLUMNS:
+    if header not in (COLUMNS, COLUMNS_BEFORE_TUNING):
         differing = sorted({*header} ^ {*COLUMNS}) or ["their order"]
         raise InputError(
             f"{path}: columns differ from this version's ({', '.join(differing)}); "
@@ -201,109 +219,3 @@ def _read_row(record: Mapping[str | None, Any], where: str) -> ResultRow:
     for name in ("data_set", "split", "run"):
         values.setdefault(name, "")
     return validate_settings(ResultRow, values, where=where)
-
-
-@dataclass(frozen=True)
-class OverSeeds:
-    """A metric over seeds: mean, standard deviation (None for one seed), and the mean bounds of
-    the interval over patients; None where no run has a value."""
-
-    mean: float | None
-    sd: float | None
-    ci_low: float | None
-    ci_high: float | None
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """All seeds of one strategy at one epsilon on one split of one data set.
-
-    The epsilons are the worst over seeds.
-    """
-
-    strategy: str
-    epsilon: float | None
-    data_set: str
-    split: str
-    n_seeds: int
-    n_failed: int
-    metrics: Mapping[str, OverSeeds]
-    epsilon_stage: float | None
-    epsilon_end_to_end: float | None
-    delta: float | None
-    unit: Unit | None
-    n_images: int | None
-    n_patients: int | None
-    runs: tuple[str, ...]
-
-    @property
-    def protected(self) -> bool:
-        """Whether the whole pipeline keeps a promise to every patient."""
-        return self.epsilon_end_to_end is not None and math.isfinite(self.epsilon_end_to_end)
-
-    @property
-    def hollow(self) -> bool:
-        """Whether the last stage spent a finite epsilon that an earlier stage made worthless."""
-        return not self.protected and self.epsilon_stage not in (None, math.inf)
-
-    @property
-    def reference(self) -> bool:
-        """Whether no stage met patients privately and the last met none: no place on the axis."""
-        return self.hollow and self.epsilon_stage == 0 and self.epsilon is None
-
-
-def aggregate(rows: Sequence[ResultRow]) -> list[Aggregate]:
-    """The rows over seeds, by data set, split, strategy (as they come) and epsilon (none last)."""
-    groups: dict[tuple[str, str, str, float | None], list[ResultRow]] = {}
-    for row in rows:
-        key = (row.data_set, row.split, row.strategy, row.epsilon)
-        groups.setdefault(key, []).append(row)
-    sets = list(dict.fromkeys(key[:2] for key in groups))
-    strategies = list(dict.fromkeys(row.strategy for row in rows))
-    ordered = sorted(
-        groups,
-        key=lambda key: (
-            sets.index(key[:2]),
-            strategies.index(key[2]),
-            math.inf if key[3] is None else key[3],
-        ),
-    )
-    return [_over_seeds(groups[key]) for key in ordered]
-
-
-def _over_seeds(rows: Sequence[ResultRow]) -> Aggregate:
-    finished = [row for row in rows if row.state == "finished"]
-    return Aggregate(
-        strategy=rows[0].strategy,
-        epsilon=rows[0].epsilon,
-        data_set=rows[0].data_set,
-        split=rows[0].split,
-        n_seeds=len(finished),
-        n_failed=len(rows) - len(finished),
-        metrics={name: _metric_over_seeds(name, finished) for name in METRICS},
-        epsilon_stage=_worst(row.epsilon_stage for row in finished),
-        epsilon_end_to_end=_worst(row.epsilon_end_to_end for row in finished),
-        delta=_worst(row.delta for row in finished),
-        unit=finished[0].unit if finished else None,
-        n_images=_worst(row.n_images for row in finished),
-        n_patients=_worst(row.n_patients for row in finished),
-        runs=tuple(row.run for row in finished),
-    )
-
-
-def _metric_over_seeds(name: str, rows: Sequence[ResultRow]) -> OverSeeds:
-    values = [value for row in rows if (value := getattr(row, name)) is not None]
-    lows, highs = (
-        [value for row in rows if (value := getattr(row, f"{name}_{end}")) is not None]
-        for end in ("ci_low", "ci_high")
-    )
-    return OverSeeds(
-        mean=statistics.fmean(values) if values else None,
-        sd=statistics.stdev(values) if len(values) > 1 else None,
-        ci_low=statistics.fmean(lows) if lows else None,
-        ci_high=statistics.fmean(highs) if highs else None,
-    )
-
-
-def _worst(values: Iterable[Any]) -> Any:
-    return max((value for value in values if value is not None), default=None)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from synthdp.pages.drawing import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
-from synthdp.study.compare import Aggregate, OverSeeds
+from synthdp.study.aggregate import Aggregate, OverSeeds
 
 CHANCE = 0.5
 _GAP_SHARE = 0.16  # of the axis: room for each of the columns "0" and "none"

@@ -128,6 +128,13 @@ def _shown_settings(study: Path) -> str:
     return without_paths(path.read_text(encoding="utf-8", errors="replace"))
 
 
+def own_statement(study: Path) -> Statement | None:
+    """The statement of the study itself; None while it has not finished."""
+    with contextlib.suppress(InputError):
+        return read_statement(study)
+    return None
+
+
 def published_together(statements: Sequence[Statement], subject: str) -> Statement | None:
     """The promise of publishing all of these models; None when there are none.
 

@@ -1,7 +1,6 @@
 """A study's results as one self-contained HTML file: no script, nothing fetched, printable."""
 
 import base64
-import contextlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,18 +21,19 @@ from synthdp.pages.drawing import MARKS
 from synthdp.pages.environment import page_environment
 from synthdp.pages.gallery import ClassPatches, class_patches
 from synthdp.privacy.statement import Statement, make_statement, number, percent
-from synthdp.runs import read_statement
+from synthdp.study.aggregate import Aggregate, aggregate
 from synthdp.study.answer import answer, scope_words, strategy_words
-from synthdp.study.compare import (
-    Aggregate,
-    ResultRow,
-    aggregate,
-    read_results,
-    results_csv,
-    without_paths,
-)
+from synthdp.study.compare import ResultRow, read_results, results_csv, without_paths
 from synthdp.study.curve import draw_curve
-from synthdp.study.record import StudyFacts, StudyRecord, published_together, read_record
+from synthdp.study.defaults import choose
+from synthdp.study.record import (
+    StudyFacts,
+    StudyRecord,
+    own_statement,
+    published_together,
+    read_record,
+)
+from synthdp.study.tuning import tuned_words
 
 WIDE_IN, NARROW_IN = 9.6, 4.6
 METRIC_WORDS = {
@@ -59,11 +59,15 @@ class ReportSettings(Settings):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation set: its aggregates, and its curve for wide and for narrow pages."""
+    """One evaluation set: its aggregates, and its curve for wide and for narrow pages.
+
+    `drawn` are the rows on the curve: of tuned settings the chosen ones alone.
+    """
 
     name: str
     scope: str
     rows: tuple[Aggregate, ...]
+    drawn: tuple[Aggregate, ...]
     wide: Markup
     narrow: Markup
 
@@ -114,6 +118,7 @@ def _environment() -> Environment:
     environment.filters["figure"] = figure
     environment.filters["epsilon"] = lambda value: number(value).replace("inf", "∞")
     environment.filters["words"] = strategy_words
+    environment.filters["tuned"] = tuned_words
     environment.filters["percent"] = percent
     environment.filters["duration"] = duration_words
     return environment
@@ -140,17 +145,19 @@ def _content(
     """All that the template shows."""
     aggregates = aggregate(rows)
     strategies = list(dict.fromkeys(row.strategy for row in rows))
-    cells = {(row.strategy, row.epsilon, row.seed) for row in rows}
-    failed = {(row.strategy, row.epsilon, row.seed): row for row in rows if row.state == "failed"}
-    evaluations = _evaluations(aggregates, strategies)
+    cells = {row.cell for row in rows}
+    failed = {row.cell: row for row in rows if row.state == "failed"}
+    evaluations = _evaluations(aggregates, strategies, choose(rows))
+    first = evaluations[0] if evaluations else None
     return {
         "title": without_paths(record.facts.title),
-        "answer": answer(evaluations[0].rows if evaluations else (), len(cells), len(failed)),
+        "answer": answer(first.drawn or first.rows if first else (), len(cells), len(failed)),
         "evaluations": evaluations,
         "styles": {name: index % len(MARKS) for index, name in enumerate(strategies)},
         "marks": MARKS,
         "metrics": METRIC_WORDS,
         "rows": rows,
+        "tuned": any(row.tuned for row in rows),
         "failed": list(failed.values()),
         "n_runs": len(cells),
         "found": {row.runs: _found(row.runs, record.statements) for row in aggregates},
@@ -165,20 +172,27 @@ def _content(
     }
 
 
-def _evaluations(aggregates: Sequence[Aggregate], strategies: Sequence[str]) -> list[Evaluation]:
+def _evaluations(
+    aggregates: Sequence[Aggregate],
+    strategies: Sequence[str],
+    chosen: Mapping[tuple[str, float | None], str],
+) -> list[Evaluation]:
     found = []
     for index, (data_set, split) in enumerate(
         dict.fromkeys((row.data_set, row.split) for row in aggregates)
     ):
         rows = tuple(row for row in aggregates if (row.data_set, row.split) == (data_set, split))
-        drawable = any(row.metrics["auroc"].mean is not None for row in rows)
+        drawn = tuple(
+            row for row in rows if chosen.get((row.strategy, row.epsilon), "") == row.tuned
+        )
+        drawable = any(row.metrics["auroc"].mean is not None for row in drawn)
         curves = [
-            Markup(draw_curve(rows, strategies, prefix=f"{kind}{index}", width_in=width))  # noqa: S704 (drawn here)
+            Markup(draw_curve(drawn, strategies, prefix=f"{kind}{index}", width_in=width))  # noqa: S704 (drawn here)
             if drawable
             else Markup("")
             for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
         ]
-        found.append(Evaluation(f"{data_set}, {split}", scope_words(rows), rows, *curves))
+        found.append(Evaluation(f"{data_set}, {split}", scope_words(rows), rows, drawn, *curves))
     return found
 
 
@@ -228,7 +242,7 @@ def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
 
 def _together(settings: ReportSettings, record: StudyRecord) -> list[Promise]:
     """What publishing the whole study promises, and its private rows alone where that differs."""
-    whole = settings.statement or _own_statement(settings.study)
+    whole = settings.statement or own_statement(settings.study)
     found = list(record.statements.values())
     private = [statement for statement in found if math.isfinite(statement.epsilon)]
     try:
@@ -244,12 +258,6 @@ def _together(settings: ReportSettings, record: StudyRecord) -> list[Promise]:
         for title, statement in shown
         if statement is not None
     ]
-
-
-def _own_statement(study: Path) -> Statement | None:
-    with contextlib.suppress(InputError):  # a study that did not finish has none yet
-        return read_statement(study)
-    return None
 
 
 def _patches(settings: ReportSettings, record: StudyRecord) -> Iterable[Patches]:

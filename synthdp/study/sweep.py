@@ -1,4 +1,4 @@
-"""Strategy x epsilon x seed -> runs, on joblib; what cells share is run once.
+"""The grid of a study -> runs, on joblib; what cells share is run once.
 
 Every run is a folder named by a hash of its settings, so a study that was interrupted goes on
 where it stood: finished runs return at once, a failed one is tried again, the rest go on.
@@ -8,21 +8,13 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
-from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from synthdp.config import (
-    EpsilonTarget,
-    FeatureSettings,
-    PrivacySettings,
-    Settings,
-    validate_settings,
-)
+from synthdp.config import validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import read_assessment
@@ -31,106 +23,23 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.progress import progress
 from synthdp.runs import Run, StageCall, open_run, read_statement
-from synthdp.stages import STAGES, crosses_grid, expand_strategy, strategy_names
+from synthdp.stages import STAGES
 from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
+from synthdp.study.grid import EvaluateOn, GridRow, StudySettings, expand_grid
 from synthdp.study.report import ReportSettings, run_report
+from synthdp.study.tuning import tuning_lineage
 
 log = logging.getLogger(__name__)
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-class EvaluateOn(Settings):
-    """A split of a data set that every model of the study is scored on."""
-
-    data: Path
-    split: str = "val"
-
-
-class ShownPatches(Settings):
-    """What the report may show: real patients' patches only where this says so."""
-
-    show_real: bool = False
-
-
-class StudySettings(Settings):
-    """A study: the grid, what its recipes are made from, and where models are scored.
-
-    `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy.
-    `workers` processes of `threads` threads each share the runs. `assessment` is a folder that
-    `synthdp assess` made of the synthetic set: the report shows its figures.
-    """
-
-    title: str = "Privacy and utility"
-    data: Path
-    out: Path
-    strategies: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
-    epsilons: tuple[EpsilonTarget, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(min_length=1)
-    evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
-    synthetic: Path | None = None
-    assessment: Path | None = None
-    phantoms: Path | None = None
-    privacy: PrivacySettings = PrivacySettings()
-    backbone: FeatureSettings = FeatureSettings()
-    pretrain: dict[str, Any] = Field(default_factory=dict)
-    finetune: dict[str, Any] = Field(default_factory=dict)
-    pretrain_seed: int | None = None
-    engine: Literal["local"] = "local"
-    workers: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-    report: ShownPatches = ShownPatches()
-
-    @field_validator("strategies")
-    @classmethod
-    def _known_strategies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in strategy_names()]
-        if unknown:
-            raise ValueError(
-                f"{', '.join(unknown)}: no such strategy; known: {', '.join(strategy_names())}"
-            )
-        return names
-
-    @model_validator(mode="after")
-    def _an_assessment_is_of_a_synthetic_set(self) -> "StudySettings":
-        if self.assessment is not None and self.synthetic is None:
-            raise ValueError("assessment: is of a synthetic set; name that set as synthetic too")
-        return self
-
-
-@dataclass(frozen=True)
-class GridRow:
-    """One row of the results to come: a cell and the stage calls that make its model."""
-
-    strategy: str
-    epsilon: float | None
-    seed: int
-    calls: tuple[StageCall, ...]
-
-
-def expand_grid(settings: StudySettings) -> list[GridRow]:
-    """All rows of the study; a recipe that does not depend on a grid axis has one row on it."""
-    keys = ("data", "synthetic", "phantoms", "privacy", "backbone")
-    ingredients = settings.model_dump(include={*keys, "pretrain", "finetune", "pretrain_seed"})
-    rows: dict[tuple[str, str], GridRow] = {}
-    for strategy in settings.strategies:
-        for epsilon in settings.epsilons if crosses_grid(strategy) else (None,):
-            for seed in settings.seeds:
-                calls = expand_strategy(
-                    strategy, ingredients, epsilon=epsilon, seed=seed, root=settings.out / "runs"
-                )
-                row = GridRow(strategy, epsilon, seed, calls)
-                rows.setdefault((strategy, calls[-1].folder), row)
-    return list(rows.values())
 
 
 def plan_study(settings: StudySettings) -> Statement:
     """The promise of publishing all runs of the study, before any image is read."""
     _refuse_other_assessment(settings)
+    rows = expand_grid(settings)
+    tuned_on = _tuned_on(settings, rows)
     to_come: dict[Path, Lineage] = {}
-    for row in expand_grid(settings):
+    for row in rows:
         for call in row.calls:
             out = Path(call.settings["out"])
             if out not in to_come:
@@ -138,15 +47,28 @@ def plan_study(settings: StudySettings) -> Statement:
                 values = validate_settings(stage.settings_class(), call.settings, where=call.stage)
                 statement = stage.planned(values, to_come)
                 to_come[out] = statement.lineage if statement is not None else Lineage()
-    return _study_statement(settings, list(to_come.values()))
+    return _study_statement(settings, [*to_come.values(), tuned_on.lineage])
+
+
+def _tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
+    """What stands behind tuned values; refuses sets whose scores may not choose among them."""
+    lineage = Lineage()
+    if settings.tune is not None:
+        lineage = tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
+    return _statement(settings, lineage, "choice of tuned settings")
 
 
 def _study_statement(settings: StudySettings, lineages: Sequence[Lineage]) -> Statement:
     """The promise of publishing models of these lineages, and the patches that the report shows."""
     shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
+    lineage = Lineage().joined([*lineages, *(open_dataset(path).info.lineage for path in shown)])
+    return _statement(settings, lineage, "study, all of its runs published together")
+
+
+def _statement(settings: StudySettings, lineage: Lineage, subject: str) -> Statement:
     return make_statement(
-        Lineage().joined([*lineages, *(open_dataset(path).info.lineage for path in shown)]),
-        subject="study, all of its runs published together",
+        lineage,
+        subject=subject,
         delta=settings.privacy.delta,
         unit=settings.privacy.unit,
         population=settings.privacy.population,
@@ -168,6 +90,8 @@ def _refuse_other_assessment(settings: StudySettings) -> None:
 def run_study(settings: StudySettings) -> Path:
     """Run what is missing, then write `results.csv`, the study's statement and `report.html`.
 
+    A study that tunes writes `defaults.yaml` too.
+
     Raises:
         InputError: when the grid or an ingredient does not fit; nothing has run then.
         RunError: when no run finished; each failure stands in `results.csv`.
@@ -175,6 +99,8 @@ def run_study(settings: StudySettings) -> Path:
     if not (settings.out / "report.html").is_file():  # else it began with the right one
         _refuse_other_assessment(settings)
     rows = expand_grid(settings)
+    if not (settings.out / "privacy.json").is_file():  # written last: else it is finished
+        _tuned_on(settings, rows)
     with open_run(settings.out, "study", settings) as run:
         if not run.finished:
             _run_study(settings, run, rows)
@@ -182,7 +108,7 @@ def run_study(settings: StudySettings) -> Path:
 
 
 def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> None:
-    began = time.monotonic()
+    began, tuned_on = time.monotonic(), _tuned_on(settings, rows)
     failures = _run_levels(settings, rows)
     failures |= _evaluate_all(settings, rows, failures)
     results = list(_results(settings, rows, failures))
@@ -190,13 +116,15 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
     _describe(settings, time.monotonic() - began)
     finished = [row for row in rows if row.calls[-1].folder not in failures]
     lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
-    statement = _study_statement(settings, lineages)
+    statement = _study_statement(settings, [*lineages, tuned_on.lineage])
     run_report(ReportSettings(study=settings.out, statement=statement))
     if failures:
         raise RunError(
             f"{len(failures)} run(s) failed, {len(finished)} of {len(rows)} models stand; each "
             "error is in results.csv, and the same command tries the failed ones again"
         )
+    if settings.tune is not None:
+        write_defaults(settings.out / DEFAULTS_FILE, results, tuned_on)
     run.finish(statement, f"# {settings.title}\n\n{statement.to_text()}\n")
 
 
@@ -292,6 +220,7 @@ def _results(
                 "strategy": row.strategy,
                 "epsilon": row.epsilon,
                 "seed": row.seed,
+                "tuned": row.tuned,
                 "data_set": open_dataset(where.data).info.name,
                 "split": where.split,
                 "run": run.name,

@@ -107,6 +107,20 @@ def test_phantoms_made_as_real_are_patients_to_the_ledger(tmp_path: Path) -> Non
     assert read_statement(run_finetune(settings(free, out="b"))).epsilon == 0
 
 
+@pytest.mark.parametrize("mu", [1.0, math.inf])
+def test_a_model_of_a_synthetic_set_alone_keeps_what_its_generator_promised(
+    clinic: Path, mu: float
+) -> None:
+    lineage = generator_lineage(mu)
+    synthetic = clinic_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
+    for epsilon in (None, 2, 6):  # 2 is less than the generator spent, and is not its to refuse
+        privacy = PrivacySettings(epsilon=epsilon, delta=1e-3, population=50)
+        statement = plan_finetune(settings(synthetic, privacy=privacy))
+        assert statement.lineage == lineage
+        assert statement.epsilon == lineage.epsilon(1e-3)
+    assert read_statement(run_finetune(settings(synthetic))).lineage == lineage
+
+
 def test_ancestors_that_spent_leave_less_in_mu_squared(clinic: Path) -> None:
     lineage = generator_lineage(gaussian_mu(3, 1e-3))
     synthetic = clinic_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)

@@ -8,10 +8,10 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
+from synthdp.study.aggregate import aggregate
 from synthdp.study.compare import (
     COLUMNS,
     ResultRow,
-    aggregate,
     evaluation_row,
     failed_row,
     read_results,
@@ -76,9 +76,9 @@ def test_columns_are_those_of_the_contract() -> None:
         "strategy", "epsilon", "seed", "data_set", "split", "auroc", "auroc_ci_low",
         "auroc_ci_high",
     )  # fmt: skip
-    assert COLUMNS[-9:] == (
+    assert COLUMNS[-10:] == (
         "n_images", "n_patients", "epsilon_stage", "epsilon_end_to_end", "delta", "unit", "state",
-        "error", "run",
+        "error", "run", "tuned",
     )  # fmt: skip
 
 

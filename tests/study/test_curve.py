@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import pytest
 
 from synthdp.pages.drawing import MARKS
-from synthdp.study.compare import Aggregate, OverSeeds
+from synthdp.study.aggregate import Aggregate, OverSeeds
 from synthdp.study.curve import Scale, draw_curve, shown_epsilon
 
 

@@ -11,7 +11,8 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.promise import statement_of
 from synthdp.study import sweep
 from synthdp.study.compare import read_results
-from synthdp.study.sweep import StudySettings, expand_grid, plan_study, run_study
+from synthdp.study.grid import StudySettings, expand_grid
+from synthdp.study.sweep import plan_study, run_study
 
 UNPROTECTED = Lineage(
     releases=(Release(stage="train-gan", data="clinic", mu=math.inf, note="no noise"),)
