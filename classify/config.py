@@ -164,6 +164,8 @@ class PretrainSettings(Settings):
     A set of patients, or a `cohort` of them, is allowed: that is the baseline without privacy.
     `warmup` is the share of the steps over which the learning rate rises; then it falls as a
     cosine. An epoch shows one of the `views` of each image, the first of which is the image itself.
+    With a `teacher`, a frozen public network, the blocks learn to give what its features tell of
+    the whole image, from any view and without labels; the head is then fitted to the labels.
     With `trainable_blocks: 0` the head alone is fitted, to the end: then `epochs`, `batch`, the
     rates and `warmup` have no meaning, and `weight_decay` weighs half the squared norm against the
     mean loss.
@@ -184,6 +186,7 @@ class PretrainSettings(Settings):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     views: int = Field(default=2, ge=1, le=64)
+    teacher: FeatureSettings | None = None
 
     @model_validator(mode="after")
     def _trains_without_privacy(self) -> "PretrainSettings":
@@ -192,6 +195,8 @@ class PretrainSettings(Settings):
                 "pretrain trains without differential privacy, so privacy.epsilon must be none; "
                 "patients are trained on with an epsilon by the finetune stage"
             )
+        if self.teacher is not None and self.trainable_blocks == 0:
+            raise ValueError("a teacher needs blocks that learn; raise trainable_blocks")
         return self
 
 
