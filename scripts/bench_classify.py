@@ -92,7 +92,7 @@ def paper_epoch(network: FeatureNetwork, images: torch.Tensor) -> float:
 
 
 def extraction(network: FeatureNetwork, count: int, folder: Path) -> tuple[float, float, float]:
-    """Seconds for images of a data set: the plain forward pass, extraction, and a second reading."""
+    """Seconds for images of a set: the plain forward pass, extraction, and a second reading."""
     side = network.settings.size_px
     generator = np.random.default_rng(0)
     info = DatasetInfo(name="bench", kind="phantom", size_px=128)
