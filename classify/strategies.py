@@ -144,10 +144,14 @@ def _pretrained(ingredient: str, **finetune: Any) -> Callable[[Cell], Stages]:
     return stages
 
 
+#: Share of an epsilon from which on it counts as spent: what is left would be all noise.
+_SPENT = 0.99
+
+
 def _has_spent(data: Path, cell: Cell) -> bool:
     """Whether the set's generator leaves nothing of the cell's epsilon."""
     spent = open_dataset(data).info.lineage.epsilon(cell.ingredients.privacy.delta)
-    return cell.epsilon is not None and spent >= cell.epsilon
+    return cell.epsilon is not None and spent >= _SPENT * cell.epsilon
 
 
 def distilled_then_finetune(cell: Cell) -> Stages:
