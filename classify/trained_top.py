@@ -77,14 +77,18 @@ class TrainedTop(nn.Module):
         units[-self.head.weight.numel() :] = 1
         return units
 
+    def trained(self) -> list[nn.Parameter]:
+        """The trained parameters in the order of the flat vector; the head's weight is last."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def flat(self) -> Tensor:
         """All trained parameters, (P,), a copy."""
-        return parameters_to_vector(self.parameters()).detach().clone()
+        return parameters_to_vector(self.trained()).detach().clone()
 
     def load_flat(self, flat: Tensor) -> None:
         """Put (P,) parameters in place."""
         with torch.no_grad():
-            vector_to_parameters(flat, self.parameters())
+            vector_to_parameters(flat, self.trained())
 
 
 def trained_top(
