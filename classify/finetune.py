@@ -253,9 +253,14 @@ def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) ->
     recipe = f"logistic, {head.steps} steps of gradient descent, averaged iterate"
     summary = "A linear head on frozen features of a vision transformer."
     if network is not None:
-        blocks = f"last {network.trainable_blocks} blocks"
-        recipe = f"logistic, with the {blocks}: {network.steps} steps of SGD, averaged iterate"
-        summary = f"A vision transformer, its {blocks} and a linear head trained on these images."
+        moved = {
+            "blocks": "the",
+            "biases": "biases and norms of the",
+            "lora": f"rank-{network.lora_rank} additions to the",
+        }
+        blocks = f"{moved[network.tune]} last {network.trainable_blocks} blocks"
+        recipe = f"logistic, with {blocks}: {network.steps} steps of SGD, averaged iterate"
+        summary = f"A vision transformer, {blocks} and a linear head trained on these images."
     facts = {
         "data set": dataset.info.name,
         "targets": ", ".join(dataset.info.targets),

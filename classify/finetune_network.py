@@ -12,6 +12,7 @@ from classify.classifier import Classifier, auto_device, restore_backbone, train
 from classify.config import FinetuneSettings, NetworkSettings
 from classify.dp_sgd import train_network, train_private_network
 from classify.joint import trunk_views
+from classify.low_rank import merge_low_rank
 from classify.patient_gradients import TokenExamples
 from classify.plan import Plan
 from classify.trained_top import TrainedTop, trained_top
@@ -44,7 +45,13 @@ def cut_for(classifier: Classifier, network: NetworkSettings) -> Classifier:
     """
     cut = replace(classifier, trainable_blocks=network.trainable_blocks)
     n_targets, n_features = cut.head_weight.shape
-    trained_top(restore_backbone(cut), torch.zeros(n_targets, n_features + 1), centre=None)
+    trained_top(
+        restore_backbone(cut),
+        torch.zeros(n_targets, n_features + 1),
+        centre=None,
+        tune=network.tune,
+        lora_rank=network.lora_rank,
+    )
     return cut
 
 
@@ -80,6 +87,9 @@ def train_blocks(
         centre=task.classifier.centre,
         bias_input=settings.head.bias_input,
         scale=network.scale,
+        tune=network.tune,
+        lora_rank=network.lora_rank,
+        seed=settings.seed,
     ).to(auto_device())
     if source is None:
         _train_plainly(settings, network, top, examples)
@@ -89,6 +99,7 @@ def train_blocks(
         spent = _train_privately(
             settings, run, plan, top, examples, source=source, fingerprint=fingerprint
         )
+    merge_low_rank(top)
     head = top.head.weight.detach().cpu()
     trained = {**task.classifier.trained, **trained_tensors(backbone)}
     classifier = replace(task.classifier, trained=trained)

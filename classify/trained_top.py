@@ -1,6 +1,7 @@
 """What DP-SGD trains: the last blocks of a ViT under a linear head, with a public centre between.
 
-Its parameters are one flat vector, the head's last. Before training each layer is looked at: only
+All of the blocks is trained, or their vectors, or low-rank additions to their matrices. The trained
+parameters are one flat vector, the head's last. Before training each layer is looked at: only
 layers whose gradient for one image does not depend on the other images of a batch may be trained.
 """
 
@@ -15,7 +16,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from classify.backbones import Backbone
 from classify.classifier import head_input
+from classify.config import Tune
 from classify.joint import has_bfloat16
+from classify.low_rank import add_low_rank
 from synthdp.errors import InputError
 
 TRAINABLE_LAYERS = (nn.Linear, nn.LayerNorm, TimmLayerNorm, LayerScale)
@@ -26,7 +29,7 @@ class TrainedTop(nn.Module):
     """The trained end of a backbone and a linear head; made by `trained_top`.
 
     The head sees the features less the centre, scaled to norm 1, and beside them the constant
-    `bias_input`. The blocks' parameters are counted in units of `scale`, a fixed change of
+    `bias_input`. The blocks' trained parameters are counted in units of `scale`, a fixed change of
     coordinates: their gradients are `scale` times as long (`units`). The forward pass takes
     `precision` (bfloat16 where the processor has it, unless told otherwise); all else is float32.
     """
@@ -99,12 +102,19 @@ def trained_top(
     bias_input: float = 0.5,
     scale: float = 1.0,
     precision: torch.dtype | None = None,
+    tune: Tune = "blocks",
+    lora_rank: int = 4,
+    seed: int = 0,
 ) -> TrainedTop:
     """The end of `backbone` that is trained, under a head with weights (T, D + 1).
 
+    Freezes in place what `tune` leaves alone. With `lora` the backbone's layers have additions of
+    rank `lora_rank`, started from `seed`, until `classify.low_rank.merge_low_rank`.
+
     Raises:
-        InputError: when a layer to be trained couples the images of a batch, draws at random, or
-            is of a kind whose gradients for single images are not known here; names the layer.
+        InputError: when a layer of the blocks couples the images of a batch, draws at random, or
+            is of a kind whose gradients for single images are not known here, or a matrix is too
+            small for the rank; names the layer.
     """
     if not isinstance(backbone.network, VisionTransformer):
         raise InputError(_refused_network(backbone))
@@ -116,6 +126,12 @@ def trained_top(
             raise InputError(
                 f"network: the layer {name} of {backbone.settings.name} {why}; {_WAY_OUT}"
             )
+    if tune != "blocks":
+        for parameter in top.parameters():
+            parameter.requires_grad_(tune == "biases" and parameter.ndim == 1)
+        top.head.requires_grad_(True)
+    if tune == "lora":
+        add_low_rank(top, lora_rank, torch.Generator().manual_seed(seed))
     top.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise in training
     return top
 
