@@ -11,6 +11,8 @@ from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
 TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
+#: What moves in the blocks that DP-SGD trains: all of them, their vectors, or low-rank additions.
+Tune = Literal["blocks", "biases", "lora"]
 
 
 #: The losses of a linear head (`classify.dp_head.residuals`).
@@ -85,9 +87,15 @@ class NetworkSettings(Settings):
     faster (ghost clipping). The blocks are trained in units of `scale`: a block's gradient is a
     hundred times the head's, which would else have no part of the clipped vector. `batch` views
     are computed at a time, which changes memory and time alone.
+
+    `tune` says what moves in the blocks: `blocks` all weights; `biases` the vectors alone (biases,
+    norms, layer scales; BitFit, arXiv 2106.10199); `lora` an addition of rank `lora_rank` to each
+    matrix (arXiv 2106.09685), merged into it in the end. The head is always trained.
     """
 
     trainable_blocks: int = Field(default=2, ge=1)
+    tune: Tune = "blocks"
+    lora_rank: int = Field(default=4, ge=1)
     steps: int = Field(default=60, ge=1, le=100_000)
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
     lr: float = Field(default=2.0, gt=0)
@@ -99,6 +107,15 @@ class NetworkSettings(Settings):
     views: int = Field(default=1, ge=1, le=64)
     batch: int = Field(default=16, ge=1, le=4096)
     block_steps: int = Field(default=5, ge=1)
+
+    @model_validator(mode="after")
+    def _a_rank_is_one_of_lora(self) -> "NetworkSettings":
+        if self.tune != "lora" and self.lora_rank != type(self).model_fields["lora_rank"].default:
+            raise ValueError(
+                f"network.lora_rank is {self.lora_rank}, but network.tune is {self.tune}, which "
+                "has no rank; set network.tune: lora, or leave lora_rank out"
+            )
+        return self
 
 
 class FinetuneSettings(Settings):
@@ -142,8 +159,8 @@ class FinetuneSettings(Settings):
                 "whiten: needs `centre`, a phantom or synthetic set; whitening by the patients "
                 "would be a release of its own"
             )
-        if self.network is not None and (self.beside or any(one.whiten for one in frozen)):
-            raise ValueError("network trains one backbone, not whitened; leave both out")
+        if self.network is not None and self.beside:
+            raise ValueError("network trains one backbone; leave `beside` out")
         if self.network is not None and self.head.kind != "logistic":
             raise ValueError("network trains a logistic head; leave head.kind out")
         if self.network is not None and self.synthetic is not None:
