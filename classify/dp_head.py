@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from classify.config import LinearLoss
+from classify.head_config import LinearLoss
 from classify.head_optimizers import HeadRecipe, HeadState, descend, new_state
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError

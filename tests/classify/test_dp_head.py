@@ -11,7 +11,6 @@ import torch
 from made_up import claimed_ledger
 from torch import Tensor
 
-from classify.config import LinearLoss
 from classify.dp_head import (
     Examples,
     PublicExamples,
@@ -21,6 +20,7 @@ from classify.dp_head import (
     train_head,
     train_private_head,
 )
+from classify.head_config import LinearLoss
 from classify.head_optimizers import HeadRecipe
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger

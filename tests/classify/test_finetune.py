@@ -6,8 +6,9 @@ import pytest
 from made_up import clinic_set
 from torch import Tensor
 
-from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
+from classify.config import FinetuneSettings, PretrainSettings
 from classify.finetune import plan_finetune, run_finetune
+from classify.head_config import HeadSettings
 from classify.plan import lr_times_steps
 from classify.train import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
@@ -174,6 +175,13 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
         ({"backbone": None}, "set either init"),
         ({"head": {"start": "pretrained"}}, "init must name a pretrained run"),
         ({"data": Path("nowhere")}, "not a data-set folder"),
+        ({"class_weights": "balanced"}, "class_weights: would be fitted on the patients"),
+        ({"head": {"early_stopping": True}}, "early_stopping: would be fitted on the patients"),
+        ({"head": {"pca": 16}}, "name a phantom or synthetic set as `centre`"),
+        ({"threshold": 0.4}, "run `synthdp calibrate`"),
+        ({"backbone": {**BACKBONE.model_dump(), "whiten": 0.5}}, "whiten: needs `centre`"),
+        ({"head": {"label_smoothing": 0.1}}, "label_smoothing is of head.kind mlp"),
+        ({"network": {}, "beside": [BACKBONE]}, "network trains one backbone"),
         ({"backbone": None, "init": Path("nowhere")}, "not a finished run"),
     ],
 )
