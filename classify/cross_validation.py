@@ -16,14 +16,14 @@ from torch import Tensor
 from classify.audit_subject import Subject, scratch_folder, train
 from classify.classifier import head_logits
 from classify.config import FinetuneSettings
-from classify.dp_head import Examples, train_head
-from classify.head_task import HeadTask, head_task, sample_source
+from classify.dp_head import Examples
+from classify.finetune import train_plainly
+from classify.head_task import HeadTask, head_task
 from classify.plan import Plan, make_plan
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.privacy.lineage import new_release_id
-from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key
 
 
@@ -95,19 +95,8 @@ def _trained(
     """The weights of a head trained on some of the patients, with noise that is kept nowhere."""
     mechanism = plan.release.mechanism
     if mechanism is None:
-        rate = settings.head.sampling_rate
-        population = settings.privacy.population or task.examples.n_units
-        plain = Mechanism(
-            sampling_rate=rate, noise_multiplier=0, steps=1, normaliser=population * rate
-        )
-        return train_head(
-            task.start,
-            examples,
-            plan.recipe,
-            sampling=plain,
-            samples=sample_source(seed),
-            public=task.public,
-        )
+        reseeded = settings.model_copy(update={"seed": seed})
+        return train_plainly(reseeded, plan, replace(task, examples=examples))
     subject = Subject(
         examples=examples,
         recipe=replace(plan.recipe, block_steps=plan.recipe.steps),

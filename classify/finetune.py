@@ -92,13 +92,14 @@ def _train_head(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Class
     task = head_task(settings, plan.dataset)
     _record(plan)
     if plan.release.mechanism is None:
-        weights, spent = _train_plainly(settings, plan, task), plan.release
+        weights, spent = train_plainly(settings, plan, task), plan.release
     else:
         weights, spent = _train_privately(settings, run, plan, task)
     return task.classifier_of(weights, settings.head.bias_input), spent
 
 
-def _train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:
+def train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:
+    """Weights of a head trained without privacy, by the same recipe; as `train_head`."""
     rate = settings.head.sampling_rate
     population = settings.privacy.population or task.examples.n_units
     return train_head(
