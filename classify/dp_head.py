@@ -92,7 +92,8 @@ class Examples:
     @cached_property
     def _shares(self) -> Tensor:
         """What each image counts in the mean of its patient, (N,) float64."""
-        return 1 / torch.bincount(self.units, minlength=self.n_units)[self.units].double()
+        counts = torch.bincount(self.units, minlength=self.n_units)
+        return counts[self.units].double().reciprocal()
 
     def of(self, drawn: Tensor) -> "Examples":
         """The images of the patients `drawn`, (K,) int64 ascending, counted anew from 0."""
