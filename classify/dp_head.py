@@ -87,7 +87,8 @@ class Examples:
     @cached_property
     def _input_norms(self) -> Tensor:
         """Norms of the inputs, (N,) float64, not finite where an input isn't."""
-        return torch.linalg.vector_norm(self.inputs, dim=1, dtype=torch.float64)
+        norms: Tensor = torch.linalg.vector_norm(self.inputs, dim=1, dtype=torch.float64)
+        return norms
 
     @cached_property
     def _shares(self) -> Tensor:
