@@ -35,7 +35,7 @@ ByEpsilon = Annotated[
 _FITTED_ON_PATIENTS = {
     **dict.fromkeys(
         ("class_weight", "class_weights", "pos_weight"),
-        "leave it out: AUROC needs none, and `synthdp calibrate` sets a threshold that is paid for",
+        "leave it out: the ranking of patients needs none",
     ),
     **dict.fromkeys(
         ("standardise", "standardize", "scaler", "pca", "normalise", "normalize"),
@@ -43,7 +43,7 @@ _FITTED_ON_PATIENTS = {
     ),
     **dict.fromkeys(
         ("calibration", "calibrate", "temperature", "threshold"),
-        "run `synthdp calibrate`, which is free on synthetic sets and paid for on patients",
+        "leave it out, and choose it on a synthetic or phantom set",
     ),
     **dict.fromkeys(
         ("early_stopping", "patience", "best_checkpoint", "select_on"),
