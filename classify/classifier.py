@@ -77,12 +77,8 @@ class Classifier:
         return replace(self, head_weight=weight.detach(), head_bias=bias.detach(), points=())
 
     def with_sources(self, sources: Sequence[Source]) -> "Classifier":
-        """The same targets on other features, under a head of zeros unless these are as many."""
-        n_features = sum(sum(source.scaling.parts) for source in sources)
-        weight = self.head_weight
-        if n_features != weight.shape[1]:
-            weight = weight.new_zeros(len(self.targets), n_features)
-        return replace(self, sources=tuple(sources), head_weight=weight)
+        """The same head on other networks of as many features."""
+        return replace(self, sources=tuple(sources))
 
 
 def new_source(

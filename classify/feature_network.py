@@ -1,5 +1,6 @@
 """What every backbone is: grey images in, features in parts out, cut into trunk and top."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from synthdp.config import FeatureSettings, Pool
 from synthdp.errors import InputError
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
     """A network that turns grey images into features; made by `classify.backbones.build_backbone`.
 
     `top(trunk(view))` are the features of one view, and `forward` takes their mean over the views
@@ -40,15 +41,16 @@ class FeatureNetwork(nn.Module):
         self.eval()
 
     @property
+    @abstractmethod
     def parts(self) -> tuple[int, ...]:
         """The length of each part of a feature vector, in order."""
-        raise NotImplementedError
 
     @property
     def n_features(self) -> int:
         """D, the length of a feature vector."""
         return sum(self.parts)
 
+    @abstractmethod
     def trunk(self, images: Tensor) -> Tensor:
         """The frozen part.
 
@@ -59,11 +61,10 @@ class FeatureNetwork(nn.Module):
             With n > 0 trainable blocks the tokens before them, (B, ...); with 0 the features,
             (B, D); with "all" the images.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def top(self, tokens: Tensor) -> Tensor:
         """The part that is trained: what `trunk` gave to features, (B, D)."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 1, S, S) in [-1, 1] to features (B, D), the mean over the views."""

@@ -132,9 +132,9 @@ def centred(settings: FinetuneSettings, classifier: Classifier) -> Classifier:
     public = open_dataset(settings.centre)
     n_kept = 0 if settings.init is None else len(classifier.sources) - len(settings.beside)
     kept, new = classifier.sources[:n_kept], classifier.sources[n_kept:]
-    raws = features(replace(classifier, sources=new), public, public.rows)
+    raws = features(classifier.with_sources(new), public, public.rows)
     fitted = [_fitted(source, raw) for source, raw in zip(new, raws, strict=True)]
-    return replace(classifier, sources=(*kept, *fitted))
+    return classifier.with_sources([*kept, *fitted])
 
 
 def _fitted(source: Source, public: Tensor) -> Source:

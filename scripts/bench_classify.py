@@ -5,14 +5,13 @@ multiplication does not depend on what is multiplied.
 """
 
 import argparse
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from bench_head import seconds
 from opacus import PrivacyEngine
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -32,16 +31,6 @@ from synthdp.privacy.noise import NoiseSource, new_key
 EPSILONS, SEEDS = (1.0, 6.0, 12.0, 20.0, 60.0), 5
 PATIENTS, IMAGES, DELTA, POPULATION = 578, 1104, 1e-4, 600
 PAPER_EPOCHS, PAPER_BATCHES = 300, 9
-
-
-def seconds(function: Callable[[], object], repeats: int = 1) -> float:
-    """Median wall time of `function`."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def examples(n_features: int) -> Examples:
@@ -109,9 +98,9 @@ def extraction(network: FeatureNetwork, count: int, folder: Path) -> tuple[float
                 network.network(batch.expand(-1, 3, -1, -1))
 
     plain()  # the first pass of a network lays out its memory
-    forward = seconds(plain)
-    read = seconds(lambda: backbone_features(network, dataset, dataset.rows))
-    again = seconds(lambda: backbone_features(network, dataset, dataset.rows))
+    forward = seconds(plain, 1)
+    read = seconds(lambda: backbone_features(network, dataset, dataset.rows), 1)
+    again = seconds(lambda: backbone_features(network, dataset, dataset.rows), 1)
     return forward, read, again
 
 
@@ -126,7 +115,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    heads = seconds(lambda: train_heads(examples(arguments.features), arguments.steps))
+    heads = seconds(lambda: train_heads(examples(arguments.features), arguments.steps), 1)
     n_heads = len(EPSILONS) * SEEDS
     print(
         f"{n_heads} heads of {arguments.steps} steps, {arguments.features} features: {heads:.1f} s"
