@@ -24,6 +24,7 @@ from synthdp.files import write_json
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import KEY_BYTES
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
 
@@ -46,6 +47,12 @@ def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: o
                     targets=[patient % 2],
                 )
     return out
+
+
+def give_even_key(data: Path) -> Path:
+    """Replace a set's drawn key by one whose halves of 12 patients both hold both classes."""
+    (data / "private" / "key").write_bytes(bytes([1]) * KEY_BYTES)
+    return data
 
 
 def random_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import clinic_set
+from made_up import clinic_set, give_even_key
 from torch import Tensor
 
 from classify.classifier import scores
@@ -41,7 +41,7 @@ def generator_lineage(mu: float) -> Lineage:
 
 @pytest.fixture
 def clinic(tmp_path: Path) -> Path:
-    return clinic_set(tmp_path / "clinic", "real")
+    return give_even_key(clinic_set(tmp_path / "clinic", "real"))
 
 
 def settings(clinic: Path, out: str = "run", **changes: object) -> FinetuneSettings:

@@ -204,7 +204,7 @@ def test_unsafe_ids_become_keyed_digests(make_folder: MakeFolder, texture: Textu
 def test_cohorts_of_one_key_share_out_the_patients(
     make_folder: MakeFolder, texture: Texture, tmp_path: Path
 ) -> None:
-    names = [f"{n:02d}.png" for n in range(16)]
+    names = [f"{n:02d}.png" for n in range(40)]
     rows = "".join(f"{name},p {n},{n % 2}\n" for n, name in enumerate(names))
     table = f"file,patient_id,malignant\n{rows}".encode()
     pictures = {name: texture(n) for n, name in enumerate(names)}
@@ -217,7 +217,7 @@ def test_cohorts_of_one_key_share_out_the_patients(
     first, second = part("first", "1/2"), part("second", "2/2")
     held = [{row.patient_id for row in found.rows} for found in (first, second)]
     assert held[0].isdisjoint(held[1])
-    assert len(held[0]) + len(held[1]) == 16
+    assert len(held[0]) + len(held[1]) == 40
     cohorts = [cohort_of(found, None) for found in (first, second)]
     assert [str(cohort.part) for cohort in cohorts if cohort] == ["1/2", "2/2"]
     assert len({cohort.key_id for cohort in cohorts if cohort}) == 1

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up import give_even_key
 
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
@@ -53,7 +54,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def discs_as_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return discs_at(tmp_path_factory.mktemp("sets") / "patients", as_real=True)
+    return give_even_key(discs_at(tmp_path_factory.mktemp("sets") / "patients", as_real=True))
 
 
 @pytest.fixture(scope="session")
