@@ -23,9 +23,10 @@ def _by_epsilon(value: object) -> object:
 
 
 PositiveNumber = Annotated[float, Field(gt=0)]
+_Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 #: One number for every epsilon, or a number for each of some epsilons (`none` for no privacy).
 ByEpsilon = Annotated[
-    PositiveNumber | dict[PositiveNumber, PositiveNumber] | None,
+    PositiveNumber | dict[_Epsilon, PositiveNumber] | None,
     BeforeValidator(_by_epsilon),
     BeforeValidator(_auto_word),
 ]

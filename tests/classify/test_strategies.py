@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from made_up import clinic_set
 
 from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
+from classify.head_config import HeadSettings
 from classify.plan import lr_times_steps
 from classify.strategies import expand
-from synthdp.config import validate_settings
+from synthdp.config import dump_settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
@@ -161,3 +163,10 @@ def test_learning_rates_may_be_given_by_epsilon(
     epsilon: float, rule: float | dict[float, float], expected: float
 ) -> None:
     assert lr_times_steps(epsilon, rule) == pytest.approx(expected)
+
+
+def test_rates_by_epsilon_survive_being_written_and_read() -> None:
+    head = validate_settings(HeadSettings, {"lr_times_steps": {1: 100, "none": 3200}}, where="head")
+    assert head.lr_times_steps == {1: 100, math.inf: 3200}
+    for written in (head.model_dump(), yaml.safe_load(dump_settings(head))):
+        assert validate_settings(HeadSettings, written, where="head") == head
