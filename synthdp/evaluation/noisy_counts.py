@@ -157,7 +157,7 @@ def likely_counts(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
     """The counts of at least 0 under which noisy coefficients, (..., BINS), are most likely.
 
     Gaussian noise, so nonnegative least squares. Noisy counts that are each held at 0 would leave
-    half of the noise of every empty bin as weight; here the sums over intervals stay what was seen.
+    half of the noise of every empty bin as weight; here the sums over intervals hold it down.
     """
     flat = coefficients.reshape(-1, BINS)
     found: NDArray[np.float64] = np.array([_likely(row) for row in flat])
