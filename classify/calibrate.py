@@ -57,11 +57,16 @@ UNPROTECTED_NOTE = "calibrated without differential privacy"
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """What a calibration will do and promise; `release` is None on a set without patients."""
+    """What a calibration will do and promise.
+
+    release: None on a set without patients; parent: what the run itself promises, None while it is
+    only planned.
+    """
 
     dataset: Dataset
     ancestors: Lineage
     release: Release | None
+    parent: Statement | None
     statement: Statement
 
     @property
@@ -110,16 +115,16 @@ def make_plan(
             f"privacy.epsilon: not needed, since {info.name} holds no patients and is calibrated "
             "on exactly, at no cost; leave it out"
         )
-    planned, population = (to_come or {}).get(settings.run), privacy.population
-    if planned is None:
-        parent = read_statement(settings.run)
-        planned, population = parent.lineage, population or parent.population
-    ancestors = planned.joined([info.lineage])
+    planned = (to_come or {}).get(settings.run)
+    parent = read_statement(settings.run) if planned is None else None
+    start = planned if parent is None else parent.lineage
+    assert start is not None  # one of the two is known
+    ancestors = start.joined([info.lineage])
     release = None
     if info.protects_patients:
         release = _release(settings, dataset, ancestors, release_id)
-    statement = _statement(settings, ancestors, release, population)
-    return CalibrationPlan(dataset, ancestors, release, statement)
+    statement = _statement(settings, ancestors, release, parent)
+    return CalibrationPlan(dataset, ancestors, release, parent, statement)
 
 
 def _release(
@@ -159,14 +164,19 @@ def _statement(
     settings: CalibrateSettings,
     ancestors: Lineage,
     release: Release | None,
-    population: int | None,
+    parent: Statement | None,
 ) -> Statement:
+    """The promise; a calibration that reads no patient leaves the run's delta as it is."""
+    privacy = settings.privacy
+    delta, unit = privacy.delta, privacy.unit
+    if release is None and parent is not None and parent.lineage.releases:
+        delta, unit = parent.delta, parent.unit
     return make_statement(
         ancestors if release is None else ancestors.with_release(release),
         subject="classifier",
-        delta=settings.privacy.delta,
-        unit=settings.privacy.unit,
-        population=population,
+        delta=delta,
+        unit=unit,
+        population=privacy.population or (parent.population if parent is not None else None),
         stage=release,
     )
 
@@ -213,7 +223,7 @@ def _calibrate(settings: CalibrateSettings, run: Run, plan: CalibrationPlan) -> 
     names = examined.classifier.targets
     save_classifier(run.model, replace(examined.classifier, points=points))
     forget_key(run.private)  # first: no finished run keeps its key
-    statement = _statement(settings, plan.ancestors, spent, plan.statement.population)
+    statement = _statement(settings, plan.ancestors, spent, plan.parent)
     run.finish(statement, _card(settings, plan, statement, dict(zip(names, points, strict=True))))
 
 

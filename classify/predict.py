@@ -132,7 +132,7 @@ def refuse_bad_images(where: str, images: Sequence[NewImage]) -> None:
         bits = 8 * pixels.dtype.itemsize
         if int(pixels.max()) < np.iinfo(pixels.dtype).max * LEAST_RANGE:
             findings.append(
-                f"{image.place}: uses less than a sixteenth of its {bits} bits, so that it would be "
+                f"{image.place}: uses less than a sixteenth of its {bits} bits and would be "
                 "scored as nearly black; rescale its pixels to the full range"
             )
     refuse_findings(_heading(where), findings)

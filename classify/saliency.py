@@ -81,8 +81,8 @@ def occluded(image: FloatImage, grid: int) -> NDArray[np.float32]:
     pixels = (np.arange(side) + 0.5) / side
     window = np.exp(-(((pixels - middles[:, None]) * grid / _WINDOW) ** 2) / 2)
     windows = window[:, None, :, None] * window[None, :, None, :]
-    mixed = image + windows.reshape(-1, side, side) * (blurred - image)
-    return mixed.astype(np.float32)
+    mixed: NDArray[np.float32] = windows.reshape(-1, side, side) * (blurred - image) + image
+    return mixed.astype(np.float32, copy=False)
 
 
 def saliency_map(image: FloatImage, model: OneView, grid: int) -> NDArray[np.float32]:
