@@ -33,7 +33,7 @@ _WINDOW, _BLUR = 0.75, 0.1
 _DRAWN_PX = 256
 _COLOURS = colormaps["RdBu_r"]
 _MOST_OPAQUE = 0.65
-#: A region is what reaches this share of the strongest fall or rise.
+#: A region is what reaches this share of the strongest change, be it a fall or a rise.
 _REGION = 0.5
 
 
@@ -148,7 +148,8 @@ def _cover(figure: Figure, axes: Axes, fall: NDArray[np.float32]) -> None:
         extent=(0, 1, 1, 0),
     )
     for sign, mark, style in ((1, "+", "solid"), (-1, "\N{MINUS SIGN}", "dashed")):
-        _outline(axes, sign * smooth, sign * fall, mark, style)
+        if (sign * smooth).max() > _REGION * top:
+            _outline(axes, sign * smooth, _REGION * top, mark, style)
     bar: Any = figure.colorbar(
         axes.images[-1], ax=axes, ticks=[-top, 0, top], fraction=0.05, alpha=1
     )
@@ -158,25 +159,20 @@ def _cover(figure: Figure, axes: Axes, fall: NDArray[np.float32]) -> None:
     bar.set_label("fall of the logit when hidden", fontsize=8)
 
 
-def _outline(
-    axes: Axes, smooth: NDArray[np.float32], fall: NDArray[np.float32], mark: str, style: str
-) -> None:
-    """A line around the strongest region above 0, and a mark on its strongest place."""
-    strongest = float(smooth.max())
-    if strongest <= 0:
-        return
+def _outline(axes: Axes, smooth: NDArray[np.float32], level: float, mark: str, style: str) -> None:
+    """A line around what lies above a level, and a mark on its highest place."""
     middles = (np.arange(_DRAWN_PX) + 0.5) / _DRAWN_PX
     for colour, width in (("white", 2.4), ("black", 1.2)):
         axes.contour(
             middles,
             middles,
             smooth,
-            levels=[_REGION * strongest],
+            levels=[level],
             colors=colour,
             linewidths=width,
             linestyles=style,
         )
-    row, column = np.unravel_index(int(fall.argmax()), fall.shape)
-    place = ((column + 0.5) / len(fall), (row + 0.5) / len(fall))
+    row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
     box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"}
+    place = (float(middles[column]), float(middles[row]))
     axes.annotate(mark, place, ha="center", va="center", fontsize=9, bbox=box)

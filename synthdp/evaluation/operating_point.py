@@ -1,7 +1,17 @@
 """From scores to decisions: a probability that can be taken at its word, and a threshold.
 
 Both are fitted on weights by logit and class, which may be those of images, or of bins of noisy
-counts.
+counts. Log loss beyond the best possible, where 0.10 is that of a score which says nothing (AUROC
+0.75, 45 % positive, two images a patient, 40 draws, logits of spread 0.1 to 4: the worst spread,
+then the best one), by the mu of a release of counts:
+
+    patients   mu 0.5           mu 1             mu 2             exact
+    100        0.075 to 0.015   0.022 to 0.009   0.010 to 0.007   0.009
+    500        0.003 to 0.002   0.003 to 0.002   0.003 to 0.002   0.002
+
+and the sensitivity of a threshold for 0.9 is, at mu 1, 0.89 to 0.96 (sd 0.05) for 100 patients,
+0.90 to 0.92 (sd 0.02) for 500. From noisy counts that are each held at 0, without holding the
+tails, the loss would be 0.03 to 0.10 at 100 patients.
 """
 
 import math
