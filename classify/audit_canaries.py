@@ -41,6 +41,10 @@ class CanaryExamples(Examples):
 
     rows: Tensor = field(kw_only=True)
 
+    def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
+        """As `private_sum`, over gradients that are all made."""
+        return self._explicit_sum(weights, clip_norm)
+
     def gradients(self, weights: Tensor) -> Tensor:
         """Per-image gradients: the real ones at `weights`, then the canaries', always the same."""
         return torch.cat([super().gradients(weights), self.rows])

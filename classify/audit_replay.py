@@ -50,16 +50,20 @@ class Replay:
 
 @dataclass(frozen=True, eq=False)
 class _Followed(Examples):
-    """Examples whose gradients are taken at given weights (steps, T, D), in their order."""
+    """Examples whose sums are taken at given weights (steps, T, D), in their order."""
 
     path: Tensor | None = None
     at: Iterator[int] = field(default_factory=count)
 
-    def gradients(self, weights: Tensor) -> Tensor:
+    def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         step = next(self.at)
         if self.path is not None and step >= len(self.path):
             raise RunError("replay: a neighbour takes more steps than the run that it follows")
-        return super().gradients(weights if self.path is None else self.path[step])
+        return super().patient_sum(weights if self.path is None else self.path[step], clip_norm)
+
+    def of(self, drawn: Tensor) -> Examples:
+        """Some patients, whose sums are taken where they are asked for."""
+        return Examples(self.inputs, self.targets, self.units, self.loss).of(drawn)
 
 
 @dataclass(frozen=True)

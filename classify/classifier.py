@@ -147,7 +147,12 @@ def inputs_of(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
 
 def logits(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
     """Raw features of each source to logits (N, T), float32."""
-    values = inputs_of(classifier, raws)
+    return head_logits(classifier, inputs_of(classifier, raws))
+
+
+def head_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """The head's inputs (N, D) to logits (N, T)."""
+    values = inputs
     if classifier.hidden is not None:
         weight, bias = classifier.hidden
         values = (values @ weight.T + bias).relu()

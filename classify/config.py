@@ -1,79 +1,18 @@
 """Settings of the classifier's stages."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from classify.head_config import HeadSettings, refuse_fits
 from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
 from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
 TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
-
-
-#: The losses of a linear head (`classify.dp_head.residuals`).
-LinearLoss = Literal["logistic", "least_squares", "class_means"]
-
-
-def _auto_word(value: object) -> object:
-    return None if value == "auto" else value
-
-
-def _by_epsilon(value: object) -> object:
-    """A mapping whose keys are epsilons, the word none for inf."""
-    if not isinstance(value, dict):
-        return value
-    return {math.inf if key in ("none", "inf", None) else key: item for key, item in value.items()}
-
-
-PositiveNumber = Annotated[float, Field(gt=0)]
-#: One number for every epsilon, or a number for each of some epsilons (`none` for no privacy).
-ByEpsilon = Annotated[
-    PositiveNumber | dict[PositiveNumber, PositiveNumber] | None,
-    BeforeValidator(_by_epsilon),
-    BeforeValidator(_auto_word),
-]
-
-
-class HeadSettings(Settings):
-    """How a head is trained on cached features; every number is public.
-
-    `kind` is a linear head by its loss (logistic regression, least squares, or the difference of
-    the classes' sums, which one step gives), or `mlp`, with one layer of `hidden` units.
-    More steps cost no privacy, since each gets its share of noise; 400 keep the learning rate below
-    2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 + bias_input^2) has
-    smoothness L = (1 + bias_input^2) / 4. `lr_times_steps` is their product; a mapping from
-    epsilons gives it for the stage's epsilon, log-linear between two; `auto` takes synthdp's own
-    (`classify.plan.LR_TIMES_STEPS`). The iterates from `average_from` on, a share of the steps, are
-    averaged. `bias_input` is the constant that the bias sees beside unit-norm features. `start:
-    pretrained` begins with the head of `init`. Each image is shown in `views`: itself, and others
-    made at random, over which a patient's gradient is averaged too. `sampling_rate` below 1 draws
-    patients anew in each step, and `label_smoothing` is of an mlp.
-    """
-
-    kind: LinearLoss | Literal["mlp"] = "logistic"
-    hidden: int = Field(default=16, ge=1, le=4096)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    sampling_rate: float = Field(default=1.0, gt=0, le=1)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    views: int = Field(default=1, ge=1, le=64)
-    steps: int = Field(default=400, ge=1, le=100_000)
-    lr_times_steps: ByEpsilon = None
-    clip_norm: float = Field(default=1.0, gt=0)
-    average_from: float = Field(default=0.5, ge=0, le=1)
-    bias_input: float = Field(default=0.5, ge=0, le=10)
-    start: Literal["zero", "pretrained"] = "zero"
-    block_steps: int = Field(default=100, ge=1)
-
-    @model_validator(mode="after")
-    def _a_kind_has_its_options(self) -> "HeadSettings":
-        if self.kind == "mlp" and self.start == "pretrained":
-            raise ValueError("head.kind mlp starts at random; leave head.start out")
-        if self.kind != "mlp" and self.label_smoothing > 0:
-            raise ValueError("head.label_smoothing is of head.kind mlp; leave it out")
-        return self
+#: What moves in the blocks that DP-SGD trains: all of them, their vectors, or low-rank additions.
+Tune = Literal["blocks", "biases", "lora"]
 
 
 class NetworkSettings(Settings):
@@ -85,9 +24,15 @@ class NetworkSettings(Settings):
     faster (ghost clipping). The blocks are trained in units of `scale`: a block's gradient is a
     hundred times the head's, which would else have no part of the clipped vector. `batch` views
     are computed at a time, which changes memory and time alone.
+
+    `tune` says what moves in the blocks: `blocks` all weights; `biases` the vectors alone (biases,
+    norms, layer scales; BitFit, arXiv 2106.10199); `lora` an addition of rank `lora_rank` to each
+    matrix (arXiv 2106.09685), merged into it in the end. The head is always trained.
     """
 
     trainable_blocks: int = Field(default=2, ge=1)
+    tune: Tune = "blocks"
+    lora_rank: int = Field(default=4, ge=1)
     steps: int = Field(default=60, ge=1, le=100_000)
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
     lr: float = Field(default=2.0, gt=0)
@@ -99,6 +44,15 @@ class NetworkSettings(Settings):
     views: int = Field(default=1, ge=1, le=64)
     batch: int = Field(default=16, ge=1, le=4096)
     block_steps: int = Field(default=5, ge=1)
+
+    @model_validator(mode="after")
+    def _a_rank_is_one_of_lora(self) -> "NetworkSettings":
+        if self.tune != "lora" and self.lora_rank != type(self).model_fields["lora_rank"].default:
+            raise ValueError(
+                f"network.lora_rank is {self.lora_rank}, but network.tune is {self.tune}, which "
+                "has no rank; set network.tune: lora, or leave lora_rank out"
+            )
+        return self
 
 
 class FinetuneSettings(Settings):
@@ -126,6 +80,8 @@ class FinetuneSettings(Settings):
     head: HeadSettings = HeadSettings()
     network: NetworkSettings | None = None
 
+    _no_fits = model_validator(mode="before")(refuse_fits)
+
     @model_validator(mode="after")
     def _one_source_of_features(self) -> "FinetuneSettings":
         if (self.init is None) == (self.backbone is None):
@@ -142,8 +98,8 @@ class FinetuneSettings(Settings):
                 "whiten: needs `centre`, a phantom or synthetic set; whitening by the patients "
                 "would be a release of its own"
             )
-        if self.network is not None and (self.beside or any(one.whiten for one in frozen)):
-            raise ValueError("network trains one backbone, not whitened; leave both out")
+        if self.network is not None and self.beside:
+            raise ValueError("network trains one backbone; leave `beside` out")
         if self.network is not None and self.head.kind != "logistic":
             raise ValueError("network trains a logistic head; leave head.kind out")
         if self.network is not None and self.synthetic is not None:
@@ -164,6 +120,8 @@ class PretrainSettings(Settings):
     A set of patients, or a `cohort` of them, is allowed: that is the baseline without privacy.
     `warmup` is the share of the steps over which the learning rate rises; then it falls as a
     cosine. An epoch shows one of the `views` of each image, the first of which is the image itself.
+    With a `teacher`, a frozen public network, the blocks learn to give what its features tell of
+    the whole image, from any view and without labels; the head is then fitted to the labels.
     With `trainable_blocks: 0` the head alone is fitted, to the end: then `epochs`, `batch`, the
     rates and `warmup` have no meaning, and `weight_decay` weighs half the squared norm against the
     mean loss.
@@ -184,6 +142,7 @@ class PretrainSettings(Settings):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     views: int = Field(default=2, ge=1, le=64)
+    teacher: FeatureSettings | None = None
 
     @model_validator(mode="after")
     def _trains_without_privacy(self) -> "PretrainSettings":
@@ -192,6 +151,8 @@ class PretrainSettings(Settings):
                 "pretrain trains without differential privacy, so privacy.epsilon must be none; "
                 "patients are trained on with an epsilon by the finetune stage"
             )
+        if self.teacher is not None and self.trainable_blocks == 0:
+            raise ValueError("a teacher needs blocks that learn; raise trainable_blocks")
         return self
 
 

@@ -8,12 +8,13 @@ samples of patients are there for recipes of others.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from classify.config import LinearLoss
+from classify.head_config import LinearLoss
 from classify.head_optimizers import HeadRecipe, HeadState, descend, new_state
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
@@ -24,6 +25,8 @@ from synthdp.privacy.noise import NoiseSource, noisy_mean
 from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import run_steps
 
+#: Share of the clip norm up to which a bound on a gradient's length is beyond doubt.
+_SURELY_SHORT = 1 - 1e-5
 #: Told a step's number, the weights before it, and the noisy mean that it released.
 Observer = Callable[[int, Tensor, Tensor], None]
 
@@ -48,10 +51,50 @@ class Examples:
         return image_gradients(weights, self.inputs, self.targets, self.loss)
 
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
-        """As `private_sum`."""
+        """As `private_sum`.
+
+        A patient whose images' gradients are short enough is never clipped, whatever their
+        directions: such patients are summed by one product, without a gradient being made. With
+        inputs of norm 1 that is nearly everybody.
+        """
+        if clip_norm is None:
+            return self._explicit_sum(weights, None)
+        towards = residuals(self.clean_inputs @ weights.T, self.targets, self.loss)
+        lengths = towards.double().norm(dim=1) * self._input_norms
+        shares = self._shares
+        bounds = shares.new_zeros(self.n_units).index_add_(0, self.units, shares * lengths)
+        short = bounds <= clip_norm * _SURELY_SHORT  # false for what is not finite
+        counted = torch.where(short, 1.0, 0.0)[self.units] * shares
+        parts = torch.where(counted.unsqueeze(1) > 0, counted.unsqueeze(1) * towards, 0.0)
+        total: Tensor = parts.to(weights.dtype).T @ self.clean_inputs
+        if not bool(short.all()):
+            total = total + self.of(torch.nonzero(~short).flatten())._explicit_sum(
+                weights, clip_norm
+            )
+        return total
+
+    def _explicit_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         means = unit_means(self.gradients(weights), self.units, self.n_units)
         rows = means if clip_norm is None else clip_rows(means, clip_norm)
         return rows.sum(dim=0).reshape(weights.shape)
+
+    @cached_property
+    def clean_inputs(self) -> Tensor:
+        """The inputs, with zeros for an image that is not finite; such an image is clipped out."""
+        finite = torch.isfinite(self.inputs).all(dim=1, keepdim=True)
+        return torch.where(finite, self.inputs, torch.zeros_like(self.inputs))
+
+    @cached_property
+    def _input_norms(self) -> Tensor:
+        """Norms of the inputs, (N,) float64, not finite where an input isn't."""
+        norms: Tensor = torch.linalg.vector_norm(self.inputs, dim=1, dtype=torch.float64)
+        return norms
+
+    @cached_property
+    def _shares(self) -> Tensor:
+        """What each image counts in the mean of its patient, (N,) float64."""
+        counts = torch.bincount(self.units, minlength=self.n_units)
+        return counts[self.units].double().reciprocal()
 
     def of(self, drawn: Tensor) -> "Examples":
         """The images of the patients `drawn`, (K,) int64 ascending, counted anew from 0."""

@@ -149,7 +149,7 @@ def _views(
 
 def _plain_sum(top: TrainedTop, examples: TokenExamples, views: Views, batch: int) -> Tensor:
     """The sum over patients of their mean gradients, (P,), not clipped."""
-    parameters = list(top.parameters())
+    parameters = top.trained()
     total, shares = torch.zeros_like(top.flat()), views.shares
     for part in views.batches(batch):
         loss, _ = weighted_loss(top, examples, views, part, shares)

@@ -92,13 +92,14 @@ def _train_head(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Class
     task = head_task(settings, plan.dataset)
     _record(plan)
     if plan.release.mechanism is None:
-        weights, spent = _train_plainly(settings, plan, task), plan.release
+        weights, spent = train_plainly(settings, plan, task), plan.release
     else:
         weights, spent = _train_privately(settings, run, plan, task)
     return task.classifier_of(weights, settings.head.bias_input), spent
 
 
-def _train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:
+def train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:
+    """Weights of a head trained without privacy, by the same recipe; as `train_head`."""
     rate = settings.head.sampling_rate
     population = settings.privacy.population or task.examples.n_units
     return train_head(
@@ -161,9 +162,14 @@ def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) ->
     recipe = f"{head.kind.replace('_', ' ')}, {head.steps} steps of {head.optimizer}"
     summary = "A head on frozen features of public networks."
     if network is not None:
-        blocks = f"last {network.trainable_blocks} blocks"
-        recipe = f"logistic, with the {blocks}: {network.steps} steps of SGD, averaged iterate"
-        summary = f"A vision transformer, its {blocks} and a linear head trained on these images."
+        moved = {
+            "blocks": "the",
+            "biases": "biases and norms of the",
+            "lora": f"rank-{network.lora_rank} additions to the",
+        }
+        blocks = f"{moved[network.tune]} last {network.trainable_blocks} blocks"
+        recipe = f"logistic, with {blocks}: {network.steps} steps of SGD, averaged iterate"
+        summary = f"A vision transformer, {blocks} and a linear head trained on these images."
     facts = {
         "data set": dataset.info.name,
         "targets": ", ".join(dataset.info.targets),

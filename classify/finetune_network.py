@@ -12,6 +12,7 @@ from classify.config import FinetuneSettings, NetworkSettings
 from classify.dp_sgd import train_network, train_private_network
 from classify.head_task import sample_source, units_of
 from classify.joint import trunk_views
+from classify.low_rank import merge_low_rank
 from classify.patient_gradients import TokenExamples
 from classify.plan import Plan
 from classify.trained_top import TrainedTop, trained_top
@@ -45,7 +46,13 @@ def cut_for(classifier: Classifier, network: NetworkSettings) -> Classifier:
     """
     source = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
     n_targets, n_features = classifier.head_weight.shape
-    trained_top(restore_backbone(source), torch.zeros(n_targets, n_features + 1), centre=None)
+    trained_top(
+        restore_backbone(source),
+        torch.zeros(n_targets, n_features + 1),
+        scaling=None,
+        tune=network.tune,
+        lora_rank=network.lora_rank,
+    )
     return classifier.with_sources([source])
 
 
@@ -78,9 +85,12 @@ def train_blocks(
     top = trained_top(
         backbone,
         task.start.to(auto_device()),
-        centre=source_of_features.scaling.centre,
+        scaling=source_of_features.scaling,
         bias_input=settings.head.bias_input,
         scale=network.scale,
+        tune=network.tune,
+        lora_rank=network.lora_rank,
+        seed=settings.seed,
     ).to(auto_device())
     if source is None:
         _train_plainly(settings, network, top, examples)
@@ -90,6 +100,7 @@ def train_blocks(
         spent = _train_privately(
             settings, run, plan, top, examples, source=source, fingerprint=fingerprint
         )
+    merge_low_rank(top)
     head = top.head.weight.detach().cpu()
     trained = {**source_of_features.trained, **trained_tensors(backbone)}
     classifier = task.classifier.with_sources([replace(source_of_features, trained=trained)])

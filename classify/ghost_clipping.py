@@ -3,13 +3,15 @@
 A linear layer's gradient for an image is the product of what came in and what came back, so its
 norm follows from two Gram matrices over tokens (*Scalable and Efficient Training of Large
 Convolutional Neural Networks with Differential Privacy*, arXiv 2205.10683), and what was kept for
-the norms gives the weighted sum too (book-keeping, arXiv 2210.00038). No image's gradient of a
-matrix is ever made.
+the norms gives the weighted sum too (book-keeping, arXiv 2210.00038). An image's gradient of a
+matrix is made only where it is smaller than the Gram matrices, as LoRA's are (the first paper's
+mixed ghost norm).
 """
 
 from collections.abc import Sequence
 
 import torch
+from opacus.utils.module_utils import trainable_modules
 from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,8 +30,9 @@ class GhostClipping:
 
     def __init__(self, top: TrainedTop) -> None:
         self._top = top
-        self._parameters = list(top.parameters())
-        self._kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+        self._parameters = top.trained()
+        self._kept: dict[nn.Linear, list[tuple[Tensor, Tensor]]] = {}
+        self._vectors: dict[Tensor, Tensor] = {}
 
     def clipped_sum(
         self, examples: TokenExamples, views: Views, *, clip_norm: float, batch: int
@@ -50,10 +53,10 @@ class GhostClipping:
         return total
 
     def _look(self, examples: TokenExamples, views: Views, part: slice) -> None:
-        """Run a batch, keeping what goes into each trained layer and what comes back."""
-        self._kept = {}
-        layers = [m for m in self._top.modules() if any(True for _ in m.parameters(recurse=False))]
-        hooks = [layer.register_forward_hook(self._keep) for layer in layers]
+        """Run a batch, keeping gradients of vectors, and what matrices' gradients are made of."""
+        self._kept, self._vectors = {}, {}
+        layers = trainable_modules(self._top)
+        hooks = [layer.register_forward_hook(self._keep) for _, layer in layers]
         try:
             loss, tokens = weighted_loss(self._top, examples, views, part, views.shares)
             torch.autograd.grad(loss, tokens)
@@ -65,22 +68,27 @@ class GhostClipping:
         came_in = _with_tokens(inputs[0].detach())
 
         def note(came_back: Tensor) -> None:
-            entry = (came_in.float(), _with_tokens(came_back.detach()).float())
-            self._kept.setdefault(layer, []).append(entry)
+            dy = _with_tokens(came_back.detach()).float()
+            for parameter, rows in _vector_gradients(layer, came_in, dy).items():
+                self._vectors[parameter] = rows + self._vectors.get(parameter, 0)
+            if isinstance(layer, nn.Linear) and layer.weight.requires_grad:
+                self._kept.setdefault(layer, []).append((came_in.float(), dy))
 
         output.register_hook(note)
 
     def _clipped(self, clip_norm: float) -> Tensor:
         """The clipped sum of the batch that was looked at, (P,)."""
-        kept = {layer: _joined(entries) for layer, entries in self._kept.items()}
-        self._kept = {}
-        small = {k: v for layer, (x, dy) in kept.items() for k, v in _vectors(layer, x, dy).items()}
-        squares = [gradients.double().square().sum(dim=1) for gradients in small.values()]
-        matrices = {layer: v for layer, v in kept.items() if isinstance(layer, nn.Linear)}
-        squares += [_linear_squares(x, dy) for x, dy in matrices.values()]
+        large = {layer: _joined(entries) for layer, entries in self._kept.items()}
+        rows = self._vectors
+        self._kept, self._vectors = {}, {}
+        for layer in [layer for layer, (x, _) in large.items() if _is_small(layer, x)]:
+            x, dy = large.pop(layer)
+            rows[layer.weight] = dy.mT @ x
+        squares = [gradients.double().square().flatten(1).sum(dim=1) for gradients in rows.values()]
+        squares += [_linear_squares(x, dy) for x, dy in large.values()]
         factors = clip_factors(torch.stack(squares).sum(dim=0).sqrt(), clip_norm)
-        sums = {k: _weighted(gradients, factors).sum(dim=0) for k, gradients in small.items()}
-        for layer, (x, dy) in matrices.items():
+        sums = {k: _weighted(gradients, factors).sum(dim=0) for k, gradients in rows.items()}
+        for layer, (x, dy) in large.items():
             scaled, clean = _weighted(dy, factors), _weighted(x, (factors > 0).double())
             sums[layer.weight] = scaled.flatten(0, 1).T @ clean.flatten(0, 1)
         return torch.cat([sums[parameter].flatten() for parameter in self._parameters])
@@ -93,20 +101,27 @@ def _with_tokens(values: Tensor) -> Tensor:
 
 def _joined(entries: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """All calls of a layer as one: its gradient is their sum, as over tokens."""
+    if len(entries) == 1:
+        return entries[0]
     came_in, came_back = zip(*entries, strict=True)
     return torch.cat(came_in, dim=1), torch.cat(came_back, dim=1)
 
 
-def _vectors(layer: nn.Module, x: Tensor, dy: Tensor) -> dict[Tensor, Tensor]:
-    """Per-image gradients, (B, C), of the parameters of a layer that are vectors."""
+def _is_small(layer: nn.Linear, x: Tensor) -> bool:
+    """Whether an image's gradient of the matrix has fewer entries than the Gram matrices of x."""
+    return layer.weight.numel() <= 2 * x.shape[1] ** 2
+
+
+def _vector_gradients(layer: nn.Module, x: Tensor, dy: Tensor) -> dict[Tensor, Tensor]:
+    """Per-image gradients, (B, C), of the trained parameters of a layer that are vectors."""
     if isinstance(layer, LayerScale):
         return {layer.gamma: (x * dy).sum(dim=1)}
     assert isinstance(layer, nn.Linear | nn.LayerNorm)  # as `trained_top` has seen to
     found: dict[Tensor, Tensor] = {}
     if isinstance(layer, nn.LayerNorm):
-        normed = F.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+        normed = F.layer_norm(x.float(), layer.normalized_shape, eps=layer.eps)
         found[layer.weight] = (normed * dy).sum(dim=1)
-    if layer.bias is not None:
+    if layer.bias is not None and layer.bias.requires_grad:
         found[layer.bias] = dy.sum(dim=1)
     return found
 

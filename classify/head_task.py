@@ -28,6 +28,7 @@ from synthdp.data.dataset import (
     DatasetInfo,
     Row,
     open_dataset,
+    refuse_one_class,
     refuse_small_population,
     targets_array,
 )
@@ -69,10 +70,12 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
     """What a run of these settings trains its head on.
 
     Raises:
-        InputError: when there are more patients than `privacy.population`, or an image or weights
-            are missing.
+        InputError: when there are more patients than `privacy.population`, an image or weights are
+            missing, or without privacy the images are of one class.
     """
     rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+    if settings.privacy.epsilon is None:  # else the refusal itself would tell of the patients
+        refuse_one_class(dataset.info, targets_array(rows))
     classifier = centred(settings, starting_classifier(settings, dataset.info))
     examples = _examples(classifier, dataset, rows, settings)
     privacy = settings.privacy

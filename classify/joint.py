@@ -1,5 +1,6 @@
 """Training backbone and head together: AdamW under a cosine schedule, resumable to the bit.
 
+The head learns the labels, or without them what a frozen teacher's features tell (distillation).
 An epoch shows each image once, as one of its views; order and choice of views come from the seed
 and the number of the epoch alone.
 """
@@ -14,14 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classify.backbones import trained_state, trunk_identity
+from classify.backbones import build_backbone, trained_state, trunk_identity
 from classify.classifier import plain_scaling
 from classify.config import PretrainSettings
-from classify.feature_cache import VIEWS_SEED, of_augmented_views, trunk_tokens
+from classify.feature_cache import (
+    VIEWS_SEED,
+    backbone_features,
+    of_augmented_views,
+    trunk_tokens,
+)
 from classify.feature_network import FeatureNetwork
 from classify.logistic import smoothed_loss
 from classify.scaling import head_input
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
+from synthdp.config import FeatureSettings
 from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images, targets_array
 from synthdp.devices import auto_device, reduced_precision
@@ -77,17 +84,20 @@ def train_jointly(
     backbone: FeatureNetwork,
     dataset: Dataset,
     rows: Sequence[Row],
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor] | None:
     """Train the backbone in place, under a head.
 
     Returns:
-        The head: weight (T, D) for inputs of norm 1, and bias (T,).
+        The head: weight (T, D) for inputs of norm 1, and bias (T,); None after distillation, whose
+        head knows no labels.
 
     Raises:
         RunError: when the loss is not finite; it names the last good checkpoint.
     """
     device = auto_device()
     targets = torch.from_numpy(targets_array(rows))
+    if settings.teacher is not None:
+        targets = teacher_features(settings.teacher, dataset, rows, seed=settings.seed)
     model = JointModel(backbone, targets.shape[1], seed=settings.seed).to(device)
     optimizer = _optimizer(model, settings)
     first_epoch = _resume(model, optimizer, run)
@@ -100,7 +110,23 @@ def train_jointly(
         state = {"optimizer": optimizer.state_dict()}
         save_checkpoint(run.checkpoints, epoch + 1, model.tensors(), state)
         run.log(epoch=epoch + 1, loss=loss, seconds=round(time.monotonic() - started, 2))
+    if settings.teacher is not None:
+        return None
     return HEAD_SCALE * model.weight.detach().cpu(), model.bias.detach().cpu()
+
+
+def teacher_features(
+    teacher: FeatureSettings, dataset: Dataset, rows: Sequence[Row], *, seed: int
+) -> Tensor:
+    """What a frozen network tells of `rows`, (N, D): centred and whitened over them, of norm 1."""
+    network = build_backbone(teacher, seed=seed)
+    raw = backbone_features(network, dataset, rows)
+    return head_input([raw], [plain_scaling(network).fitted(raw, teacher.whiten)])
+
+
+def distillation_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared distance between predicted and teacher's features, (B, D) each."""
+    return (predicted - target).square().sum(dim=1).mean()
 
 
 def _diverged(epoch: int) -> str:
@@ -161,7 +187,11 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate_share(done, settings.warmup)
         tokens = torch.from_numpy(inputs[chosen, views[chosen]]).to(device, torch.float32)
-        loss = smoothed_loss(model(tokens), targets[chosen].to(device), settings.label_smoothing)
+        shown = targets[chosen].to(device)
+        if settings.teacher is not None:
+            loss = distillation_loss(model(tokens), shown)
+        else:
+            loss = smoothed_loss(model(tokens), shown, settings.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         losses.append(loss.item())

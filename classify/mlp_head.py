@@ -71,12 +71,6 @@ class MlpExamples(Examples):
         return firsts, order[starts + runs]
 
     @cached_property
-    def _clean_inputs(self) -> Tensor:
-        """The inputs, with zeros for an image that is not finite."""
-        finite = torch.isfinite(self.inputs).all(dim=1, keepdim=True)
-        return torch.where(finite, self.inputs, torch.zeros_like(self.inputs))
-
-    @cached_property
     def _input_products(self) -> Tensor:
         """Inner products of the inputs of each pair, (Q,) float64; nan where one is not finite."""
         first, second = self._pairs
@@ -96,14 +90,13 @@ class MlpExamples(Examples):
         """
         assert self.shape is not None  # `MlpExamples` are made with their shape
         first, second = self.shape.split(weights)
-        inputs = self._clean_inputs
+        inputs = self.clean_inputs
         before = inputs @ first.T
         hidden = torch.cat([before.relu(), inputs.new_ones(len(inputs), 1)], dim=1)
         targets = self.targets * (1 - self.smoothing) + self.smoothing / 2
         back = residuals(hidden @ second.T, targets, "logistic")
         back_hidden = (back @ second[:, :-1]) * (before > 0)
-        counts = torch.bincount(self.units, minlength=self.n_units)[self.units]
-        shares = (1 / counts.to(torch.float32)).unsqueeze(1)
+        shares = self._shares.to(torch.float32).unsqueeze(1)
         layers = [(back_hidden * shares, inputs), (back * shares, hidden)]
         factors = torch.ones(self.n_units, dtype=torch.float64)
         if clip_norm is not None:

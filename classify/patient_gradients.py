@@ -162,7 +162,7 @@ class PatientGradients:
     """Sums over patients of their clipped mean gradients, by Opacus's hooks on a trained top."""
 
     def __init__(self, top: TrainedTop) -> None:
-        self._parameters = list(top.parameters())
+        self._parameters = top.trained()
         self._hooked = _PatientSums(top)
 
     def clipped_sum(

@@ -7,6 +7,7 @@ from typing import Any
 
 from classify.config import FinetuneSettings, PretrainSettings
 from synthdp.config import FeatureSettings, PrivacySettings, Settings, validate_settings
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.runs import StageCall
 
@@ -14,15 +15,21 @@ from synthdp.runs import StageCall
 class Ingredients(Settings):
     """What recipes are made from; a recipe names what it misses.
 
-    `pretrain` and `finetune` are settings of these stages that hold for every recipe;
-    `pretrain_seed` makes all seeds share one pretraining (None: each seed has its own).
+    `backbone` is the transformer that is pretrained or not, `beside` frozen networks whose features
+    some recipes put beside its own, and `teacher` one that it may learn from. `private_synthetic`
+    is a synthetic set whose generator keeps a promise. `pretrain` and `finetune` are settings of
+    these stages that hold for every recipe; `pretrain_seed` makes all seeds share one pretraining
+    (None: each seed has its own).
     """
 
     data: Path
     synthetic: Path | None = None
+    private_synthetic: Path | None = None
     phantoms: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
     backbone: FeatureSettings = FeatureSettings()
+    beside: tuple[FeatureSettings, ...] = ()
+    teacher: FeatureSettings | None = None
     pretrain: Mapping[str, Any] = {}
     finetune: Mapping[str, Any] = {}
     pretrain_seed: int | None = None
@@ -30,23 +37,24 @@ class Ingredients(Settings):
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the grid: ingredients, the epsilon asked for, the seed, where runs stand."""
+    """One place of the grid: recipe, ingredients, epsilon asked for, seed, where runs stand."""
 
+    strategy: str
     ingredients: Ingredients
     epsilon: float | None
     seed: int
     root: Path
 
-    def needed(self, name: str, strategy: str) -> Path:
-        """The path of an ingredient.
+    def needed(self, name: str) -> Any:
+        """An ingredient.
 
         Raises:
             InputError: when the study does not name it.
         """
-        path: Path | None = getattr(self.ingredients, name)
-        if path is None:
-            raise InputError(f"strategy {strategy} needs `{name}`: name a data set in the study")
-        return path
+        found = getattr(self.ingredients, name)
+        if found is None:
+            raise InputError(f"strategy {self.strategy} needs `{name}`: name it in the study")
+        return found
 
     def call(self, stage: str, settings: type[Settings], values: Mapping[str, Any]) -> StageCall:
         """A stage call with checked settings, and a folder of its own below the root."""
@@ -56,96 +64,178 @@ class Cell:
         call = StageCall(stage, plain)
         return StageCall(stage, {**plain, "out": str(self.root / call.folder)})
 
+    def finetune(self, **values: Any) -> StageCall:
+        """The finetune stage for this cell's epsilon and seed; a recipe's values win."""
+        common = dict(self.ingredients.finetune)
+        privacy = {**self.ingredients.privacy.model_dump(), "epsilon": self.epsilon}
+        if "head" in values:
+            values["head"] = {**common.get("head", {}), **values["head"]}
+        settings = {"data": self.ingredients.data, "seed": self.seed, "privacy": privacy}
+        return self.call("finetune", FinetuneSettings, {**settings, **common, **values})
+
+    def pretrain(self, data: Path, **values: Any) -> StageCall:
+        """The pretrain stage on `data`; a recipe's values win."""
+        shared = self.ingredients.pretrain_seed
+        settings = {
+            "data": data,
+            "seed": self.seed if shared is None else shared,
+            "privacy": {**self.ingredients.privacy.model_dump(), "epsilon": None},
+            "backbone": self.ingredients.backbone,
+        }
+        merged = {**settings, **self.ingredients.pretrain, **values}
+        return self.call("pretrain", PretrainSettings, merged)
+
+    def frozen(self, *, beside: bool) -> dict[str, Any]:
+        """Settings for features of frozen public networks, centred by phantoms."""
+        more = self.ingredients.beside if beside else ()
+        backbone, phantoms = self.ingredients.backbone, self.ingredients.phantoms
+        return {"backbone": backbone, "beside": more, "centre": phantoms}
+
+    def started_from(self, before: StageCall) -> dict[str, Any]:
+        """Settings for features of a pretrained transformer."""
+        return {"init": before.settings["out"]}
+
+
+Stages = tuple[StageCall, ...]
+
 
 @dataclass(frozen=True)
 class Strategy:
-    """A recipe: its stages for a cell, and whether it is repeated for each epsilon."""
+    """A recipe: its stages for a cell, and whether it is repeated for each epsilon.
 
-    stages: Callable[[Cell], tuple[StageCall, ...]]
+    A recipe that gives no stage has nothing for the cell: what it starts from has spent its epsilon
+    already.
+    """
+
+    stages: Callable[[Cell], Stages]
     crosses_grid: bool = True
 
 
-def _finetune(cell: Cell, **values: Any) -> StageCall:
-    common = cell.ingredients.finetune
-    privacy = {**cell.ingredients.privacy.model_dump(), "epsilon": cell.epsilon}
-    settings = {
-        "data": cell.ingredients.data,
-        "seed": cell.seed,
-        "privacy": privacy,
-        **common,
-        **values,
-    }
-    if "head" in common and "head" in values:
-        settings["head"] = {**common["head"], **values["head"]}
-    return cell.call("finetune", FinetuneSettings, settings)
+def real_only(cell: Cell) -> Stages:
+    """The head on frozen public features, on patients alone."""
+    return (cell.finetune(**cell.frozen(beside=True)),)
 
 
-def _pretrain(cell: Cell, data: Path) -> StageCall:
-    shared = cell.ingredients.pretrain_seed
-    settings = {
-        "data": data,
-        "seed": cell.seed if shared is None else shared,
-        "privacy": {**cell.ingredients.privacy.model_dump(), "epsilon": None},
-        "backbone": cell.ingredients.backbone,
-        **cell.ingredients.pretrain,
-    }
-    return cell.call("pretrain", PretrainSettings, settings)
+def transformer_only(cell: Cell) -> Stages:
+    """As `real_only`, on the transformer's features alone: what pretraining is compared with."""
+    return (cell.finetune(**cell.frozen(beside=False)),)
 
 
-def _frozen(cell: Cell) -> dict[str, Any]:
-    return {"backbone": cell.ingredients.backbone, "centre": cell.ingredients.phantoms}
-
-
-def real_only(cell: Cell) -> tuple[StageCall, ...]:
-    """The head on the frozen public backbone, on patients alone."""
-    return (_finetune(cell, **_frozen(cell)),)
-
-
-def synthetic_only(cell: Cell) -> tuple[StageCall, ...]:
+def synthetic_only(cell: Cell) -> Stages:
     """The transformer trained on the synthetic set alone; it never meets a patient."""
-    return (_pretrain(cell, cell.needed("synthetic", "synthetic_only")),)
+    return (cell.pretrain(cell.needed("synthetic")),)
 
 
-def phantoms_only(cell: Cell) -> tuple[StageCall, ...]:
+def phantoms_only(cell: Cell) -> Stages:
     """The transformer trained on phantoms alone: free of privacy cost."""
-    return (_pretrain(cell, cell.needed("phantoms", "phantoms_only")),)
+    return (cell.pretrain(cell.needed("phantoms")),)
 
 
-def pretrain_then_finetune(cell: Cell) -> tuple[StageCall, ...]:
-    """Pretraining on the synthetic set, then the head on patients."""
-    before = _pretrain(cell, cell.needed("synthetic", "pretrain_then_finetune"))
-    return before, _finetune(cell, init=before.settings["out"])
+def _pretrained(ingredient: str, **finetune: Any) -> Callable[[Cell], Stages]:
+    """Pretraining on a set, then fine-tuning on patients with these settings."""
+
+    def stages(cell: Cell) -> Stages:
+        data = cell.needed(ingredient)
+        if ingredient == "private_synthetic" and _has_spent(data, cell):
+            return ()
+        before = cell.pretrain(data)
+        return before, cell.finetune(**cell.started_from(before), **finetune)
+
+    return stages
 
 
-def phantoms_then_finetune(cell: Cell) -> tuple[StageCall, ...]:
-    """Pretraining on phantoms, then the head on patients: the whole promise is the head's."""
-    before = _pretrain(cell, cell.needed("phantoms", "phantoms_then_finetune"))
-    return before, _finetune(cell, init=before.settings["out"])
+#: Share of an epsilon from which on it counts as spent: what is left would be all noise.
+_SPENT = 0.99
 
 
-def real_and_synthetic(cell: Cell) -> tuple[StageCall, ...]:
+def _has_spent(data: Path, cell: Cell) -> bool:
+    """Whether the set's generator leaves nothing of the cell's epsilon."""
+    spent = open_dataset(data).info.lineage.epsilon(cell.ingredients.privacy.delta)
+    return cell.epsilon is not None and spent >= _SPENT * cell.epsilon
+
+
+def distilled_then_finetune(cell: Cell) -> Stages:
+    """The transformer learns from phantoms, without labels, what the teacher tells of them."""
+    before = cell.pretrain(cell.needed("phantoms"), teacher=cell.needed("teacher"))
+    return before, cell.finetune(**cell.started_from(before))
+
+
+def real_and_synthetic(cell: Cell) -> Stages:
     """The head on patients and, without noise, on synthetic images."""
-    synthetic = cell.needed("synthetic", "real_and_synthetic")
-    return (_finetune(cell, synthetic=synthetic, **_frozen(cell)),)
+    synthetic = cell.needed("synthetic")
+    return (cell.finetune(synthetic=synthetic, **cell.frozen(beside=True)),)
+
+
+def real_and_private_synthetic(cell: Cell) -> Stages:
+    """As `real_and_synthetic`, the set's own promise taken off the target first."""
+    synthetic = cell.needed("private_synthetic")
+    if _has_spent(synthetic, cell):
+        return ()
+    return (cell.finetune(synthetic=synthetic, **cell.frozen(beside=True)),)
+
+
+#: What the paper trains its heads with (arXiv 2407.12669 and its code): AdamW at 1e-5, 300 epochs
+#: of Poisson batches of a ninth of the set, the last iterate. Its unit is the image.
+_PAPER_STEPS = 2700
+_PAPER_TRAINING = {
+    "optimizer": "adamw",
+    "steps": _PAPER_STEPS,
+    "lr_times_steps": 1e-5 * _PAPER_STEPS,
+    "sampling_rate": 1 / 9,
+    "average_from": 1.0,
+    "clip_norm": 1.0,
+    "bias_input": 1.0,
+}
+_PAPER_HEAD = {"kind": "mlp", "hidden": 384, "label_smoothing": 0.1}
+
+
+def _plain_readout(cell: Cell) -> FeatureSettings:
+    """The transformer read as the paper reads its own: after the last layer, one view."""
+    plain = {"layers": (), "pools": ("mean",), "views": 1, "whiten": 0.0}
+    return cell.ingredients.backbone.model_copy(update=plain)
+
+
+def paper(cell: Cell) -> Stages:
+    """The paper's DP arm: its two-layer head and its optimizer, on features as they come."""
+    head = {**_PAPER_TRAINING, **_PAPER_HEAD}
+    return (cell.finetune(backbone=_plain_readout(cell), head=head),)
+
+
+def paper_pretrained(cell: Cell) -> Stages:
+    """The paper's best arm: pretrained on synthetic images, with its linear head kept."""
+    before = cell.pretrain(cell.needed("synthetic"), backbone=_plain_readout(cell))
+    head = {**_PAPER_TRAINING, "start": "pretrained"}
+    return before, cell.finetune(**cell.started_from(before), head=head)
 
 
 STRATEGIES: dict[str, Strategy] = {
     "real_only": Strategy(real_only),
+    "transformer_only": Strategy(transformer_only),
     "synthetic_only": Strategy(synthetic_only, crosses_grid=False),
     "phantoms_only": Strategy(phantoms_only, crosses_grid=False),
-    "pretrain_then_finetune": Strategy(pretrain_then_finetune),
-    "phantoms_then_finetune": Strategy(phantoms_then_finetune),
+    "pretrain_then_finetune": Strategy(_pretrained("synthetic")),
+    "pretrain_keep_head": Strategy(_pretrained("synthetic", head={"start": "pretrained"})),
+    "pretrain_then_blocks": Strategy(_pretrained("synthetic", network={"tune": "blocks"})),
+    "pretrain_then_lora": Strategy(_pretrained("synthetic", network={"tune": "lora"})),
+    "pretrain_then_biases": Strategy(_pretrained("synthetic", network={"tune": "biases"})),
+    "private_pretrain_then_finetune": Strategy(_pretrained("private_synthetic")),
+    "phantoms_then_finetune": Strategy(_pretrained("phantoms")),
+    "phantoms_then_lora": Strategy(_pretrained("phantoms", network={"tune": "lora"})),
+    "distilled_then_finetune": Strategy(distilled_then_finetune),
     "real_and_synthetic": Strategy(real_and_synthetic),
+    "real_and_private_synthetic": Strategy(real_and_private_synthetic),
+    "paper": Strategy(paper),
+    "paper_pretrained": Strategy(paper_pretrained),
 }
 
 
 def expand(
     name: str, ingredients: Mapping[str, Any], *, epsilon: float | None, seed: int, root: Path
-) -> tuple[StageCall, ...]:
-    """The stage calls of strategy `name` for one cell of the grid.
+) -> Stages:
+    """The stage calls of strategy `name` for one cell of the grid; none where it has none.
 
     Raises:
         InputError: when an ingredient is missing, or a stage's setting does not fit.
     """
     checked = validate_settings(Ingredients, ingredients, where="study")
-    return STRATEGIES[name].stages(Cell(checked, epsilon, seed, root))
+    return STRATEGIES[name].stages(Cell(name, checked, epsilon, seed, root))

@@ -8,7 +8,6 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from classify.backbones import build_backbone, trained_tensors
@@ -22,8 +21,8 @@ from classify.model_folder import save_classifier
 from classify.scaling import head_input
 from synthdp.cards import model_card
 from synthdp.data.cohorts import cohort_of, cohort_rows
-from synthdp.data.dataset import Dataset, Row, open_dataset, targets_array
-from synthdp.errors import InputError, RunError
+from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
+from synthdp.errors import RunError
 from synthdp.privacy.ledger import record_release
 from synthdp.privacy.lineage import Release, new_release_id
 from synthdp.privacy.statement import Statement, make_statement
@@ -49,7 +48,7 @@ def run_pretrain(settings: PretrainSettings) -> Path:
         RunError: when the loss is not finite; the last good checkpoint stands.
     """
     dataset = open_dataset(settings.data)
-    _refuse_one_class(settings, dataset)
+    refuse_one_class(dataset.info, targets_array(_rows(settings, dataset)))
     _statement(settings, dataset, new_release_id())
     if not (settings.out / "status.json").is_file():
         _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one
@@ -89,17 +88,6 @@ def _statement(settings: PretrainSettings, dataset: Dataset, release_id: str) ->
 
 def _rows(settings: PretrainSettings, dataset: Dataset) -> tuple[Row, ...]:
     return cohort_rows(dataset, dataset.split("train"), settings.cohort)
-
-
-def _refuse_one_class(settings: PretrainSettings, dataset: Dataset) -> None:
-    targets = targets_array(_rows(settings, dataset))
-    for index, name in enumerate(dataset.info.targets):
-        known = set(np.unique(targets[:, index][~np.isnan(targets[:, index])]))
-        if known != {0.0, 1.0}:
-            raise InputError(
-                f"{dataset.info.name}: the train images are not of both classes of {name}, so "
-                "there is nothing to tell apart; add images of the other class"
-            )
 
 
 def _pretrain(settings: PretrainSettings, run: Run, dataset: Dataset) -> None:

@@ -1,11 +1,11 @@
 """What DP-SGD trains: the last blocks of a ViT under a linear head, with a public centre between.
 
-Its parameters are one flat vector, the head's last. Before training each layer is looked at: only
+All of the blocks is trained, or their vectors, or low-rank additions to their matrices. The trained
+parameters are one flat vector, the head's last. Before training each layer is looked at: only
 layers whose gradient for one image does not depend on the other images of a batch may be trained.
 """
 
 from collections import OrderedDict
-from dataclasses import replace
 
 import torch
 from timm.layers import LayerNorm as TimmLayerNorm
@@ -16,8 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from classify.classifier import plain_scaling
+from classify.config import Tune
 from classify.feature_network import FeatureNetwork
-from classify.scaling import head_input
+from classify.low_rank import add_low_rank
+from classify.scaling import Scaling, head_input
 from classify.transformers import TransformerBackbone
 from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
@@ -29,20 +31,18 @@ _WAY_OUT = "leave `network` out (the head alone is then trained), or take a plai
 class TrainedTop(nn.Module):
     """The trained end of a backbone and a linear head; made by `trained_top`.
 
-    The head sees the features less the centre, scaled to norm 1, and beside them the constant
-    `bias_input`. The blocks' parameters are counted in units of `scale`, a fixed change of
-    coordinates: their gradients are `scale` times as long (`units`). The forward pass takes
-    `precision` (bfloat16 where the processor has it, unless told otherwise); all else is float32.
+    The head sees the scaled features, of norm 1, and beside them the constant `bias_input`. The
+    blocks' trained parameters are counted in units of `scale`, a fixed change of coordinates:
+    their gradients are `scale` times as long (`units`). The forward pass takes `precision`
+    (bfloat16 where the processor has it, unless told otherwise); all else is float32.
     """
-
-    centre: Tensor | None
 
     def __init__(
         self,
         backbone: TransformerBackbone,
         head: Tensor,
         *,
-        centre: Tensor | None,
+        scaling: Scaling | None,
         bias_input: float,
         scale: float,
         precision: torch.dtype | None = None,
@@ -55,8 +55,7 @@ class TrainedTop(nn.Module):
             self.norm, self.fc_norm = backbone.final_norms()
         self.head = nn.Linear(head.shape[1], head.shape[0], bias=False)
         self.head.weight.data.copy_(head)
-        self.register_buffer("centre", centre)
-        self._scaling = plain_scaling(backbone)
+        self._scaling = scaling or plain_scaling(backbone)
         self.bias_input, self.scale = bias_input, scale
         able = has_bfloat16(head.device)
         self.precision = precision or (torch.bfloat16 if able else torch.float32)
@@ -69,7 +68,7 @@ class TrainedTop(nn.Module):
         ):
             raw = self._features(tokens).float()
         raw = raw.detach() + self.scale * (raw - raw.detach())  # the same, its gradient scaled
-        inputs = head_input([raw], [replace(self._scaling, centre=self.centre)])
+        inputs = head_input([raw], [self._scaling])
         bias = inputs.new_full((len(inputs), 1), self.bias_input)
         logits: Tensor = self.head(torch.cat([inputs, bias], dim=1))
         return logits
@@ -83,41 +82,59 @@ class TrainedTop(nn.Module):
         units[-self.head.weight.numel() :] = 1
         return units
 
+    def trained(self) -> list[nn.Parameter]:
+        """The trained parameters in the order of the flat vector; the head's weight is last."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def flat(self) -> Tensor:
         """All trained parameters, (P,), a copy."""
-        return parameters_to_vector(self.parameters()).detach().clone()
+        return parameters_to_vector(self.trained()).detach().clone()
 
     def load_flat(self, flat: Tensor) -> None:
         """Put (P,) parameters in place."""
         with torch.no_grad():
-            vector_to_parameters(flat, self.parameters())
+            vector_to_parameters(flat, self.trained())
 
 
 def trained_top(
     backbone: FeatureNetwork,
     head: Tensor,
     *,
-    centre: Tensor | None,
+    scaling: Scaling | None,
     bias_input: float = 0.5,
     scale: float = 1.0,
     precision: torch.dtype | None = None,
+    tune: Tune = "blocks",
+    lora_rank: int = 4,
+    seed: int = 0,
 ) -> TrainedTop:
     """The end of `backbone` that is trained, under a head with weights (T, D + 1).
 
+    Without a `scaling` by public images, features are neither centred nor whitened.
+    Freezes in place what `tune` leaves alone. With `lora` the backbone's layers have additions of
+    rank `lora_rank`, started from `seed`, until `classify.low_rank.merge_low_rank`.
+
     Raises:
-        InputError: when a layer to be trained couples the images of a batch, draws at random, or
-            is of a kind whose gradients for single images are not known here; names the layer.
+        InputError: when a layer of the blocks couples the images of a batch, draws at random, or
+            is of a kind whose gradients for single images are not known here, or a matrix is too
+            small for the rank; names the layer.
     """
     if not isinstance(backbone, TransformerBackbone) or not backbone.is_vit:
         raise InputError(_refused_network(backbone))
     top = TrainedTop(
-        backbone, head, centre=centre, bias_input=bias_input, scale=scale, precision=precision
+        backbone, head, scaling=scaling, bias_input=bias_input, scale=scale, precision=precision
     )
     for name, layer in top.named_modules():
         if layer is not top and (why := _unfit(layer)):
             raise InputError(
                 f"network: the layer {name} of {backbone.settings.name} {why}; {_WAY_OUT}"
             )
+    if tune != "blocks":
+        for parameter in top.parameters():
+            parameter.requires_grad_(tune == "biases" and parameter.ndim == 1)
+        top.head.requires_grad_(True)
+    if tune == "lora":
+        add_low_rank(top, lora_rank, torch.Generator().manual_seed(seed))
     top.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise in training
     return top
 

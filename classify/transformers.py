@@ -128,8 +128,8 @@ class TransformerBackbone(FeatureNetwork):
         if not self.is_vit:
             return pooled(tokens.permute(0, 3, 1, 2), None, self.pools)
         patches = tokens[:, self.network.num_prefix_tokens :]
-        grid = self.network.patch_embed.grid_size
-        places = patches.transpose(1, 2).unflatten(2, grid)
+        rows = self.network.patch_embed.grid_size[0]
+        places = patches.transpose(1, 2).unflatten(2, (rows, -1))
         return pooled(places, tokens[:, 0], self.pools)
 
 

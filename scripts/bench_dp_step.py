@@ -13,12 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 
 from classify.backbones import build_backbone
+from classify.config import Tune
 from classify.ghost_clipping import GhostClipping
 from classify.patient_gradients import (
     PatientGradients,
@@ -62,7 +64,8 @@ def made_up(arguments: argparse.Namespace) -> tuple[TrainedTop, TokenExamples]:
     units = torch.arange(arguments.patients).repeat_interleave(arguments.images)
     tags = [index.to_bytes(4, "big") for index in range(arguments.patients)]
     head = 0.1 * torch.randn(1, backbone.n_features + 1, generator=generator)
-    return trained_top(backbone, head, centre=None), TokenExamples(tokens, targets, units, tags)
+    top = trained_top(backbone, head, scaling=None, tune=arguments.tune)
+    return top, TokenExamples(tokens, targets, units, tags)
 
 
 def opacus_step(top: TrainedTop, examples: TokenExamples, views: Views) -> Callable[[], None]:
@@ -106,7 +109,7 @@ def plain_step(
     top: TrainedTop, examples: TokenExamples, views: Views, batch: int
 ) -> Callable[[], None]:
     """The same physical batches, without clipping and noise."""
-    optimizer = torch.optim.SGD(top.parameters(), lr=LR)
+    optimizer = torch.optim.SGD(top.trained(), lr=LR)
     shares = views.shares
 
     def step() -> None:
@@ -165,6 +168,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="vit_small_patch14_dinov2")
     parser.add_argument("--size-px", type=int, default=126)
     parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--tune", choices=get_args(Tune), default="blocks")
     parser.add_argument("--patients", type=int, default=64)
     parser.add_argument("--images", type=int, default=2, help="of each patient")
     parser.add_argument("--batch", type=int, default=16, help="views at a time, Opacus apart")

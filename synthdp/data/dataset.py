@@ -119,6 +119,21 @@ def refuse_unknown_patients(info: DatasetInfo, unit: Unit) -> None:
         )
 
 
+def refuse_one_class(info: DatasetInfo, targets: NDArray[np.float32]) -> None:
+    """Refuse targets, (N, T) with nan for unknown, of which one has a single class.
+
+    Raises:
+        InputError: naming the target.
+    """
+    for index, name in enumerate(info.targets):
+        known = targets[:, index][~np.isnan(targets[:, index])]
+        if set(np.unique(known)) != {0.0, 1.0}:
+            raise InputError(
+                f"{info.name}: the train images are not of both classes of {name}, so there is "
+                "nothing to tell apart; add images of the other class"
+            )
+
+
 def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:
     """Refuse a declared population that is below the number of units in a train split.
 

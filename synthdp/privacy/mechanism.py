@@ -19,8 +19,8 @@ from synthdp.privacy.calibration import noise_for
 
 Unit = Literal["patient", "image"]
 NO_LOSS = PrivacyLoss()
-#: From this share of a target on, all of it is spent: what is left is rounding.
-_ALL = 1 - 1e-6
+#: Share of the target's mu from which on what is left is rounding alone.
+_NOTHING_LEFT = 1 - 1e-6
 
 
 class Mechanism(Settings):
@@ -82,7 +82,7 @@ class Mechanism(Settings):
         epsilon is within 0.1 % of the target.
 
         Raises:
-            InputError: when `before` has spent the target already, up to rounding.
+            InputError: when `before` has spent the target already.
         """
         base = cls(
             unit=unit,
@@ -93,7 +93,8 @@ class Mechanism(Settings):
             normaliser=normaliser,
         )
         target = gaussian_mu(epsilon, delta)
-        if (spent := before.epsilon(delta)) >= epsilon * _ALL:
+        spent = before.epsilon(delta)
+        if spent >= epsilon or (not before.sampled and before.mu >= target * _NOTHING_LEFT):
             raise InputError(
                 f"privacy.epsilon is {epsilon:g}, but what this starts from has spent {spent:.3g} "
                 "already; raise it, or start from something that spent less"

@@ -17,8 +17,9 @@ SCHEMA_VERSION: Literal[2] = 2
 NOT_COVERED = (
     "patients whose images were only evaluated, and figures published about them",
     "choices made by looking at scores of private images",
-    "what synthdp's own defaults (phantoms, learning-rate rule, the generators' constants) owe to "
-    "public CBIS-DDSM patches",
+    "what synthdp's own defaults (phantoms, learning-rate rule, the recipe of the classifier's "
+    "features, the generators' constants) owe to public CBIS-DDSM patches, on which they were "
+    "developed",
     "public weights: they are assumed to contain none of these patients",
     "the floating-point form of the noise",
 )

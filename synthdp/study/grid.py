@@ -50,10 +50,13 @@ class StudySettings(Settings):
     tune: Tune | None = None
     evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
     synthetic: Path | None = None
+    private_synthetic: Path | None = None
     assessment: Path | None = None
     phantoms: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
     backbone: FeatureSettings = FeatureSettings()
+    beside: tuple[FeatureSettings, ...] = ()
+    teacher: FeatureSettings | None = None
     pretrain: dict[str, Any] = Field(default_factory=dict)
     finetune: dict[str, Any] = Field(default_factory=dict)
     pretrain_seed: int | None = None
@@ -81,7 +84,8 @@ class StudySettings(Settings):
     @property
     def sets(self) -> list[Path]:
         """Every data set that the study itself names."""
-        named = (self.data, self.synthetic, self.phantoms, *(on.data for on in self.evaluate_on))
+        made = (self.synthetic, self.private_synthetic, self.phantoms)
+        named = (self.data, *made, *(on.data for on in self.evaluate_on))
         return [path for path in dict.fromkeys(named) if path is not None]
 
 
@@ -103,11 +107,13 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
     """All rows of the study; a recipe that does not depend on a grid axis has one row on it.
 
     Raises:
-        InputError: when an ingredient is missing, a setting does not fit, or a tuned value changes
-            nothing.
+        InputError: when an ingredient is missing, a setting does not fit, a tuned value changes
+            nothing, or no cell has a model.
     """
-    keys = ("data", "synthetic", "phantoms", "privacy", "backbone")
-    ingredients = settings.model_dump(include={*keys, "pretrain", "finetune", "pretrain_seed"})
+    sets = ("data", "synthetic", "private_synthetic", "phantoms")
+    networks = ("backbone", "beside", "teacher")
+    stages = ("privacy", "pretrain", "finetune", "pretrain_seed")
+    ingredients = settings.model_dump(include={*sets, *networks, *stages})
     root, rows = settings.out / "runs", dict[tuple[str, str], GridRow]()
     for strategy in settings.strategies:
         epsilons = settings.epsilons if crosses_grid(strategy) else (None,)
@@ -115,6 +121,8 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
         for epsilon, tuned, seed in cells:
             values = with_tuned(ingredients, tuned)
             calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
+            if not calls:
+                continue
             row = GridRow(strategy, epsilon, seed, calls, tuned_text(tuned, calls))
             first = rows.setdefault((strategy, calls[-1].folder), row)
             if first.tuned != row.tuned:
@@ -122,5 +130,9 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
                     f"tune: {row.tuned} gives {strategy} the same run as {first.tuned}, so there "
                     "is nothing to choose; leave one of them out"
                 )
+    if not rows:
+        raise InputError(
+            "strategies: what they start from has spent every epsilon of the study; ask for more"
+        )
     refuse_idle_keys(settings.tune, (row.tuned for row in rows.values()))
     return list(rows.values())

@@ -15,9 +15,10 @@ from classify.audit_canaries import many_runs, many_runs_bounds, one_run, with_c
 from classify.audit_membership import likelihood_ratios, patient_scores, rate_found
 from classify.audit_replay import clipped_sum, replay, without
 from classify.audit_subject import RecordedNoise, Subject, scratch_folder, train
-from classify.config import AuditSettings, FinetuneSettings, HeadSettings, NetworkSettings
+from classify.config import AuditSettings, FinetuneSettings, NetworkSettings
 from classify.dp_head import Examples, private_sum
 from classify.finetune import run_finetune
+from classify.head_config import HeadSettings
 from classify.head_optimizers import HeadRecipe
 from synthdp.cli import main
 from synthdp.config import FeatureSettings, PrivacySettings

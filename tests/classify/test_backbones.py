@@ -16,6 +16,7 @@ from classify.backbones import (
 )
 from classify.config import TrainableBlocks
 from classify.feature_network import FeatureNetwork
+from classify.readout import pooled
 from synthdp.checkpoint import save_weights
 from synthdp.config import FeatureSettings
 from synthdp.errors import InputError
@@ -232,3 +233,111 @@ def test_the_real_weights_load_and_give_features() -> None:
     assert found.shape == (2, 768)
     cut = build_backbone(DINOV2, seed=0, trainable_blocks=2)
     torch.testing.assert_close(cut(images(126)), found)
+
+
+def read(**changes: object) -> FeatureNetwork:
+    values = {"name": VIT, "size_px": 32, "layers": (1, 4), "pools": ("centre", "spread")}
+    return build_backbone(FeatureSettings.model_validate({**values, **changes}), seed=0)
+
+
+@torch.inference_mode()
+def test_layers_are_read_as_timm_gives_them_and_no_block_runs_after_the_last() -> None:
+    batch = images(32)
+    network = read()
+    timm_maps = network.network.forward_intermediates(
+        ((batch + 1) / 2 - network.mean) / network.std, indices=[1, 4], norm=False
+    )[1]
+    expected = []
+    for places in timm_maps:
+        normed = torch.nn.functional.layer_norm(places.permute(0, 2, 3, 1), places.shape[1:2])
+        expected += pooled(normed.permute(0, 3, 1, 2), None, ("centre", "spread"))
+    assert network.parts == (64,) * 4
+    torch.testing.assert_close(network(batch), torch.cat(expected, dim=1), atol=1e-5, rtol=1e-4)
+    network.network.blocks[5] = torch.nn.Identity()
+    torch.testing.assert_close(network(batch), torch.cat(expected, dim=1), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_features_of_eight_views_do_not_depend_on_how_an_image_is_turned() -> None:
+    network, batch = read(views=8), images(32)
+    turned = network(torch.rot90(batch, 1, (2, 3)))
+    torch.testing.assert_close(turned, network(batch), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(read()(batch), network(batch), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_layers_that_are_read_may_be_trained() -> None:
+    settings = read().settings
+    cut = build_backbone(settings, seed=0, trainable_blocks=3)
+    batch = images(32)
+    torch.testing.assert_close(cut.top(cut.trunk(batch)), read()(batch))
+    trained = {name.split(".")[1] for name in trained_state(cut)}
+    assert trained == {"2", "3", "4"}
+    assert "train 3 blocks or more" in refused(settings, blocks=2)
+    assert "up to the last layer read" in refused(settings, blocks=6)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", [SWIN, SWIN2])
+def test_stages_of_a_swin_have_their_own_widths(name: str) -> None:
+    network = read(name=name, size_px=64, layers=(1, 5), pools=("mean",))
+    assert network.parts == (96, 384)
+    assert network(images(64)).shape == (2, 480)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+def test_a_convolutional_network_is_read_after_its_stages(name: str) -> None:
+    network = read(name=name, size_px=64, layers=(1, 2), pools=("mean", "spread"))
+    batch = images(64)
+    found = network(batch)
+    assert found.shape == (2, network.n_features)
+    torch.testing.assert_close(found[1:], network(batch[1:]), atol=1e-5, rtol=1e-4)
+    colour = ((batch + 1) / 2 - network.mean) / network.std
+    last = read(name=name, size_px=64, layers=(), pools=())(batch)
+    torch.testing.assert_close(
+        last, network.network.forward_features(colour).mean(dim=(2, 3)), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_a_convolutional_network_is_not_trained() -> None:
+    settings = FeatureSettings(name="test_efficientnet", size_px=64)
+    said = refused(settings, blocks=1)
+    assert "bn1 normalises over a batch" in said
+    assert "plain ViT" in said
+
+
+@torch.inference_mode()
+def test_grey_weights_give_what_colour_weights_give(tmp_path: Path) -> None:
+    colour = timm.create_model(VIT, num_classes=0, img_size=32)
+    for key in ("mean", "std"):  # of three equal channels: then the sum is exact
+        colour.pretrained_cfg[key] = (0.5, 0.5, 0.5)
+    path = tmp_path / "colour.safetensors"
+    save_weights(path, colour.state_dict())
+    known = {"weights": path, "sha256": sha256_file(path), "layers": (), "pools": ()}
+    three, one = read(**known), read(**known, channels=1)
+    for network in (three, one):
+        network.mean.fill_(0.5)
+        network.std.fill_(0.5)
+    batch = images(32)
+    torch.testing.assert_close(one(batch), three(batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layers": (1, 9)}, "blocks 0 to 5, not 9"),
+        ({"name": "test_efficientnet", "size_px": 64, "layers": (7,)}, "stages 0 to 4"),
+        ({"name": SWIN, "size_px": 64, "pools": ("class_token",)}, "has no class token"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read(**changes)
+
+
+def test_identities_tell_readouts_apart_but_not_what_is_scaled_later() -> None:
+    known = identity(read())
+    for changes in ({"layers": (1, 3)}, {"views": 8}, {"intensity": "standardised"}):
+        assert identity(read(**changes)) != known
+    assert identity(read(whiten=0.5, weight=2.0)) == known

@@ -11,7 +11,6 @@ import torch
 from made_up import claimed_ledger
 from torch import Tensor
 
-from classify.config import LinearLoss
 from classify.dp_head import (
     Examples,
     PublicExamples,
@@ -21,8 +20,10 @@ from classify.dp_head import (
     train_head,
     train_private_head,
 )
+from classify.head_config import LinearLoss
 from classify.head_optimizers import HeadRecipe
 from synthdp.errors import InputError
+from synthdp.privacy.clipping import clip_rows, unit_means
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
@@ -96,6 +97,22 @@ def test_removing_any_patient_moves_the_sum_by_at_most_the_clip_norm(scale: floa
     for patient in range(data.n_units):
         neighbour = private_sum(weights, without_patient(data, patient), 1.0)
         assert (whole - neighbour).norm() <= 1.0 + 1e-5
+
+
+@pytest.mark.parametrize("clip_norm", [0.05, 0.3, 0.7, 5.0])
+@pytest.mark.parametrize("loss", ["logistic", "least_squares"])
+def test_patients_who_need_no_clipping_are_summed_to_the_same(
+    clip_norm: float, loss: LinearLoss
+) -> None:
+    data = replace(examples(), loss=loss)
+    lengths = torch.linspace(0.1, 3, len(data.inputs)).unsqueeze(1)
+    data = replace(data, inputs=data.inputs * lengths)
+    weights = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
+    means = unit_means(data.gradients(weights), data.units, data.n_units)
+    expected = clip_rows(means, clip_norm).sum(dim=0).reshape(2, 9)
+    torch.testing.assert_close(
+        private_sum(weights, data, clip_norm), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from made_up import claimed_ledger, token_examples, without_patient
 from torch import Tensor
 
 from classify.backbones import build_backbone
-from classify.config import NetworkSettings
+from classify.classifier import plain_scaling
+from classify.config import NetworkSettings, Tune
 from classify.dp_sgd import train_network, train_private_network
 from classify.patient_gradients import TokenExamples
 from classify.trained_top import TrainedTop, trained_top
@@ -31,13 +33,14 @@ SHAPE = (5, 64)
 examples = partial(token_examples, SHAPE)
 
 
-def new_top() -> TrainedTop:
+def new_top(tune: Tune = "blocks") -> TrainedTop:
     """The last block of a small ViT under a random head, in float32 on any processor."""
     settings = FeatureSettings(name="test_vit", size_px=32)
     built = build_backbone(settings, seed=0, trainable_blocks=1)
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     centre = torch.full((built.n_features,), 0.1)
-    return trained_top(built, head, centre=centre, precision=torch.float32)
+    scaling = dataclasses.replace(plain_scaling(built), centre=centre)
+    return trained_top(built, head, scaling=scaling, precision=torch.float32, tune=tune)
 
 
 def train(
@@ -47,7 +50,7 @@ def train(
     recipe: NetworkSettings = RECIPE,
     mechanism: Mechanism = MECHANISM,
 ) -> Tensor:
-    top = new_top()
+    top = new_top(recipe.tune)
     train_private_network(
         top,
         data,
@@ -98,8 +101,9 @@ def test_an_empty_sample_is_a_counted_step_of_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("images", ["all", "one"])
-def test_a_clean_stop_resumes_bit_exactly(tmp_path: Path, images: str) -> None:
-    recipe = RECIPE.model_copy(update={"images": images})
+@pytest.mark.parametrize("tune", ["blocks", "biases", "lora"])
+def test_a_clean_stop_resumes_bit_exactly(tmp_path: Path, images: str, tune: str) -> None:
+    recipe = RECIPE.model_copy(update={"images": images, "tune": tune})
     whole = train(tmp_path / "whole", examples(), recipe=recipe)
 
     def stop(step: int, weights: Tensor, released: Tensor) -> None:
@@ -126,14 +130,42 @@ def test_a_crash_leaves_its_block_spent_and_reuses_no_noise(tmp_path: Path) -> N
     assert Ledger(tmp_path / "ledger.jsonl").spent_steps == RECIPE.steps
 
 
-def test_without_noise_or_clipping_both_trainings_are_the_same(tmp_path: Path) -> None:
-    data = examples()
+@pytest.mark.parametrize("tune", ["blocks", "biases", "lora"])
+def test_without_noise_or_clipping_both_trainings_are_the_same(tmp_path: Path, tune: Tune) -> None:
+    data, recipe = examples(), RECIPE.model_copy(update={"tune": tune, "lr": 0.1})
     loose = MECHANISM.model_copy(update={"noise_multiplier": 0.0, "clip_norm": 1e6})
-    private = train(tmp_path, data, mechanism=loose)
-    top = new_top()
-    train_network(top, data, RECIPE, seed=0, normaliser=loose.normaliser, source=SOURCE)
+    private = train(tmp_path, data, recipe=recipe, mechanism=loose)
+    top = new_top(tune)
+    train_network(top, data, recipe, seed=0, normaliser=loose.normaliser, source=SOURCE)
     assert torch.allclose(top.flat(), private, atol=1e-5)
-    assert (top.flat() - new_top().flat()).norm() > 0.01
+    n_head = top.head.weight.numel()
+    assert (top.flat() - new_top(tune).flat())[:-n_head].norm() > 0.01
+
+
+@pytest.mark.parametrize("images", ["all", "one"])
+@pytest.mark.parametrize("tune", ["biases", "lora"])
+def test_noise_and_steps_reach_what_is_trained_and_nothing_else(
+    tmp_path: Path, tune: Tune, images: str
+) -> None:
+    recipe = RECIPE.model_copy(update={"tune": tune, "images": images})
+    top, start, released = new_top(tune), new_top(tune), []
+    train_private_network(
+        top,
+        examples(),
+        recipe,
+        seed=0,
+        mechanism=MECHANISM,
+        ledger=claimed_ledger(tmp_path, MECHANISM, block_steps=RECIPE.block_steps),
+        source=SOURCE,
+        checkpoints=tmp_path / "checkpoints",
+        observe=lambda step, weights, out: released.append(out),
+    )
+    assert {out.shape for out in released} == {start.flat().shape}
+    before = start.state_dict()
+    trained = {name for name, p in start.named_parameters() if p.requires_grad}
+    moved = {k for k, tensor in top.state_dict().items() if not torch.equal(tensor, before[k])}
+    assert moved == trained
+    assert trained < before.keys()
 
 
 def test_the_last_half_is_averaged_and_momentum_kept(tmp_path: Path) -> None:

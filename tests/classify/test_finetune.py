@@ -2,15 +2,21 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from made_up import clinic_set
 from torch import Tensor
 
-from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
+from classify.classifier import scores
+from classify.config import FinetuneSettings, PretrainSettings
 from classify.finetune import plan_finetune, run_finetune
+from classify.head_config import HeadSettings
+from classify.model_folder import load_classifier
 from classify.plan import lr_times_steps
 from classify.train import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.ledger import Ledger
@@ -174,6 +180,13 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
         ({"backbone": None}, "set either init"),
         ({"head": {"start": "pretrained"}}, "init must name a pretrained run"),
         ({"data": Path("nowhere")}, "not a data-set folder"),
+        ({"class_weights": "balanced"}, "class_weights: would be fitted on the patients"),
+        ({"head": {"early_stopping": True}}, "early_stopping: would be fitted on the patients"),
+        ({"head": {"pca": 16}}, "name a phantom or synthetic set as `centre`"),
+        ({"threshold": 0.4}, "choose it on a synthetic or phantom set"),
+        ({"backbone": {**BACKBONE.model_dump(), "whiten": 0.5}}, "whiten: needs `centre`"),
+        ({"head": {"label_smoothing": 0.1}}, "label_smoothing is of head.kind mlp"),
+        ({"network": {}, "beside": [BACKBONE]}, "network trains one backbone"),
         ({"backbone": None, "init": Path("nowhere")}, "not a finished run"),
     ],
 )
@@ -282,3 +295,50 @@ def test_a_crash_at_the_very_end_leaves_a_run_that_can_be_finished(
     weights = [(run / "model" / "weights.safetensors").read_bytes() for run in (whole, torn)]
     assert weights[0] == weights[1]
     assert not (torn / "private" / "noise.key").exists()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"kind": "least_squares"},
+        {"kind": "class_means", "steps": 1},
+        {"kind": "mlp", "hidden": 4},
+        {"views": 3},
+        {"sampling_rate": 0.5, "optimizer": "adamw", "average_from": 1},
+    ],
+)
+@pytest.mark.parametrize("epsilon", [6, None])
+def test_every_head_finishes_within_its_promise_and_scores(
+    clinic: Path, head: dict[str, object], epsilon: float | None
+) -> None:
+    head = {"steps": 20, "block_steps": 10, **head}
+    asked = settings(clinic, head=head, privacy=PRIVACY.model_copy(update={"epsilon": epsilon}))
+    run = run_finetune(asked)
+    statement = read_statement(run)
+    assert math.isinf(statement.epsilon) if epsilon is None else 5.99 < statement.epsilon <= 6
+    classifier = load_classifier(run)
+    assert (classifier.hidden is not None) == (head.get("kind") == "mlp")
+    dataset = open_dataset(clinic)
+    found = scores(classifier, dataset, dataset.split("train"))
+    assert np.isfinite(found).all()
+    assert len(np.unique(found)) > 1
+
+
+def test_networks_stand_beside_each_other(clinic: Path) -> None:
+    phantoms = clinic_set(clinic.parent / "phantoms", "phantom")
+    beside = {"name": "test_efficientnet", "size_px": 32, "layers": [1, 2], "weight": 0.5}
+    both = settings(clinic, beside=[beside], centre=phantoms)
+    classifier = load_classifier(run_finetune(both))
+    widths = [sum(source.scaling.parts) for source in classifier.sources]
+    assert classifier.head_weight.shape[1] == sum(widths)
+    assert all(source.scaling.centre is not None for source in classifier.sources)
+    init = pretrained(phantoms)
+    started = settings(
+        clinic, out="started", backbone=None, init=init, beside=[beside], centre=phantoms
+    )
+    first, second = load_classifier(run_finetune(started)).sources
+    kept = load_classifier(init).sources[0].scaling.centre
+    assert kept is not None
+    assert first.scaling.centre is not None
+    assert torch.equal(first.scaling.centre, kept)
+    assert second.scaling.centre is not None

@@ -226,3 +226,16 @@ def test_images_without_any_known_label_are_noise_alone(
     sums = first_sums(out, "run", monkeypatch)
     assert not any(bool(total.any()) for total in sums)
     assert read_statement(tmp_path / "run").epsilon == pytest.approx(6, rel=1e-3)
+
+
+def test_one_class_is_refused_without_privacy_and_noise_alone_with_it(tmp_path: Path) -> None:
+    out = tmp_path / "benign"
+    with create_dataset(out, DatasetInfo(name="benign", kind="real", size_px=16)) as writer:
+        for patient in range(4):
+            pixels = np.full((16, 16), 50 * patient, np.uint8)
+            writer.add(pixels, patient_id=f"p{patient}", split="train", targets=[0])
+    with pytest.raises(InputError, match="not of both classes of malignant"):
+        run_finetune(settings(out, privacy={**PRIVACY, "epsilon": None}))
+    assert recorded_releases(open_dataset(out).ledger_path) == ()
+    run = run_finetune(settings(out, out=out.parent / "private"))
+    assert read_statement(run).epsilon <= PRIVACY["epsilon"]

@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from classify.backbones import build_backbone
 from classify.classifier import restore_backbone, scores
 from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from classify.evaluate import run_evaluate
@@ -15,6 +17,7 @@ from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targets_array
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
+from synthdp.files import sha256_file
 from synthdp.privacy.ledger import Ledger
 from synthdp.runs import read_statement
 
@@ -79,6 +82,42 @@ def test_a_run_keeps_its_target_and_says_how(clinic: Path, images: str) -> None:
     assert (out / "metrics.json").is_file()
 
 
+@pytest.mark.parametrize("epsilon", [6, None])
+@pytest.mark.parametrize(
+    ("tune", "told"), [("biases", "biases and norms of"), ("lora", "rank-2 additions to")]
+)
+def test_a_part_of_the_blocks_is_kept_as_ordinary_tensors(
+    clinic: Path, tune: str, told: str, epsilon: float | None
+) -> None:
+    public = build_backbone(BACKBONE, seed=3).network.state_dict()
+    weights = clinic.parent / "public.safetensors"
+    save_file(public, weights)
+    named = BACKBONE.model_copy(update={"weights": weights, "sha256": sha256_file(weights)})
+    asked = settings(
+        clinic,
+        backbone=named,
+        privacy=PRIVACY.model_copy(update={"epsilon": epsilon}),
+        network={**NETWORK, "tune": tune, **({"lora_rank": 2} if tune == "lora" else {})},
+    )
+    run = run_finetune(asked)
+    assert f"{told} the last 1 blocks" in (run / "card.md").read_text()
+    trained = load_classifier(run)
+    (source,) = trained.sources
+    last = {name for name in public if name.startswith(("blocks.5.", "norm.", "fc_norm."))}
+    vectors = {name for name in last if public[name].ndim == 1}
+    assert source.trained.keys() == (vectors if tune == "biases" else last - vectors)
+    found = restore_backbone(source).network.state_dict()
+    moved = {name for name in public if not torch.equal(found[name], public[name])}
+    assert moved == source.trained.keys()
+    if tune == "lora":
+        for name in moved:
+            ranks = torch.linalg.matrix_rank(found[name] - public[name], atol=1e-5)
+            assert int(ranks) <= 2
+    dataset = open_dataset(clinic)
+    assert np.isfinite(scores(trained, dataset, dataset.split("val"))).all()
+    assert run_finetune(asked) == run  # a finished run returns at once
+
+
 def test_without_privacy_it_is_the_same_recipe_and_infinite(clinic: Path) -> None:
     plain = PrivacySettings(epsilon=None, delta=1e-3, population=50)
     statement = read_statement(run_finetune(settings(clinic, privacy=plain)))
@@ -102,14 +141,22 @@ def test_a_pretrained_run_goes_on_from_its_blocks(clinic: Path) -> None:
     assert torch.equal(after.scaling.centre, before.scaling.centre)
 
 
-@pytest.mark.parametrize("images", ["all", "one"])
-def test_the_defaults_learn_under_privacy(tmp_path: Path, images: str) -> None:
+@pytest.mark.parametrize(
+    ("images", "tune"), [("all", "blocks"), ("one", "blocks"), ("all", "biases"), ("one", "lora")]
+)
+def test_the_defaults_learn_under_privacy(tmp_path: Path, images: str, tune: str) -> None:
     clinic = make_set(tmp_path / "clinic", n_patients=240)
     run = run_finetune(
         settings(
             clinic,
             privacy=PrivacySettings(epsilon=12, delta=1e-3, population=150, noise="philox"),
-            network={"trainable_blocks": 1, "steps": 30, "images": images, "batch": 64},
+            network={
+                "trainable_blocks": 1,
+                "steps": 30,
+                "images": images,
+                "batch": 64,
+                "tune": tune,
+            },
         )
     )
     dataset = open_dataset(clinic)
@@ -134,6 +181,12 @@ def test_a_swin_is_refused_before_a_folder_is_made_and_its_head_still_trains(
     [
         ({"privacy": PrivacySettings(epsilon=6, delta=1e-3, population=5)}, "population is 5"),
         ({"network": {**NETWORK, "trainable_blocks": 7}}, "trainable_blocks is 7"),
+        ({"network": {**NETWORK, "lora_rank": 8}}, "lora_rank is 8, but network.tune is blocks"),
+        (
+            {"network": {**NETWORK, "tune": "lora", "lora_rank": 64}},
+            r"blocks\.5\.attn\.qkv .* 192 x",
+        ),
+        ({"network": {**NETWORK, "tune": "heads"}}, "network.tune"),
         ({"synthetic": Path("set")}, "name that run as init"),
     ],
 )

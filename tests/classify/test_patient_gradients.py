@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from functools import partial
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classify.backbones import build_backbone
+from classify.classifier import plain_scaling
+from classify.config import Tune
 from classify.feature_network import FeatureNetwork
 from classify.ghost_clipping import GhostClipping
 from classify.patient_gradients import (
@@ -50,7 +53,18 @@ def top_of(
 ) -> TrainedTop:
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     centre = torch.full((built.n_features,), 0.1)
-    return trained_top(built, head, centre=centre, scale=scale, precision=dtype)
+    scaling = dataclasses.replace(plain_scaling(built), centre=centre)
+    return trained_top(built, head, scaling=scaling, scale=scale, precision=dtype)
+
+
+def tuned_top(tune: Tune) -> TrainedTop:
+    """A top that trains a part of its blocks, somewhere in the middle of a training."""
+    built = with_layer_scale()
+    head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
+    top = trained_top(built, head, scaling=None, precision=torch.float32, tune=tune, scale=0.3)
+    moved = torch.randn(top.flat().shape, generator=torch.Generator().manual_seed(6))
+    top.load_flat(top.flat() + 0.1 * moved)
+    return top
 
 
 def everybody(data: TokenExamples) -> Tensor:
@@ -76,7 +90,7 @@ def by_autograd(top: TrainedTop, data: TokenExamples, views: Views) -> Tensor:
         logits, targets = top(tokens), data.targets[images]
         known = ~torch.isnan(targets)
         loss = F.binary_cross_entropy_with_logits(logits[known], targets[known], reduction="sum")
-        found = torch.autograd.grad(loss / len(images), list(top.parameters()))
+        found = torch.autograd.grad(loss / len(images), top.trained())
         rows.append(torch.cat([gradient.flatten() for gradient in found]))
     return torch.stack(rows)
 
@@ -97,6 +111,69 @@ def test_the_sum_is_that_of_each_patients_own_autograd(views: int, scale: float)
     assert norms.min() < middle < norms.max()  # some are clipped, some are not
     sums = PatientGradients(top).clipped_sum(data, looked_at, clip_norm=middle, batch=4)
     assert (sums - clipped(rows, middle)).norm() < ROUNDING * middle * len(rows)
+
+
+@pytest.mark.parametrize("tune", ["biases", "lora"])
+def test_a_part_of_the_blocks_has_the_same_sum_by_hooks_ghost_and_autograd(tune: Tune) -> None:
+    data = token_examples((17, 64))  # so long that LoRA's gradients are smaller than Gram matrices
+    top = tuned_top(tune)
+    looked_at = one_view_each(data, everybody(data), seed=0, step=0)
+    rows = by_autograd(top, data, looked_at)
+    norms = rows.norm(dim=1)
+    middle = float(norms.median())
+    assert norms.min() < middle < norms.max()  # some are clipped, some are not
+    assert 0.1 < (rows[:, : -top.head.weight.numel()].norm() / rows.norm()) < 1
+    for maker in (PatientGradients(tuned_top(tune)), GhostClipping(tuned_top(tune))):
+        sums = maker.clipped_sum(data, looked_at, clip_norm=middle, batch=4)
+        assert (sums - clipped(rows, middle)).norm() < ROUNDING * middle * len(rows)
+    several = all_views(data, everybody(data))
+    sums = PatientGradients(top).clipped_sum(data, several, clip_norm=middle, batch=4)
+    expected = clipped(by_autograd(tuned_top(tune), data, several), middle)
+    assert (sums - expected).norm() < ROUNDING * middle * len(rows)
+
+
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("tune", ["biases", "lora"])
+@pytest.mark.parametrize("shape", [SHAPE, (17, 64)])
+def test_a_part_of_the_blocks_keeps_the_bound_on_neighbours(
+    tune: Tune, one: bool, shape: tuple[int, int]
+) -> None:
+    data = token_examples(shape, 7)
+    data.tokens[3] *= 40
+    data.tokens[np.flatnonzero(data.units == 2)[0]] = math.nan
+
+    def sum_of(some: TokenExamples) -> Tensor:
+        top = tuned_top(tune)
+        maker = GhostClipping(top) if one else PatientGradients(top)
+        views = all_views(some, everybody(some))
+        if one:
+            views = one_view_each(some, everybody(some), seed=0, step=3)
+        return maker.clipped_sum(some, views, clip_norm=CLIP, batch=4)
+
+    whole = sum_of(data)
+    assert bool(torch.isfinite(whole).all())
+    moved = [float((whole - sum_of(without_patient(data, p))).norm()) for p in range(7)]
+    assert 0.9 * CLIP < max(moved) <= CLIP + ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("tune", "moving"),
+    [
+        ("biases", {"bias", "weight", "gamma"}),
+        ("lora", {"down.weight", "up.weight"}),
+    ],
+)
+def test_the_flat_vector_holds_what_is_trained_and_no_more(tune: Tune, moving: set[str]) -> None:
+    top = tuned_top(tune)
+    named = {k: p for k, p in top.named_parameters() if p.requires_grad}
+    assert list(named)[-1] == "head.weight"
+    blocks = {k: p for k, p in named.items() if k != "head.weight"}
+    assert {name for name in blocks if not name.endswith(tuple(moving))} == set()
+    assert {p.ndim for p in blocks.values()} == {2 if tune == "lora" else 1}
+    n_head = top.head.weight.numel()
+    assert len(top.flat()) == sum(p.numel() for p in named.values())
+    expected = torch.cat([torch.full((len(top.flat()) - n_head,), 0.3), torch.ones(n_head)])
+    assert torch.equal(top.units(), expected)
 
 
 def test_a_scale_shortens_the_blocks_gradients_and_moves_no_logit() -> None:
@@ -243,11 +320,15 @@ class Odd(nn.Module):
         (Odd(), "Odd"),
     ],
 )
-def test_a_layer_that_couples_or_draws_is_refused_by_name(layer: nn.Module, told: str) -> None:
+@pytest.mark.parametrize("tune", ["blocks", "biases", "lora"])
+def test_a_layer_that_couples_or_draws_is_refused_by_name(
+    layer: nn.Module, told: str, tune: Tune
+) -> None:
     built = backbone()
     built.network.blocks[-1].drop_path1 = layer
+    head = torch.zeros(1, built.n_features + 1)
     with pytest.raises(InputError, match=rf"layer blocks\.5\.drop_path1.*{told}.*leave `network`"):
-        top_of(built)
+        trained_top(built, head, scaling=None, tune=tune)
 
 
 def test_a_swin_is_refused_with_the_way_out() -> None:
@@ -257,4 +338,4 @@ def test_a_swin_is_refused_with_the_way_out() -> None:
         trainable_blocks=1,
     )
     with pytest.raises(InputError, match=r"layer layers\.3.*has buffers.*leave `network` out"):
-        trained_top(swin, torch.zeros(1, swin.n_features + 1), centre=None)
+        trained_top(swin, torch.zeros(1, swin.n_features + 1), scaling=None)

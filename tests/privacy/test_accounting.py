@@ -308,3 +308,9 @@ def test_calibration_ends_when_the_loss_ignores_the_noise() -> None:
         with pytest.raises(InputError):
             noise_for(0.1, DELTA, loss_at, guess=1.0)
         assert next(calls) < 100
+
+
+def test_a_target_that_was_reached_by_rounding_is_spent() -> None:
+    spent = PrivacyLoss(mu=gaussian_mu(1.0, 1e-4))
+    with pytest.raises(InputError, match="has spent"):
+        Mechanism.reaching(epsilon=1.0, delta=1e-4, steps=10, normaliser=600, before=spent)

@@ -1,0 +1,103 @@
+"""Settings of a head, and what may not be fitted on patients beside it."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from synthdp.config import Settings
+
+#: The losses of a linear head (`classify.dp_head.residuals`).
+LinearLoss = Literal["logistic", "least_squares", "class_means"]
+
+
+def _auto_word(value: object) -> object:
+    return None if value == "auto" else value
+
+
+def _by_epsilon(value: object) -> object:
+    """A mapping whose keys are epsilons, the word none for inf."""
+    if not isinstance(value, dict):
+        return value
+    return {math.inf if key in ("none", "inf", None) else key: item for key, item in value.items()}
+
+
+PositiveNumber = Annotated[float, Field(gt=0)]
+#: One number for every epsilon, or a number for each of some epsilons (`none` for no privacy).
+ByEpsilon = Annotated[
+    PositiveNumber | dict[PositiveNumber, PositiveNumber] | None,
+    BeforeValidator(_by_epsilon),
+    BeforeValidator(_auto_word),
+]
+
+
+#: What others fit on the patients, and what to do here instead: each would be a release of its own.
+_FITTED_ON_PATIENTS = {
+    **dict.fromkeys(
+        ("class_weight", "class_weights", "pos_weight"),
+        "leave it out: the ranking of patients needs none",
+    ),
+    **dict.fromkeys(
+        ("standardise", "standardize", "scaler", "pca", "normalise", "normalize"),
+        "name a phantom or synthetic set as `centre`, and `whiten` of the backbone",
+    ),
+    **dict.fromkeys(
+        ("calibration", "calibrate", "temperature", "threshold"),
+        "leave it out, and choose it on a synthetic or phantom set",
+    ),
+    **dict.fromkeys(
+        ("early_stopping", "patience", "best_checkpoint", "select_on"),
+        "leave it out: the averaged iterate is the model; tune on phantoms (`tune` of a study)",
+    ),
+}
+
+
+def refuse_fits(values: object) -> object:
+    """Refuse by name what would read the patients without a charge."""
+    for key in values if isinstance(values, dict) else ():
+        if instead := _FITTED_ON_PATIENTS.get(str(key)):
+            raise ValueError(
+                f"{key}: would be fitted on the patients without being charged; {instead}"
+            )
+    return values
+
+
+class HeadSettings(Settings):
+    """How a head is trained on cached features; every number is public.
+
+    `kind` is a linear head by its loss (logistic regression, least squares, or the difference of
+    the classes' sums, which one step gives), or `mlp`, with one layer of `hidden` units.
+    More steps cost no privacy, since each gets its share of noise; 400 keep the learning rate below
+    2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 + bias_input^2) has
+    smoothness L = (1 + bias_input^2) / 4. `lr_times_steps` is their product; a mapping from
+    epsilons gives it for the stage's epsilon, log-linear between two; `auto` takes synthdp's own
+    (`classify.plan.LR_TIMES_STEPS`). The iterates from `average_from` on, a share of the steps, are
+    averaged. `bias_input` is the constant that the bias sees beside unit-norm features. `start:
+    pretrained` begins with the head of `init`. Each image is shown in `views`: itself, and others
+    made at random, over which a patient's gradient is averaged too. `sampling_rate` below 1 draws
+    patients anew in each step, and `label_smoothing` is of an mlp.
+    """
+
+    kind: LinearLoss | Literal["mlp"] = "logistic"
+    hidden: int = Field(default=16, ge=1, le=4096)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    views: int = Field(default=1, ge=1, le=64)
+    steps: int = Field(default=400, ge=1, le=100_000)
+    lr_times_steps: ByEpsilon = None
+    clip_norm: float = Field(default=1.0, gt=0)
+    average_from: float = Field(default=0.5, ge=0, le=1)
+    bias_input: float = Field(default=0.5, ge=0, le=10)
+    start: Literal["zero", "pretrained"] = "zero"
+    block_steps: int = Field(default=100, ge=1)
+
+    _no_fits = model_validator(mode="before")(refuse_fits)
+
+    @model_validator(mode="after")
+    def _a_kind_has_its_options(self) -> "HeadSettings":
+        if self.kind == "mlp" and self.start == "pretrained":
+            raise ValueError("head.kind mlp starts at random; leave head.start out")
+        if self.kind != "mlp" and self.label_smoothing > 0:
+            raise ValueError("head.label_smoothing is of head.kind mlp; leave it out")
+        return self

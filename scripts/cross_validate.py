@@ -1,0 +1,49 @@
+"""Cross-validated AUROC of a recipe for each epsilon, by patient: a figure for reading.
+
+It is an exact function of the patients, outside every promise; log a choice before you read it.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import mean, stdev
+
+from joblib import Parallel, delayed
+
+from classify.config import FinetuneSettings
+from classify.cross_validation import cross_validate
+from synthdp.config import load_settings
+
+
+def _figures(config: Path, overrides: list[str], epsilon: str, seeds: int) -> list[float]:
+    pairs = [*overrides, f"privacy.epsilon={epsilon}", "out=unnamed"]
+    settings = load_settings(FinetuneSettings, config, pairs)
+    n_seeds = 1 if epsilon == "none" and settings.head.kind != "mlp" else seeds
+    found = cross_validate(settings, folds=5, repeats=3, seeds=n_seeds)
+    return [one.auroc for one in found]
+
+
+def main() -> None:
+    """Print one line for each epsilon."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example:  python scripts/cross_validate.py configs/classify/best.yaml "
+        "data=data/cbis-ddsm centre=data/phantoms",
+    )
+    parser.add_argument("config", type=Path, help="settings of finetune")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--epsilons", nargs="+", default=["1", "6", "12", "20", "60", "none"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    found = Parallel(n_jobs=arguments.workers, return_as="generator")(
+        delayed(_figures)(arguments.config, arguments.overrides, epsilon, arguments.seeds)
+        for epsilon in arguments.epsilons
+    )
+    print("epsilon  AUROC   sd over splits and seeds   (5 folds by patient, 3 splits)")
+    for epsilon, figures in zip(arguments.epsilons, found, strict=True):
+        spread = stdev(figures) if len(figures) > 1 else 0.0
+        print(f"{epsilon:>7}  {mean(figures):.4f}  {spread:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

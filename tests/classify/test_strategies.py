@@ -1,0 +1,163 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import clinic_set
+
+from classify.config import FinetuneSettings
+from classify.finetune import run_finetune
+from classify.plan import lr_times_steps
+from classify.strategies import expand
+from synthdp.config import validate_settings
+from synthdp.errors import InputError
+from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.runs import StageCall, read_statement
+from synthdp.stages import STAGES
+
+BACKBONE = {"name": "test_vit", "size_px": 32, "layers": [2, 4], "pools": ["centre", "spread"]}
+BESIDE = {"name": "test_efficientnet", "size_px": 32, "layers": [1]}
+
+
+def lineage(epsilon: float) -> Lineage:
+    mu = math.inf if math.isinf(epsilon) else gaussian_mu(epsilon, 1e-3)
+    mechanism = None
+    if math.isfinite(mu):
+        mechanism = Mechanism.calibrate(mu=mu, steps=1, normaliser=50)
+    note = "" if mechanism else "trained without differential privacy"
+    release = Release(stage="train-gan", data="clinic", mu=mu, mechanism=mechanism, note=note)
+    return Lineage(releases=(release,))
+
+
+@pytest.fixture
+def ingredients(tmp_path: Path) -> dict[str, Any]:
+    made = {
+        "synthetic": lineage(math.inf),
+        "private_synthetic": lineage(3.0),
+    }
+    sets = {
+        name: str(clinic_set(tmp_path / name, "synthetic", lineage=one))
+        for name, one in made.items()
+    }
+    return {
+        **sets,
+        "data": str(clinic_set(tmp_path / "clinic", "real")),
+        "phantoms": str(clinic_set(tmp_path / "phantoms", "phantom")),
+        "privacy": {"delta": 1e-3, "population": 50},
+        "backbone": BACKBONE,
+        "beside": [BESIDE],
+        "teacher": BESIDE,
+        "pretrain": {"trainable_blocks": 3, "epochs": 1, "views": 1},
+        "finetune": {"head": {"steps": 5, "block_steps": 5}},
+    }
+
+
+def calls(name: str, ingredients: dict[str, Any], root: Path, epsilon: float | None = 6.0) -> Any:
+    return expand(name, ingredients, epsilon=epsilon, seed=0, root=root)
+
+
+def run(call: StageCall) -> Path:
+    stage = STAGES[call.stage]
+    return stage.start(validate_settings(stage.settings_class(), call.settings, where="test"))
+
+
+#: What each recipe promises at a target of 6, where it crosses the grid.
+PROMISED = {
+    "real_only": 6.0,
+    "transformer_only": 6.0,
+    "synthetic_only": math.inf,
+    "phantoms_only": 0.0,
+    "pretrain_then_finetune": math.inf,
+    "pretrain_keep_head": math.inf,
+    "private_pretrain_then_finetune": 6.0,
+    "phantoms_then_finetune": 6.0,
+    "distilled_then_finetune": 6.0,
+    "real_and_synthetic": math.inf,
+    "real_and_private_synthetic": 6.0,
+}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_every_recipe_runs_and_its_statement_says_what_it_is_worth(
+    name: str, ingredients: dict[str, Any], tmp_path: Path
+) -> None:
+    for call in calls(name, ingredients, tmp_path / "runs"):
+        last = run(call)
+    promised = PROMISED[name]
+    assert read_statement(last).epsilon == pytest.approx(promised, rel=2e-3)
+
+
+def test_the_papers_recipe_is_its_own(ingredients: dict[str, Any], tmp_path: Path) -> None:
+    (call,) = calls("paper", ingredients, tmp_path)
+    head, backbone = call.settings["head"], call.settings["backbone"]
+    assert (head["kind"], head["hidden"], head["optimizer"]) == ("mlp", 384, "adamw")
+    assert head["lr_times_steps"] / head["steps"] == pytest.approx(1e-5)
+    assert head["sampling_rate"] == pytest.approx(1 / 9)
+    assert (backbone["layers"], backbone["pools"], backbone["views"]) == ([], ["mean"], 1)
+    assert call.settings["centre"] is None
+    short = {**call.settings, "head": {**head, "steps": 20, "lr_times_steps": 1.0}}
+    statement = read_statement(
+        run_finetune(validate_settings(FinetuneSettings, short, where="paper"))
+    )
+    assert statement.epsilon <= 6
+    assert statement.epsilon > 5.9
+    before, after = calls("paper_pretrained", ingredients, tmp_path)
+    assert before.stage == "pretrain"
+    assert after.settings["head"]["start"] == "pretrained"
+    assert after.settings["init"] == before.settings["out"]
+
+
+def test_a_generator_that_spent_the_target_leaves_no_cell(
+    ingredients: dict[str, Any], tmp_path: Path
+) -> None:
+    for name in ("private_pretrain_then_finetune", "real_and_private_synthetic"):
+        assert calls(name, ingredients, tmp_path, epsilon=2.0) == ()
+        assert len(calls(name, ingredients, tmp_path, epsilon=None)) >= 1
+
+
+def test_a_missing_ingredient_is_named_with_its_recipe(
+    ingredients: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="distilled_then_finetune needs `teacher`"):
+        calls("distilled_then_finetune", {**ingredients, "teacher": None}, tmp_path)
+
+
+def test_recipes_share_their_pretraining(ingredients: dict[str, Any], tmp_path: Path) -> None:
+    shared = {**ingredients, "pretrain_seed": 0}
+    first = expand("pretrain_then_finetune", shared, epsilon=1.0, seed=0, root=tmp_path)
+    second = expand("pretrain_keep_head", shared, epsilon=6.0, seed=4, root=tmp_path)
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+
+
+def test_distillation_moves_the_features_towards_the_teachers(
+    ingredients: dict[str, Any], tmp_path: Path
+) -> None:
+    before, _ = calls("distilled_then_finetune", ingredients, tmp_path)
+    longer = StageCall("pretrain", {**before.settings, "epochs": 12, "lr": 1e-3})
+    folder = run(longer)
+    lines = (folder / "private" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines if "epoch" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    assert read_statement(folder).epsilon == 0
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "rule", "expected"),
+    [
+        (6.0, 250.0, 250.0),
+        (6.0, {1.0: 100.0, 36.0: 400.0}, 200.0),
+        (0.1, {1.0: 100.0, 6.0: 400.0}, 100.0),
+        (60.0, {1.0: 100.0, 6.0: 400.0, math.inf: 900.0}, 400.0),
+        (math.inf, {1.0: 100.0, 6.0: 400.0, math.inf: 900.0}, 900.0),
+        (math.inf, {1.0: 100.0, 6.0: 400.0}, 400.0),
+        (3.0, {math.inf: 900.0}, 900.0),
+    ],
+)
+def test_learning_rates_may_be_given_by_epsilon(
+    epsilon: float, rule: float | dict[float, float], expected: float
+) -> None:
+    assert lr_times_steps(epsilon, rule) == pytest.approx(expected)
