@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from classify.backbones import build_backbone
@@ -47,10 +48,10 @@ class OperatingPoint(Settings):
     `fitted_on` the name of the set.
     """
 
-    slope: float
+    slope: float = Field(gt=0)
     offset: float
-    threshold: float
-    sensitivity: float
+    threshold: float = Field(ge=0, le=1)
+    sensitivity: float = Field(gt=0, lt=1)
     fitted_on: str
 
 

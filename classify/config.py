@@ -193,6 +193,48 @@ class EvaluateSettings(Settings):
         return self
 
 
+class CalibrateSettings(Settings):
+    """The calibrate stage: what turns a finished run's logits into probabilities and decisions.
+
+    `data` and its `split` (or a `cohort` of it) are what slope, offset and threshold are fitted to;
+    `sensitivity` is what the threshold is chosen for. `privacy.epsilon` is the end-to-end target;
+    with `none` patients are fitted exactly, without protection. `seed` moves nothing, since
+    the fit has one optimum.
+    """
+
+    run: Path
+    data: Path
+    out: Path
+    split: Literal["train", "val", "test", "external", "all"] = "train"
+    seed: int = 0
+    sensitivity: float = Field(default=0.9, gt=0, lt=1)
+    privacy: PrivacySettings = PrivacySettings()
+    cohort: CohortPart = None
+
+    @model_validator(mode="after")
+    def _an_epsilon_has_a_population(self) -> "CalibrateSettings":
+        if self.privacy.epsilon is not None and self.privacy.population is None:
+            raise ValueError(
+                "privacy.population is missing: a public round upper bound on the number of "
+                "patients, such as 600 for CBIS-DDSM; the true count is private"
+            )
+        return self
+
+
+class PredictSettings(Settings):
+    """The predict stage: a finished run on new images.
+
+    `images` is a folder of PNG and TIFF files, or a data set; `out` the table to write. `saliency`
+    is a folder for pictures of what moves the score, looked for at `saliency_grid` places a side.
+    """
+
+    run: Path
+    images: Path
+    out: Path
+    saliency: Path | None = None
+    saliency_grid: int = Field(default=9, ge=3, le=32)
+
+
 class AuditSettings(Settings):
     """The audit stage: attacks on a finished run of finetune with an epsilon.
 

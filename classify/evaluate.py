@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.classifier import scores
+from classify.classifier import Classifier, scores
 from classify.config import EvaluateSettings
 from classify.model_folder import load_classifier
 from synthdp.config import dump_settings, read_yaml, validate_settings
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
+from synthdp.evaluation.metrics import THRESHOLD
+from synthdp.evaluation.noisy_counts import refuse_small_population
 from synthdp.evaluation.private_auroc import (
     auroc_mechanism,
     noisy_auroc,
-    refuse_small_population,
 )
 from synthdp.evaluation.statistics import summarise
 from synthdp.files import atomic_folder, write_atomic, write_json
@@ -50,6 +51,7 @@ class Repeats:
 def run_evaluate(settings: EvaluateSettings) -> Path:
     """Score a split and write `metrics.json` and `predictions.csv`; at once when they stand.
 
+    A calibrated run decides at its own thresholds, any other at 0.5; the metrics say at which.
     Duplicates and label conflicts are counted in the metrics and stop nothing. A row whose label
     is unknown is scored and left out of the metrics.
 
@@ -69,13 +71,14 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     dataset = open_dataset(settings.dataset)
     mechanism = _mechanism(settings, dataset, classifier.targets)
     rows = dataset.split(settings.split)
-    targets = _targets(dataset, rows, classifier.targets)
+    targets = known_targets(dataset, rows, classifier.targets)
     found = scores(classifier, dataset, rows)
     summary = summarise(
         targets,
         found,
         [row.patient_id for row in rows],
         names=classifier.targets,
+        threshold=thresholds(classifier),
         redraws=settings.redraws,
         generator=np.random.default_rng(settings.seed),
     )
@@ -175,8 +178,21 @@ def _stands(settings: EvaluateSettings) -> bool:
     return True
 
 
-def _targets(dataset: Dataset, rows: Sequence[Row], names: Sequence[str]) -> NDArray[np.float64]:
-    """The labels of the classifier's targets, (N, T), nan unknown."""
+def thresholds(classifier: Classifier) -> list[float]:
+    """The probability from which each target is called positive."""
+    if classifier.points:
+        return [point.threshold for point in classifier.points]
+    return [THRESHOLD] * len(classifier.targets)
+
+
+def known_targets(
+    dataset: Dataset, rows: Sequence[Row], names: Sequence[str]
+) -> NDArray[np.float64]:
+    """The labels of a classifier's targets, (N, T), nan unknown.
+
+    Raises:
+        InputError: when the data set lacks one of them.
+    """
     missing = [name for name in names if name not in dataset.info.targets]
     if missing:
         raise InputError(

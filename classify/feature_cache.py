@@ -120,6 +120,25 @@ def augmented_features(
     return torch.cat([own, torch.from_numpy(others)], dim=1)
 
 
+def _in_one_piece(backbone: FeatureNetwork) -> bool:
+    """Whether features are computed from images at once, and not from the trunk's tokens."""
+    return backbone.trainable_blocks in (0, "all") or backbone.settings.views > 1
+
+
+def uncached_features(
+    backbone: FeatureNetwork,
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What computes the features that `backbone_features` gives, and keeps nothing.
+
+    It takes at most `BATCH` images, (B, 1, S, S) in [-1, 1] at the backbone's own side, and gives
+    (B, D) float32.
+    """
+    if _in_one_piece(backbone):
+        return on_arrays(backbone, backbone)
+    trunk, top = on_arrays(backbone.trunk, backbone), on_arrays(backbone.top, backbone)
+    return lambda images: top(trunk(images).astype(np.float16))
+
+
 def backbone_features(backbone: FeatureNetwork, dataset: Dataset, rows: Sequence[Row]) -> Tensor:
     """Features of `rows`, (N, D) float32 on the CPU, from the data set's cache.
 
@@ -127,7 +146,7 @@ def backbone_features(backbone: FeatureNetwork, dataset: Dataset, rows: Sequence
     trunk; these pass through float16 whether or not they can be kept, so that scores don't depend
     on it.
     """
-    if backbone.trainable_blocks in (0, "all") or backbone.settings.views > 1:
+    if _in_one_piece(backbone):
         values = cached_features(
             dataset,
             rows,

@@ -134,7 +134,8 @@ def _source(
 def _settings_in(folder: Path) -> dict[str, Any]:
     if not (folder / SETTINGS_FILE).is_file():
         raise InputError(
-            f"{folder.parent}: a run without a classifier; name one of pretrain or finetune"
+            f"{folder.parent}: a run without a classifier; name one of pretrain, finetune or "
+            "calibrate"
         )
     content = read_json(folder / SETTINGS_FILE)
     if not isinstance(content, dict):

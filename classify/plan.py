@@ -16,6 +16,8 @@ from synthdp.data.dataset import (
     refuse_unknown_patients,
 )
 from synthdp.errors import InputError
+from synthdp.privacy.accounting import PrivacyLoss
+from synthdp.privacy.cohort import Cohort
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import NO_LOSS, Mechanism
 from synthdp.privacy.statement import Statement, make_statement
@@ -86,9 +88,6 @@ def _mechanism(settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage)
     cohort, share = cohort_of(dataset, settings.cohort), 1.0
     if settings.cohort is not None:
         share /= settings.cohort.of
-    before = NO_LOSS
-    if dataset.info.protects_patients:  # else this stage's noise protects no one further
-        before = ancestors.loss_on(cohort, privacy.delta)
     training = settings.network or settings.head
     rate = training.sampling_rate
     return Mechanism.reaching(
@@ -97,10 +96,24 @@ def _mechanism(settings: FinetuneSettings, dataset: Dataset, ancestors: Lineage)
         steps=training.steps,
         sampling_rate=rate,
         normaliser=privacy.population * share * rate,
-        before=NO_LOSS if before.unbounded else before,
+        before=spent_before(dataset, ancestors, cohort, privacy.delta),
         clip_norm=training.clip_norm,
         unit=privacy.unit,
     )
+
+
+def spent_before(
+    dataset: Dataset, ancestors: Lineage, cohort: Cohort | None, delta: float
+) -> PrivacyLoss:
+    """What is taken off a target: what ancestors spent on the patients of a stage.
+
+    Nothing where the stage protects nobody further: its rows are no patients, or an ancestor has
+    left them without protection, so that their epsilon is infinite whatever it spends.
+    """
+    if not dataset.info.protects_patients:
+        return NO_LOSS
+    before = ancestors.loss_on(cohort, delta)
+    return NO_LOSS if before.unbounded else before
 
 
 def _release(

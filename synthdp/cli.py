@@ -218,6 +218,25 @@ def _add_model_commands(commands: Commands) -> None:
     )
     _stage_parser(
         commands,
+        "calibrate",
+        "Give a finished run calibrated probabilities, and a threshold for a sensitivity.",
+        "synthdp calibrate runs/dp data/cbis-ddsm --split val --out runs/dp-calibrated "
+        "privacy.epsilon=6 privacy.population=600\n"
+        "  synthdp calibrate runs/dp data/synthetic --out runs/dp-free --sensitivity 0.95",
+        positionals=("run", "data"),
+        options=("split", "out", "sensitivity"),
+    )
+    _stage_parser(
+        commands,
+        "predict",
+        "Score new images; with --saliency also draw where each score comes from.",
+        "synthdp predict runs/dp-calibrated new-patches --out scores.csv\n"
+        "  synthdp predict to-share/dp new-patches --out scores.csv --saliency saliency",
+        positionals=("run", "images"),
+        options=("out", "saliency"),
+    )
+    _stage_parser(
+        commands,
         "evaluate",
         "Score a split of any data set, with intervals by patient.",
         "synthdp evaluate runs/dp data/cbis-ddsm --split val --out evaluations/dp-val",

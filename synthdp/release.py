@@ -41,6 +41,7 @@ WEIGHTS = {
     "import-generator": "generator.safetensors",
     "pretrain": "weights.safetensors",
     "finetune": "weights.safetensors",
+    "calibrate": "weights.safetensors",
 }
 #: Settings that hold words, not paths, though a word may have a slash in it.
 _WORDS = ("name", "title", "cohort")

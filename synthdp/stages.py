@@ -75,6 +75,10 @@ STAGES: dict[str, Stage] = {
     "finetune": Stage(
         "classify.finetune", "FinetuneSettings", "run_finetune", "plan_finetune", chained=True
     ),
+    "calibrate": Stage(
+        "classify.calibrate", "CalibrateSettings", "run_calibrate", "plan_calibrate", chained=True
+    ),
+    "predict": Stage("classify.predict", "PredictSettings", "run_predict"),
     "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
     "audit": Stage("classify.audit", "AuditSettings", "run_audit"),
     "study": Stage("synthdp.study.sweep", "StudySettings", "run_study", "plan_study"),

@@ -6,7 +6,10 @@ from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 
 
 def test_every_stage_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    stages = ("train-gan", "generate", "pretrain", "finetune", "evaluate", "study", "report")
+    stages = (
+        *("train-gan", "generate", "pretrain", "finetune", "calibrate", "predict", "evaluate"),
+        *("study", "report"),
+    )
     for words in ([stage] for stage in stages):
         with pytest.raises(SystemExit) as stop:
             main([*words, "--help"])

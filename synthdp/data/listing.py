@@ -128,7 +128,7 @@ def list_patches(settings: ListingSettings) -> Listing:
     src = settings.src
     if not src.is_dir():
         raise InputError(f"src: there is no folder {src}; correct the path")
-    names, left_out = _files_below(src)
+    names, left_out = files_below(src)
     findings: list[str] = []
     table_path = src / "metadata.csv" if settings.metadata is None else settings.metadata
     if isinstance(table_path, Path) and (table_path.is_file() or settings.metadata is not None):
@@ -153,7 +153,7 @@ def list_patches(settings: ListingSettings) -> Listing:
     return Listing(place, tuple(patches), tuple(findings), left_out)
 
 
-def _files_below(src: Path) -> tuple[list[Path], dict[str, int]]:
+def files_below(src: Path) -> tuple[list[Path], dict[str, int]]:
     """Images below `src` in the order of their paths, and counts of what else stands there."""
     names, other, links = [], Counter[str](), 0
     for folder, subfolders, files in os.walk(src):

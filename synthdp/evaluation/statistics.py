@@ -223,7 +223,7 @@ def summarise(
     patients: Sequence[str],
     *,
     names: Sequence[str] = ("malignant",),
-    threshold: float = THRESHOLD,
+    threshold: float | Sequence[float] = THRESHOLD,
     redraws: int = REDRAWS,
     generator: np.random.Generator,
     level: float = LEVEL,
@@ -235,7 +235,7 @@ def summarise(
         scores: of the same shape, finite.
         patients: N ids.
         names: the T targets.
-        threshold: where a score is called positive.
+        threshold: where a score is called positive; one for each target, or one for all.
         redraws: how many times the patients are drawn, the same draws for all targets.
         generator: the source of the draws.
         level: the share of redraws inside an interval.
@@ -243,6 +243,7 @@ def summarise(
     Returns:
         For one target its metrics, each `{"value", "ci_low", "ci_high"}`, beside the counts. For
         several, `targets` holds that for each, and `mean` the mean over those that have a value.
+        `threshold` is the one used, by target where each has its own.
 
     Raises:
         InputError: when a score is no number, or no target is known.
@@ -250,16 +251,18 @@ def summarise(
     labels, values, columns = _checked(targets, scores, patients)
     if labels.shape[1] != len(names):
         raise ValueError(f"{labels.shape[1]} targets, {len(names)} names")
+    each = [threshold] * len(names) if isinstance(threshold, int | float) else list(threshold)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
     found = [
-        _intervals(target, score, columns, weights, threshold=threshold, level=level)
-        for target, score in zip(labels.T, values.T, strict=True)
+        _intervals(target, score, columns, weights, threshold=called_from, level=level)
+        for target, score, called_from in zip(labels.T, values.T, each, strict=True)
     ]
     parts = [
         _counted(intervals, target, columns)
         for (intervals, _), target in zip(found, labels.T, strict=True)
     ]
-    how = {"threshold": threshold, "redraws": redraws, "level": level}
+    used = each[0] if len(set(each)) == 1 else dict(zip(names, each, strict=True))
+    how = {"threshold": used, "redraws": redraws, "level": level}
     if len(names) == 1:
         return {**parts[0], **how}
     return {

@@ -163,6 +163,17 @@ def test_summary_of_several_targets() -> None:
     json.dumps(summary, allow_nan=False)
 
 
+def test_each_target_has_its_own_threshold() -> None:
+    targets = np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]])
+    scores = np.array([[0.1, 0.1], [0.2, 0.6], [0.3, 0.2], [0.4, 0.9]])
+    both = {"generator": np.random.default_rng(0), "names": ("a", "b"), "redraws": 10}
+    summary = summarise(targets, scores, list("abcd"), threshold=[0.25, 0.7], **both)
+    assert summary["targets"]["a"]["sensitivity"]["value"] == 1
+    assert summary["targets"]["b"]["sensitivity"]["value"] == 0.5
+    assert summary["threshold"] == {"a": 0.25, "b": 0.7}
+    assert summarise(targets, scores, list("abcd"), **both)["threshold"] == 0.5
+
+
 def test_bad_input_is_refused() -> None:
     generator = np.random.default_rng(0)
     with pytest.raises(InputError, match="1 of 2 images have a score that is no number"):

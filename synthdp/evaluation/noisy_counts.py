@@ -1,0 +1,174 @@
+"""Private images counted by class and score, released once: what figures are then read from.
+
+Each patient has weight one, spread evenly over the images with a known label. The weights are
+counted by class and by `BINS` public bins of the score, the counts of each class are written in
+Haar's basis, and Gaussian noise is added. Whatever is computed from the result costs no more.
+
+Why Haar's basis: an AUROC or a threshold asks how much lies below a bin, for every bin, and sums of
+bins that are noisy each by itself gather all of their noise. In a tree of differences (Xiao, Wang
+and Gehrke, arXiv 0909.5530) such a sum takes log2(BINS) + 1 terms, so the bins may be fine
+enough for scores on any scale, without looking at them first.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import FloatArray
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import NoiseSource, release_once
+
+BINS = 64
+_MOST_ITERATIONS = 100 * BINS
+
+
+def haar_basis(bins: int = BINS) -> NDArray[np.float64]:
+    """Haar's basis (bins, bins) on `bins` cells, a power of two, a row for each coefficient.
+
+    The first row is the total, the others are differences of the halves of an interval; each of
+    the log2(bins) + 1 levels is weighed by 1 / sqrt(log2(bins) + 1).
+
+    Guarantee: nonnegative weights, one vector of bins for each class, of sum s over all classes
+    have coefficients of norm at most s: within a level the coefficients are at most the weights of
+    disjoint intervals, so their squares add up to at most s^2, and the levels' own squares add up
+    to one.
+    """
+    levels = int(math.log2(bins))
+    rows = [np.ones(bins)]
+    for level in range(levels):
+        width = bins >> level
+        for start in range(0, bins, width):
+            row = np.zeros(bins)
+            row[start : start + width // 2] = 1
+            row[start + width // 2 : start + width] = -1
+            rows.append(row)
+    return np.array(rows) / math.sqrt(levels + 1)
+
+
+def logit_at(place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logit at a place of the scale that is cut into equal bins, in (0, 1)."""
+    return np.tan(np.pi * (place - 0.5))
+
+
+def unit_counts(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) -> Tensor:
+    """Each unit's weight by class and bin.
+
+    A score has the bin of 1/2 + arctan(logit) / pi (`logit_at` is the inverse), which tells scores
+    apart near 1/2 as well as near 0 and 1.
+
+    Args:
+        targets: (N,) of 1, 0 or nan (left out).
+        scores: (N,) probabilities.
+        units: (N,), the unit of each image, counted from 0.
+
+    Returns:
+        (U, 2, BINS) float32, benign first; a unit's weights sum to 1, to 0 with no known label.
+    """
+    counts = torch.zeros((int(units.max()) + 1 if len(units) else 0, 2, BINS))
+    known = ~np.isnan(targets)
+    labels, values, owners = targets[known].astype(np.intp), scores[known], units[known]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logits = np.log(values.astype(np.float64)) - np.log1p(-values.astype(np.float64))
+    place = np.nan_to_num(0.5 + np.arctan(logits) / np.pi, nan=0.5)
+    bins = np.clip((place * BINS).astype(np.intp), 0, BINS - 1)
+    weights = 1 / np.maximum(np.bincount(owners, minlength=len(counts)), 1)[owners]
+    index = tuple(torch.from_numpy(part) for part in (owners, labels, bins))
+    counts.index_put_(index, torch.from_numpy(weights).float(), accumulate=True)
+    return counts
+
+
+def unit_rows(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) -> Tensor:
+    """Each unit's coefficients in Haar's basis, for all targets together.
+
+    Args:
+        targets: (N, T) of 1, 0 or nan (left out).
+        scores: (N, T) probabilities.
+        units: (N,), the unit of each image, counted from 0.
+
+    Returns:
+        (U, T * 2 * BINS) float32.
+
+    Guarantee: a row has norm at most 1: each of the T targets has coefficients of norm at most 1
+    (`haar_basis`, `unit_counts`), and all are divided by sqrt(T).
+    """
+    basis, n_targets = torch.from_numpy(haar_basis().T).float(), targets.shape[1]
+    parts = [
+        unit_counts(targets[:, index], scores[:, index], units) @ basis
+        for index in range(n_targets)
+    ]
+    return torch.stack(parts, dim=1).flatten(1) / math.sqrt(n_targets)
+
+
+def refuse_small_population(units: Sequence[str], mechanism: Mechanism) -> None:
+    """Refuse a declared population that is below the number of units.
+
+    Raises:
+        InputError: when it is.
+    """
+    if len(set(units)) > mechanism.normaliser:
+        raise InputError(
+            f"population is {mechanism.normaliser:g}, but the split holds more {mechanism.unit}s; "
+            "declare a public round number that is surely above it"
+        )
+
+
+def released_coefficients(
+    targets: FloatArray,
+    scores: FloatArray,
+    units: Sequence[str],
+    *,
+    mechanism: Mechanism,
+    source: NoiseSource,
+) -> NDArray[np.float64]:
+    """Release the counts of private images by class and score.
+
+    Args:
+        targets: (N, T) of 1, 0 or nan (left out).
+        scores: (N, T) probabilities.
+        units: (N,), the patient of each image (or the image itself, where that is the unit).
+        mechanism: of one step on all units.
+        source: of a key that is used for nothing else.
+
+    Returns:
+        (T, 2, BINS), benign first, in Haar's basis; the noise on each has the standard deviation
+        sqrt(T) * noise_scale.
+
+    Guarantee: that of `mechanism`: a unit moves the sum by a vector of norm at most 1
+    (`unit_rows`), clipped to its clip norm.
+
+    Raises:
+        InputError: as `refuse_small_population`.
+    """
+    refuse_small_population(units, mechanism)
+    _, owners = np.unique(np.asarray(units), return_inverse=True)
+    rows = unit_rows(targets, scores, owners.astype(np.intp))
+    released = release_once(rows, mechanism, source).numpy().astype(np.float64)
+    n_targets = targets.shape[1]
+    return released.reshape(n_targets, 2, BINS) * (mechanism.normaliser * math.sqrt(n_targets))
+
+
+def likely_counts(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The counts of at least 0 under which noisy coefficients, (..., BINS), are most likely.
+
+    Gaussian noise, so nonnegative least squares. Noisy counts that are each held at 0 would leave
+    half of the noise of every empty bin as weight; here the sums over intervals hold it down.
+    """
+    flat = coefficients.reshape(-1, BINS)
+    found: NDArray[np.float64] = np.array([_likely(row) for row in flat])
+    return found.reshape(coefficients.shape)
+
+
+def _likely(row: NDArray[np.float64]) -> NDArray[np.float64]:
+    basis = haar_basis()
+    found: NDArray[np.float64]
+    try:
+        found = nnls(basis, row, maxiter=_MOST_ITERATIONS)[0]
+    except RuntimeError:  # no optimum found: what was released must have a result all the same
+        found = np.maximum(np.linalg.solve(basis, row), 0.0)
+    return found
