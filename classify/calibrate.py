@@ -28,11 +28,11 @@ from classify.classifier import Classifier, OperatingPoint, features, logits, pr
 from classify.config import CalibrateSettings
 from classify.evaluate import known_targets
 from classify.model_folder import load_classifier, save_classifier
-from classify.operating_points import exact_points, noisy_points, refuse_one_class
+from classify.operating_points import exact_points, noisy_points
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.cohorts import cohort_rows
-from synthdp.data.dataset import Row, keyed_digest
+from synthdp.data.dataset import Row, keyed_digest, refuse_one_class
 from synthdp.evaluation.noisy_counts import refuse_small_population, released_coefficients
 from synthdp.files import sha256_file
 from synthdp.privacy.ledger import Ledger, record_release
@@ -94,7 +94,7 @@ def _examined(settings: CalibrateSettings, plan: CalibrationPlan) -> Examined:
     targets = known_targets(dataset, rows, classifier.targets)
     units = [row.image if by_image else row.patient_id for row in rows]
     if plan.mechanism is None:
-        refuse_one_class(targets, classifier.targets, dataset.info.name)
+        refuse_one_class(f"{dataset.info.name}, {settings.split}", classifier.targets, targets)
     else:
         refuse_small_population(units, plan.mechanism)
     return Examined(classifier, rows, targets, units)

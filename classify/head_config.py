@@ -44,7 +44,7 @@ _FITTED_ON_PATIENTS = {
     ),
     **dict.fromkeys(
         ("calibration", "calibrate", "temperature", "threshold"),
-        "leave it out, and choose it on a synthetic or phantom set",
+        "leave it out here; `synthdp calibrate` makes it of the finished run, and pays for it",
     ),
     **dict.fromkeys(
         ("early_stopping", "patience", "best_checkpoint", "select_on"),

@@ -75,7 +75,7 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
     """
     rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
     if settings.privacy.epsilon is None:  # else the refusal itself would tell of the patients
-        refuse_one_class(dataset.info, targets_array(rows))
+        refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
     classifier = centred(settings, starting_classifier(settings, dataset.info))
     examples = _examples(classifier, dataset, rows, settings)
     privacy = settings.privacy

@@ -15,7 +15,6 @@ from scipy.special import expit
 from torch import Tensor
 
 from classify.classifier import Classifier, OperatingPoint, probabilities
-from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.evaluation.noisy_counts import likely_counts
 from synthdp.evaluation.operating_point import (
@@ -24,21 +23,6 @@ from synthdp.evaluation.operating_point import (
     threshold_of_counts,
     threshold_of_scores,
 )
-
-
-def refuse_one_class(targets: FloatArray, names: Sequence[str], where: str) -> None:
-    """Refuse targets (N, T) of which one has only a single known class.
-
-    Raises:
-        InputError: naming the first such target, and the set by `where`.
-    """
-    for index, name in enumerate(names):
-        column = targets[:, index]
-        if set(column[~np.isnan(column)]) != {0.0, 1.0}:
-            raise InputError(
-                f"{where}: its images are not of both classes of {name}, so that neither a "
-                "probability nor a threshold can be fitted; name a split or a set with both"
-            )
 
 
 def exact_points(

@@ -22,7 +22,7 @@ from classify.feature_cache import BATCH, uncached_features
 from classify.model_folder import load_classifier
 from classify.saliency import draw_saliency, one_view, saliency_map
 from synthdp.data.dataset import refuse_findings
-from synthdp.data.images import decode_image, decode_pixels, path_problem, resize_pixels
+from synthdp.data.images import decode_pixels, path_problem, square_image
 from synthdp.data.listing import files_below
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError, RunError
@@ -50,7 +50,8 @@ def run_predict(settings: PredictSettings) -> Path:
 
     Its columns: `image`, the path below the folder; `score_<target>`, a probability, calibrated
     where the run is; and `positive_<target>`, 0 or 1 at the run's threshold, where it has one.
-    Images of any size are resampled to the side that the model takes, as those of a data set are.
+    Images of any size are padded with black to a square and resampled to the side that the model
+    takes, as `synthdp data patches` does.
 
     Raises:
         InputError: when `out` stands already, the run has no classifier, no image is found, or
@@ -144,7 +145,7 @@ def _heading(where: str) -> str:
 
 def _loaded(paths: Sequence[Path], size_px: int) -> FloatImages:
     """Images (B, 1, size_px, size_px) in [-1, 1], as `load_images` gives those of a data set."""
-    return np.stack([resize_pixels(decode_image(path), size_px) for path in paths])[:, None]
+    return np.stack([square_image(path, size_px) for path in paths])[:, None]
 
 
 def _features(source: Source, paths: Sequence[Path]) -> Tensor:
@@ -183,7 +184,7 @@ def _draw_all(
     for image, values in progress(
         list(zip(images, scores, strict=True)), what="saliency (one view an image)"
     ):
-        pixels = decode_image(image.path)
+        pixels = square_image(image.path)
         falls = saliency_map(pixels, model, settings.saliency_grid)
         picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
         write_atomic(folder / f"{image.name}.saliency.png", picture)

@@ -48,7 +48,8 @@ def run_pretrain(settings: PretrainSettings) -> Path:
         RunError: when the loss is not finite; the last good checkpoint stands.
     """
     dataset = open_dataset(settings.data)
-    refuse_one_class(dataset.info, targets_array(_rows(settings, dataset)))
+    info, rows = dataset.info, _rows(settings, dataset)
+    refuse_one_class(f"{info.name}, train", info.targets, targets_array(rows))
     _statement(settings, dataset, new_release_id())
     if not (settings.out / "status.json").is_file():
         _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one

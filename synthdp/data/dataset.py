@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from synthdp.config import Settings, validate_settings
-from synthdp.data.images import decode_image, encode_png, path_problem, resize_pixels
+from synthdp.data.images import encode_png, path_problem, square_image
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
@@ -119,18 +119,23 @@ def refuse_unknown_patients(info: DatasetInfo, unit: Unit) -> None:
         )
 
 
-def refuse_one_class(info: DatasetInfo, targets: NDArray[np.float32]) -> None:
-    """Refuse targets, (N, T) with nan for unknown, of which one has a single class.
+def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.floating]) -> None:
+    """Refuse images whose targets, (N, T) with nan for unknown, are of one class.
+
+    Args:
+        where: the data set and the split, for the error.
+        names: of the T targets.
+        targets: what is known of them.
 
     Raises:
-        InputError: naming the target.
+        InputError: naming the first such target.
     """
-    for index, name in enumerate(info.targets):
+    for index, name in enumerate(names):
         known = targets[:, index][~np.isnan(targets[:, index])]
         if set(np.unique(known)) != {0.0, 1.0}:
             raise InputError(
-                f"{info.name}: the train images are not of both classes of {name}, so there is "
-                "nothing to tell apart; add images of the other class"
+                f"{where}: its images are not of both classes of {name}, so there is nothing to "
+                "tell apart; add images of the other class"
             )
 
 
@@ -342,7 +347,7 @@ def create_dataset(out: Path, info: DatasetInfo, *, card: str = "") -> Iterator[
 def load_images(
     dataset: Dataset, rows: Sequence[Row], size_px: int | None = None
 ) -> NDArray[np.float32]:
-    """Decode the images of `rows`.
+    """Decode the images of `rows`; those that are not square are padded with black.
 
     Args:
         dataset: the opened data set.
@@ -359,7 +364,7 @@ def load_images(
     images = np.empty((len(rows), 1, size, size), dtype=np.float32)
     for index, row in enumerate(progress(rows, what="reading images")):
         try:
-            images[index, 0] = resize_pixels(decode_image(dataset.root / row.image), size)
+            images[index, 0] = square_image(dataset.root / row.image, size)
         except InputError as error:
             number = dataset.rows.index(row) + 2
             raise InputError(f"{dataset.root.name}/manifest.csv, row {number}: {error}") from error

@@ -134,9 +134,35 @@ def resize(images: Tensor, size_px: int) -> Tensor:
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
+def pad_square(image: NDArray[np.float32], black: float) -> NDArray[np.float32]:
+    """An image (H, W) in the middle of a square of its longer side, the rest of it `black`."""
+    height, width = image.shape
+    side = max(height, width)
+    above, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side), black, dtype=np.float32)
+    square[above : above + height, left : left + width] = image
+    return square
+
+
 def resize_pixels(image: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
     """Resample one (H, W) image to (size_px, size_px), bilinear with antialiasing."""
     resized: NDArray[np.float32] = resize(torch.from_numpy(image)[None, None], size_px)[
         0, 0
     ].numpy()
     return resized
+
+
+def square_image(path: Path, size_px: int | None = None) -> NDArray[np.float32]:
+    """An image file as networks see it: (S, S) in [-1, 1], padded with black, not stretched.
+
+    Args:
+        path: of a PNG or TIFF file.
+        size_px: S, the side to resample to; the longer side of the image when None.
+
+    Raises:
+        InputError: as `decode_image`.
+    """
+    image = decode_image(path)
+    if image.shape[0] != image.shape[1]:
+        image = pad_square(image, black=-1.0)
+    return image if size_px is None else resize_pixels(image, size_px)

@@ -19,7 +19,7 @@ from synthdp.data.dataset import (
     patients_in_two_splits,
     refuse_findings,
 )
-from synthdp.data.images import decode_pixels, resize_pixels
+from synthdp.data.images import decode_pixels, pad_square, resize_pixels
 from synthdp.data.import_note import Placed, import_note, note_words
 from synthdp.data.listing import Listing, ListingSettings, list_patches
 from synthdp.data.splits import (
@@ -234,10 +234,7 @@ def fit_square(
     height, width = pixels.shape
     if height == width == size_px:
         return pixels
-    side = max(height, width)
-    above, left = (side - height) // 2, (side - width) // 2
-    square = np.zeros((side, side), dtype=np.float32)
-    square[above : above + height, left : left + width] = pixels
+    square = pad_square(pixels.astype(np.float32), black=0.0)
     top = np.iinfo(pixels.dtype).max
     resampled = np.rint(np.clip(resize_pixels(square, size_px), 0, top))
     if pixels.dtype == np.uint8:

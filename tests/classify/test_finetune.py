@@ -183,7 +183,7 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
         ({"class_weights": "balanced"}, "class_weights: would be fitted on the patients"),
         ({"head": {"early_stopping": True}}, "early_stopping: would be fitted on the patients"),
         ({"head": {"pca": 16}}, "name a phantom or synthetic set as `centre`"),
-        ({"threshold": 0.4}, "choose it on a synthetic or phantom set"),
+        ({"threshold": 0.4}, "synthdp calibrate"),
         ({"backbone": {**BACKBONE.model_dump(), "whiten": 0.5}}, "whiten: needs `centre`"),
         ({"head": {"label_smoothing": 0.1}}, "label_smoothing is of head.kind mlp"),
         ({"network": {}, "beside": [BACKBONE]}, "network trains one backbone"),

@@ -16,6 +16,7 @@ from synthdp.data.images import (
     path_problem,
     resize,
     resize_pixels,
+    square_image,
     to_float,
     to_uint8,
 )
@@ -211,3 +212,15 @@ def test_resizing_keeps_a_flat_image_and_its_mean() -> None:
     assert abs(float(resize_pixels(image, 32).mean() - image.mean())) < 0.01
     assert resize_pixels(image, 64) is not None
     assert np.array_equal(resize_pixels(image, 64), image)
+
+
+def test_networks_see_a_square_that_is_padded_and_not_stretched(tmp_path: Path) -> None:
+    (tmp_path / "wide.png").write_bytes(encode_png(np.full((20, 40), 255, dtype=np.uint8)))
+    seen = square_image(tmp_path / "wide.png")
+    assert seen.shape == (40, 40)
+    assert (seen[10:30] == 1).all()
+    assert (np.delete(seen, np.arange(10, 30), axis=0) == -1).all()
+    assert square_image(tmp_path / "wide.png", 8).shape == (8, 8)
+    square = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    (tmp_path / "square.png").write_bytes(encode_png(square))
+    assert (square_image(tmp_path / "square.png") == to_float(square)).all()
