@@ -6,7 +6,9 @@ carried over, so that the size of the batch changes memory and time, and no sum 
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +25,8 @@ from classify.trained_top import TrainedTop, image_losses
 from synthdp.privacy.clipping import clip_factors
 
 _WORD_BYTES = 8
+#: Entries of a gradient whose squares are summed in float32 before float64 takes over.
+_PIECE = 256
 
 register_grad_sampler(TimmLayerNorm)(compute_layer_norm_grad_sample)
 
@@ -114,15 +118,17 @@ def weighted_loss(
 
 
 class _PatientSums(GradSampleModule):
-    """Opacus's hooks, whose per-sample gradients are summed inside each patient layer by layer.
+    """Opacus's hooks, whose gradients are summed inside each patient layer by layer.
 
-    So no more than one layer's gradients of all images of a batch stand at a time.
+    A matrix's gradient is made for each patient at once, as one product over the tokens of all of
+    the patient's views; other parameters, which are short, for each view and then summed.
     """
 
     def __init__(self, top: TrainedTop) -> None:
         super().__init__(top, loss_reduction="sum")
         self.slots = torch.zeros(0, dtype=torch.int64)
         self.sums: dict[nn.Parameter, Tensor] = {}
+        self._rooms: dict[nn.Parameter, Tensor] = {}
 
     def capture_backprops_hook(
         self,
@@ -140,22 +146,64 @@ class _PatientSums(GradSampleModule):
         )
         if not module.activations:
             del module.max_batch_len
+        if isinstance(module, nn.Linear) and module.weight.requires_grad:
+            self._add_matrix(module.weight, activations[0], backprops)
+            if module.bias is not None and module.bias.requires_grad:
+                self._add(module.bias, backprops.float().flatten(1, -2).sum(dim=1))
+            return
         sampler = self.GRAD_SAMPLERS[type(module)]
         for parameter, gradients in sampler(module, activations, backprops).items():
-            rows = _summed(gradients.flatten(1), self.slots)
-            if parameter in self.sums:  # the layer was called more than once
-                rows += self.sums[parameter]
-            self.sums[parameter] = rows
+            self._add(parameter, gradients)
+
+    def _add(self, parameter: nn.Parameter, gradients: Tensor) -> None:
+        """Add gradients (B, ...) of single views."""
+        rows = _summed(gradients.flatten(1), self.slots)
+        if parameter in self.sums:  # the layer was called more than once
+            rows += self.sums[parameter]
+        self.sums[parameter] = rows
+
+    def _add_matrix(self, weight: nn.Parameter, came_in: Tensor, came_back: Tensor) -> None:
+        """Add the gradients of a linear layer's matrix, from what came in and what came back.
+
+        The products are summed in float32. Where the forward pass was in bfloat16 they are taken
+        of bfloat16 numbers, as the pass itself takes them.
+        """
+        counts = torch.bincount(self.slots).tolist()
+        again = weight in self.sums
+        rows = (
+            weight.new_empty(len(counts), weight.numel()) if again else self._room(weight, counts)
+        )
+        parts = zip(came_in.split(counts), came_back.split(counts), rows, strict=True)
+        with bfloat16_products(enabled=came_back.dtype == torch.bfloat16):
+            for x, dy, row in parts:
+                x_tokens, dy_tokens = (v.flatten(0, -2).float() for v in (x.to(dy.dtype), dy))
+                torch.mm(dy_tokens.T, x_tokens, out=row.view_as(weight))
+        self.sums[weight] = self.sums[weight] + rows if again else rows
+
+    def _room(self, weight: nn.Parameter, counts: Sequence[int]) -> Tensor:
+        """Memory for rows (U, size) that the next batch uses again: new pages take time."""
+        room = self._rooms.get(weight)
+        if room is None or len(room) < len(counts):
+            room = self._rooms[weight] = weight.new_empty(len(counts), weight.numel())
+        return room[: len(counts)]
+
+
+@contextmanager
+def bfloat16_products(*, enabled: bool) -> Iterator[None]:
+    """Let products of float32 matrices be taken of bfloat16 numbers, and summed in float32."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    try:
+        if enabled:
+            torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        yield
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
 
 
 def _summed(rows: Tensor, slots: Tensor) -> Tensor:
     """Sum the rows (B, D) of each slot, (B,) int64 ascending from 0; float32 (U, D)."""
-    first = torch.ones_like(slots, dtype=torch.bool)
-    first[1:] = slots[1:] != slots[:-1]
-    sums = rows[first.to(rows.device)].float()
-    for index in torch.nonzero(~first).flatten().tolist():
-        sums[slots[index]] += rows[index]
-    return sums
+    sums = rows.new_zeros(len(torch.unique(slots)), rows.shape[1], dtype=torch.float32)
+    return sums.index_add_(0, slots.to(rows.device), rows.float())
 
 
 class PatientGradients:
@@ -217,18 +265,23 @@ def _add_clipped(total: Sequence[Tensor], sums: Sequence[Tensor], clip_norm: flo
 
     Args:
         total: one (size,) for each parameter.
-        sums: (U, size) for each parameter; a patient's vector is its row in all of them.
-        clip_norm: bound on the norm of that vector, taken in float64.
+        sums: (U, size) for each parameter, changed in place; a patient's vector is its row in all
+            of them.
+        clip_norm: bound on the norm of that vector.
     """
     squares = [_norms(rows).square() for rows in sums]
     factors = clip_factors(torch.stack(squares).sum(dim=0).sqrt(), clip_norm)
-    for patient, factor in enumerate(factors.tolist()):
-        if factor > 0:  # 0 stands for a vector that is not finite
-            for whole, rows in zip(total, sums, strict=True):
-                whole.add_(rows[patient], alpha=factor)
+    lost = factors == 0  # a vector that is not finite
+    scales = factors.float()
+    for whole, rows in zip(total, sums, strict=True):
+        if bool(lost.any()):
+            rows[lost] = 0
+        whole.addmv_(rows.T, scales)
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """Row by row: taken of all rows at once, it would first make a float64 copy of them."""
-    norms = [torch.linalg.vector_norm(row, dtype=torch.float64) for row in rows]
-    return torch.stack(norms) if norms else rows.new_zeros(0, dtype=torch.float64)
+    """Norms of rows (U, size), (U,) float64; float32 over short pieces, float64 over these."""
+    n_units, size = rows.shape
+    piece = math.gcd(size, _PIECE)
+    pieces = rows.view(n_units, -1, piece) if n_units else rows.reshape(0, 1, 1)
+    return torch.linalg.vector_norm(pieces, dim=2).double().norm(dim=1)

@@ -42,8 +42,10 @@ WAYS = {
     "ours": "ours, patients, all images",
     "plain-one": "plain step, one image each",
     "opacus-one": "Opacus hooks, one image each",
+    "ours-one": "ours, patients, one image each",
     "ghost": "ours, ghost clipping, one image each",
 }
+ONE_EACH = ("plain-one", "opacus-one", "ours-one", "ghost")
 MECHANISM = Mechanism(noise_multiplier=1.0, sampling_rate=0.1, steps=100, normaliser=64)
 LR = 1e-4
 
@@ -126,7 +128,7 @@ def step_of(arguments: argparse.Namespace) -> Callable[[], None]:
     top, examples = made_up(arguments)
     everybody = torch.arange(arguments.patients)
     views = all_views(examples, everybody)
-    if arguments.only in ("plain-one", "opacus-one", "ghost"):
+    if arguments.only in ONE_EACH:
         views = one_view_each(examples, everybody, seed=0, step=0)
     if arguments.only.startswith("opacus"):
         return opacus_step(top, examples, views)
@@ -183,7 +185,7 @@ def main() -> None:
     setup = found.pop("setup")["peak_mb"]
     print(f"{'':38} wall    cpu  / plain   peak above setup ({setup:.0f} MB)")
     for way, values in found.items():
-        against = found["plain-one" if way in ("plain-one", "opacus-one", "ghost") else "plain"]
+        against = found["plain-one" if way in ONE_EACH else "plain"]
         print(
             f"{WAYS[way]:36} {values['wall_s']:5.2f} s {values['cpu_s']:5.2f} s"
             f" {values['cpu_s'] / against['cpu_s']:7.2f} {values['peak_mb'] - setup:7.0f} MB"
