@@ -127,8 +127,8 @@ class _PatientSums(GradSampleModule):
     def __init__(self, top: TrainedTop) -> None:
         super().__init__(top, loss_reduction="sum")
         self.slots = torch.zeros(0, dtype=torch.int64)
-        self.sums: dict[nn.Parameter, Tensor] = {}
-        self._rooms: dict[nn.Parameter, Tensor] = {}
+        self.sums: dict[Tensor, Tensor] = {}
+        self._rooms: dict[Tensor, Tensor] = {}
 
     def capture_backprops_hook(
         self,
@@ -155,14 +155,14 @@ class _PatientSums(GradSampleModule):
         for parameter, gradients in sampler(module, activations, backprops).items():
             self._add(parameter, gradients)
 
-    def _add(self, parameter: nn.Parameter, gradients: Tensor) -> None:
+    def _add(self, parameter: Tensor, gradients: Tensor) -> None:
         """Add gradients (B, ...) of single views."""
         rows = _summed(gradients.flatten(1), self.slots)
         if parameter in self.sums:  # the layer was called more than once
             rows += self.sums[parameter]
         self.sums[parameter] = rows
 
-    def _add_matrix(self, weight: nn.Parameter, came_in: Tensor, came_back: Tensor) -> None:
+    def _add_matrix(self, weight: Tensor, came_in: Tensor, came_back: Tensor) -> None:
         """Add the gradients of a linear layer's matrix, from what came in and what came back.
 
         The products are summed in float32. Where the forward pass was in bfloat16 they are taken
@@ -174,13 +174,13 @@ class _PatientSums(GradSampleModule):
             weight.new_empty(len(counts), weight.numel()) if again else self._room(weight, counts)
         )
         parts = zip(came_in.split(counts), came_back.split(counts), rows, strict=True)
-        with bfloat16_products(enabled=came_back.dtype == torch.bfloat16):
+        with _bfloat16_products(enabled=came_back.dtype == torch.bfloat16):
             for x, dy, row in parts:
                 x_tokens, dy_tokens = (v.flatten(0, -2).float() for v in (x.to(dy.dtype), dy))
                 torch.mm(dy_tokens.T, x_tokens, out=row.view_as(weight))
         self.sums[weight] = self.sums[weight] + rows if again else rows
 
-    def _room(self, weight: nn.Parameter, counts: Sequence[int]) -> Tensor:
+    def _room(self, weight: Tensor, counts: Sequence[int]) -> Tensor:
         """Memory for rows (U, size) that the next batch uses again: new pages take time."""
         room = self._rooms.get(weight)
         if room is None or len(room) < len(counts):
@@ -189,15 +189,15 @@ class _PatientSums(GradSampleModule):
 
 
 @contextmanager
-def bfloat16_products(*, enabled: bool) -> Iterator[None]:
+def _bfloat16_products(*, enabled: bool) -> Iterator[None]:
     """Let products of float32 matrices be taken of bfloat16 numbers, and summed in float32."""
-    before = torch.backends.mkldnn.matmul.fp32_precision
+    before = torch.get_float32_matmul_precision()
     try:
         if enabled:
-            torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+            torch.set_float32_matmul_precision("medium")
         yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
+        torch.set_float32_matmul_precision(before)
 
 
 def _summed(rows: Tensor, slots: Tensor) -> Tensor:
@@ -284,4 +284,6 @@ def _norms(rows: Tensor) -> Tensor:
     n_units, size = rows.shape
     piece = math.gcd(size, _PIECE)
     pieces = rows.view(n_units, -1, piece) if n_units else rows.reshape(0, 1, 1)
-    return torch.linalg.vector_norm(pieces, dim=2).double().norm(dim=1)
+    of_pieces = torch.linalg.vector_norm(pieces, dim=2)
+    norms: Tensor = torch.linalg.vector_norm(of_pieces, dim=1, dtype=torch.float64)
+    return norms
