@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.errors import InputError
-from synthdp.evaluation.metrics import METRICS, THRESHOLD, FloatArray
+from synthdp.evaluation.calibration import (
+    are_probabilities,
+    calibration_intercepts,
+    calibration_slopes,
+)
+from synthdp.evaluation.metrics import AT_SENSITIVITY, METRICS, REACHED, THRESHOLD, FloatArray
 
 REDRAWS = 2000
 LEVEL = 0.95
@@ -57,7 +62,12 @@ def patient_weights(
 
 
 def weighted_metrics(
-    targets: FloatArray, scores: FloatArray, weights: FloatArray, *, threshold: float = THRESHOLD
+    targets: FloatArray,
+    scores: FloatArray,
+    weights: FloatArray,
+    *,
+    threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
 ) -> Draws:
     """Every metric for many weightings of the same images.
 
@@ -69,10 +79,39 @@ def weighted_metrics(
         scores: (N,), finite.
         weights: (R, N), at least 0.
         threshold: where a score is called positive.
+        at_sensitivity: the share of positives at which `specificity_at_sensitivity` is read off.
 
     Returns:
         (R,) for each metric; nan where a class that it needs has no weight.
     """
+    ranked = _ranked_metrics(
+        targets, scores, weights, threshold=threshold, at_sensitivity=at_sensitivity
+    )
+    return {
+        **ranked,
+        "brier": _brier(targets, scores, weights),
+        "calibration_slope": calibration_slopes(targets, scores, weights),
+        "calibration_intercept": calibration_intercepts(targets, scores, weights),
+    }
+
+
+def _brier(targets: FloatArray, scores: FloatArray, weights: FloatArray) -> NDArray[np.float64]:
+    if not are_probabilities(scores):
+        return np.full(len(weights), np.nan)
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = (weights @ (targets - scores) ** 2) / weights.sum(axis=1)
+    return found
+
+
+def _ranked_metrics(
+    targets: FloatArray,
+    scores: FloatArray,
+    weights: FloatArray,
+    *,
+    threshold: float,
+    at_sensitivity: float,
+) -> Draws:
+    """The metrics that only the order of the scores and the threshold decide, in one pass."""
     order = np.argsort(-scores, kind="stable")
     ranked, labels, ranked_weights = scores[order], targets[order], weights[:, order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
@@ -83,16 +122,26 @@ def weighted_metrics(
     below = negatives[:, None] - false_positive + negative / 2
     called = true_positive + false_positive
     precision = np.divide(true_positive, called, out=np.zeros_like(called), where=called > 0)
+    rest = positives[:, None] - true_positive + positive
+    cleared = negatives[:, None] - false_positive + negative
+    left = cleared + rest
+    benign_precision = np.divide(cleared, left, out=np.zeros_like(left), where=left > 0)
+    reached = (true_positive >= at_sensitivity * REACHED * positives[:, None]).argmax(axis=1)
+    alarms = np.take_along_axis(false_positive, reached[:, None], axis=1)[:, 0]
     n_called = int(np.count_nonzero(ranked[starts] >= threshold))
     found = true_positive[:, n_called - 1] if n_called else np.zeros_like(positives)
     accused = false_positive[:, n_called - 1] if n_called else np.zeros_like(negatives)
     with np.errstate(invalid="ignore", divide="ignore"):
         auprc = (positive * precision).sum(axis=1) / positives
+        auprc_benign = (negative * benign_precision).sum(axis=1) / negatives
+        both = (positives > 0) & (negatives > 0)
         return {
             "auroc": (positive * below).sum(axis=1) / (positives * negatives),
             "auprc": np.where(negatives > 0, auprc, np.nan),
             "sensitivity": found / positives,
             "specificity": 1 - accused / negatives,
+            "auprc_benign": np.where(positives > 0, auprc_benign, np.nan),
+            "specificity_at_sensitivity": np.where(both, 1 - alarms / negatives, np.nan),
         }
 
 
@@ -103,6 +152,7 @@ def bootstrap_draws(
     weights: NDArray[np.int64],
     *,
     threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
 ) -> Draws:
     """Every metric on every redraw of the patients.
 
@@ -112,6 +162,7 @@ def bootstrap_draws(
         patients: (N,), the column of `weights` that each image's patient has.
         weights: (R, P) of `patient_weights`.
         threshold: where a score is called positive.
+        at_sensitivity: as in `weighted_metrics`.
 
     Returns:
         (R,) for each metric; nan where a class was not drawn.
@@ -122,7 +173,13 @@ def bootstrap_draws(
     labels, values, columns = targets[chosen], scores[chosen], patients[chosen]
     rows_at_once = max(1, _CELLS_AT_ONCE // labels.size)
     parts = [
-        weighted_metrics(labels, values, part[:, columns].astype(np.float64), threshold=threshold)
+        weighted_metrics(
+            labels,
+            values,
+            part[:, columns].astype(np.float64),
+            threshold=threshold,
+            at_sensitivity=at_sensitivity,
+        )
         for part in _blocks(weights, rows_at_once)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
@@ -171,6 +228,7 @@ def patient_bootstrap(
     patients: Sequence[str],
     *,
     threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
     redraws: int = REDRAWS,
     generator: np.random.Generator,
     level: float = LEVEL,
@@ -185,6 +243,7 @@ def patient_bootstrap(
         scores: (N,), finite.
         patients: N ids; images of one patient are drawn together.
         threshold: where a score is called positive.
+        at_sensitivity: as in `weighted_metrics`.
         redraws: how many times the patients are drawn.
         generator: the source of the draws.
         level: the share of redraws inside the interval.
@@ -195,7 +254,13 @@ def patient_bootstrap(
     labels, values, columns = _checked(targets, scores, patients)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
     intervals, _ = _intervals(
-        labels[:, 0], values[:, 0], columns, weights, threshold=threshold, level=level
+        labels[:, 0],
+        values[:, 0],
+        columns,
+        weights,
+        threshold=threshold,
+        at_sensitivity=at_sensitivity,
+        level=level,
     )
     return intervals
 
@@ -207,11 +272,16 @@ def _intervals(
     weights: NDArray[np.int64],
     *,
     threshold: float,
+    at_sensitivity: float,
     level: float,
 ) -> tuple[dict[str, Interval], Draws]:
-    draws = bootstrap_draws(labels, values, columns, weights, threshold=threshold)
+    draws = bootstrap_draws(
+        labels, values, columns, weights, threshold=threshold, at_sensitivity=at_sensitivity
+    )
     intervals = {
-        name: percentile_interval(metric(labels, values, threshold), draws[name], level)
+        name: percentile_interval(
+            metric(labels, values, threshold, at_sensitivity), draws[name], level
+        )
         for name, metric in METRICS.items()
     }
     return intervals, draws
@@ -224,6 +294,7 @@ def summarise(
     *,
     names: Sequence[str] = ("malignant",),
     threshold: float | Sequence[float] = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
     redraws: int = REDRAWS,
     generator: np.random.Generator,
     level: float = LEVEL,
@@ -236,6 +307,7 @@ def summarise(
         patients: N ids.
         names: the T targets.
         threshold: where a score is called positive; one for each target, or one for all.
+        at_sensitivity: as in `weighted_metrics`.
         redraws: how many times the patients are drawn, the same draws for all targets.
         generator: the source of the draws.
         level: the share of redraws inside an interval.
@@ -243,7 +315,8 @@ def summarise(
     Returns:
         For one target its metrics, each `{"value", "ci_low", "ci_high"}`, beside the counts. For
         several, `targets` holds that for each, and `mean` the mean over those that have a value.
-        `threshold` is the one used, by target where each has its own.
+        `threshold` is the one used, by target where each has its own; `redraws_left_out` counts
+        the redraws that lack a class.
 
     Raises:
         InputError: when a score is no number, or no target is known.
@@ -254,7 +327,15 @@ def summarise(
     each = [threshold] * len(names) if isinstance(threshold, int | float) else list(threshold)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
     found = [
-        _intervals(target, score, columns, weights, threshold=called_from, level=level)
+        _intervals(
+            target,
+            score,
+            columns,
+            weights,
+            threshold=called_from,
+            at_sensitivity=at_sensitivity,
+            level=level,
+        )
         for target, score, called_from in zip(labels.T, values.T, each, strict=True)
     ]
     parts = [
@@ -262,7 +343,12 @@ def summarise(
         for (intervals, _), target in zip(found, labels.T, strict=True)
     ]
     used = each[0] if len(set(each)) == 1 else dict(zip(names, each, strict=True))
-    how = {"threshold": used, "redraws": redraws, "level": level}
+    how = {
+        "threshold": used,
+        "at_sensitivity": at_sensitivity,
+        "redraws": redraws,
+        "level": level,
+    }
     if len(names) == 1:
         return {**parts[0], **how}
     return {
@@ -283,7 +369,7 @@ def _counted(
         "n_images": int(chosen.sum()),
         "n_patients": int(np.unique(columns[chosen]).size),
         "n_positive": int((labels == 1).sum()),
-        "redraws_left_out": max(interval.left_out for interval in intervals.values()),
+        "redraws_left_out": intervals["auroc"].left_out,
     }
 
 

@@ -41,8 +41,9 @@ class ResultRow(Settings):
 
     `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
-    failed run, one class missing) is None. `run` is the folder's name below the study. `tuned` is
-    compact JSON of the values that the study tried in it, empty where it tried none.
+    failed run, one class missing, an evaluation of an older version) is None. `run` is the folder's
+    name below the study. `tuned` is compact JSON of the values that the study tried in it, empty
+    where it tried none. New columns are added at the end, so that an older table is a beginning.
     """
 
     strategy: str = Field(min_length=1)
@@ -72,6 +73,21 @@ class ResultRow(Settings):
     error: str = ""
     run: str
     tuned: str = ""
+    auprc_benign: float | None = None
+    auprc_benign_ci_low: float | None = None
+    auprc_benign_ci_high: float | None = None
+    specificity_at_sensitivity: float | None = None
+    specificity_at_sensitivity_ci_low: float | None = None
+    specificity_at_sensitivity_ci_high: float | None = None
+    brier: float | None = None
+    brier_ci_low: float | None = None
+    brier_ci_high: float | None = None
+    calibration_slope: float | None = None
+    calibration_slope_ci_low: float | None = None
+    calibration_slope_ci_high: float | None = None
+    calibration_intercept: float | None = None
+    calibration_intercept_ci_low: float | None = None
+    calibration_intercept_ci_high: float | None = None
 
     @property
     def cell(self) -> tuple[str, float | None, int, str]:
@@ -99,7 +115,9 @@ class ResultRow(Settings):
 
 COLUMNS = tuple(ResultRow.model_fields)
 #: Tables from before studies could tune; they are read as tables in which nothing was tuned.
-COLUMNS_BEFORE_TUNING = COLUMNS[:-1]
+COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
+#: Tables from before evaluations judged probabilities.
+COLUMNS_BEFORE_CALIBRATION = COLUMNS[: COLUMNS.index("auprc_benign")]
 
 
 def evaluation_row(
@@ -116,12 +134,13 @@ def evaluation_row(
 ) -> ResultRow:
     """The row of a finished run from its evaluation's `metrics.json` and its statement.
 
-    Of several targets the row holds the mean.
+    Of several targets the row holds the mean. Evaluations of older versions lack some metrics.
     """
     scores = metrics if "auroc" in metrics else metrics["mean"]
     cells: dict[str, Any] = {
         f"{name}{ending}": _rounded(scores[name][part])
         for name in METRICS
+        if name in scores
         for ending, part in _PARTS.items()
     }
     return ResultRow(
@@ -203,7 +222,7 @@ def read_results(path: Path) -> list[ResultRow]:
         header, records = tuple(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not readable as UTF-8 CSV ({type(error).__name__})") from error
-    if header not in (COLUMNS, COLUMNS_BEFORE_TUNING):
+    if header not in (COLUMNS, COLUMNS_BEFORE_CALIBRATION, COLUMNS_BEFORE_TUNING):
         differing = sorted({*header} ^ {*COLUMNS}) or ["their order"]
         raise InputError(
             f"{path}: columns differ from this version's ({', '.join(differing)}); "
