@@ -20,8 +20,8 @@ from synthdp.evaluation.statistics import (
     patient_bootstrap,
     patient_weights,
     summarise,
-    weighted_metrics,
 )
+from synthdp.evaluation.weighted import weighted_aurocs, weighted_metrics
 
 
 def clustered(
@@ -57,6 +57,8 @@ def test_weighted_metrics_are_those_of_scikit_learn(decimals: int) -> None:
         }
         for name, value in expected.items():
             assert found[name][row] == pytest.approx(value, abs=1e-12), name
+    alone = weighted_aurocs(targets, scores, weights.T)
+    assert alone == pytest.approx(found["auroc"], abs=1e-12)
 
 
 def specificity_at(
