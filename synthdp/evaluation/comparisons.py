@@ -30,7 +30,8 @@ from synthdp.evaluation.statistics import LEVEL
 from synthdp.evaluation.weighted import weighted_aurocs
 
 Array = NDArray[np.float64]
-_NO_VARIANCE = 1e-24
+#: Variances below are left by rounding: figures lie in [-1, 1].
+_ROUNDING = 1e-18
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Estimate:
     def _tail(self, distance: float, sides: int) -> float:
         """Without any variance nothing is tested, except that two equal figures are equal."""
         error = self.standard_error
-        if math.isnan(error) or error**2 < _NO_VARIANCE:
+        if math.isnan(error) or error == 0:
             return 1.0 if sides == 2 and distance == 0 else math.nan
         return float(min(1.0, sides * student.sf(distance / error, self.degrees_of_freedom)))
 
@@ -108,7 +109,7 @@ def _contrast(figures: Correlated, recipes: Sequence[tuple[Sequence[int], float]
     between = sum(kept for kept, _, _ in seeds)
     total = patients + between
     unsure = sum(whole**2 / (count - 1) for _, whole, count in seeds if count > 1)
-    freedom = total**2 / unsure if unsure > _NO_VARIANCE**2 else math.inf
+    freedom = total**2 / unsure if unsure > 0 else math.inf
     return Estimate(value, patients, between, freedom)
 
 
@@ -117,7 +118,7 @@ def _seed_variance(figures: Correlated, runs: Sequence[int]) -> tuple[float, flo
     count = len(runs)
     if count < 2:
         return 0.0, 0.0, count
-    spread = float(figures.values[runs].var(ddof=1))
+    spread = _at_least_none(float(figures.values[runs].var(ddof=1)))
     block = figures.covariance[np.ix_(runs, runs)]
     own = float(np.trace(block)) / count
     shared = float(block.sum() - np.trace(block)) / (count * (count - 1))
@@ -125,8 +126,8 @@ def _seed_variance(figures: Correlated, runs: Sequence[int]) -> tuple[float, flo
 
 
 def _at_least_none(variance: float) -> float:
-    """At least 0, and nan where it is nan, which Python's max would make 0."""
-    return float(np.maximum(0.0, variance))
+    """At least 0, without what rounding left; nan where it is nan, which max would make 0."""
+    return 0.0 if variance < _ROUNDING else float(variance)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
