@@ -276,7 +276,7 @@ def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path:
     out = tmp_path / "out"
     assert release(study, out) == read_statement(study)
     parts = {f"runs/finetune-0/{name}" for name in ("status.json", "privacy.json")}
-    own = {"config.yaml", "privacy.json", "card.md", "status.json"}
+    own = {"config.yaml", "privacy.json", "privacy-dp.json", "card.md", "status.json"}
     assert files_in(out) == {*own, *parts, "results.csv", "study.json", "report.html"}
     assert (out / "results.csv").read_bytes() == (study / "results.csv").read_bytes()
     assert read_json(out / "study.json") == {"title": "T"}

@@ -63,11 +63,12 @@ def read_predictions(folder: Path) -> Predictions:
         text = path.read_text(encoding="utf-8")
         header, *rows = list(csv.reader(text.splitlines()))
         n_targets = _n_targets(header)
-        if not rows or not text.endswith("\n") or {len(row) for row in rows} != {len(header)}:
-            raise InputError("predictions cut off")
-        cells = [[float(cell or "nan") for cell in row[2:]] for row in rows]
+        whole = bool(rows) and text.endswith("\n") and {len(row) for row in rows} == {len(header)}
+        cells = [[float(cell or "nan") for cell in row[2:]] for row in rows] if whole else []
     except (ValueError, csv.Error) as error:
         raise InputError("predictions damaged") from error
+    if not whole:
+        raise InputError("predictions cut off")
     values = np.array(cells)
     targets, scores = values[:, :n_targets], values[:, n_targets:]
     if not np.isfinite(scores).all() or not np.isin(targets[~np.isnan(targets)], (0, 1)).all():
