@@ -251,6 +251,8 @@ def _difference_row(
     if not first or not second:
         return _row(place, recipe, kind, notes=notes, **cells)
     estimate = difference(place.figures, first, second)
+    if estimate.standard_error == 0 and estimate.value:
+        notes.append("no variance on these patients, so nothing is tested")
     return _row(
         place,
         recipe,

@@ -176,6 +176,19 @@ def test_one_class_is_told(tmp_path: Path) -> None:
     assert all("the set holds one class alone" in row.note for row in found)
 
 
+def test_a_perfect_ranking_beside_a_constant_one_is_not_tested(tmp_path: Path) -> None:
+    rows, kept = made_up(tmp_path, seeds=1)
+    targets, patients = (np.arange(80) // 2 % 2) * 1.0, np.repeat(np.arange(40), 2)
+    for run, split in kept:
+        scores = np.full(80, 0.5) if run.startswith("finetune-0") else targets * 0.9
+        write_predictions(
+            evaluation_folder(tmp_path, run, "the clinic", split), targets, patients, scores
+        )
+    found = row_of(compare_recipes(tmp_path, rows, PLAN), "without_privacy", "plain", 6.0)
+    assert (found.value, found.p, found.p_noninferior) == (0.5, None, None)
+    assert "no variance on these patients, so nothing is tested" in found.note
+
+
 def test_tables_survive_their_files_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path, splits=("val", "test"))
     plan = PLAN.model_copy(update={"threshold_on": FixedOn(data_set="the clinic", split="val")})
