@@ -11,7 +11,8 @@ Every file is on a list; whatever is not stays. What stays, and why:
 - images of patients, and a study's picture gallery: a synthetic set leaves by itself, with its own
   statement;
 - scores of a split that patients were trained on: the promise covers these patients, and an exact
-  score of them is outside it. Scores of other splits leave with a study, as its statement says.
+  score of them is outside it. Scores of other splits leave with a study, as its statement says,
+  and so do comparisons of its recipes there.
 """
 
 import shutil
