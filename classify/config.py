@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from classify.head_config import HeadSettings, refuse_fits
 from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
+from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
@@ -159,10 +160,11 @@ class PretrainSettings(Settings):
 class EvaluateSettings(Settings):
     """The evaluate stage: a finished run on one split of any data set.
 
-    `redraws` is how often the patients are drawn for the intervals, from `seed`. With
-    `auroc_epsilon` a noisy AUROC that may be published is released beside the exact figures: it
-    costs the patients of the split that epsilon at `auroc_delta`, on top of what models spent on
-    them, and `population` is a public round upper bound on their number.
+    `redraws` is how often the patients are drawn for the intervals, from `seed`; `at_sensitivity`
+    is the share of positives to be found at which a specificity is given. With `auroc_epsilon` a
+    noisy AUROC that may be published is released beside the exact figures: it costs the patients of
+    the split that epsilon at `auroc_delta`, on top of what models spent on them, and `population`
+    is a public round upper bound on their number.
     """
 
     run: Path
@@ -171,6 +173,7 @@ class EvaluateSettings(Settings):
     out: Path
     redraws: int = Field(default=2000, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
+    at_sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, le=1)
     auroc_epsilon: EpsilonTarget = None
     auroc_delta: float = Field(default=1e-4, gt=0, lt=1)
     auroc_unit: Literal["patient", "image"] = "patient"

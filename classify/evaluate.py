@@ -79,6 +79,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         [row.patient_id for row in rows],
         names=classifier.targets,
         threshold=thresholds(classifier),
+        at_sensitivity=settings.at_sensitivity,
         redraws=settings.redraws,
         generator=np.random.default_rng(settings.seed),
     )

@@ -11,7 +11,8 @@ Every file is on a list; whatever is not stays. What stays, and why:
 - images of patients, and a study's picture gallery: a synthetic set leaves by itself, with its own
   statement;
 - scores of a split that patients were trained on: the promise covers these patients, and an exact
-  score of them is outside it. Scores of other splits leave with a study, as its statement says.
+  score of them is outside it. Scores of other splits leave with a study, as its statement says,
+  and so do comparisons of its recipes there.
 """
 
 import shutil
@@ -30,6 +31,7 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
 from synthdp.study.compare import read_results, results_csv, without_paths
+from synthdp.study.findings import read_findings, write_findings
 from synthdp.study.report import ReportSettings, run_report
 
 STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
@@ -241,6 +243,9 @@ def _copy_study(study: Path, folder: Path) -> Statement:
             raise InputError(
                 f"{study.name}/{PROMISE}: leaves out what one of its runs spent; run it again"
             )
+    findings = read_findings(study)
+    if findings.comparisons:
+        write_findings(folder, findings)
     run_report(ReportSettings(study=folder, statement=statement))  # anew: without times, pictures
     return statement
 

@@ -1,7 +1,5 @@
 """Runs and their evaluations as one results table."""
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,16 +8,16 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from synthdp.config import EpsilonTarget, Settings, validate_settings
+from synthdp.config import EpsilonTarget, Settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement
+from synthdp.study.tables import read_table, table_csv
 from synthdp.study.tuning import read_tuned
 
-MAX_RESULTS_BYTES = 64 * 2**20
 _DECIMALS = 6
 _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
 _QUOTED_PATH = re.compile(r"""(['"])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^'"\n]*)\1""")
@@ -41,8 +39,9 @@ class ResultRow(Settings):
 
     `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
-    failed run, one class missing) is None. `run` is the folder's name below the study. `tuned` is
-    compact JSON of the values that the study tried in it, empty where it tried none.
+    failed run, one class missing, an evaluation of an older version) is None. `run` is the folder's
+    name below the study. `tuned` is compact JSON of the values that the study tried in it, empty
+    where it tried none. New columns are added at the end, so that an older table is a beginning.
     """
 
     strategy: str = Field(min_length=1)
@@ -72,6 +71,21 @@ class ResultRow(Settings):
     error: str = ""
     run: str
     tuned: str = ""
+    auprc_benign: float | None = None
+    auprc_benign_ci_low: float | None = None
+    auprc_benign_ci_high: float | None = None
+    specificity_at_sensitivity: float | None = None
+    specificity_at_sensitivity_ci_low: float | None = None
+    specificity_at_sensitivity_ci_high: float | None = None
+    brier: float | None = None
+    brier_ci_low: float | None = None
+    brier_ci_high: float | None = None
+    calibration_slope: float | None = None
+    calibration_slope_ci_low: float | None = None
+    calibration_slope_ci_high: float | None = None
+    calibration_intercept: float | None = None
+    calibration_intercept_ci_low: float | None = None
+    calibration_intercept_ci_high: float | None = None
 
     @property
     def cell(self) -> tuple[str, float | None, int, str]:
@@ -99,7 +113,9 @@ class ResultRow(Settings):
 
 COLUMNS = tuple(ResultRow.model_fields)
 #: Tables from before studies could tune; they are read as tables in which nothing was tuned.
-COLUMNS_BEFORE_TUNING = COLUMNS[:-1]
+COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
+#: Tables from before evaluations judged probabilities.
+COLUMNS_BEFORE_CALIBRATION = COLUMNS[: COLUMNS.index("auprc_benign")]
 
 
 def evaluation_row(
@@ -116,12 +132,13 @@ def evaluation_row(
 ) -> ResultRow:
     """The row of a finished run from its evaluation's `metrics.json` and its statement.
 
-    Of several targets the row holds the mean.
+    Of several targets the row holds the mean. Evaluations of older versions lack some metrics.
     """
     scores = metrics if "auroc" in metrics else metrics["mean"]
     cells: dict[str, Any] = {
         f"{name}{ending}": _rounded(scores[name][part])
         for name in METRICS
+        if name in scores
         for ending, part in _PARTS.items()
     }
     return ResultRow(
@@ -174,13 +191,7 @@ def failed_row(
 
 def results_csv(rows: Iterable[ResultRow]) -> str:
     """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value."""
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        values = row.model_dump(mode="json")
-        writer.writerow({**values, "epsilon": "none" if row.epsilon is None else row.epsilon})
-    return stream.getvalue()
+    return table_csv(ResultRow, rows)
 
 
 def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
@@ -196,26 +207,5 @@ def read_results(path: Path) -> list[ResultRow]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no results table; run `synthdp study` first")
-    if path.stat().st_size > MAX_RESULTS_BYTES:
-        raise InputError(f"{path}: larger than {MAX_RESULTS_BYTES:,} bytes, so it was not read")
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        header, records = tuple(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not readable as UTF-8 CSV ({type(error).__name__})") from error
-    if header not in (COLUMNS, COLUMNS_BEFORE_TUNING):
-        differing = sorted({*header} ^ {*COLUMNS}) or ["their order"]
-        raise InputError(
-            f"{path}: columns differ from this version's ({', '.join(differing)}); "
-            "run `synthdp study` again to write the table anew"
-        )
-    return [_read_row(record, f"{path}, row {row}") for row, record in enumerate(records, start=2)]
-
-
-def _read_row(record: Mapping[str | None, Any], where: str) -> ResultRow:
-    if None in record or None in record.values():
-        raise InputError(f"{where}: has more or fewer cells than the header")
-    values = {str(name): value for name, value in record.items() if value != ""}
-    for name in ("data_set", "split", "run"):
-        values.setdefault(name, "")
-    return validate_settings(ResultRow, values, where=where)
+    older = (COLUMNS_BEFORE_CALIBRATION, COLUMNS_BEFORE_TUNING)
+    return read_table(path, ResultRow, older=older, remedy="`synthdp study`")

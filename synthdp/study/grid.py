@@ -9,8 +9,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
 from synthdp.errors import InputError
+from synthdp.evaluation.metrics import AT_SENSITIVITY
+from synthdp.evaluation.statistics import REDRAWS
 from synthdp.runs import StageCall
 from synthdp.stages import crosses_grid, expand_strategy, strategy_names
+from synthdp.study.comparisons import MARGIN
 from synthdp.study.tuning import Tune, combinations, refuse_idle_keys, tuned_text, with_tuned
 
 
@@ -23,6 +26,22 @@ class EvaluateOn(Settings):
 
     data: Path
     split: str = "val"
+
+
+class CompareSettings(Settings):
+    """What the study's recipes are compared with, and how.
+
+    `reference` is one strategy or several (none: the first of the study); a loss of less than
+    `margin` in AUROC counts as none; `redraws` is how often patients are drawn. `threshold_on`,
+    one of `evaluate_on`, is where each run's threshold for `sensitivity` is fixed: exactly, so that
+    its patients are outside every promise.
+    """
+
+    reference: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
+    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
+    threshold_on: EvaluateOn | None = None
+    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
 
 
 class ShownPatches(Settings):
@@ -38,7 +57,8 @@ class StudySettings(Settings):
     `tune` gives the values to try for dotted settings of finetune and pretrain, on sets that cost
     no one anything (`synthdp.study.tuning`); the best are written to `defaults.yaml`.
     `workers` processes of `threads` threads each share the runs. `assessment` is a folder that
-    `synthdp assess` made of the synthetic set: the report shows its figures.
+    `synthdp assess` made of the synthetic set: the report shows its figures. `compare` says what
+    recipes are compared with.
     """
 
     title: str = "Privacy and utility"
@@ -64,6 +84,7 @@ class StudySettings(Settings):
     workers: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     report: ShownPatches = ShownPatches()
+    compare: CompareSettings | None = None
 
     @field_validator("strategies")
     @classmethod
@@ -79,6 +100,23 @@ class StudySettings(Settings):
     def _an_assessment_is_of_a_synthetic_set(self) -> "StudySettings":
         if self.assessment is not None and self.synthetic is None:
             raise ValueError("assessment: is of a synthetic set; name that set as synthetic too")
+        return self
+
+    @model_validator(mode="after")
+    def _comparisons_are_within_the_study(self) -> "StudySettings":
+        if self.compare is None:
+            return self
+        unknown = [name for name in self.compare.reference if name not in self.strategies]
+        if unknown:
+            raise ValueError(
+                f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
+                f"({', '.join(self.strategies)})"
+            )
+        fixed_on = self.compare.threshold_on
+        if fixed_on is not None and fixed_on not in self.evaluate_on:
+            raise ValueError(
+                "compare.threshold_on: models are not scored there; add it to evaluate_on too"
+            )
         return self
 
     @property

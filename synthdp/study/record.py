@@ -1,6 +1,7 @@
 """What a study's folder records beside its results table: facts, statements, times, versions."""
 
 import contextlib
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from typing import Any
 
 from synthdp.config import Settings, validate_settings
 from synthdp.errors import InputError
-from synthdp.files import read_json
+from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
 from synthdp.study.compare import ResultRow, without_paths
+from synthdp.study.comparisons import ComparePlan
 
 MAX_SHOWN_SETTINGS_BYTES = 2**18
+PRIVATE_PART_FILE = "privacy-dp.json"
 
 
 class StudyFacts(Settings):
@@ -28,6 +31,7 @@ class StudyFacts(Settings):
     assessment: Path | None = None
     real: Path | None = None
     show_real: bool = False
+    compare: ComparePlan = ComparePlan()
 
 
 @dataclass(frozen=True)
@@ -154,3 +158,29 @@ def published_together(statements: Sequence[Statement], subject: str) -> Stateme
         unit=statements[0].unit,
         population=min(populations, default=None),
     )
+
+
+def private_part(record: StudyRecord) -> Statement | None:
+    """The promise of publishing the runs with a finite epsilon, and no others of the study.
+
+    None when there are none.
+
+    Raises:
+        InputError: when some hold per patient and some per image.
+    """
+    private = [found for found in record.statements.values() if math.isfinite(found.epsilon)]
+    return published_together(private, "study, its private runs alone published together")
+
+
+def write_private_part(study: Path, record: StudyRecord) -> None:
+    """Write `privacy-dp.json`, the statement of the private runs alone, beside `privacy.json`.
+
+    Where nothing can be stated of them there is no such file.
+    """
+    found = None
+    with contextlib.suppress(InputError):  # units differ: the report says so
+        found = private_part(record)
+    if found is None:
+        (study / PRIVATE_PART_FILE).unlink(missing_ok=True)
+    else:
+        write_json(study / PRIVATE_PART_FILE, found.model_dump(mode="json"))

@@ -24,14 +24,19 @@ from synthdp.privacy.statement import Statement, make_statement, number, percent
 from synthdp.study.aggregate import Aggregate, aggregate
 from synthdp.study.answer import answer, scope_words, strategy_words
 from synthdp.study.compare import ResultRow, read_results, results_csv, without_paths
+from synthdp.study.comparison_section import comparison_content
+from synthdp.study.comparisons import ComparePlan
 from synthdp.study.curve import draw_curve
 from synthdp.study.defaults import choose
+from synthdp.study.findings import find, write_findings
 from synthdp.study.record import (
     StudyFacts,
     StudyRecord,
     own_statement,
+    private_part,
     published_together,
     read_record,
+    write_private_part,
 )
 from synthdp.study.tuning import tuned_words
 
@@ -49,12 +54,13 @@ class ReportSettings(Settings):
 
     `statement` is the promise of publishing the whole study; when None, the study's own is read,
     or composed from its runs. `show_real` shows patches of real patients, as does the study's
-    own setting `report.show_real`.
+    own setting `report.show_real`. `compare` changes what is compared; sets go by their names.
     """
 
     study: Path
     statement: Statement | None = None
     show_real: bool = False
+    compare: ComparePlan | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,12 @@ def run_report(settings: ReportSettings) -> Path:
     """
     study = settings.study
     rows = read_results(study / "results.csv")
-    content = _content(settings, rows, read_record(study, rows))
+    record = read_record(study, rows)
+    found = find(study, rows, settings.compare or record.facts.compare)
+    if found.comparisons:
+        write_findings(study, found)
+    write_private_part(study, record)
+    content = {**_content(settings, rows, record), **comparison_content(found)}
     page = _environment().get_template("report.html.j2").render(content)
     write_atomic(study / "report.html", page)
     return study / "report.html"
@@ -244,14 +255,13 @@ def _together(settings: ReportSettings, record: StudyRecord) -> list[Promise]:
     """What publishing the whole study promises, and its private rows alone where that differs."""
     whole = settings.statement or own_statement(settings.study)
     found = list(record.statements.values())
-    private = [statement for statement in found if math.isfinite(statement.epsilon)]
     try:
         whole = whole or published_together(found, "study, all of its runs published together")
-        part = published_together(private, "study, its private runs alone published together")
+        part = private_part(record)
     except InputError as error:
         return [Promise(f"The runs do not compose: {error}", math.inf, ())]
     shown = [("Everything in this study", whole)]
-    if len(private) < len(found):
+    if any(math.isinf(statement.epsilon) for statement in found):
         shown.append(("The rows with a finite epsilon alone", part))
     return [
         Promise(title, statement.epsilon, (statement_html(statement),))

@@ -25,8 +25,10 @@ from synthdp.progress import progress
 from synthdp.runs import Run, StageCall, open_run, read_statement
 from synthdp.stages import STAGES
 from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.study.comparisons import ComparePlan, FixedOn
 from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
-from synthdp.study.grid import EvaluateOn, GridRow, StudySettings, expand_grid
+from synthdp.study.grid import CompareSettings, EvaluateOn, GridRow, StudySettings, expand_grid
+from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.tuning import tuning_lineage
 
@@ -189,7 +191,7 @@ def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
 def _evaluation(settings: StudySettings, row: GridRow, where: EvaluateOn) -> StageCall:
     name = open_dataset(where.data).info.name
     run = _folder(settings, row.calls[-1])
-    out = settings.out / "evaluations" / f"{run.name}-{name}-{where.split}".replace(" ", "-")
+    out = evaluation_folder(settings.out, run.name, name, where.split)
     values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
     return StageCall("evaluate", values)
 
@@ -246,5 +248,21 @@ def _describe(settings: StudySettings, seconds: float) -> None:
             "assessment": str(settings.assessment) if settings.assessment else None,
             "real": str(settings.data),
             "show_real": settings.report.show_real,
+            "compare": _plan(settings.compare or CompareSettings()).model_dump(mode="json"),
         },
+    )
+
+
+def _plan(compare: CompareSettings) -> ComparePlan:
+    """What is compared, with data sets by their names instead of their places."""
+    fixed_on = None
+    if compare.threshold_on is not None:
+        name = open_dataset(compare.threshold_on.data).info.name
+        fixed_on = FixedOn(data_set=name, split=compare.threshold_on.split)
+    return ComparePlan(
+        references=compare.reference,
+        margin=compare.margin,
+        redraws=compare.redraws,
+        threshold_on=fixed_on,
+        sensitivity=compare.sensitivity,
     )

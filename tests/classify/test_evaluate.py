@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up import random_run
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
@@ -65,7 +65,16 @@ def test_metrics_agree_with_the_predictions_and_with_sklearn(run: Path, tmp_path
     assert metrics["specificity"]["value"] == pytest.approx(
         (~called)[np.array(targets) == 0].mean()
     )
-    for name in ("auroc", "auprc", "sensitivity", "specificity"):
+    assert metrics["brier"]["value"] == pytest.approx(brier_score_loss(targets, scores))
+    assert metrics["auprc_benign"]["value"] == pytest.approx(
+        average_precision_score(targets, np.negative(scores), pos_label=0)
+    )
+    assert {"calibration_slope", "calibration_intercept"} < set(metrics)
+    assert metrics["at_sensitivity"] == 0.9
+    lower, _ = evaluate(run, dataset, tmp_path / "lower", at_sensitivity=0.3)
+    name = "specificity_at_sensitivity"
+    assert lower[name]["value"] >= metrics[name]["value"]
+    for name in ("auroc", "auprc", "sensitivity", "specificity", "brier"):
         assert metrics[name]["ci_low"] <= metrics[name]["value"] <= metrics[name]["ci_high"]
     assert (metrics["n_images"], metrics["n_patients"]) == (14, 7)
     assert (metrics["duplicates"], metrics["label_conflicts"]) == (0, 0)

@@ -7,10 +7,13 @@ import pytest
 from synthdp.config import validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.statement import parse_statement
 from synthdp.promise import statement_of
 from synthdp.study import sweep
 from synthdp.study.compare import read_results
+from synthdp.study.findings import read_findings
 from synthdp.study.grid import StudySettings, expand_grid
 from synthdp.study.sweep import plan_study, run_study
 
@@ -98,6 +101,17 @@ def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
         else:
             assert row.epsilon_end_to_end == pytest.approx(6.0, rel=1e-3)
             assert row.epsilon_end_to_end <= 6.0
+    compared = read_findings(study.out).comparisons
+    assert {(row.kind, row.strategy, row.note) for row in compared if row.epsilon == 6} == {
+        (kind, strategy, "")
+        for kind, strategy in (
+            *(("mean", name) for name in ("real_only", "phantoms_then_finetune")),
+            *(("without_privacy", name) for name in ("real_only", "phantoms_then_finetune")),
+            ("reference", "phantoms_then_finetune"),
+        )
+    }
+    private = parse_statement(read_json(study.out / "privacy-dp.json"), where="privacy-dp.json")
+    assert 6 < private.epsilon < 20
     before = (study.out / "results.csv").stat().st_mtime_ns
     assert run_study(study) == report
     assert (study.out / "results.csv").stat().st_mtime_ns == before
