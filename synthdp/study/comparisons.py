@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config import EpsilonTarget, Settings
+from synthdp.config import EpsilonTarget, Names, Settings
 from synthdp.evaluation.comparisons import (
     Estimate,
     auroc_draws,
@@ -45,12 +45,12 @@ class FixedOn(Settings):
 class ComparePlan(Settings):
     """What a study compares; `study.json` holds it.
 
-    Every strategy is compared with each of `references` (none named: the first strategy). A loss of
+    Every strategy is compared with each of `reference` (none named: the first strategy). A loss of
     less than `margin` in AUROC counts as none. `redraws` is how often patients are drawn. With
     `threshold_on`, thresholds that find a share `sensitivity` there are applied to the other sets.
     """
 
-    references: tuple[str, ...] = ()
+    reference: Names = ()
     margin: float = Field(default=MARGIN, gt=0, lt=1)
     redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
     threshold_on: FixedOn | None = None
@@ -172,7 +172,7 @@ def compare_recipes(
         plan: what is compared.
     """
     recipes = recipes_of(rows)
-    references = plan.references or tuple(recipe.strategy for recipe in recipes[:1])
+    references = plan.reference or tuple(recipe.strategy for recipe in recipes[:1])
     found = []
     for data_set, split in sets_of(rows):
         place = _read_set(study, data_set, split, recipes, plan.redraws)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
+from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.evaluation.statistics import REDRAWS
@@ -15,10 +15,6 @@ from synthdp.runs import StageCall
 from synthdp.stages import crosses_grid, expand_strategy, strategy_names
 from synthdp.study.comparisons import MARGIN
 from synthdp.study.tuning import Tune, combinations, refuse_idle_keys, tuned_text, with_tuned
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value,)
 
 
 class EvaluateOn(Settings):
@@ -37,7 +33,7 @@ class CompareSettings(Settings):
     its patients are outside every promise.
     """
 
-    reference: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    reference: Names = ()
     margin: float = Field(default=MARGIN, gt=0, lt=1)
     redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
     threshold_on: EvaluateOn | None = None
@@ -64,7 +60,7 @@ class StudySettings(Settings):
     title: str = "Privacy and utility"
     data: Path
     out: Path
-    strategies: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
+    strategies: Names = Field(min_length=1)
     epsilons: tuple[EpsilonTarget, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     tune: Tune | None = None

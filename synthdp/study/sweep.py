@@ -260,7 +260,7 @@ def _plan(compare: CompareSettings) -> ComparePlan:
         name = open_dataset(compare.threshold_on.data).info.name
         fixed_on = FixedOn(data_set=name, split=compare.threshold_on.split)
     return ComparePlan(
-        references=compare.reference,
+        reference=compare.reference,
         margin=compare.margin,
         redraws=compare.redraws,
         threshold_on=fixed_on,

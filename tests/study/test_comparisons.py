@@ -103,7 +103,7 @@ def test_every_recipe_is_compared(tmp_path: Path) -> None:
 
 def test_holm_counts_each_kind_and_reference_as_a_family(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path)
-    plan = ComparePlan(references=("plain", "better"), redraws=50)
+    plan = ComparePlan(reference=("plain", "better"), redraws=50)
     found = compare_recipes(tmp_path, rows, plan)
     families: dict[tuple[str, str], list[ComparisonRow]] = {}
     for row in found:
@@ -121,7 +121,7 @@ def test_holm_counts_each_kind_and_reference_as_a_family(tmp_path: Path) -> None
 
 def test_a_reference_without_a_run_at_an_epsilon_says_so(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path)
-    found = compare_recipes(tmp_path, rows, ComparePlan(references=("better",), redraws=50))
+    found = compare_recipes(tmp_path, rows, ComparePlan(reference=("better",), redraws=50))
     lost = row_of(found, "reference", "plain", 1.0)
     assert (lost.value, lost.p, lost.note) == (None, None, "better has no run at this epsilon")
 
@@ -250,7 +250,7 @@ def test_predictions_say_what_is_wrong_and_name_no_patient(tmp_path: Path) -> No
 def test_the_report_writes_and_shows_comparisons(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path)
     write_results(tmp_path / "results.csv", rows)
-    write_json(tmp_path / "study.json", {"compare": {"references": ["better"], "redraws": 50}})
+    write_json(tmp_path / "study.json", {"compare": {"reference": "better", "redraws": 50}})
     page = run_report(ReportSettings(study=tmp_path)).read_text()
     assert "Less better at the same epsilon" in page
     assert "Less the same strategy without privacy" in page
@@ -298,4 +298,4 @@ def test_the_plan_names_sets_instead_of_places(values: Mapping[str, object]) -> 
     assert study.compare is not None
     plan = _plan(study.compare)
     assert plan.threshold_on == FixedOn(data_set="clinic", split="val")
-    assert (plan.references, plan.sensitivity, plan.margin) == (("real_only",), 0.8, 0.05)
+    assert (plan.reference, plan.sensitivity, plan.margin) == (("real_only",), 0.8, 0.05)
