@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -17,23 +16,12 @@ from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement
+from synthdp.study.places import without_paths
 from synthdp.study.tuning import read_tuned
 
 MAX_RESULTS_BYTES = 64 * 2**20
 _DECIMALS = 6
 _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
-_QUOTED_PATH = re.compile(r"""(['"])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^'"\n]*)\1""")
-_BARE_PATH = re.compile(r"""(?<![\w./~-])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^\s'"<>,;:()]+)""")
-
-
-def without_paths(text: str) -> str:
-    """The text with every absolute path cut to its last part, so that it names no machine."""
-
-    def last_part(path: str) -> str:
-        return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-
-    quoted = _QUOTED_PATH.sub(lambda found: f"{found[1]}{last_part(found[2])}{found[1]}", text)
-    return _BARE_PATH.sub(lambda found: last_part(found[1]), quoted)
 
 
 class ResultRow(Settings):

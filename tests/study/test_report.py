@@ -2,6 +2,7 @@ import base64
 import json
 import math
 import re
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -168,8 +169,13 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def test_is_one_file_without_script_or_anything_fetched(html: str, page: Page) -> None:
-    assert "<script" not in html.lower()
+def test_is_one_file_whose_script_is_its_own_and_nothing_is_fetched(html: str, page: Page) -> None:
+    assert page.all("script") == [{}]
+    script = html[html.index("<script>") + len("<script>") : html.index("</script>")]
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    policy = next(found["content"] for found in page.all("meta") if "http-equiv" in found)
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{digest}'" in policy
     assert not page.all("link")
     assert all(attributes["src"].startswith("data:") for attributes in page.all("img"))
     links = [attributes["href"] for attributes in page.all("a")]
@@ -214,8 +220,11 @@ def test_hollow_rows_say_that_they_promise_nothing(page: Page) -> None:
 
 
 def test_answers_in_its_first_paragraph(page: Page) -> None:
-    assert "the best AUROC is 0." in page.text
-    assert "at epsilon 1 (" in page.text
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "the best AUROC is 0." in text
+    assert "at epsilon 1, " in page.text
+    assert re.search(r"The best attacker then finds at most 2.2 %, [\d.]+ % and 100 % of", text)
+    assert "Epsilon 60 is formally almost no protection" in text
     assert "Without any patient's image (epsilon 0), phantoms only reaches" in page.text
     assert "1 of 28 runs failed" in page.text
 
