@@ -123,7 +123,7 @@ def draw_curve(
     present = [name for name in strategies if any(row.strategy == name for row in drawn)]
     scale = Scale.over([*map(shown_epsilon, drawn), *(row.epsilon or 0 for row in drawn)])
     odds = odds_by_epsilon(drawn, found or {})
-    heights = [2.2 + width_in / 8, *([ODDS_IN] if odds else [])]
+    heights = [2.3 + width_in / 11, *([ODDS_IN] if odds else [])]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11}):
         figure = Figure(figsize=(width_in, sum(heights) + 0.3), layout="constrained")
         parts = figure.subplots(

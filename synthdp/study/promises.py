@@ -29,8 +29,18 @@ class Promise:
 
 def statement_html(statement: Statement) -> Markup:
     """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML."""
+    return _html(without_paths(statement.to_text()).split("\n\n"))
+
+
+def _row_html(statement: Statement) -> Markup:
+    """A statement without what is not covered: that stands once, above all rows."""
+    text = statement.model_copy(update={"not_covered": ()}).to_text()
+    return _html(without_paths(text).split("\n\n")[:-1])
+
+
+def _html(paragraphs: Iterable[str]) -> Markup:
     blocks = []
-    for block in without_paths(statement.to_text()).split("\n\n"):
+    for block in paragraphs:
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(block)))
         if block.startswith("- "):
             items = (f"<li>{line.removeprefix('- ')}</li>" for line in text.splitlines())
@@ -52,11 +62,16 @@ def row_promises(
         Promise(
             f"{strategy_words(strategy)}{_asked_words(epsilon, found.values())}",
             max(statement.epsilon for statement in found.values()),
-            tuple(dict.fromkeys(statement_html(statement) for statement in found.values())),
+            tuple(dict.fromkeys(_row_html(statement) for statement in found.values())),
         )
         for (strategy, epsilon), found in runs.items()
         if found
     ]
+
+
+def not_covered(statements: Iterable[Statement]) -> list[str]:
+    """What no row's statement covers, each once."""
+    return list(dict.fromkeys(words for one in statements for words in one.not_covered))
 
 
 def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:

@@ -23,7 +23,7 @@ from synthdp.study.curve import Found, draw_curve
 from synthdp.study.defaults import choose
 from synthdp.study.export import METRIC_WORDS, TableFormat, results_table
 from synthdp.study.places import without_paths
-from synthdp.study.promises import row_promises, together, whole_statement
+from synthdp.study.promises import not_covered, row_promises, together, whole_statement
 from synthdp.study.record import StudyRecord, read_record
 from synthdp.study.sections import Section, further_sections
 from synthdp.study.shown_sets import Assessed, Patches, shown_assessment, shown_patches
@@ -201,6 +201,7 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
         "found": results.found,
         "sections": sections,
         "promises": row_promises(results.aggregates, record.statements),
+        "not_covered": not_covered(record.statements.values()),
         "missing": record.missing,
         "together": together(study, record, settings.statement),
         "patches": patches,
