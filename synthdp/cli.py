@@ -164,7 +164,12 @@ def _add_data_commands(commands: Commands) -> None:
         stage="data patches",
         options=("src", "out", "name", "kind", "lineage", "metadata"),
     )
-    check = kinds.add_parser("check", help="read every image and report all findings (exit code 2)")
+    check = kinds.add_parser(
+        "check",
+        help="read every image and report all findings (exit code 2)",
+        epilog="example:\n  synthdp data check data/cbis-ddsm",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     check.add_argument("folder", type=Path)
     check.set_defaults(handler=_run_check)
 

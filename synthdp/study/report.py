@@ -25,7 +25,6 @@ from synthdp.study.export import METRIC_WORDS, TableFormat, results_table
 from synthdp.study.places import without_paths
 from synthdp.study.promises import not_covered, row_promises, together, whole_statement
 from synthdp.study.record import StudyRecord, read_record
-from synthdp.study.sections import Section, further_sections
 from synthdp.study.shown_sets import Assessed, Patches, shown_assessment, shown_patches
 from synthdp.study.study_cards import (
     DATA_CARD,
@@ -183,12 +182,12 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     first = evaluations[0] if evaluations else None
     shown = (first.drawn or first.rows) if first else ()
     show_real = settings.show_real or record.facts.show_real
-    sections, script = further_sections(study), page_script()
+    script = page_script()
     patches = list(shown_patches(study, record, show_real=show_real))
     assessed = shown_assessment(study, record.facts.assessment, show_real=show_real)
     return {
         "title": results.title,
-        "contents": _contents(sections, patches, assessed),
+        "contents": _contents(patches, assessed),
         "answer": answer(shown, n_runs, len(failed), results.found),
         "evaluations": evaluations,
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
@@ -199,7 +198,6 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
         "failed": failed,
         "n_runs": n_runs,
         "found": results.found,
-        "sections": sections,
         "promises": row_promises(results.aggregates, record.statements),
         "not_covered": not_covered(record.statements.values()),
         "missing": record.missing,
@@ -214,13 +212,10 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     }
 
 
-def _contents(
-    sections: Sequence[Section], patches: Sequence[Patches], assessed: Assessed | None
-) -> list[tuple[str, str]]:
+def _contents(patches: Sequence[Patches], assessed: Assessed | None) -> list[tuple[str, str]]:
     """Words and anchors of the page's sections, in their order."""
     return [
         ("Utility", "evaluation-1"),
-        *((section.words, section.anchor) for section in sections),
         ("Runs", "runs"),
         *([("Patches", "patches-1")] if patches else []),
         *([("Synthetic set", "assessment")] if assessed else []),

@@ -6,9 +6,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from made_up import made_up_assessment
 from made_up_study import describe, make_patches, make_study, stated
 
+from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
+from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE
 from synthdp.study.compare import evaluation_row, failed_row, write_results
 from synthdp.study.report import ReportSettings, duration_words, run_report
 
@@ -209,6 +212,61 @@ def test_no_auroc_at_all(tmp_path: Path) -> None:
     text = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
     assert "There is no curve" in text
     assert "holds one class alone" in text
+
+
+def test_a_table_of_another_version_and_a_figure_that_is_no_number_are_refused(
+    tmp_path: Path,
+) -> None:
+    make_study(tmp_path, seeds=1, with_failure=False)
+    table = tmp_path / "results.csv"
+    written = table.read_text()
+    table.write_text(written.replace("auroc,", "roc_auc,", 1))
+    with pytest.raises(InputError, match=r"columns differ .*auroc.*run `synthdp study` again"):
+        run_report(ReportSettings(study=tmp_path))
+    first = written.splitlines()[1].split(",")
+    table.write_text(written.replace(first[5], "nan", 1))
+    with pytest.raises(InputError, match=r"row 2:\s+auroc: Input should be a finite number"):
+        run_report(ReportSettings(study=tmp_path))
+
+
+def test_a_statement_of_a_newer_version_is_told_and_the_rest_stands(tmp_path: Path) -> None:
+    rows = make_study(tmp_path, seeds=1, with_failure=False)
+    path = tmp_path / "runs" / rows[0].run / "privacy.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    text = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
+    assert "Runs without a statement" in text
+    assert "written by a newer synthdp" in text
+    assert "the best AUROC is 0." in text
+
+
+def test_an_empty_table_is_a_report_that_says_so(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [])
+    text = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
+    assert "The study holds no run, so there is nothing to compare yet." in text
+
+
+def test_the_settings_shown_hold_no_folder(tmp_path: Path) -> None:
+    make_study(tmp_path, seeds=1, with_failure=False)
+    (tmp_path / "config.yaml").write_text("data: mercy/hospital/masses\ntitle: a/b\nseeds: [0]\n")
+    html = run_report(ReportSettings(study=tmp_path)).read_text()
+    assert "data: masses" in html
+    assert "mercy" not in html
+    (tmp_path / "config.yaml").write_text("data: [")
+    assert "Settings of the study" not in run_report(ReportSettings(study=tmp_path)).read_text()
+
+
+def test_closest_pairs_are_shown_only_where_patients_may_be(tmp_path: Path) -> None:
+    make_study(tmp_path, seeds=1, with_failure=False)
+    info = DatasetInfo(name="made up", kind="synthetic", size_px=32)
+    judged = made_up_assessment(tmp_path / "judged", info)
+    (judged / "private").mkdir()
+    (judged / CLOSEST_PAIRS_FILE).write_bytes(b"a picture of patients")
+    picture = base64.b64encode(b"a picture of patients").decode()
+    describe(tmp_path, assessment=str(judged))
+    kept = run_report(ReportSettings(study=tmp_path)).read_text()
+    assert picture not in kept
+    assert "private folder" in kept
+    assert picture in run_report(ReportSettings(study=tmp_path, show_real=True)).read_text()
 
 
 def test_a_synthetic_set_that_is_gone_is_said_and_does_not_stop_the_report(tmp_path: Path) -> None:
