@@ -16,6 +16,7 @@ from synthdp.config import Settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Assessment, read_assessment
+from synthdp.evaluation.groups import Fairness
 from synthdp.files import write_atomic
 from synthdp.pages.drawing import MARKS
 from synthdp.pages.environment import page_environment
@@ -26,6 +27,7 @@ from synthdp.study.answer import answer, scope_words, strategy_words
 from synthdp.study.compare import ResultRow, read_results, results_csv, without_paths
 from synthdp.study.curve import draw_curve
 from synthdp.study.defaults import choose
+from synthdp.study.fairness import fairness_of, fairness_views
 from synthdp.study.record import (
     StudyFacts,
     StudyRecord,
@@ -49,12 +51,14 @@ class ReportSettings(Settings):
 
     `statement` is the promise of publishing the whole study; when None, the study's own is read,
     or composed from its runs. `show_real` shows patches of real patients, as does the study's
-    own setting `report.show_real`.
+    own setting `report.show_real`. `fairness` judges the models by other columns than the study's
+    own setting does, and writes `fairness.csv` anew.
     """
 
     study: Path
     statement: Statement | None = None
     show_real: bool = False
+    fairness: Fairness = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ def _content(
         "together": _together(settings, record),
         "patches": list(_patches(settings, record)),
         "assessed": _assessed(settings.study, record.facts.assessment),
+        **_fairness(settings, rows),
         "record": record,
         "synthdp_version": __version__,
         "csv": base64.b64encode(results_csv(rows).encode()).decode(),
@@ -288,6 +293,17 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
     )
     promise = Promise("Promise of this set", statement.epsilon, (statement_html(statement),))
     return Patches(f"{title}: {dataset.info.name}", classes, promise)
+
+
+def _fairness(settings: ReportSettings, rows: Sequence[ResultRow]) -> dict[str, Any]:
+    """The fairness section, or why a table that the study asked for can't be shown."""
+    try:
+        found = fairness_of(settings.study, rows, settings.fairness)
+    except InputError as error:
+        if settings.fairness is not None:
+            raise
+        return {"fairness": [], "fairness_problem": without_paths(str(error)).splitlines()[0]}
+    return {"fairness": fairness_views(found), "fairness_problem": ""}
 
 
 def _assessed(study: Path, path: Path | None) -> Assessed | None:
