@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from classify.head_config import HeadSettings, refuse_fits
 from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
+from synthdp.evaluation.groups import Fairness
 from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
@@ -162,7 +163,9 @@ class EvaluateSettings(Settings):
     `redraws` is how often the patients are drawn for the intervals, from `seed`. With
     `auroc_epsilon` a noisy AUROC that may be published is released beside the exact figures: it
     costs the patients of the split that epsilon at `auroc_delta`, on top of what models spent on
-    them, and `population` is a public round upper bound on their number.
+    them, and `population` is a public round upper bound on their number. `by` names columns of the
+    manifest: figures of their groups are written to `fairness.json`, as `synthdp.evaluation.groups`
+    says.
     """
 
     run: Path
@@ -175,6 +178,7 @@ class EvaluateSettings(Settings):
     auroc_delta: float = Field(default=1e-4, gt=0, lt=1)
     auroc_unit: Literal["patient", "image"] = "patient"
     population: int | None = Field(default=None, ge=1)
+    by: Fairness = None
 
     @model_validator(mode="after")
     def _a_release_has_a_population_and_a_small_delta(self) -> "EvaluateSettings":

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
 from synthdp.errors import InputError
+from synthdp.evaluation.groups import Fairness
 from synthdp.runs import StageCall
 from synthdp.stages import crosses_grid, expand_strategy, strategy_names
 from synthdp.study.tuning import Tune, combinations, refuse_idle_keys, tuned_text, with_tuned
@@ -38,7 +39,9 @@ class StudySettings(Settings):
     `tune` gives the values to try for dotted settings of finetune and pretrain, on sets that cost
     no one anything (`synthdp.study.tuning`); the best are written to `defaults.yaml`.
     `workers` processes of `threads` threads each share the runs. `assessment` is a folder that
-    `synthdp assess` made of the synthetic set: the report shows its figures.
+    `synthdp assess` made of the synthetic set: the report shows its figures. `fairness` names
+    columns of the manifests by whose groups the models are judged too: a list, or for numbers cut
+    points, as in `{view: null, age: [50, 70]}`.
     """
 
     title: str = "Privacy and utility"
@@ -60,6 +63,7 @@ class StudySettings(Settings):
     pretrain: dict[str, Any] = Field(default_factory=dict)
     finetune: dict[str, Any] = Field(default_factory=dict)
     pretrain_seed: int | None = None
+    fairness: Fairness = None
     engine: Literal["local"] = "local"
     workers: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)

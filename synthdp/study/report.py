@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from synthdp import __version__
 from synthdp.config import Settings
+from synthdp.errors import InputError
+from synthdp.evaluation.groups import Fairness
 from synthdp.files import write_atomic
 from synthdp.pages.drawing import MARKS
 from synthdp.pages.environment import page_environment
@@ -22,6 +24,7 @@ from synthdp.study.compare import ResultRow, read_results, results_csv
 from synthdp.study.curve import Found, draw_curve
 from synthdp.study.defaults import choose
 from synthdp.study.export import METRIC_WORDS, TableFormat, results_table
+from synthdp.study.fairness import fairness_of, fairness_views
 from synthdp.study.places import without_paths
 from synthdp.study.promises import not_covered, row_promises, together, whole_statement
 from synthdp.study.record import StudyRecord, read_record
@@ -45,14 +48,16 @@ class ReportSettings(Settings):
 
     `statement` is the promise of publishing the whole study; when None, the study's own is read,
     or composed from its runs. `show_real` shows patches of real patients, as does the study's
-    own setting `report.show_real`. `format` other than html gives the table over seeds of
-    `metric`, for papers. `out` is the file to write: `report.html` in the study for html, the
-    terminal for a table, when None.
+    own setting `report.show_real`. `fairness` judges the models by other columns than the study's
+    own setting does, and writes `fairness.csv` anew. `format` other than html gives the table over
+    seeds of `metric`, for papers. `out` is the file to write: `report.html` in the study for html,
+    the terminal for a table, when None.
     """
 
     study: Path
     statement: Statement | None = None
     show_real: bool = False
+    fairness: Fairness = None
     format: Literal["html"] | TableFormat = "html"
     metric: Literal["auroc", "auprc", "sensitivity", "specificity"] = "auroc"
     out: Path | None = None
@@ -182,12 +187,12 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     first = evaluations[0] if evaluations else None
     shown = (first.drawn or first.rows) if first else ()
     show_real = settings.show_real or record.facts.show_real
-    script = page_script()
+    fairness, script = _fairness(settings, rows), page_script()
     patches = list(shown_patches(study, record, show_real=show_real))
     assessed = shown_assessment(study, record.facts.assessment, show_real=show_real)
     return {
         "title": results.title,
-        "contents": _contents(patches, assessed),
+        "contents": _contents(patches, assessed, fairness),
         "answer": answer(shown, n_runs, len(failed), results.found),
         "evaluations": evaluations,
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
@@ -204,6 +209,7 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
         "together": together(study, record, settings.statement),
         "patches": patches,
         "assessed": assessed,
+        **fairness,
         "record": record,
         "synthdp_version": __version__,
         "csv": base64.b64encode(results_csv(rows).encode()).decode(),
@@ -212,15 +218,29 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     }
 
 
-def _contents(patches: Sequence[Patches], assessed: Assessed | None) -> list[tuple[str, str]]:
+def _contents(
+    patches: Sequence[Patches], assessed: Assessed | None, fairness: Mapping[str, Any]
+) -> list[tuple[str, str]]:
     """Words and anchors of the page's sections, in their order."""
     return [
         ("Utility", "evaluation-1"),
+        *([("Fairness", "fairness")] if any(fairness.values()) else []),
         ("Runs", "runs"),
         *([("Patches", "patches-1")] if patches else []),
         *([("Synthetic set", "assessment")] if assessed else []),
         *(("Promises", "promises"), ("Terms", "terms"), ("Settings", "settings")),
     ]
+
+
+def _fairness(settings: ReportSettings, rows: Sequence[ResultRow]) -> dict[str, Any]:
+    """The fairness section, or why a table that the study asked for can't be shown."""
+    try:
+        found = fairness_of(settings.study, rows, settings.fairness)
+    except InputError as error:
+        if settings.fairness is not None:
+            raise
+        return {"fairness": [], "fairness_problem": without_paths(str(error)).splitlines()[0]}
+    return {"fairness": fairness_views(found), "fairness_problem": ""}
 
 
 def _evaluations(

@@ -26,8 +26,10 @@ from synthdp.runs import Run, StageCall, open_run, read_statement
 from synthdp.stages import STAGES
 from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
 from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
+from synthdp.study.fairness import fairness_of, refuse_unfit_attributes
 from synthdp.study.grid import EvaluateOn, GridRow, StudySettings, expand_grid
 from synthdp.study.report import ReportSettings, run_report
+from synthdp.study.scored import evaluation_folder
 from synthdp.study.tuning import tuning_lineage
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 def plan_study(settings: StudySettings) -> Statement:
     """The promise of publishing all runs of the study, before any image is read."""
     _refuse_other_assessment(settings)
+    _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     tuned_on = _tuned_on(settings, rows)
     to_come: dict[Path, Lineage] = {}
@@ -87,6 +90,12 @@ def _refuse_other_assessment(settings: StudySettings) -> None:
         )
 
 
+def _refuse_unfit_sets(settings: StudySettings) -> None:
+    """Refuse sets that lack what their images are to be chosen or judged by."""
+    if settings.fairness is not None:
+        refuse_unfit_attributes(settings.fairness, settings.evaluate_on)
+
+
 def run_study(settings: StudySettings) -> Path:
     """Run what is missing, then write `results.csv`, the study's statement and `report.html`.
 
@@ -98,6 +107,7 @@ def run_study(settings: StudySettings) -> Path:
     """
     if not (settings.out / "report.html").is_file():  # else it began with the right one
         _refuse_other_assessment(settings)
+        _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     if not (settings.out / "privacy.json").is_file():  # written last: else it is finished
         _tuned_on(settings, rows)
@@ -113,6 +123,8 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
     failures |= _evaluate_all(settings, rows, failures)
     results = list(_results(settings, rows, failures))
     write_results(settings.out / "results.csv", results)
+    if settings.fairness is not None:
+        fairness_of(settings.out, results, settings.fairness)
     _describe(settings, time.monotonic() - began)
     finished = [row for row in rows if row.calls[-1].folder not in failures]
     lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
@@ -189,7 +201,7 @@ def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
 def _evaluation(settings: StudySettings, row: GridRow, where: EvaluateOn) -> StageCall:
     name = open_dataset(where.data).info.name
     run = _folder(settings, row.calls[-1])
-    out = settings.out / "evaluations" / f"{run.name}-{name}-{where.split}".replace(" ", "-")
+    out = evaluation_folder(settings.out, run.name, name, where.split)
     values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
     return StageCall("evaluate", values)
 
