@@ -8,6 +8,7 @@ from synthdp.study.curve import Found
 
 _MOST_STAY_UNFOUND = 0.5
 _ALMOST_ALL_FOUND = 0.9
+_MOST_NAMES = 3
 
 
 def strategy_words(name: str) -> str:
@@ -153,9 +154,9 @@ def _hollow(rows: Sequence[Aggregate]) -> list[str]:
     hollow = [row for row in rows if row.hollow]
     if not hollow:
         return []
-    names = ", ".join(dict.fromkeys(strategy_words(row.strategy) for row in hollow))
-    best = _best(hollow)
+    names = list(dict.fromkeys(strategy_words(row.strategy) for row in hollow))
+    who = f"{len(names)} strategies" if len(names) > _MOST_NAMES else ", ".join(names)
     return [
-        f"Hollow marks promise nothing, since an earlier stage used patients without privacy: "
-        f"{names}; at best {auroc_words(best)}."
+        "Hollow marks promise nothing, since an earlier stage used patients without privacy: "
+        f"{who}; at best {auroc_words(_best(hollow))}."
     ]
