@@ -35,6 +35,7 @@ from synthdp.study.record import (
     published_together,
     read_record,
 )
+from synthdp.study.transfer import transfer_lines, transfer_of
 from synthdp.study.tuning import tuned_words
 
 WIDE_IN, NARROW_IN = 9.6, 4.6
@@ -52,13 +53,15 @@ class ReportSettings(Settings):
     `statement` is the promise of publishing the whole study; when None, the study's own is read,
     or composed from its runs. `show_real` shows patches of real patients, as does the study's
     own setting `report.show_real`. `fairness` judges the models by other columns than the study's
-    own setting does, and writes `fairness.csv` anew.
+    own setting does, and writes `fairness.csv` anew; `transfer` writes `transfer.csv` anew, for a
+    study of one evaluation set too.
     """
 
     study: Path
     statement: Statement | None = None
     show_real: bool = False
     fairness: Fairness = None
+    transfer: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,7 @@ def _content(
         "patches": list(_patches(settings, record)),
         "assessed": _assessed(settings.study, record.facts.assessment),
         **_fairness(settings, rows),
+        **_transfer(settings, rows),
         "record": record,
         "synthdp_version": __version__,
         "csv": base64.b64encode(results_csv(rows).encode()).decode(),
@@ -183,10 +187,8 @@ def _evaluations(
     chosen: Mapping[tuple[str, float | None], str],
 ) -> list[Evaluation]:
     found = []
-    for index, (data_set, split) in enumerate(
-        dict.fromkeys((row.data_set, row.split) for row in aggregates)
-    ):
-        rows = tuple(row for row in aggregates if (row.data_set, row.split) == (data_set, split))
+    for index, place in enumerate(dict.fromkeys(map(_place, aggregates))):
+        rows = tuple(row for row in aggregates if _place(row) == place)
         drawn = tuple(
             row for row in rows if chosen.get((row.strategy, row.epsilon), "") == row.tuned
         )
@@ -197,8 +199,14 @@ def _evaluations(
             else Markup("")
             for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
         ]
-        found.append(Evaluation(f"{data_set}, {split}", scope_words(rows), rows, drawn, *curves))
+        found.append(Evaluation(place, scope_words(rows), rows, drawn, *curves))
     return found
+
+
+def _place(row: Aggregate) -> str:
+    """What models were scored on, and trained on where a study has several training sets."""
+    trained = f"; trained on {row.trained_on}" if row.trained_on else ""
+    return f"{row.data_set}, {row.split}{trained}"
 
 
 def _found(runs: Iterable[str], statements: Mapping[str, Statement]) -> float | None:
@@ -304,6 +312,18 @@ def _fairness(settings: ReportSettings, rows: Sequence[ResultRow]) -> dict[str, 
             raise
         return {"fairness": [], "fairness_problem": without_paths(str(error)).splitlines()[0]}
     return {"fairness": fairness_views(found), "fairness_problem": ""}
+
+
+def _transfer(settings: ReportSettings, rows: Sequence[ResultRow]) -> dict[str, Any]:
+    """The section of sites, or why a table that the study asked for can't be shown."""
+    asked = settings.transfer
+    try:
+        found = transfer_of(settings.study, rows, asked=asked, anew=asked)
+    except InputError as error:
+        if asked:
+            raise
+        return {"transfer": [], "transfer_problem": without_paths(str(error)).splitlines()[0]}
+    return {"transfer": transfer_lines(found), "transfer_problem": ""}
 
 
 def _assessed(study: Path, path: Path | None) -> Assessed | None:
