@@ -116,6 +116,8 @@ def _differences(
     found = []
     for key in sorted({*stored, *asked}):
         old, new = stored.get(key), asked.get(key)
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _differences(old, new, f"{prefix}{key}.")
         elif old != new:

@@ -170,15 +170,8 @@ def _rows(one: _Scored, table: _Table) -> Iterator[TransferRow]:
         yield _row(one, "privacy_loss", free.auroc.minus(one.auroc), note="paired")
     if one.domain != "external":
         return
-    homes = [
-        other
-        for (recipe, epsilon, trained_on, place), other in table.items()
-        if (recipe, epsilon, trained_on) == (one.recipe, one.cell.epsilon, one.trained_on)
-        and other.domain == "internal"
-        and place[1] == one.place[1]
-    ]
-    for home in homes:
-        note = f"from {home.cell.data_set}, unpaired"
+    for home in _homes(one, table):
+        note = f"from {home.cell.data_set}, {home.cell.split}, unpaired"
         yield _row(one, "external_drop", home.auroc.minus(one.auroc), note=note)
     loss = _off_site_loss(one, table)
     if loss is None:
@@ -187,6 +180,17 @@ def _rows(one: _Scored, table: _Table) -> Iterator[TransferRow]:
     free_loss = _off_site_loss(free, table) if private and free is not None else None
     if free_loss is not None:
         yield _row(one, "off_site_loss_change", loss.minus(free_loss), note="paired")
+
+
+def _homes(one: _Scored, table: _Table) -> list[_Scored]:
+    """The same models at the site of training: on splits of the same name, where there are any."""
+    found = [
+        other
+        for (recipe, epsilon, trained_on, _), other in table.items()
+        if (recipe, epsilon, trained_on) == (one.recipe, one.cell.epsilon, one.trained_on)
+        and other.domain == "internal"
+    ]
+    return [other for other in found if other.place[1] == one.place[1]] or found
 
 
 def _off_site_loss(one: _Scored, table: _Table) -> Estimate | None:
