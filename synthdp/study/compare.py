@@ -102,7 +102,8 @@ class ResultRow(Settings):
 COLUMNS = tuple(ResultRow.model_fields)
 #: Tables from before studies could train at several sites, and from before they could tune; they
 #: are read as tables in which nothing of the kind was done.
-COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING = COLUMNS[:-1], COLUMNS[:-2]
+COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
+COLUMNS_BEFORE_TRANSFER = COLUMNS[: COLUMNS.index("trained_on")]
 
 
 def evaluation_row(
