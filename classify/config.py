@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from classify.head_config import HeadSettings, refuse_fits
 from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
+from synthdp.data.columns import Where
 from synthdp.evaluation.groups import Fairness
 from synthdp.privacy.cohort import CohortPart
 
@@ -63,8 +64,11 @@ class FinetuneSettings(Settings):
     networks `beside` are put beside them. `synthetic` is a set whose images are mixed in with
     `synthetic_weight`, `centre` a set by which features are centred and whitened: what either
     descends from is part of the lineage. `cohort` takes a part of the
-    patients, such as 1/2, which a keyed hash of their ids decides. With `network` the last blocks
-    of the network are trained beside the head.
+    patients, such as 1/2, which a keyed hash of their ids decides. `where` takes the images alone
+    that have certain values in columns of the manifest, such as `{site: A}`: each row stays or goes
+    by itself, so that the promise is as ever; it counts all patients of the set, and
+    `privacy.population` may be a bound on those that are left. With `network` the last blocks of
+    the network are trained beside the head.
     """
 
     data: Path
@@ -72,6 +76,7 @@ class FinetuneSettings(Settings):
     seed: int = 0
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
+    where: Where | None = None
     init: Path | None = None
     backbone: FeatureSettings | None = None
     beside: tuple[FeatureSettings, ...] = Field(default=(), max_length=8)
@@ -160,18 +165,19 @@ class PretrainSettings(Settings):
 class EvaluateSettings(Settings):
     """The evaluate stage: a finished run on one split of any data set.
 
-    `redraws` is how often the patients are drawn for the intervals, from `seed`. With
-    `auroc_epsilon` a noisy AUROC that may be published is released beside the exact figures: it
-    costs the patients of the split that epsilon at `auroc_delta`, on top of what models spent on
-    them, and `population` is a public round upper bound on their number. `by` names columns of the
-    manifest: figures of their groups are written to `fairness.json`, as `synthdp.evaluation.groups`
-    says.
+    `where` takes the images alone that have certain values in columns of the manifest. `redraws` is
+    how often the patients are drawn for the intervals, from `seed`. With `auroc_epsilon` a noisy
+    AUROC that may be published is released beside the exact figures: it costs the patients of the
+    split that epsilon at `auroc_delta`, on top of what models spent on them, and `population` is a
+    public round upper bound on their number. `by` names columns of the manifest: figures of their
+    groups are written to `fairness.json`, as `synthdp.evaluation.groups` says.
     """
 
     run: Path
     dataset: Path
     split: Literal["train", "val", "test", "external", "all"] = "val"
     out: Path
+    where: Where | None = None
     redraws: int = Field(default=2000, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
     auroc_epsilon: EpsilonTarget = None

@@ -16,10 +16,11 @@ from classify.classifier import Classifier, scores
 from classify.config import EvaluateSettings
 from classify.model_folder import load_classifier
 from synthdp.config import dump_settings, read_yaml, validate_settings
+from synthdp.data.columns import rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
-from synthdp.evaluation.fairness import ScoredImages, judge_images
+from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import refuse_small_population
@@ -27,6 +28,7 @@ from synthdp.evaluation.private_auroc import (
     auroc_mechanism,
     noisy_auroc,
 )
+from synthdp.evaluation.scored import ScoredImages
 from synthdp.evaluation.statistics import summarise
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.ledger import record_release
@@ -73,7 +75,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
     mechanism = _mechanism(settings, dataset, classifier.targets)
-    rows = dataset.split(settings.split)
+    rows = rows_where(dataset, dataset.split(settings.split), settings.where)
     targets = known_targets(dataset, rows, classifier.targets)
     if settings.by is not None:
         refuse_no_groups(dataset, rows, settings.by)

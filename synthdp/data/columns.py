@@ -30,7 +30,10 @@ def _in_order(where: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, .
     return {name: tuple(sorted(set(where[name]))) for name in sorted(where)}
 
 
-_Word = Annotated[str, Field(min_length=1, max_length=64)]
+#: No slash: settings that leave the house have each path cut to its last part.
+_Word = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[^/\\\s]([^/\\\n]*[^/\\\s])?$")
+]
 #: Column -> the values of which a row must have one, in every column that is named; the word
 #: `unknown` stands for an empty cell.
 Where = Annotated[

@@ -18,16 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.config import Settings
-from synthdp.data.dataset import Dataset, Row
 from synthdp.evaluation.groups import FairnessSettings, group_names, sorted_groups
 from synthdp.evaluation.metrics import METRICS, FloatArray
-from synthdp.evaluation.statistics import (
-    REDRAWS,
-    Interval,
-    bootstrap_draws,
-    patient_weights,
-    percentile_interval,
-)
+from synthdp.evaluation.scored import Estimate, Scored, ScoredImages, mean_over_models, redraws_of
+from synthdp.evaluation.statistics import bootstrap_draws
 
 #: Fewest patients of each class that a group has in it, for its figures to be told.
 MIN_PATIENTS = 10
@@ -79,39 +73,6 @@ class FairnessFigure(Settings):
     note: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """One target of one recipe: labels (N,) of 1 and 0, scores (S, N) of S seeds' models, the
-    patients' columns (N,) in the redraws, and each model's threshold (S,)."""
-
-    labels: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    patients: NDArray[np.intp]
-    thresholds: tuple[float, ...]
-
-    def of(self, chosen: NDArray[np.bool_]) -> "Scored":
-        """The same of the images chosen, (N,)."""
-        return Scored(
-            self.labels[chosen], self.scores[:, chosen], self.patients[chosen], self.thresholds
-        )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and what it is on each redraw, (R,); nan where it has no value."""
-
-    value: float
-    draws: NDArray[np.float64]
-
-    def minus(self, other: "Estimate") -> "Estimate":
-        """The paired difference."""
-        return Estimate(self.value - other.value, self.draws - other.draws)
-
-    def interval(self) -> Interval:
-        """The figure with its interval."""
-        return percentile_interval(self.value, self.draws)
-
-
 @dataclass(frozen=True)
 class JudgedGroup:
     """A group: how many images and patients, its figures, or why none of them is told."""
@@ -161,13 +122,7 @@ def estimates(scored: Scored, weights: NDArray[np.int64]) -> dict[str, Estimate]
         called = (scores >= threshold).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             models["positive_rate"].append(Estimate(float(called.mean()), images @ called / total))
-    means = {
-        name: Estimate(
-            float(np.mean([one.value for one in found])),
-            np.mean([one.draws for one in found], axis=0),
-        )
-        for name, found in models.items()
-    }
+    means = {name: mean_over_models(found) for name, found in models.items()}
     return {"prevalence": prevalence, **means}
 
 
@@ -197,36 +152,6 @@ def judge(scored: Scored, names: Sequence[str], weights: NDArray[np.int64]) -> J
     return Judgement(_judge_group("", scored, weights), tuple(groups))
 
 
-@dataclass(frozen=True, eq=False)
-class ScoredImages:
-    """All targets of models of one recipe: the rows (N), labels (N, T) of 1, 0 or nan, scores
-    (S, N, T) of S models, their thresholds (S, T), and the T targets' names."""
-
-    dataset: Dataset
-    rows: Sequence[Row]
-    labels: NDArray[np.floating]
-    scores: NDArray[np.floating]
-    thresholds: Sequence[Sequence[float]]
-    targets: Sequence[str]
-
-    def target(self, index: int, columns: NDArray[np.intp]) -> tuple[Scored, NDArray[np.bool_]]:
-        """One target of the images whose label is known, and which these are, (N,)."""
-        labels = np.asarray(self.labels[:, index], dtype=np.float64)
-        known = ~np.isnan(labels)
-        scored = Scored(
-            labels=labels,
-            scores=np.asarray(self.scores[:, :, index], dtype=np.float64),
-            patients=columns,
-            thresholds=tuple(each[index] for each in self.thresholds),
-        )
-        return scored.of(known), known
-
-    def threshold(self, index: int) -> float | None:
-        """The threshold that all models share for a target, if they do."""
-        used = {each[index] for each in self.thresholds}
-        return used.pop() if len(used) == 1 else None
-
-
 def judgements(images: ScoredImages, by: FairnessSettings) -> Iterator[tuple[str, int, Judgement]]:
     """Judge models by every attribute and target: its name, the target's index, the judgement."""
     patients = [row.patient_id for row in images.rows]
@@ -250,15 +175,6 @@ def judge_images(images: ScoredImages, by: FairnessSettings) -> list[FairnessFig
             threshold=images.threshold(index),
         )
     ]
-
-
-def redraws_of(
-    patients: Sequence[str], seed: int, redraws: int = REDRAWS
-) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """The column of each image's patient, (N,), and the redraws of all patients, (R, P)."""
-    ids, columns = np.unique(np.asarray(patients), return_inverse=True)
-    weights = patient_weights(ids.size, redraws, np.random.default_rng(seed))
-    return columns.astype(np.intp), weights
 
 
 def figures(

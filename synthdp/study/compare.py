@@ -30,7 +30,8 @@ class ResultRow(Settings):
     `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
     failed run, one class missing) is None. `run` is the folder's name below the study. `tuned` is
-    compact JSON of the values that the study tried in it, empty where it tried none.
+    compact JSON of the values that the study tried in it, empty where it tried none. `trained_on`
+    names its training set, empty where the study has one alone.
     """
 
     strategy: str = Field(min_length=1)
@@ -60,11 +61,12 @@ class ResultRow(Settings):
     error: str = ""
     run: str
     tuned: str = ""
+    trained_on: str = ""
 
     @property
-    def cell(self) -> tuple[str, float | None, int, str]:
+    def cell(self) -> tuple[str, float | None, int, str, str]:
         """The place on the study's grid: one model, scored on each of the study's sets."""
-        return self.strategy, self.epsilon, self.seed, self.tuned
+        return self.strategy, self.epsilon, self.seed, self.tuned, self.trained_on
 
     @field_validator("error")
     @classmethod
@@ -86,8 +88,10 @@ class ResultRow(Settings):
 
 
 COLUMNS = tuple(ResultRow.model_fields)
-#: Tables from before studies could tune; they are read as tables in which nothing was tuned.
-COLUMNS_BEFORE_TUNING = COLUMNS[:-1]
+#: Tables from before studies could train at several sites, and from before they could tune; they
+#: are read as tables in which nothing of the kind was done.
+COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
+COLUMNS_BEFORE_TRANSFER = COLUMNS[: COLUMNS.index("trained_on")]
 
 
 def evaluation_row(
@@ -101,6 +105,7 @@ def evaluation_row(
     metrics: Mapping[str, Any],
     statement: Statement,
     tuned: str = "",
+    trained_on: str = "",
 ) -> ResultRow:
     """The row of a finished run from its evaluation's `metrics.json` and its statement.
 
@@ -128,6 +133,7 @@ def evaluation_row(
         state="finished",
         run=run,
         tuned=tuned,
+        trained_on=trained_on,
     )
 
 
@@ -145,6 +151,7 @@ def failed_row(
     run: str,
     error: str,
     tuned: str = "",
+    trained_on: str = "",
 ) -> ResultRow:
     """The row of a run that failed, with its error on one line and free of absolute paths."""
     return ResultRow(
@@ -157,6 +164,7 @@ def failed_row(
         error=error,
         run=run,
         tuned=tuned,
+        trained_on=trained_on,
     )
 
 
@@ -191,7 +199,7 @@ def read_results(path: Path) -> list[ResultRow]:
         header, records = tuple(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not readable as UTF-8 CSV ({type(error).__name__})") from error
-    if header not in (COLUMNS, COLUMNS_BEFORE_TUNING):
+    if header not in (COLUMNS, COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING):
         differing = sorted({*header} ^ {*COLUMNS}) or ["their order"]
         raise InputError(
             f"{path}: columns differ from this version's ({', '.join(differing)}); "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from synthdp.config import load_settings
+from synthdp.data.columns import rows_where
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
@@ -42,7 +43,8 @@ def refuse_unfit_attributes(settings: FairnessSettings, places: Iterable[Evaluat
     """
     for place in places:
         dataset = open_dataset(place.data)
-        refuse_no_groups(dataset, dataset.split(place.split), settings)
+        rows = rows_where(dataset, dataset.split(place.split), place.where)
+        refuse_no_groups(dataset, rows, settings)
 
 
 def judge_study(settings: FairnessSettings, cells: Iterable[ScoredCell]) -> list[FairnessRow]:
@@ -137,7 +139,7 @@ def fairness_of(
     by = asked or settings.fairness
     if by is None:
         return []
-    found = judge_study(by, scored_cells(study, rows, settings.evaluate_on))
+    found = judge_study(by, scored_cells(study, rows, settings.places))
     write_fairness(path, found)
     return found
 

@@ -37,6 +37,7 @@ from synthdp.study.study_cards import (
     study_model_card,
 )
 from synthdp.study.study_sets import read_sets
+from synthdp.study.transfer import transfer_lines, transfer_of
 from synthdp.study.tuning import tuned_words
 
 WIDE_IN, NARROW_IN = 9.6, 4.6
@@ -49,15 +50,17 @@ class ReportSettings(Settings):
     `statement` is the promise of publishing the whole study; when None, the study's own is read,
     or composed from its runs. `show_real` shows patches of real patients, as does the study's
     own setting `report.show_real`. `fairness` judges the models by other columns than the study's
-    own setting does, and writes `fairness.csv` anew. `format` other than html gives the table over
-    seeds of `metric`, for papers. `out` is the file to write: `report.html` in the study for html,
-    the terminal for a table, when None.
+    own setting does, and writes `fairness.csv` anew; `transfer` writes `transfer.csv` anew, for a
+    study of one evaluation set too. `format` other than html gives the table over seeds of
+    `metric`, for papers. `out` is the file to write: `report.html` in the study for html, the
+    terminal for a table, when None.
     """
 
     study: Path
     statement: Statement | None = None
     show_real: bool = False
     fairness: Fairness = None
+    transfer: bool = False
     format: Literal["html"] | TableFormat = "html"
     metric: Literal["auroc", "auprc", "sensitivity", "specificity"] = "auroc"
     out: Path | None = None
@@ -187,12 +190,13 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     first = evaluations[0] if evaluations else None
     shown = (first.drawn or first.rows) if first else ()
     show_real = settings.show_real or record.facts.show_real
-    fairness, script = _fairness(settings, rows), page_script()
+    fairness, transfer = _fairness(settings, rows), _transfer(settings, rows)
+    script = page_script()
     patches = list(shown_patches(study, record, show_real=show_real))
     assessed = shown_assessment(study, record.facts.assessment, show_real=show_real)
     return {
         "title": results.title,
-        "contents": _contents(patches, assessed, fairness),
+        "contents": _contents(patches, assessed, fairness, transfer),
         "answer": answer(shown, n_runs, len(failed), results.found),
         "evaluations": evaluations,
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
@@ -210,6 +214,7 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
         "patches": patches,
         "assessed": assessed,
         **fairness,
+        **transfer,
         "record": record,
         "synthdp_version": __version__,
         "csv": base64.b64encode(results_csv(rows).encode()).decode(),
@@ -219,12 +224,16 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
 
 
 def _contents(
-    patches: Sequence[Patches], assessed: Assessed | None, fairness: Mapping[str, Any]
+    patches: Sequence[Patches],
+    assessed: Assessed | None,
+    fairness: Mapping[str, Any],
+    transfer: Mapping[str, Any],
 ) -> list[tuple[str, str]]:
     """Words and anchors of the page's sections, in their order."""
     return [
         ("Utility", "evaluation-1"),
         *([("Fairness", "fairness")] if any(fairness.values()) else []),
+        *([("Sites", "transfer")] if any(transfer.values()) else []),
         ("Runs", "runs"),
         *([("Patches", "patches-1")] if patches else []),
         *([("Synthetic set", "assessment")] if assessed else []),
@@ -243,14 +252,24 @@ def _fairness(settings: ReportSettings, rows: Sequence[ResultRow]) -> dict[str, 
     return {"fairness": fairness_views(found), "fairness_problem": ""}
 
 
+def _transfer(settings: ReportSettings, rows: Sequence[ResultRow]) -> dict[str, Any]:
+    """The section of sites, or why a table that the study asked for can't be shown."""
+    asked = settings.transfer
+    try:
+        found = transfer_of(settings.study, rows, asked=asked, anew=asked)
+    except InputError as error:
+        if asked:
+            raise
+        return {"transfer": [], "transfer_problem": without_paths(str(error)).splitlines()[0]}
+    return {"transfer": transfer_lines(found), "transfer_problem": ""}
+
+
 def _evaluations(
     results: Results, chosen: Mapping[tuple[str, float | None], str]
 ) -> list[Evaluation]:
     found, aggregates = [], results.aggregates
-    for index, (data_set, split) in enumerate(
-        dict.fromkeys((row.data_set, row.split) for row in aggregates)
-    ):
-        rows = tuple(row for row in aggregates if (row.data_set, row.split) == (data_set, split))
+    for index, place in enumerate(dict.fromkeys(map(_place, aggregates))):
+        rows = tuple(row for row in aggregates if _place(row) == place)
         drawn = tuple(
             row for row in rows if chosen.get((row.strategy, row.epsilon), "") == row.tuned
         )
@@ -258,8 +277,14 @@ def _evaluations(
             _curve(results, drawn, prefix=f"{kind}{index}", width_in=width)
             for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
         )
-        found.append(Evaluation(f"{data_set}, {split}", scope_words(rows), rows, drawn, *curves))
+        found.append(Evaluation(place, scope_words(rows), rows, drawn, *curves))
     return found
+
+
+def _place(row: Aggregate) -> str:
+    """What models were scored on, and trained on where a study has several training sets."""
+    trained = f"; trained on {row.trained_on}" if row.trained_on else ""
+    return f"{row.data_set}, {row.split}{trained}"
 
 
 def _curve(results: Results, drawn: Sequence[Aggregate], *, prefix: str, width_in: float) -> Markup:

@@ -1,8 +1,10 @@
 """What the models of a study gave for each image, by cell: read from its evaluations' folders."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +12,24 @@ from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
-from synthdp.evaluation.fairness import ScoredImages
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.predictions import Predictions, predicted_rows, read_predictions
+from synthdp.evaluation.scored import ScoredImages
 from synthdp.files import read_json
 from synthdp.study.compare import ResultRow
-from synthdp.study.grid import EvaluateOn
+from synthdp.study.grid import EvaluateOn, place_name
 from synthdp.study.tables import StudyCell
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def evaluation_folder(study: Path, run: str, data_set: str, split: str) -> Path:
     """Where a study keeps what a run gave on a split of a set."""
-    return study / "evaluations" / f"{run}-{data_set}-{split}".replace(" ", "-")
+    name = f"{run}-{data_set}-{split}".replace(" ", "-")
+    if _PLAIN_NAME.fullmatch(name) is None:  # a part of a set is named after cells of its manifest
+        plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+        name = f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+    return study / "evaluations" / name
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,18 +104,21 @@ def scored_cells(
         places: what its models were scored on.
     """
     for place in places:
-        data_set = place_name(open_place(study, place))
+        dataset = open_place(study, place)
+        data_set = place_name(dataset.info.name, place.where)
         cells: dict[tuple[object, ...], list[ResultRow]] = {}
         for row in rows:
             here = (row.data_set, row.split) == (data_set, place.split)
             if row.state == "finished" and here:
-                cells.setdefault((row.strategy, row.epsilon, row.tuned), []).append(row)
+                key = (row.strategy, row.trained_on, row.epsilon, row.tuned)
+                cells.setdefault(key, []).append(row)
         for found in cells.values():
             yield ScoredCell(
                 cell=StudyCell(
                     strategy=found[0].strategy,
                     epsilon=found[0].epsilon,
                     tuned=found[0].tuned,
+                    trained_on=found[0].trained_on,
                     data_set=data_set,
                     split=place.split,
                     n_seeds=len(found),
@@ -115,15 +126,10 @@ def scored_cells(
                 evaluations=tuple(
                     evaluation_folder(study, row.run, data_set, place.split) for row in found
                 ),
-                data=open_place(study, place).root,
+                data=dataset.root,
             )
 
 
 def open_place(study: Path, place: EvaluateOn) -> Dataset:
     """The data set of a place, whose path is seen from where the study was run, or from itself."""
     return open_dataset(place.data if place.data.exists() else study / place.data)
-
-
-def place_name(dataset: Dataset) -> str:
-    """What results call a place."""
-    return dataset.info.name

@@ -30,6 +30,7 @@ from synthdp.study.fairness import fairness_of, refuse_unfit_attributes
 from synthdp.study.grid import EvaluateOn, GridRow, StudySettings, expand_grid
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.scored import evaluation_folder
+from synthdp.study.transfer import refuse_unfit_sites, transfer_of
 from synthdp.study.tuning import tuning_lineage
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,9 @@ def _refuse_other_assessment(settings: StudySettings) -> None:
 def _refuse_unfit_sets(settings: StudySettings) -> None:
     """Refuse sets that lack what their images are to be chosen or judged by."""
     if settings.fairness is not None:
-        refuse_unfit_attributes(settings.fairness, settings.evaluate_on)
+        refuse_unfit_attributes(settings.fairness, settings.places)
+    if settings.transfer is not None:
+        refuse_unfit_sites(settings)
 
 
 def run_study(settings: StudySettings) -> Path:
@@ -125,6 +128,7 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
     write_results(settings.out / "results.csv", results)
     if settings.fairness is not None:
         fairness_of(settings.out, results, settings.fairness)
+    transfer_of(settings.out, results, anew=True)
     _describe(settings, time.monotonic() - began)
     finished = [row for row in rows if row.calls[-1].folder not in failures]
     lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
@@ -199,11 +203,10 @@ def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
 
 
 def _evaluation(settings: StudySettings, row: GridRow, where: EvaluateOn) -> StageCall:
-    name = open_dataset(where.data).info.name
     run = _folder(settings, row.calls[-1])
-    out = evaluation_folder(settings.out, run.name, name, where.split)
+    out = evaluation_folder(settings.out, run.name, where.name, where.split)
     values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
-    return StageCall("evaluate", values)
+    return StageCall("evaluate", {**values, "where": where.where})
 
 
 def _evaluate_all(
@@ -213,7 +216,7 @@ def _evaluate_all(
     owners = {}
     for row in rows:
         if row.calls[-1].folder not in failures:
-            for where in settings.evaluate_on:
+            for where in settings.places:
                 call = _evaluation(settings, row, where)
                 if not (Path(call.settings["out"]) / "metrics.json").is_file():
                     owners[call.folder] = (call, row.calls[-1].folder)
@@ -227,13 +230,14 @@ def _results(
     for row in rows:
         last = row.calls[-1]
         run = _folder(settings, last)
-        for where in settings.evaluate_on:
+        for where in settings.places:
             cell: dict[str, Any] = {
                 "strategy": row.strategy,
                 "epsilon": row.epsilon,
                 "seed": row.seed,
                 "tuned": row.tuned,
-                "data_set": open_dataset(where.data).info.name,
+                "trained_on": row.trained_on,
+                "data_set": where.name,
                 "split": where.split,
                 "run": run.name,
             }

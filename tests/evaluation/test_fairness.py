@@ -20,14 +20,11 @@ from synthdp.evaluation.fairness import (
     ONE_CLASS,
     TOO_FEW,
     FairnessFigure,
-    Scored,
-    ScoredImages,
     epsilon_correlation,
     figures,
     judge,
     judge_images,
     pearson,
-    redraws_of,
 )
 from synthdp.evaluation.groups import (
     FairnessSettings,
@@ -35,6 +32,7 @@ from synthdp.evaluation.groups import (
     group_names,
     sorted_groups,
 )
+from synthdp.evaluation.scored import Scored, ScoredImages, redraws_of
 from synthdp.study.report import ReportSettings
 
 REDRAWS = 300

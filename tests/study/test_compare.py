@@ -76,9 +76,9 @@ def test_columns_are_those_of_the_contract() -> None:
         "strategy", "epsilon", "seed", "data_set", "split", "auroc", "auroc_ci_low",
         "auroc_ci_high",
     )  # fmt: skip
-    assert COLUMNS[-10:] == (
+    assert COLUMNS[-11:] == (
         "n_images", "n_patients", "epsilon_stage", "epsilon_end_to_end", "delta", "unit", "state",
-        "error", "run", "tuned",
+        "error", "run", "tuned", "trained_on",
     )  # fmt: skip
 
 
