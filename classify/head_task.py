@@ -23,6 +23,7 @@ from classify.feature_cache import augmented_features
 from classify.mlp_head import MlpExamples, MlpShape
 from classify.model_folder import load_classifier
 from synthdp.data.cohorts import cohort_rows, patient_tags
+from synthdp.data.columns import rows_where
 from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
@@ -73,7 +74,7 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
         InputError: when there are more patients than `privacy.population`, an image or weights are
             missing, or without privacy the images are of one class.
     """
-    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+    rows = training_rows(settings, dataset)
     if settings.privacy.epsilon is None:  # else the refusal itself would tell of the patients
         refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
     classifier = centred(settings, starting_classifier(settings, dataset.info))
@@ -85,6 +86,19 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
     if isinstance(examples, MlpExamples) and examples.shape is not None:
         start = examples.shape.start(settings.seed)
     return HeadTask(rows, classifier, examples, public, start)
+
+
+def training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:
+    """The images of patients that a run is trained on.
+
+    Guarantee: a patient's rows stay or go by a keyed hash of the id and by public columns of each
+    row alone, whoever else is in the set.
+
+    Raises:
+        InputError: when none is left.
+    """
+    rows = rows_where(dataset, dataset.split("train"), settings.where)
+    return cohort_rows(dataset, rows, settings.cohort)
 
 
 def sample_source(seed: int) -> NoiseSource:

@@ -25,6 +25,10 @@ from synthdp.privacy.statement import Statement, parse_statement
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
 
+#: Settings that came after the first studies: unset, they leave a run's name as it was.
+_LATER_KEYS = ("where",)
+
+
 @dataclass(frozen=True)
 class StageCall:
     """A stage with its settings: what a strategy is made of.
@@ -39,7 +43,11 @@ class StageCall:
     @property
     def folder(self) -> str:
         """The name of the run's folder."""
-        settings = {key: value for key, value in self.settings.items() if key != "out"}
+        settings = {
+            key: value
+            for key, value in self.settings.items()
+            if key != "out" and not (key in _LATER_KEYS and value is None)
+        }
         content = json.dumps([self.stage, settings], sort_keys=True, default=str)
         return f"{self.stage}-{sha256(content.encode()).hexdigest()[:12]}"
 
@@ -108,6 +116,8 @@ def _differences(
     found = []
     for key in sorted({*stored, *asked}):
         old, new = stored.get(key), asked.get(key)
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _differences(old, new, f"{prefix}{key}.")
         elif old != new:

@@ -278,14 +278,19 @@ def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path:
     assert release(study, out) == read_statement(study)
     parts = {f"runs/finetune-0/{name}" for name in ("status.json", "privacy.json")}
     own = {"config.yaml", "privacy.json", "privacy-dp.json", "card.md", "status.json"}
-    assert files_in(out) == {*own, *parts, "results.csv", "study.json", "report.html"}
+    page = {"results.csv", "study.json", "report.html", "model-card.md", "data-card.md"}
+    assert files_in(out) == {*own, *parts, *page}
     assert (out / "results.csv").read_bytes() == (study / "results.csv").read_bytes()
-    assert read_json(out / "study.json") == {"title": "T"}
+    about = read_json(out / "study.json")
+    assert about["title"] == "T"
+    assert [one["name"] for one in about["sets"]] == ["clinic"]
+    assert (out / "data-card.md").read_text() == (study / "data-card.md").read_text()
     before, after = ((folder / "report.html").read_text() for folder in (study, out))
     for told in ("The study took", "Median", "last run", "data:image/png", "Real patches"):
         assert told in before
         assert told not in after
-    for text in (after, (out / "config.yaml").read_text()):
+    written = [out / name for name in ("config.yaml", "model-card.md", "data-card.md")]
+    for text in (after, *(path.read_text() for path in written)):
         assert str(study.parent) not in text
     run_report(ReportSettings(study=out))
     assert (out / "report.html").read_text() == after

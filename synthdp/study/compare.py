@@ -1,7 +1,6 @@
 """Runs and their evaluations as one results table."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -15,23 +14,12 @@ from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement
+from synthdp.study.places import without_paths
 from synthdp.study.tables import read_table, table_csv
 from synthdp.study.tuning import read_tuned
 
 _DECIMALS = 6
 _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
-_QUOTED_PATH = re.compile(r"""(['"])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^'"\n]*)\1""")
-_BARE_PATH = re.compile(r"""(?<![\w./~-])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^\s'"<>,;:()]+)""")
-
-
-def without_paths(text: str) -> str:
-    """The text with every absolute path cut to its last part, so that it names no machine."""
-
-    def last_part(path: str) -> str:
-        return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-
-    quoted = _QUOTED_PATH.sub(lambda found: f"{found[1]}{last_part(found[2])}{found[1]}", text)
-    return _BARE_PATH.sub(lambda found: last_part(found[1]), quoted)
 
 
 class ResultRow(Settings):
@@ -41,7 +29,8 @@ class ResultRow(Settings):
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
     failed run, one class missing, an evaluation of an older version) is None. `run` is the folder's
     name below the study. `tuned` is compact JSON of the values that the study tried in it, empty
-    where it tried none. New columns are added at the end, so that an older table is a beginning.
+    where it tried none. `trained_on` names its training set, empty where the study has one alone.
+    New columns are added at the end, so that an older table is a beginning.
     """
 
     strategy: str = Field(min_length=1)
@@ -71,6 +60,7 @@ class ResultRow(Settings):
     error: str = ""
     run: str
     tuned: str = ""
+    trained_on: str = ""
     auprc_benign: float | None = None
     auprc_benign_ci_low: float | None = None
     auprc_benign_ci_high: float | None = None
@@ -88,9 +78,9 @@ class ResultRow(Settings):
     calibration_intercept_ci_high: float | None = None
 
     @property
-    def cell(self) -> tuple[str, float | None, int, str]:
+    def cell(self) -> tuple[str, float | None, int, str, str]:
         """The place on the study's grid: one model, scored on each of the study's sets."""
-        return self.strategy, self.epsilon, self.seed, self.tuned
+        return self.strategy, self.epsilon, self.seed, self.tuned, self.trained_on
 
     @field_validator("error")
     @classmethod
@@ -112,10 +102,10 @@ class ResultRow(Settings):
 
 
 COLUMNS = tuple(ResultRow.model_fields)
-#: Tables from before studies could tune; they are read as tables in which nothing was tuned.
+#: Tables from before studies could train at several sites, and from before they could tune; they
+#: are read as tables in which nothing of the kind was done.
 COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
-#: Tables from before evaluations judged probabilities.
-COLUMNS_BEFORE_CALIBRATION = COLUMNS[: COLUMNS.index("auprc_benign")]
+COLUMNS_BEFORE_TRANSFER = COLUMNS[: COLUMNS.index("trained_on")]
 
 
 def evaluation_row(
@@ -129,6 +119,7 @@ def evaluation_row(
     metrics: Mapping[str, Any],
     statement: Statement,
     tuned: str = "",
+    trained_on: str = "",
 ) -> ResultRow:
     """The row of a finished run from its evaluation's `metrics.json` and its statement.
 
@@ -157,6 +148,7 @@ def evaluation_row(
         state="finished",
         run=run,
         tuned=tuned,
+        trained_on=trained_on,
     )
 
 
@@ -174,6 +166,7 @@ def failed_row(
     run: str,
     error: str,
     tuned: str = "",
+    trained_on: str = "",
 ) -> ResultRow:
     """The row of a run that failed, with its error on one line and free of absolute paths."""
     return ResultRow(
@@ -186,6 +179,7 @@ def failed_row(
         error=error,
         run=run,
         tuned=tuned,
+        trained_on=trained_on,
     )
 
 
@@ -207,5 +201,5 @@ def read_results(path: Path) -> list[ResultRow]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no results table; run `synthdp study` first")
-    older = (COLUMNS_BEFORE_CALIBRATION, COLUMNS_BEFORE_TUNING)
+    older = (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING)
     return read_table(path, ResultRow, older=older, remedy="`synthdp study`")

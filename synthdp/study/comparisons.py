@@ -77,6 +77,7 @@ class ComparisonRow(Settings):
     strategy: str = Field(min_length=1)
     epsilon: EpsilonTarget
     tuned: str = ""
+    trained_on: str = ""
     against: str = ""
     n_seeds: int
     n_seeds_against: int | None = None
@@ -113,6 +114,7 @@ class Recipe:
     strategy: str
     epsilon: float | None
     tuned: str
+    trained_on: str
     asked: int
     runs: tuple[str, ...]
     epsilon_end_to_end: float | None
@@ -134,11 +136,12 @@ class _Set:
 
 def recipes_of(rows: Sequence[ResultRow]) -> list[Recipe]:
     """The strategies at their epsilons, as they come; of tuned settings the chosen one."""
-    chosen, groups = choose(rows), dict[tuple[str, float | None, str], list[ResultRow]]()
+    chosen, groups = choose(rows), dict[tuple[str, float | None, str, str], list[ResultRow]]()
     for row in rows:
-        groups.setdefault((row.strategy, row.epsilon, row.tuned), []).append(row)
-    found: dict[tuple[str, float | None], Recipe] = {}
-    for (strategy, epsilon, tuned), group in groups.items():
+        key = (row.strategy, row.epsilon, row.tuned, row.trained_on)
+        groups.setdefault(key, []).append(row)
+    found: dict[tuple[str, float | None, str], Recipe] = {}
+    for (strategy, epsilon, tuned, trained_on), group in groups.items():
         if tuned == chosen.get((strategy, epsilon), tuned):
             finished = [row for row in group if row.state == "finished"]
             spent = [
@@ -148,11 +151,12 @@ def recipes_of(rows: Sequence[ResultRow]) -> list[Recipe]:
                 strategy,
                 epsilon,
                 tuned,
+                trained_on,
                 len({row.cell for row in group}),
                 tuple(dict.fromkeys(row.run for row in finished)),
                 max(spent, default=None),
             )
-            found.setdefault((strategy, epsilon), recipe)
+            found.setdefault((strategy, epsilon, trained_on), recipe)
     return list(found.values())
 
 
@@ -213,24 +217,25 @@ def _mean_row(place: _Set, recipe: Recipe) -> ComparisonRow:
 
 
 def _privacy_rows(place: _Set, recipes: Sequence[Recipe], plan: ComparePlan) -> list[ComparisonRow]:
-    without = {recipe.strategy: recipe for recipe in recipes if recipe.epsilon is None}
+    without = {(one.strategy, one.trained_on): one for one in recipes if one.epsilon is None}
     return [
-        _difference_row(place, recipe, without[recipe.strategy], "without_privacy", plan.margin)
+        _difference_row(place, recipe, other, "without_privacy", plan.margin)
         for recipe in recipes
-        if recipe.epsilon is not None and recipe.strategy in without
+        if recipe.epsilon is not None
+        and (other := without.get((recipe.strategy, recipe.trained_on))) is not None
     ]
 
 
 def _reference_rows(
     place: _Set, recipes: Sequence[Recipe], reference: str, plan: ComparePlan
 ) -> list[ComparisonRow]:
-    by_epsilon = {recipe.epsilon: recipe for recipe in recipes if recipe.strategy == reference}
+    others = {(one.epsilon, one.trained_on): one for one in recipes if one.strategy == reference}
     found = []
     for recipe in recipes:
         if recipe.strategy == reference:
             continue
-        if recipe.epsilon in by_epsilon:
-            other = by_epsilon[recipe.epsilon]
+        other = others.get((recipe.epsilon, recipe.trained_on))
+        if other is not None:
             found.append(_difference_row(place, recipe, other, "reference", plan.margin))
         else:
             note = f"{reference} has no run at this epsilon"
@@ -303,6 +308,7 @@ def _row(
             "strategy": recipe.strategy,
             "epsilon": recipe.epsilon,
             "tuned": recipe.tuned,
+            "trained_on": recipe.trained_on,
             "n_seeds": len(place.places(recipe)),
             "epsilon_end_to_end": recipe.epsilon_end_to_end,
             "note": "; ".join(notes),

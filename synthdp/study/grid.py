@@ -1,5 +1,6 @@
 """The settings of a study, and its grid: strategy x epsilon x seed x tuned values."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
+from synthdp.data.columns import Where, where_words
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.groups import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.evaluation.statistics import REDRAWS
 from synthdp.runs import StageCall
@@ -18,10 +22,54 @@ from synthdp.study.tuning import Tune, combinations, refuse_idle_keys, tuned_tex
 
 
 class EvaluateOn(Settings):
-    """A split of a data set that every model of the study is scored on."""
+    """A split of a data set that every model of the study is scored on, or images `where`."""
 
     data: Path
     split: str = "val"
+    where: Where | None = None
+
+    @property
+    def name(self) -> str:
+        """What results call the set."""
+        return place_name(open_dataset(self.data).info.name, self.where)
+
+
+def place_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
+    """A data set for people, or a part of one, as in `clinic (site A)`."""
+    return f"{data_set} ({where_words(where)})" if where else data_set
+
+
+class TransferSettings(Settings):
+    """At which sites each strategy is trained, one after the other, to be scored at all of them.
+
+    `sites` are values of `column` in the study's `data`, `data` other sets, each a site of its own;
+    with `whole` each strategy is trained on all of the study's `data` too. What `evaluate_on` names
+    of the study's `data` is scored site by site. `population` is a public round upper bound on the
+    patients of each site, for the runs that meet one alone; None: that of the study.
+    """
+
+    column: str = "site"
+    sites: tuple[str, ...] = ()
+    whole: bool = True
+    data: tuple[Path, ...] = ()
+    population: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _names_each_site_once(self) -> "TransferSettings":
+        if len(set(self.sites)) < len(self.sites) or len(set(self.data)) < len(self.data):
+            raise ValueError("a site or a data set stands twice; keep one")
+        if not (self.sites or self.whole or self.data):
+            raise ValueError("nothing to train on; name sites or data, or leave whole out")
+        return self
+
+
+@dataclass(frozen=True)
+class TrainedAt:
+    """What a strategy is trained on: a data set or images of it, and how results call it."""
+
+    data: Path
+    where: Mapping[str, Sequence[str]] | None = None
+    name: str = ""
 
 
 class CompareSettings(Settings):
@@ -53,8 +101,10 @@ class StudySettings(Settings):
     `tune` gives the values to try for dotted settings of finetune and pretrain, on sets that cost
     no one anything (`synthdp.study.tuning`); the best are written to `defaults.yaml`.
     `workers` processes of `threads` threads each share the runs. `assessment` is a folder that
-    `synthdp assess` made of the synthetic set: the report shows its figures. `compare` says what
-    recipes are compared with.
+    `synthdp assess` made of the synthetic set: the report shows its figures. `fairness` names
+    columns of the manifests by whose groups the models are judged too: a list, or for numbers cut
+    points, as in `{view: null, age: [50, 70]}`. `transfer` trains every strategy at several sites
+    and scores it at each. `compare` says what recipes are compared with.
     """
 
     title: str = "Privacy and utility"
@@ -76,6 +126,8 @@ class StudySettings(Settings):
     pretrain: dict[str, Any] = Field(default_factory=dict)
     finetune: dict[str, Any] = Field(default_factory=dict)
     pretrain_seed: int | None = None
+    fairness: Fairness = None
+    transfer: TransferSettings | None = None
     engine: Literal["local"] = "local"
     workers: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
@@ -115,11 +167,54 @@ class StudySettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _tuning_has_one_training_set(self) -> "StudySettings":
+        if self.tune is not None and self.transfer is not None:
+            raise ValueError("transfer: one study tunes or trains at several sites, not both")
+        return self
+
+    @property
+    def places(self) -> tuple[EvaluateOn, ...]:
+        """What models are scored on: as `evaluate_on` says, the study's own data site by site."""
+        transfer = self.transfer
+        if transfer is None or not transfer.sites:
+            return self.evaluate_on
+        return tuple(
+            place
+            for on in self.evaluate_on
+            for place in (
+                [
+                    on.model_copy(update={"where": {transfer.column: (site,)}})
+                    for site in transfer.sites
+                ]
+                if on.data == self.data and on.where is None
+                else [on]
+            )
+        )
+
+    def trained_at(self, strategy: str) -> tuple[TrainedAt, ...]:
+        """What a strategy is trained on; nothing is named where it is always the study's data.
+
+        A strategy that is not repeated for each epsilon never meets `data`.
+        """
+        transfer = self.transfer
+        if transfer is None or not crosses_grid(strategy):
+            return (TrainedAt(self.data),)
+        parts = [{transfer.column: (site,)} for site in transfer.sites]
+        at: list[tuple[Path, Mapping[str, Sequence[str]] | None]]
+        at = [(self.data, where) for where in parts]
+        at += [(self.data, None)] * transfer.whole + [(data, None) for data in transfer.data]
+        return tuple(
+            TrainedAt(data, where, place_name(open_dataset(data).info.name, where))
+            for data, where in at
+        )
+
     @property
     def sets(self) -> list[Path]:
         """Every data set that the study itself names."""
         made = (self.synthetic, self.private_synthetic, self.phantoms)
-        named = (self.data, *made, *(on.data for on in self.evaluate_on))
+        trained = self.transfer.data if self.transfer is not None else ()
+        named = (self.data, *trained, *made, *(on.data for on in self.evaluate_on))
         return [path for path in dict.fromkeys(named) if path is not None]
 
 
@@ -127,7 +222,8 @@ class StudySettings(Settings):
 class GridRow:
     """One row of the results to come: a cell and the stage calls that make its model.
 
-    `tuned` is compact JSON of the tuned values that went into it, empty where none did.
+    `tuned` is compact JSON of the tuned values that went into it, empty where none did;
+    `trained_on` names its training set, where the study has several.
     """
 
     strategy: str
@@ -135,6 +231,7 @@ class GridRow:
     seed: int
     calls: tuple[StageCall, ...]
     tuned: str = ""
+    trained_on: str = ""
 
 
 def expand_grid(settings: StudySettings) -> list[GridRow]:
@@ -151,13 +248,15 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
     root, rows = settings.out / "runs", dict[tuple[str, str], GridRow]()
     for strategy in settings.strategies:
         epsilons = settings.epsilons if crosses_grid(strategy) else (None,)
-        cells = product(epsilons, combinations(settings.tune), settings.seeds)
-        for epsilon, tuned, seed in cells:
-            values = with_tuned(ingredients, tuned)
+        at = settings.trained_at(strategy)
+        cells = product(at, epsilons, combinations(settings.tune), settings.seeds)
+        for trained_at, epsilon, tuned, seed in cells:
+            values = with_tuned(_at(ingredients, trained_at, settings.transfer), tuned)
             calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
             if not calls:
                 continue
-            row = GridRow(strategy, epsilon, seed, calls, tuned_text(tuned, calls))
+            tuned_words = tuned_text(tuned, calls)
+            row = GridRow(strategy, epsilon, seed, calls, tuned_words, trained_at.name)
             first = rows.setdefault((strategy, calls[-1].folder), row)
             if first.tuned != row.tuned:
                 raise InputError(
@@ -170,3 +269,20 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
         )
     refuse_idle_keys(settings.tune, (row.tuned for row in rows.values()))
     return list(rows.values())
+
+
+def _at(
+    ingredients: Mapping[str, Any], trained_at: TrainedAt, transfer: TransferSettings | None
+) -> dict[str, Any]:
+    """The ingredients of a recipe that is trained at one site; the rest stays as it is."""
+    if transfer is None or not trained_at.name:
+        return dict(ingredients)
+    changed = {**ingredients, "data": trained_at.data}
+    if trained_at.where is not None:
+        finetune = dict(ingredients["finetune"])
+        where = {**(finetune.get("where") or {}), **trained_at.where}
+        changed["finetune"] = {**finetune, "where": where}
+    one_site = trained_at.where is not None or trained_at.data != ingredients["data"]
+    if one_site and transfer.population is not None:
+        changed["privacy"] = {**ingredients["privacy"], "population": transfer.population}
+    return changed

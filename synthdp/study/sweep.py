@@ -27,9 +27,11 @@ from synthdp.stages import STAGES
 from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
 from synthdp.study.comparisons import ComparePlan, FixedOn
 from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
+from synthdp.study.fairness import fairness_of, refuse_unfit_attributes
 from synthdp.study.grid import CompareSettings, EvaluateOn, GridRow, StudySettings, expand_grid
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
+from synthdp.study.transfer import refuse_unfit_sites, transfer_of
 from synthdp.study.tuning import tuning_lineage
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 def plan_study(settings: StudySettings) -> Statement:
     """The promise of publishing all runs of the study, before any image is read."""
     _refuse_other_assessment(settings)
+    _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     tuned_on = _tuned_on(settings, rows)
     to_come: dict[Path, Lineage] = {}
@@ -89,6 +92,14 @@ def _refuse_other_assessment(settings: StudySettings) -> None:
         )
 
 
+def _refuse_unfit_sets(settings: StudySettings) -> None:
+    """Refuse sets that lack what their images are to be chosen or judged by."""
+    if settings.fairness is not None:
+        refuse_unfit_attributes(settings.fairness, settings.places)
+    if settings.transfer is not None:
+        refuse_unfit_sites(settings)
+
+
 def run_study(settings: StudySettings) -> Path:
     """Run what is missing, then write `results.csv`, the study's statement and `report.html`.
 
@@ -100,6 +111,7 @@ def run_study(settings: StudySettings) -> Path:
     """
     if not (settings.out / "report.html").is_file():  # else it began with the right one
         _refuse_other_assessment(settings)
+        _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     if not (settings.out / "privacy.json").is_file():  # written last: else it is finished
         _tuned_on(settings, rows)
@@ -115,6 +127,9 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
     failures |= _evaluate_all(settings, rows, failures)
     results = list(_results(settings, rows, failures))
     write_results(settings.out / "results.csv", results)
+    if settings.fairness is not None:
+        fairness_of(settings.out, results, settings.fairness)
+    transfer_of(settings.out, results, anew=True)
     _describe(settings, time.monotonic() - began)
     finished = [row for row in rows if row.calls[-1].folder not in failures]
     lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
@@ -189,11 +204,10 @@ def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
 
 
 def _evaluation(settings: StudySettings, row: GridRow, where: EvaluateOn) -> StageCall:
-    name = open_dataset(where.data).info.name
     run = _folder(settings, row.calls[-1])
-    out = evaluation_folder(settings.out, run.name, name, where.split)
+    out = evaluation_folder(settings.out, run.name, where.name, where.split)
     values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
-    return StageCall("evaluate", values)
+    return StageCall("evaluate", {**values, "where": where.where})
 
 
 def _evaluate_all(
@@ -203,7 +217,7 @@ def _evaluate_all(
     owners = {}
     for row in rows:
         if row.calls[-1].folder not in failures:
-            for where in settings.evaluate_on:
+            for where in settings.places:
                 call = _evaluation(settings, row, where)
                 if not (Path(call.settings["out"]) / "metrics.json").is_file():
                     owners[call.folder] = (call, row.calls[-1].folder)
@@ -217,13 +231,14 @@ def _results(
     for row in rows:
         last = row.calls[-1]
         run = _folder(settings, last)
-        for where in settings.evaluate_on:
+        for where in settings.places:
             cell: dict[str, Any] = {
                 "strategy": row.strategy,
                 "epsilon": row.epsilon,
                 "seed": row.seed,
                 "tuned": row.tuned,
-                "data_set": open_dataset(where.data).info.name,
+                "trained_on": row.trained_on,
+                "data_set": where.name,
                 "split": where.split,
                 "run": run.name,
             }
@@ -257,8 +272,8 @@ def _plan(compare: CompareSettings) -> ComparePlan:
     """What is compared, with data sets by their names instead of their places."""
     fixed_on = None
     if compare.threshold_on is not None:
-        name = open_dataset(compare.threshold_on.data).info.name
-        fixed_on = FixedOn(data_set=name, split=compare.threshold_on.split)
+        on = compare.threshold_on
+        fixed_on = FixedOn(data_set=on.name, split=on.split)
     return ComparePlan(
         reference=compare.reference,
         margin=compare.margin,

@@ -35,6 +35,7 @@ class ThresholdRow(Settings):
     strategy: str
     epsilon: EpsilonTarget
     tuned: str = ""
+    trained_on: str = ""
     fixed_on: str
     fixed_on_split: str
     at_sensitivity: float
@@ -83,6 +84,7 @@ def _asked(recipe: Recipe, fixed_on: FixedOn, plan: ComparePlan) -> dict[str, ob
         "strategy": recipe.strategy,
         "epsilon": recipe.epsilon,
         "tuned": recipe.tuned,
+        "trained_on": recipe.trained_on,
         "fixed_on": fixed_on.data_set,
         "fixed_on_split": fixed_on.split,
         "at_sensitivity": plan.sensitivity,

@@ -11,7 +11,7 @@ from synthdp.privacy.statement import Statement, make_statement
 from synthdp.study.aggregate import aggregate
 from synthdp.study.compare import (
     COLUMNS,
-    COLUMNS_BEFORE_CALIBRATION,
+    COLUMNS_BEFORE_TRANSFER,
     COLUMNS_BEFORE_TUNING,
     ResultRow,
     evaluation_row,
@@ -78,15 +78,15 @@ def test_columns_are_those_of_the_contract() -> None:
         "strategy", "epsilon", "seed", "data_set", "split", "auroc", "auroc_ci_low",
         "auroc_ci_high",
     )  # fmt: skip
-    end = COLUMNS.index("tuned") + 1
-    assert COLUMNS[end - 10 : end] == (
+    end = COLUMNS.index("trained_on") + 1
+    assert COLUMNS[end - 11 : end] == (
         "n_images", "n_patients", "epsilon_stage", "epsilon_end_to_end", "delta", "unit", "state",
-        "error", "run", "tuned",
+        "error", "run", "tuned", "trained_on",
     )  # fmt: skip
     assert {"auprc_benign", "brier_ci_low", "specificity_at_sensitivity"} < {*COLUMNS[end:]}
 
 
-@pytest.mark.parametrize("columns", [COLUMNS_BEFORE_TUNING, COLUMNS_BEFORE_CALIBRATION])
+@pytest.mark.parametrize("columns", [COLUMNS_BEFORE_TUNING, COLUMNS_BEFORE_TRANSFER])
 def test_older_tables_are_read(tmp_path: Path, columns: tuple[str, ...]) -> None:
     lines = [line.split(",") for line in results_csv([row(), row(seed=1)]).splitlines()]
     older = "\n".join(",".join(cells[: len(columns)]) for cells in lines)

@@ -11,13 +11,14 @@ from scipy.special import expit
 from synthdp.config import validate_settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
+from synthdp.evaluation.predictions import read_predictions
 from synthdp.files import read_json, write_json
 from synthdp.privacy.statement import parse_statement
 from synthdp.study.compare import ResultRow, failed_row, write_results
 from synthdp.study.comparisons import ComparePlan, ComparisonRow, FixedOn, compare_recipes
 from synthdp.study.findings import Findings, find, read_findings, write_findings
 from synthdp.study.grid import StudySettings
-from synthdp.study.predictions import evaluation_folder, read_predictions
+from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.sweep import _plan
 from synthdp.study.thresholds import threshold_rows
@@ -143,11 +144,11 @@ def test_what_is_lost_cut_or_of_other_images_is_told_and_the_rest_stands(tmp_pat
     lost = row_of(found, "mean", "plain", 6.0)
     assert (lost.n_seeds, lost.value) == (0, None)
     assert lost.note == (
-        "1 of 3 runs: no predictions; 1 of 3 runs: predictions cut off; "
+        "1 of 3 runs: no predictions; 1 of 3 runs: predictions cut off or damaged; "
         "1 of 3 runs: scored on other images"
     )
     part = row_of(found, "mean", "better", None)
-    assert (part.n_seeds, part.note) == (2, "1 of 3 runs: predictions damaged")
+    assert (part.n_seeds, part.note) == (2, "1 of 3 runs: predictions cut off or damaged")
     assert part.value is not None
     assert row_of(found, "without_privacy", "plain", 6.0).value is None
     assert "compared with: 1 of 3 runs" in row_of(found, "reference", "better", 6.0).note
@@ -233,13 +234,13 @@ def test_thresholds_are_fixed_on_one_split_and_applied_to_the_other(tmp_path: Pa
 
 def test_predictions_say_what_is_wrong_and_name_no_patient(tmp_path: Path) -> None:
     for text, told in (
-        ("", "damaged"),
-        ("image,patient_id,malignant,score\na,secret,1,0.5\n", "damaged"),
+        ("", "empty|missing|cut off"),
+        ("image,patient_id,malignant,score\na,secret,1,0.5\n", "no column of scores"),
         ("image,patient_id,malignant,score_malignant\n", "cut off"),
         ("image,patient_id,malignant,score_malignant\na,secret,1,0.", "cut off"),
-        ("image,patient_id,malignant,score_malignant\na,secret,1\n", "cut off"),
-        ("image,patient_id,malignant,score_malignant\na,secret,1,nan\n", "damaged"),
-        ("image,patient_id,malignant,score_malignant\na,secret,2,0.5\n", "damaged"),
+        ("image,patient_id,malignant,score_malignant\na,secret,1\n", "cells"),
+        ("image,patient_id,malignant,score_malignant\na,secret,1,nan\n", "row 2"),
+        ("image,patient_id,malignant,score_malignant\na,secret,2,0.5\n", "row 2"),
     ):
         (tmp_path / "predictions.csv").write_text(text)
         with pytest.raises(InputError, match=told) as refused:

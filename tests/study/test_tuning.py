@@ -16,6 +16,7 @@ from synthdp.privacy.statement import make_statement
 from synthdp.runs import StageCall, read_statement
 from synthdp.study import sweep
 from synthdp.study.compare import (
+    COLUMNS_BEFORE_TRANSFER,
     COLUMNS_BEFORE_TUNING,
     ResultRow,
     read_results,
@@ -326,11 +327,12 @@ def test_tables_from_before_are_read_and_a_damaged_cell_is_refused(tmp_path: Pat
     rows = [result(0.7, lr_times_steps=50), result(0.8)]
     write_results(table, rows)
     assert read_results(table) == rows
-    old = [line.split(",") for line in results_csv([rows[1]]).splitlines()]
-    kept = [",".join(cells[: len(COLUMNS_BEFORE_TUNING)]) for cells in old]
-    table.write_text("\n".join(kept) + "\n")
-    assert table.read_text().splitlines()[0].split(",") == list(COLUMNS_BEFORE_TUNING)
-    assert read_results(table) == [rows[1]]
+    text = results_csv([rows[1]]).splitlines()
+    for columns in (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING):
+        old = [",".join(line.split(",")[: len(columns)]) for line in text]
+        table.write_text("\n".join(old) + "\n")
+        assert table.read_text().splitlines()[0].split(",") == list(columns)
+        assert read_results(table) == [rows[1]]
     for wrong in ("[1]", "{", '{"a":[1]}', '{"a":NaN}', '{"a":"/srv/x"}', "[" * 5000):
         with pytest.raises(ValueError, match="tuned"):
             ResultRow.model_validate({**rows[0].model_dump(), "tuned": wrong})
