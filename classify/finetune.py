@@ -96,7 +96,7 @@ def _train_head(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Class
         weights, spent = train_plainly(settings, plan, task), plan.release
     else:
         weights, spent = _train_privately(settings, run, plan, task)
-    return task.classifier_of(weights, settings.head.bias_input), spent
+    return task.classifier_of(weights, settings.head), spent
 
 
 def train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:

@@ -175,7 +175,9 @@ def real_and_private_synthetic(cell: Cell) -> Stages:
 
 
 #: What the paper trains its heads with (arXiv 2407.12669 and its code): AdamW at 1e-5, 300 epochs
-#: of Poisson batches of a ninth of the set, the last iterate. Its unit is the image.
+#: of Poisson batches of a ninth of the set, the last iterate. Its unit is the image. Features are
+#: as long as DINOv2's mean token of a phantom is in the mean, since the paper's are not normalised
+#: and Adam's steps are as long whatever the gradient.
 _PAPER_STEPS = 2700
 _PAPER_TRAINING = {
     "optimizer": "adamw",
@@ -185,6 +187,7 @@ _PAPER_TRAINING = {
     "average_from": 1.0,
     "clip_norm": 1.0,
     "bias_input": 1.0,
+    "input_norm": 39.0,
 }
 _PAPER_HEAD = {"kind": "mlp", "hidden": 384, "label_smoothing": 0.1}
 
