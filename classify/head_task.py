@@ -55,7 +55,7 @@ class HeadTask:
 
     def classifier_of(self, weights: Tensor, head: HeadSettings) -> Classifier:
         """The classifier with a head of trained weights, shaped as `start`."""
-        norm, bias_input = head.input_norm, head.bias_input
+        norm, bias_input = head.norm, head.bias_input
         if not isinstance(self.examples, MlpExamples):
             return self.classifier.with_head(weights[:, :-1] * norm, weights[:, -1] * bias_input)
         assert self.examples.shape is not None  # `head_task` has given it
@@ -86,7 +86,7 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
     public = _public_examples(settings, classifier)
     start = start_weights(settings, classifier)
     if isinstance(examples, MlpExamples) and examples.shape is not None:
-        start = examples.shape.start(settings.seed, settings.head.input_norm)
+        start = examples.shape.start(settings.seed, settings.head.norm)
     return HeadTask(rows, classifier, examples, public, start)
 
 
@@ -177,7 +177,7 @@ def _examples(
     classifier: Classifier, dataset: Dataset, rows: Sequence[Row], settings: FinetuneSettings
 ) -> Examples:
     head = settings.head
-    inputs = head.input_norm * _inputs(classifier, dataset, rows, views=head.views)
+    inputs = head.norm * _inputs(classifier, dataset, rows, views=head.views)
     inputs = _with_bias(inputs, head.bias_input)
     ids, units = np.unique(units_of(settings, rows), return_inverse=True)
     targets = torch.from_numpy(targets_array(rows)).repeat_interleave(head.views, dim=0)
@@ -206,4 +206,4 @@ def start_weights(settings: FinetuneSettings, classifier: Classifier) -> Tensor:
         return weight.new_zeros(weight.shape[0], weight.shape[1] + 1)
     scale = settings.head.bias_input
     column = bias / scale if scale else torch.zeros_like(bias)
-    return torch.cat([weight / settings.head.input_norm, column.unsqueeze(1)], dim=1)
+    return torch.cat([weight / settings.head.norm, column.unsqueeze(1)], dim=1)

@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
 
 #: Settings that came after the first studies: unset, they leave a run's name as it was.
-_LATER_KEYS = ("where",)
+_LATER_KEYS = ("where", "input_norm")
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,18 @@ class StageCall:
     @property
     def folder(self) -> str:
         """The name of the run's folder."""
-        settings = {
-            key: value
-            for key, value in self.settings.items()
-            if key != "out" and not (key in _LATER_KEYS and value is None)
-        }
-        content = json.dumps([self.stage, settings], sort_keys=True, default=str)
+        settings = {key: value for key, value in self.settings.items() if key != "out"}
+        content = json.dumps([self.stage, _named(settings)], sort_keys=True, default=str)
         return f"{self.stage}-{sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _named(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a run's name holds them."""
+    return {
+        key: _named(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if not (key in _LATER_KEYS and value is None)
+    }
 
 
 class Run:
