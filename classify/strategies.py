@@ -204,6 +204,20 @@ def paper(cell: Cell) -> Stages:
     return (cell.finetune(backbone=_plain_readout(cell), head=head),)
 
 
+def paper_real_and_synthetic(cell: Cell) -> Stages:
+    """As `paper`, on synthetic images too, which meet no noise here."""
+    head = {**_PAPER_TRAINING, **_PAPER_HEAD}
+    synthetic = cell.needed("synthetic")
+    return (cell.finetune(backbone=_plain_readout(cell), head=head, synthetic=synthetic),)
+
+
+def paper_synthetic_only(cell: Cell) -> Stages:
+    """The paper's head on synthetic images alone, without noise."""
+    head = {**_PAPER_TRAINING, **_PAPER_HEAD}
+    synthetic = cell.needed("synthetic")
+    return (cell.finetune(data=synthetic, backbone=_plain_readout(cell), head=head),)
+
+
 def paper_pretrained(cell: Cell) -> Stages:
     """The paper's best arm: pretrained on synthetic images, with its linear head kept."""
     before = cell.pretrain(cell.needed("synthetic"), backbone=_plain_readout(cell))
@@ -228,6 +242,8 @@ STRATEGIES: dict[str, Strategy] = {
     "real_and_synthetic": Strategy(real_and_synthetic),
     "real_and_private_synthetic": Strategy(real_and_private_synthetic),
     "paper": Strategy(paper),
+    "paper_real_and_synthetic": Strategy(paper_real_and_synthetic),
+    "paper_synthetic_only": Strategy(paper_synthetic_only, crosses_grid=False),
     "paper_pretrained": Strategy(paper_pretrained),
 }
 
