@@ -104,7 +104,8 @@ class StudySettings(Settings):
     `synthdp assess` made of the synthetic set: the report shows its figures. `fairness` names
     columns of the manifests by whose groups the models are judged too: a list, or for numbers cut
     points, as in `{view: null, age: [50, 70]}`. `transfer` trains every strategy at several sites
-    and scores it at each. `compare` says what recipes are compared with.
+    and scores it at each. `compare` says what recipes are compared with,
+    `published` describes figures of others to set beside (`synthdp.study.published`).
     """
 
     title: str = "Privacy and utility"
@@ -119,6 +120,7 @@ class StudySettings(Settings):
     private_synthetic: Path | None = None
     assessment: Path | None = None
     phantoms: Path | None = None
+    published: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
     backbone: FeatureSettings = FeatureSettings()
     beside: tuple[FeatureSettings, ...] = ()

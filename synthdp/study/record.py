@@ -39,6 +39,7 @@ class StudyFacts(Settings):
     real: Path | None = None
     show_real: bool = False
     compare: ComparePlan = ComparePlan()
+    published: Path | None = None
     sets: tuple[SetFacts, ...] = ()
 
 

@@ -51,9 +51,9 @@ class ReportSettings(Settings):
     own setting `report.show_real`. `fairness` judges the models by other columns than the study's
     own setting does, and writes `fairness.csv` anew; `transfer` writes `transfer.csv` anew, for a
     study of one evaluation set too; `compare` changes what is compared, where sets go by their
-    names. `format` other than html gives the table over seeds of
-    `metric`, for papers. `out` is the file to write: `report.html` in the study for html, the
-    terminal for a table, when None.
+    names; `published` describes figures of others to set beside. `format` other than html gives the
+    table over seeds of `metric`, for papers. `out` is the file to write: `report.html` in the study
+    for html, the terminal for a table, when None.
     """
 
     study: Path
@@ -62,6 +62,7 @@ class ReportSettings(Settings):
     compare: ComparePlan | None = None
     fairness: Fairness = None
     transfer: bool = False
+    published: Path | None = None
     format: Literal["html"] | TableFormat = "html"
     metric: Literal["auroc", "auprc", "sensitivity", "specificity"] = "auroc"
     out: Path | None = None
@@ -230,6 +231,7 @@ def _further(settings: ReportSettings, results: Results) -> dict[str, Any]:
         compare=settings.compare or results.record.facts.compare,
         fairness=settings.fairness,
         transfer=settings.transfer,
+        published=settings.published or results.record.facts.published,
     )
 
 

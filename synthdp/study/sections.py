@@ -6,16 +6,19 @@ from typing import Any
 
 from synthdp.errors import InputError
 from synthdp.evaluation.groups import Fairness
+from synthdp.study.aggregate import aggregate
 from synthdp.study.compare import ResultRow
 from synthdp.study.comparison_section import comparison_content
 from synthdp.study.comparisons import ComparePlan
 from synthdp.study.fairness import fairness_of, fairness_views
 from synthdp.study.findings import find, write_findings
 from synthdp.study.places import without_paths
+from synthdp.study.published import published_rows, read_published
 from synthdp.study.transfer import transfer_lines, transfer_of
 
 #: Words and anchors of the sections, by what they show, in the order of the page.
 _ANCHORS = {
+    "published": ("Published", "published"),
     "compared": ("Comparisons", "compared-1"),
     "fairness": ("Fairness", "fairness"),
     "transfer": ("Sites", "transfer"),
@@ -29,6 +32,7 @@ def further_sections(
     compare: ComparePlan,
     fairness: Fairness,
     transfer: bool,
+    published: Path | None,
 ) -> dict[str, Any]:
     """What the page shows of them; their tables are written into the study on the way.
 
@@ -38,12 +42,14 @@ def further_sections(
         compare: what is compared.
         fairness: groups other than the study's own; None for these.
         transfer: whether a table of sites is asked for where the study itself asks for none.
+        published: the description of figures that others published, if any.
 
     Raises:
         InputError: when what was asked for here can't be worked out. What the study itself asked
             for is then told on the page.
     """
     return {
+        **_published(study, rows, published),
         **_comparisons(study, rows, compare),
         **_fairness(study, rows, fairness),
         **_transfer(study, rows, asked=transfer),
@@ -55,6 +61,22 @@ def section_anchors(content: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         place for name, place in _ANCHORS.items() if content[name] or content.get(f"{name}_problem")
     ]
+
+
+def _published(study: Path, rows: Sequence[ResultRow], path: Path | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"published": [], "published_problem": ""}
+    if path is None or not rows:
+        return content
+    try:
+        about = read_published(path if path.exists() else study / path)
+        content["published"] = published_rows(about, aggregate(rows))
+    except InputError as error:
+        return {**content, "published_problem": without_paths(str(error)).splitlines()[0]}
+    return {
+        **content,
+        "published_about": about,
+        "published_on": f"{rows[0].data_set}, {rows[0].split}",
+    }
 
 
 def _comparisons(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> dict[str, Any]:

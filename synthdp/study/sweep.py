@@ -263,6 +263,7 @@ def _describe(settings: StudySettings, seconds: float) -> None:
             "assessment": str(settings.assessment) if settings.assessment else None,
             "real": str(settings.data),
             "show_real": settings.report.show_real,
+            "published": str(settings.published) if settings.published else None,
             "compare": _plan(settings.compare or CompareSettings()).model_dump(mode="json"),
         },
     )
