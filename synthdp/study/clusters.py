@@ -24,7 +24,7 @@ class Cluster:
 
     cores: Callable[[], int]
     alive: Callable[[], bool]
-    backend: Mapping[str, Any]
+    backend: Callable[[int], Mapping[str, Any]]
 
 
 def _missing(engine: str, error: ImportError) -> InputError:
@@ -72,7 +72,11 @@ def connect_ray(address: str | None, threads: int, stack: ExitStack) -> Cluster:
     head = ray.get_runtime_context().gcs_address
     register_parallel_backend("synthdp-ray", Backend)
     gpus = ray.cluster_resources().get("GPU", 0) > 0
-    needs = {"num_cpus": threads, **({"num_gpus": 1} if gpus else {})}
+
+    def backend(size: int) -> Mapping[str, Any]:
+        share = 1.0 if size > 1 else 0.5  # two processes share the place of one
+        needs = {"num_cpus": share * threads, **({"num_gpus": share} if gpus else {})}
+        return {"backend": "synthdp-ray", "ray_remote_args": needs}
 
     def cores() -> int:
         found = ray.cluster_resources()
@@ -82,7 +86,7 @@ def connect_ray(address: str | None, threads: int, stack: ExitStack) -> Cluster:
     return Cluster(
         cores=cores,
         alive=lambda: _listens(head, CONNECT_S),
-        backend={"backend": "synthdp-ray", "ray_remote_args": needs},
+        backend=backend,
     )
 
 
@@ -103,7 +107,7 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
         """joblib's own, but it hears of a task whose workers were killed, and does not wait on."""
 
         def effective_n_jobs(self, n_jobs: int) -> int:
-            return min(n_jobs, int(super().effective_n_jobs(n_jobs)))
+            return n_jobs
 
         async def _collect(self) -> None:
             while self._continue:
@@ -147,7 +151,7 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
     return Cluster(
         cores=n_cores,
         alive=alive,
-        backend={"backend": "synthdp-dask", "client": client},
+        backend=lambda _: {"backend": "synthdp-dask", "client": client},
     )
 
 

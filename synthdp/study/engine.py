@@ -79,13 +79,14 @@ WHERE_IT_RUNS = tuple(EngineSettings.model_fields)
 class Engine:
     """An engine that is open.
 
-    name: for errors. size: how many runs it takes at once, now. backend: what joblib is told.
+    name: for errors. size: how many runs it takes at once, now. backend: what joblib is told for
+    so many at once.
     place: what a worker is told. alive: whether the cluster answers; None where there is none.
     """
 
     name: str
     size: Callable[[], int]
-    backend: Mapping[str, Any]
+    backend: Callable[[int], Mapping[str, Any]]
     place: Place
     alive: Callable[[], bool] | None = None
 
@@ -130,12 +131,16 @@ class Engine:
                 yield delayed(work)(attempt, call, self.place)
 
         def run() -> Iterator[Outcome]:
-            with parallel_config(**self.backend):
+            size = self.size()
+            # joblib runs a single job in this very process, which a cluster is not asked for:
+            # such a backend is given two, of which only one is ever at work
+            n_jobs = size if self.alive is None else max(size, 2)
+            with parallel_config(**self.backend(size)):
                 parallel = Parallel(
-                    n_jobs=self.size(),
+                    n_jobs=n_jobs,
                     return_as="generator_unordered",
                     batch_size=1,
-                    pre_dispatch="2*n_jobs" if self.alive is None else "n_jobs",
+                    pre_dispatch="2*n_jobs" if self.alive is None else size,
                 )
                 yield from parallel(noted())
 
@@ -230,7 +235,7 @@ def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
         parent=os.getpid() if n_workers > 1 else None,
     )
     backend = {"backend": "loky", "inner_max_num_threads": threads}
-    return Engine("local", lambda: n_workers, backend, place)
+    return Engine("local", lambda: n_workers, lambda _: backend, place)
 
 
 def fitting(settings: EngineSettings, cores: int, where: str) -> int:

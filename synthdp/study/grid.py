@@ -192,7 +192,7 @@ def _sets_twice(settings: StudySettings) -> Iterator[str]:
         if path is not None:
             first = named.setdefault(path.resolve(), role)
             if first != role:
-                yield f"{role}: {path.name} is named as {first} already; name another or leave it out"
+                yield f"{role}: {path.name} is named as {first} already; keep one of the two"
 
 
 def _unscorable(settings: StudySettings) -> Iterator[str]:

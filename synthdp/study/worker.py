@@ -75,17 +75,18 @@ def _unexpected(problem: Exception) -> str:
     return f"unexpected {type(problem).__name__} at {place}, line {last.lineno}"
 
 
-_settled = False
+_settled: Place | None = None
 _held: list[IO[str]] = []
 
 
 def _settle(place: Place) -> None:
-    """Prepare this process once: its device, its threads, its folder."""
-    global _settled  # noqa: PLW0603 (once in the life of a process)
+    """Prepare this process, once for each study: its device, its threads, its folder."""
+    global _settled  # noqa: PLW0603 (a state of the process)
     if place.cluster:
         _enter(place.folder)
-    if _settled:
+    if _settled == place:
         return
+    _settled = place
     if place.devices:
         slot = claim_slot(Path(place.slots), len(place.devices))
         os.environ["CUDA_VISIBLE_DEVICES"] = place.devices[slot]
@@ -95,7 +96,6 @@ def _settle(place: Place) -> None:
         threadpool_limits(place.threads)
     if place.cluster or place.parent is not None:
         silence_bars()
-        _settled = True
 
 
 def _enter(folder: str) -> None:
