@@ -18,7 +18,7 @@ from synthdp.files import read_json, write_json
 from synthdp.privacy.ledger import recorded_releases
 from synthdp.runs import RunBusyError, StageCall, open_run
 from synthdp.study import rounds, sweep
-from synthdp.study.claims import claimed, part_of
+from synthdp.study.claims import claimed, joined, part_of
 from synthdp.study.compare import read_results
 from synthdp.study.grid import StudySettings, expand_grid
 from synthdp.study.sweep import run_study
@@ -145,7 +145,8 @@ def test_a_run_that_another_process_makes_is_waited_for(
 ) -> None:
     caplog.set_level(logging.INFO)
     study = settings(values, epsilons=["none"])
-    (call,) = expand_grid(settings(values, epsilons=["none"], seeds=[1]))[0].calls
+    (call,) = expand_grid(study)[1].calls
+    joined(study)  # the folder of the study
     waits: list[float] = []
     other = open_run(Path(call.settings["out"]), "finetune", sweep.STAGES["finetune"]
         .settings_class().model_validate(call.settings))  # fmt: skip
@@ -163,33 +164,45 @@ def test_a_run_that_another_process_makes_is_waited_for(
     assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
 
 
+def killed_after(seconds: float, study: StudySettings) -> bool:
+    """Run a study in a child that is killed after a while; whether the child was faster."""
+    child = in_child(lambda: run_study(study))
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return exit_code(child) >= 0
+
+
 @pytest.mark.slow
-def test_a_study_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
-    shared: dict[str, object],
+def test_studies_killed_at_any_moment_lose_nothing_and_run_nothing_twice(
+    shared: dict[str, object], tmp_path: Path
 ) -> None:
-    moments, kills, tries, known = random.Random(1), 0, 0, dict[Path, bytes]()
-    study = settings(shared, finetune={"head": {"steps": 60}})
-    run_study(settings({**shared, "out": study.out.parent / "warm"}, seeds=[7]))  # imports, caches
-    before = len(recorded_releases(study.data / "private" / "ledger.jsonl"))
-    while True:
-        shard = moments.choice([None, None, "1/2"])
-        child = in_child(lambda: run_study(study.model_copy(update={"shard": shard})))
-        time.sleep(moments.uniform(0.05, 1.0) if kills < KILLS else 0)
-        if kills < KILLS:
-            os.kill(child, signal.SIGKILL)
-        killed = exit_code(child) < 0
-        kills, tries = kills + killed, tries + 1
+    moments, kills, studies = random.Random(1), 0, 0
+    run_study(
+        settings(shared, out=tmp_path / "first", seeds=[7])
+    )  # imports, and caches of features
+    ledger = settings(shared).data / "private" / "ledger.jsonl"
+    while kills < KILLS:
+        studies += 1
+        study = settings(shared, out=tmp_path / f"study-{studies}")
+        before, known, done = len(recorded_releases(ledger)), dict[Path, bytes](), False
+        while not done and kills < KILLS:
+            shard = moments.choice([None, "1/2"])
+            whole = killed_after(
+                moments.uniform(0.02, 0.6), study.model_copy(update={"shard": shard})
+            )
+            kills, done = kills + (not whole), whole and shard is None
+            found = finished_runs(study.out)
+            assert {**found, **known} == found, "a finished run was lost, or run again"
+            known = found
+        assert run_study(study).is_file()
         found = finished_runs(study.out)
-        assert {**found, **known} == found, "a finished run was lost or run again"
-        known = found
-        if not killed and shard is None:
-            break
-        assert tries < 3 * KILLS
-    assert kills >= KILLS // 3, "it was finished before it was killed often"
-    assert len(known) == 13
-    assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
-    releases = recorded_releases(study.data / "private" / "ledger.jsonl")[before:]
-    assert len({release.id for release in releases}) == 12
+        assert {**found, **known} == found
+        assert len(found) == 13
+        rows = read_results(study.out / "results.csv")
+        assert {row.state for row in rows} == {"finished"}
+        releases = recorded_releases(ledger)[before:]
+        assert len({release.id for release in releases}) == len(releases) == 12
+    assert studies < KILLS, "hardly a study was killed while it ran"
 
 
 def damage_statement(run: Path) -> None:
