@@ -7,6 +7,7 @@ and `head_bias` is added.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -90,7 +91,9 @@ def new_source(
     Raises:
         InputError: as `build_backbone`.
     """
-    network = build_backbone(backbone, seed=seed, trainable_blocks=trainable_blocks)
+    network = _frozen(backbone, seed)
+    if network is None or trainable_blocks != 0:
+        network = build_backbone(backbone, seed=seed, trainable_blocks=trainable_blocks)
     return Source(backbone, plain_scaling(network), trainable_blocks, seed=seed)
 
 
@@ -124,6 +127,38 @@ def restore_backbone(source: Source) -> FeatureNetwork:
     return backbone
 
 
+#: Identity of a file's content as the file system tells it: path, size, change, inode.
+_FileIdentity = tuple[str, int, int, int]
+
+
+def _frozen(backbone: FeatureSettings, seed: int) -> FeatureNetwork | None:
+    """A network that nothing trains, kept in this process; None where its file is not at hand.
+
+    The heads of a study stand on the same networks, and building them takes longer than a head's
+    training. Callers only read it.
+    """
+    if backbone.weights is None:
+        return _kept(backbone, seed, None)
+    if not backbone.weights.is_file():  # the hub's, or missing
+        return None
+    about = backbone.weights.stat()
+    path = str(backbone.weights.resolve())
+    # the file gives every tensor, whatever the seed
+    return _kept(backbone, 0, (path, about.st_size, about.st_mtime_ns, about.st_ino))
+
+
+@lru_cache(maxsize=3)
+def _kept(backbone: FeatureSettings, seed: int, _: _FileIdentity | None) -> FeatureNetwork:
+    return build_backbone(backbone, seed=seed)
+
+
+def _network_of(source: Source) -> FeatureNetwork:
+    """A source's network to read features with, not to train."""
+    if source.trainable_blocks == 0 and not source.trained:
+        return _frozen(source.backbone, source.seed) or restore_backbone(source)
+    return restore_backbone(source)
+
+
 def features(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> list[Tensor]:
     """Raw features of `rows` from each source, (N, D) float32 each, from the data set's cache.
 
@@ -131,9 +166,7 @@ def features(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> l
         InputError: when an image is unreadable, or weights are missing.
         RunError: when a feature is not finite.
     """
-    return [
-        backbone_features(restore_backbone(source), dataset, rows) for source in classifier.sources
-    ]
+    return [backbone_features(_network_of(source), dataset, rows) for source in classifier.sources]
 
 
 def inputs_of(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:

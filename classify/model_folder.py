@@ -84,7 +84,13 @@ def load_classifier(run_folder: Path) -> Classifier:
     folder = run_folder / "model"
     where = f"{run_folder.name}/model/{SETTINGS_FILE}"
     about = validate_settings(_Description, _settings_in(folder), where=where)
-    tensors = load_weights(folder / WEIGHTS_FILE, about.weights_sha256)
+    try:
+        tensors = load_weights(folder / WEIGHTS_FILE, about.weights_sha256)
+    except InputError as error:
+        raise InputError(
+            f"{run_folder.name}: its own weights are damaged; put them back, or delete the folder "
+            f"and make the run again ({error})"
+        ) from error
     try:
         weight, bias = tensors["head.weight"], tensors["head.bias"]
     except KeyError as error:

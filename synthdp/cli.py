@@ -277,7 +277,13 @@ def _add_study_commands(commands: Commands) -> None:
         commands,
         "study",
         "Run strategies x epsilons x seeds and write results.csv, report.html, and what was tuned.",
-        "synthdp study configs/study/cbis-ddsm.yaml",
+        "synthdp study configs/study/cbis-ddsm.yaml\n"
+        "  synthdp study configs/study/cbis-ddsm.yaml workers=all\n"
+        "  synthdp study configs/study/cbis-ddsm.yaml engine=dask "
+        "engine_address=tcp://node1:8786 workers=16\n"
+        "  sbatch --array=1-4 --wrap 'synthdp study configs/study/cbis-ddsm.yaml "
+        "--shard $SLURM_ARRAY_TASK_ID/4'",
+        options=("shard",),
     )
     _stage_parser(
         commands,

@@ -85,6 +85,9 @@ def cached_array(
         return computed()
     entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
     with lock:
+        found = _read(entry)  # first without the lock, so that readers need not wait for each other
+        if found is not None:
+            return found
         fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
         found = _read(entry)
         if found is None:

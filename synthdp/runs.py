@@ -3,16 +3,18 @@
 import contextlib
 import fcntl
 import json
+import os
 import platform
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any
+from typing import IO, Any
 
 from synthdp import __version__
 from synthdp.config import Settings, dump_settings, parse_yaml, read_yaml
@@ -27,6 +29,10 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
 #: Settings that came after the first studies: unset, they leave a run's name as it was.
 _LATER_KEYS = ("where", "input_norm")
+
+
+class RunBusyError(InputError):
+    """Another process is at work on the run; it was left alone."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Run:
         self.finished = status["state"] == "finished"
         self.resumed = status["attempts"] > 1
         self._status = status
+        self._lock: IO[str] | None = None
 
     @property
     def private(self) -> Path:
@@ -92,11 +99,27 @@ class Run:
         append_line(self.private / "metrics.jsonl", json.dumps(metrics))
 
     def finish(self, statement: Statement, card: str) -> None:
-        """Write the statement and the card, then mark the run as finished."""
+        """Write the statement and the card, then mark the run as finished.
+
+        Raises:
+            RunError: when the folder was deleted or cut meanwhile.
+        """
+        if not self._stands():
+            raise RunError(
+                f"{self.path.name}: the run's folder was deleted or cut while it was at work; "
+                "delete what is left of it, and the same command makes the run again"
+            )
         write_json(self.path / "privacy.json", statement.model_dump(mode="json"))
         write_atomic(self.path / "card.md", card)
         self._set_state("finished")
         self.finished = True
+
+    def _stands(self) -> bool:
+        """Whether the folder is still the one that was opened, and not deleted or made anew."""
+        lock = self.path / ".lock"
+        if self._lock is None or not lock.is_file() or not (self.path / "config.yaml").is_file():
+            return False
+        return os.path.samestat(os.fstat(self._lock.fileno()), lock.stat())
 
     def _set_state(self, state: str) -> None:
         self._status["state"] = state
@@ -130,11 +153,16 @@ def _differences(
     return found
 
 
-def _refuse_other_settings(out: Path, stage: str, settings: Settings) -> dict[str, Any] | None:
+def _refuse_other_settings(
+    out: Path, stage: str, settings: Settings, free: Collection[str]
+) -> dict[str, Any] | None:
     """The status of the run at `out` when it has these settings; None where there is no run."""
     if not (out / "status.json").is_file():
         if any(not path.name.startswith(".") for path in out.iterdir()):
-            raise InputError(f"{out}: holds other files and is not a run; name a new folder")
+            raise InputError(
+                f"{out}: holds other files and is not a run; name a new folder (or delete it, if "
+                "it is what was left of a run)"
+            )
         return None
     status: dict[str, Any] = read_json(out / "status.json")
     if status.get("stage") != stage:
@@ -142,7 +170,11 @@ def _refuse_other_settings(out: Path, stage: str, settings: Settings) -> dict[st
     if status["state"] == "starting":  # killed before its settings were noted
         return status
     asked = parse_yaml(dump_settings(settings), where="settings")
-    found = _differences(read_yaml(out / "config.yaml"), asked)
+    fixed, wanted = (
+        {key: value for key, value in values.items() if key not in free}
+        for values in (read_yaml(out / "config.yaml"), asked)
+    )
+    found = _differences(fixed, wanted)
     if found:
         lines = "\n  ".join(found)
         raise InputError(
@@ -152,12 +184,45 @@ def _refuse_other_settings(out: Path, stage: str, settings: Settings) -> dict[st
     return status
 
 
-@contextmanager
-def open_run(out: Path, stage: str, settings: Settings) -> Iterator[Run]:
-    """Open the run folder `out`: a new one, one to resume, or a finished one.
+def take_lock(lock: IO[str], out: Path, *, shared: bool = False) -> None:
+    """Lock an open file for as long as this process lives; an exclusive owner is written into it.
 
     Raises:
-        InputError: when the folder holds other files, a run of other settings, or a run at work.
+        InputError: when the file system keeps no locks.
+        RunBusyError: when another process holds it; says which.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read(200).strip()
+        by = f" ({owner})" if owner else ""
+        raise RunBusyError(
+            f"{out}: another process is at work there{by}; wait for it, or stop it first"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{out}: its file system keeps no locks ({error.strerror}), so two processes could "
+            "work on one run; name a folder on one that does"
+        ) from error
+    with contextlib.suppress(OSError):  # the name of the owner is a courtesy: a disk may be full
+        os.ftruncate(lock.fileno(), 0)
+        if not shared:
+            os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+
+@contextmanager
+def open_run(
+    out: Path, stage: str, settings: Settings, *, free: Collection[str] = ()
+) -> Iterator[Run]:
+    """Open the run folder `out`: a new one, one to resume, or a finished one.
+
+    A resume may change the settings named in `free`: those that decide nothing of the result.
+
+    Raises:
+        InputError: when the folder holds other files, or a run of other settings.
+        RunBusyError: when another process is at work on it.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -165,19 +230,19 @@ def open_run(out: Path, stage: str, settings: Settings) -> Iterator[Run]:
     with refused_when_full():
         out.mkdir(parents=True, exist_ok=True)
         (out / ".lock").touch()
-    with open(out / ".lock", "a", encoding="utf-8") as lock, handled((SIGTERM,), interrupt):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{out}: another process is at work there; wait for it") from error
-        run = _start(out, stage, settings, _refuse_other_settings(out, stage, settings))
+    with open(out / ".lock", "a+", encoding="utf-8") as lock, handled((SIGTERM,), interrupt):
+        take_lock(lock, out)
+        run = _start(out, stage, settings, _refuse_other_settings(out, stage, settings, free))
+        run._lock = lock
         try:
             yield run
         except BaseException as error:
             if not run.finished:
-                with contextlib.suppress(RunError):  # the first error says more than a second one
+                # a folder that was deleted stays so, and the first error says more than a second
+                with contextlib.suppress(RunError):
                     stopped = isinstance(error, KeyboardInterrupt)
-                    run._set_state("interrupted" if stopped else "failed")
+                    if run._stands():
+                        run._set_state("interrupted" if stopped else "failed")
             raise
 
 

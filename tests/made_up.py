@@ -49,6 +49,22 @@ def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: o
     return out
 
 
+def small_study(root: Path) -> dict[str, object]:
+    """Settings of a study of heads on a made-up clinic's features: two epsilons, two seeds."""
+    data = clinic_set(root / "clinic")
+    return {
+        "data": data,
+        "out": root / "study",
+        "strategies": ["real_only"],
+        "epsilons": [6, "none"],
+        "seeds": [0, 1],
+        "evaluate_on": [{"data": data, "split": "train"}],
+        "privacy": {"population": 50, "delta": 1e-3},
+        "backbone": {"name": "test_vit", "size_px": 32},
+        "finetune": {"head": {"steps": 20}},
+    }
+
+
 def give_even_key(data: Path) -> Path:
     """Replace a set's drawn key by one whose halves of 12 patients both hold both classes."""
     (data / "private" / "key").write_bytes(bytes([1]) * KEY_BYTES)

@@ -1,10 +1,11 @@
 """The settings of a study, and its grid: strategy x epsilon x seed x tuned values."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,7 +19,23 @@ from synthdp.evaluation.statistics import REDRAWS
 from synthdp.runs import StageCall
 from synthdp.stages import crosses_grid, expand_strategy, strategy_names
 from synthdp.study.comparisons import MARGIN
+from synthdp.study.engine import EngineSettings
 from synthdp.study.tuning import Tune, combinations, refuse_idle_keys, tuned_text, with_tuned
+
+
+def _key(value: Any) -> Hashable:
+    """What makes two entries of the grid the same."""
+    if isinstance(value, EvaluateOn):
+        return value.data.resolve(), value.split, where_words(value.where or {})
+    return value if isinstance(value, Hashable) else repr(value)
+
+
+def shown_entry(key: Any) -> str:
+    """An entry of the grid for people."""
+    if isinstance(key, tuple):
+        part = f" ({key[2]})" if key[2] else ""
+        return f"split {key[1]} of {key[0].name}{part}"
+    return "none" if key is None else f"{key:g}" if isinstance(key, float) else str(key)
 
 
 class EvaluateOn(Settings):
@@ -94,18 +111,18 @@ class ShownPatches(Settings):
     show_real: bool = False
 
 
-class StudySettings(Settings):
+class StudySettings(EngineSettings):
     """A study: the grid, what its recipes are made from, and where models are scored.
 
     `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy.
     `tune` gives the values to try for dotted settings of finetune and pretrain, on sets that cost
     no one anything (`synthdp.study.tuning`); the best are written to `defaults.yaml`.
-    `workers` processes of `threads` threads each share the runs. `assessment` is a folder that
-    `synthdp assess` made of the synthetic set: the report shows its figures. `fairness` names
-    columns of the manifests by whose groups the models are judged too: a list, or for numbers cut
-    points, as in `{view: null, age: [50, 70]}`. `transfer` trains every strategy at several sites
-    and scores it at each. `compare` says what recipes are compared with,
-    `published` describes figures of others to set beside (`synthdp.study.published`).
+    `assessment` is a folder that `synthdp assess` made of the synthetic set: the report shows its
+    figures. `fairness` names columns of the manifests by whose groups the models are judged too: a
+    list, or for numbers cut points, as in `{view: null, age: [50, 70]}`. `transfer` trains every
+    strategy at several sites and scores it at each. `compare` says what recipes are compared with,
+    `published` describes figures of others to set beside (`synthdp.study.published`). Where it runs
+    is said by the settings of `synthdp.study.engine`.
     """
 
     title: str = "Privacy and utility"
@@ -130,9 +147,6 @@ class StudySettings(Settings):
     pretrain_seed: int | None = None
     fairness: Fairness = None
     transfer: TransferSettings | None = None
-    engine: Literal["local"] = "local"
-    workers: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
     report: ShownPatches = ShownPatches()
     compare: CompareSettings | None = None
 
@@ -145,6 +159,16 @@ class StudySettings(Settings):
                 f"{', '.join(unknown)}: no such strategy; known: {', '.join(strategy_names())}"
             )
         return names
+
+    @field_validator("strategies", "epsilons", "seeds", "evaluate_on")
+    @classmethod
+    def _nothing_twice(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [
+            shown_entry(value) for value, count in Counter(map(_key, values)).items() if count > 1
+        ]
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: named twice; keep one")
+        return values
 
     @model_validator(mode="after")
     def _an_assessment_is_of_a_synthetic_set(self) -> "StudySettings":
@@ -241,30 +265,21 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
 
     Raises:
         InputError: when an ingredient is missing, a setting does not fit, a tuned value changes
-            nothing, or no cell has a model.
+            nothing, or no cell has a model; of several errors all are told.
     """
-    sets = ("data", "synthetic", "private_synthetic", "phantoms")
-    networks = ("backbone", "beside", "teacher")
-    stages = ("privacy", "pretrain", "finetune", "pretrain_seed")
-    ingredients = settings.model_dump(include={*sets, *networks, *stages})
-    root, rows = settings.out / "runs", dict[tuple[str, str], GridRow]()
+    rows, problems = dict[tuple[str, str], GridRow](), list[str]()
     for strategy in settings.strategies:
-        epsilons = settings.epsilons if crosses_grid(strategy) else (None,)
-        at = settings.trained_at(strategy)
-        cells = product(at, epsilons, combinations(settings.tune), settings.seeds)
-        for trained_at, epsilon, tuned, seed in cells:
-            values = with_tuned(_at(ingredients, trained_at, settings.transfer), tuned)
-            calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
-            if not calls:
-                continue
-            tuned_words = tuned_text(tuned, calls)
-            row = GridRow(strategy, epsilon, seed, calls, tuned_words, trained_at.name)
-            first = rows.setdefault((strategy, calls[-1].folder), row)
-            if first.tuned != row.tuned:
-                raise InputError(
-                    f"tune: {row.tuned} gives {strategy} the same run as {first.tuned}, so there "
-                    "is nothing to choose; leave one of them out"
-                )
+        try:
+            for row in _rows_of(strategy, settings):
+                first = rows.setdefault((strategy, row.calls[-1].folder), row)
+                if first.tuned != row.tuned:
+                    raise InputError(
+                        f"tune: {row.tuned} gives {strategy} the same run as {first.tuned}, so "
+                        "there is nothing to choose; leave one of them out"
+                    )
+        except InputError as error:
+            problems.append(str(error))
+    refuse_problems(problems)
     if not rows:
         raise InputError(
             "strategies: what they start from has spent every epsilon of the study; ask for more"
@@ -288,3 +303,26 @@ def _at(
     if one_site and transfer.population is not None:
         changed["privacy"] = {**ingredients["privacy"], "population": transfer.population}
     return changed
+
+
+def _rows_of(strategy: str, settings: StudySettings) -> Iterator[GridRow]:
+    sets = ("data", "synthetic", "private_synthetic", "phantoms")
+    networks = ("backbone", "beside", "teacher")
+    stages = ("privacy", "pretrain", "finetune", "pretrain_seed")
+    ingredients = settings.model_dump(include={*sets, *networks, *stages})
+    epsilons = settings.epsilons if crosses_grid(strategy) else (None,)
+    at, root = settings.trained_at(strategy), settings.out / "runs"
+    cells = product(at, epsilons, combinations(settings.tune), settings.seeds)
+    for trained_at, epsilon, tuned, seed in cells:
+        values = with_tuned(_at(ingredients, trained_at, settings.transfer), tuned)
+        calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
+        if calls:
+            words = tuned_text(tuned, calls)
+            yield GridRow(strategy, epsilon, seed, calls, words, trained_at.name)
+
+
+def refuse_problems(problems: Sequence[str]) -> None:
+    """Raise one InputError with all of these, each told once; none, none raised."""
+    told = list(dict.fromkeys(problems))
+    if told:
+        raise InputError(told[0] if len(told) == 1 else "\n  ".join(["study:", *told]))

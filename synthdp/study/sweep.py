@@ -6,13 +6,11 @@ where it stood: finished runs return at once, a failed one is tried again, the r
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import groupby
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from joblib import Parallel, delayed, parallel_config
 
 from synthdp.config import validate_settings
 from synthdp.data.dataset import open_dataset
@@ -21,16 +19,27 @@ from synthdp.evaluation.assessment import read_assessment
 from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
-from synthdp.progress import progress
-from synthdp.runs import Run, StageCall, open_run, read_statement
+from synthdp.runs import Run, RunBusyError, StageCall, open_run, read_statement
 from synthdp.stages import STAGES
+from synthdp.study.claims import claimed, joined, part_of
 from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
 from synthdp.study.comparisons import ComparePlan, FixedOn
+from synthdp.study.contradictions import refuse_contradictions
 from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
+from synthdp.study.engine import WHERE_IT_RUNS, EngineSettings, opened_engine
 from synthdp.study.fairness import fairness_of, refuse_unfit_attributes
-from synthdp.study.grid import CompareSettings, EvaluateOn, GridRow, StudySettings, expand_grid
+from synthdp.study.grid import (
+    CompareSettings,
+    EvaluateOn,
+    GridRow,
+    StudySettings,
+    expand_grid,
+)
+from synthdp.study.places import without_paths
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
+from synthdp.study.rounds import Crew, crew_of, parent_of, to_do
+from synthdp.study.standing import is_evaluated, is_finished, other_versions, seconds_by_stage
 from synthdp.study.transfer import refuse_unfit_sites, transfer_of
 from synthdp.study.tuning import tuning_lineage
 
@@ -42,6 +51,7 @@ def plan_study(settings: StudySettings) -> Statement:
     _refuse_other_assessment(settings)
     _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
+    refuse_contradictions(settings, rows)
     tuned_on = _tuned_on(settings, rows)
     to_come: dict[Path, Lineage] = {}
     for row in rows:
@@ -103,41 +113,73 @@ def _refuse_unfit_sets(settings: StudySettings) -> None:
 def run_study(settings: StudySettings) -> Path:
     """Run what is missing, then write `results.csv`, the study's statement and `report.html`.
 
-    A study that tunes writes `defaults.yaml` too.
+    A study that tunes writes `defaults.yaml` too. A shard runs its part alone, and writes the rest
+    when it is the last one.
 
     Raises:
         InputError: when the grid or an ingredient does not fit; nothing has run then.
-        RunError: when no run finished; each failure stands in `results.csv`.
+        RunBusyError: when another process is at work on the study and does not share it.
+        RunError: when a run failed, whose error stands in `results.csv`, or the cluster went away.
     """
     if not (settings.out / "report.html").is_file():  # else it began with the right one
         _refuse_other_assessment(settings)
         _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     if not (settings.out / "privacy.json").is_file():  # written last: else it is finished
+        refuse_contradictions(settings, rows)
         _tuned_on(settings, rows)
-    with open_run(settings.out, "study", settings) as run:
+    if settings.shard is not None:
+        return _run_shard(settings, rows)
+    with (
+        claimed(settings.out, shared=False),
+        open_run(settings.out, "study", settings, free=WHERE_IT_RUNS) as run,
+    ):
         if not run.finished:
             _run_study(settings, run, rows)
     return settings.out / "report.html"
 
 
+def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:
+    """Run a shard's part; whichever shard finds all models finished writes the results."""
+    whole = settings.model_copy(update={"shard": None})
+    own = part_of(rows, *settings.part)
+    with claimed(settings.out, shared=True):
+        if joined(whole):
+            return settings.out / "report.html"
+        failures = _run_and_evaluate(settings, own)
+    # the claim is let go before looking: so the last one to look sees all, and is alone
+    n_finished = sum(is_finished(_folder(settings, row.calls[-1])) for row in rows)
+    state = (
+        f"shard {settings.shard}: {len(own) - len(failures)} of its {len(own)} models stand, "
+        f"{n_finished} of all {len(rows)}"
+    )
+    if failures:
+        errors = "\n  ".join(f"{name}: {without_paths(failures[name])}" for name in failures)
+        raise RunError(f"{state}; the same command tries again what failed:\n  {errors}")
+    if n_finished == len(rows):
+        with suppress(RunBusyError):  # another shard is at it, or will find the same
+            return run_study(whole)
+    log.info("%s; the last shard, or the command without --shard, writes the results", state)
+    return settings.out
+
+
 def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> None:
     began, tuned_on = time.monotonic(), _tuned_on(settings, rows)
-    failures = _run_levels(settings, rows)
-    failures |= _evaluate_all(settings, rows, failures)
+    failures = _run_and_evaluate(settings, rows)
     results = list(_results(settings, rows, failures))
     write_results(settings.out / "results.csv", results)
     if settings.fairness is not None:
         fairness_of(settings.out, results, settings.fairness)
     transfer_of(settings.out, results, anew=True)
     _describe(settings, time.monotonic() - began)
-    finished = [row for row in rows if row.calls[-1].folder not in failures]
+    lost = {result.run for result in results if result.state == "failed"}
+    finished = [row for row in rows if row.calls[-1].folder not in lost]
     lineages = [read_statement(_folder(settings, row.calls[-1])).lineage for row in finished]
     statement = _study_statement(settings, [*lineages, tuned_on.lineage])
     run_report(ReportSettings(study=settings.out, statement=statement))
-    if failures:
+    if lost:
         raise RunError(
-            f"{len(failures)} run(s) failed, {len(finished)} of {len(rows)} models stand; each "
+            f"{len(lost)} run(s) failed, {len(finished)} of {len(rows)} models stand; each "
             "error is in results.csv, and the same command tries the failed ones again"
         )
     if settings.tune is not None:
@@ -149,45 +191,41 @@ def _folder(settings: StudySettings, call: StageCall) -> Path:
     return settings.out / "runs" / call.folder
 
 
-def _run_levels(settings: StudySettings, rows: Sequence[GridRow]) -> dict[str, str]:
-    """Run every distinct call, first those that others start from; returns failures by folder.
+def _distinct(rows: Sequence[GridRow]) -> dict[str, StageCall]:
+    """Every distinct call by its folder, those that others start from first.
 
-    Within a level these come first too: they are the longest, and the others fill the gaps.
+    They come first since they are the longest too, and the others fill the gaps.
     """
-    parents = {Path(call.settings.get("init") or "").name for row in rows for call in row.calls}
+    parents = {parent_of(call) for row in rows for call in row.calls}
     placed = {(depth, call.folder): call for row in rows for depth, call in enumerate(row.calls)}
-    failures: dict[str, str] = {}
-    for depth, group in groupby(sorted(placed), key=lambda place: place[0]):
-        calls = [placed[place] for place in group]
-        ready = [call for call in calls if not _lost_parent(call, failures)]
-        ready.sort(key=lambda call: call.folder not in parents)
-        failures |= {
-            call.folder: "the run that it starts from failed" for call in calls if call not in ready
-        }
-        failures |= _run_all(settings, ready, what=f"runs, level {depth + 1}")
-    return failures
+    order = sorted(placed, key=lambda place: (place[0], place[1] not in parents, place[1]))
+    return {folder: placed[depth, folder] for depth, folder in order}
 
 
-def _lost_parent(call: StageCall, failures: Mapping[str, str]) -> bool:
-    init = call.settings.get("init")
-    return init is not None and Path(init).name in failures
+def _run_and_evaluate(settings: StudySettings, rows: Sequence[GridRow]) -> dict[str, str]:
+    """Run and score what is missing; returns failures by the folder of the run."""
+    calls = _distinct(rows)
+    runs, failures = to_do(calls, is_finished)
+    _say_what_stands(settings, [folder for folder in calls if folder not in {**runs, **failures}])
+    evaluations = _evaluations(settings, rows, failures)
+    missing, _ = to_do({call.folder: call for call, _ in evaluations}, is_evaluated)
+    jobs = Counter(call.stage for call in (*runs.values(), *missing.values()))
+    with opened_engine(settings if jobs else EngineSettings()) as engine:
+        took = seconds_by_stage(calls.values())
+        with crew_of(engine, jobs, took) as crew:
+            failures |= crew.run(_attempt, runs, failures)
+            return failures | _evaluate_all(settings, rows, failures, crew)
 
 
-def _run_all(settings: StudySettings, calls: Sequence[StageCall], *, what: str) -> dict[str, str]:
-    failures = {}
-    with _engine(settings) as parallel:
-        done = parallel(delayed(_attempt)(call, settings.threads) for call in calls)
-        for folder, error in progress(done, what=what, total=len(calls)):
-            if error is not None:
-                failures[folder] = error
-                log.warning("a run failed: %s", error)
-    return failures
-
-
-@contextmanager
-def _engine(settings: StudySettings) -> Iterator[Parallel]:
-    with parallel_config(backend="loky", inner_max_num_threads=settings.threads):
-        yield Parallel(n_jobs=settings.workers, return_as="generator_unordered")
+def _say_what_stands(settings: StudySettings, finished: Sequence[str]) -> None:
+    if finished:
+        log.info("%d run(s) are finished already", len(finished))
+    differing = other_versions(settings.out / "runs" / folder for folder in finished)
+    if differing:
+        log.warning(
+            "of the finished runs %s: results may differ; delete what should be made again",
+            ", ".join(differing),
+        )
 
 
 def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
@@ -198,6 +236,8 @@ def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
     stage = STAGES[call.stage]
     try:
         stage.start(validate_settings(stage.settings_class(), call.settings, where=call.stage))
+    except RunBusyError:
+        raise
     except (InputError, RunError) as error:
         return call.folder, str(error)
     return call.folder, None
@@ -210,19 +250,27 @@ def _evaluation(settings: StudySettings, row: GridRow, where: EvaluateOn) -> Sta
     return StageCall("evaluate", {**values, "where": where.where})
 
 
-def _evaluate_all(
+def _evaluations(
     settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str]
+) -> list[tuple[StageCall, str]]:
+    """Every scoring of a model on a set, with the folder of the model's run."""
+    return [
+        (_evaluation(settings, row, where), row.calls[-1].folder)
+        for row in rows
+        if row.calls[-1].folder not in failures
+        for where in settings.places
+    ]
+
+
+def _evaluate_all(
+    settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str], crew: Crew
 ) -> dict[str, str]:
     """Score every model on every set; returns failures by the folder of the model's run."""
-    owners = {}
-    for row in rows:
-        if row.calls[-1].folder not in failures:
-            for where in settings.places:
-                call = _evaluation(settings, row, where)
-                if not (Path(call.settings["out"]) / "metrics.json").is_file():
-                    owners[call.folder] = (call, row.calls[-1].folder)
-    failed = _run_all(settings, [call for call, _ in owners.values()], what="evaluations")
-    return {owners[folder][1]: error for folder, error in failed.items()}
+    pairs = _evaluations(settings, rows, failures)
+    owners = {call.folder: owner for call, owner in pairs}
+    missing, failed = to_do({call.folder: call for call, _ in pairs}, is_evaluated)
+    failed |= crew.run(_attempt, missing, {})
+    return {owners[folder]: error for folder, error in failed.items()}
 
 
 def _results(
@@ -242,12 +290,17 @@ def _results(
                 "split": where.split,
                 "run": run.name,
             }
-            if last.folder in failures:
-                yield failed_row(**cell, error=failures[last.folder])
+            error = failures.get(last.folder)
+            try:
+                if error is None:
+                    out = Path(_evaluation(settings, row, where).settings["out"])
+                    metrics, statement = read_json(out / "metrics.json"), read_statement(run)
+            except InputError as problem:  # deleted since it was finished
+                error = f"{run.name}: deleted or cut while the study was at work ({problem})"
+            if error is not None:
+                yield failed_row(**cell, error=error)
             else:
-                out = Path(_evaluation(settings, row, where).settings["out"])
-                metrics = read_json(out / "metrics.json")
-                yield evaluation_row(**cell, metrics=metrics, statement=read_statement(run))
+                yield evaluation_row(**cell, metrics=metrics, statement=statement)
 
 
 def _describe(settings: StudySettings, seconds: float) -> None:

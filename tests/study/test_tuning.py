@@ -193,7 +193,7 @@ def test_a_start_from_a_run_without_protection_is_refused(
     values: dict[str, object], tmp_path: Path
 ) -> None:
     before = settings(
-        values, strategies=["phantoms_only"], tune=None, out=tmp_path / "before",
+        values, strategies=["phantoms_only"], tune=None, out=tmp_path / "before", epsilons=["none"],
         phantoms=clinic_set(tmp_path / "clinic", "real"),
     )  # fmt: skip
     run_study(before)

@@ -1,0 +1,162 @@
+"""Connections to Ray and Dask clusters that are there already; each is an extra of the package."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from joblib import register_parallel_backend
+
+from synthdp.errors import InputError
+
+CONNECT_S = 10.0
+#: What is told to a person whose cluster is not there.
+_MEND = "start it, name another engine_address, or use engine=local; nothing has run yet"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection: how many cores the cluster has now, whether it answers, joblib's backend."""
+
+    cores: Callable[[], int]
+    alive: Callable[[], bool]
+    backend: Callable[[int], Mapping[str, Any]]
+
+
+def _missing(engine: str, error: ImportError) -> InputError:
+    return InputError(
+        f"engine: {engine} is not installed here ({error.name}); "
+        f"pip install 'synthdp[{engine}]', on every machine of the cluster too"
+    )
+
+
+def _listens(address: str, timeout_s: float) -> bool:
+    """Whether anything takes connections at `host:port`."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=timeout_s):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def connect_ray(address: str | None, threads: int, stack: ExitStack) -> Cluster:
+    """Connect to a Ray cluster.
+
+    Raises:
+        InputError: when Ray is not installed or the cluster can't be reached.
+    """
+    try:
+        import ray  # noqa: PLC0415 (an extra)
+        from ray.util.joblib.ray_backend import RayBackend  # noqa: PLC0415
+    except ImportError as error:
+        raise _missing("ray", error) from error
+
+    class Backend(RayBackend):
+        """Ray's own, whose results come one by one: its pool calls back for each."""
+
+        supports_return_generator = True
+
+    where = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if where != "auto" and not _listens(where, CONNECT_S):
+        raise InputError(f"engine: no Ray cluster answers at {where}; {_MEND}")
+    try:
+        ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"engine: no Ray cluster can be reached at {where}; {_MEND}") from error
+    stack.callback(ray.shutdown)
+    head = ray.get_runtime_context().gcs_address
+    register_parallel_backend("synthdp-ray", Backend)
+    gpus = ray.cluster_resources().get("GPU", 0) > 0
+
+    def backend(size: int) -> Mapping[str, Any]:
+        share = 1.0 if size > 1 else 0.5  # two processes share the place of one
+        needs = {"num_cpus": share * threads, **({"num_gpus": share} if gpus else {})}
+        return {"backend": "synthdp-ray", "ray_remote_args": needs}
+
+    def cores() -> int:
+        found = ray.cluster_resources()
+        n_cores = int(found.get("CPU", 0))
+        return min(n_cores, int(found["GPU"]) * threads) if gpus and "GPU" in found else n_cores
+
+    return Cluster(
+        cores=cores,
+        alive=lambda: _listens(head, CONNECT_S),
+        backend=backend,
+    )
+
+
+def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster:
+    """Connect to a Dask cluster; a run takes one of its workers' threads.
+
+    Raises:
+        InputError: when Dask is not installed, the cluster can't be reached, or is not named.
+    """
+    try:
+        import dask  # noqa: PLC0415 (an extra)
+        from distributed import Client  # noqa: PLC0415
+        from joblib._dask import DaskDistributedBackend  # noqa: PLC0415
+    except ImportError as error:
+        raise _missing("dask", error) from error
+
+    class Backend(DaskDistributedBackend):
+        """joblib's own, but it hears of a task whose workers were killed, and does not wait on."""
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return n_jobs
+
+        async def _collect(self) -> None:
+            while self._continue:
+                async for future, result in self.waiting_futures:
+                    waiting, callback = self._results.pop(future), self._callbacks.pop(future)
+                    if future.status == "error":
+                        waiting.set_exception(result[1])
+                        callback(_Failed(result[1]))
+                    else:
+                        waiting.set_result(result)
+                        callback(result)
+                await asyncio.sleep(0.01)
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, _Failed):
+                raise out.error
+            return super().retrieve_result_callback(out)
+
+    where = address or dask.config.get("scheduler-address", None)
+    if where is None:
+        raise InputError(
+            "engine: name the Dask scheduler as engine_address (tcp://host:8786), or in "
+            "DASK_SCHEDULER_ADDRESS"
+        )
+    try:
+        client = Client(where, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(f"engine: no Dask cluster answers at {where}; {_MEND}") from error
+    stack.callback(client.close, timeout=CONNECT_S)
+    register_parallel_backend("synthdp-dask", Backend)
+
+    def n_cores() -> int:
+        return sum(client.ncores().values())
+
+    def alive() -> bool:
+        try:
+            return client.status == "running" and n_cores() > 0
+        except (OSError, TimeoutError):
+            return False
+
+    return Cluster(
+        cores=n_cores,
+        alive=alive,
+        backend=lambda _: {"backend": "synthdp-dask", "client": client},
+    )
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What the scheduler says of a task that it gave up."""
+
+    error: BaseException
