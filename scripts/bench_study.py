@@ -20,7 +20,7 @@ from synthdp.data.phantoms import PhantomSettings, run_phantoms
 from synthdp.runs import StageCall
 from synthdp.study.engine import Engine, EngineSettings, opened_engine
 from synthdp.study.grid import StudySettings, expand_grid
-from synthdp.study.sweep import _attempt
+from synthdp.study.sweep import attempt
 
 
 def made_up_study(root: Path, steps: int) -> StudySettings:
@@ -51,7 +51,7 @@ def made_up_study(root: Path, steps: int) -> StudySettings:
 def seconds(engine: Engine, calls: list[StageCall]) -> float:
     """The time from the first call to the last one's outcome; every one must succeed."""
     began = time.perf_counter()
-    errors = [outcome.error for outcome in engine.outcomes(_attempt, calls)]
+    errors = [outcome.error for outcome in engine.outcomes(attempt, calls)]
     assert errors == [None] * len(calls), errors
     return time.perf_counter() - began
 

@@ -213,7 +213,7 @@ def _run_and_evaluate(settings: StudySettings, rows: Sequence[GridRow]) -> dict[
     with opened_engine(settings if jobs else EngineSettings()) as engine:
         took = seconds_by_stage(calls.values())
         with crew_of(engine, jobs, took) as crew:
-            failures |= crew.run(_attempt, runs, failures)
+            failures |= crew.run(attempt, runs, failures)
             return failures | _evaluate_all(settings, rows, failures, crew)
 
 
@@ -228,7 +228,7 @@ def _say_what_stands(settings: StudySettings, finished: Sequence[str]) -> None:
         )
 
 
-def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
+def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
     """Run one call in a worker; an error becomes text, so that the other runs go on."""
     import torch  # noqa: PLC0415 (in the worker, after its thread limit is set)
 
@@ -269,7 +269,7 @@ def _evaluate_all(
     pairs = _evaluations(settings, rows, failures)
     owners = {call.folder: owner for call, owner in pairs}
     missing, failed = to_do({call.folder: call for call, _ in pairs}, is_evaluated)
-    failed |= crew.run(_attempt, missing, {})
+    failed |= crew.run(attempt, missing, {})
     return {owners[folder]: error for folder, error in failed.items()}
 
 
