@@ -144,14 +144,14 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = settings(values, strategies=["real_only"], seeds=[0])
-    attempt = sweep._attempt
+    attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
         if call.settings["privacy"]["epsilon"] is None if "privacy" in call.settings else False:
             return call.folder, "the head diverged"
         return attempt(call, threads)
 
-    monkeypatch.setattr(sweep, "_attempt", failing)
+    monkeypatch.setattr(sweep, "attempt", failing)
     with pytest.raises(RunError, match=r"1 run\(s\) failed"):
         run_study(study)
     rows = read_results(study.out / "results.csv")
@@ -159,7 +159,7 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(
         ("finished", ""),
         ("failed", "the head diverged"),
     ]
-    monkeypatch.setattr(sweep, "_attempt", attempt)
+    monkeypatch.setattr(sweep, "attempt", attempt)
     run_study(study)
     assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
 
@@ -173,7 +173,7 @@ def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
         tried.append(call.stage)
         return call.folder, "no luck"
 
-    monkeypatch.setattr(sweep, "_attempt", failing)
+    monkeypatch.setattr(sweep, "attempt", failing)
     study = settings(values, strategies=["real_only", "phantoms_then_finetune"], seeds=[0])
     with pytest.raises(RunError, match="0 of 4 models stand"):
         run_study(study)

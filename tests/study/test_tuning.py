@@ -389,18 +389,18 @@ def test_a_failed_run_leaves_no_defaults_and_a_report_without_its_setting(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = settings(values, epsilons=[6])
-    attempt = sweep._attempt
+    attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
         if call.settings.get("head", {}).get("lr_times_steps") == 50 and call.settings["seed"]:
             return call.folder, "the head diverged"
         return attempt(call, threads)
 
-    monkeypatch.setattr(sweep, "_attempt", failing)
+    monkeypatch.setattr(sweep, "attempt", failing)
     with pytest.raises(RunError, match=r"1 run\(s\) failed"):
         run_study(study)
     assert not (study.out / "defaults.yaml").exists()
     assert f"<td>{LR} = 400<span" in (study.out / "report.html").read_text()  # the one complete
-    monkeypatch.setattr(sweep, "_attempt", attempt)
+    monkeypatch.setattr(sweep, "attempt", attempt)
     run_study(study)
     assert (study.out / "defaults.yaml").is_file()
