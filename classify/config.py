@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from classify.head_config import HeadSettings, refuse_fits
 from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
+from synthdp.data.columns import Where
+from synthdp.evaluation.groups import Fairness
+from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.privacy.cohort import CohortPart
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
@@ -62,8 +65,11 @@ class FinetuneSettings(Settings):
     networks `beside` are put beside them. `synthetic` is a set whose images are mixed in with
     `synthetic_weight`, `centre` a set by which features are centred and whitened: what either
     descends from is part of the lineage. `cohort` takes a part of the
-    patients, such as 1/2, which a keyed hash of their ids decides. With `network` the last blocks
-    of the network are trained beside the head.
+    patients, such as 1/2, which a keyed hash of their ids decides. `where` takes the images alone
+    that have certain values in columns of the manifest, such as `{site: A}`: each row stays or goes
+    by itself, so that the promise is as ever; it counts all patients of the set, and
+    `privacy.population` may be a bound on those that are left. With `network` the last blocks of
+    the network are trained beside the head.
     """
 
     data: Path
@@ -71,6 +77,7 @@ class FinetuneSettings(Settings):
     seed: int = 0
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
+    where: Where | None = None
     init: Path | None = None
     backbone: FeatureSettings | None = None
     beside: tuple[FeatureSettings, ...] = Field(default=(), max_length=8)
@@ -159,22 +166,28 @@ class PretrainSettings(Settings):
 class EvaluateSettings(Settings):
     """The evaluate stage: a finished run on one split of any data set.
 
-    `redraws` is how often the patients are drawn for the intervals, from `seed`. With
-    `auroc_epsilon` a noisy AUROC that may be published is released beside the exact figures: it
-    costs the patients of the split that epsilon at `auroc_delta`, on top of what models spent on
-    them, and `population` is a public round upper bound on their number.
+    `where` takes the images alone that have certain values in columns of the manifest. `redraws` is
+    how often the patients are drawn for the intervals, from `seed`; `at_sensitivity` is the share
+    of positives to be found at which a specificity is given. With `auroc_epsilon` a noisy AUROC
+    that may be published is released beside the exact figures: it costs the patients of the split
+    that epsilon at `auroc_delta`, on top of what models spent on them, and `population` is a public
+    round upper bound on their number. `by` names columns of the manifest: figures of their groups
+    are written to `fairness.json`, as `synthdp.evaluation.groups` says.
     """
 
     run: Path
     dataset: Path
     split: Literal["train", "val", "test", "external", "all"] = "val"
     out: Path
+    where: Where | None = None
     redraws: int = Field(default=2000, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
+    at_sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, le=1)
     auroc_epsilon: EpsilonTarget = None
     auroc_delta: float = Field(default=1e-4, gt=0, lt=1)
     auroc_unit: Literal["patient", "image"] = "patient"
     population: int | None = Field(default=None, ge=1)
+    by: Fairness = None
 
     @model_validator(mode="after")
     def _a_release_has_a_population_and_a_small_delta(self) -> "EvaluateSettings":

@@ -82,7 +82,7 @@ def _pooled(
         held_out = torch.from_numpy(np.flatnonzero(fold_of == fold))
         others = torch.from_numpy(np.flatnonzero(fold_of != fold))
         weights = _trained(settings, plan, task, examples.of(others), seed)
-        classifier = task.classifier_of(weights, settings.head.bias_input)
+        classifier = task.classifier_of(weights, settings.head)
         scored = own & torch.isin(examples.units, held_out)
         found = head_logits(classifier, examples.inputs[scored][:, :-1])[:, 0]
         pooled[scored] = (found - found.mean()) / found.std().clamp(min=1e-12)

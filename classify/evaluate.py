@@ -16,15 +16,19 @@ from classify.classifier import Classifier, scores
 from classify.config import EvaluateSettings
 from classify.model_folder import load_classifier
 from synthdp.config import dump_settings, read_yaml, validate_settings
+from synthdp.data.columns import rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
+from synthdp.evaluation.fairness import judge_images
+from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import refuse_small_population
 from synthdp.evaluation.private_auroc import (
     auroc_mechanism,
     noisy_auroc,
 )
+from synthdp.evaluation.scored import ScoredImages
 from synthdp.evaluation.statistics import summarise
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.ledger import record_release
@@ -33,7 +37,7 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key
 
 CONFIG_FILE, METRICS_FILE, PREDICTIONS_FILE = "config.yaml", "metrics.json", "predictions.csv"
-NOISY_FILE = "noisy_metrics.json"
+NOISY_FILE, FAIRNESS_FILE = "noisy_metrics.json", "fairness.json"
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,10 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
 
     A calibrated run decides at its own thresholds, any other at 0.5; the metrics say at which.
     Duplicates and label conflicts are counted in the metrics and stop nothing. A row whose label
-    is unknown is scored and left out of the metrics.
+    is unknown is scored and left out of the metrics. With `by` the folder also holds
+    `fairness.json`: a list of the figures of groups (`synthdp.evaluation.fairness`).
 
-    On patients both files are exact functions of who they are, outside every promise. With
+    On patients all these files are exact functions of who they are, outside every promise. With
     `auroc_epsilon` the folder also holds `noisy_metrics.json`, which alone may be published under
     its promise: its release is recorded in the data set's ledger before the noise is drawn, and a
     folder that stands spends nothing again.
@@ -70,8 +75,10 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
     mechanism = _mechanism(settings, dataset, classifier.targets)
-    rows = dataset.split(settings.split)
+    rows = rows_where(dataset, dataset.split(settings.split), settings.where)
     targets = known_targets(dataset, rows, classifier.targets)
+    if settings.by is not None:
+        refuse_no_groups(dataset, rows, settings.by)
     found = scores(classifier, dataset, rows)
     summary = summarise(
         targets,
@@ -79,6 +86,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         [row.patient_id for row in rows],
         names=classifier.targets,
         threshold=thresholds(classifier),
+        at_sensitivity=settings.at_sensitivity,
         redraws=settings.redraws,
         generator=np.random.default_rng(settings.seed),
     )
@@ -90,6 +98,13 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         write_atomic(
             folder / PREDICTIONS_FILE, _predictions(rows, targets, found, classifier.targets)
         )
+        if settings.by is not None:
+            images = ScoredImages(
+                dataset, rows, targets, found[None], [thresholds(classifier)], classifier.targets
+            )
+            figures = judge_images(images, settings.by)
+            content = [figure.model_dump(mode="json") for figure in figures]
+            write_json(folder / FAIRNESS_FILE, content)
         if mechanism is not None:  # last, since from here on it is spent
             noisy = _released(
                 settings, mechanism, dataset, rows, targets=targets[:, 0], found=found[:, 0]

@@ -22,12 +22,13 @@ from classify.head_task import (
     sample_source,
     start_weights,
     starting_classifier,
+    training_rows,
     units_of,
 )
 from classify.model_folder import save_classifier
 from classify.plan import Plan, make_plan, statement_after
 from synthdp.cards import model_card
-from synthdp.data.cohorts import cohort_rows
+from synthdp.data.columns import where_words
 from synthdp.data.dataset import (
     Dataset,
     keyed_digest,
@@ -95,7 +96,7 @@ def _train_head(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Class
         weights, spent = train_plainly(settings, plan, task), plan.release
     else:
         weights, spent = _train_privately(settings, run, plan, task)
-    return task.classifier_of(weights, settings.head.bias_input), spent
+    return task.classifier_of(weights, settings.head), spent
 
 
 def train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:
@@ -120,7 +121,7 @@ def train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Ten
 def _train_network(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Classifier, Release]:
     assert settings.network is not None  # the caller has asked
     dataset = plan.dataset
-    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+    rows = training_rows(settings, dataset)
     privacy, n_units = settings.privacy, len(set(units_of(settings, rows)))
     refuse_small_population(privacy.population, n_units, privacy.unit)
     cut = cut_for(starting_classifier(settings, dataset.info), settings.network)
@@ -173,6 +174,7 @@ def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) ->
     facts = {
         "data set": dataset.info.name,
         "targets": ", ".join(dataset.info.targets),
+        "images": f"those of {where_words(settings.where)}" if settings.where else "all of train",
         "head": recipe,
         "started from": "a pretrained run" if settings.init else "public weights",
         "mixed with": open_dataset(settings.synthetic).info.name if settings.synthetic else "-",

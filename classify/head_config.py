@@ -73,7 +73,9 @@ class HeadSettings(Settings):
     smoothness L = (1 + bias_input^2) / 4. `lr_times_steps` is their product; a mapping from
     epsilons gives it for the stage's epsilon, log-linear between two; `auto` takes synthdp's own
     (`classify.plan.LR_TIMES_STEPS`). The iterates from `average_from` on, a share of the steps, are
-    averaged. `bias_input` is the constant that the bias sees beside unit-norm features. `start:
+    averaged. `bias_input` is the constant that the bias sees beside features of norm `input_norm`
+    (None: 1); a recipe whose features had another is repeated with that, since it decides how far a
+    step of a given rate moves a score. `start:
     pretrained` begins with the head of `init`. Each image is shown in `views`: itself, and others
     made at random, over which a patient's gradient is averaged too. `sampling_rate` below 1 draws
     patients anew in each step, and `label_smoothing` is of an mlp.
@@ -90,8 +92,14 @@ class HeadSettings(Settings):
     clip_norm: float = Field(default=1.0, gt=0)
     average_from: float = Field(default=0.5, ge=0, le=1)
     bias_input: float = Field(default=0.5, ge=0, le=10)
+    input_norm: float | None = Field(default=None, gt=0, le=1000)
     start: Literal["zero", "pretrained"] = "zero"
     block_steps: int = Field(default=100, ge=1)
+
+    @property
+    def norm(self) -> float:
+        """The norm of the features that the head sees."""
+        return self.input_norm or 1.0
 
     _no_fits = model_validator(mode="before")(refuse_fits)
 

@@ -20,9 +20,11 @@ from classify.classifier import (
 from classify.config import FinetuneSettings
 from classify.dp_head import Examples, PublicExamples
 from classify.feature_cache import augmented_features
+from classify.head_config import HeadSettings
 from classify.mlp_head import MlpExamples, MlpShape
 from classify.model_folder import load_classifier
 from synthdp.data.cohorts import cohort_rows, patient_tags
+from synthdp.data.columns import rows_where
 from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
@@ -51,15 +53,16 @@ class HeadTask:
     public: PublicExamples | None
     start: Tensor
 
-    def classifier_of(self, weights: Tensor, bias_input: float) -> Classifier:
+    def classifier_of(self, weights: Tensor, head: HeadSettings) -> Classifier:
         """The classifier with a head of trained weights, shaped as `start`."""
+        norm, bias_input = head.norm, head.bias_input
         if not isinstance(self.examples, MlpExamples):
-            return self.classifier.with_head(weights[:, :-1], weights[:, -1] * bias_input)
+            return self.classifier.with_head(weights[:, :-1] * norm, weights[:, -1] * bias_input)
         assert self.examples.shape is not None  # `head_task` has given it
         first, second = self.examples.shape.split(weights)
         return replace(
             self.classifier,
-            hidden=(first[:, :-1].contiguous(), first[:, -1] * bias_input),
+            hidden=(first[:, :-1] * norm, first[:, -1] * bias_input),
             head_weight=second[:, :-1].contiguous(),
             head_bias=second[:, -1].contiguous(),
             points=(),
@@ -73,7 +76,7 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
         InputError: when there are more patients than `privacy.population`, an image or weights are
             missing, or without privacy the images are of one class.
     """
-    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+    rows = training_rows(settings, dataset)
     if settings.privacy.epsilon is None:  # else the refusal itself would tell of the patients
         refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
     classifier = centred(settings, starting_classifier(settings, dataset.info))
@@ -83,8 +86,21 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
     public = _public_examples(settings, classifier)
     start = start_weights(settings, classifier)
     if isinstance(examples, MlpExamples) and examples.shape is not None:
-        start = examples.shape.start(settings.seed)
+        start = examples.shape.start(settings.seed, settings.head.norm)
     return HeadTask(rows, classifier, examples, public, start)
+
+
+def training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:
+    """The images of patients that a run is trained on.
+
+    Guarantee: a patient's rows stay or go by a keyed hash of the id and by public columns of each
+    row alone, whoever else is in the set.
+
+    Raises:
+        InputError: when none is left.
+    """
+    rows = rows_where(dataset, dataset.split("train"), settings.where)
+    return cohort_rows(dataset, rows, settings.cohort)
 
 
 def sample_source(seed: int) -> NoiseSource:
@@ -161,7 +177,8 @@ def _examples(
     classifier: Classifier, dataset: Dataset, rows: Sequence[Row], settings: FinetuneSettings
 ) -> Examples:
     head = settings.head
-    inputs = _with_bias(_inputs(classifier, dataset, rows, views=head.views), head.bias_input)
+    inputs = head.norm * _inputs(classifier, dataset, rows, views=head.views)
+    inputs = _with_bias(inputs, head.bias_input)
     ids, units = np.unique(units_of(settings, rows), return_inverse=True)
     targets = torch.from_numpy(targets_array(rows)).repeat_interleave(head.views, dim=0)
     owners = torch.from_numpy(units).repeat_interleave(head.views)
@@ -189,4 +206,4 @@ def start_weights(settings: FinetuneSettings, classifier: Classifier) -> Tensor:
         return weight.new_zeros(weight.shape[0], weight.shape[1] + 1)
     scale = settings.head.bias_input
     column = bias / scale if scale else torch.zeros_like(bias)
-    return torch.cat([weight, column.unsqueeze(1)], dim=1)
+    return torch.cat([weight / settings.head.norm, column.unsqueeze(1)], dim=1)

@@ -43,11 +43,13 @@ class MlpShape:
             flat[n_first:].view(self.targets, self.hidden + 1),
         )
 
-    def start(self, seed: int) -> Tensor:
+    def start(self, seed: int, input_norm: float = 1.0) -> Tensor:
         """Random weights of the first layer, normal with variance 2 / D (arXiv 1502.01852) for
-        inputs whose squares sum to D, hence times sqrt(D) here; zeros of the second."""
+        inputs whose squares sum to D, hence times sqrt(D) / `input_norm` here; zeros of the second.
+        """
         generator = torch.Generator().manual_seed(seed)
-        first = torch.randn(self.hidden * self.inputs, generator=generator) * math.sqrt(2)
+        first = torch.randn(self.hidden * self.inputs, generator=generator)
+        first *= math.sqrt(2) / input_norm
         return torch.cat([first, torch.zeros(self.targets * (self.hidden + 1))])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from classify.config import FinetuneSettings
 from classify.head_optimizers import HeadRecipe
 from synthdp.data.cohorts import cohort_of
+from synthdp.data.columns import where_words
 from synthdp.data.dataset import (
     Dataset,
     open_dataset,
@@ -132,8 +133,13 @@ def _release(
         mu=math.inf if note or mechanism is None else mechanism.mu,
         mechanism=mechanism,
         cohort=cohort_of(dataset, settings.cohort),
-        note=note,
+        note=", ".join(filter(None, (note, _chosen_words(settings)))),
     )
+
+
+def _chosen_words(settings: FinetuneSettings) -> str:
+    """Which images are trained on, where not all are; the promise counts every patient."""
+    return f"images of {where_words(settings.where)} alone" if settings.where else ""
 
 
 def make_plan(

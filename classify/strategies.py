@@ -175,7 +175,9 @@ def real_and_private_synthetic(cell: Cell) -> Stages:
 
 
 #: What the paper trains its heads with (arXiv 2407.12669 and its code): AdamW at 1e-5, 300 epochs
-#: of Poisson batches of a ninth of the set, the last iterate. Its unit is the image.
+#: of Poisson batches of a ninth of the set, the last iterate. Its unit is the image. Features are
+#: as long as DINOv2's mean token of a phantom is in the mean, since the paper's are not normalised
+#: and Adam's steps are as long whatever the gradient.
 _PAPER_STEPS = 2700
 _PAPER_TRAINING = {
     "optimizer": "adamw",
@@ -185,6 +187,7 @@ _PAPER_TRAINING = {
     "average_from": 1.0,
     "clip_norm": 1.0,
     "bias_input": 1.0,
+    "input_norm": 39.0,
 }
 _PAPER_HEAD = {"kind": "mlp", "hidden": 384, "label_smoothing": 0.1}
 
@@ -199,6 +202,20 @@ def paper(cell: Cell) -> Stages:
     """The paper's DP arm: its two-layer head and its optimizer, on features as they come."""
     head = {**_PAPER_TRAINING, **_PAPER_HEAD}
     return (cell.finetune(backbone=_plain_readout(cell), head=head),)
+
+
+def paper_real_and_synthetic(cell: Cell) -> Stages:
+    """As `paper`, on synthetic images too, which meet no noise here."""
+    head = {**_PAPER_TRAINING, **_PAPER_HEAD}
+    synthetic = cell.needed("synthetic")
+    return (cell.finetune(backbone=_plain_readout(cell), head=head, synthetic=synthetic),)
+
+
+def paper_synthetic_only(cell: Cell) -> Stages:
+    """The paper's head on synthetic images alone, without noise."""
+    head = {**_PAPER_TRAINING, **_PAPER_HEAD}
+    synthetic = cell.needed("synthetic")
+    return (cell.finetune(data=synthetic, backbone=_plain_readout(cell), head=head),)
 
 
 def paper_pretrained(cell: Cell) -> Stages:
@@ -225,6 +242,8 @@ STRATEGIES: dict[str, Strategy] = {
     "real_and_synthetic": Strategy(real_and_synthetic),
     "real_and_private_synthetic": Strategy(real_and_private_synthetic),
     "paper": Strategy(paper),
+    "paper_real_and_synthetic": Strategy(paper_real_and_synthetic),
+    "paper_synthetic_only": Strategy(paper_synthetic_only, crosses_grid=False),
     "paper_pretrained": Strategy(paper_pretrained),
 }
 

@@ -25,7 +25,7 @@ from synthdp.files import append_line, sha256_file
 from synthdp.runs import StageCall
 from synthdp.study.engine import Engine, EngineSettings, opened_engine
 from synthdp.study.grid import StudySettings, expand_grid
-from synthdp.study.sweep import _attempt
+from synthdp.study.sweep import attempt
 
 NETWORK = "vit_tiny_patch16_224"
 
@@ -67,7 +67,7 @@ def seconds(engine: Engine, calls: list[StageCall], notes: Path) -> tuple[float,
 
     def noted(call: StageCall, threads: int) -> tuple[str, str | None]:
         cpu = time.process_time()
-        found = _attempt(call, threads)
+        found = attempt(call, threads)
         append_line(notes, str(time.process_time() - cpu))
         return found
 

@@ -8,7 +8,10 @@ from gan.pretrained import FOLDER, package_generator
 from synthdp.release import release
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example:  python scripts/package_generator.py runs/gan mcgan-cbis",
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("name", help="what follows `pretrained:`")
     arguments = parser.parse_args()

@@ -19,7 +19,7 @@ HUB_LICENCES = (
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
 _LARGEST = "1M<n<10M"
 
-_USE = (
+USE = (
     "For research. Not a medical device: no diagnosis and no treatment may rest on it without "
     "the validation that the law of the place asks for."
 )
@@ -40,7 +40,8 @@ _CITATION = (
 )
 
 
-def _card(header: Mapping[str, Any], title: str, sections: Sequence[tuple[str, str]]) -> str:
+def card_text(header: Mapping[str, Any], title: str, sections: Sequence[tuple[str, str]]) -> str:
+    """A card: its YAML header, a title, and the sections that say something."""
     head = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
     body = "\n\n".join(f"## {name}\n\n{text}" for name, text in sections if text)
     return f"---\n{head}---\n\n# {title}\n\n{body}\n"
@@ -64,10 +65,10 @@ def model_card(
     sections = [
         ("What it is", summary),
         ("Privacy", statement.to_text()),
-        ("How it was made", f"synthdp {__version__}\n\n{_list(settings)}"),
-        ("Use", _USE),
+        ("How it was made", f"synthdp {__version__}\n\n{listed(settings)}"),
+        ("Use", USE),
     ]
-    return _card(header, title, sections)
+    return card_text(header, title, sections)
 
 
 def dataset_card(
@@ -94,7 +95,7 @@ def dataset_card(
     promised = 0 < statement.epsilon < math.inf
     header = {
         "pretty_name": title,
-        **_licence_keys(licence),
+        **licence_keys(licence),
         "task_categories": ["image-classification"],
         **({} if n_images is None else {"size_categories": [size_category(n_images)]}),
         "tags": ["synthetic", "medical-imaging", *(["differential-privacy"] * promised)],
@@ -104,15 +105,15 @@ def dataset_card(
     steps = {"synthdp": __version__, **(made or {})}
     sections = [
         ("What it is", summary),
-        ("How it was made", _list(steps) if made else ""),
-        ("Columns of manifest.csv", _list(columns or {})),
+        ("How it was made", listed(steps) if made else ""),
+        ("Columns of manifest.csv", listed(columns or {})),
         ("Privacy", statement.to_text()),
         ("Lineage", _lineage_words(statement)),
-        ("Use", _USE),
+        ("Use", USE),
         ("Out of scope", _OUT_OF_SCOPE),
         ("Citation", _CITATION.format(version=__version__)),
     ]
-    return _card(header, title, sections)
+    return card_text(header, title, sections)
 
 
 def size_category(n_images: int) -> str:
@@ -120,12 +121,14 @@ def size_category(n_images: int) -> str:
     return next((words for below, words in _SIZES if n_images < below), _LARGEST)
 
 
-def _licence_keys(licence: str) -> dict[str, str]:
+def licence_keys(licence: str) -> dict[str, str]:
+    """The header's keys for a licence, by the Hub's name where it has one."""
     name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unknown"
     return {"license": name} if name in HUB_LICENCES else {"license": "other", "license_name": name}
 
 
-def _list(items: Mapping[str, Any]) -> str:
+def listed(items: Mapping[str, Any]) -> str:
+    """Names and values as a Markdown list."""
     return "\n".join(f"- {name}: {value}" for name, value in items.items())
 
 

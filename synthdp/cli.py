@@ -61,8 +61,23 @@ def _run_stage(stage_name: str, keys: Sequence[str], arguments: argparse.Namespa
     settings = load_settings(stage.settings_class(), config, overrides)
     if arguments.dry_run:
         return _print_plan(stage_name, settings)
-    print(_export(stage, settings) if stage_name == "export" else stage.start(settings))
+    special = {"export": _export, "report": _report}
+    run = special.get(stage_name)
+    print(stage.start(settings) if run is None else run(stage, settings))
     return EXIT_DONE
+
+
+def _report(stage: Stage, settings: Settings) -> Path | str:
+    """Write a study's report, or give its table where no file is named for it."""
+    from synthdp.study.report import (  # noqa: PLC0415 (starts without the image stack)
+        ReportSettings,
+        report_table,
+    )
+
+    assert isinstance(settings, ReportSettings)
+    if settings.format == "html" or settings.out is not None:
+        return stage.start(settings)
+    return report_table(settings).rstrip("\n")
 
 
 def _export(stage: Stage, settings: Settings) -> Path:
@@ -149,7 +164,12 @@ def _add_data_commands(commands: Commands) -> None:
         stage="data patches",
         options=("src", "out", "name", "kind", "lineage", "metadata"),
     )
-    check = kinds.add_parser("check", help="read every image and report all findings (exit code 2)")
+    check = kinds.add_parser(
+        "check",
+        help="read every image and report all findings (exit code 2)",
+        epilog="example:\n  synthdp data check data/cbis-ddsm",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     check.add_argument("folder", type=Path)
     check.set_defaults(handler=_run_check)
 
@@ -268,9 +288,12 @@ def _add_study_commands(commands: Commands) -> None:
     _stage_parser(
         commands,
         "report",
-        "Write a study's report.html again.",
-        "synthdp report studies/cbis-ddsm",
+        "Write a study's report.html and cards again, or its table for a paper.",
+        "synthdp report studies/cbis-ddsm\n"
+        "  synthdp report studies/cbis-ddsm --format latex --out table.tex\n"
+        "  synthdp report studies/cbis-ddsm --format markdown --metric auprc",
         positionals=("study",),
+        options=("format", "out", "metric"),
     )
     privacy = commands.add_parser(
         "privacy",

@@ -56,6 +56,14 @@ def _none_word(value: Any) -> Any:
 EpsilonTarget = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 
 
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+#: Several names, of which one alone may stand without a list.
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
 class PrivacySettings(Settings):
     """The promise that a run is asked to keep.
 

@@ -11,7 +11,8 @@ Every file is on a list; whatever is not stays. What stays, and why:
 - images of patients, and a study's picture gallery: a synthetic set leaves by itself, with its own
   statement;
 - scores of a split that patients were trained on: the promise covers these patients, and an exact
-  score of them is outside it. Scores of other splits leave with a study, as its statement says.
+  score of them is outside it. Scores of other splits leave with a study, as its statement says,
+  and so do comparisons of its recipes there.
 """
 
 import shutil
@@ -29,8 +30,11 @@ from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
-from synthdp.study.compare import read_results, results_csv, without_paths
+from synthdp.study.compare import read_results, results_csv
+from synthdp.study.findings import read_findings, write_findings
+from synthdp.study.places import WORDS, last_part, without_paths, without_places
 from synthdp.study.report import ReportSettings, run_report
+from synthdp.study.study_sets import read_sets
 
 STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
 MODEL_SETTINGS = "settings.json"
@@ -43,8 +47,6 @@ WEIGHTS = {
     "finetune": "weights.safetensors",
     "calibrate": "weights.safetensors",
 }
-#: Settings that hold words, not paths, though a word may have a slash in it.
-_WORDS = ("name", "title", "cohort")
 _TRAINED_ON = ("train", "all")
 _ROUNDING = 1 - 1e-6
 
@@ -233,7 +235,9 @@ def _copy_study(study: Path, folder: Path) -> Statement:
     write_atomic(folder / CONFIG, _config_without_places(study))
     write_atomic(folder / "results.csv", results_csv(rows))
     facts = read_json(_plain(study, "study.json"))
-    write_json(folder / "study.json", {"title": without_paths(str(facts["title"]))})
+    sets = [one.model_dump(mode="json") for one in read_sets(study)]
+    about = {"title": without_paths(str(facts["title"])), "sets": sets}
+    write_json(folder / "study.json", about)
     counted = {found.id for found in statement.lineage.releases}
     for run in dict.fromkeys(row.run for row in rows):
         of_run = _copy_promise(study / "runs" / run, folder / "runs" / run)
@@ -241,27 +245,11 @@ def _copy_study(study: Path, folder: Path) -> Statement:
             raise InputError(
                 f"{study.name}/{PROMISE}: leaves out what one of its runs spent; run it again"
             )
+    findings = read_findings(study)
+    if findings.comparisons:
+        write_findings(folder, findings)
     run_report(ReportSettings(study=folder, statement=statement))  # anew: without times, pictures
     return statement
-
-
-def without_places(settings: Any) -> Any:
-    """Settings in which every path is cut to its last part, and nothing else is changed."""
-    if isinstance(settings, Mapping):
-        return {
-            key: without_paths(value)
-            if key in _WORDS and isinstance(value, str)
-            else without_places(value)
-            for key, value in settings.items()
-        }
-    if isinstance(settings, list | tuple):
-        return [without_places(value) for value in settings]
-    return _last_part(settings) if isinstance(settings, str) else settings
-
-
-def _last_part(text: str) -> str:
-    parts = text.replace("\\", "/").rstrip("/").split("/")
-    return parts[-1]
 
 
 def _config_without_places(run: Path) -> str:
@@ -273,14 +261,14 @@ def _paths_in(source: Path) -> Sequence[str]:
     """What must not stand in any text that leaves: the folder's place, and paths in settings."""
     found = [str(source.resolve())]
     if (source / CONFIG).is_file():
-        found += [text for text in _strings(read_yaml(source / CONFIG)) if _last_part(text) != text]
+        found += [text for text in _strings(read_yaml(source / CONFIG)) if last_part(text) != text]
     return [text for text in found if len(text.strip("./~\\")) > 0]
 
 
 def _strings(settings: Any) -> Iterator[str]:
     if isinstance(settings, Mapping):
         for key, value in settings.items():
-            if key not in _WORDS:
+            if key not in WORDS:
                 yield from _strings(value)
     elif isinstance(settings, list | tuple):
         for value in settings:

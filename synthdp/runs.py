@@ -27,6 +27,10 @@ from synthdp.privacy.statement import Statement, parse_statement
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
 
+#: Settings that came after the first studies: unset, they leave a run's name as it was.
+_LATER_KEYS = ("where", "input_norm")
+
+
 class RunBusyError(InputError):
     """Another process is at work on the run; it was left alone."""
 
@@ -46,8 +50,17 @@ class StageCall:
     def folder(self) -> str:
         """The name of the run's folder."""
         settings = {key: value for key, value in self.settings.items() if key != "out"}
-        content = json.dumps([self.stage, settings], sort_keys=True, default=str)
+        content = json.dumps([self.stage, _named(settings)], sort_keys=True, default=str)
         return f"{self.stage}-{sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _named(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a run's name holds them."""
+    return {
+        key: _named(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if not (key in _LATER_KEYS and value is None)
+    }
 
 
 class Run:
@@ -131,6 +144,8 @@ def _differences(
     found = []
     for key in sorted({*stored, *asked}):
         old, new = stored.get(key), asked.get(key)
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _differences(old, new, f"{prefix}{key}.")
         elif old != new:

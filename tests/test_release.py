@@ -34,6 +34,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.release import release, without_places
 from synthdp.runs import open_run, read_statement
 from synthdp.study.compare import evaluation_row, write_results
+from synthdp.study.findings import read_findings
 from synthdp.study.report import ReportSettings, run_report
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
@@ -276,18 +277,40 @@ def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path:
     out = tmp_path / "out"
     assert release(study, out) == read_statement(study)
     parts = {f"runs/finetune-0/{name}" for name in ("status.json", "privacy.json")}
-    own = {"config.yaml", "privacy.json", "card.md", "status.json"}
-    assert files_in(out) == {*own, *parts, "results.csv", "study.json", "report.html"}
+    own = {"config.yaml", "privacy.json", "privacy-dp.json", "card.md", "status.json"}
+    page = {"results.csv", "study.json", "report.html", "model-card.md", "data-card.md"}
+    assert files_in(out) == {*own, *parts, *page}
     assert (out / "results.csv").read_bytes() == (study / "results.csv").read_bytes()
-    assert read_json(out / "study.json") == {"title": "T"}
+    about = read_json(out / "study.json")
+    assert about["title"] == "T"
+    assert [one["name"] for one in about["sets"]] == ["clinic"]
+    assert (out / "data-card.md").read_text() == (study / "data-card.md").read_text()
     before, after = ((folder / "report.html").read_text() for folder in (study, out))
     for told in ("The study took", "Median", "last run", "data:image/png", "Real patches"):
         assert told in before
         assert told not in after
-    for text in (after, (out / "config.yaml").read_text()):
+    written = [out / name for name in ("config.yaml", "model-card.md", "data-card.md")]
+    for text in (after, *(path.read_text() for path in written)):
         assert str(study.parent) not in text
     run_report(ReportSettings(study=out))
     assert (out / "report.html").read_text() == after
+
+
+def test_comparisons_leave_with_a_study_and_predictions_stay(study: Path, tmp_path: Path) -> None:
+    copy = copy_of(study, tmp_path)
+    evaluated = copy / "evaluations" / "finetune-0-clinic-val"
+    evaluated.mkdir(parents=True)
+    (evaluated / "predictions.csv").write_text(
+        "image,patient_id,malignant,score_malignant\n"
+        + "".join(f"{n}.png,secret-{n},{n % 2},0.{5 * n % 9}1\n" for n in range(9))
+    )
+    run_report(ReportSettings(study=copy))
+    release(copy, tmp_path / "out")
+    assert read_findings(tmp_path / "out") == read_findings(copy)
+    assert (tmp_path / "out" / "comparisons.csv").is_file()
+    assert "Comparisons: clinic, val" in (tmp_path / "out" / "report.html").read_text()
+    assert not any("secret" in path.read_text() for path in (tmp_path / "out").rglob("*.*"))
+    assert not (tmp_path / "out" / "evaluations").exists()
 
 
 def test_the_assessment_of_a_synthetic_set_stays(study: Path, tmp_path: Path) -> None:

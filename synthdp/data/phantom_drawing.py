@@ -3,7 +3,7 @@
 Units and the origin of the constants are those of `phantom_tissue`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,31 @@ PROJECTION_RAD = {"CC": 0.0, "MLO": 0.8}
 
 @dataclass(frozen=True)
 class Detector:
-    """What a site does to attenuation: response, blur in px of a 128 px canvas, noise in grey."""
+    """What a site does to attenuation: response, blur in px of a 128 px canvas, noise in grey.
+
+    `power` is the response of a digital detector; `sharpening` how much of what is finer than
+    `SHARPENED_PX` its processing adds once more.
+    """
 
     film: bool
     blur_px: float
     noise: float
     line_noise: float
+    power: float = 1.15
+    sharpening: float = 0.0
+
+    def shifted(self, amount: float) -> "Detector":
+        """One that lies further from film: of higher contrast, noisier, and sharpened."""
+        return replace(
+            self,
+            noise=self.noise * (1 + 3 * amount),
+            power=self.power + 0.6 * amount,
+            sharpening=1.5 * amount,
+        )
+
+
+#: Standard deviation of what unsharp masking takes away, in px of a 128 px canvas.
+SHARPENED_PX = 2.0
 
 
 DETECTORS = {
@@ -57,6 +76,7 @@ class Breast:
 
     Attributes:
         site: a key of DETECTORS.
+        site_shift: how far the site's detector is shifted; 0 leaves it as it is.
         density: 1 fatty to 4 dense, as reported.
         gland: amount of fibroglandular texture; 1 is usual.
         level: mean attenuation.
@@ -68,6 +88,7 @@ class Breast:
     gland: float
     level: float
     exponent: float
+    site_shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +221,10 @@ def draw_view(
         attenuation *= -np.expm1(-np.clip(distance, 0, None) / rng.uniform(0.15, 0.7))
     if rng.random() < 0.1:
         attenuation += draw_specks(side_px, rng)
-    return detect(attenuation, DETECTORS[breast.site], lesion.scale, rng)
+    detector = DETECTORS[breast.site]
+    if breast.site_shift:
+        detector = detector.shifted(breast.site_shift)
+    return detect(attenuation, detector, lesion.scale, rng)
 
 
 def detect(attenuation: Array, detector: Detector, scale: float, rng: np.random.Generator) -> Array:
@@ -215,7 +239,10 @@ def detect(attenuation: Array, detector: Detector, scale: float, rng: np.random.
         toe = expit(-2.0)
         grey = (expit(4 * blurred - 2) - toe) / (1 - 2 * toe)
     else:
-        grey = 1.1 * np.clip(blurred, 0, None) ** 1.15
+        grey = 1.1 * np.clip(blurred, 0, None) ** detector.power
+    if detector.sharpening:
+        coarse = gaussian_filter(grey, SHARPENED_PX * side_px / 128, mode="nearest")
+        grey += detector.sharpening * (grey - coarse)
     noise = detector.noise * rng.standard_normal((side_px, side_px))
     noise += detector.line_noise * rng.standard_normal((side_px, 1))
     lit = np.clip(grey * 8, 0, 1)  # air is clipped to black, noise and all

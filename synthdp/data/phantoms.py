@@ -38,7 +38,8 @@ class PhantomSettings(Settings):
     that shapes every lesion: a classifier that saw it exactly would reach an AUROC of
     Phi(separation / sqrt 2), 0.94 at 2.2; what pixels still show of it allows less. `as_real` makes
     the ledger treat the phantoms as patients. `site_b_fraction` of the patients come from a second
-    site with another detector.
+    site, B, with a digital detector in the place of A's film; `site_shift` sets the two further
+    apart, in response, noise and sharpness, for studies of domain transfer.
     """
 
     out: Path
@@ -52,6 +53,7 @@ class PhantomSettings(Settings):
     malignant_fraction: float = Field(default=0.45, ge=0, le=1)
     site_b_fraction: float = Field(default=0.3, ge=0, le=1)
     separation: float = Field(default=2.2, ge=0, le=10)
+    site_shift: float = Field(default=0.0, ge=0, le=4)
 
     @model_validator(mode="after")
     def _leaves_a_train_split(self) -> "PhantomSettings":
@@ -111,7 +113,7 @@ def _place_patient(settings: PhantomSettings, index: int) -> _Place:
     return _Place(malignant, split, site)
 
 
-def _draw_breast(site: str, rng: np.random.Generator) -> Breast:
+def _draw_breast(site: str, site_shift: float, rng: np.random.Generator) -> Breast:
     density = int(rng.choice(4, p=DENSITY_SHARES))
     return Breast(
         site=site,
@@ -119,6 +121,7 @@ def _draw_breast(site: str, rng: np.random.Generator) -> Breast:
         gland=GLAND_OF_DENSITY[density] * float(rng.lognormal(0, 0.3)),
         level=LEVEL_OF_DENSITY[density] + float(rng.normal(0, 0.075)),
         exponent=float(rng.normal(3.1, 0.2)),
+        site_shift=site_shift if site == "B" else 0.0,
     )
 
 
@@ -165,7 +168,7 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
     """
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index,)))
     place = _place_patient(settings, index)
-    breast = _draw_breast(place.site, rng)
+    breast = _draw_breast(place.site, settings.site_shift, rng)
     count = 1 + int(rng.choice(len(VIEW_COUNT_SHARES), p=VIEW_COUNT_SHARES))
     first_view, laterality = int(rng.integers(2)), str(rng.choice(["L", "R"]))
     side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)
@@ -193,6 +196,8 @@ def draw_patients(settings: PhantomSettings) -> Iterator[Patient]:
 
 def _info(settings: PhantomSettings) -> DatasetInfo:
     told = settings.model_dump(exclude={"out", "name", "as_real", "size_px"})
+    if not settings.site_shift:  # sets of before it are the same ones
+        del told["site_shift"]
     values = ", ".join(f"{name} {value}" for name, value in told.items())
     return DatasetInfo(
         name=settings.name,

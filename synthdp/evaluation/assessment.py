@@ -14,6 +14,8 @@ from synthdp.errors import InputError
 from synthdp.files import read_json
 
 QUALITY_FILE = "quality.json"
+#: Patients' images beside the synthetic ones that come closest to them: never leaves the house.
+CLOSEST_PAIRS_FILE = "private/closest_pairs.png"
 
 Section = Literal[
     "Distance", "Coverage", "Detector", "Labels", "Spectrum", "Memorisation", "Membership"

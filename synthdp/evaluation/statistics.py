@@ -2,8 +2,8 @@
 
 A patient's images resemble each other, so patients are drawn, not images. A redraw is a vector
 of weights (how often each patient was drawn), and every metric is computed for many such vectors
-in one pass over the sorted scores. Drawing weights once and scoring two models with them gives
-paired redraws.
+at once (`weighted_metrics`). Drawing weights once and scoring two models with them gives paired
+redraws.
 """
 
 import math
@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.errors import InputError
-from synthdp.evaluation.metrics import METRICS, THRESHOLD, FloatArray
+from synthdp.evaluation.metrics import AT_SENSITIVITY, METRICS, THRESHOLD, FloatArray
+from synthdp.evaluation.weighted import Draws, weighted_metrics
 
 REDRAWS = 2000
 LEVEL = 0.95
 _CELLS_AT_ONCE = 2**17  # bounds memory: redraws x images worked on together
-
-Draws = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -56,46 +55,6 @@ def patient_weights(
     return generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=redraws)
 
 
-def weighted_metrics(
-    targets: FloatArray, scores: FloatArray, weights: FloatArray, *, threshold: float = THRESHOLD
-) -> Draws:
-    """Every metric for many weightings of the same images.
-
-    Equal to scikit-learn's with `sample_weight`: ties share a rank in the AUROC, and a point of
-    the precision-recall curve in the average precision.
-
-    Args:
-        targets: (N,) of 1 and 0.
-        scores: (N,), finite.
-        weights: (R, N), at least 0.
-        threshold: where a score is called positive.
-
-    Returns:
-        (R,) for each metric; nan where a class that it needs has no weight.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked, labels, ranked_weights = scores[order], targets[order], weights[:, order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    positive = np.add.reduceat(ranked_weights * labels, starts, axis=1)
-    negative = np.add.reduceat(ranked_weights * (1 - labels), starts, axis=1)
-    true_positive, false_positive = positive.cumsum(axis=1), negative.cumsum(axis=1)
-    positives, negatives = true_positive[:, -1], false_positive[:, -1]
-    below = negatives[:, None] - false_positive + negative / 2
-    called = true_positive + false_positive
-    precision = np.divide(true_positive, called, out=np.zeros_like(called), where=called > 0)
-    n_called = int(np.count_nonzero(ranked[starts] >= threshold))
-    found = true_positive[:, n_called - 1] if n_called else np.zeros_like(positives)
-    accused = false_positive[:, n_called - 1] if n_called else np.zeros_like(negatives)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        auprc = (positive * precision).sum(axis=1) / positives
-        return {
-            "auroc": (positive * below).sum(axis=1) / (positives * negatives),
-            "auprc": np.where(negatives > 0, auprc, np.nan),
-            "sensitivity": found / positives,
-            "specificity": 1 - accused / negatives,
-        }
-
-
 def bootstrap_draws(
     targets: FloatArray,
     scores: FloatArray,
@@ -103,6 +62,7 @@ def bootstrap_draws(
     weights: NDArray[np.int64],
     *,
     threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
 ) -> Draws:
     """Every metric on every redraw of the patients.
 
@@ -112,6 +72,7 @@ def bootstrap_draws(
         patients: (N,), the column of `weights` that each image's patient has.
         weights: (R, P) of `patient_weights`.
         threshold: where a score is called positive.
+        at_sensitivity: as in `weighted_metrics`.
 
     Returns:
         (R,) for each metric; nan where a class was not drawn.
@@ -122,7 +83,13 @@ def bootstrap_draws(
     labels, values, columns = targets[chosen], scores[chosen], patients[chosen]
     rows_at_once = max(1, _CELLS_AT_ONCE // labels.size)
     parts = [
-        weighted_metrics(labels, values, part[:, columns].astype(np.float64), threshold=threshold)
+        weighted_metrics(
+            labels,
+            values,
+            part[:, columns].astype(np.float64),
+            threshold=threshold,
+            at_sensitivity=at_sensitivity,
+        )
         for part in _blocks(weights, rows_at_once)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
@@ -171,6 +138,7 @@ def patient_bootstrap(
     patients: Sequence[str],
     *,
     threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
     redraws: int = REDRAWS,
     generator: np.random.Generator,
     level: float = LEVEL,
@@ -185,6 +153,7 @@ def patient_bootstrap(
         scores: (N,), finite.
         patients: N ids; images of one patient are drawn together.
         threshold: where a score is called positive.
+        at_sensitivity: as in `weighted_metrics`.
         redraws: how many times the patients are drawn.
         generator: the source of the draws.
         level: the share of redraws inside the interval.
@@ -195,7 +164,13 @@ def patient_bootstrap(
     labels, values, columns = _checked(targets, scores, patients)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
     intervals, _ = _intervals(
-        labels[:, 0], values[:, 0], columns, weights, threshold=threshold, level=level
+        labels[:, 0],
+        values[:, 0],
+        columns,
+        weights,
+        threshold=threshold,
+        at_sensitivity=at_sensitivity,
+        level=level,
     )
     return intervals
 
@@ -207,11 +182,16 @@ def _intervals(
     weights: NDArray[np.int64],
     *,
     threshold: float,
+    at_sensitivity: float,
     level: float,
 ) -> tuple[dict[str, Interval], Draws]:
-    draws = bootstrap_draws(labels, values, columns, weights, threshold=threshold)
+    draws = bootstrap_draws(
+        labels, values, columns, weights, threshold=threshold, at_sensitivity=at_sensitivity
+    )
     intervals = {
-        name: percentile_interval(metric(labels, values, threshold), draws[name], level)
+        name: percentile_interval(
+            metric(labels, values, threshold, at_sensitivity), draws[name], level
+        )
         for name, metric in METRICS.items()
     }
     return intervals, draws
@@ -224,6 +204,7 @@ def summarise(
     *,
     names: Sequence[str] = ("malignant",),
     threshold: float | Sequence[float] = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
     redraws: int = REDRAWS,
     generator: np.random.Generator,
     level: float = LEVEL,
@@ -236,6 +217,7 @@ def summarise(
         patients: N ids.
         names: the T targets.
         threshold: where a score is called positive; one for each target, or one for all.
+        at_sensitivity: as in `weighted_metrics`.
         redraws: how many times the patients are drawn, the same draws for all targets.
         generator: the source of the draws.
         level: the share of redraws inside an interval.
@@ -243,7 +225,8 @@ def summarise(
     Returns:
         For one target its metrics, each `{"value", "ci_low", "ci_high"}`, beside the counts. For
         several, `targets` holds that for each, and `mean` the mean over those that have a value.
-        `threshold` is the one used, by target where each has its own.
+        `threshold` is the one used, by target where each has its own; `redraws_left_out` counts
+        the redraws that lack a class.
 
     Raises:
         InputError: when a score is no number, or no target is known.
@@ -254,7 +237,15 @@ def summarise(
     each = [threshold] * len(names) if isinstance(threshold, int | float) else list(threshold)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
     found = [
-        _intervals(target, score, columns, weights, threshold=called_from, level=level)
+        _intervals(
+            target,
+            score,
+            columns,
+            weights,
+            threshold=called_from,
+            at_sensitivity=at_sensitivity,
+            level=level,
+        )
         for target, score, called_from in zip(labels.T, values.T, each, strict=True)
     ]
     parts = [
@@ -262,7 +253,12 @@ def summarise(
         for (intervals, _), target in zip(found, labels.T, strict=True)
     ]
     used = each[0] if len(set(each)) == 1 else dict(zip(names, each, strict=True))
-    how = {"threshold": used, "redraws": redraws, "level": level}
+    how = {
+        "threshold": used,
+        "at_sensitivity": at_sensitivity,
+        "redraws": redraws,
+        "level": level,
+    }
     if len(names) == 1:
         return {**parts[0], **how}
     return {
@@ -283,7 +279,7 @@ def _counted(
         "n_images": int(chosen.sum()),
         "n_patients": int(np.unique(columns[chosen]).size),
         "n_positive": int((labels == 1).sum()),
-        "redraws_left_out": max(interval.left_out for interval in intervals.values()),
+        "redraws_left_out": intervals["auroc"].left_out,
     }
 
 

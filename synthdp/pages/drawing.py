@@ -9,7 +9,7 @@ from html import escape
 class Mark:
     """How one of several things is drawn: by matplotlib, and as an SVG path in a 12 px box."""
 
-    marker: str
+    marker: str | tuple[int, int, float]
     path: str
 
 
@@ -22,17 +22,30 @@ MARKS = (
     Mark("P", "M4.3 1.3h3.4v3h3v3.4h-3v3h-3.4v-3h-3v-3.4h3z"),
     Mark("h", "M6 1l4.4 2.5v5l-4.4 2.5l-4.4-2.5v-5z"),
     Mark("<", "M1.5 6l9-5v10z"),
+    Mark("X", "M3.5 1L6 3.5L8.5 1L11 3.5L8.5 6L11 8.5L8.5 11L6 8.5L3.5 11L1 8.5L3.5 6L1 3.5z"),
+    Mark(">", "M10.5 6l-9-5v10z"),
+    Mark("*", "M6 .6l1.3 3.8h4l-3.2 2.4l1.2 3.9l-3.3-2.3l-3.3 2.3l1.2-3.9l-3.2-2.4h4z"),
+    Mark("d", "M6 .8l3 5.2l-3 5.2l-3-5.2z"),
+    Mark("p", "M6 1l4.8 3.5l-1.8 5.6h-6l-1.8-5.6z"),
+    Mark((4, 1, 0), "M6 .5L7.6 4.4L11.5 6L7.6 7.6L6 11.5L4.4 7.6L.5 6L4.4 4.4z"),
+    Mark((3, 1, 0), "M6 .5L8 5L11.2 9L6 8.4L.8 9L4 5z"),
+    Mark(
+        (6, 1, 0),
+        "M6 .5L7.3 3.7L10.8 3.2L8.6 6L10.8 8.8L7.3 8.3"
+        "L6 11.5L4.7 8.3L1.2 8.8L3.4 6L1.2 3.2L4.7 3.7z",
+    ),
 )
+N_COLOURS = 8  # that the page has: marks beyond these take a colour again, in another shape
 
 # Stand-ins that no drawing uses otherwise; in the page each becomes a CSS variable.
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
-MARK_COLOURS = tuple(f"#0a0b{index:02x}" for index in range(len(MARKS)))
+MARK_COLOURS = tuple(f"#0a0b{index % N_COLOURS:02x}" for index in range(len(MARKS)))
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     RULE: "var(--rule)",
     PAPER: "var(--paper)",
-    **{colour: f"var(--mark-{index})" for index, colour in enumerate(MARK_COLOURS)},
+    **{colour: f"var(--mark-{index})" for index, colour in enumerate(MARK_COLOURS[:N_COLOURS])},
 }
 
 

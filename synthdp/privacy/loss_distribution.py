@@ -91,7 +91,7 @@ def step_delta(sigma: float, rate: float, epsilons: Array, *, add: bool) -> Arra
     near = signed[inside] if rate == 1 else np.log1p(grown[inside])
     z = np.where(signed[inside] > 30.0, signed[inside] - math.log(rate), near)
     if add:
-        weight = 1 - (1 - rate) * np.exp(epsilons[inside])
+        weight = 1 - (1 - rate) * np.exp(np.minimum(epsilons[inside], 700.0))  # no inf times 0
         deltas[inside] = np.maximum(weight, 0) * gaussian_deltas(1 / sigma, -z)
     else:
         deltas[inside] = rate * gaussian_deltas(1 / sigma, z)

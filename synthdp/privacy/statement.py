@@ -210,12 +210,14 @@ def make_statement(
     """The statement for something of this `lineage`; `stage` is its last release, if any.
 
     Guarantee: the epsilon is the worst over every patient that any release touched. Data sets are
-    taken to overlap, unless a keyed hash of the patients' ids keeps their cohorts apart.
+    taken to overlap, unless a keyed hash of the patients' ids keeps their cohorts apart. A release
+    that nothing protects makes it infinite, whatever its unit.
 
     Raises:
-        InputError: when releases per patient and per image meet in one lineage.
+        InputError: when releases that are protected per patient and per image meet in one lineage.
     """
-    if any(release.unit != unit for release in lineage.releases):
+    protected = (release for release in lineage.releases if math.isfinite(release.mu))
+    if any(release.unit != unit for release in protected):
         raise InputError(
             f"privacy.unit is {unit}, but an ancestor was made with another unit; the two don't "
             "compose, so use one unit from the generator to the classifier"

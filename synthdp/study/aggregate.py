@@ -44,6 +44,7 @@ class Aggregate:
     n_patients: int | None
     runs: tuple[str, ...]
     tuned: str = ""
+    trained_on: str = ""
 
     @property
     def protected(self) -> bool:
@@ -64,11 +65,12 @@ class Aggregate:
 def aggregate(rows: Sequence[ResultRow]) -> list[Aggregate]:
     """The rows over seeds, by data set, split, strategy (as they come) and epsilon (none last).
 
-    Tuned settings of one cell stand in the order in which they come.
+    Tuned settings and training sets of one cell stand in the order in which they come.
     """
-    groups: dict[tuple[str, str, str, float | None, str], list[ResultRow]] = {}
+    groups: dict[tuple[str, str, str, float | None, str, str], list[ResultRow]] = {}
     for row in rows:
-        key = (row.data_set, row.split, row.strategy, row.epsilon, row.tuned)
+        place = (row.data_set, row.split)
+        key = (*place, row.strategy, row.epsilon, row.tuned, row.trained_on)
         groups.setdefault(key, []).append(row)
     sets = list(dict.fromkeys(key[:2] for key in groups))
     strategies = list(dict.fromkeys(row.strategy for row in rows))
@@ -101,6 +103,7 @@ def _over_seeds(rows: Sequence[ResultRow]) -> Aggregate:
         n_patients=_worst(row.n_patients for row in finished),
         runs=tuple(row.run for row in finished),
         tuned=rows[0].tuned,
+        trained_on=rows[0].trained_on,
     )
 
 

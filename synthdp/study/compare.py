@@ -1,39 +1,25 @@
 """Runs and their evaluations as one results table."""
 
-import csv
-import io
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from synthdp.config import EpsilonTarget, Settings, validate_settings
+from synthdp.config import EpsilonTarget, Settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement
+from synthdp.study.places import without_paths
+from synthdp.study.tables import read_table, table_csv
 from synthdp.study.tuning import read_tuned
 
-MAX_RESULTS_BYTES = 64 * 2**20
 _DECIMALS = 6
 _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
-_QUOTED_PATH = re.compile(r"""(['"])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^'"\n]*)\1""")
-_BARE_PATH = re.compile(r"""(?<![\w./~-])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^\s'"<>,;:()]+)""")
-
-
-def without_paths(text: str) -> str:
-    """The text with every absolute path cut to its last part, so that it names no machine."""
-
-    def last_part(path: str) -> str:
-        return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-
-    quoted = _QUOTED_PATH.sub(lambda found: f"{found[1]}{last_part(found[2])}{found[1]}", text)
-    return _BARE_PATH.sub(lambda found: last_part(found[1]), quoted)
 
 
 class ResultRow(Settings):
@@ -41,8 +27,10 @@ class ResultRow(Settings):
 
     `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
-    failed run, one class missing) is None. `run` is the folder's name below the study. `tuned` is
-    compact JSON of the values that the study tried in it, empty where it tried none.
+    failed run, one class missing, an evaluation of an older version) is None. `run` is the folder's
+    name below the study. `tuned` is compact JSON of the values that the study tried in it, empty
+    where it tried none. `trained_on` names its training set, empty where the study has one alone.
+    New columns are added at the end, so that an older table is a beginning.
     """
 
     strategy: str = Field(min_length=1)
@@ -72,11 +60,27 @@ class ResultRow(Settings):
     error: str = ""
     run: str
     tuned: str = ""
+    trained_on: str = ""
+    auprc_benign: float | None = None
+    auprc_benign_ci_low: float | None = None
+    auprc_benign_ci_high: float | None = None
+    specificity_at_sensitivity: float | None = None
+    specificity_at_sensitivity_ci_low: float | None = None
+    specificity_at_sensitivity_ci_high: float | None = None
+    brier: float | None = None
+    brier_ci_low: float | None = None
+    brier_ci_high: float | None = None
+    calibration_slope: float | None = None
+    calibration_slope_ci_low: float | None = None
+    calibration_slope_ci_high: float | None = None
+    calibration_intercept: float | None = None
+    calibration_intercept_ci_low: float | None = None
+    calibration_intercept_ci_high: float | None = None
 
     @property
-    def cell(self) -> tuple[str, float | None, int, str]:
+    def cell(self) -> tuple[str, float | None, int, str, str]:
         """The place on the study's grid: one model, scored on each of the study's sets."""
-        return self.strategy, self.epsilon, self.seed, self.tuned
+        return self.strategy, self.epsilon, self.seed, self.tuned, self.trained_on
 
     @field_validator("error")
     @classmethod
@@ -98,8 +102,10 @@ class ResultRow(Settings):
 
 
 COLUMNS = tuple(ResultRow.model_fields)
-#: Tables from before studies could tune; they are read as tables in which nothing was tuned.
-COLUMNS_BEFORE_TUNING = COLUMNS[:-1]
+#: Tables from before studies could train at several sites, and from before they could tune; they
+#: are read as tables in which nothing of the kind was done.
+COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
+COLUMNS_BEFORE_TRANSFER = COLUMNS[: COLUMNS.index("trained_on")]
 
 
 def evaluation_row(
@@ -113,15 +119,17 @@ def evaluation_row(
     metrics: Mapping[str, Any],
     statement: Statement,
     tuned: str = "",
+    trained_on: str = "",
 ) -> ResultRow:
     """The row of a finished run from its evaluation's `metrics.json` and its statement.
 
-    Of several targets the row holds the mean.
+    Of several targets the row holds the mean. Evaluations of older versions lack some metrics.
     """
     scores = metrics if "auroc" in metrics else metrics["mean"]
     cells: dict[str, Any] = {
         f"{name}{ending}": _rounded(scores[name][part])
         for name in METRICS
+        if name in scores
         for ending, part in _PARTS.items()
     }
     return ResultRow(
@@ -140,6 +148,7 @@ def evaluation_row(
         state="finished",
         run=run,
         tuned=tuned,
+        trained_on=trained_on,
     )
 
 
@@ -157,6 +166,7 @@ def failed_row(
     run: str,
     error: str,
     tuned: str = "",
+    trained_on: str = "",
 ) -> ResultRow:
     """The row of a run that failed, with its error on one line and free of absolute paths."""
     return ResultRow(
@@ -169,18 +179,13 @@ def failed_row(
         error=error,
         run=run,
         tuned=tuned,
+        trained_on=trained_on,
     )
 
 
 def results_csv(rows: Iterable[ResultRow]) -> str:
     """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value."""
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        values = row.model_dump(mode="json")
-        writer.writerow({**values, "epsilon": "none" if row.epsilon is None else row.epsilon})
-    return stream.getvalue()
+    return table_csv(ResultRow, rows)
 
 
 def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
@@ -196,26 +201,5 @@ def read_results(path: Path) -> list[ResultRow]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no results table; run `synthdp study` first")
-    if path.stat().st_size > MAX_RESULTS_BYTES:
-        raise InputError(f"{path}: larger than {MAX_RESULTS_BYTES:,} bytes, so it was not read")
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        header, records = tuple(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not readable as UTF-8 CSV ({type(error).__name__})") from error
-    if header not in (COLUMNS, COLUMNS_BEFORE_TUNING):
-        differing = sorted({*header} ^ {*COLUMNS}) or ["their order"]
-        raise InputError(
-            f"{path}: columns differ from this version's ({', '.join(differing)}); "
-            "run `synthdp study` again to write the table anew"
-        )
-    return [_read_row(record, f"{path}, row {row}") for row, record in enumerate(records, start=2)]
-
-
-def _read_row(record: Mapping[str | None, Any], where: str) -> ResultRow:
-    if None in record or None in record.values():
-        raise InputError(f"{where}: has more or fewer cells than the header")
-    values = {str(name): value for name, value in record.items() if value != ""}
-    for name in ("data_set", "split", "run"):
-        values.setdefault(name, "")
-    return validate_settings(ResultRow, values, where=where)
+    older = (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING)
+    return read_table(path, ResultRow, older=older, remedy="`synthdp study`")

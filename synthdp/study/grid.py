@@ -1,45 +1,108 @@
 """The settings of a study, and its grid: strategy x epsilon x seed x tuned values."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
+from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
+from synthdp.data.columns import Where, where_words
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.groups import Fairness
+from synthdp.evaluation.metrics import AT_SENSITIVITY
+from synthdp.evaluation.statistics import REDRAWS
 from synthdp.runs import StageCall
 from synthdp.stages import crosses_grid, expand_strategy, strategy_names
+from synthdp.study.comparisons import MARGIN
 from synthdp.study.engine import EngineSettings
 from synthdp.study.tuning import Tune, combinations, refuse_idle_keys, tuned_text, with_tuned
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value,)
 
 
 def _key(value: Any) -> Hashable:
     """What makes two entries of the grid the same."""
     if isinstance(value, EvaluateOn):
-        return value.data.resolve(), value.split
+        return value.data.resolve(), value.split, where_words(value.where or {})
     return value if isinstance(value, Hashable) else repr(value)
 
 
-def _shown(key: Any) -> str:
+def shown_entry(key: Any) -> str:
+    """An entry of the grid for people."""
     if isinstance(key, tuple):
-        return f"split {key[1]} of {key[0].name}"
+        part = f" ({key[2]})" if key[2] else ""
+        return f"split {key[1]} of {key[0].name}{part}"
     return "none" if key is None else f"{key:g}" if isinstance(key, float) else str(key)
 
 
 class EvaluateOn(Settings):
-    """A split of a data set that every model of the study is scored on."""
+    """A split of a data set that every model of the study is scored on, or images `where`."""
 
     data: Path
     split: str = "val"
+    where: Where | None = None
+
+    @property
+    def name(self) -> str:
+        """What results call the set."""
+        return place_name(open_dataset(self.data).info.name, self.where)
+
+
+def place_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
+    """A data set for people, or a part of one, as in `clinic (site A)`."""
+    return f"{data_set} ({where_words(where)})" if where else data_set
+
+
+class TransferSettings(Settings):
+    """At which sites each strategy is trained, one after the other, to be scored at all of them.
+
+    `sites` are values of `column` in the study's `data`, `data` other sets, each a site of its own;
+    with `whole` each strategy is trained on all of the study's `data` too. What `evaluate_on` names
+    of the study's `data` is scored site by site. `population` is a public round upper bound on the
+    patients of each site, for the runs that meet one alone; None: that of the study.
+    """
+
+    column: str = "site"
+    sites: tuple[str, ...] = ()
+    whole: bool = True
+    data: tuple[Path, ...] = ()
+    population: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _names_each_site_once(self) -> "TransferSettings":
+        if len(set(self.sites)) < len(self.sites) or len(set(self.data)) < len(self.data):
+            raise ValueError("a site or a data set stands twice; keep one")
+        if not (self.sites or self.whole or self.data):
+            raise ValueError("nothing to train on; name sites or data, or leave whole out")
+        return self
+
+
+@dataclass(frozen=True)
+class TrainedAt:
+    """What a strategy is trained on: a data set or images of it, and how results call it."""
+
+    data: Path
+    where: Mapping[str, Sequence[str]] | None = None
+    name: str = ""
+
+
+class CompareSettings(Settings):
+    """What the study's recipes are compared with, and how.
+
+    `reference` is one strategy or several (none: the first of the study); a loss of less than
+    `margin` in AUROC counts as none; `redraws` is how often patients are drawn. `threshold_on`,
+    one of `evaluate_on`, is where each run's threshold for `sensitivity` is fixed: exactly, so that
+    its patients are outside every promise.
+    """
+
+    reference: Names = ()
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
+    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
+    threshold_on: EvaluateOn | None = None
+    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
 
 
 class ShownPatches(Settings):
@@ -55,13 +118,17 @@ class StudySettings(EngineSettings):
     `tune` gives the values to try for dotted settings of finetune and pretrain, on sets that cost
     no one anything (`synthdp.study.tuning`); the best are written to `defaults.yaml`.
     `assessment` is a folder that `synthdp assess` made of the synthetic set: the report shows its
-    figures. Where it runs is said by the settings of `synthdp.study.engine`.
+    figures. `fairness` names columns of the manifests by whose groups the models are judged too: a
+    list, or for numbers cut points, as in `{view: null, age: [50, 70]}`. `transfer` trains every
+    strategy at several sites and scores it at each. `compare` says what recipes are compared with,
+    `published` describes figures of others to set beside (`synthdp.study.published`). Where it runs
+    is said by the settings of `synthdp.study.engine`.
     """
 
     title: str = "Privacy and utility"
     data: Path
     out: Path
-    strategies: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
+    strategies: Names = Field(min_length=1)
     epsilons: tuple[EpsilonTarget, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     tune: Tune | None = None
@@ -70,6 +137,7 @@ class StudySettings(EngineSettings):
     private_synthetic: Path | None = None
     assessment: Path | None = None
     phantoms: Path | None = None
+    published: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
     backbone: FeatureSettings = FeatureSettings()
     beside: tuple[FeatureSettings, ...] = ()
@@ -77,7 +145,10 @@ class StudySettings(EngineSettings):
     pretrain: dict[str, Any] = Field(default_factory=dict)
     finetune: dict[str, Any] = Field(default_factory=dict)
     pretrain_seed: int | None = None
+    fairness: Fairness = None
+    transfer: TransferSettings | None = None
     report: ShownPatches = ShownPatches()
+    compare: CompareSettings | None = None
 
     @field_validator("strategies")
     @classmethod
@@ -92,7 +163,9 @@ class StudySettings(EngineSettings):
     @field_validator("strategies", "epsilons", "seeds", "evaluate_on")
     @classmethod
     def _nothing_twice(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        twice = [_shown(value) for value, count in Counter(map(_key, values)).items() if count > 1]
+        twice = [
+            shown_entry(value) for value, count in Counter(map(_key, values)).items() if count > 1
+        ]
         if twice:
             raise ValueError(f"{', '.join(twice)}: named twice; keep one")
         return values
@@ -103,11 +176,71 @@ class StudySettings(EngineSettings):
             raise ValueError("assessment: is of a synthetic set; name that set as synthetic too")
         return self
 
+    @model_validator(mode="after")
+    def _comparisons_are_within_the_study(self) -> "StudySettings":
+        if self.compare is None:
+            return self
+        unknown = [name for name in self.compare.reference if name not in self.strategies]
+        if unknown:
+            raise ValueError(
+                f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
+                f"({', '.join(self.strategies)})"
+            )
+        fixed_on = self.compare.threshold_on
+        if fixed_on is not None and fixed_on not in self.evaluate_on:
+            raise ValueError(
+                "compare.threshold_on: models are not scored there; add it to evaluate_on too"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tuning_has_one_training_set(self) -> "StudySettings":
+        if self.tune is not None and self.transfer is not None:
+            raise ValueError("transfer: one study tunes or trains at several sites, not both")
+        return self
+
+    @property
+    def places(self) -> tuple[EvaluateOn, ...]:
+        """What models are scored on: as `evaluate_on` says, the study's own data site by site."""
+        transfer = self.transfer
+        if transfer is None or not transfer.sites:
+            return self.evaluate_on
+        return tuple(
+            place
+            for on in self.evaluate_on
+            for place in (
+                [
+                    on.model_copy(update={"where": {transfer.column: (site,)}})
+                    for site in transfer.sites
+                ]
+                if on.data == self.data and on.where is None
+                else [on]
+            )
+        )
+
+    def trained_at(self, strategy: str) -> tuple[TrainedAt, ...]:
+        """What a strategy is trained on; nothing is named where it is always the study's data.
+
+        A strategy that is not repeated for each epsilon never meets `data`.
+        """
+        transfer = self.transfer
+        if transfer is None or not crosses_grid(strategy):
+            return (TrainedAt(self.data),)
+        parts = [{transfer.column: (site,)} for site in transfer.sites]
+        at: list[tuple[Path, Mapping[str, Sequence[str]] | None]]
+        at = [(self.data, where) for where in parts]
+        at += [(self.data, None)] * transfer.whole + [(data, None) for data in transfer.data]
+        return tuple(
+            TrainedAt(data, where, place_name(open_dataset(data).info.name, where))
+            for data, where in at
+        )
+
     @property
     def sets(self) -> list[Path]:
         """Every data set that the study itself names."""
         made = (self.synthetic, self.private_synthetic, self.phantoms)
-        named = (self.data, *made, *(on.data for on in self.evaluate_on))
+        trained = self.transfer.data if self.transfer is not None else ()
+        named = (self.data, *trained, *made, *(on.data for on in self.evaluate_on))
         return [path for path in dict.fromkeys(named) if path is not None]
 
 
@@ -115,7 +248,8 @@ class StudySettings(EngineSettings):
 class GridRow:
     """One row of the results to come: a cell and the stage calls that make its model.
 
-    `tuned` is compact JSON of the tuned values that went into it, empty where none did.
+    `tuned` is compact JSON of the tuned values that went into it, empty where none did;
+    `trained_on` names its training set, where the study has several.
     """
 
     strategy: str
@@ -123,6 +257,7 @@ class GridRow:
     seed: int
     calls: tuple[StageCall, ...]
     tuned: str = ""
+    trained_on: str = ""
 
 
 def expand_grid(settings: StudySettings) -> list[GridRow]:
@@ -153,28 +288,37 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
     return list(rows.values())
 
 
+def _at(
+    ingredients: Mapping[str, Any], trained_at: TrainedAt, transfer: TransferSettings | None
+) -> dict[str, Any]:
+    """The ingredients of a recipe that is trained at one site; the rest stays as it is."""
+    if transfer is None or not trained_at.name:
+        return dict(ingredients)
+    changed = {**ingredients, "data": trained_at.data}
+    if trained_at.where is not None:
+        finetune = dict(ingredients["finetune"])
+        where = {**(finetune.get("where") or {}), **trained_at.where}
+        changed["finetune"] = {**finetune, "where": where}
+    one_site = trained_at.where is not None or trained_at.data != ingredients["data"]
+    if one_site and transfer.population is not None:
+        changed["privacy"] = {**ingredients["privacy"], "population": transfer.population}
+    return changed
+
+
 def _rows_of(strategy: str, settings: StudySettings) -> Iterator[GridRow]:
     sets = ("data", "synthetic", "private_synthetic", "phantoms")
     networks = ("backbone", "beside", "teacher")
     stages = ("privacy", "pretrain", "finetune", "pretrain_seed")
     ingredients = settings.model_dump(include={*sets, *networks, *stages})
     epsilons = settings.epsilons if crosses_grid(strategy) else (None,)
-    for epsilon, tuned, seed in product(epsilons, combinations(settings.tune), settings.seeds):
-        values = with_tuned(ingredients, tuned)
-        root = settings.out / "runs"
+    at, root = settings.trained_at(strategy), settings.out / "runs"
+    cells = product(at, epsilons, combinations(settings.tune), settings.seeds)
+    for trained_at, epsilon, tuned, seed in cells:
+        values = with_tuned(_at(ingredients, trained_at, settings.transfer), tuned)
         calls = expand_strategy(strategy, values, epsilon=epsilon, seed=seed, root=root)
         if calls:
-            yield GridRow(strategy, epsilon, seed, calls, tuned_text(tuned, calls))
-
-
-def refuse_contradictions(settings: StudySettings, rows: Sequence[GridRow]) -> None:
-    """Refuse a grid that asks for what it cannot give, before anything runs.
-
-    Raises:
-        InputError: with every contradiction: a set that stands for two things, a split that is not
-            there, two sets of one name to score on, an epsilon that no strategy uses.
-    """
-    refuse_problems([*_sets_twice(settings), *_unscorable(settings), *_unused(settings, rows)])
+            words = tuned_text(tuned, calls)
+            yield GridRow(strategy, epsilon, seed, calls, words, trained_at.name)
 
 
 def refuse_problems(problems: Sequence[str]) -> None:
@@ -182,44 +326,3 @@ def refuse_problems(problems: Sequence[str]) -> None:
     told = list(dict.fromkeys(problems))
     if told:
         raise InputError(told[0] if len(told) == 1 else "\n  ".join(["study:", *told]))
-
-
-def _sets_twice(settings: StudySettings) -> Iterator[str]:
-    roles = ("data", "synthetic", "private_synthetic", "phantoms")
-    named: dict[Path, str] = {}
-    for role in roles:
-        path = getattr(settings, role)
-        if path is not None:
-            first = named.setdefault(path.resolve(), role)
-            if first != role:
-                yield f"{role}: {path.name} is named as {first} already; keep one of the two"
-
-
-def _unscorable(settings: StudySettings) -> Iterator[str]:
-    names: dict[tuple[str, str], EvaluateOn] = {}
-    for number, where in enumerate(settings.evaluate_on):
-        try:
-            dataset = open_dataset(where.data)
-            dataset.split(where.split)
-        except InputError as error:
-            yield f"evaluate_on.{number}: {error}"
-            continue
-        first = names.setdefault((dataset.info.name, where.split), where)
-        if first is not where:
-            yield (
-                f"evaluate_on.{number}: another set is called {dataset.info.name} too, so results "
-                "could not tell them apart; import one under another name"
-            )
-
-
-def _unused(settings: StudySettings, rows: Sequence[GridRow]) -> Iterator[str]:
-    crossed = {row.epsilon for row in rows if crosses_grid(row.strategy)}
-    unused: list[float | None]
-    if not any(crosses_grid(name) for name in settings.strategies):
-        unused = [epsilon for epsilon in settings.epsilons if epsilon is not None]
-        why = "no strategy of this study meets a patient again, so none is repeated for it"
-    else:
-        unused = [epsilon for epsilon in settings.epsilons if epsilon not in crossed]
-        why = "what its strategies start from has spent it already"
-    if unused:
-        yield f"epsilons: {', '.join(map(_shown, unused))}: {why}; leave it out"

@@ -1,6 +1,7 @@
 """What a study's folder records beside its results table: facts, statements, times, versions."""
 
 import contextlib
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,19 +9,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from synthdp.config import Settings, validate_settings
+import yaml
+
+from synthdp.config import Settings, read_yaml, validate_settings
 from synthdp.errors import InputError
-from synthdp.files import read_json
+from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
-from synthdp.study.compare import ResultRow, without_paths
+from synthdp.study.compare import ResultRow
+from synthdp.study.comparisons import ComparePlan
+from synthdp.study.places import without_paths, without_places
+from synthdp.study.study_sets import SetFacts
 
 MAX_SHOWN_SETTINGS_BYTES = 2**18
+PRIVATE_PART_FILE = "privacy-dp.json"
 
 
 class StudyFacts(Settings):
-    """What `study.json` holds; the paths, of data sets and an assessment, are never shown."""
+    """What `study.json` holds; the paths, of data sets and an assessment, are never shown.
+
+    `sets` stand in a released study, which has no path to read them from.
+    """
 
     title: str = "Privacy and utility"
     wall_time_s: float | None = None
@@ -28,6 +38,9 @@ class StudyFacts(Settings):
     assessment: Path | None = None
     real: Path | None = None
     show_real: bool = False
+    compare: ComparePlan = ComparePlan()
+    published: Path | None = None
+    sets: tuple[SetFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,10 +135,11 @@ def _statuses(study: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _shown_settings(study: Path) -> str:
-    path = study / "config.yaml"
-    if not path.is_file() or path.stat().st_size > MAX_SHOWN_SETTINGS_BYTES:
-        return ""
-    return without_paths(path.read_text(encoding="utf-8", errors="replace"))
+    """The settings of the study, with every path cut to its last part."""
+    with contextlib.suppress(InputError):  # damaged settings are not worth a report
+        settings = without_places(read_yaml(study / "config.yaml"))
+        return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return ""
 
 
 def own_statement(study: Path) -> Statement | None:
@@ -154,3 +168,29 @@ def published_together(statements: Sequence[Statement], subject: str) -> Stateme
         unit=statements[0].unit,
         population=min(populations, default=None),
     )
+
+
+def private_part(record: StudyRecord) -> Statement | None:
+    """The promise of publishing the runs with a finite epsilon, and no others of the study.
+
+    None when there are none.
+
+    Raises:
+        InputError: when some hold per patient and some per image.
+    """
+    private = [found for found in record.statements.values() if math.isfinite(found.epsilon)]
+    return published_together(private, "study, its private runs alone published together")
+
+
+def write_private_part(study: Path, record: StudyRecord) -> None:
+    """Write `privacy-dp.json`, the statement of the private runs alone, beside `privacy.json`.
+
+    Where nothing can be stated of them there is no such file.
+    """
+    found = None
+    with contextlib.suppress(InputError):  # units differ: the report says so
+        found = private_part(record)
+    if found is None:
+        (study / PRIVATE_PART_FILE).unlink(missing_ok=True)
+    else:
+        write_json(study / PRIVATE_PART_FILE, found.model_dump(mode="json"))

@@ -1,47 +1,46 @@
-"""A study's results as one self-contained HTML file: no script, nothing fetched, printable."""
+"""A study's results as one self-contained HTML file with two cards beside it, or as a table."""
 
 import base64
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from synthdp import __version__
 from synthdp.config import Settings
-from synthdp.data.dataset import open_dataset
-from synthdp.errors import InputError
-from synthdp.evaluation.assessment import Assessment, read_assessment
+from synthdp.evaluation.groups import Fairness
 from synthdp.files import write_atomic
 from synthdp.pages.drawing import MARKS
 from synthdp.pages.environment import page_environment
-from synthdp.pages.gallery import ClassPatches, class_patches
-from synthdp.privacy.statement import Statement, make_statement, number, percent
+from synthdp.pages.script import content_policy, page_script
+from synthdp.privacy.statement import Statement, number, percent
 from synthdp.study.aggregate import Aggregate, aggregate
 from synthdp.study.answer import answer, scope_words, strategy_words
-from synthdp.study.compare import ResultRow, read_results, results_csv, without_paths
-from synthdp.study.curve import draw_curve
+from synthdp.study.compare import ResultRow, read_results, results_csv
+from synthdp.study.comparisons import ComparePlan
+from synthdp.study.curve import Found, draw_curve
 from synthdp.study.defaults import choose
-from synthdp.study.record import (
-    StudyFacts,
-    StudyRecord,
-    own_statement,
-    published_together,
-    read_record,
+from synthdp.study.export import METRIC_WORDS, TableFormat, results_table
+from synthdp.study.places import without_paths
+from synthdp.study.promises import not_covered, row_promises, together, whole_statement
+from synthdp.study.record import StudyRecord, read_record, write_private_part
+from synthdp.study.sections import further_sections, section_anchors
+from synthdp.study.shown_sets import Assessed, Patches, shown_assessment, shown_patches
+from synthdp.study.study_cards import (
+    DATA_CARD,
+    MODEL_CARD,
+    CardFacts,
+    study_data_card,
+    study_model_card,
 )
+from synthdp.study.study_sets import read_sets
 from synthdp.study.tuning import tuned_words
 
 WIDE_IN, NARROW_IN = 9.6, 4.6
-METRIC_WORDS = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-}
+REPORT_FILE = "report.html"
 
 
 class ReportSettings(Settings):
@@ -49,12 +48,24 @@ class ReportSettings(Settings):
 
     `statement` is the promise of publishing the whole study; when None, the study's own is read,
     or composed from its runs. `show_real` shows patches of real patients, as does the study's
-    own setting `report.show_real`.
+    own setting `report.show_real`. `fairness` judges the models by other columns than the study's
+    own setting does, and writes `fairness.csv` anew; `transfer` writes `transfer.csv` anew, for a
+    study of one evaluation set too; `compare` changes what is compared, where sets go by their
+    names; `published` describes figures of others to set beside. `format` other than html gives the
+    table over seeds of `metric`, for papers. `out` is the file to write: `report.html` in the study
+    for html, the terminal for a table, when None.
     """
 
     study: Path
     statement: Statement | None = None
     show_real: bool = False
+    compare: ComparePlan | None = None
+    fairness: Fairness = None
+    transfer: bool = False
+    published: Path | None = None
+    format: Literal["html"] | TableFormat = "html"
+    metric: Literal["auroc", "auprc", "sensitivity", "specificity"] = "auroc"
+    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,44 +84,79 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Promise:
-    """Statements of the runs of one row, as HTML; they differ only where seeds do."""
+class Results:
+    """All that a study's folder tells: rows, rows over seeds, the record, and attackers' odds."""
 
-    title: str
-    epsilon: float
-    texts: tuple[Markup, ...]
+    rows: Sequence[ResultRow]
+    aggregates: Sequence[Aggregate]
+    record: StudyRecord
+    found: Found
+
+    @property
+    def title(self) -> str:
+        """Of the study, free of paths."""
+        return without_paths(self.record.facts.title)
+
+    @property
+    def strategies(self) -> list[str]:
+        """As they come; their order decides mark and colour."""
+        return list(dict.fromkeys(row.strategy for row in self.rows))
+
+    @property
+    def failed(self) -> list[ResultRow]:
+        """One row for each cell of the grid that failed."""
+        return list({row.cell: row for row in self.rows if row.state == "failed"}.values())
 
 
-@dataclass(frozen=True)
-class Patches:
-    """Patches to show, with the promise of their data set, or why there are none."""
+def read_study(study: Path) -> Results:
+    """Read a study's folder.
 
-    title: str
-    classes: tuple[ClassPatches, ...] = ()
-    promise: Promise | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Assessed:
-    """The assessment of the study's synthetic set, or why it can't be shown."""
-
-    found: Assessment | None = None
-    problem: str = ""
+    Raises:
+        InputError: when it holds no readable results table.
+    """
+    rows = read_results(study / "results.csv")
+    record, aggregates = read_record(study, rows), aggregate(rows)
+    found = {row.runs: _found(row.runs, record.statements) for row in aggregates}
+    return Results(rows, aggregates, record, found)
 
 
 def run_report(settings: ReportSettings) -> Path:
-    """Write a study's `report.html` from its results, statements, synthetic set and assessment.
+    """Write a study's report, and its model card and data card beside it; or a table to `out`.
 
     Raises:
         InputError: when the study holds no readable results table.
     """
-    study = settings.study
-    rows = read_results(study / "results.csv")
-    content = _content(settings, rows, read_record(study, rows))
+    if settings.format != "html":
+        out = settings.out or settings.study / f"table.{settings.format}"
+        write_atomic(out, report_table(settings))
+        return out
+    results = read_study(settings.study)
+    write_private_part(settings.study, results.record)
+    content = _content(settings, results)
     page = _environment().get_template("report.html.j2").render(content)
-    write_atomic(study / "report.html", page)
-    return study / "report.html"
+    out = settings.out or settings.study / REPORT_FILE
+    write_atomic(out, page)
+    facts = _card_facts(settings, results, content["answer"])
+    write_atomic(out.parent / MODEL_CARD, study_model_card(facts))
+    write_atomic(out.parent / DATA_CARD, study_data_card(facts))
+    return out
+
+
+def report_table(settings: ReportSettings) -> str:
+    """The results over seeds as CSV, Markdown or LaTeX.
+
+    Raises:
+        InputError: when the study holds no readable results table.
+    """
+    assert settings.format != "html"  # callers ask for a table
+    results = read_study(settings.study)
+    return results_table(
+        results.aggregates,
+        settings.format,
+        metric=settings.metric,
+        title=results.title,
+        found=results.found,
+    )
 
 
 def _environment() -> Environment:
@@ -139,162 +185,118 @@ def duration_words(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _content(
-    settings: ReportSettings, rows: Sequence[ResultRow], record: StudyRecord
-) -> dict[str, Any]:
+def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     """All that the template shows."""
-    aggregates = aggregate(rows)
-    strategies = list(dict.fromkeys(row.strategy for row in rows))
-    cells = {row.cell for row in rows}
-    failed = {row.cell: row for row in rows if row.state == "failed"}
-    evaluations = _evaluations(aggregates, strategies, choose(rows))
+    study, rows, record = settings.study, results.rows, results.record
+    evaluations = _evaluations(results, choose(rows))
+    n_runs, failed = len({row.cell for row in rows}), results.failed
     first = evaluations[0] if evaluations else None
+    shown = (first.drawn or first.rows) if first else ()
+    show_real = settings.show_real or record.facts.show_real
+    further, script = _further(settings, results), page_script()
+    patches = list(shown_patches(study, record, show_real=show_real))
+    assessed = shown_assessment(study, record.facts.assessment, show_real=show_real)
     return {
-        "title": without_paths(record.facts.title),
-        "answer": answer(first.drawn or first.rows if first else (), len(cells), len(failed)),
+        "title": results.title,
+        "contents": _contents(patches, assessed, section_anchors(further)),
+        "answer": answer(shown, n_runs, len(failed), results.found),
         "evaluations": evaluations,
-        "styles": {name: index % len(MARKS) for index, name in enumerate(strategies)},
+        "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
         "marks": MARKS,
         "metrics": METRIC_WORDS,
         "rows": rows,
         "tuned": any(row.tuned for row in rows),
-        "failed": list(failed.values()),
-        "n_runs": len(cells),
-        "found": {row.runs: _found(row.runs, record.statements) for row in aggregates},
-        "promises": _promises(aggregates, record.statements),
+        "failed": failed,
+        "n_runs": n_runs,
+        "found": results.found,
+        "promises": row_promises(results.aggregates, record.statements),
+        "not_covered": not_covered(record.statements.values()),
         "missing": record.missing,
-        "together": _together(settings, record),
-        "patches": list(_patches(settings, record)),
-        "assessed": _assessed(settings.study, record.facts.assessment),
+        "together": together(study, record, settings.statement),
+        "patches": patches,
+        "assessed": assessed,
+        **further,
         "record": record,
         "synthdp_version": __version__,
         "csv": base64.b64encode(results_csv(rows).encode()).decode(),
+        "script": script,
+        "policy": content_policy(script),
     }
 
 
+def _further(settings: ReportSettings, results: Results) -> dict[str, Any]:
+    return further_sections(
+        settings.study,
+        results.rows,
+        compare=settings.compare or results.record.facts.compare,
+        fairness=settings.fairness,
+        transfer=settings.transfer,
+        published=settings.published or results.record.facts.published,
+    )
+
+
+def _contents(
+    patches: Sequence[Patches],
+    assessed: Assessed | None,
+    further: Sequence[tuple[str, str]],
+) -> list[tuple[str, str]]:
+    """Words and anchors of the page's sections, in their order."""
+    return [
+        ("Utility", "evaluation-1"),
+        *further,
+        ("Runs", "runs"),
+        *([("Patches", "patches-1")] if patches else []),
+        *([("Synthetic set", "assessment")] if assessed else []),
+        *(("Promises", "promises"), ("Terms", "terms"), ("Settings", "settings")),
+    ]
+
+
 def _evaluations(
-    aggregates: Sequence[Aggregate],
-    strategies: Sequence[str],
-    chosen: Mapping[tuple[str, float | None], str],
+    results: Results, chosen: Mapping[tuple[str, float | None], str]
 ) -> list[Evaluation]:
-    found = []
-    for index, (data_set, split) in enumerate(
-        dict.fromkeys((row.data_set, row.split) for row in aggregates)
-    ):
-        rows = tuple(row for row in aggregates if (row.data_set, row.split) == (data_set, split))
+    found, aggregates = [], results.aggregates
+    for index, place in enumerate(dict.fromkeys(map(_place, aggregates))):
+        rows = tuple(row for row in aggregates if _place(row) == place)
         drawn = tuple(
             row for row in rows if chosen.get((row.strategy, row.epsilon), "") == row.tuned
         )
-        drawable = any(row.metrics["auroc"].mean is not None for row in drawn)
-        curves = [
-            Markup(draw_curve(drawn, strategies, prefix=f"{kind}{index}", width_in=width))  # noqa: S704 (drawn here)
-            if drawable
-            else Markup("")
+        curves = (
+            _curve(results, drawn, prefix=f"{kind}{index}", width_in=width)
             for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
-        ]
-        found.append(Evaluation(f"{data_set}, {split}", scope_words(rows), rows, drawn, *curves))
+        )
+        found.append(Evaluation(place, scope_words(rows), rows, drawn, *curves))
     return found
 
 
-def _found(runs: Iterable[str], statements: Mapping[str, Statement]) -> float | None:
+def _place(row: Aggregate) -> str:
+    """What models were scored on, and trained on where a study has several training sets."""
+    trained = f"; trained on {row.trained_on}" if row.trained_on else ""
+    return f"{row.data_set}, {row.split}{trained}"
+
+
+def _curve(results: Results, drawn: Sequence[Aggregate], *, prefix: str, width_in: float) -> Markup:
+    if all(row.metrics["auroc"].mean is None for row in drawn):
+        return Markup("")
+    drawing = draw_curve(
+        drawn, results.strategies, prefix=prefix, width_in=width_in, found=results.found
+    )
+    return Markup(drawing)  # noqa: S704 (drawn here)
+
+
+def _found(runs: Sequence[str], statements: Mapping[str, Statement]) -> float | None:
     """The share of members that the best attack finds at 1 % false alarms, worst over runs."""
     odds = [statements[run].odds.found_at_1_percent for run in runs if run in statements]
     return max(odds, default=None)
 
 
-def statement_html(statement: Statement) -> Markup:
-    """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML."""
-    blocks = []
-    for block in without_paths(statement.to_text()).split("\n\n"):
-        text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(block)))
-        if block.startswith("- "):
-            items = (f"<li>{line.removeprefix('- ')}</li>" for line in text.splitlines())
-            blocks.append(f"<ul>{''.join(items)}</ul>")
-        else:
-            blocks.append(f"<p>{text}</p>")
-    return Markup("".join(blocks))  # noqa: S704 (escaped above)
-
-
-def _promises(
-    aggregates: Sequence[Aggregate], statements: Mapping[str, Statement]
-) -> list[Promise]:
-    runs: dict[tuple[str, float | None], dict[str, Statement]] = {}
-    for row in aggregates:
-        stated = {run: statements[run] for run in row.runs if run in statements}
-        runs.setdefault((row.strategy, row.epsilon), {}).update(stated)
-    return [
-        Promise(
-            f"{strategy_words(strategy)}{_asked_words(epsilon, found.values())}",
-            max(statement.epsilon for statement in found.values()),
-            tuple(dict.fromkeys(statement_html(statement) for statement in found.values())),
-        )
-        for (strategy, epsilon), found in runs.items()
-        if found
-    ]
-
-
-def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
-    if epsilon is not None:
-        return f", {number(epsilon)} asked for"
-    last_stage_is_free = all(math.isinf(statement.epsilon_stage) for statement in statements)
-    return ", without privacy" if last_stage_is_free else ""
-
-
-def _together(settings: ReportSettings, record: StudyRecord) -> list[Promise]:
-    """What publishing the whole study promises, and its private rows alone where that differs."""
-    whole = settings.statement or own_statement(settings.study)
-    found = list(record.statements.values())
-    private = [statement for statement in found if math.isfinite(statement.epsilon)]
-    try:
-        whole = whole or published_together(found, "study, all of its runs published together")
-        part = published_together(private, "study, its private runs alone published together")
-    except InputError as error:
-        return [Promise(f"The runs do not compose: {error}", math.inf, ())]
-    shown = [("Everything in this study", whole)]
-    if len(private) < len(found):
-        shown.append(("The rows with a finite epsilon alone", part))
-    return [
-        Promise(title, statement.epsilon, (statement_html(statement),))
-        for title, statement in shown
-        if statement is not None
-    ]
-
-
-def _patches(settings: ReportSettings, record: StudyRecord) -> Iterable[Patches]:
-    facts: StudyFacts = record.facts
-    if facts.synthetic is not None:
-        yield _patches_of(settings.study, facts.synthetic, "Synthetic patches", record)
-    if facts.real is not None and (facts.show_real or settings.show_real):
-        yield _patches_of(settings.study, facts.real, "Real patches", record)
-
-
-def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Patches:
-    try:
-        dataset = open_dataset(path if path.exists() else study / path)
-        classes = tuple(class_patches(dataset))
-    except InputError as error:
-        reason = without_paths(str(error)).splitlines()[0]
-        return Patches(title, problem=f"The data set can't be shown: {reason}")
-    if dataset.info.protects_patients:
-        return Patches(f"{title}: {dataset.info.name}", classes)
-    lineage = dataset.info.lineage
-    stated = next(iter(record.statements.values()), None)
-    statement = make_statement(
-        lineage,
-        subject="data set",
-        delta=stated.delta if stated else 1e-4,
-        unit=lineage.releases[0].unit if lineage.releases else "patient",
-        population=stated.population if stated else None,
+def _card_facts(settings: ReportSettings, results: Results, sentences: Sequence[str]) -> CardFacts:
+    record = results.record
+    return CardFacts(
+        title=results.title,
+        answer=sentences,
+        rows=results.aggregates,
+        promise=whole_statement(settings.study, record, settings.statement),
+        statements=record.statements,
+        versions=record.versions,
+        sets=record.facts.sets or read_sets(settings.study),
     )
-    promise = Promise("Promise of this set", statement.epsilon, (statement_html(statement),))
-    return Patches(f"{title}: {dataset.info.name}", classes, promise)
-
-
-def _assessed(study: Path, path: Path | None) -> Assessed | None:
-    """The assessment that the study names; it holds exact figures of patients, no release does."""
-    if path is None:
-        return None
-    try:
-        return Assessed(read_assessment(path if path.exists() else study / path))
-    except InputError as error:
-        return Assessed(problem=without_paths(str(error)).splitlines()[0])

@@ -22,25 +22,25 @@ from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import Run, RunBusyError, StageCall, open_run, read_statement
 from synthdp.stages import STAGES
 from synthdp.study.claims import claimed, joined, part_of
-from synthdp.study.compare import (
-    ResultRow,
-    evaluation_row,
-    failed_row,
-    without_paths,
-    write_results,
-)
+from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.study.comparisons import ComparePlan, FixedOn
+from synthdp.study.contradictions import refuse_contradictions
 from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.engine import WHERE_IT_RUNS, EngineSettings, opened_engine
+from synthdp.study.fairness import fairness_of, refuse_unfit_attributes
 from synthdp.study.grid import (
+    CompareSettings,
     EvaluateOn,
     GridRow,
     StudySettings,
     expand_grid,
-    refuse_contradictions,
 )
+from synthdp.study.places import without_paths
+from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.rounds import Crew, crew_of, parent_of, to_do
 from synthdp.study.standing import is_evaluated, is_finished, other_versions, seconds_by_stage
+from synthdp.study.transfer import refuse_unfit_sites, transfer_of
 from synthdp.study.tuning import tuning_lineage
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 def plan_study(settings: StudySettings) -> Statement:
     """The promise of publishing all runs of the study, before any image is read."""
     _refuse_other_assessment(settings)
+    _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     refuse_contradictions(settings, rows)
     tuned_on = _tuned_on(settings, rows)
@@ -101,6 +102,14 @@ def _refuse_other_assessment(settings: StudySettings) -> None:
         )
 
 
+def _refuse_unfit_sets(settings: StudySettings) -> None:
+    """Refuse sets that lack what their images are to be chosen or judged by."""
+    if settings.fairness is not None:
+        refuse_unfit_attributes(settings.fairness, settings.places)
+    if settings.transfer is not None:
+        refuse_unfit_sites(settings)
+
+
 def run_study(settings: StudySettings) -> Path:
     """Run what is missing, then write `results.csv`, the study's statement and `report.html`.
 
@@ -114,6 +123,7 @@ def run_study(settings: StudySettings) -> Path:
     """
     if not (settings.out / "report.html").is_file():  # else it began with the right one
         _refuse_other_assessment(settings)
+        _refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     if not (settings.out / "privacy.json").is_file():  # written last: else it is finished
         refuse_contradictions(settings, rows)
@@ -158,6 +168,9 @@ def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> No
     failures = _run_and_evaluate(settings, rows)
     results = list(_results(settings, rows, failures))
     write_results(settings.out / "results.csv", results)
+    if settings.fairness is not None:
+        fairness_of(settings.out, results, settings.fairness)
+    transfer_of(settings.out, results, anew=True)
     _describe(settings, time.monotonic() - began)
     lost = {result.run for result in results if result.state == "failed"}
     finished = [row for row in rows if row.calls[-1].folder not in lost]
@@ -200,7 +213,7 @@ def _run_and_evaluate(settings: StudySettings, rows: Sequence[GridRow]) -> dict[
     with opened_engine(settings if jobs else EngineSettings()) as engine:
         took = seconds_by_stage(calls.values())
         with crew_of(engine, jobs, took) as crew:
-            failures |= crew.run(_attempt, runs, failures)
+            failures |= crew.run(attempt, runs, failures)
             return failures | _evaluate_all(settings, rows, failures, crew)
 
 
@@ -215,7 +228,7 @@ def _say_what_stands(settings: StudySettings, finished: Sequence[str]) -> None:
         )
 
 
-def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
+def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
     """Run one call in a worker; an error becomes text, so that the other runs go on."""
     import torch  # noqa: PLC0415 (in the worker, after its thread limit is set)
 
@@ -231,11 +244,10 @@ def _attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
 
 
 def _evaluation(settings: StudySettings, row: GridRow, where: EvaluateOn) -> StageCall:
-    name = open_dataset(where.data).info.name
     run = _folder(settings, row.calls[-1])
-    out = settings.out / "evaluations" / f"{run.name}-{name}-{where.split}".replace(" ", "-")
+    out = evaluation_folder(settings.out, run.name, where.name, where.split)
     values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
-    return StageCall("evaluate", values)
+    return StageCall("evaluate", {**values, "where": where.where})
 
 
 def _evaluations(
@@ -246,7 +258,7 @@ def _evaluations(
         (_evaluation(settings, row, where), row.calls[-1].folder)
         for row in rows
         if row.calls[-1].folder not in failures
-        for where in settings.evaluate_on
+        for where in settings.places
     ]
 
 
@@ -257,7 +269,7 @@ def _evaluate_all(
     pairs = _evaluations(settings, rows, failures)
     owners = {call.folder: owner for call, owner in pairs}
     missing, failed = to_do({call.folder: call for call, _ in pairs}, is_evaluated)
-    failed |= crew.run(_attempt, missing, {})
+    failed |= crew.run(attempt, missing, {})
     return {owners[folder]: error for folder, error in failed.items()}
 
 
@@ -267,13 +279,14 @@ def _results(
     for row in rows:
         last = row.calls[-1]
         run = _folder(settings, last)
-        for where in settings.evaluate_on:
+        for where in settings.places:
             cell: dict[str, Any] = {
                 "strategy": row.strategy,
                 "epsilon": row.epsilon,
                 "seed": row.seed,
                 "tuned": row.tuned,
-                "data_set": open_dataset(where.data).info.name,
+                "trained_on": row.trained_on,
+                "data_set": where.name,
                 "split": where.split,
                 "run": run.name,
             }
@@ -303,5 +316,22 @@ def _describe(settings: StudySettings, seconds: float) -> None:
             "assessment": str(settings.assessment) if settings.assessment else None,
             "real": str(settings.data),
             "show_real": settings.report.show_real,
+            "published": str(settings.published) if settings.published else None,
+            "compare": _plan(settings.compare or CompareSettings()).model_dump(mode="json"),
         },
+    )
+
+
+def _plan(compare: CompareSettings) -> ComparePlan:
+    """What is compared, with data sets by their names instead of their places."""
+    fixed_on = None
+    if compare.threshold_on is not None:
+        on = compare.threshold_on
+        fixed_on = FixedOn(data_set=on.name, split=on.split)
+    return ComparePlan(
+        reference=compare.reference,
+        margin=compare.margin,
+        redraws=compare.redraws,
+        threshold_on=fixed_on,
+        sensitivity=compare.sensitivity,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up import random_run
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
@@ -34,11 +34,18 @@ def make_set(
     pictures: Sequence[np.ndarray],
     labels: Sequence[Sequence[float]],
     targets: tuple[str, ...] = ("malignant",),
+    views: Sequence[str] = (),
 ) -> Path:
     info = DatasetInfo(name="clinic", kind="real", size_px=32, targets=targets)
     with create_dataset(out, info) as writer:
         for index, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):
-            writer.add(pixels, patient_id=f"p{index // 2}", split="val", targets=label)
+            writer.add(
+                pixels,
+                patient_id=f"p{index // 2}",
+                split="val",
+                targets=label,
+                attributes={"view": views[index]} if views else None,
+            )
     return out
 
 
@@ -65,7 +72,16 @@ def test_metrics_agree_with_the_predictions_and_with_sklearn(run: Path, tmp_path
     assert metrics["specificity"]["value"] == pytest.approx(
         (~called)[np.array(targets) == 0].mean()
     )
-    for name in ("auroc", "auprc", "sensitivity", "specificity"):
+    assert metrics["brier"]["value"] == pytest.approx(brier_score_loss(targets, scores))
+    assert metrics["auprc_benign"]["value"] == pytest.approx(
+        average_precision_score(targets, np.negative(scores), pos_label=0)
+    )
+    assert {"calibration_slope", "calibration_intercept"} < set(metrics)
+    assert metrics["at_sensitivity"] == 0.9
+    lower, _ = evaluate(run, dataset, tmp_path / "lower", at_sensitivity=0.3)
+    name = "specificity_at_sensitivity"
+    assert lower[name]["value"] >= metrics[name]["value"]
+    for name in ("auroc", "auprc", "sensitivity", "specificity", "brier"):
         assert metrics[name]["ci_low"] <= metrics[name]["value"] <= metrics[name]["ci_high"]
     assert (metrics["n_images"], metrics["n_patients"]) == (14, 7)
     assert (metrics["duplicates"], metrics["label_conflicts"]) == (0, 0)
@@ -159,3 +175,23 @@ def test_an_absent_split_is_refused(run: Path, tmp_path: Path) -> None:
     dataset = make_set(tmp_path / "set", images(2), [[0], [1]])
     with pytest.raises(InputError, match="no image has split 'external'"):
         evaluate(run, dataset, tmp_path / "out", split="external")
+
+
+def test_groups_of_a_column_are_judged_on_request(run: Path, tmp_path: Path) -> None:
+    labels, views = [[index % 2] for index in range(48)], ["CC"] * 44 + ["MLO"] * 4
+    dataset = make_set(tmp_path / "set", images(48), labels, views=views)
+    _, predictions = evaluate(run, dataset, tmp_path / "out", by="view")
+    figures = read_json(tmp_path / "out" / "fairness.json")
+    found = {(figure["group"], figure["measure"]): figure for figure in figures}
+    targets = [int(row["malignant"]) for row in predictions[:44]]
+    scores = [float(row["score_malignant"]) for row in predictions[:44]]
+    auroc = found["CC", "auroc"]
+    assert auroc["value"] == pytest.approx(roc_auc_score(targets, scores))
+    assert auroc["ci_low"] <= auroc["value"] <= auroc["ci_high"]
+    assert (found["MLO", "auroc"]["value"], found["MLO", "auroc"]["n_images"]) == (None, 4)
+    assert "too few" in found["MLO", "auroc"]["note"]
+    with pytest.raises(InputError, match=r"no column site; .*: view"):
+        evaluate(run, dataset, tmp_path / "other", by="site")
+    assert not (tmp_path / "other").exists()
+    evaluate(run, dataset, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "fairness.json").exists()

@@ -342,3 +342,20 @@ def test_networks_stand_beside_each_other(clinic: Path) -> None:
     assert first.scaling.centre is not None
     assert torch.equal(first.scaling.centre, kept)
     assert second.scaling.centre is not None
+
+
+@pytest.mark.parametrize("start", ["zero", "pretrained"])
+def test_longer_features_learn_as_a_higher_rate_does(clinic: Path, start: str) -> None:
+    plain = PrivacySettings(epsilon=None, delta=1e-3, population=50)
+    names: dict[str, object] = {"backbone": BACKBONE}
+    if start == "pretrained":
+        phantoms = clinic_set(clinic.parent / "phantoms", "phantom")
+        names = {"backbone": None, "init": pretrained(phantoms)}
+    found = []
+    for norm in (1.0, 4.0):
+        head = {"steps": 20, "lr_times_steps": 80 / norm**2, "bias_input": 0, "input_norm": norm}
+        head = {**head, "start": start}
+        run = settings(clinic, f"norm-{norm}", privacy=plain, head=head, **names)
+        found.append(load_classifier(run_finetune(run)).head_weight)
+    assert found[0].norm() > 0.01
+    assert torch.allclose(found[0], found[1], rtol=1e-4, atol=1e-6)

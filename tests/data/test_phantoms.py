@@ -223,3 +223,39 @@ def test_bad_settings_are_refused_by_name(override: str) -> None:
     overrides = ["out=x", "test_fraction=0.5", override]
     with pytest.raises(InputError, match=override.partition("=")[0]):
         load_settings(PhantomSettings, None, overrides)
+
+
+def test_a_shift_sets_the_second_site_apart_and_leaves_the_first_as_it_is() -> None:
+    plain, shifted = (small(site_b_fraction=0.5, site_shift=shift) for shift in (0, 1))
+    pairs = [(draw_patient(plain, index), draw_patient(shifted, index)) for index in range(24)]
+    for one, other in pairs:
+        assert (one.site, one.split, one.density) == (other.site, other.split, other.density)
+        same = [
+            np.array_equal(a.pixels, b.pixels)
+            for a, b in zip(one.patches, other.patches, strict=True)
+        ]
+        assert same == [one.site == "A"] * len(same)
+    assert {one.site for one, _ in pairs} == {"A", "B"}
+
+
+def test_a_shifted_detector_is_noisier_of_more_contrast_and_sharper() -> None:
+    def seen(shift: float, left: float, right: float) -> NDArray[np.float64]:
+        field = np.full((128, 128), left)
+        field[:, 64:] = right
+        detector = DETECTORS["B"].shifted(shift) if shift else DETECTORS["B"]
+        return detect(field, detector, 1.0, np.random.default_rng(0))
+
+    flat = [seen(shift, 0.6, 0.6) for shift in (0, 1)]
+    assert flat[1].std() > 2 * flat[0].std()
+    steps = [seen(shift, 0.4, 0.7).mean(axis=0) for shift in (0, 1)]
+    ratios = [step[100] / step[20] for step in steps]
+    assert ratios[1] > 1.2 * ratios[0]
+    overshoot = [step.max() - step[100] for step in steps]
+    assert overshoot[1] > 0.02 > overshoot[0]
+
+
+def test_sets_of_before_the_shift_are_the_same_ones(tmp_path: Path) -> None:
+    run_phantoms(small(out=tmp_path / "plain"))
+    assert "site_shift" not in (tmp_path / "plain" / "dataset.json").read_text()
+    run_phantoms(small(out=tmp_path / "shifted", site_shift=1.5))
+    assert "site_shift 1.5" in (tmp_path / "shifted" / "dataset.json").read_text()

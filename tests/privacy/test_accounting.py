@@ -203,6 +203,15 @@ def test_mixed_compositions_agree_with_dp_accounting(loss: PrivacyLoss) -> None:
     assert loss.delta(2.0) == pytest.approx(accountant.get_delta(2.0), rel=5e-3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mu", [28.0, 36.0, 60.0])
+def test_a_whole_study_composes_though_its_losses_overflow_an_exponential(mu: float) -> None:
+    loss = PrivacyLoss(mu, (SampledSteps(1.5, 0.1, 50),))
+    alone = gaussian_epsilon(mu, 1e-4)
+    assert alone <= loss.epsilon(1e-4) <= 1.01 * alone
+    assert loss.found(0.01) == pytest.approx(1.0)
+
+
 def test_losses_of_one_kind_compose_by_counting_steps() -> None:
     first = PrivacyLoss(mu=3.0, sampled=(SampledSteps(4.0, 0.1, 10), SampledSteps(2.0, 0.1, 1)))
     both = first.with_loss(PrivacyLoss(mu=4.0, sampled=(SampledSteps(4.0, 0.1, 5),)))

@@ -63,6 +63,13 @@ def test_units_that_differ_do_not_compose() -> None:
         statement(dp_release(unit="image"), dp_release())
 
 
+def test_what_nothing_protects_is_infinite_in_any_unit() -> None:
+    made = statement(GENERATOR, dp_release(unit="image"), unit="image")
+    assert math.isinf(made.epsilon)
+    assert made.epsilon_stage == pytest.approx(6, rel=1e-3)
+    assert "train-gan on cbis-ddsm had no protection" in made.because
+
+
 def test_json_round_trip_keeps_infinity() -> None:
     made = statement(GENERATOR, dp_release())
     text = made.model_dump_json()

@@ -55,7 +55,7 @@ def study_settings(root: Path, synthetic: Path | None, assessment: Path) -> Stud
         strategies="real_only",
         epsilons=(None,),
         seeds=(0,),
-        evaluate_on=({"data": root / "clinic"},),
+        evaluate_on=({"data": root / "clinic", "split": "train"},),
         synthetic=synthetic,
         assessment=assessment,
         backbone={"name": "test_vit", "size_px": 32},

@@ -11,6 +11,8 @@ from synthdp.privacy.statement import Statement, make_statement
 from synthdp.study.aggregate import aggregate
 from synthdp.study.compare import (
     COLUMNS,
+    COLUMNS_BEFORE_TRANSFER,
+    COLUMNS_BEFORE_TUNING,
     ResultRow,
     evaluation_row,
     failed_row,
@@ -76,10 +78,37 @@ def test_columns_are_those_of_the_contract() -> None:
         "strategy", "epsilon", "seed", "data_set", "split", "auroc", "auroc_ci_low",
         "auroc_ci_high",
     )  # fmt: skip
-    assert COLUMNS[-10:] == (
+    end = COLUMNS.index("trained_on") + 1
+    assert COLUMNS[end - 11 : end] == (
         "n_images", "n_patients", "epsilon_stage", "epsilon_end_to_end", "delta", "unit", "state",
-        "error", "run", "tuned",
+        "error", "run", "tuned", "trained_on",
     )  # fmt: skip
+    assert {"auprc_benign", "brier_ci_low", "specificity_at_sensitivity"} < {*COLUMNS[end:]}
+
+
+@pytest.mark.parametrize("columns", [COLUMNS_BEFORE_TUNING, COLUMNS_BEFORE_TRANSFER])
+def test_older_tables_are_read(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    lines = [line.split(",") for line in results_csv([row(), row(seed=1)]).splitlines()]
+    older = "\n".join(",".join(cells[: len(columns)]) for cells in lines)
+    (tmp_path / "results.csv").write_text(f"{older}\n")
+    found = read_results(tmp_path / "results.csv")
+    assert [(one.auroc, one.brier, one.tuned) for one in found] == 2 * [(0.7, None, "")]
+
+
+def test_new_metrics_enter_and_an_older_evaluation_lacks_them() -> None:
+    assert row().brier is None
+    brier = {"value": 0.2, "ci_low": 0.15, "ci_high": 0.25}
+    found = evaluation_row(
+        strategy="real_only",
+        epsilon=6.0,
+        seed=0,
+        data_set="clinic",
+        split="val",
+        run="finetune-1",
+        metrics={**METRICS, "brier": brier},
+        statement=statement(6.0),
+    )
+    assert (found.brier, found.brier_ci_low, found.brier_ci_high) == (0.2, 0.15, 0.25)
 
 
 def test_rows_survive_the_file(tmp_path: Path) -> None:

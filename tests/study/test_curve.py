@@ -5,7 +5,7 @@ import pytest
 
 from synthdp.pages.drawing import MARKS
 from synthdp.study.aggregate import Aggregate, OverSeeds
-from synthdp.study.curve import Scale, draw_curve, shown_epsilon
+from synthdp.study.curve import Scale, draw_curve, odds_by_epsilon, shown_epsilon
 
 
 def aggregate(
@@ -15,6 +15,7 @@ def aggregate(
     end_to_end: float | None = None,
     stage: float | None = None,
     auroc: float | None = 0.7,
+    runs: tuple[str, ...] = ("finetune-1",),
 ) -> Aggregate:
     asked = math.inf if epsilon is None else epsilon
     return Aggregate(
@@ -31,7 +32,7 @@ def aggregate(
         unit="patient",
         n_images=10,
         n_patients=5,
-        runs=("finetune-1",),
+        runs=runs,
     )
 
 
@@ -65,19 +66,20 @@ def test_drawing_is_well_formed_and_the_same_again() -> None:
     assert first == draw_curve(rows, ["real_only"], prefix="a", width_in=6)
     root = ElementTree.fromstring(first)
     words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"1", "6", "none", "AUROC", "real only"} <= set(words)
+    assert {"1", "6", "none", "AUROC"} <= set(words)
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     assert ids
     assert all(name.startswith("a-") for name in ids)
 
 
-def test_hollow_is_explained_only_where_something_is_hollow() -> None:
+def test_hollow_is_told_only_where_something_is_hollow() -> None:
     filled, hollow = (
         draw_curve([aggregate(end_to_end=value)], ["real_only"], prefix="a", width_in=6)
         for value in (6.0, math.inf)
     )
     assert "hollow" not in filled
-    assert "hollow: no promise end to end" in hollow
+    assert "var(--paper)" not in filled
+    assert "drawn hollow" in hollow
     assert "var(--paper)" in hollow
 
 
@@ -86,6 +88,27 @@ def test_more_strategies_than_marks() -> None:
     rows = [aggregate(name, auroc=0.5 + index / 40) for index, name in enumerate(names)]
     drawing = draw_curve(rows, names, prefix="a", width_in=6)
     assert all(name.replace("_", " ") in drawing for name in names)
+
+
+def test_a_dozen_strategies_differ_in_shape() -> None:
+    assert len({mark.path for mark in MARKS}) == len({mark.marker for mark in MARKS}) == 16
+
+
+def test_odds_are_the_worst_at_each_epsilon_and_hollow_rows_stand_at_no_promise() -> None:
+    rows = [
+        aggregate("a", 1.0, runs=("1",)),
+        aggregate("b", 1.0, runs=("2",)),
+        aggregate("a", 6.0, end_to_end=math.inf, runs=("3",)),
+        aggregate("c", 6.0, runs=("not stated",)),
+    ]
+    found = {("1",): 0.02, ("2",): 0.03, ("3",): 1.0}
+    assert odds_by_epsilon(rows, found) == [(1.0, 0.03), (math.inf, 1.0)]
+    drawing = draw_curve(rows, ["a", "b", "c"], prefix="a", width_in=6, found=found)
+    assert ">3 %<" in drawing
+    assert ">none<" in drawing
+    assert "members found at 1 % false alarms, 3 % at 1, 100 % at no promise" in drawing
+    without = draw_curve(rows, ["a", "b", "c"], prefix="a", width_in=6)
+    assert "members" not in without
 
 
 def test_close_epsilons_are_labelled_without_touching() -> None:

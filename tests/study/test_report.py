@@ -1,114 +1,19 @@
 import base64
 import json
-import math
 import re
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
+from made_up import made_up_assessment
+from made_up_study import describe, make_patches, make_study, stated
 
-from synthdp.config import Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
-from synthdp.files import write_json
-from synthdp.privacy.accounting import gaussian_mu
-from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import open_run
-from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE
+from synthdp.study.compare import evaluation_row, failed_row, write_results
 from synthdp.study.report import ReportSettings, duration_words, run_report
-
-EPSILONS = (1.0, 6.0, 60.0, None)
-GAN = Release(
-    id="0" * 16, stage="train-gan", data="cbis-ddsm", mu=math.inf, note="a GAN without DP"
-)
-GRIDDED = {"real_only": 0.0, "pretrain_then_finetune": 0.03, "phantoms_then_finetune": -0.02}
-
-
-class MadeUp(Settings):
-    """Settings of a run in a made-up study."""
-
-    strategy: str
-    epsilon: float | None
-    seed: int
-
-
-def _statement(strategy: str, epsilon: float | None) -> Statement:
-    lineage = Lineage()
-    if strategy in ("pretrain_then_finetune", "synthetic_only"):
-        lineage = lineage.with_release(GAN)
-    stage = None
-    if strategy in GRIDDED:
-        mu = math.inf if epsilon is None else gaussian_mu(epsilon, 1e-4)
-        note = "" if epsilon else "fine-tuned without DP"
-        stage = Release(stage="finetune", data="cbis-ddsm", mu=mu, note=note)
-        lineage = lineage.with_release(stage)
-    return make_statement(lineage, subject="model", population=600, stage=stage)
-
-
-def _metrics(strategy: str, epsilon: float | None, seed: int, easier: float) -> dict[str, object]:
-    jitter = np.random.default_rng(seed).normal(scale=0.012)
-    gain = 0.22 if epsilon is None else 0.22 * math.tanh(math.log10(epsilon + 1))
-    centre = 0.53 + GRIDDED.get(strategy, 0.08) + easier + jitter + gain * (strategy in GRIDDED)
-    figures = {"auroc": centre, "auprc": centre - 0.04, "sensitivity": 0.6, "specificity": 0.72}
-    return {
-        **{
-            name: {"value": value, "ci_low": value - 0.07, "ci_high": value + 0.06}
-            for name, value in figures.items()
-        },
-        "n_images": 192,
-        "n_patients": 102,
-    }
-
-
-def make_study(
-    study: Path, *, sets: tuple[str, ...] = ("val",), seeds: int = 2, with_failure: bool = True
-) -> list[ResultRow]:
-    """A study folder as `synthdp study` leaves it, with figures that are made up."""
-    grid = [
-        (strategy, epsilon, seed)
-        for strategy in (*GRIDDED, "synthetic_only", "phantoms_only")
-        for epsilon in (EPSILONS if strategy in GRIDDED else (None,))
-        for seed in range(seeds)
-    ]
-    rows = []
-    for number, (strategy, epsilon, seed) in enumerate(grid):
-        statement = _statement(strategy, epsilon)
-        run = f"finetune-{number:012x}"
-        settings = MadeUp(strategy=strategy, epsilon=epsilon, seed=seed)
-        cell = {"strategy": strategy, "epsilon": epsilon, "seed": seed, "run": run}
-        failed = with_failure and number == 1
-        if not failed:
-            stage = "finetune" if strategy in GRIDDED else "pretrain"
-            with open_run(study / "runs" / run, stage, settings) as opened:
-                opened.finish(statement, "# A card\n")
-        for split in sets:
-            place = {**cell, "data_set": "cbis-ddsm", "split": split}
-            if failed:
-                error = "backbone.weights: /srv/secret/models/dinov2.safetensors: no such file"
-                rows.append(failed_row(**place, error=error))
-            else:
-                metrics = _metrics(strategy, epsilon, number, 0.05 * (split == "external"))
-                rows.append(evaluation_row(**place, metrics=metrics, statement=statement))
-    write_results(study / "results.csv", rows)
-    return rows
-
-
-def make_patches(root: Path, kind: str) -> Path:
-    """A tiny data set whose images are noise."""
-    info = DatasetInfo(name=f"made-up {kind}", kind=kind, size_px=32)
-    generator = np.random.default_rng(0)
-    with create_dataset(root, info) as writer:
-        for index in range(20):
-            pixels = generator.integers(0, 256, (32, 32)).astype(np.uint8)
-            patient = f"secret{index}"
-            writer.add(pixels, patient_id=patient, split="train", targets=[index % 2])
-    return root
-
-
-def describe(study: Path, **facts: object) -> None:
-    write_json(study / "study.json", {"title": "CBIS-DDSM masses", "wall_time_s": 754.2, **facts})
 
 
 class Page(HTMLParser):
@@ -168,8 +73,13 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-def test_is_one_file_without_script_or_anything_fetched(html: str, page: Page) -> None:
-    assert "<script" not in html.lower()
+def test_is_one_file_whose_script_is_its_own_and_nothing_is_fetched(html: str, page: Page) -> None:
+    assert page.all("script") == [{}]
+    script = html[html.index("<script>") + len("<script>") : html.index("</script>")]
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    policy = next(found["content"] for found in page.all("meta") if "http-equiv" in found)
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{digest}'" in policy
     assert not page.all("link")
     assert all(attributes["src"].startswith("data:") for attributes in page.all("img"))
     links = [attributes["href"] for attributes in page.all("a")]
@@ -214,8 +124,11 @@ def test_hollow_rows_say_that_they_promise_nothing(page: Page) -> None:
 
 
 def test_answers_in_its_first_paragraph(page: Page) -> None:
-    assert "the best AUROC is 0." in page.text
-    assert "at epsilon 1 (" in page.text
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "the best AUROC is 0." in text
+    assert "at epsilon 1, " in page.text
+    assert re.search(r"The best attacker then finds at most 2.2 %, [\d.]+ % and 100 % of", text)
+    assert "Epsilon 60 is formally almost no protection" in text
     assert "Without any patient's image (epsilon 0), phantoms only reaches" in page.text
     assert "1 of 28 runs failed" in page.text
 
@@ -274,7 +187,7 @@ def test_one_epsilon_one_seed_and_intervals_without_value(
         split="val",
         run="finetune-1",
         metrics=metrics,
-        statement=_statement("real_only", epsilon),
+        statement=stated("real_only", epsilon),
     )
     write_results(tmp_path / "results.csv", [row])
     page = Page(run_report(ReportSettings(study=tmp_path)).read_text())
@@ -293,12 +206,67 @@ def test_no_auroc_at_all(tmp_path: Path) -> None:
         split="val",
         run="finetune-1",
         metrics={**metrics, "n_images": 4, "n_patients": 3},
-        statement=_statement("real_only", 1),
+        statement=stated("real_only", 1),
     )
     write_results(tmp_path / "results.csv", [row])
     text = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
     assert "There is no curve" in text
     assert "holds one class alone" in text
+
+
+def test_a_table_of_another_version_and_a_figure_that_is_no_number_are_refused(
+    tmp_path: Path,
+) -> None:
+    make_study(tmp_path, seeds=1, with_failure=False)
+    table = tmp_path / "results.csv"
+    written = table.read_text()
+    table.write_text(written.replace("auroc,", "roc_auc,", 1))
+    with pytest.raises(InputError, match=r"columns differ .*auroc.*run `synthdp study` again"):
+        run_report(ReportSettings(study=tmp_path))
+    first = written.splitlines()[1].split(",")
+    table.write_text(written.replace(first[5], "nan", 1))
+    with pytest.raises(InputError, match=r"row 2:\s+auroc: Input should be a finite number"):
+        run_report(ReportSettings(study=tmp_path))
+
+
+def test_a_statement_of_a_newer_version_is_told_and_the_rest_stands(tmp_path: Path) -> None:
+    rows = make_study(tmp_path, seeds=1, with_failure=False)
+    path = tmp_path / "runs" / rows[0].run / "privacy.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    text = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
+    assert "Runs without a statement" in text
+    assert "written by a newer synthdp" in text
+    assert "the best AUROC is 0." in text
+
+
+def test_an_empty_table_is_a_report_that_says_so(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [])
+    text = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
+    assert "The study holds no run, so there is nothing to compare yet." in text
+
+
+def test_the_settings_shown_hold_no_folder(tmp_path: Path) -> None:
+    make_study(tmp_path, seeds=1, with_failure=False)
+    (tmp_path / "config.yaml").write_text("data: mercy/hospital/masses\ntitle: a/b\nseeds: [0]\n")
+    html = run_report(ReportSettings(study=tmp_path)).read_text()
+    assert "data: masses" in html
+    assert "mercy" not in html
+    (tmp_path / "config.yaml").write_text("data: [")
+    assert "Settings of the study" not in run_report(ReportSettings(study=tmp_path)).read_text()
+
+
+def test_closest_pairs_are_shown_only_where_patients_may_be(tmp_path: Path) -> None:
+    make_study(tmp_path, seeds=1, with_failure=False)
+    info = DatasetInfo(name="made up", kind="synthetic", size_px=32)
+    judged = made_up_assessment(tmp_path / "judged", info)
+    (judged / "private").mkdir()
+    (judged / CLOSEST_PAIRS_FILE).write_bytes(b"a picture of patients")
+    picture = base64.b64encode(b"a picture of patients").decode()
+    describe(tmp_path, assessment=str(judged))
+    kept = run_report(ReportSettings(study=tmp_path)).read_text()
+    assert picture not in kept
+    assert "private folder" in kept
+    assert picture in run_report(ReportSettings(study=tmp_path, show_real=True)).read_text()
 
 
 def test_a_synthetic_set_that_is_gone_is_said_and_does_not_stop_the_report(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ def test_a_shard_whose_runs_fail_says_so(
     def failing(call: StageCall, threads: int) -> tuple[str, str | None]:
         return call.folder, "no luck at /home/someone/data"
 
-    monkeypatch.setattr(sweep, "_attempt", failing)
+    monkeypatch.setattr(sweep, "attempt", failing)
     told = (
         r"(?s)shard 1/2: 0 of its 2 models stand, 0 of all 4.*again what failed:.*no luck at data"
     )

@@ -7,10 +7,13 @@ import pytest
 from synthdp.config import validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.statement import parse_statement
 from synthdp.promise import statement_of
 from synthdp.study import sweep
 from synthdp.study.compare import read_results
+from synthdp.study.findings import read_findings
 from synthdp.study.grid import StudySettings, expand_grid
 from synthdp.study.sweep import plan_study, run_study
 
@@ -98,6 +101,17 @@ def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
         else:
             assert row.epsilon_end_to_end == pytest.approx(6.0, rel=1e-3)
             assert row.epsilon_end_to_end <= 6.0
+    compared = read_findings(study.out).comparisons
+    assert {(row.kind, row.strategy, row.note) for row in compared if row.epsilon == 6} == {
+        (kind, strategy, "")
+        for kind, strategy in (
+            *(("mean", name) for name in ("real_only", "phantoms_then_finetune")),
+            *(("without_privacy", name) for name in ("real_only", "phantoms_then_finetune")),
+            ("reference", "phantoms_then_finetune"),
+        )
+    }
+    private = parse_statement(read_json(study.out / "privacy-dp.json"), where="privacy-dp.json")
+    assert 6 < private.epsilon < 20
     before = (study.out / "results.csv").stat().st_mtime_ns
     assert run_study(study) == report
     assert (study.out / "results.csv").stat().st_mtime_ns == before
@@ -130,14 +144,14 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = settings(values, strategies=["real_only"], seeds=[0])
-    attempt = sweep._attempt
+    attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
         if call.settings["privacy"]["epsilon"] is None if "privacy" in call.settings else False:
             return call.folder, "the head diverged"
         return attempt(call, threads)
 
-    monkeypatch.setattr(sweep, "_attempt", failing)
+    monkeypatch.setattr(sweep, "attempt", failing)
     with pytest.raises(RunError, match=r"1 run\(s\) failed"):
         run_study(study)
     rows = read_results(study.out / "results.csv")
@@ -145,7 +159,7 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(
         ("finished", ""),
         ("failed", "the head diverged"),
     ]
-    monkeypatch.setattr(sweep, "_attempt", attempt)
+    monkeypatch.setattr(sweep, "attempt", attempt)
     run_study(study)
     assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
 
@@ -159,7 +173,7 @@ def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
         tried.append(call.stage)
         return call.folder, "no luck"
 
-    monkeypatch.setattr(sweep, "_attempt", failing)
+    monkeypatch.setattr(sweep, "attempt", failing)
     study = settings(values, strategies=["real_only", "phantoms_then_finetune"], seeds=[0])
     with pytest.raises(RunError, match="0 of 4 models stand"):
         run_study(study)

@@ -16,6 +16,7 @@ from synthdp.privacy.statement import make_statement
 from synthdp.runs import StageCall, read_statement
 from synthdp.study import sweep
 from synthdp.study.compare import (
+    COLUMNS_BEFORE_TRANSFER,
     COLUMNS_BEFORE_TUNING,
     ResultRow,
     read_results,
@@ -326,10 +327,12 @@ def test_tables_from_before_are_read_and_a_damaged_cell_is_refused(tmp_path: Pat
     rows = [result(0.7, lr_times_steps=50), result(0.8)]
     write_results(table, rows)
     assert read_results(table) == rows
-    old = [line.removesuffix(",") for line in results_csv([rows[1]]).splitlines()]
-    table.write_text("\n".join([old[0].removesuffix(",tuned"), *old[1:]]) + "\n")
-    assert table.read_text().splitlines()[0].split(",") == list(COLUMNS_BEFORE_TUNING)
-    assert read_results(table) == [rows[1]]
+    text = results_csv([rows[1]]).splitlines()
+    for columns in (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING):
+        old = [",".join(line.split(",")[: len(columns)]) for line in text]
+        table.write_text("\n".join(old) + "\n")
+        assert table.read_text().splitlines()[0].split(",") == list(columns)
+        assert read_results(table) == [rows[1]]
     for wrong in ("[1]", "{", '{"a":[1]}', '{"a":NaN}', '{"a":"/srv/x"}', "[" * 5000):
         with pytest.raises(ValueError, match="tuned"):
             ResultRow.model_validate({**rows[0].model_dump(), "tuned": wrong})
@@ -386,18 +389,18 @@ def test_a_failed_run_leaves_no_defaults_and_a_report_without_its_setting(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = settings(values, epsilons=[6])
-    attempt = sweep._attempt
+    attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
         if call.settings.get("head", {}).get("lr_times_steps") == 50 and call.settings["seed"]:
             return call.folder, "the head diverged"
         return attempt(call, threads)
 
-    monkeypatch.setattr(sweep, "_attempt", failing)
+    monkeypatch.setattr(sweep, "attempt", failing)
     with pytest.raises(RunError, match=r"1 run\(s\) failed"):
         run_study(study)
     assert not (study.out / "defaults.yaml").exists()
     assert f"<td>{LR} = 400<span" in (study.out / "report.html").read_text()  # the one complete
-    monkeypatch.setattr(sweep, "_attempt", attempt)
+    monkeypatch.setattr(sweep, "attempt", attempt)
     run_study(study)
     assert (study.out / "defaults.yaml").is_file()

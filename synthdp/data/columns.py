@@ -1,0 +1,100 @@
+"""The free columns of a manifest (site, view, age ...), and rows chosen by what stands in them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from synthdp.data.dataset import Dataset, Row
+from synthdp.errors import InputError
+
+#: What an empty cell is called.
+UNKNOWN = "unknown"
+
+
+def _as_words(value: Any) -> Any:
+    """`{site: A}` is short for `{site: [A]}`; numbers are taken as they are written."""
+    if not isinstance(value, Mapping):
+        return value
+    many = {
+        name: cell if isinstance(cell, list | tuple) else [cell] for name, cell in value.items()
+    }
+    return {
+        name: [str(cell) if isinstance(cell, int | float) else cell for cell in cells]
+        for name, cells in many.items()
+    }
+
+
+def _in_order(where: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """One spelling for one choice, so that equal runs have equal settings."""
+    return {name: tuple(sorted(set(where[name]))) for name in sorted(where)}
+
+
+#: No slash: settings that leave the house have each path cut to its last part.
+_Word = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[^/\\\s]([^/\\\n]*[^/\\\s])?$")
+]
+#: Column -> the values of which a row must have one, in every column that is named; the word
+#: `unknown` stands for an empty cell.
+Where = Annotated[
+    dict[_Word, Annotated[tuple[_Word, ...], Field(min_length=1)]],
+    BeforeValidator(_as_words),
+    Field(min_length=1),
+    AfterValidator(_in_order),
+]
+
+
+def columns_of(dataset: Dataset) -> list[str]:
+    """The free columns of a data set's manifest, in their order."""
+    return list(dict.fromkeys(name for row in dataset.rows for name in row.attributes))
+
+
+def refuse_missing_column(dataset: Dataset, column: str) -> None:
+    """Refuse a column that a data set does not have.
+
+    Raises:
+        InputError: naming those that it has.
+    """
+    known = columns_of(dataset)
+    if column not in known:
+        raise InputError(
+            f"{dataset.info.name}: has no column {column}; its columns beside image, patient, "
+            f"split and targets: {', '.join(known) or 'none'}"
+        )
+
+
+def cell_of(row: Row, column: str) -> str:
+    """What stands in a free column of a row."""
+    return row.attributes.get(column, "").strip() or UNKNOWN
+
+
+def rows_where(
+    dataset: Dataset, rows: Sequence[Row], where: Mapping[str, Sequence[str]] | None
+) -> tuple[Row, ...]:
+    """Those of `rows` that have the wanted values; all of them for None.
+
+    Guarantee: whether a row stays is a public function of that row alone, so the rows of a patient
+    stay or go whatever else the set holds: neighbours stay neighbours, and a bound on all patients
+    is one on those that are left.
+
+    Raises:
+        InputError: when the set lacks a column, or no row is left.
+    """
+    if where is None:
+        return tuple(rows)
+    for column in where:
+        refuse_missing_column(dataset, column)
+    found = tuple(
+        row for row in rows if all(cell_of(row, name) in cells for name, cells in where.items())
+    )
+    if not found:
+        raise InputError(
+            f"{dataset.info.name}: no image of the split has {where_words(where)}; name a value "
+            "that the column holds"
+        )
+    return found
+
+
+def where_words(where: Mapping[str, Sequence[str]]) -> str:
+    """A choice of rows for people, as in `site A` or `site A or B, view CC`."""
+    return ", ".join(f"{name} {' or '.join(cells)}" for name, cells in where.items())

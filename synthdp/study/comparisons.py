@@ -1,0 +1,353 @@
+"""A study's recipes compared on the same patients, with runs and patients as sources of variance.
+
+For each set and split: the mean AUROC of each strategy at each epsilon; its difference from the
+same strategy without privacy; and its difference from a reference strategy at the same epsilon.
+`synthdp.evaluation.comparisons` says how. Of tuned settings the chosen ones alone are compared.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from synthdp.config import EpsilonTarget, Names, Settings
+from synthdp.evaluation.comparisons import (
+    Estimate,
+    auroc_draws,
+    difference,
+    holm,
+    mean_over_runs,
+)
+from synthdp.evaluation.delong import Correlated, correlated_aurocs
+from synthdp.evaluation.metrics import AT_SENSITIVITY
+from synthdp.evaluation.statistics import REDRAWS, patient_weights, percentile_interval
+from synthdp.privacy.lineage import Spent
+from synthdp.study.compare import ResultRow
+from synthdp.study.defaults import choose
+from synthdp.study.predictions import ScoredRuns, read_scored
+
+MARGIN = 0.05
+Kind = Literal["mean", "without_privacy", "reference"]
+
+
+class FixedOn(Settings):
+    """The split of a data set, by its name, that thresholds are fixed on."""
+
+    data_set: str
+    split: str
+
+
+class ComparePlan(Settings):
+    """What a study compares; `study.json` holds it.
+
+    Every strategy is compared with each of `reference` (none named: the first strategy). A loss of
+    less than `margin` in AUROC counts as none. `redraws` is how often patients are drawn. With
+    `threshold_on`, thresholds that find a share `sensitivity` there are applied to the other sets.
+    """
+
+    reference: Names = ()
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
+    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
+    threshold_on: FixedOn | None = None
+    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
+
+
+class ComparisonRow(Settings):
+    """A mean AUROC over seeds, or a difference of two: a row of `comparisons.csv`.
+
+    kind: `mean`; `without_privacy`: less that of the same strategy without privacy;
+    `reference`: less that of the strategy `against` at the same epsilon. `ci_low` and `ci_high`
+    hold patients and seeds; those of `patients` come from redraws of the patients alone, with these
+    very runs. `sd_seeds` is the standard deviation over runs; `se_seeds` and `se_patients` are what
+    each source adds to the standard error of `value` (their squares add up), where seeds add what
+    their spread holds beyond that of runs which err on other patients: it may be 0. `p` is that of
+    no difference, `p_noninferior` that of a loss of `margin` or more; those with `holm` hold for
+    all rows of a kind (and reference) on a split together. `noninferior`: `ci_low` lies above
+    -margin. `note` says what is missing.
+    """
+
+    data_set: str
+    split: str
+    kind: Kind
+    strategy: str = Field(min_length=1)
+    epsilon: EpsilonTarget
+    tuned: str = ""
+    trained_on: str = ""
+    against: str = ""
+    n_seeds: int
+    n_seeds_against: int | None = None
+    epsilon_end_to_end: Spent | None = None
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    patients_ci_low: float | None = None
+    patients_ci_high: float | None = None
+    sd_seeds: float | None = None
+    se_seeds: float | None = None
+    se_patients: float | None = None
+    margin: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    noninferior: bool | None = None
+    p_noninferior: float | None = None
+    p_noninferior_holm: float | None = None
+    note: str = ""
+
+    @property
+    def seeds_share(self) -> float | None:
+        """The share of the variance of `value` that seeds add, in [0, 1]; None without variance."""
+        if self.se_seeds is None or self.se_patients is None:
+            return None
+        total = self.se_seeds**2 + self.se_patients**2
+        return self.se_seeds**2 / total if total else None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All runs of a strategy at an epsilon; `asked` counts those that failed too."""
+
+    strategy: str
+    epsilon: float | None
+    tuned: str
+    trained_on: str
+    asked: int
+    runs: tuple[str, ...]
+    epsilon_end_to_end: float | None
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One split of a data set: its runs with their AUROCs, and redraws of them, (K, R)."""
+
+    data_set: str
+    split: str
+    scored: ScoredRuns
+    figures: Correlated
+    draws: NDArray[np.float64]
+
+    def places(self, recipe: Recipe) -> list[int]:
+        return [self.scored.places[run] for run in recipe.runs if run in self.scored.places]
+
+
+def recipes_of(rows: Sequence[ResultRow]) -> list[Recipe]:
+    """The strategies at their epsilons, as they come; of tuned settings the chosen one."""
+    chosen, groups = choose(rows), dict[tuple[str, float | None, str, str], list[ResultRow]]()
+    for row in rows:
+        key = (row.strategy, row.epsilon, row.tuned, row.trained_on)
+        groups.setdefault(key, []).append(row)
+    found: dict[tuple[str, float | None, str], Recipe] = {}
+    for (strategy, epsilon, tuned, trained_on), group in groups.items():
+        if tuned == chosen.get((strategy, epsilon), tuned):
+            finished = [row for row in group if row.state == "finished"]
+            spent = [
+                row.epsilon_end_to_end for row in finished if row.epsilon_end_to_end is not None
+            ]
+            recipe = Recipe(
+                strategy,
+                epsilon,
+                tuned,
+                trained_on,
+                len({row.cell for row in group}),
+                tuple(dict.fromkeys(row.run for row in finished)),
+                max(spent, default=None),
+            )
+            found.setdefault((strategy, epsilon, trained_on), recipe)
+    return list(found.values())
+
+
+def sets_of(rows: Iterable[ResultRow]) -> list[tuple[str, str]]:
+    """The evaluation sets: names and splits."""
+    return list(dict.fromkeys((row.data_set, row.split) for row in rows))
+
+
+def compare_recipes(
+    study: Path, rows: Sequence[ResultRow], plan: ComparePlan
+) -> list[ComparisonRow]:
+    """All comparisons of a study, from the predictions of its runs.
+
+    Args:
+        study: the study's folder.
+        rows: of its `results.csv`.
+        plan: what is compared.
+    """
+    recipes = recipes_of(rows)
+    references = plan.reference or tuple(recipe.strategy for recipe in recipes[:1])
+    found = []
+    for data_set, split in sets_of(rows):
+        place = _read_set(study, data_set, split, recipes, plan.redraws)
+        found += [_mean_row(place, recipe) for recipe in recipes]
+        found += _adjusted(_privacy_rows(place, recipes, plan))
+        for reference in references:
+            found += _adjusted(_reference_rows(place, recipes, reference, plan))
+    return found
+
+
+def _read_set(
+    study: Path, data_set: str, split: str, recipes: Sequence[Recipe], redraws: int
+) -> _Set:
+    runs = [run for recipe in recipes for run in recipe.runs]
+    scored = read_scored(study, data_set, split, runs)
+    figures = correlated_aurocs(scored.targets, scored.scores, scored.patients)
+    n_patients = int(scored.patients.max()) + 1 if scored.patients.size else 1
+    weights = patient_weights(n_patients, redraws, np.random.default_rng(0))
+    draws = auroc_draws(scored.targets, scored.scores, scored.patients, weights)
+    return _Set(data_set, split, scored, figures, draws)
+
+
+def _mean_row(place: _Set, recipe: Recipe) -> ComparisonRow:
+    runs = place.places(recipe)
+    if not runs:
+        return _row(place, recipe, "mean", notes=_notes(place, recipe))
+    values = place.figures.values[runs]
+    return _row(
+        place,
+        recipe,
+        "mean",
+        estimate=mean_over_runs(place.figures, runs),
+        draws=place.draws[runs].mean(axis=0),
+        bounds=(0.0, 1.0),
+        notes=_notes(place, recipe),
+        sd_seeds=rounded(float(values.std(ddof=1))) if len(runs) > 1 else None,
+    )
+
+
+def _privacy_rows(place: _Set, recipes: Sequence[Recipe], plan: ComparePlan) -> list[ComparisonRow]:
+    without = {(one.strategy, one.trained_on): one for one in recipes if one.epsilon is None}
+    return [
+        _difference_row(place, recipe, other, "without_privacy", plan.margin)
+        for recipe in recipes
+        if recipe.epsilon is not None
+        and (other := without.get((recipe.strategy, recipe.trained_on))) is not None
+    ]
+
+
+def _reference_rows(
+    place: _Set, recipes: Sequence[Recipe], reference: str, plan: ComparePlan
+) -> list[ComparisonRow]:
+    others = {(one.epsilon, one.trained_on): one for one in recipes if one.strategy == reference}
+    found = []
+    for recipe in recipes:
+        if recipe.strategy == reference:
+            continue
+        other = others.get((recipe.epsilon, recipe.trained_on))
+        if other is not None:
+            found.append(_difference_row(place, recipe, other, "reference", plan.margin))
+        else:
+            note = f"{reference} has no run at this epsilon"
+            found.append(_row(place, recipe, "reference", against=reference, notes=[note]))
+    return found
+
+
+def _difference_row(
+    place: _Set, recipe: Recipe, other: Recipe, kind: Kind, margin: float
+) -> ComparisonRow:
+    first, second = place.places(recipe), place.places(other)
+    notes = [*_notes(place, recipe), *(f"compared with: {note}" for note in _notes(place, other))]
+    cells: dict[str, Any] = {
+        "against": other.strategy,
+        "n_seeds_against": len(second),
+        "margin": margin,
+    }
+    if not first or not second:
+        return _row(place, recipe, kind, notes=notes, **cells)
+    estimate = difference(place.figures, first, second)
+    if estimate.standard_error == 0 and estimate.value:
+        notes.append("no variance on these patients, so nothing is tested")
+    return _row(
+        place,
+        recipe,
+        kind,
+        estimate=estimate,
+        draws=place.draws[first].mean(axis=0) - place.draws[second].mean(axis=0),
+        notes=notes,
+        p=rounded(estimate.p_value()),
+        p_noninferior=rounded(estimate.p_noninferior(margin)),
+        noninferior=_above(estimate.interval()[0], -margin),
+        **cells,
+    )
+
+
+def _above(low: float, bound: float) -> bool | None:
+    return None if math.isnan(low) else low > bound
+
+
+def _row(
+    place: _Set,
+    recipe: Recipe,
+    kind: Kind,
+    *,
+    notes: Sequence[str],
+    estimate: Estimate | None = None,
+    draws: NDArray[np.float64] | None = None,
+    bounds: tuple[float, float] = (-1.0, 1.0),
+    **cells: Any,
+) -> ComparisonRow:
+    figures: dict[str, Any] = {}
+    if estimate is not None and draws is not None:
+        low, high = np.clip(estimate.interval(), *bounds)
+        redrawn = percentile_interval(estimate.value, draws)
+        figures = {
+            "value": rounded(estimate.value),
+            "ci_low": rounded(low),
+            "ci_high": rounded(high),
+            "patients_ci_low": rounded(redrawn.ci_low),
+            "patients_ci_high": rounded(redrawn.ci_high),
+            "se_seeds": rounded(math.sqrt(estimate.variance_seeds)),
+            "se_patients": rounded(math.sqrt(estimate.variance_patients)),
+        }
+    return ComparisonRow.model_validate(
+        {
+            "data_set": place.data_set,
+            "split": place.split,
+            "kind": kind,
+            "strategy": recipe.strategy,
+            "epsilon": recipe.epsilon,
+            "tuned": recipe.tuned,
+            "trained_on": recipe.trained_on,
+            "n_seeds": len(place.places(recipe)),
+            "epsilon_end_to_end": recipe.epsilon_end_to_end,
+            "note": "; ".join(notes),
+            **figures,
+            **cells,
+        }
+    )
+
+
+def rounded(value: float) -> float | None:
+    """To six significant digits, as tables hold it; None where it is nan."""
+    return None if math.isnan(value) else float(f"{value:.6g}")
+
+
+def _notes(place: _Set, recipe: Recipe) -> list[str]:
+    """What is missing of a recipe on a set, in words."""
+    runs = place.places(recipe)
+    failed = recipe.asked - len(recipe.runs)
+    notes = [f"{failed} of {recipe.asked} runs failed"] if failed else []
+    problems = [place.scored.problems[run] for run in recipe.runs if run in place.scored.problems]
+    notes += [
+        f"{problems.count(why)} of {recipe.asked} runs: {why}" for why in dict.fromkeys(problems)
+    ]
+    if not runs:
+        return notes or ["no run"]
+    if math.isnan(place.figures.values[runs[0]]):
+        return [*notes, "the set holds one class alone"]
+    if np.isnan(place.figures.covariance[runs[0], runs[0]]):
+        notes.append("a class has one patient alone, so there is no variance")
+    return [*notes, "one seed, so the interval holds patients alone"] if len(runs) == 1 else notes
+
+
+def _adjusted(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """The rows of one family with p-values that hold for all of them together (Holm)."""
+    p_values, p_noninferior = (
+        [rounded(value) for value in holm([math.nan if p is None else p for p in column])]
+        for column in ([row.p for row in rows], [row.p_noninferior for row in rows])
+    )
+    return [
+        row.model_copy(update={"p_holm": p, "p_noninferior_holm": worse})
+        for row, p, worse in zip(rows, p_values, p_noninferior, strict=True)
+    ]

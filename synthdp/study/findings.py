@@ -1,0 +1,72 @@
+"""What a study's runs say when they are compared: read, worked out and written as tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthdp.files import write_atomic
+from synthdp.study.compare import ResultRow
+from synthdp.study.comparisons import ComparePlan, ComparisonRow, compare_recipes
+from synthdp.study.tables import read_table, table_csv
+from synthdp.study.thresholds import ThresholdRow, threshold_rows
+
+COMPARISONS_FILE, THRESHOLDS_FILE = "comparisons.csv", "thresholds.csv"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The comparisons of a study, and its recipes at fixed thresholds (none without a setting)."""
+
+    comparisons: tuple[ComparisonRow, ...]
+    thresholds: tuple[ThresholdRow, ...]
+
+    def of_kind(self, data_set: str, split: str, kind: str) -> list[ComparisonRow]:
+        """The comparisons of one kind on one split."""
+        return [
+            row
+            for row in self.comparisons
+            if (row.data_set, row.split, row.kind) == (data_set, split, kind)
+        ]
+
+
+def find(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> Findings:
+    """Compare the runs of a study; a released study, which has no predictions, as it was compared.
+
+    Args:
+        study: the study's folder.
+        rows: of its `results.csv`.
+        plan: what is compared.
+
+    Raises:
+        InputError: when the tables of a released study can't be read.
+    """
+    if not (study / "evaluations").is_dir():
+        return read_findings(study)
+    return Findings(
+        tuple(compare_recipes(study, rows, plan)), tuple(threshold_rows(study, rows, plan))
+    )
+
+
+def read_findings(study: Path) -> Findings:
+    """Read the tables that `write_findings` wrote; none where there are none.
+
+    Raises:
+        InputError: when a table is of another version or damaged.
+    """
+    comparisons, thresholds = study / COMPARISONS_FILE, study / THRESHOLDS_FILE
+    remedy = "`synthdp report`"
+    return Findings(
+        tuple(read_table(comparisons, ComparisonRow, remedy=remedy))
+        if comparisons.is_file()
+        else (),
+        tuple(read_table(thresholds, ThresholdRow, remedy=remedy)) if thresholds.is_file() else (),
+    )
+
+
+def write_findings(study: Path, found: Findings) -> None:
+    """Write `comparisons.csv`, and `thresholds.csv` where there are thresholds, atomically."""
+    write_atomic(study / COMPARISONS_FILE, table_csv(ComparisonRow, found.comparisons))
+    if found.thresholds:
+        write_atomic(study / THRESHOLDS_FILE, table_csv(ThresholdRow, found.thresholds))
+    else:
+        (study / THRESHOLDS_FILE).unlink(missing_ok=True)

@@ -1,0 +1,320 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fairlearn.metrics import (
+    MetricFrame,
+    demographic_parity_difference,
+    equal_opportunity_difference,
+    selection_rate,
+)
+from scipy.stats import pearsonr
+from sklearn.metrics import recall_score, roc_auc_score
+
+from synthdp.config import load_settings
+from synthdp.data.dataset import Dataset, DatasetInfo, Row
+from synthdp.errors import InputError
+from synthdp.evaluation.fairness import (
+    MIN_PATIENTS,
+    ONE_CLASS,
+    TOO_FEW,
+    FairnessFigure,
+    epsilon_correlation,
+    figures,
+    judge,
+    judge_images,
+    pearson,
+)
+from synthdp.evaluation.groups import (
+    FairnessSettings,
+    bin_names,
+    group_names,
+    sorted_groups,
+)
+from synthdp.evaluation.scored import Scored, ScoredImages, redraws_of
+from synthdp.study.report import ReportSettings
+
+REDRAWS = 300
+GROUPS = {"a": 40, "b": 60, "c": 100}
+
+
+def made_up(seeds: int = 2) -> tuple[Scored, list[str], list[str]]:
+    """Patients of two images each in three groups; the scores of group a are the worst."""
+    rng = np.random.default_rng(0)
+    names = [name for name, n_patients in GROUPS.items() for _ in range(2 * n_patients)]
+    patients = [f"p{image // 2}" for image in range(len(names))]
+    labels = np.repeat(rng.integers(0, 2, len(names) // 2), 2).astype(float)
+    signal = np.array([{"a": 0.5, "b": 1.5, "c": 3.0}[name] for name in names])
+    logits = signal * (labels - 0.5) + rng.normal(0, 1, (seeds, len(names)))
+    scores = 1 / (1 + np.exp(-logits))
+    columns, _ = redraws_of(patients, 0, 1)
+    return Scored(labels, scores, columns, (0.5,) * seeds), names, patients
+
+
+def told(found: list[FairnessFigure], measure: str, group: str = "") -> FairnessFigure:
+    (figure,) = [one for one in found if (one.measure, one.group) == (measure, group)]
+    return figure
+
+
+def judged(scored: Scored, names: list[str], patients: list[str]) -> list[FairnessFigure]:
+    _, weights = redraws_of(patients, 1, REDRAWS)
+    judgement = judge(scored, names, weights)
+    return figures(judgement, target="malignant", attribute="site", threshold=0.5)
+
+
+def test_figures_of_groups_are_those_of_fairlearn_and_scikit_learn() -> None:
+    scored, names, patients = made_up(seeds=1)
+    found = judged(scored, names, patients)
+    labels, scores = scored.labels.astype(int), scored.scores[0]
+    called = (scores >= 0.5).astype(int)
+    frame = MetricFrame(
+        metrics={"sensitivity": recall_score, "positive_rate": selection_rate},
+        y_true=labels,
+        y_pred=called,
+        sensitive_features=names,
+    )
+    ranked = MetricFrame(
+        metrics=roc_auc_score, y_true=labels, y_pred=scores, sensitive_features=names
+    )
+    for group in GROUPS:
+        for measure in ("sensitivity", "positive_rate"):
+            expected = frame.by_group.loc[group, measure]
+            assert told(found, measure, group).value == pytest.approx(expected)
+        assert told(found, "auroc", group).value == pytest.approx(ranked.by_group[group])
+        here = np.array(names) == group
+        assert told(found, "prevalence", group).value == pytest.approx(labels[here].mean())
+        specificity = 1 - called[here][labels[here] == 0].mean()
+        assert told(found, "specificity", group).value == pytest.approx(specificity)
+    parity = demographic_parity_difference(labels, called, sensitive_features=names)
+    assert told(found, "statistical_parity_difference").value == pytest.approx(parity)
+    opportunity = equal_opportunity_difference(labels, called, sensitive_features=names)
+    assert told(found, "equal_opportunity_difference").value == pytest.approx(opportunity)
+    worst = roc_auc_score(labels, scores) - ranked.group_min()
+    assert told(found, "worst_group_gap").value == pytest.approx(worst)
+    assert told(found, "worst_group_gap").note == "all images minus group a, of 3 groups"
+
+
+def test_seeds_count_by_their_mean_and_intervals_hold_the_figure() -> None:
+    scored, names, patients = made_up(seeds=3)
+    found = judged(scored, names, patients)
+    here = np.array(names) == "b"
+    each = [roc_auc_score(scored.labels[here], scores[here]) for scores in scored.scores]
+    assert told(found, "auroc", "b").value == pytest.approx(np.mean(each))
+    for figure in found:
+        assert figure.ci_low is not None
+        assert figure.ci_high is not None
+        assert figure.value is not None
+        assert figure.ci_low <= figure.value <= figure.ci_high
+
+
+def test_groups_share_the_redraws_so_that_like_groups_differ_by_nothing() -> None:
+    """Two groups that hold the same images of the same patients differ by 0 on each redraw."""
+    scored, _, patients = made_up(seeds=1)
+    twice = Scored(
+        np.tile(scored.labels, 2), np.tile(scored.scores, (1, 2)), np.tile(scored.patients, 2),
+        (0.5,),
+    )  # fmt: skip
+    names = ["left"] * len(patients) + ["right"] * len(patients)
+    found = judged(twice, names, patients * 2)
+    parity = told(found, "statistical_parity_difference")
+    assert (parity.value, parity.ci_low, parity.ci_high) == (0, 0, 0)
+    assert told(found, "auroc", "left").ci_low != told(found, "auroc", "left").ci_high
+
+
+def test_intervals_of_differences_hold_0_about_as_often_as_they_say() -> None:
+    held = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, 200).astype(float)
+        scores = (0.3 * labels + 0.7 * rng.random(200))[None]
+        names = ["x" if value else "y" for value in rng.integers(0, 2, 200)]
+        patients = [str(index) for index in range(200)]
+        found = judged(Scored(labels, scores, np.arange(200), (0.5,)), names, patients)
+        parity = told(found, "statistical_parity_difference")
+        assert parity.ci_low is not None
+        assert parity.ci_high is not None
+        held += parity.ci_low <= 0 <= parity.ci_high
+    assert 50 <= held < 60  # 57 of 60 are to be expected
+
+
+def sized(n_positive: int, n_negative: int) -> tuple[np.ndarray, list[str]]:
+    return np.repeat([1.0, 0.0], [n_positive, n_negative]), ["small"] * (n_positive + n_negative)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "why", "has_auroc", "has_sensitivity"),
+    [
+        ((MIN_PATIENTS, MIN_PATIENTS), "", True, True),
+        ((MIN_PATIENTS - 1, 50), TOO_FEW, False, False),
+        ((50, MIN_PATIENTS - 1), TOO_FEW, False, False),
+        ((MIN_PATIENTS, 0), ONE_CLASS, False, True),
+        ((0, MIN_PATIENTS), ONE_CLASS, False, False),
+        ((MIN_PATIENTS - 1, 0), TOO_FEW, False, False),
+    ],
+)
+def test_a_group_that_is_too_small_says_so_and_enters_no_difference(
+    sizes: tuple[int, int], why: str, has_auroc: bool, has_sensitivity: bool
+) -> None:
+    small, names = sized(*sizes)
+    labels = np.concatenate([small, np.tile([1.0, 0.0], 30)])
+    names = [*names, *["large"] * 60]
+    scores = np.random.default_rng(1).random((1, len(labels)))
+    patients = [str(index) for index in range(len(labels))]
+    found = judged(Scored(labels, scores, np.arange(len(labels)), (0.5,)), names, patients)
+    auroc, sensitivity = told(found, "auroc", "small"), told(found, "sensitivity", "small")
+    assert auroc.note == why
+    assert (auroc.n_images, auroc.n_patients) == (sum(sizes), sum(sizes))
+    assert (auroc.value is not None, sensitivity.value is not None) == (has_auroc, has_sensitivity)
+    hidden = why == TOO_FEW
+    for measure in ("prevalence", "positive_rate"):
+        assert (told(found, measure, "small").value is None) == hidden
+    assert (told(found, "statistical_parity_difference").value is None) == hidden
+    assert (told(found, "equal_opportunity_difference").value is None) != has_sensitivity
+    assert (told(found, "worst_group_gap").value is None) != has_auroc
+    if hidden:
+        assert "fewer than two groups" in told(found, "statistical_parity_difference").note
+
+
+def test_many_images_of_few_patients_are_few() -> None:
+    labels = np.tile([1.0, 0.0], 100)
+    patients = [str(index % 8) for index in range(200)]
+    columns, _ = redraws_of(patients, 0, 1)
+    scored = Scored(labels, np.random.default_rng(2).random((1, 200)), columns, (0.5,))
+    assert told(judged(scored, ["x"] * 200, patients), "auroc", "x").note == TOO_FEW
+
+
+def test_correlations_are_pearsons_and_say_of_how_many_points() -> None:
+    scored, names, patients = made_up()
+    found = told(judged(scored, names, patients), "r_size_auroc")
+    aurocs = [told(judged(scored, names, patients), "auroc", group).value for group in GROUPS]
+    assert found.value == pytest.approx(pearsonr(list(GROUPS.values()), aurocs).statistic)
+    assert (found.n_points, found.note) == (3, "of 3 groups")
+    many = np.random.default_rng(0).random((5, 7))
+    x = np.arange(7.0) ** 2
+    assert pearson(x, many) == pytest.approx([pearsonr(x, row).statistic for row in many])
+    assert np.isnan(pearson(x, np.ones(7)))
+
+
+def test_the_correlation_through_epsilons_needs_three_that_are_finite() -> None:
+    like = FairnessFigure(
+        target="t", attribute="site", measure="statistical_parity_difference", value=0.1,
+        n_images=9, n_patients=9,
+    )  # fmt: skip
+    at = {
+        epsilon: like.model_copy(update={"value": value})
+        for epsilon, value in ((1.0, 0.3), (6.0, 0.2), (20.0, 0.15), (60.0, None))
+    }
+    found = epsilon_correlation(at, like)
+    expected = pearsonr([1, 6, 20], [0.3, 0.2, 0.15]).statistic
+    assert found.value == pytest.approx(expected)
+    assert (found.measure, found.n_points, found.ci_low) == ("r_epsilon_parity", 3, None)
+    few = epsilon_correlation({epsilon: at[epsilon] for epsilon in (1.0, 6.0)}, like)
+    assert (few.value, few.n_points) == (None, 2)
+    assert "fewer than 3" in few.note
+
+
+def test_what_privacy_costs_a_group_is_paired() -> None:
+    scored, names, patients = made_up(seeds=1)
+    _, weights = redraws_of(patients, 0, REDRAWS)
+    one = judge(scored, names, weights)
+    same = figures(
+        one,
+        target="t",
+        attribute="site",
+        threshold=0.5,
+        without_privacy=judge(scored, names, weights),
+    )
+    loss = told(same, "auroc_loss", "a")
+    assert (loss.value, loss.ci_low, loss.ci_high) == (0, 0, 0)
+
+
+def dataset_of(cells: list[dict[str, str]], **info: object) -> Dataset:
+    about = DatasetInfo(name="clinic", kind="real", size_px=32, **info)
+    rows = tuple(
+        Row(f"images/{i}.png", f"p{i}", "val", (float(i % 2),) * len(about.targets), cell)
+        for i, cell in enumerate(cells)
+    )
+    return Dataset(Path("clinic"), about, rows)
+
+
+def test_bins_take_their_lower_end_and_missing_ages_are_unknown() -> None:
+    ages = ["49.9", "50", "69", "70", "120", "", " "]
+    clinic = dataset_of([{"age": age} for age in ages])
+    assert group_names(clinic, clinic.rows, "age", (50, 70)) == [
+        "below 50", "50 to below 70", "50 to below 70", "70 and above", "70 and above", "unknown",
+        "unknown",
+    ]  # fmt: skip
+    assert bin_names([3]) == ["below 3", "3 and above"]
+    assert sorted_groups(["unknown", "70 and above", "MLO", "below 50", "50 to below 70"]) == [
+        "below 50", "50 to below 70", "70 and above", "MLO", "unknown",
+    ]  # fmt: skip
+    assert sorted_groups(["10", "9", "unknown", "1"]) == ["1", "9", "10", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "cuts", "message"),
+    [
+        ("sex", None, "clinic: has no column sex; its columns .*: site, id"),
+        ("id", None, "more than 40 different values"),
+        ("site", (1.0,), r"50 cell\(s\) of column site are no numbers"),
+    ],
+)
+def test_columns_that_make_no_groups_are_refused_without_telling_cells(
+    attribute: str, cuts: tuple[float, ...] | None, message: str
+) -> None:
+    clinic = dataset_of([{"site": "Hospital", "id": f"secret{i}"} for i in range(50)])
+    with pytest.raises(InputError, match=message) as caught:
+        group_names(clinic, clinic.rows, attribute, cuts)
+    assert "secret" not in str(caught.value)
+    assert "Hospital" not in str(caught.value)
+
+
+def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> None:
+    clinic = dataset_of([{"sex": "FM"[i % 2]} for i in range(60)], targets=("edema", "nodule"))
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (60, 2)).astype(float)
+    labels[:6, 1] = math.nan
+    scores = rng.random((1, 60, 2))
+    images = ScoredImages(clinic, clinic.rows, labels, scores, [(0.5, 0.3)], ("edema", "nodule"))
+    by = FairnessSettings(attributes=["sex"], redraws=50)
+    found = judge_images(images, by)
+    assert {one.target for one in found} == {"edema", "nodule"}
+    nodule = [one for one in found if one.target == "nodule"]
+    assert {one.threshold for one in nodule} == {0.3}
+    assert told(nodule, "sensitivity", "F").n_images == 27
+    here = np.array([i % 2 == 0 and i >= 6 for i in range(60)])
+    called = scores[0, here, 1] >= 0.3
+    expected = called[labels[here, 1] == 1].mean()
+    assert told(nodule, "sensitivity", "F").value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[view, sex]", {"view": None, "sex": None}),
+        ("view", {"view": None}),
+        ("{age: [50, 70], view: null}", {"age": (50, 70), "view": None}),
+        ("{attributes: {age: [50]}, redraws: 10}", {"age": (50,)}),
+    ],
+)
+def test_attributes_are_named_in_short_or_in_full(text: str, expected: dict[str, object]) -> None:
+    found = load_settings(ReportSettings, None, ["study=x", f"fairness={text}"])
+    assert found.fairness is not None
+    assert found.fairness.attributes == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[view, view]", "stands twice"),
+        ("[]", "attributes"),
+        ("{age: [70, 50]}", "age: cut points are numbers in rising order"),
+        ("{age: []}", "rising order"),
+        ("[3]", "name columns of the manifest"),
+        ("{attributes: [view], redraw: 3}", "did you mean redraws"),
+    ],
+)
+def test_attributes_that_say_nothing_are_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_settings(ReportSettings, None, ["study=x", f"fairness={text}"])
