@@ -2,7 +2,9 @@
 
 Phantoms stand in for patients. Turns of one worker and of two follow each other, so that what else
 the machine does meets both; what starts a worker (its process, its imports, its first run) is not
-counted. A run is all that the finetune stage does: plan, ledger, checkpoints, model, statement.
+counted. A run is all that the finetune stage does: plan, ledger, checkpoints, model, statement. On
+a busy machine the workers share the cores with others: CPU seconds a run tell what a quiet one
+would give.
 """
 
 import argparse
@@ -15,12 +17,17 @@ from pathlib import Path
 
 import torch
 
-from synthdp.config import load_settings, validate_settings
+from classify.backbones import build_backbone
+from synthdp.checkpoint import save_weights
+from synthdp.config import FeatureSettings, load_settings, validate_settings
 from synthdp.data.phantoms import PhantomSettings, run_phantoms
+from synthdp.files import append_line, sha256_file
 from synthdp.runs import StageCall
 from synthdp.study.engine import Engine, EngineSettings, opened_engine
 from synthdp.study.grid import StudySettings, expand_grid
 from synthdp.study.sweep import attempt
+
+NETWORK = "vit_tiny_patch16_224"
 
 
 def made_up_study(root: Path, steps: int) -> StudySettings:
@@ -33,6 +40,8 @@ def made_up_study(root: Path, steps: int) -> StudySettings:
         )
         for seed, name in enumerate(("phantoms", "patients"))
     }
+    weights, network = root / "weights.safetensors", FeatureSettings(name=NETWORK, size_px=64)
+    save_weights(weights, build_backbone(network, seed=0).network.state_dict())
     values = {
         "data": sets["patients"],
         "phantoms": sets["phantoms"],
@@ -42,18 +51,32 @@ def made_up_study(root: Path, steps: int) -> StudySettings:
         "seeds": [0],
         "evaluate_on": [{"data": sets["patients"], "split": "val"}],
         "privacy": {"population": 700},
-        "backbone": {"name": "vit_tiny_patch16_224", "size_px": 64},
+        "backbone": {
+            "name": NETWORK,
+            "size_px": 64,
+            "weights": weights,  # from a file, so that all seeds have the same features
+            "sha256": sha256_file(weights),
+        },
         "finetune": {"head": {"steps": steps}},
     }
     return validate_settings(StudySettings, values, where="bench")
 
 
-def seconds(engine: Engine, calls: list[StageCall]) -> float:
-    """The time from the first call to the last one's outcome; every one must succeed."""
+def seconds(engine: Engine, calls: list[StageCall], notes: Path) -> tuple[float, float]:
+    """Seconds from the first call to the last one's outcome, and CPU seconds of all together."""
+
+    def noted(call: StageCall, threads: int) -> tuple[str, str | None]:
+        cpu = time.process_time()
+        found = attempt(call, threads)
+        append_line(notes, str(time.process_time() - cpu))
+        return found
+
+    notes.unlink(missing_ok=True)
     began = time.perf_counter()
-    errors = [outcome.error for outcome in engine.outcomes(attempt, calls)]
+    errors = [outcome.error for outcome in engine.outcomes(noted, calls)]
+    took = time.perf_counter() - began
     assert errors == [None] * len(calls), errors
-    return time.perf_counter() - began
+    return took, sum(map(float, notes.read_text().split()))
 
 
 def main() -> None:
@@ -87,16 +110,19 @@ def main() -> None:
         rows = expand_grid(study.model_copy(update=update))
         calls = [row.calls[-1] for row in rows]
         times: dict[int, list[float]] = {1: [], 2: []}
+        cpu, notes = {1: 0.0, 2: 0.0}, Path(name) / "notes"
         with (
             opened_engine(EngineSettings(workers=1, devices=())) as one,
             opened_engine(EngineSettings(workers=2, devices=())) as two,
         ):
             for engine in (one, two):
-                seconds(engine, [calls.pop() for _ in range(n_warm)])
+                seconds(engine, [calls.pop() for _ in range(n_warm)], notes)
             for turn in range(arguments.turns):
                 for workers, engine in ((1, one), (2, two)):
-                    took = seconds(engine, [calls.pop() for _ in range(per_turn)])
+                    turn_calls = [calls.pop() for _ in range(per_turn)]
+                    took, used = seconds(engine, turn_calls, notes)
                     times[workers].append(took)
+                    cpu[workers] += used
                 ratio = times[1][-1] / times[2][-1]
                 load = os.getloadavg()[0]
                 print(
@@ -109,6 +135,13 @@ def main() -> None:
         f"{per_turn * arguments.turns} runs: {sum(times[1]):.1f} s on one worker, "
         f"{sum(times[2]):.1f} s on two: {sum(times[1]) / sum(times[2]):.2f} times (median of "
         f"turns {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+    n_runs = per_turn * arguments.turns
+    print(
+        f"CPU seconds a run: {cpu[1] / n_runs:.2f} on one worker, {cpu[2] / n_runs:.2f} on two; "
+        f"with a core for each worker two are {2 * cpu[1] / cpu[2]:.2f} times as fast, were they "
+        f"never to wait; one worker had {cpu[1] / sum(times[1]):.2f} cores, two "
+        f"{cpu[2] / sum(times[2]):.2f}"
     )
 
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 from synthdp.errors import InputError
@@ -56,6 +57,10 @@ def work(attempt: Attempt, call: StageCall, place: Place) -> Outcome:
     try:
         _settle(place)
         folder, error = attempt(call, place.threads)
+    except KeyboardInterrupt:
+        if place.parent is None and not place.cluster:
+            raise  # the study's own process
+        folder, error = call.folder, "its worker process was told to stop; it can be resumed"
     except RunBusyError:
         return Outcome(call.folder, busy=True)
     except InputError as problem:
@@ -94,8 +99,17 @@ def _settle(place: Place) -> None:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 (loky sets its own limits)
 
         threadpool_limits(place.threads)
+    if place.parent is not None:
+        Thread(target=_end_with, args=(place.parent,), daemon=True).start()
     if place.cluster or place.parent is not None:
         silence_bars()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the study's was killed, so that a new study need not wait for it."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)  # as a kill would: every loop can be ended at any line
 
 
 def _enter(folder: str) -> None:

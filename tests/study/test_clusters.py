@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
@@ -91,12 +92,22 @@ def dask_cluster(folder: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[Cluster]:
-    port, scratch = free_port(), f"/tmp/ray-{os.getpid()}"  # a socket's path must be short
+    port = free_port()
     address = f"127.0.0.1:{port}"
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
     memory = ["--object-store-memory", "80000000"]
-    head = ["--head", "--port", str(port), "--temp-dir", scratch, "--include-dashboard", "false"]
     with ExitStack() as stack:
+        # a socket's path must be short, which pytest's own folders are not
+        scratch = stack.enter_context(TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
+        head = [
+            "--head",
+            "--port",
+            str(port),
+            "--temp-dir",
+            scratch,
+            "--include-dashboard",
+            "false",
+        ]
         first = stack.enter_context(running([*command, *memory, *head], folder))
         wait_until(lambda: clusters._listens(address, 1.0))
         second = stack.enter_context(running([*command, *memory, "--address", address], folder))

@@ -46,6 +46,9 @@ def test_each_call_is_run_once_and_its_error_is_its_own(tmp_path: Path) -> None:
             raise OSError(28, "No space left on device", "/home/patient-77.png")
         if number == 3:
             raise RunBusyError("another process")
+        if number == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
         return call.folder, "diverged" if number == 4 else None
 
     found = outcomes(attempt, 8)
@@ -53,6 +56,7 @@ def test_each_call_is_run_once_and_its_error_is_its_own(tmp_path: Path) -> None:
     assert str(found[1].error).startswith("unexpected KeyError at ")
     assert found[2].error == "a file could not be read or written: No space left on device"
     assert found[3].busy
+    assert found[6].error == "its worker process was told to stop; it can be resumed"
     assert "patient" not in str(found)
     lines = (tmp_path / "log").read_text().splitlines()
     assert sorted(lines) == [f"{number} 1 1" for number in range(8)]

@@ -4,6 +4,8 @@ import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import torch
 from made_up import clinic_set, small_study
 
-from synthdp.config import validate_settings
+from synthdp.config import dump_settings, validate_settings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
 from synthdp.privacy.ledger import recorded_releases
@@ -359,3 +361,52 @@ def test_a_contradictory_grid_is_refused_with_all_that_is_wrong(
         run_study(settings(values, **changes))
     assert [text for text in told if text not in str(error.value)] == []
     assert not settings(values).out.exists()
+
+
+@pytest.mark.slow
+def test_a_study_of_two_workers_survives_the_kill_of_one_and_then_its_own(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "WAIT_S", 0.2)
+    head = {"head": {"steps": 300}}
+    study = settings(values, seeds=list(range(12)), workers=2, finetune=head, devices=[])
+    config = study.out.parent / "study.yaml"
+    config.write_text(dump_settings(study))
+    process = subprocess.Popen([sys.executable, "-m", "synthdp.cli", "study", str(config)])
+    try:
+        wait_for(lambda: len(finished_runs(study.out)) >= 3)
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        n_finished = len(finished_runs(study.out))
+        wait_for(lambda: len(finished_runs(study.out)) > n_finished + 3)
+        workers = workers_of(process.pid)
+    finally:
+        process.kill()
+    process.wait()
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    known = finished_runs(study.out)
+    assert len(known) < 24, "the study was finished before it was killed"
+    assert run_study(study.model_copy(update={"workers": 1})).is_file()
+    found = finished_runs(study.out)
+    assert len(found) == 24
+    assert {**found, **known} == found, "a finished run was run again"
+    assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
+
+
+def workers_of(parent: int) -> list[int]:
+    """The loky workers among the children of a process."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    children += [
+        child
+        for task in Path(f"/proc/{parent}/task").iterdir()
+        if task.name != str(parent)
+        for child in (task / "children").read_text().split()
+    ]
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
+    return [child for child, command in commands.items() if "popen_loky" in command]
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 90
+    while not ready():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
