@@ -43,7 +43,7 @@ def test_each_call_is_run_once_and_its_error_is_its_own(tmp_path: Path) -> None:
         if number == 1:
             raise KeyError("patient-77")
         if number == 2:
-            raise OSError(28, "No space left on device", "/home/patient-77.png")
+            raise OSError(28, "No space left on device", "/srv/patient-77.png")
         if number == 3:
             raise RunBusyError("another process")
         if number == 6:

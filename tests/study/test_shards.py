@@ -310,7 +310,7 @@ def test_a_shard_whose_runs_fail_says_so(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(call: StageCall, threads: int) -> tuple[str, str | None]:
-        return call.folder, "no luck at /home/someone/data"
+        return call.folder, "no luck at /srv/clinic/data"
 
     monkeypatch.setattr(sweep, "attempt", failing)
     told = (
