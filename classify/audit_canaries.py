@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classify.audit_subject import Subject, scratch_folder, spread, train
-from classify.dp_head import Examples, PublicExamples
+from classify.dp_head import Examples
 from synthdp.privacy.audit import (
     Bound,
     Counts,
@@ -86,7 +86,7 @@ def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
             loss=real.loss,
             rows=rows,
         ),
-        public=public and PublicExamples(_padded(public.examples, len(inside)), public.weight),
+        public=public and replace(public, examples=_padded(public.examples, len(inside))),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,10 +116,25 @@ class Examples:
 
 @dataclass(frozen=True)
 class PublicExamples:
-    """Images that cost no privacy here (phantoms, or synthetic ones already in the lineage)."""
+    """Images that cost no privacy here (phantoms, or synthetic ones already in the lineage).
+
+    weight: of their mean gradient, beside the patients'; sampling_rate: chance of each made-up
+    patient to take part in a step; seed: of the draws, which need not be secret.
+    """
 
     examples: Examples
     weight: float
+    sampling_rate: float = 1.0
+    seed: int = 0
+
+    def mean(self, weights: Tensor, step: int) -> Tensor:
+        """Mean gradient of those drawn for a step, by the number expected; as `weights`."""
+        known = self.examples
+        if self.sampling_rate < 1:
+            chances = np.random.default_rng([self.seed, step]).random(known.n_units)
+            known = known.of(torch.from_numpy(np.flatnonzero(chances < self.sampling_rate)))
+        total = private_sum(weights, known, clip_norm=None)
+        return total / (self.sampling_rate * self.examples.n_units)
 
 
 def residuals(logits: Tensor, targets: Tensor, loss: LinearLoss) -> Tensor:
@@ -272,9 +288,8 @@ def _descend(
     public: PublicExamples | None,
 ) -> None:
     if public is not None:
-        known = public.examples
-        known_mean = private_sum(state.weights, known, clip_norm=None) / known.n_units
-        gradient = (1 - public.weight) * gradient + public.weight * known_mean
+        known = public.mean(state.weights, step)
+        gradient = (1 - public.weight) * gradient + public.weight * known
     descend(state, gradient, step, recipe)
 
 

@@ -78,7 +78,7 @@ class HeadSettings(Settings):
     step of a given rate moves a score. `start:
     pretrained` begins with the head of `init`. Each image is shown in `views`: itself, and others
     made at random, over which a patient's gradient is averaged too. `sampling_rate` below 1 draws
-    patients anew in each step, and `label_smoothing` is of an mlp.
+    patients, and synthetic ones too, anew in each step; `label_smoothing` is of an mlp.
     """
 
     kind: LinearLoss | Literal["mlp"] = "logistic"

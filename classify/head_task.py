@@ -196,7 +196,12 @@ def _public_examples(settings: FinetuneSettings, classifier: Classifier) -> Publ
         return None
     dataset = open_dataset(settings.synthetic)
     examples = _examples(classifier, dataset, dataset.split("train"), settings)
-    return PublicExamples(examples, settings.synthetic_weight)
+    return PublicExamples(
+        examples,
+        settings.synthetic_weight,
+        sampling_rate=settings.head.sampling_rate,
+        seed=settings.seed,
+    )
 
 
 def start_weights(settings: FinetuneSettings, classifier: Classifier) -> Tensor:

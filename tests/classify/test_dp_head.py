@@ -313,3 +313,15 @@ def test_public_images_add_no_noise_and_pull_the_head() -> None:
     )
     target = train_head(torch.zeros(2, 9), public, RECIPE, sampling=without_noise(40))
     assert (both - target).norm() < (alone - target).norm()
+
+
+def test_public_images_are_drawn_at_the_sampling_rate() -> None:
+    known, weights = examples(seed=2), torch.zeros(2, 9)
+    every = PublicExamples(known, 0.5).mean(weights, 0)
+    drawn = PublicExamples(known, 0.5, sampling_rate=0.25, seed=1)
+    steps = torch.stack([drawn.mean(weights, step) for step in range(400)])
+    assert torch.equal(steps[3], drawn.mean(weights, 3))
+    assert not torch.equal(steps[3], steps[4])
+    error = steps.std(dim=0) / 20
+    assert bool(((steps.mean(dim=0) - every).abs() < 5 * error + 1e-6).all())
+    assert bool((error > 0).all())
