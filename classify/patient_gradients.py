@@ -8,8 +8,8 @@ carried over, so that the size of the batch changes memory and time, and no sum 
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -117,6 +117,31 @@ def weighted_loss(
     return (losses * shares[part].to(device)).sum(), tokens
 
 
+@dataclass(frozen=True)
+class _Run:
+    """Patients who follow each other in a batch, each with `count` views: their places, and their
+    views' places."""
+
+    patients: slice
+    views: slice
+    count: int
+
+    def of(self, values: Tensor) -> Tensor:
+        """Values of views, (B, ...), to those of the run's patients, (U, count, ...)."""
+        found: Tensor = values[self.views].unflatten(0, (-1, self.count))
+        return found
+
+
+def _runs(counts: Sequence[int]) -> list[_Run]:
+    """What one operation can sum at once, from each patient's number of views."""
+    runs, patient, view = [], 0, 0
+    for count, same in groupby(counts):
+        n = len(list(same))
+        runs.append(_Run(slice(patient, patient + n), slice(view, view + n * count), count))
+        patient, view = patient + n, view + n * count
+    return runs
+
+
 class _PatientSums(GradSampleModule):
     """Opacus's hooks, whose gradients are summed inside each patient layer by layer.
 
@@ -126,9 +151,17 @@ class _PatientSums(GradSampleModule):
 
     def __init__(self, top: TrainedTop) -> None:
         super().__init__(top, loss_reduction="sum")
-        self.slots = torch.zeros(0, dtype=torch.int64)
-        self.sums: dict[Tensor, Tensor] = {}
+        self._counts: Sequence[int] = ()
+        self._sums: dict[Tensor, Tensor] = {}
         self._rooms: dict[Tensor, Tensor] = {}
+
+    def collect(self, counts: Sequence[int]) -> dict[Tensor, Tensor]:
+        """Be ready for a batch with so many views of each patient, in order.
+
+        Gives what its backward pass will fill: sums (U, size) for each parameter.
+        """
+        self._counts, self._sums = counts, {}
+        return self._sums
 
     def capture_backprops_hook(
         self,
@@ -149,7 +182,8 @@ class _PatientSums(GradSampleModule):
         if isinstance(module, nn.Linear) and module.weight.requires_grad:
             self._add_matrix(module.weight, activations[0], backprops)
             if module.bias is not None and module.bias.requires_grad:
-                self._add(module.bias, backprops.float().flatten(1, -2).sum(dim=1))
+                tokens = backprops.unflatten(0, (-1, 1)).flatten(1, -2)
+                self._add(module.bias, tokens.sum(dim=1, dtype=torch.float32))
             return
         sampler = self.GRAD_SAMPLERS[type(module)]
         for parameter, gradients in sampler(module, activations, backprops).items():
@@ -157,53 +191,47 @@ class _PatientSums(GradSampleModule):
 
     def _add(self, parameter: Tensor, gradients: Tensor) -> None:
         """Add gradients (B, ...) of single views."""
-        rows = _summed(gradients.flatten(1), self.slots)
-        if parameter in self.sums:  # the layer was called more than once
-            rows += self.sums[parameter]
-        self.sums[parameter] = rows
+        flat = gradients.flatten(1)
+        rows = flat.new_empty(len(self._counts), flat.shape[1], dtype=torch.float32)
+        for run in _runs(self._counts):
+            torch.sum(run.of(flat), dim=1, dtype=torch.float32, out=rows[run.patients])
+        self._keep(parameter, rows)
 
     def _add_matrix(self, weight: Tensor, came_in: Tensor, came_back: Tensor) -> None:
-        """Add the gradients of a linear layer's matrix, from what came in and what came back.
+        """Add the gradients of a linear layer's matrix, from what came in and what came back."""
+        n, again = len(self._counts), weight in self._sums
+        rows = weight.new_empty(n, weight.numel()) if again else self._room(weight, n)
+        matrices = rows.view(n, *weight.shape)
+        for run in _runs(self._counts):
+            x, dy = (run.of(values).flatten(1, -2) for values in (came_in, came_back))
+            product(dy.mT, x, out=matrices[run.patients])
+        self._keep(weight, rows)
 
-        The products are summed in float32. Where the forward pass was in bfloat16 they are taken
-        of bfloat16 numbers, as the pass itself takes them.
-        """
-        counts = torch.bincount(self.slots).tolist()
-        again = weight in self.sums
-        rows = (
-            weight.new_empty(len(counts), weight.numel()) if again else self._room(weight, counts)
-        )
-        parts = zip(came_in.split(counts), came_back.split(counts), rows, strict=True)
-        with _bfloat16_products(enabled=came_back.dtype == torch.bfloat16):
-            for x, dy, row in parts:
-                x_tokens, dy_tokens = (v.flatten(0, -2).float() for v in (x.to(dy.dtype), dy))
-                torch.mm(dy_tokens.T, x_tokens, out=row.view_as(weight))
-        self.sums[weight] = self.sums[weight] + rows if again else rows
+    def _keep(self, parameter: Tensor, rows: Tensor) -> None:
+        before = self._sums.get(parameter)  # there is one if the layer was called more than once
+        self._sums[parameter] = rows if before is None else before + rows
 
-    def _room(self, weight: Tensor, counts: Sequence[int]) -> Tensor:
-        """Memory for rows (U, size) that the next batch uses again: new pages take time."""
+    def _room(self, weight: Tensor, n: int) -> Tensor:
+        """Memory for rows (n, size) that the next batch uses again: new pages take time."""
         room = self._rooms.get(weight)
-        if room is None or len(room) < len(counts):
-            room = self._rooms[weight] = weight.new_empty(len(counts), weight.numel())
-        return room[: len(counts)]
+        if room is None or len(room) < n:
+            room = self._rooms[weight] = weight.new_empty(n, weight.numel())
+        return room[:n]
 
 
-@contextmanager
-def _bfloat16_products(*, enabled: bool) -> Iterator[None]:
-    """Let products of float32 matrices be taken of bfloat16 numbers, and summed in float32."""
+def product(first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
+    """Product of matrices, or of batches of such, summed in float32.
+
+    Where `first` is in bfloat16 the numbers multiplied are so too, and their products are exact.
+    """
     before = torch.get_float32_matmul_precision()
     try:
-        if enabled:
+        if first.dtype == torch.bfloat16:
             torch.set_float32_matmul_precision("medium")
-        yield
+        found: Tensor = torch.matmul(first.float(), second.float(), out=out)
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _summed(rows: Tensor, slots: Tensor) -> Tensor:
-    """Sum the rows (B, D) of each slot, (B,) int64 ascending from 0; float32 (U, D)."""
-    sums = rows.new_zeros(len(torch.unique(slots)), rows.shape[1], dtype=torch.float32)
-    return sums.index_add_(0, slots.to(rows.device), rows.float())
+    return found
 
 
 class PatientGradients:
@@ -246,13 +274,12 @@ class PatientGradients:
         self, examples: TokenExamples, views: Views, part: slice, shares: Tensor
     ) -> list[Tensor]:
         """For each parameter the sums (U, size) over a batch's views of each patient."""
-        patients = views.patients[part]
-        _, self._hooked.slots = torch.unique_consecutive(patients, return_inverse=True)
+        _, counts = torch.unique_consecutive(views.patients[part], return_counts=True)
+        sums = self._hooked.collect(counts.tolist())
         loss, tokens = weighted_loss(self._hooked, examples, views, part, shares)
         # towards the tokens alone: the sums of gradients over the batch are not computed
         torch.autograd.grad(loss, tokens)
-        sums, self._hooked.sums = self._hooked.sums, {}
-        return [sums[parameter] for parameter in self._parameters]
+        return [sums.pop(parameter) for parameter in self._parameters]
 
 
 def _goes_on(patients: Tensor, part: slice) -> bool:
