@@ -17,6 +17,7 @@ from classify.dp_head import train_head, train_private_head
 from classify.finetune_network import NetworkTask, cut_for, train_blocks
 from classify.head_task import (
     HeadTask,
+    bound_on_units,
     centred,
     head_task,
     sample_source,
@@ -102,7 +103,7 @@ def _train_head(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Class
 def train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Tensor:
     """Weights of a head trained without privacy, by the same recipe; as `train_head`."""
     rate = settings.head.sampling_rate
-    population = settings.privacy.population or task.examples.n_units
+    population = bound_on_units(settings, plan.dataset.info) or task.examples.n_units
     return train_head(
         task.start,
         task.examples,
@@ -122,8 +123,8 @@ def _train_network(settings: FinetuneSettings, run: Run, plan: Plan) -> tuple[Cl
     assert settings.network is not None  # the caller has asked
     dataset = plan.dataset
     rows = training_rows(settings, dataset)
-    privacy, n_units = settings.privacy, len(set(units_of(settings, rows)))
-    refuse_small_population(privacy.population, n_units, privacy.unit)
+    bound, n_units = bound_on_units(settings, dataset.info), len(set(units_of(settings, rows)))
+    refuse_small_population(bound, n_units, settings.privacy.unit)
     cut = cut_for(starting_classifier(settings, dataset.info), settings.network)
     classifier = centred(settings, cut)
     _record(plan)

@@ -10,7 +10,7 @@ from classify.backbones import trained_tensors
 from classify.classifier import Classifier, Source, restore_backbone
 from classify.config import FinetuneSettings, NetworkSettings
 from classify.dp_sgd import train_network, train_private_network
-from classify.head_task import sample_source, units_of
+from classify.head_task import bound_on_units, sample_source, units_of
 from classify.joint import trunk_views
 from classify.low_rank import merge_low_rank
 from classify.patient_gradients import TokenExamples
@@ -93,7 +93,8 @@ def train_blocks(
         seed=settings.seed,
     ).to(auto_device())
     if source is None:
-        _train_plainly(settings, network, top, examples)
+        bound = bound_on_units(settings, plan.dataset.info) or len(examples.tags)
+        _train_plainly(network, top, examples, seed=settings.seed, population=bound)
         spent = plan.release
     else:
         fingerprint = keyed_digest(plan.dataset, task.rows)
@@ -108,16 +109,20 @@ def train_blocks(
 
 
 def _train_plainly(
-    settings: FinetuneSettings, network: NetworkSettings, top: TrainedTop, examples: TokenExamples
+    network: NetworkSettings,
+    top: TrainedTop,
+    examples: TokenExamples,
+    *,
+    seed: int,
+    population: int,
 ) -> None:
-    population = settings.privacy.population or len(examples.tags)
     train_network(
         top,
         examples,
         network,
-        seed=settings.seed,
+        seed=seed,
         normaliser=population * network.sampling_rate,
-        source=sample_source(settings.seed),
+        source=sample_source(seed),
     )
 
 

@@ -81,13 +81,22 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
         refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
     classifier = centred(settings, starting_classifier(settings, dataset.info))
     examples = _examples(classifier, dataset, rows, settings)
-    privacy = settings.privacy
-    refuse_small_population(privacy.population, examples.n_units, privacy.unit)
+    bound = bound_on_units(settings, dataset.info)
+    refuse_small_population(bound, examples.n_units, settings.privacy.unit)
     public = _public_examples(settings, classifier)
     start = start_weights(settings, classifier)
     if isinstance(examples, MlpExamples) and examples.shape is not None:
         start = examples.shape.start(settings.seed, settings.head.norm)
     return HeadTask(rows, classifier, examples, public, start)
+
+
+def bound_on_units(settings: FinetuneSettings, info: DatasetInfo) -> int | None:
+    """`privacy.population`, where it bounds what is trained on.
+
+    None for a set of no patients that meets no noise: it may be as large as it likes.
+    """
+    bounds = info.protects_patients or settings.privacy.epsilon is not None
+    return settings.privacy.population if bounds else None
 
 
 def training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:

@@ -127,6 +127,19 @@ def test_a_model_of_a_synthetic_set_alone_keeps_what_its_generator_promised(
     assert read_statement(run_finetune(settings(synthetic))).lineage == lineage
 
 
+def test_a_synthetic_set_without_noise_may_hold_more_than_the_population(clinic: Path) -> None:
+    synthetic = clinic_set(clinic.parent / "synthetic", "synthetic")
+    few = PrivacySettings(epsilon=None, delta=1e-3, population=5)
+    many = PrivacySettings(epsilon=None, delta=1e-3, population=500)
+    weights = []
+    for name, privacy in (("few", few), ("many", many)):
+        run = run_finetune(settings(synthetic, out=name, privacy=privacy))
+        weights.append(load_classifier(run).head_weight)
+    assert torch.equal(*weights)
+    with pytest.raises(InputError, match="population is 5, but train holds more"):
+        run_finetune(settings(clinic, out="real", privacy=few))
+
+
 def test_ancestors_that_spent_leave_less_in_mu_squared(clinic: Path) -> None:
     lineage = generator_lineage(gaussian_mu(3, 1e-3))
     synthetic = clinic_set(clinic.parent / "synthetic", "synthetic", lineage=lineage)
