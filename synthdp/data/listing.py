@@ -2,98 +2,27 @@
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
-
-from synthdp.config import Settings
-from synthdp.data.dataset import FIXED_COLUMNS, MAX_SHOWN, SPLITS
+from synthdp.data.dataset import MAX_SHOWN, SPLITS
 from synthdp.data.images import path_problem
+from synthdp.data.listing_settings import ListingSettings
+from synthdp.data.path_labels import SPLIT_FOLDERS, folder_split, name_label, named_patient
 from synthdp.data.tables import Table, read_table
 from synthdp.errors import InputError
-
-Split = Literal["train", "val", "test", "external"]
-ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 #: Others are not named in messages, since the end of a name may hold part of an id.
 OTHER_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".pgm", ".dcm", ".npy", ".csv", ".txt", ".json")
 LINKED_FOLDERS = "linked folders"
-SPLIT_FOLDERS: dict[str, str] = {
-    **{name: name for name in SPLITS},
-    **{"training": "train", "valid": "val", "validation": "val", "testing": "test"},
-}
-_WORD = r"(?<![a-z])(?<!is_)(?<!non[ _-])(?<!not[ _-])"
-MALIGNANT_PATTERN = (
-    rf"(?i)is_benign_(?:false|0(?!\d))|is_malignant_(?:true|1(?!\d))|{_WORD}malignant(?![a-z])"
-)
-BENIGN_PATTERN = (
-    rf"(?i)is_benign_(?:true|1(?!\d))|is_malignant_(?:false|0(?!\d))|{_WORD}benign(?![a-z])"
-)
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0, "": math.nan}
 ATTRIBUTES = (
     *("view", "laterality", "breast_density", "age", "sex", "site", "scanner"),
     *("subtlety", "birads_assessment", "mass_shape", "mass_margins", "follow_up"),
 )
-
-
-class ListingSettings(Settings):
-    """Where the images stand and how to read what they show.
-
-    `metadata` is a table with a row for each image (`src`/metadata.csv when there is one; `none`
-    leaves it aside). Without one, the class comes from patterns on folder and file names, and
-    `patient_pattern` finds the patient: one group, or the word `none` where each image counts as
-    a patient of its own. `benign_column` holds 1 for benign, and is turned into `malignant` here
-    and nowhere else. `splits` chooses by the split that folders or table give; `split` overrides.
-    """
-
-    src: Path
-    kind: Literal["real", "synthetic"] = "real"
-    metadata: Literal["none"] | Path | None = None
-    file_column: str = "file"
-    patient_column: str = "patient_id"
-    split_column: str = "split"
-    targets: tuple[str, ...] = Field(default=("malignant",), min_length=1)
-    benign_column: str = "is_benign"
-    attributes: tuple[str, ...] | None = None
-    malignant_pattern: str = MALIGNANT_PATTERN
-    benign_pattern: str = BENIGN_PATTERN
-    patient_pattern: str | None = None
-    split: Split | None = None
-    splits: tuple[Split, ...] = Field(default=ALL_SPLITS, min_length=1)
-
-    @field_validator("malignant_pattern", "benign_pattern", "patient_pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression ({error})") from error
-        return pattern
-
-    @model_validator(mode="after")
-    def _columns_have_their_own_names(self) -> "ListingSettings":
-        named = [*FIXED_COLUMNS, *self.targets, *(self.attributes or ())]
-        if twice := sorted(name for name, count in Counter(named).items() if count > 1):
-            raise ValueError(f"targets, attributes: {', '.join(twice)} would name two columns")
-        return self
-
-    @model_validator(mode="after")
-    def _patient_pattern_has_one_group(self) -> "ListingSettings":
-        pattern = self.patient_pattern
-        if pattern not in (None, "none") and re.compile(str(pattern)).groups != 1:
-            raise ValueError("patient_pattern: put the patient's id, and only it, into one (group)")
-        return self
-
-    @property
-    def images_are_patients(self) -> bool:
-        """Whether each image was declared to be a patient of its own."""
-        return self.kind == "real" and self.patient_pattern == "none"
 
 
 @dataclass(frozen=True)
@@ -180,11 +109,11 @@ def _from_names(settings: ListingSettings, files: list[Path]) -> tuple[list[Patc
     patches, findings = [], []
     for number, path in enumerate(files, start=1):
         name = path.relative_to(settings.src).as_posix()
-        split = _folder_split(name)
+        split = folder_split(name)
         if split is not None and split not in settings.splits:
             continue
         label, conflict = name_label(settings, name)
-        patient = _named_patient(settings, name, number)
+        patient = named_patient(settings, name, number)
         problems = [
             path_problem(name, root),
             "neither pattern tells its class" if label is None else None,
@@ -195,41 +124,6 @@ def _from_names(settings: ListingSettings, files: list[Path]) -> tuple[list[Patc
             target = math.nan if label is None else label
             patches.append(Patch(number, path, patient or "", split, (target,), conflict=conflict))
     return patches, findings
-
-
-def _folder_split(name: str) -> str | None:
-    folders = (part.lower() for part in PurePosixPath(name).parent.parts)
-    return next((SPLIT_FOLDERS[part] for part in folders if part in SPLIT_FOLDERS), None)
-
-
-def _named_patient(settings: ListingSettings, name: str, number: int) -> str | None:
-    """The patient that a file's name tells; None where a real one has none."""
-    if settings.kind == "synthetic":
-        return f"synthetic-{number:06d}"
-    if settings.images_are_patients:
-        return f"image-{number:06d}"
-    found = re.search(settings.patient_pattern, name) if settings.patient_pattern else None
-    return found.group(1) or None if found else None
-
-
-def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool]:
-    """The class that a relative path tells, and whether folder and file name disagree.
-
-    The innermost folder that tells a class is believed, then the file name, then the whole path.
-    """
-    *folders, file = PurePosixPath(name).parts or ("",)
-    told = [_pattern_label(settings, f"{part}/") for part in reversed(folders)]
-    folder = next((label for label in told if label is not None), None)
-    own = _pattern_label(settings, file)
-    if folder is None:
-        return (own if own is not None else _pattern_label(settings, name)), False
-    return folder, own is not None and own != folder
-
-
-def _pattern_label(settings: ListingSettings, text: str) -> float | None:
-    malignant = re.search(settings.malignant_pattern, text) is not None
-    benign = re.search(settings.benign_pattern, text) is not None
-    return float(malignant) if malignant != benign else None
 
 
 def _from_table(settings: ListingSettings, table: Table) -> tuple[list[Patch], list[str]]:
@@ -264,13 +158,13 @@ def _from_table(settings: ListingSettings, table: Table) -> tuple[list[Patch], l
 
 def _table_split(settings: ListingSettings, record: Mapping[str, str]) -> str | None:
     text = record.get(settings.split_column, "").strip().lower()
-    return SPLIT_FOLDERS.get(text, text) or _folder_split(record[settings.file_column])
+    return SPLIT_FOLDERS.get(text, text) or folder_split(record[settings.file_column])
 
 
 def _table_patient(settings: ListingSettings, record: Mapping[str, str], number: int) -> str:
     if settings.kind == "real" and settings.patient_pattern is None:
         return record[settings.patient_column].strip()
-    return _named_patient(settings, record[settings.file_column], number) or ""
+    return named_patient(settings, record[settings.file_column], number) or ""
 
 
 def _missing_columns(settings: ListingSettings, columns: tuple[str, ...]) -> list[str]:

@@ -21,7 +21,8 @@ from synthdp.data.dataset import (
 )
 from synthdp.data.images import decode_pixels, pad_square, resize_pixels
 from synthdp.data.import_note import Placed, import_note, note_words
-from synthdp.data.listing import Listing, ListingSettings, list_patches
+from synthdp.data.listing import Listing, list_patches
+from synthdp.data.listing_settings import ListingSettings
 from synthdp.data.splits import (
     NEAR_DUPLICATE_CORRELATION,
     link_ids,
