@@ -24,7 +24,8 @@ from synthdp.data.phantoms import PhantomSettings, run_phantoms
 from synthdp.files import append_line, sha256_file
 from synthdp.runs import StageCall
 from synthdp.study.engine import Engine, EngineSettings, opened_engine
-from synthdp.study.grid import StudySettings, expand_grid
+from synthdp.study.grid import expand_grid
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import attempt
 
 NETWORK = "vit_tiny_patch16_224"

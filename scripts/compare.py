@@ -13,7 +13,7 @@ from typing import NamedTuple
 from synthdp.cli import EXIT_DONE, main
 from synthdp.config import load_settings
 from synthdp.errors import InputError
-from synthdp.study.grid import StudySettings
+from synthdp.study.settings import StudySettings
 
 EXAMPLE = """\
 example:

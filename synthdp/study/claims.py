@@ -11,7 +11,8 @@ from pathlib import Path
 from synthdp.files import refused_when_full
 from synthdp.runs import RunBusyError, open_run, take_lock
 from synthdp.study.engine import WHERE_IT_RUNS
-from synthdp.study.grid import GridRow, StudySettings
+from synthdp.study.grid import GridRow
+from synthdp.study.settings import StudySettings
 
 #: Shards that begin at once open the study one after the other; each takes milliseconds.
 _OPEN_WITHIN_S = 60.0

@@ -6,7 +6,7 @@ same strategy without privacy; and its difference from a reference strategy at t
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config import EpsilonTarget, Names, Settings
+from synthdp.config import EpsilonTarget, Settings
 from synthdp.evaluation.comparisons import (
     Estimate,
     auroc_draws,
@@ -24,37 +24,14 @@ from synthdp.evaluation.comparisons import (
     mean_over_runs,
 )
 from synthdp.evaluation.delong import Correlated, correlated_aurocs
-from synthdp.evaluation.metrics import AT_SENSITIVITY
-from synthdp.evaluation.statistics import REDRAWS, patient_weights, percentile_interval
+from synthdp.evaluation.statistics import patient_weights, percentile_interval
 from synthdp.privacy.lineage import Spent
 from synthdp.study.compare import ResultRow
-from synthdp.study.defaults import choose
+from synthdp.study.comparison_plan import ComparePlan
 from synthdp.study.predictions import ScoredRuns, read_scored
+from synthdp.study.recipes import Recipe, recipes_of, sets_of
 
-MARGIN = 0.05
 Kind = Literal["mean", "without_privacy", "reference"]
-
-
-class FixedOn(Settings):
-    """The split of a data set, by its name, that thresholds are fixed on."""
-
-    data_set: str
-    split: str
-
-
-class ComparePlan(Settings):
-    """What a study compares; `study.json` holds it.
-
-    Every strategy is compared with each of `reference` (none named: the first strategy). A loss of
-    less than `margin` in AUROC counts as none. `redraws` is how often patients are drawn. With
-    `threshold_on`, thresholds that find a share `sensitivity` there are applied to the other sets.
-    """
-
-    reference: Names = ()
-    margin: float = Field(default=MARGIN, gt=0, lt=1)
-    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
-    threshold_on: FixedOn | None = None
-    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
 
 
 class ComparisonRow(Settings):
@@ -108,19 +85,6 @@ class ComparisonRow(Settings):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All runs of a strategy at an epsilon; `asked` counts those that failed too."""
-
-    strategy: str
-    epsilon: float | None
-    tuned: str
-    trained_on: str
-    asked: int
-    runs: tuple[str, ...]
-    epsilon_end_to_end: float | None
-
-
-@dataclass(frozen=True)
 class _Set:
     """One split of a data set: its runs with their AUROCs, and redraws of them, (K, R)."""
 
@@ -132,37 +96,6 @@ class _Set:
 
     def places(self, recipe: Recipe) -> list[int]:
         return [self.scored.places[run] for run in recipe.runs if run in self.scored.places]
-
-
-def recipes_of(rows: Sequence[ResultRow]) -> list[Recipe]:
-    """The strategies at their epsilons, as they come; of tuned settings the chosen one."""
-    chosen, groups = choose(rows), dict[tuple[str, float | None, str, str], list[ResultRow]]()
-    for row in rows:
-        key = (row.strategy, row.epsilon, row.tuned, row.trained_on)
-        groups.setdefault(key, []).append(row)
-    found: dict[tuple[str, float | None, str], Recipe] = {}
-    for (strategy, epsilon, tuned, trained_on), group in groups.items():
-        if tuned == chosen.get((strategy, epsilon), tuned):
-            finished = [row for row in group if row.state == "finished"]
-            spent = [
-                row.epsilon_end_to_end for row in finished if row.epsilon_end_to_end is not None
-            ]
-            recipe = Recipe(
-                strategy,
-                epsilon,
-                tuned,
-                trained_on,
-                len({row.cell for row in group}),
-                tuple(dict.fromkeys(row.run for row in finished)),
-                max(spent, default=None),
-            )
-            found.setdefault((strategy, epsilon, trained_on), recipe)
-    return list(found.values())
-
-
-def sets_of(rows: Iterable[ResultRow]) -> list[tuple[str, str]]:
-    """The evaluation sets: names and splits."""
-    return list(dict.fromkeys((row.data_set, row.split) for row in rows))
 
 
 def compare_recipes(

@@ -1,12 +1,17 @@
-"""A grid that asks for what it cannot give, refused before anything runs."""
+"""What a study asks for and cannot have, refused before anything runs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from synthdp.data.columns import rows_where
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.assessment import read_assessment
 from synthdp.stages import crosses_grid
-from synthdp.study.grid import EvaluateOn, GridRow, StudySettings, refuse_problems, shown_entry
+from synthdp.study.fairness import refuse_unfit_attributes
+from synthdp.study.grid import GridRow, refuse_problems
+from synthdp.study.settings import StudySettings, shown_entry
+from synthdp.study.sites import EvaluateOn
 
 
 def refuse_contradictions(settings: StudySettings, rows: Sequence[GridRow]) -> None:
@@ -17,6 +22,47 @@ def refuse_contradictions(settings: StudySettings, rows: Sequence[GridRow]) -> N
             there, two sets of one name to score on, an epsilon that no strategy uses.
     """
     refuse_problems([*_sets_twice(settings), *_unscorable(settings), *_unused(settings, rows)])
+
+
+def refuse_unfit_sites(settings: StudySettings) -> None:
+    """Refuse sites that have no image to train on or to be scored on; manifests are read alone.
+
+    Raises:
+        InputError: naming the set and what it lacks.
+    """
+    for strategy in settings.strategies:
+        for at in settings.trained_at(strategy):
+            dataset = open_dataset(at.data)
+            rows_where(dataset, dataset.split("train"), at.where)
+    names: set[tuple[str, str]] = set()
+    for place in settings.places:
+        dataset = open_dataset(place.data)
+        rows_where(dataset, dataset.split(place.split), place.where)
+        if (place.name, place.split) in names:
+            raise InputError(
+                f"evaluate_on: {place.name}, {place.split} stands twice, or two sets have one name"
+            )
+        names.add((place.name, place.split))
+
+
+def refuse_other_assessment(settings: StudySettings) -> None:
+    """Refuse an assessment that is missing, or of another set than the study's."""
+    if settings.assessment is None or settings.synthetic is None:
+        return
+    assessed = read_assessment(settings.assessment).info
+    if assessed != open_dataset(settings.synthetic).info:
+        raise InputError(
+            f"assessment: {settings.assessment.name!r} is of another synthetic set; name the one "
+            "that `synthdp assess` made of this study's set, or leave it out"
+        )
+
+
+def refuse_unfit_sets(settings: StudySettings) -> None:
+    """Refuse sets that lack what their images are to be chosen or judged by."""
+    if settings.fairness is not None:
+        refuse_unfit_attributes(settings.fairness, settings.places)
+    if settings.transfer is not None:
+        refuse_unfit_sites(settings)
 
 
 def _sets_twice(settings: StudySettings) -> Iterator[str]:

@@ -21,8 +21,9 @@ from synthdp.evaluation.fairness import (
 from synthdp.evaluation.groups import FairnessSettings, refuse_no_groups
 from synthdp.files import write_atomic
 from synthdp.study.compare import ResultRow
-from synthdp.study.grid import EvaluateOn, StudySettings
 from synthdp.study.scored import ScoredCell, scored_cells
+from synthdp.study.settings import StudySettings
+from synthdp.study.sites import EvaluateOn
 from synthdp.study.tables import StudyCell, read_table, table_csv
 
 FAIRNESS_FILE = "fairness.csv"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from synthdp.files import write_atomic
 from synthdp.study.compare import ResultRow
-from synthdp.study.comparisons import ComparePlan, ComparisonRow, compare_recipes
+from synthdp.study.comparison_plan import ComparePlan
+from synthdp.study.comparisons import ComparisonRow, compare_recipes
 from synthdp.study.tables import read_table, table_csv
 from synthdp.study.thresholds import ThresholdRow, threshold_rows
 

@@ -18,8 +18,9 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
 from synthdp.study.compare import ResultRow
-from synthdp.study.comparisons import ComparePlan
+from synthdp.study.comparison_plan import ComparePlan
 from synthdp.study.places import without_paths, without_places
+from synthdp.study.settings import CompareSettings, StudySettings
 from synthdp.study.study_sets import SetFacts
 
 MAX_SHOWN_SETTINGS_BYTES = 2**18
@@ -103,6 +104,25 @@ class StudyRecord:
             for stage, seconds in by_stage.items()
         ]
         return sorted(times, key=lambda time: -time.total_s)
+
+
+def write_facts(settings: StudySettings, seconds: float) -> None:
+    """Write `study.json`, what the report needs beside the table; times add up over resumes."""
+    path = settings.out / "study.json"
+    before = read_json(path)["wall_time_s"] if path.is_file() else 0.0
+    write_json(
+        path,
+        {
+            "title": settings.title,
+            "wall_time_s": round(before + seconds, 1),
+            "synthetic": str(settings.synthetic) if settings.synthetic else None,
+            "assessment": str(settings.assessment) if settings.assessment else None,
+            "real": str(settings.data),
+            "show_real": settings.report.show_real,
+            "published": str(settings.published) if settings.published else None,
+            "compare": (settings.compare or CompareSettings()).plan.model_dump(mode="json"),
+        },
+    )
 
 
 def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:

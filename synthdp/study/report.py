@@ -1,13 +1,11 @@
 """A study's results as one self-contained HTML file with two cards beside it, or as a table."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment
-from markupsafe import Markup
 
 from synthdp import __version__
 from synthdp.config import Settings
@@ -17,16 +15,15 @@ from synthdp.pages.drawing import MARKS
 from synthdp.pages.environment import page_environment
 from synthdp.pages.script import content_policy, page_script
 from synthdp.privacy.statement import Statement, number, percent
-from synthdp.study.aggregate import Aggregate, aggregate
-from synthdp.study.answer import answer, scope_words, strategy_words
-from synthdp.study.compare import ResultRow, read_results, results_csv
-from synthdp.study.comparisons import ComparePlan
-from synthdp.study.curve import Found, draw_curve
+from synthdp.study.answer import answer, strategy_words
+from synthdp.study.compare import results_csv
+from synthdp.study.comparison_plan import ComparePlan
 from synthdp.study.defaults import choose
+from synthdp.study.evaluation_section import evaluations_of
 from synthdp.study.export import METRIC_WORDS, TableFormat, results_table
-from synthdp.study.places import without_paths
 from synthdp.study.promises import not_covered, row_promises, together, whole_statement
-from synthdp.study.record import StudyRecord, read_record, write_private_part
+from synthdp.study.record import write_private_part
+from synthdp.study.results import Results, read_study
 from synthdp.study.sections import further_sections, section_anchors
 from synthdp.study.shown_sets import Assessed, Patches, shown_assessment, shown_patches
 from synthdp.study.study_cards import (
@@ -39,7 +36,6 @@ from synthdp.study.study_cards import (
 from synthdp.study.study_sets import read_sets
 from synthdp.study.tuning import tuned_words
 
-WIDE_IN, NARROW_IN = 9.6, 4.6
 REPORT_FILE = "report.html"
 
 
@@ -66,58 +62,6 @@ class ReportSettings(Settings):
     format: Literal["html"] | TableFormat = "html"
     metric: Literal["auroc", "auprc", "sensitivity", "specificity"] = "auroc"
     out: Path | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation set: its aggregates, and its curve for wide and for narrow pages.
-
-    `drawn` are the rows on the curve: of tuned settings the chosen ones alone.
-    """
-
-    name: str
-    scope: str
-    rows: tuple[Aggregate, ...]
-    drawn: tuple[Aggregate, ...]
-    wide: Markup
-    narrow: Markup
-
-
-@dataclass(frozen=True)
-class Results:
-    """All that a study's folder tells: rows, rows over seeds, the record, and attackers' odds."""
-
-    rows: Sequence[ResultRow]
-    aggregates: Sequence[Aggregate]
-    record: StudyRecord
-    found: Found
-
-    @property
-    def title(self) -> str:
-        """Of the study, free of paths."""
-        return without_paths(self.record.facts.title)
-
-    @property
-    def strategies(self) -> list[str]:
-        """As they come; their order decides mark and colour."""
-        return list(dict.fromkeys(row.strategy for row in self.rows))
-
-    @property
-    def failed(self) -> list[ResultRow]:
-        """One row for each cell of the grid that failed."""
-        return list({row.cell: row for row in self.rows if row.state == "failed"}.values())
-
-
-def read_study(study: Path) -> Results:
-    """Read a study's folder.
-
-    Raises:
-        InputError: when it holds no readable results table.
-    """
-    rows = read_results(study / "results.csv")
-    record, aggregates = read_record(study, rows), aggregate(rows)
-    found = {row.runs: _found(row.runs, record.statements) for row in aggregates}
-    return Results(rows, aggregates, record, found)
 
 
 def run_report(settings: ReportSettings) -> Path:
@@ -188,7 +132,7 @@ def duration_words(seconds: float) -> str:
 def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     """All that the template shows."""
     study, rows, record = settings.study, results.rows, results.record
-    evaluations = _evaluations(results, choose(rows))
+    evaluations = evaluations_of(results, choose(rows))
     n_runs, failed = len({row.cell for row in rows}), results.failed
     first = evaluations[0] if evaluations else None
     shown = (first.drawn or first.rows) if first else ()
@@ -249,44 +193,6 @@ def _contents(
         *([("Synthetic set", "assessment")] if assessed else []),
         *(("Promises", "promises"), ("Terms", "terms"), ("Settings", "settings")),
     ]
-
-
-def _evaluations(
-    results: Results, chosen: Mapping[tuple[str, float | None], str]
-) -> list[Evaluation]:
-    found, aggregates = [], results.aggregates
-    for index, place in enumerate(dict.fromkeys(map(_place, aggregates))):
-        rows = tuple(row for row in aggregates if _place(row) == place)
-        drawn = tuple(
-            row for row in rows if chosen.get((row.strategy, row.epsilon), "") == row.tuned
-        )
-        curves = (
-            _curve(results, drawn, prefix=f"{kind}{index}", width_in=width)
-            for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
-        )
-        found.append(Evaluation(place, scope_words(rows), rows, drawn, *curves))
-    return found
-
-
-def _place(row: Aggregate) -> str:
-    """What models were scored on, and trained on where a study has several training sets."""
-    trained = f"; trained on {row.trained_on}" if row.trained_on else ""
-    return f"{row.data_set}, {row.split}{trained}"
-
-
-def _curve(results: Results, drawn: Sequence[Aggregate], *, prefix: str, width_in: float) -> Markup:
-    if all(row.metrics["auroc"].mean is None for row in drawn):
-        return Markup("")
-    drawing = draw_curve(
-        drawn, results.strategies, prefix=prefix, width_in=width_in, found=results.found
-    )
-    return Markup(drawing)  # noqa: S704 (drawn here)
-
-
-def _found(runs: Sequence[str], statements: Mapping[str, Statement]) -> float | None:
-    """The share of members that the best attack finds at 1 % false alarms, worst over runs."""
-    odds = [statements[run].odds.found_at_1_percent for run in runs if run in statements]
-    return max(odds, default=None)
 
 
 def _card_facts(settings: ReportSettings, results: Results, sentences: Sequence[str]) -> CardFacts:

@@ -15,8 +15,8 @@ from synthdp.evaluation.predictions import Predictions, predicted_rows, read_pre
 from synthdp.evaluation.scored import ScoredImages
 from synthdp.files import read_json
 from synthdp.study.compare import ResultRow
-from synthdp.study.grid import EvaluateOn, place_name
 from synthdp.study.predictions import evaluation_folder
+from synthdp.study.sites import EvaluateOn, place_name
 from synthdp.study.tables import StudyCell
 
 

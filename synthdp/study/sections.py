@@ -8,13 +8,14 @@ from synthdp.errors import InputError
 from synthdp.evaluation.groups import Fairness
 from synthdp.study.aggregate import aggregate
 from synthdp.study.compare import ResultRow
+from synthdp.study.comparison_plan import ComparePlan
 from synthdp.study.comparison_section import comparison_content
-from synthdp.study.comparisons import ComparePlan
 from synthdp.study.fairness import fairness_of, fairness_views
 from synthdp.study.findings import find, write_findings
 from synthdp.study.places import without_paths
 from synthdp.study.published import published_rows, read_published
-from synthdp.study.transfer import transfer_lines, transfer_of
+from synthdp.study.transfer import transfer_of
+from synthdp.study.transfer_section import transfer_lines
 
 #: Words and anchors of the sections, by what they show, in the order of the page.
 _ANCHORS = {

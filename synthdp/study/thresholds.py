@@ -17,8 +17,10 @@ from synthdp.evaluation.comparisons import mean_over_runs
 from synthdp.evaluation.delong import correlated_shares
 from synthdp.evaluation.operating_point import threshold_of_scores
 from synthdp.study.compare import ResultRow
-from synthdp.study.comparisons import ComparePlan, FixedOn, Recipe, recipes_of, rounded, sets_of
+from synthdp.study.comparison_plan import ComparePlan, FixedOn
+from synthdp.study.comparisons import rounded
 from synthdp.study.predictions import ScoredRuns, read_scored
+from synthdp.study.recipes import Recipe, recipes_of, sets_of
 
 
 class ThresholdRow(Settings):

@@ -15,15 +15,13 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from synthdp.config import load_settings
-from synthdp.data.columns import rows_where
 from synthdp.data.dataset import open_dataset
-from synthdp.errors import InputError
 from synthdp.evaluation.scored import Estimate, auroc_estimate, redraws_of
 from synthdp.files import write_atomic
 from synthdp.stages import crosses_grid
 from synthdp.study.compare import ResultRow
-from synthdp.study.grid import StudySettings
 from synthdp.study.scored import ScoredCell, scored_cells
+from synthdp.study.settings import StudySettings
 from synthdp.study.tables import StudyCell, read_table, table_csv
 
 TRANSFER_FILE = "transfer.csv"
@@ -61,27 +59,6 @@ class TransferRow(StudyCell):
     n_images: int
     n_patients: int
     note: str = ""
-
-
-def refuse_unfit_sites(settings: StudySettings) -> None:
-    """Refuse sites that have no image to train on or to be scored on; manifests are read alone.
-
-    Raises:
-        InputError: naming the set and what it lacks.
-    """
-    for strategy in settings.strategies:
-        for at in settings.trained_at(strategy):
-            dataset = open_dataset(at.data)
-            rows_where(dataset, dataset.split("train"), at.where)
-    names: set[tuple[str, str]] = set()
-    for place in settings.places:
-        dataset = open_dataset(place.data)
-        rows_where(dataset, dataset.split(place.split), place.where)
-        if (place.name, place.split) in names:
-            raise InputError(
-                f"evaluate_on: {place.name}, {place.split} stands twice, or two sets have one name"
-            )
-        names.add((place.name, place.split))
 
 
 def domain_of(trained_on: str, scored_on: str) -> Domain:
@@ -265,28 +242,6 @@ def transfer_of(
     found = transfer_table(cells, open_dataset(data).info.name)
     write_transfer(path, found)
     return found
-
-
-def transfer_lines(
-    rows: Sequence[TransferRow],
-) -> list[tuple[TransferRow, Mapping[str, TransferRow]]]:
-    """The table as a report shows it: for each recipe, epsilon, training set and place its figures.
-
-    Of several sites of training the drop is that from the first.
-    """
-    lines: dict[tuple[object, ...], dict[str, TransferRow]] = {}
-    for row in rows:
-        key = (row.target, row.strategy, row.tuned, row.trained_on, row.epsilon)
-        lines.setdefault((*key, row.data_set, row.split), {}).setdefault(row.measure, row)
-    first = [(found["auroc"], found) for found in lines.values()]
-    strategies = list(dict.fromkeys(row.strategy for row, _ in first))
-    return sorted(first, key=lambda line: _place_in_report(line[0], strategies))
-
-
-def _place_in_report(row: TransferRow, strategies: Sequence[str]) -> tuple[object, ...]:
-    epsilon = row.epsilon if isinstance(row.epsilon, float) else math.inf
-    at = (row.target, strategies.index(row.strategy), row.trained_on, epsilon, row.tuned)
-    return (*at, row.domain != "internal", row.data_set, row.split)
 
 
 def write_transfer(path: Path, rows: Sequence[TransferRow]) -> None:

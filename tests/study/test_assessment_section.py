@@ -9,7 +9,8 @@ from synthdp.errors import InputError
 from synthdp.files import write_json
 from synthdp.study.compare import failed_row, write_results
 from synthdp.study.report import ReportSettings, run_report
-from synthdp.study.sweep import StudySettings, plan_study, run_study
+from synthdp.study.settings import StudySettings
+from synthdp.study.sweep import plan_study, run_study
 
 INFO = DatasetInfo(name="made up", kind="synthetic", size_px=32)
 

@@ -21,7 +21,7 @@ from synthdp.runs import StageCall
 from synthdp.study import clusters, engine
 from synthdp.study.compare import read_results
 from synthdp.study.engine import EngineSettings, opened_engine
-from synthdp.study.grid import StudySettings
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run_study
 
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,12 @@ from synthdp.evaluation.predictions import read_predictions
 from synthdp.files import read_json, write_json
 from synthdp.privacy.statement import parse_statement
 from synthdp.study.compare import ResultRow, failed_row, write_results
-from synthdp.study.comparisons import ComparePlan, ComparisonRow, FixedOn, compare_recipes
+from synthdp.study.comparison_plan import ComparePlan, FixedOn
+from synthdp.study.comparisons import ComparisonRow, compare_recipes
 from synthdp.study.findings import Findings, find, read_findings, write_findings
-from synthdp.study.grid import StudySettings
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
-from synthdp.study.sweep import _plan
+from synthdp.study.settings import StudySettings
 from synthdp.study.thresholds import threshold_rows
 from tests.study.test_report import make_study
 from tests.study.test_sweep import settings, values
@@ -297,6 +297,6 @@ def test_the_plan_names_sets_instead_of_places(values: Mapping[str, object]) -> 
     compare = {"reference": "real_only", "threshold_on": on, "sensitivity": 0.8}
     study = validate_settings(StudySettings, {**values, "compare": compare}, where="study")
     assert study.compare is not None
-    plan = _plan(study.compare)
+    plan = study.compare.plan
     assert plan.threshold_on == FixedOn(data_set="clinic", split="val")
     assert (plan.reference, plan.sensitivity, plan.margin) == (("real_only",), 0.8, 0.05)

@@ -22,9 +22,9 @@ from synthdp.study.fairness import (
     refuse_unfit_attributes,
     write_fairness,
 )
-from synthdp.study.grid import StudySettings
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
+from synthdp.study.settings import StudySettings
 
 N_PATIENTS = 48
 EPSILONS = (1.0, 6.0, 20.0, None)

@@ -22,7 +22,8 @@ from synthdp.runs import RunBusyError, StageCall, open_run
 from synthdp.study import rounds, sweep
 from synthdp.study.claims import claimed, joined, part_of
 from synthdp.study.compare import read_results
-from synthdp.study.grid import StudySettings, expand_grid
+from synthdp.study.grid import expand_grid
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run_study
 
 KILLS = 25

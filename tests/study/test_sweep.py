@@ -14,7 +14,8 @@ from synthdp.promise import statement_of
 from synthdp.study import sweep
 from synthdp.study.compare import read_results
 from synthdp.study.findings import read_findings
-from synthdp.study.grid import StudySettings, expand_grid
+from synthdp.study.grid import expand_grid
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import plan_study, run_study
 
 UNPROTECTED = Lineage(

@@ -16,20 +16,21 @@ from synthdp.runs import read_statement
 from synthdp.study.aggregate import aggregate
 from synthdp.study.compare import read_results
 from synthdp.study.fairness import read_fairness
-from synthdp.study.grid import StudySettings, expand_grid
+from synthdp.study.grid import expand_grid
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.scored import ScoredCell
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import plan_study, run_study
 from synthdp.study.tables import StudyCell
 from synthdp.study.transfer import (
     TransferRow,
     domain_of,
     read_transfer,
-    transfer_lines,
     transfer_table,
     write_transfer,
 )
+from synthdp.study.transfer_section import transfer_lines
 
 SITES = ("A", "B")
 

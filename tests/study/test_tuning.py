@@ -24,7 +24,8 @@ from synthdp.study.compare import (
     write_results,
 )
 from synthdp.study.defaults import choose, write_defaults
-from synthdp.study.grid import StudySettings, expand_grid
+from synthdp.study.grid import expand_grid
+from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import plan_study, run_study
 from synthdp.study.tuning import tuning_lineage
 

@@ -1,0 +1,205 @@
+"""The settings of a study, as its YAML file gives them."""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
+from synthdp.data.columns import where_words
+from synthdp.data.dataset import open_dataset
+from synthdp.evaluation.groups import Fairness
+from synthdp.evaluation.metrics import AT_SENSITIVITY
+from synthdp.evaluation.statistics import REDRAWS
+from synthdp.stages import crosses_grid, strategy_names
+from synthdp.study.comparison_plan import MARGIN, ComparePlan, FixedOn
+from synthdp.study.engine import EngineSettings
+from synthdp.study.sites import EvaluateOn, TrainedAt, TransferSettings, place_name
+from synthdp.study.tuning import Tune
+
+
+def _key(value: Any) -> Hashable:
+    """What makes two entries of the grid the same."""
+    if isinstance(value, EvaluateOn):
+        return value.data.resolve(), value.split, where_words(value.where or {})
+    return value if isinstance(value, Hashable) else repr(value)
+
+
+def shown_entry(key: Any) -> str:
+    """An entry of the grid for people."""
+    if isinstance(key, tuple):
+        part = f" ({key[2]})" if key[2] else ""
+        return f"split {key[1]} of {key[0].name}{part}"
+    return "none" if key is None else f"{key:g}" if isinstance(key, float) else str(key)
+
+
+class CompareSettings(Settings):
+    """What the study's recipes are compared with, and how.
+
+    `reference` is one strategy or several (none: the first of the study); a loss of less than
+    `margin` in AUROC counts as none; `redraws` is how often patients are drawn. `threshold_on`,
+    one of `evaluate_on`, is where each run's threshold for `sensitivity` is fixed: exactly, so that
+    its patients are outside every promise.
+    """
+
+    reference: Names = ()
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
+    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
+    threshold_on: EvaluateOn | None = None
+    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
+
+    @property
+    def plan(self) -> ComparePlan:
+        """What is compared, with data sets by their names instead of their places."""
+        fixed_on = None
+        if self.threshold_on is not None:
+            on = self.threshold_on
+            fixed_on = FixedOn(data_set=on.name, split=on.split)
+        return ComparePlan(
+            reference=self.reference,
+            margin=self.margin,
+            redraws=self.redraws,
+            threshold_on=fixed_on,
+            sensitivity=self.sensitivity,
+        )
+
+
+class ShownPatches(Settings):
+    """What the report may show: real patients' patches only where this says so."""
+
+    show_real: bool = False
+
+
+class StudySettings(EngineSettings):
+    """A study: the grid, what its recipes are made from, and where models are scored.
+
+    `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy.
+    `tune` gives the values to try for dotted settings of finetune and pretrain, on sets that cost
+    no one anything (`synthdp.study.tuning`); the best are written to `defaults.yaml`.
+    `assessment` is a folder that `synthdp assess` made of the synthetic set: the report shows its
+    figures. `fairness` names columns of the manifests by whose groups the models are judged too: a
+    list, or for numbers cut points, as in `{view: null, age: [50, 70]}`. `transfer` trains every
+    strategy at several sites and scores it at each. `compare` says what recipes are compared with,
+    `published` describes figures of others to set beside (`synthdp.study.published`). Where it runs
+    is said by the settings of `synthdp.study.engine`.
+    """
+
+    title: str = "Privacy and utility"
+    data: Path
+    out: Path
+    strategies: Names = Field(min_length=1)
+    epsilons: tuple[EpsilonTarget, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    tune: Tune | None = None
+    evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
+    synthetic: Path | None = None
+    private_synthetic: Path | None = None
+    assessment: Path | None = None
+    phantoms: Path | None = None
+    published: Path | None = None
+    privacy: PrivacySettings = PrivacySettings()
+    backbone: FeatureSettings = FeatureSettings()
+    beside: tuple[FeatureSettings, ...] = ()
+    teacher: FeatureSettings | None = None
+    pretrain: dict[str, Any] = Field(default_factory=dict)
+    finetune: dict[str, Any] = Field(default_factory=dict)
+    pretrain_seed: int | None = None
+    fairness: Fairness = None
+    transfer: TransferSettings | None = None
+    report: ShownPatches = ShownPatches()
+    compare: CompareSettings | None = None
+
+    @field_validator("strategies")
+    @classmethod
+    def _known_strategies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in strategy_names()]
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)}: no such strategy; known: {', '.join(strategy_names())}"
+            )
+        return names
+
+    @field_validator("strategies", "epsilons", "seeds", "evaluate_on")
+    @classmethod
+    def _nothing_twice(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [
+            shown_entry(value) for value, count in Counter(map(_key, values)).items() if count > 1
+        ]
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: named twice; keep one")
+        return values
+
+    @model_validator(mode="after")
+    def _an_assessment_is_of_a_synthetic_set(self) -> "StudySettings":
+        if self.assessment is not None and self.synthetic is None:
+            raise ValueError("assessment: is of a synthetic set; name that set as synthetic too")
+        return self
+
+    @model_validator(mode="after")
+    def _comparisons_are_within_the_study(self) -> "StudySettings":
+        if self.compare is None:
+            return self
+        unknown = [name for name in self.compare.reference if name not in self.strategies]
+        if unknown:
+            raise ValueError(
+                f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
+                f"({', '.join(self.strategies)})"
+            )
+        fixed_on = self.compare.threshold_on
+        if fixed_on is not None and fixed_on not in self.evaluate_on:
+            raise ValueError(
+                "compare.threshold_on: models are not scored there; add it to evaluate_on too"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tuning_has_one_training_set(self) -> "StudySettings":
+        if self.tune is not None and self.transfer is not None:
+            raise ValueError("transfer: one study tunes or trains at several sites, not both")
+        return self
+
+    @property
+    def places(self) -> tuple[EvaluateOn, ...]:
+        """What models are scored on: as `evaluate_on` says, the study's own data site by site."""
+        transfer = self.transfer
+        if transfer is None or not transfer.sites:
+            return self.evaluate_on
+        return tuple(
+            place
+            for on in self.evaluate_on
+            for place in (
+                [
+                    on.model_copy(update={"where": {transfer.column: (site,)}})
+                    for site in transfer.sites
+                ]
+                if on.data == self.data and on.where is None
+                else [on]
+            )
+        )
+
+    def trained_at(self, strategy: str) -> tuple[TrainedAt, ...]:
+        """What a strategy is trained on; nothing is named where it is always the study's data.
+
+        A strategy that is not repeated for each epsilon never meets `data`.
+        """
+        transfer = self.transfer
+        if transfer is None or not crosses_grid(strategy):
+            return (TrainedAt(self.data),)
+        parts = [{transfer.column: (site,)} for site in transfer.sites]
+        at: list[tuple[Path, Mapping[str, Sequence[str]] | None]]
+        at = [(self.data, where) for where in parts]
+        at += [(self.data, None)] * transfer.whole + [(data, None) for data in transfer.data]
+        return tuple(
+            TrainedAt(data, where, place_name(open_dataset(data).info.name, where))
+            for data, where in at
+        )
+
+    @property
+    def sets(self) -> list[Path]:
+        """Every data set that the study itself names."""
+        made = (self.synthetic, self.private_synthetic, self.phantoms)
+        trained = self.transfer.data if self.transfer is not None else ()
+        named = (self.data, *trained, *made, *(on.data for on in self.evaluate_on))
+        return [path for path in dict.fromkeys(named) if path is not None]
