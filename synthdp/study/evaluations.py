@@ -14,10 +14,14 @@ from synthdp.study.settings import StudySettings
 from synthdp.study.sites import EvaluateOn
 
 
-def evaluation_call(settings: StudySettings, row: GridRow, where: EvaluateOn) -> StageCall:
-    """The scoring of one model on one set."""
+def _places(settings: StudySettings) -> list[tuple[str, EvaluateOn]]:
+    """What models are scored on, with its name, for which its set is opened: once, not by row."""
+    return [(where.name, where) for where in settings.places]
+
+
+def _evaluation(settings: StudySettings, row: GridRow, name: str, where: EvaluateOn) -> StageCall:
     run = row.model
-    out = evaluation_folder(settings.out, run.name, where.name, where.split)
+    out = evaluation_folder(settings.out, run.name, name, where.split)
     values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
     return StageCall("evaluate", {**values, "where": where.where})
 
@@ -26,11 +30,12 @@ def evaluations_of(
     settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str]
 ) -> list[tuple[StageCall, str]]:
     """Every scoring of a model on a set, with the folder of the model's run."""
+    places = _places(settings)
     return [
-        (evaluation_call(settings, row, where), row.calls[-1].folder)
+        (_evaluation(settings, row, name, where), row.model.name)
         for row in rows
-        if row.calls[-1].folder not in failures
-        for where in settings.places
+        if row.model.name not in failures
+        for name, where in places
     ]
 
 
@@ -38,24 +43,24 @@ def result_rows(
     settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str]
 ) -> Iterator[ResultRow]:
     """The rows of `results.csv`, read from runs and evaluations; what failed has its error."""
+    places = _places(settings)
     for row in rows:
-        last = row.calls[-1]
         run = row.model
-        for where in settings.places:
+        for name, where in places:
             cell: dict[str, Any] = {
                 "strategy": row.strategy,
                 "epsilon": row.epsilon,
                 "seed": row.seed,
                 "tuned": row.tuned,
                 "trained_on": row.trained_on,
-                "data_set": where.name,
+                "data_set": name,
                 "split": where.split,
                 "run": run.name,
             }
-            error = failures.get(last.folder)
+            error = failures.get(run.name)
             try:
                 if error is None:
-                    out = Path(evaluation_call(settings, row, where).settings["out"])
+                    out = Path(_evaluation(settings, row, name, where).settings["out"])
                     metrics, statement = read_json(out / "metrics.json"), read_statement(run)
             except InputError as problem:  # deleted since it was finished
                 error = f"{run.name}: deleted or cut while the study was at work ({problem})"

@@ -2,16 +2,16 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from synthdp.errors import InputError
-from synthdp.progress import Countdown
 from synthdp.runs import StageCall
-from synthdp.study.compare import without_paths
+from synthdp.study.countdown import Countdown, Job, Kind
 from synthdp.study.engine import Engine
+from synthdp.study.places import without_paths
 from synthdp.study.worker import Attempt
 
 log = logging.getLogger(__name__)
@@ -40,31 +40,36 @@ class Crew:
             failures: of calls that these may start from.
         """
         waiting, failed, said = dict(calls), dict(failures), -SAY_EVERY_S
+        elsewhere = set[str]()
         while waiting:
             for call in list(waiting.values()):
                 if parent_of(call) in failed:
                     failed[call.folder] = "the run that it starts from failed"
                     del waiting[call.folder]
-                    self.countdown.done(call.stage, 0.0, failed=True)
+                    self.countdown.drop(call.folder)
             ready = [call for call in waiting.values() if parent_of(call) not in waiting]
             n_before = len(waiting)
             for outcome in self.engine.outcomes(attempt, ready):
                 if outcome.busy:
+                    elsewhere.add(outcome.folder)
                     continue
                 call = waiting.pop(outcome.folder)
                 if outcome.error is not None:
                     failed[call.folder] = outcome.error
                     log.warning("a run failed: %s", without_paths(outcome.error))
-                self.countdown.done(call.stage, outcome.seconds, failed=outcome.error is not None)
+                    self.countdown.failed(call.folder)
+                else:
+                    own = call.folder not in elsewhere
+                    self.countdown.done(call.folder, outcome.seconds if own else None)
             if ready and len(waiting) == n_before:
                 said = _wait_for([call.folder for call in ready], said)
         return {folder: error for folder, error in failed.items() if folder in calls}
 
 
 def parent_of(call: StageCall) -> str | None:
-    """The folder of the run that a call starts from."""
-    init = call.settings.get("init")
-    return Path(init).name if init is not None else None
+    """The folder of the run that a call starts from, or that it scores."""
+    parent = call.settings.get("init") or call.settings.get("run")
+    return Path(parent).name if parent is not None else None
 
 
 def _wait_for(folders: list[str], said: float) -> float:
@@ -92,9 +97,17 @@ def to_do(
 
 
 @contextmanager
-def crew_of(engine: Engine, jobs: Mapping[str, int], took: Mapping[str, float]) -> Iterator[Crew]:
-    """A crew that counts down so many jobs of each stage."""
-    countdown = Countdown(jobs, what="study", workers=engine.size(), took=took)
+def crew_of(
+    engine: Engine, jobs: Mapping[str, Job], earlier: Iterable[tuple[Kind, float]]
+) -> Iterator[Crew]:
+    """A crew that counts down these jobs, which are named by their calls' folders.
+
+    Args:
+        engine: what they run on.
+        jobs: all of them, those of later rounds too.
+        earlier: kinds and seconds of jobs that were done before.
+    """
+    countdown = Countdown(jobs, what="study", workers=engine.size(), earlier=earlier)
     try:
         yield Crew(engine, countdown)
     finally:

@@ -1,6 +1,6 @@
 """What stands of a study's runs and evaluations: finished, to be made, or cut."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,17 +59,17 @@ def is_evaluated(evaluation: Path) -> bool:
     return True
 
 
-def seconds_by_stage(calls: Iterable[StageCall]) -> dict[str, float]:
-    """Mean seconds of the finished runs among these calls."""
-    times = defaultdict(list)
+def seconds_taken(calls: Iterable[StageCall]) -> dict[str, float]:
+    """How long the finished runs among these calls took, by folder."""
+    found: dict[str, float] = {}
     for call in calls:
         try:
             status = _status(Path(call.settings["out"]))
         except InputError:
             continue
         if status.get("state") == "finished" and isinstance(status.get("seconds"), float):
-            times[call.stage].append(status["seconds"])
-    return {stage: sum(found) / len(found) for stage, found in times.items()}
+            found[call.folder] = status["seconds"]
+    return found
 
 
 def other_versions(runs: Iterable[Path]) -> list[str]:

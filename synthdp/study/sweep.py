@@ -6,7 +6,6 @@ where it stood: finished runs return at once, a failed one is tried again, the r
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from synthdp.study.contradictions import (
     refuse_other_assessment,
     refuse_unfit_sets,
 )
+from synthdp.study.countdown import Job, Kind
 from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.engine import WHERE_IT_RUNS, EngineSettings, opened_engine
 from synthdp.study.evaluations import evaluations_of, result_rows
@@ -34,7 +34,7 @@ from synthdp.study.record import write_facts
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.rounds import Crew, crew_of, parent_of, to_do
 from synthdp.study.settings import StudySettings
-from synthdp.study.standing import is_evaluated, is_finished, other_versions, seconds_by_stage
+from synthdp.study.standing import is_evaluated, is_finished, other_versions, seconds_taken
 from synthdp.study.study_promise import study_statement, tuned_on
 from synthdp.study.transfer import transfer_of
 
@@ -155,12 +155,33 @@ def _run_and_evaluate(settings: StudySettings, rows: Sequence[GridRow]) -> dict[
     _say_what_stands(settings, [folder for folder in calls if folder not in {**runs, **failures}])
     evaluations = evaluations_of(settings, rows, failures)
     missing, _ = to_do({call.folder: call for call, _ in evaluations}, is_evaluated)
-    jobs = Counter(call.stage for call in (*runs.values(), *missing.values()))
-    with opened_engine(settings if jobs else EngineSettings()) as engine:
-        took = seconds_by_stage(calls.values())
-        with crew_of(engine, jobs, took) as crew:
-            failures |= crew.run(attempt, runs, failures)
-            return failures | _evaluate_all(settings, rows, failures, crew)
+    kinds = _kinds(rows, evaluations)
+    jobs = {
+        folder: Job(kinds[folder], parent_of(call)) for folder, call in {**runs, **missing}.items()
+    }
+    earlier = [(kinds[folder], took) for folder, took in seconds_taken(calls.values()).items()]
+    with (
+        opened_engine(settings if jobs else EngineSettings()) as engine,
+        crew_of(engine, jobs, earlier) as crew,
+    ):
+        failures |= crew.run(attempt, runs, failures)
+        return failures | _evaluate_all(settings, rows, failures, crew)
+
+
+def _kinds(
+    rows: Sequence[GridRow], evaluations: Sequence[tuple[StageCall, str]]
+) -> dict[str, Kind]:
+    """What decides how long each call takes, by folder; a shared one goes by its first row."""
+    found, recipes = dict[str, Kind](), dict[str, Kind]()
+    for row in rows:
+        recipe = (row.strategy, row.trained_on, row.tuned, f"{row.epsilon}")
+        recipes.setdefault(row.model.name, recipe)
+        for call in row.calls:
+            found.setdefault(call.folder, (call.stage, *recipe))
+    for call, owner in evaluations:
+        place = (str(call.settings["dataset"]), str(call.settings["split"]))
+        found.setdefault(call.folder, (call.stage, *place, *recipes[owner]))
+    return found
 
 
 def _say_what_stands(settings: StudySettings, finished: Sequence[str]) -> None:

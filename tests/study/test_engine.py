@@ -1,4 +1,3 @@
-import logging
 import os
 import signal
 import time
@@ -6,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from synthdp import progress
 from synthdp.config import validate_settings
 from synthdp.errors import InputError, RunError
-from synthdp.progress import Countdown, in_words
 from synthdp.runs import RunBusyError, StageCall
 from synthdp.study import engine as engines
 from synthdp.study.engine import EngineSettings, devices_of, fitting, opened_engine
@@ -154,41 +151,3 @@ def test_threads_are_not_oversubscribed(
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
         validate_settings(EngineSettings, changes, where="study")
-
-
-def test_the_time_left_is_counted_by_kind_on_all_workers() -> None:
-    countdown = Countdown({"finetune": 4, "evaluate": 2}, what="s", workers=2, took={"evaluate": 3})
-    assert countdown.seconds_left == pytest.approx(6 * 3 / 2)  # of finetune nothing is known
-    countdown.done("finetune", 10)
-    assert countdown.seconds_left == pytest.approx((3 * 10 + 2 * 3) / 2)
-    countdown.done("evaluate", 1)  # measured here, which counts alone
-    countdown.done("finetune", 99, failed=True)  # a failure tells nothing of the others
-    assert countdown.seconds_left == pytest.approx((2 * 10 + 1 * 1) / 2)
-    countdown.close()
-
-
-def test_without_a_terminal_there_are_plain_lines_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    countdown = Countdown({"finetune": 100}, what="study", workers=1, took={})
-    for number in range(100):
-        now[0] += 1
-        countdown.done("finetune", 60, failed=number == 1)
-    countdown.close()
-    lines = [record.message for record in caplog.records]
-    assert lines == [
-        "study: 1 of 100 done, about 1 h 39 min left",
-        "study: 31 of 100 done, 1 failed, about 1 h 9 min left",
-        "study: 61 of 100 done, 1 failed, about 39 min left",
-        "study: 91 of 100 done, 1 failed, about 9 min left",
-        "study: 100 of 100 done, 1 failed",
-    ]
-
-
-def test_durations_in_words() -> None:
-    assert [in_words(s) for s in (0.2, 59, 90, 7500, 200_000)] == [
-        "1 s", "59 s", "2 min", "2 h 5 min", "2 d 7 h",
-    ]  # fmt: skip
