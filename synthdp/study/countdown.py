@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 from typing import TypeAlias
 
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two lines of a log, and between two looks at a terminal.
 LINE_EVERY_S, LOOK_EVERY_S = 30.0, 1.0
+#: So many times of a kind are believed without a look at coarser ones.
+ENOUGH = 3
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 #: What decides how long a job takes, from coarse to fine: stage, recipe, epsilon.
@@ -45,9 +48,11 @@ class Countdown:
     """Jobs on several workers: done, failed, not run, and the time left.
 
     A job that is left counts as the median of its kind, since a worker that was stopped for a
-    while, or a machine that slept, would move a mean for the rest of the study. Before any of its
-    kind is done it counts as the next coarser kind does: the median over the kinds in it. At a
-    terminal there is a bar, elsewhere a line every half minute, and a last line in the end.
+    while, or a machine that slept, would move a mean for the rest of the study. While few of its
+    kind are done, the next coarser kind's median counts where it is shorter: the first of a kind
+    may have made features that the others find. A stage that has not begun counts as the shortest
+    kind, since the last one, scoring, is short. At a terminal there is a bar, elsewhere a line
+    every half minute, and a last line in the end.
     """
 
     def __init__(
@@ -119,14 +124,18 @@ class Countdown:
 
     def _typical(self, kind: Kind) -> float | None:
         """Seconds that a job of the kind takes, by the nearest kinds of which any is done."""
-        for depth in range(len(kind), -1, -1):
+        found: list[float] = []
+        for depth in range(len(kind), 0, -1):
             for times in (self._now, self._earlier):
-                near = [
-                    median(found) for one, found in times.items() if one[:depth] == kind[:depth]
-                ]
+                nearest = [some for one, some in times.items() if one[:depth] == kind[:depth]]
+                near = list(chain.from_iterable(nearest))
                 if near:
-                    return median(near)
-        return None
+                    found.append(median(near))
+                    if len(near) >= ENOUGH:
+                        return min(found)
+                    break
+        medians = map(median, [*self._now.values(), *self._earlier.values()])
+        return min(found or medians, default=None)
 
     def _count(self, name: str, state: str) -> None:
         """Count a job once, and those after one that has no result."""

@@ -47,9 +47,11 @@ def test_each_job_left_counts_as_those_of_its_kind_on_all_workers() -> None:
     assert count.seconds_left is None
     count.done("slow-0", 60.0)
     assert count.seconds_left == pytest.approx(29 * 60 / 2)  # of the others nothing is known
-    count.done("fast-0", 1.5)
-    count.done("score-0", 0.5)
-    assert count.seconds_left == pytest.approx((9 * 60 + 9 * 1.5 + 9 * 0.5) / 2)
+    for index in range(3):
+        count.done(f"slow-{index}", 60.0)
+        count.done(f"fast-{index}", 1.5)
+        count.done(f"score-{index}", 0.5)
+    assert count.seconds_left == pytest.approx(7 * (60 + 1.5 + 0.5) / 2)
 
 
 def test_a_kind_of_which_none_is_done_counts_as_its_nearest_kinds() -> None:
@@ -57,7 +59,27 @@ def test_a_kind_of_which_none_is_done_counts_as_its_nearest_kinds() -> None:
     count = counting(given)
     count.done("a-0", 2.0)
     count.done("c-0", 60.0)
-    assert count.seconds_left == pytest.approx(2 * 2 + 3 * 2 + 2 * 60 + (2 + 60) / 2)
+    count.done("c-1", 60.0)
+    count.done("c-2", 60.0)
+    assert count.seconds_left == pytest.approx(2 * 2 + 3 * 2 + 60)
+
+
+def test_a_stage_that_has_not_begun_counts_as_the_shortest_kind() -> None:
+    count = counting(jobs(slow=(6, SLOW), fast=(6, FAST), score=(60, SCORE)))
+    for index in range(3):
+        count.done(f"slow-{index}", 60.0)
+        count.done(f"fast-{index}", 1.5)
+    assert count.seconds_left == pytest.approx(3 * 60 + 3 * 1.5 + 60 * 1.5)
+
+
+def test_the_first_of_a_kind_may_have_made_what_the_others_find() -> None:
+    other = (*SLOW[:2], "none")
+    count = counting(jobs(a=(6, SLOW), b=(6, other), c=(6, FAST)))
+    count.done("a-0", 700.0)  # it made the features
+    for index in range(3):
+        count.done(f"b-{index}", 20.0)
+        count.done(f"c-{index}", 2.0)
+    assert count.seconds_left == pytest.approx(5 * 20 + 3 * 20 + 3 * 2)
 
 
 def test_a_worker_that_was_stopped_for_minutes_changes_nothing() -> None:
@@ -77,12 +99,13 @@ def test_fewer_jobs_than_workers_take_as_long_as_one() -> None:
 
 
 def test_times_of_before_count_until_there_is_one_of_now() -> None:
-    count = counting(jobs(slow=(4, SLOW), fast=(4, FAST)), earlier=[(SLOW, 30.0), (FAST, 3.0)])
+    count = counting(jobs(slow=(4, SLOW), fast=(4, FAST)), earlier=3 * [(SLOW, 30.0), (FAST, 3.0)])
     assert count.seconds_left == pytest.approx(4 * 30 + 4 * 3)
-    count.done("slow-0", 60.0)
-    assert count.seconds_left == pytest.approx(3 * 60 + 4 * 3)
+    for index in range(3):
+        count.done(f"slow-{index}", 60.0)
+    assert count.seconds_left == pytest.approx(60 + 4 * 3)
     count.done("fast-0", None)  # another process made it
-    assert count.seconds_left == pytest.approx(3 * 60 + 3 * 3)
+    assert count.seconds_left == pytest.approx(60 + 3 * 3)
 
 
 def test_what_fails_tells_nothing_and_takes_what_follows_along() -> None:
