@@ -68,21 +68,28 @@ def _metrics(strategy: str, epsilon: float | None, seed: int, easier: float) -> 
 
 
 def make_study(
-    study: Path, *, sets: tuple[str, ...] = ("val",), seeds: int = 2, with_failure: bool = True
+    study: Path,
+    *,
+    sets: tuple[str, ...] = ("val",),
+    seeds: int = 2,
+    with_failure: bool = True,
+    sites: tuple[str, ...] = ("",),
 ) -> list[ResultRow]:
     """A study folder as `synthdp study` leaves it, with figures that are made up."""
     grid = [
-        (strategy, epsilon, seed)
+        (strategy, trained_on, epsilon, seed)
         for strategy in (*GRIDDED, "synthetic_only", "phantoms_only")
+        for trained_on in (sites if strategy in GRIDDED else ("",))
         for epsilon in (EPSILONS if strategy in GRIDDED else (None,))
         for seed in range(seeds)
     ]
     rows = []
-    for number, (strategy, epsilon, seed) in enumerate(grid):
+    for number, (strategy, trained_on, epsilon, seed) in enumerate(grid):
         statement = stated(strategy, epsilon)
         run = f"finetune-{number:012x}"
         settings = MadeUp(strategy=strategy, epsilon=epsilon, seed=seed)
         cell = {"strategy": strategy, "epsilon": epsilon, "seed": seed, "run": run}
+        cell["trained_on"] = trained_on
         failed = with_failure and number == 1
         if not failed:
             stage = "finetune" if strategy in GRIDDED else "pretrain"

@@ -94,8 +94,10 @@ def _grids(aggregates: Sequence[Aggregate]) -> Iterator[Grid]:
 
 
 def _name(row: Aggregate) -> str:
+    trained_on = f"trained on {row.trained_on}" if row.trained_on else ""
+    notes = "; ".join(note for note in (trained_on, tuned_words(row.tuned)) if note)
     words = strategy_words(row.strategy)
-    return f"{words} ({tuned_words(row.tuned)})" if row.tuned else words
+    return f"{words} ({notes})" if notes else words
 
 
 def _end_to_end(rows: Sequence[Aggregate]) -> str:
@@ -200,15 +202,23 @@ def _csv(aggregates: Sequence[Aggregate], found: Found) -> str:
     stream = io.StringIO(newline="")
     parts = ("mean", "sd", "ci_low", "ci_high")
     figures = [f"{name}_{part}" for name in METRIC_WORDS for part in parts]
-    heads = ("strategy", "tuned", "epsilon", "data_set", "split", "seeds", "failed")
+    heads = ("strategy", "trained_on", "tuned", "epsilon", "data_set", "split", "seeds", "failed")
     privacy = ("epsilon_end_to_end", "epsilon_stage", "delta", "unit", "members_found_at_1_percent")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*heads, *figures, *privacy])
     for row in aggregates:
-        place = (row.strategy, row.tuned, _asked(row.epsilon), row.data_set, row.split)
+        place = (row.strategy, row.trained_on, row.tuned, _asked(row.epsilon))
         values = [getattr(row.metrics[name], part) for name in METRIC_WORDS for part in parts]
         spent = (row.epsilon_end_to_end, row.epsilon_stage, row.delta, row.unit)
-        written = [*place, row.n_seeds, row.n_failed, *map(_cell, values), *spent]
+        written = [
+            *place,
+            row.data_set,
+            row.split,
+            row.n_seeds,
+            row.n_failed,
+            *map(_cell, values),
+            *spent,
+        ]
         writer.writerow([*written, found.get(row.runs)])
     return stream.getvalue()
 

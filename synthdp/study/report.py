@@ -150,6 +150,7 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
         "metrics": METRIC_WORDS,
         "rows": rows,
         "tuned": any(row.tuned for row in rows),
+        "sites": len({row.trained_on for row in rows}) > 1,
         "failed": failed,
         "n_runs": n_runs,
         "found": results.found,

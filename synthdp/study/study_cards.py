@@ -88,9 +88,10 @@ def _index_entry(row: Aggregate) -> dict[str, Any]:
     words = "without a grid" if row.epsilon is None else f"epsilon {number(row.epsilon)}"
     if row.epsilon is None and not row.protected:
         words = "without privacy"
-    tuned = f", {row.tuned}" if row.tuned else ""
+    trained_on = f"trained on {row.trained_on}" if row.trained_on else ""
+    notes = [note for note in (words, trained_on, row.tuned) if note]
     return {
-        "name": f"{strategy_words(row.strategy)}, {words}{tuned}",
+        "name": ", ".join([strategy_words(row.strategy), *notes]),
         "results": [
             {
                 "task": {"type": "image-classification", "name": "Image Classification"},

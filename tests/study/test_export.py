@@ -77,6 +77,18 @@ def test_latex_is_balanced_and_escaped(study: Path) -> None:
     assert text.count(r"$^\dagger$: no promise") == 2
 
 
+def test_models_of_several_sites_have_rows_of_their_own(tmp_path: Path) -> None:
+    make_study(tmp_path, sites=("clinic (site A)", "clinic"))
+    rows = list(csv.DictReader(io.StringIO(table(tmp_path, "csv"))))
+    real = [row for row in rows if (row["strategy"], row["epsilon"]) == ("real_only", "6")]
+    assert [row["trained_on"] for row in real] == ["clinic (site A)", "clinic"]
+    assert len({row["auroc_mean"] for row in real}) == 2
+    for kind in ("markdown", "latex"):
+        text = table(tmp_path, kind)
+        for name in ("real only (trained on clinic (site A))", "real only (trained on clinic)"):
+            assert text.count(f"{name} ") == 1
+
+
 def test_signs_of_latex_are_written_out() -> None:
     assert latex_text("a_b & 5% {x} ~^\\") == (
         r"a\_b \& 5\% \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}"

@@ -12,7 +12,7 @@ from made_up_study import describe, make_patches, make_study, stated
 from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE
-from synthdp.study.compare import evaluation_row, failed_row, write_results
+from synthdp.study.compare import evaluation_row, failed_row, read_results, write_results
 from synthdp.study.report import ReportSettings, duration_words, run_report
 
 
@@ -314,3 +314,31 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
 )
 def test_durations(seconds: float, words: str) -> None:
     assert duration_words(seconds) == words
+
+
+def columns_of(html: str, label: str) -> list[str]:
+    """The heads of the table in the region of that name."""
+    region = html[html.index(f'aria-label="{label}"') :]
+    head = region[region.index("<tr>") : region.index("</thead>")]
+    return [re.sub(r"<[^>]+>", " ", found) for found in re.findall(r"<th\b[^>]*>(.*?)</th>", head)]
+
+
+@pytest.mark.parametrize("label", ["Every run", "Failed runs"])
+def test_runs_of_several_sites_say_where_they_were_trained(
+    tmp_path: Path, html: str, label: str
+) -> None:
+    assert "Trained on" not in columns_of(html, label)
+    one = tmp_path / "one"
+    make_study(one, sites=("clinic",))
+    rows = [row for row in read_results(one / "results.csv") if row.trained_on]
+    write_results(one / "results.csv", rows)
+    alone = run_report(ReportSettings(study=one)).read_text()
+    assert "Trained on" not in columns_of(alone, label)
+    several = tmp_path / "several"
+    make_study(several, sites=("clinic (site A)", "clinic"))
+    told = run_report(ReportSettings(study=several)).read_text()
+    assert columns_of(told, label)[:2] == ["Strategy", "Trained on"]
+    region = told[told.index(f'aria-label="{label}"') :]
+    assert '<th scope="row">real only</th><td>clinic (site A)</td>' in region
+    if label == "Every run":
+        assert '<th scope="row">synthetic only</th><td>\N{EN DASH}</td>' in region
