@@ -16,6 +16,7 @@ from synthdp.study.worker import Attempt
 
 log = logging.getLogger(__name__)
 
+PARENT_FAILED = "the run that it starts from failed"
 #: How long to wait for runs that another process makes before looking again.
 WAIT_S, SAY_EVERY_S = 3.0, 60.0
 
@@ -43,8 +44,11 @@ class Crew:
         elsewhere = set[str]()
         while waiting:
             for call in list(waiting.values()):
-                if parent_of(call) in failed:
-                    failed[call.folder] = "the run that it starts from failed"
+                why = failed.get(parent_of(call) or "")
+                if why is not None:
+                    failed[call.folder] = (
+                        f"{PARENT_FAILED}: {why.removeprefix(PARENT_FAILED + ': ')}"
+                    )
                     del waiting[call.folder]
                     self.countdown.drop(call.folder)
             ready = [call for call in waiting.values() if parent_of(call) not in waiting]

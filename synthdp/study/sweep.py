@@ -27,6 +27,7 @@ from synthdp.study.countdown import Job, Kind
 from synthdp.study.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.engine import WHERE_IT_RUNS, EngineSettings, opened_engine
 from synthdp.study.evaluations import evaluations_of, result_rows
+from synthdp.study.failures import record_failures, recorded_failures
 from synthdp.study.fairness import fairness_of
 from synthdp.study.grid import GridRow, expand_grid
 from synthdp.study.places import without_paths
@@ -80,42 +81,55 @@ def run_study(settings: StudySettings) -> Path:
         tuned_on(settings, rows)
     if settings.shard is not None:
         return _run_shard(settings, rows)
+    return _run_whole(settings, rows, {})
+
+
+def _run_whole(settings: StudySettings, rows: Sequence[GridRow], failed: Mapping[str, str]) -> Path:
+    """Run what is missing save the models that `failed` before, and write the results of all."""
     with (
         claimed(settings.out, shared=False),
         open_run(settings.out, "study", settings, free=WHERE_IT_RUNS) as run,
     ):
         if not run.finished:
-            _run_study(settings, run, rows)
+            _run_study(settings, run, rows, failed)
     return settings.out / "report.html"
 
 
 def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:
-    """Run a shard's part; whichever shard finds all models finished writes the results."""
+    """Run a shard's part; whichever shard finds that none is left to run writes the results."""
     whole = settings.model_copy(update={"shard": None})
-    own = part_of(rows, *settings.part)
+    part = part_of(rows, *settings.part)
+    own, models = ({row.model.name for row in some} for some in (part, rows))
     with claimed(settings.out, shared=True):
         if joined(whole):
             return settings.out / "report.html"
-        failures = _run_and_evaluate(settings, own)
+        failures = _run_and_evaluate(settings, part)
+        record_failures(settings.out, own, failures)
     # the claim is let go before looking: so the last one to look sees all, and is alone
-    n_finished = sum(is_finished(row.model) for row in rows)
+    missing, cut = to_do({row.model.name: row.calls[-1] for row in rows}, is_finished)
+    failed = {**recorded_failures(settings.out), **cut}
+    failed = {run: error for run, error in failed.items() if run in {**missing, **cut}}
+    if not missing.keys() - failed.keys():
+        with suppress(RunBusyError):  # another shard is at it, or will find the same
+            return _run_whole(whole, rows, failed)
     state = (
-        f"shard {settings.shard}: {len(own) - len(failures)} of its {len(own)} models stand, "
-        f"{n_finished} of all {len(rows)}"
+        f"shard {settings.shard}: {len(own - {*failures})} of its {len(own)} models stand, "
+        f"{len(models - {*missing, *cut})} of all {len(models)}"
     )
     if failures:
         errors = "\n  ".join(f"{name}: {without_paths(failures[name])}" for name in failures)
         raise RunError(f"{state}; the same command tries again what failed:\n  {errors}")
-    if n_finished == len(rows):
-        with suppress(RunBusyError):  # another shard is at it, or will find the same
-            return run_study(whole)
     log.info("%s; the last shard, or the command without --shard, writes the results", state)
     return settings.out
 
 
-def _run_study(settings: StudySettings, run: Run, rows: Sequence[GridRow]) -> None:
+def _run_study(
+    settings: StudySettings, run: Run, rows: Sequence[GridRow], failed: Mapping[str, str]
+) -> None:
     began, chosen_on = time.monotonic(), tuned_on(settings, rows)
-    failures = _run_and_evaluate(settings, rows)
+    tried = [row for row in rows if row.model.name not in failed]
+    failures = {**failed, **_run_and_evaluate(settings, tried)}
+    record_failures(settings.out, [row.model.name for row in rows], failures)
     results = list(result_rows(settings, rows, failures))
     write_results(settings.out / "results.csv", results)
     if settings.fairness is not None:

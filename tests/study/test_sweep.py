@@ -180,7 +180,7 @@ def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
         run_study(study)
     assert tried == ["pretrain", "finetune", "finetune"]
     errors = [row.error for row in read_results(study.out / "results.csv")]
-    assert errors == [*2 * ["no luck"], *2 * ["the run that it starts from failed"]]
+    assert errors == [*2 * ["no luck"], *2 * ["the run that it starts from failed: no luck"]]
     assert (study.out / "report.html").is_file()
 
 
