@@ -97,7 +97,7 @@ class Engine:
         kills its worker is found, and fails alone.
 
         Raises:
-            RunError: when the cluster went away.
+            RunError: when the cluster went away, or has no core left.
         """
         waiting, suspects = list(calls), list[StageCall]()
         while waiting or suspects:
@@ -108,6 +108,8 @@ class Engine:
                 for outcome in self._started(attempt, batch, begun):
                     done.add(outcome.folder)
                     yield outcome
+            except RunError:  # there is no core to run on
+                raise
             except (Exception, CancelledError) as error:  # what a run raises is in its outcome
                 self._refuse_lost_cluster(error)
                 left = [call for call in batch if call.folder not in done]

@@ -9,8 +9,8 @@ from synthdp.config import validate_settings
 from synthdp.errors import InputError, RunError
 from synthdp.runs import RunBusyError, StageCall
 from synthdp.study import engine as engines
-from synthdp.study.engine import EngineSettings, devices_of, fitting, opened_engine
-from synthdp.study.worker import Attempt, Outcome, claim_slot
+from synthdp.study.engine import Engine, EngineSettings, devices_of, fitting, opened_engine
+from synthdp.study.worker import Attempt, Outcome, Place, claim_slot
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,22 @@ def test_threads_are_not_oversubscribed(
     assert ("more would slow each other down" in caplog.text) is not fits
     with pytest.raises(RunError, match="has no core left"):
         fitting(settings, 0, "the dask cluster")
+
+
+def test_a_cluster_without_a_core_is_told_and_no_run_is_blamed() -> None:
+    def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
+        return call.folder, None
+
+    settings = EngineSettings()
+    empty = Engine(
+        name="Ray",
+        size=lambda: fitting(settings, 0, "the ray cluster"),
+        backend=lambda size: {"backend": "threading"},
+        place=Place(1, cluster=True),
+        alive=lambda: True,
+    )
+    with pytest.raises(RunError, match="the ray cluster has no core left"):
+        list(empty.outcomes(attempt, calls(3)))
 
 
 @pytest.mark.parametrize(
