@@ -30,14 +30,28 @@ def refuse_unfit_sites(settings: StudySettings) -> None:
     Raises:
         InputError: naming the set and what it lacks.
     """
+    sets: dict[str, Path] = {}
     for strategy in settings.strategies:
-        for at in settings.trained_at(strategy):
+        trained_at = settings.trained_at(strategy)
+        if len({at.name for at in trained_at}) < len(trained_at):
+            raise InputError(
+                "transfer.data: two training sets have one name, so results could not tell them "
+                "apart; import one under another name, or leave out one that is named already"
+            )
+        for at in trained_at:
             dataset = open_dataset(at.data)
             rows_where(dataset, dataset.split("train"), at.where)
+            sets[dataset.info.name] = at.data.resolve()
     names: set[tuple[str, str]] = set()
     for place in settings.places:
         dataset = open_dataset(place.data)
         rows_where(dataset, dataset.split(place.split), place.where)
+        if sets.get(dataset.info.name, place.data.resolve()) != place.data.resolve():
+            raise InputError(
+                f"evaluate_on: {dataset.info.name} is the name of another set that models are "
+                "trained on, so the one would count as the other's site; import it under another "
+                "name"
+            )
         if (place.name, place.split) in names:
             raise InputError(
                 f"evaluate_on: {place.name}, {place.split} stands twice, or two sets have one name"

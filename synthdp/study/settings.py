@@ -174,7 +174,7 @@ class StudySettings(EngineSettings):
                     on.model_copy(update={"where": {transfer.column: (site,)}})
                     for site in transfer.sites
                 ]
-                if on.data == self.data and on.where is None
+                if on.data.resolve() == self.data.resolve() and on.where is None
                 else [on]
             )
         )

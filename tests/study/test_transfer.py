@@ -352,6 +352,23 @@ def test_one_place_named_twice_is_refused(values: dict[str, object]) -> None:
         plan_study(settings(values, evaluate_on=twice))
 
 
+def test_sets_of_one_name_are_refused(values: dict[str, object], tmp_path: Path) -> None:
+    again = make_set(tmp_path / "again" / "clinic", seed=5)
+    with pytest.raises(InputError, match=r"transfer.data: two training sets have one name"):
+        plan_study(settings(values, transfer={"data": [again]}))
+    elsewhere = [{"data": values["data"]}, {"data": again, "where": {"view": "CC"}}]
+    with pytest.raises(InputError, match="clinic is the name of another set"):
+        plan_study(settings(values, evaluate_on=elsewhere))
+
+
+def test_the_studys_data_is_scored_by_site_however_its_path_is_written(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    same = tmp_path / "phantoms" / ".." / "clinic"
+    places = settings(values, evaluate_on=[{"data": same}]).places
+    assert [place.name for place in places] == ["clinic (site A)", "clinic (site B)"]
+
+
 def test_settings_of_before_places_are_the_same_ones(values: dict[str, object]) -> None:
     study = settings(values, transfer=None, strategies="real_only", epsilons=["none"])
     run_study(study)
