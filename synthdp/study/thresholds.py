@@ -29,7 +29,7 @@ class ThresholdRow(Settings):
     Thresholds find a share `at_sensitivity` of the positives of `fixed_on`, `fixed_on_split`, one
     for each run, from `threshold_low` to `threshold_high`. Means over runs, with intervals that
     hold seeds and patients (of this split; thresholds are taken as given) and standard deviations
-    over runs. `note` says what is missing.
+    over runs; no interval where all or none are found. `note` says what is missing.
     """
 
     data_set: str
@@ -132,6 +132,8 @@ def _share(
     figures = correlated_shares(hits, patients)
     estimate = mean_over_runs(figures, range(len(hits)))
     low, high = np.clip(estimate.interval(), 0.0, 1.0)
+    if estimate.standard_error == 0:  # all or none are found, which is not known without error
+        low = high = math.nan
     sd = float(figures.values.std(ddof=1)) if len(hits) > 1 else math.nan
     return {
         name: rounded(estimate.value),

@@ -21,7 +21,7 @@ from synthdp.study.findings import Findings, find, read_findings, write_findings
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.settings import StudySettings
-from synthdp.study.thresholds import threshold_rows
+from synthdp.study.thresholds import _share, threshold_rows
 from tests.study.test_report import make_study
 from tests.study.test_sweep import settings, values
 
@@ -230,6 +230,19 @@ def test_thresholds_are_fixed_on_one_split_and_applied_to_the_other(tmp_path: Pa
     (row,) = [one for one in found if (one.strategy, one.epsilon) == ("better", 6.0)]
     assert (row.n_seeds, row.note) == (2, "1 of 3 runs have no threshold or no predictions")
     assert threshold_rows(tmp_path, rows, PLAN) == []
+
+
+@pytest.mark.parametrize("found", [0.0, 1.0])
+def test_a_share_of_all_or_none_has_no_interval_of_no_width(found: float) -> None:
+    hits = np.full((2, 6), found == 1)
+    share = _share("sensitivity", hits, np.array([0, 0, 1, 2, 3, 3]))
+    assert share["sensitivity"] == found
+    assert (share["sensitivity_ci_low"], share["sensitivity_ci_high"]) == (None, None)
+    hits[0, 2] = not found
+    share = _share("sensitivity", hits, np.array([0, 0, 1, 2, 3, 3]))
+    assert (
+        0 <= share["sensitivity_ci_low"] < share["sensitivity"] < share["sensitivity_ci_high"] <= 1
+    )
 
 
 def test_predictions_say_what_is_wrong_and_name_no_patient(tmp_path: Path) -> None:
