@@ -109,7 +109,9 @@ class StudyRecord:
 def write_facts(settings: StudySettings, seconds: float) -> None:
     """Write `study.json`, what the report needs beside the table; times add up over resumes."""
     path = settings.out / "study.json"
-    before = read_json(path)["wall_time_s"] if path.is_file() else 0.0
+    before = 0.0
+    with contextlib.suppress(InputError):  # none of before, or a damaged one
+        before = validate_settings(StudyFacts, read_json(path), where=path.name).wall_time_s or 0.0
     write_json(
         path,
         {

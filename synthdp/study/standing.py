@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.errors import InputError
+from synthdp.evaluation.predictions import PREDICTIONS_FILE
 from synthdp.files import read_json
 from synthdp.runs import StageCall, read_statement, versions
+
+METRICS_FILE = "metrics.json"
 
 
 def _status(run: Path) -> Mapping[str, Any]:
@@ -47,10 +50,14 @@ def is_evaluated(evaluation: Path) -> bool:
     Raises:
         InputError: when it was cut.
     """
-    if not (evaluation / "metrics.json").is_file():
+    if not (evaluation / METRICS_FILE).is_file():
         return False
     try:
-        read_json(evaluation / "metrics.json")
+        metrics = read_json(evaluation / METRICS_FILE)
+        if not isinstance(metrics, dict) or "n_images" not in metrics:
+            raise InputError(f"{METRICS_FILE}: not that of an evaluation")
+        if not (evaluation / PREDICTIONS_FILE).is_file():
+            raise InputError(f"its {PREDICTIONS_FILE} is gone")
     except InputError as error:
         raise InputError(
             f"evaluation {evaluation.name}: cut ({error}); delete the folder, and the same command "

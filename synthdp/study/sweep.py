@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGTERM
 
 from synthdp.config import validate_settings
 from synthdp.errors import InputError, RunError
+from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement
 from synthdp.runs import Run, RunBusyError, StageCall, open_run, read_statement
@@ -100,7 +102,7 @@ def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:
     whole = settings.model_copy(update={"shard": None})
     part = part_of(rows, *settings.part)
     own, models = ({row.model.name for row in some} for some in (part, rows))
-    with claimed(settings.out, shared=True):
+    with claimed(settings.out, shared=True), handled((SIGTERM,), interrupt):
         if joined(whole):
             return settings.out / "report.html"
         failures = _run_and_evaluate(settings, part)
@@ -220,8 +222,16 @@ def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
     except RunBusyError:
         raise
     except (InputError, RunError) as error:
-        return call.folder, str(error)
+        if not _made_elsewhere(call):
+            return call.folder, str(error)
     return call.folder, None
+
+
+def _made_elsewhere(call: StageCall) -> bool:
+    """Whether an evaluation, which takes no lock, was finished by another process meanwhile."""
+    with suppress(InputError):
+        return call.stage == "evaluate" and is_evaluated(Path(call.settings["out"]))
+    return False
 
 
 def _evaluate_all(

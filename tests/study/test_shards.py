@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -298,15 +299,73 @@ def test_where_a_study_runs_may_change_over_its_life(values: dict[str, object]) 
     assert run_study(settings(values, workers="all", devices=[])).is_file()
 
 
-def test_an_evaluation_that_was_cut_is_named(values: dict[str, object]) -> None:
-    run_study(settings(values, shard="1/2"))
-    (metrics, *_) = (settings(values).out / "evaluations").glob("*/metrics.json")
-    metrics.write_text("{")
+def cut_metrics(evaluation: Path) -> None:
+    (evaluation / "metrics.json").write_text("{")
+
+
+def metrics_of_another_kind(evaluation: Path) -> None:
+    (evaluation / "metrics.json").write_text("{}")
+
+
+def delete_predictions(evaluation: Path) -> None:
+    (evaluation / "predictions.csv").unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_metrics, metrics_of_another_kind, delete_predictions])
+def test_an_evaluation_that_was_cut_is_named(
+    values: dict[str, object], damage: Callable[[Path], None]
+) -> None:
+    study = settings(values, transfer={"whole": True})
+    run_study(study.model_copy(update={"shard": "1/2"}))
+    first, *_ = (study.out / "evaluations").iterdir()
+    damage(first)
     with pytest.raises(RunError, match=r"1 run\(s\) failed"):
-        run_study(settings(values))
-    rows = read_results(settings(values).out / "results.csv")
-    (error,) = [row.error for row in rows if row.error]
+        run_study(study)
+    (error,) = [row.error for row in read_results(study.out / "results.csv") if row.error]
     assert "delete the folder, and the same command scores the model again" in error
+
+
+def test_an_evaluation_that_another_process_finishes_first_is_no_failure(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(settings(values, shard="1/2"))
+    first, second = sorted((settings(values).out / "evaluations").iterdir())
+    scored = read_json(first / "metrics.json")
+    stage = sweep.STAGES["evaluate"]
+
+    def too_late(_: object, asked: Any) -> Path:
+        write_json(asked.out / "metrics.json", scored)
+        (asked.out / "predictions.csv").write_bytes((first / "predictions.csv").read_bytes())
+        raise InputError(f"{asked.out}: exists already; name a new folder or remove it first")
+
+    monkeypatch.setattr(type(stage), "start", too_late)
+    names = {"run": "runs/any", "dataset": str(values["data"]), "split": "train"}
+    late = StageCall("evaluate", {**names, "out": str(second.with_name("late"))})
+    assert sweep.attempt(late, 1) == (late.folder, None)
+    monkeypatch.setattr(sweep, "is_evaluated", lambda _: False)
+    assert "exists already" in str(sweep.attempt(late, 1)[1])
+
+
+def test_a_shard_that_is_told_to_stop_stops_as_with_ctrl_c(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = settings(values, shard="1/2")
+    at_work = study.out / "at-work"
+
+    def napping(call: StageCall, threads: int) -> tuple[str, str | None]:
+        at_work.touch()
+        time.sleep(60)
+        return call.folder, None
+
+    def stopped() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study)
+
+    monkeypatch.setattr(sweep, "attempt", napping)
+    child = in_child(stopped)
+    wait_for(at_work.exists)
+    os.kill(child, signal.SIGTERM)
+    assert exit_code(child) == 0
 
 
 def test_a_shard_whose_runs_fail_says_so(

@@ -15,6 +15,7 @@ from synthdp.study import sweep
 from synthdp.study.compare import read_results
 from synthdp.study.findings import read_findings
 from synthdp.study.grid import expand_grid
+from synthdp.study.record import write_facts
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import plan_study, run_study
 
@@ -182,6 +183,21 @@ def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
     errors = [row.error for row in read_results(study.out / "results.csv")]
     assert errors == [*2 * ["no luck"], *2 * ["the run that it starts from failed: no luck"]]
     assert (study.out / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds"),
+    [('{"title": "t", "wall_time_s": 12.5}', 14.0), ("{", 1.5), ('{"title": "t"}', 1.5), ("", 1.5)],
+)
+def test_times_add_up_over_resumes_and_a_damaged_file_costs_them_alone(
+    values: dict[str, object], before: str, seconds: float
+) -> None:
+    study = settings(values)
+    study.out.mkdir()
+    if before:
+        (study.out / "study.json").write_text(before)
+    write_facts(study, 1.5)
+    assert read_json(study.out / "study.json")["wall_time_s"] == seconds
 
 
 @pytest.mark.parametrize(
