@@ -12,6 +12,7 @@ from synthdp.study.grid import GridRow
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.settings import StudySettings
 from synthdp.study.sites import EvaluateOn
+from synthdp.study.standing import METRICS_FILE
 
 
 def _places(settings: StudySettings) -> list[tuple[str, EvaluateOn]]:
@@ -61,7 +62,7 @@ def result_rows(
             try:
                 if error is None:
                     out = Path(_evaluation(settings, row, name, where).settings["out"])
-                    metrics, statement = read_json(out / "metrics.json"), read_statement(run)
+                    metrics, statement = read_json(out / METRICS_FILE), read_statement(run)
             except InputError as problem:  # deleted since it was finished
                 error = f"{run.name}: deleted or cut while the study was at work ({problem})"
             if error is not None:

@@ -54,7 +54,7 @@ def is_evaluated(evaluation: Path) -> bool:
         return False
     try:
         metrics = read_json(evaluation / METRICS_FILE)
-        if not isinstance(metrics, dict) or "n_images" not in metrics:
+        if not isinstance(metrics, dict) or not {"auroc", "mean"} & {*metrics}:
             raise InputError(f"{METRICS_FILE}: not that of an evaluation")
         if not (evaluation / PREDICTIONS_FILE).is_file():
             raise InputError(f"its {PREDICTIONS_FILE} is gone")
