@@ -7,7 +7,7 @@ from typing import Any
 
 from classify.config import FinetuneSettings, PretrainSettings
 from synthdp.config import FeatureSettings, PrivacySettings, Settings, validate_settings
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
 from synthdp.runs import StageCall
 
@@ -150,7 +150,7 @@ _SPENT = 0.99
 
 def _has_spent(data: Path, cell: Cell) -> bool:
     """Whether the set's generator leaves nothing of the cell's epsilon."""
-    spent = open_dataset(data).info.lineage.epsilon(cell.ingredients.privacy.delta)
+    spent = read_info(data).lineage.epsilon(cell.ingredients.privacy.delta)
     return cell.epsilon is not None and spent >= _SPENT * cell.epsilon
 
 

@@ -165,6 +165,21 @@ def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
+def read_info(root: Path) -> DatasetInfo:
+    """What a data set is, without its manifest, whose check takes a while.
+
+    Raises:
+        InputError: when there is no data set, or its description is damaged.
+    """
+    if not (root / "dataset.json").is_file():
+        raise InputError(
+            f"{root}: not a data-set folder (no dataset.json); make one with `synthdp data "
+            "patches` or `synthdp data phantoms`"
+        )
+    content = read_json(root / "dataset.json")
+    return validate_settings(DatasetInfo, content, where=f"{root.name}/dataset.json")
+
+
 def open_dataset(root: Path) -> Dataset:
     """Open a data-set folder and check its manifest (not yet its images).
 
@@ -173,13 +188,7 @@ def open_dataset(root: Path) -> Dataset:
             or 1, a patient in two splits, a missing column or file.
     """
     root = Path(root)
-    if not (root / "dataset.json").is_file():
-        raise InputError(
-            f"{root}: not a data-set folder (no dataset.json); make one with `synthdp data "
-            "patches` or `synthdp data phantoms`"
-        )
-    content = read_json(root / "dataset.json")
-    info = validate_settings(DatasetInfo, content, where=f"{root.name}/dataset.json")
+    info = read_info(root)
     table = read_table(root / "manifest.csv", required=(*FIXED_COLUMNS, *info.targets))
     rows, findings = [], list(table.findings)
     resolved_root = root.resolve()

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
 from synthdp.data.columns import where_words
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import read_info
 from synthdp.evaluation.groups import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.evaluation.statistics import REDRAWS
@@ -192,8 +192,7 @@ class StudySettings(EngineSettings):
         at = [(self.data, where) for where in parts]
         at += [(self.data, None)] * transfer.whole + [(data, None) for data in transfer.data]
         return tuple(
-            TrainedAt(data, where, place_name(open_dataset(data).info.name, where))
-            for data, where in at
+            TrainedAt(data, where, place_name(read_info(data).name, where)) for data, where in at
         )
 
     @property

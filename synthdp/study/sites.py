@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from synthdp.config import Settings
 from synthdp.data.columns import Where, where_words
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import read_info
 
 
 class EvaluateOn(Settings):
@@ -21,7 +21,7 @@ class EvaluateOn(Settings):
     @property
     def name(self) -> str:
         """What results call the set."""
-        return place_name(open_dataset(self.data).info.name, self.where)
+        return place_name(read_info(self.data).name, self.where)
 
 
 def place_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:

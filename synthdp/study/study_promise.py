@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import read_info
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.study.grid import GridRow
@@ -21,7 +21,7 @@ def tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
 def study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> Statement:
     """The promise of publishing models of these lineages, and the patches that the report shows."""
     shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
-    lineage = Lineage().joined([*lineages, *(open_dataset(path).info.lineage for path in shown)])
+    lineage = Lineage().joined([*lineages, *(read_info(path).lineage for path in shown)])
     return _statement(settings, lineage, "study, all of its runs published together")
 
 

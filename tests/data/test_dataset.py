@@ -16,6 +16,7 @@ from synthdp.data.dataset import (
     keyed_digest,
     load_images,
     open_dataset,
+    read_info,
     refuse_unknown_patients,
     targets_array,
 )
@@ -199,6 +200,15 @@ def test_a_broken_description(make_set: MakeSet) -> None:
     assert "kind: Input should be 'real', 'synthetic' or 'phantom'" in text
     (root / "dataset.json").write_text("[1]")
     assert "dataset.json" in refusal(root)
+
+
+def test_what_a_set_is_stands_apart_from_its_manifest(make_set: MakeSet, tmp_path: Path) -> None:
+    root = make_set()
+    info = open_dataset(root).info
+    (root / "manifest.csv").unlink()
+    assert read_info(root) == info
+    with pytest.raises(InputError, match=r"no dataset\.json"):
+        read_info(tmp_path / "nowhere")
 
 
 def test_an_unreadable_image_is_named_by_its_row(make_set: MakeSet) -> None:
