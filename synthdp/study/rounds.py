@@ -60,7 +60,7 @@ class Crew:
                 call = waiting.pop(outcome.folder)
                 if outcome.error is not None:
                     failed[call.folder] = outcome.error
-                    log.warning("a run failed: %s", without_paths(outcome.error))
+                    log.warning("%s failed: %s", call.folder, without_paths(outcome.error))
                     self.countdown.failed(call.folder)
                 else:
                     own = call.folder not in elsewhere

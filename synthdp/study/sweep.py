@@ -83,16 +83,17 @@ def run_study(settings: StudySettings) -> Path:
         tuned_on(settings, rows)
     if settings.shard is not None:
         return _run_shard(settings, rows)
-    return _run_whole(settings, rows, {})
+    return _run_whole(settings, rows, retry=True)
 
 
-def _run_whole(settings: StudySettings, rows: Sequence[GridRow], failed: Mapping[str, str]) -> Path:
-    """Run what is missing save the models that `failed` before, and write the results of all."""
+def _run_whole(settings: StudySettings, rows: Sequence[GridRow], *, retry: bool) -> Path:
+    """Run what is missing, with `retry` what failed before too, and write the results of all."""
     with (
         claimed(settings.out, shared=False),
         open_run(settings.out, "study", settings, free=WHERE_IT_RUNS) as run,
     ):
         if not run.finished:
+            failed = {} if retry else _standing(settings, rows)[1]
             _run_study(settings, run, rows, failed)
     return settings.out / "report.html"
 
@@ -108,21 +109,27 @@ def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:
         failures = _run_and_evaluate(settings, part)
         record_failures(settings.out, own, failures)
     # the claim is let go before looking: so the last one to look sees all, and is alone
-    missing, cut = to_do({row.model.name: row.calls[-1] for row in rows}, is_finished)
-    failed = {**recorded_failures(settings.out), **cut}
-    failed = {run: error for run, error in failed.items() if run in {**missing, **cut}}
-    if not missing.keys() - failed.keys():
+    to_run, failed = _standing(settings, rows)
+    if not to_run:
         with suppress(RunBusyError):  # another shard is at it, or will find the same
-            return _run_whole(whole, rows, failed)
+            return _run_whole(whole, rows, retry=False)
     state = (
         f"shard {settings.shard}: {len(own - {*failures})} of its {len(own)} models stand, "
-        f"{len(models - {*missing, *cut})} of all {len(models)}"
+        f"{len(models - {*to_run, *failed})} of all {len(models)}"
     )
     if failures:
         errors = "\n  ".join(f"{name}: {without_paths(failures[name])}" for name in failures)
         raise RunError(f"{state}; the same command tries again what failed:\n  {errors}")
     log.info("%s; the last shard, or the command without --shard, writes the results", state)
     return settings.out
+
+
+def _standing(settings: StudySettings, rows: Sequence[GridRow]) -> tuple[list[str], dict[str, str]]:
+    """The models that are still to be run, and the errors of those that failed before."""
+    missing, cut = to_do({row.model.name: row.calls[-1] for row in rows}, is_finished)
+    told = {**recorded_failures(settings.out), **cut}
+    failed = {run: told[run] for run in (*missing, *cut) if run in told}
+    return [run for run in missing if run not in failed], failed
 
 
 def _run_study(
