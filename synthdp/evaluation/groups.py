@@ -34,9 +34,13 @@ def _as_mapping(value: Any) -> Any:
 
 def _in_order(attributes: Mapping[str, CutPoints]) -> Mapping[str, CutPoints]:
     for name, cuts in attributes.items():
-        if cuts is not None and (not cuts or list(cuts) != sorted(set(cuts))):
+        if cuts is not None and not (cuts and all(map(math.isfinite, cuts)) and _rise(cuts)):
             raise ValueError(f"{name}: cut points are numbers in rising order, as in [50, 60, 70]")
     return attributes
+
+
+def _rise(cuts: Sequence[float]) -> bool:
+    return all(low < high for low, high in pairwise(cuts))
 
 
 #: Column of the manifest -> None for its values as they are, or the points that cut its numbers
@@ -71,8 +75,9 @@ Fairness = Annotated[FairnessSettings | None, BeforeValidator(_from_list)]
 
 def bin_names(cuts: Sequence[float]) -> list[str]:
     """The names of the bins that rising points cut the numbers into, the lowest first."""
-    middle = [f"{low:g} to below {high:g}" for low, high in pairwise(cuts)]
-    return [f"below {cuts[0]:g}", *middle, f"{cuts[-1]:g} and above"]
+    ends = [f"{cut:.15g}" for cut in cuts]
+    middle = [f"{low} to below {high}" for low, high in pairwise(ends)]
+    return [f"below {ends[0]}", *middle, f"{ends[-1]} and above"]
 
 
 def group_names(

@@ -16,13 +16,9 @@ from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, DatasetInfo, Row
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
-    MIN_PATIENTS,
-    ONE_CLASS,
-    TOO_FEW,
     FairnessFigure,
     epsilon_correlation,
     figures,
-    judge,
     judge_images,
     pearson,
 )
@@ -32,6 +28,7 @@ from synthdp.evaluation.groups import (
     group_names,
     sorted_groups,
 )
+from synthdp.evaluation.judging import MIN_PATIENTS, ONE_CLASS, TOO_FEW, judge
 from synthdp.evaluation.scored import Scored, ScoredImages, redraws_of
 from synthdp.study.report import ReportSettings
 
