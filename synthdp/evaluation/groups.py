@@ -34,13 +34,9 @@ def _as_mapping(value: Any) -> Any:
 
 def _in_order(attributes: Mapping[str, CutPoints]) -> Mapping[str, CutPoints]:
     for name, cuts in attributes.items():
-        if cuts is not None and not (cuts and all(map(math.isfinite, cuts)) and _rise(cuts)):
+        if cuts is not None and (not cuts or list(cuts) != sorted(set(cuts))):
             raise ValueError(f"{name}: cut points are numbers in rising order, as in [50, 60, 70]")
     return attributes
-
-
-def _rise(cuts: Sequence[float]) -> bool:
-    return all(low < high for low, high in pairwise(cuts))
 
 
 #: Column of the manifest -> None for its values as they are, or the points that cut its numbers

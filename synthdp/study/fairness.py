@@ -17,8 +17,7 @@ from synthdp.evaluation.judging import Judgement, judgements, panel_of
 from synthdp.files import write_atomic
 from synthdp.study.compare import ResultRow
 from synthdp.study.grid import EvaluateOn, StudySettings
-from synthdp.study.predictions import scored_on
-from synthdp.study.scored import ScoredCell, made_of_other_images, scored_cells
+from synthdp.study.scored import ScoredCell, refuse_other_images, scored_cells
 from synthdp.study.tables import StudyCell, read_table, table_csv
 
 FAIRNESS_FILE = "fairness.csv"
@@ -59,11 +58,9 @@ def _judge_place(settings: FairnessSettings, cells: Sequence[ScoredCell]) -> Ite
     """Judge all models that were scored on one split, on the same redraws."""
     rows: dict[_Key, list[FairnessRow]] = {}
     free: dict[_Key, Judgement] = {}
+    refuse_other_images(cells)
     panel = panel_of(cells[0].images(), settings)
-    shared = scored_on(cells[0].predictions)
     for one in sorted(cells, key=lambda one: one.cell.epsilon is not None):  # no privacy first
-        if scored_on(one.predictions) != shared:
-            raise made_of_other_images(one.evaluations[0])
         images, cell = one.images(), one.cell
         for attribute, index, judgement in judgements(images, panel):
             target = images.targets[index]

@@ -1,5 +1,6 @@
 """What the models of a study gave for each image, by cell: read from its evaluations' folders."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,12 +66,24 @@ class ScoredCell:
         first, *others = (read_predictions(folder) for folder in self.evaluations)
         for other, folder in zip(others, self.evaluations[1:], strict=True):
             if scored_on(other) != scored_on(first):
-                raise made_of_other_images(folder)
+                raise _made_of_other_images(folder)
         return first, np.stack([one.scores for one in (first, *others)])
 
 
-def made_of_other_images(evaluation: Path) -> InputError:
-    """The error of an evaluation that does not go with the others on its split."""
+def refuse_other_images(cells: Sequence[ScoredCell]) -> None:
+    """Refuse cells of one split that can't share redraws, since one was scored on other images.
+
+    Raises:
+        InputError: naming the first evaluation that is not as most are, or that is damaged.
+    """
+    found = [scored_on(one.predictions) for one in cells]
+    (most, _), *_ = Counter(found).most_common(1)
+    for one, here in zip(cells, found, strict=True):
+        if here != most:
+            raise _made_of_other_images(one.evaluations[0])
+
+
+def _made_of_other_images(evaluation: Path) -> InputError:
     return InputError(
         f"{evaluation.name}: was made of other images, patients, targets or labels than its "
         "sisters; delete it and run the study again"

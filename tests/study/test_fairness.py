@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from synthdp.config import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.judging import MIN_PATIENTS, ONE_CLASS
 from synthdp.files import write_atomic, write_json
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
@@ -43,6 +44,7 @@ def make_clinic(out: Path) -> Path:
                 attributes={
                     "view": ("CC", "MLO")[patient // 2 % 2],
                     "age": "" if patient < 4 else str(40 + patient),
+                    "side": "one-sided" if patient % 4 == 1 else "both",
                 },
             )
     return out
@@ -190,6 +192,42 @@ def test_a_report_says_why_groups_cannot_be_shown(tmp_path: Path) -> None:
     assert "made of other images" in page
     with pytest.raises(InputError, match="made of other images"):
         run_report(ReportSettings(study=study, fairness=["view"]))
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "seeds"),
+    [(6.0, SEEDS[1:]), (1.0, SEEDS), (None, SEEDS)],
+    ids=["one seed", "the first cell", "the last cell"],
+)
+def test_models_of_other_labels_are_not_judged_on_shared_redraws(
+    tmp_path: Path, epsilon: float | None, seeds: tuple[int, ...]
+) -> None:
+    study, results = make_study(tmp_path)
+    for seed in seeds:
+        folder = evaluation_folder(study, f"finetune-{epsilon}-{seed}", "clinic", "val")
+        path = folder / "predictions.csv"
+        path.write_text(path.read_text().replace("secret-0,0", "secret-0,1", 1))
+    with pytest.raises(InputError, match=rf"finetune-{epsilon}-\d-clinic-val: .* labels") as caught:
+        fairness_of(study, results)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_report_tells_groups_of_one_class_and_which_setting_a_correlation_is_of(
+    tmp_path: Path,
+) -> None:
+    study, results = make_study(tmp_path, fairness={"attributes": ["view", "side"], "redraws": 20})
+    rows = fairness_of(study, results)
+    one_class = [row for row in rows if row.group == "one-sided"]
+    assert {row.note for row in one_class} == {ONE_CLASS}
+    tuned = '{"finetune.steps": 400}'
+    write_fairness(
+        study / FAIRNESS_FILE,
+        [row.model_copy(update={"tuned": tuned}) if row.epsilon == "all" else row for row in rows],
+    )
+    page = run_report(ReportSettings(study=study)).read_text()
+    assert f'one-sided<span class="interval">{ONE_CLASS}</span>' in page
+    assert "finetune.steps = 400: Pearson" in page
+    assert f"fewer than {MIN_PATIENTS} patients of a class" in page
 
 
 @pytest.mark.parametrize(
