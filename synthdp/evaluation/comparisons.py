@@ -176,7 +176,7 @@ def _auroc_draws(
     patients: NDArray[np.intp],
     weights: NDArray[np.int64],
 ) -> Array:
-    by_image = weights.T.astype(np.float64)[patients]
+    by_image = np.ascontiguousarray(weights.T, dtype=np.float64)[patients]
     draws = []
     for index in range(targets.shape[1]):
         chosen = ~np.isnan(targets[:, index])

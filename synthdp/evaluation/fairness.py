@@ -132,17 +132,19 @@ def _between(
     """The highest group minus the lowest, each of them chosen by its value on the set itself.
 
     So the interval may reach below 0, which it could not if the extremes were chosen anew on each
-    redraw; the more groups, the larger the difference that chance alone makes.
+    redraw; the more groups, the larger the difference that chance alone makes. Groups that are all
+    alike say at what value: a model that calls no image positive has no difference either.
     """
     groups = judgement.with_value(of)
     if len(groups) < 2:
         return _of_all(measure, judgement, None, about, TOO_FEW_GROUPS)
     high = max(groups, key=lambda group: group.estimates[of].value)
     low = min(groups, key=lambda group: group.estimates[of].value)
-    if high is low:  # all alike
-        high, low = groups[0], groups[1]
+    alike = ""
+    if high is low:
+        high, low, alike = groups[0], groups[1], f"; all alike, at {high.estimates[of].value:.3g}"
     difference = high.estimates[of].minus(low.estimates[of])
-    note = f"group {high.name} minus group {low.name}, of {len(groups)} groups"
+    note = f"group {high.name} minus group {low.name}, of {len(groups)} groups{alike}"
     return _of_all(measure, judgement, difference, about, note)
 
 

@@ -106,28 +106,30 @@ def judgements(images: ScoredImages, panel: Panel) -> Iterator[tuple[str, int, J
     wholes = [_judge_group("", scored, panel.weights) for scored, _ in targets]
     for attribute, names in panel.groups.items():
         for index, (scored, known) in enumerate(targets):
-            groups = _judge_groups(scored, names[known].tolist(), panel.weights)
-            yield attribute, index, Judgement(wholes[index], groups)
+            here = names[known].tolist()
+            yield attribute, index, judge(scored, here, panel.weights, whole=wholes[index])
 
 
-def judge(scored: Scored, names: Sequence[str], weights: NDArray[np.int64]) -> Judgement:
+def judge(
+    scored: Scored,
+    names: Sequence[str],
+    weights: NDArray[np.int64],
+    *,
+    whole: JudgedGroup | None = None,
+) -> Judgement:
     """Judge one target by the groups of one attribute.
 
     Args:
         scored: the N images whose label is known.
         names: the group of each, N.
         weights: (R, P) of `patient_weights`.
+        whole: the judgement of all images, where it has been made for another attribute.
     """
-    return Judgement(_judge_group("", scored, weights), _judge_groups(scored, names, weights))
-
-
-def _judge_groups(
-    scored: Scored, names: Sequence[str], weights: NDArray[np.int64]
-) -> tuple[JudgedGroup, ...]:
     places = np.asarray(names)
-    return tuple(
+    groups = [
         _judge_group(name, scored.of(places == name), weights) for name in sorted_groups(names)
-    )
+    ]
+    return Judgement(whole or _judge_group("", scored, weights), tuple(groups))
 
 
 def _judge_group(name: str, scored: Scored, weights: NDArray[np.int64]) -> JudgedGroup:

@@ -182,6 +182,8 @@ def test_groups_share_the_redraws_so_that_like_groups_differ_by_nothing() -> Non
     found = judged(twice, names, patients * 2)
     parity = told(found, "statistical_parity_difference")
     assert (parity.value, parity.ci_low, parity.ci_high) == (0, 0, 0)
+    share = (scored.scores >= 0.5).mean()
+    assert parity.note == f"group left minus group right, of 2 groups; all alike, at {share:.3g}"
     assert told(found, "auroc", "left").ci_low != told(found, "auroc", "left").ci_high
 
 
