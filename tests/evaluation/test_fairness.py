@@ -261,6 +261,18 @@ def test_correlations_are_pearsons_and_say_of_how_many_points() -> None:
     assert np.isnan(pearson(x, np.ones(7)))
 
 
+def test_a_group_is_as_large_as_its_patients_are_many_whatever_their_images() -> None:
+    scored, names, _ = made_up(seeds=1)
+    patients = [f"p{i // 4}" if name == "c" else f"p{i // 2}" for i, name in enumerate(names)]
+    columns, _ = redraws_of(patients, 0, 1)
+    other = Scored(scored.labels, scored.scores, columns, scored.thresholds)
+    found = judged(other, names, patients)
+    sizes = [told(found, "auroc", group).n_patients for group in GROUPS]
+    assert sizes == [40, 60, 50]
+    aurocs = [told(found, "auroc", group).value for group in GROUPS]
+    assert told(found, "r_size_auroc").value == pytest.approx(pearsonr(sizes, aurocs).statistic)
+
+
 def test_the_correlation_through_epsilons_needs_three_that_are_finite() -> None:
     like = FairnessFigure(
         target="t", attribute="site", measure="statistical_parity_difference", value=0.1,
@@ -354,7 +366,7 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     clinic = dataset_of([{"sex": "FM"[i % 2]} for i in range(60)], targets=("edema", "nodule"))
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (60, 2)).astype(float)
-    labels[:6, 1] = math.nan
+    labels[:5, 1] = math.nan  # an odd number, so that those known begin with the other group
     scores = rng.random((1, 60, 2))
     images = ScoredImages(clinic, clinic.rows, labels, scores, [(0.5, 0.3)], ("edema", "nodule"))
     by = FairnessSettings(attributes=["sex"], redraws=50)
@@ -363,7 +375,7 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     nodule = [one for one in found if one.target == "nodule"]
     assert {one.threshold for one in nodule} == {0.3}
     assert told(nodule, "sensitivity", "F").n_images == 27
-    here = np.array([i % 2 == 0 and i >= 6 for i in range(60)])
+    here = np.array([i % 2 == 0 and i >= 5 for i in range(60)])
     called = scores[0, here, 1] >= 0.3
     expected = called[labels[here, 1] == 1].mean()
     assert told(nodule, "sensitivity", "F").value == pytest.approx(expected)

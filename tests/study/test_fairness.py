@@ -1,4 +1,5 @@
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,27 @@ def test_epsilon_and_parity_correlate_over_the_finite_epsilons(tmp_path: Path) -
         for epsilon in (1.0, 6.0, 20.0)
     ]
     assert through.value == pytest.approx(np.corrcoef([1, 6, 20], parities)[0, 1])
+
+
+def test_a_figure_through_epsilons_has_the_fewest_seeds_of_them(tmp_path: Path) -> None:
+    study, results = make_study(tmp_path)
+    fewer = [row for row in results if (row.epsilon, row.seed) != (6.0, 1)]
+    assert chosen(fairness_of(study, fewer), epsilon="all", attribute="view").n_seeds == 1
+
+
+def test_models_share_the_redraws_so_that_like_ones_lose_nothing(tmp_path: Path) -> None:
+    study, results = make_study(tmp_path)
+    for seed in SEEDS:
+        free, private = (
+            evaluation_folder(study, f"finetune-{epsilon}-{seed}", "clinic", "val")
+            for epsilon in (None, 6.0)
+        )
+        shutil.copy(private / "predictions.csv", free / "predictions.csv")
+    rows = fairness_of(study, results)
+    auroc = chosen(rows, epsilon=6.0, attribute="view", group="CC", measure="auroc")
+    assert auroc.ci_low != auroc.ci_high
+    loss = chosen(rows, epsilon=6.0, attribute="view", group="CC", measure="auroc_loss")
+    assert (loss.value, loss.ci_low, loss.ci_high) == (0, 0, 0)
 
 
 def test_rows_survive_the_file_and_stand_until_asked_for_anew(tmp_path: Path) -> None:
