@@ -30,6 +30,7 @@ from synthdp.evaluation.statistics import LEVEL
 from synthdp.evaluation.weighted import weighted_aurocs
 
 Array = NDArray[np.float64]
+_CELLS_AT_ONCE = 2**22  # bounds memory: redraws x images worked on together
 #: Variances below are left by rounding: figures lie in [-1, 1].
 _ROUNDING = 1e-18
 
@@ -163,7 +164,19 @@ def auroc_draws(
         (K, R), the mean over targets that have both classes; nan where a class was not drawn, and
         everywhere where no target has both.
     """
-    by_image = np.ascontiguousarray(weights.T[patients], dtype=np.float64)
+    at_once = max(1, _CELLS_AT_ONCE // max(1, len(patients)))
+    blocks = [weights[start : start + at_once] for start in range(0, len(weights), at_once)]
+    found = [_auroc_draws(targets, scores, patients, block) for block in blocks]
+    return np.concatenate(found, axis=1)
+
+
+def _auroc_draws(
+    targets: FloatArray,
+    scores: FloatArray,
+    patients: NDArray[np.intp],
+    weights: NDArray[np.int64],
+) -> Array:
+    by_image = np.ascontiguousarray(weights.T, dtype=np.float64)[patients]
     draws = []
     for index in range(targets.shape[1]):
         chosen = ~np.isnan(targets[:, index])

@@ -1,51 +1,39 @@
-"""Does a classifier serve all groups alike? Figures by group, and how far groups lie apart.
+"""Does a classifier serve all groups alike? How far the groups of a judgement lie apart.
 
 After arXiv 2302.01622, which follows the AUROC of groups, the statistical parity difference, and
-Pearson's r through a range of epsilons. All groups of all models share the redraws of the patients,
-so that intervals of differences are paired ones.
-
-A group that has fewer than `MIN_PATIENTS` patients of a class that it holds is too small to say
-anything: it is named with its size alone, and no difference is taken to it. A group of one class
-alone has the figures that need no other.
+Pearson's r through a range of epsilons. No difference is taken to a group that is too small, or
+that lacks the class which the figure needs (`synthdp.evaluation.judging`).
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.config import Settings
-from synthdp.evaluation.groups import FairnessSettings, group_names, sorted_groups
-from synthdp.evaluation.metrics import METRICS, FloatArray
-from synthdp.evaluation.scored import Estimate, Scored, ScoredImages, mean_over_models, redraws_of
-from synthdp.evaluation.statistics import bootstrap_draws
+from synthdp.evaluation.groups import FairnessSettings
+from synthdp.evaluation.judging import (
+    GROUP_MEASURES,
+    GroupMeasure,
+    JudgedGroup,
+    Judgement,
+    judgements,
+    panel_of,
+)
+from synthdp.evaluation.metrics import FloatArray
+from synthdp.evaluation.scored import Estimate, ScoredImages
 
-#: Fewest patients of each class that a group has in it, for its figures to be told.
-MIN_PATIENTS = 10
 #: Two points always lie on a line.
 MIN_POINTS = 3
-ONE_CLASS = "one class alone"
-TOO_FEW = f"too few: fewer than {MIN_PATIENTS} patients of a class"
 TOO_FEW_GROUPS = "fewer than two groups to compare"
 
-GroupMeasure: TypeAlias = Literal[
-    "prevalence", "auroc", "sensitivity", "specificity", "positive_rate"
-]
 GapMeasure: TypeAlias = Literal[
     "statistical_parity_difference", "equal_opportunity_difference", "worst_group_gap"
 ]
 Measure: TypeAlias = (
     GroupMeasure | GapMeasure | Literal["auroc_loss", "r_size_auroc", "r_epsilon_parity"]
-)
-GROUP_MEASURES: tuple[GroupMeasure, ...] = (
-    "prevalence",
-    "auroc",
-    "sensitivity",
-    "specificity",
-    "positive_rate",
 )
 
 
@@ -73,101 +61,15 @@ class FairnessFigure(Settings):
     note: str = ""
 
 
-@dataclass(frozen=True)
-class JudgedGroup:
-    """A group: how many images and patients, its figures, or why none of them is told."""
-
-    name: str
-    n_images: int
-    n_patients: int
-    estimates: Mapping[str, Estimate]
-    why: str = ""
-
-    def has(self, measure: str) -> bool:
-        """Whether the group has a value for the measure."""
-        return measure in self.estimates and not math.isnan(self.estimates[measure].value)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """All groups of one attribute, and the same figures of all images together."""
-
-    whole: JudgedGroup
-    groups: tuple[JudgedGroup, ...]
-
-    def with_value(self, measure: str) -> list[JudgedGroup]:
-        """The groups that can be compared in a measure."""
-        return [group for group in self.groups if group.has(measure)]
-
-
-def estimates(scored: Scored, weights: NDArray[np.int64]) -> dict[str, Estimate]:
-    """Every measure of a group, each the mean over the models.
-
-    Args:
-        scored: the images of the group.
-        weights: (R, P) of `patient_weights`, of all patients.
-    """
-    images = weights[:, scored.patients].astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total = images.sum(axis=1)
-        prevalence = Estimate(float(scored.labels.mean()), images @ scored.labels / total)
-    models: dict[str, list[Estimate]] = {name: [] for name in GROUP_MEASURES[1:]}
-    for scores, threshold in zip(scored.scores, scored.thresholds, strict=True):
-        draws = bootstrap_draws(
-            scored.labels, scores, scored.patients, weights, threshold=threshold
-        )
-        for name in ("auroc", "sensitivity", "specificity"):
-            value = METRICS[name](scored.labels, scores, threshold)
-            models[name].append(Estimate(value, draws[name]))
-        called = (scores >= threshold).astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            models["positive_rate"].append(Estimate(float(called.mean()), images @ called / total))
-    means = {name: mean_over_models(found) for name, found in models.items()}
-    return {"prevalence": prevalence, **means}
-
-
-def _judge_group(name: str, scored: Scored, weights: NDArray[np.int64]) -> JudgedGroup:
-    by_class = [np.unique(scored.patients[scored.labels == label]).size for label in (0, 1)]
-    present = [count for count in by_class if count]
-    n_patients = np.unique(scored.patients).size
-    if not present or min(present) < MIN_PATIENTS:
-        return JudgedGroup(name, len(scored.labels), n_patients, {}, TOO_FEW)
-    found = estimates(scored, weights)
-    why = ONE_CLASS if len(present) == 1 else ""
-    return JudgedGroup(name, len(scored.labels), n_patients, found, why)
-
-
-def judge(scored: Scored, names: Sequence[str], weights: NDArray[np.int64]) -> Judgement:
-    """Judge one target by the groups of one attribute.
-
-    Args:
-        scored: the N images whose label is known.
-        names: the group of each, N.
-        weights: (R, P) of `patient_weights`.
-    """
-    places = np.asarray(names)
-    groups = [
-        _judge_group(name, scored.of(places == name), weights) for name in sorted_groups(names)
-    ]
-    return Judgement(_judge_group("", scored, weights), tuple(groups))
-
-
-def judgements(images: ScoredImages, by: FairnessSettings) -> Iterator[tuple[str, int, Judgement]]:
-    """Judge models by every attribute and target: its name, the target's index, the judgement."""
-    patients = [row.patient_id for row in images.rows]
-    columns, weights = redraws_of(patients, by.seed, by.redraws)
-    for attribute, cuts in by.attributes.items():
-        names = np.array(group_names(images.dataset, images.rows, attribute, cuts))
-        for index in range(len(images.targets)):
-            scored, known = images.target(index, columns)
-            yield attribute, index, judge(scored, names[known].tolist(), weights)
-
-
 def judge_images(images: ScoredImages, by: FairnessSettings) -> list[FairnessFigure]:
-    """All figures of models by themselves."""
+    """All figures of models by themselves.
+
+    Raises:
+        InputError: when an attribute makes no groups of these images.
+    """
     return [
         figure
-        for attribute, index, judgement in judgements(images, by)
+        for attribute, index, judgement in judgements(images, panel_of(images, by))
         for figure in figures(
             judgement,
             target=images.targets[index],
@@ -230,17 +132,19 @@ def _between(
     """The highest group minus the lowest, each of them chosen by its value on the set itself.
 
     So the interval may reach below 0, which it could not if the extremes were chosen anew on each
-    redraw; the more groups, the larger the difference that chance alone makes.
+    redraw; the more groups, the larger the difference that chance alone makes. Groups that are all
+    alike say at what value: a model that calls no image positive has no difference either.
     """
     groups = judgement.with_value(of)
     if len(groups) < 2:
         return _of_all(measure, judgement, None, about, TOO_FEW_GROUPS)
     high = max(groups, key=lambda group: group.estimates[of].value)
     low = min(groups, key=lambda group: group.estimates[of].value)
-    if high is low:  # all alike
-        high, low = groups[0], groups[1]
+    alike = ""
+    if high is low:
+        high, low, alike = groups[0], groups[1], f"; all alike, at {high.estimates[of].value:.3g}"
     difference = high.estimates[of].minus(low.estimates[of])
-    note = f"group {high.name} minus group {low.name}, of {len(groups)} groups"
+    note = f"group {high.name} minus group {low.name}, of {len(groups)} groups{alike}"
     return _of_all(measure, judgement, difference, about, note)
 
 
@@ -258,7 +162,8 @@ def _worst_group(judgement: Judgement, about: Mapping[str, object]) -> FairnessF
 def _size_correlation(judgement: Judgement, about: Mapping[str, object]) -> FairnessFigure:
     """Pearson's r between the number of patients of a group, as evaluated, and its AUROC.
 
-    The sizes of groups in the training set would be the natural ones, but they are private.
+    Sizes are the same on each redraw, so that the interval is of the AUROCs alone. The sizes of
+    groups in the training set would be the natural ones, but they are private.
     """
     groups = judgement.with_value("auroc")
     if len(groups) < MIN_POINTS:
@@ -287,7 +192,7 @@ def _of_all(  # noqa: PLR0917 (a line of a table, cell by cell)
 
 
 def pearson(x: FloatArray, y: FloatArray) -> NDArray[np.float64]:
-    """Pearson's r of x (K,) with each row of y (..., K); nan where either does not vary."""
+    """Pearson's r of x (K,) with each row of y (..., K), (...); nan where either does not vary."""
     across, along = x - x.mean(), y - y.mean(axis=-1, keepdims=True)
     spread = np.sqrt((across**2).sum() * (along**2).sum(axis=-1))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -300,6 +205,8 @@ def epsilon_correlation(
 ) -> FairnessFigure:
     """Pearson's r between finite epsilons and the statistical parity difference at each.
 
+    It has no interval: the points are differences of groups which may be others at each epsilon.
+
     Args:
         parities: the difference at each epsilon; one without a value is left out.
         like: any of them, for what they are about.
@@ -310,6 +217,8 @@ def epsilon_correlation(
         note = f"fewer than {MIN_POINTS} epsilons"
     else:
         value = float(pearson(np.array(list(points)), np.array(list(points.values()))))
+        note += "" if math.isfinite(value) else "; all have one difference"
+    thresholds = {one.threshold for one in parities.values()}
     return like.model_copy(
         update={
             "measure": "r_epsilon_parity",
@@ -317,6 +226,7 @@ def epsilon_correlation(
             "ci_low": None,
             "ci_high": None,
             "n_points": len(points),
+            "threshold": like.threshold if len(thresholds) == 1 else None,
             "note": note,
         }
     )

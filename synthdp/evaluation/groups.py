@@ -71,8 +71,9 @@ Fairness = Annotated[FairnessSettings | None, BeforeValidator(_from_list)]
 
 def bin_names(cuts: Sequence[float]) -> list[str]:
     """The names of the bins that rising points cut the numbers into, the lowest first."""
-    middle = [f"{low:g} to below {high:g}" for low, high in pairwise(cuts)]
-    return [f"below {cuts[0]:g}", *middle, f"{cuts[-1]:g} and above"]
+    ends = [f"{cut:.15g}" for cut in cuts]
+    middle = [f"{low} to below {high}" for low, high in pairwise(ends)]
+    return [f"below {ends[0]}", *middle, f"{ends[-1]} and above"]
 
 
 def group_names(

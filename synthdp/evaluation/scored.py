@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, Row
-from synthdp.evaluation.metrics import auroc
+from synthdp.evaluation.comparisons import auroc_draws
 from synthdp.evaluation.statistics import (
     REDRAWS,
     Interval,
-    bootstrap_draws,
     patient_weights,
     percentile_interval,
 )
@@ -44,6 +43,11 @@ class Estimate:
 
     value: float
     draws: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, found: NDArray[np.float64]) -> "Estimate":
+        """From what was found with the rows of `itself_and_redraws`, (1 + R,)."""
+        return cls(float(found[0]), found[1:])
 
     def minus(self, other: "Estimate") -> "Estimate":
         """The paired difference."""
@@ -106,27 +110,18 @@ def redraws_of(
     return columns.astype(np.intp), weights
 
 
-def mean_over_models(found: Sequence[Estimate]) -> Estimate:
-    """The mean of a figure over models, on the set itself and on each redraw."""
-    return Estimate(
-        float(np.mean([one.value for one in found])),
-        np.mean([one.draws for one in found], axis=0),
-    )
+def itself_and_redraws(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The set itself, which has each patient once, above the redraws (R, P): (1 + R, P)."""
+    return np.concatenate([np.ones_like(weights[:1]), weights])
 
 
 def auroc_estimate(scored: Scored, weights: NDArray[np.int64]) -> Estimate:
-    """The mean AUROC of the models.
+    """The mean AUROC of the models, nan where the images or a redraw lack a class.
 
     Args:
         scored: the images whose label is known.
         weights: (R, P) of `patient_weights`.
     """
-    return mean_over_models(
-        [
-            Estimate(
-                auroc(scored.labels, scores),
-                bootstrap_draws(scored.labels, scores, scored.patients, weights)["auroc"],
-            )
-            for scores in scored.scores
-        ]
-    )
+    drawn = itself_and_redraws(weights)
+    labels, scores = scored.labels[:, None], scored.scores[:, :, None]
+    return Estimate.of(auroc_draws(labels, scores, scored.patients, drawn).mean(axis=0))

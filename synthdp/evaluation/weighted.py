@@ -14,7 +14,6 @@ from synthdp.evaluation.metrics import AT_SENSITIVITY, REACHED, THRESHOLD, Float
 
 #: A metric's name -> its values, one for each weighting.
 Draws = Mapping[str, NDArray[np.float64]]
-_CELLS_AT_ONCE = 2**22  # bounds memory: weightings x images worked on together
 
 
 def weighted_metrics(
@@ -114,15 +113,6 @@ def weighted_aurocs(
     Returns:
         (R,); nan where a class has no weight.
     """
-    rows = max(1, _CELLS_AT_ONCE // max(1, len(targets)))
-    parts = [
-        _aurocs(targets, scores, weights[:, start : start + rows])
-        for start in range(0, weights.shape[1], rows)
-    ]
-    return np.concatenate(parts)
-
-
-def _aurocs(targets: FloatArray, scores: FloatArray, weights: FloatArray) -> NDArray[np.float64]:
     negatives = np.flatnonzero(targets == 0)
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
     positives = np.flatnonzero(targets == 1)

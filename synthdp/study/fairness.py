@@ -11,17 +11,12 @@ from synthdp.config import load_settings
 from synthdp.data.columns import rows_where
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.evaluation.fairness import (
-    FairnessFigure,
-    Judgement,
-    epsilon_correlation,
-    figures,
-    judgements,
-)
+from synthdp.evaluation.fairness import FairnessFigure, epsilon_correlation, figures
 from synthdp.evaluation.groups import FairnessSettings, refuse_no_groups
+from synthdp.evaluation.judging import Judgement, judgements, panel_of
 from synthdp.files import write_atomic
 from synthdp.study.compare import ResultRow
-from synthdp.study.scored import ScoredCell, scored_cells
+from synthdp.study.scored import ScoredCell, refuse_other_images, scored_cells
 from synthdp.study.settings import StudySettings
 from synthdp.study.sites import EvaluateOn
 from synthdp.study.tables import StudyCell, read_table, table_csv
@@ -53,7 +48,8 @@ def judge_study(settings: FairnessSettings, cells: Iterable[ScoredCell]) -> list
     """Judge the models of a study, each cell by the mean over its seeds.
 
     Raises:
-        InputError: when an evaluation is damaged, or does not fit its data set any more.
+        InputError: when an evaluation is damaged, does not fit its data set any more, or was made
+            of other images than the others on its split.
     """
     by_place = groupby(cells, key=lambda one: (one.cell.data_set, one.cell.split))
     return [row for _, found in by_place for row in _judge_place(settings, list(found))]
@@ -63,9 +59,11 @@ def _judge_place(settings: FairnessSettings, cells: Sequence[ScoredCell]) -> Ite
     """Judge all models that were scored on one split, on the same redraws."""
     rows: dict[_Key, list[FairnessRow]] = {}
     free: dict[_Key, Judgement] = {}
+    refuse_other_images(cells)
+    panel = panel_of(cells[0].images(), settings)
     for one in sorted(cells, key=lambda one: one.cell.epsilon is not None):  # no privacy first
         images, cell = one.images(), one.cell
-        for attribute, index, judgement in judgements(images, settings):
+        for attribute, index, judgement in judgements(images, panel):
             target = images.targets[index]
             key = (cell.strategy, cell.tuned, cell.trained_on, attribute, target)
             if cell.epsilon is None:
@@ -98,7 +96,8 @@ def _through_epsilons(rows: Sequence[FairnessRow]) -> Iterator[FairnessRow]:
         if row.measure == "statistical_parity_difference" and isinstance(row.epsilon, float)
     }
     if parities:
-        found = epsilon_correlation(parities, next(iter(parities.values())))
+        fewest = min(parities.values(), key=lambda row: row.n_seeds)
+        found = epsilon_correlation(parities, fewest)
         yield FairnessRow.model_validate({**found.model_dump(), "epsilon": "all"})
 
 
@@ -150,8 +149,8 @@ def fairness_of(
 class FairnessView:
     """What a report shows of one attribute: groups as rows, and what lies between them.
 
-    `groups` and `between` go by strategy, epsilon and (for groups) name; each gives its figures by
-    measure.
+    `groups` and `between` go by strategy, epsilon and (for groups) name: a row of the table that
+    says which, and its figures by measure. `through` has the figures through all epsilons.
     """
 
     title: str

@@ -38,8 +38,8 @@ class ScoredRuns:
     problems: Mapping[str, str]
 
 
-def _judged(found: Predictions) -> tuple[object, ...]:
-    """The same for runs that were scored on the same images with the same labels."""
+def scored_on(found: Predictions) -> tuple[object, ...]:
+    """Images, patients, targets, labels: equal for runs that can be laid side by side."""
     return found.images, found.patients, found.targets, found.labels.tobytes()
 
 
@@ -61,11 +61,11 @@ def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> 
         except InputError:
             there = (folder / PREDICTIONS_FILE).is_file()
             problems[run] = "predictions cut off or damaged" if there else "no predictions"
-    most = Counter(_judged(found) for found in read.values()).most_common(1)
+    most = Counter(scored_on(found) for found in read.values()).most_common(1)
     if not most:
         none = np.zeros((0, 1))
         return ScoredRuns(none, np.zeros(0, np.intp), np.zeros((0, 0, 1)), {}, problems)
-    kept = {run: found for run, found in read.items() if _judged(found) == most[0][0]}
+    kept = {run: found for run, found in read.items() if scored_on(found) == most[0][0]}
     problems |= {run: "scored on other images" for run in read if run not in kept}
     first = next(iter(kept.values()))
     _, patients = np.unique(np.array(first.patients), return_inverse=True)

@@ -1,5 +1,6 @@
 """What the models of a study gave for each image, by cell: read from its evaluations' folders."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from synthdp.evaluation.predictions import Predictions, predicted_rows, read_pre
 from synthdp.evaluation.scored import ScoredImages
 from synthdp.files import read_json
 from synthdp.study.compare import ResultRow
-from synthdp.study.predictions import evaluation_folder
+from synthdp.study.predictions import evaluation_folder, scored_on
 from synthdp.study.sites import EvaluateOn, place_name
 from synthdp.study.tables import StudyCell
 
@@ -24,22 +25,22 @@ from synthdp.study.tables import StudyCell
 class ScoredCell:
     """All finished models of one cell: their predictions on the same images, read when asked for.
 
-    evaluations: a folder for each seed; data: the folder of the data set.
+    evaluations: a folder for each seed; dataset: the set that the models were scored on.
     """
 
     cell: StudyCell
     evaluations: tuple[Path, ...]
-    data: Path
+    dataset: Dataset
 
-    @cached_property
+    @property
     def predictions(self) -> Predictions:
         """Images, patients and labels, and the scores of the first model."""
-        return self._all[0]
+        return self._read[0]
 
-    @cached_property
+    @property
     def scores(self) -> NDArray[np.float64]:
         """(S, N, T): of each seed, image and target."""
-        return np.stack([one.scores for one in self._all])
+        return self._read[1]
 
     @cached_property
     def thresholds(self) -> tuple[tuple[float, ...], ...]:
@@ -52,23 +53,41 @@ class ScoredCell:
         Raises:
             InputError: when an evaluation is damaged, or does not fit its data set any more.
         """
-        dataset, found = open_dataset(self.data), self.predictions
+        found = self.predictions
         where = f"{self.cell.data_set}, {self.cell.split}"
-        rows = predicted_rows(dataset, found, where=where)
+        rows = predicted_rows(self.dataset, found, where=where)
         return ScoredImages(
-            dataset, rows, found.labels, self.scores, self.thresholds, found.targets
+            self.dataset, rows, found.labels, self.scores, self.thresholds, found.targets
         )
 
     @cached_property
-    def _all(self) -> list[Predictions]:
-        found = [read_predictions(folder) for folder in self.evaluations]
-        for other, folder in zip(found, self.evaluations, strict=True):
-            if (other.images, other.targets) != (found[0].images, found[0].targets):
-                raise InputError(
-                    f"{folder.name}: was made of other images or targets than its sisters; delete "
-                    "it and run the study again"
-                )
-        return found
+    def _read(self) -> tuple[Predictions, NDArray[np.float64]]:
+        """The first model's predictions, and the scores of all on the same images."""
+        first, *others = (read_predictions(folder) for folder in self.evaluations)
+        for other, folder in zip(others, self.evaluations[1:], strict=True):
+            if scored_on(other) != scored_on(first):
+                raise _made_of_other_images(folder)
+        return first, np.stack([one.scores for one in (first, *others)])
+
+
+def refuse_other_images(cells: Sequence[ScoredCell]) -> None:
+    """Refuse cells of one split that can't share redraws, since one was scored on other images.
+
+    Raises:
+        InputError: naming the first evaluation that is not as most are, or that is damaged.
+    """
+    found = [scored_on(one.predictions) for one in cells]
+    (most, _), *_ = Counter(found).most_common(1)
+    for one, here in zip(cells, found, strict=True):
+        if here != most:
+            raise _made_of_other_images(one.evaluations[0])
+
+
+def _made_of_other_images(evaluation: Path) -> InputError:
+    return InputError(
+        f"{evaluation.name}: was made of other images, patients, targets or labels than its "
+        "sisters; delete it and run the study again"
+    )
 
 
 def _thresholds(evaluation: Path, targets: Sequence[str]) -> tuple[float, ...]:
@@ -114,7 +133,7 @@ def scored_cells(
                 evaluations=tuple(
                     evaluation_folder(study, row.run, data_set, place.split) for row in found
                 ),
-                data=dataset.root,
+                dataset=dataset,
             )
 
 

@@ -162,6 +162,15 @@ def test_paired_draws_are_the_metric_on_copies_of_the_patients() -> None:
             assert draws[model, row] == pytest.approx(plain, rel=1e-12)
 
 
+def test_blocks_of_redraws_draw_what_one_block_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets, scores, patients = clustered_scores(seed=6)
+    weights = patient_weights(int(patients.max()) + 1, 23, np.random.default_rng(7))
+    whole = auroc_draws(targets[:, None], scores[:, :, None], patients, weights)
+    monkeypatch.setattr("synthdp.evaluation.comparisons._CELLS_AT_ONCE", 4 * len(targets))
+    parts = auroc_draws(targets[:, None], scores[:, :, None], patients, weights)
+    assert parts == pytest.approx(whole, abs=1e-12)
+
+
 def test_several_targets_are_averaged_and_those_of_one_class_left_out() -> None:
     targets, scores, patients = clustered_scores(9, n_models=2)
     other = np.where(np.arange(targets.size) % 5 == 0, np.nan, np.roll(targets, 3))

@@ -16,13 +16,9 @@ from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, DatasetInfo, Row
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
-    MIN_PATIENTS,
-    ONE_CLASS,
-    TOO_FEW,
     FairnessFigure,
     epsilon_correlation,
     figures,
-    judge,
     judge_images,
     pearson,
 )
@@ -32,7 +28,17 @@ from synthdp.evaluation.groups import (
     group_names,
     sorted_groups,
 )
+from synthdp.evaluation.judging import (
+    GROUP_MEASURES,
+    MIN_PATIENTS,
+    ONE_CLASS,
+    TOO_FEW,
+    estimates,
+    judge,
+)
+from synthdp.evaluation.metrics import METRICS
 from synthdp.evaluation.scored import Scored, ScoredImages, redraws_of
+from synthdp.evaluation.statistics import patient_weights
 from synthdp.study.report import ReportSettings
 
 REDRAWS = 300
@@ -108,6 +114,63 @@ def test_seeds_count_by_their_mean_and_intervals_hold_the_figure() -> None:
         assert figure.ci_low <= figure.value <= figure.ci_high
 
 
+def counted_out(measure: str, labels: np.ndarray, scores: np.ndarray, threshold: float) -> float:
+    """A figure of a group from its images, nan where it has none to count."""
+    if measure in METRICS:
+        return METRICS[measure](labels, scores, threshold)
+    counted = labels if measure == "prevalence" else scores >= threshold
+    return float(counted.mean()) if counted.size else math.nan
+
+
+def test_all_redraws_at_once_are_copies_of_the_patients_one_redraw_after_the_other() -> None:
+    """Patients of unequal counts, images in both groups, tied scores, thresholds of their own."""
+    rng = np.random.default_rng(3)
+    columns = rng.integers(0, 26, 90)
+    labels = rng.integers(0, 2, 90).astype(float)
+    scores = np.round(rng.random((3, 90)), 1)
+    scored = Scored(labels, scores, columns.astype(np.intp), (0.3, 0.5, 0.9))
+    names = np.array(["CC", "MLO"])[rng.integers(0, 2, 90)]
+    weights = patient_weights(26, 40, rng)
+    judgement = judge(scored, names.tolist(), weights)
+    parts = [
+        (judgement.whole, names != ""),
+        *((one, names == one.name) for one in judgement.groups),
+    ]
+    assert len(parts) == 3
+    for group, here in parts:
+        assert set(group.estimates) == set(GROUP_MEASURES)
+        for measure, found in group.estimates.items():
+            copies = [np.flatnonzero(here)] + [
+                np.repeat(np.flatnonzero(here), drawn[columns[here]]) for drawn in weights
+            ]
+            expected = [
+                np.mean(
+                    [
+                        counted_out(measure, labels[images], one[images], threshold)
+                        for one, threshold in zip(scores, scored.thresholds, strict=True)
+                    ]
+                )
+                for images in copies
+            ]
+            assert [found.value, *found.draws] == pytest.approx(expected, abs=1e-12)
+
+
+def test_redraws_that_lack_a_class_have_no_figure_of_it() -> None:
+    labels, weights = np.array([1.0, 0.0, 0.0]), np.array([[0, 2, 1], [3, 0, 0], [1, 1, 1]])
+    scored = Scored(labels, np.array([[0.9, 0.6, 0.1]]), np.arange(3), (0.5,))
+    found = estimates(scored, weights)
+    expected = {
+        "auroc": [math.nan, math.nan, 1],
+        "sensitivity": [math.nan, 1, 1],
+        "specificity": [1 / 3, math.nan, 1 / 2],
+        "positive_rate": [2 / 3, 1, 2 / 3],
+        "prevalence": [0, 1, 1 / 3],
+    }
+    assert set(found) == set(expected)
+    for measure, draws in expected.items():
+        assert found[measure].draws == pytest.approx(draws, nan_ok=True), measure
+
+
 def test_groups_share_the_redraws_so_that_like_groups_differ_by_nothing() -> None:
     """Two groups that hold the same images of the same patients differ by 0 on each redraw."""
     scored, _, patients = made_up(seeds=1)
@@ -119,6 +182,8 @@ def test_groups_share_the_redraws_so_that_like_groups_differ_by_nothing() -> Non
     found = judged(twice, names, patients * 2)
     parity = told(found, "statistical_parity_difference")
     assert (parity.value, parity.ci_low, parity.ci_high) == (0, 0, 0)
+    share = (scored.scores >= 0.5).mean()
+    assert parity.note == f"group left minus group right, of 2 groups; all alike, at {share:.3g}"
     assert told(found, "auroc", "left").ci_low != told(found, "auroc", "left").ci_high
 
 
@@ -196,6 +261,18 @@ def test_correlations_are_pearsons_and_say_of_how_many_points() -> None:
     assert np.isnan(pearson(x, np.ones(7)))
 
 
+def test_a_group_is_as_large_as_its_patients_are_many_whatever_their_images() -> None:
+    scored, names, _ = made_up(seeds=1)
+    patients = [f"p{i // 4}" if name == "c" else f"p{i // 2}" for i, name in enumerate(names)]
+    columns, _ = redraws_of(patients, 0, 1)
+    other = Scored(scored.labels, scored.scores, columns, scored.thresholds)
+    found = judged(other, names, patients)
+    sizes = [told(found, "auroc", group).n_patients for group in GROUPS]
+    assert sizes == [40, 60, 50]
+    aurocs = [told(found, "auroc", group).value for group in GROUPS]
+    assert told(found, "r_size_auroc").value == pytest.approx(pearsonr(sizes, aurocs).statistic)
+
+
 def test_the_correlation_through_epsilons_needs_three_that_are_finite() -> None:
     like = FairnessFigure(
         target="t", attribute="site", measure="statistical_parity_difference", value=0.1,
@@ -212,6 +289,18 @@ def test_the_correlation_through_epsilons_needs_three_that_are_finite() -> None:
     few = epsilon_correlation({epsilon: at[epsilon] for epsilon in (1.0, 6.0)}, like)
     assert (few.value, few.n_points) == (None, 2)
     assert "fewer than 3" in few.note
+
+
+def test_the_correlation_through_epsilons_says_what_it_lacks() -> None:
+    like = FairnessFigure(
+        target="t", attribute="site", measure="statistical_parity_difference", value=0.1,
+        n_images=9, n_patients=9, threshold=0.5,
+    )  # fmt: skip
+    same = epsilon_correlation({1.0: like, 6.0: like, 20.0: like}, like)
+    assert (same.value, same.n_points, same.threshold) == (None, 3, 0.5)
+    assert same.note == "of 3 epsilons; all have one difference"
+    other = like.model_copy(update={"threshold": 0.4})
+    assert epsilon_correlation({1.0: like, 6.0: other, 20.0: like}, like).threshold is None
 
 
 def test_what_privacy_costs_a_group_is_paired() -> None:
@@ -246,6 +335,9 @@ def test_bins_take_their_lower_end_and_missing_ages_are_unknown() -> None:
         "unknown",
     ]  # fmt: skip
     assert bin_names([3]) == ["below 3", "3 and above"]
+    assert bin_names([20150101, 20150102.5]) == [  # dates, and more digits than most numbers have
+        "below 20150101", "20150101 to below 20150102.5", "20150102.5 and above",
+    ]  # fmt: skip
     assert sorted_groups(["unknown", "70 and above", "MLO", "below 50", "50 to below 70"]) == [
         "below 50", "50 to below 70", "70 and above", "MLO", "unknown",
     ]  # fmt: skip
@@ -274,7 +366,7 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     clinic = dataset_of([{"sex": "FM"[i % 2]} for i in range(60)], targets=("edema", "nodule"))
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (60, 2)).astype(float)
-    labels[:6, 1] = math.nan
+    labels[:5, 1] = math.nan  # an odd number, so that those known begin with the other group
     scores = rng.random((1, 60, 2))
     images = ScoredImages(clinic, clinic.rows, labels, scores, [(0.5, 0.3)], ("edema", "nodule"))
     by = FairnessSettings(attributes=["sex"], redraws=50)
@@ -283,7 +375,7 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     nodule = [one for one in found if one.target == "nodule"]
     assert {one.threshold for one in nodule} == {0.3}
     assert told(nodule, "sensitivity", "F").n_images == 27
-    here = np.array([i % 2 == 0 and i >= 6 for i in range(60)])
+    here = np.array([i % 2 == 0 and i >= 5 for i in range(60)])
     called = scores[0, here, 1] >= 0.3
     expected = called[labels[here, 1] == 1].mean()
     assert told(nodule, "sensitivity", "F").value == pytest.approx(expected)
@@ -311,6 +403,8 @@ def test_attributes_are_named_in_short_or_in_full(text: str, expected: dict[str,
         ("[]", "attributes"),
         ("{age: [70, 50]}", "age: cut points are numbers in rising order"),
         ("{age: []}", "rising order"),
+        ("{age: [50, 50]}", "rising order"),
+        ("{age: [50, .inf]}", "finite number"),
         ("[3]", "name columns of the manifest"),
         ("{attributes: [view], redraw: 3}", "did you mean redraws"),
     ],

@@ -1,4 +1,5 @@
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from synthdp.config import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.judging import MIN_PATIENTS, ONE_CLASS
 from synthdp.files import write_atomic, write_json
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
@@ -43,6 +45,7 @@ def make_clinic(out: Path) -> Path:
                 attributes={
                     "view": ("CC", "MLO")[patient // 2 % 2],
                     "age": "" if patient < 4 else str(40 + patient),
+                    "side": "one-sided" if patient % 4 == 1 else "both",
                 },
             )
     return out
@@ -148,6 +151,27 @@ def test_epsilon_and_parity_correlate_over_the_finite_epsilons(tmp_path: Path) -
     assert through.value == pytest.approx(np.corrcoef([1, 6, 20], parities)[0, 1])
 
 
+def test_a_figure_through_epsilons_has_the_fewest_seeds_of_them(tmp_path: Path) -> None:
+    study, results = make_study(tmp_path)
+    fewer = [row for row in results if (row.epsilon, row.seed) != (6.0, 1)]
+    assert chosen(fairness_of(study, fewer), epsilon="all", attribute="view").n_seeds == 1
+
+
+def test_models_share_the_redraws_so_that_like_ones_lose_nothing(tmp_path: Path) -> None:
+    study, results = make_study(tmp_path)
+    for seed in SEEDS:
+        free, private = (
+            evaluation_folder(study, f"finetune-{epsilon}-{seed}", "clinic", "val")
+            for epsilon in (None, 6.0)
+        )
+        shutil.copy(private / "predictions.csv", free / "predictions.csv")
+    rows = fairness_of(study, results)
+    auroc = chosen(rows, epsilon=6.0, attribute="view", group="CC", measure="auroc")
+    assert auroc.ci_low != auroc.ci_high
+    loss = chosen(rows, epsilon=6.0, attribute="view", group="CC", measure="auroc_loss")
+    assert (loss.value, loss.ci_low, loss.ci_high) == (0, 0, 0)
+
+
 def test_rows_survive_the_file_and_stand_until_asked_for_anew(tmp_path: Path) -> None:
     study, results = make_study(tmp_path)
     rows = fairness_of(study, results)
@@ -190,6 +214,42 @@ def test_a_report_says_why_groups_cannot_be_shown(tmp_path: Path) -> None:
     assert "made of other images" in page
     with pytest.raises(InputError, match="made of other images"):
         run_report(ReportSettings(study=study, fairness=["view"]))
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "seeds"),
+    [(6.0, SEEDS[1:]), (1.0, SEEDS), (None, SEEDS)],
+    ids=["one seed", "the first cell", "the last cell"],
+)
+def test_models_of_other_labels_are_not_judged_on_shared_redraws(
+    tmp_path: Path, epsilon: float | None, seeds: tuple[int, ...]
+) -> None:
+    study, results = make_study(tmp_path)
+    for seed in seeds:
+        folder = evaluation_folder(study, f"finetune-{epsilon}-{seed}", "clinic", "val")
+        path = folder / "predictions.csv"
+        path.write_text(path.read_text().replace("secret-0,0", "secret-0,1", 1))
+    with pytest.raises(InputError, match=rf"finetune-{epsilon}-\d-clinic-val: .* labels") as caught:
+        fairness_of(study, results)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_report_tells_groups_of_one_class_and_which_setting_a_correlation_is_of(
+    tmp_path: Path,
+) -> None:
+    study, results = make_study(tmp_path, fairness={"attributes": ["view", "side"], "redraws": 20})
+    rows = fairness_of(study, results)
+    one_class = [row for row in rows if row.group == "one-sided"]
+    assert {row.note for row in one_class} == {ONE_CLASS}
+    tuned = '{"finetune.steps": 400}'
+    write_fairness(
+        study / FAIRNESS_FILE,
+        [row.model_copy(update={"tuned": tuned}) if row.epsilon == "all" else row for row in rows],
+    )
+    page = run_report(ReportSettings(study=study)).read_text()
+    assert f'one-sided<span class="interval">{ONE_CLASS}</span>' in page
+    assert "finetune.steps = 400: Pearson" in page
+    assert f"fewer than {MIN_PATIENTS} patients of a class" in page
 
 
 @pytest.mark.parametrize(

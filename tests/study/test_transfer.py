@@ -88,7 +88,7 @@ def cells(tmp_path: Path) -> list[ScoredCell]:
                         evaluations=tuple(
                             evaluation(tmp_path, data, scored_at, run, strength) for run in runs
                         ),
-                        data=data,
+                        dataset=open_dataset(data),
                     )
                 )
     return found
