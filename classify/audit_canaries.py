@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classify.audit_subject import Subject, scratch_folder, spread, train
-from classify.dp_head import Examples
+from classify.head_examples import Examples
 from synthdp.privacy.audit import (
     Bound,
     Counts,

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from classify.audit_subject import Subject, scratch_folder, spread, train
-from classify.dp_head import Examples
+from classify.head_examples import Examples
 from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.noise import NoiseSource
 

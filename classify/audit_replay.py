@@ -24,7 +24,7 @@ from classify.audit_subject import (
     spread,
     train,
 )
-from classify.dp_head import Examples
+from classify.head_examples import Examples
 from synthdp.errors import RunError
 from synthdp.privacy.audit import noise_findings
 

@@ -12,7 +12,8 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
-from classify.dp_head import Examples, Observer, PublicExamples, train_private_head
+from classify.dp_head import Observer, train_private_head
+from classify.head_examples import Examples, PublicExamples
 from classify.head_optimizers import HeadRecipe
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release

@@ -16,8 +16,8 @@ from torch import Tensor
 from classify.audit_subject import Subject, scratch_folder, train
 from classify.classifier import head_logits
 from classify.config import FinetuneSettings
-from classify.dp_head import Examples
 from classify.finetune import train_plainly
+from classify.head_examples import Examples
 from classify.head_task import HeadTask, head_task
 from classify.plan import Plan, make_plan
 from synthdp.data.dataset import open_dataset

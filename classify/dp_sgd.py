@@ -15,14 +15,8 @@ from torch import Tensor
 
 from classify.config import NetworkSettings
 from classify.ghost_clipping import GhostClipping
-from classify.patient_gradients import (
-    PatientGradients,
-    TokenExamples,
-    Views,
-    all_views,
-    one_view_each,
-    weighted_loss,
-)
+from classify.patient_gradients import PatientGradients
+from classify.token_examples import TokenExamples, Views, all_views, one_view_each, weighted_loss
 from classify.trained_top import TrainedTop
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError

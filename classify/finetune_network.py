@@ -13,8 +13,8 @@ from classify.dp_sgd import train_network, train_private_network
 from classify.head_task import bound_on_units, sample_source, units_of
 from classify.joint import trunk_views
 from classify.low_rank import merge_low_rank
-from classify.patient_gradients import TokenExamples
 from classify.plan import Plan
+from classify.token_examples import TokenExamples
 from classify.trained_top import TrainedTop, trained_top
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import Dataset, Row, keyed_digest, targets_array

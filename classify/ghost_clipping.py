@@ -16,7 +16,7 @@ from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classify.patient_gradients import TokenExamples, Views, weighted_loss
+from classify.token_examples import TokenExamples, Views, weighted_loss
 from classify.trained_top import TrainedTop
 from synthdp.privacy.clipping import clip_factors
 

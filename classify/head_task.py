@@ -18,9 +18,9 @@ from classify.classifier import (
     restore_backbone,
 )
 from classify.config import FinetuneSettings
-from classify.dp_head import Examples, PublicExamples
 from classify.feature_cache import augmented_features
 from classify.head_config import HeadSettings
+from classify.head_examples import Examples, PublicExamples
 from classify.mlp_head import MlpExamples, MlpShape
 from classify.model_folder import load_classifier
 from synthdp.data.cohorts import cohort_rows, patient_tags

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from classify.dp_head import Examples, residuals
+from classify.head_examples import Examples, residuals
 from synthdp.privacy.clipping import clip_factors
 
 #: Inner products lose digits where a patient's images cancel: this share of the norm that they

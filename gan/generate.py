@@ -20,7 +20,8 @@ from gan.finished import load_generator, model_settings
 from gan.pretrained import resolve_run
 from gan.real_filter import RealFilter, distances_to_real, drawn_for, nearest_places, plan_filter
 from gan.set_card import set_card, set_description
-from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import DatasetWriter, create_dataset
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError

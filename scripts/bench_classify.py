@@ -17,13 +17,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from classify.audit_subject import Subject, train
 from classify.backbones import build_backbone
-from classify.dp_head import Examples
 from classify.feature_cache import backbone_features
 from classify.feature_network import FeatureNetwork
+from classify.head_examples import Examples
 from classify.head_optimizers import HeadRecipe
 from classify.plan import lr_times_steps
 from synthdp.config import FeatureSettings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.devices import reduced_precision
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key

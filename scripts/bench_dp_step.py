@@ -24,14 +24,8 @@ from torch import nn
 from classify.backbones import build_backbone
 from classify.config import Tune
 from classify.ghost_clipping import GhostClipping
-from classify.patient_gradients import (
-    PatientGradients,
-    TokenExamples,
-    Views,
-    all_views,
-    one_view_each,
-    weighted_loss,
-)
+from classify.patient_gradients import PatientGradients
+from classify.token_examples import TokenExamples, Views, all_views, one_view_each, weighted_loss
 from classify.trained_top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.privacy.mechanism import Mechanism

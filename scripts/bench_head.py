@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from classify.dp_head import Examples, train_head, train_private_head
+from classify.dp_head import train_head, train_private_head
+from classify.head_examples import Examples
 from classify.head_optimizers import HeadRecipe
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release

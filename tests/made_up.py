@@ -9,9 +9,10 @@ import torch
 
 from classify.classifier import new_classifier, new_source
 from classify.model_folder import save_classifier
-from classify.patient_gradients import TokenExamples
+from classify.token_examples import TokenExamples
 from synthdp.config import FeatureSettings, Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.dataset import DatasetInfo
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
     AssessedSet,

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from synthdp.config import Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.dataset import DatasetInfo
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.files import write_json
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release

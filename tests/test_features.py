@@ -9,7 +9,8 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.features import cached_features
 

@@ -23,7 +23,8 @@ from synthdp import runs
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, PrivacySettings, read_yaml
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, keyed_digest, open_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, keyed_digest, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.data.images import decode_pixels
 from synthdp.data.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError

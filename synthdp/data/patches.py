@@ -12,13 +12,8 @@ from pydantic import Field, model_validator
 
 from synthdp.cards import dataset_card
 from synthdp.data.cohorts import SHARED_KEY_FILE
-from synthdp.data.dataset import (
-    SAFE_ID,
-    DatasetInfo,
-    create_dataset,
-    patients_in_two_splits,
-    refuse_findings,
-)
+from synthdp.data.dataset import SAFE_ID, DatasetInfo, patients_in_two_splits, refuse_findings
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.data.images import decode_pixels, pad_square, resize_pixels
 from synthdp.data.import_note import Placed, import_note, note_words
 from synthdp.data.listing import Listing, list_patches

@@ -17,7 +17,8 @@ from scipy.special import expit
 
 from synthdp import __version__
 from synthdp.config import Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.data.phantom_drawing import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.progress import progress
 

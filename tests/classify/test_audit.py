@@ -16,9 +16,9 @@ from classify.audit_membership import likelihood_ratios, patient_scores, rate_fo
 from classify.audit_replay import clipped_sum, replay, without
 from classify.audit_subject import RecordedNoise, Subject, scratch_folder, train
 from classify.config import AuditSettings, FinetuneSettings, NetworkSettings
-from classify.dp_head import Examples, private_sum
 from classify.finetune import run_finetune
 from classify.head_config import HeadSettings
+from classify.head_examples import Examples, private_sum
 from classify.head_optimizers import HeadRecipe
 from synthdp.cli import main
 from synthdp.config import FeatureSettings, PrivacySettings

@@ -19,7 +19,8 @@ from classify.head_task import starting_classifier
 from classify.model_folder import load_classifier
 from classify.operating_points import noisy_points
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import BINS
 from synthdp.files import read_json

@@ -25,7 +25,8 @@ from classify.scaling import Scaling
 from classify.transformers import TransformerBackbone
 from synthdp.checkpoint import save_weights
 from synthdp.config import FeatureSettings, Settings
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, load_images, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
 from synthdp.privacy.lineage import Lineage

@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify.dp_head import Examples, train_private_head
+from classify.dp_head import train_private_head
+from classify.head_examples import Examples
 from classify.head_optimizers import HeadRecipe
 from synthdp.checkpoint import load_checkpoint
 from synthdp.errors import RunError

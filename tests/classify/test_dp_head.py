@@ -11,16 +11,9 @@ import torch
 from made_up import claimed_ledger
 from torch import Tensor
 
-from classify.dp_head import (
-    Examples,
-    PublicExamples,
-    image_gradients,
-    private_sum,
-    residuals,
-    train_head,
-    train_private_head,
-)
+from classify.dp_head import train_head, train_private_head
 from classify.head_config import LinearLoss
+from classify.head_examples import Examples, PublicExamples, image_gradients, private_sum, residuals
 from classify.head_optimizers import HeadRecipe
 from synthdp.errors import InputError
 from synthdp.privacy.clipping import clip_rows, unit_means

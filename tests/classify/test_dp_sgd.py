@@ -14,7 +14,7 @@ from classify.backbones import build_backbone
 from classify.classifier import plain_scaling
 from classify.config import NetworkSettings, Tune
 from classify.dp_sgd import train_network, train_private_network
-from classify.patient_gradients import TokenExamples
+from classify.token_examples import TokenExamples
 from classify.trained_top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.privacy.ledger import Ledger

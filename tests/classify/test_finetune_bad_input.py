@@ -15,7 +15,8 @@ from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
 from synthdp.checkpoint import load_weights
 from synthdp.config import validate_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, Row, create_dataset, open_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, Row, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.mechanism import Mechanism

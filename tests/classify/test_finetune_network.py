@@ -14,7 +14,8 @@ from classify.finetune import plan_finetune, run_finetune
 from classify.model_folder import load_classifier
 from classify.train import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targets_array
+from synthdp.data.dataset import DatasetInfo, open_dataset, targets_array
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.files import sha256_file

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from classify.dp_head import private_sum, train_head
+from classify.dp_head import train_head
+from classify.head_examples import private_sum
 from classify.head_optimizers import HeadRecipe
 from classify.mlp_head import MlpExamples, MlpShape
 from synthdp.privacy.mechanism import Mechanism

@@ -15,13 +15,8 @@ from classify.classifier import plain_scaling
 from classify.config import Tune
 from classify.feature_network import FeatureNetwork
 from classify.ghost_clipping import GhostClipping
-from classify.patient_gradients import (
-    PatientGradients,
-    TokenExamples,
-    Views,
-    all_views,
-    one_view_each,
-)
+from classify.patient_gradients import PatientGradients
+from classify.token_examples import TokenExamples, Views, all_views, one_view_each
 from classify.trained_top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.errors import InputError

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify import dp_head
+from classify import dp_head, head_examples
 from classify.audit import beaten
 from classify.audit_canaries import one_run, one_run_bounds
 from classify.audit_replay import replay
 from classify.audit_subject import Subject
-from classify.dp_head import Examples, private_sum
+from classify.head_examples import Examples, private_sum
 from classify.head_optimizers import HeadRecipe
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
@@ -55,11 +55,11 @@ def scaled_noise(share: float) -> Plant:
 
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(dp_head, "clip_rows", lambda rows, clip_norm: torch.nan_to_num(rows))
+    patch.setattr(head_examples, "clip_rows", lambda rows, clip_norm: torch.nan_to_num(rows))
 
 
 def clipping_by_image(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(dp_head, "unit_means", lambda gradients, units, n_units: gradients)
+    patch.setattr(head_examples, "unit_means", lambda gradients, units, n_units: gradients)
 
 
 def true_count(patch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from classify.model_folder import load_classifier, save_classifier
 from classify.predict import run_predict
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement

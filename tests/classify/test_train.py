@@ -18,7 +18,8 @@ from classify.model_folder import load_classifier
 from classify.train import plan_pretrain, run_pretrain
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import FeatureSettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, load_images, open_dataset
+from synthdp.data.dataset import DatasetInfo, load_images, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release

@@ -20,7 +20,8 @@ from gan.finished import load_generator
 from gan.generate import plan_generate, run_generate
 from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config import load_settings
-from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
+from synthdp.data.dataset import Dataset, load_images, open_dataset
+from synthdp.data.dataset_writer import DatasetWriter
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError, RunError
 

@@ -17,7 +17,8 @@ from gan.examples import Examples, load_examples
 from gan.train import plan_train_gan, run_train_gan
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import load_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.data.images import encode_png
 from synthdp.errors import RunError
 

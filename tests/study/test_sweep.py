@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from synthdp.config import validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.dataset import DatasetInfo
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release

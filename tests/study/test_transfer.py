@@ -7,7 +7,8 @@ from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
 from synthdp.config import dump_settings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.scored import Estimate
 from synthdp.files import write_atomic, write_json
