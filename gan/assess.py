@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
+from gan.assess_config import AssessSettings, FeatureSpace
 from gan.assessed_sets import Material, Opened, read_material
 from gan.assessment_page import assessment_page
 from gan.closest_pairs import draw_closest_pairs, nearest_table
-from gan.config import AssessSettings, FeatureSpace
 from gan.findings import findings
 from gan.measured_sets import MeasuredSet
 from gan.memorisation_figures import copy_figures, judge, membership_figures

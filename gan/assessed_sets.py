@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan.assess_config import AssessSettings
 from gan.comparisons import Sets, Subject, chosen_n
-from gan.config import AssessSettings
 from gan.examples import refuse_other_targets
 from gan.inception import load_inception
 from gan.measured_sets import MeasuredSet, Networks, measure_set

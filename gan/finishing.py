@@ -7,7 +7,8 @@ import torch
 from gan.config import TrainGanSettings
 from gan.examples import Examples
 from gan.film_fit import fit_film
-from gan.networks import Generator, Modulation
+from gan.layers import Modulation
+from gan.networks import Generator
 from gan.steps import draw_images
 
 #: A film is fitted to so many images at most, which are drawn by this seed.

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.config import InceptionSettings
+from gan.assess_config import InceptionSettings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
 from synthdp.features import cached_features

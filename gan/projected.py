@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan.layers import FIRST_SIDE, NEGATIVE_SLOPE, append_batch_deviation
 from gan.losses import relativistic_loss
-from gan.networks import FIRST_SIDE, NEGATIVE_SLOPE, append_batch_deviation
 
 
 class ScaleHead(nn.Module):

@@ -166,3 +166,18 @@ def square_image(path: Path, size_px: int | None = None) -> NDArray[np.float32]:
     if image.shape[0] != image.shape[1]:
         image = pad_square(image, black=-1.0)
     return image if size_px is None else resize_pixels(image, size_px)
+
+
+def fit_square(
+    pixels: NDArray[np.uint8] | NDArray[np.uint16], size_px: int
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """A (H, W) image in its own depth, padded with black to a square and resampled to `size_px`."""
+    height, width = pixels.shape
+    if height == width == size_px:
+        return pixels
+    square = pad_square(pixels.astype(np.float32), black=0.0)
+    top = np.iinfo(pixels.dtype).max
+    resampled = np.rint(np.clip(resize_pixels(square, size_px), 0, top))
+    if pixels.dtype == np.uint8:
+        return resampled.astype(np.uint8)
+    return resampled.astype(np.uint16)

@@ -7,14 +7,13 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.cards import dataset_card
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import SAFE_ID, DatasetInfo, patients_in_two_splits, refuse_findings
 from synthdp.data.dataset_writer import create_dataset
-from synthdp.data.images import decode_pixels, pad_square, resize_pixels
+from synthdp.data.images import decode_pixels, fit_square
 from synthdp.data.import_note import Placed, import_note, note_words
 from synthdp.data.listing import Listing, list_patches
 from synthdp.data.listing_settings import ListingSettings
@@ -221,21 +220,6 @@ def _size_px(settings: PatchesSettings, seen: Sequence[Seen]) -> int:
     sides = {side for entry in seen for side in (entry.height_px, entry.width_px)}
     common = next(iter(sides))
     return common if len(sides) == 1 and common >= 8 else DEFAULT_SIZE_PX
-
-
-def fit_square(
-    pixels: NDArray[np.uint8] | NDArray[np.uint16], size_px: int
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """A (H, W) image in its own depth, padded with black to a square and resampled to `size_px`."""
-    height, width = pixels.shape
-    if height == width == size_px:
-        return pixels
-    square = pad_square(pixels.astype(np.float32), black=0.0)
-    top = np.iinfo(pixels.dtype).max
-    resampled = np.rint(np.clip(resize_pixels(square, size_px), 0, top))
-    if pixels.dtype == np.uint8:
-        return resampled.astype(np.uint8)
-    return resampled.astype(np.uint16)
 
 
 def _write(

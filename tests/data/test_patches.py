@@ -15,10 +15,10 @@ from synthdp.config import load_settings, validate_settings
 from synthdp.data import patches
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
-from synthdp.data.images import decode_pixels, encode_png
+from synthdp.data.images import decode_pixels, encode_png, fit_square
 from synthdp.data.listing import list_patches
 from synthdp.data.listing_settings import ListingSettings
-from synthdp.data.patches import PatchesSettings, fit_square, imported_lineage, run_patches
+from synthdp.data.patches import PatchesSettings, imported_lineage, run_patches
 from synthdp.data.path_labels import name_label
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.cohort import Part

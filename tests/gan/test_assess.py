@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pytorch_fid import inception
 
 from gan.assess import run_assess
-from gan.config import AssessSettings
+from gan.assess_config import AssessSettings
 from synthdp.cli import main
 from synthdp.data.dataset import Dataset, DatasetInfo, load_images, open_dataset
 from synthdp.data.dataset_writer import create_dataset

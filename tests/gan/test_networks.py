@@ -3,13 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from gan.haar import band_scales, haar_analysis, haar_synthesis
-from gan.networks import (
-    Discriminator,
-    Generator,
-    NoisyConvolution,
-    append_batch_deviation,
-    stage_count,
-)
+from gan.layers import NoisyConvolution, append_batch_deviation, stage_count
+from gan.networks import Discriminator, Generator
 
 CHANNELS = {32: (16, 12, 8), 64: (16, 12, 8, 8), 128: (16, 12, 8, 8, 8)}
 
