@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthdp.errors import InputError
 from synthdp.files import write_atomic
 from synthdp.study.compare import ResultRow
 from synthdp.study.comparison_plan import ComparePlan
 from synthdp.study.comparisons import ComparisonRow, compare_recipes
+from synthdp.study.recipes import sets_of
 from synthdp.study.tables import read_table, table_csv
 from synthdp.study.thresholds import ThresholdRow, threshold_rows
 
@@ -46,6 +48,38 @@ def find(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> Findings:
     return Findings(
         tuple(compare_recipes(study, rows, plan)), tuple(threshold_rows(study, rows, plan))
     )
+
+
+def refuse_unfit_plan(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> None:
+    """Refuse a comparison that a finished study has nothing for.
+
+    Args:
+        study: the study's folder.
+        rows: of its `results.csv`.
+        plan: what is to be compared anew.
+
+    Raises:
+        InputError: when it has no predictions, since it was released, no strategy of a name of
+            `reference`, or no such split to fix thresholds on.
+    """
+    if not (study / "evaluations").is_dir():
+        raise InputError(
+            "compare: the study has no evaluations beside it, so that nothing can be compared "
+            "anew; report the study where it ran"
+        )
+    strategies = dict.fromkeys(row.strategy for row in rows)
+    unknown = [name for name in plan.reference if name not in strategies]
+    if unknown:
+        raise InputError(
+            f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
+            f"({', '.join(strategies)})"
+        )
+    fixed_on, sets = plan.threshold_on, sets_of(rows)
+    if fixed_on is not None and (fixed_on.data_set, fixed_on.split) not in sets:
+        raise InputError(
+            f"compare.threshold_on: {fixed_on.data_set}, {fixed_on.split}: models were not scored "
+            f"there, but on {'; '.join(', '.join(place) for place in sets)}"
+        )
 
 
 def read_findings(study: Path) -> Findings:

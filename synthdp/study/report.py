@@ -21,6 +21,7 @@ from synthdp.study.comparison_plan import ComparePlan
 from synthdp.study.defaults import choose
 from synthdp.study.evaluation_section import evaluations_of
 from synthdp.study.export import METRIC_WORDS, TableFormat, results_table
+from synthdp.study.findings import refuse_unfit_plan
 from synthdp.study.promises import not_covered, row_promises, together, whole_statement
 from synthdp.study.record import write_private_part
 from synthdp.study.results import Results, read_study
@@ -68,13 +69,15 @@ def run_report(settings: ReportSettings) -> Path:
     """Write a study's report, and its model card and data card beside it; or a table to `out`.
 
     Raises:
-        InputError: when the study holds no readable results table.
+        InputError: when the study holds no readable results table, or not what is to be compared.
     """
     if settings.format != "html":
         out = settings.out or settings.study / f"table.{settings.format}"
         write_atomic(out, report_table(settings))
         return out
     results = read_study(settings.study)
+    if settings.compare is not None:
+        refuse_unfit_plan(settings.study, results.rows, settings.compare)
     write_private_part(settings.study, results.record)
     content = _content(settings, results)
     page = _environment().get_template("report.html.j2").render(content)

@@ -276,6 +276,22 @@ def test_the_report_writes_and_shows_comparisons(tmp_path: Path) -> None:
     assert {row.margin for row in found.comparisons} == {None, 0.001}
 
 
+def test_a_report_refuses_to_compare_what_a_study_has_not(tmp_path: Path) -> None:
+    rows, _ = made_up(tmp_path)
+    write_results(tmp_path / "results.csv", rows)
+    elsewhere = FixedOn(data_set="elsewhere", split="val")
+    for plan, told in (
+        (ComparePlan(reference=("magic",)), "magic: not among this study's strategies"),
+        (ComparePlan(threshold_on=elsewhere), "elsewhere, val: models were not scored there"),
+    ):
+        with pytest.raises(InputError, match=told):
+            run_report(ReportSettings(study=tmp_path, compare=plan))
+    shutil.rmtree(tmp_path / "evaluations")
+    with pytest.raises(InputError, match="nothing can be compared anew"):
+        run_report(ReportSettings(study=tmp_path, compare=PLAN))
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_private_rows_alone_are_stated_for_programs(tmp_path: Path) -> None:
     make_study(tmp_path)
     run_report(ReportSettings(study=tmp_path))
