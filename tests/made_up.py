@@ -10,7 +10,7 @@ import torch
 from classify.classifier import new_classifier, new_source
 from classify.model_folder import save_classifier
 from classify.token_examples import TokenExamples
-from synthdp.config import FeatureSettings, Settings
+from synthdp.config import FeatureSettings, Settings, validate_settings
 from synthdp.data.dataset import DatasetInfo
 from synthdp.data.dataset_writer import create_dataset
 from synthdp.evaluation.assessment import (
@@ -28,6 +28,7 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import KEY_BYTES
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
+from synthdp.study.settings import StudySettings
 
 
 def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: object) -> Path:
@@ -64,6 +65,11 @@ def small_study(root: Path) -> dict[str, object]:
         "backbone": {"name": "test_vit", "size_px": 32},
         "finetune": {"head": {"steps": 20}},
     }
+
+
+def study_settings(values: dict[str, object], **changes: object) -> StudySettings:
+    """The settings of a study from its values, some of them changed."""
+    return validate_settings(StudySettings, {**values, **changes}, where="study")
 
 
 def give_even_key(data: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import study_settings
 from scipy.special import expit
 
 from synthdp.config import validate_settings
@@ -23,7 +24,7 @@ from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.settings import StudySettings
 from synthdp.study.thresholds import _share, threshold_rows
 from tests.study.test_report import make_study
-from tests.study.test_sweep import settings, values
+from tests.study.test_sweep import values
 
 __all__ = ["values"]
 
@@ -318,7 +319,7 @@ def test_comparisons_that_do_not_fit_are_refused(
     values: Mapping[str, object], compare: Mapping[str, object], told: str
 ) -> None:
     with pytest.raises(InputError, match=told):
-        settings(dict(values), compare=compare)
+        study_settings(dict(values), compare=compare)
 
 
 def test_the_plan_names_sets_instead_of_places(values: Mapping[str, object]) -> None:

@@ -3,21 +3,10 @@
 from pathlib import Path
 
 import pytest
-from made_up import clinic_set, small_study
+from made_up import clinic_set, study_settings
 
-from synthdp.config import validate_settings
 from synthdp.errors import InputError
-from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run_study
-
-
-def settings(values: dict[str, object], **changes: object) -> StudySettings:
-    return validate_settings(StudySettings, {**values, **changes}, where="study")
-
-
-@pytest.fixture
-def values(tmp_path: Path) -> dict[str, object]:
-    return small_study(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +47,6 @@ def test_a_contradictory_grid_is_refused_with_all_that_is_wrong(
     if splits:
         changes = {**changes, "evaluate_on": [{"data": values["data"], "split": s} for s in splits]}
     with pytest.raises(InputError) as error:
-        run_study(settings(values, **changes))
+        run_study(study_settings(values, **changes))
     assert [text for text in told if text not in str(error.value)] == []
-    assert not settings(values).out.exists()
+    assert not study_settings(values).out.exists()

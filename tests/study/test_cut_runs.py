@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import small_study
+from made_up import small_study, study_settings
 
-from synthdp.config import validate_settings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
 from synthdp.runs import StageCall, open_run
@@ -17,15 +16,6 @@ from synthdp.study.compare import read_results
 from synthdp.study.grid import expand_grid
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run_study
-
-
-def settings(values: dict[str, object], **changes: object) -> StudySettings:
-    return validate_settings(StudySettings, {**values, **changes}, where="study")
-
-
-@pytest.fixture
-def values(tmp_path: Path) -> dict[str, object]:
-    return small_study(tmp_path)
 
 
 def damage_statement(run: Path) -> None:
@@ -57,7 +47,7 @@ DAMAGES = [damage_statement, cut_status, empty_model, cut_weights, delete_status
 def test_a_run_that_was_cut_is_named_and_the_rest_stand(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
-    study = settings(values, epsilons=["none"])
+    study = study_settings(values, epsilons=["none"])
     evaluate_all = sweep._evaluate_all
 
     def cut_first(settings: StudySettings, *others: object) -> dict[str, str]:
@@ -116,7 +106,7 @@ def delete_predictions(evaluation: Path) -> None:
 def test_an_evaluation_that_was_cut_is_named(
     values: dict[str, object], damage: Callable[[Path], None]
 ) -> None:
-    study = settings(values, transfer={"whole": True})
+    study = study_settings(values, transfer={"whole": True})
     run_study(study.model_copy(update={"shard": "1/2"}))
     first, *_ = (study.out / "evaluations").iterdir()
     damage(first)
@@ -129,8 +119,8 @@ def test_an_evaluation_that_was_cut_is_named(
 def test_an_evaluation_that_another_process_finishes_first_is_no_failure(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_study(settings(values, shard="1/2"))
-    first, second = sorted((settings(values).out / "evaluations").iterdir())
+    run_study(study_settings(values, shard="1/2"))
+    first, second = sorted((study_settings(values).out / "evaluations").iterdir())
     scored = read_json(first / "metrics.json")
     stage = sweep.STAGES["evaluate"]
 
@@ -150,11 +140,11 @@ def test_an_evaluation_that_another_process_finishes_first_is_no_failure(
 def test_a_run_of_another_shard_that_was_cut_is_told_in_the_results(
     values: dict[str, object],
 ) -> None:
-    study = settings(values)
-    run_study(settings(values, shard="1/2"))
+    study = study_settings(values)
+    run_study(study_settings(values, shard="1/2"))
     cut = part_of(expand_grid(study), 0, 2)[0].model
     cut_status(cut)
     with pytest.raises(RunError, match=r"1 run\(s\) failed, 3 of 4 models stand"):
-        run_study(settings(values, shard="2/2"))
+        run_study(study_settings(values, shard="2/2"))
     (row,) = [row for row in read_results(study.out / "results.csv") if row.error]
     assert (row.run, "delete the folder" in row.error) == (cut.name, True)

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up import clinic_set, small_study
+from made_up import study_settings
 
-from synthdp.config import validate_settings
 from synthdp.errors import RunError
 from synthdp.runs import StageCall
 from synthdp.study import sweep
@@ -15,30 +14,7 @@ from synthdp.study.compare import read_results
 from synthdp.study.failures import record_failures, recorded_failures
 from synthdp.study.grid import expand_grid
 from synthdp.study.report import ReportSettings, run_report
-from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run_study
-
-
-def settings(values: dict[str, object], **changes: object) -> StudySettings:
-    return validate_settings(StudySettings, {**values, **changes}, where="study")
-
-
-@pytest.fixture
-def values(tmp_path: Path) -> dict[str, object]:
-    return small_study(tmp_path)
-
-
-@pytest.fixture
-def shared(values: dict[str, object], tmp_path: Path) -> dict[str, object]:
-    """A study in which all models but two start from one pretraining."""
-    return {
-        **values,
-        "phantoms": clinic_set(tmp_path / "phantoms", "phantom"),
-        "strategies": ["real_only", "phantoms_then_finetune"],
-        "epsilons": [6, 12, "none"],
-        "pretrain": {"trainable_blocks": 0, "epochs": 1},
-        "pretrain_seed": 0,
-    }
 
 
 def test_a_shard_whose_runs_fail_says_so(
@@ -52,7 +28,7 @@ def test_a_shard_whose_runs_fail_says_so(
         r"(?s)shard 1/2: 0 of its 2 models stand, 0 of all 4.*again what failed:.*no luck at data"
     )
     with pytest.raises(RunError, match=told):
-        run_study(settings(values, shard="1/2"))
+        run_study(study_settings(values, shard="1/2"))
 
 
 def failing_on(
@@ -75,10 +51,10 @@ def failing_on(
 def test_the_last_shard_writes_what_failed_in_any_into_results_and_report(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
 ) -> None:
-    study, tried = settings(values), list[str]()
+    study, tried = study_settings(values), list[str]()
     lost = part_of(expand_grid(study), 0, 2)[0].model.name  # of shard 1/2
     attempt = failing_on(monkeypatch, {lost}, tried)
-    first, last = (settings(values, shard=shard) for shard in order)
+    first, last = (study_settings(values, shard=shard) for shard in order)
     if first.shard == "1/2":
         with pytest.raises(RunError, match="shard 1/2: 1 of its 2 models stand"):
             run_study(first)
@@ -94,7 +70,7 @@ def test_the_last_shard_writes_what_failed_in_any_into_results_and_report(
         assert errors == {lost: "no luck at data"}
         assert "no luck at data" in page.read_text()
     monkeypatch.setattr(sweep, "attempt", attempt)
-    assert run_study(settings(values, shard="1/2")).name == "report.html"
+    assert run_study(study_settings(values, shard="1/2")).name == "report.html"
     assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
     assert not (study.out / "failures").exists()
 
@@ -102,13 +78,13 @@ def test_the_last_shard_writes_what_failed_in_any_into_results_and_report(
 def test_what_failed_before_and_is_finished_by_now_is_no_failure(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = settings(values)
+    study = study_settings(values)
     rows = expand_grid(study)
-    run_study(settings(values, shard="1/2"))
+    run_study(study_settings(values, shard="1/2"))
     stale = {row.model.name: "an old error" for row in part_of(rows, 0, 2)}
     record_failures(study.out, stale, stale)  # as of a shard that was killed before it cleared it
     assert recorded_failures(study.out) == stale
-    assert run_study(settings(values, shard="2/2")).is_file()
+    assert run_study(study_settings(values, shard="2/2")).is_file()
     assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
 
 
@@ -123,7 +99,7 @@ def test_a_damaged_record_of_a_failure_is_none(tmp_path: Path) -> None:
 def test_a_shard_counts_its_models_not_what_they_start_from(
     shared: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = settings(shared, strategies=["phantoms_then_finetune"])
+    study = study_settings(shared, strategies=["phantoms_then_finetune"])
     failing_on(monkeypatch, {expand_grid(study)[0].calls[0].folder}, [])
     told = (
         r"(?s)shard 1/2: 0 of its 3 models stand, 0 of all 6.*starts from failed: no luck at data"

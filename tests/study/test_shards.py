@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up import clinic_set, small_study
+from made_up import study_settings
 
-from synthdp.config import dump_settings, validate_settings
+from synthdp.config import dump_settings
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
 from synthdp.privacy.ledger import recorded_releases
@@ -27,28 +27,6 @@ from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run_study
 
 KILLS = 25
-
-
-def settings(values: dict[str, object], **changes: object) -> StudySettings:
-    return validate_settings(StudySettings, {**values, **changes}, where="study")
-
-
-@pytest.fixture
-def values(tmp_path: Path) -> dict[str, object]:
-    return small_study(tmp_path)
-
-
-@pytest.fixture
-def shared(values: dict[str, object], tmp_path: Path) -> dict[str, object]:
-    """A study in which all models but two start from one pretraining."""
-    return {
-        **values,
-        "phantoms": clinic_set(tmp_path / "phantoms", "phantom"),
-        "strategies": ["real_only", "phantoms_then_finetune"],
-        "epsilons": [6, 12, "none"],
-        "pretrain": {"trainable_blocks": 0, "epochs": 1},
-        "pretrain_seed": 0,
-    }
 
 
 def finished_runs(study: Path) -> dict[Path, bytes]:
@@ -76,7 +54,7 @@ def exit_code(child: int) -> int:
 
 
 def test_shards_are_disjoint_even_and_whole(shared: dict[str, object]) -> None:
-    rows = expand_grid(settings(shared, seeds=list(range(5))))
+    rows = expand_grid(study_settings(shared, seeds=list(range(5))))
     parts = [part_of(rows, index, 4) for index in range(4)]
     assert sorted(map(len, parts)) == [7, 7, 8, 8]
     assert [row for row in rows if not any(row in part for part in parts)] == []
@@ -88,20 +66,20 @@ def test_shards_one_after_the_other_make_the_study_that_the_plain_command_makes(
     shared: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    study = settings(shared)
-    assert run_study(settings(shared, shard="1/3")) == study.out
+    study = study_settings(shared)
+    assert run_study(study_settings(shared, shard="1/3")) == study.out
     assert "shard 1/3: 4 of its 4 models stand, 4 of all 12; the last shard" in caplog.text
     assert not (study.out / "results.csv").exists()
     first = finished_runs(study.out)
-    assert run_study(settings(shared, shard="2/3")) == study.out
-    assert run_study(settings(shared, shard="3/3")).name == "report.html"
+    assert run_study(study_settings(shared, shard="2/3")) == study.out
+    assert run_study(study_settings(shared, shard="3/3")).name == "report.html"
     assert len(finished_runs(study.out)) == 13
     assert {**finished_runs(study.out), **first} == finished_runs(study.out)
     rows = read_results(study.out / "results.csv")
     assert [row.run for row in rows] == [row.calls[-1].folder for row in expand_grid(study)]
     assert {row.state for row in rows} == {"finished"}
     everything = {path: path.stat().st_mtime_ns for path in study.out.glob("runs/*/status.json")}
-    assert run_study(settings(shared, shard="1/3")).name == "report.html"  # all is done
+    assert run_study(study_settings(shared, shard="1/3")).name == "report.html"  # all is done
     assert run_study(study).name == "report.html"
     assert {path: path.stat().st_mtime_ns for path in everything} == everything
 
@@ -110,7 +88,7 @@ def test_shards_at_once_share_the_runs_that_others_start_from(
     shared: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds, "WAIT_S", 0.1)
-    shards = [settings(shared, shard=f"{index}/3") for index in (1, 2, 3)]
+    shards = [study_settings(shared, shard=f"{index}/3") for index in (1, 2, 3)]
     children = [in_child(lambda shard=shard: run_study(shard)) for shard in shards]  # type: ignore[misc]
     assert [exit_code(child) for child in children] == [0, 0, 0]
     out = shards[0].out
@@ -126,28 +104,28 @@ def test_shards_at_once_share_the_runs_that_others_start_from(
 def test_a_second_study_on_the_folder_is_refused_and_says_who_is_there(
     values: dict[str, object],
 ) -> None:
-    study = settings(values)
+    study = study_settings(values)
     with claimed(study.out, shared=False):
         owner = rf"process {os.getpid()} on .*finished runs stand"
         with pytest.raises(RunBusyError, match=owner):
             run_study(study)
         with pytest.raises(RunBusyError, match="so no shard is needed"):
-            run_study(settings(values, shard="1/2"))
+            run_study(study_settings(values, shard="1/2"))
     with claimed(study.out, shared=True), pytest.raises(RunBusyError, match="--shard i/n"):
         run_study(study)
     assert not (study.out / "runs").exists()
-    run_study(settings(values, shard="1/2"))
+    run_study(study_settings(values, shard="1/2"))
     with pytest.raises(InputError, match="started with other settings"):
-        run_study(settings(values, shard="2/2", seeds=[0]))
+        run_study(study_settings(values, shard="2/2", seeds=[0]))
     with pytest.raises(InputError, match="started with other settings"):
-        run_study(settings(values, seeds=[0]))
+        run_study(study_settings(values, seeds=[0]))
 
 
 def test_a_run_that_another_process_makes_is_waited_for(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    study = settings(values, epsilons=["none"])
+    study = study_settings(values, epsilons=["none"])
     (call,) = expand_grid(study)[1].calls
     joined(study)  # the folder of the study
     waits: list[float] = []
@@ -181,12 +159,12 @@ def test_studies_killed_at_any_moment_lose_nothing_and_run_nothing_twice(
 ) -> None:
     moments, kills, studies = random.Random(1), 0, 0
     run_study(
-        settings(shared, out=tmp_path / "first", seeds=[7])
+        study_settings(shared, out=tmp_path / "first", seeds=[7])
     )  # imports, and caches of features
-    ledger = settings(shared).data / "private" / "ledger.jsonl"
+    ledger = study_settings(shared).data / "private" / "ledger.jsonl"
     while kills < KILLS:
         studies += 1
-        study = settings(shared, out=tmp_path / f"study-{studies}")
+        study = study_settings(shared, out=tmp_path / f"study-{studies}")
         before, known, done = len(recorded_releases(ledger)), dict[Path, bytes](), False
         while not done and kills < KILLS:
             shard = moments.choice([None, "1/2"])
@@ -211,23 +189,23 @@ def test_studies_killed_at_any_moment_lose_nothing_and_run_nothing_twice(
 def test_runs_of_other_versions_are_told(
     values: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_study(settings(values, shard="1/2"))
-    for path in settings(values).out.glob("runs/*/status.json"):
+    run_study(study_settings(values, shard="1/2"))
+    for path in study_settings(values).out.glob("runs/*/status.json"):
         status = read_json(path)
         write_json(path, {**status, "versions": {**status["versions"], "torch": "1.0"}})
-    run_study(settings(values))
+    run_study(study_settings(values))
     assert "of the finished runs 2 with torch 1.0 (now " in caplog.text
 
 
 def test_where_a_study_runs_may_change_over_its_life(values: dict[str, object]) -> None:
-    run_study(settings(values, shard="1/2", threads=1))
-    assert run_study(settings(values, workers="all", devices=[])).is_file()
+    run_study(study_settings(values, shard="1/2", threads=1))
+    assert run_study(study_settings(values, workers="all", devices=[])).is_file()
 
 
 def test_a_shard_that_is_told_to_stop_stops_as_with_ctrl_c(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = settings(values, shard="1/2")
+    study = study_settings(values, shard="1/2")
     at_work = study.out / "at-work"
 
     def napping(call: StageCall, threads: int) -> tuple[str, str | None]:
@@ -252,7 +230,7 @@ def test_a_study_of_two_workers_survives_the_kill_of_one_and_then_its_own(
 ) -> None:
     monkeypatch.setattr(rounds, "WAIT_S", 0.2)
     head = {"head": {"steps": 300}}
-    study = settings(values, seeds=list(range(12)), workers=2, finetune=head, devices=[])
+    study = study_settings(values, seeds=list(range(12)), workers=2, finetune=head, devices=[])
     config = study.out.parent / "study.yaml"
     config.write_text(dump_settings(study))
     process = subprocess.Popen([sys.executable, "-m", "synthdp.cli", "study", str(config)])

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import study_settings
 
-from synthdp.config import validate_settings
 from synthdp.data.dataset import DatasetInfo
 from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError, RunError
@@ -17,7 +17,6 @@ from synthdp.study.compare import read_results
 from synthdp.study.findings import read_findings
 from synthdp.study.grid import expand_grid
 from synthdp.study.record import write_facts
-from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import plan_study, run_study
 
 UNPROTECTED = Lineage(
@@ -66,12 +65,8 @@ def values(tmp_path: Path) -> dict[str, object]:
     }
 
 
-def settings(values: dict[str, object], **changes: object) -> StudySettings:
-    return validate_settings(StudySettings, {**values, **changes}, where="study")
-
-
 def test_the_grid_repeats_only_what_depends_on_it(values: dict[str, object]) -> None:
-    rows = expand_grid(settings(values))
+    rows = expand_grid(study_settings(values))
     by_strategy = {name: [r for r in rows if r.strategy == name] for name in values["strategies"]}
     assert [len(found) for found in by_strategy.values()] == [4, 1, 4]
     shared = {row.calls[0].folder for row in by_strategy["phantoms_then_finetune"]}
@@ -82,17 +77,17 @@ def test_the_plan_states_the_worst_before_any_image_is_read(values: dict[str, ob
     for image in (values["data"] / "images").iterdir():
         image.write_bytes(b"")
     private = {"strategies": ["real_only"], "epsilons": [6]}
-    assert 6 < plan_study(settings(values, **private, synthetic=None)).epsilon < 12
-    shown = plan_study(settings(values, **private))  # the report shows the synthetic patches
+    assert 6 < plan_study(study_settings(values, **private, synthetic=None)).epsilon < 12
+    shown = plan_study(study_settings(values, **private))  # the report shows the synthetic patches
     assert math.isinf(shown.epsilon)
-    assert math.isinf(plan_study(settings(values)).epsilon)
+    assert math.isinf(plan_study(study_settings(values)).epsilon)
     assert not (values["out"]).exists()
 
 
 def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
     values: dict[str, object],
 ) -> None:
-    study = settings(values)
+    study = study_settings(values)
     report = run_study(study)
     assert report.is_file()
     rows = read_results(study.out / "results.csv")
@@ -127,7 +122,7 @@ def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
 def test_an_interrupted_study_goes_on_where_it_stood(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = settings(values, strategies=["real_only"])
+    study = study_settings(values, strategies=["real_only"])
     evaluate = sweep._evaluate_all
 
     def killed(*_: object) -> dict[str, str]:
@@ -146,7 +141,7 @@ def test_an_interrupted_study_goes_on_where_it_stood(
 def test_a_failed_run_is_recorded_and_the_rest_go_on(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = settings(values, strategies=["real_only"], seeds=[0])
+    study = study_settings(values, strategies=["real_only"], seeds=[0])
     attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
@@ -177,7 +172,7 @@ def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
         return call.folder, "no luck"
 
     monkeypatch.setattr(sweep, "attempt", failing)
-    study = settings(values, strategies=["real_only", "phantoms_then_finetune"], seeds=[0])
+    study = study_settings(values, strategies=["real_only", "phantoms_then_finetune"], seeds=[0])
     with pytest.raises(RunError, match="0 of 4 models stand"):
         run_study(study)
     assert tried == ["pretrain", "finetune", "finetune"]
@@ -193,7 +188,7 @@ def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
 def test_times_add_up_over_resumes_and_a_damaged_file_costs_them_alone(
     values: dict[str, object], before: str, seconds: float
 ) -> None:
-    study = settings(values)
+    study = study_settings(values)
     study.out.mkdir()
     if before:
         (study.out / "study.json").write_text(before)
@@ -214,5 +209,5 @@ def test_a_grid_that_does_not_fit_is_refused_before_anything_runs(
     values: dict[str, object], changes: dict[str, object], told: str
 ) -> None:
     with pytest.raises(InputError, match=told.replace("?", r"\?")):
-        run_study(settings(values, **changes))
+        run_study(study_settings(values, **changes))
     assert not values["out"].exists()

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import study_settings
 from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
-from synthdp.config import dump_settings, validate_settings
+from synthdp.config import dump_settings
 from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError
@@ -21,7 +22,6 @@ from synthdp.study.grid import expand_grid
 from synthdp.study.predictions import evaluation_folder
 from synthdp.study.report import ReportSettings, run_report
 from synthdp.study.scored import ScoredCell
-from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import plan_study, run_study
 from synthdp.study.tables import StudyCell
 from synthdp.study.transfer import (
@@ -224,12 +224,8 @@ def values(tmp_path: Path) -> dict[str, object]:
     }
 
 
-def settings(values: dict[str, object], **changes: object) -> StudySettings:
-    return validate_settings(StudySettings, {**values, **changes}, where="study")
-
-
 def test_the_grid_trains_each_strategy_at_each_site_and_on_all(values: dict[str, object]) -> None:
-    study = settings(values)
+    study = study_settings(values)
     assert [place.name for place in study.places] == [
         "clinic (site A)", "clinic (site B)", "phantoms (view CC)",
     ]  # fmt: skip
@@ -245,20 +241,20 @@ def test_the_grid_trains_each_strategy_at_each_site_and_on_all(values: dict[str,
     calls = [row.calls[-1].settings for row in rows[:6]]
     assert [call["where"] for call in calls[::2]] == [{"site": ["A"]}, {"site": ["B"]}, None]
     assert [call["privacy"]["population"] for call in calls[::2]] == [30, 30, 50]
-    view = settings(values, finetune={"where": {"view": "CC"}})
+    view = study_settings(values, finetune={"where": {"view": "CC"}})
     assert expand_grid(view)[0].calls[-1].settings["where"] == {"site": ["A"], "view": ["CC"]}
 
 
 def test_a_study_without_transfer_names_its_runs_as_before(values: dict[str, object]) -> None:
-    plain = expand_grid(settings(values, transfer=None))
-    whole = [row for row in expand_grid(settings(values)) if row.trained_on == "clinic"]
+    plain = expand_grid(study_settings(values, transfer=None))
+    whole = [row for row in expand_grid(study_settings(values)) if row.trained_on == "clinic"]
     assert [row.calls[-1].folder for row in plain[:2]] == [row.calls[-1].folder for row in whole]
     assert {row.trained_on for row in plain} == {""}
 
 
 def test_other_sets_are_sites_too(values: dict[str, object], tmp_path: Path) -> None:
     other = make_set(tmp_path / "other", seed=3)
-    study = settings(
+    study = study_settings(
         values,
         strategies="real_only",
         transfer={"data": [other], "whole": False},
@@ -272,7 +268,7 @@ def test_other_sets_are_sites_too(values: dict[str, object], tmp_path: Path) -> 
 
 
 def test_a_study_of_two_sites_runs_to_its_table(values: dict[str, object], tmp_path: Path) -> None:
-    study = settings(values, fairness={"attributes": ["view"], "redraws": 50})
+    study = study_settings(values, fairness={"attributes": ["view"], "redraws": 50})
     planned = plan_study(study)
     page = run_study(study).read_text()
     results = read_results(study.out / "results.csv")
@@ -313,7 +309,7 @@ def test_a_study_of_two_sites_runs_to_its_table(values: dict[str, object], tmp_p
 
 
 def test_a_study_of_one_set_has_a_table_on_request(values: dict[str, object]) -> None:
-    study = settings(
+    study = study_settings(
         values, strategies="real_only", transfer=None, evaluate_on=[{"data": values["data"]}]
     )
     assert "other sites?" not in run_study(study).read_text()
@@ -341,37 +337,37 @@ def test_sites_that_do_not_fit_are_refused_before_anything_runs(
     values: dict[str, object], changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        run_study(settings(values, **changes))
+        run_study(study_settings(values, **changes))
     with pytest.raises(InputError, match=message):
-        plan_study(settings(values, **changes))
+        plan_study(study_settings(values, **changes))
     assert not values["out"].exists()
 
 
 def test_one_place_named_twice_is_refused(values: dict[str, object]) -> None:
     twice = [{"data": values["data"]}, {"data": values["data"], "where": {"site": "A"}}]
     with pytest.raises(InputError, match=r"clinic \(site A\), val stands twice"):
-        plan_study(settings(values, evaluate_on=twice))
+        plan_study(study_settings(values, evaluate_on=twice))
 
 
 def test_sets_of_one_name_are_refused(values: dict[str, object], tmp_path: Path) -> None:
     again = make_set(tmp_path / "again" / "clinic", seed=5)
     with pytest.raises(InputError, match=r"transfer.data: two training sets have one name"):
-        plan_study(settings(values, transfer={"data": [again]}))
+        plan_study(study_settings(values, transfer={"data": [again]}))
     elsewhere = [{"data": values["data"]}, {"data": again, "where": {"view": "CC"}}]
     with pytest.raises(InputError, match="clinic is the name of another set"):
-        plan_study(settings(values, evaluate_on=elsewhere))
+        plan_study(study_settings(values, evaluate_on=elsewhere))
 
 
 def test_the_studys_data_is_scored_by_site_however_its_path_is_written(
     values: dict[str, object], tmp_path: Path
 ) -> None:
     same = tmp_path / "phantoms" / ".." / "clinic"
-    places = settings(values, evaluate_on=[{"data": same}]).places
+    places = study_settings(values, evaluate_on=[{"data": same}]).places
     assert [place.name for place in places] == ["clinic (site A)", "clinic (site B)"]
 
 
 def test_settings_of_before_places_are_the_same_ones(values: dict[str, object]) -> None:
-    study = settings(values, transfer=None, strategies="real_only", epsilons=["none"])
+    study = study_settings(values, transfer=None, strategies="real_only", epsilons=["none"])
     run_study(study)
     config = study.out / "config.yaml"
     text = dump_settings(study).replace("  where: null\n", "").replace("transfer: null\n", "")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_up import clinic_set
+from made_up import clinic_set, study_settings
 
 from synthdp.cli import main
-from synthdp.config import read_yaml, validate_settings
+from synthdp.config import read_yaml
 from synthdp.data.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting import gaussian_mu
@@ -25,7 +25,6 @@ from synthdp.study.compare import (
 )
 from synthdp.study.defaults import choose, write_defaults
 from synthdp.study.grid import expand_grid
-from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import plan_study, run_study
 from synthdp.study.tuning import tuning_lineage
 
@@ -70,10 +69,6 @@ def values(phantoms: dict[str, Path], tmp_path: Path) -> dict[str, object]:
     }
 
 
-def settings(values: dict[str, object], **changes: object) -> StudySettings:
-    return validate_settings(StudySettings, {**values, **changes}, where="study")
-
-
 def result(
     auroc: float | None,
     *,
@@ -93,7 +88,7 @@ def result(
 
 
 def test_the_grid_has_a_row_for_every_combination_of_values(values: dict[str, object]) -> None:
-    rows = expand_grid(settings(values, tune={LR: [50, 400], BIAS: [0.5, 1, 2]}))
+    rows = expand_grid(study_settings(values, tune={LR: [50, 400], BIAS: [0.5, 1, 2]}))
     assert len(rows) == 2 * 2 * 2 * 3
     assert len({row.calls[-1].folder for row in rows}) == len(rows)
     for row in rows:
@@ -105,7 +100,7 @@ def test_the_grid_has_a_row_for_every_combination_of_values(values: dict[str, ob
 def test_a_recipe_is_repeated_only_for_the_values_of_its_own_stages(
     values: dict[str, object],
 ) -> None:
-    study = settings(
+    study = study_settings(
         values,
         strategies=["real_only", "phantoms_only", "phantoms_then_finetune"],
         tune={LR: [50, 400], "pretrain.weight_decay": [0.1, 0.2, 0.3]},
@@ -122,7 +117,7 @@ def test_a_recipe_is_repeated_only_for_the_values_of_its_own_stages(
 
 
 def test_without_tune_nothing_changes(values: dict[str, object]) -> None:
-    rows = expand_grid(settings(values, tune=None))
+    rows = expand_grid(study_settings(values, tune=None))
     assert {row.tuned for row in rows} == {""}
     assert len(rows) == 4
 
@@ -149,7 +144,7 @@ def test_what_can_not_be_tuned_is_refused_before_anything_runs(
     values: dict[str, object], changes: dict[str, object], told: str
 ) -> None:
     with pytest.raises(InputError, match=told):
-        run_study(settings(values, **changes))
+        run_study(study_settings(values, **changes))
     assert not Path(str(values["out"])).exists()
 
 
@@ -172,7 +167,7 @@ def test_sets_whose_scores_cost_someone_are_refused_by_name(
         "evaluate_on": [*values["evaluate_on"], {"data": other, "split": "train"}],
         "finetune": {"head": {"steps": 20}, "synthetic": str(other)},
     }
-    study = settings(values, **{key: changed.get(key, other)})
+    study = study_settings(values, **{key: changed.get(key, other)})
     for refused in (run_study, plan_study):
         with pytest.raises(InputError, match=told):
             refused(study)
@@ -184,7 +179,7 @@ def test_a_set_with_a_promise_to_images_is_refused_before_anything_runs(
 ) -> None:
     release = Release(stage="train-gan", data="clinic", mu=1.0, unit="image")
     made = clinic_set(tmp_path / "made", "synthetic", lineage=Lineage(releases=(release,)))
-    study = settings(values, evaluate_on=[{"data": made, "split": "train"}])
+    study = study_settings(values, evaluate_on=[{"data": made, "split": "train"}])
     with pytest.raises(InputError, match="an ancestor was made with another unit"):
         run_study(study)
     assert not study.out.exists()
@@ -193,14 +188,14 @@ def test_a_set_with_a_promise_to_images_is_refused_before_anything_runs(
 def test_a_start_from_a_run_without_protection_is_refused(
     values: dict[str, object], tmp_path: Path
 ) -> None:
-    before = settings(
+    before = study_settings(
         values, strategies=["phantoms_only"], tune=None, out=tmp_path / "before", epsilons=["none"],
         phantoms=clinic_set(tmp_path / "clinic", "real"),
     )  # fmt: skip
     run_study(before)
     (run,) = (before.out / "runs").iterdir()
     assert math.isinf(read_statement(run).epsilon)
-    (*_, call) = expand_grid(settings(values, strategies=["phantoms_then_finetune"]))[0].calls
+    (*_, call) = expand_grid(study_settings(values, strategies=["phantoms_then_finetune"]))[0].calls
     moved = StageCall("finetune", {**call.settings, "init": str(run)})
     with pytest.raises(InputError, match=rf"the run {run.name} has epsilon = inf"):
         tuning_lineage([], [moved])
@@ -210,7 +205,7 @@ def test_the_command_line_refuses_with_exit_code_2_even_when_dry(
     values: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = clinic_set(tmp_path / "clinic", "real")
-    study = settings(values, data=real)
+    study = study_settings(values, data=real)
     config = tmp_path / "study.yaml"
     config.write_text(yaml.safe_dump(study.model_dump(mode="json")))
     assert main(["study", str(config), "--dry-run"]) == 2
@@ -228,9 +223,9 @@ def test_a_guaranteed_synthetic_set_stands_behind_the_study(
 ) -> None:
     promised = lineage(gaussian_mu(3, 1e-3))
     made = clinic_set(tmp_path / "made", "synthetic", lineage=promised)
-    on_it = settings(values, data=made, evaluate_on=[{"data": made, "split": "train"}])
+    on_it = study_settings(values, data=made, evaluate_on=[{"data": made, "split": "train"}])
     assert plan_study(on_it).epsilon == pytest.approx(3, rel=1e-6)
-    only_scored = settings(
+    only_scored = study_settings(
         values, data=values["phantoms"], evaluate_on=[{"data": made, "split": "train"}]
     )
     assert plan_study(only_scored).lineage == promised
@@ -271,10 +266,10 @@ def test_defaults_are_fed_back_to_a_study(values: dict[str, object], tmp_path: P
             "head": {"lr_times_steps": {1: 80.0, 6: 300.0, "none": 2000.0}, "bias_input": 0.25}
         }
     }
-    study = settings(values, tune=None, **found)
+    study = study_settings(values, tune=None, **found)
     assert study.finetune == found["finetune"]
     del found["finetune"]["head"]["lr_times_steps"]  # a mapping is the finetune stage's to read
-    (call, *_) = (row.calls[0] for row in expand_grid(settings(values, tune=None, **found)))
+    (call, *_) = (row.calls[0] for row in expand_grid(study_settings(values, tune=None, **found)))
     assert call.settings["head"]["bias_input"] == 0.25
 
 
@@ -342,7 +337,7 @@ def test_tables_from_before_are_read_and_a_damaged_cell_is_refused(tmp_path: Pat
 def test_a_study_tunes_from_end_to_end_and_resumes(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = settings(values)
+    study = study_settings(values)
     write = sweep.write_defaults
 
     def killed(*_: object) -> None:
@@ -374,7 +369,7 @@ def test_a_study_tunes_from_end_to_end_and_resumes(
 
 
 def test_a_study_from_before_tuning_returns_at_once(values: dict[str, object]) -> None:
-    study = settings(values, tune=None, epsilons=["none"], seeds=[0])
+    study = study_settings(values, tune=None, epsilons=["none"], seeds=[0])
     report = run_study(study)
     assert not (study.out / "defaults.yaml").exists()
     config = study.out / "config.yaml"
@@ -383,13 +378,13 @@ def test_a_study_from_before_tuning_returns_at_once(values: dict[str, object]) -
     assert run_study(study) == report
     assert report.stat().st_mtime_ns == before
     with pytest.raises(InputError, match="tune: None there"):
-        run_study(settings(values, epsilons=["none"], seeds=[0]))
+        run_study(study_settings(values, epsilons=["none"], seeds=[0]))
 
 
 def test_a_failed_run_leaves_no_defaults_and_a_report_without_its_setting(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = settings(values, epsilons=[6])
+    study = study_settings(values, epsilons=[6])
     attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
