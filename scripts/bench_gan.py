@@ -82,7 +82,10 @@ def ask(worker: subprocess.Popen[str]) -> tuple[float, float]:
 
 def main() -> None:
     """Run the repeats and print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="example:  python scripts/bench_gan.py --threads 2",
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

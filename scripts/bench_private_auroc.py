@@ -37,7 +37,9 @@ def clinics(
 
 def main() -> None:
     """Print a line for each number of patients and epsilon."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="example:  python scripts/bench_private_auroc.py --draws 100"
+    )
     parser.add_argument("--draws", type=int, default=100)
     draws = parser.parse_args().draws
     print("patients  epsilon    bias      sd    said")
