@@ -113,7 +113,8 @@ def published_rows(published: Published, aggregates: Sequence[Aggregate]) -> lis
         for row in aggregates
         if (row.data_set, row.split) == (aggregates[0].data_set, aggregates[0].split)
     ]
-    ours = {(row.strategy, row.epsilon): row for row in first if not row.tuned}
+    # of models of several sites those of the first, which come last here
+    ours = {(row.strategy, row.epsilon): row for row in reversed(first) if not row.tuned}
     records = list(table.records.values())
     return [row for arm in published.arms for row in _rows_of(published, arm, records, ours)]
 

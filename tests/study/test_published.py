@@ -67,6 +67,16 @@ def test_arms_stand_beside_ours_by_epsilon(tmp_path: Path) -> None:
     assert mixed.ours is None
 
 
+def test_of_several_sites_models_those_of_the_first_stand_beside(tmp_path: Path) -> None:
+    sites = [
+        one.model_copy(update={"trained_on": site, "auroc": auroc, "run": f"{one.run}-{site}"})
+        for site, auroc in (("both", 0.7), ("A", 0.9))
+        for one in ROWS[:1]
+    ]
+    found = published_rows(read_published(described(tmp_path)), aggregate(sites))
+    assert [one.ours.trained_on for one in found if one.ours is not None] == ["both"]
+
+
 @pytest.mark.parametrize(
     ("table", "changes", "told"),
     [
