@@ -74,7 +74,7 @@ class FinetuneSettings(Settings):
 
     data: Path
     out: Path
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
     where: Where | None = None
