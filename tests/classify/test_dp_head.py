@@ -315,6 +315,8 @@ def test_public_images_are_drawn_at_the_sampling_rate() -> None:
     steps = torch.stack([drawn.mean(weights, step) for step in range(400)])
     assert torch.equal(steps[3], drawn.mean(weights, 3))
     assert not torch.equal(steps[3], steps[4])
+    nobody = PublicExamples(known, 0.5, sampling_rate=1e-9).mean(weights, 0)
+    assert torch.equal(nobody, torch.zeros_like(weights))
     error = steps.std(dim=0) / 20
     assert bool(((steps.mean(dim=0) - every).abs() < 5 * error + 1e-6).all())
     assert bool((error > 0).all())
