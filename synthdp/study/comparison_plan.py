@@ -1,5 +1,7 @@
 """What a study compares: with what, on which redraws, and at which thresholds."""
 
+from collections.abc import Collection, Sequence
+
 from pydantic import Field
 
 from synthdp.config import Names, Settings
@@ -29,3 +31,14 @@ class ComparePlan(Settings):
     redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
     threshold_on: FixedOn | None = None
     sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
+
+
+def unknown_reference(reference: Sequence[str], strategies: Collection[str]) -> str:
+    """What is wrong with strategies to compare with, in words; empty when all are the study's."""
+    unknown = [name for name in reference if name not in strategies]
+    if not unknown:
+        return ""
+    return (
+        f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
+        f"({', '.join(strategies)})"
+    )

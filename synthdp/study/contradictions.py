@@ -42,7 +42,6 @@ def refuse_unfit_sites(settings: StudySettings) -> None:
             dataset = open_dataset(at.data)
             rows_where(dataset, dataset.split("train"), at.where)
             sets[dataset.info.name] = at.data.resolve()
-    names: set[tuple[str, str]] = set()
     for place in settings.places:
         dataset = open_dataset(place.data)
         rows_where(dataset, dataset.split(place.split), place.where)
@@ -52,11 +51,6 @@ def refuse_unfit_sites(settings: StudySettings) -> None:
                 "trained on, so the one would count as the other's site; import it under another "
                 "name"
             )
-        if (place.name, place.split) in names:
-            raise InputError(
-                f"evaluate_on: {place.name}, {place.split} stands twice, or two sets have one name"
-            )
-        names.add((place.name, place.split))
 
 
 def refuse_other_assessment(settings: StudySettings) -> None:
@@ -100,7 +94,11 @@ def _unscorable(settings: StudySettings) -> Iterator[str]:
             yield f"evaluate_on.{number}: {error}"
             continue
         first = names.setdefault((where.name, where.split), where)
-        if first is not where:
+        if first is where:
+            continue
+        if first.data.resolve() == where.data.resolve():
+            yield f"evaluate_on: {where.name}, {where.split} stands twice; keep one"
+        else:
             yield (
                 f"evaluate_on.{number}: another set is called {dataset.info.name} too, so results "
                 "could not tell them apart; import one under another name"

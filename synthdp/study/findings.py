@@ -7,7 +7,7 @@ from pathlib import Path
 from synthdp.errors import InputError
 from synthdp.files import write_atomic
 from synthdp.study.compare import ResultRow
-from synthdp.study.comparison_plan import ComparePlan
+from synthdp.study.comparison_plan import ComparePlan, unknown_reference
 from synthdp.study.comparisons import ComparisonRow, compare_recipes
 from synthdp.study.recipes import sets_of
 from synthdp.study.tables import read_table, table_csv
@@ -67,13 +67,9 @@ def refuse_unfit_plan(study: Path, rows: Sequence[ResultRow], plan: ComparePlan)
             "compare: the study has no evaluations beside it, so that nothing can be compared "
             "anew; report the study where it ran"
         )
-    strategies = dict.fromkeys(row.strategy for row in rows)
-    unknown = [name for name in plan.reference if name not in strategies]
-    if unknown:
-        raise InputError(
-            f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
-            f"({', '.join(strategies)})"
-        )
+    problem = unknown_reference(plan.reference, dict.fromkeys(row.strategy for row in rows))
+    if problem:
+        raise InputError(problem)
     fixed_on, sets = plan.threshold_on, sets_of(rows)
     if fixed_on is not None and (fixed_on.data_set, fixed_on.split) not in sets:
         raise InputError(

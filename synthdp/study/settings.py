@@ -14,7 +14,7 @@ from synthdp.evaluation.groups import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.evaluation.statistics import REDRAWS
 from synthdp.stages import crosses_grid, strategy_names
-from synthdp.study.comparison_plan import MARGIN, ComparePlan, FixedOn
+from synthdp.study.comparison_plan import MARGIN, ComparePlan, FixedOn, unknown_reference
 from synthdp.study.engine import EngineSettings
 from synthdp.study.sites import EvaluateOn, TrainedAt, TransferSettings, place_name
 from synthdp.study.tuning import Tune
@@ -141,12 +141,9 @@ class StudySettings(EngineSettings):
     def _comparisons_are_within_the_study(self) -> "StudySettings":
         if self.compare is None:
             return self
-        unknown = [name for name in self.compare.reference if name not in self.strategies]
-        if unknown:
-            raise ValueError(
-                f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
-                f"({', '.join(self.strategies)})"
-            )
+        problem = unknown_reference(self.compare.reference, self.strategies)
+        if problem:
+            raise ValueError(problem)
         fixed_on = self.compare.threshold_on
         if fixed_on is not None and fixed_on not in self.evaluate_on:
             raise ValueError(

@@ -110,8 +110,8 @@ def _figures(scored: ScoredRuns, fitted: dict[str, float], recipe: Recipe) -> di
         return {"n_seeds": 0, "note": "thresholds are fixed for one target alone"}
     runs = [run for run in recipe.runs if run in fitted and run in scored.places]
     missing = recipe.asked - len(runs)
-    notes = [f"{missing} of {recipe.asked} runs have no threshold or no predictions"]
-    cells: dict[str, object] = {"n_seeds": len(runs), "note": notes[0] if missing else ""}
+    lost = f"{missing} of {recipe.asked} runs have no threshold or no predictions"
+    cells: dict[str, object] = {"n_seeds": len(runs), "note": lost if missing else ""}
     if not runs:
         return cells
     thresholds = np.array([fitted[run] for run in runs])
