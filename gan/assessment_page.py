@@ -14,9 +14,9 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from gan.comparisons import Sets
 from gan.measured_sets import MeasuredSet
-from gan.quality import spectrum_bins
 from synthdp import __version__
 from synthdp.data.dataset import Dataset
+from synthdp.data.spectrum import spectrum_bins
 from synthdp.evaluation.assessment import AssessedSet, Assessment
 from synthdp.pages.drawing import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
 from synthdp.pages.environment import page_environment

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan.inception import inception_features
-from gan.quality import binned_powers
 from synthdp.data.dataset import Dataset, Row
+from synthdp.data.spectrum import binned_powers
 from synthdp.extractors import Extractor, extract
 from synthdp.features import cached_features
 
@@ -40,7 +40,7 @@ class MeasuredSet:
     labels: (N,) of 1 malignant, 0 benign, nan unknown. patients: (N,) ids. features: (N, D) by
     space, among them `pixels`: thumbnails without mean, of unit length, whose product is their
     correlation. copies: (N, 8, D) likewise, of the eight symmetries of the square, the image
-    itself first; None for made-up images. powers: (N, B) of `quality.binned_powers`. inception:
+    itself first; None for made-up images. powers: (N, B) of `spectrum.binned_powers`. inception:
     (N, 2048), where FID is asked for.
     """
 

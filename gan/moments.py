@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.quality import spectrum_masks
+from synthdp.data.spectrum import spectrum_masks
 
 MAX_FIRST, MAX_SECOND, MAX_LOG_RATIO = 1.0, 2.0, 1.0
 _SECOND_WEIGHT = 0.25

@@ -13,8 +13,8 @@ from gan.quality import (
     kernel_distance,
     label_scores,
     precision_recall_density_coverage,
-    spectrum_error,
 )
+from synthdp.data.spectrum import spectrum_error
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Better, Figure, Value
 from synthdp.evaluation.statistics import patient_bootstrap

@@ -13,6 +13,7 @@ from classify.token_examples import TokenExamples
 from synthdp.config import FeatureSettings, Settings, validate_settings
 from synthdp.data.dataset import DatasetInfo
 from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.spectrum import SpectrumError, binned_powers, spectrum_error
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
     AssessedSet,
@@ -170,3 +171,8 @@ def without_patient(data: TokenExamples, patient: int) -> TokenExamples:
     units = data.units[kept] - (data.units[kept] > patient).long()
     tags = [tag for index, tag in enumerate(data.tags) if index != patient]
     return TokenExamples(data.tokens[kept.numpy()], data.targets[kept], units, tags)
+
+
+def spectrum_error_of(real: np.ndarray, other: np.ndarray) -> SpectrumError:
+    """The error of images (N, 1, S, S) in [-1, 1] against real ones of the same side."""
+    return spectrum_error(binned_powers(real), binned_powers(other), real.shape[-1])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up import spectrum_error_of
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -18,7 +19,6 @@ from gan.finishing import finish_generator
 from gan.generate import run_generate
 from gan.networks import Generator
 from gan.pretrained import package_generator
-from gan.quality import power_spectrum_error
 from gan.train import run_train_gan
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.files import read_json
@@ -151,8 +151,8 @@ def test_a_fit_finds_what_a_film_added() -> None:
     assert fitted.grain[8:, 8:].mean() == pytest.approx(0.02, rel=0.15)
     assert fitted.grain_spread == pytest.approx(0.3, abs=0.05)
     filmed = fitted(torch.from_numpy(generated), torch.randn(400, true.noise_dim, generator=rng(1)))
-    before = power_spectrum_error(real, generated).dex
-    assert power_spectrum_error(real, filmed.clamp(-1, 1).numpy()).dex < 0.2 < before
+    before = spectrum_error_of(real, generated).dex
+    assert spectrum_error_of(real, filmed.clamp(-1, 1).numpy()).dex < 0.2 < before
 
 
 def test_a_film_takes_nothing_from_images_that_lack_nothing() -> None:

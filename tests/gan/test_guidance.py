@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_up import spectrum_error_of
 from pydantic import ValidationError
 
 from gan import train as training_stage
@@ -11,7 +12,6 @@ from gan.examples import Examples
 from gan.guidance import Guidance
 from gan.guidance_config import GuidanceSettings
 from gan.moments import BinnedSpectrum, RunningMean, class_moments, moment_loss, spectrum_loss
-from gan.quality import power_spectrum_error
 from gan.train import run_train_gan
 from synthdp.checkpoint import load_weights
 from synthdp.config import BackboneSettings
@@ -65,7 +65,7 @@ def test_the_spectrum_loss_mends_what_the_spectrum_error_measures() -> None:
         spectrum_loss(batch, batch.detach(), target).backward()
         optimiser.step()
     assert abs(gain.item()) == pytest.approx(1.0, abs=0.1)
-    error = power_spectrum_error(real.numpy(), (gain * fake).detach().numpy())
+    error = spectrum_error_of(real.numpy(), (gain * fake).detach().numpy())
     assert error.dex < 0.2
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from made_up import spectrum_error_of
 from scipy.linalg import sqrtm
 
 from gan.quality import (
@@ -7,9 +8,9 @@ from gan.quality import (
     frechet_distance,
     kernel_distance,
     label_scores,
-    power_spectrum_error,
     precision_recall_density_coverage,
 )
+from synthdp.data.spectrum import spectrum_error
 from synthdp.errors import InputError
 
 
@@ -50,10 +51,10 @@ def test_one_mode_has_precision_without_recall() -> None:
 def test_a_stripe_is_found_on_its_axis() -> None:
     real = np.random.default_rng(0).normal(0, 0.1, (30, 1, 64, 64))
     rows = np.sin(2 * np.pi * 20 * np.arange(64) / 64)[None, None, :, None]
-    found = power_spectrum_error(real, real + rows)
+    found = spectrum_error_of(real, real + rows)
     assert (found.line, found.low, found.high) == ("vertical", 16, 24)
     assert found.dex > 1
-    assert power_spectrum_error(real, real * 10**0.5).dex == pytest.approx(1)
+    assert spectrum_error_of(real, real * 10**0.5).dex == pytest.approx(1)
 
 
 def test_detector_is_at_chance_on_equals_and_sure_on_strangers() -> None:
@@ -76,5 +77,5 @@ def test_bad_input_is_refused() -> None:
         precision_recall_density_coverage(drawn(5, 3, 0), drawn(9, 3, 1))
     with pytest.raises(InputError, match="same network"):
         frechet_distance(drawn(9, 3, 0), drawn(9, 4, 0))
-    with pytest.raises(InputError, match="same size"):
-        power_spectrum_error(np.zeros((2, 1, 8, 8)), np.zeros((2, 1, 16, 16)))
+    with pytest.raises(InputError, match="a set is empty"):
+        spectrum_error(np.zeros((0, 3)), np.zeros((2, 3)), 8)
