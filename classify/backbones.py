@@ -17,11 +17,10 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from classify.config import TrainableBlocks
 from classify.convolutional import ConvolutionalBackbone, stages_of
 from classify.feature_network import FeatureNetwork
 from classify.transformers import TransformerBackbone
-from synthdp.config import FeatureSettings
+from synthdp.config import FeatureSettings, TrainableBlocks
 from synthdp.devices import auto_device, has_bfloat16
 from synthdp.errors import InputError
 from synthdp.public_weights import HUB, load_public_weights

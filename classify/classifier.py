@@ -16,11 +16,10 @@ from pydantic import Field
 from torch import Tensor
 
 from classify.backbones import build_backbone
-from classify.config import TrainableBlocks
 from classify.feature_cache import backbone_features
 from classify.feature_network import FeatureNetwork
 from classify.scaling import Scaling, head_input
-from synthdp.config import FeatureSettings, Settings
+from synthdp.config import FeatureSettings, Settings, TrainableBlocks
 from synthdp.data.dataset import Dataset, Row
 from synthdp.public_weights import load_tensors
 

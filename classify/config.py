@@ -1,19 +1,23 @@
 """Settings of the classifier's stages."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from classify.head_config import HeadSettings, refuse_fits
-from synthdp.config import EpsilonTarget, FeatureSettings, PrivacySettings, Settings
+from synthdp.config import (
+    EpsilonTarget,
+    FeatureSettings,
+    PrivacySettings,
+    Settings,
+    TrainableBlocks,
+)
 from synthdp.data.columns import Where
 from synthdp.evaluation.groups import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.privacy.cohort import CohortPart
 
-#: How many blocks, counted from the end, are trained; the final norm goes with the last block.
-TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
 #: What moves in the blocks that DP-SGD trains: all of them, their vectors, or low-rank additions.
 Tune = Literal["blocks", "biases", "lora"]
 

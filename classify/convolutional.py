@@ -6,10 +6,9 @@ import torch
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from classify.config import TrainableBlocks
 from classify.feature_network import FeatureNetwork
 from classify.readout import pooled
-from synthdp.config import FeatureSettings
+from synthdp.config import FeatureSettings, TrainableBlocks
 from synthdp.errors import InputError
 
 _PROBE_PX = 64

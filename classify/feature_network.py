@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classify.config import TrainableBlocks
 from classify.readout import dihedral_views, standardised
-from synthdp.config import FeatureSettings, Pool
+from synthdp.config import FeatureSettings, Pool, TrainableBlocks
 from synthdp.errors import InputError
 
 

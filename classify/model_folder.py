@@ -7,10 +7,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from classify.classifier import Classifier, OperatingPoint, Source
-from classify.config import TrainableBlocks
 from classify.scaling import Scaling
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.config import FeatureSettings, Settings, validate_settings
+from synthdp.config import FeatureSettings, Settings, TrainableBlocks, validate_settings
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
 from synthdp.public_weights import HUB

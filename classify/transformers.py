@@ -7,10 +7,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classify.config import TrainableBlocks
 from classify.feature_network import FeatureNetwork
 from classify.readout import pooled
-from synthdp.config import FeatureSettings
+from synthdp.config import FeatureSettings, TrainableBlocks
 from synthdp.errors import InputError
 
 

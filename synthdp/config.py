@@ -106,6 +106,8 @@ class BackboneSettings(Settings):
     size_px: int = Field(default=126, ge=16, le=1024)
 
 
+#: How many blocks, counted from the end, are trained; the final norm goes with the last block.
+TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
 #: How what a layer gives is made one vector: the class token, the mean over places, the mean under
 #: a window around the centre (where a patch holds its mass), the standard deviation over places.
 Pool = Literal["class_token", "mean", "centre", "spread"]

@@ -14,11 +14,10 @@ from classify.backbones import (
     trained_state,
     trunk_identity,
 )
-from classify.config import TrainableBlocks
 from classify.feature_network import FeatureNetwork
 from classify.readout import pooled
 from synthdp.checkpoint import save_weights
-from synthdp.config import FeatureSettings
+from synthdp.config import FeatureSettings, TrainableBlocks
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 

@@ -18,13 +18,12 @@ from classify.classifier import (
     restore_backbone,
     scores,
 )
-from classify.config import TrainableBlocks
 from classify.feature_cache import BATCH, backbone_features
 from classify.model_folder import load_classifier, save_classifier
 from classify.scaling import Scaling
 from classify.transformers import TransformerBackbone
 from synthdp.checkpoint import save_weights
-from synthdp.config import FeatureSettings, Settings
+from synthdp.config import FeatureSettings, Settings, TrainableBlocks
 from synthdp.data.dataset import Dataset, DatasetInfo, load_images, open_dataset
 from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError
