@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from classify.audit_canaries import (
+from classify.auditing.canaries import (
     many_runs,
     many_runs_bounds,
     one_run,
     one_run_bounds,
 )
-from classify.audit_membership import ATTACK, Found, membership
-from classify.audit_replay import Replay, replay
-from classify.audit_report import report
-from classify.audit_subject import Subject
+from classify.auditing.membership import ATTACK, Found, membership
+from classify.auditing.replay import Replay, replay
+from classify.auditing.report import report
+from classify.auditing.subject import Subject
 from classify.config import AuditSettings, FinetuneSettings
-from classify.head_task import head_task
+from classify.head.task import head_task
 from classify.plan import make_plan
 from synthdp.config import read_yaml, validate_settings
 from synthdp.errors import InputError, RunError

@@ -15,31 +15,245 @@ ones, so that the sensitivity on new patients is lower than the one chosen. With
 honest, and the patients of `val` then are in the promise.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor
 
-from classify.calibration_plan import STAGE, CalibrationPlan, make_plan, statement_after
-from classify.classifier import Classifier, OperatingPoint, features, logits, probabilities
 from classify.config import CalibrateSettings
 from classify.evaluate import known_targets
-from classify.model_folder import load_classifier, save_classifier
-from classify.operating_points import exact_points, noisy_points
+from classify.model import (
+    Classifier,
+    OperatingPoint,
+    features,
+    load_classifier,
+    logits,
+    probabilities,
+    save_classifier,
+)
+from classify.plan import FIXED_NOISE_NOTE, spent_before
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.data.cohorts import cohort_rows
-from synthdp.data.dataset import Row, keyed_digest, refuse_one_class
-from synthdp.evaluation.noisy_counts import refuse_small_population, released_coefficients
+from synthdp.data.cohorts import cohort_of, cohort_rows
+from synthdp.data.dataset import (
+    Dataset,
+    Row,
+    keyed_digest,
+    open_dataset,
+    refuse_one_class,
+    refuse_unknown_patients,
+)
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import FloatArray
+from synthdp.evaluation.noisy_counts import (
+    likely_counts,
+    refuse_small_population,
+    released_coefficients,
+)
+from synthdp.evaluation.operating_point import (
+    platt_of_counts,
+    platt_scaling,
+    threshold_of_counts,
+    threshold_of_scores,
+)
 from synthdp.files import sha256_file
 from synthdp.privacy.ledger import Ledger, record_release
 from synthdp.privacy.lineage import Lineage, Release, new_release_id
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import forget_key, noise_source
-from synthdp.privacy.statement import Statement
-from synthdp.runs import Run, open_run
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import Run, open_run, read_statement
+
+# What a calibration will do and promise, decided before an image is read.
+
+STAGE = "calibrate"
+UNPROTECTED_NOTE = "calibrated without differential privacy"
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """What a calibration will do and promise.
+
+    release: None on a set without patients; parent: what the run itself promises, None while it is
+    only planned.
+    """
+
+    dataset: Dataset
+    ancestors: Lineage
+    release: Release | None
+    parent: Statement | None
+    statement: Statement
+
+    @property
+    def mechanism(self) -> Mechanism | None:
+        """How the counts are released; None where the fit is exact."""
+        return None if self.release is None else self.release.mechanism
+
+
+def make_plan(
+    settings: CalibrateSettings, release_id: str, to_come: Mapping[Path, Lineage] | None = None
+) -> CalibrationPlan:
+    """The plan of a run, whose release has the id `release_id`.
+
+    Raises:
+        InputError: when the ancestors have spent the target already, or a folder does not fit.
+    """
+    dataset = open_dataset(settings.data)
+    info, privacy = dataset.info, settings.privacy
+    refuse_unknown_patients(info, privacy.unit)
+    if privacy.epsilon is not None and not info.protects_patients:
+        raise InputError(
+            f"privacy.epsilon: not needed, since {info.name} holds no patients and is calibrated "
+            "on exactly, at no cost; leave it out"
+        )
+    planned = (to_come or {}).get(settings.run)
+    parent = read_statement(settings.run) if planned is None else None
+    start = planned if parent is None else parent.lineage
+    assert start is not None  # one of the two is known
+    ancestors = start.joined([info.lineage])
+    release = None
+    if info.protects_patients:
+        release = _release(settings, dataset, ancestors, release_id)
+    statement = statement_after(settings, ancestors, release, parent)
+    return CalibrationPlan(dataset, ancestors, release, parent, statement)
+
+
+def _release(
+    settings: CalibrateSettings, dataset: Dataset, ancestors: Lineage, release_id: str
+) -> Release:
+    privacy, cohort = settings.privacy, cohort_of(dataset, settings.cohort)
+    mechanism, note = None, UNPROTECTED_NOTE
+    if privacy.epsilon is not None:
+        assert privacy.population is not None  # CalibrateSettings asks for it
+        mechanism, note = (
+            Mechanism.reaching(
+                epsilon=privacy.epsilon,
+                delta=privacy.delta,
+                steps=1,
+                normaliser=privacy.population,
+                before=spent_before(dataset, ancestors, cohort, privacy.delta),
+                unit=privacy.unit,
+            ),
+            f"scores of the {settings.split} split, counted",
+        )
+    if privacy.fixed_noise_key is not None:
+        note = FIXED_NOISE_NOTE
+    unprotected = mechanism is None or privacy.fixed_noise_key is not None
+    return Release(
+        id=release_id,
+        stage=STAGE,
+        data=dataset.info.name,
+        unit=privacy.unit,
+        mu=inf if unprotected or mechanism is None else mechanism.mu,
+        mechanism=mechanism,
+        cohort=cohort,
+        note=note,
+    )
+
+
+def statement_after(
+    settings: CalibrateSettings,
+    ancestors: Lineage,
+    release: Release | None,
+    parent: Statement | None,
+) -> Statement:
+    """The promise; a calibration that reads no patient leaves the run's delta as it is."""
+    privacy = settings.privacy
+    delta, unit = privacy.delta, privacy.unit
+    if release is None and parent is not None and parent.lineage.releases:
+        delta, unit = parent.delta, parent.unit
+    return make_statement(
+        ancestors if release is None else ancestors.with_release(release),
+        subject="classifier",
+        delta=delta,
+        unit=unit,
+        population=privacy.population or (parent.population if parent is not None else None),
+        stage=release,
+    )
+
+
+# A classifier's operating points: fitted exactly, or to noisy counts by class and score. In both,
+# each patient has weight one, spread evenly over the images with a known label: an operating point
+# is for patients, and no patient decides it by having many images.
+
+
+def exact_points(
+    classifier: Classifier,
+    logits: Tensor,
+    targets: FloatArray,
+    units: Sequence[str],
+    *,
+    sensitivity: float,
+    fitted_on: str,
+) -> tuple[OperatingPoint, ...]:
+    """Operating points fitted to the scores themselves.
+
+    Args:
+        classifier: without points.
+        logits: (N, T) float32.
+        targets: (N, T) of 1, 0 or nan (left out), both classes of each.
+        units: (N,), the patient of each image.
+        sensitivity: of the thresholds, in (0, 1), or a little more, where no threshold meets it.
+        fitted_on: the name of the set.
+    """
+    _, owners = np.unique(np.asarray(units), return_inverse=True)
+    points: list[OperatingPoint] = []
+    for index in range(len(classifier.targets)):
+        column = targets[:, index]
+        known = ~np.isnan(column)
+        weights = 1 / np.bincount(owners[known], minlength=len(owners))[owners[known]]
+        positives = weights * (column[known] == 1)
+        values = logits[torch.from_numpy(known), index]
+        slope, offset = platt_scaling(values.double().numpy(), weights - positives, positives)
+        point = OperatingPoint(
+            slope=slope,
+            offset=offset,
+            threshold=0.5,
+            sensitivity=sensitivity,
+            fitted_on=fitted_on,
+        )
+        found = probabilities(replace(classifier, points=(point,)), values[:, None])[:, 0]
+        threshold = threshold_of_scores(found.astype(np.float64), positives, sensitivity)
+        points.append(point.model_copy(update={"threshold": threshold}))
+    return tuple(points)
+
+
+def noisy_points(
+    coefficients: NDArray[np.float64], *, sensitivity: float, fitted_on: str
+) -> tuple[OperatingPoint, ...]:
+    """Operating points fitted to counts that were released with noise; finite whatever they are.
+
+    Where so little of a class is left that nothing can be fitted, a point is the plain one: slope
+    1, offset 0, threshold 0.5.
+
+    Args:
+        coefficients: (T, 2, BINS) of `released_coefficients`.
+        sensitivity: of the thresholds, in (0, 1).
+        fitted_on: the name of the set.
+    """
+    points = []
+    for counts in likely_counts(coefficients):
+        slope, offset = platt_of_counts(counts)
+        value = slope * threshold_of_counts(counts[1], sensitivity) + offset
+        assert math.isfinite(value)  # all three are bounded
+        points.append(
+            OperatingPoint(
+                slope=slope,
+                offset=offset,
+                threshold=float(expit(value)),
+                sensitivity=sensitivity,
+                fitted_on=fitted_on,
+            )
+        )
+    return tuple(points)
+
 
 RELEASED = "counts.safetensors"
 

@@ -1,11 +1,11 @@
 """Settings of the classifier's stages."""
 
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from classify.head_config import HeadSettings, refuse_fits
 from synthdp.config import (
     EpsilonTarget,
     FeatureSettings,
@@ -14,9 +14,116 @@ from synthdp.config import (
     TrainableBlocks,
 )
 from synthdp.data.columns import Where
-from synthdp.evaluation.groups import Fairness
+from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
-from synthdp.privacy.cohort import CohortPart
+from synthdp.privacy.lineage import CohortPart
+
+# Settings of a head, and what may not be fitted on patients beside it.
+
+#: The losses of a linear head (`classify.head.train.residuals`).
+LinearLoss = Literal["logistic", "least_squares", "class_means"]
+
+
+def _auto_word(value: object) -> object:
+    return None if value == "auto" else value
+
+
+def _by_epsilon(value: object) -> object:
+    """A mapping whose keys are epsilons, the word none for inf."""
+    if not isinstance(value, dict):
+        return value
+    return {math.inf if key in ("none", "inf", None) else key: item for key, item in value.items()}
+
+
+PositiveNumber = Annotated[float, Field(gt=0)]
+_Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=True)]
+#: One number for every epsilon, or a number for each of some epsilons (`none` for no privacy).
+ByEpsilon = Annotated[
+    PositiveNumber | dict[_Epsilon, PositiveNumber] | None,
+    BeforeValidator(_by_epsilon),
+    BeforeValidator(_auto_word),
+]
+
+
+#: What others fit on the patients, and what to do here instead: each would be a release of its own.
+_FITTED_ON_PATIENTS = {
+    **dict.fromkeys(
+        ("class_weight", "class_weights", "pos_weight"),
+        "leave it out: the ranking of patients needs none",
+    ),
+    **dict.fromkeys(
+        ("standardise", "standardize", "scaler", "pca", "normalise", "normalize"),
+        "name a phantom or synthetic set as `centre`, and `whiten` of the backbone",
+    ),
+    **dict.fromkeys(
+        ("calibration", "calibrate", "temperature", "threshold"),
+        "leave it out here; `synthdp calibrate` makes it of the finished run, and pays for it",
+    ),
+    **dict.fromkeys(
+        ("early_stopping", "patience", "best_checkpoint", "select_on"),
+        "leave it out: the averaged iterate is the model; tune on phantoms (`tune` of a study)",
+    ),
+}
+
+
+def refuse_fits(values: object) -> object:
+    """Refuse by name what would read the patients without a charge."""
+    for key in values if isinstance(values, dict) else ():
+        if instead := _FITTED_ON_PATIENTS.get(str(key)):
+            raise ValueError(
+                f"{key}: would be fitted on the patients without being charged; {instead}"
+            )
+    return values
+
+
+class HeadSettings(Settings):
+    """How a head is trained on cached features; every number is public.
+
+    `kind` is a linear head by its loss (logistic regression, least squares, or the difference of
+    the classes' sums, which one step gives), or `mlp`, with one layer of `hidden` units.
+    More steps cost no privacy, since each gets its share of noise; 400 keep the learning rate below
+    2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 + bias_input^2) has
+    smoothness L = (1 + bias_input^2) / 4. `lr_times_steps` is their product; a mapping from
+    epsilons gives it for the stage's epsilon, log-linear between two; `auto` takes synthdp's own
+    (`classify.plan.LR_TIMES_STEPS`). The iterates from `average_from` on, a share of the steps, are
+    averaged. `bias_input` is the constant that the bias sees beside features of norm `input_norm`
+    (None: 1); a recipe whose features had another is repeated with that, since it decides how far a
+    step of a given rate moves a score. `start:
+    pretrained` begins with the head of `init`. Each image is shown in `views`: itself, and others
+    made at random, over which a patient's gradient is averaged too. `sampling_rate` below 1 draws
+    patients, and synthetic ones too, anew in each step; `label_smoothing` is of an mlp.
+    """
+
+    kind: LinearLoss | Literal["mlp"] = "logistic"
+    hidden: int = Field(default=16, ge=1, le=4096)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    views: int = Field(default=1, ge=1, le=64)
+    steps: int = Field(default=400, ge=1, le=100_000)
+    lr_times_steps: ByEpsilon = None
+    clip_norm: float = Field(default=1.0, gt=0)
+    average_from: float = Field(default=0.5, ge=0, le=1)
+    bias_input: float = Field(default=0.5, ge=0, le=10)
+    input_norm: float | None = Field(default=None, gt=0, le=1000)
+    start: Literal["zero", "pretrained"] = "zero"
+    block_steps: int = Field(default=100, ge=1)
+
+    @property
+    def norm(self) -> float:
+        """The norm of the features that the head sees."""
+        return self.input_norm or 1.0
+
+    _no_fits = model_validator(mode="before")(refuse_fits)
+
+    @model_validator(mode="after")
+    def _a_kind_has_its_options(self) -> "HeadSettings":
+        if self.kind == "mlp" and self.start == "pretrained":
+            raise ValueError("head.kind mlp starts at random; leave head.start out")
+        if self.kind != "mlp" and self.label_smoothing > 0:
+            raise ValueError("head.label_smoothing is of head.kind mlp; leave it out")
+        return self
+
 
 #: What moves in the blocks that DP-SGD trains: all of them, their vectors, or low-rank additions.
 Tune = Literal["blocks", "biases", "lora"]
@@ -176,7 +283,7 @@ class EvaluateSettings(Settings):
     that may be published is released beside the exact figures: it costs the patients of the split
     that epsilon at `auroc_delta`, on top of what models spent on them, and `population` is a public
     round upper bound on their number. `by` names columns of the manifest: figures of their groups
-    are written to `fairness.json`, as `synthdp.evaluation.groups` says.
+    are written to `fairness.json`, as `synthdp.evaluation.fairness` says.
     """
 
     run: Path

@@ -12,24 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.classifier import Classifier, scores
 from classify.config import EvaluateSettings
-from classify.model_folder import load_classifier
+from classify.model import Classifier, load_classifier, scores
 from synthdp.config import dump_settings, read_yaml, validate_settings
 from synthdp.data.columns import rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
-from synthdp.evaluation.fairness import judge_images
-from synthdp.evaluation.groups import refuse_no_groups
+from synthdp.evaluation.fairness import judge_images, refuse_no_groups
+from synthdp.evaluation.intervals import summarise
 from synthdp.evaluation.metrics import THRESHOLD
-from synthdp.evaluation.noisy_counts import refuse_small_population
-from synthdp.evaluation.private_auroc import (
+from synthdp.evaluation.noisy_counts import (
     auroc_mechanism,
     noisy_auroc,
+    refuse_small_population,
 )
-from synthdp.evaluation.scored import ScoredImages
-from synthdp.evaluation.statistics import summarise
+from synthdp.evaluation.predictions import ScoredImages
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.ledger import record_release
 from synthdp.privacy.lineage import Release

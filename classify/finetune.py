@@ -1,7 +1,7 @@
 """The finetune stage: a head on frozen features of patients, with or without privacy.
 
 The unit is the patient; all patients take part in every step; accounting is the exact Gaussian
-one. With `network` the last blocks are trained too, on Poisson samples (`classify.dp_sgd`).
+one. With `network` the last blocks are trained too, on Poisson samples (`classify.network.train`).
 `privacy.epsilon` is the end-to-end target: what ancestors spent is taken off first.
 """
 
@@ -11,11 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from classify.classifier import Classifier
 from classify.config import FinetuneSettings
-from classify.dp_head import train_head, train_private_head
-from classify.finetune_network import NetworkTask, cut_for, train_blocks
-from classify.head_task import (
+from classify.head.task import (
     HeadTask,
     bound_on_units,
     centred,
@@ -26,7 +23,9 @@ from classify.head_task import (
     training_rows,
     units_of,
 )
-from classify.model_folder import save_classifier
+from classify.head.train import train_head, train_private_head
+from classify.model import Classifier, save_classifier
+from classify.network.task import NetworkTask, cut_for, train_blocks
 from classify.plan import Plan, make_plan, statement_after
 from synthdp.cards import model_card
 from synthdp.data.columns import where_words

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.config import FinetuneSettings
-from classify.head_optimizers import HeadRecipe
+from classify.head.train import HeadRecipe
 from synthdp.data.cohorts import cohort_of
 from synthdp.data.columns import where_words
 from synthdp.data.dataset import (
@@ -18,8 +18,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import PrivacyLoss
-from synthdp.privacy.cohort import Cohort
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.lineage import Cohort, Lineage, Release
 from synthdp.privacy.mechanism import NO_LOSS, Mechanism
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement

@@ -4,14 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from gan.assess_config import AssessSettings, FeatureSpace
-from gan.assessed_sets import Material, Opened, read_material
-from gan.assessment_page import assessment_page
-from gan.closest_pairs import draw_closest_pairs, nearest_table
-from gan.findings import findings
-from gan.measured_sets import MeasuredSet
-from gan.memorisation_figures import copy_figures, judge, membership_figures
-from gan.quality_figures import (
+from gan.config import AssessSettings, FeatureSpace
+from gan.quality.figures import (
     coverage_figures,
     detector_figures,
     distance_figures,
@@ -20,6 +14,15 @@ from gan.quality_figures import (
     spectrum_figures,
     spectrum_words,
 )
+from gan.quality.memorisation import (
+    copy_figures,
+    draw_closest_pairs,
+    judge,
+    membership_figures,
+    nearest_table,
+)
+from gan.quality.page import assessment_page, findings
+from gan.quality.sets import Material, MeasuredSet, Opened, read_material
 from synthdp.config import dump_settings, read_yaml, validate_settings
 from synthdp.data.dataset import Dataset
 from synthdp.errors import InputError
@@ -32,8 +35,8 @@ from synthdp.evaluation.assessment import (
     Section,
 )
 from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.networks.weights import HUB
 from synthdp.progress import progress
-from synthdp.public_weights import HUB
 
 CONFIG_FILE, PAGE_FILE, PRIVATE = "config.yaml", "quality.html", "private"
 SECTIONS = get_args(Section)

@@ -3,14 +3,105 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from gan.guidance_config import GuidanceSettings
-from gan.private_config import DpDiscriminatorSettings, EmbeddingSettings
 from synthdp.config import BackboneSettings, PrivacySettings, Settings
-from synthdp.privacy.cohort import CohortPart
+from synthdp.privacy.lineage import CohortPart
 
+# Settings of what a frozen public network adds to adversarial training.
+
+Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GuidanceSettings(Settings):
+    """How a frozen public network guides the generator, beside its discriminator.
+
+    `features` names the network (its `size_px` is not used: it sees the images as they are), which
+    is asked every `interval` steps, with its weight multiplied by as much. `projected_weight` is
+    that of the heads on its maps, which are `width` channels wide and learn at `projected_lr`;
+    `moments_weight` that of matched feature moments, `spectrum_weight` of the matched spectrum.
+    `ramp`: between these shares of the training the network's part fades in. Before, the generator
+    is so far off that heads on good features would drown its discriminator; and a step takes half
+    the time.
+    """
+
+    features: BackboneSettings
+    ramp: tuple[Share, Share] = (0.25, 0.35)
+    interval: int = Field(default=4, ge=1, le=64)
+    projected_weight: Weight = 0.25
+    projected_lr: float = Field(default=3e-4, gt=0)
+    width: int = Field(default=64, ge=4, le=512)
+    moments_weight: Weight = 1.0
+    spectrum_weight: Weight = 0.1
+
+    @model_validator(mode="after")
+    def _the_ramp_rises(self) -> Self:
+        if self.ramp[0] >= self.ramp[1]:
+            raise ValueError("ramp must rise: [begin, end], both shares of the training")
+        return self
+
+    def strength_at(self, progress: float) -> float:
+        """How much of the network's part counts at a share of the training, 0 to 1."""
+        begin, end = self.ramp
+        return min(max((progress - begin) / (end - begin), 0.0), 1.0)
+
+
+# Settings of the private ways to train a generator; every number is public.
+
+
+class EmbeddingSettings(Settings):
+    """What is released of the patients, once, for a generator to be matched to.
+
+    `features` names the frozen public network (its `size_px` is not used). `public` is a data set
+    without patients, such as phantoms, that the features are standardised by. `constant` is the
+    part of an image's vector of norm 1 that is spent on counting the images of a class.
+
+    Means alone say nothing of variety, so where the run has an `init`, `layout_weight` holds each
+    generated image to the coarse layout (an eighth of the side) of what `init` draws from the same
+    latent vector. `separation` multiplies what sets the two classes' means apart; 1 is as released.
+    """
+
+    features: BackboneSettings
+    public: Path
+    constant: float = Field(default=0.25, gt=0, lt=1)
+    layout_weight: float = Field(default=0.1, ge=0)
+    separation: float = Field(default=1.0, gt=0, le=4)
+
+
+class DpDiscriminatorSettings(Settings):
+    """EXPERIMENTAL: how a discriminator learns from patients by DP-SGD; every number is public.
+
+    `steps` is how often the discriminator is moved, each time by a Poisson sample of the patients
+    at `sampling_rate` whose gradients are clipped to `clip_norm` each. The generator is moved once
+    in `discriminator_steps_per_generator_step` of them, at no cost in privacy; below 1, several
+    times after each; not at all in the first `head_start` ones, so that noise does not lead it
+    before the discriminator has learned something. `channels` gives the width of the
+    discriminator's stages from 4 px on: fewer weights take less noise. Real images are paired with
+    `fakes` generated ones, drawn anew when the generator has moved. `block_steps` are kept and
+    accounted for at a time.
+    """
+
+    steps: int = Field(default=1000, ge=1, le=100_000)
+    sampling_rate: float = Field(default=0.25, gt=0, le=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    discriminator_steps_per_generator_step: float = Field(default=10, ge=0.01, le=1000)
+    head_start: int = Field(default=0, ge=0)
+    channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (48, 32, 32, 24)
+    fakes: int = Field(default=256, ge=2, le=8192)
+    block_steps: int = Field(default=20, ge=1)
+
+    @model_validator(mode="after")
+    def _the_generator_moves(self) -> Self:
+        if self.steps < self.head_start + self.discriminator_steps_per_generator_step:
+            raise ValueError(
+                f"steps is {self.steps}, fewer than head_start and "
+                "discriminator_steps_per_generator_step together, so that the generator would "
+                "never move; raise steps"
+            )
+        return self
+
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -62,13 +153,13 @@ class TrainGanSettings(Settings):
     `gamma` weighs the gradient penalty, taken every `penalty_interval` steps; 0 leaves it out.
     `class_ramp`: between these shares of the training class and conditions fade in. `ema_kimg` and
     `ema_share` bound the half-life of the averaged weights: the smaller one counts. `cohort` takes
-    a part of the patients, such as 1/2, which a keyed hash of their ids decides. `arch: dcgan`
-    with `loss: bce` is the paper's baseline (`gan.dcgan`). `guidance` adds what a frozen public
-    network teaches (`gan.guidance`), to the adversarial method. At its end (`gan.finishing`) the
-    classes are set `class_spread` times as far apart and styles spread `style_spread` times as wide
-    about their mean, since averaged weights tell and vary too little; `film` adds grain and opaque
-    marks, fitted to real images. `tensorboard` also writes the metrics and sample grids to
-    `private/tensorboard`.
+    a part of the patients, such as 1/2, which a keyed hash of their ids decides. `arch: dcgan` with
+    `loss: bce` is the paper's baseline (`gan.network.dcgan`). `guidance` adds what a frozen public
+    network teaches (`gan.training.guidance`), to the adversarial method. At its end
+    (`gan.training.finish`) the classes are set `class_spread` times as far apart and styles spread
+    `style_spread` times as wide about their mean, since averaged weights tell and vary too little;
+    `film` adds grain and opaque marks, fitted to real images. `tensorboard` also writes the metrics
+    and sample grids to `private/tensorboard`.
 
     With `dp_discriminator`, its `steps` give the length and its blocks the checkpoints; `gamma`,
     `penalty_interval`, `kimg` and `checkpoint_kimg` have no meaning, augmentation stays at
@@ -216,11 +307,12 @@ class GenerateSettings(Settings):
     """Which generator to draw from, how much, and in what form.
 
     Either `per_class` images of each class, or `total` of which `malignant_share` (0.5) are
-    malignant. `truncation` below 1 gives more typical and less varied images (`gan.truncation`).
-    `filter_real` names a data set: the `filter_share` of drawn images that are least like its train
-    split are dropped (`gan.real_filter`), by their distance to the `filter_neighbours`-th nearest
-    real one in the space of `filter_features`. It reads patients without noise, so it is refused
-    unless the generator did as well. `licence` is that of the set, for its card.
+    malignant. `truncation` below 1 gives more typical and less varied images
+    (`gan.network.sampling`). `filter_real` names a data set: the `filter_share` of drawn images
+    that are least like its train split are dropped (`gan.real_filter`), by their distance to the
+    `filter_neighbours`-th nearest real one in the space of `filter_features`. It reads patients
+    without noise, so it is refused unless the generator did as well. `licence` is that of the set,
+    for its card.
     """
 
     run: Path
@@ -280,3 +372,60 @@ class ExportSettings(Settings):
     organ: str = Field(default="breast", max_length=64)
     modality: str = Field(default="mammography", max_length=64)
     quality: Path | None = None
+
+
+# Settings of the assess stage: how close a synthetic set is to the real one.
+
+
+class FeatureSpace(BackboneSettings):
+    """A frozen public network and the short label that its figures carry, as in FD-DINOv2."""
+
+    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,23}$")
+
+
+class InceptionSettings(Settings):
+    """The weights file of pytorch-fid's Inception, checked by its SHA-256; nothing is fetched."""
+
+    weights: Path
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class AssessSettings(Settings):
+    """How close a synthetic set is to a real one, and whether it holds copies of patients.
+
+    `baseline` is a second synthetic set, measured in the same run. Distances, scores and copies are
+    measured in each space of `features`; only with `inception` is there a figure called FID.
+    `neighbours` is the k of precision, recall, density and coverage, which are taken of as many
+    images of either side: `compare_n` of each, by default all of the smallest set, at most 1104.
+    `max_images` bounds what is read of a synthetic set, evenly spaced. `redraws` is how often
+    patients are drawn for an interval, from `seed`. `precision: auto` multiplies in bfloat16 where
+    the hardware does: three times as fast, and features that differ by about a hundredth.
+    """
+
+    synthetic: Path
+    real: Path
+    out: Path
+    seed: int = Field(default=0, ge=0)
+    baseline: Path | None = None
+    features: tuple[FeatureSpace, ...] = Field(default=(), max_length=8, validate_default=True)
+    inception: InceptionSettings | None = None
+    neighbours: int = Field(default=5, ge=1, le=100)
+    compare_n: int | None = Field(default=None, ge=2, le=5000)
+    max_images: int = Field(default=10_000, ge=10, le=50_000)
+    redraws: int = Field(default=2000, ge=100, le=100_000)
+    precision: Literal["auto", "float32"] = "auto"
+
+    @field_validator("features")
+    @classmethod
+    def _are_named_apart(cls, spaces: tuple[FeatureSpace, ...]) -> tuple[FeatureSpace, ...]:
+        labels = [space.label.lower() for space in spaces]
+        if not labels:
+            raise ValueError(
+                "name at least one frozen network, with a local file of its weights and its "
+                "sha256, as configs/gan/assess-cbis.yaml does"
+            )
+        if {"pixels", "inception"} & set(labels):
+            raise ValueError("a label is taken (pixels, inception); choose another")
+        if len(set(labels)) != len(labels):
+            raise ValueError("two spaces have the same label; name each after its network")
+        return spaces

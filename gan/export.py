@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from gan.architectures import generator_parts
-from gan.conditions import conditions_of, prior_of
 from gan.config import ExportSettings
-from gan.finished import WEIGHTS, model_settings
-from gan.medigan_metadata import (
+from gan.network.architectures import generator_parts
+from gan.network.conditions import conditions_of, prior_of
+from gan.package.medigan_metadata import (
     DEPENDENCIES,
     WEIGHTS_END,
     WEIGHTS_NAME,
     medigan_metadata,
 )
-from gan.pretrained import resolve_run
-from gan.single_file import single_file
+from gan.package.model import WEIGHTS, model_settings
+from gan.package.pretrained import resolve_run
+from gan.package.single_file import single_file
 from synthdp import __version__
 from synthdp.checkpoint import load_weights
 from synthdp.errors import InputError, RunError
@@ -28,7 +28,7 @@ from synthdp.files import atomic_folder, read_json, sha256_file, write_atomic, w
 from synthdp.privacy.statement import Statement
 from synthdp.runs import read_statement
 
-ENTRY = ("gan.medigan_entry", "generate")
+ENTRY = ("gan.package.medigan_entry", "generate")
 
 
 def plan_export(settings: ExportSettings) -> Statement:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from gan.architectures import ARCHITECTURES, MIXTURE
-from gan.conditions import conditions_of
-from gan.finished import DESCRIPTION, WEIGHTS, load_generator, model_settings
-from gan.pretrained import resolve_run
+from gan.network.architectures import ARCHITECTURES, MIXTURE
+from gan.network.conditions import conditions_of
+from gan.package.model import DESCRIPTION, WEIGHTS, load_generator, model_settings
+from gan.package.pretrained import resolve_run
 from synthdp.cards import model_card
 from synthdp.checkpoint import save_weights
 from synthdp.config import Settings

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.architectures import describe
-from gan.conditions import Conditions, conditions_of, read_conditions
 from gan.config import TrainGanSettings
-from gan.examples import refuse_missing_classes, refuse_other_targets
-from gan.finished import model_settings
-from gan.pretrained import resolve_run
+from gan.network.architectures import describe
+from gan.network.conditions import Conditions, conditions_of, read_conditions
+from gan.package.model import model_settings
+from gan.package.pretrained import resolve_run
+from gan.training.examples import refuse_missing_classes, refuse_other_targets
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import (
     Dataset,

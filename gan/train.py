@@ -1,22 +1,26 @@
 """Training a generator, as a stage; and the adversarial training, which is not private."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gan.architectures import TrainedGenerator
-from gan.checkpoints import kept
 from gan.config import TrainGanSettings
-from gan.examples import Examples, draw_batch, load_examples
-from gan.finished import generator_card, start_from, write_generator
-from gan.finishing import finish_generator
-from gan.networks import Generator
-from gan.plan import STAGE, GanPlan, make_plan, statement_after
-from gan.steps import (
+from gan.network.architectures import TrainedGenerator
+from gan.network.generator import Generator
+from gan.package.model import generator_card, start_from, write_generator
+from gan.plan import STAGE, GanPlan, declared_units, make_plan, statement_after, units_of
+from gan.private.dp_discriminator import PatientImages, PrivateGame, play_plainly, play_privately
+from gan.private.embedding import RELEASED, train_from_embedding
+from gan.training.checkpoint import kept
+from gan.training.examples import Examples, draw_batch, load_examples
+from gan.training.finish import finish_generator
+from gan.training.loop import (
     Training,
     new_training,
     schedule_at,
@@ -24,15 +28,127 @@ from gan.steps import (
     train_step,
     weights_are_finite,
 )
-from gan.train_privately import train_against_private_discriminator, train_on_embedding
+from synthdp.data.cohorts import patient_tags
+from synthdp.data.dataset import keyed_digest
 from synthdp.devices import chosen_device, reduced_precision
-from synthdp.errors import RunError
-from synthdp.privacy.ledger import record_release
+from synthdp.errors import InputError, RunError
+from synthdp.privacy.ledger import Ledger, record_release
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.noise import forget_key
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import KEY_FILE, NoiseSource, forget_key, noise_source
 from synthdp.privacy.statement import Statement
 from synthdp.progress import progress
 from synthdp.runs import Run, open_run
+
+# The private methods of training a generator, as part of a train-gan run: record, claim, train.
+
+
+def claimed_ledger(run: Run, plan: GanPlan, block_steps: int) -> Ledger:
+    """The ledger of the run, for its release alone, which the data set has on record by then.
+
+    Raises:
+        InputError: when the ledger is that of another release, mechanism or data.
+    """
+    if plan.counted:
+        record_release(plan.dataset.ledger_path, plan.release)
+    ledger = Ledger(run.private / "ledger.jsonl")
+    fingerprint = keyed_digest(plan.dataset, plan.rows)
+    ledger.claim(plan.release, fingerprint=fingerprint, block_steps=block_steps)
+    return ledger
+
+
+def train_on_embedding(
+    settings: TrainGanSettings, run: Run, plan: GanPlan
+) -> tuple[TrainedGenerator, Release]:
+    """Train on one noisy release of mean features (`gan.private.embedding`); gives what it spent.
+
+    Key and step of the release stand on the disk before anything is computed. A crash takes neither
+    back: the release that is then made anew is the same one, since its noise has the same key.
+
+    Raises:
+        InputError: when the step is spent, and both the key and what was released are gone.
+    """
+    if plan.release.mechanism is None:
+        _record_unprotected(plan)
+    else:
+        _reserve_release(settings, run, claimed_ledger(run, plan, block_steps=1))
+    return train_from_embedding(settings, run, plan, plan.rows), plan.release
+
+
+def _reserve_release(settings: TrainGanSettings, run: Run, ledger: Ledger) -> None:
+    if ledger.steps_left:
+        noise_source(run.private, settings.privacy)  # keeps its key
+        ledger.reserve(1)
+    elif (
+        settings.privacy.fixed_noise_key is None
+        and not (run.private / RELEASED).is_file()
+        and not (run.private / KEY_FILE).is_file()
+    ):
+        raise InputError(
+            f"{run.path}: the release is spent, but neither what was released nor its noise key is "
+            "there, and a second release would cost again; start in a new run folder"
+        )
+
+
+def train_against_private_discriminator(
+    settings: TrainGanSettings, run: Run, plan: GanPlan
+) -> tuple[TrainedGenerator, Release]:
+    """Train against a discriminator that learns by DP-SGD; gives what was spent of the release."""
+    device = chosen_device(settings.device)
+    patients = _patients(settings, plan)
+    training = new_training(settings, device)
+    start_from(settings.init, training.generator, training.averaged)
+    unconditional = torch.empty(len(plan.rows), 0, dtype=torch.int64)
+    block_steps = settings.dp_discriminator.block_steps
+    with kept(settings, run, plan, training, unconditional) as (log, keep):
+        autocast = reduced_precision(device)
+        game = PrivateGame(training, settings, autocast=autocast, log=log, keep=keep)
+        if plan.release.mechanism is None:
+            _record_unprotected(plan)
+            sampling = _sampling(settings, len(patients.tags))
+            play_plainly(game, patients, sampling, _samples(settings), block_steps)
+            return training.averaged, plan.release
+        ledger = claimed_ledger(run, plan, block_steps)
+        play_privately(
+            game,
+            patients,
+            mechanism=plan.release.mechanism,
+            ledger=ledger,
+            source=noise_source(run.private, settings.privacy),
+            block_steps=block_steps,
+        )
+    return training.averaged, ledger.spent()
+
+
+def _record_unprotected(plan: GanPlan) -> None:
+    if plan.counted:
+        record_release(plan.dataset.ledger_path, plan.release)
+
+
+def _patients(settings: TrainGanSettings, plan: GanPlan) -> PatientImages:
+    examples = load_examples(plan.dataset, plan.rows, settings.size_px)
+    names, units = np.unique(units_of(settings, plan.rows), return_inverse=True)
+    tags = patient_tags(plan.dataset, [str(name) for name in names])
+    return PatientImages.of(examples.images, examples.labels, torch.from_numpy(units), tags)
+
+
+def _sampling(settings: TrainGanSettings, n_units: int) -> Mechanism:
+    """How patients are sampled where nothing protects them; the true count may be used there."""
+    recipe = settings.dp_discriminator
+    units = n_units if settings.privacy.population is None else declared_units(settings)
+    return Mechanism(
+        unit=settings.privacy.unit,
+        sampling_rate=recipe.sampling_rate,
+        noise_multiplier=0,
+        clip_norm=recipe.clip_norm,
+        steps=recipe.steps,
+        normaliser=units * recipe.sampling_rate,
+    )
+
+
+def _samples(settings: TrainGanSettings) -> NoiseSource:
+    return NoiseSource(hashlib.sha256(f"samples {settings.seed}".encode()).digest())
+
 
 PLANNED_RELEASE = "0" * 16
 LOG_KIMG = 1.0

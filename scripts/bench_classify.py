@@ -15,17 +15,16 @@ from bench_head import seconds
 from opacus import PrivacyEngine
 from torch.utils.data import DataLoader, TensorDataset
 
-from classify.audit_subject import Subject, train
-from classify.backbones import build_backbone
-from classify.feature_cache import backbone_features
-from classify.feature_network import FeatureNetwork
-from classify.head_examples import Examples
-from classify.head_optimizers import HeadRecipe
+from classify.auditing.subject import Subject, train
+from classify.features.cache import backbone_features
+from classify.head.examples import Examples
+from classify.head.train import HeadRecipe
 from classify.plan import lr_times_steps
 from synthdp.config import FeatureSettings
-from synthdp.data.dataset import DatasetInfo, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.devices import reduced_precision
+from synthdp.networks.backbones import build_backbone
+from synthdp.networks.feature_network import FeatureNetwork
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key
 

@@ -21,13 +21,13 @@ from opacus.optimizers import DPOptimizer
 from timm.layers import LayerScale
 from torch import nn
 
-from classify.backbones import build_backbone
 from classify.config import Tune
-from classify.ghost_clipping import GhostClipping
-from classify.patient_gradients import PatientGradients
-from classify.token_examples import TokenExamples, Views, all_views, one_view_each, weighted_loss
-from classify.trained_top import TrainedTop, trained_top
+from classify.network.examples import TokenExamples, Views, all_views, one_view_each, weighted_loss
+from classify.network.ghost_clipping import GhostClipping
+from classify.network.gradients import PatientGradients
+from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
+from synthdp.networks.backbones import build_backbone
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key, noisy_mean
 

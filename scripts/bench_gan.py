@@ -32,8 +32,8 @@ def work(side: str, batch: int, threads: int) -> None:
     import torch  # noqa: PLC0415
 
     from gan.config import TrainGanSettings  # noqa: PLC0415
-    from gan.examples import Examples  # noqa: PLC0415
-    from gan.steps import new_training, total_steps, train_step  # noqa: PLC0415
+    from gan.training.examples import Examples  # noqa: PLC0415
+    from gan.training.loop import new_training, total_steps, train_step  # noqa: PLC0415
     from synthdp.config import load_settings  # noqa: PLC0415
     from synthdp.devices import reduced_precision  # noqa: PLC0415
 

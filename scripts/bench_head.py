@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from classify.dp_head import train_head, train_private_head
-from classify.head_examples import Examples
-from classify.head_optimizers import HeadRecipe
+from classify.head.examples import Examples
+from classify.head.train import HeadRecipe, train_head, train_private_head
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism

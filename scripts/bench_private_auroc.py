@@ -12,7 +12,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from synthdp.evaluation.private_auroc import auroc_mechanism, noisy_auroc
+from synthdp.evaluation.noisy_counts import auroc_mechanism, noisy_auroc
 from synthdp.privacy.noise import NoiseSource, new_key
 
 #: Spread and offset of the logits: a head of much noise, others in between, a sure network.

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import torch
 
-from classify.backbones import build_backbone
 from synthdp.checkpoint import save_weights
 from synthdp.config import FeatureSettings, load_settings, validate_settings
-from synthdp.data.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.files import append_line, sha256_file
+from synthdp.networks.backbones import build_backbone
 from synthdp.runs import StageCall
-from synthdp.study.engine import Engine, EngineSettings, opened_engine
-from synthdp.study.grid import expand_grid
 from synthdp.study.settings import StudySettings
-from synthdp.study.sweep import attempt
+from synthdp.study.sweep.engine import Engine, EngineSettings, opened_engine
+from synthdp.study.sweep.grid import expand_grid
+from synthdp.study.sweep.run import attempt
 
 NETWORK = "vit_tiny_patch16_224"
 

@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from joblib import Parallel, delayed
 
 from classify.config import FinetuneSettings
-from classify.cross_validation import cross_validate
+from classify.cross_validate import cross_validate
 from synthdp.config import load_settings
 
 

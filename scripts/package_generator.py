@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gan.pretrained import FOLDER, package_generator
+from gan.package.pretrained import FOLDER, package_generator
 from synthdp.release import release
 
 if __name__ == "__main__":

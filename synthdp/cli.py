@@ -69,7 +69,7 @@ def _run_stage(stage_name: str, keys: Sequence[str], arguments: argparse.Namespa
 
 def _report(stage: Stage, settings: Settings) -> Path | str:
     """Write a study's report, or give its table where no file is named for it."""
-    from synthdp.study.report import (  # noqa: PLC0415 (starts without the image stack)
+    from synthdp.study.report.page import (  # noqa: PLC0415 (starts without the image stack)
         ReportSettings,
         report_table,
     )

@@ -27,14 +27,14 @@ from synthdp.config import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.paths import WORDS, last_part, without_paths, without_places
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
-from synthdp.study.compare import read_results, results_csv
-from synthdp.study.findings import read_findings, write_findings
-from synthdp.study.places import WORDS, last_part, without_paths, without_places
-from synthdp.study.report import ReportSettings, run_report
-from synthdp.study.study_sets import read_sets
+from synthdp.study.compare.aurocs import read_findings, write_findings
+from synthdp.study.compare.results import read_results, results_csv
+from synthdp.study.record import read_sets
+from synthdp.study.report.page import ReportSettings, run_report
 
 STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
 MODEL_SETTINGS = "settings.json"

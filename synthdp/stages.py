@@ -54,8 +54,8 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "data phantoms": Stage("synthdp.data.phantoms", "PhantomSettings", "run_phantoms"),
-    "data patches": Stage("synthdp.data.patches", "PatchesSettings", "run_patches"),
+    "data phantoms": Stage("synthdp.data.phantoms.phantoms", "PhantomSettings", "run_phantoms"),
+    "data patches": Stage("synthdp.data.importing.patches", "PatchesSettings", "run_patches"),
     "train-gan": Stage(
         "gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan", chained=True
     ),
@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
         "gan.mix", "MixGeneratorsSettings", "run_mix_generators", "plan_mix_generators"
     ),
     "import-generator": Stage(
-        "gan.dcgan_import",
+        "gan.import_dcgan",
         "ImportGeneratorSettings",
         "run_import_generator",
         "plan_import_generator",
@@ -71,7 +71,7 @@ STAGES: dict[str, Stage] = {
     "generate": Stage("gan.generate", "GenerateSettings", "run_generate", "plan_generate"),
     "assess": Stage("gan.assess", "AssessSettings", "run_assess"),
     "export": Stage("gan.export", "ExportSettings", "run_export", "plan_export"),
-    "pretrain": Stage("classify.train", "PretrainSettings", "run_pretrain", "plan_pretrain"),
+    "pretrain": Stage("classify.pretrain", "PretrainSettings", "run_pretrain", "plan_pretrain"),
     "finetune": Stage(
         "classify.finetune", "FinetuneSettings", "run_finetune", "plan_finetune", chained=True
     ),
@@ -81,8 +81,8 @@ STAGES: dict[str, Stage] = {
     "predict": Stage("classify.predict", "PredictSettings", "run_predict"),
     "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
     "audit": Stage("classify.audit", "AuditSettings", "run_audit"),
-    "study": Stage("synthdp.study.sweep", "StudySettings", "run_study", "plan_study"),
-    "report": Stage("synthdp.study.report", "ReportSettings", "run_report"),
+    "study": Stage("synthdp.study.sweep.run", "StudySettings", "run_study", "plan_study"),
+    "report": Stage("synthdp.study.report.page", "ReportSettings", "run_report"),
 }
 
 

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from classify.classifier import new_classifier, new_source
-from classify.model_folder import save_classifier
-from classify.token_examples import TokenExamples
+from classify.model import new_classifier, new_source, save_classifier
+from classify.network.examples import TokenExamples
 from synthdp.config import FeatureSettings, Settings, validate_settings
-from synthdp.data.dataset import DatasetInfo
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.data.spectrum import SpectrumError, binned_powers, spectrum_error
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from synthdp.config import Settings
-from synthdp.data.dataset import DatasetInfo
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.files import write_json
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import open_run
-from synthdp.study.compare import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.study.compare.results import ResultRow, evaluation_row, failed_row, write_results
 
 EPSILONS = (1.0, 6.0, 60.0, None)
 GAN = Release(

@@ -14,10 +14,10 @@ FLOORS = [
     ("synthdp.stages",),
     ("gan", "classify"),
     (
-        *("synthdp.promise", "synthdp.extractors", "synthdp.runs"),
+        *("synthdp.promise", "synthdp.networks.extractors", "synthdp.runs"),
         *("synthdp.evaluation", "synthdp.pages"),
     ),
-    ("synthdp.features", "synthdp.public_weights"),
+    ("synthdp.networks.cache", "synthdp.networks.weights"),
     (
         *("synthdp.data", "synthdp.privacy", "synthdp.cards"),
         *("synthdp.config", "synthdp.checkpoint", "synthdp.files"),

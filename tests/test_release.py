@@ -10,12 +10,11 @@ import pytest
 from made_up import made_up_assessment
 from safetensors import safe_open
 
-from classify.backbones import build_backbone
 from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.model_folder import load_classifier
-from classify.train import run_pretrain
+from classify.model import load_classifier
+from classify.pretrain import run_pretrain
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.train import run_train_gan
@@ -23,20 +22,20 @@ from synthdp import runs
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, PrivacySettings, read_yaml
-from synthdp.data.dataset import Dataset, DatasetInfo, keyed_digest, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, keyed_digest, open_dataset
 from synthdp.data.images import decode_pixels
-from synthdp.data.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
+from synthdp.networks.backbones import build_backbone
 from synthdp.privacy import noise
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.release import release, without_places
 from synthdp.runs import open_run, read_statement
-from synthdp.study.compare import evaluation_row, write_results
-from synthdp.study.findings import read_findings
-from synthdp.study.report import ReportSettings, run_report
+from synthdp.study.compare.aurocs import read_findings
+from synthdp.study.compare.results import evaluation_row, write_results
+from synthdp.study.report.page import ReportSettings, run_report
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=500)

@@ -17,8 +17,8 @@ from synthdp.data.dataset import (
     row_problems,
 )
 from synthdp.data.images import path_problem
+from synthdp.data.importing.survey import Seen, survey_images
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
-from synthdp.data.survey import Seen, survey_images
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import read_json

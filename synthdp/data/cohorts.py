@@ -1,10 +1,10 @@
-"""Parts of a data set's patients that are disjoint by construction (`synthdp.privacy.cohort`)."""
+"""Parts of a data set's patients that are disjoint by construction (`synthdp.privacy.lineage`)."""
 
 from collections.abc import Sequence
 
 from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
-from synthdp.privacy.cohort import Cohort, Part, key_id, patient_tag
+from synthdp.privacy.lineage import Cohort, Part, key_id, patient_tag
 from synthdp.privacy.noise import keep_key
 
 #: The key that a set shares with others whose cohorts are disjoint from its own.

@@ -106,7 +106,7 @@ def near_duplicate_pairs(
     """Pairs (i, j), i < j, of images whose thumbnails correlate above `threshold`.
 
     Args:
-        thumbnails: (N, D) float32, each of mean 0 and length 1 (`synthdp.data.survey`).
+        thumbnails: (N, D) float32, each of mean 0 and length 1 (`synthdp.data.importing.survey`).
         threshold: a correlation.
 
     Returns:

@@ -2,28 +2,335 @@
 
 After arXiv 2302.01622, which follows the AUROC of groups, the statistical parity difference, and
 Pearson's r through a range of epsilons. No difference is taken to a group that is too small, or
-that lacks the class which the figure needs (`synthdp.evaluation.judging`).
+that lacks the class which the figure needs (`synthdp.evaluation.fairness`).
 """
 
 import math
-from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from synthdp.config import Settings
-from synthdp.evaluation.groups import FairnessSettings
-from synthdp.evaluation.judging import (
-    GROUP_MEASURES,
-    GroupMeasure,
-    JudgedGroup,
-    Judgement,
-    judgements,
-    panel_of,
-)
+from synthdp.data.columns import UNKNOWN, cell_of, refuse_missing_column
+from synthdp.data.dataset import Dataset, Row
+from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
-from synthdp.evaluation.scored import Estimate, ScoredImages
+from synthdp.evaluation.predictions import (
+    Estimate,
+    Scored,
+    ScoredImages,
+    auroc_estimate,
+    itself_and_redraws,
+    redraws_of,
+)
+
+# Groups of images by a column of the manifest: by its values, or by bins of its numbers.
+
+#: A column of more values is an id or a measurement, not a group.
+MAX_GROUPS = 40
+
+CutPoints: TypeAlias = tuple[float, ...] | None
+
+
+def _as_mapping(value: Any) -> Any:
+    """A list of columns, or one, stands for these columns without cut points."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple):
+        if any(not isinstance(name, str) for name in value):
+            raise ValueError("name columns of the manifest, as in [view, breast_density]")
+        if len(set(value)) < len(value):
+            raise ValueError("a column stands twice; keep one")
+        return dict.fromkeys(value)
+    return value
+
+
+def _in_order(attributes: Mapping[str, CutPoints]) -> Mapping[str, CutPoints]:
+    for name, cuts in attributes.items():
+        if cuts is not None and (not cuts or list(cuts) != sorted(set(cuts))):
+            raise ValueError(f"{name}: cut points are numbers in rising order, as in [50, 60, 70]")
+    return attributes
+
+
+#: Column of the manifest -> None for its values as they are, or the points that cut its numbers
+#: into bins: `age: [50, 70]` makes `below 50`, `50 to below 70`, `70 and above`. A list of columns
+#: is taken too.
+Attributes = Annotated[
+    dict[str, CutPoints],
+    BeforeValidator(_as_mapping),
+    Field(min_length=1),
+    AfterValidator(_in_order),
+]
+
+
+class FairnessSettings(Settings):
+    """By which columns models are judged; a plain list of columns is taken for `attributes` too.
+
+    The patients are drawn `redraws` times from `seed`, alike for all groups and models.
+    """
+
+    attributes: Attributes
+    redraws: int = Field(default=2000, ge=1, le=100_000)
+    seed: int = Field(default=0, ge=0)
+
+
+def _from_list(value: Any) -> Any:
+    named = isinstance(value, Mapping) and value.keys() & FairnessSettings.model_fields.keys()
+    return value if value is None or named or isinstance(value, Settings) else {"attributes": value}
+
+
+Fairness = Annotated[FairnessSettings | None, BeforeValidator(_from_list)]
+
+
+def bin_names(cuts: Sequence[float]) -> list[str]:
+    """The names of the bins that rising points cut the numbers into, the lowest first."""
+    ends = [f"{cut:.15g}" for cut in cuts]
+    middle = [f"{low} to below {high}" for low, high in pairwise(ends)]
+    return [f"below {ends[0]}", *middle, f"{ends[-1]} and above"]
+
+
+def group_names(
+    dataset: Dataset, rows: Sequence[Row], attribute: str, cuts: CutPoints = None
+) -> list[str]:
+    """The group of each row by one column of the manifest; `unknown` where its cell is empty.
+
+    A group depends on the row alone.
+
+    Raises:
+        InputError: when the set has no such column, a cell that is to be binned is no number, or
+            there are more than `MAX_GROUPS` groups. No cell is told, since it may be an id.
+    """
+    refuse_missing_column(dataset, attribute)
+    cells = [cell_of(row, attribute) for row in rows]
+    if cuts is not None:
+        names = bin_names(cuts)
+        numbers = [_number(cell) for cell in cells]
+        wrong = sum(number is None for number in numbers)
+        if wrong:
+            raise InputError(
+                f"{dataset.info.name}: {wrong} cell(s) of column {attribute} are no numbers, so "
+                "they fall into no bin; name the column without cut points"
+            )
+        return [
+            UNKNOWN if number is None or math.isnan(number) else names[bisect_right(cuts, number)]
+            for number in numbers
+        ]
+    if len(set(cells)) > MAX_GROUPS:
+        raise InputError(
+            f"{dataset.info.name}: column {attribute} holds more than {MAX_GROUPS} different "
+            "values, which make no groups; give cut points, as in age: [50, 70], or name another"
+        )
+    return cells
+
+
+def _number(cell: str) -> float | None:
+    """The cell as a number, nan when it is unknown, None when it is none."""
+    if cell == UNKNOWN:
+        return math.nan
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def refuse_no_groups(dataset: Dataset, rows: Sequence[Row], by: FairnessSettings) -> None:
+    """Refuse columns that the set lacks, or that make no groups.
+
+    Raises:
+        InputError: as `group_names`.
+    """
+    for attribute, cuts in by.attributes.items():
+        group_names(dataset, rows, attribute, cuts)
+
+
+def sorted_groups(names: Sequence[str]) -> list[str]:
+    """The different groups in an order for people: numbers by size, then words, unknown last."""
+
+    def place(name: str) -> tuple[int, float, str]:
+        if name == UNKNOWN:
+            return 2, 0.0, ""
+        number = _number(name.removeprefix("below ").split(" ")[0])
+        if number is None:
+            return 1, 0.0, name
+        return 0, number - 0.5 * name.startswith("below "), name
+
+    return sorted(set(names), key=place)
+
+
+# What a model does for each group of images: its figures, on these images and on every redraw. All
+# groups of all models share the redraws of the patients, so that intervals of differences are
+# paired ones. A group that has fewer than `MIN_PATIENTS` patients of a class that it holds is too
+# small to say anything: it has its size alone. A group of one class has the figures that need no
+# other.
+
+#: Fewest patients of each class that a group has in it, for its figures to be told.
+MIN_PATIENTS = 10
+ONE_CLASS = "one class alone"
+TOO_FEW = f"too few: fewer than {MIN_PATIENTS} patients of a class"
+
+GroupMeasure: TypeAlias = Literal[
+    "prevalence", "auroc", "sensitivity", "specificity", "positive_rate"
+]
+GROUP_MEASURES: tuple[GroupMeasure, ...] = (
+    "prevalence",
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "positive_rate",
+)
+
+
+@dataclass(frozen=True)
+class JudgedGroup:
+    """A group: how many images and patients, its figures, or why none of them is told."""
+
+    name: str
+    n_images: int
+    n_patients: int
+    estimates: Mapping[str, Estimate]
+    why: str = ""
+
+    def has(self, measure: str) -> bool:
+        """Whether the group has a value for the measure."""
+        return measure in self.estimates and not math.isnan(self.estimates[measure].value)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All groups of one attribute, and the same figures of all images together."""
+
+    whole: JudgedGroup
+    groups: tuple[JudgedGroup, ...]
+
+    def with_value(self, measure: str) -> list[JudgedGroup]:
+        """The groups that can be compared in a measure."""
+        return [group for group in self.groups if group.has(measure)]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """What all models share that were scored on the same N images.
+
+    patients: (N,), the column of `weights` that each image's patient has; weights: (R, P) of
+    `patient_weights`; groups: attribute -> the group of each image, (N,).
+    """
+
+    patients: NDArray[np.intp]
+    weights: NDArray[np.int64]
+    groups: Mapping[str, NDArray[np.str_]]
+
+
+def panel_of(images: ScoredImages, by: FairnessSettings) -> Panel:
+    """The groups of the images by every attribute, and redraws of their patients.
+
+    Raises:
+        InputError: as `group_names`.
+    """
+    patients, weights = redraws_of([row.patient_id for row in images.rows], by.seed, by.redraws)
+    groups = {
+        attribute: np.array(group_names(images.dataset, images.rows, attribute, cuts))
+        for attribute, cuts in by.attributes.items()
+    }
+    return Panel(patients, weights, groups)
+
+
+def judgements(images: ScoredImages, panel: Panel) -> Iterator[tuple[str, int, Judgement]]:
+    """Judge models by every attribute and target: its name, the target's index, the judgement.
+
+    Args:
+        images: what the models gave.
+        panel: of these images.
+    """
+    targets = [images.target(index, panel.patients) for index in range(len(images.targets))]
+    wholes = [_judge_group("", scored, panel.weights) for scored, _ in targets]
+    for attribute, names in panel.groups.items():
+        for index, (scored, known) in enumerate(targets):
+            here = names[known].tolist()
+            yield attribute, index, judge(scored, here, panel.weights, whole=wholes[index])
+
+
+def judge(
+    scored: Scored,
+    names: Sequence[str],
+    weights: NDArray[np.int64],
+    *,
+    whole: JudgedGroup | None = None,
+) -> Judgement:
+    """Judge one target by the groups of one attribute.
+
+    Args:
+        scored: the N images whose label is known.
+        names: the group of each, N.
+        weights: (R, P) of `patient_weights`.
+        whole: the judgement of all images, where it has been made for another attribute.
+    """
+    places = np.asarray(names)
+    groups = [
+        _judge_group(name, scored.of(places == name), weights) for name in sorted_groups(names)
+    ]
+    return Judgement(whole or _judge_group("", scored, weights), tuple(groups))
+
+
+def _judge_group(name: str, scored: Scored, weights: NDArray[np.int64]) -> JudgedGroup:
+    by_class = [np.unique(scored.patients[scored.labels == label]).size for label in (0, 1)]
+    present = [count for count in by_class if count]
+    n_patients = np.unique(scored.patients).size
+    if not present or min(present) < MIN_PATIENTS:
+        return JudgedGroup(name, len(scored.labels), n_patients, {}, TOO_FEW)
+    found = estimates(scored, weights)
+    why = ONE_CLASS if len(present) == 1 else ""
+    return JudgedGroup(name, len(scored.labels), n_patients, found, why)
+
+
+def estimates(scored: Scored, weights: NDArray[np.int64]) -> dict[str, Estimate]:
+    """Every measure of a group, each the mean over the models.
+
+    Args:
+        scored: the images of the group.
+        weights: (R, P) of `patient_weights`, of all patients.
+    """
+    shares = _shares(scored, itself_and_redraws(weights))
+    found = {name: Estimate.of(share) for name, share in shares.items()}
+    return {**found, "auroc": auroc_estimate(scored, weights)}
+
+
+def _shares(scored: Scored, drawn: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """The measures that are counts of images over counts, (R,) each, for `drawn` (R, P).
+
+    All models have the same images below the line, so that the mean over models is counted above
+    it. Images are summed by patient first, and all counts are one product with the redraws.
+    """
+    positive, negative = scored.labels, 1 - scored.labels
+    called = (scored.scores >= np.array(scored.thresholds)[:, None]).mean(axis=0)
+    images = np.stack(
+        [
+            np.ones_like(positive),
+            positive,
+            negative,
+            called,
+            called * positive,
+            (1 - called) * negative,
+        ],
+        axis=1,
+    )
+    by_patient = np.zeros((drawn.shape[1], images.shape[1]))
+    np.add.at(by_patient, scored.patients, images)
+    total, positives, negatives, flagged, found, cleared = (drawn @ by_patient).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "prevalence": positives / total,
+            "sensitivity": found / positives,
+            "specificity": cleared / negatives,
+            "positive_rate": flagged / total,
+        }
+
 
 #: Two points always lie on a line.
 MIN_POINTS = 3

@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
+from synthdp.evaluation.differences import auroc_draws
+from synthdp.evaluation.intervals import (
+    REDRAWS,
+    Interval,
+    patient_weights,
+    percentile_interval,
+)
 
 PREDICTIONS_FILE = "predictions.csv"
 _SCORE = "score_"
@@ -91,3 +98,115 @@ def predicted_rows(dataset: Dataset, predictions: Predictions, *, where: str) ->
             "evaluation's folder and run the same command again"
         )
     return [row for row in found if row is not None]
+
+
+# Scores of several models on the same images, and figures of them on the same redraws. The models
+# are those of several seeds of one recipe: a figure is the mean of what each has, and its interval
+# tells of the patients alone.
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One target of one recipe: labels (N,) of 1 and 0, scores (S, N) of S seeds' models, the
+    patients' columns (N,) in the redraws, and each model's threshold (S,)."""
+
+    labels: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    patients: NDArray[np.intp]
+    thresholds: tuple[float, ...]
+
+    def of(self, chosen: NDArray[np.bool_]) -> "Scored":
+        """The same of the images chosen, (N,)."""
+        return Scored(
+            self.labels[chosen], self.scores[:, chosen], self.patients[chosen], self.thresholds
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and what it is on each redraw, (R,); nan where it has no value."""
+
+    value: float
+    draws: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, found: NDArray[np.float64]) -> "Estimate":
+        """From what was found with the rows of `itself_and_redraws`, (1 + R,)."""
+        return cls(float(found[0]), found[1:])
+
+    def minus(self, other: "Estimate") -> "Estimate":
+        """The paired difference."""
+        return Estimate(self.value - other.value, self.draws - other.draws)
+
+    def interval(self) -> Interval:
+        """The figure with its interval."""
+        return percentile_interval(self.value, self.draws)
+
+    def p_value(self) -> float:
+        """How probable a difference of this size would be by chance, were there none; two-sided.
+
+        Twice the share of redraws on the other side of 0 (Efron and Tibshirani, 1993, chapter 15,
+        the percentile interval turned round), counting the set itself, so that it is never 0; nan
+        where the figure has no value.
+        """
+        drawn = self.draws[~np.isnan(self.draws)]
+        if np.isnan(self.value) or not drawn.size:
+            return float("nan")
+        tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
+        return min(1.0, float(2 * (tail + 1) / (drawn.size + 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImages:
+    """All targets of models of one recipe: the rows (N), labels (N, T) of 1, 0 or nan, scores
+    (S, N, T) of S models, their thresholds (S, T), and the T targets' names."""
+
+    dataset: Dataset
+    rows: Sequence[Row]
+    labels: NDArray[np.floating]
+    scores: NDArray[np.floating]
+    thresholds: Sequence[Sequence[float]]
+    targets: Sequence[str]
+
+    def target(self, index: int, columns: NDArray[np.intp]) -> tuple[Scored, NDArray[np.bool_]]:
+        """One target of the images whose label is known, and which these are, (N,)."""
+        labels = np.asarray(self.labels[:, index], dtype=np.float64)
+        known = ~np.isnan(labels)
+        scored = Scored(
+            labels=labels,
+            scores=np.asarray(self.scores[:, :, index], dtype=np.float64),
+            patients=columns,
+            thresholds=tuple(each[index] for each in self.thresholds),
+        )
+        return scored.of(known), known
+
+    def threshold(self, index: int) -> float | None:
+        """The threshold that all models share for a target, if they do."""
+        used = {each[index] for each in self.thresholds}
+        return used.pop() if len(used) == 1 else None
+
+
+def redraws_of(
+    patients: Sequence[str], seed: int, redraws: int = REDRAWS
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """The column of each image's patient, (N,), and the redraws of all patients, (R, P)."""
+    ids, columns = np.unique(np.asarray(patients), return_inverse=True)
+    weights = patient_weights(ids.size, redraws, np.random.default_rng(seed))
+    return columns.astype(np.intp), weights
+
+
+def itself_and_redraws(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The set itself, which has each patient once, above the redraws (R, P): (1 + R, P)."""
+    return np.concatenate([np.ones_like(weights[:1]), weights])
+
+
+def auroc_estimate(scored: Scored, weights: NDArray[np.int64]) -> Estimate:
+    """The mean AUROC of the models, nan where the images or a redraw lack a class.
+
+    Args:
+        scored: the images whose label is known.
+        weights: (R, P) of `patient_weights`.
+    """
+    drawn = itself_and_redraws(weights)
+    labels, scores = scored.labels[:, None], scored.scores[:, :, None]
+    return Estimate.of(auroc_draws(labels, scores, scored.patients, drawn).mean(axis=0))

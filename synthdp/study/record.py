@@ -3,25 +3,98 @@
 import contextlib
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from synthdp.config import Settings, read_yaml, validate_settings
+from synthdp.data.dataset import Dataset, open_dataset, read_info
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
-from synthdp.privacy.lineage import Lineage
+from synthdp.paths import without_paths, without_places
+from synthdp.privacy.lineage import Lineage, Spent
+from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import read_statement
-from synthdp.study.compare import ResultRow
-from synthdp.study.comparison_plan import ComparePlan
-from synthdp.study.places import without_paths, without_places
-from synthdp.study.settings import CompareSettings, StudySettings
-from synthdp.study.study_sets import SetFacts
+from synthdp.study.compare.results import ResultRow
+from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings
+from synthdp.study.sweep.grid import GridRow
+from synthdp.study.sweep.tuning import tuning_lineage
+
+# What may be said of the data sets of a study: what their folders say in public, no count.
+
+_ROLES = {
+    "data": "training",
+    "synthetic": "pretraining, or training beside patients",
+    "private_synthetic": "pretraining, or training beside patients; of a private generator",
+    "phantoms": "pretraining, or centring of features",
+}
+
+
+class SetFacts(Settings):
+    """The public facts of one data set, and its roles in the study; nothing counted.
+
+    `epsilon` is what the releases that it descends from spent, at delta 1e-4: 0 for images of
+    patients themselves, which promise nothing, and for phantoms.
+    """
+
+    name: str
+    kind: Literal["real", "synthetic", "phantom"]
+    stands_for_patients: bool
+    roles: tuple[str, ...]
+    size_px: int
+    targets: tuple[str, ...]
+    unit: Unit
+    licence: str = ""
+    description: str = ""
+    columns: tuple[str, ...] = ()
+    epsilon: Spent = 0.0
+
+
+def read_sets(study: Path) -> tuple[SetFacts, ...]:
+    """The sets that a study's settings name; those that are no longer there are left out."""
+    roles: dict[Path, list[str]] = {}
+    with contextlib.suppress(InputError):  # a study without readable settings names no set
+        for path, role in _named(read_yaml(study / "config.yaml")):
+            roles.setdefault(path, []).append(role)
+    found = []
+    for path, names in roles.items():
+        with contextlib.suppress(InputError):
+            dataset = open_dataset(path if path.exists() else study / path)
+            found.append(_facts(dataset, tuple(dict.fromkeys(names))))
+    return tuple(found)
+
+
+def _named(settings: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    for key, role in _ROLES.items():
+        if isinstance(settings.get(key), str):
+            yield Path(settings[key]), role
+    places = settings.get("evaluate_on")
+    for place in places if isinstance(places, list) else []:
+        if isinstance(place, Mapping) and isinstance(place.get("data"), str):
+            yield Path(place["data"]), f"evaluation, split {place.get('split', 'val')}"
+
+
+def _facts(dataset: Dataset, roles: tuple[str, ...]) -> SetFacts:
+    info = dataset.info
+    return SetFacts(
+        name=info.name,
+        kind=info.kind,
+        stands_for_patients=info.protects_patients,
+        roles=roles,
+        size_px=info.size_px,
+        targets=info.targets,
+        unit=info.unit,
+        licence=info.licence,
+        description=without_paths(info.description),
+        columns=tuple(dataset.rows[0].attributes) if dataset.rows else (),
+        epsilon=info.lineage.epsilon(1e-4),
+    )
+
 
 MAX_SHOWN_SETTINGS_BYTES = 2**18
 PRIVATE_PART_FILE = "privacy-dp.json"
@@ -216,3 +289,31 @@ def write_private_part(study: Path, record: StudyRecord) -> None:
         (study / PRIVATE_PART_FILE).unlink(missing_ok=True)
     else:
         write_json(study / PRIVATE_PART_FILE, found.model_dump(mode="json"))
+
+
+# The promise of a study: of publishing all of its models and patches, and of choices by score.
+
+
+def tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
+    """What stands behind tuned values; refuses sets whose scores may not choose among them."""
+    lineage = Lineage()
+    if settings.tune is not None:
+        lineage = tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
+    return _statement(settings, lineage, "choice of tuned settings")
+
+
+def study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> Statement:
+    """The promise of publishing models of these lineages, and the patches that the report shows."""
+    shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
+    lineage = Lineage().joined([*lineages, *(read_info(path).lineage for path in shown)])
+    return _statement(settings, lineage, "study, all of its runs published together")
+
+
+def _statement(settings: StudySettings, lineage: Lineage, subject: str) -> Statement:
+    return make_statement(
+        lineage,
+        subject=subject,
+        delta=settings.privacy.delta,
+        unit=settings.privacy.unit,
+        population=settings.privacy.population,
+    )

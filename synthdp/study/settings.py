@@ -1,23 +1,113 @@
 """The settings of a study, as its YAML file gives them."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
-from synthdp.data.columns import where_words
+from synthdp.data.columns import Where, where_words
 from synthdp.data.dataset import read_info
-from synthdp.evaluation.groups import Fairness
+from synthdp.evaluation.fairness import Fairness
+from synthdp.evaluation.intervals import REDRAWS
 from synthdp.evaluation.metrics import AT_SENSITIVITY
-from synthdp.evaluation.statistics import REDRAWS
 from synthdp.stages import crosses_grid, strategy_names
-from synthdp.study.comparison_plan import MARGIN, ComparePlan, FixedOn, unknown_reference
-from synthdp.study.engine import EngineSettings
-from synthdp.study.sites import EvaluateOn, TrainedAt, TransferSettings, place_name
-from synthdp.study.tuning import Tune
+from synthdp.study.sweep.engine import EngineSettings
+from synthdp.study.sweep.tuning import Tune
+
+# What a study compares: with what, on which redraws, and at which thresholds.
+
+MARGIN = 0.05
+
+
+class FixedOn(Settings):
+    """The split of a data set, by its name, that thresholds are fixed on."""
+
+    data_set: str
+    split: str
+
+
+class ComparePlan(Settings):
+    """What a study compares; `study.json` holds it.
+
+    Every strategy is compared with each of `reference` (none named: the first strategy). A loss of
+    less than `margin` in AUROC counts as none. `redraws` is how often patients are drawn. With
+    `threshold_on`, thresholds that find a share `sensitivity` there are applied to the other sets.
+    """
+
+    reference: Names = ()
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
+    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
+    threshold_on: FixedOn | None = None
+    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
+
+
+def unknown_reference(reference: Sequence[str], strategies: Collection[str]) -> str:
+    """What is wrong with strategies to compare with, in words; empty when all are the study's."""
+    unknown = [name for name in reference if name not in strategies]
+    if not unknown:
+        return ""
+    return (
+        f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
+        f"({', '.join(strategies)})"
+    )
+
+
+# Where the models of a study are trained and scored: data sets, or a site of one.
+
+
+class EvaluateOn(Settings):
+    """A split of a data set that every model of the study is scored on, or images `where`."""
+
+    data: Path
+    split: str = "val"
+    where: Where | None = None
+
+    @property
+    def name(self) -> str:
+        """What results call the set."""
+        return place_name(read_info(self.data).name, self.where)
+
+
+def place_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
+    """A data set for people, or a part of one, as in `clinic (site A)`."""
+    return f"{data_set} ({where_words(where)})" if where else data_set
+
+
+class TransferSettings(Settings):
+    """At which sites each strategy is trained, one after the other, to be scored at all of them.
+
+    `sites` are values of `column` in the study's `data`, `data` other sets, each a site of its own;
+    with `whole` each strategy is trained on all of the study's `data` too. What `evaluate_on` names
+    of the study's `data` is scored site by site. `population` is a public round upper bound on the
+    patients of each site, for the runs that meet one alone; None: that of the study.
+    """
+
+    column: str = "site"
+    sites: tuple[str, ...] = ()
+    whole: bool = True
+    data: tuple[Path, ...] = ()
+    population: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _names_each_site_once(self) -> "TransferSettings":
+        if len(set(self.sites)) < len(self.sites) or len(set(self.data)) < len(self.data):
+            raise ValueError("a site or a data set stands twice; keep one")
+        if not (self.sites or self.whole or self.data):
+            raise ValueError("nothing to train on; name sites or data, or leave whole out")
+        return self
+
+
+@dataclass(frozen=True)
+class TrainedAt:
+    """What a strategy is trained on: a data set or images of it, and how results call it."""
+
+    data: Path
+    where: Mapping[str, Sequence[str]] | None = None
+    name: str = ""
 
 
 def _key(value: Any) -> Hashable:
@@ -75,15 +165,15 @@ class ShownPatches(Settings):
 class StudySettings(EngineSettings):
     """A study: the grid, what its recipes are made from, and where models are scored.
 
-    `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy.
-    `tune` gives the values to try for dotted settings of finetune and pretrain, on sets that cost
-    no one anything (`synthdp.study.tuning`); the best are written to `defaults.yaml`.
-    `assessment` is a folder that `synthdp assess` made of the synthetic set: the report shows its
-    figures. `fairness` names columns of the manifests by whose groups the models are judged too: a
-    list, or for numbers cut points, as in `{view: null, age: [50, 70]}`. `transfer` trains every
-    strategy at several sites and scores it at each. `compare` says what recipes are compared with,
-    `published` describes figures of others to set beside (`synthdp.study.published`). Where it runs
-    is said by the settings of `synthdp.study.engine`.
+    `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy. `tune`
+    gives the values to try for dotted settings of finetune and pretrain, on sets that cost no one
+    anything (`synthdp.study.sweep.tuning`); the best are written to `defaults.yaml`. `assessment`
+    is a folder that `synthdp assess` made of the synthetic set: the report shows its figures.
+    `fairness` names columns of the manifests by whose groups the models are judged too: a list, or
+    for numbers cut points, as in `{view: null, age: [50, 70]}`. `transfer` trains every strategy at
+    several sites and scores it at each. `compare` says what recipes are compared with, `published`
+    describes figures of others to set beside (`synthdp.study.report.published`). Where it runs is
+    said by the settings of `synthdp.study.sweep.engine`.
     """
 
     title: str = "Privacy and utility"

@@ -9,17 +9,16 @@ from made_up import clinic_set
 from scipy.stats import norm
 from torch import Tensor
 
-from classify import dp_head
 from classify.audit import attack, run_audit, subject_of
-from classify.audit_canaries import many_runs, many_runs_bounds, one_run, with_canaries
-from classify.audit_membership import likelihood_ratios, patient_scores, rate_found
-from classify.audit_replay import clipped_sum, replay, without
-from classify.audit_subject import RecordedNoise, Subject, scratch_folder, train
-from classify.config import AuditSettings, FinetuneSettings, NetworkSettings
+from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, with_canaries
+from classify.auditing.membership import likelihood_ratios, patient_scores, rate_found
+from classify.auditing.replay import clipped_sum, replay, without
+from classify.auditing.subject import RecordedNoise, Subject, scratch_folder, train
+from classify.config import AuditSettings, FinetuneSettings, HeadSettings, NetworkSettings
 from classify.finetune import run_finetune
-from classify.head_config import HeadSettings
-from classify.head_examples import Examples, private_sum
-from classify.head_optimizers import HeadRecipe
+from classify.head import train as dp_head
+from classify.head.examples import Examples, private_sum
+from classify.head.train import HeadRecipe
 from synthdp.cli import main
 from synthdp.config import FeatureSettings, PrivacySettings
 from synthdp.errors import InputError, RunError

@@ -10,17 +10,14 @@ from made_up import clinic_set, random_run
 from sklearn.metrics import roc_auc_score
 
 from classify import calibrate as calibration
-from classify.calibrate import plan_calibrate, run_calibrate
-from classify.classifier import OperatingPoint, scores
+from classify.calibrate import noisy_points, plan_calibrate, run_calibrate
 from classify.config import CalibrateSettings, EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.head_task import starting_classifier
-from classify.model_folder import load_classifier
-from classify.operating_points import noisy_points
+from classify.head.task import starting_classifier
+from classify.model import OperatingPoint, load_classifier, scores
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import BINS
 from synthdp.files import read_json

@@ -12,8 +12,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
 from synthdp.config import validate_settings
-from synthdp.data.dataset import DatasetInfo
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json
 

@@ -8,13 +8,11 @@ import torch
 from made_up import clinic_set, give_even_key
 from torch import Tensor
 
-from classify.classifier import scores
-from classify.config import FinetuneSettings, PretrainSettings
+from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
 from classify.finetune import plan_finetune, run_finetune
-from classify.head_config import HeadSettings
-from classify.model_folder import load_classifier
+from classify.model import load_classifier, scores
 from classify.plan import lr_times_steps
-from classify.train import run_pretrain
+from classify.pretrain import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError

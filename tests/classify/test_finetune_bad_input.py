@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify import dp_head, head_task
 from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
+from classify.head import task as head_task
+from classify.head import train as dp_head
 from synthdp.checkpoint import load_weights
 from synthdp.config import validate_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, Row, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, Row, create_dataset, open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.mechanism import Mechanism

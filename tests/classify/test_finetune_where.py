@@ -9,10 +9,9 @@ import torch
 
 from classify.config import FinetuneSettings
 from classify.finetune import plan_finetune, run_finetune
-from classify.model_folder import load_classifier
+from classify.model import load_classifier
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.promise import statement_of

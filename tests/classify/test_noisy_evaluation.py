@@ -10,8 +10,7 @@ from classify import evaluate as evaluation
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
 from synthdp.config import dump_settings, validate_settings
-from synthdp.data.dataset import DatasetInfo, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_atomic
 from synthdp.privacy.ledger import recorded_releases

@@ -10,15 +10,13 @@ from made_up import clinic_set, random_run
 from PIL import Image
 
 from classify.calibrate import run_calibrate
-from classify.classifier import Classifier, new_source
 from classify.config import CalibrateSettings, EvaluateSettings, PredictSettings
 from classify.evaluate import run_evaluate
-from classify.model_folder import load_classifier, save_classifier
+from classify.model import Classifier, load_classifier, new_source, save_classifier
 from classify.predict import run_predict
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, Settings
-from synthdp.data.dataset import DatasetInfo, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement

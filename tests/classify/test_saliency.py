@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from classify.classifier import Classifier, new_source, plain_scaling
-from classify.saliency import OneView, draw_saliency, occluded, one_view, saliency_map
+from classify.model import Classifier, new_source, plain_scaling
+from classify.predict import OneView, draw_saliency, occluded, one_view, saliency_map
 from synthdp.config import FeatureSettings
 
 

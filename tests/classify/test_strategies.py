@@ -7,9 +7,8 @@ import pytest
 import yaml
 from made_up import clinic_set
 
-from classify.config import FinetuneSettings
+from classify.config import FinetuneSettings, HeadSettings
 from classify.finetune import run_finetune
-from classify.head_config import HeadSettings
 from classify.plan import lr_times_steps
 from classify.strategies import expand
 from synthdp.config import dump_settings, validate_settings

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import DatasetInfo
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.data.images import encode_png
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from synthdp import files
 from synthdp.data.dataset import (
     DatasetInfo,
+    create_dataset,
     keyed_digest,
     load_images,
     open_dataset,
@@ -19,7 +20,6 @@ from synthdp.data.dataset import (
     refuse_unknown_patients,
     targets_array,
 )
-from synthdp.data.dataset_writer import create_dataset
 from synthdp.errors import InputError, RunError
 
 MakeSet = Callable[..., Path]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from synthdp.data.importing.survey import thumbnail
 from synthdp.data.splits import (
     connected,
     duplicate_groups,
@@ -15,7 +16,6 @@ from synthdp.data.splits import (
     one_split_a_unit,
     split_by_patient,
 )
-from synthdp.data.survey import thumbnail
 from synthdp.errors import InputError
 
 NAN = math.nan

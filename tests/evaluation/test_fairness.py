@@ -16,30 +16,26 @@ from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, DatasetInfo, Row
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
-    FairnessFigure,
-    epsilon_correlation,
-    figures,
-    judge_images,
-    pearson,
-)
-from synthdp.evaluation.groups import (
-    FairnessSettings,
-    bin_names,
-    group_names,
-    sorted_groups,
-)
-from synthdp.evaluation.judging import (
     GROUP_MEASURES,
     MIN_PATIENTS,
     ONE_CLASS,
     TOO_FEW,
+    FairnessFigure,
+    FairnessSettings,
+    bin_names,
+    epsilon_correlation,
     estimates,
+    figures,
+    group_names,
     judge,
+    judge_images,
+    pearson,
+    sorted_groups,
 )
+from synthdp.evaluation.intervals import patient_weights
 from synthdp.evaluation.metrics import METRICS
-from synthdp.evaluation.scored import Scored, ScoredImages, redraws_of
-from synthdp.evaluation.statistics import patient_weights
-from synthdp.study.report import ReportSettings
+from synthdp.evaluation.predictions import Scored, ScoredImages, redraws_of
+from synthdp.study.report.page import ReportSettings
 
 REDRAWS = 300
 GROUPS = {"a": 40, "b": 60, "c": 100}

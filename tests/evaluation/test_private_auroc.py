@@ -4,8 +4,12 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from synthdp.errors import InputError
-from synthdp.evaluation.noisy_counts import unit_counts
-from synthdp.evaluation.private_auroc import auroc_mechanism, auroc_of_counts, noisy_auroc
+from synthdp.evaluation.noisy_counts import (
+    auroc_mechanism,
+    auroc_of_counts,
+    noisy_auroc,
+    unit_counts,
+)
 from synthdp.privacy.noise import NoiseSource
 
 

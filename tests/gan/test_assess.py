@@ -10,12 +10,11 @@ from pydantic import ValidationError
 from pytorch_fid import inception
 
 from gan.assess import run_assess
-from gan.assess_config import AssessSettings
+from gan.config import AssessSettings
 from synthdp.cli import main
-from synthdp.data.dataset import Dataset, DatasetInfo, load_images, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.data.images import to_uint8
-from synthdp.data.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Assessment, Figure, read_assessment
 from synthdp.files import sha256_file

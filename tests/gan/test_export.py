@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from gan.config import ExportSettings, GenerateSettings, TrainGanSettings
-from gan.dcgan import DcganGenerator
-from gan.dcgan_import import ImportGeneratorSettings, run_import_generator
-from gan.drawing import Drawing
 from gan.export import package_source, run_export
-from gan.finished import load_generator, model_settings
 from gan.generate import run_generate
-from gan.medigan_metadata import performance
+from gan.import_dcgan import ImportGeneratorSettings, run_import_generator
 from gan.mix import MixGeneratorsSettings, run_mix_generators
-from gan.single_file import single_file
+from gan.network.dcgan import DcganGenerator
+from gan.network.sampling import Drawing
+from gan.package.medigan_metadata import performance
+from gan.package.model import load_generator, model_settings
+from gan.package.single_file import single_file
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import Dataset, load_images, open_dataset
@@ -380,9 +380,12 @@ def test_an_assessment_stands_in_the_metadata(run: Path, tmp_path: Path) -> None
 def test_code_that_needs_another_library_is_refused() -> None:
     with pytest.raises(RunError, match="can't need timm"):
         single_file(
-            [("synthdp.public_weights", "HUB"), ("synthdp.public_weights", "_SWIN_FILTERS")], "x"
+            [("synthdp.networks.weights", "HUB"), ("synthdp.networks.weights", "_SWIN_FILTERS")],
+            "x",
         )
     with pytest.raises(RunError, match="no definition of nothing"):
-        single_file([("gan.networks", "nothing")], "x")
+        single_file([("gan.network.generator", "nothing")], "x")
     with pytest.raises(RunError, match="both have a NEGATIVE_SLOPE"):
-        single_file([("gan.networks", "Generator"), ("gan.dcgan", "DcganGenerator")], "x")
+        single_file(
+            [("gan.network.generator", "Generator"), ("gan.network.dcgan", "DcganGenerator")], "x"
+        )

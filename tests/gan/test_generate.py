@@ -13,15 +13,13 @@ import pytest
 import torch
 import yaml
 
-from gan.amount import MAX_PER_CLASS, bytes_on_disk, label_order
 from gan.config import GenerateSettings, TrainGanSettings
-from gan.drawing import Drawing
-from gan.finished import load_generator
-from gan.generate import plan_generate, run_generate
+from gan.generate import MAX_PER_CLASS, bytes_on_disk, label_order, plan_generate, run_generate
+from gan.network.sampling import Drawing
+from gan.package.model import load_generator
 from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config import load_settings
-from synthdp.data.dataset import Dataset, load_images, open_dataset
-from synthdp.data.dataset_writer import DatasetWriter
+from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError, RunError
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from gan import train_privately
-from gan.architectures import AnyGenerator, new_discriminator, new_generator
-from gan.conditions import Conditions
+from gan import train as train_privately
 from gan.config import TrainGanSettings
-from gan.finished import load_generator, start_from
-from gan.networks import Discriminator
+from gan.network.architectures import AnyGenerator, new_discriminator, new_generator
+from gan.network.conditions import Conditions
+from gan.network.generator import Discriminator
+from gan.package.model import load_generator, start_from
 from gan.plan import GanPlan, make_plan
 from gan.train import plan_train_gan, run_train_gan
 from synthdp.config import load_settings

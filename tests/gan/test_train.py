@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from gan import plan, steps, train
-from gan.architectures import new_generator
-from gan.conditions import Conditions
+from gan import plan, train
 from gan.config import TrainGanSettings
-from gan.examples import Examples, load_examples
-from gan.steps import schedule_at, total_steps
+from gan.network.architectures import new_generator
+from gan.network.conditions import Conditions
 from gan.train import plan_train_gan, run_train_gan
+from gan.training import loop as steps
+from gan.training.examples import Examples, load_examples
+from gan.training.loop import schedule_at, total_steps
 from synthdp.checkpoint import load_checkpoint, load_weights
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset

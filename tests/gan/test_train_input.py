@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from gan import steps, train
+from gan import train
 from gan.config import TrainGanSettings
-from gan.examples import Examples, load_examples
 from gan.train import plan_train_gan, run_train_gan
+from gan.training import loop as steps
+from gan.training.examples import Examples, load_examples
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import load_settings
-from synthdp.data.dataset import DatasetInfo, open_dataset
-from synthdp.data.dataset_writer import create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.errors import RunError
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from synthdp.errors import InputError, RunError
-from synthdp.privacy import journal as journal_module
-from synthdp.privacy.journal import TORN, Journal
+from synthdp.privacy import ledger as journal_module
+from synthdp.privacy.ledger import TORN, Journal
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from synthdp.privacy.accounting import gaussian_epsilon
-from synthdp.privacy.cohort import Cohort, Part, key_id, patient_tag
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.lineage import Cohort, Lineage, Part, Release, key_id, patient_tag
 from synthdp.privacy.mechanism import Mechanism
 
 DELTA = 1e-4

@@ -5,8 +5,7 @@ import pytest
 
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
-from synthdp.privacy.cohort import Cohort, Part
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import Odds, Statement, make_statement, parse_statement
 

@@ -1,0 +1,204 @@
+"""Canaries: made-up patients whose gradients are the worst that clipping lets through.
+
+Each has a direction of its own in gradient space, in coordinates that no real patient reaches, so
+that the sum of the released means along it is all that an attacker could want: N(mu, 1) for a
+patient who took part and N(0, 1) for one who did not, when the promise is kept exactly.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from classify.auditing.subject import Subject, scratch_folder, spread, train
+from classify.head.examples import Examples
+from synthdp.privacy.audit import (
+    Bound,
+    Counts,
+    best_threshold,
+    correct_guesses,
+    fitted_mu,
+    gaussian_bound,
+    one_run_mu,
+    planned_guesses,
+)
+from synthdp.privacy.noise import NoiseSource
+
+#: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
+_IMAGE_NORMS = (50.0, 20.0, 120.0)
+_KEY_BYTES = 32
+_SMALL_PATIENTS = 100
+ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
+
+
+@dataclass(frozen=True, eq=False)
+class CanaryExamples(Examples):
+    """Real images, and rows (K, T * D) of canaries' gradients after theirs; `units` has both."""
+
+    rows: Tensor = field(kw_only=True)
+
+    def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
+        """As `private_sum`, over gradients that are all made."""
+        return self._explicit_sum(weights, clip_norm)
+
+    def gradients(self, weights: Tensor) -> Tensor:
+        """Per-image gradients: the real ones at `weights`, then the canaries', always the same."""
+        return torch.cat([super().gradients(weights), self.rows])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of canaries that took part and of those that did not, in units of the noise."""
+
+    inside: NDArray[np.float64]
+    outside: NDArray[np.float64]
+
+
+def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
+    """The training with one more feature for each canary, and those `inside` taking part.
+
+    Args:
+        subject: the training.
+        inside: (m,), who takes part.
+    """
+    n_targets, n_features = subject.start.shape
+    width = n_features + len(inside)
+    present = torch.from_numpy(np.flatnonzero(inside))
+    n_images = len(_IMAGE_NORMS)
+    rows = torch.zeros(len(present) * n_images, n_targets * width)
+    where = (n_features + present).repeat_interleave(n_images)
+    norms = subject.mechanism.clip_norm * torch.tensor(_IMAGE_NORMS).repeat(len(present))
+    rows[torch.arange(len(rows)), where] = norms
+    real = subject.examples
+    canary_units = real.n_units + torch.arange(len(present)).repeat_interleave(n_images)
+    public = subject.public
+    return replace(
+        subject,
+        start=F.pad(subject.start, (0, len(inside))),
+        examples=CanaryExamples(
+            _padded(real, len(inside)).inputs,
+            real.targets,
+            torch.cat([real.units, canary_units]),
+            loss=real.loss,
+            rows=rows,
+        ),
+        public=public and replace(public, examples=_padded(public.examples, len(inside))),
+    )
+
+
+def _padded(examples: Examples, extra: int) -> Examples:
+    return replace(examples, inputs=F.pad(examples.inputs, (0, extra)))
+
+
+def _released_along(subject: Subject, n_canaries: int, key: bytes) -> NDArray[np.float64]:
+    """The sum of all released means along each canary's direction, in units of its noise."""
+    total = torch.zeros(n_canaries, dtype=torch.float64)
+
+    def observe(step: int, weights: Tensor, released: Tensor) -> None:
+        total.add_(released[0, -n_canaries:].double())
+
+    with scratch_folder() as folder:
+        train(subject, NoiseSource(key, subject.noise), folder, observe=observe)
+    mechanism = subject.mechanism
+    unit = subject.noise_scale * mechanism.steps**0.5
+    scores: NDArray[np.float64] = (total * mechanism.normaliser / unit).numpy()
+    return scores
+
+
+def one_run(subject: Subject, generator: np.random.Generator, canaries: int) -> Scores:
+    """Scores of canaries in one training, each of which takes part by the flip of a fair coin."""
+    inside = generator.random(canaries) < 0.5
+    attacked = with_canaries(subject, inside)
+    scores = _released_along(attacked, canaries, generator.bytes(_KEY_BYTES))
+    return Scores(scores[inside], scores[~inside])
+
+
+def one_run_bounds(scores: Scores, subject: Subject, confidence: float) -> list[Bound]:
+    """The f-DP bound, which assumes nothing, and the Gaussian fit.
+
+    The f-DP bound is the better of two numbers of guesses, both fixed beforehand: the one that is
+    best where the promise holds exactly, and all; each at half the risk.
+    """
+    inside = np.repeat([True, False], [len(scores.inside), len(scores.outside)])
+    values = np.concatenate([scores.inside, scores.outside])
+    shared = 1 - (1 - confidence) / 2
+    mu = max(
+        one_run_mu(correct_guesses(values, inside, guesses), guesses, len(values), shared)
+        for guesses in (planned_guesses(subject.mu, len(values), shared), len(values))
+    )
+    return [
+        gaussian_bound(ONE_RUN, "f-DP", mu, subject.delta),
+        _fit(ONE_RUN, scores, subject, confidence),
+    ]
+
+
+def _fit(attack: str, scores: Scores, subject: Subject, confidence: float) -> Bound:
+    mu = fitted_mu(scores.inside, scores.outside, confidence)
+    return gaussian_bound(attack, "Gaussian fit", mu, subject.delta)
+
+
+def made_small(subject: Subject, generator: np.random.Generator, dimensions: int) -> Subject:
+    """The same training of up to 100 of its patients, on a random projection of their inputs.
+
+    It starts from zero and has no public images; the last input, which the bias sees, stays. A
+    step is then fast, and its mechanism the same.
+    """
+    some = _some_patients(subject.examples, generator)
+    inputs = some.inputs
+    features, bias = inputs[:, :-1], inputs[:, -1:]
+    if features.shape[1] > dimensions:
+        directions = torch.from_numpy(generator.normal(size=(features.shape[1], dimensions)))
+        features = F.normalize(features @ directions.to(features.dtype), dim=1, eps=1e-12)
+    inputs = torch.cat([features, bias], dim=1)
+    return replace(
+        subject,
+        examples=replace(some, inputs=inputs),
+        start=torch.zeros(len(subject.start), inputs.shape[1]),
+        public=None,
+    )
+
+
+def _some_patients(examples: Examples, generator: np.random.Generator) -> Examples:
+    kept = torch.from_numpy(generator.permutation(examples.n_units) < _SMALL_PATIENTS)
+    rows = kept[examples.units]
+    _, units = torch.unique(examples.units[rows], return_inverse=True)
+    return replace(
+        examples, inputs=examples.inputs[rows], targets=examples.targets[rows], units=units
+    )
+
+
+def _one_score(subject: Subject, task: tuple[bool, bytes]) -> float:
+    inside, key = task
+    return float(_released_along(with_canaries(subject, np.array([inside])), 1, key)[0])
+
+
+def many_runs(
+    subject: Subject, generator: np.random.Generator, *, runs: int, dimensions: int, workers: int
+) -> Scores:
+    """Scores of one worst-case patient, who takes part in half of the trainings."""
+    small = made_small(subject, generator, dimensions)
+    tasks = [(number % 2 == 0, generator.bytes(_KEY_BYTES)) for number in range(runs)]
+    scores = np.array(spread(partial(_one_score, small), tasks, workers))
+    return Scores(scores[0::2], scores[1::2])
+
+
+def many_runs_bounds(scores: Scores, subject: Subject, confidence: float) -> list[Bound]:
+    """The Gaussian fit, and Clopper-Pearson at thresholds that the promise alone decides.
+
+    Clopper-Pearson is read in two ways: for any mechanism, and for a Gaussian trade-off curve,
+    which is what is promised.
+    """
+    inside, outside = scores.inside, scores.outside
+    middle = Counts.at(subject.mu / 2, inside, outside)
+    threshold = best_threshold(subject.mu, len(inside), len(outside), subject.delta, confidence)
+    free = Counts.at(threshold, inside, outside).epsilon(subject.delta, confidence)
+    on_curve = middle.mu(confidence)
+    return [
+        _fit(MANY_RUNS, scores, subject, confidence),
+        gaussian_bound(MANY_RUNS, "Clopper-Pearson on the curve", on_curve, subject.delta),
+        Bound(MANY_RUNS, "Clopper-Pearson", free),
+    ]

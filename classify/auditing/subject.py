@@ -1,0 +1,143 @@
+"""What an audit attacks: a head's training, with everything that decides it but the noise."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+
+from classify.head.examples import Examples, PublicExamples
+from classify.head.train import HeadRecipe, Observer, train_private_head
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import NoiseKind, NoiseSource
+
+_RAM = Path("/dev/shm")  # noqa: S108 (a private folder is made in it)
+_CHUNKS_A_WORKER = 4
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A private training of a head, ready to be run again on neighbouring patients.
+
+    delta: at which the mechanism's epsilon is stated; the rest as in `train_private_head`.
+    """
+
+    examples: Examples
+    recipe: HeadRecipe
+    mechanism: Mechanism
+    start: Tensor
+    delta: float
+    noise: NoiseKind = "shake256"
+    public: PublicExamples | None = None
+
+    @property
+    def mu(self) -> float:
+        """Signal-to-noise that is promised."""
+        return self.mechanism.mu
+
+    @property
+    def epsilon(self) -> float:
+        """The epsilon that is promised for this training alone."""
+        return self.mechanism.loss().epsilon(self.delta)
+
+    @property
+    def noise_scale(self) -> float:
+        """Declared standard deviation, from the public numbers and not from the code under test."""
+        return self.mechanism.noise_multiplier * self.mechanism.clip_norm
+
+    def on(self, examples: Examples) -> "Subject":
+        """The same training of other patients."""
+        return replace(self, examples=examples)
+
+
+class Draw(NamedTuple):
+    """One call of a noise source, and what it gave."""
+
+    stream: int
+    shape: tuple[int, ...]
+    scale: float
+    noise: Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class RecordedNoise(NoiseSource):
+    """A noise source that keeps what it drew."""
+
+    drawn: list[Draw] = field(default_factory=list)
+
+    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
+        """As `NoiseSource.gaussian`, kept in `drawn`."""
+        noise = super().gaussian(shape, scale, stream=stream)
+        self.drawn.append(Draw(stream, shape, scale, noise))
+        return noise
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A private folder for ledgers and checkpoints, in memory where there is some."""
+    in_memory = _RAM.is_dir() and os.access(_RAM, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=_RAM if in_memory else None) as name:
+        yield Path(name)
+
+
+def open_ledger(subject: Subject, folder: Path) -> Ledger:
+    """The ledger of the audited training in `folder`, claimed."""
+    release = Release(
+        id="0" * 16,
+        stage="audit",
+        data="audit",
+        unit=subject.mechanism.unit,
+        mu=subject.mechanism.mu,
+        mechanism=subject.mechanism,
+    )
+    ledger = Ledger(folder / "ledger.jsonl")
+    ledger.claim(release, fingerprint="audit", block_steps=subject.recipe.block_steps)
+    return ledger
+
+
+def train(
+    subject: Subject,
+    source: NoiseSource,
+    folder: Path,
+    *,
+    observe: Observer = lambda step, weights, released: None,
+    on_block: Callable[[int], None] = lambda spent: None,
+) -> Tensor:
+    """Run the real training with its ledger and checkpoints in `folder`, or resume it there."""
+    return train_private_head(
+        subject.start,
+        subject.examples,
+        subject.recipe,
+        mechanism=subject.mechanism,
+        ledger=open_ledger(subject, folder),
+        source=source,
+        checkpoints=folder / "checkpoints",
+        public=subject.public,
+        on_block=on_block,
+        observe=observe,
+    )
+
+
+def spread(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
+    """`work` on each task, in order, by some processes of one thread each."""
+    if workers == 1:
+        return [work(task) for task in tasks]
+    size = max(1, -(-len(tasks) // (workers * _CHUNKS_A_WORKER)))
+    chunks = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+    done = Parallel(n_jobs=workers)(delayed(_in_turn)(work, chunk) for chunk in chunks)
+    return [result for chunk in done for result in chunk]
+
+
+def _in_turn(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    torch.set_num_threads(1)
+    return [work(task) for task in tasks]

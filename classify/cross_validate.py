@@ -1,0 +1,109 @@
+"""Cross-validation of a fine-tuning recipe by patient: a figure for whoever develops a recipe.
+
+What comes out is an exact function of the patients, outside every promise: nothing of it is kept or
+recorded, and a recipe chosen by it owes that to these patients. On a hospital's own patients tune
+on phantoms instead (`tune` of a study).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from classify.auditing.subject import Subject, scratch_folder, train
+from classify.config import FinetuneSettings
+from classify.finetune import train_plainly
+from classify.head.examples import Examples
+from classify.head.task import HeadTask, head_task
+from classify.model import head_logits
+from classify.plan import Plan, make_plan
+from synthdp.data.dataset import open_dataset
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import auroc
+from synthdp.privacy.lineage import new_release_id
+from synthdp.privacy.noise import NoiseSource, new_key
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """The AUROC of one assignment of patients to folds and one seed of initialisation and noise."""
+
+    repeat: int
+    seed: int
+    auroc: float
+
+
+def cross_validate(
+    settings: FinetuneSettings, *, folds: int, repeats: int, seeds: int
+) -> Iterator[CrossValidated]:
+    """Train on all folds but one and score that one, for each fold; all scores pooled.
+
+    The scores of a fold are brought to mean 0 and spread 1 before they are pooled, since each fold
+    has a head of its own. Random views of training images are not scored.
+
+    Args:
+        settings: the recipe; its noise is that of the whole set, its `out` is not written to.
+        folds: how many parts the patients are split into, at random.
+        repeats: how many times they are split anew.
+        seeds: trainings of each fold, each with noise of its own; one without privacy, where a
+            linear head from zero has nothing random.
+
+    Raises:
+        InputError: when blocks of the network are to be trained, or there are several targets.
+    """
+    dataset = open_dataset(settings.data)
+    if settings.network is not None or len(dataset.info.targets) > 1:
+        raise InputError("cross-validation is of a head for one target; leave `network` out")
+    plan = make_plan(settings, new_release_id())
+    task = head_task(settings, dataset)
+    for repeat in range(repeats):
+        fold_of = _folds(task.examples.n_units, folds, repeat)
+        for seed in range(seeds):
+            found = _pooled(settings, plan, task, fold_of, seed)
+            yield CrossValidated(repeat, seed, found)
+
+
+def _folds(n_units: int, folds: int, repeat: int) -> NDArray[np.intp]:
+    """The fold of each patient, (U,)."""
+    return np.random.default_rng([repeat, folds]).permutation(n_units) % folds
+
+
+def _pooled(
+    settings: FinetuneSettings, plan: Plan, task: HeadTask, fold_of: NDArray[np.intp], seed: int
+) -> float:
+    examples, views = task.examples, settings.head.views
+    own = torch.zeros(len(examples.inputs), dtype=torch.bool)
+    own[::views] = True
+    pooled = torch.zeros(len(examples.inputs))
+    for fold in range(int(fold_of.max()) + 1):
+        held_out = torch.from_numpy(np.flatnonzero(fold_of == fold))
+        others = torch.from_numpy(np.flatnonzero(fold_of != fold))
+        weights = _trained(settings, plan, task, examples.of(others), seed)
+        classifier = task.classifier_of(weights, settings.head)
+        scored = own & torch.isin(examples.units, held_out)
+        found = head_logits(classifier, examples.inputs[scored][:, :-1])[:, 0]
+        pooled[scored] = (found - found.mean()) / found.std().clamp(min=1e-12)
+    return auroc(examples.targets[own, 0].numpy(), pooled[own].numpy())
+
+
+def _trained(
+    settings: FinetuneSettings, plan: Plan, task: HeadTask, examples: Examples, seed: int
+) -> Tensor:
+    """The weights of a head trained on some of the patients, with noise that is kept nowhere."""
+    mechanism = plan.release.mechanism
+    if mechanism is None:
+        reseeded = settings.model_copy(update={"seed": seed})
+        return train_plainly(reseeded, plan, replace(task, examples=examples))
+    subject = Subject(
+        examples=examples,
+        recipe=replace(plan.recipe, block_steps=plan.recipe.steps),
+        mechanism=mechanism,
+        start=task.start,
+        delta=settings.privacy.delta,
+        public=task.public,
+    )
+    with scratch_folder() as folder:
+        return train(subject, NoiseSource(new_key(), "philox"), folder)

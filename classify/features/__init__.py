@@ -1,0 +1,1 @@
+"""What frozen networks give for patients' images."""

@@ -1,0 +1,1 @@
+"""Weights of a network, trained with and without privacy."""

@@ -1,0 +1,250 @@
+"""What DP-SGD trains: the last blocks of a ViT under a linear head, with a public centre between.
+
+All of the blocks is trained, or their vectors, or low-rank additions to their matrices. The trained
+parameters are one flat vector, the head's last. Before training each layer is looked at: only
+layers whose gradient for one image does not depend on the other images of a batch may be trained.
+"""
+
+import math
+from collections import OrderedDict
+
+import torch
+from timm.layers import LayerNorm as TimmLayerNorm
+from timm.layers import LayerScale
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parameters_to_vector, skip_init, vector_to_parameters
+
+from classify.config import Tune
+from classify.features.scaling import Scaling, head_input
+from classify.model import plain_scaling
+from synthdp.devices import has_bfloat16
+from synthdp.errors import InputError
+from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.networks.transformers import TransformerBackbone
+
+# Low-rank additions to linear layers, `W + B A`, of which B and A alone are trained (LoRA). *LoRA:
+# Low-Rank Adaptation of Large Language Models*, arXiv 2106.09685, section 4.1. Both factors are
+# linear layers of their own, so that whatever gives per-image gradients of a linear layer gives
+# theirs. After training the product is merged into W, and nothing of this file is left in a model.
+
+
+class LowRankLinear(nn.Module):
+    """A frozen linear layer, (E, D), and its trained addition: `y = W x + b + B A x`.
+
+    `up` holds B, (E, r), zeros at first, so that training begins with W itself. `down` holds A,
+    (r, D), Gaussian of variance 1 / r. That stands for the paper's factor alpha / r: the mean of
+    A^T A is the identity, so that B's gradient G A^T is in mean square as long as W's gradient G,
+    and a first step moves `W + B A` in the mean as the same step would move W, whatever the rank.
+    So the units and the clip norm of a training of W suit one of B and A; its learning rate does
+    where few directions of x hold most of it, and has to fall towards r / D of it where none do.
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
+        super().__init__()
+        device = linear.weight.device
+        self.linear = linear.requires_grad_(False)
+        self.down = skip_init(nn.Linear, linear.in_features, rank, bias=False, device=device)
+        self.up = skip_init(nn.Linear, rank, linear.out_features, bias=False, device=device)
+        start = torch.randn(rank, linear.in_features, generator=generator) / math.sqrt(rank)
+        self.down.weight.data.copy_(start)
+        self.up.weight.data.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (..., D) to outputs (..., E)."""
+        y: Tensor = self.linear(x) + self.up(self.down(x))
+        return y
+
+    def merged(self) -> nn.Linear:
+        """The layer with the weight `W + B A`, which counts as trained."""
+        with torch.no_grad():
+            self.linear.weight += self.up.weight @ self.down.weight
+        self.linear.weight.requires_grad_(True)
+        return self.linear
+
+
+def add_low_rank(network: nn.Module, rank: int, generator: torch.Generator) -> None:
+    """Give each frozen linear layer inside `network` an addition of rank `rank`, in place.
+
+    Args:
+        network: whose linear layers without a trained weight become `LowRankLinear`.
+        rank: r, below both sides of every matrix.
+        generator: public; what A is drawn from, layer by layer.
+
+    Raises:
+        InputError: when the rank is not below a matrix's sides; names the layer.
+    """
+    for name, layer in list(network.named_modules()):
+        if not isinstance(layer, nn.Linear) or layer.weight.requires_grad:
+            continue
+        if rank >= min(layer.weight.shape):
+            sides = " x ".join(map(str, layer.weight.shape))
+            raise InputError(
+                f"network.lora_rank is {rank}, but the layer {name} is a matrix of {sides}; take a "
+                "smaller rank, such as 4, or network.tune: blocks"
+            )
+        network.set_submodule(name, LowRankLinear(layer, rank, generator))
+
+
+def merge_low_rank(network: nn.Module) -> None:
+    """Put linear layers in the place of all `LowRankLinear` inside `network`, their sums merged.
+
+    What `network` computes stays the same, up to rounding.
+    """
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, LowRankLinear):
+            network.set_submodule(name, layer.merged())
+
+
+TRAINABLE_LAYERS = (nn.Linear, nn.LayerNorm, TimmLayerNorm, LayerScale)
+_WAY_OUT = "leave `network` out (the head alone is then trained), or take a plain ViT"
+
+
+class TrainedTop(nn.Module):
+    """The trained end of a backbone and a linear head; made by `trained_top`.
+
+    The head sees the scaled features, of norm 1, and beside them the constant `bias_input`. The
+    blocks' trained parameters are counted in units of `scale`, a fixed change of coordinates:
+    their gradients are `scale` times as long (`units`). The forward pass takes `precision`
+    (bfloat16 where the processor has it, unless told otherwise); all else is float32.
+    """
+
+    def __init__(
+        self,
+        backbone: TransformerBackbone,
+        head: Tensor,
+        *,
+        scaling: Scaling | None,
+        bias_input: float,
+        scale: float,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        blocks = enumerate(block for (block,) in backbone.blocks())  # a ViT's have no downsampling
+        tail = [(str(index), block) for index, block in blocks if index >= backbone.cut]
+        self.blocks = nn.Sequential(OrderedDict(tail[: backbone.n_used - backbone.cut]))
+        if not backbone.settings.layers:
+            self.norm, self.fc_norm = backbone.final_norms()
+        self.head = nn.Linear(head.shape[1], head.shape[0], bias=False)
+        self.head.weight.data.copy_(head)
+        self._scaling = scaling or plain_scaling(backbone)
+        self.bias_input, self.scale = bias_input, scale
+        able = has_bfloat16(head.device)
+        self.precision = precision or (torch.bfloat16 if able else torch.float32)
+        self._features = backbone.top  # a method, so that the frozen trunk is no part of this
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens of the trunk, (B, L, C), to logits (B, T)."""
+        with torch.autocast(
+            tokens.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16
+        ):
+            raw = self._features(tokens).float()
+        raw = raw.detach() + self.scale * (raw - raw.detach())  # the same, its gradient scaled
+        inputs = head_input([raw], [self._scaling])
+        bias = inputs.new_full((len(inputs), 1), self.bias_input)
+        logits: Tensor = self.head(torch.cat([inputs, bias], dim=1))
+        return logits
+
+    def units(self) -> Tensor:
+        """The unit of each entry of the flat vector, (P,): `scale` for the blocks, 1 for the head.
+
+        Gradients are with respect to the parameters over their units.
+        """
+        units = torch.full_like(self.flat(), self.scale)
+        units[-self.head.weight.numel() :] = 1
+        return units
+
+    def trained(self) -> list[nn.Parameter]:
+        """The trained parameters in the order of the flat vector; the head's weight is last."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def flat(self) -> Tensor:
+        """All trained parameters, (P,), a copy."""
+        return parameters_to_vector(self.trained()).detach().clone()
+
+    def load_flat(self, flat: Tensor) -> None:
+        """Put (P,) parameters in place."""
+        with torch.no_grad():
+            vector_to_parameters(flat, self.trained())
+
+
+def trained_top(
+    backbone: FeatureNetwork,
+    head: Tensor,
+    *,
+    scaling: Scaling | None,
+    bias_input: float = 0.5,
+    scale: float = 1.0,
+    precision: torch.dtype | None = None,
+    tune: Tune = "blocks",
+    lora_rank: int = 4,
+    seed: int = 0,
+) -> TrainedTop:
+    """The end of `backbone` that is trained, under a head with weights (T, D + 1).
+
+    Without a `scaling` by public images, features are neither centred nor whitened.
+    Freezes in place what `tune` leaves alone. With `lora` the backbone's layers have additions of
+    rank `lora_rank`, started from `seed`, until `classify.network.top.merge_low_rank`.
+
+    Raises:
+        InputError: when a layer of the blocks couples the images of a batch, draws at random, or
+            is of a kind whose gradients for single images are not known here, or a matrix is too
+            small for the rank; names the layer.
+    """
+    if not isinstance(backbone, TransformerBackbone) or not backbone.is_vit:
+        raise InputError(_refused_network(backbone))
+    top = TrainedTop(
+        backbone, head, scaling=scaling, bias_input=bias_input, scale=scale, precision=precision
+    )
+    for name, layer in top.named_modules():
+        if layer is not top and (why := _unfit(layer)):
+            raise InputError(
+                f"network: the layer {name} of {backbone.settings.name} {why}; {_WAY_OUT}"
+            )
+    if tune != "blocks":
+        for parameter in top.parameters():
+            parameter.requires_grad_(tune == "biases" and parameter.ndim == 1)
+        top.head.requires_grad_(True)
+    if tune == "lora":
+        add_low_rank(top, lora_rank, torch.Generator().manual_seed(seed))
+    top.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise in training
+    return top
+
+
+def _refused_network(backbone: FeatureNetwork) -> str:
+    for name, layer in backbone.network.named_modules():
+        own = [p for p in layer.parameters(recurse=False) if p.requires_grad]
+        if own and any(True for _ in layer.buffers(recurse=False)):
+            return (
+                f"network: the layer {name} of {backbone.settings.name} is trained and has buffers "
+                f"(a Swin's table of positions), which Opacus does not support; {_WAY_OUT}"
+            )
+    return f"network: {backbone.settings.name} is no plain ViT; {_WAY_OUT}"
+
+
+def _unfit(layer: nn.Module) -> str:
+    """Why a layer may not be trained; empty when it may."""
+    if isinstance(layer, _BatchNorm):
+        return "normalises over the batch, so that one image's gradient holds the others"
+    if getattr(layer, "p", 0) or getattr(layer, "drop_prob", 0):
+        return "drops at random, which no per-image gradient can repeat"
+    owns = any(p.requires_grad for p in layer.parameters(recurse=False))
+    if owns and any(True for _ in layer.buffers(recurse=False)):
+        return "is trained and has buffers, which Opacus does not support"
+    if owns and type(layer) not in TRAINABLE_LAYERS:
+        return f"is of a kind ({type(layer).__name__}) whose gradient for one image is not known"
+    return ""
+
+
+def image_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logistic loss of each image, (B,), summed over its known targets.
+
+    Args:
+        logits: (B, T).
+        targets: (B, T) of 0, 1, or nan (left out).
+    """
+    known = ~torch.isnan(targets)
+    filled = torch.where(known, targets, torch.zeros_like(targets))
+    losses = F.binary_cross_entropy_with_logits(logits, filled, reduction="none")
+    return torch.where(known, losses, torch.zeros_like(losses)).sum(dim=1)

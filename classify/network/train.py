@@ -1,0 +1,184 @@
+"""DP-SGD on the last blocks of a ViT together with its head; the unit is the patient.
+
+A step: a Poisson sample of patients, for each the mean gradient over its views, clipped as one
+vector, summed; one Gaussian; the public normaliser. Momentum, rates and averaging come after
+(Abadi et al. 2016, arXiv 1607.00133; by user: arXiv 1710.06963).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from classify.config import NetworkSettings
+from classify.network.examples import TokenExamples, Views, all_views, one_view_each, weighted_loss
+from classify.network.ghost_clipping import GhostClipping
+from classify.network.gradients import PatientGradients
+from classify.network.top import TrainedTop
+from synthdp.checkpoint import load_checkpoint, save_checkpoint
+from synthdp.errors import RunError
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.sampling import sampled_units
+from synthdp.privacy.steps import run_steps
+
+#: Told a step's number, the parameters before it, and the noisy mean (P,) that it released.
+Observer = Callable[[int, Tensor, Tensor], None]
+
+
+@dataclass
+class _State:
+    """weights: (P,), where the training stands; average: of the last iterates; velocity: (P,)."""
+
+    weights: Tensor
+    average: Tensor
+    velocity: Tensor
+    averaged: int = 0
+
+
+def train_network(
+    top: TrainedTop,
+    examples: TokenExamples,
+    settings: NetworkSettings,
+    *,
+    seed: int,
+    normaliser: float,
+    source: NoiseSource,
+) -> None:
+    """Train in place without privacy: the same recipe without clipping and noise.
+
+    Args:
+        top: blocks and head, where the training begins.
+        examples: the patients' images.
+        settings: the recipe.
+        seed: of the choice of views.
+        normaliser: the sum over the patients of a step is divided by it.
+        source: what the samples of patients are drawn from.
+
+    Raises:
+        RunError: when the weights are not finite.
+    """
+    sampling = Mechanism(
+        sampling_rate=settings.sampling_rate,
+        noise_multiplier=0,
+        steps=settings.steps,
+        normaliser=normaliser,
+    )
+    state = _new_state(top)
+    for step in range(settings.steps):
+        drawn = sampled_units(sampling, examples.tags, source, step)
+        views = _views(examples, drawn, settings, seed=seed, step=step)
+        total = _plain_sum(top, examples, views, settings.batch)
+        _descend(state, total / normaliser, step, settings, top)
+    if not bool(torch.isfinite(state.weights).all()):
+        raise RunError("the network diverged; lower network.lr or network.scale")
+    top.load_flat(_result(state))
+
+
+def train_private_network(
+    top: TrainedTop,
+    examples: TokenExamples,
+    settings: NetworkSettings,
+    *,
+    seed: int,
+    mechanism: Mechanism,
+    ledger: Ledger,
+    source: NoiseSource,
+    checkpoints: Path,
+    on_block: Callable[[int], None] = lambda spent: None,
+    observe: Observer = lambda step, weights, released: None,
+) -> None:
+    """Train in place with differential privacy, going on from the newest checkpoint.
+
+    Args:
+        top: blocks and head, where the training begins: without a cost, or in the lineage.
+        examples: the patients' images.
+        settings: the recipe; clip norm, rate and steps are the mechanism's.
+        seed: of the choice of views.
+        mechanism: sampling, clip norm, noise, steps and normaliser.
+        ledger: claimed by this run's release.
+        source: where noise and samples come from.
+        checkpoints: folder of this run's checkpoints.
+        on_block: told the steps spent, after each block.
+        observe: told each step's number, the parameters before it, and what it released.
+
+    Guarantee: all iterates together are what `mechanism.loss()` says of a patient. A step without
+    anybody is one of noise alone.
+
+    Raises:
+        InputError: when a checkpoint stands without its ledger.
+    """
+    state, at = _resumed(top, checkpoints)
+    gradients = GhostClipping(top) if settings.images == "one" else PatientGradients(top)
+    clip_norm, batch = mechanism.clip_norm, settings.batch
+
+    def take(step: int) -> None:
+        drawn = sampled_units(mechanism, examples.tags, source, step)
+        views = _views(examples, drawn, settings, seed=seed, step=step)
+        total = gradients.clipped_sum(examples, views, clip_norm=clip_norm, batch=batch)
+        released = noisy_mean(total, mechanism, source, step)
+        observe(step, state.weights, released)
+        _descend(state, released, step, settings, top)
+
+    def keep(step: int) -> None:
+        tensors = {"weights": state.weights, "average": state.average, "velocity": state.velocity}
+        save_checkpoint(checkpoints, step, tensors, {"averaged": state.averaged})
+        on_block(ledger.spent_steps)
+
+    run_steps(ledger, state_at=at, block_steps=settings.block_steps, take=take, keep=keep)
+    top.load_flat(_result(state))
+
+
+def _views(
+    examples: TokenExamples, drawn: Tensor, settings: NetworkSettings, *, seed: int, step: int
+) -> Views:
+    if settings.images == "one":
+        return one_view_each(examples, drawn, seed=seed, step=step)
+    return all_views(examples, drawn)
+
+
+def _plain_sum(top: TrainedTop, examples: TokenExamples, views: Views, batch: int) -> Tensor:
+    """The sum over patients of their mean gradients, (P,), not clipped."""
+    parameters = top.trained()
+    total, shares = torch.zeros_like(top.flat()), views.shares
+    for part in views.batches(batch):
+        loss, _ = weighted_loss(top, examples, views, part, shares)
+        total += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+    return total
+
+
+def _descend(
+    state: _State, gradient: Tensor, step: int, settings: NetworkSettings, top: TrainedTop
+) -> None:
+    """A step of momentum, the average of the later iterates; puts the weights in place."""
+    state.velocity = settings.momentum * state.velocity + gradient
+    state.weights = state.weights - settings.lr * top.units() * state.velocity
+    if step >= math.floor(settings.average_from * settings.steps):
+        state.averaged += 1
+        state.average = state.average + (state.weights - state.average) / state.averaged
+    top.load_flat(state.weights)
+
+
+def _result(state: _State) -> Tensor:
+    return state.average if state.averaged else state.weights
+
+
+def _new_state(top: TrainedTop) -> _State:
+    flat = top.flat()
+    return _State(flat, torch.zeros_like(flat), torch.zeros_like(flat))
+
+
+def _resumed(top: TrainedTop, folder: Path) -> tuple[_State, int]:
+    """The newest state, put in place, and the step that it goes on with."""
+    checkpoint = load_checkpoint(folder)
+    state = _new_state(top)
+    if checkpoint is None:
+        return state, 0
+    found = {name: tensor.to(state.weights) for name, tensor in checkpoint.weights.items()}
+    state = _State(**found, averaged=int(checkpoint.state["averaged"]))
+    top.load_flat(state.weights)
+    return state, checkpoint.step

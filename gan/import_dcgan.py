@@ -1,0 +1,165 @@
+"""Import a checkpoint of the paper's generator, a torch file, into a run that `generate` takes."""
+
+import hashlib
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gan.network.architectures import ARCHITECTURES, build_generator
+from synthdp.cards import model_card
+from synthdp.checkpoint import save_weights
+from synthdp.config import Settings
+from synthdp.errors import InputError
+from synthdp.files import sha256_file, write_json
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import open_run
+
+STAGE = "import-generator"
+MAX_BYTES = 2**30
+#: The seed registers its first layers twice, under this name too.
+_DUPLICATES = "first_layers."
+
+
+class ImportGeneratorSettings(Settings):
+    """A checkpoint `{"generator": state_dict}` of a conditional DCGAN.
+
+    `sha256` is that of the file. `trained_on` names the data set whose train patients it saw.
+    `unit_range`: it was trained on images in [0, 1], as the paper's was, not in [-1, 1].
+    """
+
+    file: Path
+    out: Path
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    trained_on: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
+    target: str = "malignant"
+    unit_range: bool = True
+
+
+def plan_import_generator(settings: ImportGeneratorSettings) -> Statement:
+    """What the generator promises: nothing, because it was trained without DP on those patients."""
+    origin = f"{settings.trained_on}|{settings.sha256}"
+    release = Release(
+        id=hashlib.sha256(origin.encode()).hexdigest()[:16],
+        stage="train-gan",
+        data=settings.trained_on,
+        mu=math.inf,
+        note="imported generator, trained without differential privacy",
+    )
+    return make_statement(Lineage(releases=(release,)), subject="generator", stage=release)
+
+
+def run_import_generator(settings: ImportGeneratorSettings) -> Path:
+    """Read the checkpoint and write a finished run, or return at once.
+
+    Raises:
+        InputError: when the file is missing, of another sha256, or no such checkpoint.
+    """
+    with open_run(settings.out, STAGE, settings) as run:
+        if run.finished:
+            return run.path
+        state = read_state(settings.file, settings.sha256)
+        described = describe_state(state, unit_range=settings.unit_range)
+        generator = build_generator(described)
+        generator.load_state_dict(fitted(state, generator.state_dict()))
+        save_weights(run.model / "generator.safetensors", generator.state_dict())
+        about = {"target": settings.target, "data": settings.trained_on}
+        write_json(run.model / "settings.json", {**described, **about})
+        statement = plan_import_generator(settings)
+        card = model_card(
+            title=f"Imported generator of {described['size_px']} px patches",
+            summary=f"A conditional DCGAN, trained elsewhere on {settings.trained_on!r}.",
+            statement=statement,
+            settings=settings.model_dump(mode="json", exclude={"file", "out"}),
+        )
+        run.finish(statement, card)
+        return run.path
+
+
+def read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """The tensors of the generator in a torch file, read without running anything in it.
+
+    Raises:
+        InputError: when the file is missing, too large, of another sha256, or holds no generator.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; name a checkpoint (.pt)")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, so it was not read")
+    found = sha256_file(path)
+    if sha256 is None:
+        raise InputError(
+            "sha256 is missing: a checkpoint is checked; if this file is the one that you mean, "
+            f"set sha256={found}"
+        )
+    if found != sha256:
+        raise InputError(f"{path}: its sha256 is {found}, but {sha256} was asked for")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a torch file of tensors alone") from error
+    state = content.get("generator", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise InputError(f'{path}: holds no {{"generator": tensors by name}}')
+    return {
+        str(name).removeprefix("module."): tensor.float()
+        for name, tensor in state.items()
+        if not str(name).removeprefix("module.").startswith(_DUPLICATES) and tensor.ndim > 0
+    }
+
+
+def describe_state(state: Mapping[str, Tensor], *, unit_range: bool) -> dict[str, Any]:
+    """Read the shape of a conditional DCGAN off its tensors, for `model/settings.json`.
+
+    Raises:
+        InputError: when they are those of another network.
+    """
+    kernels = [tensor for tensor in state.values() if tensor.ndim == 4]
+    if len(kernels) < 3 or kernels[-1].shape[1] != 1 or kernels[0].shape[0] % 2:
+        raise InputError(
+            "the checkpoint is not of a conditional DCGAN that draws grey images (4x4 transposed "
+            "convolutions from latent vector and class down to one channel)"
+        )
+    z_dim = kernels[0].shape[0] // 2
+    widths = [int(kernel.shape[1]) for kernel in kernels[:-1]]
+    normed = sum(tensor.ndim == 1 for tensor in state.values()) > 1  # one is the linear bias
+    return {
+        "architecture": ARCHITECTURES["dcgan"],
+        "size_px": 4 * 2 ** len(widths),
+        "channels": widths,
+        "z_dim": int(z_dim),
+        "norm": "batch" if normed else "instance",
+        "unit_range": unit_range,
+    }
+
+
+def fitted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under our names: by name where they agree, else by shape, in their order.
+
+    Shapes tell all apart, unless the latent vector is as long as a normalised layer is wide.
+
+    Raises:
+        InputError: when a tensor has no counterpart.
+    """
+    unused = dict(state)
+    found: dict[str, Tensor] = {}
+    for name, own in wanted.items():
+        if own.ndim == 0:  # how many batches a normalisation has seen
+            found[name] = own
+            continue
+        fits = [other for other, tensor in unused.items() if tensor.shape == own.shape]
+        if not fits:
+            raise InputError(
+                f"the checkpoint has no tensor of shape {tuple(own.shape)} for {name}; it is of "
+                "another network"
+            )
+        found[name] = unused.pop(name if name in fits else fits[0])
+    if unused:
+        raise InputError(f"the checkpoint has {len(unused)} tensors that the network does not know")
+    return found

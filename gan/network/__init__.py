@@ -1,0 +1,1 @@
+"""The networks of a generator, and how images are drawn from them."""

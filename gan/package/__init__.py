@@ -1,0 +1,1 @@
+"""A finished generator: written, read, and packed for others."""

@@ -1,0 +1,98 @@
+"""Generators that come with the package: found by `pretrained:NAME`, and packed from a run."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan.network.architectures import AnyGenerator, build_generator
+from synthdp.checkpoint import load_weights, save_weights
+from synthdp.errors import InputError, RunError
+from synthdp.files import atomic_folder, read_json
+
+PREFIX = "pretrained:"
+#: Package data: one folder a generator, which holds what may leave of its run.
+FOLDER = Path(__file__).parent / "pretrained"
+MAX_DIFFERENCE = 2 / 255  # one grey level, of images in [-1, 1]
+_CHECKED = 16
+_WEIGHTS = Path("model") / "generator.safetensors"
+
+
+def known_names(folder: Path = FOLDER) -> list[str]:
+    """The names that `pretrained:NAME` can take."""
+    return sorted(path.parents[1].name for path in folder.glob(f"*/{_WEIGHTS}"))
+
+
+def resolve_run(run: Path, folder: Path = FOLDER) -> Path:
+    """The folder of `pretrained:NAME`; any other path as it is.
+
+    Guarantee: the folder holds the statement of the run that it was packed from, release ids
+    included, so that whatever is made with it counts that run's releases, each once.
+
+    Raises:
+        InputError: when the package has no generator of that name.
+    """
+    if not str(run).startswith(PREFIX):
+        return run
+    name = str(run).removeprefix(PREFIX)
+    if name not in known_names(folder):
+        known = ", ".join(known_names(folder)) or "none in this installation"
+        raise InputError(f"{run}: the package has no generator {name!r} (known: {known})")
+    return folder / name
+
+
+def package_generator(released: Path, out: Path) -> Path:
+    """Copy a released run (`synthdp privacy --release`) to `out`, its weights as float16.
+
+    Guarantee: the statement is the run's; a folder with a private part is refused.
+
+    Raises:
+        InputError: when it was not released, or its model is no generator.
+        RunError: when an image of the packed generator differs by more than one grey level.
+    """
+    if (released / "private").exists():
+        raise InputError(
+            f"{released}: has a private part; copy out what may leave first, with `synthdp privacy "
+            "--release RUN OUT`, and name OUT"
+        )
+    if not (released / _WEIGHTS).is_file():
+        raise InputError(f"{released}: its model is no generator; name a released train-gan run")
+    with atomic_folder(out) as packed:
+        shutil.copytree(released, packed, dirs_exist_ok=True)
+        weights = load_weights(released / _WEIGHTS)
+        halves = {
+            name: tensor.half() if tensor.is_floating_point() else tensor
+            for name, tensor in weights.items()
+        }
+        _refuse_other_images(read_json(released / "model" / "settings.json"), weights, halves)
+        save_weights(packed / _WEIGHTS, halves)
+    return out
+
+
+def _refuse_other_images(
+    described: dict[str, Any], weights: dict[str, Tensor], halves: dict[str, Tensor]
+) -> None:
+    first, second = (_images(described, state) for state in (weights, halves))
+    worst = float((first - second).abs().max())
+    if not worst <= MAX_DIFFERENCE:
+        raise RunError(
+            f"in float16 the generator's images differ by {255 / 2 * worst:.2g} grey levels, more "
+            "than 1; its weights need float32, so it was not packed"
+        )
+
+
+def _images(described: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
+    generator: AnyGenerator = build_generator(described)
+    generator.load_state_dict(state)  # copies float16 into float32
+    generator.eval()
+    rng = torch.Generator().manual_seed(0)
+    latents = torch.randn(_CHECKED, generator.z_dim + generator.noise_dim, generator=rng)
+    z, noise = latents.split([generator.z_dim, generator.noise_dim], dim=1)
+    labels = torch.arange(_CHECKED) % 2
+    attributes = len(getattr(generator, "attribute_embeddings", ()))
+    codes = torch.zeros(_CHECKED, attributes, dtype=torch.int64)
+    with torch.no_grad():
+        images: Tensor = generator(z, noise, labels, 1.0, codes)
+    return images.clamp(-1, 1)

@@ -1,0 +1,389 @@
+"""How close a set of images is to another: distances, coverage, spectra, and what labels carry.
+
+Every function takes arrays that stand in memory and looks at nothing else. Real images go in
+without noise, so a figure on patients is outside every promise.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from gan.quality.sets import (
+    NO_VAL,
+    WORDS,
+    Measure,
+    MeasuredSet,
+    Name,
+    Part,
+    Pick,
+    Sets,
+    compared,
+)
+from synthdp.data.spectrum import spectrum_error
+from synthdp.errors import InputError
+from synthdp.evaluation.assessment import Better, Figure, Value
+from synthdp.evaluation.intervals import patient_bootstrap
+from synthdp.evaluation.metrics import auroc
+
+Array = NDArray[Any]
+
+#: Inverse L2 penalty of standardised logistic regression: fixed beforehand, so that no figure
+#: chooses it; strong, since features are about as many as images.
+CLASSIFIER_C = 0.01
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Precision, recall in [0, 1]; density at least 0; coverage in [0, 1]."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """The squared Frechet distance of two Gaussians fitted to features (arXiv 1706.08500, eq. 6).
+
+    The trace of the root of the product is the sum of the singular values of A B', where A'A and
+    B'B are the covariances: no root of an asymmetric, near-singular matrix is taken. With no more
+    images than features a covariance is singular and the figure is biased upwards: compare it
+    only with one of the same n.
+
+    Args:
+        a: (N, D), at least 2 rows.
+        b: (M, D), at least 2 rows.
+
+    Raises:
+        InputError: when a set has fewer than 2 rows, or the features differ in length.
+    """
+    x, y = _pair(a, b, 2)
+    left = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
+    right = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
+    cross = np.linalg.svd(_root(left) @ _root(right).T, compute_uv=False).sum()
+    spread = (left**2).sum() + (right**2).sum() - 2 * cross
+    return float(((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() + spread)
+
+
+def _root(centred: Array) -> Array:
+    """A matrix R of at most D rows with R'R = centred'centred: itself, or its symmetric root."""
+    if centred.shape[0] <= centred.shape[1]:
+        return centred
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    root: Array = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    return root
+
+
+def kernel_distance(a: Array, b: Array) -> float:
+    """The unbiased squared MMD with the kernel (x'y / D + 1)^3 (KID, arXiv 1801.01401, section 4).
+
+    Over all pairs, not over blocks; it may be slightly negative.
+
+    Args:
+        a: (N, D), at least 2 rows.
+        b: (M, D), at least 2 rows.
+
+    Raises:
+        InputError: when a set has fewer than 2 rows, or the features differ in length.
+    """
+    x, y = _pair(a, b, 2)
+    within = [_off_diagonal_mean((z @ z.T / z.shape[1] + 1) ** 3) for z in (x, y)]
+    return float(sum(within) - 2 * ((x @ y.T / x.shape[1] + 1) ** 3).mean())
+
+
+def _off_diagonal_mean(kernel: Array) -> float:
+    n = len(kernel)
+    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+
+
+def precision_recall_density_coverage(
+    real: Array, synthetic: Array, *, neighbours: int = 5
+) -> Coverage:
+    """Nearest-neighbour figures of fidelity and diversity (arXiv 1904.06991 and 2002.09797).
+
+    Args:
+        real: (N, D).
+        synthetic: (M, D); take M = N where figures are compared.
+        neighbours: k; a ball reaches to an image's k-th neighbour, itself apart.
+
+    Raises:
+        InputError: when a set has no more than k images, or the features differ in length.
+    """
+    x, y = _pair(real, synthetic, neighbours + 1)
+    across = cdist(x, y)
+    of_real = np.partition(cdist(x, x), neighbours, axis=1)[:, neighbours]
+    of_synthetic = np.partition(cdist(y, y), neighbours, axis=1)[:, neighbours]
+    inside = across <= of_real[:, None]
+    return Coverage(
+        precision=float(inside.any(axis=0).mean()),
+        recall=float((across <= of_synthetic[None, :]).any(axis=1).mean()),
+        density=float(inside.sum(axis=0).mean() / neighbours),
+        coverage=float((across.min(axis=1) <= of_real).mean()),
+    )
+
+
+def label_scores(features: Array, labels: Array, others: Array) -> Array:
+    """Scores (M,) of other images by standardised logistic regression with `CLASSIFIER_C`.
+
+    Args:
+        features: (N, D) of the training side, which alone sets the standardisation.
+        labels: (N,) of 0 and 1.
+        others: (M, D), to be scored.
+
+    Raises:
+        InputError: when the labels are of one class.
+    """
+    if len(np.unique(labels)) < 2:
+        raise InputError("labels: one class only; a classifier needs benign and malignant images")
+    scores: Array = _classifier().fit(features, labels).decision_function(others)
+    return scores
+
+
+def detector_auroc(
+    real: Array,
+    synthetic: Array,
+    patients: Array,
+    *,
+    other_patients: Array | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> float:
+    """AUROC at telling synthetic (1) from real (0), each scored by a fold that never saw it.
+
+    Args:
+        real: (N, D).
+        synthetic: (M, D).
+        patients: (N,) ids of the real images; a patient is in one fold.
+        other_patients: (M,) ids of the other images, when they are of patients too; without them
+            each is its own group.
+        folds: how many.
+        seed: shuffles the patients.
+
+    Raises:
+        InputError: when there are fewer patients or synthetic images than folds.
+    """
+    x, y = _pair(real, synthetic, folds)
+    rng = np.random.default_rng(seed)
+    others = np.arange(len(y)) if other_patients is None else other_patients
+    fold = np.r_[_folds(patients, folds, rng), _folds(others, folds, rng)]
+    features, labels = np.concatenate([x, y]), np.r_[np.zeros(len(x)), np.ones(len(y))]
+    found = []
+    for number in range(folds):
+        held = fold == number
+        scores = label_scores(features[~held], labels[~held], features[held])
+        found.append(auroc(labels[held], scores))
+    return float(np.mean(found))
+
+
+def _folds(groups: Array, folds: int, rng: np.random.Generator) -> Array:
+    """A fold for each image, (N,), the same for all images of a group (patient)."""
+    names, places = np.unique(groups, return_inverse=True)
+    if len(names) < folds:
+        raise InputError(f"detector: {folds} folds need as many patients")
+    drawn: Array = rng.permutation(np.arange(len(names)) % folds)[places]
+    return drawn
+
+
+def _classifier() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=CLASSIFIER_C, max_iter=2000))
+
+
+def _pair(a: Array, b: Array, least: int) -> tuple[Array, Array]:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise InputError("features of both sets must come from the same network")
+    if min(len(a), len(b)) < least:
+        raise InputError(f"{min(len(a), len(b))} images are too few; {least} are needed")
+    return a.astype(np.float64), b.astype(np.float64)
+
+
+# The figures of an assessment that say how close a synthetic set is, and what its labels carry.
+
+
+def distance_figures(sets: Sets, space: str) -> Iterator[Figure]:
+    """Frechet and kernel distance in one space."""
+    about = {"section": "Distance", "features": space, "better": "low"}
+    for name in ("all", "equal", "halves", "held-out"):
+        main = name in ("all", "halves")
+        yield from _figures(
+            sets, name, _features(space), _frechet, (f"FD-{space}",), main=main, digits=1, **about
+        )
+    for name in ("equal", "halves", "held-out"):
+        main = name == "halves"
+        yield from _figures(
+            sets, name, _features(space), _kernel, (f"KD-{space}",), main=main, digits=4, **about
+        )
+
+
+def inception_figures(sets: Sets) -> Iterator[Figure]:
+    """FID: the Frechet distance on the features of pytorch-fid's Inception."""
+
+    def pick(found: MeasuredSet) -> Array:
+        assert found.inception is not None  # asked for all sets or for none
+        return found.inception
+
+    about = {"section": "Distance", "features": "Inception", "better": "low", "digits": 1}
+    for name in ("all", "equal", "halves", "held-out"):
+        main = name in ("all", "halves")
+        yield from _figures(sets, name, pick, _frechet, ("FID",), main=main, **about)
+
+
+def _frechet(train: Part, judged: Part) -> Sequence[float]:
+    return [frechet_distance(train.values, judged.values)]
+
+
+def _kernel(train: Part, judged: Part) -> Sequence[float]:
+    return [kernel_distance(train.values, judged.values)]
+
+
+def coverage_figures(sets: Sets, space: str, neighbours: int) -> Iterator[Figure]:
+    """Precision, recall, density and coverage in one space; precision and density matter less."""
+
+    def measure(train: Part, judged: Part) -> Sequence[float]:
+        found = precision_recall_density_coverage(
+            train.values, judged.values, neighbours=neighbours
+        )
+        return [found.recall, found.coverage, found.precision, found.density]
+
+    measures = [
+        f"{word}, k = {neighbours}" for word in ("Recall", "Coverage", "Precision", "Density")
+    ]
+    about = {"section": "Coverage", "features": space, "better": "high"}
+    for name, n_main in (("equal", 3), ("halves", 2), ("held-out", 0)):
+        for place, figure in enumerate(
+            _figures(sets, name, _features(space), measure, measures, **about)
+        ):
+            yield figure.model_copy(update={"main": place < n_main})
+
+
+def detector_figures(sets: Sets, space: str) -> Iterator[Figure]:
+    """How well a linear detector tells the set from real patients, in one space."""
+
+    def measure(train: Part, judged: Part) -> Sequence[float]:
+        assert train.patients is not None  # train is real
+        found = detector_auroc(
+            train.values,
+            judged.values,
+            train.patients,
+            other_patients=judged.patients,
+            seed=sets.seed,
+        )
+        return [found]
+
+    measures = ("Real-versus-synthetic detector, AUROC",)
+    about = {"section": "Detector", "features": space, "better": "chance"}
+    for name in ("equal", "halves"):
+        yield from _figures(sets, name, _features(space), measure, measures, main=True, **about)
+
+
+def spectrum_figures(sets: Sets, size_px: int) -> Iterator[Figure]:
+    """The error of the power spectrum, in dex."""
+
+    def pick(found: MeasuredSet) -> Array:
+        return found.powers
+
+    def measure(train: Part, judged: Part) -> Sequence[float]:
+        return [spectrum_error(train.values, judged.values, size_px).dex]
+
+    measures = ("Log10 power spectrum, largest error (dex)",)
+    features = f"spectrum, {size_px} px"
+    about = {"section": "Spectrum", "features": features, "better": "low", "digits": 2}
+    for name in ("all", "halves", "held-out"):
+        main = name != "held-out"
+        yield from _figures(sets, name, pick, measure, measures, main=main, **about)
+
+
+def spectrum_words(sets: Sets, size_px: int) -> str:
+    """Where the synthetic spectrum is farthest from the real one."""
+    found = spectrum_error(sets.train.powers, sets.synthetic.powers, size_px)
+    return (
+        f"Its power spectrum is farthest from the real one, {found.dex:.2f} dex, at "
+        f"{found.low:g} to {found.high:g} {found.line} cycles an image side."
+    )
+
+
+def _features(space: str) -> Pick:
+    return lambda found: found.features[space]
+
+
+def _figures(
+    sets: Sets, name: Any, pick: Pick, measure: Measure, measures: Sequence[str], **about: Any
+) -> Iterator[Figure]:
+    """A figure for each of `measures` in one comparison."""
+    comparison: Name = name
+    found = compared(sets, comparison, pick, measure, len(measures))
+    for words, values in zip(measures, found, strict=True):
+        if "synthetic" not in values:  # no val, or one patient: nothing to compare with
+            continue
+        told: dict[Any, Any] = {**values, **about}
+        yield Figure(measure=words, comparison=WORDS[comparison], **told)
+
+
+def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
+    """What the labels carry: trained on it and tested on held-out patients, and the other way."""
+
+    def useful(fitted: MeasuredSet) -> Value:
+        split = f"{'train' if fitted.is_real else 'all'}, tested on val"
+        if sets.held_out is None:
+            return Value(value=None, n=(len(fitted), 0), split=split, why=NO_VAL)
+        return _label_value(sets, space, fitted, sets.held_out, split=split)
+
+    def faithful(tested: MeasuredSet) -> Value:
+        found = _label_value(sets, space, sets.train, tested, split="all, by train")
+        return found.model_copy(update={"n": found.n[::-1]})
+
+    about: dict[str, Any] = {"section": "Labels", "features": space, "main": True}
+    better: Better
+    for measure, comparison, better, judge in (
+        ("Train on it, test on real, AUROC", "logistic regression, tested on val", "high", useful),
+        (
+            "Label fidelity: train on real, AUROC on it",
+            "logistic regression on train",
+            "real",
+            faithful,
+        ),
+    ):
+        yield Figure(
+            measure=measure,
+            comparison=comparison,
+            better=better,
+            synthetic=judge(sets.synthetic),
+            baseline=None if sets.baseline is None else judge(sets.baseline),
+            real=useful(sets.train),
+            **about,
+        )
+
+
+def _label_value(
+    sets: Sets, space: str, fitted: MeasuredSet, tested: MeasuredSet, *, split: str
+) -> Value:
+    """AUROC on one set of a classifier fitted to another, with an interval by patient.
+
+    Images of unknown label are left out; made-up ones are drawn one by one.
+    """
+    of_fitted, of_tested = (np.flatnonzero(~np.isnan(found.labels)) for found in (fitted, tested))
+    patients = tested.patients[of_tested] if tested.is_real else np.arange(len(of_tested))
+    about: dict[str, Any] = {"n": (len(of_fitted), len(of_tested)), "split": split}
+    try:
+        scores = label_scores(
+            fitted.features[space][of_fitted],
+            fitted.labels[of_fitted],
+            tested.features[space][of_tested],
+        )
+        auroc = patient_bootstrap(
+            tested.labels[of_tested],
+            scores,
+            [str(patient) for patient in patients],
+            redraws=sets.redraws,
+            generator=np.random.default_rng((sets.seed, 7)),
+        )["auroc"]
+    except InputError as error:
+        return Value(value=None, why=str(error), **about)
+    why = "" if np.isfinite(auroc.value) else "the labels that are scored are of one class"
+    return Value(why=why, **{**about, **auroc.to_json()})

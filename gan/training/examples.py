@@ -1,0 +1,99 @@
+"""The real images that a generator learns from: read once, drawn in balanced batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan.config import TrainGanSettings
+from gan.network.conditions import Conditions, encode
+from gan.training import augment
+from synthdp.data.dataset import Dataset, DatasetInfo, Row, load_images, targets_array
+from synthdp.errors import InputError
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images (N, 1, S, S) float32 in [-1, 1], labels (N,) and attribute codes (N, A) int64."""
+
+    images: Tensor
+    labels: Tensor
+    attributes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, places: Tensor) -> "Examples":
+        return Examples(self.images[places], self.labels[places], self.attributes[places])
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same examples on a device."""
+        return Examples(self.images.to(device), self.labels.to(device), self.attributes.to(device))
+
+
+def load_examples(
+    dataset: Dataset, rows: Sequence[Row], size_px: int, conditions: Conditions | None = None
+) -> Examples:
+    """Read train images with their classes and attributes; all stay in memory.
+
+    Raises:
+        InputError: when the set is not about one target, or the split lacks a class or a label.
+    """
+    refuse_other_targets(dataset.info)
+    refuse_missing_classes(dataset.info, rows)
+    return Examples(
+        images=torch.from_numpy(load_images(dataset, rows, size_px)),
+        labels=torch.from_numpy(targets_array(rows))[:, 0].long(),
+        attributes=encode(conditions or Conditions(), rows),
+    )
+
+
+def refuse_other_targets(info: DatasetInfo) -> None:
+    """Refuse a data set with several targets.
+
+    Raises:
+        InputError: naming them.
+    """
+    if len(info.targets) != 1:
+        raise InputError(
+            f"{info.name}: has {len(info.targets)} targets ({', '.join(info.targets)}), but the "
+            "generator is conditioned on one; keep one of them in a data set of its own"
+        )
+
+
+def refuse_missing_classes(info: DatasetInfo, rows: Sequence[Row]) -> None:
+    """Refuse rows without a label, or all of one class.
+
+    Raises:
+        InputError: naming the class that is missing, or how many labels are.
+    """
+    name = info.targets[0]
+    target = torch.from_numpy(targets_array(rows))[:, 0]
+    if bool(target.isnan().any()):
+        raise InputError(
+            f"{info.name}: {int(target.isnan().sum())} images of the train split have no "
+            f"label in column {name!r}; the generator needs a class for each, so leave them out"
+        )
+    for value in (0, 1):
+        if not bool((target == value).any()):
+            raise InputError(
+                f"{info.name}: no image of the train split has {name} = {value}; the "
+                "generator learns two classes, so give it images of both"
+            )
+
+
+def draw_batch(examples: Examples, settings: TrainGanSettings, rng: torch.Generator) -> Examples:
+    """Draw a batch with as many images of either class, in mixed order, moved by a symmetry.
+
+    Images are drawn with replacement, so that a set may be smaller than a batch.
+    """
+    half = settings.batch // 2
+    drawn = []
+    for value in (0, 1):
+        places = (examples.labels == value).nonzero()[:, 0]
+        drawn.append(places[torch.randint(0, len(places), (half,), generator=rng)])
+    order = torch.randperm(settings.batch, generator=rng)
+    batch = examples[torch.cat(drawn)[order]]
+    images = augment.random_symmetry(batch.images, settings.augmentation.symmetry, rng)
+    return Examples(images, batch.labels, batch.attributes)

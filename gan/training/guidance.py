@@ -1,0 +1,220 @@
+"""What a frozen public network adds to the adversarial training of a generator.
+
+Heads on its feature maps judge realism (`gan.training.guidance`); running moments of its features,
+and of the power spectrum, are matched to the real ones (`gan.training.moments`). The heads bring
+realism and class, the moments hold on to diversity and fine detail. All of it reads real images
+without noise.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan.config import GuidanceSettings
+from gan.network.layers import FIRST_SIDE, NEGATIVE_SLOPE, append_batch_deviation
+from gan.training.examples import Examples
+from gan.training.losses import relativistic_loss
+from gan.training.moments import (
+    BinnedSpectrum,
+    RunningMean,
+    class_moments,
+    moment_loss,
+    spectrum_loss,
+)
+from synthdp.networks.pyramid import build_pyramid, pooled
+
+# A second discriminator, on frozen public features of the images (projected GAN). It gives the
+# generator what a small set of images can't teach a network from scratch: what tissue and edges
+# look like. Sauer et al., arXiv 2111.01007; here with relativistic pairs of one class and the
+# class by projection, in each of four heads.
+
+
+class ScaleHead(nn.Module):
+    """A logit from one feature map: fixed random mixing of channels, then small convolutions.
+
+    Args:
+        channels: C of the map.
+        side: its height and width.
+        width: channels after mixing.
+        class_std: standard deviation of the class directions at the start.
+    """
+
+    mixing: Tensor
+
+    def __init__(self, channels: int, side: int, width: int, class_std: float = 0.1) -> None:
+        super().__init__()
+        self.register_buffer("mixing", torch.randn(width, channels, 1, 1) / math.sqrt(channels))
+        layers: list[nn.Module] = []
+        while side > FIRST_SIDE:
+            layers += [nn.Conv2d(width, width, 4, 2, 1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+            side = (side + 1) // 2
+        self.body = nn.Sequential(*layers)
+        self.hidden = nn.Conv2d(width + 1, width, min(side, FIRST_SIDE))
+        self.realness = nn.Linear(width, 1)
+        self.class_direction = nn.Embedding(2, width)
+        nn.init.normal_(self.class_direction.weight, std=class_std)
+
+    def forward(self, features: Tensor, labels: Tensor, class_strength: float) -> Tensor:
+        """Features (B, C, s, s), labels (B,) -> logits (B,)."""
+        mixed = self.body(F.conv2d(features, self.mixing))
+        hidden = self.hidden(append_batch_deviation(mixed)).mean(dim=(2, 3))
+        hidden = F.leaky_relu(hidden, NEGATIVE_SLOPE).float()
+        told = (self.class_direction(labels) * hidden).sum(dim=1)
+        logits: Tensor = self.realness(hidden).squeeze(1) + class_strength * told
+        return logits
+
+
+class ProjectedHeads(nn.Module):
+    """One head for each map of a `FrozenPyramid`."""
+
+    def __init__(self, widths: Sequence[int], sides: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            ScaleHead(channels, side, width) for channels, side in zip(widths, sides, strict=True)
+        )
+
+    def forward(
+        self, maps: Sequence[Tensor], labels: Tensor, class_strength: float
+    ) -> list[Tensor]:
+        """One map (B, C, s, s) for each head -> one vector of logits (B,) each."""
+        return [
+            head(features, labels, class_strength)
+            for head, features in zip(self.heads, maps, strict=True)
+        ]
+
+
+def paired_loss(preferred: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """The mean over heads of the relativistic loss of their logits, (B,) each."""
+    found = [relativistic_loss(a, b) for a, b in zip(preferred, other, strict=True)]
+    return torch.stack(found).mean()
+
+
+#: How fast the running means forget: of the generator, which moves, and of the real images.
+GENERATED_DECAY, REAL_DECAY = 0.95, 0.98
+GENERATED_SPECTRUM_DECAY, REAL_SPECTRUM_DECAY = 0.98, 0.999
+#: Added to the features' standard deviations, so that a dead channel is not blown up.
+_FLOOR = 1e-3
+
+
+class Guidance:
+    """The state of the guidance: heads with their optimiser, and running means of both sides.
+
+    Args:
+        settings: the network and the weights of the parts.
+        size_px: side of the images.
+        seed: drives the heads' start.
+        device: where the images are.
+
+    Raises:
+        InputError: when the network's weights are missing or of another sha256.
+    """
+
+    def __init__(
+        self, settings: GuidanceSettings, size_px: int, seed: int, device: torch.device
+    ) -> None:
+        self.settings = settings
+        self.pyramid = build_pyramid(settings.features, size_px).to(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 2)
+            heads = ProjectedHeads(self.pyramid.widths, self.pyramid.sides, settings.width)
+        self.heads = heads.to(device)
+        self.modules: dict[str, torch.nn.Module] = {"heads": self.heads}
+        self.optimiser = torch.optim.Adam(
+            self.heads.parameters(), lr=settings.projected_lr, betas=(0.0, 0.99), fused=True
+        )
+        self.spectrum = BinnedSpectrum(size_px, device)
+        self.means = {
+            "generated": RunningMean(GENERATED_DECAY),
+            "real": RunningMean(REAL_DECAY),
+            "generated_spectrum": RunningMean(GENERATED_SPECTRUM_DECAY),
+            "real_spectrum": RunningMean(REAL_SPECTRUM_DECAY),
+        }
+
+    def is_due(self, step: int, progress: float) -> bool:
+        """Whether the frozen network is asked in this step, at this share of the training."""
+        due = step % self.settings.interval == 0
+        return due and self.settings.strength_at(progress) > 0
+
+    def match_spectrum(self, real: Examples, fake: Tensor) -> Tensor:
+        """The weighted loss of the spectrum, for each step; images as they were before any view."""
+        batch = self.spectrum(fake)
+        generated = self.means["generated_spectrum"].update(batch)
+        target = self.means["real_spectrum"].update(self.spectrum(real.images))
+        return self.settings.spectrum_weight * spectrum_loss(batch, generated, target)
+
+    def judge(
+        self,
+        real: Examples,
+        real_view: Tensor,
+        fake_view: Tensor,
+        *,
+        class_strength: float,
+        progress: float,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Move the heads once, and judge the generated images.
+
+        Args:
+            real: the batch, whose labels both sides share.
+            real_view: (B, 1, S, S), the real images as augmented.
+            fake_view: (B, 1, S, S), the generated ones; gradients flow to them.
+            class_strength: how much the class counts, 0 to 1.
+            progress: share of the training that is done.
+
+        Returns:
+            The weighted loss for the generator, and figures for the log.
+        """
+        fake_maps = self.pyramid(fake_view)
+        with torch.no_grad():
+            real_maps = self.pyramid(real_view)
+        told = (real.labels, class_strength)
+        apart = [features.detach() for features in fake_maps]
+        heads_loss = paired_loss(self.heads(real_maps, *told), self.heads(apart, *told))
+        self.optimiser.zero_grad()
+        heads_loss.backward()
+        self.optimiser.step()
+
+        self.heads.requires_grad_(False)
+        projected = paired_loss(self.heads(fake_maps, *told), self.heads(real_maps, *told))
+        self.heads.requires_grad_(True)
+        moments, gap = self._match_moments(real_maps, fake_maps, real.labels)
+        weights = self.settings
+        loss = weights.projected_weight * projected + weights.moments_weight * moments
+        return weights.strength_at(progress) * weights.interval * loss, {
+            "loss_heads": heads_loss.detach(),
+            "loss_projected": projected.detach(),
+            "moment_gap": gap,
+        }
+
+    def _match_moments(
+        self, real_maps: list[Tensor], fake_maps: list[Tensor], labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        batch = class_moments(pooled(fake_maps), labels)
+        generated = self.means["generated"].update(batch)
+        target = self.means["real"].update(class_moments(pooled(real_maps), labels))
+        scaled = [_standardised(moments, target) for moments in (batch, generated, target)]
+        gap = (scaled[1] - scaled[2])[0].square().mean().sqrt().detach()
+        return moment_loss(*scaled), gap
+
+    def state(self) -> dict[str, Any]:
+        """All but the heads' weights, for a checkpoint."""
+        means = {name: (mean.value, mean.count) for name, mean in self.means.items()}
+        return {"optimiser": self.optimiser.state_dict(), "means": means}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, (value, count) in state["means"].items():
+            self.means[name].value, self.means[name].count = value, count
+
+
+def _standardised(moments: Tensor, target: Tensor) -> Tensor:
+    """Moments (2, 2, D) of features as if these had mean 0 and variance 1 on the target's side."""
+    mean, square = target.mean(dim=1)
+    scale = (square - mean.square()).clamp(min=0).sqrt() + _FLOOR
+    first, second = moments
+    centred_square = second - 2 * mean * first + mean.square()
+    return torch.stack([(first - mean) / scale, centred_square / scale.square()])

@@ -1,0 +1,320 @@
+"""Which files of a folder are images, and what class, patient and split each shows."""
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from synthdp.config import Settings
+from synthdp.data.dataset import FIXED_COLUMNS, MAX_SHOWN, SPLITS
+from synthdp.data.images import path_problem
+from synthdp.data.tables import Table, read_table
+from synthdp.errors import InputError
+
+# The settings that say where images stand and how to read what they show.
+
+Split = Literal["train", "val", "test", "external"]
+ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")
+_WORD = r"(?<![a-z])(?<!is_)(?<!non[ _-])(?<!not[ _-])"
+MALIGNANT_PATTERN = (
+    rf"(?i)is_benign_(?:false|0(?!\d))|is_malignant_(?:true|1(?!\d))|{_WORD}malignant(?![a-z])"
+)
+BENIGN_PATTERN = (
+    rf"(?i)is_benign_(?:true|1(?!\d))|is_malignant_(?:false|0(?!\d))|{_WORD}benign(?![a-z])"
+)
+
+
+class ListingSettings(Settings):
+    """Where the images stand and how to read what they show.
+
+    `metadata` is a table with a row for each image (`src`/metadata.csv when there is one; `none`
+    leaves it aside). Without one, the class comes from patterns on folder and file names, and
+    `patient_pattern` finds the patient: one group, or the word `none` where each image counts as
+    a patient of its own. `benign_column` holds 1 for benign, and is turned into `malignant` by
+    the listing alone. `splits` chooses by the split that folders or table give; `split` overrides.
+    """
+
+    src: Path
+    kind: Literal["real", "synthetic"] = "real"
+    metadata: Literal["none"] | Path | None = None
+    file_column: str = "file"
+    patient_column: str = "patient_id"
+    split_column: str = "split"
+    targets: tuple[str, ...] = Field(default=("malignant",), min_length=1)
+    benign_column: str = "is_benign"
+    attributes: tuple[str, ...] | None = None
+    malignant_pattern: str = MALIGNANT_PATTERN
+    benign_pattern: str = BENIGN_PATTERN
+    patient_pattern: str | None = None
+    split: Split | None = None
+    splits: tuple[Split, ...] = Field(default=ALL_SPLITS, min_length=1)
+
+    @field_validator("malignant_pattern", "benign_pattern", "patient_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from error
+        return pattern
+
+    @model_validator(mode="after")
+    def _columns_have_their_own_names(self) -> "ListingSettings":
+        named = [*FIXED_COLUMNS, *self.targets, *(self.attributes or ())]
+        if twice := sorted(name for name, count in Counter(named).items() if count > 1):
+            raise ValueError(f"targets, attributes: {', '.join(twice)} would name two columns")
+        return self
+
+    @model_validator(mode="after")
+    def _patient_pattern_has_one_group(self) -> "ListingSettings":
+        pattern = self.patient_pattern
+        if pattern not in (None, "none") and re.compile(str(pattern)).groups != 1:
+            raise ValueError("patient_pattern: put the patient's id, and only it, into one (group)")
+        return self
+
+    @property
+    def images_are_patients(self) -> bool:
+        """Whether each image was declared to be a patient of its own."""
+        return self.kind == "real" and self.patient_pattern == "none"
+
+
+# What the path of an image tells: its class, its patient and its split.
+
+SPLIT_FOLDERS: dict[str, str] = {
+    **{name: name for name in SPLITS},
+    **{"training": "train", "valid": "val", "validation": "val", "testing": "test"},
+}
+
+
+def folder_split(name: str) -> str | None:
+    """The split that a folder of a relative path is named after, the outermost first."""
+    folders = (part.lower() for part in PurePosixPath(name).parent.parts)
+    return next((SPLIT_FOLDERS[part] for part in folders if part in SPLIT_FOLDERS), None)
+
+
+def named_patient(settings: ListingSettings, name: str, number: int) -> str | None:
+    """The patient that a file's name tells; None where a real one has none."""
+    if settings.kind == "synthetic":
+        return f"synthetic-{number:06d}"
+    if settings.images_are_patients:
+        return f"image-{number:06d}"
+    found = re.search(settings.patient_pattern, name) if settings.patient_pattern else None
+    return found.group(1) or None if found else None
+
+
+def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool]:
+    """The class that a relative path tells, and whether folder and file name disagree.
+
+    The innermost folder that tells a class is believed, then the file name, then the whole path.
+    """
+    *folders, file = PurePosixPath(name).parts or ("",)
+    told = [_pattern_label(settings, f"{part}/") for part in reversed(folders)]
+    folder = next((label for label in told if label is not None), None)
+    own = _pattern_label(settings, file)
+    if folder is None:
+        return (own if own is not None else _pattern_label(settings, name)), False
+    return folder, own is not None and own != folder
+
+
+def _pattern_label(settings: ListingSettings, text: str) -> float | None:
+    malignant = re.search(settings.malignant_pattern, text) is not None
+    benign = re.search(settings.benign_pattern, text) is not None
+    return float(malignant) if malignant != benign else None
+
+
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+#: Others are not named in messages, since the end of a name may hold part of an id.
+OTHER_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".pgm", ".dcm", ".npy", ".csv", ".txt", ".json")
+LINKED_FOLDERS = "linked folders"
+LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0, "": math.nan}
+ATTRIBUTES = (
+    *("view", "laterality", "breast_density", "age", "sex", "site", "scanner"),
+    *("subtlety", "birads_assessment", "mass_shape", "mass_margins", "follow_up"),
+)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One listed image; `number` is its row in the table, or its place in the order of paths."""
+
+    number: int
+    path: Path
+    patient: str
+    split: str | None
+    targets: tuple[float, ...]
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    conflict: bool = False  # folder, file name and table disagree about its class
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every image that was asked for, what is wrong, and how many other files stand there."""
+
+    place: str  # what a number counts: "metadata.csv, row" or "image"
+    patches: tuple[Patch, ...]
+    findings: tuple[str, ...]
+    left_out: Mapping[str, int]
+
+
+def list_patches(settings: ListingSettings) -> Listing:
+    """List the images below `src` from the table, or from folder and file names.
+
+    Raises:
+        InputError: when `src` or the table is missing.
+    """
+    src = settings.src
+    if not src.is_dir():
+        raise InputError(f"src: there is no folder {src}; correct the path")
+    names, left_out = files_below(src)
+    findings: list[str] = []
+    table_path = src / "metadata.csv" if settings.metadata is None else settings.metadata
+    if isinstance(table_path, Path) and (table_path.is_file() or settings.metadata is not None):
+        if not table_path.is_file():
+            raise InputError(f"metadata: there is no file {table_path}; correct the path")
+        patches, found = _from_table(settings, read_table(table_path))
+        place = f"{table_path.name}, row"
+        findings += [f"{table_path.name}, {line}" for line in found]
+        left_out["images not listed"] = len(set(names) - {patch.path for patch in patches})
+    else:
+        patches, found = _from_names(settings, names)
+        place = "image"
+        findings += found
+        if left_out[LINKED_FOLDERS]:
+            findings.append(
+                f"{left_out[LINKED_FOLDERS]} folder(s) below src are links, which are not "
+                "followed; put the folders themselves there"
+            )
+    if not patches and not findings:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items() if count)
+        findings.append(f"no PNG or TIFF image to take was found ({kinds or 'an empty folder'})")
+    return Listing(place, tuple(patches), tuple(findings), left_out)
+
+
+def files_below(src: Path) -> tuple[list[Path], dict[str, int]]:
+    """Images below `src` in the order of their paths, and counts of what else stands there."""
+    names, other, links = [], Counter[str](), 0
+    for folder, subfolders, files in os.walk(src):
+        links += sum((Path(folder) / name).is_symlink() for name in subfolders)
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if suffix in IMAGE_SUFFIXES and not name.startswith("."):
+                names.append(Path(folder) / name)
+            else:
+                other[f"{suffix} files" if suffix in OTHER_SUFFIXES else "other files"] += 1
+    return sorted(names), {**dict(sorted(other.items())), LINKED_FOLDERS: links}
+
+
+def _from_names(settings: ListingSettings, files: list[Path]) -> tuple[list[Patch], list[str]]:
+    if settings.targets != ("malignant",):
+        return [], ["targets: names tell only `malignant`; give a metadata table for others"]
+    if settings.kind == "real" and settings.patient_pattern is None:
+        return [], [
+            "patient_pattern: real images need their patient, and there is no table; give a "
+            r"pattern with one group, such as 'patient(\d+)', or the word none where each image "
+            "counts as a patient of its own"
+        ]
+    root = settings.src.resolve()
+    patches, findings = [], []
+    for number, path in enumerate(files, start=1):
+        name = path.relative_to(settings.src).as_posix()
+        split = folder_split(name)
+        if split is not None and split not in settings.splits:
+            continue
+        label, conflict = name_label(settings, name)
+        patient = named_patient(settings, name, number)
+        problems = [
+            path_problem(name, root),
+            "neither pattern tells its class" if label is None else None,
+            "patient_pattern finds no patient" if patient is None else None,
+        ]
+        findings += [f"image {number}: {problem}" for problem in problems if problem]
+        if not any(problems):
+            target = math.nan if label is None else label
+            patches.append(Patch(number, path, patient or "", split, (target,), conflict=conflict))
+    return patches, findings
+
+
+def _from_table(settings: ListingSettings, table: Table) -> tuple[list[Patch], list[str]]:
+    missing = _missing_columns(settings, table.columns)
+    if missing or not table.records:
+        return [], [*table.findings, *missing]
+    kept = ATTRIBUTES if settings.attributes is None else settings.attributes
+    carried = [name for name in kept if name in table.columns and name not in settings.targets]
+    patches, findings, root = [], list(table.findings), settings.src.resolve()
+    first_row: dict[Path, int] = {}
+    for number, record in table.records.items():
+        name = record[settings.file_column]
+        split = _table_split(settings, record)
+        if split in SPLITS and split not in settings.splits:
+            continue
+        path, patient = settings.src / name, _table_patient(settings, record, number)
+        targets, conflict, problems = _table_targets(settings, record)
+        if (problem := path_problem(name, root)) is not None:
+            problems.append(f"{settings.file_column}: {problem}")
+        if not patient:
+            problems.append(f"{settings.patient_column}: no patient is given")
+        if split is not None and split not in SPLITS:
+            problems.append(f"{settings.split_column}: is none of {', '.join(SPLITS)}")
+        if first_row.setdefault(path, number) != number:
+            problems.append(f"{settings.file_column}: the same file as row {first_row[path]}")
+        findings += [f"row {number}: {problem}" for problem in problems]
+        if not problems:
+            attributes = {column: record[column] for column in carried}
+            patches.append(Patch(number, path, patient, split, targets, attributes, conflict))
+    return patches, findings
+
+
+def _table_split(settings: ListingSettings, record: Mapping[str, str]) -> str | None:
+    text = record.get(settings.split_column, "").strip().lower()
+    return SPLIT_FOLDERS.get(text, text) or folder_split(record[settings.file_column])
+
+
+def _table_patient(settings: ListingSettings, record: Mapping[str, str], number: int) -> str:
+    if settings.kind == "real" and settings.patient_pattern is None:
+        return record[settings.patient_column].strip()
+    return named_patient(settings, record[settings.file_column], number) or ""
+
+
+def _missing_columns(settings: ListingSettings, columns: tuple[str, ...]) -> list[str]:
+    wanted = [("file_column", settings.file_column)]
+    if settings.kind == "real" and settings.patient_pattern is None:
+        wanted.append(("patient_column", settings.patient_column))
+    wanted += [("attributes", name) for name in settings.attributes or ()]
+    wanted += [("targets", name) for name in settings.targets if name != "malignant"]
+    known = ", ".join(columns)
+    return [
+        f"{key}: the table has no column {name!r} (it has: {known}); set {key}"
+        for key, name in wanted
+        if name not in columns
+    ]
+
+
+def _table_targets(
+    settings: ListingSettings, record: Mapping[str, str]
+) -> tuple[tuple[float, ...], bool, list[str]]:
+    """The targets of one row, whether the file's path disagrees, and what is wrong."""
+    told, conflict = name_label(settings, record[settings.file_column])
+    values, problems = [], []
+    for target in settings.targets:
+        column, label = target, told
+        if target in record:
+            label = LABELS.get(record[target].strip().lower())
+        elif settings.benign_column in record:
+            column = settings.benign_column
+            benign = LABELS.get(record[column].strip().lower())
+            label = None if benign is None else 1 - benign
+        if label is None and column in record:
+            shown = f"{record[column]!r} " if len(record[column]) <= MAX_SHOWN else ""
+            problems.append(f"{column}: {shown}is not 0, 1 or empty")
+        elif label is None:
+            problems.append(f"{column}: there is no such column, and the path tells no class")
+        else:
+            values.append(label)
+            conflict |= target == "malignant" and told is not None and label == 1 - told
+    return tuple(values), conflict, problems

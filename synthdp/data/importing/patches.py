@@ -1,0 +1,283 @@
+"""Import patches that stand in class folders, with a metadata table or without, as a data set."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from synthdp.cards import dataset_card
+from synthdp.data.cohorts import SHARED_KEY_FILE
+from synthdp.data.dataset import (
+    SAFE_ID,
+    DatasetInfo,
+    create_dataset,
+    patients_in_two_splits,
+    refuse_findings,
+)
+from synthdp.data.images import decode_pixels, fit_square
+from synthdp.data.importing.listing import Listing, ListingSettings, list_patches
+from synthdp.data.importing.note import Placed, import_note, note_words
+from synthdp.data.importing.survey import Seen, survey_images
+from synthdp.data.splits import (
+    NEAR_DUPLICATE_CORRELATION,
+    link_ids,
+    near_duplicate_pairs,
+    one_split_a_unit,
+    split_by_patient,
+)
+from synthdp.errors import InputError
+from synthdp.files import read_json
+from synthdp.privacy.lineage import Cohort, CohortPart, Lineage, Release, key_id, patient_tag
+from synthdp.privacy.noise import keep_key, new_key
+from synthdp.privacy.statement import Statement, make_statement, parse_statement
+from synthdp.progress import progress
+
+DEFAULT_SIZE_PX = 128
+NOTE = "import.json"
+
+logger = logging.getLogger(__name__)
+
+
+class PatchesSettings(ListingSettings):
+    """What to make of the listed images.
+
+    `lineage` says what a synthetic set descends from: `unprotected` (a generator trained without
+    a guarantee on the patients that `lineage_data` names), `none` (no patient was involved), or
+    the path of the privacy.json of the run that made it. `size_px` is the common size of the
+    images where they have one, else 128. `val_fraction` splits by patient where neither folders
+    nor table do; `seed` moves that split. `cohort` imports a part of the patients, such as 1/2,
+    by a keyed hash of their ids under the file `cohort_key` (made where there is none): sets that
+    share the key and have different parts are disjoint, where an id names the same person in all of
+    them, and the ledger counts them in parallel.
+    """
+
+    out: Path
+    name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
+    licence: str = ""
+    description: str = ""
+    lineage: str = "unprotected"
+    lineage_data: str = "patients of a data set that was not named"
+    size_px: int | None = Field(default=None, ge=8, le=8192)
+    val_fraction: float | None = Field(default=None, gt=0, lt=1)
+    seed: int = 0
+    near_duplicate_correlation: float = Field(default=NEAR_DUPLICATE_CORRELATION, gt=0.5, le=1)
+    cohort: CohortPart = None
+    cohort_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _cohort_has_a_key(self) -> "PatchesSettings":
+        if (self.cohort is None) != (self.cohort_key is None):
+            raise ValueError("cohort and cohort_key go together: a part, and the key of all parts")
+        return self
+
+
+def run_patches(settings: PatchesSettings) -> Path:
+    """Import the images below `src` to the data set `out`; returns `out`.
+
+    Copies, near-copies of different patients and conflicting labels are reported (in full in
+    `private/import.json`) and stop nothing; near-copies make one unit of their patients.
+
+    Raises:
+        InputError: with every finding at once, when an image is unreadable or unsafe, or it is
+            not known what it shows or whose it is.
+    """
+    if _stands_already(settings):
+        logger.info("%s stands already, from these settings", settings.out)
+        return settings.out
+    lineage, statement = imported_lineage(settings)
+    listing = list_patches(settings)
+    survey = survey_images([patch.path for patch in listing.patches])
+    findings = [*listing.findings, *_split_findings(settings, listing)]
+    for patch, entry in zip(listing.patches, survey, strict=True):
+        if isinstance(entry, str):
+            findings.append(f"{listing.place} {patch.number}: {entry}")
+    refuse_findings(
+        f"{settings.src}: nothing was imported (images are counted in the order of their paths, "
+        "rows as in a spreadsheet)",
+        findings,
+    )
+    seen = [entry for entry in survey if isinstance(entry, Seen)]
+    _write(settings, lineage, statement, listing, seen)
+    return settings.out
+
+
+def _stands_already(settings: PatchesSettings) -> bool:
+    """Whether `out` was imported with the same settings; raises InputError if it is otherwise."""
+    note = settings.out / "private" / NOTE
+    if note.is_file() and read_json(note).get("settings") == settings.model_dump(mode="json"):
+        return True
+    if settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir())):
+        raise InputError(
+            f"{settings.out}: exists already, and not from these settings; name a new `out`, or "
+            "remove it first"
+        )
+    return False
+
+
+def imported_lineage(settings: PatchesSettings) -> tuple[Lineage, Statement | None]:
+    """What the images descend from; for synthetic ones also the statement for their card.
+
+    Raises:
+        InputError: when the named statement is missing, damaged, or states less than it spent.
+    """
+    if settings.kind == "real":
+        if settings.lineage != "unprotected":
+            raise InputError("lineage: real images have none; leave it out, or set kind=synthetic")
+        return Lineage(), None
+    if settings.lineage == "none":
+        return Lineage(), make_statement(Lineage(), subject="data set")
+    if settings.lineage == "unprotected":
+        note = "imported; its generator was trained without a guarantee"
+        name = sha256(f"{settings.lineage_data}|{settings.name}".encode()).hexdigest()[:16]
+        release = Release(
+            id=name, stage="train-gan", data=settings.lineage_data, mu=np.inf, note=note
+        )
+        lineage = Lineage(releases=(release,))
+        return lineage, make_statement(lineage, subject="data set", stage=release)
+    return _stated_lineage(Path(settings.lineage))
+
+
+def _stated_lineage(path: Path) -> tuple[Lineage, Statement]:
+    if not path.is_file():
+        raise InputError(
+            f"lineage: {path} is not a file; give `unprotected`, `none`, or the path of the "
+            "privacy.json of the run that made the images"
+        )
+    stated = parse_statement(read_json(path), where=f"lineage: {path}")
+    statement = make_statement(
+        stated.lineage,
+        subject="data set",
+        delta=stated.delta,
+        unit=stated.unit,
+        population=stated.population,
+    )
+    if statement.epsilon < stated.epsilon * (1 - 1e-6):
+        raise InputError(f"lineage: {path} states more than its releases spent; restore the file")
+    return stated.lineage, statement
+
+
+def _split_findings(settings: PatchesSettings, listing: Listing) -> list[str]:
+    """What is wrong with the splits that folders or table give."""
+    given = [(patch.patient, patch.split) for patch in listing.patches if patch.split is not None]
+    if settings.split is not None:
+        return []
+    without = len(listing.patches) - len(given)
+    findings = patients_in_two_splits((patient, split) for patient, split in given if split)
+    if given and without:
+        findings.append(
+            f"{without} image(s) have no split while others do; give all one, or `split`"
+        )
+    if given and settings.val_fraction is not None:
+        findings.append("val_fraction: folders or table split these images already; leave it out")
+    return findings
+
+
+def _place(settings: PatchesSettings, listing: Listing, seen: Sequence[Seen], key: bytes) -> Placed:
+    """Decide units, ids and splits."""
+    patients = [patch.patient for patch in listing.patches]
+    thumbnails = np.stack([entry.thumbnail for entry in seen])
+    pairs = near_duplicate_pairs(thumbnails, settings.near_duplicate_correlation)
+    names = np.array(patients)
+    pairs = pairs[names[pairs[:, 0]] != names[pairs[:, 1]]]
+    units = link_ids(pairs if settings.kind == "real" else (), patients)
+    unit_of_each = [units[patient] for patient in patients]
+    if settings.val_fraction is not None:
+        labels = [patch.targets[0] for patch in listing.patches]
+        fractions = {"train": 1 - settings.val_fraction, "val": settings.val_fraction}
+        split_of = split_by_patient(unit_of_each, labels, fractions, seed=settings.seed)
+        given = [split_of[unit] for unit in unit_of_each]
+    else:
+        given = [settings.split or patch.split or "train" for patch in listing.patches]
+        split_of = one_split_a_unit(unit_of_each, given)
+    written = _written_ids(settings, unit_of_each, key)
+    splits = [split_of[unit] for unit in unit_of_each]
+    return Placed(
+        units=unit_of_each,
+        ids=[written[unit] for unit in unit_of_each],
+        splits=splits,
+        moved=[index for index, split in enumerate(splits) if split != given[index]],
+        near_duplicates=pairs,
+    )
+
+
+def _written_ids(settings: PatchesSettings, units: Sequence[str], key: bytes) -> dict[str, str]:
+    """The id that each unit is written under: its own where that is safe, else a keyed digest.
+
+    Who else is there changes nobody's id, so that cohorts, which hang on it, stay what they are.
+    """
+    if settings.kind == "synthetic":
+        return {unit: f"synthetic-{n:06d}" for n, unit in enumerate(dict.fromkeys(units), start=1)}
+    return {
+        unit: unit if SAFE_ID.fullmatch(unit) else f"patient-{patient_tag(key, unit).hex()[:24]}"
+        for unit in set(units)
+    }
+
+
+def _size_px(settings: PatchesSettings, seen: Sequence[Seen]) -> int:
+    if settings.size_px is not None:
+        return settings.size_px
+    sides = {side for entry in seen for side in (entry.height_px, entry.width_px)}
+    common = next(iter(sides))
+    return common if len(sides) == 1 and common >= 8 else DEFAULT_SIZE_PX
+
+
+def _write(
+    settings: PatchesSettings,
+    lineage: Lineage,
+    statement: Statement | None,
+    listing: Listing,
+    seen: Sequence[Seen],
+) -> None:
+    size_px, cohort = _size_px(settings, seen), None
+    key = new_key() if settings.cohort_key is None else keep_key(settings.cohort_key)
+    placed = _place(settings, listing, seen, key)
+    if settings.cohort is not None:
+        cohort = Cohort(key_id=key_id(key), part=settings.cohort)
+        tags = (patient_tag(key, patient_id) for patient_id in placed.ids)
+        kept = [index for index, tag in enumerate(tags) if cohort.holds(tag)]
+        if not kept:
+            raise InputError("cohort: no patient belongs to this part; import a larger one")
+        listing = replace(listing, patches=tuple(listing.patches[index] for index in kept))
+        seen, placed = [seen[index] for index in kept], placed.only(kept)
+    info = DatasetInfo(
+        name=settings.name,
+        kind=settings.kind,
+        size_px=size_px,
+        targets=settings.targets,
+        licence=settings.licence,
+        description=settings.description,
+        unit="image" if settings.images_are_patients else "patient",
+        lineage=lineage,
+        cohort=cohort,
+    )
+    summary = settings.description or f"Synthetic {size_px} x {size_px} px images, imported."
+    card = ""
+    if statement is not None:
+        card = dataset_card(
+            title=settings.name,
+            summary=summary,
+            licence=settings.licence,
+            statement=statement,
+            n_images=len(seen),
+        )
+    with create_dataset(settings.out, info, card=card) as writer:
+        writer.keep_key("key" if cohort is None else SHARED_KEY_FILE, key)
+        rows = zip(listing.patches, placed.ids, placed.splits, strict=True)
+        for patch, patient_id, split in progress(rows, what="writing images", total=len(seen)):
+            writer.add(
+                fit_square(decode_pixels(patch.path), size_px),
+                patient_id=patient_id,
+                split=split,
+                targets=patch.targets,
+                attributes=patch.attributes,
+            )
+        note = import_note(listing, seen, placed, size_px=size_px)
+        writer.note(NOTE, {"settings": settings.model_dump(mode="json"), **note})
+    if settings.images_are_patients:
+        logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
+    for line in note_words(note, placed, kind=settings.kind):
+        logger.info(line)

@@ -1,0 +1,1 @@
+"""Built-in data, free of privacy cost."""

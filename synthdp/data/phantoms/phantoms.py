@@ -1,0 +1,237 @@
+"""Procedural mammography mass patches: the built-in data, free of privacy cost.
+
+No image went into them. Their constants were set beside the public CBIS-DDSM train patches and
+their labels (Lee et al., Scientific Data 4:170177, 2017), so they are public knowledge; statements
+name that choice among what they don't cover.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from scipy.special import expit
+
+from synthdp import __version__
+from synthdp.config import Settings
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.phantoms.lesion import OUTLINE_ORDERS, Breast, Lesion, draw_view
+from synthdp.progress import progress
+
+LICENCE = "CC0-1.0"
+DRAWN_SIDE_PX = 128
+DENSITY_SHARES = (0.22, 0.44, 0.26, 0.08)
+VIEW_COUNT_SHARES = (0.28, 0.65, 0.02, 0.025, 0.01, 0.015)
+GLAND_OF_DENSITY = (0.7, 0.9, 1.1, 1.3)
+LEVEL_OF_DENSITY = (0.485, 0.5, 0.515, 0.53)
+SAME_LABEL_AGAIN = 0.8
+GOLDEN, SILVER = (5**0.5 - 1) / 2, 2**0.5 - 1
+
+
+class PhantomSettings(Settings):
+    """A phantom data set.
+
+    `separation` is how far apart the classes lie, in standard deviations of the hidden suspicion
+    that shapes every lesion: a classifier that saw it exactly would reach an AUROC of
+    Phi(separation / sqrt 2), 0.94 at 2.2; what pixels still show of it allows less. `as_real` makes
+    the ledger treat the phantoms as patients. `site_b_fraction` of the patients come from a second
+    site, B, with a digital detector in the place of A's film; `site_shift` sets the two further
+    apart, in response, noise and sharpness, for studies of domain transfer.
+    """
+
+    out: Path
+    patients: int = Field(default=500, ge=1, le=999_999)
+    size_px: int = Field(default=128, ge=16, le=1024)
+    seed: int = Field(default=0, ge=0)
+    name: str = "phantoms"
+    as_real: bool = False
+    val_fraction: float = Field(default=0.15, ge=0, lt=1)
+    test_fraction: float = Field(default=0.15, ge=0, lt=1)
+    malignant_fraction: float = Field(default=0.45, ge=0, le=1)
+    site_b_fraction: float = Field(default=0.3, ge=0, le=1)
+    separation: float = Field(default=2.2, ge=0, le=10)
+    site_shift: float = Field(default=0.0, ge=0, le=4)
+
+    @model_validator(mode="after")
+    def _leaves_a_train_split(self) -> "PhantomSettings":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                "val_fraction + test_fraction leave no patient for training; lower one of them"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One view of one lesion: (size_px, size_px) uint8 pixels and what is known of them."""
+
+    pixels: NDArray[np.uint8]
+    malignant: bool
+    lesion: int
+    view: str
+    laterality: str
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A made-up patient: one to six patches, all in one split."""
+
+    patient_id: str
+    split: str
+    site: str
+    density: int
+    patches: tuple[Patch, ...]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a patient is before a pixel is drawn."""
+
+    malignant: bool
+    split: str
+    site: str
+
+
+def _place_patient(settings: PhantomSettings, index: int) -> _Place:
+    """Spread class, split and site evenly over any number of patients.
+
+    The class takes its share by rounding; within each class, split and site follow Weyl sequences
+    of irrational steps. So the shares hold in every prefix, and a patient does not depend on how
+    many follow.
+    """
+    start = np.random.default_rng(np.random.SeedSequence(settings.seed)).random(4)
+    before = floor(start[0] + index * settings.malignant_fraction)
+    malignant = floor(start[0] + (index + 1) * settings.malignant_fraction) > before
+    rank = before if malignant else index - before
+    place = (start[1 + malignant] + rank * GOLDEN) % 1
+    held_out = settings.val_fraction + settings.test_fraction
+    split = "val" if place < settings.val_fraction else "test" if place < held_out else "train"
+    site = "B" if (start[3] + rank * SILVER) % 1 < settings.site_b_fraction else "A"
+    return _Place(malignant, split, site)
+
+
+def _draw_breast(site: str, site_shift: float, rng: np.random.Generator) -> Breast:
+    density = int(rng.choice(4, p=DENSITY_SHARES))
+    return Breast(
+        site=site,
+        density=density + 1,
+        gland=GLAND_OF_DENSITY[density] * float(rng.lognormal(0, 0.3)),
+        level=LEVEL_OF_DENSITY[density] + float(rng.normal(0, 0.075)),
+        exponent=float(rng.normal(3.1, 0.2)),
+        site_shift=site_shift if site == "B" else 0.0,
+    )
+
+
+def draw_lesion(malignant: bool, separation: float, rng: np.random.Generator) -> Lesion:
+    """Draw the traits of a mass.
+
+    A hidden suspicion, normal with means `separation` apart, moves every trait, and each trait has
+    its own spread besides: so there are round carcinomas and spiculated scars.
+    """
+    suspicion = rng.normal(separation * (0.5 if malignant else -0.5), 1)
+
+    def trait(slope: float, offset: float, spread: float) -> float:
+        return float(expit(slope * suspicion + offset + rng.normal(0, spread)))
+
+    irregularity = trait(1.3, -0.4, 0.7)
+    roughness = (OUTLINE_ORDERS / 2.0) ** (1.1 * irregularity - 2.2)
+    waves = rng.standard_normal((2, OUTLINE_ORDERS.size, 2)) @ np.array([1, 1j]) / np.sqrt(2)
+    long, deep = np.sqrt(rng.uniform(0.65, 1.0, 2))
+    return Lesion(
+        radius=float(np.clip(rng.normal(0.6, 0.13), 0.25, 0.9)),
+        axes=(float(1 / long), float(long), float(long * deep)),
+        irregularity=irregularity,
+        softness=trait(1.0, -0.3, 1.0),
+        spiculation=trait(1.6, -2.2, 1.0),
+        contrast=float(np.clip(0.088 * np.exp(0.3 * suspicion + rng.normal(0, 0.4)), 0, 0.28)),
+        outline=waves * (0.06 + 0.18 * irregularity) * roughness,
+        scale=float(rng.lognormal(0, 0.3)),
+    )
+
+
+def _shrink(grey: NDArray[np.float64], size_px: int) -> NDArray[np.uint8]:
+    """Average square blocks down to size_px and round to 8 bits."""
+    block = grey.shape[0] // size_px
+    means = grey.reshape(size_px, block, size_px, block).mean((1, 3))
+    pixels: NDArray[np.uint8] = np.rint(means * 255).astype(np.uint8)
+    return pixels
+
+
+def draw_patient(settings: PhantomSettings, index: int) -> Patient:
+    """Draw one patient; the same settings and index give the same pixels on every run.
+
+    Two views show the same lesion from two sides; a third and fourth show a second lesion, which
+    has another class in one patient of five. Nothing depends on `settings.patients`.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index,)))
+    place = _place_patient(settings, index)
+    breast = _draw_breast(place.site, settings.site_shift, rng)
+    count = 1 + int(rng.choice(len(VIEW_COUNT_SHARES), p=VIEW_COUNT_SHARES))
+    first_view, laterality = int(rng.integers(2)), str(rng.choice(["L", "R"]))
+    side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)
+    malignant, patches = place.malignant, []
+    for number in range(count):
+        if number % 2 == 0:
+            if number > 0:
+                malignant = place.malignant == (rng.random() < SAME_LABEL_AGAIN)
+                laterality = str(rng.choice(["L", "R"]))
+            lesion = draw_lesion(malignant, settings.separation, rng)
+        view = ("CC", "MLO")[(first_view + number) % 2]
+        grey = draw_view(breast, lesion, view, side_px, rng)
+        pixels = _shrink(grey, settings.size_px)
+        patches.append(Patch(pixels, malignant, number // 2 + 1, view, laterality))
+    return Patient(
+        f"phantom-{index + 1:06d}", place.split, place.site, breast.density, tuple(patches)
+    )
+
+
+def draw_patients(settings: PhantomSettings) -> Iterator[Patient]:
+    """Draw all patients of a set, one after the other."""
+    indices = range(settings.patients)
+    yield from (draw_patient(settings, i) for i in progress(indices, what="drawing phantoms"))
+
+
+def _info(settings: PhantomSettings) -> DatasetInfo:
+    told = settings.model_dump(exclude={"out", "name", "as_real", "size_px"})
+    if not settings.site_shift:  # sets of before it are the same ones
+        del told["site_shift"]
+    values = ", ".join(f"{name} {value}" for name, value in told.items())
+    return DatasetInfo(
+        name=settings.name,
+        kind="phantom",
+        size_px=settings.size_px,
+        licence=LICENCE,
+        description=f"Procedural mass patches drawn by synthdp {__version__}: {values}.",
+        as_real=settings.as_real,
+    )
+
+
+def run_phantoms(settings: PhantomSettings) -> Path:
+    """Write a phantom data set; return at once when `out` holds it already.
+
+    Raises:
+        InputError: when `out` holds anything else.
+    """
+    info = _info(settings)
+    if (settings.out / "dataset.json").is_file() and open_dataset(settings.out).info == info:
+        return settings.out
+    with create_dataset(settings.out, info) as writer:
+        for patient in draw_patients(settings):
+            for patch in patient.patches:
+                writer.add(
+                    patch.pixels,
+                    patient_id=patient.patient_id,
+                    split=patient.split,
+                    targets=(float(patch.malignant),),
+                    attributes={
+                        "view": patch.view,
+                        "laterality": patch.laterality,
+                        "breast_density": str(patient.density),
+                        "site": patient.site,
+                        "lesion": str(patch.lesion),
+                    },
+                )
+    return settings.out

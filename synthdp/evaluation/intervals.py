@@ -1,0 +1,305 @@
+"""How sure a figure is: percentile bootstrap over patients, all redraws at once.
+
+A patient's images resemble each other, so patients are drawn, not images. A redraw is a vector
+of weights (how often each patient was drawn), and every metric is computed for many such vectors
+at once (`weighted_metrics`). Drawing weights once and scoring two models with them gives paired
+redraws.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import (
+    AT_SENSITIVITY,
+    METRICS,
+    THRESHOLD,
+    Draws,
+    FloatArray,
+    weighted_metrics,
+)
+
+REDRAWS = 2000
+LEVEL = 0.95
+_CELLS_AT_ONCE = 2**17  # bounds memory: redraws x images worked on together
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its interval; `left_out` redraws had no value, since a class was missing."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    left_out: int = 0
+
+    def to_json(self) -> dict[str, float | None]:
+        """The three numbers as `metrics.json` holds them; None where undefined."""
+        return {
+            name: None if math.isnan(number) else number
+            for name, number in (
+                ("value", self.value),
+                ("ci_low", self.ci_low),
+                ("ci_high", self.ci_high),
+            )
+        }
+
+
+def patient_weights(
+    n_patients: int, redraws: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw `n_patients` of as many with replacement, `redraws` times.
+
+    Returns:
+        (redraws, n_patients): how often each patient was drawn; each row sums to n_patients.
+    """
+    return generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=redraws)
+
+
+def bootstrap_draws(
+    targets: FloatArray,
+    scores: FloatArray,
+    patients: NDArray[np.intp],
+    weights: NDArray[np.int64],
+    *,
+    threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
+) -> Draws:
+    """Every metric on every redraw of the patients.
+
+    Args:
+        targets: (N,) of 1, 0 or nan (left out).
+        scores: (N,), finite.
+        patients: (N,), the column of `weights` that each image's patient has.
+        weights: (R, P) of `patient_weights`.
+        threshold: where a score is called positive.
+        at_sensitivity: as in `weighted_metrics`.
+
+    Returns:
+        (R,) for each metric; nan where a class was not drawn.
+    """
+    chosen = ~np.isnan(targets)
+    if not chosen.any():
+        return {name: np.full(len(weights), np.nan) for name in METRICS}
+    labels, values, columns = targets[chosen], scores[chosen], patients[chosen]
+    rows_at_once = max(1, _CELLS_AT_ONCE // labels.size)
+    parts = [
+        weighted_metrics(
+            labels,
+            values,
+            part[:, columns].astype(np.float64),
+            threshold=threshold,
+            at_sensitivity=at_sensitivity,
+        )
+        for part in _blocks(weights, rows_at_once)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
+
+
+def _blocks(weights: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(weights), size):
+        yield weights[start : start + size]
+
+
+def percentile_interval(value: float, draws: NDArray[np.float64], level: float = LEVEL) -> Interval:
+    """The interval that holds the middle `level` of the redraws that have a value."""
+    defined = draws[~np.isnan(draws)]
+    left_out = int(draws.size - defined.size)
+    if math.isnan(value) or not defined.size:
+        return Interval(value, math.nan, math.nan, left_out)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), left_out)
+
+
+def _checked(
+    targets: FloatArray, scores: FloatArray, patients: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Targets and scores as (K, T), patients as (K,) columns, of images with a known target."""
+    labels = np.asarray(targets, dtype=np.float64)
+    values = np.asarray(scores, dtype=np.float64)
+    if labels.shape != values.shape or len(patients) != len(labels):
+        raise ValueError(f"targets {labels.shape}, scores {values.shape}, {len(patients)} patients")
+    labels, values = labels.reshape(len(labels), -1), values.reshape(len(values), -1)
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).any(axis=1).sum())
+        raise InputError(
+            f"{count} of {len(values)} images have a score that is no number, so the model has "
+            "diverged; train it again with a smaller learning rate"
+        )
+    chosen = ~np.isnan(labels).all(axis=1)
+    if not chosen.any():
+        raise InputError("no image has a known target, so there is nothing to evaluate")
+    _, columns = np.unique(np.asarray(patients)[chosen], return_inverse=True)
+    return labels[chosen], values[chosen], columns.astype(np.intp)
+
+
+def patient_bootstrap(
+    targets: FloatArray,
+    scores: FloatArray,
+    patients: Sequence[str],
+    *,
+    threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
+    redraws: int = REDRAWS,
+    generator: np.random.Generator,
+    level: float = LEVEL,
+) -> dict[str, Interval]:
+    """Every metric of one target with its percentile interval over patients.
+
+    A patient drawn twice counts twice, with all images (Efron and Tibshirani, An Introduction to
+    the Bootstrap, 1993, chapter 13; clusters drawn whole).
+
+    Args:
+        targets: (N,) of 1, 0 or nan (left out).
+        scores: (N,), finite.
+        patients: N ids; images of one patient are drawn together.
+        threshold: where a score is called positive.
+        at_sensitivity: as in `weighted_metrics`.
+        redraws: how many times the patients are drawn.
+        generator: the source of the draws.
+        level: the share of redraws inside the interval.
+
+    Raises:
+        InputError: when a score is no number, or no target is known.
+    """
+    labels, values, columns = _checked(targets, scores, patients)
+    weights = patient_weights(int(columns.max()) + 1, redraws, generator)
+    intervals, _ = _intervals(
+        labels[:, 0],
+        values[:, 0],
+        columns,
+        weights,
+        threshold=threshold,
+        at_sensitivity=at_sensitivity,
+        level=level,
+    )
+    return intervals
+
+
+def _intervals(
+    labels: FloatArray,
+    values: FloatArray,
+    columns: NDArray[np.intp],
+    weights: NDArray[np.int64],
+    *,
+    threshold: float,
+    at_sensitivity: float,
+    level: float,
+) -> tuple[dict[str, Interval], Draws]:
+    draws = bootstrap_draws(
+        labels, values, columns, weights, threshold=threshold, at_sensitivity=at_sensitivity
+    )
+    intervals = {
+        name: percentile_interval(
+            metric(labels, values, threshold, at_sensitivity), draws[name], level
+        )
+        for name, metric in METRICS.items()
+    }
+    return intervals, draws
+
+
+def summarise(
+    targets: FloatArray,
+    scores: FloatArray,
+    patients: Sequence[str],
+    *,
+    names: Sequence[str] = ("malignant",),
+    threshold: float | Sequence[float] = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
+    redraws: int = REDRAWS,
+    generator: np.random.Generator,
+    level: float = LEVEL,
+) -> dict[str, Any]:
+    """What `metrics.json` holds.
+
+    Args:
+        targets: (N,) or (N, T) of 1, 0 or nan (left out).
+        scores: of the same shape, finite.
+        patients: N ids.
+        names: the T targets.
+        threshold: where a score is called positive; one for each target, or one for all.
+        at_sensitivity: as in `weighted_metrics`.
+        redraws: how many times the patients are drawn, the same draws for all targets.
+        generator: the source of the draws.
+        level: the share of redraws inside an interval.
+
+    Returns:
+        For one target its metrics, each `{"value", "ci_low", "ci_high"}`, beside the counts. For
+        several, `targets` holds that for each, and `mean` the mean over those that have a value.
+        `threshold` is the one used, by target where each has its own; `redraws_left_out` counts
+        the redraws that lack a class.
+
+    Raises:
+        InputError: when a score is no number, or no target is known.
+    """
+    labels, values, columns = _checked(targets, scores, patients)
+    if labels.shape[1] != len(names):
+        raise ValueError(f"{labels.shape[1]} targets, {len(names)} names")
+    each = [threshold] * len(names) if isinstance(threshold, int | float) else list(threshold)
+    weights = patient_weights(int(columns.max()) + 1, redraws, generator)
+    found = [
+        _intervals(
+            target,
+            score,
+            columns,
+            weights,
+            threshold=called_from,
+            at_sensitivity=at_sensitivity,
+            level=level,
+        )
+        for target, score, called_from in zip(labels.T, values.T, each, strict=True)
+    ]
+    parts = [
+        _counted(intervals, target, columns)
+        for (intervals, _), target in zip(found, labels.T, strict=True)
+    ]
+    used = each[0] if len(set(each)) == 1 else dict(zip(names, each, strict=True))
+    how = {
+        "threshold": used,
+        "at_sensitivity": at_sensitivity,
+        "redraws": redraws,
+        "level": level,
+    }
+    if len(names) == 1:
+        return {**parts[0], **how}
+    return {
+        "mean": _mean_over_targets(found, level),
+        "targets": dict(zip(names, parts, strict=True)),
+        "n_images": len(labels),
+        "n_patients": int(columns.max()) + 1,
+        **how,
+    }
+
+
+def _counted(
+    intervals: Mapping[str, Interval], labels: FloatArray, columns: NDArray[np.intp]
+) -> dict[str, Any]:
+    chosen = ~np.isnan(labels)
+    return {
+        **{name: interval.to_json() for name, interval in intervals.items()},
+        "n_images": int(chosen.sum()),
+        "n_patients": int(np.unique(columns[chosen]).size),
+        "n_positive": int((labels == 1).sum()),
+        "redraws_left_out": intervals["auroc"].left_out,
+    }
+
+
+def _mean_over_targets(
+    found: Sequence[tuple[Mapping[str, Interval], Draws]], level: float
+) -> dict[str, dict[str, float | None]]:
+    """The mean over targets and its interval, since all targets share the redraws."""
+    means = {}
+    for name in METRICS:
+        chosen = [pair for pair in found if not math.isnan(pair[0][name].value)]
+        if not chosen:
+            means[name] = Interval(math.nan, math.nan, math.nan).to_json()
+            continue
+        value = float(np.mean([intervals[name].value for intervals, _ in chosen]))
+        draws = np.mean([draws[name] for _, draws in chosen], axis=0)
+        means[name] = percentile_interval(value, draws, level).to_json()
+    return means

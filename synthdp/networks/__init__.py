@@ -1,0 +1,1 @@
+"""Frozen public networks: built, read and cached once for all."""

@@ -1,0 +1,296 @@
+"""Runs and their evaluations as one results table."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, field_validator
+
+from synthdp.config import EpsilonTarget, Settings, validate_settings
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import METRICS
+from synthdp.files import write_atomic
+from synthdp.paths import without_paths
+from synthdp.privacy.lineage import Spent
+from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.statement import Statement
+from synthdp.study.sweep.tuning import read_tuned
+
+# Typed rows as CSV files: the tables of a study.
+
+MAX_TABLE_BYTES = 64 * 2**20
+
+Row = TypeVar("Row", bound=Settings)
+
+
+class StudyCell(Settings):
+    """Which models a row is about: all seeds of one strategy at one epsilon, scored on one split.
+
+    `epsilon` is the target asked for (None, written `none`: without privacy), or `all` for a figure
+    through all finite ones. `trained_on` names the site that they were trained at, empty for the
+    whole set; `tuned` holds the values that the study tried, as in `results.csv`.
+    """
+
+    strategy: str
+    epsilon: EpsilonTarget | Literal["all"]
+    tuned: str = ""
+    trained_on: str = ""
+    data_set: str
+    split: str
+    n_seeds: int
+
+
+def table_csv(row_class: type[Row], rows: Iterable[Row], *, decimals: int | None = None) -> str:
+    """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value.
+
+    Floats are rounded to `decimals`; None: as they are.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(row_class.model_fields), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = {
+            name: round(value, decimals)
+            if isinstance(value, float) and decimals is not None
+            else value
+            for name, value in row.model_dump(mode="json").items()
+        }
+        words = {"epsilon": "none"} if values.get("epsilon", 0) is None else {}
+        writer.writerow({**values, **words})
+    return stream.getvalue()
+
+
+def read_table(
+    path: Path, row_class: type[Row], *, older: Sequence[tuple[str, ...]] = (), remedy: str
+) -> list[Row]:
+    """Read a table that `table_csv` wrote.
+
+    Args:
+        path: the file.
+        row_class: what its rows are.
+        older: headers of older versions that are read too.
+        remedy: the command that writes the table anew.
+
+    Raises:
+        InputError: when the file is missing, too large, of another version, or a cell is wrong.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such table; run {remedy} to write it")
+    if path.stat().st_size > MAX_TABLE_BYTES:
+        raise InputError(f"{path}: larger than {MAX_TABLE_BYTES:,} bytes, so it was not read")
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        header, records = tuple(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not readable as UTF-8 CSV ({type(error).__name__})") from error
+    columns = tuple(row_class.model_fields)
+    if header not in (columns, *older):
+        differing = sorted({*header} ^ {*columns}) or ["their order"]
+        raise InputError(
+            f"{path}: columns differ from this version's ({', '.join(differing)}); run {remedy} "
+            "again to write the table anew"
+        )
+    return [
+        _read_row(row_class, record, f"{path}, row {row}")
+        for row, record in enumerate(records, start=2)
+    ]
+
+
+def _read_row(row_class: type[Row], record: Mapping[str | None, Any], where: str) -> Row:
+    if None in record or None in record.values():
+        raise InputError(f"{where}: has more or fewer cells than the header")
+    values = {str(name): value for name, value in record.items() if value != ""}
+    for name, field in row_class.model_fields.items():
+        if field.annotation is str:
+            values.setdefault(name, "")
+    return validate_settings(row_class, values, where=where)
+
+
+_DECIMALS = 6
+_PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
+
+
+class ResultRow(Settings):
+    """One model scored on one split of one data set: a row of `results.csv`.
+
+    `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
+    pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
+    failed run, one class missing, an evaluation of an older version) is None. `run` is the folder's
+    name below the study. `tuned` is compact JSON of the values that the study tried in it, empty
+    where it tried none. `trained_on` names its training set, empty where the study has one alone.
+    New columns are added at the end, so that an older table is a beginning.
+    """
+
+    strategy: str = Field(min_length=1)
+    epsilon: EpsilonTarget
+    seed: int
+    data_set: str
+    split: str
+    auroc: float | None = None
+    auroc_ci_low: float | None = None
+    auroc_ci_high: float | None = None
+    auprc: float | None = None
+    auprc_ci_low: float | None = None
+    auprc_ci_high: float | None = None
+    sensitivity: float | None = None
+    sensitivity_ci_low: float | None = None
+    sensitivity_ci_high: float | None = None
+    specificity: float | None = None
+    specificity_ci_low: float | None = None
+    specificity_ci_high: float | None = None
+    n_images: int | None = None
+    n_patients: int | None = None
+    epsilon_stage: Spent | None = None
+    epsilon_end_to_end: Spent | None = None
+    delta: float | None = None
+    unit: Unit | None = None
+    state: Literal["finished", "failed"]
+    error: str = ""
+    run: str
+    tuned: str = ""
+    trained_on: str = ""
+    auprc_benign: float | None = None
+    auprc_benign_ci_low: float | None = None
+    auprc_benign_ci_high: float | None = None
+    specificity_at_sensitivity: float | None = None
+    specificity_at_sensitivity_ci_low: float | None = None
+    specificity_at_sensitivity_ci_high: float | None = None
+    brier: float | None = None
+    brier_ci_low: float | None = None
+    brier_ci_high: float | None = None
+    calibration_slope: float | None = None
+    calibration_slope_ci_low: float | None = None
+    calibration_slope_ci_high: float | None = None
+    calibration_intercept: float | None = None
+    calibration_intercept_ci_low: float | None = None
+    calibration_intercept_ci_high: float | None = None
+
+    @property
+    def cell(self) -> tuple[str, float | None, int, str, str]:
+        """The place on the study's grid: one model, scored on each of the study's sets."""
+        return self.strategy, self.epsilon, self.seed, self.tuned, self.trained_on
+
+    @field_validator("error")
+    @classmethod
+    def _error_names_no_path(cls, error: str) -> str:
+        return without_paths(" ".join(error.split()))
+
+    @field_validator("run")
+    @classmethod
+    def _run_stands_below_the_study(cls, run: str) -> str:
+        if PurePosixPath(run).is_absolute() or ".." in PurePosixPath(run).parts or "\\" in run:
+            raise ValueError("a run is named relative to its study")
+        return run
+
+    @field_validator("tuned")
+    @classmethod
+    def _tuned_values_can_be_read(cls, tuned: str) -> str:
+        read_tuned(tuned)
+        return tuned
+
+
+COLUMNS = tuple(ResultRow.model_fields)
+#: Tables from before studies could train at several sites, and from before they could tune; they
+#: are read as tables in which nothing of the kind was done.
+COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
+COLUMNS_BEFORE_TRANSFER = COLUMNS[: COLUMNS.index("trained_on")]
+
+
+def evaluation_row(
+    *,
+    strategy: str,
+    epsilon: float | None,
+    seed: int,
+    data_set: str,
+    split: str,
+    run: str,
+    metrics: Mapping[str, Any],
+    statement: Statement,
+    tuned: str = "",
+    trained_on: str = "",
+) -> ResultRow:
+    """The row of a finished run from its evaluation's `metrics.json` and its statement.
+
+    Of several targets the row holds the mean. Evaluations of older versions lack some metrics.
+    """
+    scores = metrics if "auroc" in metrics else metrics["mean"]
+    cells: dict[str, Any] = {
+        f"{name}{ending}": _rounded(scores[name][part])
+        for name in METRICS
+        if name in scores
+        for ending, part in _PARTS.items()
+    }
+    return ResultRow(
+        strategy=strategy,
+        epsilon=epsilon,
+        seed=seed,
+        data_set=data_set,
+        split=split,
+        **cells,
+        n_images=metrics["n_images"],
+        n_patients=metrics["n_patients"],
+        epsilon_stage=statement.epsilon_stage,
+        epsilon_end_to_end=statement.epsilon,
+        delta=statement.delta,
+        unit=statement.unit,
+        state="finished",
+        run=run,
+        tuned=tuned,
+        trained_on=trained_on,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(value, _DECIMALS)
+
+
+def failed_row(
+    *,
+    strategy: str,
+    epsilon: float | None,
+    seed: int,
+    data_set: str,
+    split: str,
+    run: str,
+    error: str,
+    tuned: str = "",
+    trained_on: str = "",
+) -> ResultRow:
+    """The row of a run that failed, with its error on one line and free of absolute paths."""
+    return ResultRow(
+        strategy=strategy,
+        epsilon=epsilon,
+        seed=seed,
+        data_set=data_set,
+        split=split,
+        state="failed",
+        error=error,
+        run=run,
+        tuned=tuned,
+        trained_on=trained_on,
+    )
+
+
+def results_csv(rows: Iterable[ResultRow]) -> str:
+    """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value."""
+    return table_csv(ResultRow, rows)
+
+
+def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
+    """Write `results.csv`, atomically."""
+    write_atomic(path, results_csv(rows))
+
+
+def read_results(path: Path) -> list[ResultRow]:
+    """Read `results.csv`.
+
+    Raises:
+        InputError: when the file is missing, too large, of another version, or a cell is wrong.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no results table; run `synthdp study` first")
+    older = (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING)
+    return read_table(path, ResultRow, older=older, remedy="`synthdp study`")

@@ -1,0 +1,1 @@
+"""Tables, made into one HTML file."""

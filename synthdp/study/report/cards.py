@@ -1,0 +1,184 @@
+"""A model card and a data card of a whole study, in the form of the Hugging Face hub."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synthdp import __version__
+from synthdp.cards import USE, card_text, licence_keys, listed, privacy_header
+from synthdp.privacy.statement import Statement, number, percent
+from synthdp.study.compare.cells import Aggregate
+from synthdp.study.record import SetFacts
+from synthdp.study.report.summary import strategy_words
+from synthdp.study.report.tables import METRIC_WORDS, results_table
+
+MODEL_CARD, DATA_CARD = "model-card.md", "data-card.md"
+#: Splits whose patients trained the models: an exact score of theirs stays in the house.
+TRAINED_ON = ("train", "all")
+_METRIC_TYPES = {"auroc": "roc_auc", "auprc": "average_precision", "sensitivity": "recall",
+                 "specificity": "specificity"}  # fmt: skip
+_OUT_OF_SCOPE = """\
+- Diagnosis, treatment, or any other decision about a person.
+- Other scanners, populations and findings than those of the training set, until measured there.
+- Attempts to learn who was in the training set."""
+_SCORES = (
+    "Mean over seeds; each interval is over patients. These are exact scores of held-out patients, "
+    "who stand outside the promise. The best of several rows looks better than it is."
+)
+_NOT_TOLD = (
+    "How many patients and images there are of each class or group, dates, places and ids: exact "
+    "counts of patients are not covered by the promise, so the card leaves them out."
+)
+_SENSITIVE = (
+    "Images of patients do not leave the house, and are not beside this card. What leaves is "
+    "models, and synthetic sets, each with its own statement."
+)
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the cards of a study say: its results, promises and versions, without any path.
+
+    `promise` is that of publishing the whole study; `statements` go by run.
+    """
+
+    title: str
+    answer: Sequence[str]
+    rows: Sequence[Aggregate]
+    promise: Statement | None
+    statements: Mapping[str, Statement]
+    versions: Mapping[str, str]
+    sets: Sequence[SetFacts]
+
+
+def study_model_card(facts: CardFacts) -> str:
+    """The card of all models of a study: one entry of the model index a row, and the promises."""
+    told = [row for row in facts.rows if row.split not in TRAINED_ON]
+    header: dict[str, Any] = {
+        "library_name": "synthdp",
+        "pipeline_tag": "image-classification",
+        "tags": ["medical-imaging", "mammography", "differential-privacy"],
+        "metrics": list(_METRIC_TYPES.values()),
+    }
+    if facts.promise is not None:
+        header["privacy"] = privacy_header(facts.promise)
+    index = [_index_entry(row) for row in told if row.metrics["auroc"].mean is not None]
+    if index:
+        header["model-index"] = index
+    tables = results_table(told, "markdown", metric="auroc", title=facts.title, found={})
+    sections = [
+        ("What it is", f"Classifiers of one study with synthdp. {' '.join(facts.answer)}"),
+        ("Results", f"{tables}\n{_SCORES}" if index else ""),
+        ("Privacy of each row", _promises(facts)),
+        ("Privacy of all together", facts.promise.to_text() if facts.promise else ""),
+        ("How they were made", _made(facts)),
+        ("Use", USE),
+        ("Out of scope", _OUT_OF_SCOPE),
+    ]
+    return card_text(header, facts.title, sections)
+
+
+def _index_entry(row: Aggregate) -> dict[str, Any]:
+    metrics = [
+        {"type": kind, "name": METRIC_WORDS[name], "value": round(mean, 4)}
+        for name, kind in _METRIC_TYPES.items()
+        if (mean := row.metrics[name].mean) is not None
+    ]
+    words = "without a grid" if row.epsilon is None else f"epsilon {number(row.epsilon)}"
+    if row.epsilon is None and not row.protected:
+        words = "without privacy"
+    trained_on = f"trained on {row.trained_on}" if row.trained_on else ""
+    notes = [note for note in (words, trained_on, row.tuned) if note]
+    return {
+        "name": ", ".join([strategy_words(row.strategy), *notes]),
+        "results": [
+            {
+                "task": {"type": "image-classification", "name": "Image Classification"},
+                "dataset": {
+                    "name": row.data_set,
+                    "type": re.sub(r"[^a-z0-9-]+", "-", row.data_set.lower()).strip("-"),
+                    "split": row.split,
+                },
+                "metrics": metrics,
+            }
+        ],
+    }
+
+
+def _promises(facts: CardFacts) -> str:
+    lines = [
+        "| strategy | asked for | end to end | members found at 1 % false alarms | at 0.1 % |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in dict.fromkeys(_promised_rows(facts)):
+        lines.append(f"| {' | '.join(row)} |")
+    if len(lines) == 2:
+        return ""
+    return "\n".join([*lines, "", "Releasing several rows adds up: see the whole study's below."])
+
+
+def _promised_rows(facts: CardFacts) -> Iterator[tuple[str, ...]]:
+    for row in facts.rows:
+        stated = [facts.statements[run] for run in row.runs if run in facts.statements]
+        if stated:
+            worst = max(stated, key=lambda one: (one.epsilon, one.odds.found_at_1_percent))
+            yield (
+                strategy_words(row.strategy),
+                "none" if row.epsilon is None else number(row.epsilon),
+                number(worst.epsilon),
+                percent(worst.odds.found_at_1_percent),
+                percent(worst.odds.found_at_01_percent),
+            )
+
+
+def _made(facts: CardFacts) -> str:
+    trained = ", ".join(one.name for one in facts.sets if "training" in one.roles)
+    steps = {"trained on": trained} if trained else {}
+    versions = dict(facts.versions) or {"synthdp": __version__}
+    return listed({**steps, **versions, "settings": "config.yaml of the study"})
+
+
+def study_data_card(facts: CardFacts) -> str:
+    """The card of the data behind a study: what is public about each set."""
+    licences = {one.licence for one in facts.sets if one.stands_for_patients}
+    header = {
+        "pretty_name": f"Data of: {facts.title}",
+        **licence_keys(licences.pop() if len(licences) == 1 else ""),
+        "task_categories": ["image-classification"],
+        "tags": ["medical-imaging", "mammography"],
+    }
+    described = {one.name for one in facts.sets}
+    scored = [
+        (row.data_set, f"- role: evaluation, split {row.split}")
+        for row in facts.rows
+        if row.data_set not in described
+    ]
+    sections = [
+        ("What it is", f"The data that the models of this study come from. {_SENSITIVE}"),
+        *((one.name, _described(one)) for one in facts.sets),
+        *dict.fromkeys(scored),
+        ("What is not told", _NOT_TOLD),
+        ("Use", USE),
+    ]
+    return card_text(header, f"Data of: {facts.title}", sections)
+
+
+def _described(one: SetFacts) -> str:
+    kinds = {"real": "images of patients", "synthetic": "synthetic images", "phantom": "phantoms"}
+    items = {
+        "kind": kinds[one.kind] + " that stand for patients" * (one.kind == "phantom" and
+                                                                one.stands_for_patients),
+        "roles": "; ".join(one.roles),
+        "images": f"grey, {one.size_px} x {one.size_px} px",
+        "targets": ", ".join(one.targets),
+        "licence": one.licence or "not stated",
+    }  # fmt: skip
+    if one.columns:
+        items["columns beside"] = ", ".join(one.columns)
+    if one.stands_for_patients:
+        items["unit of the promise"] = one.unit
+    else:
+        items["epsilon spent on patients (delta 1e-4)"] = number(one.epsilon)
+    text = listed(items)
+    return f"{one.description}\n\n{text}" if one.description else text

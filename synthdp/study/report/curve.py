@@ -1,0 +1,283 @@
+"""The privacy-utility curve, over the attacker's odds, as inline SVG in the page's colours."""
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from synthdp.pages.drawing import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
+from synthdp.privacy.statement import percent
+from synthdp.study.compare.cells import Aggregate, OverSeeds
+
+#: The share of members found at 1 % false alarms, by the runs of a row; None where not stated.
+Found: TypeAlias = Mapping[tuple[str, ...], float | None]
+
+CHANCE = 0.5
+CHANCE_FOUND = 0.01  # of members, at 1 % false alarms
+ODDS_IN = 1.1  # the height of the strip, in inches
+_GAP_SHARE = 0.16  # of the axis: room for each of the columns "0" and "none"
+_NARROWEST_TICKS = 0.055  # of the axis: labels closer than this would touch
+_NARROWEST_ODDS_IN = 0.6  # between the middles of two labels of odds
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where an epsilon stands: log10 between the least and the greatest, 0 and none beside."""
+
+    low: float
+    high: float
+    gap: float
+
+    @classmethod
+    def over(cls, epsilons: Sequence[float]) -> "Scale":
+        """A scale that holds all positive finite `epsilons`."""
+        logs = [math.log10(value) for value in epsilons if 0 < value < math.inf] or [0.0]
+        low, high = min(logs), max(logs)
+        if high - low < 0.5:
+            low, high = (low + high) / 2 - 0.25, (low + high) / 2 + 0.25
+        return cls(low, high, _GAP_SHARE * (high - low))
+
+    @property
+    def width(self) -> float:
+        """Of the whole axis, the columns beside it counted."""
+        return self.high - self.low + 2 * self.gap
+
+    def place(self, epsilon: float) -> float:
+        """The place of an epsilon from 0 to infinity."""
+        if epsilon == 0:
+            return self.low - self.gap
+        return self.high + self.gap if math.isinf(epsilon) else math.log10(epsilon)
+
+
+def shown_epsilon(row: Aggregate) -> float:
+    """Where a row stands on the axis: end to end, or hollow at what its last stage spent."""
+    if row.protected:
+        return row.epsilon_end_to_end or 0.0
+    return math.inf if not row.hollow or row.reference else row.epsilon_stage or 0.0
+
+
+def odds_by_epsilon(rows: Sequence[Aggregate], found: Found) -> list[tuple[float, float]]:
+    """Epsilon end to end and the share of members found, the worst over rows that stand there.
+
+    Rows that promise nothing stand together at infinity; rows without a statement are left out.
+    """
+    worst: dict[float, float] = {}
+    for row in rows:
+        share = found.get(row.runs)
+        if share is not None:
+            place = _to_three_digits(row.epsilon_end_to_end or 0.0) if row.protected else math.inf
+            worst[place] = max(worst.get(place, 0.0), share)
+    return sorted(worst.items())
+
+
+def _to_three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _ticks(
+    rows: Sequence[Aggregate], scale: Scale, odds: Sequence[tuple[float, float]]
+) -> list[float]:
+    """Epsilons to label: those asked for, thinned where labels would touch."""
+    shown = {*map(shown_epsilon, rows), *(epsilon for epsilon, _ in odds)}
+    asked = {row.epsilon for row in rows if row.epsilon is not None}
+    finite = sorted(asked or {_to_three_digits(one) for one in shown if 0 < one < math.inf})
+    kept = _apart(finite, scale, _NARROWEST_TICKS * scale.width)
+    return [*([0.0] if 0.0 in shown else []), *kept, *([math.inf] if math.inf in shown else [])]
+
+
+def _apart(epsilons: Sequence[float], scale: Scale, least: float) -> list[float]:
+    """Those of rising `epsilons` that stand at least so far from the one kept before."""
+    kept: list[float] = []
+    for value in epsilons:
+        if not kept or scale.place(value) - scale.place(kept[-1]) >= least:
+            kept.append(value)
+    return kept
+
+
+def draw_curve(
+    rows: Sequence[Aggregate],
+    strategies: Sequence[str],
+    *,
+    prefix: str,
+    width_in: float,
+    found: Found | None = None,
+) -> str:
+    """The AUROC of `rows` over epsilon as an SVG element, `width_in` inches wide.
+
+    Below it, on the same axis, stand the attacker's odds, where `found` knows any. What the marks
+    mean is the page's to say.
+
+    Args:
+        rows: aggregates of one split of one data set; those without an AUROC are left out.
+        strategies: all strategies of the study; their order decides marker and colour.
+        prefix: begins every id in the drawing, so that several stand in one page.
+        width_in: the width for which the text has its proper size.
+        found: the share of members found at 1 % false alarms, by the runs of a row.
+    """
+    drawn = [row for row in rows if row.metrics["auroc"].mean is not None]
+    present = [name for name in strategies if any(row.strategy == name for row in drawn)]
+    scale = Scale.over([*map(shown_epsilon, drawn), *(row.epsilon or 0 for row in drawn)])
+    odds = odds_by_epsilon(drawn, found or {})
+    heights = [2.3 + width_in / 11, *([ODDS_IN] if odds else [])]
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11}):
+        figure = Figure(figsize=(width_in, sum(heights) + 0.3), layout="constrained")
+        parts = figure.subplots(
+            len(heights), sharex=True, height_ratios=heights, squeeze=False
+        ).ravel()
+        _draw_frame(parts[0], drawn, scale, _ticks(drawn, scale, odds))
+        places = _places(drawn, present, scale)
+        for name in present:
+            chosen = [row for row in drawn if row.strategy == name]
+            _draw_strategy(parts[0], chosen, places, strategies.index(name) % len(MARKS))
+        if odds:
+            _draw_odds(parts[1], odds, scale, least=_NARROWEST_ODDS_IN / width_in * scale.width)
+        unit = "image" if any(row.unit == "image" for row in drawn) else "patient"
+        figure.align_ylabels(parts)
+        parts[-1].set_xlabel(f"epsilon for each {unit} (log scale), end to end", color=INK)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    return inline_svg(stream.getvalue(), prefix, _description(drawn, present, odds))
+
+
+def _places(
+    rows: Sequence[Aggregate], present: Sequence[str], scale: Scale
+) -> dict[tuple[str, float | None], float]:
+    """Where each row is drawn: rows that meet at one epsilon stand side by side."""
+    groups: dict[float, list[Aggregate]] = {}
+    for row in sorted(rows, key=lambda row: present.index(row.strategy)):
+        groups.setdefault(round(scale.place(shown_epsilon(row)), 2), []).append(row)
+    most = max(map(len, groups.values()), default=1)
+    apart = min(0.016 * (scale.high - scale.low), 0.75 * scale.gap / most)
+    return {
+        (row.strategy, row.epsilon): scale.place(shown_epsilon(row))
+        + (index - (len(group) - 1) / 2) * apart
+        for group in groups.values()
+        for index, row in enumerate(group)
+    }
+
+
+def _draw_frame(
+    axes: Axes, rows: Sequence[Aggregate], scale: Scale, ticks: Sequence[float]
+) -> None:
+    places = [scale.place(value) for value in ticks]
+    labels = ["none" if math.isinf(value) else f"{value:g}" for value in ticks]
+    axes.set_xticks(places, labels)
+    axes.set_xlim(min(scale.low, *places) - scale.gap / 2, max(scale.high, *places) + scale.gap / 2)
+    for value, side in ((0.0, scale.low - scale.gap / 2), (math.inf, scale.high + scale.gap / 2)):
+        if value in ticks:
+            axes.axvline(side, color=RULE, linewidth=1, linestyle=(0, (1, 3)))
+    axes.axhline(CHANCE, color=MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+    ends = [
+        value
+        for row in rows
+        for part in [row.metrics["auroc"]]
+        for value in (part.mean, part.ci_low, part.ci_high)
+        if value is not None
+    ]
+    axes.set_ylim(
+        max(0, min([CHANCE, *ends]) - 0.03), min(1.005, max([CHANCE + 0.1, *ends]) + 0.03)
+    )
+    axes.annotate(
+        "chance", (0, CHANCE), xycoords=("axes fraction", "data"), xytext=(4, 3),
+        textcoords="offset points", color=MUTED, fontsize=10,
+    )  # fmt: skip
+    axes.set_ylabel("AUROC", color=INK)
+    _dress(axes)
+
+
+def _dress(axes: Axes) -> None:
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=4, color=RULE)
+    for edge, spine in axes.spines.items():
+        spine.set_visible(edge in ("left", "bottom"))
+        spine.set_color(RULE)
+
+
+def _draw_odds(
+    axes: Axes, odds: Sequence[tuple[float, float]], scale: Scale, *, least: float
+) -> None:
+    """The strip of the attacker's odds: a bar to each share, with its number."""
+    for epsilon, share in odds:
+        place = scale.place(epsilon)
+        axes.vlines(place, CHANCE_FOUND, share, color=MUTED, linewidth=3)
+        axes.plot([place], [share], marker="o", markersize=5, color=INK, linestyle="none")
+    named = set(_apart([epsilon for epsilon, _ in odds], scale, least))
+    for epsilon, share in odds:
+        if epsilon in named:
+            axes.annotate(
+                percent(share), (scale.place(epsilon), share), xytext=(0, 5), ha="center",
+                textcoords="offset points", color=INK, fontsize=10,
+            )  # fmt: skip
+    axes.axhline(CHANCE_FOUND, color=MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+    axes.set_ylim(0, 1.42)
+    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes.set_ylabel("members\nfound", color=INK)
+    _dress(axes)
+
+
+def _draw_strategy(
+    axes: Axes,
+    rows: Sequence[Aggregate],
+    places: Mapping[tuple[str, float | None], float],
+    style: int,
+) -> None:
+    """Points with intervals, joined by a line: solid where the promise holds, else dashed."""
+    colour, marker = MARK_COLOURS[style], MARKS[style].marker
+    for hollow in (False, True):
+        finite = [row for row in rows if row.hollow == hollow and math.isfinite(shown_epsilon(row))]
+        finite.sort(key=shown_epsilon)
+        axes.plot(
+            [places[row.strategy, row.epsilon] for row in finite],
+            [row.metrics["auroc"].mean or 0.0 for row in finite],
+            color=colour, linewidth=1.6, linestyle=(0, (4, 3)) if hollow else "-", zorder=2,
+        )  # fmt: skip
+    for row in rows:
+        auroc, place = row.metrics["auroc"], places[row.strategy, row.epsilon]
+        if row.reference and auroc.mean is not None:
+            axes.axhline(auroc.mean, color=colour, linewidth=1.4, linestyle=(0, (7, 2, 1.5, 2)))
+        _draw_interval(axes, auroc, place, colour)
+        face = PAPER if row.hollow else colour
+        axes.plot(
+            [place], [auroc.mean or 0.0], marker=marker, markersize=7.5, color=colour,
+            markerfacecolor=face, markeredgewidth=1.6, linestyle="none", zorder=4,
+        )  # fmt: skip
+
+
+def _draw_interval(axes: Axes, auroc: OverSeeds, place: float, colour: str) -> None:
+    """Thin: the interval over patients. Thick: one standard deviation over seeds."""
+    if auroc.ci_low is not None and auroc.ci_high is not None:
+        axes.vlines(place, auroc.ci_low, auroc.ci_high, color=colour, linewidth=1.2, zorder=3)
+    if auroc.sd is not None and auroc.mean is not None:
+        low, high = auroc.mean - auroc.sd, auroc.mean + auroc.sd
+        axes.vlines(place, low, high, color=colour, linewidth=4.5, zorder=3)
+
+
+def _description(
+    rows: Sequence[Aggregate], present: Sequence[str], odds: Sequence[tuple[float, float]]
+) -> str:
+    sentences = [
+        "Privacy-utility curve. Across: end-to-end epsilon, from the strongest promise to none. "
+        "Up: AUROC, mean over seeds, with intervals over patients",
+        "; ".join(_words_of(rows, present)),
+    ]
+    if odds:
+        shares = (
+            f"{percent(share)} at {'no promise' if math.isinf(epsilon) else f'{epsilon:g}'}"
+            for epsilon, share in odds
+        )
+        sentences.append(f"Below: members found at 1 % false alarms, {', '.join(shares)}")
+    return ". ".join([*sentences, "The table below holds the same figures."])
+
+
+def _words_of(rows: Sequence[Aggregate], present: Sequence[str]) -> Iterator[str]:
+    for name in present:
+        means = [row.metrics["auroc"].mean or 0.0 for row in rows if row.strategy == name]
+        hollow = any(row.hollow for row in rows if row.strategy == name)
+        words = f"{name.replace('_', ' ')}: {min(means):.2f} to {max(means):.2f}"
+        yield f"{words}, drawn hollow" if hollow else words

@@ -1,0 +1,115 @@
+"""What a study promises, row by row and published together, as HTML."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup, escape
+
+from synthdp.errors import InputError
+from synthdp.paths import without_paths
+from synthdp.privacy.statement import Statement, number
+from synthdp.study.compare.cells import Aggregate
+from synthdp.study.record import StudyRecord, own_statement, private_part, published_together
+from synthdp.study.report.summary import strategy_words
+
+_WHOLE = "study, all of its runs published together"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Statements of the runs of one row, as HTML; they differ only where seeds do."""
+
+    title: str
+    epsilon: float
+    texts: tuple[Markup, ...]
+
+
+def statement_html(statement: Statement) -> Markup:
+    """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML."""
+    return _html(without_paths(statement.to_text()).split("\n\n"))
+
+
+def _row_html(statement: Statement) -> Markup:
+    """A statement without what is not covered: that stands once, above all rows."""
+    text = statement.model_copy(update={"not_covered": ()}).to_text()
+    return _html(without_paths(text).split("\n\n")[:-1])
+
+
+def _html(paragraphs: Iterable[str]) -> Markup:
+    blocks = []
+    for block in paragraphs:
+        text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(block)))
+        if block.startswith("- "):
+            items = (f"<li>{line.removeprefix('- ')}</li>" for line in text.splitlines())
+            blocks.append(f"<ul>{''.join(items)}</ul>")
+        else:
+            blocks.append(f"<p>{text}</p>")
+    return Markup("".join(blocks))  # noqa: S704 (escaped above)
+
+
+def row_promises(
+    aggregates: Sequence[Aggregate], statements: Mapping[str, Statement]
+) -> list[Promise]:
+    """The promises of each strategy and epsilon, as they come; `statements` go by run."""
+    runs: dict[tuple[str, float | None], dict[str, Statement]] = {}
+    for row in aggregates:
+        stated = {run: statements[run] for run in row.runs if run in statements}
+        runs.setdefault((row.strategy, row.epsilon), {}).update(stated)
+    return [
+        Promise(
+            f"{strategy_words(strategy)}{_asked_words(epsilon, found.values())}",
+            max(statement.epsilon for statement in found.values()),
+            tuple(dict.fromkeys(_row_html(statement) for statement in found.values())),
+        )
+        for (strategy, epsilon), found in runs.items()
+        if found
+    ]
+
+
+def not_covered(statements: Iterable[Statement]) -> list[str]:
+    """What no row's statement covers, each once."""
+    return list(dict.fromkeys(words for one in statements for words in one.not_covered))
+
+
+def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
+    if epsilon is not None:
+        return f", {number(epsilon)} asked for"
+    last_stage_is_free = all(math.isinf(statement.epsilon_stage) for statement in statements)
+    return ", without privacy" if last_stage_is_free else ""
+
+
+def whole_statement(study: Path, record: StudyRecord, given: Statement | None) -> Statement | None:
+    """The promise of publishing the whole study: `given`, its own, or composed from its runs.
+
+    None where no run has a statement, or the runs do not compose.
+    """
+    try:
+        found = list(record.statements.values())
+        return given or own_statement(study) or published_together(found, _WHOLE)
+    except InputError:
+        return None
+
+
+def together(study: Path, record: StudyRecord, given: Statement | None) -> list[Promise]:
+    """What publishing the whole study promises, and its private rows alone where that differs.
+
+    `given` is the whole study's statement; when None, its own is read, or composed from its runs.
+    """
+    whole = given or own_statement(study)
+    found = list(record.statements.values())
+    try:
+        whole = whole or published_together(found, _WHOLE)
+        part = private_part(record)
+    except InputError as error:
+        return [Promise(f"The runs do not compose: {error}", math.inf, ())]
+    shown = [("Everything in this study", whole)]
+    if any(math.isinf(statement.epsilon) for statement in found):
+        shown.append(("The rows with a finite epsilon alone", part))
+    return [
+        Promise(title, statement.epsilon, (statement_html(statement),))
+        for title, statement in shown
+        if statement is not None
+    ]

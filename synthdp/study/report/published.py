@@ -1,0 +1,163 @@
+"""A study's rows beside figures that others published, with what each promise is worth.
+
+What is theirs stands in two files: a table with a row for each seed, and a YAML file that says
+which of its rows are which arm, and which strategy of ours repeats it.
+"""
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from synthdp.config import Settings, parse_yaml, validate_settings
+from synthdp.data.tables import read_table
+from synthdp.errors import InputError
+from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
+from synthdp.privacy.mechanism import Unit
+from synthdp.study.compare.cells import Aggregate
+
+MAX_DESCRIPTION_BYTES = 2**16
+
+
+class PublishedArm(Settings):
+    """Rows of the table that belong to one arm: those with these words in these columns.
+
+    `strategy` is ours that repeats it (None: `why` it is not repeated); `end_to_end` says whether
+    the epsilon of its last stage holds for its whole pipeline.
+    """
+
+    name: str = Field(min_length=1)
+    rows: dict[str, str] = Field(min_length=1)
+    strategy: str | None = None
+    end_to_end: bool
+    why: str = ""
+
+
+class Published(Settings):
+    """A published table: where it stands (from the file that says so), and what it means.
+
+    `epsilon` is its column of epsilons (`inf`: no privacy); `figures` are columns of AUROCs by the
+    set that they were read on; `unit` and `delta` are those of its promise.
+    """
+
+    source: str = Field(min_length=1)
+    table: Path
+    epsilon: str
+    figures: dict[str, str] = Field(min_length=1)
+    unit: Unit
+    delta: float = Field(gt=0, lt=1)
+    arms: tuple[PublishedArm, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An AUROC over seeds: mean, standard deviation (None for one seed), number of seeds."""
+
+    mean: float
+    sd: float | None
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """An arm at one epsilon (None: no privacy): theirs by evaluation set, and ours, if repeated.
+
+    `found` is what the best attacker finds of members (their units) at 1 % false alarms when the
+    epsilon is all that was spent, as at a Gaussian release; 1 where the pipeline promises nothing.
+    """
+
+    arm: PublishedArm
+    epsilon: float | None
+    theirs: Mapping[str, Figure]
+    found: float
+    ours: Aggregate | None
+
+
+def read_published(path: Path) -> Published:
+    """Read the YAML file that describes a published table.
+
+    Raises:
+        InputError: when it is missing, too large, or a setting is wrong.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_DESCRIPTION_BYTES:
+        raise InputError(f"published: {path} is no small YAML file; correct the path")
+    content = parse_yaml(path.read_text(encoding="utf-8"), where=path.name)
+    found = validate_settings(Published, content, where=path.name)
+    return found.model_copy(update={"table": path.parent / found.table})
+
+
+def published_rows(published: Published, aggregates: Sequence[Aggregate]) -> list[PublishedRow]:
+    """Every arm of the table at its epsilons, beside ours on the study's first evaluation set.
+
+    Args:
+        published: of `read_published`.
+        aggregates: the study's rows over seeds.
+
+    Raises:
+        InputError: when the table is missing or damaged, or an arm has no row in it.
+    """
+    columns = (published.epsilon, *published.figures.values())
+    named = tuple(dict.fromkeys(column for arm in published.arms for column in arm.rows))
+    if not published.table.is_file():
+        raise InputError(
+            f"{published.table.name}: the table is not at hand; put it where `table` says"
+        )
+    table = read_table(published.table, required=(*columns, *named))
+    if table.findings:
+        raise InputError(f"{published.table.name}: {'; '.join(table.findings[:5])}")
+    first = [
+        row
+        for row in aggregates
+        if (row.data_set, row.split) == (aggregates[0].data_set, aggregates[0].split)
+    ]
+    # of models of several sites those of the first, which come last here
+    ours = {(row.strategy, row.epsilon): row for row in reversed(first) if not row.tuned}
+    records = list(table.records.values())
+    return [row for arm in published.arms for row in _rows_of(published, arm, records, ours)]
+
+
+def _rows_of(
+    published: Published,
+    arm: PublishedArm,
+    records: Sequence[Mapping[str, str]],
+    ours: Mapping[tuple[str, float | None], Aggregate],
+) -> Iterator[PublishedRow]:
+    chosen = [
+        record
+        for record in records
+        if all(record[column] == words for column, words in arm.rows.items())
+    ]
+    if not chosen:
+        raise InputError(f"{published.table.name}: holds no row of the arm {arm.name!r}")
+    by_epsilon: dict[float, list[Mapping[str, str]]] = {}
+    for record in chosen:
+        by_epsilon.setdefault(_number(record[published.epsilon], published), []).append(record)
+    for epsilon, rows in sorted(by_epsilon.items()):
+        asked = None if math.isinf(epsilon) else epsilon
+        theirs = {
+            place: _figure([_number(row[column], published) for row in rows])
+            for place, column in published.figures.items()
+        }
+        found = 1.0
+        if arm.end_to_end and asked is not None:
+            found = PrivacyLoss(mu=gaussian_mu(asked, published.delta)).found(0.01)
+        same = ours.get((arm.strategy, asked)) if arm.strategy is not None else None
+        yield PublishedRow(arm, asked, theirs, found, same)
+
+
+def _number(text: str, published: Published) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value) or value < 0:
+        raise InputError(f"{published.table.name}: {text[:20]!r} is no figure of a table")
+    return value
+
+
+def _figure(values: Sequence[float]) -> Figure:
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return Figure(statistics.fmean(values), sd, len(values))

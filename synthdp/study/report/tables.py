@@ -1,0 +1,227 @@
+"""The results over seeds as tables for papers: CSV, Markdown, and LaTeX with booktabs."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from synthdp.privacy.statement import number
+from synthdp.study.compare.cells import Aggregate, OverSeeds
+from synthdp.study.report.curve import Found
+from synthdp.study.report.summary import strategy_words
+from synthdp.study.sweep.tuning import tuned_words
+
+TableFormat = Literal["csv", "markdown", "latex"]
+
+METRIC_WORDS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+}
+NOTE = (
+    "mean ± standard deviation over seeds [mean 95 % interval over patients], by the epsilon asked "
+    "for; none: without privacy, or a recipe that is not repeated for each epsilon"
+)
+HOLLOW_NOTE = "no promise: an earlier stage used patients without privacy"
+_DASH = "\N{EN DASH}"
+_HOLLOW = {"markdown": " †", "latex": r"$^\dagger$"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    _DASH: "--",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One evaluation set as strategy x epsilon: `cells` go by a row's name and what was asked."""
+
+    title: str
+    epsilons: tuple[float | None, ...]
+    names: tuple[str, ...]
+    cells: Mapping[tuple[str, float | None], Aggregate]
+
+    def rows_of(self, name: str) -> list[Aggregate]:
+        """The aggregates of one row, by rising epsilon."""
+        return [self.cells[name, one] for one in self.epsilons if (name, one) in self.cells]
+
+    @property
+    def has_hollow(self) -> bool:
+        """Whether some cell promises nothing in spite of its last stage."""
+        return any(row.hollow for row in self.cells.values())
+
+
+def results_table(
+    aggregates: Sequence[Aggregate], kind: TableFormat, *, metric: str, title: str, found: Found
+) -> str:
+    """The table of one study as text.
+
+    Args:
+        aggregates: all results over seeds.
+        kind: csv has every metric, one line a strategy, epsilon and set; the others show `metric`
+            as strategy x epsilon, one table a set.
+        metric: a key of `METRIC_WORDS`.
+        title: of the study.
+        found: the share of members found at 1 % false alarms, by the runs of a row.
+    """
+    if kind == "csv":
+        return _csv(aggregates, found)
+    write: Callable[[Grid, str, str], str] = _markdown if kind == "markdown" else _latex
+    return "\n".join(write(grid, metric, title) for grid in _grids(aggregates))
+
+
+def _grids(aggregates: Sequence[Aggregate]) -> Iterator[Grid]:
+    for place in dict.fromkeys((row.data_set, row.split) for row in aggregates):
+        rows = [row for row in aggregates if (row.data_set, row.split) == place]
+        cells = {(_name(row), row.epsilon): row for row in rows}
+        asked = {row.epsilon for row in rows}
+        yield Grid(
+            title=", ".join(place),
+            epsilons=tuple(sorted(asked, key=lambda one: math.inf if one is None else one)),
+            names=tuple(dict.fromkeys(_name(row) for row in rows)),
+            cells=cells,
+        )
+
+
+def _name(row: Aggregate) -> str:
+    trained_on = f"trained on {row.trained_on}" if row.trained_on else ""
+    notes = "; ".join(note for note in (trained_on, tuned_words(row.tuned)) if note)
+    words = strategy_words(row.strategy)
+    return f"{words} ({notes})" if notes else words
+
+
+def _end_to_end(rows: Sequence[Aggregate]) -> str:
+    """What a row of the grid promises: as asked, or its epsilons where they differ."""
+    finished = [row for row in rows if row.epsilon_end_to_end is not None]
+    spent = [row.epsilon_end_to_end or 0.0 for row in finished]
+    asked = [math.inf if row.epsilon is None else row.epsilon for row in finished]
+    if not finished:
+        return _DASH
+    if all(
+        one == other or math.isclose(one, other, rel_tol=0.01)
+        for one, other in zip(spent, asked, strict=True)
+    ):
+        return "as asked"
+    return ", ".join(dict.fromkeys(number(value).replace("inf", "∞") for value in spent))
+
+
+def _figures(part: OverSeeds) -> tuple[str, str]:
+    """Mean with deviation, and interval; both may be missing."""
+    if part.mean is None:
+        return _DASH, ""
+    mean = f"{part.mean:.3f}" if part.sd is None else f"{part.mean:.3f} ± {part.sd:.3f}"
+    if part.ci_low is None or part.ci_high is None:
+        return mean, ""
+    return mean, f"[{part.ci_low:.2f}, {part.ci_high:.2f}]"
+
+
+def _asked(epsilon: float | None) -> str:
+    return "none" if epsilon is None else f"{epsilon:g}"
+
+
+def _markdown(grid: Grid, metric: str, title: str) -> str:
+    heads = ["strategy", "end to end", *map(_asked, grid.epsilons)]
+    lines = [heads, ["---"] * len(heads)]
+    for name in grid.names:
+        cells = [name, _end_to_end(grid.rows_of(name))]
+        for epsilon in grid.epsilons:
+            row = grid.cells.get((name, epsilon))
+            cells.append("" if row is None else " ".join(_figures(row.metrics[metric])).strip())
+            if row is not None and row.hollow:
+                cells[-1] += _HOLLOW["markdown"]
+        lines.append(cells)
+    table = "\n".join(f"| {' | '.join(map(_markdown_text, line))} |" for line in lines)
+    note = f"{METRIC_WORDS[metric]} on {grid.title}: {NOTE}."
+    if grid.has_hollow:
+        note += f" †: {HOLLOW_NOTE}."
+    return f"**{_markdown_text(title)}**\n\n{table}\n\n{_markdown_text(note)}\n"
+
+
+def _markdown_text(text: str) -> str:
+    return re.sub(r"([|*_<>`\\])", r"\\\1", " ".join(text.split()))
+
+
+def latex_text(text: str) -> str:
+    """Text in which every sign that LaTeX would read as a command is written out."""
+    return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
+
+
+def _latex(grid: Grid, metric: str, title: str) -> str:
+    """A table of two lines a strategy: mean and deviation above, interval below."""
+    columns = "ll" + "c" * len(grid.epsilons)
+    heads = ["Strategy", "End to end", *map(_asked, grid.epsilons)]
+    lines = []
+    for name in grid.names:
+        above, below = [latex_text(name), latex_text(_end_to_end(grid.rows_of(name)))], ["", ""]
+        for epsilon in grid.epsilons:
+            row = grid.cells.get((name, epsilon))
+            mean, interval = ("", "") if row is None else _figures(row.metrics[metric])
+            mark = _HOLLOW["latex"] if row is not None and row.hollow else ""
+            above.append(latex_text(mean) + mark)
+            below.append(rf"{{\footnotesize {interval}}}" if interval else "")
+        lines += [f"    {' & '.join(part).rstrip()} \\\\" for part in (above, below) if any(part)]
+    note = f"{METRIC_WORDS[metric]} on {grid.title}: {NOTE}."
+    caption = latex_text(f"{title}. {note}")
+    if grid.has_hollow:
+        caption += rf" {_HOLLOW['latex']}: {HOLLOW_NOTE}."
+    spread = rf"\cmidrule(l){{3-{2 + len(grid.epsilons)}}}"
+    over = (
+        rf"    & & \multicolumn{{{len(grid.epsilons)}}}{{c}}{{$\varepsilon$ asked for}} \\ {spread}"
+    )
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{caption}}}",
+            rf"  \begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            r"    \toprule",
+            over,
+            f"    {' & '.join(heads)} \\\\",
+            r"    \midrule",
+            *lines,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _csv(aggregates: Sequence[Aggregate], found: Found) -> str:
+    stream = io.StringIO(newline="")
+    parts = ("mean", "sd", "ci_low", "ci_high")
+    figures = [f"{name}_{part}" for name in METRIC_WORDS for part in parts]
+    heads = ("strategy", "trained_on", "tuned", "epsilon", "data_set", "split", "seeds", "failed")
+    privacy = ("epsilon_end_to_end", "epsilon_stage", "delta", "unit", "members_found_at_1_percent")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*heads, *figures, *privacy])
+    for row in aggregates:
+        place = (row.strategy, row.trained_on, row.tuned, _asked(row.epsilon))
+        values = [getattr(row.metrics[name], part) for name in METRIC_WORDS for part in parts]
+        spent = (row.epsilon_end_to_end, row.epsilon_stage, row.delta, row.unit)
+        written = [
+            *place,
+            row.data_set,
+            row.split,
+            row.n_seeds,
+            row.n_failed,
+            *map(_cell, values),
+            *spent,
+        ]
+        writer.writerow([*written, found.get(row.runs)])
+    return stream.getvalue()
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -1,0 +1,157 @@
+"""What a tuning study chose, and `defaults.yaml`, which feeds it back to studies of patients."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from synthdp.errors import RunError
+from synthdp.files import write_atomic
+from synthdp.privacy.statement import Statement, number
+from synthdp.study.compare.results import ResultRow
+from synthdp.study.sweep.tuning import TunedValue, put_value, read_tuned, tuned_words
+
+DEFAULTS_FILE = "defaults.yaml"
+#: Means closer than this are ties: the table itself has no more decimals.
+_DECIMALS = 6
+#: Settings that take a mapping from epsilon to value themselves, so that one is always written.
+BY_EPSILON = ("finetune.head.lr_times_steps",)
+
+Cell: TypeAlias = tuple[str, float | None]
+
+
+def mean_aurocs(rows: Sequence[ResultRow]) -> dict[Cell, dict[str, float]]:
+    """For each strategy and epsilon the mean AUROC of each tuned setting, over seeds and sets.
+
+    A setting with a run that failed, or without an AUROC, is left out.
+    """
+    groups: dict[Cell, dict[str, list[float | None]]] = {}
+    for row in rows:
+        group = groups.setdefault((row.strategy, row.epsilon), {})
+        group.setdefault(row.tuned, []).append(row.auroc)
+    return {
+        cell: {
+            tuned: round(statistics.fmean(value for value in found if value is not None), _DECIMALS)
+            for tuned, found in group.items()
+            if None not in found
+        }
+        for cell, group in groups.items()
+    }
+
+
+def choose(rows: Sequence[ResultRow]) -> dict[Cell, str]:
+    """For each strategy and epsilon the tuned setting of the best mean AUROC; ties: the smaller."""
+    return {
+        cell: min(found, key=lambda tuned: (-found[tuned], _size(read_tuned(tuned))))
+        for cell, found in mean_aurocs(rows).items()
+        if found
+    }
+
+
+def _size(tuned: Mapping[str, TunedValue]) -> list[tuple[bool, float, str]]:
+    """Orders settings by their numbers, key by key; words stand behind numbers."""
+    return [
+        (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
+        for value in tuned.values()
+    ]
+
+
+def write_defaults(path: Path, rows: Sequence[ResultRow], promise: Statement) -> None:
+    """Write the chosen settings as YAML that a study's settings take in.
+
+    Args:
+        path: the file to write, atomically.
+        rows: all results of a study that tunes.
+        promise: what stands behind the sets that the settings were chosen on.
+
+    Raises:
+        RunError: when a run failed or has no AUROC: a choice among the others would favour them.
+    """
+    lost = {row.run for row in rows if row.auroc is None}
+    if lost:
+        raise RunError(
+            f"{len(lost)} run(s) have no AUROC, so nothing was chosen; score on a split that holds "
+            "both classes"
+        )
+    chosen = choose(rows)
+    by_strategy = {
+        strategy: _settings(
+            {cell[1]: read_tuned(chosen[cell]) for cell in _cells(chosen, strategy)}
+        )
+        for strategy in dict.fromkeys(strategy for strategy, _ in chosen)
+    }
+    by_strategy = {strategy: found for strategy, found in by_strategy.items() if found}
+    single = len({row.strategy for row in rows}) == 1
+    document: Any = next(iter(by_strategy.values())) if single else by_strategy
+    comment = "".join(f"# {line}\n" for line in _history(rows, chosen, promise))
+    body = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    write_atomic(path, comment + body)
+
+
+def _cells(chosen: Mapping[Cell, str], strategy: str) -> list[Cell]:
+    return [cell for cell in chosen if cell[0] == strategy]
+
+
+def _settings(by_epsilon: Mapping[float | None, Mapping[str, TunedValue]]) -> dict[str, Any]:
+    """The settings of one strategy: by epsilon for `BY_EPSILON`, and where values differ."""
+    settings: dict[str, Any] = {}
+    for key in dict.fromkeys(key for tuned in by_epsilon.values() for key in tuned):
+        values = {_asked(epsilon): tuned[key] for epsilon, tuned in by_epsilon.items()}
+        one = len({json.dumps(value) for value in values.values()}) == 1
+        plain = one and key not in BY_EPSILON
+        value: Any = next(iter(values.values())) if plain else values
+        settings = put_value(settings, key.split("."), value, key)
+    return settings
+
+
+def _asked(epsilon: float | None) -> int | float | str:
+    if epsilon is None:
+        return "none"
+    return int(epsilon) if epsilon == int(epsilon) else epsilon
+
+
+def _history(
+    rows: Sequence[ResultRow], chosen: Mapping[Cell, str], promise: Statement
+) -> list[str]:
+    """How the choice came about, line by line; no line holds a break, which would end a comment."""
+    sets = " and ".join(dict.fromkeys(f"{row.data_set}, {row.split}" for row in rows))
+    lines = [
+        "Chosen by `synthdp study` as the best mean AUROC over seeds and sets (ties: the smaller).",
+        f"scored on: {sets}; seeds: {len({row.seed for row in rows})}",
+        *_promise_words(promise),
+    ]
+    for (strategy, epsilon), found in mean_aurocs(rows).items():
+        lines.append(f"{strategy}, epsilon {_asked(epsilon)}: AUROC of")
+        for tuned, auroc in found.items():
+            mark = "  <- chosen" if tuned == chosen[strategy, epsilon] and tuned else ""
+            lines.append(f"    {tuned_words(tuned) or 'nothing tuned'}: {auroc:.4f}{mark}")
+        lines += _end_words(list(found), chosen[strategy, epsilon])
+    return [" ".join(line.splitlines()) for line in lines]
+
+
+def _end_words(tried: Sequence[str], chosen: str) -> list[str]:
+    """A line for each number that was chosen at an end of three or more."""
+    lines = []
+    for key, value in read_tuned(chosen).items():
+        numbers = {
+            found for text in tried if not isinstance(found := read_tuned(text)[key], bool | str)
+        }
+        if len(numbers) > 2 and value in (min(numbers), max(numbers)):
+            lines.append(f"    {key} = {value} is the end of what was tried; try values beyond it")
+    return lines
+
+
+def _promise_words(promise: Statement) -> list[str]:
+    if not promise.lineage.releases:
+        return ["promise: epsilon = 0; no patient's image went into the sets it was chosen on"]
+    releases = ", ".join(
+        dict.fromkeys(f"{found.stage} on {found.data}" for found in promise.lineage.releases)
+    )
+    return [
+        f"promise: epsilon {number(promise.epsilon)} at delta {promise.delta:g} for each "
+        f"{promise.unit} of {releases}",
+        "What is tuned by this file descends from these releases and shares their promise.",
+    ]

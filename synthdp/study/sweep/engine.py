@@ -1,0 +1,274 @@
+"""Where the runs of a study run: processes of this machine, or an existing Ray or Dask cluster.
+
+One code path, joblib's; the engines differ in their backend alone. A worker that dies takes no
+other run with it, and a cluster that goes away ends the study with what was finished standing.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Annotated, Any, Literal, TypeAlias
+
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from pydantic import Field, model_validator
+
+from synthdp.config import Settings
+from synthdp.errors import RunError
+from synthdp.runs import StageCall
+from synthdp.study.sweep.worker import Attempt, Outcome, Place, work
+
+log = logging.getLogger(__name__)
+
+#: How often an idle study looks whether its cluster is still there.
+LOOK_EVERY_S = 2.0
+#: So many looks in a row must fail: workers that were killed take a while to start again.
+LOOKS = 8
+
+Devices: TypeAlias = Literal["auto"] | tuple[Annotated[str | int, Field()], ...]
+
+
+class EngineSettings(Settings):
+    """Where a study runs, which changes nothing of what it finds: a resume may change it.
+
+    `workers` runs at once (`all`: as many as fit) have `threads` threads each. `engine: ray` or
+    `dask` use a cluster that is there: `engine_address`, or what their own environment names
+    (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS); its workers see the same folders. `devices` are dealt
+    out to the local workers in turn, as CUDA_VISIBLE_DEVICES; `auto` takes every GPU, `[]` none.
+    `shard: i/n` runs the i-th of n parts, for array jobs on a shared folder.
+    """
+
+    engine: Literal["local", "ray", "dask"] = "local"
+    engine_address: str | None = None
+    workers: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    threads: int = Field(default=1, ge=1)
+    devices: Devices = "auto"
+    shard: str | None = Field(default=None, pattern=r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$")
+
+    @model_validator(mode="after")
+    def _an_address_is_of_a_cluster(self) -> "EngineSettings":
+        if self.engine_address is not None and self.engine == "local":
+            raise ValueError("engine_address: is of a cluster; set engine to ray or dask too")
+        return self
+
+    @model_validator(mode="after")
+    def _a_shard_is_one_of_n(self) -> "EngineSettings":
+        if self.shard is not None and self.part[0] >= self.part[1]:
+            raise ValueError(f"shard: {self.shard}: of n parts name one from 1 to n, as in 1/4")
+        return self
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """The shard's index from 0, and the number of shards; (0, 1) is all."""
+        index, n_parts = (int(word) for word in (self.shard or "1/1").split("/"))
+        return index - 1, n_parts
+
+
+#: Keys that a resume may change.
+WHERE_IT_RUNS = tuple(EngineSettings.model_fields)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that is open.
+
+    name: for errors. size: how many runs it takes at once, now. backend: what joblib is told for
+    so many at once.
+    place: what a worker is told. alive: whether the cluster answers; None where there is none.
+    """
+
+    name: str
+    size: Callable[[], int]
+    backend: Callable[[int], Mapping[str, Any]]
+    place: Place
+    alive: Callable[[], bool] | None = None
+
+    def outcomes(self, attempt: Attempt, calls: Sequence[StageCall]) -> Iterator[Outcome]:
+        """Run the calls; yields each one's outcome when it is there.
+
+        When a worker dies, the runs that were at work are tried again one by one: so the one that
+        kills its worker is found, and fails alone.
+
+        Raises:
+            RunError: when the cluster went away, or has no core left.
+        """
+        waiting, suspects = list(calls), list[StageCall]()
+        while waiting or suspects:
+            alone = not waiting
+            batch = waiting or [suspects.pop(0)]
+            waiting, begun, done = [], list[str](), set[str]()
+            try:
+                for outcome in self._started(attempt, batch, begun):
+                    done.add(outcome.folder)
+                    yield outcome
+            except RunError:  # there is no core to run on
+                raise
+            except (Exception, CancelledError) as error:  # what a run raises is in its outcome
+                self._refuse_lost_cluster(error)
+                left = [call for call in batch if call.folder not in done]
+                struck = [call for call in left if call.folder in begun] or left[:1]
+                waiting = [call for call in left if call not in struck]
+                if alone:
+                    yield Outcome(struck[0].folder, _killed(error))
+                else:
+                    log.warning(
+                        "a worker process died; %d run(s) at work are tried again, one by one",
+                        len(struck),
+                    )
+                    suspects += struck
+
+    def _started(
+        self, attempt: Attempt, calls: Sequence[StageCall], begun: list[str]
+    ) -> Iterator[Outcome]:
+        def noted() -> Iterator[Any]:
+            for call in calls:
+                begun.append(call.folder)
+                yield delayed(work)(attempt, call, self.place)
+
+        def run() -> Iterator[Outcome]:
+            size = self.size()
+            # joblib runs a single job in this very process, which a cluster is not asked for:
+            # such a backend is given two, of which only one is ever at work
+            n_jobs = size if self.alive is None else max(size, 2)
+            with parallel_config(**self.backend(size)):
+                parallel = Parallel(
+                    n_jobs=n_jobs,
+                    return_as="generator_unordered",
+                    batch_size=1,
+                    pre_dispatch="2*n_jobs" if self.alive is None else size,
+                )
+                yield from parallel(noted())
+
+        return run() if self.alive is None else _watched(run, self.alive)
+
+    def _refuse_lost_cluster(self, error: BaseException) -> None:
+        if self.alive is not None and not _answers(self.alive):
+            raise RunError(
+                f"the {self.name} cluster went away ({type(error).__name__}): finished runs stand, "
+                "and the same command goes on when it is back, or at once with engine=local"
+            ) from error
+
+
+def _killed(error: BaseException) -> str:
+    return (
+        f"its worker process died twice ({type(error).__name__}): killed, or out of memory; what "
+        "it had saved stands"
+    )
+
+
+def _answers(alive: Callable[[], bool]) -> bool:
+    for look in range(LOOKS):
+        if alive():
+            return True
+        if look + 1 < LOOKS:
+            time.sleep(LOOK_EVERY_S)
+    return False
+
+
+def _watched(run: Callable[[], Iterator[Outcome]], alive: Callable[[], bool]) -> Iterator[Outcome]:
+    """What `run` yields, from a thread of its own: a cluster that is gone may never answer it."""
+    found = SimpleQueue[Outcome | BaseException | None]()
+
+    def consume() -> None:
+        try:
+            for outcome in run():
+                found.put(outcome)
+            found.put(None)
+        except BaseException as error:
+            found.put(error)
+
+    Thread(target=consume, daemon=True).start()
+    while True:
+        try:
+            item = found.get(timeout=LOOK_EVERY_S)
+        except Empty:
+            if not _answers(alive):
+                raise ConnectionError from None
+            continue
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+@contextmanager
+def opened_engine(settings: EngineSettings) -> Iterator[Engine]:
+    """Open the engine of a study.
+
+    Raises:
+        InputError: when its package is not installed or no cluster can be reached.
+    """
+    with ExitStack() as stack:
+        if settings.engine == "local":
+            yield _local(settings, stack)
+        else:
+            from synthdp.study.sweep import clusters  # noqa: PLC0415 (needs an extra)
+
+            connect = clusters.connect_ray if settings.engine == "ray" else clusters.connect_dask
+            cluster = connect(settings.engine_address, settings.threads, stack)
+            yield Engine(
+                name=settings.engine.capitalize(),
+                size=lambda: fitting(settings, cluster.cores(), f"the {settings.engine} cluster"),
+                backend=cluster.backend,
+                place=Place(settings.threads, cluster=True, folder=str(Path.cwd())),
+                alive=cluster.alive,
+            )
+
+
+def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
+    n_workers = fitting(settings, cpu_count(), "this machine")
+    threads = min(settings.threads, cpu_count())
+    devices = devices_of(settings.devices)
+    slots = stack.enter_context(tempfile.TemporaryDirectory(prefix="synthdp-"))
+    place = Place(
+        threads,
+        devices=tuple(devices[worker % len(devices)] for worker in range(n_workers))
+        if devices
+        else (),
+        slots=slots,
+        parent=os.getpid() if n_workers > 1 else None,
+    )
+    backend = {"backend": "loky", "inner_max_num_threads": threads}
+    return Engine("local", lambda: n_workers, lambda _: backend, place)
+
+
+def fitting(settings: EngineSettings, cores: int, where: str) -> int:
+    """How many workers of so many threads fit on the cores; says so when it is fewer than asked.
+
+    Raises:
+        RunError: when there is no core at all.
+    """
+    if cores < 1:
+        raise RunError(f"{where} has no core left for a worker; add some and run it again")
+    fit = max(1, cores // settings.threads)
+    if settings.workers == "all":
+        return fit
+    if settings.workers * settings.threads > cores:
+        n_workers = min(settings.workers, fit)
+        log.warning(
+            "%d worker(s) of %d thread(s) were asked for, and %s has %d core(s): %d worker(s) of "
+            "%d run at once, since more would slow each other down",
+            *(settings.workers, settings.threads, where, cores),
+            *(n_workers, min(settings.threads, cores)),
+        )
+        return n_workers
+    return settings.workers
+
+
+def devices_of(devices: Devices) -> tuple[str, ...]:
+    """The names of the GPUs that local workers share, as CUDA_VISIBLE_DEVICES takes them."""
+    if devices != "auto":
+        return tuple(str(device) for device in devices)
+    import torch  # noqa: PLC0415 (starts without the image stack)
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
+    return tuple(names) if torch.cuda.is_available() else ()

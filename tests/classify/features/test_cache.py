@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up import clinic_set
+
+from classify.features.cache import BATCH, augmented_features, backbone_features, on_arrays
+from synthdp.config import FeatureSettings
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.networks.backbones import build_backbone
+from synthdp.networks.feature_network import FeatureNetwork
+
+VIT = FeatureSettings(name="test_vit", size_px=32)
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Dataset:
+    return open_dataset(clinic_set(tmp_path / "clinic", "real", n_patients=15))
+
+
+@pytest.mark.parametrize("blocks", [0, 2, "all"])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_an_images_features_do_not_depend_on_who_else_is_there(
+    clinic: Dataset, precision: str, blocks: object
+) -> None:
+    network = build_backbone(
+        VIT.model_copy(update={"precision": precision}), seed=0, trainable_blocks=blocks
+    )
+    rows = clinic.split("train")
+    assert len(rows) > BATCH
+    whole = backbone_features(network, clinic, rows)
+    without_first = backbone_features(network, clinic, rows[1:])
+    assert torch.equal(whole[1:], without_first)
+    alone = backbone_features(network, clinic, rows[-1:])
+    assert torch.equal(whole[-1:], alone)
+
+
+def test_every_batch_has_the_same_size() -> None:
+    seen = []
+
+    def module(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(len(batch))
+        return batch.flatten(1).sum(dim=1, keepdim=True)
+
+    compute = on_arrays(module, build_backbone(VIT, seed=0))
+    found = compute(np.ones((3, 1, 4, 4), np.float32))
+    assert seen == [BATCH]
+    np.testing.assert_allclose(found, np.full((3, 1), 16.0))
+
+
+def test_augmented_views_begin_with_the_image_and_are_read_once(
+    clinic: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_backbone(VIT, seed=0)
+    rows = clinic.split("train")
+    found = augmented_features(network, clinic, rows, 3)
+    assert found.shape == (len(rows), 3, network.n_features)
+    assert torch.equal(found[:, 0], backbone_features(network, clinic, rows))
+    assert not torch.allclose(found[:, 1], found[:, 2])
+    monkeypatch.setattr(FeatureNetwork, "forward", None)
+    assert torch.equal(augmented_features(network, clinic, rows, 3), found)
+
+
+def test_a_patients_views_do_not_depend_on_other_patients(clinic: Dataset) -> None:
+    network = build_backbone(VIT, seed=0)
+    rows = clinic.split("train")
+    whole = augmented_features(network, clinic, rows, 2)
+    assert torch.equal(whole[3:], augmented_features(network, clinic, rows[3:], 2))

@@ -1,0 +1,194 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
+from classify.evaluate import run_evaluate
+from classify.finetune import plan_finetune, run_finetune
+from classify.model import load_classifier, restore_backbone, scores
+from classify.pretrain import run_pretrain
+from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targets_array
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import auroc
+from synthdp.files import sha256_file
+from synthdp.networks.backbones import build_backbone
+from synthdp.privacy.ledger import Ledger
+from synthdp.runs import read_statement
+
+BACKBONE = FeatureSettings(name="test_vit", size_px=32)
+NETWORK = {"trainable_blocks": 1, "steps": 10, "sampling_rate": 0.5, "block_steps": 5}
+PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50, noise="philox")
+
+
+def make_set(out: Path, kind: str = "real", n_patients: int = 24, split: str = "train") -> Path:
+    rng = np.random.default_rng(0)
+    with create_dataset(out, DatasetInfo(name=out.name, kind=kind, size_px=32)) as writer:
+        for patient in range(n_patients):
+            for _ in range(1 + patient % 3):
+                pixels = rng.normal(110 + 25 * (patient % 2), 40, (32, 32)).clip(0, 255)
+                writer.add(
+                    pixels.astype(np.uint8),
+                    patient_id=f"secret-{patient}",
+                    split=split if patient % 4 < 2 else "val",
+                    targets=[patient % 2],
+                )
+    return out
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Path:
+    return make_set(tmp_path / "clinic")
+
+
+def settings(clinic: Path, out: str = "run", **changes: object) -> FinetuneSettings:
+    values = {
+        "data": clinic,
+        "out": clinic.parent / out,
+        "privacy": PRIVACY,
+        "backbone": BACKBONE,
+        "network": NETWORK,
+        **changes,
+    }
+    return validate_settings(FinetuneSettings, values, where="finetune")
+
+
+@pytest.mark.parametrize("images", ["all", "one"])
+def test_a_run_keeps_its_target_and_says_how(clinic: Path, images: str) -> None:
+    asked = settings(clinic, network={**NETWORK, "images": images, "views": 2})
+    run = run_finetune(asked)
+    statement = read_statement(run)
+    assert 5.99 < statement.epsilon <= 6
+    assert "Poisson" in statement.to_text()
+    assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 10
+    assert not (run / "private" / "noise.key").exists()
+    assert "last 1 blocks" in (run / "card.md").read_text()
+    trained = load_classifier(run)
+    assert trained.sources[0].trainable_blocks == 1
+    moved = restore_backbone(trained.sources[0]).network.blocks[-1].mlp.fc1.weight
+    start = plan_finetune(asked)  # the plan of a finished run reads no image and still stands
+    assert start.epsilon == pytest.approx(statement.epsilon)
+    fresh = settings(clinic, out="fresh", network=None)
+    untrained = restore_backbone(load_classifier(run_finetune(fresh)).sources[0]).network.blocks[-1]
+    assert not torch.equal(moved, untrained.mlp.fc1.weight)
+    out = run_evaluate(
+        EvaluateSettings(run=run, dataset=clinic, out=clinic.parent / "scored", redraws=10)
+    )
+    assert (out / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("epsilon", [6, None])
+@pytest.mark.parametrize(
+    ("tune", "told"), [("biases", "biases and norms of"), ("lora", "rank-2 additions to")]
+)
+def test_a_part_of_the_blocks_is_kept_as_ordinary_tensors(
+    clinic: Path, tune: str, told: str, epsilon: float | None
+) -> None:
+    public = build_backbone(BACKBONE, seed=3).network.state_dict()
+    weights = clinic.parent / "public.safetensors"
+    save_file(public, weights)
+    named = BACKBONE.model_copy(update={"weights": weights, "sha256": sha256_file(weights)})
+    asked = settings(
+        clinic,
+        backbone=named,
+        privacy=PRIVACY.model_copy(update={"epsilon": epsilon}),
+        network={**NETWORK, "tune": tune, **({"lora_rank": 2} if tune == "lora" else {})},
+    )
+    run = run_finetune(asked)
+    assert f"{told} the last 1 blocks" in (run / "card.md").read_text()
+    trained = load_classifier(run)
+    (source,) = trained.sources
+    last = {name for name in public if name.startswith(("blocks.5.", "norm.", "fc_norm."))}
+    vectors = {name for name in last if public[name].ndim == 1}
+    assert source.trained.keys() == (vectors if tune == "biases" else last - vectors)
+    found = restore_backbone(source).network.state_dict()
+    moved = {name for name in public if not torch.equal(found[name], public[name])}
+    assert moved == source.trained.keys()
+    if tune == "lora":
+        for name in moved:
+            ranks = torch.linalg.matrix_rank(found[name] - public[name], atol=1e-5)
+            assert int(ranks) <= 2
+    dataset = open_dataset(clinic)
+    assert np.isfinite(scores(trained, dataset, dataset.split("val"))).all()
+    assert run_finetune(asked) == run  # a finished run returns at once
+
+
+def test_without_privacy_it_is_the_same_recipe_and_infinite(clinic: Path) -> None:
+    plain = PrivacySettings(epsilon=None, delta=1e-3, population=50)
+    statement = read_statement(run_finetune(settings(clinic, privacy=plain)))
+    assert math.isinf(statement.epsilon)
+    assert "trained without differential privacy" in statement.because
+
+
+def test_a_pretrained_run_goes_on_from_its_blocks(clinic: Path) -> None:
+    public = make_set(clinic.parent / "public", kind="phantom")
+    asked = PretrainSettings(
+        data=public, out=clinic.parent / "pre", backbone=BACKBONE, trainable_blocks="all", epochs=1
+    )
+    init = run_pretrain(asked)
+    run = run_finetune(settings(clinic, backbone=None, init=init, head={"start": "pretrained"}))
+    before, after = load_classifier(init).sources[0], load_classifier(run).sources[0]
+    assert before.trained.keys() == after.trained.keys()
+    changed = {k for k in before.trained if not torch.equal(before.trained[k], after.trained[k])}
+    assert changed
+    assert all(name.startswith(("blocks.5.", "norm.")) for name in changed)
+    assert after.scaling.centre is not None
+    assert torch.equal(after.scaling.centre, before.scaling.centre)
+
+
+@pytest.mark.parametrize(
+    ("images", "tune"), [("all", "blocks"), ("one", "blocks"), ("all", "biases"), ("one", "lora")]
+)
+def test_the_defaults_learn_under_privacy(tmp_path: Path, images: str, tune: str) -> None:
+    clinic = make_set(tmp_path / "clinic", n_patients=240)
+    run = run_finetune(
+        settings(
+            clinic,
+            privacy=PrivacySettings(epsilon=12, delta=1e-3, population=150, noise="philox"),
+            network={
+                "trainable_blocks": 1,
+                "steps": 30,
+                "images": images,
+                "batch": 64,
+                "tune": tune,
+            },
+        )
+    )
+    dataset = open_dataset(clinic)
+    rows = dataset.split("val")
+    found = scores(load_classifier(run), dataset, rows)[:, 0]
+    assert auroc(targets_array(rows)[:, 0], found) > 0.8
+
+
+def test_a_swin_is_refused_before_a_folder_is_made_and_its_head_still_trains(
+    clinic: Path,
+) -> None:
+    swin = FeatureSettings(name="swin_tiny_patch4_window7_224", size_px=32)
+    with pytest.raises(InputError, match="leave `network` out"):
+        run_finetune(settings(clinic, backbone=swin))
+    assert not (clinic.parent / "run").exists()
+    head = settings(clinic, backbone=swin, network=None, head={"steps": 5, "block_steps": 5})
+    assert read_statement(run_finetune(head)).epsilon <= 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"privacy": PrivacySettings(epsilon=6, delta=1e-3, population=5)}, "population is 5"),
+        ({"network": {**NETWORK, "trainable_blocks": 7}}, "trainable_blocks is 7"),
+        ({"network": {**NETWORK, "lora_rank": 8}}, "lora_rank is 8, but network.tune is blocks"),
+        (
+            {"network": {**NETWORK, "tune": "lora", "lora_rank": 64}},
+            r"blocks\.5\.attn\.qkv .* 192 x",
+        ),
+        ({"network": {**NETWORK, "tune": "heads"}}, "network.tune"),
+        ({"synthetic": Path("set")}, "name that run as init"),
+    ],
+)
+def test_what_does_not_fit_is_refused(clinic: Path, changes: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        run_finetune(settings(clinic, **changes))

@@ -1,0 +1,249 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from classify.features.cache import BATCH, backbone_features
+from classify.features.scaling import Scaling
+from classify.model import (
+    Classifier,
+    Source,
+    features,
+    load_classifier,
+    logits,
+    new_classifier,
+    new_source,
+    restore_backbone,
+    save_classifier,
+    scores,
+)
+from synthdp.checkpoint import save_weights
+from synthdp.config import FeatureSettings, Settings, TrainableBlocks
+from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
+from synthdp.errors import InputError
+from synthdp.files import read_json, sha256_file, write_json
+from synthdp.networks.backbones import build_backbone, trained_tensors
+from synthdp.networks.transformers import TransformerBackbone
+from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.statement import make_statement
+from synthdp.runs import open_run
+
+RANDOM = FeatureSettings(name="test_vit", size_px=32, precision="float32")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    info = DatasetInfo(name="set", kind="phantom", size_px=24, targets=("malignant", "dense"))
+    with create_dataset(tmp_path / "set", info) as writer:
+        for index in range(5):
+            pixels = rng.integers(0, 255, (24, 24)).astype(np.uint8)
+            writer.add(pixels, patient_id=f"p{index}", split="train", targets=[index % 2, 1])
+    return open_dataset(tmp_path / "set")
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> FeatureSettings:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        network = timm.create_model("test_vit", num_classes=0)
+    path = tmp_path / "weights" / "public.safetensors"
+    save_weights(path, network.state_dict())
+    return RANDOM.model_copy(update={"weights": path, "sha256": sha256_file(path)})
+
+
+def trained(
+    backbone: FeatureSettings, blocks: TrainableBlocks = 1, shift: float = 0.1
+) -> Classifier:
+    """A classifier whose trained tensors and head have all been moved."""
+    plain = new_source(backbone, seed=3, trainable_blocks=blocks)
+    network = restore_backbone(plain)
+    with torch.no_grad():
+        for parameter in network.network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(shift)
+    generator = torch.Generator().manual_seed(5)
+    centre = torch.randn(network.n_features, generator=generator)
+    scaling = dataclasses.replace(plain.scaling, centre=centre)
+    moved = dataclasses.replace(plain, trained=trained_tensors(network), scaling=scaling)
+    classifier = new_classifier([moved], ("malignant", "dense"))
+    weight = torch.randn(classifier.head_weight.shape, generator=generator)
+    return classifier.with_head(weight, torch.tensor([0.5, -0.5]))
+
+
+def finished_run(folder: Path, classifier: Classifier) -> Path:
+    statement = make_statement(Lineage(), subject="classifier")
+    with open_run(folder, "pretrain", Settings()) as run:
+        save_classifier(run.model, classifier)
+        run.finish(statement, "card")
+    return folder
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two classifiers, or parts of them, are equal to the bit."""
+    if isinstance(first, Tensor):
+        return isinstance(second, Tensor) and torch.equal(first, second)
+    if isinstance(first, Classifier | Source | Scaling):
+        names = [field.name for field in dataclasses.fields(first)]
+        return all(same(getattr(first, name), getattr(second, name)) for name in names)
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    return first == second
+
+
+@pytest.mark.parametrize("blocks", [0, 2, "all"])
+def test_a_classifier_comes_back_from_its_folder(
+    public: FeatureSettings, dataset: Dataset, tmp_path: Path, blocks: TrainableBlocks
+) -> None:
+    classifier = trained(public, blocks)
+    found = load_classifier(finished_run(tmp_path / "run", classifier))
+    assert same(classifier, found)
+    expected = scores(classifier, dataset, dataset.rows)
+    np.testing.assert_array_equal(scores(found, dataset, dataset.rows), expected)
+
+
+def test_frozen_public_weights_are_not_copied_and_a_random_start_is_whole(
+    public: FeatureSettings,
+) -> None:
+    assert all(k.startswith(("blocks.5.", "norm.")) for k in trained(public).sources[0].trained)
+    n_tensors = len(build_backbone(RANDOM, seed=0).network.state_dict())
+    assert len(trained(RANDOM).sources[0].trained) == n_tensors
+    assert not new_source(public, seed=0).trained
+
+
+def test_a_random_start_does_not_depend_on_the_seed_any_more(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    classifier = trained(RANDOM)
+    found = load_classifier(finished_run(tmp_path / "run", classifier))
+    other = found.with_sources([dataclasses.replace(found.sources[0], seed=99)])
+    (expected,) = features(classifier, dataset, dataset.rows)
+    assert torch.equal(features(other, dataset, dataset.rows)[0], expected)
+
+
+def test_scores_follow_the_written_formula(public: FeatureSettings, dataset: Dataset) -> None:
+    classifier = trained(public, 0)
+    with torch.inference_mode():
+        network = restore_backbone(classifier.sources[0])
+        raw = network(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
+    centre = classifier.sources[0].scaling.centre
+    assert centre is not None
+    class_token, mean = (raw - centre).split(network.parts, dim=1)
+    parts = [part / part.norm(dim=1, keepdim=True) for part in (class_token, mean)]
+    inputs = torch.cat(parts, dim=1) / 2**0.5
+    expected = torch.sigmoid(inputs @ classifier.head_weight.T + classifier.head_bias)
+    found = scores(classifier, dataset, dataset.rows)
+    assert found.shape == (5, 2)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_a_new_classifier_knows_nothing(public: FeatureSettings, dataset: Dataset) -> None:
+    classifier = new_classifier([new_source(public, seed=0)], ("malignant",))
+    raws = features(classifier, dataset, dataset.rows)
+    assert torch.equal(logits(classifier, raws), torch.zeros(5, 1))
+    with pytest.raises(ValueError, match="does not fit"):
+        classifier.with_head(torch.zeros(1, 3), torch.zeros(1))
+
+
+class CountedTrunk:
+    """Counts the images that go through any trunk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen = 0
+        trunk = TransformerBackbone.trunk
+
+        def counted(backbone: TransformerBackbone, images: Tensor) -> Tensor:
+            self.seen += len(images)
+            return trunk(backbone, images)
+
+        monkeypatch.setattr(TransformerBackbone, "trunk", counted)
+
+
+def test_classifiers_of_one_trunk_share_its_tokens(
+    public: FeatureSettings, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = CountedTrunk(monkeypatch)
+    first, second = trained(public, 2), trained(public, 2, shift=0.2)
+    different = [features(one, dataset, dataset.rows)[0] for one in (first, second)]
+    assert counted.seen == BATCH
+    assert not torch.equal(*different)
+    again = [features(one, dataset, dataset.rows)[0] for one in (first, second)]
+    assert counted.seen == BATCH
+    assert all(torch.equal(*pair) for pair in zip(different, again, strict=True))
+
+
+def test_cached_tokens_change_features_by_rounding_alone(
+    public: FeatureSettings, dataset: Dataset
+) -> None:
+    backbone = restore_backbone(trained(public, 2).sources[0])
+    through_tokens = backbone_features(backbone, dataset, dataset.rows)
+    with torch.inference_mode():
+        direct = backbone(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
+    torch.testing.assert_close(through_tokens, direct, atol=2e-3, rtol=1e-2)
+
+
+def refused(run: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_classifier(run)
+    return str(caught.value)
+
+
+def test_only_finished_runs_with_a_classifier_are_loaded(
+    public: FeatureSettings, tmp_path: Path
+) -> None:
+    assert "not a finished run" in refused(tmp_path)
+    with open_run(tmp_path / "begun", "pretrain", Settings()):
+        pass
+    assert "not a finished run" in refused(tmp_path / "begun")
+    with open_run(tmp_path / "gan", "train-gan", Settings()) as run:
+        run.finish(make_statement(Lineage(), subject="generator"), "card")
+    assert "without a classifier" in refused(tmp_path / "gan")
+
+
+def test_damaged_runs_are_refused(public: FeatureSettings, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", trained(public))
+    settings = run / "model" / "settings.json"
+    about = read_json(settings)
+    write_json(settings, {**about, "targets": 3, "colour": "grey"})
+    said = refused(run)
+    assert "targets" in said
+    assert "colour" in said
+    write_json(settings, about)
+    weights = run / "model" / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    assert "sha256" in refused(run)
+    weights.unlink()
+    assert "no such weights file" in refused(run)
+
+
+def test_missing_public_weights_are_asked_for_by_their_sha256(
+    public: FeatureSettings, dataset: Dataset, tmp_path: Path
+) -> None:
+    classifier = trained(public)
+    expected = scores(classifier, dataset, dataset.rows)
+    run = finished_run(tmp_path / "run", classifier)
+    assert public.weights is not None
+    content = public.weights.read_bytes()
+    public.weights.unlink()
+    said = refused(run)
+    assert str(public.sha256) in said
+    (run / "model" / public.weights.name).write_bytes(content)
+    found = load_classifier(run)
+    np.testing.assert_array_equal(scores(found, dataset, dataset.rows), expected)
+
+
+def test_trained_tensors_of_another_network_are_refused(
+    public: FeatureSettings, dataset: Dataset
+) -> None:
+    classifier = trained(public)
+    source = dataclasses.replace(classifier.sources[0], trained={"norm.weight": torch.zeros(3)})
+    foreign = classifier.with_sources([source])
+    with pytest.raises(InputError, match=r"of another shape: norm\.weight"):
+        features(foreign, dataset, dataset.rows)

@@ -1,0 +1,579 @@
+import errno
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from synthdp import files
+from synthdp.config import load_settings, validate_settings
+from synthdp.data.cohorts import cohort_of, cohort_rows
+from synthdp.data.dataset import Dataset, load_images, open_dataset
+from synthdp.data.images import decode_pixels, encode_png, fit_square
+from synthdp.data.importing import patches
+from synthdp.data.importing.listing import ListingSettings, list_patches, name_label
+from synthdp.data.importing.patches import PatchesSettings, imported_lineage, run_patches
+from synthdp.errors import InputError, RunError
+from synthdp.privacy.lineage import Lineage, Part, Release
+from synthdp.privacy.statement import make_statement
+
+Pixels = NDArray[np.uint8]
+Texture = Callable[..., Pixels]
+MakeFolder = Callable[[Mapping[str, Pixels | bytes]], Path]
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "data"
+
+
+def settings(src: Path, **changes: object) -> PatchesSettings:
+    values = {"src": src, "out": src.parent / "set", "name": "tiny", **changes}
+    return PatchesSettings.model_validate(values)
+
+
+def imported(src: Path, **changes: object) -> Dataset:
+    return open_dataset(run_patches(settings(src, **changes)))
+
+
+def note(dataset: Dataset) -> dict[str, object]:
+    found: dict[str, object] = json.loads((dataset.private / "import.json").read_text())
+    return found
+
+
+def refusal(src: Path, **changes: object) -> str:
+    with pytest.raises(InputError) as error:
+        run_patches(settings(src, **changes))
+    assert [path.name for path in src.parent.iterdir() if "set" in path.name] == []
+    return str(error.value)
+
+
+@pytest.fixture
+def folder(make_folder: MakeFolder, texture: Texture) -> Path:
+    """Six patients in class folders, named as CBIS-DDSM patches are; no table."""
+    names = {}
+    for index in range(6):
+        split, benign = ("val" if index == 5 else "train"), index % 2 == 0
+        stem = f"{split}/is_benign_{str(benign).lower()}/patientP_{index:05d}"
+        for view in range(2):
+            name = f"{stem}_image{view}_is_benign_{int(benign)}.png"
+            names[name] = texture(10 * index + view)
+    return make_folder(names)
+
+
+@pytest.fixture
+def table(make_folder: MakeFolder, texture: Texture) -> Path:
+    """Four patients with a table; `is_benign` is 1 for the first two."""
+    names: dict[str, Pixels | bytes] = {f"all/{index}.png": texture(index) for index in range(4)}
+    lines = ["split,file,patient_id,is_benign,view,secret"]
+    splits = ["train", "train", "val", "train"]
+    lines += [f"{splits[i]},all/{i}.png,P{i},{int(i < 2)},CC,x" for i in range(4)]
+    return make_folder({**names, "metadata.csv": "\n".join(lines).encode()})
+
+
+PATIENT = r"patient(P_\d+)"
+
+
+def test_a_table_is_imported_and_benign_is_inverted_once(table: Path, texture: Texture) -> None:
+    dataset = imported(table)
+    assert [row.targets for row in dataset.rows] == [(0.0,), (0.0,), (1.0,), (1.0,)]
+    assert [row.split for row in dataset.rows] == ["train", "train", "val", "train"]
+    assert [row.patient_id for row in dataset.rows] == ["P0", "P1", "P2", "P3"]
+    assert dataset.rows[0].attributes == {"view": "CC"}
+    assert dataset.info.size_px == 32
+    assert np.array_equal(decode_pixels(dataset.root / dataset.rows[3].image), texture(3))
+    assert note(dataset)["source_rows"] == [2, 3, 4, 5]
+
+
+def test_class_folders_are_imported_without_a_table(folder: Path) -> None:
+    dataset = imported(folder, patient_pattern=PATIENT)
+    assert Counter(row.targets[0] for row in dataset.rows) == {0.0: 6, 1.0: 6}
+    assert len({row.patient_id for row in dataset.rows}) == 6
+    assert {row.patient_id for row in dataset.split("val")} == {"P_00005"}
+    assert dataset.info.unit == "patient"
+
+
+def test_real_images_need_their_patient(folder: Path) -> None:
+    text = refusal(folder)
+    assert "patient_pattern: real images need their patient" in text
+    assert "or the word none" in text
+
+
+def test_each_image_a_patient_only_when_asked(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        dataset = imported(folder, patient_pattern="none")
+    assert len({row.patient_id for row in dataset.rows}) == 12
+    assert dataset.info.unit == "image"
+    assert "each image counts as a patient of its own" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("train/is_benign_true/x.png", 0),
+        ("train/is_benign_false/x.png", 1),
+        ("x_is_benign_0.png", 1),
+        ("x_is_benign_1.png", 0),
+        ("x_is_benign_1_3.png", 0),
+        ("x_is_benign_10.png", None),
+        ("batch_0_10_malignant.png", 1),
+        ("batch_1_16_benign.png", 0),
+        ("BENIGN_WITHOUT_CALLBACK/x.png", 0),
+        ("Malignant/x.png", 1),
+        ("is_malignant_0/x.png", 0),
+        ("is_malignant_true/x.png", 1),
+        ("non_malignant/x.png", None),
+        ("nonmalignant/x.png", None),
+        ("not-benign/x.png", None),
+        ("benign_or_malignant/malignant/x.png", 1),
+        ("malignant/benign/x.png", 0),
+        ("a/b.png", None),
+    ],
+)
+def test_the_default_patterns(name: str, label: int | None) -> None:
+    assert name_label(ListingSettings(src=Path()), name) == (label, False)
+
+
+def test_folder_and_name_that_disagree_are_reported(
+    make_folder: MakeFolder, texture: Texture, caplog: pytest.LogCaptureFixture
+) -> None:
+    src = make_folder({"benign/a_malignant.png": texture(0), "benign/b_benign.png": texture(1)})
+    with caplog.at_level("INFO"):
+        dataset = imported(src, patient_pattern=r"(\w)_")
+    assert [row.targets for row in dataset.rows] == [(0.0,), (0.0,)]
+    assert note(dataset)["rows_with_conflicting_sources"] == [1]
+    assert "1 image(s) whose folder, name and table tell different classes" in caplog.text
+
+
+def test_a_table_beats_the_folder_and_the_conflict_is_reported(
+    make_folder: MakeFolder, texture: Texture
+) -> None:
+    rows = b"file,patient_id,malignant\nbenign/a.png,A,1\nbenign/b.png,B,0\n"
+    src = make_folder(
+        {"benign/a.png": texture(0), "benign/b.png": texture(1), "metadata.csv": rows}
+    )
+    dataset = imported(src)
+    assert [row.targets for row in dataset.rows] == [(1.0,), (0.0,)]
+    assert note(dataset)["rows_with_conflicting_sources"] == [2]
+
+
+def test_own_patterns_see_the_whole_path(make_folder: MakeFolder, texture: Texture) -> None:
+    src = make_folder({"k/1/s7.png": texture(0), "g/1/s8.png": texture(1)})
+    dataset = imported(
+        src, malignant_pattern="^k/1", benign_pattern="^g/1", patient_pattern=r"s(\d)"
+    )
+    assert {row.patient_id: row.targets for row in dataset.rows} == {"8": (0.0,), "7": (1.0,)}
+
+
+@pytest.mark.parametrize("pattern", ["(", "patient", "(a)(b)"])
+def test_patterns_are_checked(folder: Path, pattern: str) -> None:
+    overrides = [f"src={folder}", "out=x", "name=x", f"patient_pattern={pattern}"]
+    with pytest.raises(InputError, match="patient_pattern"):
+        load_settings(PatchesSettings, None, overrides)
+
+
+def test_several_targets_with_unknown_cells(make_folder: MakeFolder, texture: Texture) -> None:
+    rows = b"file,patient_id,edema,mass\na.png,A,1,\nb.png,B,0.0,True\n"
+    src = make_folder({"a.png": texture(0), "b.png": texture(1), "metadata.csv": rows})
+    dataset = imported(src, targets=("edema", "mass"))
+    assert dataset.rows[0].targets[0] == 1
+    assert math.isnan(dataset.rows[0].targets[1])
+    assert dataset.rows[1].targets == (0.0, 1.0)
+
+
+def test_unsafe_ids_become_keyed_digests(make_folder: MakeFolder, texture: Texture) -> None:
+    rows = "file,patient_id,malignant\na.png,Jane Doe,1\nb.png,Émile,0\nc.png,Jane-2,1\n"
+    pictures = {f"{name}.png": texture(index) for index, name in enumerate("abc")}
+    src = make_folder({**pictures, "metadata.csv": rows.encode()})
+    dataset = imported(src)
+    jane, emile, safe = [row.patient_id for row in dataset.rows]
+    assert jane.startswith("patient-")
+    assert jane != emile
+    assert safe == "Jane-2"
+    assert note(dataset)["ids"] == {"Jane Doe": jane, "Émile": emile}
+    assert "Jane Doe" not in (dataset.root / "manifest.csv").read_text()
+    (again,) = {row.patient_id for row in imported(src, out=src.parent / "b").rows[:1]}
+    assert again != jane  # without the key, nobody can tell whose digest it is
+
+
+def test_cohorts_of_one_key_share_out_the_patients(
+    make_folder: MakeFolder, texture: Texture, tmp_path: Path
+) -> None:
+    names = [f"{n:02d}.png" for n in range(40)]
+    rows = "".join(f"{name},p {n},{n % 2}\n" for n, name in enumerate(names))
+    table = f"file,patient_id,malignant\n{rows}".encode()
+    pictures = {name: texture(n) for n, name in enumerate(names)}
+    src = make_folder({**pictures, "metadata.csv": table})
+
+    def part(name: str, cohort: str) -> Dataset:
+        key = tmp_path / "cohort.key"
+        return imported(src, out=tmp_path / name, cohort=cohort, cohort_key=key)
+
+    first, second = part("first", "1/2"), part("second", "2/2")
+    held = [{row.patient_id for row in found.rows} for found in (first, second)]
+    assert held[0].isdisjoint(held[1])
+    assert len(held[0]) + len(held[1]) == 40
+    cohorts = [cohort_of(found, None) for found in (first, second)]
+    assert [str(cohort.part) for cohort in cohorts if cohort] == ["1/2", "2/2"]
+    assert len({cohort.key_id for cohort in cohorts if cohort}) == 1
+    quarter = cohort_of(first, Part(part=2, of=2))
+    assert quarter is not None
+    assert str(quarter.part) == "2/4"
+    kept = cohort_rows(first, first.rows, Part(part=2, of=2))
+    assert 0 < len(kept) < len(first.rows)
+    assert (tmp_path / "cohort.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_cohort_needs_its_key() -> None:
+    with pytest.raises(InputError, match="go together"):
+        validate_settings(
+            PatchesSettings,
+            {"src": "a", "out": "b", "name": "c", "cohort": "1/2"},
+            where="data patches",
+        )
+
+
+def test_near_duplicates_make_one_unit_in_train(
+    make_folder: MakeFolder, texture: Texture, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = np.clip(texture(0).astype(int) + 3, 0, 255).astype(np.uint8)
+    rows = b"file,patient_id,malignant,split\na.png,B,1,train\nb.png,A,1,val\nc.png,C,0,val\n"
+    src = make_folder(
+        {"a.png": texture(0), "b.png": copy, "c.png": texture(2), "metadata.csv": rows}
+    )
+    with caplog.at_level("INFO"):
+        dataset = imported(src)
+    assert [(row.patient_id, row.split) for row in dataset.rows] == [
+        ("A", "train"),
+        ("A", "train"),
+        ("C", "val"),
+    ]
+    found = note(dataset)
+    assert found["near_duplicates"] == [[2, 3]]
+    assert found["linked_ids"] == [["A", "B"]]
+    assert found["moved_images"] == [3]
+    assert "1 group(s) of ids that were made one unit" in caplog.text
+    assert "b.png" not in caplog.text
+
+
+def test_duplicates_with_other_labels_are_reported(
+    make_folder: MakeFolder, texture: Texture
+) -> None:
+    rows = b"file,patient_id,malignant\na.png,A,1\nb.png,A,0\n"
+    src = make_folder({"a.png": texture(0), "b.png": texture(0), "metadata.csv": rows})
+    found = note(imported(src))
+    assert found["duplicate_images"] == [[2, 3]]
+    assert found["duplicates_with_other_labels"] == [[2, 3]]
+    assert found["near_duplicates"] == []
+
+
+def test_sixteen_bits_stay_and_other_sizes_are_fitted(
+    make_folder: MakeFolder, texture: Texture
+) -> None:
+    deep = texture(0, side_px=40, bits=16)
+    src = make_folder(
+        {"malignant/1.png": deep, "benign/2.png": texture(1, side_px=48)[:, :24].copy()}
+    )
+    dataset = imported(src, patient_pattern=r"(\d)\.")
+    assert dataset.info.size_px == 128
+    pixels = {row.patient_id: decode_pixels(dataset.root / row.image) for row in dataset.rows}
+    assert (pixels["1"].dtype, pixels["2"].dtype) == (np.uint16, np.uint8)
+    assert pixels["1"].shape == pixels["2"].shape == (128, 128)
+    assert pixels["1"].max() > 255
+    found = note(dataset)
+    assert found["padded_images"] == [1]
+    assert found["resampled_images"] == [1, 2]
+    small = imported(src, patient_pattern=r"(\d)\.", size_px=40, out=src.parent / "set40")
+    first = next(row for row in small.rows if row.patient_id == "1")
+    assert np.array_equal(decode_pixels(small.root / first.image), deep)
+
+
+def test_fitting_pads_and_never_stretches() -> None:
+    tall = np.full((40, 20), 200, dtype=np.uint8)
+    fitted = fit_square(tall, 40)
+    assert fitted[:, 10:30].min() == 200
+    assert fitted[:, :10].max() == fitted[:, 30:].max() == 0
+    top = np.full((10, 10), 65535, dtype=np.uint16)
+    assert fit_square(top, 7).tolist() == [[65535] * 7] * 7
+
+
+def test_val_fraction_splits_by_patient(make_folder: MakeFolder, texture: Texture) -> None:
+    pictures = {
+        f"{'malignant' if index % 2 else 'benign'}/p{index}_{view}.png": texture(2 * index + view)
+        for index in range(10)
+        for view in range(2)
+    }
+    src = make_folder(pictures)
+    dataset = imported(src, patient_pattern=r"p(\d)_", val_fraction=0.2, seed=3)
+    assert len(dataset.split("val")) == 4
+    assert sorted(row.targets[0] for row in dataset.split("val")) == [0, 0, 1, 1]
+    assert note(dataset)["moved_images"] == []
+
+
+def test_val_fraction_beside_given_splits_is_refused(folder: Path) -> None:
+    text = refusal(folder, patient_pattern=PATIENT, val_fraction=0.2)
+    assert "val_fraction: folders or table split these images already" in text
+
+
+def test_splits_are_chosen_and_overridden(folder: Path) -> None:
+    dataset = imported(folder, patient_pattern=PATIENT, splits=("val",), split="external")
+    assert [row.split for row in dataset.rows] == ["external"] * 2
+    assert note(dataset)["moved_images"] == []
+
+
+def test_a_folder_named_validation_is_never_trained_on(
+    make_folder: MakeFolder, texture: Texture
+) -> None:
+    src = make_folder(
+        {"Validation/benign/1.png": texture(0), "training/malignant/2.png": texture(1)}
+    )
+    dataset = imported(src, patient_pattern=r"(\d)\.")
+    assert {row.patient_id: row.split for row in dataset.rows} == {"1": "val", "2": "train"}
+
+
+def test_images_beside_the_split_folders_are_refused(
+    make_folder: MakeFolder, texture: Texture
+) -> None:
+    src = make_folder({"val/benign/1.png": texture(0), "malignant/2.png": texture(1)})
+    text = refusal(src, patient_pattern=r"(\d)\.")
+    assert "1 image(s) have no split while others do" in text
+
+
+def test_a_patient_in_two_splits_is_refused(make_folder: MakeFolder, texture: Texture) -> None:
+    src = make_folder({"val/benign/7a.png": texture(0), "train/benign/7b.png": texture(1)})
+    text = refusal(src, patient_pattern=r"(\d)")
+    assert "1 patient(s) stand in more than one split (train, val)" in text
+
+
+def test_all_that_is_wrong_with_a_table_at_once(make_folder: MakeFolder, texture: Texture) -> None:
+    whole = encode_png(texture(1))
+    rows = (
+        "file,patient_id,is_benign,split\n"
+        "../secret.png,A,1,train\n"
+        "b.png,B,2,train\n"
+        "c.png,,1,train\n"
+        "d.png,D,1,sometimes\n"
+        "torn.png,E,1,train\n"
+        "none.png,F,1,train\n"
+        "c.png,C,1,train\n"
+        "g.png,G,1,train,x\n"
+        ",H,1,train\n"
+        "link.png,I,1,train\n"
+    )
+    src = make_folder(
+        {
+            **{f"{name}.png": texture(index) for index, name in enumerate("bcdg")},
+            "torn.png": whole[: len(whole) // 2],
+            "metadata.csv": rows.encode(),
+        }
+    )
+    (src.parent / "secret.png").write_bytes(whole)
+    (src / "link.png").symlink_to(src.parent / "secret.png")
+    text = refusal(src)
+    for line in (
+        "metadata.csv, row 2: file: the path leads outside the folder",
+        "metadata.csv, row 3: is_benign: '2' is not 0, 1 or empty",
+        "metadata.csv, row 4: patient_id: no patient is given",
+        "metadata.csv, row 5: split: is none of train, val, test, external",
+        "metadata.csv, row 6: not a readable PNG or TIFF",
+        "metadata.csv, row 7: file: the file is missing",
+        "metadata.csv, row 8: file: the same file as row 4",
+        "metadata.csv, row 9: has more or fewer cells than the header",
+        "metadata.csv, row 10: file: the path leads outside the folder",
+        "metadata.csv, row 11: file: the path leads outside the folder",
+    ):
+        assert line in text
+    assert "secret" not in text
+    assert "torn" not in text
+
+
+def test_all_that_is_wrong_with_names_at_once(make_folder: MakeFolder, texture: Texture) -> None:
+    whole = encode_png(texture(0))
+    src = make_folder(
+        {
+            "benign/p1.png": whole[:300],
+            "benign/x.png": texture(1),
+            "other/p3.png": texture(2),
+            "secret.png": b"text",
+        }
+    )
+    (src / "linked").symlink_to(src / "benign")
+    text = refusal(src, patient_pattern=r"p(\d)")
+    for line in (
+        "image 1: not a readable PNG or TIFF",
+        "image 2: patient_pattern finds no patient",
+        "image 3: neither pattern tells its class",
+        "image 4: neither pattern tells its class",
+        "1 folder(s) below src are links, which are not followed",
+    ):
+        assert line in text
+    assert "secret" not in text
+
+
+def test_missing_columns_name_what_there_is(make_folder: MakeFolder, texture: Texture) -> None:
+    rows = b"picture,patient,edema\na.png,A,1\n"
+    src = make_folder({"a.png": texture(0), "metadata.csv": rows})
+    text = refusal(src, targets=("mass",), attributes=("age",))
+    for key in ("file_column", "patient_column", "targets", "attributes"):
+        assert f"metadata.csv, {key}: the table has no column" in text
+    assert "it has: picture, patient, edema" in text
+    dataset = imported(
+        src, targets=("edema",), file_column="picture", patient_column="patient", attributes=()
+    )
+    assert dataset.rows[0].targets == (1.0,)
+
+
+def test_columns_that_would_stand_twice_are_refused(table: Path) -> None:
+    for attributes in (("split",), ("view", "view"), ("malignant",)):
+        with pytest.raises(ValueError, match="would name two columns"):
+            settings(table, attributes=attributes)
+
+
+def test_a_table_is_left_aside_on_request(folder: Path) -> None:
+    (folder / "metadata.csv").write_text("nonsense\n1\n")
+    assert "file_column" in refusal(folder, patient_pattern=PATIENT)
+    assert len(imported(folder, patient_pattern=PATIENT, metadata="none").rows) == 12
+
+
+def test_nothing_to_import(make_folder: MakeFolder, tmp_path: Path) -> None:
+    src = make_folder({"a.jpg": b"x", "b.dcm": b"x", "._c.png": b"x", "d.P_00012": b"x"})
+    text = refusal(src, patient_pattern="none")
+    assert (
+        "no PNG or TIFF image to take was found (1 .dcm files, 1 .jpg files, 2 other files)" in text
+    )
+    with pytest.raises(InputError, match="src: there is no folder"):
+        run_patches(settings(tmp_path / "none"))
+    with pytest.raises(InputError, match="metadata: there is no file"):
+        run_patches(settings(src, metadata=tmp_path / "none.csv"))
+
+
+def test_an_import_is_not_repeated_and_not_overwritten(table: Path) -> None:
+    dataset = imported(table)
+    before = (dataset.root / "dataset.json").stat().st_mtime_ns
+    assert run_patches(settings(table)) == dataset.root
+    assert (dataset.root / "dataset.json").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="exists already, and not from these settings"):
+        run_patches(settings(table, name="other"))
+    assert (dataset.root / "dataset.json").stat().st_mtime_ns == before
+
+
+def test_a_full_disk_and_ctrl_c_leave_nothing(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, fsync = 0, os.fsync
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(RunError, match="the disk is full"):
+            run_patches(settings(table))
+    with monkeypatch.context() as patch:
+        patch.setattr(patches, "fit_square", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_patches(settings(table))
+    assert [path.name for path in table.parent.iterdir()] == ["src"]
+    assert len(imported(table).rows) == 4
+
+
+@pytest.fixture
+def made(make_folder: MakeFolder, texture: Texture) -> Path:
+    copies = {f"batch_0_{index}_malignant.png": texture(index) for index in range(3)}
+    return make_folder({**copies, "batch_0_3_benign.png": texture(0)})
+
+
+def test_synthetic_images_are_unprotected_by_default(made: Path) -> None:
+    dataset = imported(made, kind="synthetic", lineage_data="cbis-ddsm", licence="Apache-2.0")
+    (release,) = dataset.info.lineage.releases
+    assert (release.stage, release.data, release.mu) == ("train-gan", "cbis-ddsm", math.inf)
+    ids = [row.patient_id for row in dataset.rows]
+    assert ids == [f"synthetic-{number:06d}" for number in range(1, 5)]
+    assert not dataset.info.protects_patients
+    found = note(dataset)
+    assert found["linked_ids"] == []
+    assert found["duplicates_with_other_labels"] == [[1, 4]]
+    card = (dataset.root / "card.md").read_text()
+    assert "epsilon = inf" in card
+    assert "train-gan on cbis-ddsm had no protection" in card
+    again = imported(made, kind="synthetic", lineage_data="cbis-ddsm", out=made.parent / "set2")
+    assert again.info.lineage == dataset.info.lineage  # the same ancestor, counted once
+
+
+def test_synthetic_images_of_no_patient(made: Path) -> None:
+    dataset = imported(made, kind="synthetic", lineage="none")
+    assert dataset.info.lineage == Lineage()
+    assert "epsilon = 0 for each patient" in (dataset.root / "card.md").read_text()
+
+
+def test_the_lineage_of_a_statement_is_taken_over(made: Path, tmp_path: Path) -> None:
+    lineage = Lineage(releases=(Release(stage="train-gan", data="here", mu=0.5),))
+    statement = make_statement(lineage, subject="generator", delta=1e-5, population=600)
+    path = tmp_path / "privacy.json"
+    path.write_text(statement.model_dump_json())
+    dataset = imported(made, kind="synthetic", lineage=str(path))
+    assert dataset.info.lineage == lineage
+    assert f"epsilon: {statement.epsilon}" in (dataset.root / "card.md").read_text()
+
+
+def test_lineages_that_cannot_be_believed(made: Path, tmp_path: Path) -> None:
+    text = refusal(made, kind="synthetic", lineage="unprotectd")
+    assert "lineage: unprotectd is not a file; give `unprotected`, `none`" in text
+    (tmp_path / "p.json").write_text('{"epsilon": 3}')
+    text = refusal(made, kind="synthetic", lineage=str(tmp_path / "p.json"))
+    assert "not a statement, or a damaged one" in text
+    lineage = Lineage(releases=(Release(stage="train-gan", data="here", mu=2),))
+    statement = make_statement(lineage, subject="generator").model_dump(mode="json")
+    statement["lineage"] = {"releases": []}
+    (tmp_path / "p.json").write_text(json.dumps(statement))
+    text = refusal(made, kind="synthetic", lineage=str(tmp_path / "p.json"))
+    assert "states more than its releases spent" in text
+
+
+def test_real_images_have_no_lineage(table: Path) -> None:
+    assert "real images have none" in refusal(table, lineage="none")
+
+
+def test_cbis_ddsm_is_imported_whole(real_data: Path, tmp_path: Path) -> None:
+    overrides = [f"src={real_data / 'cbis-ddsm'}", f"out={tmp_path / 'set'}"]
+    chosen = load_settings(PatchesSettings, CONFIGS / "cbis-ddsm.yaml", overrides)
+    dataset = open_dataset(run_patches(chosen))
+    train, val = dataset.split("train"), dataset.split("val")
+    assert (len(train), len(val), len(dataset.rows)) == (1104, 192, 1296)
+    assert len({row.patient_id for row in train}) == 578
+    assert len({row.patient_id for row in dataset.rows}) == 680
+    assert sum(row.targets[0] == 1 for row in train) == 525
+    assert sum(row.targets[0] == 1 for row in val) == 102
+    found = note(dataset)
+    reported = ("duplicate_images", "near_duplicates", "linked_ids", "moved_images")
+    assert [found[key] for key in reported] == [[], [], [], []]
+    assert found["rows_with_conflicting_sources"] == []
+    assert load_images(dataset, val[:2]).shape == (2, 1, 128, 128)
+
+
+def test_the_baseline_is_listed_whole(real_data: Path, tmp_path: Path) -> None:
+    overrides = [f"src={real_data / 'mcgan-baseline'}", f"out={tmp_path / 'set'}"]
+    chosen = load_settings(PatchesSettings, CONFIGS / "mcgan-baseline.yaml", overrides)
+    listing = list_patches(chosen)
+    assert Counter(patch.targets[0] for patch in listing.patches) == {0.0: 1500, 1.0: 1500}
+    assert not listing.findings
+    assert math.isinf(imported_lineage(chosen)[0].loss.mu)
+
+
+def test_chest_radiographs_are_listed_with_several_targets(real_data: Path, tmp_path: Path) -> None:
+    overrides = [f"src={real_data / 'nih-cxr'}", f"out={tmp_path / 'set'}"]
+    listing = list_patches(load_settings(PatchesSettings, CONFIGS / "nih-cxr.yaml", overrides))
+    splits = Counter(patch.split for patch in listing.patches)
+    assert splits == {"train": 594, "val": 157, "test": 249}
+    assert len({patch.patient for patch in listing.patches}) == 264
+    assert sum(patch.targets[0] for patch in listing.patches) == 170
+    assert set(listing.patches[0].attributes) == {"view", "age", "sex", "follow_up"}

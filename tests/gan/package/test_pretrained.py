@@ -1,0 +1,124 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import gan.package.pretrained
+from gan.config import GenerateSettings
+from gan.generate import load_generator, plan_generate, run_generate
+from gan.package.pretrained import known_names, package_generator, resolve_run
+from synthdp.data.dataset import load_images, open_dataset
+from synthdp.errors import InputError, RunError
+from synthdp.files import read_json, write_json
+from synthdp.privacy.lineage import Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.statement import make_statement
+from synthdp.release import release
+from synthdp.runs import read_statement
+
+Finished = Callable[[Path], Path]
+
+
+@pytest.fixture
+def packed(
+    discs_as_real: Path, finished_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.setattr(resolve_run, "__defaults__", (tmp_path / "data",))
+    release(finished_run(discs_as_real), tmp_path / "released")
+    return package_generator(tmp_path / "released", tmp_path / "data" / "discs")
+
+
+def test_a_packed_generator_is_float16_and_holds_nothing_private(packed: Path) -> None:
+    assert known_names(packed.parent) == ["discs"]
+    assert not (packed / "private").exists()
+    stored = safetensors.torch.load_file(packed / "model/generator.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    loaded = load_generator(Path("pretrained:discs"), torch.device("cpu"))
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+
+
+def test_its_set_has_the_images_and_the_releases_of_the_run(
+    packed: Path, discs_as_real: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    run = finished_run(discs_as_real)
+    assert read_statement(packed) == read_statement(run)
+    sets = []
+    for name, source in (("own", run), ("packed", Path("pretrained:discs"))):
+        settings = GenerateSettings(run=source, out=tmp_path / name, per_class=4)
+        sets.append(open_dataset(run_generate(settings)))
+    own, from_packed = sets
+    assert from_packed.info.lineage == own.info.lineage
+    difference = load_images(own, own.rows) - load_images(from_packed, from_packed.rows)
+    assert abs(difference).max() <= 2 / 255 + 1e-6
+
+
+def test_a_private_one_leaves_the_right_rest_to_a_classifier(packed: Path, tmp_path: Path) -> None:
+    spent = Release(id="ab" * 8, stage="train-gan", data="patients", mu=0.314)
+    statement = make_statement(
+        read_statement(packed).lineage.model_copy(update={"releases": (spent,)}),
+        subject="generator",
+        population=600,
+    )
+    write_json(packed / "privacy.json", statement.model_dump(mode="json"))
+    settings = GenerateSettings(run=Path("pretrained:discs"), out=tmp_path / "set", per_class=1)
+    assert plan_generate(settings).population == 600
+    made = open_dataset(run_generate(settings)).info.lineage
+    assert made.releases == (spent,)
+    own = Release(stage="finetune", data="patients", mu=1.426)
+    total = made.joined([made]).with_release(own)  # a set used twice counts once
+    assert total.loss.mu == pytest.approx(1.460, abs=1e-3)
+
+
+def test_bad_names_and_weights_are_refused(
+    packed: Path,
+    discs: Path,
+    finished_run: Finished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(InputError, match=r"no generator 'disc' \(known: discs\)"):
+        plan_generate(GenerateSettings(run=Path("pretrained:disc"), out=tmp_path, per_class=1))
+    with pytest.raises(InputError, match="no generator"):
+        resolve_run(Path("pretrained:../data/discs"))
+    assert resolve_run(packed) == packed
+    with pytest.raises(InputError, match="--release"):
+        package_generator(finished_run(discs), tmp_path / "data" / "refused")
+    release(finished_run(discs), tmp_path / "free")
+    monkeypatch.setattr(gan.package.pretrained, "MAX_DIFFERENCE", 0.0)
+    with pytest.raises(RunError, match="need float32"):
+        package_generator(tmp_path / "free", tmp_path / "data" / "refused")
+    assert known_names(packed.parent) == ["discs"]
+    assert read_json(packed / "status.json")["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon"),
+    [("mcgan-cbis", math.inf), ("mcgan-cbis-dp1", 1.0), ("mcgan-cbis-dp6", 6.0)],
+)
+def test_the_package_holds_its_generators(name: str, epsilon: float, tmp_path: Path) -> None:
+    folder = gan.package.pretrained.FOLDER / name
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        "card.md",
+        "config.yaml",
+        "model/generator.safetensors",
+        "model/settings.json",
+        "privacy.json",
+        "status.json",
+    }
+    assert sum((folder / file).stat().st_size for file in files) < 4 * 2**20
+    settings = GenerateSettings(run=Path(f"pretrained:{name}"), out=tmp_path / "set", per_class=8)
+    assert plan_generate(settings).epsilon == pytest.approx(epsilon, rel=2e-3)
+    images = load_images(made := open_dataset(run_generate(settings)), made.rows)
+    assert images.shape == (16, 1, 128, 128)
+    assert images.std(axis=0).mean() > 0.1  # no image is like another
+    assert images.std(axis=(1, 2, 3)).min() > 0.005  # and none is blank
+
+
+def test_a_classifier_at_6_keeps_what_the_generator_at_1_leaves() -> None:
+    spent = read_statement(gan.package.pretrained.FOLDER / "mcgan-cbis-dp1").lineage.loss
+    left = Mechanism.reaching(epsilon=6, delta=1e-4, steps=1, normaliser=600, before=spent)
+    assert left.mu == pytest.approx(1.426, abs=2e-3)

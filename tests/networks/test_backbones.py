@@ -1,0 +1,341 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthdp.checkpoint import save_weights
+from synthdp.config import FeatureSettings, TrainableBlocks
+from synthdp.errors import InputError
+from synthdp.files import sha256_file
+from synthdp.networks.backbones import (
+    build_backbone,
+    identity,
+    trained_state,
+    trunk_identity,
+)
+from synthdp.networks.feature_network import FeatureNetwork, pooled
+
+VIT, SWIN, SWIN2 = "test_vit", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"
+SIDES = {VIT: 32, SWIN: 64, SWIN2: 64, "deit_tiny_distilled_patch16_224": 32, "test_vit3": 32}
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+DINOV2 = FeatureSettings(
+    name="vit_small_patch14_dinov2",
+    weights=Path(os.environ.get("SYNTHDP_WEIGHTS", "../shared/weights"))
+    / "vit_small_patch14_dinov2.fp16.safetensors",
+    sha256="46b8f90f9ef25e6c94120dbd5f0ec5082ef76b264bf044b4340ff69c4b9f1278",
+    size_px=126,
+)
+
+
+def build(name: str = VIT, blocks: TrainableBlocks = 0, seed: int = 0) -> FeatureNetwork:
+    settings = FeatureSettings(name=name, size_px=SIDES[name])
+    return build_backbone(settings, seed=seed, trainable_blocks=blocks)
+
+
+def images(side: int, n: int = 2) -> Tensor:
+    return torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", SIDES)
+def test_features_are_those_of_timm_however_the_backbone_is_cut(name: str) -> None:
+    batch = images(SIDES[name])
+    whole = build(name)
+    network = whole.network
+    tokens = network.forward_features(((batch + 1) / 2 - whole.mean) / whole.std)
+    if name in (SWIN, SWIN2):
+        expected = tokens.mean(dim=(1, 2))
+    elif network.cls_token is None:
+        expected = network.fc_norm(tokens[:, network.num_prefix_tokens :].mean(dim=1))
+    else:
+        expected = torch.cat([tokens[:, 0], tokens[:, network.num_prefix_tokens :].mean(1)], dim=1)
+    assert expected.shape[1] == whole.n_features
+    torch.testing.assert_close(whole(batch), expected)
+    everywhere = (0, 1, 3, len(whole.blocks()), "all")
+    for blocks in everywhere if name == VIT else (3,):
+        cut = build(name, blocks)
+        torch.testing.assert_close(cut.top(cut.trunk(batch)), expected)
+        torch.testing.assert_close(cut(batch), expected)
+
+
+@torch.inference_mode()
+def test_grey_images_are_mapped_to_the_range_of_the_public_weights() -> None:
+    backbone = build(SWIN)
+    grey = images(64)
+    colour = (grey.expand(-1, 3, -1, -1) / 2 + 0.5 - IMAGENET_MEAN) / IMAGENET_STD
+    expected = backbone.network.forward_features(colour).mean(dim=(1, 2))
+    torch.testing.assert_close(backbone(grey), expected)
+
+
+def test_only_the_last_blocks_and_the_norm_are_trained() -> None:
+    names = {name.split(".")[0] for name in trained_state(build(blocks=2))}
+    assert names == {"blocks", "norm"}
+    blocks = {name.split(".")[1] for name in trained_state(build(blocks=2)) if "blocks" in name}
+    assert blocks == {"4", "5"}
+    assert not trained_state(build(blocks=0))
+    assert len(trained_state(build(blocks="all"))) == len(build().network.state_dict())
+
+
+def test_swin_counts_blocks_over_its_stages() -> None:
+    names = trained_state(build(SWIN, blocks=3))
+    owners = {".".join(name.split(".")[:4]) for name in names if "blocks" in name}
+    assert owners == {"layers.3.blocks.0", "layers.3.blocks.1", "layers.2.blocks.5"}
+    others = {".".join(name.split(".")[:3]) for name in names if "blocks" not in name}
+    assert others == {"layers.3.downsample", "norm.weight", "norm.bias"}
+
+
+def test_gradients_reach_what_is_trained_and_nothing_else() -> None:
+    backbone = build(blocks=1)
+    backbone(images(32)).square().sum().backward()
+    moved = {n for n, p in backbone.network.named_parameters() if p.grad is not None}
+    assert moved == set(trained_state(backbone))
+
+
+def test_a_random_start_follows_its_seed_and_moves_no_global_state() -> None:
+    before = torch.get_rng_state()
+    first, again, other = build(seed=3), build(seed=3), build(seed=4)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert identity(first) == identity(again) != identity(other)
+
+
+def test_identities_tell_what_they_should_apart() -> None:
+    backbone = build(blocks=1)
+    whole, trunk = identity(backbone), trunk_identity(backbone)
+    with torch.no_grad():
+        backbone.network.norm.weight.mul_(1.5)
+    assert identity(backbone) != whole
+    assert trunk_identity(backbone) == trunk != trunk_identity(build(blocks=2))
+    with torch.no_grad():
+        backbone.network.blocks[0].norm1.weight.mul_(1.5)
+    assert trunk_identity(backbone) != trunk
+
+
+def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic convolution with a = -0.75."""
+    a, d = -0.75, np.abs(distance)
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+
+
+def resampling_matrix(n_out: int, n_in: int) -> NDArray[np.float64]:
+    """Bicubic, half-pixel centres, edges repeated, no antialias."""
+    matrix = np.zeros((n_out, n_in))
+    for row in range(n_out):
+        centre = (row + 0.5) * n_in / n_out - 0.5
+        for tap in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
+            matrix[row, min(max(tap, 0), n_in - 1)] += cubic(np.array(centre - tap))
+    return matrix
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of the test transformer at its native side, in float16."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        network = timm.create_model(VIT)
+    path = tmp_path / "public.safetensors"
+    save_weights(path, {name: t.half() for name, t in network.state_dict().items()})
+    return path
+
+
+def from_file(path: Path, **changes: object) -> FeatureSettings:
+    values = {"name": VIT, "weights": path, "sha256": sha256_file(path), "size_px": 64}
+    return FeatureSettings.model_validate({**values, **changes})
+
+
+def test_the_position_embedding_is_resampled_without_antialias(weights: Path) -> None:
+    native = build_backbone(from_file(weights, size_px=160), seed=0).network.pos_embed[0]
+    small = build_backbone(from_file(weights), seed=0).network.pos_embed[0]
+    matrix = resampling_matrix(4, 10)
+    grid = native[1:].detach().numpy().reshape(10, 10, -1).astype(np.float64)
+    expected = np.einsum("ai,bj,ijc->abc", matrix, matrix, grid).reshape(16, -1)
+    np.testing.assert_allclose(small[1:].detach().numpy(), expected, atol=1e-6)
+    assert torch.equal(small[0], native[0])
+    assert small.dtype == torch.float32
+
+
+def test_swin_weights_fit_another_side(tmp_path: Path) -> None:
+    network = timm.create_model(SWIN, num_classes=0)
+    save_weights(tmp_path / "swin.safetensors", network.state_dict())
+    path = tmp_path / "swin.safetensors"
+    settings = FeatureSettings(name=SWIN, weights=path, sha256=sha256_file(path), size_px=64)
+    assert build_backbone(settings, seed=0)(images(64)).shape == (2, 768)
+
+
+def refused(settings: FeatureSettings, blocks: TrainableBlocks = 0) -> str:
+    with pytest.raises(InputError) as caught:
+        build_backbone(settings, seed=0, trainable_blocks=blocks)
+    return str(caught.value)
+
+
+def test_weights_are_checked_before_they_are_used(weights: Path, tmp_path: Path) -> None:
+    sha256 = sha256_file(weights)
+    assert f"backbone.sha256={sha256}" in refused(from_file(weights, sha256=None))
+    assert sha256 in refused(from_file(weights, sha256="0" * 64))
+    missing = FeatureSettings(name=VIT, weights=tmp_path / "absent", size_px=32)
+    assert "no such weights file" in refused(missing)
+    said = refused(from_file(weights, name="test_vit3"))
+    assert "missing: blocks.0.ls1.gamma" in said
+    assert "of another shape: blocks.0" in said
+    (tmp_path / "note.txt").write_text("not weights")
+    assert "safetensors" in refused(from_file(tmp_path / "note.txt"))
+    assert "belongs to a weights file" in refused(FeatureSettings(name=VIT, sha256="0" * 64))
+
+
+def test_the_hub_is_asked_by_name_alone_and_its_failure_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create = timm.create_model
+
+    def offline(name: str, pretrained: bool = False, **options: object) -> object:
+        if pretrained:
+            raise ConnectionError("no network")
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    build_backbone(FeatureSettings(name=VIT, size_px=32), seed=0)
+    said = refused(FeatureSettings(name=VIT, weights=Path("hub"), size_px=32))
+    assert "hub" in said
+    assert "local file" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "vit_tiny_patch16_24", "size_px": 32}, "did you mean vit_tiny_patch16_224"),
+        ({"name": "mixer_s16_224", "size_px": 32}, "no plain ViT or Swin"),
+        ({"name": VIT, "size_px": 40}, "use 32 or 48"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(settings: dict[str, object], words: str) -> None:
+    assert words in refused(FeatureSettings.model_validate(settings))
+
+
+def test_more_blocks_than_there_are_is_refused() -> None:
+    assert "has 6" in refused(FeatureSettings(name=VIT, size_px=32), blocks=7)
+
+
+@torch.inference_mode()
+def test_the_real_weights_load_and_give_features() -> None:
+    if DINOV2.weights is None or not DINOV2.weights.is_file():
+        pytest.skip("the public weights are not here")
+    backbone = build_backbone(DINOV2, seed=0)
+    found = backbone(images(126))
+    assert found.shape == (2, 768)
+    cut = build_backbone(DINOV2, seed=0, trainable_blocks=2)
+    torch.testing.assert_close(cut(images(126)), found)
+
+
+def read(**changes: object) -> FeatureNetwork:
+    values = {"name": VIT, "size_px": 32, "layers": (1, 4), "pools": ("centre", "spread")}
+    return build_backbone(FeatureSettings.model_validate({**values, **changes}), seed=0)
+
+
+@torch.inference_mode()
+def test_layers_are_read_as_timm_gives_them_and_no_block_runs_after_the_last() -> None:
+    batch = images(32)
+    network = read()
+    timm_maps = network.network.forward_intermediates(
+        ((batch + 1) / 2 - network.mean) / network.std, indices=[1, 4], norm=False
+    )[1]
+    expected = []
+    for places in timm_maps:
+        normed = torch.nn.functional.layer_norm(places.permute(0, 2, 3, 1), places.shape[1:2])
+        expected += pooled(normed.permute(0, 3, 1, 2), None, ("centre", "spread"))
+    assert network.parts == (64,) * 4
+    torch.testing.assert_close(network(batch), torch.cat(expected, dim=1), atol=1e-5, rtol=1e-4)
+    network.network.blocks[5] = torch.nn.Identity()
+    torch.testing.assert_close(network(batch), torch.cat(expected, dim=1), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_features_of_eight_views_do_not_depend_on_how_an_image_is_turned() -> None:
+    network, batch = read(views=8), images(32)
+    turned = network(torch.rot90(batch, 1, (2, 3)))
+    torch.testing.assert_close(turned, network(batch), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(read()(batch), network(batch), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_layers_that_are_read_may_be_trained() -> None:
+    settings = read().settings
+    cut = build_backbone(settings, seed=0, trainable_blocks=3)
+    batch = images(32)
+    torch.testing.assert_close(cut.top(cut.trunk(batch)), read()(batch))
+    trained = {name.split(".")[1] for name in trained_state(cut)}
+    assert trained == {"2", "3", "4"}
+    assert "train 3 blocks or more" in refused(settings, blocks=2)
+    assert "up to the last layer read" in refused(settings, blocks=6)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", [SWIN, SWIN2])
+def test_stages_of_a_swin_have_their_own_widths(name: str) -> None:
+    network = read(name=name, size_px=64, layers=(1, 5), pools=("mean",))
+    assert network.parts == (96, 384)
+    assert network(images(64)).shape == (2, 480)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+def test_a_convolutional_network_is_read_after_its_stages(name: str) -> None:
+    network = read(name=name, size_px=64, layers=(1, 2), pools=("mean", "spread"))
+    batch = images(64)
+    found = network(batch)
+    assert found.shape == (2, network.n_features)
+    torch.testing.assert_close(found[1:], network(batch[1:]), atol=1e-5, rtol=1e-4)
+    colour = ((batch + 1) / 2 - network.mean) / network.std
+    last = read(name=name, size_px=64, layers=(), pools=())(batch)
+    torch.testing.assert_close(
+        last, network.network.forward_features(colour).mean(dim=(2, 3)), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_a_convolutional_network_is_not_trained() -> None:
+    settings = FeatureSettings(name="test_efficientnet", size_px=64)
+    said = refused(settings, blocks=1)
+    assert "bn1 normalises over a batch" in said
+    assert "plain ViT" in said
+
+
+@torch.inference_mode()
+def test_grey_weights_give_what_colour_weights_give(tmp_path: Path) -> None:
+    colour = timm.create_model(VIT, num_classes=0, img_size=32)
+    for key in ("mean", "std"):  # of three equal channels: then the sum is exact
+        colour.pretrained_cfg[key] = (0.5, 0.5, 0.5)
+    path = tmp_path / "colour.safetensors"
+    save_weights(path, colour.state_dict())
+    known = {"weights": path, "sha256": sha256_file(path), "layers": (), "pools": ()}
+    three, one = read(**known), read(**known, channels=1)
+    for network in (three, one):
+        network.mean.fill_(0.5)
+        network.std.fill_(0.5)
+    batch = images(32)
+    torch.testing.assert_close(one(batch), three(batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layers": (1, 9)}, "blocks 0 to 5, not 9"),
+        ({"name": "test_efficientnet", "size_px": 64, "layers": (7,)}, "stages 0 to 4"),
+        ({"name": SWIN, "size_px": 64, "pools": ("class_token",)}, "has no class token"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read(**changes)
+
+
+def test_identities_tell_readouts_apart_but_not_what_is_scaled_later() -> None:
+    known = identity(read())
+    for changes in ({"layers": (1, 3)}, {"views": 8}, {"intensity": "standardised"}):
+        assert identity(read(**changes)) != known
+    assert identity(read(whiten=0.5, weight=2.0)) == known

@@ -1,0 +1,177 @@
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
+from synthdp.errors import InputError, RunError
+from synthdp.networks.cache import cached_features
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+    info = DatasetInfo(name="set", kind="phantom", size_px=16)
+    with create_dataset(tmp_path / "set", info) as writer:
+        for index in range(7):
+            pixels = rng.integers(0, 255, (16, 16)).astype(np.uint8)
+            writer.add(pixels, patient_id=f"p{index}", split="train", targets=[index % 2])
+    return open_dataset(tmp_path / "set")
+
+
+class Extractor:
+    """Means of columns; counts the images that it has seen."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[Any]:
+        self.seen += len(images)
+        return images.mean(axis=(1, 2))
+
+
+def ask(dataset: Dataset, compute: Callable[..., Any], **options: Any) -> NDArray[Any]:
+    values = {"rows": dataset.rows, "extractor_id": "columns", "size_px": 16, "batch": 3}
+    return cached_features(dataset, compute=compute, **{**values, **options})
+
+
+def cache_files(dataset: Dataset) -> list[Path]:
+    return sorted((dataset.private / "features").glob("*.safetensors"))
+
+
+def test_a_second_asking_computes_nothing(dataset: Dataset) -> None:
+    extractor = Extractor()
+    first = ask(dataset, extractor)
+    again = ask(dataset, extractor)
+    assert first.shape == (7, 16)
+    assert first.dtype == np.float32
+    assert extractor.seen == 7
+    np.testing.assert_array_equal(first, again)
+
+
+def test_the_batch_does_not_change_the_result(dataset: Dataset) -> None:
+    one_by_one = ask(dataset, Extractor(), extractor_id="another", batch=1)
+    np.testing.assert_array_equal(ask(dataset, Extractor()), one_by_one)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"extractor_id": "other"}, {"size_px": 32}, {"dtype": "float16"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_question_is_another_array(dataset: Dataset, change: dict[str, Any]) -> None:
+    extractor = Extractor()
+    ask(dataset, extractor)
+    found = ask(dataset, extractor, **change)
+    assert extractor.seen == 14
+    assert found.dtype == change.get("dtype", "float32")
+
+
+def test_other_rows_and_changed_images_are_computed_anew(dataset: Dataset) -> None:
+    extractor = Extractor()
+    ask(dataset, extractor)
+    part = ask(dataset, extractor, rows=dataset.rows[2:4])
+    assert extractor.seen == 9
+    np.testing.assert_array_equal(part, ask(dataset, extractor)[2:4])
+    first, second = (dataset.root / row.image for row in dataset.rows[:2])
+    first.write_bytes(second.read_bytes())
+    changed = ask(dataset, extractor)
+    assert extractor.seen == 16
+    np.testing.assert_array_equal(changed[0], changed[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_torn_file_is_computed_again(dataset: Dataset, share: float) -> None:
+    expected = ask(dataset, Extractor())
+    (path,) = cache_files(dataset)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    extractor = Extractor()
+    np.testing.assert_array_equal(ask(dataset, extractor), expected)
+    assert extractor.seen == 7
+    assert path.read_bytes() == whole
+
+
+def test_a_flipped_bit_or_a_foreign_file_is_computed_again(dataset: Dataset) -> None:
+    expected = ask(dataset, Extractor())
+    (path,) = cache_files(dataset)
+    flipped = bytearray(path.read_bytes())
+    flipped[-5] ^= 1
+    foreign = safetensors.numpy.save({"values": np.zeros((7, 16), np.float32)})
+    other = ask(dataset, Extractor(), extractor_id="other")
+    (of_other,) = [p for p in cache_files(dataset) if p != path]
+    assert not np.array_equal(other, np.zeros_like(other))
+    for content in (bytes(flipped), foreign, of_other.read_bytes()):
+        path.write_bytes(content)
+        extractor = Extractor()
+        np.testing.assert_array_equal(ask(dataset, extractor), expected)
+        assert extractor.seen == 7
+
+
+def test_where_nothing_can_be_written_features_are_computed_all_the_same(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    extractor = Extractor()
+    for _ in range(2):
+        assert ask(dataset, extractor).shape == (7, 16)
+    assert extractor.seen == 14
+    assert not cache_files(dataset)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
+def test_what_is_not_finite_is_not_kept(dataset: Dataset, bad: float) -> None:
+    def diverged(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = images.mean(axis=(1, 2))
+        values[0, 0] = bad
+        return values
+
+    with pytest.raises(RunError, match="not finite for 3 of 7"):
+        ask(dataset, diverged, dtype="float16")
+    assert not cache_files(dataset)
+
+
+def test_an_unreadable_image_is_named_by_its_row(dataset: Dataset) -> None:
+    path = dataset.root / dataset.rows[4].image
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(InputError, match="row 6"):
+        ask(dataset, Extractor())
+
+
+def test_two_at_once_compute_once(dataset: Dataset) -> None:
+    extractor = Extractor()
+
+    def slow(images: NDArray[np.float32]) -> NDArray[Any]:
+        time.sleep(0.05)
+        return extractor(images)
+
+    threads = [threading.Thread(target=ask, args=(dataset, slow)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert extractor.seen == 7
+
+
+def test_names_of_cache_files_say_nothing_about_the_images(tmp_path: Path) -> None:
+    names = []
+    for copy in ("one", "two"):
+        info = DatasetInfo(name="set", kind="real", size_px=16)
+        with create_dataset(tmp_path / copy, info) as writer:
+            pixels = np.full((16, 16), 7, np.uint8)
+            writer.add(pixels, patient_id="p", split="train", targets=[1])
+        opened = open_dataset(tmp_path / copy)
+        ask(opened, Extractor())
+        names += [path.name for path in cache_files(opened)]
+    extractors, images = zip(*(name.split("-") for name in names), strict=True)
+    assert len(set(extractors)) == 1
+    assert len(set(images)) == 2

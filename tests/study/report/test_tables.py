@@ -1,0 +1,118 @@
+import csv
+import io
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from made_up_study import describe, make_study
+
+from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.study.compare.results import failed_row, read_results, write_results
+from synthdp.study.report.page import ReportSettings, report_table
+from synthdp.study.report.tables import latex_text
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("house") / "study"
+    make_study(folder, sets=("val", "external"))
+    describe(folder, title="Masses & 50 % of _all_ | both")
+    return folder
+
+
+def table(study: Path, kind: str, **more: str) -> str:
+    return report_table(ReportSettings(study=study, format=kind, **more))
+
+
+def test_csv_holds_each_row_over_seeds(study: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(table(study, "csv"))))
+    assert len(rows) == 2 * 14
+    found = next(
+        row
+        for row in rows
+        if (row["strategy"], row["epsilon"], row["split"]) == ("phantoms_then_finetune", "6", "val")
+    )
+    of_seeds = [
+        row
+        for row in read_results(study / "results.csv")
+        if (row.strategy, row.epsilon, row.split) == ("phantoms_then_finetune", 6, "val")
+    ]
+    aurocs = [row.auroc for row in of_seeds]
+    assert float(found["auroc_mean"]) == pytest.approx(statistics.fmean(aurocs), abs=1e-5)
+    assert float(found["auroc_sd"]) == pytest.approx(statistics.stdev(aurocs), abs=1e-5)
+    assert float(found["members_found_at_1_percent"]) == pytest.approx(0.19, abs=0.01)
+    assert found["seeds"] == "2"
+    hollow = next(row for row in rows if row["strategy"] == "synthetic_only")
+    assert (hollow["epsilon"], hollow["epsilon_end_to_end"]) == ("none", "inf")
+
+
+def test_markdown_has_a_column_for_each_epsilon(study: Path) -> None:
+    text = table(study, "markdown")
+    heads = [line for line in text.splitlines() if line.startswith("| strategy")]
+    assert heads == ["| strategy | end to end | 1 | 6 | 60 | none |"] * 2
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    real = next(line for line in lines if line.startswith("| real only"))
+    assert "| as asked |" in real
+    assert re.search(r"\| 0\.\d{3} ± 0\.\d{3} \[0\.\d\d, 0\.\d\d\] \|", real)
+    assert next(line for line in lines if line.startswith("| pretrain then")).count("†") == 3
+    assert "| phantoms only | 0 |" in text
+    assert "AUPRC on cbis-ddsm" in table(study, "markdown", metric="auprc")
+
+
+def test_latex_is_balanced_and_escaped(study: Path) -> None:
+    text = table(study, "latex")
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    assert text.count("{") == text.count("}")
+    assert r"Masses \& 50 \% of \_all\_ | both" in text
+    cells = [line.count(" &") + line.startswith("    &") for line in text.splitlines()
+             if line.endswith(r"\\") and "multicolumn" not in line]  # fmt: skip
+    assert set(cells) == {5}
+    assert r"0.7" in text
+    assert r"$\pm$" in text
+    assert re.search(r"\{\\footnotesize \[0\.\d\d, 0\.\d\d\]\}", text)
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert text.count(rule) == 2
+    assert text.count(r"$^\dagger$: no promise") == 2
+
+
+def test_models_of_several_sites_have_rows_of_their_own(tmp_path: Path) -> None:
+    make_study(tmp_path, sites=("clinic (site A)", "clinic"))
+    rows = list(csv.DictReader(io.StringIO(table(tmp_path, "csv"))))
+    real = [row for row in rows if (row["strategy"], row["epsilon"]) == ("real_only", "6")]
+    assert [row["trained_on"] for row in real] == ["clinic (site A)", "clinic"]
+    assert len({row["auroc_mean"] for row in real}) == 2
+    for kind in ("markdown", "latex"):
+        text = table(tmp_path, kind)
+        for name in ("real only (trained on clinic (site A))", "real only (trained on clinic)"):
+            assert text.count(f"{name} ") == 1
+
+
+def test_signs_of_latex_are_written_out() -> None:
+    assert latex_text("a_b & 5% {x} ~^\\") == (
+        r"a\_b \& 5\% \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "markdown", "latex"])
+def test_no_finished_run_gives_an_empty_row(tmp_path: Path, kind: str) -> None:
+    cell = {"strategy": "real_only", "data_set": "cbis", "split": "val", "run": "finetune-1"}
+    write_results(tmp_path / "results.csv", [failed_row(**cell, epsilon=6, seed=0, error="gone")])
+    assert "real" in table(tmp_path, kind)
+    assert "0." not in table(tmp_path, kind).split("booktabs")[-1].replace("0.95", "")
+
+
+def test_the_command_prints_a_table_or_writes_it(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(study), "--format", "latex"]) == EXIT_DONE
+    printed = capsys.readouterr().out
+    assert printed == table(study, "latex").rstrip("\n") + "\n"
+    out = tmp_path / "table.csv"
+    assert main(["report", str(study), "--format", "csv", "--out", str(out)]) == EXIT_DONE
+    assert capsys.readouterr().out == f"{out}\n"
+    assert out.read_text() == table(study, "csv")
+    assert main(["report", str(study), "--format", "pdf"]) == EXIT_BAD_INPUT
+    assert "format" in capsys.readouterr().err
+    assert not (study / "report.html").exists()

@@ -1,0 +1,212 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import study_settings
+
+from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.errors import InputError, RunError
+from synthdp.files import read_json
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.statement import parse_statement
+from synthdp.promise import statement_of
+from synthdp.study.compare.aurocs import read_findings
+from synthdp.study.compare.results import read_results
+from synthdp.study.record import write_facts
+from synthdp.study.sweep import run as sweep
+from synthdp.study.sweep.grid import expand_grid
+from synthdp.study.sweep.run import plan_study, run_study
+
+UNPROTECTED = Lineage(
+    releases=(Release(stage="train-gan", data="clinic", mu=math.inf, note="no noise"),)
+)
+
+
+def make_set(out: Path, info: DatasetInfo, seed: int) -> Path:
+    """Twenty patients with two images each, the malignant ones brighter, in train and val."""
+    rng = np.random.default_rng(seed)
+    with create_dataset(out, info) as writer:
+        for patient in range(20):
+            malignant = patient % 2
+            for _ in range(2):
+                pixels = rng.normal(100 + 60 * malignant, 30, (32, 32)).clip(0, 255)
+                writer.add(
+                    pixels.astype(np.uint8),
+                    patient_id=f"p-{patient}",
+                    split="val" if patient >= 14 else "train",
+                    targets=[malignant],
+                )
+    return out
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, object]:
+    sets = {
+        "data": DatasetInfo(name="clinic", kind="real", size_px=32),
+        "synthetic": DatasetInfo(
+            name="synthetic", kind="synthetic", size_px=32, lineage=UNPROTECTED
+        ),
+        "phantoms": DatasetInfo(name="phantoms", kind="phantom", size_px=32),
+    }
+    paths = {key: make_set(tmp_path / key, sets[key], seed) for seed, key in enumerate(sets)}
+    return {
+        **paths,
+        "out": tmp_path / "study",
+        "strategies": ["real_only", "synthetic_only", "phantoms_then_finetune"],
+        "epsilons": [6, "none"],
+        "seeds": [0, 1],
+        "evaluate_on": [{"data": paths["data"], "split": "val"}],
+        "privacy": {"population": 50, "delta": 1e-3},
+        "backbone": {"name": "test_vit", "size_px": 32},
+        "pretrain": {"trainable_blocks": "all", "epochs": 1},
+        "pretrain_seed": 0,
+    }
+
+
+def test_the_grid_repeats_only_what_depends_on_it(values: dict[str, object]) -> None:
+    rows = expand_grid(study_settings(values))
+    by_strategy = {name: [r for r in rows if r.strategy == name] for name in values["strategies"]}
+    assert [len(found) for found in by_strategy.values()] == [4, 1, 4]
+    shared = {row.calls[0].folder for row in by_strategy["phantoms_then_finetune"]}
+    assert len(shared) == 1
+
+
+def test_the_plan_states_the_worst_before_any_image_is_read(values: dict[str, object]) -> None:
+    for image in (values["data"] / "images").iterdir():
+        image.write_bytes(b"")
+    private = {"strategies": ["real_only"], "epsilons": [6]}
+    assert 6 < plan_study(study_settings(values, **private, synthetic=None)).epsilon < 12
+    shown = plan_study(study_settings(values, **private))  # the report shows the synthetic patches
+    assert math.isinf(shown.epsilon)
+    assert math.isinf(plan_study(study_settings(values)).epsilon)
+    assert not (values["out"]).exists()
+
+
+def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
+    values: dict[str, object],
+) -> None:
+    study = study_settings(values)
+    report = run_study(study)
+    assert report.is_file()
+    rows = read_results(study.out / "results.csv")
+    assert len(rows) == 9
+    assert {row.state for row in rows} == {"finished"}
+    for row in rows:
+        if row.strategy == "synthetic_only" or row.epsilon is None:
+            assert row.epsilon_end_to_end == math.inf
+        else:
+            assert row.epsilon_end_to_end == pytest.approx(6.0, rel=1e-3)
+            assert row.epsilon_end_to_end <= 6.0
+    compared = read_findings(study.out).comparisons
+    assert {(row.kind, row.strategy, row.note) for row in compared if row.epsilon == 6} == {
+        (kind, strategy, "")
+        for kind, strategy in (
+            *(("mean", name) for name in ("real_only", "phantoms_then_finetune")),
+            *(("without_privacy", name) for name in ("real_only", "phantoms_then_finetune")),
+            ("reference", "phantoms_then_finetune"),
+        )
+    }
+    private = parse_statement(read_json(study.out / "privacy-dp.json"), where="privacy-dp.json")
+    assert 6 < private.epsilon < 20
+    before = (study.out / "results.csv").stat().st_mtime_ns
+    assert run_study(study) == report
+    assert (study.out / "results.csv").stat().st_mtime_ns == before
+    assert "p-1" not in report.read_text()
+    assert math.isinf(statement_of([study.out]).epsilon)
+    ledger = statement_of([values["data"]])
+    assert len(ledger.lineage.releases) == 8  # each fine-tuned model is recorded beside the set
+
+
+def test_an_interrupted_study_goes_on_where_it_stood(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_settings(values, strategies=["real_only"])
+    evaluate = sweep._evaluate_all
+
+    def killed(*_: object) -> dict[str, str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "_evaluate_all", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study)
+    stamps = {path: path.stat().st_mtime_ns for path in study.out.glob("runs/*/status.json")}
+    assert len(stamps) == 4
+    monkeypatch.setattr(sweep, "_evaluate_all", evaluate)
+    run_study(study)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_a_failed_run_is_recorded_and_the_rest_go_on(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_settings(values, strategies=["real_only"], seeds=[0])
+    attempt = sweep.attempt
+
+    def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
+        if call.settings["privacy"]["epsilon"] is None if "privacy" in call.settings else False:
+            return call.folder, "the head diverged"
+        return attempt(call, threads)
+
+    monkeypatch.setattr(sweep, "attempt", failing)
+    with pytest.raises(RunError, match=r"1 run\(s\) failed"):
+        run_study(study)
+    rows = read_results(study.out / "results.csv")
+    assert [(row.state, row.error) for row in rows] == [
+        ("finished", ""),
+        ("failed", "the head diverged"),
+    ]
+    monkeypatch.setattr(sweep, "attempt", attempt)
+    run_study(study)
+    assert {row.state for row in read_results(study.out / "results.csv")} == {"finished"}
+
+
+def test_what_starts_from_a_failed_run_says_so_and_parents_run_first(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
+        tried.append(call.stage)
+        return call.folder, "no luck"
+
+    monkeypatch.setattr(sweep, "attempt", failing)
+    study = study_settings(values, strategies=["real_only", "phantoms_then_finetune"], seeds=[0])
+    with pytest.raises(RunError, match="0 of 4 models stand"):
+        run_study(study)
+    assert tried == ["pretrain", "finetune", "finetune"]
+    errors = [row.error for row in read_results(study.out / "results.csv")]
+    assert errors == [*2 * ["no luck"], *2 * ["the run that it starts from failed: no luck"]]
+    assert (study.out / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds"),
+    [('{"title": "t", "wall_time_s": 12.5}', 14.0), ("{", 1.5), ('{"title": "t"}', 1.5), ("", 1.5)],
+)
+def test_times_add_up_over_resumes_and_a_damaged_file_costs_them_alone(
+    values: dict[str, object], before: str, seconds: float
+) -> None:
+    study = study_settings(values)
+    study.out.mkdir()
+    if before:
+        (study.out / "study.json").write_text(before)
+    write_facts(study, 1.5)
+    assert read_json(study.out / "study.json")["wall_time_s"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"strategies": ["magic"]}, "magic: no such strategy"),
+        ({"epsilons": [0]}, "epsilons.0"),
+        ({"pretrain": {"epochz": 3}}, "epochz: unknown key, did you mean epochs?"),
+        ({"synthetic": None}, "strategy synthetic_only needs `synthetic`"),
+    ],
+)
+def test_a_grid_that_does_not_fit_is_refused_before_anything_runs(
+    values: dict[str, object], changes: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told.replace("?", r"\?")):
+        run_study(study_settings(values, **changes))
+    assert not values["out"].exists()
