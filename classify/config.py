@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from synthdp.config import (
     EpsilonTarget,
@@ -125,23 +125,35 @@ class HeadSettings(Settings):
         return self
 
 
-#: What moves in the blocks that DP-SGD trains: all of them, their vectors, or low-rank additions.
-Tune = Literal["blocks", "biases", "lora"]
+#: What moves in the blocks that DP-SGD trains: all their weights, or low-rank additions to them.
+Tune = Literal["blocks", "lora"]
+
+
+#: Values that settings of `network` once had, and what to do instead.
+_DROPPED = {
+    "images: one": "one image a patient was dropped in synthdp 0.1.0, since it was no gain; "
+    "leave network.images out, so that a patient's gradient is the mean over all images",
+    "tune: biases": "training biases alone was dropped in synthdp 0.1.0, since it was no gain; "
+    "take blocks or lora, or leave `network` out, which was better",
+}
 
 
 class NetworkSettings(Settings):
     """How the end of the network is trained together with its head; every number is public.
 
     The last `trainable_blocks` of a ViT and the head take `steps` of DP-SGD at `lr` with `momentum`
-    on Poisson samples of the patients. A patient's gradient is the mean over `images: all` of its
-    images and `views` of each, or that of `one` view of one image drawn anew in each step, which is
-    faster (ghost clipping). The blocks are trained in units of `scale`: a block's gradient is a
-    hundred times the head's, which would else have no part of the clipped vector. `batch` views
-    are computed at a time, which changes memory and time alone.
+    on Poisson samples of the patients. A patient's gradient is the mean over all of its images and
+    `views` of each. The blocks are trained in units of `scale`: a block's gradient is a hundred
+    times the head's, which would else have no part of the clipped vector. `batch` views are
+    computed at a time, which changes memory and time alone.
 
-    `tune` says what moves in the blocks: `blocks` all weights; `biases` the vectors alone (biases,
-    norms, layer scales; BitFit, arXiv 2106.10199); `lora` an addition of rank `lora_rank` to each
-    matrix (arXiv 2106.09685), merged into it in the end. The head is always trained.
+    `tune` says what moves in the blocks: `blocks` all weights; `lora` an addition of rank
+    `lora_rank` to each matrix (arXiv 2106.09685), merged into it in the end. The head is always
+    trained.
+
+    `images` has one value. The key stays, since run folders are named by a hash of all settings and
+    a resumed run is compared with its config.yaml: without it, runs of before would not be known
+    again.
     """
 
     trainable_blocks: int = Field(default=2, ge=1)
@@ -154,10 +166,18 @@ class NetworkSettings(Settings):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
     average_from: float = Field(default=0.5, ge=0, lt=1)
-    images: Literal["all", "one"] = "all"
+    images: Literal["all"] = "all"
     views: int = Field(default=1, ge=1, le=64)
     batch: int = Field(default=16, ge=1, le=4096)
     block_steps: int = Field(default=5, ge=1)
+
+    @field_validator("images", "tune", mode="before")
+    @classmethod
+    def _what_was_dropped_is_named(cls, value: object, info: ValidationInfo) -> object:
+        dropped = _DROPPED.get(f"{info.field_name}: {value}")
+        if dropped is not None:
+            raise ValueError(dropped)
+        return value
 
     @model_validator(mode="after")
     def _a_rank_is_one_of_lora(self) -> "NetworkSettings":

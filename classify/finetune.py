@@ -163,11 +163,7 @@ def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) ->
     recipe = f"{head.kind.replace('_', ' ')}, {head.steps} steps of {head.optimizer}"
     summary = "A head on frozen features of public networks."
     if network is not None:
-        moved = {
-            "blocks": "the",
-            "biases": "biases and norms of the",
-            "lora": f"rank-{network.lora_rank} additions to the",
-        }
+        moved = {"blocks": "the", "lora": f"rank-{network.lora_rank} additions to the"}
         blocks = f"{moved[network.tune]} last {network.trainable_blocks} blocks"
         recipe = f"logistic, with {blocks}: {network.steps} steps of SGD, averaged iterate"
         summary = f"A vision transformer, {blocks} and a linear head trained on these images."

@@ -234,7 +234,6 @@ STRATEGIES: dict[str, Strategy] = {
     "pretrain_keep_head": Strategy(_pretrained("synthetic", head={"start": "pretrained"})),
     "pretrain_then_blocks": Strategy(_pretrained("synthetic", network={"tune": "blocks"})),
     "pretrain_then_lora": Strategy(_pretrained("synthetic", network={"tune": "lora"})),
-    "pretrain_then_biases": Strategy(_pretrained("synthetic", network={"tune": "biases"})),
     "private_pretrain_then_finetune": Strategy(_pretrained("private_synthetic")),
     "phantoms_then_finetune": Strategy(_pretrained("phantoms")),
     "phantoms_then_lora": Strategy(_pretrained("phantoms", network={"tune": "lora"})),

@@ -2,7 +2,7 @@
 
 Each way runs in a process of its own, on the same made-up tokens: the plain step; Opacus's hooks as
 they come, on the whole batch, with its optimizer (which protects images, not patients); patients'
-gradients by our hooks; ghost clipping of one image a patient, beside the plain step on as many.
+gradients by our hooks.
 """
 
 import argparse
@@ -22,8 +22,7 @@ from timm.layers import LayerScale
 from torch import nn
 
 from classify.config import Tune
-from classify.network.examples import TokenExamples, Views, all_views, one_view_each, weighted_loss
-from classify.network.ghost_clipping import GhostClipping
+from classify.network.examples import TokenExamples, Views, all_views, weighted_loss
 from classify.network.gradients import PatientGradients
 from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
@@ -36,12 +35,7 @@ WAYS = {
     "plain": "plain step",
     "opacus": "Opacus hooks, whole batch, images",
     "ours": "ours, patients, all images",
-    "plain-one": "plain step, one image each",
-    "opacus-one": "Opacus hooks, one image each",
-    "ours-one": "ours, patients, one image each",
-    "ghost": "ours, ghost clipping, one image each",
 }
-ONE_EACH = ("plain-one", "opacus-one", "ours-one", "ghost")
 MECHANISM = Mechanism(noise_multiplier=1.0, sampling_rate=0.1, steps=100, normaliser=64)
 LR = 1e-4
 
@@ -94,7 +88,7 @@ def our_step(
     top: TrainedTop, examples: TokenExamples, views: Views, arguments: argparse.Namespace
 ) -> Callable[[], None]:
     """Clipped sum, noise, descent."""
-    gradients = GhostClipping(top) if arguments.only == "ghost" else PatientGradients(top)
+    gradients = PatientGradients(top)
     source, batch = NoiseSource(new_key(), arguments.noise), arguments.batch
     weights, steps = top.flat(), iter(range(10**6))
 
@@ -125,13 +119,10 @@ def plain_step(
 def step_of(arguments: argparse.Namespace) -> Callable[[], None]:
     """The step that `--only` names."""
     top, examples = made_up(arguments)
-    everybody = torch.arange(arguments.patients)
-    views = all_views(examples, everybody)
-    if arguments.only in ONE_EACH:
-        views = one_view_each(examples, everybody, seed=0, step=0)
-    if arguments.only.startswith("opacus"):
+    views = all_views(examples, torch.arange(arguments.patients))
+    if arguments.only == "opacus":
         return opacus_step(top, examples, views)
-    if arguments.only.startswith("plain"):
+    if arguments.only == "plain":
         return plain_step(top, examples, views, arguments.batch)
     if arguments.only == "setup":
         return lambda: None
@@ -149,16 +140,19 @@ def measured(arguments: argparse.Namespace) -> dict[str, float]:
         wall.append(time.perf_counter() - began)
         processor.append(time.process_time() - began_cpu)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = {"wall_s": statistics.median(wall), "cpu_s": statistics.median(processor)}
-    return {**found, "peak_mb": peak}
+    return {
+        "wall_s": statistics.median(wall),
+        "cpu_s": statistics.median(processor),
+        "peak_mb": peak,
+    }
 
 
 def in_own_process(way: str) -> dict[str, float]:
     """The measures of one way, from a fresh process with the same arguments."""
     command = [sys.executable, __file__, *sys.argv[1:], "--only", way]
     output = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    found: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
-    return found
+    measures: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
+    return measures
 
 
 def main() -> None:
@@ -180,15 +174,14 @@ def main() -> None:
     if arguments.only:
         print(json.dumps(measured(arguments)))
         return
-    found = {way: in_own_process(way) for way in WAYS}
-    setup = found.pop("setup")["peak_mb"]
+    measures = {way: in_own_process(way) for way in WAYS}
+    setup, plain = measures.pop("setup")["peak_mb"], measures["plain"]
     print(f"{'':38} wall    cpu   / plain: wall  cpu   peak above setup ({setup:.0f} MB)")
-    for way, values in found.items():
-        against = found["plain-one" if way in ONE_EACH else "plain"]
+    for way, values in measures.items():
         print(
             f"{WAYS[way]:36} {values['wall_s']:5.2f} s {values['cpu_s']:5.2f} s"
-            f" {values['wall_s'] / against['wall_s']:11.2f}"
-            f" {values['cpu_s'] / against['cpu_s']:5.2f} {values['peak_mb'] - setup:7.0f} MB"
+            f" {values['wall_s'] / plain['wall_s']:11.2f}"
+            f" {values['cpu_s'] / plain['cpu_s']:5.2f} {values['peak_mb'] - setup:7.0f} MB"
         )
 
 

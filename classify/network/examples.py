@@ -1,6 +1,5 @@
 """Patients' images as a frozen trunk hands them on, and which views of them a step looks at."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classify.network.top import image_losses
-
-_WORD_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,27 +55,6 @@ def all_views(examples: TokenExamples, drawn: Tensor) -> Views:
         views=torch.arange(n_views).repeat(len(images)),
         patients=patients.repeat_interleave(n_views),
     )
-
-
-def one_view_each(examples: TokenExamples, drawn: Tensor, *, seed: int, step: int) -> Views:
-    """One view of each patient drawn: by a hash of seed, step and the patient's tag alone.
-
-    Guarantee: whoever else is there does not move it.
-    """
-    choice = all_views(examples, drawn)
-    counts = torch.bincount(choice.patients, minlength=len(drawn))
-    firsts = torch.cumsum(counts, dim=0) - counts
-    known = f"view {seed} {step} ".encode()
-    picks = [
-        int(first) + _hashed(known + examples.tags[int(unit)]) % int(count)
-        for unit, first, count in zip(drawn, firsts, counts, strict=True)
-    ]
-    chosen = torch.tensor(picks, dtype=torch.int64)
-    return Views(choice.images[chosen], choice.views[chosen], choice.patients[chosen])
-
-
-def _hashed(content: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(content).digest()[:_WORD_BYTES], "big")
 
 
 def weighted_loss(

@@ -119,7 +119,6 @@ def _train_plainly(
         top,
         examples,
         network,
-        seed=seed,
         normaliser=population * network.sampling_rate,
         source=sample_source(seed),
     )
@@ -144,7 +143,6 @@ def _train_privately(
         top,
         examples,
         network,
-        seed=settings.seed,
         mechanism=mechanism,
         ledger=ledger,
         source=source,

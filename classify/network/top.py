@@ -1,8 +1,8 @@
 """What DP-SGD trains: the last blocks of a ViT under a linear head, with a public centre between.
 
-All of the blocks is trained, or their vectors, or low-rank additions to their matrices. The trained
-parameters are one flat vector, the head's last. Before training each layer is looked at: only
-layers whose gradient for one image does not depend on the other images of a batch may be trained.
+All of the blocks is trained, or low-rank additions to their matrices. The trained parameters are
+one flat vector, the head's last. Before training each layer is looked at: only layers whose
+gradient for one image does not depend on the other images of a batch may be trained.
 """
 
 import math
@@ -202,11 +202,9 @@ def trained_top(
             raise InputError(
                 f"network: the layer {name} of {backbone.settings.name} {why}; {_WAY_OUT}"
             )
-    if tune != "blocks":
-        for parameter in top.parameters():
-            parameter.requires_grad_(tune == "biases" and parameter.ndim == 1)
-        top.head.requires_grad_(True)
     if tune == "lora":
+        top.requires_grad_(False)
+        top.head.requires_grad_(True)
         add_low_rank(top, lora_rank, torch.Generator().manual_seed(seed))
     top.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise in training
     return top

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from classify.config import NetworkSettings
-from classify.network.examples import TokenExamples, Views, all_views, one_view_each, weighted_loss
-from classify.network.ghost_clipping import GhostClipping
+from classify.network.examples import TokenExamples, Views, all_views, weighted_loss
 from classify.network.gradients import PatientGradients
 from classify.network.top import TrainedTop
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
@@ -45,7 +44,6 @@ def train_network(
     examples: TokenExamples,
     settings: NetworkSettings,
     *,
-    seed: int,
     normaliser: float,
     source: NoiseSource,
 ) -> None:
@@ -55,7 +53,6 @@ def train_network(
         top: blocks and head, where the training begins.
         examples: the patients' images.
         settings: the recipe.
-        seed: of the choice of views.
         normaliser: the sum over the patients of a step is divided by it.
         source: what the samples of patients are drawn from.
 
@@ -71,8 +68,7 @@ def train_network(
     state = _new_state(top)
     for step in range(settings.steps):
         drawn = sampled_units(sampling, examples.tags, source, step)
-        views = _views(examples, drawn, settings, seed=seed, step=step)
-        total = _plain_sum(top, examples, views, settings.batch)
+        total = _plain_sum(top, examples, all_views(examples, drawn), settings.batch)
         _descend(state, total / normaliser, step, settings, top)
     if not bool(torch.isfinite(state.weights).all()):
         raise RunError("the network diverged; lower network.lr or network.scale")
@@ -84,7 +80,6 @@ def train_private_network(
     examples: TokenExamples,
     settings: NetworkSettings,
     *,
-    seed: int,
     mechanism: Mechanism,
     ledger: Ledger,
     source: NoiseSource,
@@ -98,7 +93,6 @@ def train_private_network(
         top: blocks and head, where the training begins: without a cost, or in the lineage.
         examples: the patients' images.
         settings: the recipe; clip norm, rate and steps are the mechanism's.
-        seed: of the choice of views.
         mechanism: sampling, clip norm, noise, steps and normaliser.
         ledger: claimed by this run's release.
         source: where noise and samples come from.
@@ -113,12 +107,12 @@ def train_private_network(
         InputError: when a checkpoint stands without its ledger.
     """
     state, at = _resumed(top, checkpoints)
-    gradients = GhostClipping(top) if settings.images == "one" else PatientGradients(top)
+    gradients = PatientGradients(top)
     clip_norm, batch = mechanism.clip_norm, settings.batch
 
     def take(step: int) -> None:
         drawn = sampled_units(mechanism, examples.tags, source, step)
-        views = _views(examples, drawn, settings, seed=seed, step=step)
+        views = all_views(examples, drawn)
         total = gradients.clipped_sum(examples, views, clip_norm=clip_norm, batch=batch)
         released = noisy_mean(total, mechanism, source, step)
         observe(step, state.weights, released)
@@ -131,14 +125,6 @@ def train_private_network(
 
     run_steps(ledger, state_at=at, block_steps=settings.block_steps, take=take, keep=keep)
     top.load_flat(_result(state))
-
-
-def _views(
-    examples: TokenExamples, drawn: Tensor, settings: NetworkSettings, *, seed: int, step: int
-) -> Views:
-    if settings.images == "one":
-        return one_view_each(examples, drawn, seed=seed, step=step)
-    return all_views(examples, drawn)
 
 
 def _plain_sum(top: TrainedTop, examples: TokenExamples, views: Views, batch: int) -> Tensor:

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from classify.config import Tune
 from classify.model import plain_scaling
-from classify.network.examples import TokenExamples, Views, all_views, one_view_each
-from classify.network.ghost_clipping import GhostClipping
+from classify.network.examples import TokenExamples, Views, all_views
 from classify.network.gradients import PatientGradients
 from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
@@ -52,11 +51,11 @@ def top_of(
     return trained_top(built, head, scaling=scaling, scale=scale, precision=dtype)
 
 
-def tuned_top(tune: Tune) -> TrainedTop:
-    """A top that trains a part of its blocks, somewhere in the middle of a training."""
+def low_rank_top() -> TrainedTop:
+    """A top that trains low-rank additions to its blocks, somewhere in the middle of a training."""
     built = with_layer_scale()
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
-    top = trained_top(built, head, scaling=None, precision=torch.float32, tune=tune, scale=0.3)
+    top = trained_top(built, head, scaling=None, precision=torch.float32, tune="lora", scale=0.3)
     moved = torch.randn(top.flat().shape, generator=torch.Generator().manual_seed(6))
     top.load_flat(top.flat() + 0.1 * moved)
     return top
@@ -66,13 +65,11 @@ def everybody(data: TokenExamples) -> Tensor:
     return torch.arange(len(data.tags))
 
 
-def total(data: TokenExamples, *, batch: int = 4, clip: float = CLIP, one: bool = False) -> Tensor:
-    top = top_of(with_layer_scale())
-    if one:
-        views = one_view_each(data, everybody(data), seed=0, step=3)
-        return GhostClipping(top).clipped_sum(data, views, clip_norm=clip, batch=batch)
-    views = all_views(data, everybody(data))
-    return PatientGradients(top).clipped_sum(data, views, clip_norm=clip, batch=batch)
+def total(data: TokenExamples, *, batch: int = 4) -> Tensor:
+    gradients = PatientGradients(top_of(with_layer_scale()))
+    return gradients.clipped_sum(
+        data, all_views(data, everybody(data)), clip_norm=CLIP, batch=batch
+    )
 
 
 def by_autograd(top: TrainedTop, data: TokenExamples, views: Views) -> Tensor:
@@ -108,42 +105,29 @@ def test_the_sum_is_that_of_each_patients_own_autograd(views: int, scale: float)
     assert (sums - clipped(rows, middle)).norm() < ROUNDING * middle * len(rows)
 
 
-@pytest.mark.parametrize("tune", ["biases", "lora"])
-def test_a_part_of_the_blocks_has_the_same_sum_by_hooks_ghost_and_autograd(tune: Tune) -> None:
-    data = token_examples((17, 64))  # so long that LoRA's gradients are smaller than Gram matrices
-    top = tuned_top(tune)
-    looked_at = one_view_each(data, everybody(data), seed=0, step=0)
+@pytest.mark.parametrize("views", [1, 3])
+def test_low_rank_additions_have_the_same_sum_by_hooks_and_autograd(views: int) -> None:
+    data = token_examples((17, 64), views=views)
+    top = low_rank_top()
+    looked_at = all_views(data, everybody(data))
     rows = by_autograd(top, data, looked_at)
     norms = rows.norm(dim=1)
     middle = float(norms.median())
     assert norms.min() < middle < norms.max()  # some are clipped, some are not
     assert 0.1 < (rows[:, : -top.head.weight.numel()].norm() / rows.norm()) < 1
-    for maker in (PatientGradients(tuned_top(tune)), GhostClipping(tuned_top(tune))):
-        sums = maker.clipped_sum(data, looked_at, clip_norm=middle, batch=4)
-        assert (sums - clipped(rows, middle)).norm() < ROUNDING * middle * len(rows)
-    several = all_views(data, everybody(data))
-    sums = PatientGradients(top).clipped_sum(data, several, clip_norm=middle, batch=4)
-    expected = clipped(by_autograd(tuned_top(tune), data, several), middle)
-    assert (sums - expected).norm() < ROUNDING * middle * len(rows)
+    sums = PatientGradients(low_rank_top()).clipped_sum(data, looked_at, clip_norm=middle, batch=4)
+    assert (sums - clipped(rows, middle)).norm() < ROUNDING * middle * len(rows)
 
 
-@pytest.mark.parametrize("one", [False, True])
-@pytest.mark.parametrize("tune", ["biases", "lora"])
 @pytest.mark.parametrize("shape", [SHAPE, (17, 64)])
-def test_a_part_of_the_blocks_keeps_the_bound_on_neighbours(
-    tune: Tune, one: bool, shape: tuple[int, int]
-) -> None:
+def test_low_rank_additions_keep_the_bound_on_neighbours(shape: tuple[int, int]) -> None:
     data = token_examples(shape, 7)
     data.tokens[3] *= 40
     data.tokens[np.flatnonzero(data.units == 2)[0]] = math.nan
 
     def sum_of(some: TokenExamples) -> Tensor:
-        top = tuned_top(tune)
-        maker = GhostClipping(top) if one else PatientGradients(top)
         views = all_views(some, everybody(some))
-        if one:
-            views = one_view_each(some, everybody(some), seed=0, step=3)
-        return maker.clipped_sum(some, views, clip_norm=CLIP, batch=4)
+        return PatientGradients(low_rank_top()).clipped_sum(some, views, clip_norm=CLIP, batch=4)
 
     whole = sum_of(data)
     assert bool(torch.isfinite(whole).all())
@@ -151,20 +135,13 @@ def test_a_part_of_the_blocks_keeps_the_bound_on_neighbours(
     assert 0.9 * CLIP < max(moved) <= CLIP + ROUNDING
 
 
-@pytest.mark.parametrize(
-    ("tune", "moving"),
-    [
-        ("biases", {"bias", "weight", "gamma"}),
-        ("lora", {"down.weight", "up.weight"}),
-    ],
-)
-def test_the_flat_vector_holds_what_is_trained_and_no_more(tune: Tune, moving: set[str]) -> None:
-    top = tuned_top(tune)
+def test_the_flat_vector_holds_what_is_trained_and_no_more() -> None:
+    top = low_rank_top()
     named = {k: p for k, p in top.named_parameters() if p.requires_grad}
     assert list(named)[-1] == "head.weight"
     blocks = {k: p for k, p in named.items() if k != "head.weight"}
-    assert {name for name in blocks if not name.endswith(tuple(moving))} == set()
-    assert {p.ndim for p in blocks.values()} == {2 if tune == "lora" else 1}
+    assert blocks
+    assert all(name.endswith(("down.weight", "up.weight")) for name in blocks)
     n_head = top.head.weight.numel()
     assert len(top.flat()) == sum(p.numel() for p in named.values())
     expected = torch.cat([torch.full((len(top.flat()) - n_head,), 0.3), torch.ones(n_head)])
@@ -181,26 +158,24 @@ def test_a_scale_shortens_the_blocks_gradients_and_moves_no_logit() -> None:
     assert torch.allclose(by_autograd(scaled, data, views), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("one", [False, True])
 @pytest.mark.parametrize("batch", [1, 4, 64])
-def test_removing_any_patient_moves_the_sum_by_at_most_the_clip_norm(batch: int, one: bool) -> None:
+def test_removing_any_patient_moves_the_sum_by_at_most_the_clip_norm(batch: int) -> None:
     data = examples()
     data.tokens[3] *= 40  # one whose gradient is far beyond the clip norm
-    whole = total(data, batch=batch, one=one)
+    whole = total(data, batch=batch)
     moved = []
     for patient in range(len(data.tags)):
         neighbour = without_patient(data, patient)
-        moved.append(float((whole - total(neighbour, batch=batch, one=one)).norm()))
+        moved.append(float((whole - total(neighbour, batch=batch)).norm()))
     assert max(moved) <= CLIP + ROUNDING
     assert min(moved) > 0
 
 
-@pytest.mark.parametrize("one", [False, True])
-def test_the_physical_batch_changes_no_sum(one: bool) -> None:
+def test_the_physical_batch_changes_no_sum() -> None:
     data = examples(views=2)
-    whole = total(data, batch=1000, one=one)
+    whole = total(data, batch=1000)
     for batch in (1, 2, 3, 7):
-        assert (total(data, batch=batch, one=one) - whole).norm() < ROUNDING * CLIP
+        assert (total(data, batch=batch) - whole).norm() < ROUNDING * CLIP
 
 
 def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
@@ -216,39 +191,24 @@ def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
     assert 0.9 * CLIP < moved.norm() <= CLIP + ROUNDING
 
 
-@pytest.mark.parametrize("one", [False, True])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_spoiled_image_costs_its_patient_alone(one: bool, value: float) -> None:
+def test_a_spoiled_image_costs_its_patient_alone(value: float) -> None:
     data = examples()
     for batch in (1, 4, 64):
         spoiled = examples()
         spoiled.tokens[np.flatnonzero(data.units == 2)] = value
-        expected = total(without_patient(data, 2), batch=batch, one=one)
-        found = total(spoiled, batch=batch, one=one)
-        assert (found - expected).norm() < ROUNDING * CLIP
+        expected = total(without_patient(data, 2), batch=batch)
+        assert (total(spoiled, batch=batch) - expected).norm() < ROUNDING * CLIP
 
 
-def test_ghost_clipping_equals_the_per_sample_route() -> None:
-    data = examples(30, views=2)
-    built = with_layer_scale()
-    views = one_view_each(data, everybody(data), seed=1, step=2)
-    by_ghost = GhostClipping(top_of(built))
-    ghost = by_ghost.clipped_sum(data, views, clip_norm=CLIP, batch=8)
-    sample = PatientGradients(top_of(built)).clipped_sum(data, views, clip_norm=CLIP, batch=8)
-    assert (ghost - sample).norm() < 1e-4 * CLIP
-    with pytest.raises(ValueError, match="one view of each patient"):
-        by_ghost.clipped_sum(data, all_views(data, everybody(data)), clip_norm=1.0, batch=8)
-
-
-@pytest.mark.parametrize("one", [False, True])
-def test_bfloat16_keeps_the_bound_and_nearly_the_sum(one: bool) -> None:
+def test_bfloat16_keeps_the_bound_and_nearly_the_sum() -> None:
     data = examples()
 
     def sum_of(some: TokenExamples, dtype: torch.dtype) -> Tensor:
-        top = top_of(with_layer_scale(), dtype=dtype)
-        maker = GhostClipping(top) if one else PatientGradients(top)
-        views = one_view_each(some, everybody(some), seed=0, step=0)
-        return maker.clipped_sum(some, views, clip_norm=CLIP, batch=4)
+        gradients = PatientGradients(top_of(with_layer_scale(), dtype=dtype))
+        return gradients.clipped_sum(
+            some, all_views(some, everybody(some)), clip_norm=CLIP, batch=4
+        )
 
     whole = sum_of(data, torch.bfloat16)
     assert whole.dtype == torch.float32
@@ -259,27 +219,11 @@ def test_bfloat16_keeps_the_bound_and_nearly_the_sum(one: bool) -> None:
         assert (whole - neighbour).norm() <= CLIP + ROUNDING
 
 
-def test_the_view_of_a_patient_is_not_moved_by_others() -> None:
-    data = examples(20, views=3)
-    less = without_patient(data, 7)
-    picked = set()
-    for step in range(20):
-        whole = one_view_each(data, everybody(data), seed=0, step=step)
-        part = one_view_each(less, everybody(less), seed=0, step=step)
-        kept = whole.patients != 7
-        tokens = data.tokens[whole.images[kept].numpy(), whole.views[kept].numpy()]
-        assert np.array_equal(tokens, less.tokens[part.images.numpy(), part.views.numpy()])
-        picked.add((int(whole.images[2]), int(whole.views[2])))
-    assert len(picked) > 3  # drawn anew in each step
-
-
 def test_nobody_drawn_is_a_sum_of_zeros() -> None:
     data = examples(3)
-    nobody = torch.zeros(0, dtype=torch.int64)
-    for views in (all_views(data, nobody), one_view_each(data, nobody, seed=0, step=0)):
-        for maker in (PatientGradients(top_of(backbone())), GhostClipping(top_of(backbone()))):
-            zeros = maker.clipped_sum(data, views, clip_norm=1.0, batch=4)
-            assert torch.equal(zeros, torch.zeros_like(top_of(backbone()).flat()))
+    views, top = all_views(data, torch.zeros(0, dtype=torch.int64)), top_of(backbone())
+    zeros = PatientGradients(top).clipped_sum(data, views, clip_norm=1.0, batch=4)
+    assert torch.equal(zeros, torch.zeros_like(top.flat()))
 
 
 class Normed(nn.Sequential):
@@ -307,7 +251,7 @@ class Odd(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "why"),
     [
         (nn.Dropout(0.1), "drops at random"),
         (Normed(), "normalises over the batch"),
@@ -315,14 +259,14 @@ class Odd(nn.Module):
         (Odd(), "Odd"),
     ],
 )
-@pytest.mark.parametrize("tune", ["blocks", "biases", "lora"])
+@pytest.mark.parametrize("tune", ["blocks", "lora"])
 def test_a_layer_that_couples_or_draws_is_refused_by_name(
-    layer: nn.Module, told: str, tune: Tune
+    layer: nn.Module, why: str, tune: Tune
 ) -> None:
     built = backbone()
     built.network.blocks[-1].drop_path1 = layer
     head = torch.zeros(1, built.n_features + 1)
-    with pytest.raises(InputError, match=rf"layer blocks\.5\.drop_path1.*{told}.*leave `network`"):
+    with pytest.raises(InputError, match=rf"layer blocks\.5\.drop_path1.*{why}.*leave `network`"):
         trained_top(built, head, scaling=None, tune=tune)
 
 
