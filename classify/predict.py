@@ -31,7 +31,7 @@ from classify.model import (
     probabilities,
     restore_backbone,
 )
-from synthdp.data.dataset import refuse_findings
+from synthdp.data.dataset import raise_problems
 from synthdp.data.images import decode_pixels, path_problem, resize_pixels, square_image
 from synthdp.data.importing.listing import files_below
 from synthdp.data.tables import read_table
@@ -274,7 +274,7 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
     root = folder.resolve()
     if (folder / MANIFEST).is_file():
         table = read_table(folder / MANIFEST, required=("image",))
-        refuse_findings(f"{folder.name}/{MANIFEST}", table.findings)
+        raise_problems(f"{folder.name}/{MANIFEST}", table.problems)
         named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
     else:
         files, _ = files_below(folder)
@@ -283,7 +283,7 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
     if not named:
         raise InputError(f"{folder}: holds no PNG or TIFF image, so there is nothing to score")
     problems = [(place, path_problem(name, root)) for place, name in named]
-    refuse_findings(_heading(folder.name), [f"{p}: {found}" for p, found in problems if found])
+    raise_problems(_heading(folder.name), [f"{p}: {found}" for p, found in problems if found])
     return tuple(NewImage(place, name, folder / name) for place, name in named)
 
 
@@ -306,7 +306,7 @@ def refuse_bad_images(where: str, images: Sequence[NewImage]) -> None:
                 f"{image.place}: uses less than a sixteenth of its {bits} bits and would be "
                 "scored as nearly black; rescale its pixels to the full range"
             )
-    refuse_findings(_heading(where), findings)
+    raise_problems(_heading(where), findings)
 
 
 def _heading(where: str) -> str:

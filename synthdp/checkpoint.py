@@ -24,7 +24,7 @@ PARTS = (".safetensors", ".state")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `load_checkpoint` found: the step it was taken after, weights and other state."""
+    """What `load_checkpoint` returns: the step it was taken after, weights and other state."""
 
     step: int
     weights: dict[str, Tensor]
@@ -104,9 +104,9 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such weights file; correct the path")
-    if sha256 is not None and (found := sha256_file(path)) != sha256:
+    if sha256 is not None and (actual := sha256_file(path)) != sha256:
         raise InputError(
-            f"{path}: its sha256 is {found}, but {sha256} was asked for; the file is damaged or "
+            f"{path}: its sha256 is {actual}, but {sha256} was asked for; the file is damaged or "
             "another one: fetch it again, or correct backbone.sha256"
         )
     try:

@@ -106,9 +106,9 @@ def _run_check(arguments: argparse.Namespace) -> int:
 
     result = check_dataset(arguments.folder)
     print(result.summary)
-    for finding in result.findings:
-        print(finding, file=sys.stderr)
-    return EXIT_BAD_INPUT if result.findings else EXIT_DONE
+    for problem in result.problems:
+        print(problem, file=sys.stderr)
+    return EXIT_BAD_INPUT if result.problems else EXIT_DONE
 
 
 def _run_privacy(arguments: argparse.Namespace) -> int:

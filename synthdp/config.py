@@ -289,8 +289,8 @@ def _settings_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated, tuple, list, dict):
-        found = (_settings_in(part) for part in get_args(annotation))
-        return next((part for part in found if part is not None), None)
+        parts = (_settings_in(part) for part in get_args(annotation))
+        return next((part for part in parts if part is not None), None)
     return None
 
 

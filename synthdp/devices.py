@@ -28,8 +28,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies in bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def reduced_precision(device: torch.device, *, wanted: bool = True) -> torch.autocast:

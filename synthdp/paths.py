@@ -1,4 +1,4 @@
-"""Text and settings without the places of this machine, for what people read or what leaves."""
+"""Text and settings without the paths of this machine, for what people read or what leaves."""
 
 import re
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ def without_paths(text: str) -> str:
     def end_of(path: str) -> str:
         return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
-    quoted = _QUOTED_PATH.sub(lambda found: f"{found[1]}{end_of(found[2])}{found[1]}", text)
-    return _BARE_PATH.sub(lambda found: end_of(found[1]), quoted)
+    quoted = _QUOTED_PATH.sub(lambda match: f"{match[1]}{end_of(match[2])}{match[1]}", text)
+    return _BARE_PATH.sub(lambda match: end_of(match[1]), quoted)
 
 
 def without_places(settings: Any) -> Any:

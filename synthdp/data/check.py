@@ -1,4 +1,4 @@
-"""Check a data-set folder: every image is read, and every finding is told at once."""
+"""Check a data-set folder: every image is read, and every problem is reported at once."""
 
 import math
 from collections import Counter
@@ -32,7 +32,7 @@ Records = Mapping[int, Mapping[str, str]]
 class CheckResult:
     """What is wrong, one line each, and a summary; rows are those of manifest.csv (header = 1)."""
 
-    findings: tuple[str, ...]
+    problems: tuple[str, ...]
     summary: str
 
 
@@ -45,25 +45,25 @@ def check_dataset(root: Path) -> CheckResult:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder; correct the path")
-    info, findings = _read_info(root)
+    info, problems = _read_info(root)
     targets = info.targets if info is not None else ()
     table = read_table(root / "manifest.csv", required=(*FIXED_COLUMNS, *targets))
-    findings += [f"manifest.csv, {finding}" for finding in table.findings]
+    problems += [f"manifest.csv, {problem}" for problem in table.problems]
     resolved = root.resolve()
     for number, record in table.records.items():
-        problems = row_problems(record, targets, resolved)
-        findings += [f"row {number}: {problem}" for problem in problems]
+        of_row = row_problems(record, targets, resolved)
+        problems += [f"row {number}: {problem}" for problem in of_row]
     records = table.records.values()
-    findings += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
-    findings += _unlisted(root, table.records)
+    problems += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
+    problems += _unlisted(root, table.records)
     safe = [n for n, r in table.records.items() if path_problem(r["image"], resolved) is None]
     survey = survey_images([root / table.records[number]["image"] for number in safe])
     seen = {n: entry for n, entry in zip(safe, survey, strict=True) if isinstance(entry, Seen)}
     read = zip(safe, survey, strict=True)
-    findings += [f"row {n}: image: {entry}" for n, entry in read if isinstance(entry, str)]
-    findings += _image_findings(seen, info)
-    findings += _copy_findings(seen, table.records, targets, info)
-    return CheckResult(tuple(findings), _summary(root, info, table.records, seen, len(findings)))
+    problems += [f"row {n}: image: {entry}" for n, entry in read if isinstance(entry, str)]
+    problems += _image_problems(seen, info)
+    problems += _copy_problems(seen, table.records, targets, info)
+    return CheckResult(tuple(problems), _summary(root, info, table.records, seen, len(problems)))
 
 
 def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
@@ -77,42 +77,42 @@ def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
 def _unlisted(root: Path, records: Records) -> list[str]:
     """Images that stand in the folder without a row: they would leave the house unnoticed."""
     named = {root / record["image"] for record in records.values()}
-    found = [path for path in (root / "images").rglob("*") if path.is_file()]
-    count = sum(path not in named for path in found)
+    present = [path for path in (root / "images").rglob("*") if path.is_file()]
+    count = sum(path not in named for path in present)
     return [f"images: {count} file(s) that the manifest doesn't name; remove them"] if count else []
 
 
-def _image_findings(seen: Mapping[int, Seen], info: DatasetInfo | None) -> list[str]:
-    findings = []
+def _image_problems(seen: Mapping[int, Seen], info: DatasetInfo | None) -> list[str]:
+    problems = []
     for number, entry in seen.items():
         sides = (entry.width_px, entry.height_px)
         if info is not None and sides != (info.size_px, info.size_px):
-            findings.append(
+            problems.append(
                 f"row {number}: image: {sides[0]}x{sides[1]} px, where dataset.json says "
                 f"{info.size_px}x{info.size_px}"
             )
         if entry.constant:
-            findings.append(f"row {number}: image: every pixel has the grey level {entry.darkest}")
-    return findings
+            problems.append(f"row {number}: image: every pixel has the grey level {entry.darkest}")
+    return problems
 
 
-def _copy_findings(
+def _copy_problems(
     seen: Mapping[int, Seen], records: Records, targets: Sequence[str], info: DatasetInfo | None
 ) -> list[str]:
     """Duplicates, conflicting labels, and near-duplicates of different patients."""
     numbers, digests = list(seen), [entry.digest for entry in seen.values()]
     labels = [tuple(_label(records[n], target) for target in targets) for n in numbers]
-    findings = [f"{_rows(numbers, group)}: the same pixels" for group in duplicate_groups(digests)]
-    findings += [
+    problems = [f"{_rows(numbers, group)}: the same pixels" for group in duplicate_groups(digests)]
+    problems += [
         f"{_rows(numbers, group)}: the same pixels, but different labels"
         for group in label_conflicts(digests, labels)
     ]
     if not seen or (info is not None and info.kind != "real"):
-        return findings  # images of one generator may resemble each other
+        return problems  # images of one generator may resemble each other
     patients = np.array([records[number]["patient_id"] for number in numbers])
     pairs = near_duplicate_pairs(np.stack([entry.thumbnail for entry in seen.values()]))
     across = [(int(i), int(j)) for i, j in pairs if patients[i] != patients[j]]
-    return findings + [
+    return problems + [
         f"{_rows(numbers, sorted(group))}: nearly the same image under different patient ids"
         for group in connected(across)
     ]
@@ -133,7 +133,7 @@ def _summary(
     info: DatasetInfo | None,
     records: Records,
     seen: Mapping[int, Seen],
-    finding_count: int,
+    problem_count: int,
 ) -> str:
     title = f"{info.name} ({info.kind})" if info is not None else root.name
     whose = "made-up ids" if info is not None and info.kind == "synthetic" else "patients"
@@ -150,7 +150,7 @@ def _summary(
         entries = [entry for entry in seen.values() if entry.bits == depth]
         low, high = min(e.darkest for e in entries), max(e.brightest for e in entries)
         lines.append(f"  grey levels at {depth} bit: {low} to {high}")
-    lines.append(f"  findings: {finding_count}")
+    lines.append(f"  findings: {problem_count}")
     return "\n".join(lines)
 
 

@@ -48,10 +48,10 @@ def cohort_rows(dataset: Dataset, rows: Sequence[Row], part: Part | None) -> tup
     if cohort is None:
         return tuple(rows)
     key = _key(dataset)
-    found = tuple(row for row in rows if cohort.holds(patient_tag(key, row.patient_id)))
-    if not found:
+    members = tuple(row for row in rows if cohort.holds(patient_tag(key, row.patient_id)))
+    if not members:
         raise InputError(
             f"{dataset.info.name}: no patient of the split belongs to cohort {cohort.part}; name "
             "a larger part"
         )
-    return found
+    return members

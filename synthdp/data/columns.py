@@ -84,15 +84,15 @@ def rows_where(
         return tuple(rows)
     for column in where:
         refuse_missing_column(dataset, column)
-    found = tuple(
+    chosen = tuple(
         row for row in rows if all(cell_of(row, name) in cells for name, cells in where.items())
     )
-    if not found:
+    if not chosen:
         raise InputError(
             f"{dataset.info.name}: no image of the split has {where_words(where)}; name a value "
             "that the column holds"
         )
-    return found
+    return chosen
 
 
 def where_words(where: Mapping[str, Sequence[str]]) -> str:

@@ -30,7 +30,7 @@ from synthdp.progress import progress
 SPLITS = ("train", "val", "test", "external")
 FIXED_COLUMNS = ("image", "patient_id", "split")
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-MAX_FINDINGS = 50
+MAX_PROBLEMS = 50
 MAX_SHOWN = 4  # a longer cell may be an id that slipped into the wrong column
 
 
@@ -183,29 +183,29 @@ def open_dataset(root: Path) -> Dataset:
     """Open a data-set folder and check its manifest (not yet its images).
 
     Raises:
-        InputError: with every finding at once: a path outside the folder, a label other than 0
+        InputError: with every problem at once: a path outside the folder, a label other than 0
             or 1, a patient in two splits, a missing column or file.
     """
     root = Path(root)
     info = read_info(root)
     table = read_table(root / "manifest.csv", required=(*FIXED_COLUMNS, *info.targets))
-    rows, findings = [], list(table.findings)
+    rows, problems = [], list(table.problems)
     resolved_root = root.resolve()
     for number, record in table.records.items():
-        problems = row_problems(record, info.targets, resolved_root)
-        findings += [f"row {number}: {problem}" for problem in problems]
-        if not problems:
+        of_row = row_problems(record, info.targets, resolved_root)
+        problems += [f"row {number}: {problem}" for problem in of_row]
+        if not of_row:
             rows.append(_row(record, info))
-    findings += patients_in_two_splits((row.patient_id, row.split) for row in rows)
-    refuse_findings(f"{root.name}/manifest.csv", findings)
+    problems += patients_in_two_splits((row.patient_id, row.split) for row in rows)
+    raise_problems(f"{root.name}/manifest.csv", problems)
     return Dataset(root, info, tuple(rows))
 
 
-def refuse_findings(where: str, findings: Sequence[str]) -> None:
-    """Raise one InputError that lists the findings, the first 50 in full; none, none raised."""
-    if findings:
-        shown = list(findings[:MAX_FINDINGS])
-        more = [f"... and {len(findings) - len(shown)} more"] if len(findings) > len(shown) else []
+def raise_problems(where: str, problems: Sequence[str]) -> None:
+    """Raise one InputError that lists the problems, the first 50 in full; none, none raised."""
+    if problems:
+        shown = list(problems[:MAX_PROBLEMS])
+        more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
         raise InputError("\n  ".join([f"{where}:", *shown, *more]))
 
 
@@ -240,15 +240,15 @@ def _row(record: Mapping[str, str], info: DatasetInfo) -> Row:
 
 
 def patients_in_two_splits(patients: Iterable[tuple[str, str]]) -> list[str]:
-    """Findings about (patient, split) pairs that put a patient into several splits: counts only."""
+    """Problems of (patient, split) pairs that put a patient into several splits: counts only."""
     splits: dict[str, set[str]] = {}
     for patient, split in patients:
         splits.setdefault(patient, set()).add(split)
-    torn = Counter(tuple(sorted(found)) for found in splits.values() if len(found) > 1)
+    torn = Counter(tuple(sorted(names)) for names in splits.values() if len(names) > 1)
     return [
-        f"{count} patient(s) stand in more than one split ({', '.join(found)}); "
+        f"{count} patient(s) stand in more than one split ({', '.join(names)}); "
         "give each patient one split"
-        for found, count in sorted(torn.items())
+        for names, count in sorted(torn.items())
     ]
 
 

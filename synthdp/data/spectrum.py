@@ -49,7 +49,7 @@ def spectrum_error(real: Array, synthetic: Array, size_px: int) -> SpectrumError
 
 def spectrum_bins(size_px: int) -> list[tuple[Line, float, float]]:
     """Line, lower and upper edge of the bins that images of this side fill, in order."""
-    return [found for found, _ in spectrum_masks(size_px)]
+    return [described for described, _ in spectrum_masks(size_px)]
 
 
 def binned_powers(images: Array) -> Array:
@@ -73,17 +73,17 @@ def binned_powers(images: Array) -> Array:
     if side < 4:
         raise InputError("spectrum: images must have a side of 4 px or more")
     window = np.outer(np.hanning(side + 1)[:-1], np.hanning(side + 1)[:-1])
-    places = [np.flatnonzero(mask) for _, mask in spectrum_masks(side)]
-    powers = np.empty((len(images), len(places)))
+    members = [np.flatnonzero(mask) for _, mask in spectrum_masks(side)]
+    powers = np.empty((len(images), len(members)))
     for row, image in zip(powers, images[:, 0].astype(np.float64), strict=True):
         power = np.abs(np.fft.fft2((image - image.mean()) * window)).ravel() ** 2
-        row[:] = [power[place].mean() for place in places]
+        row[:] = [power[inside].mean() for inside in members]
     return powers
 
 
 @cache
 def spectrum_masks(side: int) -> list[tuple[tuple[Line, float, float], Array]]:
-    """Each bin that is filled, and the places (S, S) of the power spectrum that lie in it."""
+    """Each bin that is filled, and the frequencies (S, S) of the power spectrum that lie in it."""
     frequency = np.abs(np.fft.fftfreq(side, 1 / side))
     radius = np.hypot(frequency[:, None], frequency[None, :])
     axis = frequency == 0
@@ -93,11 +93,11 @@ def spectrum_masks(side: int) -> list[tuple[tuple[Line, float, float], Array]]:
         "horizontal": np.where(axis[:, None], frequency[None, :], -1),
     }
     bins = []
-    for line, place in lines.items():
+    for line, frequencies in lines.items():
         for low, high in pairwise(SPECTRUM_EDGES):
             # The last edge is the Nyquist frequency of 128 px, which belongs to its bin.
             last = high == SPECTRUM_EDGES[-1]
-            mask = (place >= low) & ((place <= high) if last else (place < high))
+            mask = (frequencies >= low) & ((frequencies <= high) if last else (frequencies < high))
             if mask.any() and low < side / 2:
                 bins.append(((line, low, high), mask))
     return bins

@@ -80,10 +80,10 @@ def _evenly(fractions: Mapping[str, float], count: int) -> list[str]:
 
 def duplicate_groups(digests: Sequence[Key]) -> list[tuple[int, ...]]:
     """The indices of equal entries, for each value that occurs more than once."""
-    places: dict[Key, list[int]] = {}
+    indices: dict[Key, list[int]] = {}
     for index, digest in enumerate(digests):
-        places.setdefault(digest, []).append(index)
-    return [tuple(group) for group in places.values() if len(group) > 1]
+        indices.setdefault(digest, []).append(index)
+    return [tuple(group) for group in indices.values() if len(group) > 1]
 
 
 def label_conflicts(
@@ -112,12 +112,14 @@ def near_duplicate_pairs(
     Returns:
         (M, 2) int64.
     """
-    found = [np.empty((0, 2), dtype=np.int64)]
+    pairs = [np.empty((0, 2), dtype=np.int64)]
+    # Block by block: all correlations at once would take N x N numbers. A block is compared with
+    # itself and what follows, so that each pair is met once.
     for start in range(0, len(thumbnails), _BLOCK):
         block = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
         first, second = np.nonzero(np.triu(block > threshold, k=1))
-        found.append(np.stack([first, second], axis=1) + start)
-    return np.concatenate(found)
+        pairs.append(np.stack([first, second], axis=1) + start)
+    return np.concatenate(pairs)
 
 
 def connected(pairs: Sequence[tuple[Key, Key]]) -> list[set[Key]]:
@@ -149,20 +151,6 @@ def link_ids(pairs: Iterable[Sequence[int]], patient_ids: Sequence[str]) -> dict
     for group in connected(sorted(tied)):
         units.update(dict.fromkeys(group, min(group)))
     return units
-
-
-def link_near_duplicates(
-    thumbnails: NDArray[np.float32],
-    patient_ids: Sequence[str],
-    threshold: float = NEAR_DUPLICATE_CORRELATION,
-) -> dict[str, str]:
-    """The unit of each patient: ids that share a near-duplicate image become one unit.
-
-    Shapes as in `near_duplicate_pairs`.
-
-    Guarantee: images that look like the same exposure never stand under two units.
-    """
-    return link_ids(near_duplicate_pairs(thumbnails, threshold), patient_ids)
 
 
 def one_split_a_unit(units: Sequence[str], splits: Sequence[str]) -> dict[str, str]:

@@ -43,7 +43,7 @@ def read_predictions(folder: Path) -> Predictions:
     path = folder / PREDICTIONS_FILE
     table = read_table(path, required=("image", "patient_id"))
     names = [column for column in table.columns if f"{_SCORE}{column}" in table.columns]
-    findings = list(table.findings)
+    findings = list(table.problems)
     if not findings and not names:
         findings.append("has no column of scores beside its target")
     if path.is_file() and not (table.records and path.read_bytes().endswith(b"\n")):

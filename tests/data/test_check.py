@@ -32,13 +32,13 @@ def put(root: Path, row: int, pixels: NDArray[np.uint8] | bytes) -> None:
     (root / "images" / f"{row - 1:06d}.png").write_bytes(content)
 
 
-def findings(root: Path) -> list[str]:
-    return list(check_dataset(root).findings)
+def problems(root: Path) -> list[str]:
+    return list(check_dataset(root).problems)
 
 
 def test_a_sound_set(make_set: MakeSet) -> None:
     result = check_dataset(make_set())
-    assert result.findings == ()
+    assert result.problems == ()
     lines = result.summary.splitlines()
     assert lines[0] == "tiny (real): 8 rows, 4 patients"
     assert "  train: 6 images of 3 patients; malignant 2 yes, 4 no" in lines
@@ -69,8 +69,8 @@ def test_all_findings_at_once_without_ids_or_paths(
     (root / "images" / "stray.png").write_bytes(whole)
     with open(root / "manifest.csv", "a") as stream:
         stream.write("images/000001.png,P9\n")
-    found = findings(root)
-    for finding in (
+    found = problems(root)
+    for problem in (
         "manifest.csv, row 18: has more or fewer cells than the header",
         "row 2: malignant: '2' is not 0, 1 or empty",
         "row 2: image: not a readable PNG or TIFF (truncated, or of another kind)",
@@ -84,7 +84,7 @@ def test_all_findings_at_once_without_ids_or_paths(
         "row 11: patient_id: 1 to 64 letters, digits, - or _ are allowed",
         "1 patient(s) stand in more than one split (test, train); give each patient one split",
     ):
-        assert finding in found
+        assert problem in found
     text = "\n".join(found)
     assert all(word not in text for word in ("Jane", "passwd", "stray", "P1", "000001"))
     assert main(["data", "check", str(root)]) == 2
@@ -97,18 +97,18 @@ def test_near_duplicates_of_different_patients(make_set: MakeSet, texture: Textu
     root = make_set()
     near = np.clip(texture(0).astype(int) + 2, 0, 255).astype(np.uint8)
     put(root, 3, near)
-    assert findings(root) == []  # two views of one patient may look alike
+    assert problems(root) == []  # two views of one patient may look alike
     put(root, 8, near[::-1])
     put(root, 4, texture(6)[::-1])
     put(root, 9, np.clip(near.astype(int) + 1, 0, 255).astype(np.uint8))
-    assert findings(root) == ["rows 2, 3, 9: nearly the same image under different patient ids"]
+    assert problems(root) == ["rows 2, 3, 9: nearly the same image under different patient ids"]
 
 
 def test_images_of_a_generator_may_look_alike(make_set: MakeSet, texture: Texture) -> None:
     root = make_set(kind="synthetic")
     put(root, 9, np.clip(texture(0).astype(int) + 2, 0, 255).astype(np.uint8))
     result = check_dataset(root)
-    assert result.findings == ()
+    assert result.problems == ()
     assert "8 rows, 4 made-up ids" in result.summary
 
 
@@ -116,7 +116,7 @@ def test_many_copies_are_one_line(make_set: MakeSet, texture: Texture) -> None:
     root = make_set(patients=20, kind="synthetic")
     for row in range(2, 42):
         put(root, row, texture(0))
-    first, _ = findings(root)
+    first, _ = problems(root)
     assert first == "rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 28 more: the same pixels"
 
 
@@ -124,25 +124,25 @@ def test_an_unnamed_image(make_set: MakeSet, texture: Texture) -> None:
     root = make_set()
     (root / "images" / "more").mkdir()
     (root / "images" / "more" / "P_00012.png").write_bytes(encode_png(texture(50)))
-    assert findings(root) == ["images: 1 file(s) that the manifest doesn't name; remove them"]
+    assert problems(root) == ["images: 1 file(s) that the manifest doesn't name; remove them"]
 
 
 def test_a_broken_description_hides_nothing_else(make_set: MakeSet) -> None:
     root = make_set()
     (root / "dataset.json").write_text('{"name": "tiny"}')
     put(root, 4, b"no image")
-    found = findings(root)
+    found = problems(root)
     assert "dataset.json" in found[0]
     assert "kind: missing" in found[0]
-    assert any(finding.startswith("row 4: image: not a readable") for finding in found)
+    assert any(problem.startswith("row 4: image: not a readable") for problem in found)
     (root / "dataset.json").unlink()
-    assert "there is no such file" in findings(root)[0]
+    assert "there is no such file" in problems(root)[0]
 
 
 def test_a_missing_manifest_and_folder(make_set: MakeSet, tmp_path: Path) -> None:
     root = make_set()
     (root / "manifest.csv").unlink()
-    found = findings(root)
+    found = problems(root)
     assert found[0] == "manifest.csv, missing; restore it or make the data set again"
     with pytest.raises(InputError, match="there is no such folder"):
         check_dataset(tmp_path / "none")

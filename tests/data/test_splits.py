@@ -11,7 +11,6 @@ from synthdp.data.splits import (
     duplicate_groups,
     label_conflicts,
     link_ids,
-    link_near_duplicates,
     near_duplicate_pairs,
     one_split_a_unit,
     split_by_patient,
@@ -123,17 +122,16 @@ def test_linked_ids_become_one_unit() -> None:
 def test_near_duplicates_link_patients() -> None:
     image = noise(0)
     rows = thumbnails(image, noise(1), image, noise(2))
-    assert link_near_duplicates(rows, ["B", "C", "A", "D"]) == {
-        "A": "A",
-        "B": "A",
-        "C": "C",
-        "D": "D",
-    }
+    units = link_ids(near_duplicate_pairs(rows), ["B", "C", "A", "D"])
+    assert units == {"A": "A", "B": "A", "C": "C", "D": "D"}
 
 
 def test_blank_images_tie_nobody() -> None:
     blank = np.zeros((32, 32), dtype=np.uint8)
-    assert link_near_duplicates(thumbnails(blank, blank), ["A", "B"]) == {"A": "A", "B": "B"}
+    assert link_ids(near_duplicate_pairs(thumbnails(blank, blank)), ["A", "B"]) == {
+        "A": "A",
+        "B": "B",
+    }
 
 
 def test_connected_groups() -> None:

@@ -99,23 +99,23 @@ def folder_split(name: str) -> str | None:
 
 
 def named_patient(settings: ListingSettings, name: str, number: int) -> str | None:
-    """The patient that a file's name tells; None where a real one has none."""
+    """The patient that a file's name holds; None where a real one has none."""
     if settings.kind == "synthetic":
         return f"synthetic-{number:06d}"
     if settings.images_are_patients:
         return f"image-{number:06d}"
-    found = re.search(settings.patient_pattern, name) if settings.patient_pattern else None
-    return found.group(1) or None if found else None
+    match = re.search(settings.patient_pattern, name) if settings.patient_pattern else None
+    return match.group(1) or None if match else None
 
 
 def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool]:
-    """The class that a relative path tells, and whether folder and file name disagree.
+    """The class that a relative path names, and whether folder and file name disagree.
 
-    The innermost folder that tells a class is believed, then the file name, then the whole path.
+    The innermost folder that names a class is believed, then the file name, then the whole path.
     """
     *folders, file = PurePosixPath(name).parts or ("",)
-    told = [_pattern_label(settings, f"{part}/") for part in reversed(folders)]
-    folder = next((label for label in told if label is not None), None)
+    labels = [_pattern_label(settings, f"{part}/") for part in reversed(folders)]
+    folder = next((label for label in labels if label is not None), None)
     own = _pattern_label(settings, file)
     if folder is None:
         return (own if own is not None else _pattern_label(settings, name)), False
@@ -141,7 +141,7 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class Patch:
-    """One listed image; `number` is its row in the table, or its place in the order of paths."""
+    """One listed image; `number` is its row in the table, or its position in the order of paths."""
 
     number: int
     path: Path
@@ -156,9 +156,9 @@ class Patch:
 class Listing:
     """Every image that was asked for, what is wrong, and how many other files stand there."""
 
-    place: str  # what a number counts: "metadata.csv, row" or "image"
+    counted_by: str  # what a number counts: "metadata.csv, row" or "image"
     patches: tuple[Patch, ...]
-    findings: tuple[str, ...]
+    problems: tuple[str, ...]
     left_out: Mapping[str, int]
 
 
@@ -172,28 +172,28 @@ def list_patches(settings: ListingSettings) -> Listing:
     if not src.is_dir():
         raise InputError(f"src: there is no folder {src}; correct the path")
     names, left_out = files_below(src)
-    findings: list[str] = []
+    problems: list[str] = []
     table_path = src / "metadata.csv" if settings.metadata is None else settings.metadata
     if isinstance(table_path, Path) and (table_path.is_file() or settings.metadata is not None):
         if not table_path.is_file():
             raise InputError(f"metadata: there is no file {table_path}; correct the path")
-        patches, found = _from_table(settings, read_table(table_path))
-        place = f"{table_path.name}, row"
-        findings += [f"{table_path.name}, {line}" for line in found]
+        patches, listed = _from_table(settings, read_table(table_path))
+        counted_by = f"{table_path.name}, row"
+        problems += [f"{table_path.name}, {line}" for line in listed]
         left_out["images not listed"] = len(set(names) - {patch.path for patch in patches})
     else:
-        patches, found = _from_names(settings, names)
-        place = "image"
-        findings += found
+        patches, listed = _from_names(settings, names)
+        counted_by = "image"
+        problems += listed
         if left_out[LINKED_FOLDERS]:
-            findings.append(
+            problems.append(
                 f"{left_out[LINKED_FOLDERS]} folder(s) below src are links, which are not "
                 "followed; put the folders themselves there"
             )
-    if not patches and not findings:
+    if not patches and not problems:
         kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items() if count)
-        findings.append(f"no PNG or TIFF image to take was found ({kinds or 'an empty folder'})")
-    return Listing(place, tuple(patches), tuple(findings), left_out)
+        problems.append(f"no PNG or TIFF image to take was found ({kinds or 'an empty folder'})")
+    return Listing(counted_by, tuple(patches), tuple(problems), left_out)
 
 
 def files_below(src: Path) -> tuple[list[Path], dict[str, int]]:
@@ -220,7 +220,7 @@ def _from_names(settings: ListingSettings, files: list[Path]) -> tuple[list[Patc
             "counts as a patient of its own"
         ]
     root = settings.src.resolve()
-    patches, findings = [], []
+    patches, problems = [], []
     for number, path in enumerate(files, start=1):
         name = path.relative_to(settings.src).as_posix()
         split = folder_split(name)
@@ -228,25 +228,25 @@ def _from_names(settings: ListingSettings, files: list[Path]) -> tuple[list[Patc
             continue
         label, conflict = name_label(settings, name)
         patient = named_patient(settings, name, number)
-        problems = [
+        of_image = [
             path_problem(name, root),
             "neither pattern tells its class" if label is None else None,
             "patient_pattern finds no patient" if patient is None else None,
         ]
-        findings += [f"image {number}: {problem}" for problem in problems if problem]
-        if not any(problems):
+        problems += [f"image {number}: {problem}" for problem in of_image if problem]
+        if not any(of_image):
             target = math.nan if label is None else label
             patches.append(Patch(number, path, patient or "", split, (target,), conflict=conflict))
-    return patches, findings
+    return patches, problems
 
 
 def _from_table(settings: ListingSettings, table: Table) -> tuple[list[Patch], list[str]]:
     missing = _missing_columns(settings, table.columns)
     if missing or not table.records:
-        return [], [*table.findings, *missing]
+        return [], [*table.problems, *missing]
     kept = ATTRIBUTES if settings.attributes is None else settings.attributes
     carried = [name for name in kept if name in table.columns and name not in settings.targets]
-    patches, findings, root = [], list(table.findings), settings.src.resolve()
+    patches, problems, root = [], list(table.problems), settings.src.resolve()
     first_row: dict[Path, int] = {}
     for number, record in table.records.items():
         name = record[settings.file_column]
@@ -254,20 +254,20 @@ def _from_table(settings: ListingSettings, table: Table) -> tuple[list[Patch], l
         if split in SPLITS and split not in settings.splits:
             continue
         path, patient = settings.src / name, _table_patient(settings, record, number)
-        targets, conflict, problems = _table_targets(settings, record)
+        targets, conflict, of_row = _table_targets(settings, record)
         if (problem := path_problem(name, root)) is not None:
-            problems.append(f"{settings.file_column}: {problem}")
+            of_row.append(f"{settings.file_column}: {problem}")
         if not patient:
-            problems.append(f"{settings.patient_column}: no patient is given")
+            of_row.append(f"{settings.patient_column}: no patient is given")
         if split is not None and split not in SPLITS:
-            problems.append(f"{settings.split_column}: is none of {', '.join(SPLITS)}")
+            of_row.append(f"{settings.split_column}: is none of {', '.join(SPLITS)}")
         if first_row.setdefault(path, number) != number:
-            problems.append(f"{settings.file_column}: the same file as row {first_row[path]}")
-        findings += [f"row {number}: {problem}" for problem in problems]
-        if not problems:
+            of_row.append(f"{settings.file_column}: the same file as row {first_row[path]}")
+        problems += [f"row {number}: {problem}" for problem in of_row]
+        if not of_row:
             attributes = {column: record[column] for column in carried}
             patches.append(Patch(number, path, patient, split, targets, attributes, conflict))
-    return patches, findings
+    return patches, problems
 
 
 def _table_split(settings: ListingSettings, record: Mapping[str, str]) -> str | None:
@@ -299,10 +299,10 @@ def _table_targets(
     settings: ListingSettings, record: Mapping[str, str]
 ) -> tuple[tuple[float, ...], bool, list[str]]:
     """The targets of one row, whether the file's path disagrees, and what is wrong."""
-    told, conflict = name_label(settings, record[settings.file_column])
+    path_label, conflict = name_label(settings, record[settings.file_column])
     values, problems = [], []
     for target in settings.targets:
-        column, label = target, told
+        column, label = target, path_label
         if target in record:
             label = LABELS.get(record[target].strip().lower())
         elif settings.benign_column in record:
@@ -316,5 +316,5 @@ def _table_targets(
             problems.append(f"{column}: there is no such column, and the path tells no class")
         else:
             values.append(label)
-            conflict |= target == "malignant" and told is not None and label == 1 - told
+            conflict |= target == "malignant" and path_label is not None and label == 1 - path_label
     return tuple(values), conflict, problems

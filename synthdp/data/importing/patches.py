@@ -1,12 +1,15 @@
 """Import patches that stand in class folders, with a metadata table or without, as a data set."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.cards import dataset_card
@@ -16,14 +19,16 @@ from synthdp.data.dataset import (
     DatasetInfo,
     create_dataset,
     patients_in_two_splits,
-    refuse_findings,
+    raise_problems,
 )
 from synthdp.data.images import decode_pixels, fit_square
 from synthdp.data.importing.listing import Listing, ListingSettings, list_patches
-from synthdp.data.importing.note import Placed, import_note, note_words
 from synthdp.data.importing.survey import Seen, survey_images
 from synthdp.data.splits import (
     NEAR_DUPLICATE_CORRELATION,
+    connected,
+    duplicate_groups,
+    label_conflicts,
     link_ids,
     near_duplicate_pairs,
     one_split_a_unit,
@@ -38,6 +43,18 @@ from synthdp.progress import progress
 
 DEFAULT_SIZE_PX = 128
 NOTE = "import.json"
+#: What of the private note the terminal is told, as counts.
+REPORTED = {
+    "duplicate_images": "group(s) of images with the same pixels",
+    "near_duplicates": "group(s) of nearly the same images under different ids",
+    "linked_ids": "group(s) of ids that were made one unit",
+    "rows_with_conflicting_sources": "image(s) whose folder, name and table tell different classes",
+    "duplicates_with_other_labels": "group(s) of images with the same pixels and different labels",
+    "constant_images": "image(s) of one grey level",
+    "padded_images": "image(s) padded to a square",
+    "resampled_images": "image(s) resampled",
+    "moved_images": "image(s) moved to the split of the unit that their patient was made part of",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +92,37 @@ class PatchesSettings(ListingSettings):
         return self
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """Each image's unit, the id it is written under, and its split.
+
+    `moved` holds the indices of images whose unit took another split than theirs;
+    `near_duplicates`, (M, 2) int64, the pairs of indices that were found under different ids.
+    """
+
+    units: Sequence[str]
+    ids: Sequence[str]
+    splits: Sequence[str]
+    moved: Sequence[int]
+    near_duplicates: NDArray[np.int64]
+
+    def only(self, kept: Sequence[int]) -> "Assignment":
+        """The same for some of the images, by their indices."""
+        position = {index: number for number, index in enumerate(kept)}
+        pairs = [
+            (position[i], position[j])
+            for i, j in self.near_duplicates.tolist()
+            if i in position and j in position
+        ]
+        return Assignment(
+            units=[self.units[index] for index in kept],
+            ids=[self.ids[index] for index in kept],
+            splits=[self.splits[index] for index in kept],
+            moved=[position[index] for index in self.moved if index in position],
+            near_duplicates=np.array(pairs, dtype=np.int64).reshape(-1, 2),
+        )
+
+
 def run_patches(settings: PatchesSettings) -> Path:
     """Import the images below `src` to the data set `out`; returns `out`.
 
@@ -82,7 +130,7 @@ def run_patches(settings: PatchesSettings) -> Path:
     `private/import.json`) and stop nothing; near-copies make one unit of their patients.
 
     Raises:
-        InputError: with every finding at once, when an image is unreadable or unsafe, or it is
+        InputError: with every problem at once, when an image is unreadable or unsafe, or it is
             not known what it shows or whose it is.
     """
     if _stands_already(settings):
@@ -91,14 +139,14 @@ def run_patches(settings: PatchesSettings) -> Path:
     lineage, statement = imported_lineage(settings)
     listing = list_patches(settings)
     survey = survey_images([patch.path for patch in listing.patches])
-    findings = [*listing.findings, *_split_findings(settings, listing)]
+    problems = [*listing.problems, *_split_problems(settings, listing)]
     for patch, entry in zip(listing.patches, survey, strict=True):
         if isinstance(entry, str):
-            findings.append(f"{listing.place} {patch.number}: {entry}")
-    refuse_findings(
+            problems.append(f"{listing.counted_by} {patch.number}: {entry}")
+    raise_problems(
         f"{settings.src}: nothing was imported (images are counted in the order of their paths, "
         "rows as in a spreadsheet)",
-        findings,
+        problems,
     )
     seen = [entry for entry in survey if isinstance(entry, Seen)]
     _write(settings, lineage, statement, listing, seen)
@@ -160,23 +208,25 @@ def _stated_lineage(path: Path) -> tuple[Lineage, Statement]:
     return stated.lineage, statement
 
 
-def _split_findings(settings: PatchesSettings, listing: Listing) -> list[str]:
+def _split_problems(settings: PatchesSettings, listing: Listing) -> list[str]:
     """What is wrong with the splits that folders or table give."""
     given = [(patch.patient, patch.split) for patch in listing.patches if patch.split is not None]
     if settings.split is not None:
         return []
     without = len(listing.patches) - len(given)
-    findings = patients_in_two_splits((patient, split) for patient, split in given if split)
+    problems = patients_in_two_splits((patient, split) for patient, split in given if split)
     if given and without:
-        findings.append(
+        problems.append(
             f"{without} image(s) have no split while others do; give all one, or `split`"
         )
     if given and settings.val_fraction is not None:
-        findings.append("val_fraction: folders or table split these images already; leave it out")
-    return findings
+        problems.append("val_fraction: folders or table split these images already; leave it out")
+    return problems
 
 
-def _place(settings: PatchesSettings, listing: Listing, seen: Sequence[Seen], key: bytes) -> Placed:
+def _assign(
+    settings: PatchesSettings, listing: Listing, seen: Sequence[Seen], key: bytes
+) -> Assignment:
     """Decide units, ids and splits."""
     patients = [patch.patient for patch in listing.patches]
     thumbnails = np.stack([entry.thumbnail for entry in seen])
@@ -195,7 +245,7 @@ def _place(settings: PatchesSettings, listing: Listing, seen: Sequence[Seen], ke
         split_of = one_split_a_unit(unit_of_each, given)
     written = _written_ids(settings, unit_of_each, key)
     splits = [split_of[unit] for unit in unit_of_each]
-    return Placed(
+    return Assignment(
         units=unit_of_each,
         ids=[written[unit] for unit in unit_of_each],
         splits=splits,
@@ -234,15 +284,15 @@ def _write(
 ) -> None:
     size_px, cohort = _size_px(settings, seen), None
     key = new_key() if settings.cohort_key is None else keep_key(settings.cohort_key)
-    placed = _place(settings, listing, seen, key)
+    assigned = _assign(settings, listing, seen, key)
     if settings.cohort is not None:
         cohort = Cohort(key_id=key_id(key), part=settings.cohort)
-        tags = (patient_tag(key, patient_id) for patient_id in placed.ids)
+        tags = (patient_tag(key, patient_id) for patient_id in assigned.ids)
         kept = [index for index, tag in enumerate(tags) if cohort.holds(tag)]
         if not kept:
             raise InputError("cohort: no patient belongs to this part; import a larger one")
         listing = replace(listing, patches=tuple(listing.patches[index] for index in kept))
-        seen, placed = [seen[index] for index in kept], placed.only(kept)
+        seen, assigned = [seen[index] for index in kept], assigned.only(kept)
     info = DatasetInfo(
         name=settings.name,
         kind=settings.kind,
@@ -266,7 +316,7 @@ def _write(
         )
     with create_dataset(settings.out, info, card=card) as writer:
         writer.keep_key("key" if cohort is None else SHARED_KEY_FILE, key)
-        rows = zip(listing.patches, placed.ids, placed.splits, strict=True)
+        rows = zip(listing.patches, assigned.ids, assigned.splits, strict=True)
         for patch, patient_id, split in progress(rows, what="writing images", total=len(seen)):
             writer.add(
                 fit_square(decode_pixels(patch.path), size_px),
@@ -275,9 +325,56 @@ def _write(
                 targets=patch.targets,
                 attributes=patch.attributes,
             )
-        note = import_note(listing, seen, placed, size_px=size_px)
+        note = import_note(listing, seen, assigned, size_px=size_px)
         writer.note(NOTE, {"settings": settings.model_dump(mode="json"), **note})
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
-    for line in note_words(note, placed, kind=settings.kind):
+    for line in note_words(note, assigned, kind=settings.kind):
         logger.info(line)
+
+
+def import_note(
+    listing: Listing, seen: Sequence[Seen], assigned: Assignment, *, size_px: int
+) -> dict[str, Any]:
+    """The private note of an import; images go by their row or position in the source."""
+    patches, digests = listing.patches, [entry.digest for entry in seen]
+
+    def rows(indices: Sequence[int]) -> list[int]:
+        return sorted(patches[index].number for index in indices)
+
+    where = enumerate(seen)
+    near = connected([(int(i), int(j)) for i, j in assigned.near_duplicates])
+    ids_of_unit: dict[str, set[str]] = {}
+    for patch, unit in zip(patches, assigned.units, strict=True):
+        ids_of_unit.setdefault(unit, set()).add(patch.patient)
+    sides = [(entry.height_px, entry.width_px) for entry in seen]
+    targets = [patch.targets for patch in patches]
+    return {
+        "counted_by": listing.counted_by,
+        "left_out": dict(listing.left_out),
+        "duplicate_images": [rows(group) for group in duplicate_groups(digests)],
+        "near_duplicates": [rows(sorted(group)) for group in near],
+        "linked_ids": [sorted(ids) for ids in ids_of_unit.values() if len(ids) > 1],
+        "rows_with_conflicting_sources": [patch.number for patch in patches if patch.conflict],
+        "duplicates_with_other_labels": [rows(g) for g in label_conflicts(digests, targets)],
+        "constant_images": rows([index for index, entry in where if entry.constant]),
+        "padded_images": rows([i for i, (high, wide) in enumerate(sides) if high != wide]),
+        "resampled_images": rows([i for i, side in enumerate(sides) if side != (size_px, size_px)]),
+        "moved_images": rows(assigned.moved),
+        "ids": {
+            patch.patient: written
+            for patch, written in zip(patches, assigned.ids, strict=True)
+            if patch.patient != written
+        },
+        "source_rows": [patch.number for patch in patches],
+    }
+
+
+def note_words(note: Mapping[str, Any], assigned: Assignment, *, kind: str) -> list[str]:
+    """The import in lines for the terminal: counts alone."""
+    splits = Counter(assigned.splits)
+    shares = ", ".join(f"{split} {count}" for split, count in sorted(splits.items()))
+    whose = f" of {len(set(assigned.ids))} patients" if kind == "real" else ""
+    lines = [f"imported {len(assigned.ids)} {kind} images{whose} ({shares})"]
+    counts = [f"  {len(note[key])} {words}" for key, words in REPORTED.items() if note[key]]
+    return [*lines, *counts, "  the rows are listed in private/import.json"] if counts else lines

@@ -87,7 +87,7 @@ class Patient:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Stratum:
     """What a patient is before a pixel is drawn."""
 
     malignant: bool
@@ -95,7 +95,7 @@ class _Place:
     site: str
 
 
-def _place_patient(settings: PhantomSettings, index: int) -> _Place:
+def _stratum_of(settings: PhantomSettings, index: int) -> _Stratum:
     """Spread class, split and site evenly over any number of patients.
 
     The class takes its share by rounding; within each class, split and site follow Weyl sequences
@@ -106,11 +106,11 @@ def _place_patient(settings: PhantomSettings, index: int) -> _Place:
     before = floor(start[0] + index * settings.malignant_fraction)
     malignant = floor(start[0] + (index + 1) * settings.malignant_fraction) > before
     rank = before if malignant else index - before
-    place = (start[1 + malignant] + rank * GOLDEN) % 1
+    along = (start[1 + malignant] + rank * GOLDEN) % 1
     held_out = settings.val_fraction + settings.test_fraction
-    split = "val" if place < settings.val_fraction else "test" if place < held_out else "train"
+    split = "val" if along < settings.val_fraction else "test" if along < held_out else "train"
     site = "B" if (start[3] + rank * SILVER) % 1 < settings.site_b_fraction else "A"
-    return _Place(malignant, split, site)
+    return _Stratum(malignant, split, site)
 
 
 def _draw_breast(site: str, site_shift: float, rng: np.random.Generator) -> Breast:
@@ -167,16 +167,16 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
     has another class in one patient of five. Nothing depends on `settings.patients`.
     """
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index,)))
-    place = _place_patient(settings, index)
-    breast = _draw_breast(place.site, settings.site_shift, rng)
+    stratum = _stratum_of(settings, index)
+    breast = _draw_breast(stratum.site, settings.site_shift, rng)
     count = 1 + int(rng.choice(len(VIEW_COUNT_SHARES), p=VIEW_COUNT_SHARES))
     first_view, laterality = int(rng.integers(2)), str(rng.choice(["L", "R"]))
     side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)
-    malignant, patches = place.malignant, []
+    malignant, patches = stratum.malignant, []
     for number in range(count):
         if number % 2 == 0:
             if number > 0:
-                malignant = place.malignant == (rng.random() < SAME_LABEL_AGAIN)
+                malignant = stratum.malignant == (rng.random() < SAME_LABEL_AGAIN)
                 laterality = str(rng.choice(["L", "R"]))
             lesion = draw_lesion(malignant, settings.separation, rng)
         view = ("CC", "MLO")[(first_view + number) % 2]
@@ -184,7 +184,11 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
         pixels = _shrink(grey, settings.size_px)
         patches.append(Patch(pixels, malignant, number // 2 + 1, view, laterality))
     return Patient(
-        f"phantom-{index + 1:06d}", place.split, place.site, breast.density, tuple(patches)
+        f"phantom-{index + 1:06d}",
+        stratum.split,
+        stratum.site,
+        breast.density,
+        tuple(patches),
     )
 
 
@@ -195,10 +199,10 @@ def draw_patients(settings: PhantomSettings) -> Iterator[Patient]:
 
 
 def _info(settings: PhantomSettings) -> DatasetInfo:
-    told = settings.model_dump(exclude={"out", "name", "as_real", "size_px"})
+    drawn_by = settings.model_dump(exclude={"out", "name", "as_real", "size_px"})
     if not settings.site_shift:  # sets of before it are the same ones
-        del told["site_shift"]
-    values = ", ".join(f"{name} {value}" for name, value in told.items())
+        del drawn_by["site_shift"]
+    values = ", ".join(f"{name} {value}" for name, value in drawn_by.items())
     return DatasetInfo(
         name=settings.name,
         kind="phantom",

@@ -188,12 +188,12 @@ def draw_tissue(
 
 
 def draw_specks(side_px: int, rng: np.random.Generator) -> Array:
-    """Attenuation of one to six bright specks (calcifications, dust) scattered about one place."""
+    """Attenuation of one to six bright specks (calcifications, dust) scattered about one point."""
     grid = make_grid(side_px)
     canvas = np.zeros((side_px, side_px))
-    place, spread = rng.uniform(-0.8, 0.8, 2), rng.uniform(0.05, 0.5)
+    centre, spread = rng.uniform(-0.8, 0.8, 2), rng.uniform(0.05, 0.5)
     for _ in range(rng.integers(1, 7)):
-        x, y = place + rng.normal(0, spread, 2)
+        x, y = centre + rng.normal(0, spread, 2)
         width = rng.uniform(0.005, 0.018)
         squared = ((grid.x - x) ** 2 + (grid.y - y) ** 2) / width**2
         canvas += rng.uniform(0.03, 0.3) * np.exp(-squared / 2)

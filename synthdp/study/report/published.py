@@ -106,8 +106,8 @@ def published_rows(published: Published, aggregates: Sequence[Aggregate]) -> lis
             f"{published.table.name}: the table is not at hand; put it where `table` says"
         )
     table = read_table(published.table, required=(*columns, *named))
-    if table.findings:
-        raise InputError(f"{published.table.name}: {'; '.join(table.findings[:5])}")
+    if table.problems:
+        raise InputError(f"{published.table.name}: {'; '.join(table.problems[:5])}")
     first = [
         row
         for row in aggregates

@@ -565,7 +565,7 @@ def test_the_baseline_is_listed_whole(real_data: Path, tmp_path: Path) -> None:
     chosen = load_settings(PatchesSettings, CONFIGS / "mcgan-baseline.yaml", overrides)
     listing = list_patches(chosen)
     assert Counter(patch.targets[0] for patch in listing.patches) == {0.0: 1500, 1.0: 1500}
-    assert not listing.findings
+    assert not listing.problems
     assert math.isinf(imported_lineage(chosen)[0].loss.mu)
 
 
