@@ -17,9 +17,17 @@ from synthdp import __version__
 from synthdp.data.dataset import Dataset
 from synthdp.data.spectrum import spectrum_bins
 from synthdp.evaluation.assessment import AssessedSet, Assessment, Figure, Value
-from synthdp.pages.drawing import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
-from synthdp.pages.environment import page_environment
-from synthdp.pages.gallery import class_patches
+from synthdp.pages import (
+    INK,
+    MARK_COLOURS,
+    MARKS,
+    MUTED,
+    PAPER,
+    RULE,
+    class_patches,
+    inline_svg,
+    page_environment,
+)
 
 LINES = ("radial", "vertical", "horizontal")
 

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthdp.pages.drawing import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
+from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
 from synthdp.privacy.statement import percent
 from synthdp.study.compare.cells import Aggregate, OverSeeds
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE, Assessment, read_assessment
-from synthdp.pages.gallery import ClassPatches, class_patches
+from synthdp.pages import ClassPatches, class_patches
 from synthdp.paths import without_paths
 from synthdp.privacy.statement import make_statement
 from synthdp.study.record import StudyRecord

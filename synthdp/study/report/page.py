@@ -15,9 +15,7 @@ from synthdp.config import Settings
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import Fairness
 from synthdp.files import write_atomic
-from synthdp.pages.drawing import MARKS
-from synthdp.pages.environment import page_environment
-from synthdp.pages.script import content_policy, page_script
+from synthdp.pages import MARKS, content_policy, page_environment, page_script
 from synthdp.paths import without_paths
 from synthdp.privacy.statement import Statement, number, percent
 from synthdp.study.compare.aurocs import (

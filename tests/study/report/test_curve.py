@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from synthdp.pages.drawing import MARKS
+from synthdp.pages import MARKS
 from synthdp.study.compare.cells import Aggregate, OverSeeds
 from synthdp.study.report.curve import Scale, draw_curve, odds_by_epsilon, shown_epsilon
 

@@ -1,1 +1,0 @@
-"""What the self-contained HTML pages share: their look, their drawings, their pictures."""
