@@ -1,15 +1,16 @@
-"""A trained classifier: frozen description and tensors, from features to scores.
+"""A trained classifier, from features to scores, and the folder that it is kept in.
 
 The model is a head on features of one or more networks: raw features are centred, scaled to norm 1
 (`classify.features.scaling`), go through a hidden layer if there is one, are multiplied with
-`head_weight`, and `head_bias` is added.
+`head_weight`, and `head_bias` is added. A run's `model/` holds settings that name the public
+weights, and a file with all else.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,21 +18,23 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from classify.features.cache import backbone_features
-from classify.features.scaling import Scaling, head_input
+from classify.features.extract import backbone_features
+from classify.features.scaling import Scaling, head_input, plain_scaling
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import FeatureSettings, Settings, TrainableBlocks, validate_settings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
-from synthdp.networks.backbones import build_backbone
-from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.weights import HUB, load_tensors
 from synthdp.runs import read_statement
 
+SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
+SCHEMA_VERSION: Literal[2] = 2
+
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class FeatureSource:
     """One network that features come from, and how they are scaled.
 
     backbone: the network, its public weights and readout; scaling: of its features;
@@ -63,14 +66,14 @@ class OperatingPoint(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """Everything that decides a score, T targets from the D features of all sources.
+    """Everything that decides a score, T targets from the D features of all feature sources.
 
-    sources: the networks; targets: T names; head_weight: (T, D), or (T, H) after a hidden layer;
-    head_bias: (T,); hidden: weight (H, D) and bias (H,) of a layer of rectified units, or none;
-    points: how logits become decisions, one for each target, or none.
+    feature_sources: the networks; targets: T names; head_weight: (T, D), or (T, H) after a hidden
+    layer; head_bias: (T,); hidden: weight (H, D) and bias (H,) of a layer of rectified units, or
+    none; points: how logits become decisions, one for each target, or none.
     """
 
-    sources: tuple[Source, ...]
+    feature_sources: tuple[FeatureSource, ...]
     targets: tuple[str, ...]
     head_weight: Tensor
     head_bias: Tensor
@@ -83,51 +86,50 @@ class Classifier:
             raise ValueError(f"a head of {tuple(weight.shape)}, {tuple(bias.shape)} does not fit")
         return replace(self, head_weight=weight.detach(), head_bias=bias.detach(), points=())
 
-    def with_sources(self, sources: Sequence[Source]) -> "Classifier":
+    def with_feature_sources(self, feature_sources: Sequence[FeatureSource]) -> "Classifier":
         """The same head on other networks of as many features."""
-        return replace(self, sources=tuple(sources))
+        return replace(self, feature_sources=tuple(feature_sources))
 
 
-def new_source(
+def new_feature_source(
     backbone: FeatureSettings, *, seed: int, trainable_blocks: TrainableBlocks = 0
-) -> Source:
-    """A source with public (or random) weights, neither centred nor whitened.
+) -> FeatureSource:
+    """A network with public (or random) weights, neither centred nor whitened.
 
     Raises:
         InputError: as `build_backbone`.
     """
-    network = _frozen(backbone, seed)
+    network = _shared_backbone(backbone, seed)
     if network is None or trainable_blocks != 0:
         network = build_backbone(backbone, seed=seed, trainable_blocks=trainable_blocks)
-    return Source(backbone, plain_scaling(network), trainable_blocks, seed=seed)
+    return FeatureSource(backbone, plain_scaling(network), trainable_blocks, seed=seed)
 
 
-def plain_scaling(network: FeatureNetwork) -> Scaling:
-    """The scaling of a network's features without a public set."""
-    return Scaling(network.parts, (network.settings.weight,) * len(network.parts))
-
-
-def new_classifier(sources: Sequence[Source], targets: tuple[str, ...]) -> Classifier:
+def new_classifier(
+    feature_sources: Sequence[FeatureSource], targets: tuple[str, ...]
+) -> Classifier:
     """A classifier with a head of zeros."""
-    n_features = sum(sum(source.scaling.parts) for source in sources)
+    n_features = sum(sum(one.scaling.parts) for one in feature_sources)
     return Classifier(
-        sources=tuple(sources),
+        feature_sources=tuple(feature_sources),
         targets=targets,
         head_weight=torch.zeros(len(targets), n_features),
         head_bias=torch.zeros(len(targets)),
     )
 
 
-def restore_backbone(source: Source) -> FeatureNetwork:
-    """The source's network with its trained tensors in place.
+def restore_backbone(feature_source: FeatureSource) -> Backbone:
+    """The network of a feature source with its trained tensors in place.
 
     Raises:
         InputError: as `build_backbone`, or when the trained tensors are of another network.
     """
     backbone = build_backbone(
-        source.backbone, seed=source.seed, trainable_blocks=source.trainable_blocks
+        feature_source.backbone,
+        seed=feature_source.seed,
+        trainable_blocks=feature_source.trainable_blocks,
     )
-    state = {**backbone.network.state_dict(), **source.trained}
+    state = {**backbone.network.state_dict(), **feature_source.trained}
     load_tensors(backbone.network, state, what="the classifier's trained weights")
     return backbone
 
@@ -136,51 +138,50 @@ def restore_backbone(source: Source) -> FeatureNetwork:
 _FileIdentity = tuple[str, int, int, int]
 
 
-def _frozen(backbone: FeatureSettings, seed: int) -> FeatureNetwork | None:
+def _shared_backbone(backbone: FeatureSettings, seed: int) -> Backbone | None:
     """A network that nothing trains, kept in this process; None where its file is not at hand.
 
     The heads of a study stand on the same networks, and building them takes longer than a head's
     training. Callers only read it.
     """
     if backbone.weights is None:
-        return _kept(backbone, seed, None)
+        return _kept_backbone(backbone, seed, None)
     if not backbone.weights.is_file():  # the hub's, or missing
         return None
-    about = backbone.weights.stat()
+    file = backbone.weights.stat()
     path = str(backbone.weights.resolve())
     # the file gives every tensor, whatever the seed
-    return _kept(backbone, 0, (path, about.st_size, about.st_mtime_ns, about.st_ino))
+    return _kept_backbone(backbone, 0, (path, file.st_size, file.st_mtime_ns, file.st_ino))
 
 
 @lru_cache(maxsize=3)
-def _kept(backbone: FeatureSettings, seed: int, _: _FileIdentity | None) -> FeatureNetwork:
+def _kept_backbone(backbone: FeatureSettings, seed: int, _: _FileIdentity | None) -> Backbone:
     return build_backbone(backbone, seed=seed)
 
 
-def _network_of(source: Source) -> FeatureNetwork:
-    """A source's network to read features with, not to train."""
-    if source.trainable_blocks == 0 and not source.trained:
-        return _frozen(source.backbone, source.seed) or restore_backbone(source)
-    return restore_backbone(source)
-
-
 def features(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> list[Tensor]:
-    """Raw features of `rows` from each source, (N, D) float32 each, from the data set's cache.
+    """Raw features of `rows` from each network, (N, D) float32 each, from the data set's cache.
 
     Raises:
         InputError: when an image is unreadable, or weights are missing.
         RunError: when a feature is not finite.
     """
-    return [backbone_features(_network_of(source), dataset, rows) for source in classifier.sources]
+    raws = []
+    for one in classifier.feature_sources:
+        backbone = None
+        if one.trainable_blocks == 0 and not one.trained:
+            backbone = _shared_backbone(one.backbone, one.seed)
+        raws.append(backbone_features(backbone or restore_backbone(one), dataset, rows))
+    return raws
 
 
 def inputs_of(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
-    """Raw features of each source to the head's inputs, (N, D) of norm at most 1."""
-    return head_input(raws, [source.scaling for source in classifier.sources])
+    """Raw features of each network to the head's inputs, (N, D) of norm at most 1."""
+    return head_input(raws, [one.scaling for one in classifier.feature_sources])
 
 
 def logits(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
-    """Raw features of each source to logits (N, T), float32."""
+    """Raw features of each network to logits (N, T), float32."""
     return head_logits(classifier, inputs_of(classifier, raws))
 
 
@@ -200,8 +201,8 @@ def probabilities(classifier: Classifier, raw_logits: Tensor) -> NDArray[np.floa
         slopes = values.new_tensor([point.slope for point in classifier.points])
         offsets = values.new_tensor([point.offset for point in classifier.points])
         values = values * slopes + offsets
-    found: NDArray[np.float32] = torch.sigmoid(values).numpy()
-    return found
+    calibrated: NDArray[np.float32] = torch.sigmoid(values).numpy()
+    return calibrated
 
 
 def scores(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -213,13 +214,7 @@ def scores(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> NDA
     return probabilities(classifier, logits(classifier, features(classifier, dataset, rows)))
 
 
-# A classifier's folder: settings that name its public weights, and a file with all else.
-
-SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
-SCHEMA_VERSION: Literal[2] = 2
-
-
-class _SourceDescription(Settings):
+class _FeatureSourceSettings(Settings):
     """What `model/settings.json` says of one network."""
 
     backbone: FeatureSettings
@@ -228,11 +223,11 @@ class _SourceDescription(Settings):
     seed: int
 
 
-class _Description(Settings):
+class _ModelSettings(Settings):
     """What `model/settings.json` holds."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    sources: tuple[_SourceDescription, ...]
+    sources: tuple[_FeatureSourceSettings, ...]
     targets: tuple[str, ...]
     points: tuple[OperatingPoint, ...] = ()
     weights_sha256: str
@@ -246,28 +241,28 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
     tensors = {"head.weight": classifier.head_weight, "head.bias": classifier.head_bias}
     if classifier.hidden is not None:
         tensors["hidden.weight"], tensors["hidden.bias"] = classifier.hidden
-    for index, source in enumerate(classifier.sources):
-        tensors |= {f"{index}.backbone.{name}": value for name, value in source.trained.items()}
-        if source.scaling.centre is not None:
-            tensors[f"{index}.centre"] = source.scaling.centre
-        for part, matrix in enumerate(source.scaling.whitening):
+    for index, one in enumerate(classifier.feature_sources):
+        tensors |= {f"{index}.backbone.{name}": value for name, value in one.trained.items()}
+        if one.scaling.centre is not None:
+            tensors[f"{index}.centre"] = one.scaling.centre
+        for part, matrix in enumerate(one.scaling.whitening):
             tensors[f"{index}.whitening.{part}"] = matrix.contiguous()
     save_weights(folder / WEIGHTS_FILE, tensors)
-    description = _Description(
+    settings = _ModelSettings(
         sources=tuple(
-            _SourceDescription(
-                backbone=source.backbone,
-                parts=source.scaling.parts,
-                trainable_blocks=source.trainable_blocks,
-                seed=source.seed,
+            _FeatureSourceSettings(
+                backbone=one.backbone,
+                parts=one.scaling.parts,
+                trainable_blocks=one.trainable_blocks,
+                seed=one.seed,
             )
-            for source in classifier.sources
+            for one in classifier.feature_sources
         ),
         targets=classifier.targets,
         points=classifier.points,
         weights_sha256=sha256_file(folder / WEIGHTS_FILE),
     )
-    write_json(folder / SETTINGS_FILE, description.model_dump(mode="json"))
+    write_json(folder / SETTINGS_FILE, settings.model_dump(mode="json"))
 
 
 def load_classifier(run_folder: Path) -> Classifier:
@@ -281,10 +276,9 @@ def load_classifier(run_folder: Path) -> Classifier:
     """
     read_statement(run_folder)  # refuses what is not a finished run
     folder = run_folder / "model"
-    where = f"{run_folder.name}/model/{SETTINGS_FILE}"
-    about = validate_settings(_Description, _settings_in(folder), where=where)
+    settings = _read_settings(folder)
     try:
-        tensors = load_weights(folder / WEIGHTS_FILE, about.weights_sha256)
+        tensors = load_weights(folder / WEIGHTS_FILE, settings.weights_sha256)
     except InputError as error:
         raise InputError(
             f"{run_folder.name}: its own weights are damaged; put them back, or delete the folder "
@@ -294,66 +288,63 @@ def load_classifier(run_folder: Path) -> Classifier:
         weight, bias = tensors["head.weight"], tensors["head.bias"]
     except KeyError as error:
         raise InputError(f"{run_folder}: its weights hold no head; make the run again") from error
+    hidden = None
+    if "hidden.weight" in tensors:
+        hidden = tensors["hidden.weight"], tensors["hidden.bias"]
     return Classifier(
-        sources=tuple(
-            _source(one, index, tensors, folder) for index, one in enumerate(about.sources)
+        feature_sources=tuple(
+            FeatureSource(
+                backbone=_with_weights_at_hand(one.backbone, folder),
+                scaling=_scaling(one, index, tensors),
+                trainable_blocks=one.trainable_blocks,
+                trained={
+                    name.removeprefix(f"{index}.backbone."): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(f"{index}.backbone.")
+                },
+                seed=one.seed,
+            )
+            for index, one in enumerate(settings.sources)
         ),
-        targets=about.targets,
+        targets=settings.targets,
         head_weight=weight,
         head_bias=bias,
-        hidden=_hidden(tensors),
-        points=about.points,
+        hidden=hidden,
+        points=settings.points,
     )
 
 
-def _hidden(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-    if "hidden.weight" not in tensors:
-        return None
-    return tensors["hidden.weight"], tensors["hidden.bias"]
-
-
-def _source(
-    about: _SourceDescription, index: int, tensors: Mapping[str, Tensor], folder: Path
-) -> Source:
-    prefix = f"{index}.backbone."
-    whitening = [tensors.get(f"{index}.whitening.{part}") for part in range(len(about.parts))]
-    scaling = Scaling(
-        parts=about.parts,
-        weights=(about.backbone.weight,) * len(about.parts),
-        centre=tensors.get(f"{index}.centre"),
-        whitening=tuple(matrix for matrix in whitening if matrix is not None),
-    )
-    return Source(
-        backbone=_found_weights(about.backbone, folder),
-        scaling=scaling,
-        trainable_blocks=about.trainable_blocks,
-        trained={
-            name.removeprefix(prefix): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(prefix)
-        },
-        seed=about.seed,
-    )
-
-
-def _settings_in(folder: Path) -> dict[str, Any]:
-    if not (folder / SETTINGS_FILE).is_file():
+def _read_settings(folder: Path) -> _ModelSettings:
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
         raise InputError(
             f"{folder.parent}: a run without a classifier; name one of pretrain, finetune or "
             "calibrate"
         )
-    content = read_json(folder / SETTINGS_FILE)
+    content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{folder}/{SETTINGS_FILE}: not an object; make the run again")
+        raise InputError(f"{path}: not an object; make the run again")
     if content.get("schema_version") != SCHEMA_VERSION:
         raise InputError(
             f"{folder.parent}: its model was written by another version of synthdp; make the run "
             "again with this one"
         )
-    return content
+    where = f"{folder.parent.name}/model/{SETTINGS_FILE}"
+    return validate_settings(_ModelSettings, content, where=where)
 
 
-def _found_weights(backbone: FeatureSettings, folder: Path) -> FeatureSettings:
+def _scaling(one: _FeatureSourceSettings, index: int, tensors: Mapping[str, Tensor]) -> Scaling:
+    """The scaling of the features of network `index`, whose tensors are in the weights file."""
+    whitening = [tensors.get(f"{index}.whitening.{part}") for part in range(len(one.parts))]
+    return Scaling(
+        parts=one.parts,
+        weights=(one.backbone.weight,) * len(one.parts),
+        centre=tensors.get(f"{index}.centre"),
+        whitening=tuple(matrix for matrix in whitening if matrix is not None),
+    )
+
+
+def _with_weights_at_hand(backbone: FeatureSettings, folder: Path) -> FeatureSettings:
     """The same settings, with the path of the public weights beside the model if they are there."""
     if backbone.weights in (None, HUB) or backbone.weights.is_file():
         return backbone

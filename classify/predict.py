@@ -22,10 +22,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from classify.config import PredictSettings
-from classify.features.cache import BATCH, uncached_features
+from classify.features.extract import BATCH, features_on_arrays
 from classify.model import (
     Classifier,
-    Source,
+    FeatureSource,
     load_classifier,
     logits,
     probabilities,
@@ -62,7 +62,7 @@ _REGION = 0.5
 class OneView:
     """A classifier read in one view of an image.
 
-    classifier: with one view in the settings of each source; networks: for each source its side in
+    classifier: with one view in the settings of each network; networks: for each its side in
     pixels, and what computes its features.
     """
 
@@ -76,14 +76,14 @@ def one_view(classifier: Classifier) -> OneView:
     Raises:
         InputError: when weights are missing.
     """
-    sources = tuple(
-        replace(source, backbone=source.backbone.model_copy(update={"views": 1}))
-        for source in classifier.sources
+    feature_sources = tuple(
+        replace(one, backbone=one.backbone.model_copy(update={"views": 1}))
+        for one in classifier.feature_sources
     )
     networks = tuple(
-        (source.backbone.size_px, uncached_features(restore_backbone(source))) for source in sources
+        (one.backbone.size_px, features_on_arrays(restore_backbone(one))) for one in feature_sources
     )
-    return OneView(replace(classifier, sources=sources), networks)
+    return OneView(classifier.with_feature_sources(feature_sources), networks)
 
 
 def occluded(image: FloatImage, grid: int) -> NDArray[np.float32]:
@@ -233,7 +233,7 @@ def run_predict(settings: PredictSettings) -> Path:
     images = find_images(settings.images)
     refuse_bad_images(settings.images.name, images)
     paths = [image.path for image in images]
-    raws = [_features(source, paths) for source in classifier.sources]
+    raws = [_features(one, paths) for one in classifier.feature_sources]
     found = logits(classifier, raws)
     if not bool(torch.isfinite(found).all()):
         raise RunError("a score is not finite; the weights have diverged or are damaged")
@@ -318,11 +318,13 @@ def _loaded(paths: Sequence[Path], size_px: int) -> FloatImages:
     return np.stack([square_image(path, size_px) for path in paths])[:, None]
 
 
-def _features(source: Source, paths: Sequence[Path]) -> Tensor:
+def _features(feature_source: FeatureSource, paths: Sequence[Path]) -> Tensor:
     """Raw features of image files, (N, D), in batches of fixed size."""
-    size_px = source.backbone.size_px
-    compute = uncached_features(restore_backbone(source))
-    starts = progress(range(0, len(paths), BATCH), what=f"features of {source.backbone.name}")
+    size_px = feature_source.backbone.size_px
+    compute = features_on_arrays(restore_backbone(feature_source))
+    starts = progress(
+        range(0, len(paths), BATCH), what=f"features of {feature_source.backbone.name}"
+    )
     parts = [compute(_loaded(paths[start : start + BATCH], size_px)) for start in starts]
     return torch.from_numpy(np.concatenate(parts))
 

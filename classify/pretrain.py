@@ -11,17 +11,16 @@ from pathlib import Path
 import torch
 
 from classify.config import PretrainSettings
-from classify.features.cache import backbone_features
-from classify.features.scaling import head_input
+from classify.features.extract import backbone_features
+from classify.features.scaling import head_input, plain_scaling
 from classify.head.logistic import fit_logistic
-from classify.model import Classifier, Source, plain_scaling, save_classifier
+from classify.model import Classifier, FeatureSource, save_classifier
 from classify.network.joint import train_jointly
 from synthdp.cards import model_card
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
 from synthdp.errors import RunError
-from synthdp.networks.backbones import build_backbone, trained_tensors
-from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.privacy.ledger import record_release
 from synthdp.privacy.lineage import Release, new_release_id
 from synthdp.privacy.statement import Statement, make_statement
@@ -119,17 +118,17 @@ def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifi
             raise RunError("the loss of the head is not finite; raise weight_decay")
         run.log(loss=fitted.loss)
         head = fitted.weight, fitted.bias
-    source = Source(
+    feature_source = FeatureSource(
         backbone=settings.backbone,
         scaling=scaling,
         trainable_blocks=settings.trainable_blocks,
-        trained=trained_tensors(backbone),
+        trained=backbone.own_tensors(),
         seed=settings.seed,
     )
-    return Classifier((source,), dataset.info.targets, *head)
+    return Classifier((feature_source,), dataset.info.targets, *head)
 
 
-def _backbone(settings: PretrainSettings) -> FeatureNetwork:
+def _backbone(settings: PretrainSettings) -> Backbone:
     return build_backbone(
         settings.backbone, seed=settings.seed, trainable_blocks=settings.trainable_blocks
     )

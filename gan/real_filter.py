@@ -17,7 +17,7 @@ from gan.config import GenerateSettings
 from synthdp.data.cohorts import cohort_of, patient_tags
 from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.errors import InputError
-from synthdp.networks.extractors import build_extractor, extract
+from synthdp.networks.frozen import build_extractor, extract
 from synthdp.privacy.ledger import record_release, recorded_releases
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.statement import number

@@ -16,15 +16,14 @@ from opacus import PrivacyEngine
 from torch.utils.data import DataLoader, TensorDataset
 
 from classify.auditing.subject import Subject, train
-from classify.features.cache import backbone_features
+from classify.features.extract import backbone_features
 from classify.head.examples import Examples
 from classify.head.train import HeadRecipe
 from classify.plan import lr_times_steps
 from synthdp.config import FeatureSettings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.devices import reduced_precision
-from synthdp.networks.backbones import build_backbone
-from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key
 
@@ -56,7 +55,7 @@ def train_heads(data: Examples, steps: int) -> None:
                 train(subject, NoiseSource(new_key(), "shake256"), Path(name))
 
 
-def paper_epoch(network: FeatureNetwork, images: torch.Tensor) -> float:
+def paper_epoch(network: Backbone, images: torch.Tensor) -> float:
     """Seconds of one epoch of the paper's loop: the frozen network runs again in every step.
 
     Opacus's engine as its code uses it, a two-layer head, AdamW, batches of a ninth of the set.
@@ -80,7 +79,7 @@ def paper_epoch(network: FeatureNetwork, images: torch.Tensor) -> float:
     return time.perf_counter() - began
 
 
-def extraction(network: FeatureNetwork, count: int, folder: Path) -> tuple[float, float, float]:
+def extraction(network: Backbone, count: int, folder: Path) -> tuple[float, float, float]:
     """Seconds for images of a set: the plain forward pass, extraction, and a second reading."""
     side = network.settings.size_px
     generator = np.random.default_rng(0)

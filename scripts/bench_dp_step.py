@@ -26,7 +26,7 @@ from classify.network.examples import TokenExamples, Views, all_views, weighted_
 from classify.network.gradients import PatientGradients
 from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
-from synthdp.networks.backbones import build_backbone
+from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key, noisy_mean
 

@@ -21,7 +21,7 @@ from synthdp.checkpoint import save_weights
 from synthdp.config import FeatureSettings, load_settings, validate_settings
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.files import append_line, sha256_file
-from synthdp.networks.backbones import build_backbone
+from synthdp.networks.backbone import build_backbone
 from synthdp.runs import StageCall
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.engine import Engine, EngineSettings, opened_engine

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from classify.model import new_classifier, new_source, save_classifier
+from classify.model import new_classifier, new_feature_source, save_classifier
 from classify.network.examples import TokenExamples
 from synthdp.config import FeatureSettings, Settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
@@ -79,7 +79,7 @@ def give_even_key(data: Path) -> Path:
 
 def random_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
     """A finished run of a random transformer under a random head."""
-    source = new_source(FeatureSettings(name="test_vit", size_px=32), seed=1)
+    source = new_feature_source(FeatureSettings(name="test_vit", size_px=32), seed=1)
     plain = new_classifier([source], targets)
     weight = torch.randn(plain.head_weight.shape, generator=torch.Generator().manual_seed(2))
     with open_run(folder, "pretrain", Settings()) as run:

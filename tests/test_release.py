@@ -27,7 +27,7 @@ from synthdp.data.images import decode_pixels
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
-from synthdp.networks.backbones import build_backbone
+from synthdp.networks.backbone import build_backbone
 from synthdp.privacy import noise
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
@@ -220,7 +220,7 @@ def test_public_weights_go_by_their_name_and_stay(clinic: Path, tmp_path: Path) 
     with pytest.raises(InputError, match="public weights"):
         load_classifier(out)
     public.rename(out / "model" / public.name)
-    assert load_classifier(out).sources[0].backbone.weights == out / "model" / public.name
+    assert load_classifier(out).feature_sources[0].backbone.weights == out / "model" / public.name
 
 
 def synthetic(clinic: Path, tmp_path: Path) -> Path:

@@ -1,1 +1,1 @@
-"""What frozen networks give for patients' images."""
+"""What frozen networks give for patients' images, and how it becomes a head's input."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from synthdp.networks.backbone import Backbone
+
 #: Whitening divides by the variance along each direction plus this share of the mean variance.
 _RIDGE = 0.3
 
@@ -49,6 +51,11 @@ class Scaling:
             parts = (public - centre).split(self.parts, dim=1)
             whitening = tuple(_whitening(part, exponent) for part in parts)
         return replace(self, centre=centre, whitening=whitening)
+
+
+def plain_scaling(backbone: Backbone) -> Scaling:
+    """The scaling of a backbone's features without a public set."""
+    return Scaling(backbone.parts, (backbone.settings.weight,) * len(backbone.parts))
 
 
 def _whitening(centred: Tensor, exponent: float) -> Tensor:

@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings
-from classify.features.cache import augmented_features
+from classify.features.extract import augmented_features
 from classify.head.examples import Examples, PublicExamples
 from classify.head.mlp import MlpExamples, MlpShape
 from classify.model import (
     Classifier,
-    Source,
     features,
     inputs_of,
     load_classifier,
     new_classifier,
-    new_source,
+    new_feature_source,
     restore_backbone,
 )
 from synthdp.data.cohorts import cohort_rows, patient_tags
@@ -128,10 +127,10 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
     Raises:
         InputError: when `init` was trained for other targets, or weights are missing.
     """
-    beside = [new_source(one, seed=settings.seed) for one in settings.beside]
+    beside = [new_feature_source(one, seed=settings.seed) for one in settings.beside]
     if settings.init is None:
         assert settings.backbone is not None  # FinetuneSettings asks for one of the two
-        first = new_source(settings.backbone, seed=settings.seed)
+        first = new_feature_source(settings.backbone, seed=settings.seed)
         return new_classifier([first, *beside], info.targets)
     classifier = load_classifier(settings.init)
     if classifier.targets != info.targets:
@@ -140,7 +139,7 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
             f"{', '.join(info.targets)}"
         )
     if settings.head.start == "zero":
-        return new_classifier([*classifier.sources, *beside], info.targets)
+        return new_classifier([*classifier.feature_sources, *beside], info.targets)
     if classifier.hidden is not None:
         raise InputError(
             f"{settings.init}: its head has a hidden layer, which training can't start from; "
@@ -150,19 +149,18 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
 
 
 def centred(settings: FinetuneSettings, classifier: Classifier) -> Classifier:
-    """The classifier whose new sources are centred and whitened by the set `centre`."""
+    """The classifier whose new networks are centred and whitened by the set `centre`."""
     if settings.centre is None:
         return classifier
     public = open_dataset(settings.centre)
-    n_kept = 0 if settings.init is None else len(classifier.sources) - len(settings.beside)
-    kept, new = classifier.sources[:n_kept], classifier.sources[n_kept:]
-    raws = features(classifier.with_sources(new), public, public.rows)
-    fitted = [_fitted(source, raw) for source, raw in zip(new, raws, strict=True)]
-    return classifier.with_sources([*kept, *fitted])
-
-
-def _fitted(source: Source, public: Tensor) -> Source:
-    return replace(source, scaling=source.scaling.fitted(public, source.backbone.whiten))
+    n_kept = 0 if settings.init is None else len(classifier.feature_sources) - len(settings.beside)
+    kept, new = classifier.feature_sources[:n_kept], classifier.feature_sources[n_kept:]
+    raws = features(classifier.with_feature_sources(new), public, public.rows)
+    fitted = [
+        replace(one, scaling=one.scaling.fitted(raw, one.backbone.whiten))
+        for one, raw in zip(new, raws, strict=True)
+    ]
+    return classifier.with_feature_sources([*kept, *fitted])
 
 
 def _with_bias(inputs: Tensor, bias_input: float) -> Tensor:
@@ -175,8 +173,8 @@ def _inputs(classifier: Classifier, dataset: Dataset, rows: Sequence[Row], *, vi
     if views == 1:
         return inputs_of(classifier, features(classifier, dataset, rows))
     raws = [
-        augmented_features(restore_backbone(source), dataset, rows, views).flatten(0, 1)
-        for source in classifier.sources
+        augmented_features(restore_backbone(one), dataset, rows, views).flatten(0, 1)
+        for one in classifier.feature_sources
     ]
     return inputs_of(classifier, raws)
 

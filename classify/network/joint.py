@@ -16,23 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from classify.config import PretrainSettings
-from classify.features.cache import (
-    VIEWS_SEED,
-    backbone_features,
-    of_augmented_views,
-    trunk_tokens,
-)
-from classify.features.scaling import head_input
+from classify.features.extract import backbone_features, trunk_views
+from classify.features.scaling import head_input, plain_scaling
 from classify.head.logistic import smoothed_loss
-from classify.model import plain_scaling
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config import FeatureSettings
-from synthdp.data.augment import augment_views
-from synthdp.data.dataset import Dataset, Row, load_images, targets_array
+from synthdp.data.dataset import Dataset, Row, targets_array
 from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
-from synthdp.networks.backbones import build_backbone, trained_state, trunk_identity
-from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.progress import progress
 from synthdp.runs import Run
 
@@ -48,7 +40,7 @@ class JointModel(nn.Module):
     centre: Tensor
     n_updates: Tensor
 
-    def __init__(self, backbone: FeatureNetwork, n_targets: int, *, seed: int) -> None:
+    def __init__(self, backbone: Backbone, n_targets: int, *, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
         generator = torch.Generator().manual_seed(seed)
@@ -74,14 +66,14 @@ class JointModel(nn.Module):
         """All that training moves, by name."""
         own = {"weight": self.weight, "bias": self.bias, "centre": self.centre}
         own |= {"n_updates": self.n_updates}
-        trained = {f"backbone.{k}": v for k, v in trained_state(self.backbone).items()}
+        trained = {f"backbone.{k}": v for k, v in self.backbone.trained_state().items()}
         return {name: tensor.detach() for name, tensor in {**own, **trained}.items()}
 
 
 def train_jointly(
     settings: PretrainSettings,
     run: Run,
-    backbone: FeatureNetwork,
+    backbone: Backbone,
     dataset: Dataset,
     rows: Sequence[Row],
 ) -> tuple[Tensor, Tensor] | None:
@@ -210,28 +202,3 @@ def rate_share(done: float, warmup: float) -> float:
     if done < warmup:
         return done / warmup
     return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
-
-
-def trunk_views(
-    backbone: FeatureNetwork, dataset: Dataset, rows: Sequence[Row], views: int
-) -> NDArray[np.float16]:
-    """What the trunk gives for `views` views of each image, (N, views, ...); the first is itself.
-
-    All runs on these images see the same views, so that they share what the trunk gives for them.
-    """
-    if backbone.trainable_blocks == "all":  # the trunk hands images on: nothing worth a cache
-        images = load_images(dataset, rows, backbone.settings.size_px)
-        return augment_views(images, views=views, seed=VIEWS_SEED).astype(np.float16)
-    own = trunk_tokens(backbone, dataset, rows)[:, None]
-    if views == 1:
-        return own
-    others = of_augmented_views(
-        backbone.trunk,
-        backbone,
-        dataset,
-        rows,
-        views=views,
-        module_id=trunk_identity(backbone),
-        dtype="float16",
-    )
-    return np.concatenate([own, others], axis=1)

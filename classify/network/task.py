@@ -7,17 +7,16 @@ import torch
 from torch import Tensor
 
 from classify.config import FinetuneSettings, NetworkSettings
+from classify.features.extract import trunk_views
 from classify.head.task import bound_on_units, sample_source, units_of
-from classify.model import Classifier, Source, restore_backbone
+from classify.model import Classifier, FeatureSource, restore_backbone
 from classify.network.examples import TokenExamples
-from classify.network.joint import trunk_views
 from classify.network.top import TrainedTop, merge_low_rank, trained_top
 from classify.network.train import train_network, train_private_network
 from classify.plan import Plan
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import Dataset, Row, keyed_digest, targets_array
 from synthdp.devices import auto_device
-from synthdp.networks.backbones import trained_tensors
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.noise import NoiseSource
@@ -43,21 +42,22 @@ def cut_for(classifier: Classifier, network: NetworkSettings) -> Classifier:
     Raises:
         InputError: when they can't be, as `trained_top`.
     """
-    source = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
+    feature_source = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
     n_targets, n_features = classifier.head_weight.shape
     trained_top(
-        restore_backbone(source),
+        restore_backbone(feature_source),
         torch.zeros(n_targets, n_features + 1),
         scaling=None,
         tune=network.tune,
         lora_rank=network.lora_rank,
     )
-    return classifier.with_sources([source])
+    return classifier.with_feature_sources([feature_source])
 
 
-def _only_source(classifier: Classifier) -> Source:
-    (source,) = classifier.sources  # FinetuneSettings allows no network beside one that is trained
-    return source
+def _only_source(classifier: Classifier) -> FeatureSource:
+    # FinetuneSettings allows no network beside one that is trained
+    (feature_source,) = classifier.feature_sources
+    return feature_source
 
 
 def train_blocks(
@@ -78,13 +78,13 @@ def train_blocks(
     """
     network = settings.network
     assert network is not None  # the caller has asked
-    source_of_features = _only_source(task.classifier)
-    backbone = restore_backbone(source_of_features).to(auto_device())
+    feature_source = _only_source(task.classifier)
+    backbone = restore_backbone(feature_source).to(auto_device())
     examples = _examples(settings, plan.dataset, task, network)
     top = trained_top(
         backbone,
         task.start.to(auto_device()),
-        scaling=source_of_features.scaling,
+        scaling=feature_source.scaling,
         bias_input=settings.head.bias_input,
         scale=network.scale,
         tune=network.tune,
@@ -102,8 +102,8 @@ def train_blocks(
         )
     merge_low_rank(top)
     head = top.head.weight.detach().cpu()
-    trained = {**source_of_features.trained, **trained_tensors(backbone)}
-    classifier = task.classifier.with_sources([replace(source_of_features, trained=trained)])
+    moved = replace(feature_source, trained={**feature_source.trained, **backbone.own_tensors()})
+    classifier = task.classifier.with_feature_sources([moved])
     return classifier.with_head(head[:, :-1], head[:, -1] * settings.head.bias_input), spent
 
 

@@ -17,12 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector, skip_init, vector_to_parameters
 
 from classify.config import Tune
-from classify.features.scaling import Scaling, head_input
-from classify.model import plain_scaling
+from classify.features.scaling import Scaling, head_input, plain_scaling
 from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
-from synthdp.networks.feature_network import FeatureNetwork
-from synthdp.networks.transformers import TransformerBackbone
+from synthdp.networks.backbone import Backbone, TransformerBackbone
 
 # Low-rank additions to linear layers, `W + B A`, of which B and A alone are trained (LoRA). *LoRA:
 # Low-Rank Adaptation of Large Language Models*, arXiv 2106.09685, section 4.1. Both factors are
@@ -170,7 +168,7 @@ class TrainedTop(nn.Module):
 
 
 def trained_top(
-    backbone: FeatureNetwork,
+    backbone: Backbone,
     head: Tensor,
     *,
     scaling: Scaling | None,
@@ -210,7 +208,7 @@ def trained_top(
     return top
 
 
-def _refused_network(backbone: FeatureNetwork) -> str:
+def _refused_network(backbone: Backbone) -> str:
     for name, layer in backbone.network.named_modules():
         own = [p for p in layer.parameters(recurse=False) if p.requires_grad]
         if own and any(True for _ in layer.buffers(recurse=False)):

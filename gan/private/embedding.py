@@ -35,7 +35,7 @@ from gan.training.moments import BinnedSpectrum, RunningMean
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.dataset import Row, load_images, open_dataset
 from synthdp.devices import chosen_device, reduced_precision
-from synthdp.networks.pyramid import build_pyramid
+from synthdp.networks.frozen import build_pyramid
 from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import noise_source, release_once

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan.training.moments import BinnedSpectrum
-from synthdp.networks.pyramid import FrozenPyramid, pooled
+from synthdp.networks.frozen import FrozenPyramid, channel_moments
 
 #: A feature further from the public mean counts as this many standard deviations.
 _FARTHEST = 6.0
@@ -56,7 +56,7 @@ def _unit(rows: Tensor) -> Tensor:
 
 def raw_features(pyramid: FrozenPyramid, spectrum: BinnedSpectrum, images: Tensor) -> Tensor:
     """Means of the network's maps, then log powers: (B, D), not yet standardised."""
-    of_network = pooled(pyramid(images))
+    of_network = channel_moments(pyramid(images))
     means = of_network[:, : of_network.shape[1] // 2]
     return torch.cat([means, spectrum.of_each(images).clamp_min(1e-6).log()], dim=1)
 

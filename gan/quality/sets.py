@@ -20,7 +20,7 @@ from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Value
 from synthdp.networks.cache import cached_features
-from synthdp.networks.extractors import Extractor, build_extractor, extract
+from synthdp.networks.frozen import Extractor, build_extractor, extract
 
 Array = NDArray[Any]
 

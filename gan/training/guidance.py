@@ -25,7 +25,7 @@ from gan.training.moments import (
     moment_loss,
     spectrum_loss,
 )
-from synthdp.networks.pyramid import build_pyramid, pooled
+from synthdp.networks.frozen import build_pyramid, channel_moments
 
 # A second discriminator, on frozen public features of the images (projected GAN). It gives the
 # generator what a small set of images can't teach a network from scratch: what tissue and edges
@@ -192,9 +192,9 @@ class Guidance:
     def _match_moments(
         self, real_maps: list[Tensor], fake_maps: list[Tensor], labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        batch = class_moments(pooled(fake_maps), labels)
+        batch = class_moments(channel_moments(fake_maps), labels)
         generated = self.means["generated"].update(batch)
-        target = self.means["real"].update(class_moments(pooled(real_maps), labels))
+        target = self.means["real"].update(class_moments(channel_moments(real_maps), labels))
         scaled = [_standardised(moments, target) for moments in (batch, generated, target)]
         gap = (scaled[1] - scaled[2])[0].square().mean().sqrt().detach()
         return moment_loss(*scaled), gap

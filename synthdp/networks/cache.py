@@ -85,15 +85,15 @@ def cached_array(
         return computed()
     entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
     with lock:
-        found = _read(entry)  # first without the lock, so that readers need not wait for each other
-        if found is not None:
-            return found
+        # first without the lock, so that readers need not wait for each other
+        if (stored := _read(entry)) is not None:
+            return stored
         fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
-        found = _read(entry)
-        if found is None:
-            found = computed()
-            _write(entry, found)
-        return found
+        if (stored := _read(entry)) is not None:  # another process computed it meanwhile
+            return stored
+        values = computed()
+        _write(entry, values)
+        return values
 
 
 def cached_features(
@@ -152,8 +152,8 @@ def _read(entry: _Entry) -> NDArray[Any] | None:
     except (OSError, KeyError, ValueError, safetensors.SafetensorError):
         return None
     fits = len(values) == entry.n_rows and values.dtype == entry.dtype
-    known = about == {"name": entry.name, "sha256": _checksum(values)} if fits else False
-    return values if known else None
+    whole = fits and about == {"name": entry.name, "sha256": _checksum(values)}
+    return values if whole else None
 
 
 def _write(entry: _Entry, values: NDArray[Any]) -> None:

@@ -20,6 +20,7 @@ from synthdp.files import sha256_file
 
 #: What stands for a path in `backbone.weights` when timm is to download them.
 HUB = Path("hub")
+#: Tensors of published files that no network here reads: classifiers, and poolings of timm's own.
 _UNUSED = ("head.", "head_dist.", "classifier.", "attn_pool.", "mask_token")
 _SWIN_FILTERS = {
     SwinTransformer: swin_transformer.checkpoint_filter_fn,
@@ -28,10 +29,30 @@ _SWIN_FILTERS = {
 _SHOWN_NAMES = 5
 
 
-def _public_weights(settings: BackboneSettings) -> dict[str, Tensor]:
-    """The weights that `settings` names, in float32."""
-    assert settings.weights is not None
-    if settings.weights == HUB:
+def load_public_weights(network: Any, settings: BackboneSettings) -> None:
+    """Load the weights that `settings` names, fitted to the network's input side.
+
+    Without weights in the settings the network keeps its random start.
+
+    Raises:
+        InputError: when they are missing, of another sha256, or of another network.
+    """
+    if settings.weights is None:
+        return
+    published = _published(settings, settings.weights)
+    state = {name: value for name, value in published.items() if not name.startswith(_UNUSED)}
+    _sum_colours(network, state)
+    if isinstance(network, VisionTransformer):
+        if "pos_embed" in state and network.pos_embed is not None:
+            state["pos_embed"] = _resampled(state["pos_embed"], network)
+    elif type(network) in _SWIN_FILTERS:
+        state = _SWIN_FILTERS[type(network)](state, network)
+    load_tensors(network, state, what=f"the weights for {settings.name}")
+
+
+def _published(settings: BackboneSettings, weights: Path) -> dict[str, Tensor]:
+    """The tensors of the hub or of the file, floating ones in float32."""
+    if weights == HUB:
         try:
             state = timm.create_model(settings.name, pretrained=True, num_classes=0).state_dict()
         except Exception as error:  # whatever the hub's client raises offline
@@ -40,32 +61,15 @@ def _public_weights(settings: BackboneSettings) -> dict[str, Tensor]:
                 f"({type(error).__name__}); connect, or name a local file with its sha256"
             ) from error
     else:
-        if settings.sha256 is None and settings.weights.is_file():
+        if settings.sha256 is None and weights.is_file():
             raise InputError(
                 "backbone.sha256 is missing: weights from a file are checked; if this file is the "
-                f"one that you mean, set backbone.sha256={sha256_file(settings.weights)}"
+                f"one that you mean, set backbone.sha256={sha256_file(weights)}"
             )
-        state = load_weights(settings.weights, settings.sha256)
+        state = load_weights(weights, settings.sha256)
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
-
-
-def load_public_weights(network: Any, settings: BackboneSettings) -> None:
-    """Load the weights that `settings` names, fitted to the network's input side.
-
-    Raises:
-        InputError: when they are missing, of another sha256, or of another network.
-    """
-    state = _public_weights(settings)
-    fitted = {name: value for name, value in state.items() if not name.startswith(_UNUSED)}
-    _sum_colours(network, fitted)
-    if isinstance(network, VisionTransformer):
-        if "pos_embed" in fitted and network.pos_embed is not None:
-            fitted["pos_embed"] = _resampled(fitted["pos_embed"], network)
-    elif type(network) in _SWIN_FILTERS:
-        fitted = _SWIN_FILTERS[type(network)](fitted, network)
-    load_tensors(network, fitted, what=f"the weights for {settings.name}")
 
 
 def _sum_colours(network: Any, state: dict[str, Tensor]) -> None:
@@ -77,33 +81,8 @@ def _sum_colours(network: Any, state: dict[str, Tensor]) -> None:
         state[first] = given.sum(dim=1, keepdim=True)
 
 
-def load_tensors(network: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:
-    """Load all tensors of a network.
-
-    Raises:
-        InputError: naming the tensors that are missing, unknown or of another shape.
-    """
-    own = network.state_dict()
-    misfits = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unknown": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(
-            name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
-        ),
-    }
-    found = [f"{kind}: {_some(names)}" for kind, names in misfits.items() if names]
-    if found:
-        raise InputError(f"{what} don't fit ({'; '.join(found)}); name the model that they are of")
-    network.load_state_dict(state)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    return ", ".join(names[:_SHOWN_NAMES]) + more
-
-
 def _resampled(embedding: Tensor, network: Any) -> Tensor:
-    """A ViT's position embedding for the network's grid.
+    """A ViT's position embedding (1, L, C) for the network's grid.
 
     Bicubic without antialias, as DINOv2's own code does; timm would antialias.
     """
@@ -117,3 +96,30 @@ def _resampled(embedding: Tensor, network: Any) -> Tensor:
     square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False, antialias=False)
     return torch.cat([prefix, resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def load_tensors(network: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:
+    """Load all tensors of a network; `what` names them in the error.
+
+    Raises:
+        InputError: naming the tensors that are missing, unknown or of another shape.
+    """
+    own = network.state_dict()
+    misfits = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unknown": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(
+            name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
+        ),
+    }
+    problems = [f"{kind}: {_listed(names)}" for kind, names in misfits.items() if names]
+    if problems:
+        raise InputError(
+            f"{what} don't fit ({'; '.join(problems)}); name the model that they are of"
+        )
+    network.load_state_dict(state)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more

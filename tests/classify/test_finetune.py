@@ -340,15 +340,15 @@ def test_networks_stand_beside_each_other(clinic: Path) -> None:
     beside = {"name": "test_efficientnet", "size_px": 32, "layers": [1, 2], "weight": 0.5}
     both = settings(clinic, beside=[beside], centre=phantoms)
     classifier = load_classifier(run_finetune(both))
-    widths = [sum(source.scaling.parts) for source in classifier.sources]
+    widths = [sum(source.scaling.parts) for source in classifier.feature_sources]
     assert classifier.head_weight.shape[1] == sum(widths)
-    assert all(source.scaling.centre is not None for source in classifier.sources)
+    assert all(source.scaling.centre is not None for source in classifier.feature_sources)
     init = pretrained(phantoms)
     started = settings(
         clinic, out="started", backbone=None, init=init, beside=[beside], centre=phantoms
     )
-    first, second = load_classifier(run_finetune(started)).sources
-    kept = load_classifier(init).sources[0].scaling.centre
+    first, second = load_classifier(run_finetune(started)).feature_sources
+    kept = load_classifier(init).feature_sources[0].scaling.centre
     assert kept is not None
     assert first.scaling.centre is not None
     assert torch.equal(first.scaling.centre, kept)

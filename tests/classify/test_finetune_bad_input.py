@@ -204,7 +204,8 @@ def test_damaged_weights_are_told_before_anything_is_spent(
     def damaged(asked: FinetuneSettings, info: DatasetInfo) -> object:
         classifier = sound(asked, info)
         broken = {"norm.weight": torch.full((64,), math.nan)}
-        return classifier.with_sources([replace(classifier.sources[0], trained=broken)])
+        (feature_source,) = classifier.feature_sources
+        return classifier.with_feature_sources([replace(feature_source, trained=broken)])
 
     monkeypatch.setattr(head_task, "starting_classifier", damaged)
     with pytest.raises(RunError, match="not finite"):

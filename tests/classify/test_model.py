@@ -7,16 +7,16 @@ import timm
 import torch
 from torch import Tensor
 
-from classify.features.cache import BATCH, backbone_features
+from classify.features.extract import BATCH, backbone_features
 from classify.features.scaling import Scaling
 from classify.model import (
     Classifier,
-    Source,
+    FeatureSource,
     features,
     load_classifier,
     logits,
     new_classifier,
-    new_source,
+    new_feature_source,
     restore_backbone,
     save_classifier,
     scores,
@@ -26,8 +26,7 @@ from synthdp.config import FeatureSettings, Settings, TrainableBlocks
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
-from synthdp.networks.backbones import build_backbone, trained_tensors
-from synthdp.networks.transformers import TransformerBackbone
+from synthdp.networks.backbone import TransformerBackbone, build_backbone
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
@@ -60,7 +59,7 @@ def trained(
     backbone: FeatureSettings, blocks: TrainableBlocks = 1, shift: float = 0.1
 ) -> Classifier:
     """A classifier whose trained tensors and head have all been moved."""
-    plain = new_source(backbone, seed=3, trainable_blocks=blocks)
+    plain = new_feature_source(backbone, seed=3, trainable_blocks=blocks)
     network = restore_backbone(plain)
     with torch.no_grad():
         for parameter in network.network.parameters():
@@ -69,7 +68,7 @@ def trained(
     generator = torch.Generator().manual_seed(5)
     centre = torch.randn(network.n_features, generator=generator)
     scaling = dataclasses.replace(plain.scaling, centre=centre)
-    moved = dataclasses.replace(plain, trained=trained_tensors(network), scaling=scaling)
+    moved = dataclasses.replace(plain, trained=network.own_tensors(), scaling=scaling)
     classifier = new_classifier([moved], ("malignant", "dense"))
     weight = torch.randn(classifier.head_weight.shape, generator=generator)
     return classifier.with_head(weight, torch.tensor([0.5, -0.5]))
@@ -87,7 +86,7 @@ def same(first: object, second: object) -> bool:
     """Whether two classifiers, or parts of them, are equal to the bit."""
     if isinstance(first, Tensor):
         return isinstance(second, Tensor) and torch.equal(first, second)
-    if isinstance(first, Classifier | Source | Scaling):
+    if isinstance(first, Classifier | FeatureSource | Scaling):
         names = [field.name for field in dataclasses.fields(first)]
         return all(same(getattr(first, name), getattr(second, name)) for name in names)
     if isinstance(first, tuple) and isinstance(second, tuple):
@@ -111,10 +110,11 @@ def test_a_classifier_comes_back_from_its_folder(
 def test_frozen_public_weights_are_not_copied_and_a_random_start_is_whole(
     public: FeatureSettings,
 ) -> None:
-    assert all(k.startswith(("blocks.5.", "norm.")) for k in trained(public).sources[0].trained)
+    (of_file,), (random,) = (trained(one).feature_sources for one in (public, RANDOM))
+    assert all(k.startswith(("blocks.5.", "norm.")) for k in of_file.trained)
     n_tensors = len(build_backbone(RANDOM, seed=0).network.state_dict())
-    assert len(trained(RANDOM).sources[0].trained) == n_tensors
-    assert not new_source(public, seed=0).trained
+    assert len(random.trained) == n_tensors
+    assert not new_feature_source(public, seed=0).trained
 
 
 def test_a_random_start_does_not_depend_on_the_seed_any_more(
@@ -122,7 +122,7 @@ def test_a_random_start_does_not_depend_on_the_seed_any_more(
 ) -> None:
     classifier = trained(RANDOM)
     found = load_classifier(finished_run(tmp_path / "run", classifier))
-    other = found.with_sources([dataclasses.replace(found.sources[0], seed=99)])
+    other = found.with_feature_sources([dataclasses.replace(found.feature_sources[0], seed=99)])
     (expected,) = features(classifier, dataset, dataset.rows)
     assert torch.equal(features(other, dataset, dataset.rows)[0], expected)
 
@@ -130,9 +130,9 @@ def test_a_random_start_does_not_depend_on_the_seed_any_more(
 def test_scores_follow_the_written_formula(public: FeatureSettings, dataset: Dataset) -> None:
     classifier = trained(public, 0)
     with torch.inference_mode():
-        network = restore_backbone(classifier.sources[0])
+        network = restore_backbone(classifier.feature_sources[0])
         raw = network(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
-    centre = classifier.sources[0].scaling.centre
+    centre = classifier.feature_sources[0].scaling.centre
     assert centre is not None
     class_token, mean = (raw - centre).split(network.parts, dim=1)
     parts = [part / part.norm(dim=1, keepdim=True) for part in (class_token, mean)]
@@ -144,7 +144,7 @@ def test_scores_follow_the_written_formula(public: FeatureSettings, dataset: Dat
 
 
 def test_a_new_classifier_knows_nothing(public: FeatureSettings, dataset: Dataset) -> None:
-    classifier = new_classifier([new_source(public, seed=0)], ("malignant",))
+    classifier = new_classifier([new_feature_source(public, seed=0)], ("malignant",))
     raws = features(classifier, dataset, dataset.rows)
     assert torch.equal(logits(classifier, raws), torch.zeros(5, 1))
     with pytest.raises(ValueError, match="does not fit"):
@@ -181,7 +181,7 @@ def test_classifiers_of_one_trunk_share_its_tokens(
 def test_cached_tokens_change_features_by_rounding_alone(
     public: FeatureSettings, dataset: Dataset
 ) -> None:
-    backbone = restore_backbone(trained(public, 2).sources[0])
+    backbone = restore_backbone(trained(public, 2).feature_sources[0])
     through_tokens = backbone_features(backbone, dataset, dataset.rows)
     with torch.inference_mode():
         direct = backbone(torch.from_numpy(load_images(dataset, dataset.rows, 32)))
@@ -243,7 +243,8 @@ def test_trained_tensors_of_another_network_are_refused(
     public: FeatureSettings, dataset: Dataset
 ) -> None:
     classifier = trained(public)
-    source = dataclasses.replace(classifier.sources[0], trained={"norm.weight": torch.zeros(3)})
-    foreign = classifier.with_sources([source])
+    (known,) = classifier.feature_sources
+    misfit = dataclasses.replace(known, trained={"norm.weight": torch.zeros(3)})
+    foreign = classifier.with_feature_sources([misfit])
     with pytest.raises(InputError, match=r"of another shape: norm\.weight"):
         features(foreign, dataset, dataset.rows)

@@ -12,7 +12,7 @@ from PIL import Image
 from classify.calibrate import run_calibrate
 from classify.config import CalibrateSettings, EvaluateSettings, PredictSettings
 from classify.evaluate import run_evaluate
-from classify.model import Classifier, load_classifier, new_source, save_classifier
+from classify.model import Classifier, load_classifier, new_feature_source, save_classifier
 from classify.predict import run_predict
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, Settings
@@ -103,7 +103,7 @@ def test_every_kind_of_model_scores_alike(
     tmp_path: Path, views: int, trainable_blocks: int | str
 ) -> None:
     settings = FeatureSettings(name="test_vit", size_px=32, views=views)
-    source = new_source(settings, seed=1, trainable_blocks=trainable_blocks)
+    source = new_feature_source(settings, seed=1, trainable_blocks=trainable_blocks)
     random = load_classifier(random_run(tmp_path / "random"))
     with open_run(tmp_path / "run", "pretrain", Settings()) as run:
         save_classifier(

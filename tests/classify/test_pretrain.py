@@ -11,15 +11,14 @@ from classify.config import PretrainSettings
 from classify.head.logistic import fit_logistic, smoothed_loss
 from classify.model import features, load_classifier, scores
 from classify.network import joint
-from classify.network.joint import HEAD_SCALE, rate_share, trunk_views
+from classify.network.joint import HEAD_SCALE, rate_share
 from classify.pretrain import plan_pretrain, run_pretrain
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import FeatureSettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, load_images, open_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json
-from synthdp.networks.backbones import build_backbone
-from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.networks.backbone import Backbone
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.runs import read_statement
@@ -74,7 +73,7 @@ def test_it_learns_what_separates_the_classes(phantoms: Path, blocks: object) ->
     found = scores(classifier, dataset, rows)[:, 0]
     labels = np.array([row.targets[0] for row in rows])
     assert found[labels == 1].min() > found[labels == 0].max()
-    centre = classifier.sources[0].scaling.centre
+    centre = classifier.feature_sources[0].scaling.centre
     assert centre is not None
     (train,) = features(classifier, dataset, dataset.split("train"))
     torch.testing.assert_close(centre, train.mean(dim=0))
@@ -116,7 +115,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 def test_a_finished_run_returns_at_once(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_pretrain(settings(phantoms))
-    monkeypatch.setattr(FeatureNetwork, "forward", None)
+    monkeypatch.setattr(Backbone, "forward", None)
     assert run_pretrain(settings(phantoms)) == run
     with pytest.raises(InputError, match="lr"):
         run_pretrain(settings(phantoms, lr=0.5))
@@ -199,29 +198,6 @@ def test_bad_settings_and_data_are_refused(tmp_path: Path, phantoms: Path) -> No
     with pytest.raises(InputError, match="no such weights file"):
         run_pretrain(settings(phantoms, backbone=absent))
     assert not settings(phantoms).out.exists()
-
-
-def test_the_first_view_is_the_image_and_views_do_not_depend_on_other_images(
-    phantoms: Path,
-) -> None:
-    dataset = open_dataset(phantoms)
-    rows = dataset.split("train")
-    backbone = build_backbone(BACKBONE, seed=0, trainable_blocks="all")
-    found = trunk_views(backbone, dataset, rows, 3)
-    assert found.shape == (len(rows), 3, 1, 32, 32)
-    np.testing.assert_allclose(found[:, 0], load_images(dataset, rows), atol=1e-3)
-    np.testing.assert_array_equal(trunk_views(backbone, dataset, rows[3:5], 3), found[3:5])
-    assert not np.array_equal(found[:, 1], found[:, 2])
-
-
-def test_tokens_of_views_are_cached(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = open_dataset(phantoms)
-    rows = dataset.split("train")
-    backbone = build_backbone(BACKBONE, seed=0, trainable_blocks=1)
-    found = trunk_views(backbone, dataset, rows, 3)
-    assert found.shape == (len(rows), 3, 5, 64)
-    monkeypatch.setattr(FeatureNetwork, "trunk", None)
-    np.testing.assert_array_equal(trunk_views(backbone, dataset, rows, 3), found)
 
 
 def test_the_rate_rises_and_falls() -> None:

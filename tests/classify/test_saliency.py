@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from classify.model import Classifier, new_source, plain_scaling
+from classify.features.scaling import plain_scaling
+from classify.model import Classifier, new_feature_source
 from classify.predict import OneView, draw_saliency, occluded, one_view, saliency_map
 from synthdp.config import FeatureSettings
 
@@ -25,7 +26,7 @@ def brightest(images: np.ndarray) -> np.ndarray:
 
 def blob_reader(weight: float) -> OneView:
     backbone = FeatureSettings(name="test_vit", size_px=48)
-    source = new_source(backbone, seed=0)
+    source = new_feature_source(backbone, seed=0)
     scaling = plain_scaling(_TwoFeatures(backbone))  # type: ignore[arg-type]
     source = type(source)(backbone, scaling)
     head = torch.tensor([[weight, 0.0]])
@@ -61,10 +62,10 @@ def test_places_are_hidden_softly_and_one_at_a_time() -> None:
 
 
 def test_a_model_of_eight_views_is_read_in_one() -> None:
-    source = new_source(FeatureSettings(name="test_vit", size_px=32, views=8), seed=0)
+    source = new_feature_source(FeatureSettings(name="test_vit", size_px=32, views=8), seed=0)
     weight = torch.randn(2, sum(source.scaling.parts), generator=torch.Generator().manual_seed(0))
     model = one_view(Classifier((source,), ("mass", "edema"), weight, torch.zeros(2)))
-    assert model.classifier.sources[0].backbone.views == 1
+    assert model.classifier.feature_sources[0].backbone.views == 1
     falls = saliency_map(patch(), model, 3)
     assert falls.shape == (2, 3, 3)
     assert np.isfinite(falls).all()

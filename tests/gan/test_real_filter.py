@@ -16,7 +16,7 @@ from synthdp.config import BackboneSettings
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import sha256_file, write_json
-from synthdp.networks.extractors import build_extractor
+from synthdp.networks.frozen import build_extractor
 from synthdp.privacy.ledger import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement

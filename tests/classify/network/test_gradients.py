@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classify.config import Tune
-from classify.model import plain_scaling
+from classify.features.scaling import plain_scaling
 from classify.network.examples import TokenExamples, Views, all_views
 from classify.network.gradients import PatientGradients
 from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.errors import InputError
-from synthdp.networks.backbones import build_backbone
-from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.networks.backbone import Backbone, build_backbone
 
 CLIP = 0.5
 #: What float32 may move a sum of clipped vectors by, as a share of the clip norm.
@@ -27,13 +26,13 @@ SHAPE = (5, 64)
 examples = partial(token_examples, SHAPE)
 
 
-def backbone(blocks: int = 1) -> FeatureNetwork:
+def backbone(blocks: int = 1) -> Backbone:
     return build_backbone(
         FeatureSettings(name="test_vit", size_px=32), seed=0, trainable_blocks=blocks
     )
 
 
-def with_layer_scale() -> FeatureNetwork:
+def with_layer_scale() -> Backbone:
     """A small ViT with a LayerScale not near zero, and an `fc_norm` that is called twice."""
     built = backbone()
     built.network.fc_norm = nn.LayerNorm(64)
@@ -43,7 +42,7 @@ def with_layer_scale() -> FeatureNetwork:
 
 
 def top_of(
-    built: FeatureNetwork, *, scale: float = 1.0, dtype: torch.dtype = torch.float32
+    built: Backbone, *, scale: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> TrainedTop:
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     centre = torch.full((built.n_features,), 0.1)

@@ -7,7 +7,7 @@ from torch import nn
 from classify.network.top import LowRankLinear, add_low_rank, merge_low_rank, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.errors import InputError
-from synthdp.networks.backbones import build_backbone, trained_tensors
+from synthdp.networks.backbone import build_backbone
 
 
 def network() -> nn.Sequential:
@@ -70,7 +70,7 @@ def test_a_merged_transformer_scores_as_the_trained_top_from_ordinary_tensors_al
     merge_low_rank(top)
     assert torch.allclose(top(tokens), logits, atol=1e-4)
     fresh = build_backbone(settings, seed=0, trainable_blocks=2)
-    fresh.network.load_state_dict(trained_tensors(backbone))
+    fresh.network.load_state_dict(backbone.own_tensors())
     with torch.no_grad():
         top.blocks, top._features = fresh.network.blocks[-2:], fresh.top
         assert torch.allclose(top(fresh.trunk(images)), logits, atol=1e-4)

@@ -16,7 +16,7 @@ from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targ
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.files import sha256_file
-from synthdp.networks.backbones import build_backbone
+from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.ledger import Ledger
 from synthdp.runs import read_statement
 
@@ -67,12 +67,13 @@ def test_a_run_keeps_its_target_and_says_how(clinic: Path) -> None:
     assert not (run / "private" / "noise.key").exists()
     assert "last 1 blocks" in (run / "card.md").read_text()
     trained = load_classifier(run)
-    assert trained.sources[0].trainable_blocks == 1
-    moved = restore_backbone(trained.sources[0]).network.blocks[-1].mlp.fc1.weight
+    assert trained.feature_sources[0].trainable_blocks == 1
+    moved = restore_backbone(trained.feature_sources[0]).network.blocks[-1].mlp.fc1.weight
     start = plan_finetune(asked)  # the plan of a finished run reads no image and still stands
     assert start.epsilon == pytest.approx(statement.epsilon)
     fresh = settings(clinic, out="fresh", network=None)
-    untrained = restore_backbone(load_classifier(run_finetune(fresh)).sources[0]).network.blocks[-1]
+    (feature_source,) = load_classifier(run_finetune(fresh)).feature_sources
+    untrained = restore_backbone(feature_source).network.blocks[-1]
     assert not torch.equal(moved, untrained.mlp.fc1.weight)
     out = run_evaluate(
         EvaluateSettings(run=run, dataset=clinic, out=clinic.parent / "scored", redraws=10)
@@ -97,12 +98,12 @@ def test_low_rank_additions_are_kept_as_ordinary_tensors(
     run = run_finetune(asked)
     assert "rank-2 additions to the last 1 blocks" in (run / "card.md").read_text()
     trained = load_classifier(run)
-    (source,) = trained.sources
+    (feature_source,) = trained.feature_sources
     last = {name for name in public if name.startswith(("blocks.5.", "norm.", "fc_norm."))}
-    assert source.trained.keys() == {name for name in last if public[name].ndim > 1}
-    restored = restore_backbone(source).network.state_dict()
+    assert feature_source.trained.keys() == {name for name in last if public[name].ndim > 1}
+    restored = restore_backbone(feature_source).network.state_dict()
     moved = {name for name in public if not torch.equal(restored[name], public[name])}
-    assert moved == source.trained.keys()
+    assert moved == feature_source.trained.keys()
     for name in moved:
         rank = torch.linalg.matrix_rank(restored[name] - public[name], atol=1e-5)
         assert int(rank) <= 2
@@ -125,7 +126,7 @@ def test_a_pretrained_run_goes_on_from_its_blocks(clinic: Path) -> None:
     )
     init = run_pretrain(asked)
     run = run_finetune(settings(clinic, backbone=None, init=init, head={"start": "pretrained"}))
-    before, after = load_classifier(init).sources[0], load_classifier(run).sources[0]
+    before, after = (load_classifier(one).feature_sources[0] for one in (init, run))
     assert before.trained.keys() == after.trained.keys()
     changed = {k for k in before.trained if not torch.equal(before.trained[k], after.trained[k])}
     assert changed

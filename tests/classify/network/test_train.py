@@ -11,12 +11,12 @@ from made_up import claimed_ledger, token_examples, without_patient
 from torch import Tensor
 
 from classify.config import NetworkSettings, Tune
-from classify.model import plain_scaling
+from classify.features.scaling import plain_scaling
 from classify.network.examples import TokenExamples
 from classify.network.top import TrainedTop, trained_top
 from classify.network.train import train_network, train_private_network
 from synthdp.config import FeatureSettings
-from synthdp.networks.backbones import build_backbone
+from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource

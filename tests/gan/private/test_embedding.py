@@ -16,7 +16,7 @@ from synthdp.checkpoint import load_weights
 from synthdp.config import BackboneSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.networks.pyramid import FrozenPyramid, build_pyramid
+from synthdp.networks.frozen import build_pyramid
 from synthdp.privacy.ledger import recorded_releases
 from synthdp.privacy.mechanism import Mechanism
 
@@ -96,31 +96,6 @@ def test_public_vectors_have_norm_one_and_know_no_patient(discs: Path) -> None:
     seen = features(torch.cat([images, torch.full((1, 1, 32, 32), 50.0), images[:1] * math.nan]))
     assert torch.allclose(seen[:-1].norm(dim=1), torch.ones(10), atol=1e-5)
     assert torch.allclose(seen[:-1, 0], torch.full((10,), 0.25))
-
-
-def test_the_pyramid_folds_without_a_change_and_passes_gradients() -> None:
-    import timm  # noqa: PLC0415 (beside its test)
-
-    torch.manual_seed(0)
-    plain = timm.create_model("test_efficientnet", num_classes=0).eval()
-    for module in plain.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_var, 0.5, 2)
-            torch.nn.init.normal_(module.running_mean)
-    images = torch.rand(2, 1, 64, 64) * 2 - 1
-    mean, std = (torch.tensor(plain.pretrained_cfg[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
-    with torch.no_grad():
-        before = plain.forward_intermediates(
-            ((images + 1) / 2 - mean) / std, indices=4, intermediates_only=True
-        )
-    pyramid = FrozenPyramid(plain, 64)
-    images.requires_grad_()
-    after = pyramid(images)
-    for one, other in zip(before, after, strict=True):
-        assert torch.allclose(one, other, atol=1e-4)
-    after[0].sum().backward()
-    assert images.grad is not None
-    assert images.grad.abs().sum() > 0
 
 
 def test_a_run_releases_once_and_states_it(
@@ -210,9 +185,6 @@ def test_bad_input_is_refused(
     settings = private(discs_as_real, tmp_path / "run").model_copy(update={"embedding": patients})
     with pytest.raises(InputError, match="holds patients"):
         run_train_gan(settings)
-    unknown = EmbeddingSettings(features=BackboneSettings(name="no_such"), public=tmp_path)
-    with pytest.raises(InputError, match="no model"):
-        build_pyramid(unknown.features, 32)
 
 
 def test_layouts_of_the_start_are_held(

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import timm
 import torch
 
 from synthdp.config import BackboneSettings
 from synthdp.errors import InputError
-from synthdp.networks.extractors import build_extractor
+from synthdp.networks.frozen import FrozenPyramid, build_extractor, build_pyramid
 
 SETTINGS = BackboneSettings(name="test_vit", size_px=32)
 IMAGES = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (4, 1, 48, 48))).float()
@@ -47,5 +48,31 @@ def test_features_let_gradients_through_to_the_images_alone() -> None:
 
 
 def test_unknown_network_is_refused() -> None:
+    unknown = BackboneSettings(name="no_such_network")
     with pytest.raises(InputError, match="no model"):
-        build_extractor(BackboneSettings(name="no_such_network"))
+        build_extractor(unknown)
+    with pytest.raises(InputError, match="no model"):
+        build_pyramid(unknown, 32)
+
+
+def test_the_pyramid_folds_without_a_change_and_passes_gradients() -> None:
+    torch.manual_seed(0)
+    plain = timm.create_model("test_efficientnet", num_classes=0).eval()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.normal_(module.running_mean)
+    images = torch.rand(2, 1, 64, 64) * 2 - 1
+    mean, std = (torch.tensor(plain.pretrained_cfg[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    with torch.no_grad():
+        before = plain.forward_intermediates(
+            ((images + 1) / 2 - mean) / std, indices=4, intermediates_only=True
+        )
+    pyramid = FrozenPyramid(plain, BackboneSettings(name="test_efficientnet"), 64)
+    images.requires_grad_()
+    after = pyramid(images)
+    for one, other in zip(before, after, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+    after[0].sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0

@@ -5,11 +5,16 @@ import pytest
 import torch
 from made_up import clinic_set
 
-from classify.features.cache import BATCH, augmented_features, backbone_features, on_arrays
+from classify.features.extract import (
+    BATCH,
+    augmented_features,
+    backbone_features,
+    on_arrays,
+    trunk_views,
+)
 from synthdp.config import FeatureSettings
-from synthdp.data.dataset import Dataset, open_dataset
-from synthdp.networks.backbones import build_backbone
-from synthdp.networks.feature_network import FeatureNetwork
+from synthdp.data.dataset import Dataset, load_images, open_dataset
+from synthdp.networks.backbone import Backbone, TransformerBackbone, build_backbone
 
 VIT = FeatureSettings(name="test_vit", size_px=32)
 
@@ -58,7 +63,7 @@ def test_augmented_views_begin_with_the_image_and_are_read_once(
     assert found.shape == (len(rows), 3, network.n_features)
     assert torch.equal(found[:, 0], backbone_features(network, clinic, rows))
     assert not torch.allclose(found[:, 1], found[:, 2])
-    monkeypatch.setattr(FeatureNetwork, "forward", None)
+    monkeypatch.setattr(Backbone, "forward", None)
     assert torch.equal(augmented_features(network, clinic, rows, 3), found)
 
 
@@ -67,3 +72,24 @@ def test_a_patients_views_do_not_depend_on_other_patients(clinic: Dataset) -> No
     rows = clinic.split("train")
     whole = augmented_features(network, clinic, rows, 2)
     assert torch.equal(whole[3:], augmented_features(network, clinic, rows[3:], 2))
+
+
+def test_the_first_view_is_the_image_and_views_do_not_depend_on_other_images(
+    clinic: Dataset,
+) -> None:
+    rows = clinic.split("train")
+    backbone = build_backbone(VIT, seed=0, trainable_blocks="all")
+    found = trunk_views(backbone, clinic, rows, 3)
+    assert found.shape == (len(rows), 3, 1, 32, 32)
+    np.testing.assert_allclose(found[:, 0], load_images(clinic, rows, 32), atol=1e-3)
+    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows[3:5], 3), found[3:5])
+    assert not np.array_equal(found[:, 1], found[:, 2])
+
+
+def test_tokens_of_views_are_cached(clinic: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = clinic.split("train")
+    backbone = build_backbone(VIT, seed=0, trainable_blocks=1)
+    found = trunk_views(backbone, clinic, rows, 3)
+    assert found.shape == (len(rows), 3, 5, 64)
+    monkeypatch.setattr(TransformerBackbone, "trunk", None)
+    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows, 3), found)

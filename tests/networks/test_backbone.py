@@ -12,13 +12,14 @@ from synthdp.checkpoint import save_weights
 from synthdp.config import FeatureSettings, TrainableBlocks
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
-from synthdp.networks.backbones import (
+from synthdp.networks.backbone import (
+    Backbone,
     build_backbone,
-    identity,
-    trained_state,
-    trunk_identity,
+    centre_window,
+    dihedral_views,
+    pooled,
+    standardised,
 )
-from synthdp.networks.feature_network import FeatureNetwork, pooled
 
 VIT, SWIN, SWIN2 = "test_vit", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"
 SIDES = {VIT: 32, SWIN: 64, SWIN2: 64, "deit_tiny_distilled_patch16_224": 32, "test_vit3": 32}
@@ -33,7 +34,7 @@ DINOV2 = FeatureSettings(
 )
 
 
-def build(name: str = VIT, blocks: TrainableBlocks = 0, seed: int = 0) -> FeatureNetwork:
+def build(name: str = VIT, blocks: TrainableBlocks = 0, seed: int = 0) -> Backbone:
     settings = FeatureSettings(name=name, size_px=SIDES[name])
     return build_backbone(settings, seed=seed, trainable_blocks=blocks)
 
@@ -74,16 +75,16 @@ def test_grey_images_are_mapped_to_the_range_of_the_public_weights() -> None:
 
 
 def test_only_the_last_blocks_and_the_norm_are_trained() -> None:
-    names = {name.split(".")[0] for name in trained_state(build(blocks=2))}
+    names = {name.split(".")[0] for name in build(blocks=2).trained_state()}
     assert names == {"blocks", "norm"}
-    blocks = {name.split(".")[1] for name in trained_state(build(blocks=2)) if "blocks" in name}
+    blocks = {name.split(".")[1] for name in build(blocks=2).trained_state() if "blocks" in name}
     assert blocks == {"4", "5"}
-    assert not trained_state(build(blocks=0))
-    assert len(trained_state(build(blocks="all"))) == len(build().network.state_dict())
+    assert not build(blocks=0).trained_state()
+    assert len(build(blocks="all").trained_state()) == len(build().network.state_dict())
 
 
 def test_swin_counts_blocks_over_its_stages() -> None:
-    names = trained_state(build(SWIN, blocks=3))
+    names = build(SWIN, blocks=3).trained_state()
     owners = {".".join(name.split(".")[:4]) for name in names if "blocks" in name}
     assert owners == {"layers.3.blocks.0", "layers.3.blocks.1", "layers.2.blocks.5"}
     others = {".".join(name.split(".")[:3]) for name in names if "blocks" not in name}
@@ -94,26 +95,26 @@ def test_gradients_reach_what_is_trained_and_nothing_else() -> None:
     backbone = build(blocks=1)
     backbone(images(32)).square().sum().backward()
     moved = {n for n, p in backbone.network.named_parameters() if p.grad is not None}
-    assert moved == set(trained_state(backbone))
+    assert moved == set(backbone.trained_state())
 
 
 def test_a_random_start_follows_its_seed_and_moves_no_global_state() -> None:
     before = torch.get_rng_state()
     first, again, other = build(seed=3), build(seed=3), build(seed=4)
     assert torch.equal(torch.get_rng_state(), before)
-    assert identity(first) == identity(again) != identity(other)
+    assert first.identity() == again.identity() != other.identity()
 
 
 def test_identities_tell_what_they_should_apart() -> None:
     backbone = build(blocks=1)
-    whole, trunk = identity(backbone), trunk_identity(backbone)
+    whole, trunk = backbone.identity(), backbone.trunk_identity()
     with torch.no_grad():
         backbone.network.norm.weight.mul_(1.5)
-    assert identity(backbone) != whole
-    assert trunk_identity(backbone) == trunk != trunk_identity(build(blocks=2))
+    assert backbone.identity() != whole
+    assert backbone.trunk_identity() == trunk != build(blocks=2).trunk_identity()
     with torch.no_grad():
         backbone.network.blocks[0].norm1.weight.mul_(1.5)
-    assert trunk_identity(backbone) != trunk
+    assert backbone.trunk_identity() != trunk
 
 
 def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -233,7 +234,7 @@ def test_the_real_weights_load_and_give_features() -> None:
     torch.testing.assert_close(cut(images(126)), found)
 
 
-def read(**changes: object) -> FeatureNetwork:
+def read(**changes: object) -> Backbone:
     values = {"name": VIT, "size_px": 32, "layers": (1, 4), "pools": ("centre", "spread")}
     return build_backbone(FeatureSettings.model_validate({**values, **changes}), seed=0)
 
@@ -246,8 +247,8 @@ def test_layers_are_read_as_timm_gives_them_and_no_block_runs_after_the_last() -
         ((batch + 1) / 2 - network.mean) / network.std, indices=[1, 4], norm=False
     )[1]
     expected = []
-    for places in timm_maps:
-        normed = torch.nn.functional.layer_norm(places.permute(0, 2, 3, 1), places.shape[1:2])
+    for one in timm_maps:
+        normed = torch.nn.functional.layer_norm(one.permute(0, 2, 3, 1), one.shape[1:2])
         expected += pooled(normed.permute(0, 3, 1, 2), None, ("centre", "spread"))
     assert network.parts == (64,) * 4
     torch.testing.assert_close(network(batch), torch.cat(expected, dim=1), atol=1e-5, rtol=1e-4)
@@ -269,7 +270,7 @@ def test_layers_that_are_read_may_be_trained() -> None:
     cut = build_backbone(settings, seed=0, trainable_blocks=3)
     batch = images(32)
     torch.testing.assert_close(cut.top(cut.trunk(batch)), read()(batch))
-    trained = {name.split(".")[1] for name in trained_state(cut)}
+    trained = {name.split(".")[1] for name in cut.trained_state()}
     assert trained == {"2", "3", "4"}
     assert "train 3 blocks or more" in refused(settings, blocks=2)
     assert "up to the last layer read" in refused(settings, blocks=6)
@@ -335,7 +336,65 @@ def test_what_cannot_be_read_is_refused(changes: dict[str, object], words: str) 
 
 
 def test_identities_tell_readouts_apart_but_not_what_is_scaled_later() -> None:
-    known = identity(read())
+    known = read().identity()
     for changes in ({"layers": (1, 3)}, {"views": 8}, {"intensity": "standardised"}):
-        assert identity(read(**changes)) != known
-    assert identity(read(whiten=0.5, weight=2.0)) == known
+        assert read(**changes).identity() != known
+    assert read(whiten=0.5, weight=2.0).identity() == known
+
+
+def squares(n: int = 3, side: int = 12) -> torch.Tensor:
+    return torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_the_eight_views_are_all_flips_and_turns_and_begin_with_the_image() -> None:
+    batch = squares()
+    views = list(dihedral_views(batch, 8))
+    assert torch.equal(views[0], batch)
+    distinct = {view.numpy().tobytes() for view in views}
+    assert len(distinct) == 8
+    for turned in (torch.rot90(batch, 3, (2, 3)), batch.flip(2), batch.transpose(2, 3)):
+        assert turned.contiguous().numpy().tobytes() in distinct
+    assert all(torch.equal(*pair) for pair in zip(dihedral_views(batch, 2), views[:2], strict=True))
+
+
+def test_the_mean_over_eight_views_does_not_depend_on_how_an_image_is_turned() -> None:
+    def mean_column(batch: torch.Tensor) -> torch.Tensor:
+        return torch.stack([view[:, 0, :, 3] for view in dihedral_views(batch, 8)]).mean(dim=0)
+
+    batch = squares()
+    torch.testing.assert_close(mean_column(batch), mean_column(torch.rot90(batch, 1, (2, 3))))
+
+
+def test_standardised_images_do_not_depend_on_exposure() -> None:
+    batch = squares() * 0.3
+    expected = standardised(batch)
+    torch.testing.assert_close(standardised(0.5 * batch + 0.2), expected, atol=1e-5, rtol=1e-4)
+    assert torch.isfinite(standardised(torch.zeros(1, 1, 8, 8))).all()
+    assert expected.abs().max() <= 2
+
+
+def test_the_window_is_about_the_middle_and_sums_to_one() -> None:
+    window = centre_window(6, 10, device=torch.device("cpu"))
+    assert float(window.sum()) == 1.0 or abs(float(window.sum()) - 1) < 1e-6
+    torch.testing.assert_close(window, window.flip(0))
+    torch.testing.assert_close(window, window.flip(1))
+    assert window.argmax() in (24, 25, 34, 35)
+
+
+def test_each_pool_is_what_its_name_says() -> None:
+    maps = torch.randn(2, 5, 4, 6, generator=torch.Generator().manual_seed(1))
+    token = torch.randn(2, 5)
+    mean, centre, spread, cls = pooled(maps, token, ("mean", "centre", "spread", "class_token"))
+    torch.testing.assert_close(mean, maps.mean(dim=(2, 3)))
+    torch.testing.assert_close(spread, maps.flatten(2).std(dim=2, correction=0))
+    assert torch.equal(cls, token)
+    window = centre_window(4, 6, device=maps.device)
+    torch.testing.assert_close(centre, torch.einsum("bchw,hw->bc", maps, window))
+
+
+def test_a_mass_in_the_middle_weighs_more_than_one_in_a_corner() -> None:
+    maps = torch.zeros(2, 1, 8, 8)
+    maps[0, 0, 3:5, 3:5] = 1
+    maps[1, 0, :2, :2] = 1
+    (centre,) = pooled(maps, None, ("centre",))
+    assert centre[0] > 5 * centre[1]

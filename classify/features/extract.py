@@ -1,0 +1,194 @@
+"""What a backbone gives for the images of a data set, from its cache or computed now.
+
+Every batch has the same number of images, the last one filled up with empty ones: so what an image
+gives does not depend on how many others there are, in bfloat16 neither. Random views of an image
+are the same in every run, so that all runs on a data set share what is kept of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synthdp import __version__
+from synthdp.data.augment import augment_views
+from synthdp.data.dataset import Dataset, Row, load_images
+from synthdp.devices import auto_device, reduced_precision
+from synthdp.networks.backbone import Backbone
+from synthdp.networks.cache import cached_array, cached_features
+from synthdp.progress import progress
+
+#: Images at once.
+BATCH = 16
+#: Random views are the same in every run; a training's own seed moves which of them it shows.
+_VIEWS_SEED = 0
+
+
+def on_arrays(
+    module: Callable[[Tensor], Tensor], backbone: Backbone, *, fill: int = BATCH
+) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """`module` of a backbone, for arrays in and out, without gradients.
+
+    Batches of fewer than `fill` rows are filled up with zeros, whose results are left out.
+    """
+    device = auto_device()
+    backbone.to(device)
+    wanted = backbone.settings.precision == "auto"
+
+    def compute(values: NDArray[Any]) -> NDArray[Any]:
+        batch = torch.from_numpy(values).to(device, torch.float32)
+        if len(batch) < fill:
+            batch = torch.cat([batch, batch.new_zeros(fill - len(batch), *batch.shape[1:])])
+        with torch.inference_mode(), reduced_precision(device, wanted=wanted):
+            result = module(batch)[: len(values)]
+        computed: NDArray[Any] = result.float().cpu().numpy()
+        return computed
+
+    return compute
+
+
+def _in_one_piece(backbone: Backbone) -> bool:
+    """Whether features are computed from images at once, and not from the trunk's tokens."""
+    return backbone.trainable_blocks in (0, "all") or backbone.settings.views > 1
+
+
+def features_on_arrays(
+    backbone: Backbone,
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What computes the features that `backbone_features` gives, and keeps nothing.
+
+    It takes at most `BATCH` images, (B, 1, S, S) in [-1, 1] at the backbone's own side, and gives
+    (B, D) float32.
+    """
+    if _in_one_piece(backbone):
+        return on_arrays(backbone, backbone)
+    trunk, top = on_arrays(backbone.trunk, backbone), on_arrays(backbone.top, backbone)
+    return lambda images: top(trunk(images).astype(np.float16))
+
+
+def backbone_features(backbone: Backbone, dataset: Dataset, rows: Sequence[Row]) -> Tensor:
+    """Features of `rows`, (N, D) float32 on the CPU, from the data set's cache.
+
+    Where some blocks are trained and one view is read, they run on the cached tokens of the frozen
+    trunk; these pass through float16 whether or not they can be kept, so that scores don't depend
+    on it.
+
+    Raises:
+        InputError: when an image is unreadable.
+        RunError: when a feature is not finite.
+    """
+    if _in_one_piece(backbone):
+        values = cached_features(
+            dataset,
+            rows,
+            extractor_id=backbone.identity(),
+            size_px=backbone.settings.size_px,
+            compute=on_arrays(backbone, backbone),
+            batch=BATCH,
+        )
+        return torch.from_numpy(values)
+
+    def from_tokens() -> NDArray[np.float32]:
+        tokens = _trunk_tokens(backbone, dataset, rows)
+        top = on_arrays(backbone.top, backbone)
+        starts = progress(range(0, len(rows), BATCH), what=f"features of {dataset.info.name}")
+        return np.concatenate([top(tokens[start : start + BATCH]) for start in starts])
+
+    name = f"{backbone.identity()} after tokens"
+    return torch.from_numpy(
+        cached_array(dataset, rows, name=name, dtype="float32", compute=from_tokens)
+    )
+
+
+def augmented_features(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int
+) -> Tensor:
+    """Features of each image and of `views` - 1 random views of it, (N, views, D) float32."""
+    own = backbone_features(backbone, dataset, rows).unsqueeze(1)
+    if views == 1:
+        return own
+    others = _of_other_views(
+        backbone,
+        backbone,
+        dataset,
+        rows,
+        views=views,
+        module_id=backbone.identity(),
+        dtype="float32",
+    )
+    return torch.cat([own, torch.from_numpy(others)], dim=1)
+
+
+def trunk_views(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int
+) -> NDArray[np.float16]:
+    """What the frozen trunk gives for `views` views of each image, (N, views, ...).
+
+    The first view is the image itself. A trunk of no blocks hands on the images, which are not
+    kept: (N, views, 1, S, S).
+    """
+    if backbone.trainable_blocks == "all":
+        images = load_images(dataset, rows, backbone.settings.size_px)
+        return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)
+    own = _trunk_tokens(backbone, dataset, rows)[:, None]
+    if views == 1:
+        return own
+    others = _of_other_views(
+        backbone.trunk,
+        backbone,
+        dataset,
+        rows,
+        views=views,
+        module_id=backbone.trunk_identity(),
+        dtype="float16",
+    )
+    return np.concatenate([own, others], axis=1)
+
+
+def _trunk_tokens(backbone: Backbone, dataset: Dataset, rows: Sequence[Row]) -> NDArray[np.float16]:
+    """What the frozen trunk gives for `rows`, (N, ...) float16, from the data set's cache.
+
+    Every classifier with the same frozen trunk shares it.
+    """
+    return cached_features(
+        dataset,
+        rows,
+        extractor_id=backbone.trunk_identity(),
+        size_px=backbone.settings.size_px,
+        compute=on_arrays(backbone.trunk, backbone),
+        batch=BATCH,
+        what="trunk tokens",
+        dtype="float16",
+    )
+
+
+def _of_other_views(
+    module: Callable[[Tensor], Tensor],
+    backbone: Backbone,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    *,
+    views: int,
+    module_id: str,
+    dtype: str,
+) -> NDArray[Any]:
+    """What `module` of a backbone gives for random views of each image, (N, views - 1, ...)."""
+    compute_view = on_arrays(module, backbone)
+
+    def of_others(images: NDArray[np.float32]) -> NDArray[Any]:
+        others = augment_views(images, views=views, seed=_VIEWS_SEED)[:, 1:]
+        return np.stack([compute_view(others[:, index]) for index in range(views - 1)], axis=1)
+
+    return cached_features(
+        dataset,
+        rows,
+        extractor_id=f"{module_id} views 2 to {views} by synthdp {__version__}",
+        size_px=backbone.settings.size_px,
+        compute=of_others,
+        batch=BATCH,
+        what=f"augmented views of {dataset.info.name}",
+        dtype=dtype,
+    )
