@@ -14,7 +14,8 @@ FLOORS = [
     ("synthdp.stages",),
     ("gan", "classify"),
     (
-        *("synthdp.promise", "synthdp.networks.extractors", "synthdp.runs"),
+        *("synthdp.networks.backbone", "synthdp.networks.frozen"),
+        *("synthdp.promise", "synthdp.runs"),
         *("synthdp.evaluation", "synthdp.pages"),
     ),
     ("synthdp.networks.cache", "synthdp.networks.weights"),

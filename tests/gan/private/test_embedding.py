@@ -119,7 +119,7 @@ def test_a_run_releases_once_and_states_it(
 def test_a_stopped_matching_goes_on_to_the_bit(
     private: TinySettings, discs_as_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gan import embedding  # noqa: PLC0415 (patched below)
+    from gan.private import embedding  # noqa: PLC0415 (patched below)
 
     fixed = {"fixed_noise_key": 5}
     whole = private(discs_as_real, tmp_path / "whole", privacy=fixed, checkpoint_kimg=0.016)
