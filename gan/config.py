@@ -308,11 +308,7 @@ class GenerateSettings(Settings):
 
     Either `per_class` images of each class, or `total` of which `malignant_share` (0.5) are
     malignant. `truncation` below 1 gives more typical and less varied images
-    (`gan.network.sampling`). `filter_real` names a data set: the `filter_share` of drawn images
-    that are least like its train split are dropped (`gan.real_filter`), by their distance to the
-    `filter_neighbours`-th nearest real one in the space of `filter_features`. It reads patients
-    without noise, so it is refused unless the generator did as well. `licence` is that of the set,
-    for its card.
+    (`gan.network.sampling`). `licence` is that of the set, for its card.
     """
 
     run: Path
@@ -323,10 +319,6 @@ class GenerateSettings(Settings):
     seed: int = Field(default=0, ge=0)
     bits: Literal[8, 16] = 8
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
-    filter_real: Path | None = None
-    filter_share: Annotated[float, Field(gt=0, le=0.9)] = 0.05
-    filter_neighbours: int = Field(default=5, ge=1, le=100)
-    filter_features: BackboneSettings | None = None
     licence: str = Field(default="", max_length=64)
     batch: int = Field(default=64, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -341,16 +333,6 @@ class GenerateSettings(Settings):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name}: {count} images make no data set; ask for 1 or more")
-        return self
-
-    @model_validator(mode="after")
-    def _filter_has_features(self) -> Self:
-        features = self.filter_features
-        if self.filter_real is not None and (features is None or features.weights is None):
-            raise ValueError(
-                "filter_features: filter_real needs a frozen network, with a local file of its "
-                "weights and its sha256, as configs/gan/filter-cbis.yaml does (--config FILE)"
-            )
         return self
 
 

@@ -19,7 +19,6 @@ from gan.network.conditions import attribute_cells, conditions_of, draw_conditio
 from gan.network.sampling import Drawing
 from gan.package.model import WEIGHTS, load_generator, model_settings
 from gan.package.pretrained import resolve_run
-from gan.real_filter import RealFilter, distances_to_real, drawn_for, nearest_places, plan_filter
 from synthdp.cards import dataset_card
 from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, open_dataset
 from synthdp.data.images import to_uint8, to_uint16
@@ -136,14 +135,8 @@ def how_it_was_made(
         ("bits", str(settings.bits)),
         ("truncation", f"{settings.truncation:g}" if settings.truncation < 1 else "none"),
     ]
-    if settings.filter_real is None or settings.filter_features is None:
-        return [*made, ("filter", "none")]
-    words = (
-        f"of each class, the {100 * settings.filter_share:g} % least like real images dropped "
-        f"(neighbour {settings.filter_neighbours} in features of {settings.filter_features.name} "
-        f"at {settings.filter_features.size_px} px)"
-    )
-    return [*made, ("filter", words)]
+    # Sets could be filtered once. A set is known again by its description, so this stays in it.
+    return [*made, ("filter", "none")]
 
 
 def set_card(
@@ -194,17 +187,16 @@ class Plan:
 
     described: dict[str, Any]
     size: str
-    chosen: RealFilter | None
     statement: Statement
     info: DatasetInfo
 
 
 def plan_generate(settings: GenerateSettings) -> Statement:
-    """What the data set will promise: what its generator did, and what a filter spends on top.
+    """What the data set will promise: what its generator did.
 
     Raises:
-        InputError: when the run is not that of a finished generator, the images don't fit on the
-            disk, or a filter would break a promise.
+        InputError: when the run is not that of a finished generator, or the images don't fit on the
+            disk.
     """
     return _plan(settings).statement
 
@@ -235,14 +227,12 @@ def _plan(settings: GenerateSettings, *, new: bool = True) -> Plan:
     described = model_settings(settings.run)
     of_generator = read_statement(resolve_run(settings.run))
     size = refuse_what_does_not_fit(settings, described["size_px"]) if new else ""
-    chosen = plan_filter(settings, of_generator.lineage)
     statement = make_statement(
-        of_generator.lineage if chosen is None else chosen.joined(of_generator.lineage),
+        of_generator.lineage,
         subject="data set",
         delta=of_generator.delta,
         unit=of_generator.unit,
         population=of_generator.population,
-        stage=None if chosen is None else chosen.release,
     )
     info = DatasetInfo(
         name=f"synthetic-{described['data']}"[:64],
@@ -253,44 +243,30 @@ def _plan(settings: GenerateSettings, *, new: bool = True) -> Plan:
         description=set_description(settings, described),
         lineage=statement.lineage,
     )
-    return Plan(described, size, chosen, statement, info)
+    return Plan(described, size, statement, info)
 
 
 def _write(
     settings: GenerateSettings, plan: Plan, generator: AnyGenerator, made: DatasetWriter
 ) -> None:
-    """Draw, filter where that is asked for, and write image by image."""
-    benign, malignant = class_counts(settings)
-    if plan.chosen is not None:
-        benign = drawn_for(benign, settings.filter_share)
-        malignant = drawn_for(malignant, settings.filter_share)
-    labels = label_order(benign, malignant)
+    """Draw and write image by image."""
+    labels = label_order(*class_counts(settings))
     attributes = draw_conditions(plan.described, labels, settings.seed)
     drawing = Drawing(
         generator, labels, attributes, settings.seed, settings.batch, settings.truncation
     )
-    places = _places(settings, plan.chosen, drawing)
     conditions = conditions_of(plan.described)
-    pixels = (image for batch in drawing.images(places) for image in _pixels(batch, settings.bits))
-    shown = progress(pixels, what="generating images", total=len(places))
-    for number, (place, image) in enumerate(zip(places.tolist(), shown, strict=True), start=1):
+    pixels = (image for batch in drawing.images() for image in _pixels(batch, settings.bits))
+    shown = progress(pixels, what="generating images", total=len(labels))
+    for index, image in enumerate(shown):
         made.add(
             image,
-            patient_id=f"synthetic-{number:06d}",
+            patient_id=f"synthetic-{index + 1:06d}",
             split="train",
-            targets=[float(labels[place])],
-            attributes=attribute_cells(conditions, attributes[place].tolist()),
+            targets=[float(labels[index])],
+            attributes=attribute_cells(conditions, attributes[index].tolist()),
             compress_level=1,  # a third of the time of 6, for files a fifth larger
         )
-
-
-def _places(settings: GenerateSettings, chosen: RealFilter | None, drawing: Drawing) -> Tensor:
-    """The places of the images that are kept, (M,): all of them without a filter."""
-    if chosen is None:
-        return torch.arange(len(drawing.labels))
-    chosen.record()
-    distances = distances_to_real(drawing.images(), chosen, settings)
-    return nearest_places(distances, drawing.labels, class_counts(settings))
 
 
 def _pixels(images: Tensor, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -203,7 +203,7 @@ def _add_model_commands(commands: Commands) -> None:
         positionals=("run",),
         options=(
             *("out", "per_class", "total", "malignant_share", "seed", "bits", "truncation"),
-            *("filter_real", "filter_share", "licence"),
+            "licence",
         ),
     )
     _stage_parser(

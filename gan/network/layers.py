@@ -161,16 +161,6 @@ def haar_kernels(levels: int) -> Tensor:
     return kernels.unsqueeze(1)
 
 
-def haar_analysis(images: Tensor, levels: int = 1) -> Tensor:
-    """Split images (B, 1, S, S) into Haar bands (B, 4^levels, S / 2^levels, S / 2^levels)."""
-    return F.conv2d(images, haar_kernels(levels).to(images), stride=2**levels)
-
-
-def haar_synthesis(bands: Tensor, levels: int = 1) -> Tensor:
-    """Join Haar bands (B, 4^levels, h, w) into images (B, 1, S, S): the inverse of the analysis."""
-    return F.conv_transpose2d(bands, haar_kernels(levels).to(bands), stride=2**levels)
-
-
 def band_scales(levels: int) -> Tensor:
     """The factors (1, 4^levels, 1, 1) that give the bands of a natural image a like variance."""
     return torch.tensor(BAND_SCALES[levels]).view(1, -1, 1, 1)

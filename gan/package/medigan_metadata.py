@@ -131,7 +131,7 @@ def performance(assessment: Assessment, statement: Statement) -> dict[str, Any]:
     if assessment.info.lineage != statement.lineage:
         raise InputError(
             "quality: the assessed set descends from other releases than this generator (drawn by "
-            "another one, or filtered); assess a set that this generator drew"
+            "another one, or filtered once); assess a set that this generator drew"
         )
     open_to_all = assessment.real.name in {one.data for one in statement.lineage.unprotected}
     found: dict[str, Any] = {}

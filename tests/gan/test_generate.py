@@ -1,3 +1,4 @@
+import math
 import os
 import shutil
 import signal
@@ -22,6 +23,9 @@ from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError, RunError
+from synthdp.files import write_json
+from synthdp.privacy.ledger import record_release, recorded_releases
+from synthdp.privacy.lineage import Release
 
 Finished = Callable[[Path], Path]
 TinySettings = Callable[..., TrainGanSettings]
@@ -173,6 +177,21 @@ def test_the_card_has_what_the_hub_searches_by(
     assert str(tmp_path) not in body
 
 
+def test_a_set_of_before_whose_filter_read_patients_is_read_and_counted(
+    discs_as_real: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    made = made_with(finished_run(discs_as_real), tmp_path / "set", per_class=1)
+    note = "images filtered by their likeness to real ones, without differential privacy"
+    filtered = Release(stage="generate", data="discs", mu=math.inf, note=note)
+    lineage = made.info.lineage.with_release(filtered)
+    info = made.info.model_copy(update={"lineage": lineage})
+    write_json(made.root / "dataset.json", info.model_dump(mode="json"))
+    assert filtered in open_dataset(made.root).info.lineage.unprotected
+    ledger = tmp_path / "ledger.jsonl"
+    record_release(ledger, filtered)
+    assert recorded_releases(ledger) == (filtered,)
+
+
 def test_an_existing_set_is_kept_or_refused(
     discs: Path, finished_run: Finished, tmp_path: Path
 ) -> None:
@@ -195,7 +214,7 @@ def test_an_existing_set_is_kept_or_refused(
         (["per_class=2", "malignant_share=0.3"], "malignant_share belongs to total"),
         (["per_class=2", "truncation=0"], "truncation"),
         (["per_class=2", "bits=12"], "bits"),
-        (["per_class=2", "filter_real=x"], "filter_features: filter_real needs a frozen network"),
+        (["per_class=2", "filter_real=x"], "filter_real: unknown key"),
     ],
 )
 def test_a_request_for_nothing_or_twice_is_refused(overrides: list[str], message: str) -> None:

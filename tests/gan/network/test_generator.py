@@ -7,8 +7,6 @@ from gan.network.layers import (
     NoisyConvolution,
     append_batch_deviation,
     band_scales,
-    haar_analysis,
-    haar_synthesis,
     stage_count,
 )
 
@@ -20,17 +18,24 @@ def rng() -> torch.Generator:
 
 
 @pytest.mark.parametrize("levels", [1, 2])
-def test_haar_synthesis_inverts_analysis_and_keeps_energy(levels: int) -> None:
-    images = torch.rand(3, 1, 16, 16, generator=rng()) * 2 - 1
-    bands = haar_analysis(images, levels)
-    assert bands.shape == (3, 4**levels, 16 // 2**levels, 16 // 2**levels)
-    torch.testing.assert_close(haar_synthesis(bands, levels), images, atol=1e-6, rtol=0)
-    torch.testing.assert_close(bands.square().sum(), images.square().sum())
+def test_a_generator_joins_the_bands_that_a_discriminator_splits_and_keeps_energy(
+    levels: int,
+) -> None:
+    channels = CHANNELS[32][: stage_count(32, levels)]
+    images = torch.rand(3, 1, 32, 32, generator=rng()) * 2 - 1
+    bands = Discriminator(channels, levels).bands(images)
+    assert bands.shape == (3, 4**levels, 32 // 2**levels, 32 // 2**levels)
+    synthesis = Generator(32, channels, 8, levels).synthesis
+    joined = F.conv_transpose2d(bands, synthesis, stride=2**levels)
+    torch.testing.assert_close(joined, images, atol=1e-6, rtol=0)
+    plain = bands / band_scales(levels)
+    torch.testing.assert_close(plain.square().sum(), images.square().sum())
 
 
 def test_a_flat_image_has_only_its_average_band() -> None:
     for levels, average in ((1, 1.0), (2, 2.0)):
-        bands = haar_analysis(torch.full((1, 1, 8, 8), 0.5), levels)
+        discriminator = Discriminator((8,) * stage_count(32, levels), levels)
+        bands = discriminator.bands(torch.full((1, 1, 32, 32), 0.5)) / band_scales(levels)
         assert bool((bands[:, 0] == average).all())
         assert bands[:, 1:].abs().max() == 0
         assert band_scales(levels).shape == (1, 4**levels, 1, 1)
