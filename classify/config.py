@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from synthdp.config import (
+    ADDED_LATER,
     EpsilonTarget,
     FeatureSettings,
     PrivacySettings,
@@ -105,7 +106,7 @@ class HeadSettings(Settings):
     clip_norm: float = Field(default=1.0, gt=0)
     average_from: float = Field(default=0.5, ge=0, le=1)
     bias_input: float = Field(default=0.5, ge=0, le=10)
-    input_norm: float | None = Field(default=None, gt=0, le=1000)
+    input_norm: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, le=1000)
     start: Literal["zero", "pretrained"] = "zero"
     block_steps: int = Field(default=100, ge=1)
 
@@ -208,7 +209,7 @@ class FinetuneSettings(Settings):
     seed: int = Field(default=0, ge=0)
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
-    where: Where | None = None
+    where: Annotated[Where | None, ADDED_LATER] = None
     init: Path | None = None
     backbone: FeatureSettings | None = None
     beside: tuple[FeatureSettings, ...] = Field(default=(), max_length=8)

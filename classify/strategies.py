@@ -60,9 +60,8 @@ class Cell:
         """A stage call with checked settings, and a folder of its own below the root."""
         draft = {**values, "out": Path("unnamed")}
         checked = validate_settings(settings, draft, where=f"{stage} of this study")
-        plain = checked.model_dump(mode="json", exclude={"out"})
-        call = StageCall(stage, plain)
-        return StageCall(stage, {**plain, "out": str(self.root / call.folder)})
+        out = self.root / StageCall(stage, checked).folder
+        return StageCall(stage, checked.model_copy(update={"out": out}))
 
     def finetune(self, **values: Any) -> StageCall:
         """The finetune stage for this cell's epsilon and seed; a recipe's values win."""
@@ -93,7 +92,7 @@ class Cell:
 
     def started_from(self, before: StageCall) -> dict[str, Any]:
         """Settings for features of a pretrained transformer."""
-        return {"init": before.settings["out"]}
+        return {"init": before.out}
 
 
 Stages = tuple[StageCall, ...]

@@ -22,6 +22,9 @@ from pydantic import (
 from synthdp.errors import InputError
 
 MAX_SETTINGS_BYTES = 2**20
+#: Marks a setting, in `Annotated`, that came after the first studies: while it is None, the names
+#: of run folders (`synthdp.runs.StageCall`) are what they were without it.
+ADDED_LATER = "added later"
 
 
 class Settings(BaseModel):

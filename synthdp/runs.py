@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,7 @@ from signal import SIGTERM
 from typing import IO, Any
 
 from synthdp import __version__
-from synthdp.config import Settings, dump_settings, parse_yaml, read_yaml
+from synthdp.config import ADDED_LATER, Settings, dump_settings, parse_yaml, read_yaml
 from synthdp.errors import InputError, RunError
 from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
@@ -25,10 +26,6 @@ from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.statement import Statement, parse_statement
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
-
-
-#: Settings that came after the first studies: unset, they leave a run's name as it was.
-_LATER_KEYS = ("where", "input_norm")
 
 
 class RunBusyError(InputError):
@@ -40,27 +37,39 @@ class StageCall:
     """A stage with its settings: what a strategy is made of.
 
     The name of its folder is a hash of both (`out` apart), so that calls which are the same share
-    one run.
+    one run. A study finds its runs by these names, so they never change.
     """
 
     stage: str
-    settings: Mapping[str, Any]
+    settings: Settings
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The name of the run's folder."""
-        settings = {key: value for key, value in self.settings.items() if key != "out"}
-        content = json.dumps([self.stage, _named(settings)], sort_keys=True, default=str)
+        values = self.settings.model_dump(mode="json", exclude={"out"})
+        _leave_out_unset(self.settings, values)
+        content = json.dumps([self.stage, values], sort_keys=True)
         return f"{self.stage}-{sha256(content.encode()).hexdigest()[:12]}"
 
+    @property
+    def out(self) -> Path:
+        """The path of the run's folder, or of the evaluation's."""
+        out: Path = self.setting("out")
+        return out
 
-def _named(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a run's name holds them."""
-    return {
-        key: _named(value) if isinstance(value, Mapping) else value
-        for key, value in settings.items()
-        if not (key in _LATER_KEYS and value is None)
-    }
+    def setting(self, key: str) -> Any:
+        """The value of a setting; None where the stage has no such key."""
+        return getattr(self.settings, key, None)
+
+
+def _leave_out_unset(settings: Settings, values: dict[str, Any]) -> None:
+    """Drop what is marked `ADDED_LATER` and unset from `values`, the settings as plain values."""
+    for key, field in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        if value is None and ADDED_LATER in field.metadata:
+            del values[key]
+        elif isinstance(value, Settings):
+            _leave_out_unset(value, values[key])
 
 
 class Run:

@@ -216,7 +216,7 @@ def test_a_statement_of_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_equal_calls_share_a_folder() -> None:
-    call = StageCall("pretrain", {"a": 1, "b": Path("x")})
-    assert call.folder == StageCall("pretrain", {"b": Path("x"), "a": 1}).folder
-    assert call.folder != StageCall("pretrain", {"a": 2, "b": Path("x")}).folder
-    assert call.folder.startswith("pretrain-")
+    call = StageCall("example", Example(seed=1, privacy=PrivacySettings(epsilon=6.0)))
+    assert call == StageCall("example", Example(privacy=PrivacySettings(epsilon=6), seed=1))
+    assert call.folder == "example-1779b9434b64"
+    assert call.folder != StageCall("example", Example(seed=2)).folder

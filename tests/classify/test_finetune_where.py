@@ -118,7 +118,7 @@ def test_a_choice_that_does_not_fit_is_refused(
 
 
 def test_runs_without_a_choice_keep_the_names_that_they_had() -> None:
-    before = StageCall("finetune", {"data": "d", "seed": 0})
-    assert StageCall("finetune", {"data": "d", "seed": 0, "where": None}).folder == before.folder
-    chosen = StageCall("finetune", {"data": "d", "seed": 0, "where": {"site": ["A"]}})
-    assert chosen.folder != before.folder
+    before = FinetuneSettings(data=Path("d"), out=Path("run"), init=Path("start"))
+    assert StageCall("finetune", before).folder == "finetune-767ca6e5cfb5"
+    chosen = before.model_copy(update={"where": {"site": ("A",)}})
+    assert StageCall("finetune", chosen).folder == "finetune-06b1c02c0dee"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from made_up import clinic_set
 
-from classify.config import FinetuneSettings, HeadSettings
+from classify.config import HeadSettings
 from classify.finetune import run_finetune
 from classify.plan import lr_times_steps
 from classify.strategies import expand
@@ -61,8 +61,7 @@ def calls(name: str, ingredients: dict[str, Any], root: Path, epsilon: float | N
 
 
 def run(call: StageCall) -> Path:
-    stage = STAGES[call.stage]
-    return stage.start(validate_settings(stage.settings_class(), call.settings, where="test"))
+    return STAGES[call.stage].start(call.settings)
 
 
 #: What each recipe promises at a target of 6, where it crosses the grid.
@@ -93,22 +92,20 @@ def test_every_recipe_runs_and_its_statement_says_what_it_is_worth(
 
 def test_the_papers_recipe_is_its_own(ingredients: dict[str, Any], tmp_path: Path) -> None:
     (call,) = calls("paper", ingredients, tmp_path)
-    head, backbone = call.settings["head"], call.settings["backbone"]
-    assert (head["kind"], head["hidden"], head["optimizer"]) == ("mlp", 384, "adamw")
-    assert head["lr_times_steps"] / head["steps"] == pytest.approx(1e-5)
-    assert head["sampling_rate"] == pytest.approx(1 / 9)
-    assert (backbone["layers"], backbone["pools"], backbone["views"]) == ([], ["mean"], 1)
-    assert call.settings["centre"] is None
-    short = {**call.settings, "head": {**head, "steps": 20, "lr_times_steps": 1.0}}
-    statement = read_statement(
-        run_finetune(validate_settings(FinetuneSettings, short, where="paper"))
-    )
+    head, backbone = call.settings.head, call.settings.backbone
+    assert (head.kind, head.hidden, head.optimizer) == ("mlp", 384, "adamw")
+    assert head.lr_times_steps / head.steps == pytest.approx(1e-5)
+    assert head.sampling_rate == pytest.approx(1 / 9)
+    assert (backbone.layers, backbone.pools, backbone.views) == ((), ("mean",), 1)
+    assert call.settings.centre is None
+    short = head.model_copy(update={"steps": 20, "lr_times_steps": 1.0})
+    statement = read_statement(run_finetune(call.settings.model_copy(update={"head": short})))
     assert statement.epsilon <= 6
     assert statement.epsilon > 5.9
     before, after = calls("paper_pretrained", ingredients, tmp_path)
     assert before.stage == "pretrain"
-    assert after.settings["head"]["start"] == "pretrained"
-    assert after.settings["init"] == before.settings["out"]
+    assert after.settings.head.start == "pretrained"
+    assert after.settings.init == before.settings.out
 
 
 def test_a_generator_that_spent_the_target_leaves_no_cell(
@@ -117,6 +114,57 @@ def test_a_generator_that_spent_the_target_leaves_no_cell(
     for name in ("private_pretrain_then_finetune", "real_and_private_synthetic"):
         assert calls(name, ingredients, tmp_path, epsilon=2.0) == ()
         assert len(calls(name, ingredients, tmp_path, epsilon=None)) >= 1
+
+
+#: As they were before a call held typed settings: a study finds its runs by them.
+FOLDERS = {
+    "real_only": ["finetune-cc0db8f58de1"],
+    "transformer_only": ["finetune-2364afe6b9b6"],
+    "synthetic_only": ["pretrain-0611cc0d78ec"],
+    "pretrain_then_finetune": ["pretrain-0611cc0d78ec", "finetune-8d417adf46af"],
+    "pretrain_keep_head": ["pretrain-0611cc0d78ec", "finetune-e0330fd57422"],
+    "pretrain_then_lora": ["pretrain-0611cc0d78ec", "finetune-0af70dd86c22"],
+    "real_and_synthetic": ["finetune-87000035b517"],
+    "paper": ["finetune-85af2688e990"],
+    "paper_pretrained": ["pretrain-e4ed7e284d90", "finetune-bdf0328b8974"],
+    "without privacy": ["finetune-852679315b16"],
+    "one site": ["finetune-2128d280a3d5"],
+    "one norm": ["finetune-d54da18c6fd2"],
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_run_folders_keep_their_names(name: str) -> None:
+    asked = {
+        "data": "sets/clinic",
+        "synthetic": "sets/synthetic",
+        "phantoms": "sets/phantoms",
+        "privacy": {"delta": 1e-4, "population": 600},
+        "backbone": {
+            "name": "vit_small_patch14_dinov2",
+            "layers": [7, 11],
+            "pools": ["mean", "centre"],
+            "views": 2,
+            "whiten": 0.5,
+        },
+        "beside": [{"name": "convnext_tiny", "size_px": 224}],
+        "pretrain": {"epochs": 3},
+        "finetune": {
+            "head": {"lr_times_steps": {1: 80.0, 6: 300.0, "none": 2000.0}, "input_norm": None}
+        },
+    }
+    where = {"where": {"site": ["A", "B"]}, "cohort": "1/2"}
+    changes: dict[str, dict[str, Any]] = {
+        "without privacy": {"epsilon": None},
+        "one site": {"finetune": where},
+        "one norm": {"finetune": {"head": {"input_norm": 39.0}}},
+    }
+    changed = {"epsilon": 6.0, **changes.get(name, {})}
+    epsilon = changed.pop("epsilon")
+    strategy = name if name not in changes else "real_only"
+    found = expand(strategy, {**asked, **changed}, epsilon=epsilon, seed=3, root=Path("runs"))
+    assert [call.folder for call in found] == FOLDERS[name]
+    assert [call.settings.out for call in found] == [Path("runs") / call for call in FOLDERS[name]]
 
 
 def test_a_missing_ingredient_is_named_with_its_recipe(
@@ -138,7 +186,7 @@ def test_distillation_moves_the_features_towards_the_teachers(
     ingredients: dict[str, Any], tmp_path: Path
 ) -> None:
     before, _ = calls("distilled_then_finetune", ingredients, tmp_path)
-    longer = StageCall("pretrain", {**before.settings, "epochs": 12, "lr": 1e-3})
+    longer = StageCall("pretrain", before.settings.model_copy(update={"epochs": 12, "lr": 1e-3}))
     folder = run(longer)
     lines = (folder / "private" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines if "epoch" in line]

@@ -31,7 +31,7 @@ class GridRow:
     @property
     def model(self) -> Path:
         """The folder of the run that makes the row's model."""
-        return Path(self.calls[-1].settings["out"])
+        return self.calls[-1].out
 
 
 def expand_grid(settings: StudySettings) -> list[GridRow]:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 
-from synthdp.config import validate_settings
 from synthdp.errors import InputError, RunError
 from synthdp.interrupts import handled, interrupt
 from synthdp.paths import without_paths
@@ -62,12 +61,9 @@ def plan_study(settings: StudySettings) -> Statement:
     to_come: dict[Path, Lineage] = {}
     for row in rows:
         for call in row.calls:
-            out = Path(call.settings["out"])
-            if out not in to_come:
-                stage = STAGES[call.stage]
-                values = validate_settings(stage.settings_class(), call.settings, where=call.stage)
-                statement = stage.planned(values, to_come)
-                to_come[out] = statement.lineage if statement is not None else Lineage()
+            if call.out not in to_come:
+                statement = STAGES[call.stage].planned(call.settings, to_come)
+                to_come[call.out] = statement.lineage if statement is not None else Lineage()
     return study_statement(settings, [*to_come.values(), chosen_on.lineage])
 
 
@@ -210,7 +206,7 @@ def _kinds(
         for call in row.calls:
             found.setdefault(call.folder, (call.stage, *recipe))
     for call, owner in evaluations:
-        place = (str(call.settings["dataset"]), str(call.settings["split"]))
+        place = (str(call.setting("dataset")), str(call.setting("split")))
         found.setdefault(call.folder, (call.stage, *place, *recipes[owner]))
     return found
 
@@ -231,9 +227,8 @@ def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
     import torch  # noqa: PLC0415 (in the worker, after its thread limit is set)
 
     torch.set_num_threads(threads)
-    stage = STAGES[call.stage]
     try:
-        stage.start(validate_settings(stage.settings_class(), call.settings, where=call.stage))
+        STAGES[call.stage].start(call.settings)
     except RunBusyError:
         raise
     except (InputError, RunError) as error:
@@ -245,7 +240,7 @@ def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
 def _made_elsewhere(call: StageCall) -> bool:
     """Whether an evaluation, which takes no lock, was finished by another process meanwhile."""
     with suppress(InputError):
-        return call.stage == "evaluate" and is_evaluated(Path(call.settings["out"]))
+        return call.stage == "evaluate" and is_evaluated(call.out)
     return False
 
 

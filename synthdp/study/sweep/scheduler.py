@@ -72,8 +72,8 @@ class Crew:
 
 def parent_of(call: StageCall) -> str | None:
     """The folder of the run that a call starts from, or that it scores."""
-    parent = call.settings.get("init") or call.settings.get("run")
-    return Path(parent).name if parent is not None else None
+    parent: Path | None = call.setting("init") or call.setting("run")
+    return parent.name if parent is not None else None
 
 
 def _wait_for(folders: list[str], said: float) -> float:
@@ -93,7 +93,7 @@ def to_do(
     missing, broken = {}, {}
     for folder, call in calls.items():
         try:
-            if not stands(Path(call.settings["out"])):
+            if not stands(call.out):
                 missing[folder] = call
         except InputError as error:
             broken[folder] = str(error)

@@ -7,11 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from synthdp.config import validate_settings
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import PREDICTIONS_FILE
 from synthdp.files import read_json, refused_when_full, write_json
 from synthdp.paths import without_paths
 from synthdp.runs import RunBusyError, StageCall, open_run, read_statement, take_lock, versions
+from synthdp.stages import STAGES
 from synthdp.study.compare.predictions import evaluation_folder
 from synthdp.study.compare.results import ResultRow, evaluation_row, failed_row
 from synthdp.study.settings import EvaluateOn, StudySettings
@@ -79,7 +81,7 @@ def seconds_taken(calls: Iterable[StageCall]) -> dict[str, float]:
     found: dict[str, float] = {}
     for call in calls:
         try:
-            status = _status(Path(call.settings["out"]))
+            status = _status(call.out)
         except InputError:
             continue
         if status.get("state") == "finished" and isinstance(status.get("seconds"), float):
@@ -204,10 +206,15 @@ def _places(settings: StudySettings) -> list[tuple[str, EvaluateOn]]:
 
 
 def _evaluation(settings: StudySettings, row: GridRow, name: str, where: EvaluateOn) -> StageCall:
-    run = row.model
-    out = evaluation_folder(settings.out, run.name, name, where.split)
-    values = {"run": str(run), "dataset": str(where.data), "split": where.split, "out": str(out)}
-    return StageCall("evaluate", {**values, "where": where.where})
+    values = {
+        "run": row.model,
+        "dataset": where.data,
+        "split": where.split,
+        "out": evaluation_folder(settings.out, row.model.name, name, where.split),
+        "where": where.where,
+    }
+    checked = validate_settings(STAGES["evaluate"].settings_class(), values, where="evaluate")
+    return StageCall("evaluate", checked)
 
 
 def evaluations_of(
@@ -244,7 +251,7 @@ def result_rows(
             error = failures.get(run.name)
             try:
                 if error is None:
-                    out = Path(_evaluation(settings, row, name, where).settings["out"])
+                    out = evaluation_folder(settings.out, run.name, name, where.split)
                     metrics, statement = read_json(out / METRICS_FILE), read_statement(run)
             except InputError as problem:  # deleted since it was finished
                 error = f"{run.name}: deleted or cut while the study was at work ({problem})"

@@ -131,13 +131,12 @@ def tuning_lineage(sets: Iterable[Path], calls: Sequence[StageCall]) -> Lineage:
     Raises:
         InputError: when a set holds patients, or descends from patients without protection.
     """
-    own = {Path(call.settings["out"]) for call in calls}  # these hold nothing beyond their sets
+    own = {call.out for call in calls}  # these hold nothing beyond their sets
     named = {
         *sets,
-        *(Path(call.settings[key]) for key in SETS_OF_A_STAGE for call in calls
-          if call.settings.get(key)),
-    }  # fmt: skip
-    starts = {Path(call.settings["init"]) for call in calls if call.settings.get("init")} - own
+        *(call.setting(key) for key in SETS_OF_A_STAGE for call in calls if call.setting(key)),
+    }
+    starts = {call.setting("init") for call in calls if call.setting("init")} - own
     lineages = [_free_lineage(open_dataset(path).info) for path in sorted(named)]
     for start in sorted(starts):
         lineages.append(read_statement(start).lineage)

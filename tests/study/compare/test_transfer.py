@@ -234,11 +234,11 @@ def test_the_grid_trains_each_strategy_at_each_site_and_on_all(values: dict[str,
         ),
         ("phantoms_only", "", None),
     ]
-    calls = [row.calls[-1].settings for row in rows[:6]]
-    assert [call["where"] for call in calls[::2]] == [{"site": ["A"]}, {"site": ["B"]}, None]
-    assert [call["privacy"]["population"] for call in calls[::2]] == [30, 30, 50]
+    calls = [row.calls[-1] for row in rows[:6:2]]
+    assert [call.setting("where") for call in calls] == [{"site": ("A",)}, {"site": ("B",)}, None]
+    assert [call.setting("privacy").population for call in calls] == [30, 30, 50]
     view = study_settings(values, finetune={"where": {"view": "CC"}})
-    assert expand_grid(view)[0].calls[-1].settings["where"] == {"site": ["A"], "view": ["CC"]}
+    assert expand_grid(view)[0].calls[-1].setting("where") == {"site": ("A",), "view": ("CC",)}
 
 
 def test_a_study_without_transfer_names_its_runs_as_before(values: dict[str, object]) -> None:
@@ -258,7 +258,7 @@ def test_other_sets_are_sites_too(values: dict[str, object], tmp_path: Path) -> 
     )
     rows = expand_grid(study)
     assert {row.trained_on for row in rows} == {"other"}
-    assert {row.calls[-1].settings["data"] for row in rows} == {str(other)}
+    assert {row.calls[-1].setting("data") for row in rows} == {other}
     assert other in study.sets
     assert [place.name for place in study.places] == ["clinic", "other"]
 

@@ -16,6 +16,7 @@ import pytest
 from made_up import small_study
 
 from synthdp.config import validate_settings
+from synthdp.data.phantoms.phantoms import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.runs import StageCall
 from synthdp.study.compare.results import read_results
@@ -161,11 +162,11 @@ def test_a_study_on_a_cluster_that_loses_a_worker_and_then_goes_away(
 
 def a_run_that_kills_its_worker_fails_alone(place: EngineSettings) -> None:
     def deadly(call: StageCall, threads: int) -> tuple[str, str | None]:
-        if call.settings["number"] == 3:
+        if call.setting("seed") == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return call.folder, None
 
-    calls = [StageCall("example", {"number": number}) for number in range(6)]
+    calls = [StageCall("example", PhantomSettings(out=Path("unused"), seed=n)) for n in range(6)]
     with opened_engine(place) as opened:
         found = {one.folder: one.error for one in opened.outcomes(deadly, calls)}
     assert [bool(found[call.folder]) for call in calls] == [n == 3 for n in range(6)]
@@ -177,7 +178,8 @@ def a_single_worker_is_the_cluster_s_too(place: EngineSettings) -> None:
         return call.folder, f"{os.getpid()} of {threads} in {os.getcwd()}"
 
     with opened_engine(place) as opened:
-        (found,) = opened.outcomes(tell, [StageCall("example", {})])
+        call = StageCall("example", PhantomSettings(out=Path("unused")))
+        (found,) = opened.outcomes(tell, [call])
     assert not str(found.error).startswith(f"{os.getpid()} ")
     assert str(found.error).endswith(f" of 1 in {os.getcwd()}")
 

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
+from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from synthdp.runs import StageCall
 from synthdp.study.sweep import countdown as countdowns
 from synthdp.study.sweep.countdown import Countdown, Job, Kind, in_words
@@ -156,20 +158,29 @@ def test_a_crew_whose_runs_fail_counts_every_job_once(
     caplog: pytest.LogCaptureFixture, tick: Callable[[float], None]
 ) -> None:
     caplog.set_level(logging.INFO)
-    parents = [StageCall("pretrain", {"number": number}) for number in range(2)]
+    at = {"data": Path("data"), "out": Path("unused")}
+    parents = [StageCall("pretrain", PretrainSettings(seed=n, **at)) for n in range(2)]
     children = [
-        StageCall("finetune", {"init": call.folder, "n": n}) for call in parents for n in (0, 1)
+        StageCall("finetune", FinetuneSettings(init=Path(call.folder), seed=n, **at))
+        for call in parents
+        for n in (0, 1)
     ]
-    scores = [StageCall("evaluate", {"run": f"runs/{call.folder}"}) for call in children]
+    scores = [
+        StageCall(
+            "evaluate",
+            EvaluateSettings(run=Path("runs") / call.folder, dataset=at["data"], out=at["out"]),
+        )
+        for call in children
+    ]
     given = {
         **{call.folder: Job(("pretrain",)) for call in parents},
-        **{c.folder: Job(("finetune",), after=c.settings["init"]) for c in children},
+        **{c.folder: Job(("finetune",), after=parent_of(c)) for c in children},
         **{s.folder: Job(("evaluate",), parent_of(s)) for s in scores},
     }
 
     def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
         tick(31)
-        return call.folder, "no luck" if call.settings.get("number") == 0 else None
+        return call.folder, "no luck" if call.folder == parents[0].folder else None
 
     with opened_engine(EngineSettings()) as engine, crew_of(engine, given, []) as crew:
         runs = {call.folder: call for call in (*parents, *children)}

@@ -75,11 +75,10 @@ def test_a_run_that_was_cut_is_named_and_the_rest_stand(
 def test_a_run_deleted_while_it_is_at_work_stays_deleted(tmp_path: Path) -> None:
     asked = StudySettings.model_validate(small_study(tmp_path))
     (call,) = expand_grid(asked)[0].calls
-    run_settings = sweep.STAGES["finetune"].settings_class().model_validate(call.settings)
-    out = Path(call.settings["out"])
+    out = call.out
 
     def work() -> None:
-        with open_run(out, "finetune", run_settings) as run:
+        with open_run(out, "finetune", call.settings) as run:
             for path in sorted(out.rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             out.rmdir()
@@ -130,8 +129,9 @@ def test_an_evaluation_that_another_process_finishes_first_is_no_failure(
         raise InputError(f"{asked.out}: exists already; name a new folder or remove it first")
 
     monkeypatch.setattr(type(stage), "start", too_late)
-    names = {"run": "runs/any", "dataset": str(values["data"]), "split": "train"}
-    late = StageCall("evaluate", {**names, "out": str(second.with_name("late"))})
+    names = {"run": "runs/any", "dataset": values["data"], "split": "train"}
+    asked = stage.settings_class().model_validate({**names, "out": second.with_name("late")})
+    late = StageCall("evaluate", asked)
     assert sweep.attempt(late, 1) == (late.folder, None)
     monkeypatch.setattr(sweep, "is_evaluated", lambda _: False)
     assert "exists already" in str(sweep.attempt(late, 1)[1])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from synthdp.config import validate_settings
+from synthdp.data.phantoms.phantoms import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.runs import RunBusyError, StageCall
 from synthdp.study.sweep import engine as engines
@@ -19,13 +20,17 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def calls(count: int) -> list[StageCall]:
-    return [StageCall("example", {"number": number}) for number in range(count)]
+    """Calls that are told apart by their seeds."""
+    return [
+        StageCall("example", PhantomSettings(out=Path("unused"), seed=seed))
+        for seed in range(count)
+    ]
 
 
 def outcomes(attempt: Attempt, count: int, **settings: object) -> dict[int, Outcome]:
     """What becomes of numbered calls on two workers, each heard of once."""
     asked = EngineSettings.model_validate({"workers": 2, **settings})
-    numbers = {call.folder: call.settings["number"] for call in calls(count)}
+    numbers = {call.folder: call.setting("seed") for call in calls(count)}
     with opened_engine(asked) as engine:
         found = [(numbers[one.folder], one) for one in engine.outcomes(attempt, calls(count))]
     assert sorted(number for number, _ in found) == list(range(count))
@@ -34,7 +39,7 @@ def outcomes(attempt: Attempt, count: int, **settings: object) -> dict[int, Outc
 
 def test_each_call_is_run_once_and_its_error_is_its_own(tmp_path: Path) -> None:
     def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
-        number = call.settings["number"]
+        number = call.setting("seed")
         with open(tmp_path / "log", "a") as stream:
             stream.write(f"{number} {os.environ['OMP_NUM_THREADS']} {threads}\n")
         if number == 1:
@@ -61,8 +66,8 @@ def test_each_call_is_run_once_and_its_error_is_its_own(tmp_path: Path) -> None:
 
 def test_a_worker_killed_once_costs_no_run(tmp_path: Path) -> None:
     def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
-        (tmp_path / f"{call.settings['number']}-{time.monotonic_ns()}").touch()
-        if call.settings["number"] == 2 and not (tmp_path / "killed").exists():
+        (tmp_path / f"{call.setting('seed')}-{time.monotonic_ns()}").touch()
+        if call.setting("seed") == 2 and not (tmp_path / "killed").exists():
             (tmp_path / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.05)  # else the other worker ends all of them before the loss is noticed
@@ -77,7 +82,7 @@ def test_a_worker_killed_once_costs_no_run(tmp_path: Path) -> None:
 
 def test_a_run_that_kills_its_worker_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
-        if call.settings["number"] in (0, 5):
+        if call.setting("seed") in (0, 5):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.02)
         return call.folder, None

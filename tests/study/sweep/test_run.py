@@ -144,7 +144,8 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(
     attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
-        if call.settings["privacy"]["epsilon"] is None if "privacy" in call.settings else False:
+        privacy = call.setting("privacy")
+        if privacy is not None and privacy.epsilon is None:
             return call.folder, "the head diverged"
         return attempt(call, threads)
 

@@ -130,8 +130,7 @@ def test_a_run_that_another_process_makes_is_waited_for(
     (call,) = expand_grid(study)[1].calls
     joined(study)  # the folder of the study
     waits: list[float] = []
-    other = open_run(Path(call.settings["out"]), "finetune", sweep.STAGES["finetune"]
-        .settings_class().model_validate(call.settings))  # fmt: skip
+    other = open_run(call.out, "finetune", call.settings)
     other.__enter__()
 
     def let_go(seconds: float) -> None:

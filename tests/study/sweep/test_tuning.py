@@ -92,9 +92,9 @@ def test_the_grid_has_a_row_for_every_combination_of_values(values: dict[str, ob
     assert len(rows) == 2 * 2 * 2 * 3
     assert len({row.calls[-1].folder for row in rows}) == len(rows)
     for row in rows:
-        head, tuned = row.calls[-1].settings["head"], json.loads(row.tuned)
-        assert (head["lr_times_steps"], head["bias_input"]) == (tuned[LR], tuned[BIAS])
-        assert head["steps"] == 20  # what the study sets for every recipe stays
+        head, tuned = row.calls[-1].setting("head"), json.loads(row.tuned)
+        assert (head.lr_times_steps, head.bias_input) == (tuned[LR], tuned[BIAS])
+        assert head.steps == 20  # what the study sets for every recipe stays
 
 
 def test_a_recipe_is_repeated_only_for_the_values_of_its_own_stages(
@@ -196,7 +196,7 @@ def test_a_start_from_a_run_without_protection_is_refused(
     (run,) = (before.out / "runs").iterdir()
     assert math.isinf(read_statement(run).epsilon)
     (*_, call) = expand_grid(study_settings(values, strategies=["phantoms_then_finetune"]))[0].calls
-    moved = StageCall("finetune", {**call.settings, "init": str(run)})
+    moved = StageCall("finetune", call.settings.model_copy(update={"init": run}))
     with pytest.raises(InputError, match=rf"the run {run.name} has epsilon = inf"):
         tuning_lineage([], [moved])
 
@@ -270,7 +270,7 @@ def test_defaults_are_fed_back_to_a_study(values: dict[str, object], tmp_path: P
     assert study.finetune == found["finetune"]
     del found["finetune"]["head"]["lr_times_steps"]  # a mapping is the finetune stage's to read
     (call, *_) = (row.calls[0] for row in expand_grid(study_settings(values, tune=None, **found)))
-    assert call.settings["head"]["bias_input"] == 0.25
+    assert call.setting("head").bias_input == 0.25
 
 
 def test_the_header_says_how_a_choice_came_about(tmp_path: Path) -> None:
@@ -388,7 +388,8 @@ def test_a_failed_run_leaves_no_defaults_and_a_report_without_its_setting(
     attempt = sweep.attempt
 
     def failing(call: sweep.StageCall, threads: int) -> tuple[str, str | None]:
-        if call.settings.get("head", {}).get("lr_times_steps") == 50 and call.settings["seed"]:
+        head = call.setting("head")
+        if head is not None and head.lr_times_steps == 50 and call.setting("seed"):
             return call.folder, "the head diverged"
         return attempt(call, threads)
 
