@@ -22,8 +22,13 @@ from timm.layers import LayerScale
 from torch import nn
 
 from classify.config import Tune
-from classify.network.examples import TokenExamples, Views, all_views, weighted_loss
-from classify.network.gradients import PatientGradients
+from classify.network.gradients import (
+    PatientGradients,
+    TokenExamples,
+    Views,
+    all_views,
+    weighted_loss,
+)
 from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.networks.backbone import build_backbone

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from classify.model import new_classifier, new_feature_source, save_classifier
-from classify.network.examples import TokenExamples
+from classify.network.gradients import TokenExamples
 from synthdp.config import FeatureSettings, Settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.data.spectrum import SpectrumError, binned_powers, spectrum_error

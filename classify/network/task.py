@@ -10,7 +10,7 @@ from classify.config import FinetuneSettings, NetworkSettings
 from classify.features.extract import trunk_views
 from classify.head.task import bound_on_units, sample_source, units_of
 from classify.model import Classifier, FeatureSource, restore_backbone
-from classify.network.examples import TokenExamples
+from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, merge_low_rank, trained_top
 from classify.network.train import train_network, train_private_network
 from classify.plan import Plan
@@ -120,7 +120,7 @@ def _train_plainly(
         examples,
         network,
         normaliser=population * network.sampling_rate,
-        source=sample_source(seed),
+        noise_source=sample_source(seed),
     )
 
 
@@ -145,7 +145,7 @@ def _train_privately(
         network,
         mechanism=mechanism,
         ledger=ledger,
-        source=source,
+        noise_source=source,
         checkpoints=run.checkpoints,
         on_block=lambda steps: run.log(steps_spent=steps),
     )

@@ -12,7 +12,6 @@ import torch
 from timm.layers import LayerNorm as TimmLayerNorm
 from timm.layers import LayerScale
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector, skip_init, vector_to_parameters
 
@@ -22,14 +21,13 @@ from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, TransformerBackbone
 
-# Low-rank additions to linear layers, `W + B A`, of which B and A alone are trained (LoRA). *LoRA:
-# Low-Rank Adaptation of Large Language Models*, arXiv 2106.09685, section 4.1. Both factors are
-# linear layers of their own, so that whatever gives per-image gradients of a linear layer gives
-# theirs. After training the product is merged into W, and nothing of this file is left in a model.
-
 
 class LowRankLinear(nn.Module):
-    """A frozen linear layer, (E, D), and its trained addition: `y = W x + b + B A x`.
+    """A frozen linear layer, (E, D), and its trained addition: `y = W x + b + B A x` (LoRA).
+
+    *LoRA: Low-Rank Adaptation of Large Language Models*, arXiv 2106.09685, section 4.1. Both
+    factors are linear layers of their own, so that whatever gives per-image gradients of a linear
+    layer gives theirs. After training their product is merged into W, and none is left in a model.
 
     `up` holds B, (E, r), zeros at first, so that training begins with W itself. `down` holds A,
     (r, D), Gaussian of variance 1 / r. That stands for the paper's factor alpha / r: the mean of
@@ -95,6 +93,7 @@ def merge_low_rank(network: nn.Module) -> None:
             network.set_submodule(name, layer.merged())
 
 
+#: Layers whose gradient for one image `classify.network.gradients` knows.
 TRAINABLE_LAYERS = (nn.Linear, nn.LayerNorm, TimmLayerNorm, LayerScale)
 _WAY_OUT = "leave `network` out (the head alone is then trained), or take a plain ViT"
 
@@ -183,7 +182,7 @@ def trained_top(
 
     Without a `scaling` by public images, features are neither centred nor whitened.
     Freezes in place what `tune` leaves alone. With `lora` the backbone's layers have additions of
-    rank `lora_rank`, started from `seed`, until `classify.network.top.merge_low_rank`.
+    rank `lora_rank`, started from `seed`, until `merge_low_rank`.
 
     Raises:
         InputError: when a layer of the blocks couples the images of a batch, draws at random, or
@@ -231,16 +230,3 @@ def _unfit(layer: nn.Module) -> str:
     if owns and type(layer) not in TRAINABLE_LAYERS:
         return f"is of a kind ({type(layer).__name__}) whose gradient for one image is not known"
     return ""
-
-
-def image_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Logistic loss of each image, (B,), summed over its known targets.
-
-    Args:
-        logits: (B, T).
-        targets: (B, T) of 0, 1, or nan (left out).
-    """
-    known = ~torch.isnan(targets)
-    filled = torch.where(known, targets, torch.zeros_like(targets))
-    losses = F.binary_cross_entropy_with_logits(logits, filled, reduction="none")
-    return torch.where(known, losses, torch.zeros_like(losses)).sum(dim=1)

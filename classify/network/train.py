@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from classify.config import NetworkSettings
-from classify.network.examples import TokenExamples, Views, all_views, weighted_loss
-from classify.network.gradients import PatientGradients
+from classify.network.gradients import PatientGradients, TokenExamples, all_views, weighted_loss
 from classify.network.top import TrainedTop
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError
@@ -25,64 +24,72 @@ from synthdp.privacy.noise import NoiseSource, noisy_mean
 from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import run_steps
 
-#: Told a step's number, the parameters before it, and the noisy mean (P,) that it released.
+#: Given a step's number, the parameters before it, and the noisy mean (P,) that it released.
 Observer = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass
 class _State:
-    """weights: (P,), where the training stands; average: of the last iterates; velocity: (P,)."""
+    """weights: (P,), of the newest iterate; average: of the last ones; velocity: (P,)."""
 
     weights: Tensor
     average: Tensor
     velocity: Tensor
     averaged: int = 0
 
+    @property
+    def result(self) -> Tensor:
+        """The averaged iterate, or the last one where none was averaged."""
+        return self.average if self.averaged else self.weights
+
 
 def train_network(
     top: TrainedTop,
     examples: TokenExamples,
-    settings: NetworkSettings,
+    recipe: NetworkSettings,
     *,
     normaliser: float,
-    source: NoiseSource,
+    noise_source: NoiseSource,
 ) -> None:
     """Train in place without privacy: the same recipe without clipping and noise.
 
     Args:
         top: blocks and head, where the training begins.
         examples: the patients' images.
-        settings: the recipe.
+        recipe: steps, sampling rate, learning rate and so on.
         normaliser: the sum over the patients of a step is divided by it.
-        source: what the samples of patients are drawn from.
+        noise_source: what the samples of patients are drawn from.
 
     Raises:
         RunError: when the weights are not finite.
     """
     sampling = Mechanism(
-        sampling_rate=settings.sampling_rate,
+        sampling_rate=recipe.sampling_rate,
         noise_multiplier=0,
-        steps=settings.steps,
+        steps=recipe.steps,
         normaliser=normaliser,
     )
-    state = _new_state(top)
-    for step in range(settings.steps):
-        drawn = sampled_units(sampling, examples.tags, source, step)
-        total = _plain_sum(top, examples, all_views(examples, drawn), settings.batch)
-        _descend(state, total / normaliser, step, settings, top)
+    state, parameters = _new_state(top), top.trained()
+    for step in range(recipe.steps):
+        views = all_views(examples, sampled_units(sampling, examples.tags, noise_source, step))
+        total, shares = torch.zeros_like(state.weights), views.shares
+        for part in views.batches(recipe.batch):
+            loss, _ = weighted_loss(top, examples, views, part, shares)
+            total += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+        _descend(top, state, total / normaliser, step, recipe)
     if not bool(torch.isfinite(state.weights).all()):
         raise RunError("the network diverged; lower network.lr or network.scale")
-    top.load_flat(_result(state))
+    top.load_flat(state.result)
 
 
 def train_private_network(
     top: TrainedTop,
     examples: TokenExamples,
-    settings: NetworkSettings,
+    recipe: NetworkSettings,
     *,
     mechanism: Mechanism,
     ledger: Ledger,
-    source: NoiseSource,
+    noise_source: NoiseSource,
     checkpoints: Path,
     on_block: Callable[[int], None] = lambda spent: None,
     observe: Observer = lambda step, weights, released: None,
@@ -92,13 +99,14 @@ def train_private_network(
     Args:
         top: blocks and head, where the training begins: without a cost, or in the lineage.
         examples: the patients' images.
-        settings: the recipe; clip norm, rate and steps are the mechanism's.
+        recipe: learning rate, momentum, averaging; clip norm, sampling rate and steps are the
+            mechanism's.
         mechanism: sampling, clip norm, noise, steps and normaliser.
         ledger: claimed by this run's release.
-        source: where noise and samples come from.
+        noise_source: where noise and samples come from.
         checkpoints: folder of this run's checkpoints.
-        on_block: told the steps spent, after each block.
-        observe: told each step's number, the parameters before it, and what it released.
+        on_block: given the steps spent, after each block.
+        observe: given each step's number, the parameters before it, and what it released.
 
     Guarantee: all iterates together are what `mechanism.loss()` says of a patient. A step without
     anybody is one of noise alone.
@@ -106,51 +114,37 @@ def train_private_network(
     Raises:
         InputError: when a checkpoint stands without its ledger.
     """
-    state, at = _resumed(top, checkpoints)
+    state, first_step = _resumed(top, checkpoints)
     gradients = PatientGradients(top)
-    clip_norm, batch = mechanism.clip_norm, settings.batch
 
     def take(step: int) -> None:
-        drawn = sampled_units(mechanism, examples.tags, source, step)
-        views = all_views(examples, drawn)
-        total = gradients.clipped_sum(examples, views, clip_norm=clip_norm, batch=batch)
-        released = noisy_mean(total, mechanism, source, step)
+        views = all_views(examples, sampled_units(mechanism, examples.tags, noise_source, step))
+        total = gradients.clipped_sum(
+            examples, views, clip_norm=mechanism.clip_norm, batch=recipe.batch
+        )
+        released = noisy_mean(total, mechanism, noise_source, step)
         observe(step, state.weights, released)
-        _descend(state, released, step, settings, top)
+        _descend(top, state, released, step, recipe)
 
     def keep(step: int) -> None:
         tensors = {"weights": state.weights, "average": state.average, "velocity": state.velocity}
         save_checkpoint(checkpoints, step, tensors, {"averaged": state.averaged})
         on_block(ledger.spent_steps)
 
-    run_steps(ledger, state_at=at, block_steps=settings.block_steps, take=take, keep=keep)
-    top.load_flat(_result(state))
-
-
-def _plain_sum(top: TrainedTop, examples: TokenExamples, views: Views, batch: int) -> Tensor:
-    """The sum over patients of their mean gradients, (P,), not clipped."""
-    parameters = top.trained()
-    total, shares = torch.zeros_like(top.flat()), views.shares
-    for part in views.batches(batch):
-        loss, _ = weighted_loss(top, examples, views, part, shares)
-        total += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
-    return total
+    run_steps(ledger, state_at=first_step, block_steps=recipe.block_steps, take=take, keep=keep)
+    top.load_flat(state.result)
 
 
 def _descend(
-    state: _State, gradient: Tensor, step: int, settings: NetworkSettings, top: TrainedTop
+    top: TrainedTop, state: _State, gradient: Tensor, step: int, recipe: NetworkSettings
 ) -> None:
     """A step of momentum, the average of the later iterates; puts the weights in place."""
-    state.velocity = settings.momentum * state.velocity + gradient
-    state.weights = state.weights - settings.lr * top.units() * state.velocity
-    if step >= math.floor(settings.average_from * settings.steps):
+    state.velocity = recipe.momentum * state.velocity + gradient
+    state.weights = state.weights - recipe.lr * top.units() * state.velocity
+    if step >= math.floor(recipe.average_from * recipe.steps):
         state.averaged += 1
         state.average = state.average + (state.weights - state.average) / state.averaged
     top.load_flat(state.weights)
-
-
-def _result(state: _State) -> Tensor:
-    return state.average if state.averaged else state.weights
 
 
 def _new_state(top: TrainedTop) -> _State:
@@ -164,7 +158,7 @@ def _resumed(top: TrainedTop, folder: Path) -> tuple[_State, int]:
     state = _new_state(top)
     if checkpoint is None:
         return state, 0
-    found = {name: tensor.to(state.weights) for name, tensor in checkpoint.weights.items()}
-    state = _State(**found, averaged=int(checkpoint.state["averaged"]))
+    stored = {name: tensor.to(state.weights) for name, tensor in checkpoint.weights.items()}
+    state = _State(**stored, averaged=int(checkpoint.state["averaged"]))
     top.load_flat(state.weights)
     return state, checkpoint.step

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from classify.config import Tune
 from classify.features.scaling import plain_scaling
-from classify.network.examples import TokenExamples, Views, all_views
-from classify.network.gradients import PatientGradients
+from classify.network.gradients import PatientGradients, TokenExamples, Views, all_views
 from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.errors import InputError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from classify.config import NetworkSettings, Tune
 from classify.features.scaling import plain_scaling
-from classify.network.examples import TokenExamples
+from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, trained_top
 from classify.network.train import train_network, train_private_network
 from synthdp.config import FeatureSettings
@@ -57,7 +57,7 @@ def train(
         recipe,
         mechanism=mechanism,
         ledger=claimed_ledger(folder, mechanism, block_steps=RECIPE.block_steps),
-        source=SOURCE,
+        noise_source=SOURCE,
         checkpoints=folder / "checkpoints",
         observe=observe,
     )
@@ -134,7 +134,7 @@ def test_without_noise_or_clipping_both_trainings_are_the_same(tmp_path: Path, t
     loose = MECHANISM.model_copy(update={"noise_multiplier": 0.0, "clip_norm": 1e6})
     private = train(tmp_path, data, recipe=recipe, mechanism=loose)
     top = new_top(tune)
-    train_network(top, data, recipe, normaliser=loose.normaliser, source=SOURCE)
+    train_network(top, data, recipe, normaliser=loose.normaliser, noise_source=SOURCE)
     assert torch.allclose(top.flat(), private, atol=1e-5)
     n_head = top.head.weight.numel()
     assert (top.flat() - new_top(tune).flat())[:-n_head].norm() > 0.01
@@ -149,7 +149,7 @@ def test_noise_and_steps_reach_what_is_trained_and_nothing_else(tmp_path: Path) 
         recipe,
         mechanism=MECHANISM,
         ledger=claimed_ledger(tmp_path, MECHANISM, block_steps=RECIPE.block_steps),
-        source=SOURCE,
+        noise_source=SOURCE,
         checkpoints=tmp_path / "checkpoints",
         observe=lambda step, weights, out: released.append(out),
     )
