@@ -5,7 +5,7 @@ replays neighbours, plants canaries, and asks who was in. What it finds is priva
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,8 @@ from classify.auditing.canaries import (
     one_run,
     one_run_bounds,
 )
-from classify.auditing.membership import ATTACK, Found, membership
+from classify.auditing.membership import ATTACK, MembersFound, membership
 from classify.auditing.replay import Replay, replay
-from classify.auditing.report import report
 from classify.auditing.subject import Subject
 from classify.config import AuditSettings, FinetuneSettings
 from classify.head.task import head_task
@@ -45,16 +44,16 @@ _SAME_NOISE = 2e-3
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that an audit found.
+class AuditResult:
+    """All that an audit showed.
 
-    bounds: at the stated confidence; broken: in words, none where the promise holds; seconds: of
-    each part.
+    bounds: at the stated confidence; members: for each of `RATES`; broken: in words, none where the
+    promise holds; seconds: of each part.
     """
 
     replayed: Replay
     bounds: tuple[Bound, ...]
-    found: tuple[Found, ...]
+    members: tuple[MembersFound, ...]
     broken: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -67,19 +66,18 @@ def run_audit(settings: AuditSettings) -> Path:
 
     Raises:
         InputError: when the run is not finished, promises nothing, or has no head to audit.
-        RunError: when the promise is broken; the findings stand in the folder.
+        RunError: when the promise is broken; the folder says how.
     """
     out = settings.run / "private" / "audit"
     statement = read_statement(settings.run)
     asked = _asked(settings)
     stored = _stored(out / "audit.json", asked)
     if stored is None:
-        finetune = _finetune_settings(settings.run)
-        subject = subject_of(settings.run, finetune)
-        told = run_findings(settings.run, statement, subject)
-        found = attack(subject, settings, told)
-        stored = {**asked, **as_json(found, subject)}
-        write_atomic(out / "audit.md", report(stored))
+        subject = subject_of(settings.run, _finetune_settings(settings.run))
+        broken = broken_records(settings.run, statement, subject)
+        result = attack(subject, settings, broken)
+        stored = {**asked, **as_json(result, subject)}
+        write_atomic(out / "audit.md", report(result, settings, subject))
         write_json(out / "audit.json", stored)
     if stored["broken"]:
         raise RunError(
@@ -169,29 +167,31 @@ def _same_but_for_rounding(planned: Release, made: Release) -> bool:
     return same and math.isclose(*noise, rel_tol=_SAME_NOISE)
 
 
-def run_findings(run: Path, statement: Statement, subject: Subject) -> list[str]:
-    """What the run's own folder shows: its ledger against its statement, and a key left behind."""
-    findings = []
+def broken_records(run: Path, statement: Statement, subject: Subject) -> list[str]:
+    """What is wrong in the run's own folder: ledger against statement, and a key left behind."""
+    broken = []
     spent = Ledger(run / "private" / "ledger.jsonl").spent()
     epsilon = spent.loss.epsilon(subject.delta)
     own = [release for release in statement.lineage.releases if release.id == spent.id]
     if own and (statement.epsilon_stage < epsilon * (1 - _EXACT) or own[0].mu < spent.mu):
-        findings.append("the statement promises less than the ledger counts")
+        broken.append("the statement promises less than the ledger counts")
     if (run / "private" / "noise.key").exists():
-        findings.append("the noise key of a finished run is still there")
-    return findings
+        broken.append("the noise key of a finished run is still there")
+    return broken
 
 
-def attack(subject: Subject, settings: AuditSettings, told: list[str] | None = None) -> Findings:
+def attack(
+    subject: Subject, settings: AuditSettings, broken_before: Sequence[str] = ()
+) -> AuditResult:
     """All parts of the audit, one after the other.
 
     Args:
         subject: the training to attack.
         settings: how hard.
-        told: findings made before.
+        broken_before: what is known to be broken already, in words.
     """
     seeds = np.random.SeedSequence(settings.seed).spawn(4)
-    replays, ones, manys, halves = (np.random.default_rng(seed) for seed in seeds)
+    for_replay, for_one, for_many, for_halves = (np.random.default_rng(seed) for seed in seeds)
     risk = settings.false_alarms / _CHECKS
     seconds: dict[str, float] = {}
 
@@ -206,30 +206,30 @@ def attack(subject: Subject, settings: AuditSettings, told: list[str] | None = N
         partial(
             replay,
             subject,
-            replays,
+            for_replay,
             patients=settings.replayed,
             risk=risk,
             workers=settings.workers,
         ),
     )
-    one = timed("one run", partial(one_run, subject, ones, settings.canaries))
+    one = timed("one run", partial(one_run, subject, for_one, settings.canaries))
     many = timed(
         "many runs",
         partial(
             many_runs,
             subject,
-            manys,
+            for_many,
             runs=settings.runs,
             dimensions=settings.dimensions,
             workers=settings.workers,
         ),
     )
-    found = timed(
+    members = timed(
         "membership",
         partial(
             membership,
             subject,
-            halves,
+            for_halves,
             shadows=settings.shadows,
             rates=RATES,
             confidence=settings.confidence,
@@ -243,13 +243,13 @@ def attack(subject: Subject, settings: AuditSettings, told: list[str] | None = N
             many, subject, confidence
         )
 
-    broken = [*(told or []), *replayed.findings]
+    broken = [*broken_before, *replayed.broken]
     broken += beaten(bounds(1 - risk), subject)
-    broken += [f"{ATTACK} finds more than is possible" for one in found if one.broken]
-    return Findings(
+    broken += [f"{ATTACK} finds more than is possible" for rate in members if rate.broken]
+    return AuditResult(
         replayed=replayed,
         bounds=tuple(bounds(settings.confidence)),
-        found=tuple(found),
+        members=tuple(members),
         broken=tuple(dict.fromkeys(broken)),
         seconds=seconds,
     )
@@ -265,24 +265,98 @@ def beaten(bounds: list[Bound], subject: Subject) -> list[str]:
     ]
 
 
-def _finite(value: float | None) -> float | str | None:
-    return "inf" if value is not None and math.isinf(value) else value
-
-
-def as_json(findings: Findings, subject: Subject) -> dict[str, Any]:
-    """The findings for `audit.json`; an infinite number is the word "inf"."""
+def as_json(result: AuditResult, subject: Subject) -> dict[str, Any]:
+    """The result for `audit.json`; an infinite number is the word "inf"."""
 
     def plain(value: Any) -> dict[str, Any]:
         return {
-            key: _finite(entry) if isinstance(entry, float) else entry
+            key: "inf" if isinstance(entry, float) and math.isinf(entry) else entry
             for key, entry in asdict(value).items()
         }
 
+    replayed = plain(result.replayed)
+    replayed["findings"] = replayed.pop("broken")  # as audits are stored
     return {
         "promise": {"epsilon": subject.epsilon, "delta": subject.delta, "mu": subject.mu},
-        "broken": list(findings.broken),
-        "replay": plain(findings.replayed),
-        "bounds": [plain(bound) for bound in findings.bounds],
-        "membership": [plain(found) for found in findings.found],
-        "seconds": findings.seconds,
+        "broken": list(result.broken),
+        "replay": replayed,
+        "bounds": [plain(bound) for bound in result.bounds],
+        "membership": [plain(rate) for rate in result.members],
+        "seconds": result.seconds,
     }
+
+
+def report(result: AuditResult, settings: AuditSettings, subject: Subject) -> str:
+    """The text for people, in Markdown."""
+    confidence = f"{100 * settings.confidence:g} %"
+    bounds = [
+        [
+            bound.attack,
+            bound.method,
+            "-" if bound.mu is None else f"{bound.mu:.2f}",
+            f"{bound.epsilon:.2f}",
+            f"{subject.epsilon:.2f}",
+            f"{100 * bound.epsilon / subject.epsilon:.0f} %"
+            if math.isfinite(bound.epsilon)
+            else "inf",
+        ]
+        for bound in result.bounds
+    ]
+    members = [
+        [
+            f"{100 * at.false_alarms:g} % ({at.people:.1f} people a head)",
+            f"{100 * at.rate:.2f} %",
+            f"{100 * at.low:.2f} to {100 * at.high:.2f} %",
+            f"{100 * at.promised:.1f} %",
+        ]
+        for at in result.members
+    ]
+    verdict = ["**The promise held against every attack of this audit.**"]
+    if result.broken:
+        verdict = ["**THE PROMISE IS BROKEN:**", "", *(f"- {words}" for words in result.broken)]
+    lines = [
+        "# Audit of a private head",
+        "",
+        *verdict,
+        "",
+        f"Promised by this training alone: epsilon = {subject.epsilon:.3g} at delta = "
+        f"{subject.delta:g} (mu = {subject.mu:.3f}).",
+        "",
+        "## Lower bounds on epsilon",
+        "",
+        f"One-sided, {confidence} confidence each. f-DP and Clopper-Pearson assume nothing of the "
+        "scores; the Gaussian fit takes them as normal. A sound training is called broken in fewer "
+        f"than {settings.false_alarms:g} of audits.",
+        "",
+        *_table(["attack", "method", "mu >=", "epsilon >=", "promise", "share"], bounds),
+        "",
+        "## Members found by LiRA on the finished head",
+        "",
+        f"{settings.shadows} shadow heads on halves of the patients; two-sided {confidence} "
+        "interval from redrawing patients.",
+        "",
+        *_table(["false alarms", "members found", "interval", "at most, as promised"], members),
+        "",
+        "## Replay",
+        "",
+        f"{result.replayed.neighbours} neighbouring sets, step by step: one patient moves a sum by "
+        f"at most {result.replayed.largest_move:.4f} clip norms; {result.replayed.draws} draws of "
+        "noise tested; two crashes and a clean stop resumed.",
+        "",
+        "## Time",
+        "",
+        ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items()) + ".",
+        "",
+        "This report rests on private data and is outside the promise: it stays in `private/`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        return "| " + " | ".join(padded) + " |"
+
+    return [line(head), line(["-" * width for width in widths]), *(line(row) for row in rows)]

@@ -16,7 +16,7 @@ from torch import Tensor
 from classify.auditing.subject import Subject, scratch_folder, train
 from classify.config import FinetuneSettings
 from classify.finetune import train_plainly
-from classify.head.examples import Examples
+from classify.head.examples import HeadExamples
 from classify.head.task import HeadTask, head_task
 from classify.model import head_logits
 from classify.plan import Plan, make_plan
@@ -90,7 +90,7 @@ def _pooled(
 
 
 def _trained(
-    settings: FinetuneSettings, plan: Plan, task: HeadTask, examples: Examples, seed: int
+    settings: FinetuneSettings, plan: Plan, task: HeadTask, examples: HeadExamples, seed: int
 ) -> Tensor:
     """The weights of a head trained on some of the patients, with noise that is kept nowhere."""
     mechanism = plan.release.mechanism

@@ -113,7 +113,7 @@ def train_plainly(settings: FinetuneSettings, plan: Plan, task: HeadTask) -> Ten
             steps=plan.recipe.steps,
             normaliser=population * rate,
         ),
-        samples=sample_source(settings.seed),
+        noise_source=sample_source(settings.seed),
         public=task.public,
     )
 
@@ -150,7 +150,7 @@ def _train_privately(
         plan.recipe,
         mechanism=mechanism,
         ledger=ledger,
-        source=noise_source(run.private, settings.privacy),
+        noise_source=noise_source(run.private, settings.privacy),
         checkpoints=run.checkpoints,
         public=task.public,
         on_block=lambda spent: run.log(steps_spent=spent),

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from classify.auditing.subject import Subject, train
 from classify.features.extract import backbone_features
-from classify.head.examples import Examples
+from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe
 from classify.plan import lr_times_steps
 from synthdp.config import FeatureSettings
@@ -32,16 +32,16 @@ PATIENTS, IMAGES, DELTA, POPULATION = 578, 1104, 1e-4, 600
 PAPER_EPOCHS, PAPER_BATCHES = 300, 9
 
 
-def examples(n_features: int) -> Examples:
+def examples(n_features: int) -> HeadExamples:
     """As many images and patients as CBIS-DDSM train, with unit-norm features."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(IMAGES, n_features, generator=generator)
     units = torch.arange(IMAGES) % PATIENTS
     targets = torch.randint(0, 2, (IMAGES, 1), generator=generator).float()
-    return Examples(torch.nn.functional.normalize(inputs, dim=1), targets, units)
+    return HeadExamples(torch.nn.functional.normalize(inputs, dim=1), targets, units)
 
 
-def train_heads(data: Examples, steps: int) -> None:
+def train_heads(data: HeadExamples, steps: int) -> None:
     """Every epsilon with every seed, with ledger and checkpoints, as the finetune stage does."""
     for epsilon in EPSILONS:
         mechanism = Mechanism.reaching(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from classify.head.examples import Examples
+from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, train_head, train_private_head
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
@@ -20,13 +20,13 @@ PLAIN = Mechanism(noise_multiplier=0, steps=1, normaliser=600)
 KINDS: tuple[NoiseKind, ...] = ("philox", "shake256")
 
 
-def made_up(n_patients: int, n_features: int) -> Examples:
+def made_up(n_patients: int, n_features: int) -> HeadExamples:
     """Two images a patient with unit-norm features and random labels."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2 * n_patients, n_features, generator=generator)
     targets = torch.randint(0, 2, (2 * n_patients, 1), generator=generator).float()
     units = torch.arange(n_patients).repeat_interleave(2)
-    return Examples(torch.nn.functional.normalize(inputs, dim=1), targets, units)
+    return HeadExamples(torch.nn.functional.normalize(inputs, dim=1), targets, units)
 
 
 def seconds(function: Callable[[], object], repeats: int) -> float:
@@ -39,7 +39,9 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def private_run(start: torch.Tensor, data: Examples, recipe: HeadRecipe, kind: NoiseKind) -> None:
+def private_run(
+    start: torch.Tensor, data: HeadExamples, recipe: HeadRecipe, kind: NoiseKind
+) -> None:
     """One private training in a folder of its own."""
     mechanism = Mechanism(noise_multiplier=5.0, steps=recipe.steps, normaliser=600)
     with tempfile.TemporaryDirectory() as name:
@@ -49,7 +51,7 @@ def private_run(start: torch.Tensor, data: Examples, recipe: HeadRecipe, kind: N
             recipe,
             mechanism=mechanism,
             ledger=claimed(Path(name), mechanism, recipe),
-            source=NoiseSource(new_key(), kind),
+            noise_source=NoiseSource(new_key(), kind),
             checkpoints=Path(name) / "checkpoints",
         )
 
@@ -99,7 +101,7 @@ def main() -> None:
 
 
 def _private(
-    start: torch.Tensor, data: Examples, recipe: HeadRecipe, kind: NoiseKind
+    start: torch.Tensor, data: HeadExamples, recipe: HeadRecipe, kind: NoiseKind
 ) -> Callable[[], object]:
     return lambda: private_run(start, data, recipe, kind)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classify.auditing.subject import Subject, scratch_folder, spread, train
-from classify.head.examples import Examples
+from classify.head.examples import HeadExamples
 from synthdp.privacy.audit import (
     Bound,
     Counts,
@@ -26,24 +26,23 @@ from synthdp.privacy.audit import (
     one_run_mu,
     planned_guesses,
 )
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noise import KEY_BYTES, NoiseSource
 
 #: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
 _IMAGE_NORMS = (50.0, 20.0, 120.0)
-_KEY_BYTES = 32
 _SMALL_PATIENTS = 100
 ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 
 
 @dataclass(frozen=True, eq=False)
-class CanaryExamples(Examples):
+class CanaryExamples(HeadExamples):
     """Real images, and rows (K, T * D) of canaries' gradients after theirs; `units` has both."""
 
     rows: Tensor = field(kw_only=True)
 
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         """As `private_sum`, over gradients that are all made."""
-        return self._explicit_sum(weights, clip_norm)
+        return self.explicit_sum(weights, clip_norm)
 
     def gradients(self, weights: Tensor) -> Tensor:
         """Per-image gradients: the real ones at `weights`, then the canaries', always the same."""
@@ -70,9 +69,9 @@ def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
     present = torch.from_numpy(np.flatnonzero(inside))
     n_images = len(_IMAGE_NORMS)
     rows = torch.zeros(len(present) * n_images, n_targets * width)
-    where = (n_features + present).repeat_interleave(n_images)
+    own_feature = (n_features + present).repeat_interleave(n_images)
     norms = subject.mechanism.clip_norm * torch.tensor(_IMAGE_NORMS).repeat(len(present))
-    rows[torch.arange(len(rows)), where] = norms
+    rows[torch.arange(len(rows)), own_feature] = norms
     real = subject.examples
     canary_units = real.n_units + torch.arange(len(present)).repeat_interleave(n_images)
     public = subject.public
@@ -90,7 +89,7 @@ def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
     )
 
 
-def _padded(examples: Examples, extra: int) -> Examples:
+def _padded(examples: HeadExamples, extra: int) -> HeadExamples:
     return replace(examples, inputs=F.pad(examples.inputs, (0, extra)))
 
 
@@ -113,7 +112,7 @@ def one_run(subject: Subject, generator: np.random.Generator, canaries: int) -> 
     """Scores of canaries in one training, each of which takes part by the flip of a fair coin."""
     inside = generator.random(canaries) < 0.5
     attacked = with_canaries(subject, inside)
-    scores = _released_along(attacked, canaries, generator.bytes(_KEY_BYTES))
+    scores = _released_along(attacked, canaries, generator.bytes(KEY_BYTES))
     return Scores(scores[inside], scores[~inside])
 
 
@@ -147,9 +146,9 @@ def made_small(subject: Subject, generator: np.random.Generator, dimensions: int
     It starts from zero and has no public images; the last input, which the bias sees, stays. A
     step is then fast, and its mechanism the same.
     """
-    some = _some_patients(subject.examples, generator)
-    inputs = some.inputs
-    features, bias = inputs[:, :-1], inputs[:, -1:]
+    chosen = generator.permutation(subject.examples.n_units) < _SMALL_PATIENTS
+    some = subject.examples.of(torch.from_numpy(np.flatnonzero(chosen)))
+    features, bias = some.inputs[:, :-1], some.inputs[:, -1:]
     if features.shape[1] > dimensions:
         directions = torch.from_numpy(generator.normal(size=(features.shape[1], dimensions)))
         features = F.normalize(features @ directions.to(features.dtype), dim=1, eps=1e-12)
@@ -159,15 +158,6 @@ def made_small(subject: Subject, generator: np.random.Generator, dimensions: int
         examples=replace(some, inputs=inputs),
         start=torch.zeros(len(subject.start), inputs.shape[1]),
         public=None,
-    )
-
-
-def _some_patients(examples: Examples, generator: np.random.Generator) -> Examples:
-    kept = torch.from_numpy(generator.permutation(examples.n_units) < _SMALL_PATIENTS)
-    rows = kept[examples.units]
-    _, units = torch.unique(examples.units[rows], return_inverse=True)
-    return replace(
-        examples, inputs=examples.inputs[rows], targets=examples.targets[rows], units=units
     )
 
 
@@ -181,7 +171,7 @@ def many_runs(
 ) -> Scores:
     """Scores of one worst-case patient, who takes part in half of the trainings."""
     small = made_small(subject, generator, dimensions)
-    tasks = [(number % 2 == 0, generator.bytes(_KEY_BYTES)) for number in range(runs)]
+    tasks = [(number % 2 == 0, generator.bytes(KEY_BYTES)) for number in range(runs)]
     scores = np.array(spread(partial(_one_score, small), tasks, workers))
     return Scores(scores[0::2], scores[1::2])
 

@@ -6,7 +6,7 @@ al., "Membership Inference Attacks From First Principles", arXiv 2112.03570, the
 with one variance for all). The attacker sees the head alone, not the steps that led to it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,18 +16,17 @@ from scipy.stats import norm
 from torch import Tensor
 
 from classify.auditing.subject import Subject, scratch_folder, spread, train
-from classify.head.examples import Examples
+from classify.head.examples import HeadExamples
 from synthdp.privacy.clipping import unit_means
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noise import KEY_BYTES, NoiseSource
 
 ATTACK = "membership (LiRA) of the head"
-_KEY_BYTES = 32
 _REDRAWS = 200
 _LEAST_PATIENTS = 2
 
 
 @dataclass(frozen=True)
-class Found:
+class MembersFound:
     """How often members are found at a rate of false alarms, by the attack and at most.
 
     rate: over all members and shadow heads; low, high: its interval at the stated confidence, from
@@ -50,20 +49,11 @@ class Found:
         return self.alarm > self.promised
 
 
-def members_only(examples: Examples, members: NDArray[np.bool_]) -> Examples:
-    """The images of the patients who are `members`, (U,)."""
-    kept = torch.from_numpy(members)[examples.units]
-    _, units = torch.unique(examples.units[kept], return_inverse=True)
-    return replace(
-        examples, inputs=examples.inputs[kept], targets=examples.targets[kept], units=units
-    )
-
-
-def patient_scores(weights: Tensor, examples: Examples) -> NDArray[np.float64]:
+def patient_scores(weights: Tensor, examples: HeadExamples) -> NDArray[np.float64]:
     """The confidence of a head in each patient's labels, (U,): logits towards them, averaged.
 
     The mean over a patient's images of the mean over known targets; a logit is the scaled
-    confidence of the source, which is near normal over heads.
+    confidence of the paper, which is near normal over heads.
     """
     signs = 2 * examples.targets - 1
     towards = torch.nan_to_num(signs * (examples.inputs @ weights.T)).mean(dim=1, keepdim=True)
@@ -74,9 +64,9 @@ def patient_scores(weights: Tensor, examples: Examples) -> NDArray[np.float64]:
 
 def _shadow(subject: Subject, task: tuple[NDArray[np.bool_], bytes]) -> NDArray[np.float64]:
     members, key = task
-    half = subject.on(members_only(subject.examples, members))
+    half = subject.examples.of(torch.from_numpy(np.flatnonzero(members)))
     with scratch_folder() as folder:
-        weights = train(half, NoiseSource(key, subject.noise), folder)
+        weights = train(subject.on(half), NoiseSource(key, subject.noise), folder)
     return patient_scores(weights, subject.examples)
 
 
@@ -107,7 +97,7 @@ def likelihood_ratios(
     return ratios
 
 
-def rate_found(
+def members_found(
     ratios: NDArray[np.float64], members: NDArray[np.bool_], false_alarms: float
 ) -> float:
     """Share of members whose ratio is above all but a share `false_alarms` of the others'."""
@@ -125,7 +115,7 @@ def membership(
     confidence: float,
     risk: float,
     workers: int,
-) -> list[Found]:
+) -> list[MembersFound]:
     """Attack the head by shadow heads on random halves of the patients.
 
     Args:
@@ -140,24 +130,24 @@ def membership(
     Returns:
         One for each rate; none where there are not two patients to tell apart.
     """
-    subject = replace(subject, examples=_all_known(subject.examples))
+    subject = subject.on(_with_known_labels(subject.examples))
     n_units = subject.examples.n_units
     if n_units < _LEAST_PATIENTS:
         return []
     order = np.argsort(generator.random((shadows, n_units)), axis=0)
     members = order < shadows // 2  # each patient is in exactly half of the heads
-    tasks = [(row, generator.bytes(_KEY_BYTES)) for row in members]
+    tasks = [(row, generator.bytes(KEY_BYTES)) for row in members]
     scores = np.stack(spread(partial(_shadow, subject), tasks, workers))
     ratios = likelihood_ratios(scores, members)
     redrawn = [generator.integers(n_units, size=n_units) for _ in range(_REDRAWS)]
-    found = []
+    at_rates = []
     for false_alarms in rates:
-        rate = rate_found(ratios, members, false_alarms)
-        again = [rate_found(ratios[:, who], members[:, who], false_alarms) for who in redrawn]
+        rate = members_found(ratios, members, false_alarms)
+        again = [members_found(ratios[:, who], members[:, who], false_alarms) for who in redrawn]
         tails = np.quantile(again, [(1 - confidence) / 2, (1 + confidence) / 2])
         alarm = rate - float(norm.isf(risk)) * float(np.std(again))
-        found.append(
-            Found(
+        at_rates.append(
+            MembersFound(
                 false_alarms=false_alarms,
                 rate=rate,
                 low=float(tails[0]),
@@ -167,12 +157,10 @@ def membership(
                 people=false_alarms * n_units / 2,
             )
         )
-    return found
+    return at_rates
 
 
-def _all_known(examples: Examples) -> Examples:
+def _with_known_labels(examples: HeadExamples) -> HeadExamples:
     """The patients who have a known label; of the others the head shows nothing."""
     known = (~torch.isnan(examples.targets)).any(dim=1)
-    has_one = torch.zeros(examples.n_units, dtype=torch.bool)
-    has_one[examples.units[known]] = True
-    return members_only(examples, has_one.numpy())
+    return examples.of(torch.unique(examples.units[known]))

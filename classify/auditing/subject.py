@@ -12,7 +12,7 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
-from classify.head.examples import Examples, PublicExamples
+from classify.head.examples import HeadExamples, PublicExamples
 from classify.head.train import HeadRecipe, Observer, train_private_head
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
@@ -32,7 +32,7 @@ class Subject:
     delta: at which the mechanism's epsilon is stated; the rest as in `train_private_head`.
     """
 
-    examples: Examples
+    examples: HeadExamples
     recipe: HeadRecipe
     mechanism: Mechanism
     start: Tensor
@@ -55,7 +55,7 @@ class Subject:
         """Declared standard deviation, from the public numbers and not from the code under test."""
         return self.mechanism.noise_multiplier * self.mechanism.clip_norm
 
-    def on(self, examples: Examples) -> "Subject":
+    def on(self, examples: HeadExamples) -> "Subject":
         """The same training of other patients."""
         return replace(self, examples=examples)
 
@@ -73,12 +73,12 @@ class Draw(NamedTuple):
 class RecordedNoise(NoiseSource):
     """A noise source that keeps what it drew."""
 
-    drawn: list[Draw] = field(default_factory=list)
+    draws: list[Draw] = field(default_factory=list)
 
     def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
-        """As `NoiseSource.gaussian`, kept in `drawn`."""
+        """As `NoiseSource.gaussian`, kept in `draws`."""
         noise = super().gaussian(shape, scale, stream=stream)
-        self.drawn.append(Draw(stream, shape, scale, noise))
+        self.draws.append(Draw(stream, shape, scale, noise))
         return noise
 
 
@@ -107,7 +107,7 @@ def open_ledger(subject: Subject, folder: Path) -> Ledger:
 
 def train(
     subject: Subject,
-    source: NoiseSource,
+    noise_source: NoiseSource,
     folder: Path,
     *,
     observe: Observer = lambda step, weights, released: None,
@@ -120,7 +120,7 @@ def train(
         subject.recipe,
         mechanism=subject.mechanism,
         ledger=open_ledger(subject, folder),
-        source=source,
+        noise_source=noise_source,
         checkpoints=folder / "checkpoints",
         public=subject.public,
         on_block=on_block,

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings
 from classify.features.extract import augmented_features
-from classify.head.examples import Examples, PublicExamples
-from classify.head.mlp import MlpExamples, MlpShape
+from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.model import (
     Classifier,
     features,
@@ -47,7 +46,7 @@ class HeadTask:
 
     rows: tuple[Row, ...]
     classifier: Classifier
-    examples: Examples
+    examples: HeadExamples
     public: PublicExamples | None
     start: Tensor
 
@@ -181,7 +180,7 @@ def _inputs(classifier: Classifier, dataset: Dataset, rows: Sequence[Row], *, vi
 
 def _examples(
     classifier: Classifier, dataset: Dataset, rows: Sequence[Row], settings: FinetuneSettings
-) -> Examples:
+) -> HeadExamples:
     head = settings.head
     inputs = head.norm * _inputs(classifier, dataset, rows, views=head.views)
     inputs = _with_bias(inputs, head.bias_input)
@@ -190,7 +189,7 @@ def _examples(
     owners = torch.from_numpy(units).repeat_interleave(head.views)
     tags = patient_tags(dataset, [str(name) for name in ids]) if head.sampling_rate < 1 else []
     if head.kind != "mlp":
-        return Examples(inputs, targets, owners, head.kind, tags)
+        return HeadExamples(inputs, targets, owners, head.kind, tags)
     shape = MlpShape(inputs.shape[1], head.hidden, targets.shape[1])
     return MlpExamples(
         inputs, targets, owners, tags=tags, shape=shape, smoothing=head.label_smoothing

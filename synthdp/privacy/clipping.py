@@ -1,9 +1,18 @@
-"""Images' gradients to one bounded vector a unit, safe against NaN."""
+"""Images' gradients to one bounded vector a unit, safe against NaN: how everything here is clipped.
+
+Whoever clips asks `clip_factors` what to scale a vector by, from its norm: `clip_rows` where the
+vectors are at hand as rows, a head or a network where they are never made. Who sums vectors as they
+are, since none can be too long, asks `surely_unclipped`. The replay of an audit states the clipped
+sum once more, apart and on purpose.
+"""
 
 import torch
 from torch import Tensor
 
+#: What is held back of the clip norm for float32 rounding.
 _ROUNDING_MARGIN = 1 - 1e-6
+#: Share of the clip norm up to which a bound on a vector's norm is beyond doubt.
+_SURELY_SHORT = 1 - 1e-5
 
 
 def unit_means(gradients: Tensor, units: Tensor, n_units: int) -> Tensor:
@@ -49,3 +58,16 @@ def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
     norms = torch.where(finite, norms, torch.zeros_like(norms))
     factors: Tensor = _ROUNDING_MARGIN * clip_norm / norms.clamp_min(clip_norm)
     return torch.where(finite, factors, torch.zeros_like(factors))
+
+
+def surely_unclipped(bounds: Tensor, clip_norm: float) -> Tensor:
+    """Which vectors may be summed as they are, from upper bounds on their norms.
+
+    Args:
+        bounds: any shape, float64.
+        clip_norm: the bound that a clipped vector keeps.
+
+    Returns:
+        bool, as `bounds`; false where a bound is not finite.
+    """
+    return bounds <= clip_norm * _SURELY_SHORT

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from classify.audit import attack, run_audit, subject_of
 from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, with_canaries
-from classify.auditing.membership import likelihood_ratios, patient_scores, rate_found
-from classify.auditing.replay import clipped_sum, replay, without
+from classify.auditing.membership import likelihood_ratios, members_found, patient_scores
+from classify.auditing.replay import declared_sum, replay, without
 from classify.auditing.subject import RecordedNoise, Subject, scratch_folder, train
 from classify.config import AuditSettings, FinetuneSettings, HeadSettings, NetworkSettings
 from classify.finetune import run_finetune
 from classify.head import train as dp_head
-from classify.head.examples import Examples, private_sum
+from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
 from synthdp.cli import main
 from synthdp.config import FeatureSettings, PrivacySettings
@@ -39,7 +39,7 @@ def subject(n_patients: int = 12, features: int = 6) -> Subject:
     targets = (inputs[:, :2] > 0).float()
     targets[::5, 1] = math.nan
     return Subject(
-        examples=Examples(inputs, targets, units),
+        examples=HeadExamples(inputs, targets, units),
         recipe=HeadRecipe(steps=STEPS, lr=2.0, average_from=0.5, block_steps=5),
         mechanism=Mechanism.reaching(epsilon=6, delta=1e-3, steps=STEPS, normaliser=20),
         start=torch.zeros(2, features),
@@ -66,12 +66,12 @@ def trained(clinic: Path, out: str, privacy: PrivacySettings = PRIVACY) -> Path:
 
 
 def test_the_reference_sum_is_that_of_the_code() -> None:
-    told = subject()
+    audited = subject()
     weights = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
-    spoiled = told.examples.inputs.clone() * 4
+    spoiled = audited.examples.inputs.clone() * 4
     spoiled[3] = math.nan
-    data = Examples(spoiled, told.examples.targets, told.examples.units)
-    apart = clipped_sum(data.gradients(weights), data.units, 1.0)
+    data = HeadExamples(spoiled, audited.examples.targets, audited.examples.units)
+    apart = declared_sum(data.gradients(weights), data.units, 1.0)
     assert torch.allclose(private_sum(weights, data, 1.0).flatten().double(), apart, atol=1e-5)
 
 
@@ -85,16 +85,16 @@ def test_without_leaves_out_one_patient_and_counts_on() -> None:
 
 
 def test_a_sound_replay_finds_nothing_and_the_worst_patient_moves_it_by_the_clip_norm() -> None:
-    found = replay(subject(), np.random.default_rng(0), patients=3, risk=1e-6)
-    assert found.findings == ()
-    assert found.largest_move == pytest.approx(1, abs=1e-3)
-    assert found.draws == STEPS * 12
+    replayed = replay(subject(), np.random.default_rng(0), patients=3, risk=1e-6)
+    assert replayed.broken == ()
+    assert replayed.largest_move == pytest.approx(1, abs=1e-3)
+    assert replayed.draws == STEPS * 12
 
 
 def test_noise_that_depends_on_who_is_there_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [0]
 
-    def counting(weights: Tensor, examples: Examples, clip_norm: float | None) -> Tensor:
+    def counting(weights: Tensor, examples: HeadExamples, clip_norm: float | None) -> Tensor:
         there[0] = examples.n_units
         return private_sum(weights, examples, clip_norm)
 
@@ -104,43 +104,43 @@ def test_noise_that_depends_on_who_is_there_is_found(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(dp_head, "private_sum", counting)
     monkeypatch.setattr(dp_head, "noisy_mean", adapted)
-    found = replay(subject(), np.random.default_rng(0), patients=0, risk=1e-6)
-    assert "steps, draws or ledger entries depend on who is there" in found.findings
+    replayed = replay(subject(), np.random.default_rng(0), patients=0, risk=1e-6)
+    assert "steps, draws or ledger entries depend on who is there" in replayed.broken
 
 
 def test_nobody_at_all_can_be_audited() -> None:
-    empty = Examples(torch.zeros(0, 6), torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    empty = HeadExamples(torch.zeros(0, 6), torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
     few = AuditSettings(run=Path("nowhere"), **FEW)
-    found = attack(subject().on(empty), few)
-    assert found.broken == ()
-    assert found.found == ()
+    result = attack(subject().on(empty), few)
+    assert result.broken == ()
+    assert result.members == ()
 
 
 def test_canaries_disturb_no_real_coordinate_and_contribute_one_clip_norm() -> None:
-    told = subject()
-    attacked = with_canaries(told, np.array([True, False, True]))
+    audited = subject()
+    attacked = with_canaries(audited, np.array([True, False, True]))
     weights = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
     wide = torch.nn.functional.pad(weights, (0, 3))
     total = private_sum(wide, attacked.examples, 1.0)
-    assert torch.allclose(total[:, :6], private_sum(weights, told.examples, 1.0), atol=1e-6)
+    assert torch.allclose(total[:, :6], private_sum(weights, audited.examples, 1.0), atol=1e-6)
     assert total[0, 6:].tolist() == pytest.approx([1, 0, 1], abs=1e-5)
     assert not total[1, 6:].any()
 
 
 def test_scores_of_canaries_are_what_the_promise_says() -> None:
-    told = subject()
-    scores = one_run(told, np.random.default_rng(0), 1000)
-    assert scores.inside.mean() == pytest.approx(told.mu, abs=0.22)
+    audited = subject()
+    scores = one_run(audited, np.random.default_rng(0), 1000)
+    assert scores.inside.mean() == pytest.approx(audited.mu, abs=0.22)
     assert scores.outside.mean() == pytest.approx(0, abs=0.22)
     assert scores.inside.std() == pytest.approx(1, abs=0.15)
 
 
 def test_many_runs_bound_the_promise_from_below() -> None:
-    told = subject()
-    scores = many_runs(told, np.random.default_rng(0), runs=80, dimensions=3, workers=1)
-    bounds = many_runs_bounds(scores, told, 0.99)
-    assert all(bound.epsilon < told.epsilon for bound in bounds)
-    assert bounds[0].epsilon > 0.4 * told.epsilon
+    audited = subject()
+    scores = many_runs(audited, np.random.default_rng(0), runs=80, dimensions=3, workers=1)
+    bounds = many_runs_bounds(scores, audited, 0.99)
+    assert all(bound.epsilon < audited.epsilon for bound in bounds)
+    assert bounds[0].epsilon > 0.4 * audited.epsilon
 
 
 def test_likelihood_ratios_find_members_as_often_as_their_scores_allow() -> None:
@@ -148,15 +148,15 @@ def test_likelihood_ratios_find_members_as_often_as_their_scores_allow() -> None
     heads, patients, apart = 40, 600, 2.0
     members = np.argsort(np.argsort(generator.random((heads, patients)), axis=0), axis=0) < 20
     scores = generator.normal(size=(heads, patients)) + generator.normal(0, 5, patients)
-    none = rate_found(likelihood_ratios(scores, members), members, 0.01)
+    none = members_found(likelihood_ratios(scores, members), members, 0.01)
     assert none == pytest.approx(0.01, abs=0.006)
-    some = rate_found(likelihood_ratios(scores + apart * members, members), members, 0.01)
+    some = members_found(likelihood_ratios(scores + apart * members, members), members, 0.01)
     best = norm.cdf(norm.ppf(0.01) + apart)
     assert 0.75 * best < some < best + 0.02
 
 
 def test_a_patients_score_is_the_mean_logit_towards_known_labels() -> None:
-    data = Examples(
+    data = HeadExamples(
         torch.tensor([[1.0], [3.0], [5.0]]),
         torch.tensor([[1.0], [0.0], [math.nan]]),
         torch.tensor([0, 0, 1]),
@@ -165,11 +165,11 @@ def test_a_patients_score_is_the_mean_logit_towards_known_labels() -> None:
 
 
 def test_recorded_noise_is_the_same_noise(tmp_path: Path) -> None:
-    told, source = subject(), RecordedNoise(bytes(32), "philox")
+    audited, source = subject(), RecordedNoise(bytes(32), "philox")
     with scratch_folder() as folder:
-        recorded = train(told, source, folder)
-    assert torch.equal(recorded, train(told, NoiseSource(bytes(32), "philox"), tmp_path))
-    assert len(source.drawn) == STEPS
+        recorded = train(audited, source, folder)
+    assert torch.equal(recorded, train(audited, NoiseSource(bytes(32), "philox"), tmp_path))
+    assert len(source.draws) == STEPS
 
 
 def test_an_audit_of_a_sound_run_passes_and_returns_at_once_the_second_time(
@@ -180,10 +180,10 @@ def test_an_audit_of_a_sound_run_passes_and_returns_at_once_the_second_time(
     assert main(command) == 0
     out = run / "private" / "audit"
     assert capsys.readouterr().out.strip() == str(out)
-    found = json.loads((out / "audit.json").read_text())
-    assert found["broken"] == []
-    assert found["promise"]["epsilon"] == pytest.approx(6, rel=1e-3)
-    assert len(found["bounds"]) == 5
+    audit = json.loads((out / "audit.json").read_text())
+    assert audit["broken"] == []
+    assert audit["promise"]["epsilon"] == pytest.approx(6, rel=1e-3)
+    assert len(audit["bounds"]) == 5
     assert "The promise held" in (out / "audit.md").read_text()
     assert "secret" not in (out / "audit.md").read_text()
     before = (out / "audit.json").stat().st_mtime_ns
@@ -254,10 +254,10 @@ def test_the_subject_is_the_runs_own_training(clinic: Path) -> None:
         backbone=FeatureSettings(name="test_vit", size_px=32),
         head=HeadSettings(steps=STEPS, block_steps=5),
     )
-    told = subject_of(run, settings)
-    assert told.mu == pytest.approx(gaussian_mu(6, 1e-3), rel=1e-3)
-    assert told.examples.n_units == 12
-    assert told.recipe.steps == STEPS
+    audited = subject_of(run, settings)
+    assert audited.mu == pytest.approx(gaussian_mu(6, 1e-3), rel=1e-3)
+    assert audited.examples.n_units == 12
+    assert audited.recipe.steps == STEPS
     other = settings.model_copy(update={"head": HeadSettings(steps=STEPS + 1)})
     with pytest.raises(InputError, match="has changed since"):
         subject_of(run, other)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify.head.examples import Examples
+from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, train_private_head
 from synthdp.checkpoint import load_checkpoint
 from synthdp.errors import RunError
@@ -33,10 +33,10 @@ RECIPE = HeadRecipe(steps=STEPS, lr=0.5, average_from=0.5, block_steps=BLOCK)
 RELEASE = Release(id="0" * 16, stage="t", data="d", mu=MECHANISM.mu, mechanism=MECHANISM)
 
 
-def examples() -> Examples:
+def examples() -> HeadExamples:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.nn.functional.normalize(torch.randn(20, 5, generator=generator), dim=1)
-    return Examples(inputs, (inputs[:, :1] > 0).float(), torch.arange(20))
+    return HeadExamples(inputs, (inputs[:, :1] > 0).float(), torch.arange(20))
 
 
 def train(folder: Path) -> Tensor:
@@ -49,7 +49,7 @@ def train(folder: Path) -> Tensor:
         RECIPE,
         mechanism=MECHANISM,
         ledger=ledger,
-        source=NoiseSource(keep_key(folder / "noise.key")),
+        noise_source=NoiseSource(keep_key(folder / "noise.key")),
         checkpoints=folder / "checkpoints",
     )
 

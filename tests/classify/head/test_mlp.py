@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from classify.head.examples import private_sum
-from classify.head.mlp import MlpExamples, MlpShape
+from classify.head.examples import MlpExamples, MlpShape, private_sum
 from classify.head.train import HeadRecipe, train_head
 from synthdp.privacy.mechanism import Mechanism
 

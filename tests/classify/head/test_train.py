@@ -12,7 +12,13 @@ from made_up import claimed_ledger
 from torch import Tensor
 
 from classify.config import LinearLoss
-from classify.head.examples import Examples, PublicExamples, image_gradients, private_sum, residuals
+from classify.head.examples import (
+    HeadExamples,
+    PublicExamples,
+    image_gradients,
+    private_sum,
+    residuals,
+)
 from classify.head.train import HeadRecipe, train_head, train_private_head
 from synthdp.errors import InputError
 from synthdp.privacy.clipping import clip_rows, unit_means
@@ -31,7 +37,7 @@ def without_noise(normaliser: float) -> Mechanism:
     return Mechanism(noise_multiplier=0, steps=30, normaliser=normaliser)
 
 
-def examples(n_patients: int = 40, seed: int = 0) -> Examples:
+def examples(n_patients: int = 40, seed: int = 0) -> HeadExamples:
     """Unit-norm inputs of patients with one to three images, two targets, some unknown."""
     generator = torch.Generator().manual_seed(seed)
     units = torch.arange(n_patients).repeat_interleave(
@@ -41,18 +47,18 @@ def examples(n_patients: int = 40, seed: int = 0) -> Examples:
     inputs = torch.nn.functional.normalize(inputs, dim=1)
     targets = (inputs[:, :2] > 0).float()
     targets[::7, 1] = math.nan
-    return Examples(inputs, targets, units)
+    return HeadExamples(inputs, targets, units)
 
 
-def without_patient(data: Examples, patient: int) -> Examples:
+def without_patient(data: HeadExamples, patient: int) -> HeadExamples:
     kept = data.units != patient
     units = data.units[kept]
     units = units - (units > patient).long()
-    return Examples(data.inputs[kept], data.targets[kept], units)
+    return HeadExamples(data.inputs[kept], data.targets[kept], units)
 
 
 def train(
-    folder: Path, data: Examples, mechanism: Mechanism = MECHANISM, **changes: object
+    folder: Path, data: HeadExamples, mechanism: Mechanism = MECHANISM, **changes: object
 ) -> Tensor:
     return train_private_head(
         torch.zeros(2, 9),
@@ -60,7 +66,7 @@ def train(
         RECIPE,
         mechanism=mechanism,
         ledger=claimed_ledger(folder, mechanism, block_steps=RECIPE.block_steps),
-        source=SOURCE,
+        noise_source=SOURCE,
         checkpoints=folder / "checkpoints",
         **changes,
     )
@@ -83,7 +89,7 @@ def test_closed_form_gradients_equal_autograd() -> None:
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_removing_any_patient_moves_the_sum_by_at_most_the_clip_norm(scale: float) -> None:
     data = examples()
-    data = Examples(data.inputs * scale, data.targets, data.units)
+    data = HeadExamples(data.inputs * scale, data.targets, data.units)
     weights = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
     whole = private_sum(weights, data, 1.0)
     for patient in range(data.n_units):
@@ -109,7 +115,7 @@ def test_patients_who_need_no_clipping_are_summed_to_the_same(
 
 def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
     data = examples()
-    many = Examples(
+    many = HeadExamples(
         torch.cat([data.inputs, data.inputs[:1].repeat(500, 1)]),
         torch.cat([data.targets, data.targets[:1].repeat(500, 1)]),
         torch.cat([data.units, data.units[:1].repeat(500)]),
@@ -123,7 +129,7 @@ def test_a_nan_image_costs_its_patient_only() -> None:
     data = examples()
     spoiled = data.inputs.clone()
     spoiled[0] = math.nan
-    total = private_sum(torch.zeros(2, 9), Examples(spoiled, data.targets, data.units), 1.0)
+    total = private_sum(torch.zeros(2, 9), HeadExamples(spoiled, data.targets, data.units), 1.0)
     assert torch.allclose(total, private_sum(torch.zeros(2, 9), without_patient(data, 0), 1.0))
 
 
@@ -151,7 +157,7 @@ def test_replay_on_a_neighbour_draws_the_same_noise_and_writes_the_same_ledger(
 
 
 def test_no_patient_at_all_is_a_run_of_noise_alone(tmp_path: Path) -> None:
-    nobody = Examples(torch.zeros(0, 9), torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    nobody = HeadExamples(torch.zeros(0, 9), torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
     weights = train(tmp_path, nobody)
     assert torch.isfinite(weights).all()
     assert weights.norm() > 0
