@@ -32,8 +32,8 @@ from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
-from synthdp.privacy.statement import Statement
-from synthdp.runs import read_statement, versions
+from synthdp.privacy.statement import Statement, read_statement
+from synthdp.runs import versions
 
 SCHEMA_VERSION = 1
 RATES = (0.01, 0.001)

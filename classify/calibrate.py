@@ -68,8 +68,8 @@ from synthdp.privacy.ledger import Ledger, record_release
 from synthdp.privacy.lineage import Lineage, Release, new_release_id
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import forget_key, noise_source
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import Run, open_run, read_statement
+from synthdp.privacy.statement import Statement, make_statement, read_statement
+from synthdp.runs import Run, open_run
 
 # What a calibration will do and promise, decided before an image is read.
 

@@ -27,7 +27,7 @@ from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.weights import HUB, load_tensors
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import read_statement
 
 SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
 SCHEMA_VERSION: Literal[2] = 2

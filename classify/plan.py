@@ -20,8 +20,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.lineage import Cohort, Lineage, Release
 from synthdp.privacy.mechanism import NO_LOSS, Mechanism
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import Statement, make_statement, read_statement
 
 #: epsilon -> learning rate x steps for unit-norm features, by the linear scaling rule of
 #: arXiv 2212.04486. The points come from a feasibility probe on the public CBIS-DDSM patches.

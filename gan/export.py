@@ -25,8 +25,7 @@ from synthdp.checkpoint import load_weights
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.files import atomic_folder, read_json, sha256_file, write_atomic, write_json
-from synthdp.privacy.statement import Statement
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import Statement, read_statement
 
 ENTRY = ("gan.package.medigan_entry", "generate")
 

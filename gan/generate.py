@@ -26,9 +26,8 @@ from synthdp.devices import chosen_device
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.interrupts import handled, interrupt
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.statement import Statement, make_statement, read_statement
 from synthdp.progress import progress
-from synthdp.runs import read_statement
 
 # How many images of each class a set is asked for, in which order, and the room that they take.
 

@@ -16,9 +16,8 @@ from synthdp.checkpoint import save_weights
 from synthdp.config import Settings
 from synthdp.errors import InputError
 from synthdp.files import write_json
-from synthdp.privacy.statement import Statement
-from synthdp.promise import joined_statement
-from synthdp.runs import open_run, read_statement
+from synthdp.privacy.statement import Statement, joined_statement, read_statement
+from synthdp.runs import open_run
 
 STAGE = "mix-generators"
 MAX_MEMBERS = 8

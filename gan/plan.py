@@ -22,8 +22,7 @@ from synthdp.data.dataset import (
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import NO_LOSS, Mechanism, Unit
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import Statement, make_statement, read_statement
 
 STAGE = "train-gan"
 UNPROTECTED_NOTE = "generator trained without differential privacy"

@@ -116,7 +116,7 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
         return _run_release(arguments)
     if not arguments.paths:
         raise InputError("privacy: name at least one run, data set or study, or --release RUN OUT")
-    from synthdp.promise import statement_of  # noqa: PLC0415 (as above)
+    from synthdp.privacy.plan import statement_of  # noqa: PLC0415 (as above)
 
     print(statement_of(arguments.paths).to_text())
     return EXIT_DONE

@@ -29,8 +29,7 @@ from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.paths import WORDS, last_part, without_paths, without_places
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import Statement, make_statement, read_statement
 from synthdp.study.compare.aurocs import read_findings, write_findings
 from synthdp.study.compare.results import read_results, results_csv
 from synthdp.study.record import read_sets

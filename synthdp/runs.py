@@ -23,7 +23,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.lineage import new_release_id
-from synthdp.privacy.statement import Statement, parse_statement
+from synthdp.privacy.statement import Statement
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
@@ -277,16 +277,3 @@ def _start(out: Path, stage: str, settings: Settings, status: dict[str, Any] | N
     run = Run(out, stage, {**status, "state": "running"})
     run._set_state("running")
     return run
-
-
-def read_statement(folder: Path) -> Statement:
-    """The statement of a finished run.
-
-    Raises:
-        InputError: when the run is not finished, or its statement is of another version.
-    """
-    status = read_json(folder / "status.json") if (folder / "status.json").is_file() else {}
-    if status.get("state") != "finished":
-        state = status.get("state", "no run at all")
-        raise InputError(f"{folder}: not a finished run (state: {state}); finish it first")
-    return parse_statement(read_json(folder / "privacy.json"), where=f"{folder}/privacy.json")

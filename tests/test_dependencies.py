@@ -15,7 +15,7 @@ FLOORS = [
     ("gan", "classify"),
     (
         *("synthdp.networks.backbone", "synthdp.networks.frozen"),
-        *("synthdp.promise", "synthdp.runs"),
+        "synthdp.runs",
         *("synthdp.evaluation", "synthdp.pages"),
     ),
     ("synthdp.networks.cache", "synthdp.networks.weights"),

@@ -31,8 +31,9 @@ from synthdp.networks.backbone import build_backbone
 from synthdp.privacy import noise
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.statement import read_statement
 from synthdp.release import release, without_places
-from synthdp.runs import open_run, read_statement
+from synthdp.runs import open_run
 from synthdp.study.compare.aurocs import read_findings
 from synthdp.study.compare.results import evaluation_row, write_results
 from synthdp.study.report.page import ReportSettings, run_report

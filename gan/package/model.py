@@ -23,8 +23,8 @@ from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
-from synthdp.privacy.statement import Statement
-from synthdp.runs import Run, read_statement
+from synthdp.privacy.statement import Statement, read_statement
+from synthdp.runs import Run
 
 _DISCRIMINATOR = "Its discriminator is not part of it."
 _OF_METHOD = {

@@ -3,12 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from synthdp.config import Settings
 from synthdp.errors import InputError
+from synthdp.files import read_json
 from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.lineage import Lineage, Release, Spent
 from synthdp.privacy.mechanism import Mechanism, Unit
@@ -161,6 +163,19 @@ def parse_statement(content: object, *, where: str) -> Statement:
         raise InputError(f"{where}: not a statement, or a damaged one; restore the file") from error
 
 
+def read_statement(folder: Path) -> Statement:
+    """The statement of a finished run.
+
+    Raises:
+        InputError: when the run is not finished, or its statement is of another version.
+    """
+    status = read_json(folder / "status.json") if (folder / "status.json").is_file() else {}
+    if status.get("state") != "finished":
+        state = status.get("state", "no run at all")
+        raise InputError(f"{folder}: not a finished run (state: {state}); finish it first")
+    return parse_statement(read_json(folder / "privacy.json"), where=f"{folder}/privacy.json")
+
+
 def percent(share: float) -> str:
     """A probability as a percentage of two digits, as in `19 %`."""
     text = f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.0f}"
@@ -198,6 +213,20 @@ def _mechanism_words(mechanism: Mechanism, steps: int | None) -> str:
     )
 
 
+def refuse_other_units(lineage: Lineage, unit: Unit) -> None:
+    """Refuse to promise something to each `unit` after a release that protects another unit.
+
+    Raises:
+        InputError: when there is such a release.
+    """
+    protected = (release for release in lineage.releases if math.isfinite(release.mu))
+    if any(release.unit != unit for release in protected):
+        raise InputError(
+            f"privacy.unit is {unit}, but an ancestor was made with another unit; the two don't "
+            "compose, so use one unit from the generator to the classifier"
+        )
+
+
 def make_statement(
     lineage: Lineage,
     *,
@@ -216,12 +245,7 @@ def make_statement(
     Raises:
         InputError: when releases that are protected per patient and per image meet in one lineage.
     """
-    protected = (release for release in lineage.releases if math.isfinite(release.mu))
-    if any(release.unit != unit for release in protected):
-        raise InputError(
-            f"privacy.unit is {unit}, but an ancestor was made with another unit; the two don't "
-            "compose, so use one unit from the generator to the classifier"
-        )
+    refuse_other_units(lineage, unit)
     unprotected = lineage.unprotected
     reasons = (
         f"{release.stage} on {release.data} had no protection"
@@ -241,6 +265,27 @@ def make_statement(
         because="; ".join(dict.fromkeys(reasons)),
         cohorts=tuple(_promises(groups, delta)) if len(groups) > 1 else (),
         odds=Odds.of([group.loss for group in groups], population),
+    )
+
+
+def joined_statement(statements: Sequence[Statement], *, subject: str) -> Statement:
+    """The statement of all that several promise together, each release once.
+
+    Args:
+        statements: one or more. Delta is the largest of any, the population the smallest that is
+            stated, the unit the first's.
+        subject: what they make together.
+
+    Raises:
+        InputError: when some hold per patient and some per image.
+    """
+    populations = [one.population for one in statements if one.population is not None]
+    return make_statement(
+        Lineage().joined(one.lineage for one in statements),
+        subject=subject,
+        delta=max(one.delta for one in statements),
+        unit=statements[0].unit,
+        population=min(populations, default=None),
     )
 
 

@@ -18,8 +18,7 @@ from synthdp.files import read_json, write_json
 from synthdp.paths import without_paths, without_places
 from synthdp.privacy.lineage import Lineage, Spent
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import Statement, joined_statement, make_statement, read_statement
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings
 from synthdp.study.sweep.grid import GridRow
@@ -244,27 +243,6 @@ def own_statement(study: Path) -> Statement | None:
     return None
 
 
-def published_together(statements: Sequence[Statement], subject: str) -> Statement | None:
-    """The promise of publishing all of these models; None when there are none.
-
-    Releases that several share count once; delta is the largest, the population the smallest
-    that any of them states.
-
-    Raises:
-        InputError: when some hold per patient and some per image.
-    """
-    if not statements:
-        return None
-    populations = [s.population for s in statements if s.population is not None]
-    return make_statement(
-        Lineage().joined(statement.lineage for statement in statements),
-        subject=subject,
-        delta=max(statement.delta for statement in statements),
-        unit=statements[0].unit,
-        population=min(populations, default=None),
-    )
-
-
 def private_part(record: StudyRecord) -> Statement | None:
     """The promise of publishing the runs with a finite epsilon, and no others of the study.
 
@@ -274,7 +252,8 @@ def private_part(record: StudyRecord) -> Statement | None:
         InputError: when some hold per patient and some per image.
     """
     private = [found for found in record.statements.values() if math.isfinite(found.epsilon)]
-    return published_together(private, "study, its private runs alone published together")
+    subject = "study, its private runs alone published together"
+    return joined_statement(private, subject=subject) if private else None
 
 
 def write_private_part(study: Path, record: StudyRecord) -> None:

@@ -24,8 +24,8 @@ from synthdp.files import read_json
 from synthdp.privacy.ledger import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.statement import read_statement
 from synthdp.release import release
-from synthdp.runs import read_statement
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 500}

@@ -21,8 +21,9 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
-from synthdp.promise import statement_of
-from synthdp.runs import Run, read_statement
+from synthdp.privacy.plan import statement_of
+from synthdp.privacy.statement import read_statement
+from synthdp.runs import Run
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 STEPS = HeadSettings().steps

@@ -21,7 +21,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import read_statement
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}
 HEAD = {"steps": 20, "block_steps": 10}

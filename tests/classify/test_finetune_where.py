@@ -14,8 +14,9 @@ from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
-from synthdp.promise import statement_of
-from synthdp.runs import StageCall, read_statement
+from synthdp.privacy.plan import statement_of
+from synthdp.privacy.statement import read_statement
+from synthdp.runs import StageCall
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}
 

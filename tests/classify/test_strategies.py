@@ -16,7 +16,8 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.runs import StageCall, read_statement
+from synthdp.privacy.statement import read_statement
+from synthdp.runs import StageCall
 from synthdp.stages import STAGES
 
 BACKBONE = {"name": "test_vit", "size_px": 32, "layers": [2, 4], "pools": ["centre", "spread"]}

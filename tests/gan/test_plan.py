@@ -23,9 +23,9 @@ from synthdp.data.dataset import Row
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.release import release
-from synthdp.runs import Run, read_statement
+from synthdp.runs import Run
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]

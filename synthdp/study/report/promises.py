@@ -10,9 +10,9 @@ from markupsafe import Markup, escape
 
 from synthdp.errors import InputError
 from synthdp.paths import without_paths
-from synthdp.privacy.statement import Statement, number
+from synthdp.privacy.statement import Statement, joined_statement, number
 from synthdp.study.compare.cells import Aggregate
-from synthdp.study.record import StudyRecord, own_statement, private_part, published_together
+from synthdp.study.record import StudyRecord, own_statement, private_part
 from synthdp.study.report.summary import strategy_words
 
 _WHOLE = "study, all of its runs published together"
@@ -81,14 +81,19 @@ def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
     return ", without privacy" if last_stage_is_free else ""
 
 
+def _joined(record: StudyRecord) -> Statement | None:
+    """The promise of publishing all runs together; None when there are none."""
+    statements = list(record.statements.values())
+    return joined_statement(statements, subject=_WHOLE) if statements else None
+
+
 def whole_statement(study: Path, record: StudyRecord, given: Statement | None) -> Statement | None:
     """The promise of publishing the whole study: `given`, its own, or composed from its runs.
 
     None where no run has a statement, or the runs do not compose.
     """
     try:
-        found = list(record.statements.values())
-        return given or own_statement(study) or published_together(found, _WHOLE)
+        return given or own_statement(study) or _joined(record)
     except InputError:
         return None
 
@@ -101,7 +106,7 @@ def together(study: Path, record: StudyRecord, given: Statement | None) -> list[
     whole = given or own_statement(study)
     found = list(record.statements.values())
     try:
-        whole = whole or published_together(found, _WHOLE)
+        whole = whole or _joined(record)
         part = private_part(record)
     except InputError as error:
         return [Promise(f"The runs do not compose: {error}", math.inf, ())]

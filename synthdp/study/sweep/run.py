@@ -15,8 +15,8 @@ from synthdp.errors import InputError, RunError
 from synthdp.interrupts import handled, interrupt
 from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import Statement
-from synthdp.runs import Run, RunBusyError, StageCall, open_run, read_statement
+from synthdp.privacy.statement import Statement, read_statement
+from synthdp.runs import Run, RunBusyError, StageCall, open_run
 from synthdp.stages import STAGES
 from synthdp.study.compare.fairness import fairness_of
 from synthdp.study.compare.results import write_results

@@ -12,7 +12,8 @@ from synthdp.errors import InputError
 from synthdp.evaluation.predictions import PREDICTIONS_FILE
 from synthdp.files import read_json, refused_when_full, write_json
 from synthdp.paths import without_paths
-from synthdp.runs import RunBusyError, StageCall, open_run, read_statement, take_lock, versions
+from synthdp.privacy.statement import read_statement
+from synthdp.runs import RunBusyError, StageCall, open_run, take_lock, versions
 from synthdp.stages import STAGES
 from synthdp.study.compare.predictions import evaluation_folder
 from synthdp.study.compare.results import ResultRow, evaluation_row, failed_row

@@ -15,7 +15,8 @@ from pydantic import AfterValidator, Field, TypeAdapter
 from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
-from synthdp.runs import StageCall, read_statement
+from synthdp.privacy.statement import read_statement
+from synthdp.runs import StageCall
 
 TUNED_STAGES = ("finetune", "pretrain")
 #: What the grid or the study gives to every run: sets, seeds and promises are not tuned.

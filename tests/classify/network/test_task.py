@@ -18,7 +18,7 @@ from synthdp.evaluation.metrics import auroc
 from synthdp.files import sha256_file
 from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.ledger import Ledger
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import read_statement
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 NETWORK = {"trainable_blocks": 1, "steps": 10, "sampling_rate": 0.5, "block_steps": 5}

@@ -21,9 +21,8 @@ from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.release import release
-from synthdp.runs import read_statement
 
 TinySettings = Callable[..., TrainGanSettings]
 CPU = torch.device("cpu")

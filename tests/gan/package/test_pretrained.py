@@ -15,9 +15,8 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.release import release
-from synthdp.runs import read_statement
 
 Finished = Callable[[Path], Path]
 

@@ -26,7 +26,7 @@ from synthdp.errors import RunError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
-from synthdp.runs import read_statement
+from synthdp.privacy.statement import read_statement
 
 TinySettings = Callable[..., TrainGanSettings]
 SOURCE = NoiseSource(bytes(range(32)))

@@ -12,8 +12,8 @@ from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import Estimate
 from synthdp.files import write_atomic, write_json
+from synthdp.privacy.statement import read_statement
 from synthdp.release import release
-from synthdp.runs import read_statement
 from synthdp.study.compare.cells import aggregate
 from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.predictions import ScoredCell, evaluation_folder

@@ -9,8 +9,8 @@ from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.plan import statement_of
 from synthdp.privacy.statement import parse_statement
-from synthdp.promise import statement_of
 from synthdp.study.compare.aurocs import read_findings
 from synthdp.study.compare.results import read_results
 from synthdp.study.record import write_facts

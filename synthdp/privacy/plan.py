@@ -1,0 +1,207 @@
+"""What a stage will spend on patients, and promise of what it makes: decided before any image.
+
+What its ancestors spent on the same patients is taken off the target, the mechanism is calibrated
+to the rest, and the release that comes of it stands on top of what was spent before.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from synthdp.config import PrivacySettings
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.privacy.ledger import record_release, recorded_releases
+from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
+from synthdp.privacy.mechanism import NO_LOSS, Mechanism
+from synthdp.privacy.statement import (
+    Statement,
+    joined_statement,
+    make_statement,
+    read_statement,
+    refuse_other_units,
+)
+
+UNPROTECTED_NOTE = "trained without differential privacy"
+FIXED_NOISE_NOTE = "noise from a fixed key, for tests"
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """What one stage will spend on the patients of a data set, and promise of its result.
+
+    ancestors: what the result descends from beside this stage; release: the stage's own, with its
+    full budget; subject, delta and population: as the statement gives them.
+    """
+
+    dataset: Dataset
+    ancestors: Lineage
+    release: Release
+    subject: str
+    delta: float
+    population: int | None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the rows are patients, so that the release is counted."""
+        return self.dataset.info.protects_patients
+
+    @property
+    def stage_epsilon(self) -> float:
+        """Epsilon of the mechanism alone, whoever may know its noise; inf without a mechanism."""
+        mechanism = self.release.mechanism
+        return math.inf if mechanism is None else mechanism.loss().epsilon(self.delta)
+
+    @property
+    def statement(self) -> Statement:
+        """The promise when the release spends its full budget."""
+        return self.statement_after(self.release)
+
+    def lineage_after(self, spent: Release) -> Lineage:
+        """What the result descends from when the release came out as `spent`."""
+        return self.ancestors.with_release(spent) if self.counted else self.ancestors
+
+    def statement_after(self, spent: Release) -> Statement:
+        """The promise when the release came out as `spent`: a crash may have left steps unused."""
+        return make_statement(
+            self.lineage_after(spent),
+            subject=self.subject,
+            delta=self.delta,
+            unit=spent.unit,
+            population=self.population,
+            stage=spent if self.counted else None,
+        )
+
+    def with_release_id(self, release_id: str) -> "PrivacyPlan":
+        """The same plan, its release counted under the id of the run that carries it out."""
+        release = Release(**(dict(self.release) | {"id": release_id}))
+        return replace(self, release=release)
+
+    def record(self) -> None:
+        """Record the release beside the data set, where its rows are patients.
+
+        Guarantee: when it returns, a release that is counted is on the disk; nothing takes it back.
+        """
+        if self.counted:
+            record_release(self.dataset.ledger_path, self.release)
+
+
+def declared_units(privacy: PrivacySettings, cohort: Part | None) -> float | None:
+    """How many units there are by declaration: `population`, or the cohort's share of it.
+
+    None where no population is declared.
+    """
+    if privacy.population is None:
+        return None
+    share = 1.0 if cohort is None else 1.0 / cohort.of
+    return privacy.population * share
+
+
+def plan_privacy(
+    dataset: Dataset,
+    privacy: PrivacySettings,
+    *,
+    stage: str,
+    subject: str,
+    ancestors: Lineage,
+    cohort: Cohort | None,
+    n_units: float | None = None,
+    steps: int = 1,
+    sampling_rate: float = 1.0,
+    clip_norm: float = 1.0,
+    unprotected_note: str = UNPROTECTED_NOTE,
+    note: str = "",
+    charge_public_rows: bool = False,
+) -> PrivacyPlan:
+    """Plan the release of one stage; reads no image.
+
+    What ancestors spent is not taken off where they have left the patients without protection:
+    their epsilon is infinite whatever this stage spends.
+
+    Args:
+        dataset: whose rows the stage reads.
+        privacy: the promise that is asked for; without an epsilon there is no mechanism.
+        stage: the name that the release is recorded under.
+        subject: what the statement is about: "classifier".
+        ancestors: all that the result descends from beside this stage.
+        cohort: the patients that take part; None for all.
+        n_units: how many units there are by declaration (`declared_units`), which every sum is
+            divided by; None is allowed without an epsilon alone.
+        steps: of the mechanism.
+        sampling_rate: with which each unit takes part in a step.
+        clip_norm: of each unit's vector.
+        unprotected_note: says why nothing protects a release without a mechanism.
+        note: said of the release in any case.
+        charge_public_rows: take off what ancestors spent where the rows are no patients, too.
+
+    Guarantee: ancestors that protect every patient, and this release, together cost no patient of
+    the cohort more than (`privacy.epsilon`, `privacy.delta`), unless the noise has a fixed key;
+    then the release counts as unprotected.
+
+    Raises:
+        InputError: when the ancestors have spent the target already, or protect another unit.
+    """
+    mechanism = None
+    if privacy.epsilon is not None:
+        assert n_units is not None  # settings ask for a population with every epsilon
+        before = NO_LOSS
+        if dataset.info.protects_patients or charge_public_rows:
+            spent = ancestors.loss_on(cohort, privacy.delta)
+            before = NO_LOSS if spent.unbounded else spent
+        mechanism = Mechanism.reaching(
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            steps=steps,
+            sampling_rate=sampling_rate,
+            normaliser=n_units * sampling_rate,
+            before=before,
+            clip_norm=clip_norm,
+            unit=privacy.unit,
+        )
+    if mechanism is None:
+        mu, exposed = math.inf, unprotected_note
+    elif privacy.fixed_noise_key is not None:
+        mu, exposed = math.inf, FIXED_NOISE_NOTE
+    else:
+        mu, exposed = mechanism.mu, ""
+    release = Release(
+        stage=stage,
+        data=dataset.info.name,
+        unit=privacy.unit,
+        mu=mu,
+        mechanism=mechanism,
+        cohort=cohort,
+        note=", ".join(filter(None, (exposed, note))),
+    )
+    plan = PrivacyPlan(dataset, ancestors, release, subject, privacy.delta, privacy.population)
+    refuse_other_units(plan.lineage_after(release), privacy.unit)
+    return plan
+
+
+def statement_of(paths: Sequence[Path]) -> Statement:
+    """The statement of one run, study or data set, or of publishing several of them together.
+
+    Of a data set that holds patients it is that of all releases on record about them so far.
+
+    Raises:
+        InputError: when a path is neither a finished run or study nor a data set, or a record is
+            damaged.
+    """
+    statements = [_statement_of_one(Path(path)) for path in paths]
+    return (
+        statements[0]
+        if len(statements) == 1
+        else joined_statement(statements, subject="collection")
+    )
+
+
+def _statement_of_one(path: Path) -> Statement:
+    if (path / "status.json").is_file():
+        return read_statement(path)
+    dataset = open_dataset(path)
+    recorded = Lineage(releases=recorded_releases(dataset.ledger_path))
+    lineage = dataset.info.lineage.joined([recorded])
+    unit = lineage.releases[0].unit if lineage.releases else "patient"
+    made = dataset.info.kind == "synthetic"
+    subject = "data set" if made else "data set's releases so far, taken together"
+    return make_statement(lineage, subject=subject, unit=unit)
