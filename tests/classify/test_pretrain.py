@@ -7,12 +7,17 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from classify import pretrain
 from classify.config import PretrainSettings
-from classify.head.logistic import fit_logistic, smoothed_loss
 from classify.model import features, load_classifier, scores
-from classify.network import joint
-from classify.network.joint import HEAD_SCALE, rate_share
-from classify.pretrain import plan_pretrain, run_pretrain
+from classify.pretrain import (
+    HEAD_SCALE,
+    fit_logistic,
+    plan_pretrain,
+    rate_share,
+    run_pretrain,
+    smoothed_loss,
+)
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import FeatureSettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
@@ -88,13 +93,13 @@ def test_the_same_seed_gives_the_same_model_and_another_another(phantoms: Path) 
 
 
 def stop_after_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    save = joint.save_checkpoint
+    save = pretrain.save_checkpoint
 
     def save_and_stop(*args: Any) -> None:
         save(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(joint, "save_checkpoint", save_and_stop)
+    monkeypatch.setattr(pretrain, "save_checkpoint", save_and_stop)
 
 
 @pytest.mark.parametrize("blocks", [2, "all"])
@@ -131,7 +136,7 @@ def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(
         loss = smoothed_loss(*args)
         return loss * math.nan if len(calls) > 7 else loss
 
-    monkeypatch.setattr(joint, "smoothed_loss", broken)
+    monkeypatch.setattr(pretrain, "smoothed_loss", broken)
     asked = settings(phantoms)
     with pytest.raises(RunError, match=r"epoch 2.*private/checkpoints/000000001"):
         run_pretrain(asked)
@@ -238,7 +243,7 @@ def test_the_fitted_head_is_the_optimum_that_sklearn_finds() -> None:
 
 
 def test_the_head_is_saved_with_its_scale(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joint, "_epoch", lambda *_, **__: 0.5)
+    monkeypatch.setattr(pretrain, "_epoch", lambda *_, **__: 0.5)
     classifier = load_classifier(run_pretrain(settings(phantoms, epochs=1)))
     norm = classifier.head_weight.norm()
     assert float(norm) == pytest.approx(HEAD_SCALE, rel=0.5)  # a random start of norm about 1
