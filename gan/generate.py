@@ -250,11 +250,11 @@ def _write(
 ) -> None:
     """Draw and write image by image."""
     labels = label_order(*class_counts(settings))
-    attributes = draw_conditions(plan.described, labels, settings.seed)
+    conditions = conditions_of(plan.described)
+    attributes = draw_conditions(conditions, labels, settings.seed)
     drawing = Drawing(
         generator, labels, attributes, settings.seed, settings.batch, settings.truncation
     )
-    conditions = conditions_of(plan.described)
     pixels = (image for batch in drawing.images() for image in _pixels(batch, settings.bits))
     shown = progress(pixels, what="generating images", total=len(labels))
     for index, image in enumerate(shown):

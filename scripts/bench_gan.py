@@ -33,7 +33,8 @@ def work(side: str, batch: int, threads: int) -> None:
 
     from gan.config import TrainGanSettings  # noqa: PLC0415
     from gan.training.examples import Examples  # noqa: PLC0415
-    from gan.training.loop import new_training, total_steps, train_step  # noqa: PLC0415
+    from gan.training.guidance import Guidance  # noqa: PLC0415
+    from gan.training.loop import Recipe, new_training, train_step  # noqa: PLC0415
     from synthdp.config import load_settings  # noqa: PLC0415
     from synthdp.devices import reduced_precision  # noqa: PLC0415
 
@@ -42,16 +43,19 @@ def work(side: str, batch: int, threads: int) -> None:
     config, share, steps = SIDES[side]
     overrides = ["data=none", "out=none", f"batch={batch}"]
     settings = load_settings(TrainGanSettings, config, overrides)
-    training, autocast = new_training(settings, device), reduced_precision(device)
+    recipe, autocast = Recipe.of(settings), reduced_precision(device)
+    training, guidance = new_training(settings, device), None
+    if settings.guidance is not None:
+        guidance = Guidance(settings.guidance, settings.size_px, settings.seed, device)
     images = torch.rand(batch, 1, settings.size_px, settings.size_px) * 2 - 1
     none = torch.empty(batch, 0, dtype=torch.int64)
     real = Examples(images, torch.arange(batch) % 2, none)
-    training.step = round(share * total_steps(settings) / steps) * steps
-    train_step(training, real, settings, autocast)
+    training.step = round(share * recipe.schedule.steps / steps) * steps
+    train_step(training, real, recipe, autocast, guidance)
     for _ in sys.stdin:
         begun = time.perf_counter()
         for _ in range(steps):
-            train_step(training, real, settings, autocast)
+            train_step(training, real, recipe, autocast, guidance)
         rate = steps * batch / (time.perf_counter() - begun)
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(rate, peak_mb, flush=True)

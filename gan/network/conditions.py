@@ -139,20 +139,19 @@ def prior_of(conditions: Conditions) -> list[list[tuple[list[int], float]]]:
     return [[(list(one.codes), one.share) for one in table] for table in conditions.prior]
 
 
-def draw_conditions(described: Mapping[str, Any], labels: Tensor, seed: int) -> Tensor:
-    """Draw attributes for each label from the prior that the generator's description holds.
+def draw_conditions(conditions: Conditions, labels: Tensor, seed: int) -> Tensor:
+    """Draw attributes for each label from the prior that a generator was given.
 
     Each draw depends on the seed, its place and its label alone.
 
     Args:
-        described: the content of `model/settings.json`.
+        conditions: of the generator.
         labels: (N,) int64, 1 malignant, 0 benign.
         seed: names the set.
 
     Returns:
         Codes (N, A) int64; (N, 0) for a generator without conditions.
     """
-    conditions = conditions_of(described)
     if not conditions.names:
         return torch.empty(len(labels), 0, dtype=torch.int64)
     return draw_codes(prior_of(conditions), labels.tolist(), seed)

@@ -2,7 +2,7 @@
 
 A small network that works at a fraction of the image's side learns neither: marks (coarse
 calcifications, skin markers) are rare, sharp and anywhere; grain is noise of full resolution, which
-averaging weights takes away. Yet both are plain to see. `gan.training.film_fit` reads the constants
+averaging weights takes away. Yet both are plain to see. `gan.training.finish` reads the constants
 from real images, a few hundred numbers in all.
 """
 

@@ -1,153 +1,180 @@
 """The private generator: one noisy release of class-wise mean features, then matching it.
 
 Each patient gives the mean over the patient's images of a vector of norm 1 that public features
-make of an image, put in the place of its class; the sum over patients is released once, with
+make of an image, put in the half of its class; the sum over patients is released once, with
 Gaussian noise. The generator is then moved until its own mean features of each class are the
 released ones, for as long as one likes: that costs nothing more. Harder et al., arXiv 2205.12900
 (DP-MEPF); here by patient, and without assuming how many images there are of a class.
+
+The features come from public weights and a public set (phantoms): the map reads no patient.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.config import EmbeddingSettings, TrainGanSettings
+from gan.config import EmbeddingSettings
 from gan.network.generator import Generator
-from gan.package.model import load_generator, start_from
-from gan.plan import GanPlan, units_of
-from gan.private.public_features import PublicFeatures, fit_public_features
-from gan.training.checkpoint import kept
-from gan.training.examples import load_examples
-from gan.training.loop import (
-    Training,
-    average_weights,
-    new_training,
-    schedule_at,
-    set_rates,
-    total_steps,
-)
-from gan.training.moments import BinnedSpectrum, RunningMean
-from synthdp.checkpoint import load_weights, save_weights
-from synthdp.data.dataset import Row, load_images, open_dataset
-from synthdp.devices import chosen_device, reduced_precision
-from synthdp.networks.frozen import build_pyramid
+from gan.training.examples import Examples
+from gan.training.guidance import BinnedSpectrum, RunningMean
+from gan.training.loop import Schedule, Training, average_weights, set_rates
+from synthdp.data.dataset import load_images, open_dataset
+from synthdp.devices import reduced_precision
+from synthdp.networks.frozen import FrozenPyramid, build_pyramid, channel_moments
 from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import noise_source, release_once
+from synthdp.privacy.noise import NoiseSource, release_once
 from synthdp.progress import progress
-from synthdp.runs import Run
 
-RELEASED = "embedding.safetensors"
+#: A feature further from the public mean counts as this many standard deviations.
+_FARTHEST = 6.0
+#: Norm of the spectrum's block beside that of the network's, 1. Of 0, 0.25, 0.5 and 1 the first two
+#: told the classes of CBIS-DDSM train best (patients held out, difference of means); 0.25 keeps
+#: the texture in view.
+_SPECTRUM_NORM = 0.25
+#: Least standard deviation of a feature over the public set, so that a dead one is not blown up.
+_FLOOR = 1e-3
 #: Least share of the declared patients that a class counts as, whatever the noise says.
 _LEAST_SHARE = 0.05
+#: How fast the running mean of generated features forgets.
 _DECAY = 0.95
 _LOG_STEPS = 50
 #: A layout is an image at this fraction of its side.
 _LAYOUT_SHARE = 8
 _BATCH = 64
 
+# The public map from images to vectors of norm 1.
 
-class EmbeddingMatch:
-    """The state of matching: the released target, and a running mean of what is generated.
+
+@dataclass(frozen=True)
+class PublicFeatures:
+    """Images to unit vectors: a constant, then standardised features of a frozen network.
+
+    The constant lets a released sum tell how many images it covers, so that no count has to be
+    assumed. The rest are means of the network's maps and log powers of the spectrum's bins, both
+    standardised by the public set, in blocks of a fixed norm each; the whole has norm 1.
+
+    pyramid: the network; spectrum: the bins; mean, scale: (D,) of the public set; blocks: lengths
+    of network and spectrum; constant: in (0, 1).
+    """
+
+    pyramid: FrozenPyramid
+    spectrum: BinnedSpectrum
+    mean: Tensor
+    scale: Tensor
+    blocks: tuple[int, int]
+    constant: float
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (B, 1, S, S), about [-1, 1], to (B, 1 + D) of norm 1; differentiable."""
+        far = (_raw_features(self.pyramid, self.spectrum, images) - self.mean) / self.scale
+        bounded = far.clamp(-_FARTHEST, _FARTHEST)
+        of_network, of_spectrum = (_unit(part) for part in bounded.split(self.blocks, dim=1))
+        unit = _unit(torch.cat([of_network, _SPECTRUM_NORM * of_spectrum], dim=1))
+        rest = (1 - self.constant**2) ** 0.5
+        return torch.cat([unit.new_full((len(unit), 1), self.constant), rest * unit], dim=1)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    unit: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return unit
+
+
+def _raw_features(pyramid: FrozenPyramid, spectrum: BinnedSpectrum, images: Tensor) -> Tensor:
+    """Means of the network's maps, then log powers: (B, D), not yet standardised."""
+    of_network = channel_moments(pyramid(images))
+    means = of_network[:, : of_network.shape[1] // 2]
+    return torch.cat([means, spectrum.of_each(images).clamp_min(1e-6).log()], dim=1)
+
+
+def public_features(
+    recipe: EmbeddingSettings, size_px: int, device: torch.device
+) -> PublicFeatures:
+    """The map that the settings name, for images of this side.
+
+    Raises:
+        InputError: when the public set or the network's weights cannot be used.
+    """
+    public = open_dataset(recipe.public)
+    images = torch.from_numpy(load_images(public, public.split("train"), size_px))
+    return fit_public_features(
+        build_pyramid(recipe.features, size_px).to(device),
+        BinnedSpectrum(size_px, device),
+        images.to(device),
+        constant=recipe.constant,
+    )
+
+
+@torch.no_grad()
+def fit_public_features(
+    pyramid: FrozenPyramid,
+    spectrum: BinnedSpectrum,
+    public: Tensor,
+    *,
+    constant: float,
+    batch: int = _BATCH,
+) -> PublicFeatures:
+    """Take mean and scale from public images (N, 1, S, S), `batch` at a time."""
+    raw = torch.cat([_raw_features(pyramid, spectrum, part) for part in public.split(batch)])
+    n_network = sum(pyramid.widths)
+    return PublicFeatures(
+        pyramid=pyramid,
+        spectrum=spectrum,
+        mean=raw.mean(dim=0),
+        scale=raw.std(dim=0).clamp_min(_FLOOR),
+        blocks=(n_network, raw.shape[1] - n_network),
+        constant=constant,
+    )
+
+
+# The release: all that is ever read of patients.
+
+
+def released_sums(
+    features: PublicFeatures,
+    examples: Examples,
+    units: Tensor,
+    n_units: int,
+    *,
+    mechanism: Mechanism | None,
+    noise_source: NoiseSource | None,
+) -> Tensor:
+    """The noisy sums over the normaliser, (2, 1 + D); without a mechanism the plain means.
 
     Args:
         features: the public map.
-        target: (2, D), the class means of its vectors without their constant, from the release.
-        start: the generator of `init`, whose layouts are kept; None without one.
-        layout_weight: of keeping them.
+        examples: the patients' images, on the CPU.
+        units: (N,) int64 in [0, n_units), the patient of each.
+        n_units: how many patients there are.
+        mechanism: one step on all patients, of clip norm 1.
+        noise_source: given with a mechanism.
+
+    Guarantee: with a mechanism, one release of what `mechanism` says: a patient's row has norm 1 at
+    most, whatever the images, and only the noisy sum is returned.
     """
-
-    modules: dict[str, nn.Module]
-
-    def __init__(
-        self,
-        features: PublicFeatures,
-        target: Tensor,
-        start: Generator | None = None,
-        layout_weight: float = 0.0,
-    ) -> None:
-        self.features = features
-        self.target = target
-        self.start = start
-        self.layout_weight = layout_weight
-        self.generated = RunningMean(_DECAY)
-        self.modules = {}
-
-    def loss(
-        self, images: Tensor, z: Tensor, noise: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What the generator descends, and how far its means are off, a scalar each.
-
-        Args:
-            images: (B, 1, S, S), drawn from the rest; gradients flow to them.
-            z: (B, z_dim).
-            noise: (B, noise_dim).
-            labels: (B,) of both classes.
-        """
-        vectors = self.features(images)[:, 1:]
-        batch = torch.stack([vectors[labels == value].mean(dim=0) for value in (0, 1)])
-        gap = (self.generated.update(batch) - self.target).detach()
-        loss = (gap * batch).sum()
-        if self.start is not None:
-            with torch.no_grad():
-                before = self.start(z, noise, labels).clamp(-1, 1)
-            loss = loss + self.layout_weight * F.mse_loss(_layout(images), _layout(before))
-        return loss, gap.norm()
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"generated": (self.generated.value, self.generated.count)}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.generated.value, self.generated.count = state["generated"]
+    device = features.mean.device
+    with torch.no_grad():
+        vectors = torch.cat(
+            [_of_both_sides(features, part.to(device)) for part in examples.images.split(_BATCH)]
+        ).cpu()
+    rows = patient_vectors(vectors, examples.labels, units, n_units)
+    if mechanism is None:
+        return rows.mean(dim=0).view(2, -1)
+    assert noise_source is not None  # given with a mechanism
+    return release_once(rows, mechanism, noise_source).view(2, -1)
 
 
-def _layout(images: Tensor) -> Tensor:
-    return F.avg_pool2d(images, _LAYOUT_SHARE)
-
-
-def train_from_embedding(
-    settings: TrainGanSettings, run: Run, plan: GanPlan, rows: Sequence[Row]
-) -> Generator:
-    """Release once, then match; goes on where an earlier start of the run was stopped.
-
-    Args:
-        settings: of the run, with `embedding`.
-        run: its release is claimed already.
-        plan: of the run; its mechanism is one step on all patients, or None without privacy.
-        rows: the patients' images.
-
-    Guarantee: `rows` are read for one call of `release_once`, whose result is kept; everything else
-    is a function of that result and of public things.
-
-    Raises:
-        InputError: when an image, the public set or the network's weights cannot be used.
-    """
-    assert settings.embedding is not None  # TrainGanSettings asks for it
-    device = chosen_device(settings.device)
-    features = _public_features(settings, settings.embedding, device)
-    sums = _released(settings, run, plan, rows, features=features, device=device)
-    means, deviations = class_means(sums, plan.release.mechanism, settings)
-    target = matched_means(means, deviations, settings.embedding.separation)
-    training = new_training(settings, device)
-    start_from(settings.init, training.generator, training.averaged)
-    start = _start(settings, device)
-    training.guidance = EmbeddingMatch(features, target, start, settings.embedding.layout_weight)
-    untold = torch.empty(len(rows), 0, dtype=torch.int64)
-    with kept(settings, run, plan, training, untold) as (log, keep):
-        match(training, training.guidance, settings, log=log, keep=keep)
-    assert isinstance(training.averaged, Generator)  # arch: haar
-    return training.averaged
+def _of_both_sides(features: PublicFeatures, images: Tensor) -> Tensor:
+    """The mean vector of an image and its mirror image, (B, K)."""
+    return (features(images) + features(images.flip(-1))) / 2
 
 
 def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int) -> Tensor:
-    """One row a unit: the mean over its images of their vectors, each in the place of its class.
+    """One row a unit: the mean over its images of their vectors, each in the half of its class.
 
     Args:
         vectors: (N, K) of norm at most 1.
@@ -159,27 +186,30 @@ def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int
         (U, 2 K), each row of norm at most 1, since it is a mean of rows of norm at most 1: a unit
         with images of both classes has no more say than any other.
     """
-    placed = vectors.new_zeros(len(vectors), 2, vectors.shape[1])
-    placed[torch.arange(len(vectors)), labels] = vectors
-    return unit_means(placed.flatten(1), units, n_units)
+    by_class = vectors.new_zeros(len(vectors), 2, vectors.shape[1])
+    by_class[torch.arange(len(vectors)), labels] = vectors
+    return unit_means(by_class.flatten(1), units, n_units)
+
+
+# What is made of the release: post-processing, as is all that follows.
 
 
 def class_means(
-    released: Tensor, mechanism: Mechanism | None, settings: TrainGanSettings
+    released: Tensor, mechanism: Mechanism | None, *, class_prior: float, constant: float
 ) -> tuple[Tensor, Tensor]:
     """The mean vectors of both classes, from their released sums over the declared patients.
 
     Args:
         released: (2, 1 + D), each row led by the sum of its images' constants.
         mechanism: of the release; None where it has no noise.
-        settings: of the run, whose public class prior bounds what noise can do to a count.
+        class_prior: the public share of class 1, which bounds what noise can do to a count.
+        constant: that of each image's vector.
 
     Returns:
         Means (2, D), and the standard deviation (2,) of the noise in each of their coordinates.
     """
-    assert settings.embedding is not None
-    prior = released.new_tensor([1 - settings.class_prior, settings.class_prior])
-    shares = (released[:, 0] / settings.embedding.constant).maximum(_LEAST_SHARE * prior)
+    prior = released.new_tensor([1 - class_prior, class_prior])
+    shares = (released[:, 0] / constant).maximum(_LEAST_SHARE * prior)
     noise = 0.0 if mechanism is None else mechanism.noise_scale / mechanism.normaliser
     return released[:, 1:] / shares[:, None], noise / shares
 
@@ -207,35 +237,92 @@ def _shrunk(vector: Tensor, variance: Tensor) -> Tensor:
     return vector * (1 - noise / vector.square().sum().clamp_min(1e-12)).clamp_min(0)
 
 
+class Matching:
+    """The state of matching: the released target, and a running mean of what is generated.
+
+    Args:
+        features: the public map.
+        target: (2, D), the class means of its vectors without their constant, from the release.
+        start: the generator of `init`, whose layouts are kept; None without one.
+        layout_weight: of keeping them.
+    """
+
+    def __init__(
+        self,
+        features: PublicFeatures,
+        target: Tensor,
+        start: Generator | None = None,
+        layout_weight: float = 0.0,
+    ) -> None:
+        self.features = features
+        self.target = target
+        self.start = start
+        self.layout_weight = layout_weight
+        self.generated = RunningMean(_DECAY)
+        self.modules: dict[str, nn.Module] = {}  # no weights of its own to keep
+
+    def loss(
+        self, images: Tensor, z: Tensor, noise: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the generator descends, and how far its means are off, a scalar each.
+
+        Args:
+            images: (B, 1, S, S), drawn from the rest; gradients flow to them.
+            z: (B, z_dim).
+            noise: (B, noise_dim).
+            labels: (B,) of both classes.
+        """
+        vectors = self.features(images)[:, 1:]
+        batch = torch.stack([vectors[labels == value].mean(dim=0) for value in (0, 1)])
+        gap = (self.generated.update(batch) - self.target).detach()
+        loss = (gap * batch).sum()
+        if self.start is not None:
+            with torch.no_grad():
+                before = self.start(z, noise, labels).clamp(-1, 1)
+            layout, held = (F.avg_pool2d(part, _LAYOUT_SHARE) for part in (images, before))
+            loss = loss + self.layout_weight * F.mse_loss(layout, held)
+        return loss, gap.norm()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"generated": (self.generated.value, self.generated.count)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.generated.value, self.generated.count = state["generated"]
+
+
 def match(
     training: Training,
-    matching: EmbeddingMatch,
-    settings: TrainGanSettings,
+    matching: Matching,
+    schedule: Schedule,
     *,
+    checkpoint_kimg: float,
     log: Callable[..., None],
     keep: Callable[[], None],
 ) -> None:
-    """Move the generator from where `training` stands to the end; reads no patient.
+    """Move the generator from the step that `training` has reached to the last; reads no patient.
 
     Args:
         training: moved in place; its discriminator is left alone.
-        matching: target and running mean.
-        settings: of the run.
+        matching: target and running mean; moved in place.
+        schedule: of rates and average.
+        checkpoint_kimg: a checkpoint is kept every so many thousand images, and at the end.
         log: takes a line of metrics.
-        keep: saves a checkpoint; called every `checkpoint_kimg` and at the end.
+        keep: saves a checkpoint.
     """
-    device, last = training.generator.device, total_steps(settings)
+    generator, batch, last = training.generator, schedule.batch, schedule.steps
+    device = generator.device
     autocast = reduced_precision(device)
-    every = max(1, round(settings.checkpoint_kimg * 1000 / settings.batch))
-    labels = (torch.arange(settings.batch) % 2).to(device)
+    every = max(1, round(checkpoint_kimg * 1000 / batch))
+    labels = (torch.arange(batch) % 2).to(device)
     for step in progress(range(training.step, last), what="matching the generator"):
-        now = schedule_at(step, settings)
-        set_rates(training, settings, now)
-        z = torch.randn(settings.batch, settings.z_dim, generator=training.rng).to(device)
-        noise_dim = training.generator.noise_dim
-        noise = torch.randn(settings.batch, noise_dim, generator=training.rng).to(device)
+        now = schedule.at(step)
+        set_rates(training, now)
+        z = torch.randn(batch, generator.z_dim, generator=training.rng).to(device)
+        noise = torch.randn(batch, generator.noise_dim, generator=training.rng).to(device)
         with autocast:
-            images = training.generator(z, noise, labels)
+            images = generator(z, noise, labels)
         loss, gap = matching.loss(images, z, noise, labels)
         training.generator_optimiser.zero_grad()
         loss.backward()
@@ -246,58 +333,3 @@ def match(
             log(step=training.step, gap=round(gap.item(), 5))
         if training.step % every == 0 or training.step == last:
             keep()
-
-
-def _start(settings: TrainGanSettings, device: torch.device) -> Generator | None:
-    if settings.init is None:
-        return None
-    start = load_generator(settings.init, device)
-    assert isinstance(start, Generator)  # arch: haar
-    return start
-
-
-def _public_features(
-    settings: TrainGanSettings, recipe: EmbeddingSettings, device: torch.device
-) -> PublicFeatures:
-    public = open_dataset(recipe.public)
-    images = torch.from_numpy(load_images(public, public.split("train"), settings.size_px))
-    pyramid = build_pyramid(recipe.features, settings.size_px).to(device)
-    spectrum = BinnedSpectrum(settings.size_px, device)
-    return fit_public_features(
-        pyramid, spectrum, images.to(device), constant=recipe.constant, batch=_BATCH
-    )
-
-
-def _released(
-    settings: TrainGanSettings,
-    run: Run,
-    plan: GanPlan,
-    rows: Sequence[Row],
-    *,
-    features: PublicFeatures,
-    device: torch.device,
-) -> Tensor:
-    """The noisy sums over the normaliser, (2, 1 + D), made once and kept in the run."""
-    path: Path = run.private / RELEASED
-    if path.is_file():
-        return load_weights(path)["sums"].to(device)
-    examples = load_examples(plan.dataset, rows, settings.size_px)
-    with torch.no_grad():
-        vectors = torch.cat(
-            [_of_both_sides(features, part.to(device)) for part in examples.images.split(_BATCH)]
-        ).cpu()
-    names, units = np.unique(units_of(settings, tuple(rows)), return_inverse=True)
-    per_unit = patient_vectors(vectors, examples.labels, torch.from_numpy(units), len(names))
-    mechanism: Mechanism | None = plan.release.mechanism
-    if mechanism is None:
-        total = per_unit.mean(dim=0)
-    else:
-        source = noise_source(run.private, settings.privacy)
-        total = release_once(per_unit, mechanism, source)
-    save_weights(path, {"sums": total.view(2, -1)})
-    return total.view(2, -1).to(device)
-
-
-def _of_both_sides(features: PublicFeatures, images: Tensor) -> Tensor:
-    """The mean vector of an image and its mirror image, (B, K)."""
-    return (features(images) + features(images.flip(-1))) / 2

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from gan.config import AugmentationSettings
 
+Symmetry = Literal["none", "mirror", "dihedral"]
+
 
 def augment(
     images: Tensor, strength: float, settings: AugmentationSettings, rng: torch.Generator
@@ -72,9 +74,7 @@ def cut_out(images: Tensor, strength: float, share: float, rng: torch.Generator)
     return images * (~(hole & chosen)).to(images)
 
 
-def random_symmetry(
-    images: Tensor, symmetry: Literal["none", "mirror", "dihedral"], rng: torch.Generator
-) -> Tensor:
+def random_symmetry(images: Tensor, symmetry: Symmetry, rng: torch.Generator) -> Tensor:
     """Move each image (B, 1, S, S) by a symmetry drawn at random; for real images only.
 
     `mirror` is the identity or left for right: a left breast looks as a mirrored right one.

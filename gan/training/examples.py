@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan.config import TrainGanSettings
 from gan.network.conditions import Conditions, encode
 from gan.training import augment
 from synthdp.data.dataset import Dataset, DatasetInfo, Row, load_images, targets_array
@@ -24,8 +23,8 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, places: Tensor) -> "Examples":
-        return Examples(self.images[places], self.labels[places], self.attributes[places])
+    def __getitem__(self, chosen: Tensor) -> "Examples":
+        return Examples(self.images[chosen], self.labels[chosen], self.attributes[chosen])
 
     def to(self, device: torch.device) -> "Examples":
         """The same examples on a device."""
@@ -83,17 +82,18 @@ def refuse_missing_classes(info: DatasetInfo, rows: Sequence[Row]) -> None:
             )
 
 
-def draw_batch(examples: Examples, settings: TrainGanSettings, rng: torch.Generator) -> Examples:
-    """Draw a batch with as many images of either class, in mixed order, moved by a symmetry.
+def draw_batch(
+    examples: Examples, batch: int, symmetry: augment.Symmetry, rng: torch.Generator
+) -> Examples:
+    """Draw `batch` images, as many of either class, in mixed order, each moved by a symmetry.
 
     Images are drawn with replacement, so that a set may be smaller than a batch.
     """
-    half = settings.batch // 2
     drawn = []
     for value in (0, 1):
-        places = (examples.labels == value).nonzero()[:, 0]
-        drawn.append(places[torch.randint(0, len(places), (half,), generator=rng)])
-    order = torch.randperm(settings.batch, generator=rng)
-    batch = examples[torch.cat(drawn)[order]]
-    images = augment.random_symmetry(batch.images, settings.augmentation.symmetry, rng)
-    return Examples(images, batch.labels, batch.attributes)
+        of_class = (examples.labels == value).nonzero()[:, 0]
+        drawn.append(of_class[torch.randint(0, len(of_class), (batch // 2,), generator=rng)])
+    order = torch.randperm(batch, generator=rng)
+    real = examples[torch.cat(drawn)[order]]
+    images = augment.random_symmetry(real.images, symmetry, rng)
+    return Examples(images, real.labels, real.attributes)

@@ -1,14 +1,18 @@
-"""One step of adversarial training, and the state that it moves."""
+"""Adversarial training of a generator: its state, its schedule, one step, and the loop of steps.
+
+The private methods (`gan.private`) move the same state by the same schedule, along other gradients.
+"""
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from gan.config import TrainGanSettings
+from gan.config import AugmentationSettings, TrainGanSettings
 from gan.network.architectures import (
     AnyDiscriminator,
     TrainedGenerator,
@@ -17,27 +21,21 @@ from gan.network.architectures import (
 )
 from gan.network.conditions import Conditions, draw_conditions
 from gan.training import augment, losses
-from gan.training.examples import Examples
+from gan.training.examples import Examples, draw_batch
 from gan.training.guidance import Guidance
+from synthdp.devices import reduced_precision
+from synthdp.errors import RunError
+from synthdp.progress import progress
 
+#: Metrics are logged about every so many thousand images.
+LOG_KIMG = 1.0
+#: The targets of real images with `loss: bce`, drawn anew for each (`gan.network.dcgan`).
 BASELINE_TARGETS = (0.7, 1.2)
-
-
-class Guided(Protocol):
-    """State beside the networks that a checkpoint keeps: what else moves the generator."""
-
-    modules: dict[str, nn.Module]
-
-    def state(self) -> dict[str, Any]:
-        """All but the weights of the modules."""
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
 
 
 @dataclass
 class Training:
-    """All that a training run changes; `strength` is the probability of each augmentation."""
+    """All that a training moves; `strength` is the probability of each augmentation."""
 
     generator: TrainedGenerator
     averaged: TrainedGenerator
@@ -47,21 +45,101 @@ class Training:
     rng: torch.Generator
     strength: float
     sign_mean: float
-    conditions: Conditions
-    guidance: Guided | None = None
     step: int = 0
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """The values that change over a training, at one moment of it."""
+class Scheduled:
+    """The values that change over a training, as they are in one step of it."""
 
     progress: float
-    lr_share: float
+    generator_lr: float
+    discriminator_lr: float
     betas: tuple[float, float]
     gamma: float
     class_strength: float
     ema_decay: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How rates, penalty, class and average change over the steps of the generator: public numbers.
+
+    Cosines for rates and penalty, a ramp for the class. `beta2` and `gamma` are (start, end);
+    `steps` is how often the generator is moved in all, by `batch` images each time.
+    """
+
+    steps: int
+    batch: int
+    generator_lr: float
+    discriminator_lr: float
+    final_lr_share: float
+    beta1: float
+    beta2: tuple[float, float]
+    gamma: tuple[float, float]
+    class_ramp: tuple[float, float]
+    ema_kimg: float
+    ema_share: float
+
+    @classmethod
+    def of(cls, settings: TrainGanSettings, steps: int | None = None) -> "Schedule":
+        """The schedule that the settings name, over `steps`, or as many as show `kimg` images."""
+        return cls(
+            steps=math.ceil(settings.kimg * 1000 / settings.batch) if steps is None else steps,
+            batch=settings.batch,
+            generator_lr=settings.generator_lr,
+            discriminator_lr=settings.discriminator_lr,
+            final_lr_share=settings.final_lr_share,
+            beta1=settings.beta1,
+            beta2=(settings.beta2_start, settings.beta2_end),
+            gamma=(settings.gamma_start, settings.gamma_end),
+            class_ramp=settings.class_ramp,
+            ema_kimg=settings.ema_kimg,
+            ema_share=settings.ema_share,
+        )
+
+    def at(self, step: int) -> Scheduled:
+        """The values of step number `step` of the generator, from 0."""
+        progress = step / self.steps
+        begin, end = self.class_ramp
+        lr_share = _cosine(1.0, self.final_lr_share, progress)
+        seen_kimg = (step + 1) * self.batch / 1000
+        half_life_kimg = min(self.ema_kimg, self.ema_share * seen_kimg)
+        return Scheduled(
+            progress=progress,
+            generator_lr=self.generator_lr * lr_share,
+            discriminator_lr=self.discriminator_lr * lr_share,
+            betas=(self.beta1, _cosine(*self.beta2, progress)),
+            gamma=_cosine(*self.gamma, progress),
+            class_strength=min(max((progress - begin) / (end - begin), 0.0), 1.0),
+            ema_decay=0.5 ** (self.batch / 1000 / half_life_kimg),
+        )
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How generator and discriminator are trained against each other: public numbers."""
+
+    schedule: Schedule
+    loss: Literal["relativistic", "non_saturating", "bce"]
+    penalty_interval: int
+    augmentation: AugmentationSettings
+    checkpoint_kimg: float
+
+    @classmethod
+    def of(cls, settings: TrainGanSettings) -> "Recipe":
+        """The recipe that the settings name."""
+        return cls(
+            schedule=Schedule.of(settings),
+            loss=settings.loss,
+            penalty_interval=settings.penalty_interval,
+            augmentation=settings.augmentation,
+            checkpoint_kimg=settings.checkpoint_kimg,
+        )
 
 
 def new_training(
@@ -91,55 +169,92 @@ def new_training(
         rng=torch.Generator().manual_seed(settings.seed + 1),
         strength=settings.augmentation.strength_start,
         sign_mean=settings.augmentation.target_sign,
-        conditions=conditions,
-        guidance=new_guidance(settings, device),
     )
 
 
-def new_guidance(settings: TrainGanSettings, device: torch.device) -> Guidance | None:
-    """The guidance that the settings ask for, at its start."""
-    if settings.guidance is None:
-        return None
-    return Guidance(settings.guidance, settings.size_px, settings.seed, device)
-
-
-def total_steps(settings: TrainGanSettings) -> int:
-    """Return the number of steps that show `kimg` thousand real images."""
-    return math.ceil(settings.kimg * 1000 / settings.batch)
-
-
-def schedule_at(step: int, settings: TrainGanSettings) -> Schedule:
-    """Read the schedule at a step that shows `batch` images, as all before it."""
-    seen_kimg = (step + 1) * settings.batch / 1000
-    return schedule(step / total_steps(settings), seen_kimg, settings)
-
-
-def schedule(progress: float, seen_kimg: float, settings: TrainGanSettings) -> Schedule:
-    """Read the schedule: cosines for rates and penalty, a ramp for the class.
+def train_adversarially(
+    training: Training,
+    examples: Examples,
+    recipe: Recipe,
+    guidance: Guidance | None = None,
+    *,
+    log: Callable[..., None],
+    keep: Callable[[], None],
+) -> None:
+    """Train from the step that `training` has reached to the last.
 
     Args:
-        progress: share of the training that is done.
-        seen_kimg: thousands of images that the generator has learned from, with the step at hand.
-        settings: of the run.
+        training: moved in place.
+        examples: the real images, on the CPU.
+        recipe: schedule, losses and augmentation.
+        guidance: what a frozen network adds; moved in place too.
+        log: takes one line of metrics about every thousand images.
+        keep: saves a checkpoint; called every `checkpoint_kimg` and at the end.
+
+    Raises:
+        RunError: when a loss or a weight is no longer a number; no such weight is kept.
     """
-    begin, end = settings.class_ramp
-    half_life_kimg = min(settings.ema_kimg, settings.ema_share * seen_kimg)
-    return Schedule(
-        progress=progress,
-        lr_share=_cosine(1.0, settings.final_lr_share, progress),
-        betas=(settings.beta1, _cosine(settings.beta2_start, settings.beta2_end, progress)),
-        gamma=_cosine(settings.gamma_start, settings.gamma_end, progress),
-        class_strength=min(max((progress - begin) / (end - begin), 0.0), 1.0),
-        ema_decay=0.5 ** (settings.batch / 1000 / half_life_kimg),
+    device = training.generator.device
+    autocast = reduced_precision(device)
+    schedule, batch = recipe.schedule, recipe.schedule.batch
+    kept_step = training.step
+    recent: dict[str, list[Tensor]] = {}
+    since, steps_since = time.monotonic(), 0
+    for step in progress(range(training.step, schedule.steps), what="training the generator"):
+        real = draw_batch(examples, batch, recipe.augmentation.symmetry, training.rng).to(device)
+        metrics = train_step(training, real, recipe, autocast, guidance)
+        last = training.step == schedule.steps
+        is_kept = last or _passes(recipe.checkpoint_kimg, step, batch)
+        if not math.isfinite(float(sum(metrics.values()))) or (
+            is_kept and not weights_are_finite(training)
+        ):
+            raise RunError(_divergence_words(step, kept_step, schedule))
+        for name, value in metrics.items():  # the frozen network is not asked in every step
+            recent.setdefault(name, []).append(value)
+        steps_since += 1
+        if last or _passes(LOG_KIMG, step, batch):
+            seconds = time.monotonic() - since
+            log(
+                step=training.step,
+                kimg=round(training.step * batch / 1000, 3),
+                **{
+                    name: round(torch.stack(values).mean().item(), 5)
+                    for name, values in recent.items()
+                },
+                sign_mean=round(training.sign_mean, 4),
+                augmentation=round(training.strength, 4),
+                class_strength=round(schedule.at(step).class_strength, 4),
+                images_per_s=round(steps_since * batch / seconds, 2),
+            )
+            recent, since, steps_since = {}, time.monotonic(), 0
+        if is_kept:
+            keep()
+            kept_step = training.step
+
+
+def _passes(every_kimg: float, step: int, batch: int) -> bool:
+    """Whether a step takes the count of images seen over a multiple of `every_kimg` thousand."""
+    every = max(1, round(every_kimg * 1000))
+    return (step + 1) * batch // every > step * batch // every
+
+
+def _divergence_words(step: int, kept_step: int, schedule: Schedule) -> str:
+    last_good = f"the last good checkpoint is that of step {kept_step}"
+    kept = last_good if kept_step else "no checkpoint was kept"
+    return (
+        f"the training diverged at step {step + 1}: a loss or a weight is no longer a number; "
+        f"{kept}. Start a new run with lower learning rates (generator_lr "
+        f"{schedule.generator_lr:g}, discriminator_lr {schedule.discriminator_lr:g}) or a higher "
+        "gamma_start"
     )
-
-
-def _cosine(start: float, end: float, progress: float) -> float:
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def train_step(
-    training: Training, real: Examples, settings: TrainGanSettings, autocast: torch.autocast
+    training: Training,
+    real: Examples,
+    recipe: Recipe,
+    autocast: torch.autocast,
+    guidance: Guidance | None = None,
 ) -> dict[str, Tensor]:
     """Update discriminator, generator and averaged generator once.
 
@@ -148,58 +263,75 @@ def train_step(
     discriminator: that saves a pass. Where there is guidance, its losses are added.
 
     Args:
+        training: moved in place.
         real: a batch on the networks' device.
+        recipe: schedule, losses and augmentation.
         autocast: the precision of all but the penalties.
+        guidance: what a frozen network adds; moved in place too.
 
     Returns:
         Losses and logits as scalars on the device.
     """
-    now = schedule_at(training.step, settings)
-    set_rates(training, settings, now)
+    now = recipe.schedule.at(training.step)
+    set_rates(training, now)
     rng, generator, discriminator = training.rng, training.generator, training.discriminator
-    told = (real.labels, now.class_strength, real.attributes)
+    condition = (real.labels, now.class_strength, real.attributes)
 
-    z = torch.randn(len(real), settings.z_dim, generator=rng).to(real.images.device)
+    # One generated image for each real one; both are augmented alike.
+    z = torch.randn(len(real), generator.z_dim, generator=rng).to(real.images.device)
     noise = torch.randn(len(real), generator.noise_dim, generator=rng).to(real.images.device)
     with autocast:
-        fake = generator(z, noise, *told)
-    real_view = augment.augment(real.images, training.strength, settings.augmentation, rng)
-    fake_view = augment.augment(fake, training.strength, settings.augmentation, rng)
+        fake = generator(z, noise, *condition)
+    real_view = augment.augment(real.images, training.strength, recipe.augmentation, rng)
+    fake_view = augment.augment(fake, training.strength, recipe.augmentation, rng)
 
-    # Discriminator
+    # The discriminator learns to tell them apart. The penalty is taken every few steps, weighed by
+    # as much: its second derivatives are the dearest part of a step.
     with autocast:
-        real_logits = discriminator(real_view, *told)
-        fake_logits = discriminator(fake_view.detach(), *told)
-        discriminator_loss = _discriminator_loss(real_logits, fake_logits, settings, rng)
+        real_logits = discriminator(real_view, *condition)
+        fake_logits = discriminator(fake_view.detach(), *condition)
+        discriminator_loss = _discriminator_loss(recipe.loss, real_logits, fake_logits, rng)
     objective = discriminator_loss
-    if now.gamma > 0 and training.step % settings.penalty_interval == 0:
-        penalty = losses.gradient_penalty(discriminator, real_view, *told)
-        if settings.loss == "relativistic":
-            penalty = penalty + losses.gradient_penalty(discriminator, fake_view, *told)
-        objective = objective + 0.5 * now.gamma * settings.penalty_interval * penalty
+    if now.gamma > 0 and training.step % recipe.penalty_interval == 0:
+        penalty = losses.gradient_penalty(discriminator, real_view, *condition)
+        if recipe.loss == "relativistic":
+            penalty = penalty + losses.gradient_penalty(discriminator, fake_view, *condition)
+        objective = objective + 0.5 * now.gamma * recipe.penalty_interval * penalty
     training.discriminator_optimiser.zero_grad()
     objective.backward()
     training.discriminator_optimiser.step()
 
-    # Generator
+    # The generator learns from the same images, as the updated discriminator sees them.
     discriminator.requires_grad_(False)
     with autocast:
-        judged = discriminator(fake_view, *told)
-        if settings.loss == "relativistic":
-            generator_loss = losses.relativistic_loss(judged, discriminator(real_view, *told))
+        fake_logits_now = discriminator(fake_view, *condition)
+        if recipe.loss == "relativistic":
+            real_logits_now = discriminator(real_view, *condition)
+            generator_loss = losses.relativistic_loss(fake_logits_now, real_logits_now)
         else:
-            generator_loss = losses.non_saturating_generator_loss(judged)
-    guided, guided_metrics = _guided(training, real, fake, (real_view, fake_view), now)
+            generator_loss = losses.non_saturating_generator_loss(fake_logits_now)
+    guided_loss: Tensor | float = 0.0
+    guided_metrics: dict[str, Tensor] = {}
+    if guidance is not None:
+        guided_loss, guided_metrics = guidance.loss(
+            real,
+            fake,
+            (real_view, fake_view),
+            step=training.step,
+            progress=now.progress,
+            class_strength=now.class_strength,
+        )
     training.generator_optimiser.zero_grad()
-    (generator_loss + guided).backward()
+    (generator_loss + guided_loss).backward()
     training.generator_optimiser.step()
     discriminator.requires_grad_(True)
 
+    # The average follows; the augmentation gets stronger where the discriminator is too sure.
     average_weights(training, now.ema_decay)
     sign = (real_logits - fake_logits.mean()).sign().mean().item()
     training.sign_mean = 0.9 * training.sign_mean + 0.1 * sign
     training.strength = augment.next_strength(
-        training.strength, training.sign_mean, len(real), settings.augmentation
+        training.strength, training.sign_mean, len(real), recipe.augmentation
     )
     training.step += 1
     return {
@@ -210,46 +342,26 @@ def train_step(
     }
 
 
-def _guided(
-    training: Training,
-    real: Examples,
-    fake: Tensor,
-    views: tuple[Tensor, Tensor],
-    now: Schedule,
-) -> tuple[Tensor | float, dict[str, Tensor]]:
-    """What the guidance, if any, adds to the generator's loss in this step, and to the log."""
-    guidance = training.guidance
-    if not isinstance(guidance, Guidance):
-        return 0.0, {}
-    loss = guidance.match_spectrum(real, fake)
-    if not guidance.is_due(training.step, now.progress):
-        return loss, {}
-    judged, metrics = guidance.judge(
-        real, *views, class_strength=now.class_strength, progress=now.progress
-    )
-    return loss + judged, metrics
-
-
 def _discriminator_loss(
-    real_logits: Tensor, fake_logits: Tensor, settings: TrainGanSettings, rng: torch.Generator
+    loss: str, real_logits: Tensor, fake_logits: Tensor, rng: torch.Generator
 ) -> Tensor:
-    if settings.loss == "relativistic":
+    if loss == "relativistic":
         return losses.relativistic_loss(real_logits, fake_logits)
-    if settings.loss == "non_saturating":
+    if loss == "non_saturating":
         return losses.non_saturating_discriminator_loss(real_logits, fake_logits)
     low, high = BASELINE_TARGETS
     targets = low + (high - low) * torch.rand(len(real_logits), generator=rng)
     return losses.noisy_target_discriminator_loss(real_logits, fake_logits, targets.to(real_logits))
 
 
-def set_rates(training: Training, settings: TrainGanSettings, now: Schedule) -> None:
-    """Put the rates and momenta of the moment into both optimisers."""
+def set_rates(training: Training, now: Scheduled) -> None:
+    """Put the rates and momenta of a step into both optimisers."""
     for optimiser, lr in (
-        (training.generator_optimiser, settings.generator_lr),
-        (training.discriminator_optimiser, settings.discriminator_lr),
+        (training.generator_optimiser, now.generator_lr),
+        (training.discriminator_optimiser, now.discriminator_lr),
     ):
         for group in optimiser.param_groups:
-            group["lr"] = lr * now.lr_share
+            group["lr"] = lr
             group["betas"] = now.betas
 
 
@@ -268,25 +380,28 @@ def weights_are_finite(training: Training) -> bool:
 
 
 def sample_grid(
-    training: Training, settings: TrainGanSettings, columns: int = 8, rows: int = 4
+    generator: TrainedGenerator,
+    conditions: Conditions,
+    *,
+    seed: int,
+    batch: int,
+    columns: int = 8,
+    rows: int = 4,
 ) -> Tensor:
-    """Draw one picture of averaged samples: two rows benign above two rows malignant.
+    """Draw one picture of samples: two rows benign above two rows malignant.
 
     The latent vectors are those of the seed, so that pictures of one run can be compared.
 
     Returns:
-        (rows * size_px, columns * size_px) float32, about [-1, 1].
+        (rows * S, columns * S) float32, about [-1, 1].
     """
-    rng = torch.Generator().manual_seed(settings.seed)
+    rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(2).repeat_interleave(columns * rows // 2)
-    attributes = draw_conditions(
-        {"conditions": training.conditions.model_dump()}, labels, settings.seed
-    )
-    images = torch.cat(
-        list(draw_images(training.averaged, labels, attributes, rng, settings.batch))
-    )
-    grid = images.view(rows, columns, settings.size_px, settings.size_px)
-    return grid.permute(0, 2, 1, 3).reshape(rows * settings.size_px, columns * settings.size_px)
+    attributes = draw_conditions(conditions, labels, seed)
+    images = torch.cat(list(draw_images(generator, labels, attributes, rng, batch)))
+    size_px = images.shape[-1]
+    grid = images.view(rows, columns, size_px, size_px)
+    return grid.permute(0, 2, 1, 3).reshape(rows * size_px, columns * size_px)
 
 
 @torch.no_grad()

@@ -13,9 +13,9 @@ from gan.config import TrainGanSettings
 from gan.network.architectures import new_generator
 from gan.network.conditions import Conditions
 from gan.train import plan_train_gan, run_train_gan
-from gan.training import loop as steps
+from gan.training import loop
 from gan.training.examples import Examples, load_examples
-from gan.training.loop import schedule_at, total_steps
+from gan.training.loop import Recipe, Schedule
 from synthdp.checkpoint import load_checkpoint, load_weights
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
@@ -63,7 +63,7 @@ def test_resuming_after_a_kill_changes_nothing(
 ) -> None:
     whole = run_train_gan(tiny_settings(discs, tmp_path / "whole", checkpoint_kimg=0.024))
     settings = tiny_settings(discs, tmp_path / "torn", checkpoint_kimg=0.024)
-    real_step, taken = steps.train_step, Counter[str]()
+    real_step, taken = loop.train_step, Counter[str]()
 
     def killed(*arguments: Any) -> dict[str, torch.Tensor]:
         taken["steps"] += 1
@@ -71,7 +71,7 @@ def test_resuming_after_a_kill_changes_nothing(
             raise KeyboardInterrupt
         return real_step(*arguments)
 
-    monkeypatch.setattr(train, "train_step", killed)
+    monkeypatch.setattr(loop, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         run_train_gan(settings)
     kept = load_checkpoint(settings.out / "private" / "checkpoints")
@@ -115,7 +115,7 @@ def test_pairs_of_a_step_have_the_same_class(
     discs: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: TinySettings
 ) -> None:
     settings = tiny_settings(discs, discs, class_ramp=(0, 0.001))
-    training = steps.new_training(settings, torch.device("cpu"))
+    training = loop.new_training(settings, torch.device("cpu"))
     training.step = 5
     told: list[torch.Tensor] = []
     for network in (training.generator, training.discriminator):
@@ -129,18 +129,20 @@ def test_pairs_of_a_step_have_the_same_class(
         monkeypatch.setattr(network, "forward", listening)
     labels = torch.tensor([0, 1, 1, 0, 0, 0, 1, 1])
     real = Examples(torch.zeros(8, 1, 32, 32), labels, torch.empty(8, 0, dtype=torch.int64))
-    steps.train_step(training, real, settings, torch.autocast("cpu", enabled=False))
+    loop.train_step(training, real, Recipe.of(settings), torch.autocast("cpu", enabled=False))
     assert len(told) == 5  # generator once; discriminator on real and generated, twice
     assert all(torch.equal(labels, item) for item in told)
 
 
 def test_schedules(discs: Path, tiny_settings: TinySettings) -> None:
     settings = tiny_settings(discs, discs, kimg=100, gamma_start=2, gamma_end=0.5)
-    last = total_steps(settings)
-    first, middle, end = (schedule_at(step, settings) for step in (0, last * 3 // 10, last))
+    schedule = Schedule.of(settings)
+    last = schedule.steps
+    first, middle, end = (schedule.at(step) for step in (0, last * 3 // 10, last))
     assert (first.class_strength, end.class_strength) == (0, 1)
     assert 0.3 < middle.class_strength < 0.5
-    assert (first.lr_share, end.lr_share) == (1, pytest.approx(settings.final_lr_share))
+    assert first.generator_lr == settings.generator_lr
+    assert end.generator_lr / first.generator_lr == pytest.approx(settings.final_lr_share)
     assert (first.gamma, end.gamma) == (2, pytest.approx(0.5))
     assert first.ema_decay < middle.ema_decay
 
@@ -157,13 +159,15 @@ def test_training_draws_discs(discs: Path, tiny_settings: TinySettings) -> None:
     )
     dataset = open_dataset(discs)
     examples = load_examples(dataset, dataset.split("train"), 32)
-    training = steps.new_training(settings, torch.device("cpu"))
-    before = brighter_centre(steps.sample_grid(training, settings))
+    training = loop.new_training(settings, torch.device("cpu"))
+    before = brighter_centre(loop.sample_grid(training.averaged, Conditions(), seed=0, batch=8))
     lines: list[dict[str, Any]] = []
-    train.train(
-        training, examples, settings, log=lambda **line: lines.append(line), keep=lambda: None
+    recipe = Recipe.of(settings)
+    loop.train_adversarially(
+        training, examples, recipe, log=lambda **line: lines.append(line), keep=lambda: None
     )
-    assert brighter_centre(steps.sample_grid(training, settings)) > before + 0.1  # real: 0.31
+    after = brighter_centre(loop.sample_grid(training.averaged, Conditions(), seed=0, batch=8))
+    assert after > before + 0.1  # real: 0.31
     assert [line["kimg"] for line in lines] == [1.0, 1.6]
 
 
@@ -182,14 +186,14 @@ def test_the_non_saturating_switch_trains(
 def test_divergence_names_the_last_good_checkpoint(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: TinySettings
 ) -> None:
-    real_step = steps.train_step
+    real_step = loop.train_step
 
-    def diverging(training: steps.Training, *arguments: Any) -> dict[str, torch.Tensor]:
+    def diverging(training: loop.Training, *arguments: Any) -> dict[str, torch.Tensor]:
         metrics = real_step(training, *arguments)
         lost = {"loss_generator": torch.tensor(math.nan)} if training.step > 7 else {}
         return {**metrics, **lost}
 
-    monkeypatch.setattr(train, "train_step", diverging)
+    monkeypatch.setattr(loop, "train_step", diverging)
     with pytest.raises(RunError, match=r"diverged at step 8.*that of step 6"):
         run_train_gan(tiny_settings(discs, tmp_path / "run", checkpoint_kimg=0.024))
 

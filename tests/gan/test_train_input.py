@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from gan import train
 from gan.config import TrainGanSettings
+from gan.network.conditions import Conditions
 from gan.train import plan_train_gan, run_train_gan
-from gan.training import loop as steps
+from gan.training import loop
 from gan.training.examples import Examples, load_examples
+from gan.training.loop import Recipe
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import load_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
@@ -61,23 +62,23 @@ def test_a_nan_weight_stops_at_the_last_good_checkpoint(
     network: str,
 ) -> None:
     settings = tiny_settings(discs, tmp_path / "run", checkpoint_kimg=0.024)
-    real_step = steps.train_step
+    real_step = loop.train_step
 
-    def poisoned(training: steps.Training, *arguments: Any) -> dict[str, torch.Tensor]:
+    def poisoned(training: loop.Training, *arguments: Any) -> dict[str, torch.Tensor]:
         metrics = real_step(training, *arguments)
         if training.step == 6:  # the losses of this step are still numbers
             with torch.no_grad():
                 next(getattr(training, network).parameters()).fill_(math.nan)
         return metrics
 
-    monkeypatch.setattr(train, "train_step", poisoned)
+    monkeypatch.setattr(loop, "train_step", poisoned)
     with pytest.raises(RunError, match=r"diverged at step 6.*that of step 3"):
         run_train_gan(settings)
     kept = load_checkpoint(settings.out / "private" / "checkpoints")
     assert kept is not None
     assert kept.step == 3
     assert all(bool(tensor.isfinite().all()) for tensor in kept.weights.values())
-    monkeypatch.setattr(train, "train_step", real_step)
+    monkeypatch.setattr(loop, "train_step", real_step)
     run_train_gan(settings)  # from step 3, as if nothing had happened
 
 
@@ -112,7 +113,7 @@ def newest(checkpoints: Path) -> int:
 
 def test_a_step_in_bfloat16(discs: Path, tiny_settings: TinySettings) -> None:
     settings = tiny_settings(discs, discs, haar_levels=2, channels=(16, 16))
-    training = steps.new_training(settings, torch.device("cpu"))
+    training = loop.new_training(settings, torch.device("cpu"))
     labels = torch.arange(8) % 2
     real = Examples(torch.rand(8, 1, 32, 32) * 2 - 1, labels, torch.empty(8, 0).long())
     seen: list[torch.dtype] = []
@@ -120,12 +121,12 @@ def test_a_step_in_bfloat16(discs: Path, tiny_settings: TinySettings) -> None:
     body.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     for _ in range(2):
         autocast = torch.autocast("cpu", dtype=torch.bfloat16)
-        metrics = steps.train_step(training, real, settings, autocast)
+        metrics = loop.train_step(training, real, Recipe.of(settings), autocast)
         assert all(math.isfinite(value) for value in metrics.values())
     assert seen.count(torch.bfloat16) == 8
     assert seen.count(torch.float32) == 2  # the penalties of the first step
-    assert steps.weights_are_finite(training)
-    grid = steps.sample_grid(training, settings)
+    assert loop.weights_are_finite(training)
+    grid = loop.sample_grid(training.averaged, Conditions(), seed=0, batch=8)
     assert grid.dtype == torch.float32
 
 
@@ -139,8 +140,10 @@ def test_the_gpu_settings_plan_and_step_on_a_small_scale(discs: Path) -> None:
         [*given, "size_px=512", "channels=[512, 512, 384, 256, 128, 64]"],
     )
     small = settings.model_copy(update={"channels": (8, 8, 4, 4, 4), "batch": 4})
-    training = steps.new_training(small, torch.device("cpu"))
+    training = loop.new_training(small, torch.device("cpu"))
     real = Examples(torch.zeros(4, 1, 256, 256), torch.arange(4) % 2, torch.empty(4, 0).long())
-    metrics = steps.train_step(training, real, small, torch.autocast("cpu", enabled=False))
+    autocast = torch.autocast("cpu", enabled=False)
+    metrics = loop.train_step(training, real, Recipe.of(small), autocast)
     assert all(math.isfinite(value) for value in metrics.values())
-    assert steps.sample_grid(training, small).shape == (4 * 256, 8 * 256)
+    grid = loop.sample_grid(training.averaged, Conditions(), seed=0, batch=4)
+    assert grid.shape == (4 * 256, 8 * 256)

@@ -48,16 +48,16 @@ def test_levels_are_sorted_and_an_empty_cell_is_unknown() -> None:
 
 
 def test_attributes_are_drawn_as_they_stand_with_each_class() -> None:
-    described = {"conditions": read_conditions(ROWS, ("view", "density")).model_dump(mode="json")}
+    conditions = read_conditions(ROWS, ("view", "density"))
     labels = torch.arange(4000) % 2
-    codes = draw_conditions(described, labels, seed=3)
+    codes = draw_conditions(conditions, labels, seed=3)
     assert (codes[labels == 1] == torch.tensor([2, 1])).all()
     shares = Counter(map(tuple, codes[labels == 0].tolist()))
     assert set(shares) == {(2, 2), (1, 2), (1, 0)}
     assert abs(shares[1, 0] / 2000 - 0.5) < 0.05
-    assert torch.equal(codes[:100], draw_conditions(described, labels[:100], seed=3))
-    assert not torch.equal(codes, draw_conditions(described, labels, seed=4))
-    assert draw_conditions({}, labels, seed=3).shape == (4000, 0)
+    assert torch.equal(codes[:100], draw_conditions(conditions, labels[:100], seed=3))
+    assert not torch.equal(codes, draw_conditions(conditions, labels, seed=4))
+    assert draw_conditions(Conditions(), labels, seed=3).shape == (4000, 0)
 
 
 def test_a_public_prior_takes_the_place_of_the_counts() -> None:

@@ -18,16 +18,14 @@ from gan.package.model import load_generator
 from gan.package.pretrained import package_generator
 from gan.train import run_train_gan
 from gan.training.examples import Examples
-from gan.training.film_fit import find_marks, fit_film
-from gan.training.finish import finish_generator
+from gan.training.finish import find_marks, finish_generator, fit_film
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.files import read_json
 from synthdp.release import release
-from tests.gan.conftest import settings_of
 
 Images = NDArray[np.float32]
 SIDE = 64
-NO_SET = Path("none")
+AS_IT_IS: dict[str, Any] = {"class_spread": 1.0, "style_spread": 1.0, "film": False}
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -129,7 +127,7 @@ def test_marks_are_found_and_tissue_is_not() -> None:
     images[2, 0][20:24] = 0.9  # a band from side to side
     images[2, 0][40:44, 60:] = 0.9  # a mark that the edge cuts
     marks = find_marks(images)
-    assert marks.owner.tolist() == [0]
+    assert marks.image.tolist() == [0]
     assert marks.area[0] == pytest.approx(29, abs=3)
     assert marks.elongation[0] == pytest.approx(1, abs=0.1)
     assert marks.excess[0] + marks.ring[0] == pytest.approx(0.9, abs=0.01)
@@ -181,7 +179,7 @@ def examples(count: int = 24) -> Examples:
 
 def test_a_finished_generator_has_a_film_and_its_own_images_below() -> None:
     generator = tiny()
-    finished = finish_generator(generator, examples(), settings_of(NO_SET, NO_SET, film=True))
+    finished = finish_generator(generator, examples(), **{**AS_IT_IS, "film": True})
     assert generator.film is None
     assert finished.film is not None
     assert finished.noise_dim == generator.noise_dim + finished.film.noise_dim
@@ -195,8 +193,7 @@ def test_a_finished_generator_has_a_film_and_its_own_images_below() -> None:
 
 def test_spread_styles_are_styles_further_from_their_mean() -> None:
     generator = tiny()
-    settings = settings_of(NO_SET, NO_SET, style_spread=1.3)
-    finished = finish_generator(generator, examples(500), settings)
+    finished = finish_generator(generator, examples(500), **{**AS_IT_IS, "style_spread": 1.3})
     z, labels = torch.randn(4000, 8, generator=rng(5)), torch.arange(4000) % 2
     styles = generator.styles(z, labels, 1.0, None)
     mean = styles.mean(dim=0)
@@ -209,8 +206,7 @@ def test_spread_styles_are_styles_further_from_their_mean() -> None:
 
 def test_spread_classes_are_told_further_from_their_mean() -> None:
     generator = tiny()
-    settings = settings_of(NO_SET, NO_SET, class_spread=1.5)
-    finished = finish_generator(generator, examples(), settings)
+    finished = finish_generator(generator, examples(), **{**AS_IT_IS, "class_spread": 1.5})
     before, after = (one.class_embedding.weight for one in (generator, finished))
     torch.testing.assert_close(after.mean(dim=0), before.mean(dim=0))
     torch.testing.assert_close(after[1] - after[0], 1.5 * (before[1] - before[0]))

@@ -16,7 +16,14 @@ from made_up import claimed_ledger, clinic_set
 from torch import Tensor
 
 from gan.config import TrainGanSettings
-from gan.private.dp_discriminator import PatientImages, PrivateGame, play_plainly, play_privately
+from gan.network.conditions import Conditions
+from gan.private.dp_discriminator import (
+    GameRecipe,
+    PatientImages,
+    PrivateGame,
+    play_plainly,
+    play_privately,
+)
 from gan.train import run_train_gan
 from gan.training.examples import load_examples
 from gan.training.loop import new_training, sample_grid
@@ -70,7 +77,8 @@ def patients_of(n_patients: int = 10) -> PatientImages:
 
 def game_of(settings: TrainGanSettings, **hooks: Any) -> PrivateGame:
     training = new_training(settings, torch.device("cpu"))
-    return PrivateGame(training, settings, autocast=torch.autocast("cpu", enabled=False), **hooks)
+    recipe, autocast = GameRecipe.of(settings), torch.autocast("cpu", enabled=False)
+    return PrivateGame(training, recipe, autocast=autocast, **hooks)
 
 
 def played(
@@ -87,7 +95,7 @@ def played(
         patients,
         mechanism=mechanism,
         ledger=claimed_ledger(folder, mechanism, block_steps=BLOCK),
-        source=SOURCE,
+        noise_source=SOURCE,
         block_steps=BLOCK,
         observe=observe,
     )
@@ -106,7 +114,7 @@ def test_replay_on_a_neighbour_has_the_same_control_flow(
 
     monkeypatch.setattr(NoiseSource, "gaussian", recorded)
     first, data = settings(), patients_of()
-    neighbour = replace(data, places=data.places[:-1], tags=data.tags[:-1])
+    neighbour = replace(data, indices=data.indices[:-1], tags=data.tags[:-1])
     found: dict[str, Any] = {}
     for name, patients in (("a", data), ("b", neighbour)):
         released: list[Tensor] = []
@@ -137,7 +145,7 @@ def test_an_empty_sample_is_a_counted_step_of_noise(
     settings: Callable[..., TrainGanSettings], tmp_path: Path
 ) -> None:
     released: list[Tensor] = []
-    nobody = replace(patients_of(), places=[], tags=[])
+    nobody = replace(patients_of(), indices=[], tags=[])
     game = played(settings(), tmp_path, nobody, lambda step, out: released.append(out))
     assert Ledger(tmp_path / "ledger.jsonl").spent_steps == len(released) == STEPS
     for out in released:
@@ -182,7 +190,7 @@ def test_the_generator_moves_once_in_so_many_steps(
     for step in range(STEPS):
         game.move(step, gradient)
         at += [step] * (len(moved) - len(at))
-    assert len(moved) == game.moves_before(STEPS) == moves
+    assert len(moved) == game.generator_steps_before(STEPS) == moves
     assert min(at) >= head_start
 
 
@@ -191,7 +199,7 @@ def test_a_generated_image_is_a_function_of_public_state_alone(
 ) -> None:
     game, other = game_of(settings(class_prior=0.25)), game_of(settings(class_prior=0.25))
     for each, patients in ((game, patients_of()), (other, patients_of(3))):
-        each.private_sum(patients, torch.arange(3), 0, CLIP)
+        each.gradient_sum(patients, torch.arange(3), 0, CLIP)
     first, second = game._fakes, other._fakes
     assert first is not None
     assert second is not None
@@ -371,9 +379,13 @@ def test_the_game_draws_discs_when_there_is_hardly_any_noise(
     units, tags = torch.arange(len(examples)) % 3, [b"a", b"b", b"c"]
     patients = PatientImages.of(examples.images, examples.labels, units, tags)
     mechanism = Mechanism(noise_multiplier=1e-3, steps=100, normaliser=3, clip_norm=CLIP)
-    before = brighter_centre(sample_grid(game_of(asked).training, asked))
-    training = played(asked, tmp_path, patients, mechanism=mechanism).training
-    assert brighter_centre(sample_grid(training, asked)) > before + 0.1  # real: 0.31
+    before = brighter_centre(grid_of(game_of(asked)))
+    after = brighter_centre(grid_of(played(asked, tmp_path, patients, mechanism=mechanism)))
+    assert after > before + 0.1  # real: 0.31
+
+
+def grid_of(game: PrivateGame) -> Tensor:
+    return sample_grid(game.training.averaged, Conditions(), seed=0, batch=8)
 
 
 def brighter_centre(grid: Tensor) -> float:

@@ -8,10 +8,15 @@ from pydantic import ValidationError
 
 from gan.config import EmbeddingSettings, TrainGanSettings
 from gan.package.model import load_generator
-from gan.private.embedding import RELEASED, class_means, matched_means, patient_vectors
-from gan.private.public_features import fit_public_features
-from gan.train import plan_train_gan, run_train_gan
-from gan.training.moments import BinnedSpectrum
+from gan.private import embedding
+from gan.private.embedding import (
+    class_means,
+    fit_public_features,
+    matched_means,
+    patient_vectors,
+)
+from gan.train import RELEASED, plan_train_gan, run_train_gan
+from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
 from synthdp.config import BackboneSettings
 from synthdp.data.dataset import open_dataset
@@ -58,23 +63,21 @@ def test_a_patient_moves_the_sum_by_at_most_one_whatever_the_images() -> None:
     assert torch.allclose(whole[1:], without)
 
 
-def test_the_constant_tells_how_many_images_a_class_has(
-    private: TinySettings, discs: Path, tmp_path: Path
-) -> None:
+def test_the_constant_tells_how_many_images_a_class_has() -> None:
     vectors, labels = unit_rows(300), (torch.arange(300) % 3 == 0).long()
     led = torch.cat([torch.full((300, 1), 0.25), vectors], dim=1)
     sums = patient_vectors(led, labels, torch.arange(300), 300).sum(dim=0).view(2, -1) / 500
-    settings = private(discs, tmp_path)
-    means, deviations = class_means(sums, None, settings)
+    public = {"class_prior": 0.5, "constant": 0.25}
+    means, deviations = class_means(sums, None, **public)
     expected = torch.stack([vectors[labels == value].mean(dim=0) for value in (0, 1)])
     assert torch.allclose(means, expected, atol=1e-6)
     assert deviations.tolist() == [0, 0]
     mechanism = Mechanism(noise_multiplier=2, steps=1, normaliser=500)
-    _, deviations = class_means(sums, mechanism, settings)
+    _, deviations = class_means(sums, mechanism, **public)
     assert deviations.tolist() == pytest.approx([2 / 200, 2 / 100])
     drowned = sums.clone()
     drowned[:, 0] = -3  # noise alone
-    assert class_means(drowned, mechanism, settings)[0].isfinite().all()
+    assert class_means(drowned, mechanism, **public)[0].isfinite().all()
 
 
 def test_shrinking_brings_noisy_means_nearer_to_the_true_ones() -> None:
@@ -119,8 +122,6 @@ def test_a_run_releases_once_and_states_it(
 def test_a_stopped_matching_goes_on_to_the_bit(
     private: TinySettings, discs_as_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gan.private import embedding  # noqa: PLC0415 (patched below)
-
     fixed = {"fixed_noise_key": 5}
     whole = private(discs_as_real, tmp_path / "whole", privacy=fixed, checkpoint_kimg=0.016)
     run_train_gan(whole)

@@ -8,7 +8,13 @@ from torch import Tensor
 
 from gan.config import AugmentationSettings
 from gan.network.generator import Discriminator
-from gan.private.dp_discriminator import Fakes, PatientImages, View, clipped_sum, patient_gradient
+from gan.private.dp_discriminator import (
+    Fakes,
+    PatientImages,
+    View,
+    clipped_gradient_sum,
+    patient_gradient,
+)
 
 CLIP = 0.5
 VIEW = View(seed=0, step=3, class_strength=1.0, augmentation=AugmentationSettings())
@@ -33,7 +39,7 @@ def without(patients: PatientImages, patient: int) -> PatientImages:
     kept = [index for index in range(len(patients.tags)) if index != patient]
     return replace(
         patients,
-        places=[patients.places[index] for index in kept],
+        indices=[patients.indices[index] for index in kept],
         tags=[patients.tags[index] for index in kept],
     )
 
@@ -46,13 +52,15 @@ def fakes_of(count: int = 8) -> Fakes:
 
 def summed(patients: PatientImages, clip_norm: float | None = CLIP) -> Tensor:
     drawn = torch.arange(len(patients.tags))
-    return clipped_sum(new_discriminator(), patients, drawn, fakes_of(), VIEW, clip_norm=clip_norm)
+    return clipped_gradient_sum(
+        new_discriminator(), patients, drawn, fakes_of(), VIEW, clip_norm=clip_norm
+    )
 
 
 @pytest.mark.parametrize("patient", [1, 2, 5])
 def test_a_patient_of_several_images_moves_the_sum_by_the_clip_norm_at_most(patient: int) -> None:
     data = patients_of()
-    assert len(data.places[patient]) > 1
+    assert len(data.indices[patient]) > 1
     own = patient_gradient(new_discriminator(), data, patient, fakes_of(), VIEW)
     assert float(own.norm()) > CLIP  # so that the bound is reached
     moved = float((summed(data) - summed(without(data, patient))).norm())
@@ -64,21 +72,23 @@ def test_nobody_else_moves_a_patients_gradient() -> None:
     discriminator = new_discriminator()
     for patient in (0, 2, 3, 4, 5):
         there = patient_gradient(discriminator, data, patient, fakes_of(), VIEW)
-        place = patient - (patient > 1)
-        here = patient_gradient(discriminator, neighbour, place, fakes_of(), VIEW)
+        index = patient - (patient > 1)
+        here = patient_gradient(discriminator, neighbour, index, fakes_of(), VIEW)
         assert torch.equal(there, here)
 
 
 def test_a_patient_with_an_image_that_is_no_number_counts_as_nobody() -> None:
     data = patients_of()
     images = data.images.clone()
-    images[data.places[2][0], 0, 5, 5] = torch.nan
+    images[data.indices[2][0], 0, 5, 5] = torch.nan
     assert torch.equal(summed(replace(data, images=images)), summed(without(data, 2)))
 
 
 def test_nobody_drawn_gives_zeros() -> None:
     discriminator, nobody = new_discriminator(), torch.empty(0, dtype=torch.int64)
-    total = clipped_sum(discriminator, patients_of(), nobody, fakes_of(), VIEW, clip_norm=CLIP)
+    total = clipped_gradient_sum(
+        discriminator, patients_of(), nobody, fakes_of(), VIEW, clip_norm=CLIP
+    )
     assert len(total) == sum(parameter.numel() for parameter in discriminator.parameters())
     assert not total.any()
 
@@ -88,14 +98,14 @@ def test_the_gradient_is_the_mean_over_the_patients_images() -> None:
         VIEW, augmentation=AugmentationSettings(symmetry="none", strength_start=0, strength_min=0)
     )
     data, one_fake, discriminator = patients_of(), fakes_of(1), new_discriminator()
-    places = data.places[2]
-    assert len(places) == 3
+    indices = data.indices[2]
+    assert len(indices) == 3
     whole = patient_gradient(discriminator, data, 2, one_fake, still)
     apart = [
         patient_gradient(
-            discriminator, replace(data, places=[place[None]], tags=[b"t"]), 0, one_fake, still
+            discriminator, replace(data, indices=[index[None]], tags=[b"t"]), 0, one_fake, still
         )
-        for place in places
+        for index in indices
     ]
     assert torch.allclose(whole, torch.stack(apart).mean(dim=0), atol=1e-5)
 

@@ -6,13 +6,12 @@ import torch
 from made_up import spectrum_error_of
 from pydantic import ValidationError
 
-from gan import train as training_stage
 from gan.config import GuidanceSettings, TrainGanSettings
 from gan.train import run_train_gan
-from gan.training.examples import Examples
-from gan.training.guidance import Guidance
-from gan.training.moments import (
+from gan.training import loop
+from gan.training.guidance import (
     BinnedSpectrum,
+    Guidance,
     RunningMean,
     class_moments,
     moment_loss,
@@ -101,13 +100,11 @@ def test_heads_learn_to_tell_and_the_generator_feels_them() -> None:
     settings = GuidanceSettings(features=RANDOM_NET, projected_lr=3e-3, ramp=(0.0, 0.01))
     guidance = Guidance(settings, 32, seed=0, device=torch.device("cpu"))
     labels = torch.arange(8) % 2
-    none = torch.empty(8, 0, dtype=torch.int64)
     losses = []
     for step in range(30):
         bright = torch.rand(8, 1, 32, 32, generator=rng(step))
         dark = (-torch.rand(8, 1, 32, 32, generator=rng(step + 99))).requires_grad_()
-        real = Examples(bright, labels, none)
-        loss, metrics = guidance.judge(real, bright, dark, class_strength=1.0, progress=1.0)
+        loss, metrics = guidance.match_features(bright, dark, labels, class_strength=1.0)
         losses.append(metrics["loss_heads"].item())
     assert losses[-1] < 0.5 * losses[0]
     loss.backward()
@@ -123,17 +120,17 @@ def test_a_killed_guided_training_goes_on_to_the_bit(
     whole = tiny_settings(discs, tmp_path / "whole", **changes)
     run_train_gan(whole)
     torn = tiny_settings(discs, tmp_path / "torn", **changes)
-    original, calls = training_stage.train_step, iter(range(7))
+    original, calls = loop.train_step, iter(range(7))
 
     def stops(*args: object) -> dict[str, torch.Tensor]:
         if next(calls, None) is None:
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(training_stage, "train_step", stops)
+    monkeypatch.setattr(loop, "train_step", stops)
     with pytest.raises(KeyboardInterrupt):
         run_train_gan(torn)
-    monkeypatch.setattr(training_stage, "train_step", original)
+    monkeypatch.setattr(loop, "train_step", original)
     run_train_gan(torn)
     one, other = (
         load_weights(out / "model" / "generator.safetensors") for out in (whole.out, torn.out)
