@@ -39,15 +39,170 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import atomic_folder, write_atomic
 from synthdp.progress import progress
 
-# Which places of an image a score hangs on, by hiding them one after the other. An aid for a
-# person who looks, and no proof: hiding a place shows how the model answers to an image that it
-# never saw, places that matter only together stay unseen, and what moves a score need not be what
+MANIFEST = "manifest.csv"
+#: An image that is nowhere above this share of its depth's full scale was not scaled to it.
+LEAST_RANGE = 1 / 16
+
+FloatImage = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image to score: how errors call it, its name below the folder, and its file."""
+
+    label: str
+    name: str
+    path: Path
+
+
+def run_predict(settings: PredictSettings) -> Path:
+    """Score every image of a folder and write the table `out`.
+
+    Its columns: `image`, the path below the folder; `score_<target>`, a probability, calibrated
+    where the run is; and `positive_<target>`, 0 or 1 at the run's threshold, where it has one.
+    Images of any size are padded with black to a square and resampled to the side that the model
+    takes, as `synthdp data patches` does.
+
+    Raises:
+        InputError: when `out` stands already, the run has no classifier, no image is found, or
+            images are unreadable or not scaled to their depth: all of them, by number.
+        RunError: when a score is not finite.
+    """
+    _refuse_outputs(settings.images, settings.out, settings.saliency)
+    classifier = load_classifier(settings.run)
+    images = find_images(settings.images)
+    refuse_bad_images(settings.images.name, images)
+    paths = [image.path for image in images]
+    raws = [_features(one, paths) for one in classifier.feature_sources]
+    raw_scores = logits(classifier, raws)
+    if not bool(torch.isfinite(raw_scores).all()):
+        raise RunError("a score is not finite; the weights have diverged or are damaged")
+    scores = probabilities(classifier, raw_scores)
+    table = _table(classifier, images, scores)
+    if settings.saliency is not None:
+        with atomic_folder(settings.saliency) as folder:
+            _draw_all(classifier, images, scores, settings.saliency_grid, folder)
+    write_atomic(settings.out, table)
+    return settings.out
+
+
+def _refuse_outputs(images: Path, out: Path, saliency: Path | None) -> None:
+    """Refuse to overwrite the table, and to write among the images."""
+    if out.exists():
+        raise InputError(f"{out}: exists already; name a new file or remove it first")
+    for key, path in (("out", out), ("saliency", saliency)):
+        if path is not None and path.resolve().is_relative_to(images.resolve()):
+            raise InputError(
+                f"{key}: lies inside the folder of images, which is left as it is; name a place "
+                "outside it"
+            )
+    if saliency is not None and out.resolve().is_relative_to(saliency.resolve()):
+        raise InputError("out: lies inside the folder `saliency`; name a file outside it")
+
+
+def find_images(folder: Path) -> tuple[NewImage, ...]:
+    """The images of a folder: those that its manifest names, or all below it in sorted order.
+
+    Raises:
+        InputError: when there is none, or a name leads out of the folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; name one that holds the images")
+    root = folder.resolve()
+    if (folder / MANIFEST).is_file():
+        table = read_table(folder / MANIFEST, required=("image",))
+        raise_problems(f"{folder.name}/{MANIFEST}", table.problems)
+        named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
+    else:
+        files, _ = files_below(folder)
+        names = (path.relative_to(folder).as_posix() for path in files)
+        named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
+    if not named:
+        raise InputError(f"{folder}: holds no PNG or TIFF image, so there is nothing to score")
+    problems = [(label, path_problem(name, root)) for label, name in named]
+    raise_problems(
+        _heading(folder.name), [f"{label}: {problem}" for label, problem in problems if problem]
+    )
+    return tuple(NewImage(label, name, folder / name) for label, name in named)
+
+
+def refuse_bad_images(where: str, images: Sequence[NewImage]) -> None:
+    """Refuse images that can't be read, or would be scored as nearly black.
+
+    Raises:
+        InputError: with all of them, by number and never by name.
+    """
+    problems = []
+    for image in progress(images, what="reading images"):
+        try:
+            pixels = decode_pixels(image.path)
+        except InputError as error:
+            problems.append(f"{image.label}: {error}")
+            continue
+        bits = 8 * pixels.dtype.itemsize
+        if int(pixels.max()) < np.iinfo(pixels.dtype).max * LEAST_RANGE:
+            problems.append(
+                f"{image.label}: uses less than a sixteenth of its {bits} bits and would be "
+                "scored as nearly black; rescale its pixels to the full range"
+            )
+    raise_problems(_heading(where), problems)
+
+
+def _heading(where: str) -> str:
+    return f"{where}: nothing was scored (images are counted in the order of their paths)"
+
+
+def _features(feature_source: FeatureSource, paths: Sequence[Path]) -> Tensor:
+    """Raw features of image files, (N, D), in batches of fixed size."""
+    size_px = feature_source.backbone.size_px
+    compute = features_on_arrays(restore_backbone(feature_source))
+    what, parts = f"features of {feature_source.backbone.name}", []
+    for start in progress(range(0, len(paths), BATCH), what=what):
+        batch = [square_image(path, size_px) for path in paths[start : start + BATCH]]
+        parts.append(compute(np.stack(batch)[:, None]))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _table(classifier: Classifier, images: Sequence[NewImage], scores: NDArray[np.float32]) -> str:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    points = dict(zip(classifier.targets, classifier.points, strict=False))
+    header = [*(f"score_{name}" for name in classifier.targets)]
+    writer.writerow(["image", *header, *(f"positive_{name}" for name in points)])
+    for image, values in zip(images, scores, strict=True):
+        called = [
+            int(float(value) >= point.threshold)
+            for value, point in zip(values, points.values(), strict=False)
+        ]
+        writer.writerow([image.name, *(f"{value:.9g}" for value in values), *called])
+    return stream.getvalue()
+
+
+def _draw_all(
+    classifier: Classifier,
+    images: Sequence[NewImage],
+    scores: NDArray[np.float32],
+    grid: int,
+    folder: Path,
+) -> None:
+    """A picture for each image, under its name below the folder."""
+    model = one_view(classifier)
+    for image, values in progress(
+        list(zip(images, scores, strict=True)), what="saliency (one view an image)"
+    ):
+        pixels = square_image(image.path)
+        falls = saliency_map(pixels, model, grid)
+        picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
+        write_atomic(folder / f"{image.name}.saliency.png", picture)
+
+
+# Saliency: which regions of an image a score hangs on, by hiding them one after the other. An aid
+# for a person who looks, and no proof: hiding a region shows how the model scores an image that it
+# never saw, regions that matter only together stay unseen, and what moves a score need not be what
 # a radiologist means. Occlusion: Zeiler and Fergus, arXiv 1311.2901, section 4.2; here what hides
 # is the image's own blurred copy under a soft window, so that no edge is added to it. Models that
 # average eight views of an image are read in one, the image as it is, since each view takes as
-# many passes as there are places.
-
-FloatImage = NDArray[np.float32]
+# many passes as there are regions.
 
 #: Width of the window in grid steps, and of the blur in sides of the image (standard deviations).
 _WINDOW, _BLUR = 0.75, 0.1
@@ -87,11 +242,11 @@ def one_view(classifier: Classifier) -> OneView:
 
 
 def occluded(image: FloatImage, grid: int) -> NDArray[np.float32]:
-    """An image with each of grid x grid places hidden in turn, row by row.
+    """An image with each of grid x grid regions hidden in turn, row by row.
 
     Args:
         image: (S, S).
-        grid: places a side.
+        grid: regions a side.
 
     Returns:
         (grid * grid, S, S), each a soft mixture of the image and its blurred copy.
@@ -107,12 +262,12 @@ def occluded(image: FloatImage, grid: int) -> NDArray[np.float32]:
 
 
 def saliency_map(image: FloatImage, model: OneView, grid: int) -> NDArray[np.float32]:
-    """How much each target's logit falls when a place is hidden.
+    """How much each target's logit falls when a region is hidden.
 
     Args:
         image: (H, W) in [-1, 1].
         model: of `one_view`.
-        grid: places a side.
+        grid: regions a side.
 
     Returns:
         (T, grid, grid): above 0 where the image speaks for the target.
@@ -123,8 +278,9 @@ def saliency_map(image: FloatImage, model: OneView, grid: int) -> NDArray[np.flo
         shown = np.concatenate([whole[None], occluded(whole, grid)])[:, None]
         parts = [compute(shown[start : start + BATCH]) for start in range(0, len(shown), BATCH)]
         raws.append(torch.from_numpy(np.concatenate(parts)))
-    found = logits(model.classifier, raws)
-    falls: NDArray[np.float32] = (found[0] - found[1:]).T.reshape(-1, grid, grid).numpy()
+    whole_first = logits(model.classifier, raws)
+    by_region = (whole_first[0] - whole_first[1:]).T.reshape(-1, grid, grid)
+    falls: NDArray[np.float32] = by_region.numpy()
     return falls
 
 
@@ -145,9 +301,9 @@ def draw_saliency(
     axes = figure.subplots(len(scores), 2, squeeze=False)
     grey = (np.clip(image, -1, 1) + 1) / 2
     for (plain, covered), fall, (name, score) in zip(axes, falls, scores.items(), strict=True):
-        for place in (plain, covered):
-            place.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 1, 0))
-            place.set_axis_off()
+        for panel in (plain, covered):
+            panel.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 1, 0))
+            panel.set_axis_off()
         plain.set_title(f"{name}: score {score:.3f}", fontsize=10)
         covered.set_title("an aid, not a proof", fontsize=10)
         _cover(figure, covered, fall)
@@ -181,7 +337,7 @@ def _cover(figure: Figure, axes: Axes, fall: NDArray[np.float32]) -> None:
 
 
 def _outline(axes: Axes, smooth: NDArray[np.float32], level: float, mark: str, style: str) -> None:
-    """A line around what lies above a level, and a mark on its highest place."""
+    """A line around what lies above a level, and a mark on its highest point."""
     middles = (np.arange(_DRAWN_PX) + 0.5) / _DRAWN_PX
     for colour, width in (("white", 2.4), ("black", 1.2)):
         axes.contour(
@@ -195,168 +351,5 @@ def _outline(axes: Axes, smooth: NDArray[np.float32], level: float, mark: str, s
         )
     row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
     box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"}
-    place = (float(middles[column]), float(middles[row]))
-    axes.annotate(mark, place, ha="center", va="center", fontsize=9, bbox=box)
-
-
-MANIFEST = "manifest.csv"
-#: An image that is nowhere above this share of its depth's full scale was not scaled to it.
-LEAST_RANGE = 1 / 16
-
-FloatImages = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class NewImage:
-    """An image to score: its place in errors, its name below the folder, and its file."""
-
-    place: str
-    name: str
-    path: Path
-
-
-def run_predict(settings: PredictSettings) -> Path:
-    """Score every image of a folder and write the table `out`.
-
-    Its columns: `image`, the path below the folder; `score_<target>`, a probability, calibrated
-    where the run is; and `positive_<target>`, 0 or 1 at the run's threshold, where it has one.
-    Images of any size are padded with black to a square and resampled to the side that the model
-    takes, as `synthdp data patches` does.
-
-    Raises:
-        InputError: when `out` stands already, the run has no classifier, no image is found, or
-            images are unreadable or not scaled to their depth: all of them, by number.
-        RunError: when a score is not finite.
-    """
-    _refuse_places(settings)
-    classifier = load_classifier(settings.run)
-    images = find_images(settings.images)
-    refuse_bad_images(settings.images.name, images)
-    paths = [image.path for image in images]
-    raws = [_features(one, paths) for one in classifier.feature_sources]
-    found = logits(classifier, raws)
-    if not bool(torch.isfinite(found).all()):
-        raise RunError("a score is not finite; the weights have diverged or are damaged")
-    scores = probabilities(classifier, found)
-    table = _table(classifier, images, scores)
-    if settings.saliency is not None:
-        with atomic_folder(settings.saliency) as folder:
-            _draw_all(settings, classifier, images, scores, folder)
-    write_atomic(settings.out, table)
-    return settings.out
-
-
-def _refuse_places(settings: PredictSettings) -> None:
-    """Refuse to overwrite, and to write among the images."""
-    if settings.out.exists():
-        raise InputError(f"{settings.out}: exists already; name a new file or remove it first")
-    images = settings.images.resolve()
-    for key, path in (("out", settings.out), ("saliency", settings.saliency)):
-        if path is not None and path.resolve().is_relative_to(images):
-            raise InputError(
-                f"{key}: lies inside the folder of images, which is left as it is; name a place "
-                "outside it"
-            )
-    if settings.saliency is not None and settings.out.resolve().is_relative_to(
-        settings.saliency.resolve()
-    ):
-        raise InputError("out: lies inside the folder `saliency`; name a file outside it")
-
-
-def find_images(folder: Path) -> tuple[NewImage, ...]:
-    """The images of a folder: those that its manifest names, or all below it in sorted order.
-
-    Raises:
-        InputError: when there is none, or a name leads out of the folder.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; name one that holds the images")
-    root = folder.resolve()
-    if (folder / MANIFEST).is_file():
-        table = read_table(folder / MANIFEST, required=("image",))
-        raise_problems(f"{folder.name}/{MANIFEST}", table.problems)
-        named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
-    else:
-        files, _ = files_below(folder)
-        names = (path.relative_to(folder).as_posix() for path in files)
-        named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
-    if not named:
-        raise InputError(f"{folder}: holds no PNG or TIFF image, so there is nothing to score")
-    problems = [(place, path_problem(name, root)) for place, name in named]
-    raise_problems(_heading(folder.name), [f"{p}: {found}" for p, found in problems if found])
-    return tuple(NewImage(place, name, folder / name) for place, name in named)
-
-
-def refuse_bad_images(where: str, images: Sequence[NewImage]) -> None:
-    """Refuse images that can't be read, or would be scored as nearly black.
-
-    Raises:
-        InputError: with all of them, by number and never by name.
-    """
-    findings = []
-    for image in progress(images, what="reading images"):
-        try:
-            pixels = decode_pixels(image.path)
-        except InputError as error:
-            findings.append(f"{image.place}: {error}")
-            continue
-        bits = 8 * pixels.dtype.itemsize
-        if int(pixels.max()) < np.iinfo(pixels.dtype).max * LEAST_RANGE:
-            findings.append(
-                f"{image.place}: uses less than a sixteenth of its {bits} bits and would be "
-                "scored as nearly black; rescale its pixels to the full range"
-            )
-    raise_problems(_heading(where), findings)
-
-
-def _heading(where: str) -> str:
-    return f"{where}: nothing was scored (images are counted in the order of their paths)"
-
-
-def _loaded(paths: Sequence[Path], size_px: int) -> FloatImages:
-    """Images (B, 1, size_px, size_px) in [-1, 1], as `load_images` gives those of a data set."""
-    return np.stack([square_image(path, size_px) for path in paths])[:, None]
-
-
-def _features(feature_source: FeatureSource, paths: Sequence[Path]) -> Tensor:
-    """Raw features of image files, (N, D), in batches of fixed size."""
-    size_px = feature_source.backbone.size_px
-    compute = features_on_arrays(restore_backbone(feature_source))
-    starts = progress(
-        range(0, len(paths), BATCH), what=f"features of {feature_source.backbone.name}"
-    )
-    parts = [compute(_loaded(paths[start : start + BATCH], size_px)) for start in starts]
-    return torch.from_numpy(np.concatenate(parts))
-
-
-def _table(classifier: Classifier, images: Sequence[NewImage], scores: NDArray[np.float32]) -> str:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    points = dict(zip(classifier.targets, classifier.points, strict=False))
-    header = [*(f"score_{name}" for name in classifier.targets)]
-    writer.writerow(["image", *header, *(f"positive_{name}" for name in points)])
-    for image, values in zip(images, scores, strict=True):
-        called = [
-            int(float(value) >= point.threshold)
-            for value, point in zip(values, points.values(), strict=False)
-        ]
-        writer.writerow([image.name, *(f"{value:.9g}" for value in values), *called])
-    return stream.getvalue()
-
-
-def _draw_all(
-    settings: PredictSettings,
-    classifier: Classifier,
-    images: Sequence[NewImage],
-    scores: NDArray[np.float32],
-    folder: Path,
-) -> None:
-    """A picture for each image, under its name below the folder."""
-    model = one_view(classifier)
-    for image, values in progress(
-        list(zip(images, scores, strict=True)), what="saliency (one view an image)"
-    ):
-        pixels = square_image(image.path)
-        falls = saliency_map(pixels, model, settings.saliency_grid)
-        picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
-        write_atomic(folder / f"{image.name}.saliency.png", picture)
+    highest = (float(middles[column]), float(middles[row]))
+    axes.annotate(mark, highest, ha="center", va="center", fontsize=9, bbox=box)
