@@ -36,8 +36,8 @@ class Ingredients(Settings):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One place of the grid: recipe, ingredients, epsilon asked for, seed, where runs stand."""
+class StageMaker:
+    """Makes stages of one strategy, from ingredients, for an epsilon and a seed, below `root`."""
 
     strategy: str
     ingredients: Ingredients
@@ -45,18 +45,18 @@ class Cell:
     seed: int
     root: Path
 
-    def needed(self, name: str) -> Any:
+    def ingredient(self, name: str) -> Any:
         """An ingredient.
 
         Raises:
             InputError: when the study does not name it.
         """
-        found = getattr(self.ingredients, name)
-        if found is None:
+        value = getattr(self.ingredients, name)
+        if value is None:
             raise InputError(f"strategy {self.strategy} needs `{name}`: name it in the study")
-        return found
+        return value
 
-    def call(self, stage: str, settings: type[Settings], values: Mapping[str, Any]) -> StageCall:
+    def _call(self, stage: str, settings: type[Settings], values: Mapping[str, Any]) -> StageCall:
         """A stage call with checked settings, and a folder of its own below the root."""
         draft = {**values, "out": Path("unnamed")}
         checked = validate_settings(settings, draft, where=f"{stage} of this study")
@@ -64,16 +64,16 @@ class Cell:
         return StageCall(stage, checked.model_copy(update={"out": out}))
 
     def finetune(self, **values: Any) -> StageCall:
-        """The finetune stage for this cell's epsilon and seed; a recipe's values win."""
+        """The finetune stage for this epsilon and seed; a strategy's values win."""
         common = dict(self.ingredients.finetune)
         privacy = {**self.ingredients.privacy.model_dump(), "epsilon": self.epsilon}
         if "head" in values:
             values["head"] = {**common.get("head", {}), **values["head"]}
         settings = {"data": self.ingredients.data, "seed": self.seed, "privacy": privacy}
-        return self.call("finetune", FinetuneSettings, {**settings, **common, **values})
+        return self._call("finetune", FinetuneSettings, {**settings, **common, **values})
 
     def pretrain(self, data: Path, **values: Any) -> StageCall:
-        """The pretrain stage on `data`; a recipe's values win."""
+        """The pretrain stage on `data`; a strategy's values win."""
         shared = self.ingredients.pretrain_seed
         settings = {
             "data": data,
@@ -82,7 +82,7 @@ class Cell:
             "backbone": self.ingredients.backbone,
         }
         merged = {**settings, **self.ingredients.pretrain, **values}
-        return self.call("pretrain", PretrainSettings, merged)
+        return self._call("pretrain", PretrainSettings, merged)
 
     def frozen(self, *, beside: bool) -> dict[str, Any]:
         """Settings for features of frozen public networks, centred by phantoms."""
@@ -90,55 +90,50 @@ class Cell:
         backbone, phantoms = self.ingredients.backbone, self.ingredients.phantoms
         return {"backbone": backbone, "beside": more, "centre": phantoms}
 
-    def started_from(self, before: StageCall) -> dict[str, Any]:
-        """Settings for features of a pretrained transformer."""
-        return {"init": before.out}
-
 
 Stages = tuple[StageCall, ...]
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A recipe: its stages for a cell, and whether it is repeated for each epsilon.
+    """A recipe: its stages, and whether it is repeated for each epsilon.
 
-    A recipe that gives no stage has nothing for the cell: what it starts from has spent its epsilon
-    already.
+    One that gives no stage has nothing for an epsilon: what it starts from has spent it already.
     """
 
-    stages: Callable[[Cell], Stages]
+    stages: Callable[[StageMaker], Stages]
     crosses_grid: bool = True
 
 
-def real_only(cell: Cell) -> Stages:
+def real_only(make: StageMaker) -> Stages:
     """The head on frozen public features, on patients alone."""
-    return (cell.finetune(**cell.frozen(beside=True)),)
+    return (make.finetune(**make.frozen(beside=True)),)
 
 
-def transformer_only(cell: Cell) -> Stages:
+def transformer_only(make: StageMaker) -> Stages:
     """As `real_only`, on the transformer's features alone: what pretraining is compared with."""
-    return (cell.finetune(**cell.frozen(beside=False)),)
+    return (make.finetune(**make.frozen(beside=False)),)
 
 
-def synthetic_only(cell: Cell) -> Stages:
+def synthetic_only(make: StageMaker) -> Stages:
     """The transformer trained on the synthetic set alone; it never meets a patient."""
-    return (cell.pretrain(cell.needed("synthetic")),)
+    return (make.pretrain(make.ingredient("synthetic")),)
 
 
-def phantoms_only(cell: Cell) -> Stages:
+def phantoms_only(make: StageMaker) -> Stages:
     """The transformer trained on phantoms alone: free of privacy cost."""
-    return (cell.pretrain(cell.needed("phantoms")),)
+    return (make.pretrain(make.ingredient("phantoms")),)
 
 
-def _pretrained(ingredient: str, **finetune: Any) -> Callable[[Cell], Stages]:
+def _pretrained(ingredient: str, **finetune: Any) -> Callable[[StageMaker], Stages]:
     """Pretraining on a set, then fine-tuning on patients with these settings."""
 
-    def stages(cell: Cell) -> Stages:
-        data = cell.needed(ingredient)
-        if ingredient == "private_synthetic" and _has_spent(data, cell):
+    def stages(make: StageMaker) -> Stages:
+        data = make.ingredient(ingredient)
+        if ingredient == "private_synthetic" and _has_spent(data, make):
             return ()
-        before = cell.pretrain(data)
-        return before, cell.finetune(**cell.started_from(before), **finetune)
+        before = make.pretrain(data)
+        return before, make.finetune(init=before.out, **finetune)
 
     return stages
 
@@ -147,30 +142,30 @@ def _pretrained(ingredient: str, **finetune: Any) -> Callable[[Cell], Stages]:
 _SPENT = 0.99
 
 
-def _has_spent(data: Path, cell: Cell) -> bool:
-    """Whether the set's generator leaves nothing of the cell's epsilon."""
-    spent = read_info(data).lineage.epsilon(cell.ingredients.privacy.delta)
-    return cell.epsilon is not None and spent >= _SPENT * cell.epsilon
+def _has_spent(data: Path, make: StageMaker) -> bool:
+    """Whether the set's generator leaves nothing of the epsilon."""
+    spent = read_info(data).lineage.epsilon(make.ingredients.privacy.delta)
+    return make.epsilon is not None and spent >= _SPENT * make.epsilon
 
 
-def distilled_then_finetune(cell: Cell) -> Stages:
+def distilled_then_finetune(make: StageMaker) -> Stages:
     """The transformer learns from phantoms, without labels, what the teacher tells of them."""
-    before = cell.pretrain(cell.needed("phantoms"), teacher=cell.needed("teacher"))
-    return before, cell.finetune(**cell.started_from(before))
+    before = make.pretrain(make.ingredient("phantoms"), teacher=make.ingredient("teacher"))
+    return before, make.finetune(init=before.out)
 
 
-def real_and_synthetic(cell: Cell) -> Stages:
+def real_and_synthetic(make: StageMaker) -> Stages:
     """The head on patients and, without noise, on synthetic images."""
-    synthetic = cell.needed("synthetic")
-    return (cell.finetune(synthetic=synthetic, **cell.frozen(beside=True)),)
+    synthetic = make.ingredient("synthetic")
+    return (make.finetune(synthetic=synthetic, **make.frozen(beside=True)),)
 
 
-def real_and_private_synthetic(cell: Cell) -> Stages:
+def real_and_private_synthetic(make: StageMaker) -> Stages:
     """As `real_and_synthetic`, the set's own promise taken off the target first."""
-    synthetic = cell.needed("private_synthetic")
-    if _has_spent(synthetic, cell):
+    synthetic = make.ingredient("private_synthetic")
+    if _has_spent(synthetic, make):
         return ()
-    return (cell.finetune(synthetic=synthetic, **cell.frozen(beside=True)),)
+    return (make.finetune(synthetic=synthetic, **make.frozen(beside=True)),)
 
 
 #: What the paper trains its heads with (arXiv 2407.12669 and its code): AdamW at 1e-5, 300 epochs
@@ -191,37 +186,37 @@ _PAPER_TRAINING = {
 _PAPER_HEAD = {"kind": "mlp", "hidden": 384, "label_smoothing": 0.1}
 
 
-def _plain_readout(cell: Cell) -> FeatureSettings:
+def _plain_readout(make: StageMaker) -> FeatureSettings:
     """The transformer read as the paper reads its own: after the last layer, one view."""
     plain = {"layers": (), "pools": ("mean",), "views": 1, "whiten": 0.0}
-    return cell.ingredients.backbone.model_copy(update=plain)
+    return make.ingredients.backbone.model_copy(update=plain)
 
 
-def paper(cell: Cell) -> Stages:
+def paper(make: StageMaker) -> Stages:
     """The paper's DP arm: its two-layer head and its optimizer, on features as they come."""
     head = {**_PAPER_TRAINING, **_PAPER_HEAD}
-    return (cell.finetune(backbone=_plain_readout(cell), head=head),)
+    return (make.finetune(backbone=_plain_readout(make), head=head),)
 
 
-def paper_real_and_synthetic(cell: Cell) -> Stages:
+def paper_real_and_synthetic(make: StageMaker) -> Stages:
     """As `paper`, on synthetic images too, which meet no noise here."""
     head = {**_PAPER_TRAINING, **_PAPER_HEAD}
-    synthetic = cell.needed("synthetic")
-    return (cell.finetune(backbone=_plain_readout(cell), head=head, synthetic=synthetic),)
+    synthetic = make.ingredient("synthetic")
+    return (make.finetune(backbone=_plain_readout(make), head=head, synthetic=synthetic),)
 
 
-def paper_synthetic_only(cell: Cell) -> Stages:
+def paper_synthetic_only(make: StageMaker) -> Stages:
     """The paper's head on synthetic images alone, without noise."""
     head = {**_PAPER_TRAINING, **_PAPER_HEAD}
-    synthetic = cell.needed("synthetic")
-    return (cell.finetune(data=synthetic, backbone=_plain_readout(cell), head=head),)
+    synthetic = make.ingredient("synthetic")
+    return (make.finetune(data=synthetic, backbone=_plain_readout(make), head=head),)
 
 
-def paper_pretrained(cell: Cell) -> Stages:
+def paper_pretrained(make: StageMaker) -> Stages:
     """The paper's best arm: pretrained on synthetic images, with its linear head kept."""
-    before = cell.pretrain(cell.needed("synthetic"), backbone=_plain_readout(cell))
+    before = make.pretrain(make.ingredient("synthetic"), backbone=_plain_readout(make))
     head = {**_PAPER_TRAINING, "start": "pretrained"}
-    return before, cell.finetune(**cell.started_from(before), head=head)
+    return before, make.finetune(init=before.out, head=head)
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -255,4 +250,4 @@ def expand(
         InputError: when an ingredient is missing, or a stage's setting does not fit.
     """
     checked = validate_settings(Ingredients, ingredients, where="study")
-    return STRATEGIES[name].stages(Cell(name, checked, epsilon, seed, root))
+    return STRATEGIES[name].stages(StageMaker(name, checked, epsilon, seed, root))
