@@ -23,8 +23,8 @@ from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.files import append_line, sha256_file
 from synthdp.networks.backbone import build_backbone
 from synthdp.runs import StageCall
-from synthdp.study.settings import StudySettings
-from synthdp.study.sweep.engine import Engine, EngineSettings, opened_engine
+from synthdp.study.settings import EngineSettings, StudySettings
+from synthdp.study.sweep.engine import Engine, opened_engine
 from synthdp.study.sweep.grid import expand_grid
 from synthdp.study.sweep.run import attempt
 

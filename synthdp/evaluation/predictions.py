@@ -19,7 +19,7 @@ from synthdp.evaluation.intervals import (
     percentile_interval,
 )
 
-PREDICTIONS_FILE = "predictions.csv"
+METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.csv"
 _SCORE = "score_"
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +12,15 @@ from typing import Any, Literal
 import yaml
 
 from synthdp.config import Settings, read_yaml, validate_settings
-from synthdp.data.dataset import Dataset, open_dataset, read_info
+from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
 from synthdp.paths import without_paths, without_places
-from synthdp.privacy.lineage import Lineage, Spent
+from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.statement import Statement, joined_statement, make_statement, read_statement
+from synthdp.privacy.statement import Statement, joined_statement, read_statement
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings
-from synthdp.study.sweep.grid import GridRow
-from synthdp.study.sweep.tuning import tuning_lineage
 
 # What may be said of the data sets of a study: what their folders say in public, no count.
 
@@ -268,31 +266,3 @@ def write_private_part(study: Path, record: StudyRecord) -> None:
         (study / PRIVATE_PART_FILE).unlink(missing_ok=True)
     else:
         write_json(study / PRIVATE_PART_FILE, found.model_dump(mode="json"))
-
-
-# The promise of a study: of publishing all of its models and patches, and of choices by score.
-
-
-def tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
-    """What stands behind tuned values; refuses sets whose scores may not choose among them."""
-    lineage = Lineage()
-    if settings.tune is not None:
-        lineage = tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
-    return _statement(settings, lineage, "choice of tuned settings")
-
-
-def study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> Statement:
-    """The promise of publishing models of these lineages, and the patches that the report shows."""
-    shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
-    lineage = Lineage().joined([*lineages, *(read_info(path).lineage for path in shown)])
-    return _statement(settings, lineage, "study, all of its runs published together")
-
-
-def _statement(settings: StudySettings, lineage: Lineage, subject: str) -> Statement:
-    return make_statement(
-        lineage,
-        subject=subject,
-        delta=settings.privacy.delta,
-        unit=settings.privacy.unit,
-        population=settings.privacy.population,
-    )

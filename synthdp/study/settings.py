@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
 from synthdp.data.columns import Where, where_words
@@ -15,45 +15,85 @@ from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.intervals import REDRAWS
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.stages import crosses_grid, strategy_names
-from synthdp.study.sweep.engine import EngineSettings
-from synthdp.study.sweep.tuning import Tune
 
-# What a study compares: with what, on which redraws, and at which thresholds.
+# Where the runs of a study run.
 
-MARGIN = 0.05
+Devices: TypeAlias = Literal["auto"] | tuple[Annotated[str | int, Field()], ...]
 
 
-class FixedOn(Settings):
-    """The split of a data set, by its name, that thresholds are fixed on."""
+class EngineSettings(Settings):
+    """Where a study runs. It changes no result, so a resume may change it.
 
-    data_set: str
-    split: str
-
-
-class ComparePlan(Settings):
-    """What a study compares; `study.json` holds it.
-
-    Every strategy is compared with each of `reference` (none named: the first strategy). A loss of
-    less than `margin` in AUROC counts as none. `redraws` is how often patients are drawn. With
-    `threshold_on`, thresholds that find a share `sensitivity` there are applied to the other sets.
+    `workers` runs at once (`all`: as many as fit) have `threads` threads each. `engine: ray` or
+    `dask` use a cluster that is there: `engine_address`, or what their own environment names
+    (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS); its workers see the same folders. `devices` are dealt
+    out to the local workers in turn, as CUDA_VISIBLE_DEVICES; `auto` takes every GPU, `[]` none.
+    `shard: i/n` runs the i-th of n parts, for array jobs on a shared folder.
     """
 
-    reference: Names = ()
-    margin: float = Field(default=MARGIN, gt=0, lt=1)
-    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
-    threshold_on: FixedOn | None = None
-    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
+    engine: Literal["local", "ray", "dask"] = "local"
+    engine_address: str | None = None
+    workers: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    threads: int = Field(default=1, ge=1)
+    devices: Devices = "auto"
+    shard: str | None = Field(default=None, pattern=r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$")
+
+    @model_validator(mode="after")
+    def _an_address_is_of_a_cluster(self) -> "EngineSettings":
+        if self.engine_address is not None and self.engine == "local":
+            raise ValueError("engine_address: is of a cluster; set engine to ray or dask too")
+        return self
+
+    @model_validator(mode="after")
+    def _a_shard_is_one_of_n(self) -> "EngineSettings":
+        if self.shard is not None and self.part[0] >= self.part[1]:
+            raise ValueError(f"shard: {self.shard}: of n parts name one from 1 to n, as in 1/4")
+        return self
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """The shard's index from 0, and the number of shards; (0, 1) is all."""
+        index, n_parts = (int(word) for word in (self.shard or "1/1").split("/"))
+        return index - 1, n_parts
 
 
-def unknown_reference(reference: Sequence[str], strategies: Collection[str]) -> str:
-    """What is wrong with strategies to compare with, in words; empty when all are the study's."""
-    unknown = [name for name in reference if name not in strategies]
-    if not unknown:
-        return ""
-    return (
-        f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
-        f"({', '.join(strategies)})"
-    )
+#: Settings that a resume may change.
+WHERE_IT_RUNS = tuple(EngineSettings.model_fields)
+
+
+# What a study may tune.
+
+TUNED_STAGES = ("finetune", "pretrain")
+#: What the grid or the study gives to every run: sets, seeds and promises are not tuned.
+GIVEN = ("data", "out", "seed", "privacy", "cohort", "init", "backbone", "synthetic", "centre")
+
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+TunedValue: TypeAlias = bool | int | Number | Word
+
+
+def _refuse_other_keys(tune: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key in tune:
+        stage, *path = key.split(".")
+        if stage not in TUNED_STAGES or not path or not all(path):
+            raise ValueError(
+                f"{key}: name a setting of {' or '.join(TUNED_STAGES)}, such as "
+                "finetune.head.lr_times_steps"
+            )
+        if path[0] in GIVEN:
+            raise ValueError(
+                f"{key}: the study itself gives {path[0]} to its runs, so it can't be tuned; nor "
+                f"can any of {', '.join(GIVEN)}"
+            )
+    return tune
+
+
+#: A dotted setting of a stage -> the values to try.
+Tune = Annotated[
+    dict[str, Annotated[tuple[TunedValue, ...], Field(min_length=1)]],
+    Field(min_length=1),
+    AfterValidator(_refuse_other_keys),
+]
 
 
 # Where the models of a study are trained and scored: data sets, or a site of one.
@@ -69,10 +109,10 @@ class EvaluateOn(Settings):
     @property
     def name(self) -> str:
         """What results call the set."""
-        return place_name(read_info(self.data).name, self.where)
+        return set_name(read_info(self.data).name, self.where)
 
 
-def place_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
+def set_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
     """A data set for people, or a part of one, as in `clinic (site A)`."""
     return f"{data_set} ({where_words(where)})" if where else data_set
 
@@ -102,12 +142,73 @@ class TransferSettings(Settings):
 
 
 @dataclass(frozen=True)
-class TrainedAt:
+class TrainingSet:
     """What a strategy is trained on: a data set or images of it, and how results call it."""
 
     data: Path
     where: Mapping[str, Sequence[str]] | None = None
     name: str = ""
+
+
+# What a study compares: with what, on which redraws, and at which thresholds.
+
+MARGIN = 0.05
+
+
+class FixedOn(Settings):
+    """The split of a data set, by its name, that thresholds are fixed on."""
+
+    data_set: str
+    split: str
+
+
+class ComparePlan(Settings):
+    """What a study compares; `study.json` holds it.
+
+    Every strategy is compared with each of `reference` (none named: the first strategy). A loss of
+    less than `margin` in AUROC counts as none. `redraws` is how often patients are drawn. With
+    `threshold_on`, thresholds that find a share `sensitivity` there are applied to the other sets.
+    """
+
+    reference: Names = ()
+    margin: float = Field(default=MARGIN, gt=0, lt=1)
+    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
+    threshold_on: FixedOn | None = None
+    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
+
+
+class CompareSettings(ComparePlan):
+    """What the study's recipes are compared with, and how.
+
+    `reference` is one strategy or several (none: the first of the study); a loss of less than
+    `margin` in AUROC counts as none; `redraws` is how often patients are drawn. `threshold_on`,
+    one of `evaluate_on`, is where each run's threshold for `sensitivity` is fixed: exactly, so that
+    its patients are outside every promise.
+    """
+
+    # the plan names a set where the settings give its path; in all else they are the same
+    threshold_on: EvaluateOn | None = None  # type: ignore[assignment]
+
+    @property
+    def plan(self) -> ComparePlan:
+        """The same, with the data set by its name instead of its path."""
+        on = self.threshold_on
+        fixed_on = FixedOn(data_set=on.name, split=on.split) if on is not None else None
+        return ComparePlan(**{**dict(self), "threshold_on": fixed_on})
+
+
+def unknown_reference(reference: Sequence[str], strategies: Collection[str]) -> str:
+    """What is wrong with strategies to compare with, in words; empty when all are the study's."""
+    unknown = [name for name in reference if name not in strategies]
+    if not unknown:
+        return ""
+    return (
+        f"compare.reference: {', '.join(unknown)}: not among this study's strategies "
+        f"({', '.join(strategies)})"
+    )
+
+
+# The study.
 
 
 def _key(value: Any) -> Hashable:
@@ -123,37 +224,6 @@ def shown_entry(key: Any) -> str:
         part = f" ({key[2]})" if key[2] else ""
         return f"split {key[1]} of {key[0].name}{part}"
     return "none" if key is None else f"{key:g}" if isinstance(key, float) else str(key)
-
-
-class CompareSettings(Settings):
-    """What the study's recipes are compared with, and how.
-
-    `reference` is one strategy or several (none: the first of the study); a loss of less than
-    `margin` in AUROC counts as none; `redraws` is how often patients are drawn. `threshold_on`,
-    one of `evaluate_on`, is where each run's threshold for `sensitivity` is fixed: exactly, so that
-    its patients are outside every promise.
-    """
-
-    reference: Names = ()
-    margin: float = Field(default=MARGIN, gt=0, lt=1)
-    redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
-    threshold_on: EvaluateOn | None = None
-    sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
-
-    @property
-    def plan(self) -> ComparePlan:
-        """What is compared, with data sets by their names instead of their places."""
-        fixed_on = None
-        if self.threshold_on is not None:
-            on = self.threshold_on
-            fixed_on = FixedOn(data_set=on.name, split=on.split)
-        return ComparePlan(
-            reference=self.reference,
-            margin=self.margin,
-            redraws=self.redraws,
-            threshold_on=fixed_on,
-            sensitivity=self.sensitivity,
-        )
 
 
 class ShownPatches(Settings):
@@ -173,7 +243,7 @@ class StudySettings(EngineSettings):
     for numbers cut points, as in `{view: null, age: [50, 70]}`. `transfer` trains every strategy at
     several sites and scores it at each. `compare` says what recipes are compared with, `published`
     describes figures of others to set beside (`synthdp.study.report.published`). Where it runs is
-    said by the settings of `synthdp.study.sweep.engine`.
+    said by `EngineSettings`.
     """
 
     title: str = "Privacy and utility"
@@ -248,38 +318,34 @@ class StudySettings(EngineSettings):
         return self
 
     @property
-    def places(self) -> tuple[EvaluateOn, ...]:
+    def evaluation_sets(self) -> tuple[EvaluateOn, ...]:
         """What models are scored on: as `evaluate_on` says, the study's own data site by site."""
         transfer = self.transfer
         if transfer is None or not transfer.sites:
             return self.evaluate_on
-        return tuple(
-            place
-            for on in self.evaluate_on
-            for place in (
-                [
-                    on.model_copy(update={"where": {transfer.column: (site,)}})
-                    for site in transfer.sites
-                ]
-                if on.data.resolve() == self.data.resolve() and on.where is None
-                else [on]
-            )
-        )
+        sets = list[EvaluateOn]()
+        for on in self.evaluate_on:
+            if on.data.resolve() == self.data.resolve() and on.where is None:
+                sites = ({transfer.column: (site,)} for site in transfer.sites)
+                sets += [on.model_copy(update={"where": site}) for site in sites]
+            else:
+                sets.append(on)
+        return tuple(sets)
 
-    def trained_at(self, strategy: str) -> tuple[TrainedAt, ...]:
+    def training_sets(self, strategy: str) -> tuple[TrainingSet, ...]:
         """What a strategy is trained on; nothing is named where it is always the study's data.
 
         A strategy that is not repeated for each epsilon never meets `data`.
         """
         transfer = self.transfer
         if transfer is None or not crosses_grid(strategy):
-            return (TrainedAt(self.data),)
-        parts = [{transfer.column: (site,)} for site in transfer.sites]
-        at: list[tuple[Path, Mapping[str, Sequence[str]] | None]]
-        at = [(self.data, where) for where in parts]
-        at += [(self.data, None)] * transfer.whole + [(data, None) for data in transfer.data]
+            return (TrainingSet(self.data),)
+        parts = list[tuple[Path, Mapping[str, Sequence[str]] | None]]()
+        parts += [(self.data, {transfer.column: (site,)}) for site in transfer.sites]
+        parts += [(self.data, None)] * transfer.whole
+        parts += [(data, None) for data in transfer.data]
         return tuple(
-            TrainedAt(data, where, place_name(read_info(data).name, where)) for data, where in at
+            TrainingSet(data, where, set_name(read_info(data).name, where)) for data, where in parts
         )
 
     @property

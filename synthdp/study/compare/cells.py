@@ -8,8 +8,8 @@ from typing import Any
 
 from synthdp.evaluation.metrics import METRICS
 from synthdp.privacy.mechanism import Unit
+from synthdp.study.compare.defaults import choose
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.sweep.defaults import choose
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from synthdp.config import load_settings
-from synthdp.data.columns import rows_where
-from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
     FairnessFigure,
@@ -19,12 +17,11 @@ from synthdp.evaluation.fairness import (
     figures,
     judgements,
     panel_of,
-    refuse_no_groups,
 )
 from synthdp.files import write_atomic
 from synthdp.study.compare.predictions import ScoredCell, refuse_other_images, scored_cells
 from synthdp.study.compare.results import ResultRow, StudyCell, read_table, table_csv
-from synthdp.study.settings import EvaluateOn, StudySettings
+from synthdp.study.settings import StudySettings
 
 FAIRNESS_FILE = "fairness.csv"
 
@@ -33,20 +30,6 @@ _Key: TypeAlias = tuple[str, ...]
 
 class FairnessRow(FairnessFigure, StudyCell):
     """One figure of `fairness.csv`."""
-
-
-def refuse_unfit_attributes(settings: FairnessSettings, places: Iterable[EvaluateOn]) -> None:
-    """Refuse columns that a set which models are scored on lacks, or that make no groups.
-
-    Manifests are read for it, and no image.
-
-    Raises:
-        InputError: with the columns that the set has.
-    """
-    for place in places:
-        dataset = open_dataset(place.data)
-        rows = rows_where(dataset, dataset.split(place.split), place.where)
-        refuse_no_groups(dataset, rows, settings)
 
 
 def judge_study(settings: FairnessSettings, cells: Iterable[ScoredCell]) -> list[FairnessRow]:
@@ -145,7 +128,7 @@ def fairness_of(
     by = asked or settings.fairness
     if by is None:
         return []
-    found = judge_study(by, scored_cells(study, rows, settings.places))
+    found = judge_study(by, scored_cells(study, rows, settings.evaluation_sets))
     write_fairness(path, found)
     return found
 

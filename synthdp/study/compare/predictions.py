@@ -1,11 +1,9 @@
 """What the models of a study gave for each image, by cell: read from its evaluations' folders."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +21,10 @@ from synthdp.evaluation.predictions import (
 )
 from synthdp.files import read_json
 from synthdp.study.compare.results import ResultRow, StudyCell
-from synthdp.study.settings import EvaluateOn, place_name
+from synthdp.study.settings import EvaluateOn, set_name
+from synthdp.study.sweep.grid import evaluation_folder
 
 # What the runs of a study said of each image, read back and laid side by side.
-
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-
-
-def evaluation_folder(study: Path, run: str, data_set: str, split: str) -> Path:
-    """Where a study keeps what a run gave on a split of a set."""
-    name = f"{run}-{data_set}-{split}".replace(" ", "-")
-    if _PLAIN_NAME.fullmatch(name) is None:  # a part of a set is named after cells of its manifest
-        plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
-        name = f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
-    return study / "evaluations" / name
 
 
 @dataclass(frozen=True)
@@ -183,7 +171,7 @@ def scored_cells(
     """
     for place in places:
         dataset = open_place(study, place)
-        data_set = place_name(dataset.info.name, place.where)
+        data_set = set_name(dataset.info.name, place.where)
         cells: dict[tuple[object, ...], list[ResultRow]] = {}
         for row in rows:
             here = (row.data_set, row.split) == (data_set, place.split)

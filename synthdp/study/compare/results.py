@@ -12,11 +12,13 @@ from pydantic import Field, field_validator
 from synthdp.config import EpsilonTarget, Settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
-from synthdp.files import write_atomic
+from synthdp.evaluation.predictions import METRICS_FILE
+from synthdp.files import read_json, write_atomic
 from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.statement import Statement, read_statement
+from synthdp.study.sweep.grid import Evaluation
 from synthdp.study.sweep.tuning import read_tuned
 
 # Typed rows as CSV files: the tables of a study.
@@ -272,6 +274,39 @@ def failed_row(
         tuned=tuned,
         trained_on=trained_on,
     )
+
+
+def result_rows(evaluations: Iterable[Evaluation], failures: Mapping[str, str]) -> list[ResultRow]:
+    """The rows of `results.csv`, read from runs and evaluations.
+
+    Args:
+        evaluations: of every model on every split.
+        failures: errors by the folder of the model's run, in place of scores.
+    """
+    rows = []
+    for one in evaluations:
+        row, run = one.row, one.row.model
+        cell: dict[str, Any] = {
+            "strategy": row.strategy,
+            "epsilon": row.epsilon,
+            "seed": row.seed,
+            "tuned": row.tuned,
+            "trained_on": row.trained_on,
+            "data_set": one.data_set,
+            "split": one.split,
+            "run": run.name,
+        }
+        error = failures.get(run.name)
+        if error is None:
+            try:
+                metrics, statement = read_json(one.folder / METRICS_FILE), read_statement(run)
+            except InputError as problem:  # deleted since it was finished
+                error = f"{run.name}: deleted or cut while the study was at work ({problem})"
+        if error is None:
+            rows.append(evaluation_row(**cell, metrics=metrics, statement=statement))
+        else:
+            rows.append(failed_row(**cell, error=error))
+    return rows
 
 
 def results_csv(rows: Iterable[ResultRow]) -> str:

@@ -234,9 +234,9 @@ def transfer_of(
     if not config.is_file() or not (study / "evaluations").is_dir():
         return []
     settings = load_settings(StudySettings, config)
-    if not (asked or settings.transfer is not None or len(settings.places) > 1):
+    if not (asked or settings.transfer is not None or len(settings.evaluation_sets) > 1):
         return []
-    cells = list(scored_cells(study, rows, settings.places))
+    cells = list(scored_cells(study, rows, settings.evaluation_sets))
     data = settings.data if settings.data.exists() else study / settings.data
     found = transfer_table(cells, open_dataset(data).info.name)
     write_transfer(path, found)

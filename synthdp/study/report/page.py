@@ -27,6 +27,7 @@ from synthdp.study.compare.aurocs import (
     write_findings,
 )
 from synthdp.study.compare.cells import Aggregate, aggregate
+from synthdp.study.compare.defaults import choose
 from synthdp.study.compare.fairness import fairness_of, fairness_views
 from synthdp.study.compare.results import ResultRow, results_csv
 from synthdp.study.compare.transfer import TransferRow, transfer_of
@@ -46,7 +47,6 @@ from synthdp.study.report.results import Results, read_study
 from synthdp.study.report.summary import answer, scope_words, strategy_words
 from synthdp.study.report.tables import METRIC_WORDS, TableFormat, results_table
 from synthdp.study.settings import ComparePlan
-from synthdp.study.sweep.defaults import choose
 from synthdp.study.sweep.tuning import tuned_words
 
 # What a study's report says of its comparisons; `comparisons.html.j2` shows it.

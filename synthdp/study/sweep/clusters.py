@@ -1,10 +1,10 @@
 """Connections to Ray and Dask clusters that are there already; each is an extra of the package."""
 
-import asyncio
 import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from joblib import register_parallel_backend
 from synthdp.errors import InputError
 
 CONNECT_S = 10.0
-#: What is told to a person whose cluster is not there.
+#: What a person may do whose cluster is not there.
 _MEND = "start it, name another engine_address, or use engine=local; nothing has run yet"
 
 
@@ -74,20 +74,16 @@ def connect_ray(address: str | None, threads: int, stack: ExitStack) -> Cluster:
     gpus = ray.cluster_resources().get("GPU", 0) > 0
 
     def backend(size: int) -> Mapping[str, Any]:
-        share = 1.0 if size > 1 else 0.5  # two processes share the place of one
+        share = 1.0 if size > 1 else 0.5  # the engine gives joblib two jobs: they share one core
         needs = {"num_cpus": share * threads, **({"num_gpus": share} if gpus else {})}
         return {"backend": "synthdp-ray", "ray_remote_args": needs}
 
     def cores() -> int:
-        found = ray.cluster_resources()
-        n_cores = int(found.get("CPU", 0))
-        return min(n_cores, int(found["GPU"]) * threads) if gpus and "GPU" in found else n_cores
+        now = ray.cluster_resources()
+        n_cores = int(now.get("CPU", 0))
+        return min(n_cores, int(now["GPU"]) * threads) if gpus and "GPU" in now else n_cores
 
-    return Cluster(
-        cores=cores,
-        alive=lambda: _listens(head, CONNECT_S),
-        backend=backend,
-    )
+    return Cluster(cores=cores, alive=lambda: _listens(head, CONNECT_S), backend=backend)
 
 
 def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster:
@@ -104,26 +100,28 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
         raise _missing("dask", error) from error
 
     class Backend(DaskDistributedBackend):
-        """joblib's own, but it hears of a task whose workers were killed, and does not wait on."""
+        """joblib's own, with as many jobs as asked for, which hears of a task that is given up.
+
+        The scheduler gives a task up when its workers were killed too often. joblib's callback is
+        then not called, and `Parallel` would wait for ever.
+        """
 
         def effective_n_jobs(self, n_jobs: int) -> int:
             return n_jobs
 
-        async def _collect(self) -> None:
-            while self._continue:
-                async for future, result in self.waiting_futures:
-                    waiting, callback = self._results.pop(future), self._callbacks.pop(future)
-                    if future.status == "error":
-                        waiting.set_exception(result[1])
-                        callback(_Failed(result[1]))
-                    else:
-                        waiting.set_result(result)
-                        callback(result)
-                await asyncio.sleep(0.01)
+        def submit(self, func: Callable[[], Any], callback: Callable[[Any], None]) -> "Future[Any]":
+            def report_error(done: "Future[Any]") -> None:
+                error = done.exception()
+                if error is not None:
+                    callback(error)
+
+            future: Future[Any] = super().submit(func, callback)
+            future.add_done_callback(report_error)
+            return future
 
         def retrieve_result_callback(self, out: Any) -> Any:
-            if isinstance(out, _Failed):
-                raise out.error
+            if isinstance(out, BaseException):
+                raise out
             return super().retrieve_result_callback(out)
 
     where = address or dask.config.get("scheduler-address", None)
@@ -153,10 +151,3 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
         alive=alive,
         backend=lambda _: {"backend": "synthdp-dask", "client": client},
     )
-
-
-@dataclass(frozen=True)
-class _Failed:
-    """What the scheduler says of a task that it gave up."""
-
-    error: BaseException

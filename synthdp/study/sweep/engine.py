@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
-from pydantic import Field, model_validator
 
-from synthdp.config import Settings
 from synthdp.errors import RunError
 from synthdp.runs import StageCall
-from synthdp.study.sweep.worker import Attempt, Outcome, Place, work
+from synthdp.study.settings import Devices, EngineSettings
+from synthdp.study.sweep.worker import Attempt, Outcome, WorkerSetup, work
 
 log = logging.getLogger(__name__)
 
@@ -32,66 +31,24 @@ LOOK_EVERY_S = 2.0
 #: So many looks in a row must fail: workers that were killed take a while to start again.
 LOOKS = 8
 
-Devices: TypeAlias = Literal["auto"] | tuple[Annotated[str | int, Field()], ...]
-
-
-class EngineSettings(Settings):
-    """Where a study runs, which changes nothing of what it finds: a resume may change it.
-
-    `workers` runs at once (`all`: as many as fit) have `threads` threads each. `engine: ray` or
-    `dask` use a cluster that is there: `engine_address`, or what their own environment names
-    (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS); its workers see the same folders. `devices` are dealt
-    out to the local workers in turn, as CUDA_VISIBLE_DEVICES; `auto` takes every GPU, `[]` none.
-    `shard: i/n` runs the i-th of n parts, for array jobs on a shared folder.
-    """
-
-    engine: Literal["local", "ray", "dask"] = "local"
-    engine_address: str | None = None
-    workers: Annotated[int, Field(ge=1)] | Literal["all"] = 1
-    threads: int = Field(default=1, ge=1)
-    devices: Devices = "auto"
-    shard: str | None = Field(default=None, pattern=r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$")
-
-    @model_validator(mode="after")
-    def _an_address_is_of_a_cluster(self) -> "EngineSettings":
-        if self.engine_address is not None and self.engine == "local":
-            raise ValueError("engine_address: is of a cluster; set engine to ray or dask too")
-        return self
-
-    @model_validator(mode="after")
-    def _a_shard_is_one_of_n(self) -> "EngineSettings":
-        if self.shard is not None and self.part[0] >= self.part[1]:
-            raise ValueError(f"shard: {self.shard}: of n parts name one from 1 to n, as in 1/4")
-        return self
-
-    @property
-    def part(self) -> tuple[int, int]:
-        """The shard's index from 0, and the number of shards; (0, 1) is all."""
-        index, n_parts = (int(word) for word in (self.shard or "1/1").split("/"))
-        return index - 1, n_parts
-
-
-#: Keys that a resume may change.
-WHERE_IT_RUNS = tuple(EngineSettings.model_fields)
-
 
 @dataclass(frozen=True)
 class Engine:
     """An engine that is open.
 
-    name: for errors. size: how many runs it takes at once, now. backend: what joblib is told for
-    so many at once.
-    place: what a worker is told. alive: whether the cluster answers; None where there is none.
+    name: for errors. size: how many runs it takes at once, now. backend: joblib's settings for so
+    many at once. setup: what its workers are to be like. alive: whether the cluster answers; None
+    where there is none.
     """
 
     name: str
     size: Callable[[], int]
     backend: Callable[[int], Mapping[str, Any]]
-    place: Place
+    setup: WorkerSetup
     alive: Callable[[], bool] | None = None
 
     def outcomes(self, attempt: Attempt, calls: Sequence[StageCall]) -> Iterator[Outcome]:
-        """Run the calls; yields each one's outcome when it is there.
+        """Run the calls; yields each one's outcome as soon as it is known.
 
         When a worker dies, the runs that were at work are tried again one by one: so the one that
         kills its worker is found, and fails alone.
@@ -105,18 +62,24 @@ class Engine:
             batch = waiting or [suspects.pop(0)]
             waiting, begun, done = [], list[str](), set[str]()
             try:
-                for outcome in self._started(attempt, batch, begun):
+                for outcome in self._parallel_outcomes(attempt, batch, begun):
                     done.add(outcome.folder)
                     yield outcome
             except RunError:  # there is no core to run on
                 raise
             except (Exception, CancelledError) as error:  # what a run raises is in its outcome
                 self._refuse_lost_cluster(error)
+                # joblib ends the whole batch with the worker. What had begun may be what killed it,
+                # and is tried alone in the end; the rest go on at once.
                 left = [call for call in batch if call.folder not in done]
                 struck = [call for call in left if call.folder in begun] or left[:1]
                 waiting = [call for call in left if call not in struck]
                 if alone:
-                    yield Outcome(struck[0].folder, _killed(error))
+                    yield Outcome(
+                        struck[0].folder,
+                        f"its worker process died twice ({type(error).__name__}): killed, or out "
+                        "of memory; what it had saved stands",
+                    )
                 else:
                     log.warning(
                         "a worker process died; %d run(s) at work are tried again, one by one",
@@ -124,13 +87,15 @@ class Engine:
                     )
                     suspects += struck
 
-    def _started(
+    def _parallel_outcomes(
         self, attempt: Attempt, calls: Sequence[StageCall], begun: list[str]
     ) -> Iterator[Outcome]:
-        def noted() -> Iterator[Any]:
+        """Run the calls at once; notes in `begun` the folders of those that were handed out."""
+
+        def jobs() -> Iterator[Any]:
             for call in calls:
                 begun.append(call.folder)
-                yield delayed(work)(attempt, call, self.place)
+                yield delayed(work)(attempt, call, self.setup)
 
         def run() -> Iterator[Outcome]:
             size = self.size()
@@ -144,7 +109,7 @@ class Engine:
                     batch_size=1,
                     pre_dispatch="2*n_jobs" if self.alive is None else size,
                 )
-                yield from parallel(noted())
+                yield from parallel(jobs())
 
         return run() if self.alive is None else _watched(run, self.alive)
 
@@ -154,13 +119,6 @@ class Engine:
                 f"the {self.name} cluster went away ({type(error).__name__}): finished runs stand, "
                 "and the same command goes on when it is back, or at once with engine=local"
             ) from error
-
-
-def _killed(error: BaseException) -> str:
-    return (
-        f"its worker process died twice ({type(error).__name__}): killed, or out of memory; what "
-        "it had saved stands"
-    )
 
 
 def _answers(alive: Callable[[], bool]) -> bool:
@@ -173,21 +131,25 @@ def _answers(alive: Callable[[], bool]) -> bool:
 
 
 def _watched(run: Callable[[], Iterator[Outcome]], alive: Callable[[], bool]) -> Iterator[Outcome]:
-    """What `run` yields, from a thread of its own: a cluster that is gone may never answer it."""
-    found = SimpleQueue[Outcome | BaseException | None]()
+    """What `run` yields, from a thread of its own: a cluster that is gone may never answer it.
+
+    Raises:
+        ConnectionError: when the cluster does not answer any more.
+    """
+    outcomes = SimpleQueue[Outcome | BaseException | None]()
 
     def consume() -> None:
         try:
             for outcome in run():
-                found.put(outcome)
-            found.put(None)
+                outcomes.put(outcome)
+            outcomes.put(None)
         except BaseException as error:
-            found.put(error)
+            outcomes.put(error)
 
     Thread(target=consume, daemon=True).start()
     while True:
         try:
-            item = found.get(timeout=LOOK_EVERY_S)
+            item = outcomes.get(timeout=LOOK_EVERY_S)
         except Empty:
             if not _answers(alive):
                 raise ConnectionError from None
@@ -218,7 +180,7 @@ def opened_engine(settings: EngineSettings) -> Iterator[Engine]:
                 name=settings.engine.capitalize(),
                 size=lambda: fitting(settings, cluster.cores(), f"the {settings.engine} cluster"),
                 backend=cluster.backend,
-                place=Place(settings.threads, cluster=True, folder=str(Path.cwd())),
+                setup=WorkerSetup(settings.threads, cluster=True, folder=str(Path.cwd())),
                 alive=cluster.alive,
             )
 
@@ -228,7 +190,7 @@ def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
     threads = min(settings.threads, cpu_count())
     devices = devices_of(settings.devices)
     slots = stack.enter_context(tempfile.TemporaryDirectory(prefix="synthdp-"))
-    place = Place(
+    setup = WorkerSetup(
         threads,
         devices=tuple(devices[worker % len(devices)] for worker in range(n_workers))
         if devices
@@ -237,7 +199,7 @@ def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
         parent=os.getpid() if n_workers > 1 else None,
     )
     backend = {"backend": "loky", "inner_max_num_threads": threads}
-    return Engine("local", lambda: n_workers, lambda _: backend, place)
+    return Engine("local", lambda: n_workers, lambda _: backend, setup)
 
 
 def fitting(settings: EngineSettings, cores: int, where: str) -> int:

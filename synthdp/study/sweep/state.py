@@ -1,35 +1,26 @@
-"""What stands of a study's runs and evaluations: finished, to be made, or cut."""
+"""What of a study is on disk: runs, scores and failures, and who is at work on it.
+
+A run and an evaluation are one of three: missing, so that they are to be made; there; or cut, so
+that a person has to decide. A run that was cut is never made again by itself, since its privacy
+would be spent twice.
+"""
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from synthdp.config import validate_settings
 from synthdp.errors import InputError
-from synthdp.evaluation.predictions import PREDICTIONS_FILE
+from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE
 from synthdp.files import read_json, refused_when_full, write_json
 from synthdp.paths import without_paths
 from synthdp.privacy.statement import read_statement
 from synthdp.runs import RunBusyError, StageCall, open_run, take_lock, versions
-from synthdp.stages import STAGES
-from synthdp.study.compare.predictions import evaluation_folder
-from synthdp.study.compare.results import ResultRow, evaluation_row, failed_row
-from synthdp.study.settings import EvaluateOn, StudySettings
-from synthdp.study.sweep.engine import WHERE_IT_RUNS
-from synthdp.study.sweep.grid import GridRow
+from synthdp.study.settings import WHERE_IT_RUNS, StudySettings
 
-METRICS_FILE = "metrics.json"
-
-
-def _status(run: Path) -> Mapping[str, Any]:
-    path = run / "status.json"
-    status = read_json(path) if path.is_file() else {}
-    if not isinstance(status, dict):
-        raise InputError("status.json: not that of a run")
-    return status
+# Runs and evaluations.
 
 
 def is_finished(run: Path) -> bool:
@@ -39,7 +30,7 @@ def is_finished(run: Path) -> bool:
         InputError: when it can't be read, or is finished but cut, or of another version.
     """
     try:
-        if _status(run).get("state") != "finished":
+        if _read_status(run).get("state") != "finished":
             return False
         read_statement(run)
         for name in ("config.yaml", "model"):
@@ -55,8 +46,16 @@ def is_finished(run: Path) -> bool:
     return True
 
 
+def _read_status(run: Path) -> Mapping[str, Any]:
+    path = run / "status.json"
+    status = read_json(path) if path.is_file() else {}
+    if not isinstance(status, dict):
+        raise InputError("status.json: not that of a run")
+    return status
+
+
 def is_evaluated(evaluation: Path) -> bool:
-    """Whether an evaluation stands.
+    """Whether the folder of an evaluation holds its scores.
 
     Raises:
         InputError: when it was cut.
@@ -77,30 +76,71 @@ def is_evaluated(evaluation: Path) -> bool:
     return True
 
 
-def seconds_taken(calls: Iterable[StageCall]) -> dict[str, float]:
-    """How long the finished runs among these calls took, by folder."""
-    found: dict[str, float] = {}
-    for call in calls:
+def missing_calls(
+    calls: Mapping[str, StageCall], is_made: Callable[[Path], bool]
+) -> tuple[dict[str, StageCall], dict[str, str]]:
+    """The calls whose results are missing, and errors for those whose results are cut, by folder.
+
+    Args:
+        calls: by folder.
+        is_made: `is_finished` or `is_evaluated`.
+    """
+    missing, cut = {}, {}
+    for folder, call in calls.items():
         try:
-            status = _status(call.out)
-        except InputError:
-            continue
-        if status.get("state") == "finished" and isinstance(status.get("seconds"), float):
-            found[call.folder] = status["seconds"]
-    return found
+            if not is_made(call.out):
+                missing[folder] = call
+        except InputError as error:
+            cut[folder] = str(error)
+    return missing, cut
 
 
 def other_versions(runs: Iterable[Path]) -> list[str]:
     """What finished runs were made with that is not at hand now, in words, with their number."""
-    now, found = versions(), Counter[str]()
+    now, different = versions(), Counter[str]()
     for run in runs:
-        made_with = _status(run).get("versions", {})
-        found.update(
+        made_with = _read_status(run).get("versions", {})
+        different.update(
             f"{name} {version} (now {now.get(name, 'absent')})"
             for name, version in made_with.items()
             if now.get(name) != version
         )
-    return [f"{n} with {what}" for what, n in found.items()]
+    return [f"{n} with {version}" for version, n in different.items()]
+
+
+# Failures on record in the study's folder, so that another shard can write them into results. Each
+# has a file of its own, since shards that write at once must not lose each other's.
+
+FAILURES = "failures"
+
+
+def record_failures(study: Path, runs: Iterable[str], failures: Mapping[str, str]) -> None:
+    """Put on record which of these runs failed last time, and that the others did not.
+
+    Args:
+        study: the study's folder.
+        runs: those that were tried, by folder.
+        failures: errors by folder.
+    """
+    for run in runs:
+        path = study / FAILURES / f"{run}.json"
+        if run in failures:
+            write_json(path, {"error": without_paths(failures[run])})
+        else:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or holds failures of other shards
+        (study / FAILURES).rmdir()
+
+
+def recorded_failures(study: Path) -> dict[str, str]:
+    """Errors of the runs that failed when they were last tried, by folder."""
+    failures: dict[str, str] = {}
+    for path in sorted((study / FAILURES).glob("*.json")):
+        with suppress(InputError):  # deleted or damaged: the run is then as if it were never tried
+            record = read_json(path)
+            if isinstance(record, dict) and isinstance(record.get("error"), str):
+                failures[path.stem] = record["error"]
+    return failures
 
 
 # Who works on a study: the plain command alone, or shards together; the rest are refused. Locks
@@ -111,8 +151,8 @@ _OPEN_WITHIN_S = 60.0
 
 
 @contextmanager
-def claimed(out: Path, *, shared: bool) -> Iterator[None]:
-    """Claim the study at `out`: for this process alone, or with other shards.
+def locked_study(out: Path, *, shared: bool) -> Iterator[None]:
+    """Hold the lock of the study at `out`: for this process alone, or together with other shards.
 
     Raises:
         RunBusyError: when another process has it, and does not share it.
@@ -133,7 +173,7 @@ def claimed(out: Path, *, shared: bool) -> Iterator[None]:
         yield
 
 
-def joined(settings: StudySettings) -> bool:
+def open_shared_study(settings: StudySettings) -> bool:
     """Open the study as one shard of several, or make it; returns whether it is finished.
 
     Raises:
@@ -150,113 +190,3 @@ def joined(settings: StudySettings) -> bool:
             if time.monotonic() > give_up:
                 raise
             time.sleep(0.05)
-
-
-def part_of(rows: Sequence[GridRow], index: int, n_parts: int) -> list[GridRow]:
-    """The rows of shard `index` (from 0): models in the order of their hashes, dealt out in turn.
-
-    Every model is in one shard; a run that models of several shards start from is made by
-    whichever needs it first, and the others wait.
-    """
-    models = sorted({row.calls[-1].folder for row in rows})
-    own = set(models[index::n_parts])
-    return [row for row in rows if row.calls[-1].folder in own]
-
-
-# Failed runs on record in the study's folder, so that another shard can write them into results. A
-# file for each, since shards that write at once must not lose each other's.
-
-FAILURES = "failures"
-
-
-def record_failures(study: Path, runs: Iterable[str], failures: Mapping[str, str]) -> None:
-    """Put on record which of these runs failed last time, and that the others did not.
-
-    Args:
-        study: the study's folder.
-        runs: those that were tried, by folder.
-        failures: errors by folder.
-    """
-    for run in runs:
-        path = study / FAILURES / f"{run}.json"
-        if run in failures:
-            write_json(path, {"error": without_paths(failures[run])})
-        else:
-            path.unlink(missing_ok=True)
-    with suppress(OSError):  # it is not there, or other failures stand in it
-        (study / FAILURES).rmdir()
-
-
-def recorded_failures(study: Path) -> dict[str, str]:
-    """Errors of the runs that failed when they were last tried, by folder."""
-    found: dict[str, str] = {}
-    for path in sorted((study / FAILURES).glob("*.json")):
-        with suppress(InputError):  # deleted or damaged: the run is then as if it were never tried
-            record = read_json(path)
-            if isinstance(record, dict) and isinstance(record.get("error"), str):
-                found[path.stem] = record["error"]
-    return found
-
-
-# Every model of a study on every set: the calls that score it, and the rows that come of them.
-
-
-def _places(settings: StudySettings) -> list[tuple[str, EvaluateOn]]:
-    """What models are scored on, with its name, for which its set is opened: once, not by row."""
-    return [(where.name, where) for where in settings.places]
-
-
-def _evaluation(settings: StudySettings, row: GridRow, name: str, where: EvaluateOn) -> StageCall:
-    values = {
-        "run": row.model,
-        "dataset": where.data,
-        "split": where.split,
-        "out": evaluation_folder(settings.out, row.model.name, name, where.split),
-        "where": where.where,
-    }
-    checked = validate_settings(STAGES["evaluate"].settings_class(), values, where="evaluate")
-    return StageCall("evaluate", checked)
-
-
-def evaluations_of(
-    settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str]
-) -> list[tuple[StageCall, str]]:
-    """Every scoring of a model on a set, with the folder of the model's run."""
-    places = _places(settings)
-    return [
-        (_evaluation(settings, row, name, where), row.model.name)
-        for row in rows
-        if row.model.name not in failures
-        for name, where in places
-    ]
-
-
-def result_rows(
-    settings: StudySettings, rows: Sequence[GridRow], failures: Mapping[str, str]
-) -> Iterator[ResultRow]:
-    """The rows of `results.csv`, read from runs and evaluations; what failed has its error."""
-    places = _places(settings)
-    for row in rows:
-        run = row.model
-        for name, where in places:
-            cell: dict[str, Any] = {
-                "strategy": row.strategy,
-                "epsilon": row.epsilon,
-                "seed": row.seed,
-                "tuned": row.tuned,
-                "trained_on": row.trained_on,
-                "data_set": name,
-                "split": where.split,
-                "run": run.name,
-            }
-            error = failures.get(run.name)
-            try:
-                if error is None:
-                    out = evaluation_folder(settings.out, run.name, name, where.split)
-                    metrics, statement = read_json(out / METRICS_FILE), read_statement(run)
-            except InputError as problem:  # deleted since it was finished
-                error = f"{run.name}: deleted or cut while the study was at work ({problem})"
-            if error is not None:
-                yield failed_row(**cell, error=error)
-            else:
-                yield evaluation_row(**cell, metrics=metrics, statement=statement)

@@ -8,19 +8,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import read_statement
 from synthdp.runs import StageCall
+from synthdp.study.settings import TunedValue
 
-TUNED_STAGES = ("finetune", "pretrain")
-#: What the grid or the study gives to every run: sets, seeds and promises are not tuned.
-GIVEN = ("data", "out", "seed", "privacy", "cohort", "init", "backbone", "synthetic", "centre")
 #: Settings of a stage that name a set whose images the stage reads.
 SETS_OF_A_STAGE = ("data", "synthetic", "centre")
 REFUSAL = (
@@ -28,33 +26,6 @@ REFUSAL = (
     "set with a guarantee"
 )
 
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-TunedValue: TypeAlias = bool | int | Number | Word
-
-
-def _refuse_other_keys(tune: Mapping[str, Any]) -> Mapping[str, Any]:
-    for key in tune:
-        stage, *path = key.split(".")
-        if stage not in TUNED_STAGES or not path or not all(path):
-            raise ValueError(
-                f"{key}: name a setting of {' or '.join(TUNED_STAGES)}, such as "
-                "finetune.head.lr_times_steps"
-            )
-        if path[0] in GIVEN:
-            raise ValueError(
-                f"{key}: the study itself gives {path[0]} to its runs, so it can't be tuned; nor "
-                f"can any of {', '.join(GIVEN)}"
-            )
-    return tune
-
-
-#: A dotted setting of a stage -> the values to try.
-Tune = Annotated[
-    dict[str, Annotated[tuple[TunedValue, ...], Field(min_length=1)]],
-    Field(min_length=1),
-    AfterValidator(_refuse_other_keys),
-]
 Tuned: TypeAlias = Mapping[str, TunedValue]
 _TUNED = TypeAdapter(dict[str, TunedValue])
 

@@ -20,8 +20,8 @@ Attempt = Callable[[StageCall, int], tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a worker is told of where it runs.
+class WorkerSetup:
+    """What a worker process is to be like.
 
     devices: one for each local worker, empty without GPUs. slots: a folder in which local workers
     agree on who has which. parent: the study's process, whose end ends its local workers.
@@ -38,70 +38,73 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a call: its error (None: it is finished), and how long it took.
+    """What became of a call: its error, or None when it is finished.
 
     busy: another process is at work on the run, so nothing was done.
     """
 
     folder: str
     error: str | None = None
-    seconds: float = 0.0
     busy: bool = False
 
 
-def work(attempt: Attempt, call: StageCall, place: Place) -> Outcome:
+def work(attempt: Attempt, call: StageCall, setup: WorkerSetup) -> Outcome:
     """Run one call in a worker; whatever it raises becomes its outcome, and the rest go on."""
-    if place.parent is not None and os.getppid() != place.parent:
+    if setup.parent is not None and os.getppid() != setup.parent:
         raise SystemExit  # the study was killed, and a new one may be at work
-    began = time.monotonic()
     try:
-        _settle(place)
-        folder, error = attempt(call, place.threads)
+        _set_up(setup)
+        return Outcome(*attempt(call, setup.threads))
     except KeyboardInterrupt:
-        if place.parent is None and not place.cluster:
+        if setup.parent is None and not setup.cluster:
             raise  # the study's own process
-        folder, error = call.folder, "its worker process was told to stop; it can be resumed"
+        error = "its worker process was told to stop; it can be resumed"
     except RunBusyError:
         return Outcome(call.folder, busy=True)
     except InputError as problem:
-        folder, error = call.folder, str(problem)
+        error = str(problem)
     except OSError as problem:  # its own text may hold a path below a patient's folder
-        folder = call.folder
         error = f"a file could not be read or written: {problem.strerror or type(problem).__name__}"
     except Exception as problem:
-        folder, error = call.folder, _unexpected(problem)
-    return Outcome(folder, error, time.monotonic() - began)
+        # what was raised and where: its own text may hold anything, a patient's id too
+        last = traceback.extract_tb(problem.__traceback__)[-1]
+        file = "/".join(Path(last.filename).parts[-2:])
+        error = f"unexpected {type(problem).__name__} at {file}, line {last.lineno}"
+    return Outcome(call.folder, error)
 
 
-def _unexpected(problem: Exception) -> str:
-    """What was raised and where; its own text may hold anything, a patient's id too."""
-    last = traceback.extract_tb(problem.__traceback__)[-1]
-    place = "/".join(Path(last.filename).parts[-2:])
-    return f"unexpected {type(problem).__name__} at {place}, line {last.lineno}"
-
-
-_settled: Place | None = None
+_setup: WorkerSetup | None = None
 _held: list[IO[str]] = []
 
 
-def _settle(place: Place) -> None:
-    """Prepare this process, once for each study: its device, its threads, its folder."""
-    global _settled  # noqa: PLW0603 (a state of the process)
-    if place.cluster:
-        _enter(place.folder)
-    if _settled == place:
+def _set_up(setup: WorkerSetup) -> None:
+    """Prepare this process, once for each study: its device, its threads, its folder.
+
+    Raises:
+        InputError: when the worker's machine does not have the study's folder.
+    """
+    global _setup  # noqa: PLW0603 (a state of the process)
+    if setup.cluster and Path.cwd() != Path(setup.folder):
+        try:
+            os.chdir(setup.folder)
+        except OSError as error:
+            raise InputError(
+                f"the worker on {socket.gethostname()} does not see the folder that the study was "
+                "started in; start it in one that all machines share"
+            ) from error
+    if _setup == setup:
         return
-    _settled = place
-    if place.devices:
-        slot = claim_slot(Path(place.slots), len(place.devices))
-        os.environ["CUDA_VISIBLE_DEVICES"] = place.devices[slot]
-    if place.cluster:
+    _setup = setup
+    if setup.devices:
+        slot = claim_slot(Path(setup.slots), len(setup.devices))
+        os.environ["CUDA_VISIBLE_DEVICES"] = setup.devices[slot]
+    if setup.cluster:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 (loky sets its own limits)
 
-        threadpool_limits(place.threads)
-    if place.parent is not None:
-        Thread(target=_end_with, args=(place.parent,), daemon=True).start()
-    if place.cluster or place.parent is not None:
+        threadpool_limits(setup.threads)
+    if setup.parent is not None:
+        Thread(target=_end_with, args=(setup.parent,), daemon=True).start()
+    if setup.cluster or setup.parent is not None:
         silence_bars()
 
 
@@ -110,23 +113,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)  # as a kill would: every loop can be ended at any line
-
-
-def _enter(folder: str) -> None:
-    """Go where the study's relative paths begin.
-
-    Raises:
-        InputError: when the worker's machine has no such folder.
-    """
-    if Path.cwd() == Path(folder):
-        return
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        raise InputError(
-            f"the worker on {socket.gethostname()} does not see the folder that the study was "
-            "started in; start it in one that all machines share"
-        ) from error
 
 
 def claim_slot(folder: Path, count: int) -> int:

@@ -25,10 +25,10 @@ from synthdp.study.compare.aurocs import (
     threshold_rows,
     write_findings,
 )
-from synthdp.study.compare.predictions import evaluation_folder
 from synthdp.study.compare.results import ResultRow, failed_row, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.settings import ComparePlan, FixedOn, StudySettings
+from synthdp.study.sweep.grid import evaluation_folder
 from tests.study.report.test_page import make_study
 from tests.study.sweep.test_run import values
 

@@ -20,13 +20,13 @@ from synthdp.study.compare.fairness import (
     fairness_of,
     fairness_views,
     read_fairness,
-    refuse_unfit_attributes,
     write_fairness,
 )
-from synthdp.study.compare.predictions import evaluation_folder
 from synthdp.study.compare.results import ResultRow, evaluation_row, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.settings import StudySettings
+from synthdp.study.sweep.checks import refuse_unfit_attributes
+from synthdp.study.sweep.grid import evaluation_folder
 
 N_PATIENTS = 48
 EPSILONS = (1.0, 6.0, 20.0, None)

@@ -16,7 +16,7 @@ from synthdp.privacy.statement import read_statement
 from synthdp.release import release
 from synthdp.study.compare.cells import aggregate
 from synthdp.study.compare.fairness import read_fairness
-from synthdp.study.compare.predictions import ScoredCell, evaluation_folder
+from synthdp.study.compare.predictions import ScoredCell
 from synthdp.study.compare.results import StudyCell, read_results
 from synthdp.study.compare.transfer import (
     TransferRow,
@@ -26,8 +26,8 @@ from synthdp.study.compare.transfer import (
     write_transfer,
 )
 from synthdp.study.report.page import ReportSettings, run_report, transfer_lines
-from synthdp.study.sweep.grid import expand_grid
-from synthdp.study.sweep.run import plan_study, run_study
+from synthdp.study.run import plan_study, run_study
+from synthdp.study.sweep.grid import evaluation_folder, expand_grid
 
 SITES = ("A", "B")
 
@@ -222,7 +222,7 @@ def values(tmp_path: Path) -> dict[str, object]:
 
 def test_the_grid_trains_each_strategy_at_each_site_and_on_all(values: dict[str, object]) -> None:
     study = study_settings(values)
-    assert [place.name for place in study.places] == [
+    assert [place.name for place in study.evaluation_sets] == [
         "clinic (site A)", "clinic (site B)", "phantoms (view CC)",
     ]  # fmt: skip
     rows = expand_grid(study)
@@ -260,7 +260,7 @@ def test_other_sets_are_sites_too(values: dict[str, object], tmp_path: Path) -> 
     assert {row.trained_on for row in rows} == {"other"}
     assert {row.calls[-1].setting("data") for row in rows} == {other}
     assert other in study.sets
-    assert [place.name for place in study.places] == ["clinic", "other"]
+    assert [place.name for place in study.evaluation_sets] == ["clinic", "other"]
 
 
 def test_a_study_of_two_sites_runs_to_its_table(values: dict[str, object], tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_the_studys_data_is_scored_by_site_however_its_path_is_written(
     values: dict[str, object], tmp_path: Path
 ) -> None:
     same = tmp_path / "phantoms" / ".." / "clinic"
-    places = study_settings(values, evaluate_on=[{"data": same}]).places
+    places = study_settings(values, evaluate_on=[{"data": same}]).evaluation_sets
     assert [place.name for place in places] == ["clinic (site A)", "clinic (site B)"]
 
 

@@ -20,10 +20,10 @@ from synthdp.data.phantoms.phantoms import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.runs import StageCall
 from synthdp.study.compare.results import read_results
-from synthdp.study.settings import StudySettings
+from synthdp.study.run import run_study
+from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.sweep import clusters, engine
-from synthdp.study.sweep.engine import EngineSettings, opened_engine
-from synthdp.study.sweep.run import run_study
+from synthdp.study.sweep.engine import opened_engine
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {

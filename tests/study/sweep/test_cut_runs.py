@@ -11,11 +11,10 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
 from synthdp.runs import StageCall, open_run
 from synthdp.study.compare.results import read_results
+from synthdp.study.run import run_study
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run as sweep
-from synthdp.study.sweep.grid import expand_grid
-from synthdp.study.sweep.run import run_study
-from synthdp.study.sweep.state import part_of
+from synthdp.study.sweep.grid import expand_grid, shard_rows
 
 
 def damage_statement(run: Path) -> None:
@@ -48,17 +47,17 @@ def test_a_run_that_was_cut_is_named_and_the_rest_stand(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     study = study_settings(values, epsilons=["none"])
-    evaluate_all = sweep._evaluate_all
+    evaluate_models = sweep.evaluate_models
 
-    def cut_first(settings: StudySettings, *others: object) -> dict[str, str]:
-        first, *_ = sorted((settings.out / "runs").iterdir())
+    def cut_first(*arguments: Any) -> dict[str, str]:
+        first, *_ = sorted((study.out / "runs").iterdir())
         damage(first)
-        return evaluate_all(settings, *others)  # type: ignore[arg-type]
+        return evaluate_models(*arguments)
 
-    monkeypatch.setattr(sweep, "_evaluate_all", cut_first)
+    monkeypatch.setattr(sweep, "evaluate_models", cut_first)
     with pytest.raises(RunError, match=r"1 run\(s\) failed, 1 of 2 models stand"):
         run_study(study)
-    monkeypatch.setattr(sweep, "_evaluate_all", evaluate_all)
+    monkeypatch.setattr(sweep, "evaluate_models", evaluate_models)
     with pytest.raises(RunError, match=r"1 run\(s\) failed, 1 of 2 models stand"):
         run_study(study)
     run, *_ = sorted((study.out / "runs").iterdir())
@@ -142,7 +141,7 @@ def test_a_run_of_another_shard_that_was_cut_is_told_in_the_results(
 ) -> None:
     study = study_settings(values)
     run_study(study_settings(values, shard="1/2"))
-    cut = part_of(expand_grid(study), 0, 2)[0].model
+    cut = shard_rows(expand_grid(study), 0, 2)[0].model
     cut_status(cut)
     with pytest.raises(RunError, match=r"1 run\(s\) failed, 3 of 4 models stand"):
         run_study(study_settings(values, shard="2/2"))

@@ -9,9 +9,10 @@ from synthdp.config import validate_settings
 from synthdp.data.phantoms.phantoms import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.runs import RunBusyError, StageCall
+from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep import engine as engines
-from synthdp.study.sweep.engine import Engine, EngineSettings, devices_of, fitting, opened_engine
-from synthdp.study.sweep.worker import Attempt, Outcome, Place, claim_slot
+from synthdp.study.sweep.engine import Engine, devices_of, fitting, opened_engine
+from synthdp.study.sweep.worker import Attempt, Outcome, WorkerSetup, claim_slot
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +153,7 @@ def test_a_cluster_without_a_core_is_told_and_no_run_is_blamed() -> None:
         name="Ray",
         size=lambda: fitting(settings, 0, "the ray cluster"),
         backend=lambda size: {"backend": "threading"},
-        place=Place(1, cluster=True),
+        setup=WorkerSetup(1, cluster=True),
         alive=lambda: True,
     )
     with pytest.raises(RunError, match="the ray cluster has no core left"):

@@ -10,10 +10,10 @@ from synthdp.errors import RunError
 from synthdp.runs import StageCall
 from synthdp.study.compare.results import read_results
 from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.run import run_study
 from synthdp.study.sweep import run as sweep
-from synthdp.study.sweep.grid import expand_grid
-from synthdp.study.sweep.run import run_study
-from synthdp.study.sweep.state import part_of, record_failures, recorded_failures
+from synthdp.study.sweep.grid import expand_grid, shard_rows
+from synthdp.study.sweep.state import record_failures, recorded_failures
 
 
 def test_a_shard_whose_runs_fail_says_so(
@@ -51,7 +51,7 @@ def test_the_last_shard_writes_what_failed_in_any_into_results_and_report(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
 ) -> None:
     study, tried = study_settings(values), list[str]()
-    lost = part_of(expand_grid(study), 0, 2)[0].model.name  # of shard 1/2
+    lost = shard_rows(expand_grid(study), 0, 2)[0].model.name  # of shard 1/2
     attempt = failing_on(monkeypatch, {lost}, tried)
     first, last = (study_settings(values, shard=shard) for shard in order)
     if first.shard == "1/2":
@@ -80,7 +80,7 @@ def test_what_failed_before_and_is_finished_by_now_is_no_failure(
     study = study_settings(values)
     rows = expand_grid(study)
     run_study(study_settings(values, shard="1/2"))
-    stale = {row.model.name: "an old error" for row in part_of(rows, 0, 2)}
+    stale = {row.model.name: "an old error" for row in shard_rows(rows, 0, 2)}
     record_failures(study.out, stale, stale)  # as of a shard that was killed before it cleared it
     assert recorded_failures(study.out) == stale
     assert run_study(study_settings(values, shard="2/2")).is_file()

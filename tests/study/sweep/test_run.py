@@ -14,9 +14,9 @@ from synthdp.privacy.statement import parse_statement
 from synthdp.study.compare.aurocs import read_findings
 from synthdp.study.compare.results import read_results
 from synthdp.study.record import write_facts
+from synthdp.study.run import plan_study, run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
-from synthdp.study.sweep.run import plan_study, run_study
 
 UNPROTECTED = Lineage(
     releases=(Release(stage="train-gan", data="clinic", mu=math.inf, note="no noise"),)
@@ -122,17 +122,17 @@ def test_an_interrupted_study_goes_on_where_it_stood(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = study_settings(values, strategies=["real_only"])
-    evaluate = sweep._evaluate_all
+    evaluate = sweep.evaluate_models
 
     def killed(*_: object) -> dict[str, str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "_evaluate_all", killed)
+    monkeypatch.setattr(sweep, "evaluate_models", killed)
     with pytest.raises(KeyboardInterrupt):
         run_study(study)
     stamps = {path: path.stat().st_mtime_ns for path in study.out.glob("runs/*/status.json")}
     assert len(stamps) == 4
-    monkeypatch.setattr(sweep, "_evaluate_all", evaluate)
+    monkeypatch.setattr(sweep, "evaluate_models", evaluate)
     run_study(study)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 

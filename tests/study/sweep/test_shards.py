@@ -20,12 +20,11 @@ from synthdp.files import read_json, write_json
 from synthdp.privacy.ledger import recorded_releases
 from synthdp.runs import RunBusyError, StageCall, open_run
 from synthdp.study.compare.results import read_results
+from synthdp.study.run import run_study
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep import run as sweep
-from synthdp.study.sweep import scheduler as rounds
-from synthdp.study.sweep.grid import expand_grid
-from synthdp.study.sweep.run import run_study
-from synthdp.study.sweep.state import claimed, joined, part_of
+from synthdp.study.sweep.grid import expand_grid, shard_rows
+from synthdp.study.sweep.state import locked_study, open_shared_study
 
 KILLS = 25
 
@@ -56,11 +55,11 @@ def exit_code(child: int) -> int:
 
 def test_shards_are_disjoint_even_and_whole(shared: dict[str, object]) -> None:
     rows = expand_grid(study_settings(shared, seeds=list(range(5))))
-    parts = [part_of(rows, index, 4) for index in range(4)]
+    parts = [shard_rows(rows, index, 4) for index in range(4)]
     assert sorted(map(len, parts)) == [7, 7, 8, 8]
     assert [row for row in rows if not any(row in part for part in parts)] == []
-    assert part_of(list(reversed(rows)), 2, 4) == list(reversed(parts[2]))
-    assert part_of(rows, 0, 1) == rows
+    assert shard_rows(list(reversed(rows)), 2, 4) == list(reversed(parts[2]))
+    assert shard_rows(rows, 0, 1) == rows
 
 
 def test_shards_one_after_the_other_make_the_study_that_the_plain_command_makes(
@@ -88,7 +87,7 @@ def test_shards_one_after_the_other_make_the_study_that_the_plain_command_makes(
 def test_shards_at_once_share_the_runs_that_others_start_from(
     shared: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "WAIT_S", 0.1)
+    monkeypatch.setattr(sweep, "WAIT_S", 0.1)
     shards = [study_settings(shared, shard=f"{index}/3") for index in (1, 2, 3)]
     children = [in_child(lambda shard=shard: run_study(shard)) for shard in shards]  # type: ignore[misc]
     assert [exit_code(child) for child in children] == [0, 0, 0]
@@ -106,13 +105,13 @@ def test_a_second_study_on_the_folder_is_refused_and_says_who_is_there(
     values: dict[str, object],
 ) -> None:
     study = study_settings(values)
-    with claimed(study.out, shared=False):
+    with locked_study(study.out, shared=False):
         owner = rf"process {os.getpid()} on .*finished runs stand"
         with pytest.raises(RunBusyError, match=owner):
             run_study(study)
         with pytest.raises(RunBusyError, match="so no shard is needed"):
             run_study(study_settings(values, shard="1/2"))
-    with claimed(study.out, shared=True), pytest.raises(RunBusyError, match="--shard i/n"):
+    with locked_study(study.out, shared=True), pytest.raises(RunBusyError, match="--shard i/n"):
         run_study(study)
     assert not (study.out / "runs").exists()
     run_study(study_settings(values, shard="1/2"))
@@ -128,7 +127,7 @@ def test_a_run_that_another_process_makes_is_waited_for(
     caplog.set_level(logging.INFO)
     study = study_settings(values, epsilons=["none"])
     (call,) = expand_grid(study)[1].calls
-    joined(study)  # the folder of the study
+    open_shared_study(study)  # the folder of the study
     waits: list[float] = []
     other = open_run(call.out, "finetune", call.settings)
     other.__enter__()
@@ -138,7 +137,7 @@ def test_a_run_that_another_process_makes_is_waited_for(
         if len(waits) == 2:
             other.__exit__(None, None, None)
 
-    monkeypatch.setattr(rounds.time, "sleep", let_go)
+    monkeypatch.setattr(sweep.time, "sleep", let_go)
     run_study(study)
     assert len(waits) == 2
     assert caplog.text.count(f"waiting for 1 run(s) that another process makes: {call.folder}") == 1
@@ -228,7 +227,7 @@ def test_a_shard_that_is_told_to_stop_stops_as_with_ctrl_c(
 def test_a_study_of_two_workers_survives_the_kill_of_one_and_then_its_own(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "WAIT_S", 0.2)
+    monkeypatch.setattr(sweep, "WAIT_S", 0.2)
     head = {"head": {"steps": 300}}
     study = study_settings(values, seeds=list(range(12)), workers=2, finetune=head, devices=[])
     config = study.out.parent / "study.yaml"

@@ -14,6 +14,7 @@ from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.runs import StageCall
+from synthdp.study.compare.defaults import choose, write_defaults
 from synthdp.study.compare.results import (
     COLUMNS_BEFORE_TRANSFER,
     COLUMNS_BEFORE_TUNING,
@@ -22,10 +23,9 @@ from synthdp.study.compare.results import (
     results_csv,
     write_results,
 )
+from synthdp.study.run import plan_study, run_study
 from synthdp.study.sweep import run as sweep
-from synthdp.study.sweep.defaults import choose, write_defaults
 from synthdp.study.sweep.grid import expand_grid
-from synthdp.study.sweep.run import plan_study, run_study
 from synthdp.study.sweep.tuning import tuning_lineage
 
 LR, BIAS = "finetune.head.lr_times_steps", "finetune.head.bias_input"
