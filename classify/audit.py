@@ -24,8 +24,8 @@ from classify.auditing.membership import ATTACK, MembersFound, membership
 from classify.auditing.replay import Replay, replay
 from classify.auditing.subject import Subject
 from classify.config import AuditSettings, FinetuneSettings
-from classify.head.task import head_task
-from classify.plan import make_plan
+from classify.finetune import finetune_plan
+from classify.head.task import head_recipe, head_task
 from synthdp.config import read_yaml, validate_settings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
@@ -139,7 +139,7 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
     release = Ledger(run / "private" / "ledger.jsonl").release
     if release is None or release.mechanism is None:
         raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
-    plan = make_plan(settings, release.id)
+    plan = finetune_plan(settings).with_release_id(release.id)
     if not _same_but_for_rounding(plan.release, release):
         raise InputError(
             f"{run}: its data set or an ancestor has changed since it was trained; make the run "
@@ -148,7 +148,7 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
     task = head_task(settings, plan.dataset)
     return Subject(
         examples=task.examples,
-        recipe=plan.recipe,
+        recipe=head_recipe(settings.head, plan.stage_epsilon),
         mechanism=release.mechanism,
         start=task.start,
         delta=settings.privacy.delta,

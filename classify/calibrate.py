@@ -18,7 +18,6 @@ honest, and the patients of `val` then are in the promise.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +37,10 @@ from classify.model import (
     probabilities,
     save_classifier,
 )
-from classify.plan import FIXED_NOISE_NOTE, spent_before
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import (
-    Dataset,
     Row,
     keyed_digest,
     open_dataset,
@@ -64,119 +61,15 @@ from synthdp.evaluation.operating_point import (
     threshold_of_scores,
 )
 from synthdp.files import sha256_file
-from synthdp.privacy.ledger import Ledger, record_release
-from synthdp.privacy.lineage import Lineage, Release, new_release_id
-from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noise import forget_key, noise_source
-from synthdp.privacy.statement import Statement, make_statement, read_statement
+from synthdp.privacy.plan import FIXED_NOISE_NOTE, PrivacyPlan, plan_privacy
+from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import Run, open_run
-
-# What a calibration will do and promise, decided before an image is read.
 
 STAGE = "calibrate"
 UNPROTECTED_NOTE = "calibrated without differential privacy"
-
-
-@dataclass(frozen=True)
-class CalibrationPlan:
-    """What a calibration will do and promise.
-
-    release: None on a set without patients; parent: what the run itself promises, None while it is
-    only planned.
-    """
-
-    dataset: Dataset
-    ancestors: Lineage
-    release: Release | None
-    parent: Statement | None
-    statement: Statement
-
-    @property
-    def mechanism(self) -> Mechanism | None:
-        """How the counts are released; None where the fit is exact."""
-        return None if self.release is None else self.release.mechanism
-
-
-def make_plan(
-    settings: CalibrateSettings, release_id: str, to_come: Mapping[Path, Lineage] | None = None
-) -> CalibrationPlan:
-    """The plan of a run, whose release has the id `release_id`.
-
-    Raises:
-        InputError: when the ancestors have spent the target already, or a folder does not fit.
-    """
-    dataset = open_dataset(settings.data)
-    info, privacy = dataset.info, settings.privacy
-    refuse_unknown_patients(info, privacy.unit)
-    if privacy.epsilon is not None and not info.protects_patients:
-        raise InputError(
-            f"privacy.epsilon: not needed, since {info.name} holds no patients and is calibrated "
-            "on exactly, at no cost; leave it out"
-        )
-    planned = (to_come or {}).get(settings.run)
-    parent = read_statement(settings.run) if planned is None else None
-    start = planned if parent is None else parent.lineage
-    assert start is not None  # one of the two is known
-    ancestors = start.joined([info.lineage])
-    release = None
-    if info.protects_patients:
-        release = _release(settings, dataset, ancestors, release_id)
-    statement = statement_after(settings, ancestors, release, parent)
-    return CalibrationPlan(dataset, ancestors, release, parent, statement)
-
-
-def _release(
-    settings: CalibrateSettings, dataset: Dataset, ancestors: Lineage, release_id: str
-) -> Release:
-    privacy, cohort = settings.privacy, cohort_of(dataset, settings.cohort)
-    mechanism, note = None, UNPROTECTED_NOTE
-    if privacy.epsilon is not None:
-        assert privacy.population is not None  # CalibrateSettings asks for it
-        mechanism, note = (
-            Mechanism.reaching(
-                epsilon=privacy.epsilon,
-                delta=privacy.delta,
-                steps=1,
-                normaliser=privacy.population,
-                before=spent_before(dataset, ancestors, cohort, privacy.delta),
-                unit=privacy.unit,
-            ),
-            f"scores of the {settings.split} split, counted",
-        )
-    if privacy.fixed_noise_key is not None:
-        note = FIXED_NOISE_NOTE
-    unprotected = mechanism is None or privacy.fixed_noise_key is not None
-    return Release(
-        id=release_id,
-        stage=STAGE,
-        data=dataset.info.name,
-        unit=privacy.unit,
-        mu=inf if unprotected or mechanism is None else mechanism.mu,
-        mechanism=mechanism,
-        cohort=cohort,
-        note=note,
-    )
-
-
-def statement_after(
-    settings: CalibrateSettings,
-    ancestors: Lineage,
-    release: Release | None,
-    parent: Statement | None,
-) -> Statement:
-    """The promise; a calibration that reads no patient leaves the run's delta as it is."""
-    privacy = settings.privacy
-    delta, unit = privacy.delta, privacy.unit
-    if release is None and parent is not None and parent.lineage.releases:
-        delta, unit = parent.delta, parent.unit
-    return make_statement(
-        ancestors if release is None else ancestors.with_release(release),
-        subject="classifier",
-        delta=delta,
-        unit=unit,
-        population=privacy.population or (parent.population if parent is not None else None),
-        stage=release,
-    )
 
 
 # A classifier's operating points: fitted exactly, or to noisy counts by class and score. In both,
@@ -283,7 +176,42 @@ def plan_calibrate(
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
     """
-    return make_plan(settings, new_release_id(), to_come).statement
+    return calibrate_plan(settings, to_come).statement
+
+
+def calibrate_plan(
+    settings: CalibrateSettings, to_come: Mapping[Path, Lineage] | None = None
+) -> PrivacyPlan:
+    """What the run will spend and promise; as `plan_calibrate`."""
+    dataset, privacy = open_dataset(settings.data), settings.privacy
+    refuse_unknown_patients(dataset.info, privacy.unit)
+    if privacy.epsilon is not None and not dataset.info.protects_patients:
+        raise InputError(
+            f"privacy.epsilon: not needed, since {dataset.info.name} holds no patients and is "
+            "calibrated on exactly, at no cost; leave it out"
+        )
+    start = (to_come or {}).get(settings.run)
+    stated = privacy
+    if start is None:
+        parent = read_statement(settings.run)
+        start = parent.lineage
+        changes: dict[str, object] = {"population": privacy.population or parent.population}
+        if start.releases and not dataset.info.protects_patients:  # it adds nothing to a promise
+            changes |= {"delta": parent.delta, "unit": parent.unit}
+        stated = privacy.model_copy(update=changes)
+    fixed_noise = privacy.fixed_noise_key is not None
+    counted = f"scores of the {settings.split} split, counted"
+    return plan_privacy(
+        dataset,
+        stated,
+        stage=STAGE,
+        subject="classifier",
+        ancestors=start.joined([dataset.info.lineage]),
+        cohort=cohort_of(dataset, settings.cohort),
+        n_units=privacy.population,
+        unprotected_note=FIXED_NOISE_NOTE if fixed_noise else UNPROTECTED_NOTE,
+        note="" if privacy.epsilon is None or fixed_noise else counted,
+    )
 
 
 def run_calibrate(settings: CalibrateSettings) -> Path:
@@ -293,32 +221,32 @@ def run_calibrate(settings: CalibrateSettings) -> Path:
         InputError: when settings, run and data don't fit together, or images that are fitted
             exactly are of one class.
     """
-    _examined(settings, make_plan(settings, new_release_id()))  # refused before a folder is made
+    plan = calibrate_plan(settings)
+    _examined(settings, plan)  # what does not fit is refused before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
         if not run.finished:
-            _calibrate(settings, run, make_plan(settings, run.release_id))
+            _calibrate(settings, run, plan.with_release_id(run.release_id))
     return settings.out
 
 
-def _examined(settings: CalibrateSettings, plan: CalibrationPlan) -> Examined:
+def _examined(settings: CalibrateSettings, plan: PrivacyPlan) -> Examined:
     """What is calibrated, and on which images; raises as `run_calibrate`."""
     dataset, by_image = plan.dataset, settings.privacy.unit == "image"
     classifier = replace(load_classifier(settings.run), points=())
     rows = cohort_rows(dataset, dataset.split(settings.split), settings.cohort)
     targets = known_targets(dataset, rows, classifier.targets)
     units = [row.image if by_image else row.patient_id for row in rows]
-    if plan.mechanism is None:
+    if plan.release.mechanism is None:
         refuse_one_class(f"{dataset.info.name}, {settings.split}", classifier.targets, targets)
     else:
-        refuse_small_population(units, plan.mechanism)
+        refuse_small_population(units, plan.release.mechanism)
     return Examined(classifier, rows, targets, units)
 
 
-def _calibrate(settings: CalibrateSettings, run: Run, plan: CalibrationPlan) -> None:
+def _calibrate(settings: CalibrateSettings, run: Run, plan: PrivacyPlan) -> None:
     examined, spent = _examined(settings, plan), plan.release
-    if plan.release is not None:
-        record_release(plan.dataset.ledger_path, plan.release)
-    if plan.mechanism is None:
+    plan.record()
+    if plan.release.mechanism is None:
         points = _exact(settings, plan, examined)
     else:
         coefficients, spent = _released(settings, run, plan, examined)
@@ -328,12 +256,12 @@ def _calibrate(settings: CalibrateSettings, run: Run, plan: CalibrationPlan) -> 
     names = examined.classifier.targets
     save_classifier(run.model, replace(examined.classifier, points=points))
     forget_key(run.private)  # first: no finished run keeps its key
-    statement = statement_after(settings, plan.ancestors, spent, plan.parent)
+    statement = plan.statement_after(spent)
     run.finish(statement, _card(settings, plan, statement, dict(zip(names, points, strict=True))))
 
 
 def _exact(
-    settings: CalibrateSettings, plan: CalibrationPlan, examined: Examined
+    settings: CalibrateSettings, plan: PrivacyPlan, examined: Examined
 ) -> tuple[OperatingPoint, ...]:
     raws = features(examined.classifier, plan.dataset, examined.rows)
     return exact_points(
@@ -347,7 +275,7 @@ def _exact(
 
 
 def _released(
-    settings: CalibrateSettings, run: Run, plan: CalibrationPlan, examined: Examined
+    settings: CalibrateSettings, run: Run, plan: PrivacyPlan, examined: Examined
 ) -> tuple[NDArray[np.float64], Release]:
     """The noisy counts, (T, 2, BINS), made once and kept in the run; and what they spent.
 
@@ -355,8 +283,7 @@ def _released(
     reserved on disk before noise is drawn, the noise is that of the run's key in each attempt, on
     the same images under the same classifier, and only what is kept is ever used.
     """
-    assert plan.release is not None  # the caller has asked, of both
-    assert plan.release.mechanism is not None
+    assert plan.release.mechanism is not None  # the caller has asked
     ledger = Ledger(run.private / "ledger.jsonl")
     of_classifier = sha256_file(settings.run / "model" / "settings.json")
     fingerprint = f"{keyed_digest(plan.dataset, examined.rows)} {of_classifier}"
@@ -382,12 +309,12 @@ def _released(
 
 def _card(
     settings: CalibrateSettings,
-    plan: CalibrationPlan,
+    plan: PrivacyPlan,
     statement: Statement,
     points: Mapping[str, OperatingPoint],
 ) -> str:
     info = plan.dataset.info
-    how = "exact" if plan.mechanism is None else "to noisy counts by class and score"
+    how = "exact" if plan.release.mechanism is None else "to noisy counts by class and score"
     facts = {
         "data set": f"{info.name} ({info.kind}), {settings.split} split",
         "fit": how,

@@ -15,16 +15,15 @@ from torch import Tensor
 
 from classify.auditing.subject import Subject, scratch_folder, train
 from classify.config import FinetuneSettings
-from classify.finetune import train_plainly
+from classify.finetune import finetune_plan, train_plainly
 from classify.head.examples import HeadExamples
-from classify.head.task import HeadTask, head_task
+from classify.head.task import HeadTask, head_recipe, head_task
 from classify.model import head_logits
-from classify.plan import Plan, make_plan
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
-from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.noise import NoiseSource, new_key
+from synthdp.privacy.plan import PrivacyPlan
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def cross_validate(
     dataset = open_dataset(settings.data)
     if settings.network is not None or len(dataset.info.targets) > 1:
         raise InputError("cross-validation is of a head for one target; leave `network` out")
-    plan = make_plan(settings, new_release_id())
+    plan = finetune_plan(settings)
     task = head_task(settings, dataset)
     for repeat in range(repeats):
         fold_of = _folds(task.examples.n_units, folds, repeat)
@@ -72,7 +71,11 @@ def _folds(n_units: int, folds: int, repeat: int) -> NDArray[np.intp]:
 
 
 def _pooled(
-    settings: FinetuneSettings, plan: Plan, task: HeadTask, fold_of: NDArray[np.intp], seed: int
+    settings: FinetuneSettings,
+    plan: PrivacyPlan,
+    task: HeadTask,
+    fold_of: NDArray[np.intp],
+    seed: int,
 ) -> float:
     examples, views = task.examples, settings.head.views
     own = torch.zeros(len(examples.inputs), dtype=torch.bool)
@@ -90,16 +93,17 @@ def _pooled(
 
 
 def _trained(
-    settings: FinetuneSettings, plan: Plan, task: HeadTask, examples: HeadExamples, seed: int
+    settings: FinetuneSettings, plan: PrivacyPlan, task: HeadTask, examples: HeadExamples, seed: int
 ) -> Tensor:
     """The weights of a head trained on some of the patients, with noise that is kept nowhere."""
     mechanism = plan.release.mechanism
     if mechanism is None:
         reseeded = settings.model_copy(update={"seed": seed})
         return train_plainly(reseeded, plan, replace(task, examples=examples))
+    recipe = head_recipe(settings.head, plan.stage_epsilon)
     subject = Subject(
         examples=examples,
-        recipe=replace(plan.recipe, block_steps=plan.recipe.steps),
+        recipe=replace(recipe, block_steps=recipe.steps),
         mechanism=mechanism,
         start=task.start,
         delta=settings.privacy.delta,

@@ -31,13 +31,10 @@ from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, t
 from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
 from synthdp.networks.backbone import Backbone, build_backbone
-from synthdp.privacy.ledger import record_release
-from synthdp.privacy.lineage import Release, new_release_id
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.statement import Statement
 from synthdp.progress import progress
 from synthdp.runs import Run, open_run
-
-UNPROTECTED_NOTE = "trained without differential privacy"
 
 
 def plan_pretrain(settings: PretrainSettings) -> Statement:
@@ -46,7 +43,7 @@ def plan_pretrain(settings: PretrainSettings) -> Statement:
     Raises:
         InputError: when the data set's folder does not fit, or units of privacy meet.
     """
-    return _statement(settings, open_dataset(settings.data), new_release_id())
+    return _plan(settings, open_dataset(settings.data)).statement
 
 
 def run_pretrain(settings: PretrainSettings) -> Path:
@@ -59,40 +56,23 @@ def run_pretrain(settings: PretrainSettings) -> Path:
     dataset = open_dataset(settings.data)
     info, rows = dataset.info, _rows(settings, dataset)
     refuse_one_class(f"{info.name}, train", info.targets, targets_array(rows))
-    _statement(settings, dataset, new_release_id())
+    plan = _plan(settings, dataset)
     if not (settings.out / "status.json").is_file():
         _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one
     with open_run(settings.out, "pretrain", settings) as run:
         if not run.finished:
-            _pretrain(settings, run, dataset)
+            _pretrain(settings, run, plan.with_release_id(run.release_id))
     return settings.out
 
 
-def _release(settings: PretrainSettings, dataset: Dataset, release_id: str) -> Release:
-    return Release(
-        id=release_id,
+def _plan(settings: PretrainSettings, dataset: Dataset) -> PrivacyPlan:
+    return plan_privacy(
+        dataset,
+        settings.privacy,
         stage="pretrain",
-        data=dataset.info.name,
-        unit=settings.privacy.unit,
-        mu=math.inf,
-        cohort=cohort_of(dataset, settings.cohort),
-        note=UNPROTECTED_NOTE,
-    )
-
-
-def _statement(settings: PretrainSettings, dataset: Dataset, release_id: str) -> Statement:
-    release = None
-    lineage = dataset.info.lineage
-    if dataset.info.protects_patients:
-        release = _release(settings, dataset, release_id)
-        lineage = lineage.with_release(release)
-    return make_statement(
-        lineage,
         subject="classifier",
-        delta=settings.privacy.delta,
-        unit=settings.privacy.unit,
-        population=settings.privacy.population,
-        stage=release,
+        ancestors=dataset.info.lineage,
+        cohort=cohort_of(dataset, settings.cohort),
     )
 
 
@@ -100,12 +80,10 @@ def _rows(settings: PretrainSettings, dataset: Dataset) -> tuple[Row, ...]:
     return cohort_rows(dataset, dataset.split("train"), settings.cohort)
 
 
-def _pretrain(settings: PretrainSettings, run: Run, dataset: Dataset) -> None:
-    if dataset.info.protects_patients:
-        record_release(dataset.ledger_path, _release(settings, dataset, run.release_id))
-    save_classifier(run.model, _trained(settings, run, dataset))
-    statement = _statement(settings, dataset, run.release_id)
-    run.finish(statement, _card(settings, dataset, statement))
+def _pretrain(settings: PretrainSettings, run: Run, plan: PrivacyPlan) -> None:
+    plan.record()
+    save_classifier(run.model, _trained(settings, run, plan.dataset))
+    run.finish(plan.statement, _card(settings, plan.dataset, plan.statement))
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 

@@ -1,7 +1,8 @@
 """What a head is trained on and from, and the classifier that its weights make."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from classify.config import FinetuneSettings, HeadSettings
 from classify.features.extract import augmented_features
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
+from classify.head.train import HeadRecipe
 from classify.model import (
     Classifier,
     features,
@@ -66,6 +68,42 @@ class HeadTask:
         )
 
 
+#: epsilon -> learning rate x steps for unit-norm features, by the linear scaling rule of
+#: arXiv 2212.04486. The points come from a feasibility probe on the public CBIS-DDSM patches.
+LR_TIMES_STEPS = {1.0: 100.0, 6.0: 400.0, 12.0: 1000.0, 20.0: 2000.0}
+
+
+def lr_times_steps(epsilon: float, rule: float | Mapping[float, float] | None = None) -> float:
+    """Learning rate x steps for a stage's epsilon.
+
+    Args:
+        epsilon: of the stage; inf for none.
+        rule: one number for all, numbers by epsilon (log-linear between two, flat beyond; inf has
+            its own or that of the largest), or None for `LR_TIMES_STEPS`.
+    """
+    if isinstance(rule, int | float):
+        return float(rule)
+    known = dict(sorted((rule or LR_TIMES_STEPS).items()))
+    if math.isinf(epsilon):
+        return float(list(known.values())[-1])
+    finite = {point: value for point, value in known.items() if math.isfinite(point)} or known
+    points, values = zip(*finite.items(), strict=True)
+    if math.isinf(points[0]):
+        return float(values[0])
+    return float(np.exp(np.interp(np.log(epsilon), np.log(points), np.log(values))))
+
+
+def head_recipe(head: HeadSettings, stage_epsilon: float) -> HeadRecipe:
+    """How a head is trained at the epsilon of its stage alone; inf for none."""
+    return HeadRecipe(
+        steps=head.steps,
+        lr=lr_times_steps(stage_epsilon, head.lr_times_steps) / head.steps,
+        average_from=head.average_from,
+        block_steps=head.block_steps,
+        optimizer=head.optimizer,
+    )
+
+
 def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
     """What a run of these settings trains its head on.
 
@@ -88,9 +126,9 @@ def head_task(settings: FinetuneSettings, dataset: Dataset) -> HeadTask:
 
 
 def bound_on_units(settings: FinetuneSettings, info: DatasetInfo) -> int | None:
-    """`privacy.population`, where it bounds what is trained on.
+    """The most units that may be trained on: `privacy.population`; None where nothing bounds them.
 
-    None for a set of no patients that meets no noise: it may be as large as it likes.
+    Rows that are no patients, trained on without noise, may be as many as there are.
     """
     bounds = info.protects_patients or settings.privacy.epsilon is not None
     return settings.privacy.population if bounds else None

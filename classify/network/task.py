@@ -13,13 +13,13 @@ from classify.model import Classifier, FeatureSource, restore_backbone
 from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, merge_low_rank, trained_top
 from classify.network.train import train_network, train_private_network
-from classify.plan import Plan
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import Dataset, Row, keyed_digest, targets_array
 from synthdp.devices import auto_device
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.plan import PrivacyPlan
 from synthdp.runs import Run
 
 
@@ -61,7 +61,11 @@ def _only_source(classifier: Classifier) -> FeatureSource:
 
 
 def train_blocks(
-    settings: FinetuneSettings, run: Run, plan: Plan, task: NetworkTask, source: NoiseSource | None
+    settings: FinetuneSettings,
+    run: Run,
+    plan: PrivacyPlan,
+    task: NetworkTask,
+    source: NoiseSource | None,
 ) -> tuple[Classifier, Release]:
     """Train the last blocks and the head; gives the classifier and what was spent.
 
@@ -127,7 +131,7 @@ def _train_plainly(
 def _train_privately(
     settings: FinetuneSettings,
     run: Run,
-    plan: Plan,
+    plan: PrivacyPlan,
     top: TrainedTop,
     examples: TokenExamples,
     *,

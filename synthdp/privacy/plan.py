@@ -7,6 +7,7 @@ to the rest, and the release that comes of it stands on top of what was spent be
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from synthdp.config import PrivacySettings
@@ -46,7 +47,7 @@ class PrivacyPlan:
         """Whether the rows are patients, so that the release is counted."""
         return self.dataset.info.protects_patients
 
-    @property
+    @cached_property
     def stage_epsilon(self) -> float:
         """Epsilon of the mechanism alone, whoever may know its noise; inf without a mechanism."""
         mechanism = self.release.mechanism

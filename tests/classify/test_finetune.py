@@ -10,8 +10,8 @@ from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
 from classify.finetune import plan_finetune, run_finetune
+from classify.head.task import lr_times_steps
 from classify.model import load_classifier, scores
-from classify.plan import lr_times_steps
 from classify.pretrain import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset
