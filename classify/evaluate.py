@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
-from synthdp.config import dump_settings, read_yaml, validate_settings
+from synthdp.config import PrivacySettings, dump_settings, read_yaml, validate_settings
 from synthdp.data.columns import rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
 from synthdp.data.images import decode_pixels
@@ -23,16 +23,14 @@ from synthdp.evaluation.fairness import judge_images, refuse_no_groups
 from synthdp.evaluation.intervals import summarise
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import (
-    auroc_mechanism,
     noisy_auroc,
     refuse_small_population,
 )
 from synthdp.evaluation.predictions import ScoredImages
 from synthdp.files import atomic_folder, write_atomic, write_json
-from synthdp.privacy.ledger import record_release
-from synthdp.privacy.lineage import Release
-from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noise import NoiseSource, new_key
+from synthdp.privacy.plan import PrivacyPlan, plan_privacy
 
 CONFIG_FILE, METRICS_FILE, PREDICTIONS_FILE = "config.yaml", "metrics.json", "predictions.csv"
 NOISY_FILE, FAIRNESS_FILE = "noisy_metrics.json", "fairness.json"
@@ -72,7 +70,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         return settings.out
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
-    mechanism = _mechanism(settings, dataset, classifier.targets)
+    plan = _plan(settings, dataset, classifier.targets)
     rows = rows_where(dataset, dataset.split(settings.split), settings.where)
     targets = known_targets(dataset, rows, classifier.targets)
     if settings.by is not None:
@@ -103,17 +101,15 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             figures = judge_images(images, settings.by)
             content = [figure.model_dump(mode="json") for figure in figures]
             write_json(folder / FAIRNESS_FILE, content)
-        if mechanism is not None:  # last, since from here on it is spent
-            noisy = _released(
-                settings, mechanism, dataset, rows, targets=targets[:, 0], found=found[:, 0]
-            )
+        if plan is not None:  # last, since from here on it is spent
+            noisy = _released(settings, plan, rows, targets=targets[:, 0], found=found[:, 0])
             write_json(folder / NOISY_FILE, noisy)
     return settings.out
 
 
-def _mechanism(
+def _plan(
     settings: EvaluateSettings, dataset: Dataset, targets: Sequence[str]
-) -> Mechanism | None:
+) -> PrivacyPlan | None:
     """How the AUROC is released, None when it isn't; nothing is spent yet."""
     if settings.auroc_epsilon is None:
         return None
@@ -129,19 +125,27 @@ def _mechanism(
             f"auroc_epsilon: one AUROC is released, and the classifier has {len(targets)} targets; "
             "leave it out, or evaluate a classifier of one target"
         )
-    assert settings.population is not None  # EvaluateSettings asks for it
-    return auroc_mechanism(
+    privacy = PrivacySettings(
         epsilon=settings.auroc_epsilon,
         delta=settings.auroc_delta,
-        population=settings.population,
         unit=settings.auroc_unit,
+        population=settings.population,
+    )
+    return plan_privacy(
+        dataset,
+        privacy,
+        stage="evaluate",
+        subject="AUROC",
+        ancestors=Lineage(),  # the epsilon is that of the figure alone
+        cohort=None,
+        n_units=settings.population,
+        note=f"a noisy AUROC of the {settings.split} split",
     )
 
 
 def _released(
     settings: EvaluateSettings,
-    mechanism: Mechanism,
-    dataset: Dataset,
+    plan: PrivacyPlan,
     rows: Sequence[Row],
     *,
     targets: NDArray[np.float64],
@@ -150,31 +154,25 @@ def _released(
     """Charge the patients, then release the AUROC of targets and scores, (N,) each."""
     by_image = settings.auroc_unit == "image"
     units = [row.image if by_image else row.patient_id for row in rows]
+    mechanism = plan.release.mechanism
+    assert mechanism is not None  # an epsilon is asked for
     refuse_small_population(units, mechanism)
-    release = Release(
-        stage="evaluate",
-        data=dataset.info.name,
-        unit=mechanism.unit,
-        mu=mechanism.mu,
-        mechanism=mechanism,
-        note=f"a noisy AUROC of the {settings.split} split",
-    )
-    record_release(dataset.ledger_path, release)
+    plan.record()
     auroc = noisy_auroc(
         targets, found, units, mechanism=mechanism, source=NoiseSource(new_key(), "shake256")
     )
     return {
         "schema_version": 1,
-        "data_set": dataset.info.name,
+        "data_set": plan.dataset.info.name,
         "split": settings.split,
         "auroc": {"value": auroc.value, "noise_standard_error": auroc.standard_error},
         "weights": f"each {mechanism.unit} counts once, spread over its images",
-        "epsilon": mechanism.loss().epsilon(settings.auroc_delta),
+        "epsilon": plan.stage_epsilon,
         "delta": settings.auroc_delta,
         "unit": mechanism.unit,
         "neighbours": f"add or remove one {mechanism.unit}",
         "population": settings.population,
-        "release": release.model_dump(mode="json"),
+        "release": plan.release.model_dump(mode="json"),
     }
 
 

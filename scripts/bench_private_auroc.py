@@ -12,7 +12,8 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from synthdp.evaluation.noisy_counts import auroc_mechanism, noisy_auroc
+from synthdp.evaluation.noisy_counts import noisy_auroc
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, new_key
 
 #: Spread and offset of the logits: a head of much noise, others in between, a sure network.
@@ -45,7 +46,7 @@ def main() -> None:
     print("patients  epsilon    bias      sd    said")
     for n_patients in (102, 500):
         for epsilon in (1.0, 6.0, 20.0):
-            mechanism = auroc_mechanism(epsilon=epsilon, delta=1e-4, population=600)
+            mechanism = Mechanism.reaching(epsilon=epsilon, delta=1e-4, steps=1, normaliser=600)
             errors, said = [], []
             for targets, scores, patients in clinics(n_patients, draws, np.random.default_rng(0)):
                 exact = roc_auc_score(

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
-from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, release_once
 
 BINS = 64
@@ -201,18 +201,6 @@ class NoisyAuroc:
     standard_error: float
 
 
-def auroc_mechanism(
-    *, epsilon: float, delta: float, population: int, unit: Unit = "patient"
-) -> Mechanism:
-    """The one step that releases the counts.
-
-    Guarantee: its epsilon at `delta` never exceeds `epsilon`, for adding or removing one unit.
-    """
-    return Mechanism.reaching(
-        epsilon=epsilon, delta=delta, steps=1, normaliser=population, unit=unit
-    )
-
-
 def auroc_of_counts(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """The AUROC of weights by class and bin, (..., 2, B), benign first; ties count half.
 
@@ -239,7 +227,7 @@ def noisy_auroc(
         targets: (N,) of 1, 0 or nan (left out).
         scores: (N,) probabilities.
         units: (N,), the patient of each image (or the image itself, where that is the unit).
-        mechanism: of `auroc_mechanism`.
+        mechanism: of one step on all units, whose normaliser is the declared population.
         source: of a new key, used for nothing else.
 
     Guarantee: that of `mechanism`, for everything returned: it is computed from what

@@ -5,11 +5,11 @@ from sklearn.metrics import roc_auc_score
 
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import (
-    auroc_mechanism,
     auroc_of_counts,
     noisy_auroc,
     unit_counts,
 )
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 
 
@@ -39,7 +39,7 @@ def test_the_error_is_what_the_noise_makes_it_and_is_said() -> None:
     targets, scores, ids = clinic(102, rng)
     exact = roc_auc_score(targets, scores)
     for epsilon, most in ((6.0, 0.035), (20.0, 0.015)):
-        mechanism = auroc_mechanism(epsilon=epsilon, delta=1e-4, population=200)
+        mechanism = Mechanism.reaching(epsilon=epsilon, delta=1e-4, steps=1, normaliser=200)
         assert mechanism.steps == 1
         assert mechanism.loss().epsilon(1e-4) == pytest.approx(epsilon, rel=1e-3)
         found = [
@@ -61,7 +61,7 @@ def test_the_error_is_what_the_noise_makes_it_and_is_said() -> None:
 
 def test_too_much_noise_still_gives_a_number_in_range() -> None:
     targets, scores, ids = clinic(10, np.random.default_rng(4))
-    mechanism = auroc_mechanism(epsilon=0.05, delta=1e-4, population=200)
+    mechanism = Mechanism.reaching(epsilon=0.05, delta=1e-4, steps=1, normaliser=200)
     for draw in range(20):
         source = NoiseSource(bytes([draw]) * 32, "philox")
         found = noisy_auroc(targets, scores, ids, mechanism=mechanism, source=source)
@@ -71,6 +71,6 @@ def test_too_much_noise_still_gives_a_number_in_range() -> None:
 
 def test_a_population_below_the_patients_is_refused() -> None:
     targets, scores, ids = clinic(11, np.random.default_rng(5))
-    mechanism = auroc_mechanism(epsilon=6, delta=1e-4, population=10)
+    mechanism = Mechanism.reaching(epsilon=6, delta=1e-4, steps=1, normaliser=10)
     with pytest.raises(InputError, match="population is 10"):
         noisy_auroc(targets, scores, ids, mechanism=mechanism, source=NoiseSource(b"k" * 32))
