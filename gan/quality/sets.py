@@ -20,7 +20,7 @@ from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Value
 from synthdp.networks.cache import cached_features
-from synthdp.networks.frozen import Extractor, build_extractor, extract
+from synthdp.networks.frozen import Extractor, build_extractor
 
 Array = NDArray[Any]
 
@@ -137,8 +137,8 @@ def _spaces(
     pixels = dihedral_copies(squares) if copies else squares[:, None]
     seen = {PIXELS: _unit_length(pixels.flatten(2).numpy())}
     for label, extractor in networks.extractors.items():
-        found = _of_copies(extractor, dataset, rows) if copies else None
-        seen[label] = extract(extractor, dataset, rows)[:, None] if found is None else found
+        read = _of_copies if copies else _of_images
+        seen[label] = read(extractor, dataset, rows)
     return seen
 
 
@@ -155,6 +155,26 @@ def _thumbnails(dataset: Dataset, rows: list[Row]) -> Array:
         compute=compute,
         what="thumbnails",
     )
+
+
+def _of_images(extractor: Extractor, dataset: Dataset, rows: list[Row]) -> Array:
+    """Features (N, 1, D) of each image itself."""
+
+    def compute(images: Array) -> Array:
+        with torch.inference_mode():
+            features: Array = extractor(torch.from_numpy(images)).numpy()
+        return features
+
+    values = cached_features(
+        dataset,
+        rows,
+        extractor_id=extractor.identity(),
+        size_px=dataset.info.size_px,
+        compute=compute,
+        batch=32,
+        what=f"{extractor.settings.name} features",
+    )
+    return values[:, None]
 
 
 def _of_copies(extractor: Extractor, dataset: Dataset, rows: list[Row]) -> Array:

@@ -16,14 +16,11 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from synthdp.config import BackboneSettings
-from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
-from synthdp.networks.cache import cached_features
 from synthdp.networks.weights import load_public_weights
 
 #: Part of every cache's name: raise it when features of the same weights change.
@@ -153,30 +150,6 @@ def build_extractor(
     network = create_network(settings, seed=seed, setting="features", img_size=settings.size_px)
     load_public_weights(network, settings)
     return Extractor(network, settings, in_bfloat16=in_bfloat16)
-
-
-def extract(extractor: Extractor, dataset: Dataset, rows: list[Row]) -> NDArray[Any]:
-    """Features (N, D) float32 of some rows of a data set, from its cache where they are known.
-
-    Raises:
-        InputError: when an image is unreadable.
-        RunError: when the features are not finite, or the disk is full.
-    """
-
-    def compute(images: NDArray[Any]) -> NDArray[Any]:
-        with torch.inference_mode():
-            features: NDArray[Any] = extractor(torch.from_numpy(images)).numpy()
-        return features
-
-    return cached_features(
-        dataset,
-        rows,
-        extractor_id=extractor.identity(),
-        size_px=dataset.info.size_px,
-        compute=compute,
-        batch=32,
-        what=f"{extractor.settings.name} features",
-    )
 
 
 class FrozenPyramid(FrozenNetwork):
