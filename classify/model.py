@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from classify.features.extract import backbone_features
+from classify.features.extract import augmented_features
 from classify.features.scaling import Scaling, head_input, plain_scaling
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import FeatureSettings, Settings, TrainableBlocks, validate_settings
@@ -159,8 +159,19 @@ def _kept_backbone(backbone: FeatureSettings, seed: int, _: _FileIdentity | None
     return build_backbone(backbone, seed=seed)
 
 
-def features(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> list[Tensor]:
-    """Raw features of `rows` from each network, (N, D) float32 each, from the data set's cache.
+def features(
+    classifier: Classifier, dataset: Dataset, rows: Sequence[Row], *, views: int = 1
+) -> list[Tensor]:
+    """Raw features of `rows` from each network, from the data set's cache.
+
+    Args:
+        classifier: whose networks are asked.
+        dataset: the opened data set.
+        rows: N of its rows.
+        views: of each image, itself first, then random ones.
+
+    Returns:
+        For each network (N * views, D) float32, the views of an image together.
 
     Raises:
         InputError: when an image is unreadable, or weights are missing.
@@ -171,7 +182,8 @@ def features(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> l
         backbone = None
         if one.trainable_blocks == 0 and not one.trained:
             backbone = _shared_backbone(one.backbone, one.seed)
-        raws.append(backbone_features(backbone or restore_backbone(one), dataset, rows))
+        backbone = backbone or restore_backbone(one)
+        raws.append(augmented_features(backbone, dataset, rows, views).flatten(0, 1))
     return raws
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings
-from classify.features.extract import augmented_features
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.head.train import HeadRecipe
 from classify.model import (
@@ -20,7 +19,6 @@ from classify.model import (
     load_classifier,
     new_classifier,
     new_feature_source,
-    restore_backbone,
 )
 from synthdp.data.cohorts import cohort_rows, patient_tags
 from synthdp.data.columns import rows_where
@@ -205,22 +203,12 @@ def _with_bias(inputs: Tensor, bias_input: float) -> Tensor:
     return torch.cat([inputs, inputs.new_full((len(inputs), 1), bias_input)], dim=1)
 
 
-def _inputs(classifier: Classifier, dataset: Dataset, rows: Sequence[Row], *, views: int) -> Tensor:
-    """Inputs of a head for `views` views of each image, (N * views, D), an image's together."""
-    if views == 1:
-        return inputs_of(classifier, features(classifier, dataset, rows))
-    raws = [
-        augmented_features(restore_backbone(one), dataset, rows, views).flatten(0, 1)
-        for one in classifier.feature_sources
-    ]
-    return inputs_of(classifier, raws)
-
-
 def _examples(
     classifier: Classifier, dataset: Dataset, rows: Sequence[Row], settings: FinetuneSettings
 ) -> HeadExamples:
     head = settings.head
-    inputs = head.norm * _inputs(classifier, dataset, rows, views=head.views)
+    raws = features(classifier, dataset, rows, views=head.views)
+    inputs = head.norm * inputs_of(classifier, raws)
     inputs = _with_bias(inputs, head.bias_input)
     ids, units = np.unique(units_of(settings, rows), return_inverse=True)
     targets = torch.from_numpy(targets_array(rows)).repeat_interleave(head.views, dim=0)

@@ -170,10 +170,12 @@ def with_features(monkeypatch: pytest.MonkeyPatch, patient: str, value: float) -
     """Let the features of one patient's images be `value`."""
     sound = head_task.features
 
-    def broken(classifier: object, dataset: Dataset, rows: Sequence[Row]) -> list[Tensor]:
-        found = sound(classifier, dataset, rows)[0].clone()
-        found[[row.patient_id == patient for row in rows]] = value
-        return [found]
+    def broken(
+        classifier: object, dataset: Dataset, rows: Sequence[Row], *, views: int = 1
+    ) -> list[Tensor]:
+        values = sound(classifier, dataset, rows, views=views)[0].clone()
+        values[[row.patient_id == patient for row in rows]] = value
+        return [values]
 
     monkeypatch.setattr(head_task, "features", broken)
 
