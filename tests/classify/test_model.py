@@ -101,10 +101,10 @@ def test_a_classifier_comes_back_from_its_folder(
     public: FeatureSettings, dataset: Dataset, tmp_path: Path, blocks: TrainableBlocks
 ) -> None:
     classifier = trained(public, blocks)
-    found = load_classifier(finished_run(tmp_path / "run", classifier))
-    assert same(classifier, found)
+    restored = load_classifier(finished_run(tmp_path / "run", classifier))
+    assert same(classifier, restored)
     expected = scores(classifier, dataset, dataset.rows)
-    np.testing.assert_array_equal(scores(found, dataset, dataset.rows), expected)
+    np.testing.assert_array_equal(scores(restored, dataset, dataset.rows), expected)
 
 
 def test_frozen_public_weights_are_not_copied_and_a_random_start_is_whole(
@@ -121,8 +121,10 @@ def test_a_random_start_does_not_depend_on_the_seed_any_more(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     classifier = trained(RANDOM)
-    found = load_classifier(finished_run(tmp_path / "run", classifier))
-    other = found.with_feature_sources([dataclasses.replace(found.feature_sources[0], seed=99)])
+    restored = load_classifier(finished_run(tmp_path / "run", classifier))
+    other = restored.with_feature_sources(
+        [dataclasses.replace(restored.feature_sources[0], seed=99)]
+    )
     (expected,) = features(classifier, dataset, dataset.rows)
     assert torch.equal(features(other, dataset, dataset.rows)[0], expected)
 
@@ -138,9 +140,9 @@ def test_scores_follow_the_written_formula(public: FeatureSettings, dataset: Dat
     parts = [part / part.norm(dim=1, keepdim=True) for part in (class_token, mean)]
     inputs = torch.cat(parts, dim=1) / 2**0.5
     expected = torch.sigmoid(inputs @ classifier.head_weight.T + classifier.head_bias)
-    found = scores(classifier, dataset, dataset.rows)
-    assert found.shape == (5, 2)
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    values = scores(classifier, dataset, dataset.rows)
+    assert values.shape == (5, 2)
+    np.testing.assert_allclose(values, expected.numpy(), atol=1e-5)
 
 
 def test_a_new_classifier_knows_nothing(public: FeatureSettings, dataset: Dataset) -> None:
@@ -235,8 +237,8 @@ def test_missing_public_weights_are_asked_for_by_their_sha256(
     said = refused(run)
     assert str(public.sha256) in said
     (run / "model" / public.weights.name).write_bytes(content)
-    found = load_classifier(run)
-    np.testing.assert_array_equal(scores(found, dataset, dataset.rows), expected)
+    restored = load_classifier(run)
+    np.testing.assert_array_equal(scores(restored, dataset, dataset.rows), expected)
 
 
 def test_trained_tensors_of_another_network_are_refused(

@@ -68,9 +68,9 @@ def test_the_batch_does_not_change_the_result(dataset: Dataset) -> None:
 def test_another_question_is_another_array(dataset: Dataset, change: dict[str, Any]) -> None:
     extractor = Extractor()
     ask(dataset, extractor)
-    found = ask(dataset, extractor, **change)
+    values = ask(dataset, extractor, **change)
     assert extractor.seen == 14
-    assert found.dtype == change.get("dtype", "float32")
+    assert values.dtype == change.get("dtype", "float32")
 
 
 def test_other_rows_and_changed_images_are_computed_anew(dataset: Dataset) -> None:

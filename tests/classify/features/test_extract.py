@@ -49,9 +49,9 @@ def test_every_batch_has_the_same_size() -> None:
         return batch.flatten(1).sum(dim=1, keepdim=True)
 
     compute = on_arrays(module, build_backbone(VIT, seed=0))
-    found = compute(np.ones((3, 1, 4, 4), np.float32))
+    values = compute(np.ones((3, 1, 4, 4), np.float32))
     assert seen == [BATCH]
-    np.testing.assert_allclose(found, np.full((3, 1), 16.0))
+    np.testing.assert_allclose(values, np.full((3, 1), 16.0))
 
 
 def test_augmented_views_begin_with_the_image_and_are_read_once(
@@ -59,12 +59,12 @@ def test_augmented_views_begin_with_the_image_and_are_read_once(
 ) -> None:
     network = build_backbone(VIT, seed=0)
     rows = clinic.split("train")
-    found = augmented_features(network, clinic, rows, 3)
-    assert found.shape == (len(rows), 3, network.n_features)
-    assert torch.equal(found[:, 0], backbone_features(network, clinic, rows))
-    assert not torch.allclose(found[:, 1], found[:, 2])
+    values = augmented_features(network, clinic, rows, 3)
+    assert values.shape == (len(rows), 3, network.n_features)
+    assert torch.equal(values[:, 0], backbone_features(network, clinic, rows))
+    assert not torch.allclose(values[:, 1], values[:, 2])
     monkeypatch.setattr(Backbone, "forward", None)
-    assert torch.equal(augmented_features(network, clinic, rows, 3), found)
+    assert torch.equal(augmented_features(network, clinic, rows, 3), values)
 
 
 def test_a_patients_views_do_not_depend_on_other_patients(clinic: Dataset) -> None:
@@ -79,17 +79,17 @@ def test_the_first_view_is_the_image_and_views_do_not_depend_on_other_images(
 ) -> None:
     rows = clinic.split("train")
     backbone = build_backbone(VIT, seed=0, trainable_blocks="all")
-    found = trunk_views(backbone, clinic, rows, 3)
-    assert found.shape == (len(rows), 3, 1, 32, 32)
-    np.testing.assert_allclose(found[:, 0], load_images(clinic, rows, 32), atol=1e-3)
-    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows[3:5], 3), found[3:5])
-    assert not np.array_equal(found[:, 1], found[:, 2])
+    values = trunk_views(backbone, clinic, rows, 3)
+    assert values.shape == (len(rows), 3, 1, 32, 32)
+    np.testing.assert_allclose(values[:, 0], load_images(clinic, rows, 32), atol=1e-3)
+    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows[3:5], 3), values[3:5])
+    assert not np.array_equal(values[:, 1], values[:, 2])
 
 
 def test_tokens_of_views_are_cached(clinic: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = clinic.split("train")
     backbone = build_backbone(VIT, seed=0, trainable_blocks=1)
-    found = trunk_views(backbone, clinic, rows, 3)
-    assert found.shape == (len(rows), 3, 5, 64)
+    values = trunk_views(backbone, clinic, rows, 3)
+    assert values.shape == (len(rows), 3, 5, 64)
     monkeypatch.setattr(TransformerBackbone, "trunk", None)
-    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows, 3), found)
+    np.testing.assert_array_equal(trunk_views(backbone, clinic, rows, 3), values)
