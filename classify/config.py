@@ -19,8 +19,6 @@ from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.privacy.lineage import CohortPart
 
-# Settings of a head, and what may not be fitted on patients beside it.
-
 #: The losses of a linear head (`classify.head.train.residuals`).
 LinearLoss = Literal["logistic", "least_squares", "class_means"]
 
@@ -370,7 +368,7 @@ class PredictSettings(Settings):
     """The predict stage: a finished run on new images.
 
     `images` is a folder of PNG and TIFF files, or a data set; `out` the table to write. `saliency`
-    is a folder for pictures of what moves the score, looked for at `saliency_grid` places a side.
+    is a folder for pictures of what moves the score, looked for at `saliency_grid` regions a side.
     """
 
     run: Path

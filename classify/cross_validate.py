@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.auditing.subject import Subject, scratch_folder, train
+from classify.auditing.subject import Subject, scratch_folder, train_subject
 from classify.config import FinetuneSettings
 from classify.finetune import finetune_plan, train_plainly
 from classify.head.examples import HeadExamples
@@ -110,4 +110,4 @@ def _trained(
         public=task.public,
     )
     with scratch_folder() as folder:
-        return train(subject, NoiseSource(new_key(), "philox"), folder)
+        return train_subject(subject, NoiseSource(new_key(), "philox"), folder)

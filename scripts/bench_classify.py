@@ -15,7 +15,7 @@ from bench_head import seconds
 from opacus import PrivacyEngine
 from torch.utils.data import DataLoader, TensorDataset
 
-from classify.auditing.subject import Subject, train
+from classify.auditing.subject import Subject, train_subject
 from classify.features.extract import backbone_features
 from classify.head.examples import HeadExamples
 from classify.head.task import lr_times_steps
@@ -52,7 +52,7 @@ def train_heads(data: HeadExamples, steps: int) -> None:
         subject = Subject(data, recipe, mechanism, start, DELTA)
         for _ in range(SEEDS):
             with tempfile.TemporaryDirectory() as name:
-                train(subject, NoiseSource(new_key(), "shake256"), Path(name))
+                train_subject(subject, NoiseSource(new_key(), "shake256"), Path(name))
 
 
 def paper_epoch(network: Backbone, images: torch.Tensor) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from classify.auditing.subject import Subject, scratch_folder, spread, train
+from classify.auditing.subject import Subject, in_processes, scratch_folder, train_subject
 from classify.head.examples import HeadExamples
 from synthdp.privacy.audit import (
     Bound,
@@ -101,7 +101,7 @@ def _released_along(subject: Subject, n_canaries: int, key: bytes) -> NDArray[np
         total.add_(released[0, -n_canaries:].double())
 
     with scratch_folder() as folder:
-        train(subject, NoiseSource(key, subject.noise), folder, observe=observe)
+        train_subject(subject, NoiseSource(key, subject.noise), folder, observe=observe)
     mechanism = subject.mechanism
     unit = subject.noise_scale * mechanism.steps**0.5
     scores: NDArray[np.float64] = (total * mechanism.normaliser / unit).numpy()
@@ -172,7 +172,7 @@ def many_runs(
     """Scores of one worst-case patient, who takes part in half of the trainings."""
     small = made_small(subject, generator, dimensions)
     tasks = [(number % 2 == 0, generator.bytes(KEY_BYTES)) for number in range(runs)]
-    scores = np.array(spread(partial(_one_score, small), tasks, workers))
+    scores = np.array(in_processes(partial(_one_score, small), tasks, workers))
     return Scores(scores[0::2], scores[1::2])
 
 

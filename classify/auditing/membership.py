@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import Tensor
 
-from classify.auditing.subject import Subject, scratch_folder, spread, train
+from classify.auditing.subject import Subject, in_processes, scratch_folder, train_subject
 from classify.head.examples import HeadExamples
 from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.noise import KEY_BYTES, NoiseSource
@@ -66,7 +66,7 @@ def _shadow(subject: Subject, task: tuple[NDArray[np.bool_], bytes]) -> NDArray[
     members, key = task
     half = subject.examples.of(torch.from_numpy(np.flatnonzero(members)))
     with scratch_folder() as folder:
-        weights = train(subject.on(half), NoiseSource(key, subject.noise), folder)
+        weights = train_subject(subject.on(half), NoiseSource(key, subject.noise), folder)
     return patient_scores(weights, subject.examples)
 
 
@@ -137,7 +137,7 @@ def membership(
     order = np.argsort(generator.random((shadows, n_units)), axis=0)
     members = order < shadows // 2  # each patient is in exactly half of the heads
     tasks = [(row, generator.bytes(KEY_BYTES)) for row in members]
-    scores = np.stack(spread(partial(_shadow, subject), tasks, workers))
+    scores = np.stack(in_processes(partial(_shadow, subject), tasks, workers))
     ratios = likelihood_ratios(scores, members)
     redrawn = [generator.integers(n_units, size=n_units) for _ in range(_REDRAWS)]
     at_rates = []

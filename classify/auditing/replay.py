@@ -22,10 +22,10 @@ from classify.auditing.subject import (
     Draw,
     RecordedNoise,
     Subject,
+    in_processes,
     open_ledger,
     scratch_folder,
-    spread,
-    train,
+    train_subject,
 )
 from classify.head.examples import HeadExamples
 from synthdp.errors import RunError
@@ -113,7 +113,7 @@ def replay(
     whole = _traced(subject, key)
     broken = _broken_noise(subject, whole, risk)
     left_out = _left_out(subject.examples, whole, generator, patients)
-    compared = spread(partial(_compared, subject, whole, key), left_out, workers)
+    compared = in_processes(partial(_compared, subject, whole, key), left_out, workers)
     broken += [words for _, by_neighbour in compared for words in by_neighbour]
     broken += _after_crashes(subject, generator) + _after_ctrl_c(subject, generator)
     return Replay(
@@ -163,7 +163,9 @@ def _traced(subject: Subject, key: bytes, path: Tensor | None = None) -> _Trace:
         released.append(mean)
 
     with scratch_folder() as folder:
-        train(subject.on(followed), noise_source, folder, observe=observe, on_block=blocks.append)
+        train_subject(
+            subject.on(followed), noise_source, folder, observe=observe, on_block=blocks.append
+        )
         ledger = (folder / "ledger.jsonl").read_bytes()
     return _Trace(
         steps, torch.stack(weights), torch.stack(released), noise_source.draws, blocks, ledger
@@ -282,7 +284,7 @@ def _after_crashes(subject: Subject, generator: np.random.Generator) -> list[str
         for _ in range(_CRASHES):
             at = _inside_a_block(subject, folder, generator)
             _train_until(subject, noise_source, folder, at, crash)
-        train(subject, noise_source, folder)
+        train_subject(subject, noise_source, folder)
         spent = open_ledger(subject, folder).spent_steps
     return _broken_by_stop(subject, noise_source, spent, "a crash")
 
@@ -295,7 +297,7 @@ def _after_ctrl_c(subject: Subject, generator: np.random.Generator) -> list[str]
     with scratch_folder() as folder:
         at = _inside_a_block(subject, folder, generator)
         _train_until(subject, noise_source, folder, at, lambda: signal.raise_signal(signal.SIGINT))
-        train(subject, noise_source, folder)
+        train_subject(subject, noise_source, folder)
         spent = open_ledger(subject, folder).spent_steps
     return _broken_by_stop(subject, noise_source, spent, "a clean stop")
 
@@ -327,6 +329,6 @@ def _train_until(
             stop()
 
     try:
-        train(subject, noise_source, folder, observe=observe)
+        train_subject(subject, noise_source, folder, observe=observe)
     except (_CrashError, KeyboardInterrupt):
         return

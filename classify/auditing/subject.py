@@ -105,7 +105,7 @@ def open_ledger(subject: Subject, folder: Path) -> Ledger:
     return ledger
 
 
-def train(
+def train_subject(
     subject: Subject,
     noise_source: NoiseSource,
     folder: Path,
@@ -128,14 +128,16 @@ def train(
     )
 
 
-def spread(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
-    """`work` on each task, in order, by some processes of one thread each."""
+def in_processes(
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+) -> list[Result]:
+    """What `work` gives for each task, in order, by some processes of one thread each."""
     if workers == 1:
         return [work(task) for task in tasks]
     size = max(1, -(-len(tasks) // (workers * _CHUNKS_A_WORKER)))
     chunks = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-    done = Parallel(n_jobs=workers)(delayed(_in_turn)(work, chunk) for chunk in chunks)
-    return [result for chunk in done for result in chunk]
+    by_chunk = Parallel(n_jobs=workers)(delayed(_in_turn)(work, chunk) for chunk in chunks)
+    return [result for chunk in by_chunk for result in chunk]
 
 
 def _in_turn(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:

@@ -13,7 +13,7 @@ from classify.audit import attack, run_audit, subject_of
 from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, with_canaries
 from classify.auditing.membership import likelihood_ratios, members_found, patient_scores
 from classify.auditing.replay import declared_sum, replay, without
-from classify.auditing.subject import RecordedNoise, Subject, scratch_folder, train
+from classify.auditing.subject import RecordedNoise, Subject, scratch_folder, train_subject
 from classify.config import AuditSettings, FinetuneSettings, HeadSettings, NetworkSettings
 from classify.finetune import run_finetune
 from classify.head import train as dp_head
@@ -167,8 +167,8 @@ def test_a_patients_score_is_the_mean_logit_towards_known_labels() -> None:
 def test_recorded_noise_is_the_same_noise(tmp_path: Path) -> None:
     audited, source = subject(), RecordedNoise(bytes(32), "philox")
     with scratch_folder() as folder:
-        recorded = train(audited, source, folder)
-    assert torch.equal(recorded, train(audited, NoiseSource(bytes(32), "philox"), tmp_path))
+        recorded = train_subject(audited, source, folder)
+    assert torch.equal(recorded, train_subject(audited, NoiseSource(bytes(32), "philox"), tmp_path))
     assert len(source.draws) == STEPS
 
 
