@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from classify.head.examples import HeadExamples
 from classify.model import new_classifier, new_feature_source, save_classifier
 from classify.network.gradients import TokenExamples
 from synthdp.config import FeatureSettings, Settings, validate_settings
@@ -147,6 +148,27 @@ def claimed_ledger(folder: Path, mechanism: Mechanism, *, block_steps: int) -> L
     release = Release(id="0" * 16, stage="t", data="d", mu=mechanism.mu, mechanism=mechanism)
     ledger.claim(release, fingerprint="f", block_steps=block_steps)
     return ledger
+
+
+def head_examples(n_patients: int = 40, seed: int = 0) -> HeadExamples:
+    """Unit-norm inputs of patients with one to three images, two targets, some unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    units = torch.arange(n_patients).repeat_interleave(
+        torch.randint(1, 4, (n_patients,), generator=generator)
+    )
+    inputs = torch.randn(len(units), 9, generator=generator)
+    inputs = torch.nn.functional.normalize(inputs, dim=1)
+    targets = (inputs[:, :2] > 0).float()
+    targets[::7, 1] = math.nan
+    return HeadExamples(inputs, targets, units)
+
+
+def without_head_patient(data: HeadExamples, patient: int) -> HeadExamples:
+    """The neighbour without one patient."""
+    kept = data.units != patient
+    units = data.units[kept]
+    units = units - (units > patient).long()
+    return HeadExamples(data.inputs[kept], data.targets[kept], units)
 
 
 def token_examples(
