@@ -68,9 +68,9 @@ def seconds(engine: Engine, calls: list[StageCall], notes: Path) -> tuple[float,
 
     def noted(call: StageCall, threads: int) -> tuple[str, str | None]:
         cpu = time.process_time()
-        found = attempt(call, threads)
+        result = attempt(call, threads)
         append_line(notes, str(time.process_time() - cpu))
-        return found
+        return result
 
     notes.unlink(missing_ok=True)
     began = time.perf_counter()

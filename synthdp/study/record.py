@@ -1,9 +1,9 @@
 """What a study's folder records beside its results table: facts, statements, times, versions."""
 
-import contextlib
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from synthdp.config import Settings, read_yaml, validate_settings
-from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
 from synthdp.paths import without_paths, without_places
@@ -22,7 +22,7 @@ from synthdp.privacy.statement import Statement, joined_statement, read_statemen
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings
 
-# What may be said of the data sets of a study: what their folders say in public, no count.
+# What may be said of the data sets of a study: what their folders say in public, and no count.
 
 _ROLES = {
     "data": "training",
@@ -55,46 +55,46 @@ class SetFacts(Settings):
 def read_sets(study: Path) -> tuple[SetFacts, ...]:
     """The sets that a study's settings name; those that are no longer there are left out."""
     roles: dict[Path, list[str]] = {}
-    with contextlib.suppress(InputError):  # a study without readable settings names no set
-        for path, role in _named(read_yaml(study / "config.yaml")):
+    with suppress(InputError):  # a study without readable settings names no set
+        for path, role in _named_sets(read_yaml(study / "config.yaml")):
             roles.setdefault(path, []).append(role)
-    found = []
+    sets = []
     for path, names in roles.items():
-        with contextlib.suppress(InputError):
+        with suppress(InputError):
             dataset = open_dataset(path if path.exists() else study / path)
-            found.append(_facts(dataset, tuple(dict.fromkeys(names))))
-    return tuple(found)
+            info = dataset.info
+            sets.append(
+                SetFacts(
+                    name=info.name,
+                    kind=info.kind,
+                    stands_for_patients=info.protects_patients,
+                    roles=tuple(dict.fromkeys(names)),
+                    size_px=info.size_px,
+                    targets=info.targets,
+                    unit=info.unit,
+                    licence=info.licence,
+                    description=without_paths(info.description),
+                    columns=tuple(dataset.rows[0].attributes) if dataset.rows else (),
+                    epsilon=info.lineage.epsilon(1e-4),
+                )
+            )
+    return tuple(sets)
 
 
-def _named(settings: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def _named_sets(settings: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Paths of sets and their roles, from settings of any version: what does not fit is no set."""
     for key, role in _ROLES.items():
         if isinstance(settings.get(key), str):
             yield Path(settings[key]), role
-    places = settings.get("evaluate_on")
-    for place in places if isinstance(places, list) else []:
-        if isinstance(place, Mapping) and isinstance(place.get("data"), str):
-            yield Path(place["data"]), f"evaluation, split {place.get('split', 'val')}"
+    evaluate_on = settings.get("evaluate_on")
+    for on in evaluate_on if isinstance(evaluate_on, list) else []:
+        if isinstance(on, Mapping) and isinstance(on.get("data"), str):
+            yield Path(on["data"]), f"evaluation, split {on.get('split', 'val')}"
 
 
-def _facts(dataset: Dataset, roles: tuple[str, ...]) -> SetFacts:
-    info = dataset.info
-    return SetFacts(
-        name=info.name,
-        kind=info.kind,
-        stands_for_patients=info.protects_patients,
-        roles=roles,
-        size_px=info.size_px,
-        targets=info.targets,
-        unit=info.unit,
-        licence=info.licence,
-        description=without_paths(info.description),
-        columns=tuple(dataset.rows[0].attributes) if dataset.rows else (),
-        epsilon=info.lineage.epsilon(1e-4),
-    )
+# `study.json`, and what the folders of the runs say.
 
-
-MAX_SHOWN_SETTINGS_BYTES = 2**18
-PRIVATE_PART_FILE = "privacy-dp.json"
+FACTS_FILE = "study.json"
 
 
 class StudyFacts(Settings):
@@ -109,9 +109,28 @@ class StudyFacts(Settings):
     assessment: Path | None = None
     real: Path | None = None
     show_real: bool = False
-    compare: ComparePlan = ComparePlan()
     published: Path | None = None
+    compare: ComparePlan = ComparePlan()
     sets: tuple[SetFacts, ...] = ()
+
+
+def write_facts(settings: StudySettings, seconds: float) -> None:
+    """Write `study.json`, what the report needs beside the table; times add up over resumes."""
+    path = settings.out / FACTS_FILE
+    before = 0.0
+    with suppress(InputError):  # none of before, or a damaged one
+        before = validate_settings(StudyFacts, read_json(path), where=path.name).wall_time_s or 0.0
+    facts = StudyFacts(
+        title=settings.title,
+        wall_time_s=round(before + seconds, 1),
+        synthetic=settings.synthetic,
+        assessment=settings.assessment,
+        real=settings.data,
+        show_real=settings.report.show_real,
+        published=settings.published,
+        compare=(settings.compare or CompareSettings()).plan,
+    )
+    write_json(path, facts.model_dump(mode="json", exclude={"sets"}))
 
 
 @dataclass(frozen=True)
@@ -156,11 +175,11 @@ class StudyRecord:
     @property
     def versions(self) -> dict[str, str]:
         """Each package's version, or versions where runs differ."""
-        found: dict[str, set[str]] = {}
+        versions: dict[str, set[str]] = {}
         for status in self.statuses.values():
             for package, version in dict(status.get("versions", {})).items():
-                found.setdefault(str(package), set()).add(str(version))
-        return {package: ", ".join(sorted(versions)) for package, versions in found.items()}
+                versions.setdefault(str(package), set()).add(str(version))
+        return {package: ", ".join(sorted(some)) for package, some in versions.items()}
 
     @property
     def stage_times(self) -> list[StageTime]:
@@ -176,36 +195,15 @@ class StudyRecord:
         return sorted(times, key=lambda time: -time.total_s)
 
 
-def write_facts(settings: StudySettings, seconds: float) -> None:
-    """Write `study.json`, what the report needs beside the table; times add up over resumes."""
-    path = settings.out / "study.json"
-    before = 0.0
-    with contextlib.suppress(InputError):  # none of before, or a damaged one
-        before = validate_settings(StudyFacts, read_json(path), where=path.name).wall_time_s or 0.0
-    write_json(
-        path,
-        {
-            "title": settings.title,
-            "wall_time_s": round(before + seconds, 1),
-            "synthetic": str(settings.synthetic) if settings.synthetic else None,
-            "assessment": str(settings.assessment) if settings.assessment else None,
-            "real": str(settings.data),
-            "show_real": settings.report.show_real,
-            "published": str(settings.published) if settings.published else None,
-            "compare": (settings.compare or CompareSettings()).plan.model_dump(mode="json"),
-        },
-    )
-
-
 def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
     """Read what the folder `study` holds about the runs of `rows`.
 
     Raises:
         InputError: when `study.json` is there and wrong.
     """
-    path = study / "study.json"
+    path = study / FACTS_FILE
     content = read_json(path) if path.is_file() else {}
-    facts = validate_settings(StudyFacts, content, where=f"{study.name}/study.json")
+    facts = validate_settings(StudyFacts, content, where=f"{study.name}/{FACTS_FILE}")
     statements: dict[str, Statement] = {}
     missing: dict[str, str] = {}
     for run in dict.fromkeys(row.run for row in rows if row.state == "finished"):
@@ -217,26 +215,31 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
 
 
 def _statuses(study: Path) -> dict[str, Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = {}
+    statuses: dict[str, Mapping[str, Any]] = {}
     for path in sorted((study / "runs").glob("*/status.json")):
-        with contextlib.suppress(InputError):  # a status cut off by a crash has no time to show
+        with suppress(InputError):  # a status cut off by a crash has no time to show
             status = read_json(path)
             if isinstance(status, dict):
-                found[path.parent.name] = status
-    return found
+                statuses[path.parent.name] = status
+    return statuses
 
 
 def _shown_settings(study: Path) -> str:
     """The settings of the study, with every path cut to its last part."""
-    with contextlib.suppress(InputError):  # damaged settings are not worth a report
+    with suppress(InputError):  # damaged settings are not worth a report
         settings = without_places(read_yaml(study / "config.yaml"))
         return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     return ""
 
 
+# The promises of a study: its own, and that of its private runs alone.
+
+PRIVATE_PART_FILE = "privacy-dp.json"
+
+
 def own_statement(study: Path) -> Statement | None:
     """The statement of the study itself; None while it has not finished."""
-    with contextlib.suppress(InputError):
+    with suppress(InputError):
         return read_statement(study)
     return None
 
@@ -249,7 +252,7 @@ def private_part(record: StudyRecord) -> Statement | None:
     Raises:
         InputError: when some hold per patient and some per image.
     """
-    private = [found for found in record.statements.values() if math.isfinite(found.epsilon)]
+    private = [one for one in record.statements.values() if math.isfinite(one.epsilon)]
     subject = "study, its private runs alone published together"
     return joined_statement(private, subject=subject) if private else None
 
@@ -259,10 +262,10 @@ def write_private_part(study: Path, record: StudyRecord) -> None:
 
     Where nothing can be stated of them there is no such file.
     """
-    found = None
-    with contextlib.suppress(InputError):  # units differ: the report says so
-        found = private_part(record)
-    if found is None:
+    statement = None
+    with suppress(InputError):  # units differ: the report says so
+        statement = private_part(record)
+    if statement is None:
         (study / PRIVATE_PART_FILE).unlink(missing_ok=True)
     else:
-        write_json(study / PRIVATE_PART_FILE, found.model_dump(mode="json"))
+        write_json(study / PRIVATE_PART_FILE, statement.model_dump(mode="json"))
