@@ -81,7 +81,7 @@ STAGES: dict[str, Stage] = {
     "predict": Stage("classify.predict", "PredictSettings", "run_predict"),
     "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
     "audit": Stage("classify.audit", "AuditSettings", "run_audit"),
-    "study": Stage("synthdp.study.run", "StudySettings", "run_study", "plan_study"),
+    "study": Stage("synthdp.study.stage", "StudySettings", "run_study", "plan_study"),
     "report": Stage("synthdp.study.report.page", "ReportSettings", "run_report"),
 }
 

@@ -26,7 +26,7 @@ from synthdp.study.compare.transfer import (
     write_transfer,
 )
 from synthdp.study.report.page import ReportSettings, run_report, transfer_lines
-from synthdp.study.run import plan_study, run_study
+from synthdp.study.stage import plan_study, run_study
 from synthdp.study.sweep.grid import evaluation_folder, expand_grid
 
 SITES = ("A", "B")

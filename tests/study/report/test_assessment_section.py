@@ -9,8 +9,8 @@ from synthdp.errors import InputError
 from synthdp.files import write_json
 from synthdp.study.compare.results import failed_row, write_results
 from synthdp.study.report.page import ReportSettings, run_report
-from synthdp.study.run import plan_study, run_study
 from synthdp.study.settings import StudySettings
+from synthdp.study.stage import plan_study, run_study
 
 INFO = DatasetInfo(name="made up", kind="synthetic", size_px=32)
 

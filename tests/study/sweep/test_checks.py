@@ -6,7 +6,7 @@ import pytest
 from made_up import clinic_set, study_settings
 
 from synthdp.errors import InputError
-from synthdp.study.run import run_study
+from synthdp.study.stage import run_study
 
 
 @pytest.mark.parametrize(

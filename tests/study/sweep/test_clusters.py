@@ -20,8 +20,8 @@ from synthdp.data.phantoms.phantoms import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.runs import StageCall
 from synthdp.study.compare.results import read_results
-from synthdp.study.run import run_study
 from synthdp.study.settings import EngineSettings, StudySettings
+from synthdp.study.stage import run_study
 from synthdp.study.sweep import clusters, engine
 from synthdp.study.sweep.engine import opened_engine
 

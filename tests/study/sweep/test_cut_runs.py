@@ -11,8 +11,8 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
 from synthdp.runs import StageCall, open_run
 from synthdp.study.compare.results import read_results
-from synthdp.study.run import run_study
 from synthdp.study.settings import StudySettings
+from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid, shard_rows
 

@@ -10,7 +10,7 @@ from synthdp.errors import RunError
 from synthdp.runs import StageCall
 from synthdp.study.compare.results import read_results
 from synthdp.study.report.page import ReportSettings, run_report
-from synthdp.study.run import run_study
+from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid, shard_rows
 from synthdp.study.sweep.state import record_failures, recorded_failures

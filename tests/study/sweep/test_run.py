@@ -14,7 +14,7 @@ from synthdp.privacy.statement import parse_statement
 from synthdp.study.compare.aurocs import read_findings
 from synthdp.study.compare.results import read_results
 from synthdp.study.record import write_facts
-from synthdp.study.run import plan_study, run_study
+from synthdp.study.stage import plan_study, run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 

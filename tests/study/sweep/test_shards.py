@@ -20,8 +20,8 @@ from synthdp.files import read_json, write_json
 from synthdp.privacy.ledger import recorded_releases
 from synthdp.runs import RunBusyError, StageCall, open_run
 from synthdp.study.compare.results import read_results
-from synthdp.study.run import run_study
 from synthdp.study.settings import StudySettings
+from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid, shard_rows
 from synthdp.study.sweep.state import locked_study, open_shared_study

@@ -14,6 +14,7 @@ from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.runs import StageCall
+from synthdp.study import stage
 from synthdp.study.compare.defaults import choose, write_defaults
 from synthdp.study.compare.results import (
     COLUMNS_BEFORE_TRANSFER,
@@ -23,7 +24,7 @@ from synthdp.study.compare.results import (
     results_csv,
     write_results,
 )
-from synthdp.study.run import plan_study, run_study
+from synthdp.study.stage import plan_study, run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 from synthdp.study.sweep.tuning import tuning_lineage
@@ -338,18 +339,18 @@ def test_a_study_tunes_from_end_to_end_and_resumes(
     values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = study_settings(values)
-    write = sweep.write_defaults
+    write = stage.write_defaults
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "write_defaults", killed)
+    monkeypatch.setattr(stage, "write_defaults", killed)
     with pytest.raises(KeyboardInterrupt):
         run_study(study)
     assert not (study.out / "defaults.yaml").exists()
     runs = {path: path.stat().st_mtime_ns for path in study.out.glob("runs/*/status.json")}
     assert len(runs) == 8  # two epsilons, seeds and values
-    monkeypatch.setattr(sweep, "write_defaults", write)
+    monkeypatch.setattr(stage, "write_defaults", write)
     report = run_study(study)
     assert {path: path.stat().st_mtime_ns for path in runs} == runs
     rows = read_results(study.out / "results.csv")

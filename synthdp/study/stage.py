@@ -54,7 +54,7 @@ def plan_study(settings: StudySettings) -> Statement:
             if call.out not in planned:
                 statement = STAGES[call.stage].planned(call.settings, planned)
                 planned[call.out] = statement.lineage if statement is not None else Lineage()
-    return _study_statement(settings, [*planned.values(), tuned_on])
+    return _study_statement(settings, [*planned.values(), tuned_on.lineage])
 
 
 def run_study(settings: StudySettings) -> Path:
@@ -112,7 +112,7 @@ def _run_and_report(
     lost = {result.run for result in results if result.state == "failed"}
     finished = [row for row in rows if row.model.name not in lost]
     lineages = [read_statement(row.model).lineage for row in finished]
-    statement = _study_statement(settings, [*lineages, tuned_on])
+    statement = _study_statement(settings, [*lineages, tuned_on.lineage])
     run_report(ReportSettings(study=settings.out, statement=statement))
     if lost:
         raise RunError(
@@ -120,8 +120,7 @@ def _run_and_report(
             "error is in results.csv, and the same command tries the failed ones again"
         )
     if settings.tune is not None:
-        chosen_from = _statement(settings, tuned_on, "choice of tuned settings")
-        write_defaults(settings.out / DEFAULTS_FILE, results, chosen_from)
+        write_defaults(settings.out / DEFAULTS_FILE, results, tuned_on)
     run.finish(statement, f"# {settings.title}\n\n{statement.to_text()}\n")
 
 
@@ -159,15 +158,17 @@ def _unmade_models(study: Path, rows: Sequence[GridRow]) -> tuple[list[str], dic
     return [model for model in missing if model not in failed], failed
 
 
-def _tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Lineage:
-    """What tuned values descend from; empty when nothing is tuned.
+def _tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
+    """The promise behind tuned values, which descend from the sets that they are chosen on.
 
     Raises:
-        InputError: when scores of a set may not choose among values.
+        InputError: when scores of a set may not choose among values, or its promise has another
+            unit than the study.
     """
-    if settings.tune is None:
-        return Lineage()
-    return tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
+    lineage = Lineage()
+    if settings.tune is not None:
+        lineage = tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
+    return _statement(settings, lineage, "choice of tuned settings")
 
 
 def _study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> Statement:
