@@ -1,6 +1,6 @@
 """The assess stage: how close a synthetic set is to a real one, and whether it copies patients."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -12,19 +12,19 @@ from gan.quality.figures import (
     inception_figures,
     label_figures,
     spectrum_figures,
-    spectrum_words,
 )
 from gan.quality.memorisation import (
+    SetCloseness,
+    closeness_to_train,
     copy_figures,
     draw_closest_pairs,
-    judge,
     membership_figures,
     nearest_table,
 )
-from gan.quality.page import assessment_page, findings
-from gan.quality.sets import Material, MeasuredSet, Opened, read_material
+from gan.quality.page import assessment_page
+from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, read_sets
 from synthdp.config import dump_settings, read_yaml, validate_settings
-from synthdp.data.dataset import Dataset
+from synthdp.data.spectrum import spectrum_error
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
@@ -33,6 +33,7 @@ from synthdp.evaluation.assessment import (
     FeatureFacts,
     Figure,
     Section,
+    Value,
 )
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.networks.weights import HUB
@@ -40,6 +41,8 @@ from synthdp.progress import progress
 
 CONFIG_FILE, PAGE_FILE, PRIVATE = "config.yaml", "quality.html", "private"
 SECTIONS = get_args(Section)
+#: The AUC of an attack that knows nothing.
+CHANCE = 0.5
 
 
 def run_assess(settings: AssessSettings) -> Path:
@@ -53,23 +56,23 @@ def run_assess(settings: AssessSettings) -> Path:
             holds something else.
         RunError: when features are not finite, or the disk is full.
     """
-    if _stands(settings):
+    if _is_done(settings):
         return settings.out
-    with atomic_folder(settings.out) as folder:  # first, so that a taken `out` is told at once
-        material = read_material(settings)
-        figures = sorted(
-            [*_quality(settings, material), *_copies(material, folder / PRIVATE)],
-            key=lambda figure: SECTIONS.index(figure.section),
-        )
-        found = _assessment(settings, material, figures)
+    with atomic_folder(settings.out) as folder:  # first, so that a taken `out` is refused at once
+        sets = read_sets(settings)
+        quality = list(_quality_figures(settings, sets))
+        closeness = closeness_to_train(sets)
+        _write_closest(folder / PRIVATE, sets, closeness)
+        figures = [*quality, *copy_figures(closeness), *membership_figures(sets)]
+        figures.sort(key=lambda figure: SECTIONS.index(figure.section))
+        assessment = _assessment(settings, sets, figures)
         write_atomic(folder / CONFIG_FILE, dump_settings(settings))
-        write_json(folder / QUALITY_FILE, found.model_dump(mode="json"))
-        page = assessment_page(found, material.sets, material.synthetic.dataset)
-        write_atomic(folder / PAGE_FILE, page)
+        write_json(folder / QUALITY_FILE, assessment.model_dump(mode="json"))
+        write_atomic(folder / PAGE_FILE, assessment_page(assessment, sets))
     return settings.out
 
 
-def _stands(settings: AssessSettings) -> bool:
+def _is_done(settings: AssessSettings) -> bool:
     """Whether the folder holds this very assessment."""
     if not (settings.out / QUALITY_FILE).is_file():
         return False
@@ -82,85 +85,70 @@ def _stands(settings: AssessSettings) -> bool:
     return True
 
 
-def _quality(settings: AssessSettings, material: Material) -> Iterator[Figure]:
-    sets = material.sets
-    spaces = list(material.networks.extractors)
-    for space in progress(spaces, what="figures in each feature space"):
+def _quality_figures(settings: AssessSettings, sets: Sets) -> Iterator[Figure]:
+    for space in progress(list(sets.networks.extractors), what="figures in each feature space"):
         yield from distance_figures(sets, space)
         yield from coverage_figures(sets, space, settings.neighbours)
         yield from detector_figures(sets, space)
         yield from label_figures(sets, space)
     if settings.inception is not None:
         yield from inception_figures(sets)
-    yield from spectrum_figures(sets, material.train.dataset.info.size_px)
+    yield from spectrum_figures(sets)
 
 
-def _copies(material: Material, private: Path) -> Iterator[Figure]:
-    """The figures of memorisation and membership; pictures and tables go to `private`."""
-    judged = judge(material.sets)
+def _write_closest(private: Path, sets: Sets, closeness: Mapping[Subject, SetCloseness]) -> None:
+    """Write the closest pairs of each made-up set, as picture and table, for the house alone."""
     private.mkdir(mode=0o700)
-    for subject, opened in material.made_up.items():
+    for subject, made_up in sets.made_up.items():
         ending = "" if subject == "synthetic" else f"_{subject}"
-        picture = draw_closest_pairs(
-            judged[subject],
-            synthetic=opened.dataset,
-            synthetic_rows=opened.rows,
-            real=material.train.dataset,
-            train_rows=material.train.rows,
-        )
+        picture = draw_closest_pairs(closeness[subject], made_up, sets.train)
         write_atomic(private / f"closest_pairs{ending}.png", picture)
-        table = nearest_table(judged[subject], opened.rows, material.train.rows)
+        table = nearest_table(closeness[subject], made_up, sets.train)
         write_atomic(private / f"nearest{ending}.csv", table)
-    yield from copy_figures(judged)
-    yield from membership_figures(material.sets)
 
 
-def _assessment(
-    settings: AssessSettings, material: Material, figures: Sequence[Figure]
-) -> Assessment:
-    sets, real = material.sets, material.train.dataset
-    baseline, held_out = material.baseline, material.held_out
+def _assessment(settings: AssessSettings, sets: Sets, figures: Sequence[Figure]) -> Assessment:
     return Assessment(
-        promise=_promise(real),
-        findings=(*findings(figures), spectrum_words(sets, real.info.size_px)),
-        info=material.synthetic.dataset.info,
-        synthetic=_described(material.synthetic, sets.synthetic),
-        baseline=_described(baseline, sets.baseline) if baseline and sets.baseline else None,
-        real=_described(material.train, sets.train),
-        held_out=_described(held_out, sets.held_out) if held_out and sets.held_out else None,
-        features=tuple(_space_facts(material, space) for space in settings.features),
+        promise=_promise(sets.train),
+        findings=_result_sentences(figures, sets),
+        info=sets.synthetic.dataset.info,
+        synthetic=_assessed(sets.synthetic),
+        baseline=None if sets.baseline is None else _assessed(sets.baseline),
+        real=_assessed(sets.train),
+        held_out=None if sets.held_out is None else _assessed(sets.held_out),
+        features=tuple(_space_facts(sets, space) for space in settings.features),
         figures=tuple(figures),
     )
 
 
-def _promise(real: Dataset) -> str:
-    name = real.info.name
-    if not real.info.protects_patients:
-        return f"{name} holds no patients, so these figures tell nothing of any."
+def _promise(real: MeasuredSet) -> str:
+    info = real.dataset.info
+    if not info.protects_patients:
+        return f"{info.name} holds no patients, so these figures tell nothing of any."
     words = (
-        f"These figures are exact functions of the patients of {name}: no noise was added, so they "
-        "stand outside every promise. Keep them in the house, or count them as a disclosure."
+        f"These figures are exact functions of the patients of {info.name}: no noise was added, so "
+        "they stand outside every promise. Keep them in the house, or count them as a disclosure."
     )
-    if real.info.unit == "image":
+    if info.unit == "image":
         words += " Its patients are not known: each image stands for one, so copies may look rarer."
     return words
 
 
-def _described(opened: Opened, measured: MeasuredSet) -> AssessedSet:
-    info = opened.dataset.info
+def _assessed(measured: MeasuredSet) -> AssessedSet:
+    info = measured.dataset.info
     return AssessedSet(
         name=info.name,
         kind=info.kind,
         size_px=info.size_px,
-        images=opened.n_images,
-        used=len(opened.rows),
+        images=measured.n_images,
+        used=len(measured),
         duplicates=measured.duplicates,
         label_conflicts=measured.label_conflicts,
     )
 
 
-def _space_facts(material: Material, space: FeatureSpace) -> FeatureFacts:
-    low = material.networks.extractors[space.label].in_bfloat16
+def _space_facts(sets: Sets, space: FeatureSpace) -> FeatureFacts:
+    low = sets.networks.extractors[space.label].in_bfloat16
     weights = space.sha256 or "" if space.weights is not None else "random start"
     return FeatureFacts(
         label=space.label,
@@ -169,3 +157,103 @@ def _space_facts(material: Material, space: FeatureSpace) -> FeatureFacts:
         precision="bfloat16" if low else "float32",
         weights="hub" if space.weights == HUB else weights,
     )
+
+
+# The result in words: a few sentences that hold for the numbers.
+
+
+def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
+    """Distance, labels, copies, membership and spectrum, one sentence each, where there is one.
+
+    Of several feature spaces the first speaks.
+    """
+    sentences = (
+        _distance_words(figures),
+        _label_words(figures),
+        _copy_words(figures),
+        _membership_words(figures),
+        _spectrum_words(sets),
+    )
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def _distance_words(figures: Sequence[Figure]) -> str:
+    halves = [
+        f for f in figures if f.section == "Distance" and f.comparison.startswith("as many as half")
+    ]
+    if not halves or halves[0].synthetic.value is None or halves[0].real is None:
+        return ""
+    figure, real = halves[0], halves[0].real
+    beside = f" ({_shown(figure, figure.baseline)} for the baseline)" if figure.baseline else ""
+    return (
+        f"{figure.measure} is {_shown(figure, figure.synthetic)}{beside} at n = "
+        f"{figure.synthetic.n[0]}, where two halves of the real train patients give "
+        f"{_shown(figure, real)}."
+    )
+
+
+def _label_words(figures: Sequence[Figure]) -> str:
+    labels = [f for f in figures if f.section == "Labels"]
+    if not labels or labels[0].synthetic.value is None or labels[0].real is None:
+        return ""
+    figure, real = labels[0], labels[0].real
+    return (
+        f"A classifier trained on it has AUROC {_shown(figure, figure.synthetic)} on real val "
+        f"patients ({_shown(figure, real)} when trained on real; {figure.features} features)."
+    )
+
+
+def _copy_words(figures: Sequence[Figure]) -> str:
+    synthetic = next(f for f in figures if f.section == "Memorisation").synthetic
+    count = int(synthetic.value or 0)
+    if not count:
+        return (
+            f"None of {synthetic.n[0]} images is a near copy of a train patient; the closest "
+            "pairs stand in private/closest_pairs.png, to be looked at before a release."
+        )
+    return (
+        f"{count} of {synthetic.n[0]} images are near copies of train patients by distance: "
+        "private/nearest.csv names them and private/closest_pairs.png shows the closest. Don't "
+        "release this set unless a look at each of them says otherwise."
+    )
+
+
+def _membership_words(figures: Sequence[Figure]) -> str:
+    attacks = [
+        f for f in figures if f.section == "Membership" and f.measure.endswith("AUC")
+        if f.synthetic.value is not None
+    ]  # fmt: skip
+    if not attacks:
+        return "The real set has no val split, so nothing is known of membership."
+    shown = next((f for f in attacks if f.features != PIXELS), attacks[0])
+    successful = [f for f in attacks if (f.synthetic.ci_low or 0) > CHANCE]
+    first = (
+        f"The membership attack has AUC {_shown(shown, shown.synthetic)} "
+        f"({_interval(shown.synthetic)}) in {shown.features} features"
+    )
+    if not successful:
+        return f"{first}; none of {len(attacks)} attacks tells members from others."
+    where = ", ".join(
+        dict.fromkeys(f"{f.features} ({f.comparison.split(';')[0]})" for f in successful)
+    )
+    return (
+        f"{first}; {len(successful)} of {len(attacks)} attacks tell members from others: {where}."
+    )
+
+
+def _spectrum_words(sets: Sets) -> str:
+    error = spectrum_error(sets.train.powers, sets.synthetic.powers, sets.size_px)
+    return (
+        f"Its power spectrum is farthest from the real one, {error.dex:.2f} dex, at "
+        f"{error.low:g} to {error.high:g} {error.line} cycles an image side."
+    )
+
+
+def _shown(figure: Figure, value: Value | None) -> str:
+    return "none" if value is None or value.value is None else f"{value.value:.{figure.digits}f}"
+
+
+def _interval(value: Value) -> str:
+    if value.ci_low is None or value.ci_high is None:
+        return "no interval"
+    return f"{value.ci_low:.2f} to {value.ci_high:.2f}"

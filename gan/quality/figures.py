@@ -1,7 +1,8 @@
 """How close a set of images is to another: distances, coverage, spectra, and what labels carry.
 
-Every function takes arrays that stand in memory and looks at nothing else. Real images go in
-without noise, so a figure on patients is outside every promise.
+First the measures, on arrays in memory; then the figures of an assessment, which apply each of them
+to the comparisons of `gan.quality.sets`. Real images go in without noise, so a figure on patients
+is outside every promise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gan.quality.sets import (
+    COMPARISON_WORDS,
     NO_VAL,
-    WORDS,
+    Comparison,
     Measure,
     MeasuredSet,
-    Name,
-    Part,
     Pick,
     Sets,
-    compared,
+    Side,
+    compare,
 )
 from synthdp.data.spectrum import spectrum_error
 from synthdp.errors import InputError
@@ -142,7 +143,8 @@ def label_scores(features: Array, labels: Array, others: Array) -> Array:
     """
     if len(np.unique(labels)) < 2:
         raise InputError("labels: one class only; a classifier needs benign and malignant images")
-    scores: Array = _classifier().fit(features, labels).decision_function(others)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=CLASSIFIER_C, max_iter=2000))
+    scores: Array = classifier.fit(features, labels).decision_function(others)
     return scores
 
 
@@ -174,25 +176,21 @@ def detector_auroc(
     others = np.arange(len(y)) if other_patients is None else other_patients
     fold = np.r_[_folds(patients, folds, rng), _folds(others, folds, rng)]
     features, labels = np.concatenate([x, y]), np.r_[np.zeros(len(x)), np.ones(len(y))]
-    found = []
+    by_fold = []
     for number in range(folds):
         held = fold == number
         scores = label_scores(features[~held], labels[~held], features[held])
-        found.append(auroc(labels[held], scores))
-    return float(np.mean(found))
+        by_fold.append(auroc(labels[held], scores))
+    return float(np.mean(by_fold))
 
 
 def _folds(groups: Array, folds: int, rng: np.random.Generator) -> Array:
     """A fold for each image, (N,), the same for all images of a group (patient)."""
-    names, places = np.unique(groups, return_inverse=True)
+    names, group_of = np.unique(groups, return_inverse=True)
     if len(names) < folds:
         raise InputError(f"detector: {folds} folds need as many patients")
-    drawn: Array = rng.permutation(np.arange(len(names)) % folds)[places]
+    drawn: Array = rng.permutation(np.arange(len(names)) % folds)[group_of]
     return drawn
-
-
-def _classifier() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=CLASSIFIER_C, max_iter=2000))
 
 
 def _pair(a: Array, b: Array, least: int) -> tuple[Array, Array]:
@@ -203,159 +201,160 @@ def _pair(a: Array, b: Array, least: int) -> tuple[Array, Array]:
     return a.astype(np.float64), b.astype(np.float64)
 
 
-# The figures of an assessment that say how close a synthetic set is, and what its labels carry.
+# The figures of an assessment. `main` ones stand in a report.
 
 
 def distance_figures(sets: Sets, space: str) -> Iterator[Figure]:
     """Frechet and kernel distance in one space."""
+    pick = _features(space)
     about = {"section": "Distance", "features": space, "better": "low"}
-    for name in ("all", "equal", "halves", "held-out"):
-        main = name in ("all", "halves")
+    yield from _frechet_figures(sets, pick, f"FD-{space}", **about)
+
+    def kernel(train: Side, judged: Side) -> Sequence[float]:
+        return [kernel_distance(train.values, judged.values)]
+
+    for comparison in ("equal", "halves", "held-out"):
+        main = comparison == "halves"
         yield from _figures(
-            sets, name, _features(space), _frechet, (f"FD-{space}",), main=main, digits=1, **about
-        )
-    for name in ("equal", "halves", "held-out"):
-        main = name == "halves"
-        yield from _figures(
-            sets, name, _features(space), _kernel, (f"KD-{space}",), main=main, digits=4, **about
+            sets, comparison, pick, kernel, (f"KD-{space}",), main=main, digits=4, **about
         )
 
 
 def inception_figures(sets: Sets) -> Iterator[Figure]:
     """FID: the Frechet distance on the features of pytorch-fid's Inception."""
 
-    def pick(found: MeasuredSet) -> Array:
-        assert found.inception is not None  # asked for all sets or for none
-        return found.inception
+    def pick(measured: MeasuredSet) -> Array:
+        assert measured.inception is not None  # asked for all sets or for none
+        return measured.inception
 
-    about = {"section": "Distance", "features": "Inception", "better": "low", "digits": 1}
-    for name in ("all", "equal", "halves", "held-out"):
-        main = name in ("all", "halves")
-        yield from _figures(sets, name, pick, _frechet, ("FID",), main=main, **about)
+    about = {"section": "Distance", "features": "Inception", "better": "low"}
+    yield from _frechet_figures(sets, pick, "FID", **about)
 
 
-def _frechet(train: Part, judged: Part) -> Sequence[float]:
-    return [frechet_distance(train.values, judged.values)]
+def _frechet_figures(sets: Sets, pick: Pick, name: str, **about: Any) -> Iterator[Figure]:
+    def frechet(train: Side, judged: Side) -> Sequence[float]:
+        return [frechet_distance(train.values, judged.values)]
 
-
-def _kernel(train: Part, judged: Part) -> Sequence[float]:
-    return [kernel_distance(train.values, judged.values)]
+    for comparison in COMPARISON_WORDS:
+        main = comparison in ("all", "halves")
+        yield from _figures(sets, comparison, pick, frechet, (name,), main=main, digits=1, **about)
 
 
 def coverage_figures(sets: Sets, space: str, neighbours: int) -> Iterator[Figure]:
     """Precision, recall, density and coverage in one space; precision and density matter less."""
 
-    def measure(train: Part, judged: Part) -> Sequence[float]:
-        found = precision_recall_density_coverage(
+    def measure(train: Side, judged: Side) -> Sequence[float]:
+        figures = precision_recall_density_coverage(
             train.values, judged.values, neighbours=neighbours
         )
-        return [found.recall, found.coverage, found.precision, found.density]
+        return [figures.recall, figures.coverage, figures.precision, figures.density]
 
     measures = [
         f"{word}, k = {neighbours}" for word in ("Recall", "Coverage", "Precision", "Density")
     ]
     about = {"section": "Coverage", "features": space, "better": "high"}
-    for name, n_main in (("equal", 3), ("halves", 2), ("held-out", 0)):
-        for place, figure in enumerate(
-            _figures(sets, name, _features(space), measure, measures, **about)
-        ):
-            yield figure.model_copy(update={"main": place < n_main})
+    n_main: dict[Comparison, int] = {"equal": 3, "halves": 2, "held-out": 0}
+    for comparison, count in n_main.items():
+        figures = _figures(sets, comparison, _features(space), measure, measures, **about)
+        for number, figure in enumerate(figures):
+            yield figure.model_copy(update={"main": number < count})
 
 
 def detector_figures(sets: Sets, space: str) -> Iterator[Figure]:
     """How well a linear detector tells the set from real patients, in one space."""
 
-    def measure(train: Part, judged: Part) -> Sequence[float]:
+    def measure(train: Side, judged: Side) -> Sequence[float]:
         assert train.patients is not None  # train is real
-        found = detector_auroc(
-            train.values,
-            judged.values,
-            train.patients,
-            other_patients=judged.patients,
-            seed=sets.seed,
-        )
-        return [found]
+        return [
+            detector_auroc(
+                train.values,
+                judged.values,
+                train.patients,
+                other_patients=judged.patients,
+                seed=sets.seed,
+            )
+        ]
 
     measures = ("Real-versus-synthetic detector, AUROC",)
-    about = {"section": "Detector", "features": space, "better": "chance"}
-    for name in ("equal", "halves"):
-        yield from _figures(sets, name, _features(space), measure, measures, main=True, **about)
+    about = {"section": "Detector", "features": space, "better": "chance", "main": True}
+    for comparison in ("equal", "halves"):
+        yield from _figures(sets, comparison, _features(space), measure, measures, **about)
 
 
-def spectrum_figures(sets: Sets, size_px: int) -> Iterator[Figure]:
+def spectrum_figures(sets: Sets) -> Iterator[Figure]:
     """The error of the power spectrum, in dex."""
 
-    def pick(found: MeasuredSet) -> Array:
-        return found.powers
+    def pick(measured: MeasuredSet) -> Array:
+        return measured.powers
 
-    def measure(train: Part, judged: Part) -> Sequence[float]:
-        return [spectrum_error(train.values, judged.values, size_px).dex]
+    def measure(train: Side, judged: Side) -> Sequence[float]:
+        return [spectrum_error(train.values, judged.values, sets.size_px).dex]
 
     measures = ("Log10 power spectrum, largest error (dex)",)
-    features = f"spectrum, {size_px} px"
+    features = f"spectrum, {sets.size_px} px"
     about = {"section": "Spectrum", "features": features, "better": "low", "digits": 2}
-    for name in ("all", "halves", "held-out"):
-        main = name != "held-out"
-        yield from _figures(sets, name, pick, measure, measures, main=main, **about)
-
-
-def spectrum_words(sets: Sets, size_px: int) -> str:
-    """Where the synthetic spectrum is farthest from the real one."""
-    found = spectrum_error(sets.train.powers, sets.synthetic.powers, size_px)
-    return (
-        f"Its power spectrum is farthest from the real one, {found.dex:.2f} dex, at "
-        f"{found.low:g} to {found.high:g} {found.line} cycles an image side."
-    )
+    for comparison in ("all", "halves", "held-out"):
+        main = comparison != "held-out"
+        yield from _figures(sets, comparison, pick, measure, measures, main=main, **about)
 
 
 def _features(space: str) -> Pick:
-    return lambda found: found.features[space]
+    return lambda measured: measured.features[space]
 
 
 def _figures(
-    sets: Sets, name: Any, pick: Pick, measure: Measure, measures: Sequence[str], **about: Any
+    sets: Sets,
+    comparison: Comparison,
+    pick: Pick,
+    measure: Measure,
+    measures: Sequence[str],
+    **about: Any,
 ) -> Iterator[Figure]:
     """A figure for each of `measures` in one comparison."""
-    comparison: Name = name
-    found = compared(sets, comparison, pick, measure, len(measures))
-    for words, values in zip(measures, found, strict=True):
+    by_measure = compare(sets, comparison, pick, measure, len(measures))
+    for words, values in zip(measures, by_measure, strict=True):
         if "synthetic" not in values:  # no val, or one patient: nothing to compare with
             continue
-        told: dict[Any, Any] = {**values, **about}
-        yield Figure(measure=words, comparison=WORDS[comparison], **told)
+        by_subject: dict[Any, Any] = dict(values)
+        yield Figure(measure=words, comparison=COMPARISON_WORDS[comparison], **by_subject, **about)
 
 
 def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
     """What the labels carry: trained on it and tested on held-out patients, and the other way."""
 
-    def useful(fitted: MeasuredSet) -> Value:
+    def usefulness(fitted: MeasuredSet) -> Value:
         split = f"{'train' if fitted.is_real else 'all'}, tested on val"
         if sets.held_out is None:
             return Value(value=None, n=(len(fitted), 0), split=split, why=NO_VAL)
         return _label_value(sets, space, fitted, sets.held_out, split=split)
 
-    def faithful(tested: MeasuredSet) -> Value:
-        found = _label_value(sets, space, sets.train, tested, split="all, by train")
-        return found.model_copy(update={"n": found.n[::-1]})
+    def fidelity(tested: MeasuredSet) -> Value:
+        value = _label_value(sets, space, sets.train, tested, split="all, by train")
+        return value.model_copy(update={"n": value.n[::-1]})
 
     about: dict[str, Any] = {"section": "Labels", "features": space, "main": True}
     better: Better
-    for measure, comparison, better, judge in (
-        ("Train on it, test on real, AUROC", "logistic regression, tested on val", "high", useful),
+    for measure, comparison, better, value_of in (
+        (
+            "Train on it, test on real, AUROC",
+            "logistic regression, tested on val",
+            "high",
+            usefulness,
+        ),
         (
             "Label fidelity: train on real, AUROC on it",
             "logistic regression on train",
             "real",
-            faithful,
+            fidelity,
         ),
     ):
         yield Figure(
             measure=measure,
             comparison=comparison,
             better=better,
-            synthetic=judge(sets.synthetic),
-            baseline=None if sets.baseline is None else judge(sets.baseline),
-            real=useful(sets.train),
+            synthetic=value_of(sets.synthetic),
+            baseline=None if sets.baseline is None else value_of(sets.baseline),
+            real=usefulness(sets.train),
             **about,
         )
 
@@ -367,7 +366,7 @@ def _label_value(
 
     Images of unknown label are left out; made-up ones are drawn one by one.
     """
-    of_fitted, of_tested = (np.flatnonzero(~np.isnan(found.labels)) for found in (fitted, tested))
+    of_fitted, of_tested = (np.flatnonzero(~np.isnan(one.labels)) for one in (fitted, tested))
     patients = tested.patients[of_tested] if tested.is_real else np.arange(len(of_tested))
     about: dict[str, Any] = {"n": (len(of_fitted), len(of_tested)), "split": split}
     try:

@@ -2,7 +2,8 @@
 
 Everything is by patient and over the eight symmetries of the square: a mirrored copy is a copy,
 and another image of the same patient is no other patient. Held-out patients tell what is normal.
-Every function takes arrays in memory and looks at nothing else.
+First the measures, on arrays in memory; then the figures of an assessment, and the closest pairs,
+which are private.
 """
 
 import csv
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan.quality.sets import NO_VAL, PIXELS, MeasuredSet, Sets, Subject, turned
-from synthdp.data.dataset import Dataset, Row, load_images
+from gan.quality.sets import NO_VAL, PIXELS, MeasuredSet, Sets, Subject, dihedral_copy
+from synthdp.data.dataset import load_images
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure, Value
@@ -41,14 +42,14 @@ _TINY = 1e-6
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of M images the closest one of train: how far, which row, which copy of it.
+    """For each of M images the closest one of train: how far, index, which copy of it.
 
     ratio: its distance over that of the closest image of any other patient; 0 for a copy, about 1
     for an image that is no closer to one patient than to the next.
     """
 
     distance: Array
-    place: Array
+    index: Array
     copy: Array
     ratio: Array
 
@@ -84,19 +85,20 @@ class Closeness:
     @property
     def log_chance(self) -> Array:
         """For each judged image the log of the chance that it is this close unless copied, (M,)."""
-        found: Array = self.dimension * np.log(np.clip(self.judged.ratio, _TINY, 1))
-        return found
+        log_chance: Array = self.dimension * np.log(np.clip(self.judged.ratio, _TINY, 1))
+        return log_chance
 
 
 @dataclass(frozen=True)
 class Attack:
     """How well members are told from strangers by patient, each with its interval.
 
-    auc: 0.5 is chance. found: the share of members found at no more than 1 % false alarms.
+    auc: 0.5 is chance. true_positive_rate: the share of members who are told from strangers at no
+    more than 1 % false alarms.
     """
 
     auc: Interval
-    found: Interval
+    true_positive_rate: Interval
 
 
 def nearest(points: Array, copies: Array, patients: Array, *, own: Array | None = None) -> Nearest:
@@ -113,19 +115,25 @@ def nearest(points: Array, copies: Array, patients: Array, *, own: Array | None 
     """
     flat = np.ascontiguousarray(copies.reshape(-1, copies.shape[-1]), dtype=np.float32)
     n_copies = copies.shape[1]
+    # Rows of `flat`: the closest copy, and the closest of any other patient.
     first, second = (np.empty(len(points), dtype=np.intp) for _ in range(2))
+    # In blocks of points: all distances at once, (M, N C), would not fit in memory.
     for start in range(0, len(points), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         squares = _squares(points[rows], flat)
         if own is not None:
             squares[np.repeat(own[rows, None] == patients, n_copies, axis=1)] = np.inf
         first[rows] = squares.argmin(axis=1)
+        # The next one is that of the next patient: two views of one patient resemble each other,
+        # and would hide a copy of either.
         same = patients[first[rows] // n_copies][:, None] == patients
         squares[np.repeat(same, n_copies, axis=1)] = np.inf
         if np.isinf(squares.min(axis=1)).any():
             raise InputError("memorisation: train holds fewer than three patients; add some")
         second[rows] = squares.argmin(axis=1)
-    distance, further = (_exact(points, flat[found]) for found in (first, second))
+    # float32 squares only say which is closest: of large features they cancel, so the distances
+    # themselves are taken again.
+    distance, further = (_exact(points, flat[closest]) for closest in (first, second))
     ratio = np.divide(distance, further, out=np.ones(len(points)), where=further > 0)
     return Nearest(distance, first // n_copies, first % n_copies, ratio)
 
@@ -136,9 +144,9 @@ def _squares(block: Array, flat: Array) -> Array:
     return squares
 
 
-def _exact(points: Array, found: Array) -> Array:
-    """The distance of each point to what was found for it, (M,), in float64."""
-    distance: Array = np.linalg.norm(points.astype(np.float64) - found, axis=1)
+def _exact(points: Array, others: Array) -> Array:
+    """The distance of each point to the other in its row, (M,), in float64."""
+    distance: Array = np.linalg.norm(points.astype(np.float64) - others, axis=1)
     return distance
 
 
@@ -152,7 +160,7 @@ def authentic_share(points: Nearest, between: Nearest) -> float:
         points: from each judged image to train.
         between: from each train image to those of other patients.
     """
-    return float((points.distance > between.distance[points.place]).mean())
+    return float((points.distance > between.distance[points.index]).mean())
 
 
 def near_copies(spaces: Sequence[Closeness]) -> Array:
@@ -165,14 +173,14 @@ def near_copies(spaces: Sequence[Closeness]) -> Array:
     such as the border of a film fills two images it may accuse: look at the closest pairs.
     """
     limit = np.log(FALSE_ACCUSATION / (len(spaces) * len(spaces[0].judged)))
-    found: Array = _least_chance(spaces)[0] < limit
-    return found
+    copied: Array = _least_chance(spaces)[0] < limit
+    return copied
 
 
 def closest_pairs(
     spaces: Sequence[Closeness], patients: Array, count: int
 ) -> list[tuple[int, int]]:
-    """The pairs least likely by chance, one a patient, as (judged image, place in `spaces`).
+    """The pairs least likely by chance, one a patient, as (judged image, index of the space).
 
     Args:
         spaces: distances in each space.
@@ -183,7 +191,7 @@ def closest_pairs(
     pairs: list[tuple[int, int]] = []
     taken = set()
     for image in chance.argsort(kind="stable"):
-        patient = patients[spaces[space_of[image]].judged.place[image]]
+        patient = patients[spaces[space_of[image]].judged.index[image]]
         if patient not in taken:
             taken.add(patient)
             pairs.append((int(image), int(space_of[image])))
@@ -233,10 +241,10 @@ def _to_synthetic(real: Array, synthetic: Array) -> Array:
     copies = real.reshape(-1, real.shape[-1])
     flat = synthetic.astype(np.float32)
     blocks = range(0, len(copies), _ROWS_AT_ONCE)
-    found = np.concatenate(
+    closest = np.concatenate(
         [_squares(copies[start : start + _ROWS_AT_ONCE], flat).argmin(axis=1) for start in blocks]
     )
-    least: Array = _exact(copies, flat[found]).reshape(real.shape[:2]).min(axis=1)
+    least: Array = _exact(copies, flat[closest]).reshape(real.shape[:2]).min(axis=1)
     return least
 
 
@@ -257,23 +265,26 @@ def attack_by_patient(
         redraws: how often patients are drawn for the intervals.
         generator: the source of the draws.
     """
-    names, places = np.unique(patients, return_inverse=True)
+    names, patient_of = np.unique(patients, return_inverse=True)
     best = np.full(len(names), -np.inf)
-    np.maximum.at(best, places, scores)
+    np.maximum.at(best, patient_of, scores)
     is_member = np.zeros(len(names), dtype=bool)
-    is_member[places] = members
+    is_member[patient_of] = members
     auc = patient_bootstrap(
         is_member.astype(np.float64), best, list(names), redraws=redraws, generator=generator
     )["auroc"]
     inside, outside = best[is_member], best[~is_member]
     draws = [
-        _found(generator.choice(inside, len(inside)), generator.choice(outside, len(outside)))
+        _true_positive_rate(
+            generator.choice(inside, len(inside)), generator.choice(outside, len(outside))
+        )
         for _ in range(redraws)
     ]
-    return Attack(auc, percentile_interval(_found(inside, outside), np.array(draws)))
+    rate = percentile_interval(_true_positive_rate(inside, outside), np.array(draws))
+    return Attack(auc, rate)
 
 
-def _found(inside: Array, outside: Array) -> float:
+def _true_positive_rate(inside: Array, outside: Array) -> float:
     """The share of members above a threshold that at most 1 % of the strangers pass."""
     allowed = int(FALSE_ALARMS * len(outside))
     threshold = np.sort(outside)[len(outside) - 1 - allowed]
@@ -286,8 +297,8 @@ COPIES = "8 mirrored and turned copies of each patient's image"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """How close each image of one set is to train, by space, `pixels` among them."""
+class SetCloseness:
+    """How close each image of one set is to train, by space, pixels first."""
 
     by_space: Mapping[str, Closeness]
     patients: Array
@@ -298,7 +309,7 @@ class Judged:
         return list(self.by_space.values())
 
 
-def judge(sets: Sets) -> dict[Subject, Judged]:
+def closeness_to_train(sets: Sets) -> dict[Subject, SetCloseness]:
     """How close every set is to train; `real` are the held-out patients, judged in the same way.
 
     Raises:
@@ -311,13 +322,13 @@ def judge(sets: Sets) -> dict[Subject, Judged]:
         for space, copies in train.copies.items()
     }
     held_out = _to_train(sets.held_out, train) if sets.held_out is not None else {}
-    found = {
-        subject: _judged(_to_train(made_up, train), held_out, between, train)
+    closeness = {
+        subject: _set_closeness(_to_train(made_up, train), held_out, between, train)
         for subject, made_up in sets.made_up.items()
     }
-    if held_out:
-        found["real"] = _judged(held_out, {}, between, train)
-    return found
+    if held_out:  # these are judged by what is known of train alone
+        closeness["real"] = _set_closeness(held_out, {}, between, train)
+    return closeness
 
 
 def _to_train(judged: MeasuredSet, train: MeasuredSet) -> dict[str, Nearest]:
@@ -328,25 +339,25 @@ def _to_train(judged: MeasuredSet, train: MeasuredSet) -> dict[str, Nearest]:
     }
 
 
-def _judged(
-    images: Mapping[str, Nearest],
+def _set_closeness(
+    judged: Mapping[str, Nearest],
     held_out: Mapping[str, Nearest],
     between: Mapping[str, Nearest],
     train: MeasuredSet,
-) -> Judged:
-    """Judge images by what is known of train and, unless they are judged, of held-out patients."""
+) -> SetCloseness:
+    """Closeness of images by space; `held_out` and `between` say what is normal."""
     by_space = {}
-    for space, found in images.items():
+    for space, to_train in judged.items():
         known = [between[space].ratio, *([held_out[space].ratio] if held_out else [])]
-        by_space[space] = Closeness(space, found, np.concatenate(known), between[space])
-    return Judged(by_space, train.patients)
+        by_space[space] = Closeness(space, to_train, np.concatenate(known), between[space])
+    return SetCloseness(by_space, train.patients)
 
 
-def copy_figures(judged: Mapping[Subject, Judged]) -> Iterator[Figure]:
+def copy_figures(closeness: Mapping[Subject, SetCloseness]) -> Iterator[Figure]:
     """Nearest distances, authenticity and near copies; held-out patients are the reference."""
     counted = {
-        subject: _value(subject, found, near_copies(found.spaces).sum())
-        for subject, found in judged.items()
+        subject: _value(subject, of_set, near_copies(of_set.spaces).sum())
+        for subject, of_set in closeness.items()
     }
     yield _figure(
         counted,
@@ -357,27 +368,25 @@ def copy_figures(judged: Mapping[Subject, Judged]) -> Iterator[Figure]:
         digits=0,
         main=True,
     )
-    for space in next(iter(judged.values())).by_space:
-        yield from _copy_figures_in(space, judged)
+    for space in next(iter(closeness.values())).by_space:
+        yield from _copy_figures_in(space, closeness)
 
 
-def _copy_figures_in(space: str, judged: Mapping[Subject, Judged]) -> Iterator[Figure]:
-    closeness = {subject: found.by_space[space] for subject, found in judged.items()}
-
+def _copy_figures_in(space: str, closeness: Mapping[Subject, SetCloseness]) -> Iterator[Figure]:
     def values(number: Callable[[Closeness], Any]) -> dict[Subject, Value]:
         return {
-            subject: _value(subject, judged[subject], number(found))
-            for subject, found in closeness.items()
+            subject: _value(subject, of_set, number(of_set.by_space[space]))
+            for subject, of_set in closeness.items()
         }
 
     about: dict[str, Any] = {"features": space, "comparison": COPIES, "better": "real"}
+    pixels = space == PIXELS
     yield _figure(
-        values(lambda found: authentic_share(found.judged, found.between)),
+        values(lambda images: authentic_share(images.judged, images.between)),
         measure="Authenticity",
-        main=space != PIXELS,
+        main=not pixels,
         **about,
     )
-    pixels = space == PIXELS
     what = "Correlation with the nearest patient" if pixels else "Distance to the nearest patient"
     for words, share in (("median", 0.5), ("closest 1 %", 0.01)):
         yield _figure(
@@ -388,22 +397,22 @@ def _copy_figures_in(space: str, judged: Mapping[Subject, Judged]) -> Iterator[F
             **about,
         )
     yield _figure(
-        values(lambda found: found.judged.ratio.min()),
+        values(lambda images: images.judged.ratio.min()),
         measure="Distance to the nearest patient over that to the next, least",
         main=pixels,
         **about,
     )
     yield _figure(
-        values(lambda found: near_copies([found]).sum()),
+        values(lambda images: near_copies([images]).sum()),
         measure="Near copies of a patient in this space (images)",
         digits=0,
         **{**about, "better": "low"},
     )
 
 
-def _distance(found: Closeness, *, share: float, correlation: bool) -> float:
+def _distance(images: Closeness, *, share: float, correlation: bool) -> float:
     """A quantile of the distances; of thumbnails of unit length as their correlation."""
-    distance = float(np.quantile(found.judged.distance, share))
+    distance = float(np.quantile(images.judged.distance, share))
     return 1 - distance**2 / 2 if correlation else distance
 
 
@@ -413,23 +422,25 @@ def membership_figures(sets: Sets) -> Iterator[Figure]:
     for space in sets.train.features:
         for attack in ("nearest synthetic image", "density ratio"):
             values = {
-                subject: _attacked(sets, made_up.features[space], space, real, attack=attack)
+                subject: _attack_values(sets, made_up.features[space], space, real, attack=attack)
                 for subject, made_up in sets.made_up.items()
             }
-            for place, words in enumerate(("AUC", "found at 1 % false alarms")):
+            for number, (words, chance) in enumerate(
+                (("AUC", "0.5"), ("found at 1 % false alarms", "0.01"))
+            ):
                 yield _figure(
-                    {subject: pair[place] for subject, pair in values.items()},
+                    {subject: pair[number] for subject, pair in values.items()},
                     section="Membership",
                     measure=f"Membership attack, {words}",
                     features=space,
-                    comparison=f"by {attack}; chance is {('0.5', '0.01')[place]}",
+                    comparison=f"by {attack}; chance is {chance}",
                     better="chance",
-                    main=space != PIXELS and place == 0,
+                    main=space != PIXELS and words == "AUC",
                 )
 
 
 @dataclass(frozen=True)
-class Real:
+class MembersAndStrangers:
     """Train and held-out images together: copies (N, 8, D) by space, patients, who is a member."""
 
     copies: Mapping[str, Array]
@@ -437,11 +448,11 @@ class Real:
     members: Array
 
 
-def _members_and_strangers(sets: Sets) -> Real | None:
+def _members_and_strangers(sets: Sets) -> MembersAndStrangers | None:
     train, held_out = sets.train, sets.held_out
     if held_out is None or train.copies is None or held_out.copies is None:
         return None
-    return Real(
+    return MembersAndStrangers(
         copies={
             space: np.concatenate([copies, held_out.copies[space]])
             for space, copies in train.copies.items()
@@ -451,10 +462,10 @@ def _members_and_strangers(sets: Sets) -> Real | None:
     )
 
 
-def _attacked(
-    sets: Sets, synthetic: Array, space: str, real: Real | None, *, attack: str
+def _attack_values(
+    sets: Sets, synthetic: Array, space: str, real: MembersAndStrangers | None, *, attack: str
 ) -> tuple[Value, Value]:
-    """AUC and share found by one attack in one space; n counts members and strangers."""
+    """AUC and true positive rate of one attack in one space; n counts members and strangers."""
     n_patients = len(np.unique(sets.train.patients))
     split = "train patients, val patients"
     if real is None:
@@ -465,29 +476,32 @@ def _attacked(
         scores = density_attack(copies, synthetic, real.patients)
     else:
         scores = distance_attack(copies, synthetic)
-    generator = np.random.default_rng((sets.seed, 8))
-    found: Attack = attack_by_patient(
-        scores, real.members, real.patients, redraws=sets.redraws, generator=generator
+    by_patient = attack_by_patient(
+        scores,
+        real.members,
+        real.patients,
+        redraws=sets.redraws,
+        generator=np.random.default_rng((sets.seed, 8)),
     )
     n = (n_patients, len(np.unique(real.patients)) - n_patients)
 
     def value(interval: Interval) -> Value:
         return Value(n=n, split=split, **dict[str, Any](interval.to_json()))
 
-    return value(found.auc), value(found.found)
+    return value(by_patient.auc), value(by_patient.true_positive_rate)
 
 
-def _value(subject: Subject, judged: Judged, number: Any) -> Value:
+def _value(subject: Subject, of_set: SetCloseness, number: Any) -> Value:
     return Value(
         value=float(number),
-        n=(len(judged.by_space[PIXELS].judged), len(judged.patients)),
+        n=(len(of_set.by_space[PIXELS].judged), len(of_set.patients)),
         split="val against train" if subject == "real" else "all against train",
     )
 
 
 def _figure(values: Mapping[Subject, Value], **about: Any) -> Figure:
-    told: dict[Any, Any] = {"section": "Memorisation", **values, **about}
-    return Figure(**told)
+    fields: dict[Any, Any] = {"section": "Memorisation", **values, **about}
+    return Figure(**fields)
 
 
 # The closest pairs of a synthetic and a patient's image, as a picture and a table: private.
@@ -499,12 +513,7 @@ WHITE = 255
 
 
 def draw_closest_pairs(
-    judged: Judged,
-    *,
-    synthetic: Dataset,
-    synthetic_rows: Sequence[Row],
-    real: Dataset,
-    train_rows: Sequence[Row],
+    closeness: SetCloseness, synthetic: MeasuredSet, train: MeasuredSet
 ) -> bytes:
     """A PNG of the 16 most suspect pairs, one a patient, row by row: patient left, synthetic right.
 
@@ -513,19 +522,15 @@ def draw_closest_pairs(
     Raises:
         InputError: when an image is unreadable.
     """
-    spaces = judged.spaces
-    size_px = real.info.size_px
+    spaces = closeness.spaces
+    size_px = train.dataset.info.size_px
     pairs = []
-    for image, space in closest_pairs(spaces, judged.patients, SHOWN):
-        found = spaces[space].judged
-        patient = load_images(real, [train_rows[found.place[image]]], size_px)
-        patient = turned(torch.from_numpy(patient), int(found.copy[image])).numpy()
-        made_up = load_images(synthetic, [synthetic_rows[image]], size_px)
-        pairs.append(np.concatenate([patient[0, 0], made_up[0, 0]], axis=1))
-    return encode_png(_on_a_sheet([to_uint8(pair) for pair in pairs]))
-
-
-def _on_a_sheet(pairs: Sequence[Array]) -> Array:
+    for image, space in closest_pairs(spaces, closeness.patients, SHOWN):
+        to_train = spaces[space].judged
+        patient = load_images(train.dataset, [train.rows[to_train.index[image]]], size_px)
+        matched = dihedral_copy(torch.from_numpy(patient), int(to_train.copy[image])).numpy()
+        made_up = load_images(synthetic.dataset, [synthetic.rows[image]], size_px)
+        pairs.append(to_uint8(np.concatenate([matched[0, 0], made_up[0, 0]], axis=1)))
     height, width = pairs[0].shape
     columns = min(COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)
@@ -535,10 +540,10 @@ def _on_a_sheet(pairs: Sequence[Array]) -> Array:
         top = GAP_PX + number // columns * (height + GAP_PX)
         left = GAP_PX + number % columns * (width + GAP_PX)
         sheet[top : top + height, left : left + width] = pair
-    return sheet
+    return encode_png(sheet)
 
 
-def nearest_table(judged: Judged, synthetic_rows: Sequence[Row], train_rows: Sequence[Row]) -> str:
+def nearest_table(closeness: SetCloseness, synthetic: MeasuredSet, train: MeasuredSet) -> str:
     """CSV text: for each synthetic image the nearest train image in each space, and the verdict.
 
     `copy` says how the patient's image was turned: 0 to 3 quarter turns, 4 to 7 mirrored before.
@@ -548,14 +553,14 @@ def nearest_table(judged: Judged, synthetic_rows: Sequence[Row], train_rows: Seq
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     kinds = ("distance", "ratio", "image", "copy")
-    columns = [f"{space}_{kind}" for space in judged.by_space for kind in kinds]
+    columns = [f"{space}_{kind}" for space in closeness.by_space for kind in kinds]
     writer.writerow(["image", "near_copy", *columns])
-    copied = near_copies(judged.spaces)
-    for number, row in enumerate(synthetic_rows):
+    copied = near_copies(closeness.spaces)
+    for number, row in enumerate(synthetic.rows):
         cells: list[str] = []
-        for found in (space.judged for space in judged.spaces):
-            image = train_rows[found.place[number]].image
-            numbers = [f"{value[number]:.6g}" for value in (found.distance, found.ratio)]
-            cells += [*numbers, image, str(found.copy[number])]
+        for to_train in (space.judged for space in closeness.spaces):
+            image = train.rows[to_train.index[number]].image
+            numbers = [f"{value[number]:.6g}" for value in (to_train.distance, to_train.ratio)]
+            cells += [*numbers, image, str(to_train.copy[number])]
         writer.writerow([row.image, int(copied[number]), *cells])
     return stream.getvalue()

@@ -40,7 +40,7 @@ def test_nearest_is_the_least_of_all_distances_and_the_next_patient_the_next() -
     found = nearest(points, copies_of(train), patients)
     each = by_brute_force(points, train)
     assert np.allclose(found.distance, each.min(axis=(1, 2)), rtol=1e-5)
-    assert np.array_equal(2 * found.place + found.copy, each.reshape(300, -1).argmin(axis=1))
+    assert np.array_equal(2 * found.index + found.copy, each.reshape(300, -1).argmin(axis=1))
     of_patients = each.reshape(300, 20, 4).min(axis=2)
     first, second = np.sort(of_patients, axis=1)[:, :2].T
     assert np.allclose(found.ratio, first / second, rtol=1e-5)
@@ -49,7 +49,7 @@ def test_nearest_is_the_least_of_all_distances_and_the_next_patient_the_next() -
 def test_nearest_passes_over_the_patients_own_images() -> None:
     train, patients = drawn(30, 5, 0), np.arange(30) // 2
     found = nearest(train, copies_of(train), patients, own=patients)
-    assert (patients[found.place] != patients).all()
+    assert (patients[found.index] != patients).all()
     each = by_brute_force(train, train).min(axis=2)
     each[patients[:, None] == patients[None, :]] = np.inf
     assert np.allclose(found.distance, each.min(axis=1), rtol=1e-5)
@@ -140,7 +140,7 @@ def test_closest_pairs_show_each_patient_once_from_whatever_space() -> None:
     judged = np.concatenate([train[:4], drawn(20, 9, 1)])
     spaces = [closeness(drawn(24, 9, 2), train, patients), closeness(judged, train, patients)]
     pairs = closest_pairs(spaces, patients, 8)
-    shown = [patients[spaces[space].judged.place[image]] for image, space in pairs]
+    shown = [patients[spaces[space].judged.index[image]] for image, space in pairs]
     assert len(pairs) == len(set(shown)) == 8
     assert {image for image, _ in pairs[:2]} <= {0, 1, 2, 3}
     assert [space for _, space in pairs[:2]] == [1, 1]
@@ -161,12 +161,12 @@ def test_attack_finds_a_set_that_repeats_its_members_and_no_other(attack: str) -
     repeats = real[members][:, ::-1] + 0.1 * drawn(120, 6, 1)
     found = attack_by_patient(scored(repeats), members, patients, redraws=200, generator=rng)
     assert found.auc.ci_low > 0.95
-    assert found.found.value > 0.9
+    assert found.true_positive_rate.value > 0.9
     fresh = attack_by_patient(
         scored(drawn(300, 6, 2)), members, patients, redraws=200, generator=rng
     )
     assert fresh.auc.ci_low < 0.5 < fresh.auc.ci_high
-    assert fresh.found.value < 0.15
+    assert fresh.true_positive_rate.value < 0.15
 
 
 def test_one_copied_image_gives_its_patient_away() -> None:
@@ -178,7 +178,7 @@ def test_one_copied_image_gives_its_patient_away() -> None:
     )
     assert found.auc.value == 1
     # 1 % of two strangers is none, so a member must beat both
-    assert found.found.value == 1
+    assert found.true_positive_rate.value == 1
 
 
 def test_one_in_a_hundred_strangers_may_be_accused() -> None:
@@ -191,4 +191,4 @@ def test_one_in_a_hundred_strangers_may_be_accused() -> None:
         redraws=100,
         generator=np.random.default_rng(0),
     )
-    assert found.found.value == 0.5
+    assert found.true_positive_rate.value == 0.5
