@@ -236,17 +236,17 @@ def _examined(settings: CalibrateSettings, plan: PrivacyPlan) -> Examined:
     rows = cohort_rows(dataset, dataset.split(settings.split), settings.cohort)
     targets = known_targets(dataset, rows, classifier.targets)
     units = [row.image if by_image else row.patient_id for row in rows]
-    if plan.release.mechanism is None:
+    if plan.mechanism is None:
         refuse_one_class(f"{dataset.info.name}, {settings.split}", classifier.targets, targets)
     else:
-        refuse_small_population(units, plan.release.mechanism)
+        refuse_small_population(units, plan.mechanism)
     return Examined(classifier, rows, targets, units)
 
 
 def _calibrate(settings: CalibrateSettings, run: Run, plan: PrivacyPlan) -> None:
     examined, spent = _examined(settings, plan), plan.release
     plan.record()
-    if plan.release.mechanism is None:
+    if plan.mechanism is None:
         points = _exact(settings, plan, examined)
     else:
         coefficients, spent = _released(settings, run, plan, examined)
@@ -283,7 +283,7 @@ def _released(
     reserved on disk before noise is drawn, the noise is that of the run's key in each attempt, on
     the same images under the same classifier, and only what is kept is ever used.
     """
-    assert plan.release.mechanism is not None  # the caller has asked
+    assert plan.mechanism is not None  # the caller has asked
     ledger = Ledger(run.private / "ledger.jsonl")
     of_classifier = sha256_file(settings.run / "model" / "settings.json")
     fingerprint = f"{keyed_digest(plan.dataset, examined.rows)} {of_classifier}"
@@ -299,7 +299,7 @@ def _released(
             examined.targets,
             probabilities(examined.classifier, raw),
             examined.units,
-            mechanism=plan.release.mechanism,
+            mechanism=plan.mechanism,
             source=noise_source(run.private, settings.privacy),
         )
         save_weights(path, {"coefficients": torch.from_numpy(found)})
@@ -314,7 +314,7 @@ def _card(
     points: Mapping[str, OperatingPoint],
 ) -> str:
     info = plan.dataset.info
-    how = "exact" if plan.release.mechanism is None else "to noisy counts by class and score"
+    how = "exact" if plan.mechanism is None else "to noisy counts by class and score"
     facts = {
         "data set": f"{info.name} ({info.kind}), {settings.split} split",
         "fit": how,

@@ -96,7 +96,7 @@ def _trained(
     settings: FinetuneSettings, plan: PrivacyPlan, task: HeadTask, examples: HeadExamples, seed: int
 ) -> Tensor:
     """The weights of a head trained on some of the patients, with noise that is kept nowhere."""
-    mechanism = plan.release.mechanism
+    mechanism = plan.mechanism
     if mechanism is None:
         reseeded = settings.model_copy(update={"seed": seed})
         return train_plainly(reseeded, plan, replace(task, examples=examples))

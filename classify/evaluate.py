@@ -154,7 +154,7 @@ def _released(
     """Charge the patients, then release the AUROC of targets and scores, (N,) each."""
     by_image = settings.auroc_unit == "image"
     units = [row.image if by_image else row.patient_id for row in rows]
-    mechanism = plan.release.mechanism
+    mechanism = plan.mechanism
     assert mechanism is not None  # an epsilon is asked for
     refuse_small_population(units, mechanism)
     plan.record()

@@ -142,7 +142,7 @@ def _train_head(
 ) -> tuple[Classifier, Release]:
     task = head_task(settings, plan.dataset)
     plan.record()
-    if plan.release.mechanism is None:
+    if plan.mechanism is None:
         weights, spent = train_plainly(settings, plan, task), plan.release
     else:
         weights, spent = _train_privately(settings, run, plan, task)
@@ -179,7 +179,7 @@ def _train_network(
     cut = cut_for(starting_classifier(settings, dataset.info), settings.network)
     classifier = centred(settings, cut)
     plan.record()
-    private = plan.release.mechanism is not None
+    private = plan.mechanism is not None
     task = NetworkTask(rows, classifier, start_weights(settings, classifier))
     source = noise_source(run.private, settings.privacy) if private else None
     return train_blocks(settings, run, plan, task, source)
@@ -188,7 +188,7 @@ def _train_network(
 def _train_privately(
     settings: FinetuneSettings, run: Run, plan: PrivacyPlan, task: HeadTask
 ) -> tuple[Tensor, Release]:
-    mechanism = plan.release.mechanism
+    mechanism = plan.mechanism
     assert mechanism is not None  # the caller has asked
     recipe = head_recipe(settings.head, plan.stage_epsilon)
     ledger = Ledger(run.private / "ledger.jsonl")

@@ -8,6 +8,7 @@ algorithms themselves are `gan.training.loop`, `gan.private.embedding` and
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ import torch
 from torch import Tensor
 
 from gan.config import TrainGanSettings
-from gan.network.architectures import TrainedGenerator
+from gan.network.architectures import TrainedGenerator, describe
+from gan.network.conditions import Conditions, conditions_of, read_conditions
 from gan.network.generator import Generator
-from gan.package.model import generator_card, load_generator, start_from, write_generator
-from gan.plan import STAGE, GanPlan, declared_units, make_plan, statement_after, units_of
+from gan.package.model import (
+    generator_card,
+    load_generator,
+    model_settings,
+    start_from,
+    write_generator,
+)
+from gan.package.pretrained import resolve_run
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,
@@ -36,23 +44,32 @@ from gan.private.embedding import (
     released_sums,
 )
 from gan.training.checkpoint import Companion, LearnedRows, kept
-from gan.training.examples import load_examples
+from gan.training.examples import load_examples, refuse_missing_classes, refuse_other_targets
 from gan.training.finish import finish_generator
 from gan.training.guidance import Guidance
 from gan.training.loop import Recipe, Schedule, Training, new_training, train_adversarially
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.data.cohorts import patient_tags
-from synthdp.data.dataset import keyed_digest
+from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
+from synthdp.data.dataset import (
+    Dataset,
+    Row,
+    keyed_digest,
+    open_dataset,
+    refuse_small_population,
+    refuse_unknown_patients,
+)
 from synthdp.devices import chosen_device, reduced_precision
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger, record_release
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.mechanism import Mechanism, Unit
 from synthdp.privacy.noise import KEY_FILE, NoiseSource, forget_key, noise_source
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy
+from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import Run, open_run
 
-PLANNED_RELEASE = "0" * 16
+STAGE = "train-gan"
+UNPROTECTED_NOTE = "generator trained without differential privacy"
 #: Within a run's private part: the one noisy release of `method: embedding`.
 RELEASED = "embedding.safetensors"
 
@@ -70,7 +87,105 @@ def plan_train_gan(
         InputError: when the data set or `init` cannot be used, or the ancestors have spent the
             target already.
     """
-    return make_plan(settings, PLANNED_RELEASE, to_come).statement
+    return gan_plan(settings, to_come).privacy.statement
+
+
+@dataclass(frozen=True)
+class GanPlan:
+    """What a run learns from, and what it will spend and promise.
+
+    rows: of the train split; conditions: what it is told of each beside the class.
+    """
+
+    privacy: PrivacyPlan
+    rows: tuple[Row, ...]
+    conditions: Conditions
+
+
+def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None) -> GanPlan:
+    """The plan of a run, from settings, cards and manifest; as `plan_train_gan`."""
+    dataset = open_dataset(settings.data)
+    refuse_other_targets(dataset.info)
+    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
+    refuse_missing_classes(dataset.info, rows)
+    conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
+    if settings.method != "adversarial":
+        refuse_unknown_patients(dataset.info, settings.privacy.unit)
+        n_units, unit = len(set(_unit_names(settings, rows))), settings.privacy.unit
+        refuse_small_population(settings.privacy.population, n_units, unit)
+    planned = (to_come or {}).get(settings.init) if settings.init is not None else None
+    if settings.init is not None and planned is None:
+        _refuse_other_shape(settings.init, settings, conditions, dataset.info.targets[0])
+    ancestors = _ancestors(settings, dataset, planned)
+    steps, sampling_rate, clip_norm = 1, 1.0, 1.0
+    if settings.method == "dp_discriminator":
+        recipe = settings.dp_discriminator
+        steps, sampling_rate, clip_norm = recipe.steps, recipe.sampling_rate, recipe.clip_norm
+    privacy = plan_privacy(
+        dataset,
+        settings.privacy.model_copy(update={"unit": _unit(settings, dataset, ancestors)}),
+        stage=STAGE,
+        subject="generator",
+        ancestors=ancestors,
+        cohort=cohort_of(dataset, settings.cohort),
+        n_units=declared_units(settings.privacy, settings.cohort),
+        steps=steps,
+        sampling_rate=sampling_rate,
+        clip_norm=clip_norm,
+        unprotected_note=UNPROTECTED_NOTE,
+        charge_public_rows=True,
+    )
+    return GanPlan(privacy, rows, conditions)
+
+
+def _ancestors(settings: TrainGanSettings, dataset: Dataset, planned: Lineage | None) -> Lineage:
+    lineages = [dataset.info.lineage]
+    if settings.init is not None:
+        lineages.append(planned or read_statement(resolve_run(settings.init)).lineage)
+    if settings.method == "embedding":
+        assert settings.embedding is not None  # TrainGanSettings asks for it
+        lineages.append(_public_lineage(settings.embedding.public))
+    return Lineage().joined(lineages)
+
+
+def _public_lineage(public: Path) -> Lineage:
+    info = open_dataset(public).info
+    if info.protects_patients:
+        raise InputError(
+            f"embedding.public: {info.name} holds patients, whose images would be read without "
+            "noise; name a phantom or a synthetic set"
+        )
+    return info.lineage
+
+
+def _unit(settings: TrainGanSettings, dataset: Dataset, ancestors: Lineage) -> Unit:
+    """What the promise is to; where there is none, what the data set or its ancestors know."""
+    if settings.method != "adversarial" or settings.privacy.unit == "image":
+        return settings.privacy.unit
+    if dataset.info.protects_patients:
+        return dataset.info.unit
+    return ancestors.releases[0].unit if ancestors.releases else "patient"
+
+
+def _refuse_other_shape(
+    init: Path, settings: TrainGanSettings, conditions: Conditions, target: str
+) -> None:
+    """Refuse to start from a generator of another shape, or one that knows other conditions.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    own = model_settings(init)
+    asked = {**describe(settings, conditions), "target": target}
+    known = conditions_of(own)
+    differing = [key for key in asked if key != "conditions" and own.get(key) != asked[key]]
+    if (known.names, known.levels) != (conditions.names, conditions.levels):
+        differing.append("conditions")
+    if differing:
+        raise InputError(
+            f"init: {init} is a generator of another shape: {', '.join(sorted(differing))} differ; "
+            "give the settings that it was trained with, or start from another one"
+        )
 
 
 def run_train_gan(settings: TrainGanSettings) -> Path:
@@ -80,11 +195,13 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
         InputError: when the data set cannot be used, or the folder holds something else.
         RunError: when the training diverges.
     """
+    plan = None
     if not (settings.out / "status.json").is_file():
-        make_plan(settings, PLANNED_RELEASE)  # what does not fit is refused before a folder is made
+        plan = gan_plan(settings)  # what does not fit is refused before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
         if not run.finished:
-            plan = make_plan(settings, run.release_id)
+            plan = plan or gan_plan(settings)
+            plan = replace(plan, privacy=plan.privacy.with_release_id(run.release_id))
             generator, spent = METHODS[settings.method](settings, run, plan)
             _finish(run, generator, settings, plan, spent)
     return settings.out
@@ -93,10 +210,10 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
 def _finish(
     run: Run, generator: TrainedGenerator, settings: TrainGanSettings, plan: GanPlan, spent: Release
 ) -> None:
-    info = plan.dataset.info
+    info = plan.privacy.dataset.info
     write_generator(run, generator, settings, plan.conditions, info)
     forget_key(run.private)  # first: no finished run keeps its key
-    statement = statement_after(settings, plan.dataset, plan.ancestors, spent)
+    statement = plan.privacy.statement_after(spent)
     run.finish(statement, generator_card(settings, plan.conditions, info, statement))
 
 
@@ -104,8 +221,8 @@ def _train_adversarially(
     settings: TrainGanSettings, run: Run, plan: GanPlan
 ) -> tuple[TrainedGenerator, Release]:
     """Train without privacy, on real images as they are."""
-    examples = load_examples(plan.dataset, plan.rows, settings.size_px, plan.conditions)
-    _record_unprotected(plan)
+    examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px, plan.conditions)
+    plan.privacy.record()
     device = chosen_device(settings.device)
     training = new_training(settings, device, plan.conditions)
     start_from(settings.init, training.generator, training.averaged)
@@ -119,7 +236,7 @@ def _train_adversarially(
         recipe = Recipe.of(settings)
         train_adversarially(training, examples, recipe, guidance, log=log, keep=keep)
     if not isinstance(training.averaged, Generator):
-        return training.averaged, plan.release
+        return training.averaged, plan.privacy.release
     finished = finish_generator(
         training.averaged,
         examples,
@@ -127,7 +244,7 @@ def _train_adversarially(
         style_spread=settings.style_spread,
         film=settings.film,
     )
-    return finished, plan.release
+    return finished, plan.privacy.release
 
 
 def _train_on_embedding(
@@ -144,10 +261,10 @@ def _train_on_embedding(
     Raises:
         InputError: when the step is spent, and both the key and what was released are gone.
     """
-    embedding, mechanism = settings.embedding, plan.release.mechanism
+    embedding, mechanism = settings.embedding, plan.privacy.mechanism
     assert embedding is not None  # TrainGanSettings asks for it
     if mechanism is None:
-        _record_unprotected(plan)
+        plan.privacy.record()
     else:
         _reserve_release(settings, run, _claimed_ledger(run, plan, block_steps=1))
     device = chosen_device(settings.device)
@@ -171,7 +288,7 @@ def _train_on_embedding(
             log=log,
             keep=keep,
         )
-    return training.averaged, plan.release
+    return training.averaged, plan.privacy.release
 
 
 def _reserve_release(settings: TrainGanSettings, run: Run, ledger: Ledger) -> None:
@@ -193,9 +310,9 @@ def _released_sums(
     settings: TrainGanSettings, run: Run, plan: GanPlan, features: PublicFeatures
 ) -> Tensor:
     """The release of the run, (2, 1 + D), made once and kept: later starts read what was kept."""
-    path, mechanism = run.private / RELEASED, plan.release.mechanism
+    path, mechanism = run.private / RELEASED, plan.privacy.mechanism
     if not path.is_file():
-        examples = load_examples(plan.dataset, plan.rows, settings.size_px)
+        examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
         names, units = _units(settings, plan)
         source = None if mechanism is None else noise_source(run.private, settings.privacy)
         sums = released_sums(
@@ -218,17 +335,17 @@ def _train_against_private_discriminator(
         autocast = reduced_precision(device)
         recipe = GameRecipe.of(settings)
         game = PrivateGame(training, recipe, autocast=autocast, log=log, keep=keep)
-        if plan.release.mechanism is None:
-            _record_unprotected(plan)
+        if plan.privacy.mechanism is None:
+            plan.privacy.record()
             sampling = _plain_sampling(settings, len(patients.tags))
             samples = hashlib.sha256(f"samples {settings.seed}".encode()).digest()
             play_plainly(game, patients, sampling, NoiseSource(samples), block_steps)
-            return training.averaged, plan.release
+            return training.averaged, plan.privacy.release
         ledger = _claimed_ledger(run, plan, block_steps)
         play_privately(
             game,
             patients,
-            mechanism=plan.release.mechanism,
+            mechanism=plan.privacy.mechanism,
             ledger=ledger,
             noise_source=noise_source(run.private, settings.privacy),
             block_steps=block_steps,
@@ -246,22 +363,28 @@ METHODS: Mapping[
 
 
 def _patient_images(settings: TrainGanSettings, plan: GanPlan) -> PatientImages:
-    examples = load_examples(plan.dataset, plan.rows, settings.size_px)
+    examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
     names, units = _units(settings, plan)
-    tags = patient_tags(plan.dataset, names)
+    tags = patient_tags(plan.privacy.dataset, names)
     return PatientImages.of(examples.images, examples.labels, units, tags)
+
+
+def _unit_names(settings: TrainGanSettings, rows: tuple[Row, ...]) -> list[str]:
+    """The name of the unit that each row belongs to: its patient, or itself."""
+    by_image = settings.privacy.unit == "image"
+    return [row.image if by_image else row.patient_id for row in rows]
 
 
 def _units(settings: TrainGanSettings, plan: GanPlan) -> tuple[list[str], Tensor]:
     """The names of the units, and for each row (N,) int64 the index of its own among them."""
-    names, units = np.unique(units_of(settings, plan.rows), return_inverse=True)
+    names, units = np.unique(_unit_names(settings, plan.rows), return_inverse=True)
     return [str(name) for name in names], torch.from_numpy(units)
 
 
 def _plain_sampling(settings: TrainGanSettings, n_units: int) -> Mechanism:
     """How patients are sampled where nothing protects them; the true count may be used there."""
     recipe = settings.dp_discriminator
-    units = n_units if settings.privacy.population is None else declared_units(settings)
+    units = declared_units(settings.privacy, settings.cohort) or n_units
     return Mechanism(
         unit=settings.privacy.unit,
         sampling_rate=recipe.sampling_rate,
@@ -296,7 +419,7 @@ def _kept(
     return kept(
         run,
         training,
-        LearnedRows(keyed_digest(plan.dataset, plan.rows), attributes, plan.conditions),
+        LearnedRows(keyed_digest(plan.privacy.dataset, plan.rows), attributes, plan.conditions),
         companion,
         seed=settings.seed,
         batch=settings.batch,
@@ -305,21 +428,14 @@ def _kept(
     )
 
 
-def _record_unprotected(plan: GanPlan) -> None:
-    """Put a release without a guarantee on the data set's record, where the rows are patients."""
-    if plan.counted:
-        record_release(plan.dataset.ledger_path, plan.release)
-
-
 def _claimed_ledger(run: Run, plan: GanPlan, block_steps: int) -> Ledger:
     """The ledger of the run, for its release alone, which the data set has on record by then.
 
     Raises:
         InputError: when the ledger is that of another release, mechanism or data.
     """
-    if plan.counted:
-        record_release(plan.dataset.ledger_path, plan.release)
+    plan.privacy.record()
     ledger = Ledger(run.private / "ledger.jsonl")
-    fingerprint = keyed_digest(plan.dataset, plan.rows)
-    ledger.claim(plan.release, fingerprint=fingerprint, block_steps=block_steps)
+    fingerprint = keyed_digest(plan.privacy.dataset, plan.rows)
+    ledger.claim(plan.privacy.release, fingerprint=fingerprint, block_steps=block_steps)
     return ledger

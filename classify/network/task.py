@@ -138,7 +138,7 @@ def _train_privately(
     source: NoiseSource,
     fingerprint: str,
 ) -> Release:
-    network, mechanism = settings.network, plan.release.mechanism
+    network, mechanism = settings.network, plan.mechanism
     assert network is not None
     assert mechanism is not None  # there is a source of noise
     ledger = Ledger(run.private / "ledger.jsonl")

@@ -47,11 +47,15 @@ class PrivacyPlan:
         """Whether the rows are patients, so that the release is counted."""
         return self.dataset.info.protects_patients
 
+    @property
+    def mechanism(self) -> Mechanism | None:
+        """How the stage protects its patients; None where it does not."""
+        return self.release.mechanism
+
     @cached_property
     def stage_epsilon(self) -> float:
         """Epsilon of the mechanism alone, whoever may know its noise; inf without a mechanism."""
-        mechanism = self.release.mechanism
-        return math.inf if mechanism is None else mechanism.loss().epsilon(self.delta)
+        return math.inf if self.mechanism is None else self.mechanism.loss().epsilon(self.delta)
 
     @property
     def statement(self) -> Statement:

@@ -16,20 +16,19 @@ from gan.network.architectures import AnyGenerator, new_discriminator, new_gener
 from gan.network.conditions import Conditions
 from gan.network.generator import Discriminator
 from gan.package.model import load_generator, start_from
-from gan.plan import GanPlan, make_plan
-from gan.train import plan_train_gan, run_train_gan
+from gan.train import gan_plan, plan_train_gan, run_train_gan
 from synthdp.config import load_settings
 from synthdp.data.dataset import Row
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.release import release
 from synthdp.runs import Run
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]
-ID = "0" * 16
 PRIVACY: dict[str, Any] = {"epsilon": 6, "delta": 1e-3, "population": 50, "noise": "philox"}
 FEATURES = {"name": "test_efficientnet", "weights": "somewhere/weights.safetensors"}
 DISCRIMINATOR: dict[str, Any] = {
@@ -76,7 +75,7 @@ def test_settings_that_do_not_fit_are_refused(
 def test_one_release_of_everybody_is_planned_for_the_embedding(
     discs_as_real: Path, tiny_settings: TinySettings, tmp_path: Path, embedding: dict[str, Any]
 ) -> None:
-    plan = make_plan(tiny_settings(discs_as_real, tmp_path / "run", **embedding), ID)
+    plan = gan_plan(tiny_settings(discs_as_real, tmp_path / "run", **embedding)).privacy
     mechanism = plan.release.mechanism
     assert mechanism is not None
     assert (mechanism.steps, mechanism.sampling_rate, mechanism.clip_norm) == (1, 1, 1)
@@ -90,7 +89,7 @@ def test_steps_on_samples_are_planned_for_the_discriminator(
     discs_as_real: Path, tiny_settings: TinySettings, tmp_path: Path
 ) -> None:
     asked = tiny_settings(discs_as_real, tmp_path, **DISCRIMINATOR, cohort="1/2")
-    mechanism = make_plan(asked, ID).release.mechanism
+    mechanism = gan_plan(asked).privacy.mechanism
     assert mechanism is not None
     assert (mechanism.steps, mechanism.sampling_rate) == (10, 0.5)
     assert mechanism.normaliser == 50 * 0.5 * 0.5  # half of the patients, half of them a step
@@ -157,8 +156,8 @@ def test_what_the_start_has_spent_is_taken_off(
     tmp_path: Path,
     embedding: dict[str, Any],
 ) -> None:
-    def planned(init: Path | None) -> GanPlan:
-        return make_plan(tiny_settings(discs_as_real, tmp_path, **embedding, init=init), ID)
+    def planned(init: Path | None) -> PrivacyPlan:
+        return gan_plan(tiny_settings(discs_as_real, tmp_path, **embedding, init=init)).privacy
 
     init = spent_run(phantom_run, tmp_path / "spent", mu=0.5)
     alone, after = planned(None), planned(init)
@@ -230,7 +229,7 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
     calls: list[int] = []
 
     def stand_in(
-        settings: TrainGanSettings, run: Run, plan: GanPlan, rows: tuple[Row, ...]
+        settings: TrainGanSettings, run: Run, plan: Any, rows: tuple[Row, ...]
     ) -> AnyGenerator:
         recorded = recorded_releases(discs_as_real / "private" / "ledger.jsonl")
         assert run.release_id in {found.id for found in recorded}

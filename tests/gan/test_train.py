@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gan import plan, train
+from gan import train
 from gan.config import TrainGanSettings
 from gan.network.architectures import new_generator
 from gan.network.conditions import Conditions
@@ -52,7 +52,7 @@ def test_a_finished_run_returns_at_once(
     tiny_settings: TinySettings,
 ) -> None:
     run = finished_run(discs)
-    monkeypatch.setattr(plan, "open_dataset", lambda _: pytest.fail("it read the data"))
+    monkeypatch.setattr(train, "open_dataset", lambda _: pytest.fail("it read the data"))
     assert run_train_gan(tiny_settings(discs, run)) == run
     with pytest.raises(InputError, match="seed"):
         run_train_gan(tiny_settings(discs, run, seed=5))
