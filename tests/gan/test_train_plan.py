@@ -10,22 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from gan import train as train_privately
+from gan import train
 from gan.config import TrainGanSettings
-from gan.network.architectures import AnyGenerator, new_discriminator, new_generator
+from gan.network.architectures import new_discriminator, new_generator
 from gan.network.conditions import Conditions
 from gan.network.generator import Discriminator
 from gan.package.model import load_generator, start_from
 from gan.train import gan_plan, plan_train_gan, run_train_gan
 from synthdp.config import load_settings
-from synthdp.data.dataset import Row
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.release import release
-from synthdp.runs import Run
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]
@@ -228,18 +226,19 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
     asked = tiny_settings(discs_as_real, tmp_path / "run", **embedding)
     calls: list[int] = []
 
-    def stand_in(
-        settings: TrainGanSettings, run: Run, plan: Any, rows: tuple[Row, ...]
-    ) -> AnyGenerator:
+    def released(*_: Any, **__: Any) -> torch.Tensor:
         recorded = recorded_releases(discs_as_real / "private" / "ledger.jsonl")
-        assert run.release_id in {found.id for found in recorded}
-        calls.append(Ledger(run.private / "ledger.jsonl").spent_steps)
+        of_run = json.loads((asked.out / "status.json").read_text())["release"]
+        assert of_run in {release.id for release in recorded}
+        calls.append(Ledger(asked.out / "private" / "ledger.jsonl").spent_steps)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        assert (run.private / "noise.key").is_file()
-        return new_generator(settings, Conditions())
+        assert (asked.out / "private" / "noise.key").is_file()
+        return torch.ones(2, 9)
 
-    monkeypatch.setattr(train_privately, "train_from_embedding", stand_in)
+    monkeypatch.setattr(train, "public_features", lambda *_: None)
+    monkeypatch.setattr(train, "released_sums", released)
+    monkeypatch.setattr(train, "match", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
         run_train_gan(asked)
     key = asked.out / "private" / "noise.key"

@@ -1,0 +1,129 @@
+"""What a stage spends and promises: ancestors first, one calibration, what it states after."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import clinic_set
+
+from synthdp.config import PrivacySettings
+from synthdp.data.cohorts import cohort_of
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.errors import InputError
+from synthdp.privacy import mechanism as mechanisms
+from synthdp.privacy.lineage import Lineage, Part, Release
+from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy, statement_of
+
+PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
+Plan = Callable[..., PrivacyPlan]
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Dataset:
+    return open_dataset(clinic_set(tmp_path / "clinic", "real"))
+
+
+@pytest.fixture
+def phantoms(tmp_path: Path) -> Dataset:
+    return open_dataset(clinic_set(tmp_path / "phantoms", "phantom"))
+
+
+def planned(dataset: Dataset, privacy: PrivacySettings = PRIVACY, **changes: Any) -> PrivacyPlan:
+    values: dict[str, Any] = {
+        "stage": "finetune",
+        "subject": "classifier",
+        "ancestors": Lineage(),
+        "cohort": None,
+        "n_units": declared_units(privacy, None),
+    }
+    return plan_privacy(dataset, privacy, **{**values, **changes})
+
+
+def spent(mu: float, **changes: Any) -> Lineage:
+    return Lineage(releases=(Release(stage="train-gan", data="clinic", mu=mu, **changes),))
+
+
+def test_what_ancestors_spent_on_patients_is_taken_off(patients: Dataset) -> None:
+    alone, after = planned(patients), planned(patients, ancestors=spent(0.5))
+    assert after.release.mu == pytest.approx(math.sqrt(alone.release.mu**2 - 0.25))
+    for plan in (alone, after):
+        assert plan.statement.epsilon == pytest.approx(6, rel=1e-6)
+        assert plan.statement.epsilon <= 6
+    assert after.stage_epsilon < 6
+    with pytest.raises(InputError, match="has spent"):
+        planned(patients, ancestors=spent(2.0))
+
+
+def test_an_unprotected_ancestor_leaves_the_stage_its_target_and_no_promise(
+    patients: Dataset,
+) -> None:
+    plan = planned(patients, ancestors=spent(math.inf))
+    assert plan.release == planned(patients).release.model_copy(update={"id": plan.release.id})
+    assert (plan.statement.epsilon, plan.statement.epsilon_stage) == (math.inf, pytest.approx(6))
+
+
+def test_ancestors_of_another_cohort_leave_the_target_whole(patients: Dataset) -> None:
+    first, second = (cohort_of(patients, Part(part=part, of=2)) for part in (1, 2))
+    ancestors = spent(1.0, cohort=first)
+    assert planned(patients, ancestors=ancestors, cohort=second).stage_epsilon == pytest.approx(6)
+    assert planned(patients, ancestors=ancestors, cohort=first).stage_epsilon < 5
+
+
+def test_rows_that_are_no_patients_are_not_counted(phantoms: Dataset) -> None:
+    plan = planned(phantoms, ancestors=spent(0.5))
+    assert plan.mechanism == planned(phantoms).mechanism
+    assert not plan.counted
+    assert plan.statement.lineage == plan.ancestors
+    plan.record()
+    assert not phantoms.ledger_path.exists()
+    charged = planned(phantoms, ancestors=spent(0.5), charge_public_rows=True)
+    assert charged.release.mu < plan.release.mu
+
+
+def test_without_a_mechanism_or_with_known_noise_nothing_is_promised(patients: Dataset) -> None:
+    bare = planned(
+        patients, PrivacySettings(), unprotected_note="no protection", note="of CC alone"
+    )
+    assert (bare.mechanism, bare.release.mu, bare.stage_epsilon) == (None, math.inf, math.inf)
+    assert bare.release.note == "no protection, of CC"
+    known = planned(patients, PRIVACY.model_copy(update={"fixed_noise_key": 1}))
+    assert known.mechanism == planned(patients).mechanism
+    assert (known.release.mu, known.statement.epsilon) == (math.inf, math.inf)
+    assert known.release.note == "noise from a fixed key, for tests"
+    assert known.stage_epsilon == pytest.approx(6)  # what a recipe may be chosen by
+
+
+def test_a_run_takes_its_release_id_without_a_second_calibration(
+    patients: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(patients)
+    monkeypatch.setattr(mechanisms.Mechanism, "reaching", None)
+    of_run = plan.with_release_id("0123456789abcdef")
+    assert of_run.release == plan.release.model_copy(update={"id": "0123456789abcdef"})
+    assert of_run.statement.lineage.releases == (of_run.release,)
+    with pytest.raises(ValueError, match="id"):
+        plan.with_release_id("no id")
+    of_run.record()
+    of_run.record()
+    assert statement_of([patients.root]).lineage.releases == (of_run.release,)
+
+
+def test_steps_that_a_crash_left_unused_are_not_stated(patients: Dataset) -> None:
+    plan = planned(patients, steps=10)
+    some = plan.statement_after(plan.release.after(4))
+    assert some.epsilon < plan.statement.epsilon == pytest.approx(6, rel=1e-6)
+
+
+def test_ancestors_that_protect_another_unit_are_refused(patients: Dataset) -> None:
+    with pytest.raises(InputError, match="but an ancestor was made with another unit"):
+        planned(patients, ancestors=spent(0.5, unit="image"))
+
+
+def test_the_normaliser_is_declared(patients: Dataset) -> None:
+    half = declared_units(PRIVACY, Part(part=1, of=2))
+    plan = planned(patients, n_units=half, sampling_rate=0.5, steps=3, clip_norm=2.0)
+    assert plan.mechanism is not None
+    assert (plan.mechanism.normaliser, plan.mechanism.clip_norm) == (12.5, 2.0)
+    assert declared_units(PrivacySettings(), None) is None
