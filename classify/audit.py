@@ -24,8 +24,8 @@ from classify.auditing.membership import ATTACK, MembersFound, membership
 from classify.auditing.replay import Replay, replay
 from classify.auditing.subject import Subject
 from classify.config import AuditSettings, FinetuneSettings
-from classify.finetune import finetune_plan
-from classify.head.task import head_recipe, head_task
+from classify.finetune import finetune_plan, set_up_head
+from classify.head.train import head_recipe
 from synthdp.config import read_yaml, validate_settings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
@@ -145,15 +145,15 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
             f"{run}: its data set or an ancestor has changed since it was trained; make the run "
             "again"
         )
-    task = head_task(settings, plan.dataset)
+    setup = set_up_head(settings, plan.dataset)
     return Subject(
-        examples=task.examples,
+        examples=setup.examples,
         recipe=head_recipe(settings.head, plan.stage_epsilon),
         mechanism=release.mechanism,
-        start=task.start,
+        start=setup.start,
         delta=settings.privacy.delta,
         noise=settings.privacy.noise,
-        public=task.public,
+        public=setup.public,
     )
 
 

@@ -84,7 +84,7 @@ class HeadSettings(Settings):
     2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 + bias_input^2) has
     smoothness L = (1 + bias_input^2) / 4. `lr_times_steps` is their product; a mapping from
     epsilons gives it for the stage's epsilon, log-linear between two; `auto` takes synthdp's own
-    (`classify.head.task`). The iterates from `average_from` on, a share of the steps, are
+    (`classify.head.train`). The iterates from `average_from` on, a share of the steps, are
     averaged. `bias_input` is the constant that the bias sees beside features of norm `input_norm`
     (None: 1); a recipe whose features had another is repeated with that, since it decides how far a
     step of a given rate moves a score. `start:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from classify.auditing.subject import Subject, scratch_folder, train_subject
 from classify.config import FinetuneSettings
-from classify.finetune import finetune_plan, train_plainly
+from classify.finetune import HeadSetup, finetune_plan, set_up_head, train_plain_head
 from classify.head.examples import HeadExamples
-from classify.head.task import HeadTask, head_recipe, head_task
+from classify.head.train import head_recipe
 from classify.model import head_logits
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
@@ -57,12 +57,11 @@ def cross_validate(
     if settings.network is not None or len(dataset.info.targets) > 1:
         raise InputError("cross-validation is of a head for one target; leave `network` out")
     plan = finetune_plan(settings)
-    task = head_task(settings, dataset)
+    setup = set_up_head(settings, dataset)
     for repeat in range(repeats):
-        fold_of = _folds(task.examples.n_units, folds, repeat)
+        fold_of = _folds(setup.examples.n_units, folds, repeat)
         for seed in range(seeds):
-            found = _pooled(settings, plan, task, fold_of, seed)
-            yield CrossValidated(repeat, seed, found)
+            yield CrossValidated(repeat, seed, _pooled(settings, plan, setup, fold_of, seed))
 
 
 def _folds(n_units: int, folds: int, repeat: int) -> NDArray[np.intp]:
@@ -73,41 +72,46 @@ def _folds(n_units: int, folds: int, repeat: int) -> NDArray[np.intp]:
 def _pooled(
     settings: FinetuneSettings,
     plan: PrivacyPlan,
-    task: HeadTask,
+    setup: HeadSetup,
     fold_of: NDArray[np.intp],
     seed: int,
 ) -> float:
-    examples, views = task.examples, settings.head.views
+    """The AUROC of all patients, each scored by the head of the folds that they are not in."""
+    examples, views = setup.examples, settings.head.views
     own = torch.zeros(len(examples.inputs), dtype=torch.bool)
     own[::views] = True
     pooled = torch.zeros(len(examples.inputs))
     for fold in range(int(fold_of.max()) + 1):
         held_out = torch.from_numpy(np.flatnonzero(fold_of == fold))
         others = torch.from_numpy(np.flatnonzero(fold_of != fold))
-        weights = _trained(settings, plan, task, examples.of(others), seed)
-        classifier = task.classifier_of(weights, settings.head)
+        weights = _trained(settings, plan, setup, examples.of(others), seed)
+        classifier = setup.classifier_of(weights, settings.head)
         scored = own & torch.isin(examples.units, held_out)
-        found = head_logits(classifier, examples.inputs[scored][:, :-1])[:, 0]
-        pooled[scored] = (found - found.mean()) / found.std().clamp(min=1e-12)
+        logits = head_logits(classifier, examples.inputs[scored][:, :-1])[:, 0]
+        pooled[scored] = (logits - logits.mean()) / logits.std().clamp(min=1e-12)
     return auroc(examples.targets[own, 0].numpy(), pooled[own].numpy())
 
 
 def _trained(
-    settings: FinetuneSettings, plan: PrivacyPlan, task: HeadTask, examples: HeadExamples, seed: int
+    settings: FinetuneSettings,
+    plan: PrivacyPlan,
+    setup: HeadSetup,
+    examples: HeadExamples,
+    seed: int,
 ) -> Tensor:
     """The weights of a head trained on some of the patients, with noise that is kept nowhere."""
     mechanism = plan.mechanism
-    if mechanism is None:
-        reseeded = settings.model_copy(update={"seed": seed})
-        return train_plainly(reseeded, plan, replace(task, examples=examples))
     recipe = head_recipe(settings.head, plan.stage_epsilon)
+    if mechanism is None:
+        some, rate = replace(setup, examples=examples), settings.head.sampling_rate
+        return train_plain_head(some, recipe, sampling_rate=rate, seed=seed)
     subject = Subject(
         examples=examples,
         recipe=replace(recipe, block_steps=recipe.steps),
         mechanism=mechanism,
-        start=task.start,
+        start=setup.start,
         delta=settings.privacy.delta,
-        public=task.public,
+        public=setup.public,
     )
     with scratch_folder() as folder:
         return train_subject(subject, NoiseSource(new_key(), "philox"), folder)

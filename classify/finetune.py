@@ -5,43 +5,56 @@ one. With `network` the last blocks are trained too, on Poisson samples (`classi
 `privacy.epsilon` is the end-to-end target: what ancestors spent is taken off first.
 """
 
+import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from classify.config import FinetuneSettings
-from classify.head.task import (
-    HeadTask,
-    bound_on_units,
-    centred,
-    head_recipe,
-    head_task,
-    sample_source,
-    start_weights,
-    starting_classifier,
-    training_rows,
-    units_of,
+from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
+from classify.features.extract import trunk_views
+from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
+from classify.head.train import HeadRecipe, head_recipe, train_head, train_private_head
+from classify.model import (
+    Classifier,
+    FeatureSource,
+    features,
+    inputs_of,
+    load_classifier,
+    new_classifier,
+    new_feature_source,
+    restore_backbone,
+    save_classifier,
 )
-from classify.head.train import train_head, train_private_head
-from classify.model import Classifier, save_classifier
-from classify.network.task import NetworkTask, cut_for, train_blocks
+from classify.network.gradients import TokenExamples
+from classify.network.top import merge_low_rank, trained_top
+from classify.network.train import train_network, train_private_network
 from synthdp.cards import model_card
-from synthdp.data.cohorts import cohort_of
-from synthdp.data.columns import where_words
+from synthdp.config import PrivacySettings
+from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
+from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import (
     Dataset,
+    DatasetInfo,
+    Row,
     keyed_digest,
     open_dataset,
+    refuse_one_class,
     refuse_small_population,
     refuse_unknown_patients,
+    targets_array,
+    units_of,
 )
+from synthdp.devices import auto_device
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import forget_key, noise_source
+from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.noise import NoiseSource, forget_key, noise_source
 from synthdp.privacy.plan import (
     FIXED_NOISE_NOTE,
     UNPROTECTED_NOTE,
@@ -120,7 +133,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     plan = finetune_plan(settings)  # what does not fit is refused before a folder is made
     start = starting_classifier(settings, plan.dataset.info)
     if settings.network is not None:
-        cut_for(start, settings.network)
+        _refuse_untrainable(start, settings.network)
     with open_run(settings.out, "finetune", settings) as run:
         if not run.finished:
             _finetune(settings, run, plan.with_release_id(run.release_id))
@@ -128,9 +141,11 @@ def run_finetune(settings: FinetuneSettings) -> Path:
 
 
 def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan) -> None:
-    train = _train_head if settings.network is None else _train_network
-    trained, spent = train(settings, run, plan)
-    save_classifier(run.model, trained)
+    if settings.network is None:
+        classifier, spent = _train_head(settings, run, plan)
+    else:
+        classifier, spent = _train_network(settings, settings.network, run, plan)
+    save_classifier(run.model, classifier)
     forget_key(run.private)  # first: no finished run keeps its key
     statement = plan.statement_after(spent)
     run.finish(statement, _card(settings, plan.dataset, statement))
@@ -140,75 +155,297 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan) -> None:
 def _train_head(
     settings: FinetuneSettings, run: Run, plan: PrivacyPlan
 ) -> tuple[Classifier, Release]:
-    task = head_task(settings, plan.dataset)
+    """The classifier under a new head, and what was spent."""
+    setup = set_up_head(settings, plan.dataset)
     plan.record()
-    if plan.mechanism is None:
-        weights, spent = train_plainly(settings, plan, task), plan.release
-    else:
-        weights, spent = _train_privately(settings, run, plan, task)
-    return task.classifier_of(weights, settings.head), spent
-
-
-def train_plainly(settings: FinetuneSettings, plan: PrivacyPlan, task: HeadTask) -> Tensor:
-    """Weights of a head trained without privacy, by the same recipe; as `train_head`."""
-    rate, recipe = settings.head.sampling_rate, head_recipe(settings.head, plan.stage_epsilon)
-    population = bound_on_units(settings, plan.dataset.info) or task.examples.n_units
-    return train_head(
-        task.start,
-        task.examples,
-        recipe,
-        sampling=Mechanism(
-            sampling_rate=rate,
-            noise_multiplier=0,
-            steps=recipe.steps,
-            normaliser=population * rate,
-        ),
-        noise_source=sample_source(settings.seed),
-        public=task.public,
-    )
-
-
-def _train_network(
-    settings: FinetuneSettings, run: Run, plan: PrivacyPlan
-) -> tuple[Classifier, Release]:
-    assert settings.network is not None  # the caller has asked
-    dataset = plan.dataset
-    rows = training_rows(settings, dataset)
-    bound, n_units = bound_on_units(settings, dataset.info), len(set(units_of(settings, rows)))
-    refuse_small_population(bound, n_units, settings.privacy.unit)
-    cut = cut_for(starting_classifier(settings, dataset.info), settings.network)
-    classifier = centred(settings, cut)
-    plan.record()
-    private = plan.mechanism is not None
-    task = NetworkTask(rows, classifier, start_weights(settings, classifier))
-    source = noise_source(run.private, settings.privacy) if private else None
-    return train_blocks(settings, run, plan, task, source)
-
-
-def _train_privately(
-    settings: FinetuneSettings, run: Run, plan: PrivacyPlan, task: HeadTask
-) -> tuple[Tensor, Release]:
-    mechanism = plan.mechanism
-    assert mechanism is not None  # the caller has asked
-    recipe = head_recipe(settings.head, plan.stage_epsilon)
+    recipe, mechanism = head_recipe(settings.head, plan.stage_epsilon), plan.mechanism
+    if mechanism is None:
+        rate, seed = settings.head.sampling_rate, settings.seed
+        weights = train_plain_head(setup, recipe, sampling_rate=rate, seed=seed)
+        return setup.classifier_of(weights, settings.head), plan.release
     ledger = Ledger(run.private / "ledger.jsonl")
-    ledger.claim(
-        plan.release,
-        fingerprint=keyed_digest(plan.dataset, task.rows),
-        block_steps=recipe.block_steps,
-    )
+    fingerprint = keyed_digest(plan.dataset, setup.rows)
+    ledger.claim(plan.release, fingerprint=fingerprint, block_steps=recipe.block_steps)
     weights = train_private_head(
-        task.start,
-        task.examples,
+        setup.start,
+        setup.examples,
         recipe,
         mechanism=mechanism,
         ledger=ledger,
         noise_source=noise_source(run.private, settings.privacy),
         checkpoints=run.checkpoints,
-        public=task.public,
+        public=setup.public,
         on_block=lambda spent: run.log(steps_spent=spent),
     )
-    return weights, ledger.spent()
+    return setup.classifier_of(weights, settings.head), ledger.spent()
+
+
+def train_plain_head(
+    setup: "HeadSetup", recipe: HeadRecipe, *, sampling_rate: float, seed: int
+) -> Tensor:
+    """Weights of a head trained without privacy, by the same recipe; as `train_head`."""
+    population = setup.bound_on_units or setup.examples.n_units
+    return train_head(
+        setup.start,
+        setup.examples,
+        recipe,
+        sampling=Mechanism(
+            sampling_rate=sampling_rate,
+            noise_multiplier=0,
+            steps=recipe.steps,
+            normaliser=population * sampling_rate,
+        ),
+        noise_source=_public_sampling(seed),
+        public=setup.public,
+    )
+
+
+def _train_network(
+    settings: FinetuneSettings, network: NetworkSettings, run: Run, plan: PrivacyPlan
+) -> tuple[Classifier, Release]:
+    """The classifier with its last blocks and head trained, and what was spent."""
+    dataset, unit = plan.dataset, settings.privacy.unit
+    rows = _training_rows(settings, dataset)
+    names, units = np.unique(units_of(rows, unit), return_inverse=True)
+    bound = _bound_on_units(settings.privacy, dataset.info)
+    refuse_small_population(bound, len(names), unit)
+    start = starting_classifier(settings, dataset.info)
+    cut = replace(_only_source(start), trainable_blocks=network.trainable_blocks)
+    classifier = _centred(settings, start.with_feature_sources([cut]))
+    plan.record()
+    feature_source = _only_source(classifier)
+    backbone = restore_backbone(feature_source).to(auto_device())
+    examples = TokenExamples(
+        tokens=trunk_views(backbone, dataset, rows, network.views),
+        targets=torch.from_numpy(targets_array(rows)),
+        units=torch.from_numpy(units),
+        tags=patient_tags(dataset, [str(name) for name in names]),
+    )
+    top = trained_top(
+        backbone,
+        _start_weights(settings.head, classifier).to(auto_device()),
+        scaling=feature_source.scaling,
+        bias_input=settings.head.bias_input,
+        scale=network.scale,
+        tune=network.tune,
+        lora_rank=network.lora_rank,
+        seed=settings.seed,
+    ).to(auto_device())
+    mechanism, spent = plan.mechanism, plan.release
+    if mechanism is None:
+        train_network(
+            top,
+            examples,
+            network,
+            normaliser=(bound or len(names)) * network.sampling_rate,
+            noise_source=_public_sampling(settings.seed),
+        )
+    else:
+        ledger = Ledger(run.private / "ledger.jsonl")
+        fingerprint = keyed_digest(dataset, rows)
+        ledger.claim(plan.release, fingerprint=fingerprint, block_steps=network.block_steps)
+        train_private_network(
+            top,
+            examples,
+            network,
+            mechanism=mechanism,
+            ledger=ledger,
+            noise_source=noise_source(run.private, settings.privacy),
+            checkpoints=run.checkpoints,
+            on_block=lambda steps: run.log(steps_spent=steps),
+        )
+        spent = ledger.spent()
+    merge_low_rank(top)
+    head = top.head.weight.detach().cpu()
+    moved = replace(feature_source, trained={**feature_source.trained, **backbone.own_tensors()})
+    trained = classifier.with_feature_sources([moved])
+    return trained.with_head(head[:, :-1], head[:, -1] * settings.head.bias_input), spent
+
+
+def _refuse_untrainable(classifier: Classifier, network: NetworkSettings) -> None:
+    """Refuse a network whose last blocks can't be trained, as `trained_top`."""
+    cut = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
+    n_targets, n_features = classifier.head_weight.shape
+    trained_top(
+        restore_backbone(cut),
+        torch.zeros(n_targets, n_features + 1),
+        scaling=None,
+        tune=network.tune,
+        lora_rank=network.lora_rank,
+    )
+
+
+def _only_source(classifier: Classifier) -> FeatureSource:
+    # FinetuneSettings allows no network beside one that is trained
+    (feature_source,) = classifier.feature_sources
+    return feature_source
+
+
+def _public_sampling(seed: int) -> NoiseSource:
+    """What samples of patients are drawn from where nothing is promised: the seed."""
+    return NoiseSource(hashlib.sha256(f"samples {seed}".encode()).digest())
+
+
+# What a training begins with: the patients' images, the classifier, its head's weights.
+
+
+@dataclass(frozen=True, eq=False)
+class HeadSetup:
+    """What a head is trained on, and from: all that decides a training but recipe and noise.
+
+    rows: the patients' images; classifier: with its centre, whose head is to be replaced; examples:
+    of `rows`; public: images mixed in; start: the weights to begin with, (T, D + 1) of a linear
+    head, whose last column is the bias's; bound_on_units: how many patients there are at most, by
+    declaration, None where nothing bounds them.
+    """
+
+    rows: tuple[Row, ...]
+    classifier: Classifier
+    examples: HeadExamples
+    public: PublicExamples | None
+    start: Tensor
+    bound_on_units: int | None
+
+    def classifier_of(self, weights: Tensor, head: HeadSettings) -> Classifier:
+        """The classifier with a head of trained weights, shaped as `start`."""
+        norm, bias_input = head.norm, head.bias_input
+        if not isinstance(self.examples, MlpExamples):
+            return self.classifier.with_head(weights[:, :-1] * norm, weights[:, -1] * bias_input)
+        first, second = self.examples.shape.split(weights)
+        return replace(
+            self.classifier,
+            hidden=(first[:, :-1] * norm, first[:, -1] * bias_input),
+            head_weight=second[:, :-1].contiguous(),
+            head_bias=second[:, -1].contiguous(),
+            points=(),
+        )
+
+
+def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
+    """What a run of these settings trains its head on.
+
+    Raises:
+        InputError: when there are more patients than `privacy.population`, an image or weights are
+            missing, or without privacy the images are of one class.
+    """
+    head, privacy = settings.head, settings.privacy
+    rows = _training_rows(settings, dataset)
+    if privacy.epsilon is None:  # else the refusal itself would tell of the patients
+        refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
+    classifier = _centred(settings, starting_classifier(settings, dataset.info))
+    examples = _head_examples(classifier, dataset, rows, head, privacy.unit)
+    bound = _bound_on_units(privacy, dataset.info)
+    refuse_small_population(bound, examples.n_units, privacy.unit)
+    public = None
+    if settings.synthetic is not None:
+        synthetic = open_dataset(settings.synthetic)
+        public = PublicExamples(
+            _head_examples(classifier, synthetic, synthetic.split("train"), head, privacy.unit),
+            settings.synthetic_weight,
+            sampling_rate=head.sampling_rate,
+            seed=settings.seed,
+        )
+    if isinstance(examples, MlpExamples):
+        start = examples.shape.start(settings.seed, head.norm)
+    else:
+        start = _start_weights(head, classifier)
+    return HeadSetup(rows, classifier, examples, public, start, bound)
+
+
+def _bound_on_units(privacy: PrivacySettings, info: DatasetInfo) -> int | None:
+    """The most units that may be trained on: `privacy.population`; None where nothing bounds them.
+
+    Rows that are no patients, trained on without noise, may be as many as there are.
+    """
+    bounds = info.protects_patients or privacy.epsilon is not None
+    return privacy.population if bounds else None
+
+
+def _training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:
+    """The images of patients that a run is trained on.
+
+    Guarantee: a patient's rows stay or go by a keyed hash of the id and by public columns of each
+    row alone, whoever else is in the set.
+
+    Raises:
+        InputError: when none is left.
+    """
+    rows = rows_where(dataset, dataset.split("train"), settings.where)
+    return cohort_rows(dataset, rows, settings.cohort)
+
+
+def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classifier:
+    """The classifier before training, on the networks that the settings name.
+
+    Raises:
+        InputError: when `init` was trained for other targets, or weights are missing.
+    """
+    beside = [new_feature_source(one, seed=settings.seed) for one in settings.beside]
+    if settings.init is None:
+        assert settings.backbone is not None  # FinetuneSettings asks for one of the two
+        first = new_feature_source(settings.backbone, seed=settings.seed)
+        return new_classifier([first, *beside], info.targets)
+    classifier = load_classifier(settings.init)
+    if classifier.targets != info.targets:
+        raise InputError(
+            f"{settings.init}: trained for {', '.join(classifier.targets)}, but the data set has "
+            f"{', '.join(info.targets)}"
+        )
+    if settings.head.start == "zero":
+        return new_classifier([*classifier.feature_sources, *beside], info.targets)
+    if classifier.hidden is not None:
+        raise InputError(
+            f"{settings.init}: its head has a hidden layer, which training can't start from; "
+            "leave head.start out"
+        )
+    return replace(classifier, points=())
+
+
+def _centred(settings: FinetuneSettings, classifier: Classifier) -> Classifier:
+    """The classifier whose new networks are centred and whitened by the set `centre`."""
+    if settings.centre is None:
+        return classifier
+    public = open_dataset(settings.centre)
+    n_kept = 0 if settings.init is None else len(classifier.feature_sources) - len(settings.beside)
+    kept, new = classifier.feature_sources[:n_kept], classifier.feature_sources[n_kept:]
+    raws = features(classifier.with_feature_sources(new), public, public.rows)
+    fitted = [
+        replace(one, scaling=one.scaling.fitted(raw, one.backbone.whiten))
+        for one, raw in zip(new, raws, strict=True)
+    ]
+    return classifier.with_feature_sources([*kept, *fitted])
+
+
+def _head_examples(
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    head: HeadSettings,
+    unit: Unit,
+) -> HeadExamples:
+    raws = features(classifier, dataset, rows, views=head.views)
+    inputs = head.norm * inputs_of(classifier, raws)
+    # the constant that the bias sees, so that the bias is clipped and noised as a weight
+    inputs = torch.cat([inputs, inputs.new_full((len(inputs), 1), head.bias_input)], dim=1)
+    names, units = np.unique(units_of(rows, unit), return_inverse=True)
+    targets = torch.from_numpy(targets_array(rows)).repeat_interleave(head.views, dim=0)
+    owners = torch.from_numpy(units).repeat_interleave(head.views)
+    tags = patient_tags(dataset, [str(name) for name in names]) if head.sampling_rate < 1 else []
+    if head.kind != "mlp":
+        return HeadExamples(inputs, targets, owners, head.kind, tags)
+    shape = MlpShape(inputs.shape[1], head.hidden, targets.shape[1])
+    return MlpExamples(
+        inputs, targets, owners, tags=tags, shape=shape, smoothing=head.label_smoothing
+    )
+
+
+def _start_weights(head: HeadSettings, classifier: Classifier) -> Tensor:
+    """Weights of a linear head to begin with, (T, D + 1), the last column the bias's."""
+    weight, bias = classifier.head_weight, classifier.head_bias
+    if head.start == "zero":
+        return weight.new_zeros(weight.shape[0], weight.shape[1] + 1)
+    column = bias / head.bias_input if head.bias_input else torch.zeros_like(bias)
+    return torch.cat([weight / head.norm, column.unsqueeze(1)], dim=1)
 
 
 def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) -> str:

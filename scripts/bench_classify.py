@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from classify.auditing.subject import Subject, train_subject
 from classify.features.extract import backbone_features
 from classify.head.examples import HeadExamples
-from classify.head.task import lr_times_steps
-from classify.head.train import HeadRecipe
+from classify.head.train import HeadRecipe, lr_times_steps
 from synthdp.config import FeatureSettings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.devices import reduced_precision

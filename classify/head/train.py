@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from classify.config import HeadSettings
 from classify.head.examples import HeadExamples, PublicExamples, private_sum
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
@@ -29,6 +31,9 @@ Optimizer = Literal["sgd", "adamw"]
 Observer = Callable[[int, Tensor, Tensor], None]
 #: AdamW's constants, those of torch.optim.AdamW (arXiv 1711.05101).
 _BETAS, _EPS, _WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.01
+#: epsilon -> learning rate x steps for unit-norm features, by the linear scaling rule of
+#: arXiv 2212.04486. The points come from a feasibility probe on the public CBIS-DDSM patches.
+LR_TIMES_STEPS = {1.0: 100.0, 6.0: 400.0, 12.0: 1000.0, 20.0: 2000.0}
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,37 @@ class HeadRecipe:
     average_from: float
     block_steps: int
     optimizer: Optimizer = "sgd"
+
+
+def lr_times_steps(epsilon: float, rule: float | Mapping[float, float] | None = None) -> float:
+    """Learning rate x steps for a stage's epsilon.
+
+    Args:
+        epsilon: of the stage; inf for none.
+        rule: one number for all, numbers by epsilon (log-linear between two, flat beyond; inf has
+            its own or that of the largest), or None for `LR_TIMES_STEPS`.
+    """
+    if isinstance(rule, int | float):
+        return float(rule)
+    known = dict(sorted((rule or LR_TIMES_STEPS).items()))
+    if math.isinf(epsilon):
+        return float(list(known.values())[-1])
+    finite = {point: value for point, value in known.items() if math.isfinite(point)} or known
+    points, values = zip(*finite.items(), strict=True)
+    if math.isinf(points[0]):
+        return float(values[0])
+    return float(np.exp(np.interp(np.log(epsilon), np.log(points), np.log(values))))
+
+
+def head_recipe(head: HeadSettings, stage_epsilon: float) -> HeadRecipe:
+    """How a head is trained at the epsilon of its stage alone; inf for none."""
+    return HeadRecipe(
+        steps=head.steps,
+        lr=lr_times_steps(stage_epsilon, head.lr_times_steps) / head.steps,
+        average_from=head.average_from,
+        block_steps=head.block_steps,
+        optimizer=head.optimizer,
+    )
 
 
 def train_head(

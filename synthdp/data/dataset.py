@@ -138,6 +138,11 @@ def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.float
             )
 
 
+def units_of(rows: Sequence[Row], unit: Unit) -> list[str]:
+    """The name of the unit that each row belongs to: its patient, or itself."""
+    return [row.image if unit == "image" else row.patient_id for row in rows]
+
+
 def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:
     """Refuse a declared population that is below the number of units in a train split.
 

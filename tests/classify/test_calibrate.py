@@ -13,8 +13,7 @@ from classify import calibrate as calibration
 from classify.calibrate import noisy_points, plan_calibrate, run_calibrate
 from classify.config import CalibrateSettings, EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
-from classify.finetune import run_finetune
-from classify.head.task import starting_classifier
+from classify.finetune import run_finetune, starting_classifier
 from classify.model import OperatingPoint, load_classifier, scores
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset

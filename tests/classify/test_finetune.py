@@ -10,7 +10,7 @@ from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
 from classify.finetune import plan_finetune, run_finetune
-from classify.head.task import lr_times_steps
+from classify.head.train import lr_times_steps
 from classify.model import load_classifier, scores
 from classify.pretrain import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from classify import finetune
 from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
-from classify.head import task as head_task
 from classify.head import train as dp_head
 from synthdp.checkpoint import load_weights
 from synthdp.config import validate_settings
@@ -168,7 +168,7 @@ def test_a_patient_with_500_images_moves_a_step_by_the_clip_norm_at_most(
 
 def with_features(monkeypatch: pytest.MonkeyPatch, patient: str, value: float) -> None:
     """Let the features of one patient's images be `value`."""
-    sound = head_task.features
+    sound = finetune.features
 
     def broken(
         classifier: object, dataset: Dataset, rows: Sequence[Row], *, views: int = 1
@@ -177,7 +177,7 @@ def with_features(monkeypatch: pytest.MonkeyPatch, patient: str, value: float) -
         values[[row.patient_id == patient for row in rows]] = value
         return [values]
 
-    monkeypatch.setattr(head_task, "features", broken)
+    monkeypatch.setattr(finetune, "features", broken)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
@@ -201,7 +201,7 @@ def test_features_that_are_no_numbers_move_nothing(
 def test_damaged_weights_are_told_before_anything_is_spent(
     clinic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = head_task.starting_classifier
+    sound = finetune.starting_classifier
 
     def damaged(asked: FinetuneSettings, info: DatasetInfo) -> object:
         classifier = sound(asked, info)
@@ -209,7 +209,7 @@ def test_damaged_weights_are_told_before_anything_is_spent(
         (feature_source,) = classifier.feature_sources
         return classifier.with_feature_sources([replace(feature_source, trained=broken)])
 
-    monkeypatch.setattr(head_task, "starting_classifier", damaged)
+    monkeypatch.setattr(finetune, "starting_classifier", damaged)
     with pytest.raises(RunError, match="not finite"):
         run_finetune(settings(clinic))
     assert recorded_releases(open_dataset(clinic).ledger_path) == ()
