@@ -300,7 +300,7 @@ def _released(
             probabilities(examined.classifier, raw),
             examined.units,
             mechanism=plan.mechanism,
-            source=noise_source(run.private, settings.privacy),
+            noise_source=noise_source(run.private, settings.privacy),
         )
         save_weights(path, {"coefficients": torch.from_numpy(found)})
     kept: NDArray[np.float64] = load_weights(path)["coefficients"].numpy()

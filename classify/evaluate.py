@@ -159,7 +159,7 @@ def _released(
     refuse_small_population(units, mechanism)
     plan.record()
     auroc = noisy_auroc(
-        targets, found, units, mechanism=mechanism, source=NoiseSource(new_key(), "shake256")
+        targets, found, units, mechanism=mechanism, noise_source=NoiseSource(new_key(), "shake256")
     )
     return {
         "schema_version": 1,

@@ -54,7 +54,7 @@ def main() -> None:
                 )
                 ids = [str(patient) for patient in patients]
                 source = NoiseSource(new_key(), "philox")
-                found = noisy_auroc(targets, scores, ids, mechanism=mechanism, source=source)
+                found = noisy_auroc(targets, scores, ids, mechanism=mechanism, noise_source=source)
                 errors.append(found.value - exact)
                 said.append(found.standard_error)
             bias, sd, told = np.mean(errors), np.std(errors), np.median(said)

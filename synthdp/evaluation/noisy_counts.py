@@ -125,7 +125,7 @@ def released_coefficients(
     units: Sequence[str],
     *,
     mechanism: Mechanism,
-    source: NoiseSource,
+    noise_source: NoiseSource,
 ) -> NDArray[np.float64]:
     """Release the counts of private images by class and score.
 
@@ -134,7 +134,7 @@ def released_coefficients(
         scores: (N, T) probabilities.
         units: (N,), the patient of each image (or the image itself, where that is the unit).
         mechanism: of one step on all units.
-        source: of a key that is used for nothing else.
+        noise_source: of a key that is used for nothing else.
 
     Returns:
         (T, 2, BINS), benign first, in Haar's basis; the noise on each has the standard deviation
@@ -149,7 +149,7 @@ def released_coefficients(
     refuse_small_population(units, mechanism)
     _, owners = np.unique(np.asarray(units), return_inverse=True)
     rows = unit_rows(targets, scores, owners.astype(np.intp))
-    released = release_once(rows, mechanism, source).numpy().astype(np.float64)
+    released = release_once(rows, mechanism, noise_source).numpy().astype(np.float64)
     n_targets = targets.shape[1]
     return released.reshape(n_targets, 2, BINS) * (mechanism.normaliser * math.sqrt(n_targets))
 
@@ -219,7 +219,7 @@ def noisy_auroc(
     units: Sequence[str],
     *,
     mechanism: Mechanism,
-    source: NoiseSource,
+    noise_source: NoiseSource,
 ) -> NoisyAuroc:
     """Release the AUROC of private images.
 
@@ -228,7 +228,7 @@ def noisy_auroc(
         scores: (N,) probabilities.
         units: (N,), the patient of each image (or the image itself, where that is the unit).
         mechanism: of one step on all units, whose normaliser is the declared population.
-        source: of a new key, used for nothing else.
+        noise_source: of a new key, used for nothing else.
 
     Guarantee: that of `mechanism`, for everything returned: it is computed from what
     `released_coefficients` gives.
@@ -237,7 +237,7 @@ def noisy_auroc(
         InputError: when the declared population is below the number of units.
     """
     coefficients = released_coefficients(
-        targets[:, None], scores[:, None], units, mechanism=mechanism, source=source
+        targets[:, None], scores[:, None], units, mechanism=mechanism, noise_source=noise_source
     )
     return _read(coefficients[0], haar_basis(), mechanism.noise_scale)
 

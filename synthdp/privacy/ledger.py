@@ -1,7 +1,14 @@
-"""What was really spent: an append-only record of the steps of one release.
+"""What was really spent, on disk before it is spent: steps of a run, releases on a data set.
 
-Steps are reserved on disk before they run. A crash leaves the reserved block spent, so the record
-is never below what was computed, and an older checkpoint refunds nothing.
+A `Ledger` counts the steps of one run's release. Steps are reserved before they run; a crash leaves
+the reserved block spent, so that the record is never below what was computed, and an older
+checkpoint refunds nothing. `record_release` and `recorded_releases` keep a data set's own ledger:
+each release on its patients, once.
+
+Both are a `Journal`, an append-only file of JSON lines that shows when it was cut, edited or torn.
+Each line ends with a digest of all bytes before it, and the head beside the file (`NAME.head`) says
+how many lines were acknowledged. The head is written after the line is on the disk, so a line
+beyond it belongs to an append that never returned.
 """
 
 import fcntl
@@ -17,13 +24,9 @@ from synthdp.errors import InputError
 from synthdp.files import read_json, refused_when_full, write_json
 from synthdp.privacy.lineage import Release
 
-# An append-only file of JSON lines that tells when something was cut, edited or torn. Each line
-# ends with a digest of all bytes before it, and the head beside the file (`NAME.head`) says how
-# many lines were acknowledged. The head is written after the line is on the disk, so a line beyond
-# it belongs to an append that never returned.
-
 #: Raised when the meaning of a line changes.
 FORMAT = 1
+#: What stands for a line whose end is missing.
 TORN: dict[str, Any] = {"event": "torn"}
 _CHAIN_DIGITS = 16
 _UNKNOWN = "so what was spent is unknown; restore the file from a backup"
@@ -32,8 +35,11 @@ _UNKNOWN = "so what was spent is unknown; restore the file from a backup"
 class Journal:
     """The lines of one file; `entries` holds a `TORN` where an append was cut off by a crash.
 
-    Guarantee: an entry that `append` returned for is on the disk, and every later reading either
-    gives it back or is refused.
+    Guarantee: an entry that `append` returned for is on the disk, and a later reading gives it back
+    or is refused; the last line alone may be read as `TORN`, when it was damaged.
+
+    Raises:
+        InputError: when the file was cut, edited, or written by a newer version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +54,8 @@ class Journal:
         self._compare_with_head()
 
     @property
-    def _where(self) -> str:
+    def _name(self) -> str:
+        """What errors call the file, whose folder may have a patient's name."""
         return f"private/{self.path.name}"
 
     @property
@@ -71,15 +78,15 @@ class Journal:
             entry = json.loads(line)
         except ValueError:
             return TORN
-        known = entry if isinstance(entry, dict) else {}
-        chain, version = known.pop("chain", None), known.get("format", FORMAT)
+        fields = entry if isinstance(entry, dict) else {}
+        chain, version = fields.pop("chain", None), fields.get("format", FORMAT)
         if isinstance(version, int) and version > FORMAT:
-            raise InputError(f"{self._where}: written by a newer synthdp; update this one")
+            raise InputError(f"{self._name}: written by a newer synthdp; update this one")
         if chain is None or chain != self._chain(json.dumps(entry)):
             raise InputError(
-                f"{self._where}, line {number}: edited, damaged, or of another version, {_UNKNOWN}"
+                f"{self._name}, line {number}: edited, damaged, or of another version, {_UNKNOWN}"
             )
-        return known
+        return fields
 
     def _compare_with_head(self) -> None:
         """Refuse a file that lost an acknowledged line, the last of them apart, which may be torn.
@@ -88,14 +95,14 @@ class Journal:
         """
         acknowledged = self._acknowledged
         if len(self.entries) < acknowledged:
-            raise InputError(f"{self._where}: lines are missing at its end, {_UNKNOWN}")
+            raise InputError(f"{self._name}: lines are missing at its end, {_UNKNOWN}")
         whole = [number for number, entry in enumerate(self.entries) if entry is not TORN]
         last_whole = whole[-1] if whole else -1
         if acknowledged - 1 - last_whole > 1:
-            raise InputError(f"{self._where}, line {last_whole + 2}: damaged, {_UNKNOWN}")
+            raise InputError(f"{self._name}, line {last_whole + 2}: damaged, {_UNKNOWN}")
         if sum(number >= acknowledged for number in whole) > 1:
             raise InputError(
-                f"{self._where}: {self._head_path.name} is of another time, {_UNKNOWN} and its head"
+                f"{self._name}: {self._head_path.name} is of another time, {_UNKNOWN} and its head"
             )
 
     def _head_lines(self) -> int:
@@ -119,7 +126,7 @@ class Journal:
         """
         torn = self._acknowledged > 0 and self.entries[self._acknowledged - 1] is TORN
         if torn and all(entry is TORN for entry in self.entries[self._acknowledged :]):
-            raise InputError(f"{self._where}: its last line is damaged, {_UNKNOWN}")
+            raise InputError(f"{self._name}: its last line is damaged, {_UNKNOWN}")
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one entry and return when it is on the disk.
@@ -137,7 +144,7 @@ class Journal:
             fcntl.flock(stream, fcntl.LOCK_EX)
             if os.fstat(stream.fileno()).st_size != self._size:
                 raise InputError(
-                    f"{self._where}: another process writes to it; wait for that one to end"
+                    f"{self._name}: another process writes to it; wait for that one to end"
                 )
             if self._open_ended:
                 self._write(stream.fileno(), b"\n")
@@ -161,7 +168,7 @@ class Journal:
 
 
 class Ledger:
-    """The append-only record of the steps of one release, `private/ledger.jsonl` of its run.
+    """The steps of one release that were reserved, `private/ledger.jsonl` of its run.
 
     Guarantee: `spent_steps` counts every step ever reserved; nothing lowers it.
 
@@ -308,7 +315,7 @@ def record_release(path: Path, release: Release) -> None:
     with open(path.with_suffix(".lock"), "a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         journal = Journal(path)
-        if release.id not in (found.id for found in _releases(journal)):
+        if release.id not in (recorded.id for recorded in _releases(journal)):
             journal.append({"event": "release", "release": release.model_dump(mode="json")})
 
 

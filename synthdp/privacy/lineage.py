@@ -1,4 +1,10 @@
-"""Releases, what something descends from, and what all of it costs each group of patients."""
+"""Releases, what something descends from, and what all of it costs each group of patients.
+
+A release may be on a cohort alone: a keyed hash of the patient's id, and nothing else, decides to
+which part of the unit interval a patient belongs. Who else is there, and what the images show,
+moves nobody from one part to another, so that parts of one key are disjoint by construction, and
+what was spent on one costs nothing to the others.
+"""
 
 import hmac
 import math
@@ -14,11 +20,10 @@ from synthdp.config import Settings
 from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.mechanism import NO_LOSS, Mechanism, Unit
 
-# Cohorts of patients that are disjoint by construction. A keyed hash of the patient's id, and
-# nothing else, decides to which part of the unit interval a patient belongs: who else is there,
-# and what the images show, moves nobody from one to another.
-
-_BITS = 64
+_HASH_BITS = 64
+#: Beyond so many groups, cohorts are taken to overlap, which is on the safe side.
+_MAX_GROUPS = 1024
+_ROUNDING = 1 - 1e-9
 
 
 class Part(Settings):
@@ -28,7 +33,7 @@ class Part(Settings):
     of: int = Field(ge=1, le=1_000_000)
 
     @model_validator(mode="after")
-    def _is_there(self) -> "Part":
+    def _is_one_of_them(self) -> "Part":
         if self.part > self.of:
             raise ValueError(f"there is no part {self.part} of {self.of}")
         return self
@@ -61,7 +66,8 @@ class Cohort(Settings):
 
     key_id: names the key and says nothing about it.
 
-    Guarantee: a patient is in exactly one of the parts of a key, whoever else is there.
+    Guarantee: a patient is in exactly one of the parts of a division under a key, whoever else is
+    there; two parts share a patient only where their bounds overlap.
     """
 
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
@@ -74,8 +80,8 @@ class Cohort(Settings):
 
     def holds(self, tag: bytes) -> bool:
         """Whether the patient of this tag (`patient_tag`) belongs to the cohort."""
-        position = int.from_bytes(tag[: _BITS // 8], "big")
-        return (position * self.part.of) >> _BITS == self.part.part - 1
+        position = int.from_bytes(tag[: _HASH_BITS // 8], "big")
+        return (position * self.part.of) >> _HASH_BITS == self.part.part - 1
 
 
 def key_id(key: bytes) -> str:
@@ -86,11 +92,6 @@ def key_id(key: bytes) -> str:
 def patient_tag(key: bytes, patient_id: str) -> bytes:
     """A secret name of a patient: HMAC-SHA-256 of the id under the data set's key."""
     return hmac.new(key, b"synthdp patient " + patient_id.encode(), "sha256").digest()
-
-
-#: Beyond it, cohorts are taken to overlap, which is on the safe side.
-_MAX_GROUPS = 1024
-_ROUNDING = 1 - 1e-9
 
 
 def _number_or_inf(value: Any) -> Any:
@@ -184,11 +185,12 @@ class Lineage(Settings):
         for release in self.releases:
             if release.cohort is not None:
                 cuts.setdefault(release.cohort.key_id, {Fraction(0)}).update(release.cohort.bounds)
-        starts = {key: sorted(found - {Fraction(1)}) for key, found in cuts.items()}
-        if math.prod(len(found) for found in starts.values()) > _MAX_GROUPS:
+        # Between two cuts of a key one position stands for all patients there.
+        starts = {key: sorted(bounds - {Fraction(1)}) for key, bounds in cuts.items()}
+        if math.prod(len(of_key) for of_key in starts.values()) > _MAX_GROUPS:
             return (self,)
-        places = (dict(zip(starts, place, strict=True)) for place in product(*starts.values()))
-        met = {tuple(r for r in self.releases if _meets(r, place)) for place in places}
+        positions = (dict(zip(starts, chosen, strict=True)) for chosen in product(*starts.values()))
+        met = {tuple(r for r in self.releases if _meets(r, position)) for position in positions}
         return tuple(
             Lineage(releases=group)
             for group in sorted(met, key=lambda group: [release.id for release in group])
@@ -229,12 +231,12 @@ class Lineage(Settings):
         return tuple(release for release in self.releases if math.isinf(release.mu))
 
 
-def _meets(release: Release, place: dict[str, Fraction]) -> bool:
-    """Whether a release met the patients who stand at `place`, one start of a part for each key."""
+def _meets(release: Release, position: dict[str, Fraction]) -> bool:
+    """Whether a release met the patients whose hash under each key is at `position`."""
     if release.cohort is None:
         return True
     low, high = release.cohort.bounds
-    return low <= place[release.cohort.key_id] < high
+    return low <= position[release.cohort.key_id] < high
 
 
 def _composed(releases: Iterable[Release]) -> PrivacyLoss:

@@ -134,29 +134,29 @@ def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
 
 
-def noisy_mean(total: Tensor, mechanism: Mechanism, source: NoiseSource, step: int) -> Tensor:
+def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, step: int) -> Tensor:
     """A step's sum with its noise, over the public normaliser.
 
     Args:
         total: sum of vectors clipped to the mechanism's clip norm, one for each sampled unit;
             float32, any shape; zeros when nobody was sampled.
         mechanism: noise and normaliser.
-        source: the run's noise.
+        noise_source: the run's noise.
         step: the number of the step, which names the stream: used once, ever.
 
     Guarantee: what `Mechanism` promises of one step, when the sum moves by at most its clip norm.
     """
-    noise = source.gaussian(tuple(total.shape), mechanism.noise_scale, stream=step)
+    noise = noise_source.gaussian(tuple(total.shape), mechanism.noise_scale, stream=step)
     return (total + noise.to(total.device)) / mechanism.normaliser
 
 
-def release_once(rows: Tensor, mechanism: Mechanism, source: NoiseSource) -> Tensor:
+def release_once(rows: Tensor, mechanism: Mechanism, noise_source: NoiseSource) -> Tensor:
     """The noisy mean of one vector a unit: a whole release in a single step.
 
     Args:
         rows: (U, D) float32, one row a unit; a row longer than the clip norm is clipped.
         mechanism: of one step that everybody takes part in.
-        source: of a key that is used for nothing else.
+        noise_source: of a key that is used for nothing else.
 
     Returns:
         (D,): sum of the clipped rows with its noise, over the normaliser.
@@ -168,4 +168,4 @@ def release_once(rows: Tensor, mechanism: Mechanism, source: NoiseSource) -> Ten
     """
     if mechanism.steps != 1 or mechanism.sampling_rate != 1:
         raise InputError("a single release takes a mechanism of one step on all units")
-    return noisy_mean(clip_rows(rows, mechanism.clip_norm).sum(dim=0), mechanism, source, 0)
+    return noisy_mean(clip_rows(rows, mechanism.clip_norm).sum(dim=0), mechanism, noise_source, 0)

@@ -13,14 +13,14 @@ _BITS = 64
 
 
 def sampled_units(
-    mechanism: Mechanism, tags: Sequence[bytes], source: NoiseSource, step: int
+    mechanism: Mechanism, tags: Sequence[bytes], noise_source: NoiseSource, step: int
 ) -> Tensor:
     """The units that take part in a step; there may be none.
 
     Args:
         mechanism: its sampling rate.
         tags: one name a unit, secret and different for each, such as a keyed digest of its id.
-        source: the run's secret key.
+        noise_source: the run's secret key.
         step: the number of the step.
 
     Returns:
@@ -32,7 +32,7 @@ def sampled_units(
     """
     if mechanism.sampling_rate == 1.0:
         return torch.arange(len(tags))
-    keyed = hmac.new(source.key, f"sample {step} ".encode(), "sha256")
+    keyed = hmac.new(noise_source.key, f"sample {step} ".encode(), "sha256")
     below = int(mechanism.sampling_rate * 2**_BITS)
 
     def drawn(tag: bytes) -> bool:
@@ -40,5 +40,5 @@ def sampled_units(
         digest.update(tag)
         return int.from_bytes(digest.digest()[: _BITS // 8], "big") < below
 
-    found = [index for index, tag in enumerate(tags) if drawn(tag)]
-    return torch.tensor(found, dtype=torch.int64)
+    indices = [index for index, tag in enumerate(tags) if drawn(tag)]
+    return torch.tensor(indices, dtype=torch.int64)

@@ -83,7 +83,7 @@ def test_little_noise_gives_the_counts_back() -> None:
     ids = [f"p{index // 2}" for index in range(200)]
     mechanism = Mechanism(noise_multiplier=1e-6, steps=1, normaliser=500)
     found = released_coefficients(
-        targets, scores, ids, mechanism=mechanism, source=NoiseSource(b"k" * 32, "philox")
+        targets, scores, ids, mechanism=mechanism, noise_source=NoiseSource(b"k" * 32, "philox")
     )
     owners = np.arange(200) // 2
     for index in range(2):

@@ -48,7 +48,7 @@ def test_the_error_is_what_the_noise_makes_it_and_is_said() -> None:
                 scores,
                 ids,
                 mechanism=mechanism,
-                source=NoiseSource(bytes([draw]) * 32, "philox"),
+                noise_source=NoiseSource(bytes([draw]) * 32, "philox"),
             )
             for draw in range(100)
         ]
@@ -64,7 +64,7 @@ def test_too_much_noise_still_gives_a_number_in_range() -> None:
     mechanism = Mechanism.reaching(epsilon=0.05, delta=1e-4, steps=1, normaliser=200)
     for draw in range(20):
         source = NoiseSource(bytes([draw]) * 32, "philox")
-        found = noisy_auroc(targets, scores, ids, mechanism=mechanism, source=source)
+        found = noisy_auroc(targets, scores, ids, mechanism=mechanism, noise_source=source)
         assert 0 <= found.value <= 1
         assert found.standard_error > 0.1
 
@@ -73,4 +73,4 @@ def test_a_population_below_the_patients_is_refused() -> None:
     targets, scores, ids = clinic(11, np.random.default_rng(5))
     mechanism = Mechanism.reaching(epsilon=6, delta=1e-4, steps=1, normaliser=10)
     with pytest.raises(InputError, match="population is 10"):
-        noisy_auroc(targets, scores, ids, mechanism=mechanism, source=NoiseSource(b"k" * 32))
+        noisy_auroc(targets, scores, ids, mechanism=mechanism, noise_source=NoiseSource(b"k" * 32))
