@@ -1,17 +1,50 @@
-"""Settings of the generator's stages: training it and drawing a data set from it."""
+"""Settings of the generator's stages: train-gan with its parts, generate, export and assess."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gan.package.conditions import Conditions
+from gan.package.description import DcganShape, HaarShape
 from synthdp.config import BackboneSettings, PrivacySettings, Settings
 from synthdp.privacy.lineage import CohortPart
 
-# Settings of what a frozen public network adds to adversarial training.
-
-Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+# Parts of train-gan: what is done to images, what guides the generator, and the private ways.
+
+
+class AugmentationSettings(Settings):
+    """What is done to every image before the discriminator sees it, and how often.
+
+    `translation` and `cutout` are shares of the image side; `brightness` is in grey levels of [-1,
+    1] and small because mean density is class information; `contrast` 0.2 stretches by 0.8 to 1.2.
+    `symmetry` is done to real images alone, always, and so learned: `mirror` swaps left and right,
+    which mammograms allow; `dihedral` also turns, which mixes the scanner's two axes.
+    Each is applied with a probability that a controller moves between `strength_min` and
+    `strength_max` towards `target_sign` of the discriminator; 0 to 1 would take `ramp_kimg`.
+    """
+
+    translation: Share = 0.125
+    brightness: Share = 0.1
+    contrast: Share = 0.2
+    cutout: Share = 0.5
+    symmetry: Literal["none", "mirror", "dihedral"] = "mirror"
+    strength_start: Share = 0.3
+    strength_min: Share = 0.2
+    strength_max: Share = 0.6
+    target_sign: Share = 0.6
+    ramp_kimg: Positive = 50.0
+
+    @model_validator(mode="after")
+    def _start_lies_between(self) -> Self:
+        if not self.strength_min <= self.strength_start <= self.strength_max:
+            raise ValueError("strength_start must lie between strength_min and strength_max")
+        return self
 
 
 class GuidanceSettings(Settings):
@@ -29,11 +62,11 @@ class GuidanceSettings(Settings):
     features: BackboneSettings
     ramp: tuple[Share, Share] = (0.25, 0.35)
     interval: int = Field(default=4, ge=1, le=64)
-    projected_weight: Weight = 0.25
+    projected_weight: NotNegative = 0.25
     projected_lr: float = Field(default=3e-4, gt=0)
     width: int = Field(default=64, ge=4, le=512)
-    moments_weight: Weight = 1.0
-    spectrum_weight: Weight = 0.1
+    moments_weight: NotNegative = 1.0
+    spectrum_weight: NotNegative = 0.1
 
     @model_validator(mode="after")
     def _the_ramp_rises(self) -> Self:
@@ -45,9 +78,6 @@ class GuidanceSettings(Settings):
         """How much of the network's part counts at a share of the training, 0 to 1."""
         begin, end = self.ramp
         return min(max((progress - begin) / (end - begin), 0.0), 1.0)
-
-
-# Settings of the private ways to train a generator; every number is public.
 
 
 class EmbeddingSettings(Settings):
@@ -102,37 +132,7 @@ class DpDiscriminatorSettings(Settings):
         return self
 
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-
-
-class AugmentationSettings(Settings):
-    """What is done to every image before the discriminator sees it, and how often.
-
-    `translation` and `cutout` are shares of the image side; `brightness` is in grey levels of [-1,
-    1] and small because mean density is class information; `contrast` 0.2 stretches by 0.8 to 1.2.
-    `symmetry` is done to real images alone, always, and so learned: `mirror` swaps left and right,
-    which mammograms allow; `dihedral` also turns, which mixes the scanner's two axes.
-    Each is applied with a probability that a controller moves between `strength_min` and
-    `strength_max` towards `target_sign` of the discriminator; 0 to 1 would take `ramp_kimg`.
-    """
-
-    translation: Share = 0.125
-    brightness: Share = 0.1
-    contrast: Share = 0.2
-    cutout: Share = 0.5
-    symmetry: Literal["none", "mirror", "dihedral"] = "mirror"
-    strength_start: Share = 0.3
-    strength_min: Share = 0.2
-    strength_max: Share = 0.6
-    target_sign: Share = 0.6
-    ramp_kimg: Positive = 50.0
-
-    @model_validator(mode="after")
-    def _start_lies_between(self) -> Self:
-        if not self.strength_min <= self.strength_start <= self.strength_max:
-            raise ValueError("strength_start must lie between strength_min and strength_max")
-        return self
+# The stages.
 
 
 class TrainGanSettings(Settings):
@@ -148,7 +148,7 @@ class TrainGanSettings(Settings):
     `kimg` is the length: thousands of real images shown. With `haar_levels` 2 the networks work at
     a quarter of the image's side, not half: about twice as fast. `channels` gives the width of the
     stages from 4 px to that side, for generator and discriminator alike. `conditions` names
-    columns of the manifest that are told beside the class; `condition_prior`, such as {view: {CC:
+    columns of the manifest that are given beside the class; `condition_prior`, such as {view: {CC:
     1, MLO: 1}}, says how they are drawn later, in place of how they stand in the train split.
     `gamma` weighs the gradient penalty, taken every `penalty_interval` steps; 0 leaves it out.
     `class_ramp`: between these shares of the training class and conditions fade in. `ema_kimg` and
@@ -207,6 +207,23 @@ class TrainGanSettings(Settings):
     tensorboard: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
+    def shape(self, conditions: Conditions) -> HaarShape | DcganShape:
+        """The network that is asked for; its film is no part of it, as it is fitted at the end."""
+        if self.arch == "dcgan":
+            return DcganShape(size_px=self.size_px, channels=self.channels, z_dim=self.z_dim)
+        return HaarShape(
+            size_px=self.size_px,
+            channels=self.channels,
+            z_dim=self.z_dim,
+            haar_levels=self.haar_levels,
+            conditions=conditions,
+        )
+
+    @property
+    def _changes_what_was_trained(self) -> bool:
+        """Whether anything is done to the generator when its training is over."""
+        return self.film or self.style_spread != 1 or self.class_spread != 1
+
     @model_validator(mode="after")
     def _shapes_agree(self) -> Self:
         finest_px = self.size_px // 2**self.haar_levels
@@ -221,18 +238,13 @@ class TrainGanSettings(Settings):
             raise ValueError("class_ramp must rise: [begin, end], both shares of the training")
         return self
 
-    @property
-    def _is_finished(self) -> bool:
-        """Whether anything is done to the generator when its training is over."""
-        return self.film or self.style_spread != 1 or self.class_spread != 1
-
     @model_validator(mode="after")
     def _baseline_is_plain(self) -> Self:
         if self.arch == "dcgan" and self.haar_levels != 1:
             raise ValueError("arch: dcgan draws pixels; leave haar_levels at 1")
         if self.arch == "dcgan" and self.conditions:
             raise ValueError("arch: dcgan knows the class alone; leave conditions out")
-        if self.arch == "dcgan" and self._is_finished:
+        if self.arch == "dcgan" and self._changes_what_was_trained:
             raise ValueError(
                 "arch: dcgan is the paper's baseline, which has neither styles nor a film; leave "
                 "class_spread, style_spread and film out"
@@ -264,7 +276,7 @@ class TrainGanSettings(Settings):
                 f"method: {self.method} takes no guidance, which reads real images without noise; "
                 "leave guidance out"
             )
-        if self._is_finished:
+        if self._changes_what_was_trained:
             raise ValueError(
                 f"method: {self.method} takes neither film, style_spread nor class_spread: they "
                 "finish an adversarial training, and read patients without noise; leave them out"
@@ -323,6 +335,16 @@ class GenerateSettings(Settings):
     batch: int = Field(default=64, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
+    @property
+    def class_counts(self) -> tuple[int, int]:
+        """How many benign and how many malignant images are asked for."""
+        if self.per_class is not None:
+            return self.per_class, self.per_class
+        assert self.total is not None  # one of them is given
+        share = 0.5 if self.malignant_share is None else self.malignant_share
+        malignant = round(self.total * share)
+        return self.total - malignant, malignant
+
     @model_validator(mode="after")
     def _asks_for_images(self) -> Self:
         if (self.per_class is None) == (self.total is None):
@@ -354,9 +376,6 @@ class ExportSettings(Settings):
     organ: str = Field(default="breast", max_length=64)
     modality: str = Field(default="mammography", max_length=64)
     quality: Path | None = None
-
-
-# Settings of the assess stage: how close a synthetic set is to the real one.
 
 
 class FeatureSpace(BackboneSettings):

@@ -1,33 +1,37 @@
-"""A package that the medigan library can run, made of a released generator, as a stage."""
+"""A package that the medigan library can run, made of a released generator, as a stage.
+
+The package is a folder to import: a copy of `gan/network`, whose `medigan.generate` is what medigan
+calls, the weights, and metadata that say how it is run, how good it is, and, for once, how private.
+TorchScript would need no code beside the weights, but is bound to versions of torch in both
+directions; plain tensor operations run on old and new ones, and can be read before one trusts them.
+"""
 
 import io
+import math
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import gan.network
 from gan.config import ExportSettings
-from gan.network.architectures import generator_parts
-from gan.network.conditions import conditions_of, prior_of
-from gan.package.medigan_metadata import (
-    DEPENDENCIES,
-    WEIGHTS_END,
-    WEIGHTS_NAME,
-    medigan_metadata,
-)
-from gan.package.model import WEIGHTS, model_settings
-from gan.package.pretrained import resolve_run
-from gan.package.single_file import single_file
+from gan.package.description import AnyShape, Description
+from gan.package.model import generator_description
+from gan.package.pretrained import WEIGHTS, resolve_run
 from synthdp import __version__
+from synthdp.cards import privacy_header
 from synthdp.checkpoint import load_weights
 from synthdp.errors import InputError, RunError
-from synthdp.evaluation.assessment import read_assessment
+from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.files import atomic_folder, read_json, sha256_file, write_atomic, write_json
 from synthdp.privacy.statement import Statement, read_statement
 
-ENTRY = ("gan.package.medigan_entry", "generate")
+WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
+DEPENDENCIES = ("numpy>=1.24", "torch>=2.0", "pillow>=9.4")
+BASE_ARGUMENTS = ["model_file", "num_samples", "output_path", "save_images"]
 
 
 def plan_export(settings: ExportSettings) -> Statement:
@@ -36,7 +40,7 @@ def plan_export(settings: ExportSettings) -> Statement:
     Raises:
         InputError: when the run is not that of a finished generator.
     """
-    model_settings(settings.run)
+    generator_description(settings.run)
     return read_statement(resolve_run(settings.run))
 
 
@@ -48,7 +52,7 @@ def run_export(settings: ExportSettings) -> Path:
     Raises:
         InputError: when the run was not released, the figures are of another generator, or `out`
             holds something else.
-        RunError: when the network's code needs more than torch, numpy and Pillow.
+        RunError: when the licence text of synthdp is missing.
     """
     statement = plan_export(settings)
     run = resolve_run(settings.run)
@@ -57,62 +61,56 @@ def run_export(settings: ExportSettings) -> Path:
             f"{run}: has a private part; copy out what may leave first, with `synthdp privacy "
             "--release RUN OUT`, and name OUT"
         )
-    described = model_settings(settings.run)
-    name = settings.package_name or _package_name(described)
-    assessment = None if settings.quality is None else read_assessment(settings.quality)
-    told = medigan_metadata(
+    description = generator_description(settings.run)
+    words = re.sub(r"[^a-z0-9]+", "_", description.data.lower()).strip("_")
+    name = settings.package_name or f"mcgan_{words}"[:64]
+    about = medigan_metadata(
         settings,
-        described,
+        description,
         statement,
         package_name=name,
-        weights_sha256=sha256_file(run / "model" / WEIGHTS),
-        assessment=assessment,
+        weights_sha256=sha256_file(run / WEIGHTS),
+        assessment=None if settings.quality is None else read_assessment(settings.quality),
     )
     if (settings.out / name / "metadata.json").is_file():
-        if read_json(settings.out / name / "metadata.json") != told:
+        if read_json(settings.out / name / "metadata.json") != about:
             raise InputError(f"{settings.out}: holds another package; name a new folder")
         return settings.out
     with atomic_folder(settings.out) as folder:
-        _write(folder / name, run, described, settings)
-        write_json(folder / name / "metadata.json", told)
+        package = folder / name
+        write_code(package, description.shape.size_px)
+        weights = _weights(description, load_weights(run / WEIGHTS))
+        write_atomic(package / f"{WEIGHTS_NAME}{WEIGHTS_END}", weights)
+        write_atomic(package / "LICENSE", _licence_text(settings.licence))
+        write_atomic(package / "requirements.txt", "\n".join(DEPENDENCIES) + "\n")
+        for public in ("card.md", "privacy.json"):
+            write_atomic(package / public, (run / public).read_bytes())
+        write_json(package / "metadata.json", about)
     return settings.out
 
 
-def _package_name(described: dict[str, Any]) -> str:
-    words = re.sub(r"[^a-z0-9]+", "_", str(described["data"]).lower()).strip("_")
-    return f"mcgan_{words}"[:64]
-
-
-def _write(package: Path, run: Path, described: dict[str, Any], settings: ExportSettings) -> None:
-    """All files of the package but its metadata."""
-    write_atomic(package / "__init__.py", package_source(described))
-    write_atomic(package / f"{WEIGHTS_NAME}{WEIGHTS_END}", _weights(run, described))
-    write_atomic(package / "LICENSE", _licence_text(settings))
-    write_atomic(package / "requirements.txt", "\n".join(DEPENDENCIES) + "\n")
-    for public in ("card.md", "privacy.json"):
-        write_atomic(package / public, (run / public).read_bytes())
-
-
-def package_source(described: dict[str, Any]) -> str:
-    """The `__init__.py` of a package for a generator of this description."""
-    network, _ = generator_parts(described)
-    docstring = (
-        f"A generator of {described['size_px']} px patches for medigan: `generate`.\n\n"
-        f"Written by synthdp {__version__} from its own network code; needs torch, numpy and "
-        "Pillow.\n"
+def write_code(package: Path, size_px: int) -> None:
+    """Write what is imported: the folder of the networks, and an entry that names its function."""
+    shutil.copytree(
+        Path(gan.network.__file__).parent,
+        package / "network",
+        ignore=shutil.ignore_patterns("__pycache__"),
     )
-    source = single_file([(network.__module__, network.__name__), ENTRY], docstring)
-    return f"{source}\n\nNETWORK = {network.__name__}\n"
+    write_atomic(
+        package / "__init__.py",
+        f'"""A generator of {size_px} px patches for medigan: `generate`.\n\n'
+        f"Written by synthdp {__version__} with its own network code; needs torch, numpy and "
+        'Pillow.\n"""\n\nfrom .network.medigan import generate as generate\n',
+    )
 
 
-def _weights(run: Path, described: dict[str, Any]) -> bytes:
-    """Weights and the arguments of the network in one torch file of tensors and plain values."""
-    _, arguments = generator_parts(described)
-    conditions, target = conditions_of(described), str(described["target"])
+def _weights(description: Description, weights: dict[str, torch.Tensor]) -> bytes:
+    """Weights and what the network is built by, as a torch file of tensors and plain values."""
+    shape, target = description.shape, description.target
     content = {
-        "weights": load_weights(run / "model" / WEIGHTS),
-        "arguments": arguments,
-        "prior": prior_of(conditions) if conditions.names else [],
+        "weights": weights,
+        "arguments": {"architecture": shape.architecture, **shape.arguments},
+        "prior": shape.conditions.tables,
         "words": ["benign", "malignant"] if target == "malignant" else [f"no_{target}", target],
     }
     stream = io.BytesIO()
@@ -120,14 +118,159 @@ def _weights(run: Path, described: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def _licence_text(settings: ExportSettings) -> str:
+def _licence_text(of_weights: str) -> str:
     """What may be done with the code, which is ours, and with the weights, which are the user's."""
-    found = metadata.distributions(name="synthdp")  # an old build beside the checkout has none
-    text = next(filter(None, (one.read_text("licenses/LICENSE") for one in found)), None)
+    installed = metadata.distributions(name="synthdp")  # an old build beside the checkout has none
+    text = next(filter(None, (one.read_text("licenses/LICENSE") for one in installed)), None)
     if text is None:
         raise RunError("the licence text of synthdp is missing; install the package again")
-    weights = settings.licence or "not stated; ask whoever made this package"
     return (
-        f"The weights in this folder: {weights}.\n\n"
-        f"The code in this folder, by synthdp {__version__}: Apache-2.0, as follows.\n\n{text}"
+        f"The weights in this folder: {of_weights or 'not stated; ask whoever made this package'}."
+        f"\n\nThe code in this folder, by synthdp {__version__}: Apache-2.0, as follows.\n\n{text}"
     )
+
+
+# What medigan lists of a model.
+
+
+def medigan_metadata(
+    settings: ExportSettings,
+    description: Description,
+    statement: Statement,
+    *,
+    package_name: str,
+    weights_sha256: str,
+    assessment: Assessment | None,
+) -> dict[str, Any]:
+    """The entry of the model in medigan's list; what is not known is null, or left out.
+
+    Args:
+        settings: of the export.
+        description: of the generator.
+        statement: what the generator promises.
+        package_name: the folder that is imported.
+        weights_sha256: of the generator's own weights, before they were packed.
+        assessment: figures of a set that it drew.
+    """
+    model_id = settings.model_id or f"00000_{package_name.upper().replace('_', '-')}"
+    selection = _selection(settings, description, statement)
+    figures = None if assessment is None else performance(assessment, statement)
+    return {
+        model_id: {
+            "execution": _execution(description.shape, package_name),
+            "selection": {"performance": figures, **selection},
+            "description": _description(settings, statement, weights_sha256),
+        }
+    }
+
+
+def _execution(shape: AnyShape, package_name: str) -> dict[str, Any]:
+    return {
+        "package_name": package_name,
+        "package_link": None,
+        "model_name": WEIGHTS_NAME,
+        "extension": WEIGHTS_END,
+        "image_size": [shape.size_px, shape.size_px],
+        "dependencies": [words.partition(">")[0] for words in DEPENDENCIES],
+        "generate_method": {
+            "name": "generate",
+            "args": {
+                "base": BASE_ARGUMENTS,
+                "custom": {"condition": None, "z": None, "seed": None},
+            },
+            "input_latent_vector_size": shape.z_dim,
+        },
+    }
+
+
+def _selection(
+    settings: ExportSettings, description: Description, statement: Statement
+) -> dict[str, Any]:
+    private = 0 < statement.epsilon < math.inf
+    shape, target = description.shape, description.target
+    return {
+        "use_cases": ["classification"],
+        "organ": [settings.organ],
+        "modality": [settings.modality],
+        "vendors": [],
+        "centres": [],
+        "function": ["noise to image", "class to image"],
+        "condition": [target, *shape.conditions.names],
+        "dataset": [description.data],
+        "augmentations": None,
+        "generates": [f"{settings.modality} patches with {target} 0 or 1"],
+        "height": shape.size_px,
+        "width": shape.size_px,
+        "depth": None,
+        "type": shape.architecture,
+        "license": settings.licence or None,
+        "dataset_type": None,
+        "privacy_preservation": privacy_header(statement),
+        "tags": ["synthetic data", *(["differential privacy"] * private)],
+        "year": None,
+    }
+
+
+def _description(
+    settings: ExportSettings, statement: Statement, weights_sha256: str
+) -> dict[str, Any]:
+    releases = ", ".join(one.id for one in statement.lineage.releases) or "none"
+    headline = statement.to_text().splitlines()[0].replace("**", "")
+    return {
+        "title": settings.title or "Class-conditional generator, exported by synthdp",
+        "provided_date": None,
+        "trained_date": None,
+        "provided_after_epoch": None,
+        "version": f"synthdp {__version__}",
+        "publication": None,
+        "doi": [],
+        "inputs": [
+            "condition: default=None, 0 malignant, 1 benign, None balances both",
+            "z: default=None, latent vectors, one an image",
+            "seed: default=None, of one call: every call with the same seed draws the same images",
+        ],
+        "comment": (
+            f"{headline} Releases on patients: {releases}. Sha256 of the weights in the run: "
+            f"{weights_sha256}. Python 3.10 or newer."
+        ),
+    }
+
+
+def performance(assessment: Assessment, statement: Statement) -> dict[str, Any]:
+    """The main figures of an assessment that may leave, by measure and features.
+
+    An exact figure on patients that a generator was trained on is outside its promise: it leaves
+    only where there is none to them (as `synthdp.release` has it).
+
+    Raises:
+        InputError: when the assessed images are not of this lineage.
+    """
+    if assessment.info.lineage != statement.lineage:
+        raise InputError(
+            "quality: the assessed set descends from other releases than this generator (drawn by "
+            "another one, or filtered once); assess a set that this generator drew"
+        )
+    open_to_all = assessment.real.name in {one.data for one in statement.lineage.unprotected}
+    figures: dict[str, Any] = {}
+    for figure in assessment.main_figures:
+        leaving = _leaving(figure, open_to_all=open_to_all)
+        if leaving:
+            figures.setdefault(figure.measure, {})[figure.features] = leaving
+    return figures
+
+
+def _leaving(figure: Figure, *, open_to_all: bool) -> dict[str, Any]:
+    """A figure with what it is compared with; empty when it has to stay."""
+    values = {"synthetic": figure.synthetic, "baseline": figure.baseline, "real": figure.real}
+    leaving = {
+        name: _number(value)
+        for name, value in values.items()
+        if value is not None
+        and value.value is not None
+        and (open_to_all or "train" not in value.split)
+    }
+    return {"comparison": figure.comparison, **leaving} if "synthetic" in leaving else {}
+
+
+def _number(value: Value) -> dict[str, Any]:
+    return {"n": list(value.n), **value.model_dump(exclude={"n", "why"}, exclude_none=True)}

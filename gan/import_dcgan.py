@@ -11,12 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gan.network.architectures import ARCHITECTURES, build_generator
+from gan.package.description import DcganShape, Description, build_generator
+from gan.package.model import write_generator
 from synthdp.cards import model_card
-from synthdp.checkpoint import save_weights
 from synthdp.config import Settings
 from synthdp.errors import InputError
-from synthdp.files import sha256_file, write_json
+from synthdp.files import sha256_file
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import open_run
@@ -65,15 +65,14 @@ def run_import_generator(settings: ImportGeneratorSettings) -> Path:
         if run.finished:
             return run.path
         state = read_state(settings.file, settings.sha256)
-        described = describe_state(state, unit_range=settings.unit_range)
-        generator = build_generator(described)
+        shape = shape_of(state, unit_range=settings.unit_range)
+        generator = build_generator(shape)
         generator.load_state_dict(fitted(state, generator.state_dict()))
-        save_weights(run.model / "generator.safetensors", generator.state_dict())
-        about = {"target": settings.target, "data": settings.trained_on}
-        write_json(run.model / "settings.json", {**described, **about})
+        description = Description(shape, settings.target, settings.trained_on)
+        write_generator(run.path, generator.state_dict(), description)
         statement = plan_import_generator(settings)
         card = model_card(
-            title=f"Imported generator of {described['size_px']} px patches",
+            title=f"Imported generator of {shape.size_px} px patches",
             summary=f"A conditional DCGAN, trained elsewhere on {settings.trained_on!r}.",
             statement=statement,
             settings=settings.model_dump(mode="json", exclude={"file", "out"}),
@@ -92,14 +91,14 @@ def read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
         raise InputError(f"{path}: there is no such file; name a checkpoint (.pt)")
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, so it was not read")
-    found = sha256_file(path)
+    digest = sha256_file(path)
     if sha256 is None:
         raise InputError(
             "sha256 is missing: a checkpoint is checked; if this file is the one that you mean, "
-            f"set sha256={found}"
+            f"set sha256={digest}"
         )
-    if found != sha256:
-        raise InputError(f"{path}: its sha256 is {found}, but {sha256} was asked for")
+    if digest != sha256:
+        raise InputError(f"{path}: its sha256 is {digest}, but {sha256} was asked for")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
@@ -114,8 +113,8 @@ def read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
     }
 
 
-def describe_state(state: Mapping[str, Tensor], *, unit_range: bool) -> dict[str, Any]:
-    """Read the shape of a conditional DCGAN off its tensors, for `model/settings.json`.
+def shape_of(state: Mapping[str, Tensor], *, unit_range: bool) -> DcganShape:
+    """Read the shape of a conditional DCGAN off its tensors.
 
     Raises:
         InputError: when they are those of another network.
@@ -129,14 +128,13 @@ def describe_state(state: Mapping[str, Tensor], *, unit_range: bool) -> dict[str
     z_dim = kernels[0].shape[0] // 2
     widths = [int(kernel.shape[1]) for kernel in kernels[:-1]]
     normed = sum(tensor.ndim == 1 for tensor in state.values()) > 1  # one is the linear bias
-    return {
-        "architecture": ARCHITECTURES["dcgan"],
-        "size_px": 4 * 2 ** len(widths),
-        "channels": widths,
-        "z_dim": int(z_dim),
-        "norm": "batch" if normed else "instance",
-        "unit_range": unit_range,
-    }
+    return DcganShape(
+        size_px=4 * 2 ** len(widths),
+        channels=tuple(widths),
+        z_dim=int(z_dim),
+        norm="batch" if normed else "instance",
+        unit_range=unit_range,
+    )
 
 
 def fitted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -148,10 +146,10 @@ def fitted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[st
         InputError: when a tensor has no counterpart.
     """
     unused = dict(state)
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, own in wanted.items():
         if own.ndim == 0:  # how many batches a normalisation has seen
-            found[name] = own
+            renamed[name] = own
             continue
         fits = [other for other, tensor in unused.items() if tensor.shape == own.shape]
         if not fits:
@@ -159,7 +157,7 @@ def fitted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[st
                 f"the checkpoint has no tensor of shape {tuple(own.shape)} for {name}; it is of "
                 "another network"
             )
-        found[name] = unused.pop(name if name in fits else fits[0])
+        renamed[name] = unused.pop(name if name in fits else fits[0])
     if unused:
         raise InputError(f"the checkpoint has {len(unused)} tensors that the network does not know")
-    return found
+    return renamed

@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
 
-from gan.network.architectures import ARCHITECTURES, MIXTURE
-from gan.network.conditions import conditions_of
-from gan.package.model import DESCRIPTION, WEIGHTS, load_generator, model_settings
+from gan.package.description import Description, HaarShape, MixtureShape
+from gan.package.model import generator_description, load_generator, write_generator
 from gan.package.pretrained import resolve_run
 from synthdp.cards import model_card
-from synthdp.checkpoint import save_weights
 from synthdp.config import Settings
 from synthdp.errors import InputError
-from synthdp.files import write_json
 from synthdp.privacy.statement import Statement, joined_statement, read_statement
 from synthdp.runs import open_run
 
@@ -56,54 +52,58 @@ def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
         if run.finished:
             return run.path
         statement = plan_mix_generators(settings)
-        described = _joined_description(settings.runs)
+        description = _joined_description(settings.runs)
+        size_px = description.shape.size_px
         weights: dict[str, torch.Tensor] = {}
-        for place, source in enumerate(settings.runs):
-            state = load_generator(source, torch.device("cpu")).state_dict()
-            weights |= {f"members.{place}.{name}": tensor for name, tensor in state.items()}
-        save_weights(run.model / WEIGHTS, weights)
-        write_json(run.model / DESCRIPTION, described)
+        for index, member in enumerate(settings.runs):
+            state = load_generator(member, torch.device("cpu")).state_dict()
+            weights |= {f"members.{index}.{name}": tensor for name, tensor in state.items()}
+        write_generator(run.path, weights, description)
         card = model_card(
-            title=f"Conditional generator of {described['size_px']} px patches",
+            title=f"Conditional generator of {size_px} px patches",
             summary=(
-                f"Draws grey {described['size_px']} px patches with {described['target']} = 0 or "
+                f"Draws grey {size_px} px patches with {description.target} = 0 or "
                 f"1. It is a mixture of {len(settings.runs)} generators, trained on the train "
-                f"split of {described['data']!r}, each of which draws as often. `synthdp generate` "
+                f"split of {description.data!r}, each of which draws as often. `synthdp generate` "
                 "makes a data set with it."
             ),
             statement=statement,
-            settings={"members": described["members"]},
+            settings={"members": description.as_json()["members"]},
         )
         run.finish(statement, card)
     return settings.out
 
 
-def _joined_description(runs: Sequence[Path]) -> dict[str, Any]:
+def _joined_description(runs: Sequence[Path]) -> Description:
     """The description of the mixture of these runs.
 
     Raises:
         InputError: when one is no `arch: haar` generator, or they differ in what they draw.
     """
-    found = [model_settings(run) for run in runs]
-    if any(one["architecture"] != ARCHITECTURES["haar"] for one in found):
+    described = [generator_description(run) for run in runs]
+    members = [one.shape for one in described if isinstance(one.shape, HaarShape)]
+    if len(members) < len(described):
         raise InputError("runs: only generators of arch: haar are joined; leave the others out")
-    first, *others = found
-    for name in ("size_px", "z_dim", "target", "data"):
-        if any(one[name] != first[name] for one in others):
+    first, first_shape = described[0], members[0]
+    for name, values in (
+        ("size_px", {shape.size_px for shape in members}),
+        ("z_dim", {shape.z_dim for shape in members}),
+        ("target", {one.target for one in described}),
+        ("data", {one.data for one in described}),
+    ):
+        if len(values) > 1:
             raise InputError(
                 f"runs: the generators differ in {name}; join such as were trained alike"
             )
-    if any(conditions_of(one) != conditions_of(first) for one in others):
+    if any(shape.conditions != first_shape.conditions for shape in members):
         raise InputError(
             "runs: the generators differ in their conditions, or how these are drawn; join such as "
             "were trained alike"
         )
-    shared = ("size_px", "z_dim", "target", "data", "conditions")
-    return {
-        "architecture": MIXTURE,
-        **{name: first[name] for name in shared if name in first},
-        "members": [
-            {key: value for key, value in one.items() if key not in {"target", "data"}}
-            for one in found
-        ],
-    }
+    shape = MixtureShape(
+        size_px=first_shape.size_px,
+        z_dim=first_shape.z_dim,
+        conditions=first_shape.conditions,
+        members=tuple(members),
+    )
+    return Description(shape, first.target, first.data)

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from gan.config import TrainGanSettings
-from gan.network.architectures import TrainedGenerator, describe
-from gan.network.conditions import Conditions, conditions_of, read_conditions
 from gan.network.generator import Generator
+from gan.package.conditions import Conditions, read_conditions
+from gan.package.description import Description, TrainedGenerator
 from gan.package.model import (
     generator_card,
+    generator_description,
     load_generator,
-    model_settings,
     start_from,
     write_generator,
 )
@@ -175,10 +175,11 @@ def _refuse_other_shape(
     Raises:
         InputError: naming what differs.
     """
-    own = model_settings(init)
-    asked = {**describe(settings, conditions), "target": target}
-    known = conditions_of(own)
-    differing = [key for key in asked if key != "conditions" and own.get(key) != asked[key]]
+    start = generator_description(init)
+    own, asked = start.as_json(), Description(settings.shape(conditions), target, "").as_json()
+    compared = asked.keys() - {"conditions", "data"}
+    differing = [key for key in compared if own.get(key) != asked[key]]
+    known = start.shape.conditions
     if (known.names, known.levels) != (conditions.names, conditions.levels):
         differing.append("conditions")
     if differing:
@@ -211,10 +212,14 @@ def _finish(
     run: Run, generator: TrainedGenerator, settings: TrainGanSettings, plan: GanPlan, spent: Release
 ) -> None:
     info = plan.privacy.dataset.info
-    write_generator(run, generator, settings, plan.conditions, info)
+    shape = settings.shape(plan.conditions)
+    if isinstance(generator, Generator) and generator.film is not None:
+        shape = shape.model_copy(update={"film": True})
+    description = Description(shape, info.targets[0], info.name)
+    write_generator(run.path, generator.state_dict(), description)
     forget_key(run.private)  # first: no finished run keeps its key
     statement = plan.privacy.statement_after(spent)
-    run.finish(statement, generator_card(settings, plan.conditions, info, statement))
+    run.finish(statement, generator_card(settings, info, statement))
 
 
 def _train_adversarially(

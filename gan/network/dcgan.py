@@ -3,8 +3,8 @@
 Source: Osuala et al., arXiv 2407.12669, and what `RichardObi/mammo_dp` does: 4x4 transposed
 convolutions, 6x6 convolutions in the discriminator (against checkerboards, arXiv 1909.02062),
 normalisation by image, no bias, the class by way of an embedding of 50 numbers and a linear layer,
-cross-entropy with targets drawn from [0.7, 1.2] (`gan.training.losses`), Adam 1e-4 with betas (0.5,
-0.999), batches of 8: `configs/gan/dcgan.yaml`.
+cross-entropy with targets drawn from [0.7, 1.2] (synthdp's `gan/training/losses.py`), Adam 1e-4
+with betas (0.5, 0.999), batches of 8: `configs/gan/dcgan.yaml`.
 
 Not rebuilt are its bugs: it trains a network that ends in tanh on images in [0, 1]; it updates the
 generator every second batch, whatever its settings say; it was left set to train on the test split;
@@ -64,7 +64,7 @@ class DcganGenerator(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def forward(
@@ -82,11 +82,11 @@ class DcganGenerator(nn.Module):
             noise: unused; (B, 0).
             labels: (B,) int64, 1 malignant, 0 benign. The embedding counts the other way round, as
                 the seed does, so that its checkpoints load as they are.
-            class_strength: how much of the class is told, 0 to 1.
+            class_strength: how much of the class shows, 0 to 1.
             attributes: unused.
         """
-        told = class_strength * self.embed_nn(1 - labels)
-        images: Tensor = self.main(torch.cat([z, told], dim=1)[:, :, None, None])
+        condition = class_strength * self.embed_nn(1 - labels)
+        images: Tensor = self.main(torch.cat([z, condition], dim=1)[:, :, None, None])
         images = images.float()
         return 2 * images - 1 if self.unit_range else images
 

@@ -2,12 +2,11 @@
 
 A small network that works at a fraction of the image's side learns neither: marks (coarse
 calcifications, skin markers) are rare, sharp and anywhere; grain is noise of full resolution, which
-averaging weights takes away. Yet both are plain to see. `gan.training.finish` reads the constants
-from real images, a few hundred numbers in all.
+averaging weights takes away. Yet both are plain to see. The constants, a few hundred numbers, are
+fitted to real images (synthdp's `gan/training/finish.py`).
 """
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -74,12 +73,12 @@ class Film(nn.Module):
     def with_marks(self, images: Tensor, chances: Tensor) -> Tensor:
         """Draw the marks alone; chances (B, 1 + MAX_MARKS * 7) standard normal."""
         marked = images.clone()
-        for place in (_uniform(chances[:, 0]) < self.mark_share).nonzero()[:, 0].tolist():
-            numbers = chances[place, 1:].view(MAX_MARKS, _NUMBERS_A_MARK)
+        for index in (_uniform(chances[:, 0]) < self.mark_share).nonzero()[:, 0].tolist():
+            numbers = chances[index, 1:].view(MAX_MARKS, _NUMBERS_A_MARK)
             further = _uniform(numbers[1:, 0]) < self.mark_more
             count = 1 + int(further.long().cumprod(0).sum())
             for mark in numbers[:count]:
-                marked[place, 0] = self._with_mark(marked[place, 0], mark)
+                marked[index, 0] = self._with_mark(marked[index, 0], mark)
         return marked
 
     def _with_mark(self, image: Tensor, numbers: Tensor) -> Tensor:
@@ -118,8 +117,3 @@ def _uniform(normal: Tensor) -> Tensor:
     """Standard normal numbers -> numbers of a uniform distribution on [0, 1]."""
     uniform: Tensor = torch.special.ndtr(normal)
     return uniform
-
-
-def without_film(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a generator but for those of its film."""
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("film.")}

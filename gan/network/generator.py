@@ -1,21 +1,18 @@
-"""The conditional generator and its discriminator: both work on the four Haar bands of an image."""
+"""The conditional generator, which draws the Haar bands of an image at a part of its side."""
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.network.film import Film
-from gan.network.layers import (
+from .film import Film
+from .layers import (
     FIRST_SIDE,
     NEGATIVE_SLOPE,
     Modulation,
     NoisyConvolution,
     SkipExcitation,
-    append_batch_deviation,
     attribute_embeddings,
     band_scales,
     embedded,
@@ -26,15 +23,16 @@ from gan.network.layers import (
 
 
 class Generator(nn.Module):
-    """Latent vector, noise and class -> image, by way of the four Haar bands at half the size.
+    """Latent vector, noise and class -> image, by way of its Haar bands.
 
     Args:
         size_px: side of the square images: 32, 64 or 128.
-        channels: width of each stage, from 4 px up to size_px / 2 (`stage_count(size_px)` of them).
+        channels: width of each of `stage_count` stages, from 4 px up to size_px / 2^haar_levels.
         z_dim: length of the latent vector.
+        haar_levels: how often the image is halved: 1 or 2.
         style_dim: length of the style vector that modulates every layer.
         attribute_levels: for each further attribute, how many known levels it has.
-        film: whether a film (`gan.network.film`) follows the network.
+        film: whether a film (`film.py`) follows the network.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class Generator(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.constant.device
 
     def forward(
@@ -103,7 +101,7 @@ class Generator(nn.Module):
             noise: (B, noise_dim) standard normal, cut into one map for every convolution, and the
                 film's.
             labels: (B,) int64, 1 malignant, 0 benign.
-            class_strength: how much of class and attributes is told, 0 to 1.
+            class_strength: how much of class and attributes shows, 0 to 1.
             attributes: (B, A) int64 codes, 0 unknown; needed when there are attributes.
 
         Returns:
@@ -114,10 +112,10 @@ class Generator(nn.Module):
     def styles(
         self, z: Tensor, labels: Tensor, class_strength: float, attributes: Tensor | None
     ) -> Tensor:
-        """The style vectors (B, style_dim) of latent vectors and what is told; see `forward`."""
+        """The styles (B, style_dim) of latent vectors, class and attributes; see `forward`."""
         unit_z = z * z.square().mean(dim=1, keepdim=True).add(1e-8).rsqrt()
-        told = self.class_embedding(labels) + embedded(self.attribute_embeddings, attributes)
-        style: Tensor = self.mapping(torch.cat([unit_z, class_strength * told], dim=1))
+        condition = self.class_embedding(labels) + embedded(self.attribute_embeddings, attributes)
+        style: Tensor = self.mapping(torch.cat([unit_z, class_strength * condition], dim=1))
         return style
 
     def synthesise(self, style: Tensor, noise: Tensor) -> Tensor:
@@ -139,82 +137,3 @@ class Generator(nn.Module):
             if self.film is not None:
                 images = self.film(images, noise[:, of_maps:])
         return images
-
-
-class Discriminator(nn.Module):
-    """Judge images by their scaled Haar bands; class and attributes enter by projection.
-
-    logit = o(h) + class_strength * <E_y + sum of E_a, h> (Miyato and Koyama, arXiv 1802.05637, eq.
-    4), with one embedding E_a for each attribute. Without `batch_deviation` it judges each image
-    alone.
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        haar_levels: int = 1,
-        attribute_levels: Sequence[int] = (),
-        *,
-        batch_deviation: bool = True,
-    ) -> None:
-        super().__init__()
-        self.haar_levels = haar_levels
-        self.batch_deviation = batch_deviation
-        self.analysis: Tensor
-        kernels = haar_kernels(haar_levels) * band_scales(haar_levels).view(-1, 1, 1, 1)
-        self.register_buffer("analysis", kernels, persistent=False)
-        widths = list(reversed(channels))
-        layers: list[nn.Module] = [nn.Conv2d(4**haar_levels, widths[0], 3, padding=1)]
-        for inputs, outputs in pairwise(widths):
-            layers += [nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)]
-            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1)]
-        layers.append(nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
-        self.body = nn.Sequential(*layers)
-        hidden_dim = widths[-1]
-        self.head = nn.Sequential(
-            nn.Conv2d(hidden_dim + int(batch_deviation), hidden_dim, 3, padding=1),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Flatten(),
-            nn.Linear(hidden_dim * FIRST_SIDE**2, hidden_dim),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-        )
-        initialise_leaky(self.body)
-        initialise_leaky(self.head)
-        self.realness = nn.Linear(hidden_dim, 1)
-        self.class_direction = nn.Embedding(2, hidden_dim)
-        std = 1 / math.sqrt(hidden_dim)
-        nn.init.normal_(self.class_direction.weight, std=std)
-        self.attribute_directions = attribute_embeddings(attribute_levels, hidden_dim, std=std)
-
-    def forward(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        class_strength: float = 1.0,
-        attributes: Tensor | None = None,
-    ) -> Tensor:
-        """images (B, 1, size_px, size_px) in [-1, 1], labels (B,), attributes (B, A) -> (B,)."""
-        return self.judge(self.bands(images), labels, class_strength, attributes)
-
-    def bands(self, images: Tensor) -> Tensor:
-        """images (B, 1, S, S) -> scaled Haar bands (B, 4^levels, h, w), of like variance each."""
-        with torch.autocast(images.device.type, enabled=False):
-            bands: Tensor = F.conv2d(images.float(), self.analysis, stride=2**self.haar_levels)
-        return bands
-
-    def judge(
-        self,
-        bands: Tensor,
-        labels: Tensor,
-        class_strength: float = 1.0,
-        attributes: Tensor | None = None,
-    ) -> Tensor:
-        """Scaled bands (B, 4^levels, h, w), labels (B,), attributes (B, A) -> logits (B,)."""
-        features = self.body(bands)
-        if self.batch_deviation:
-            features = append_batch_deviation(features)
-        hidden = self.head(features).float()
-        directions = self.class_direction(labels) + embedded(self.attribute_directions, attributes)
-        projection = (directions * hidden).sum(dim=1)
-        logits: Tensor = self.realness(hidden).squeeze(1) + class_strength * projection
-        return logits

@@ -129,8 +129,8 @@ def initialise_leaky(network: nn.Module) -> None:
 
 # The Haar bands of an image: fixed, orthonormal, and scaled to a like variance.
 
-# Rows: average, vertical difference, horizontal difference, diagonal; orthonormal, so its transpose
-# inverts it.
+#: Rows: average, vertical difference, horizontal difference, diagonal; orthonormal, so that its
+#: transpose inverts it.
 HAAR_KERNELS = 0.5 * torch.tensor(
     [
         [[1.0, 1.0], [1.0, 1.0]],
@@ -139,8 +139,8 @@ HAAR_KERNELS = 0.5 * torch.tensor(
         [[1.0, -1.0], [-1.0, 1.0]],
     ]
 )
-# Public constants, not fitted: the amplitude of a natural image falls with frequency about as
-# f^-1.5.
+#: Public constants, not fitted: the amplitude of a natural image falls with frequency about as
+#: f^-1.5.
 BAND_SCALES = {
     1: (1.0, 8.0, 8.0, 16.0),
     2: (0.5, 3.0, 3.0, 6.0, *4 * (8.0,), *4 * (8.0,), *4 * (16.0,)),

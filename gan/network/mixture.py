@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan.network.generator import Generator
+from .generator import Generator
 
 
 class Mixture(nn.Module):
@@ -34,13 +34,8 @@ class Mixture(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.generators[0].device
-
-    @property
-    def attribute_embeddings(self) -> nn.ModuleList:
-        """Those of the first member: there are as many in each."""
-        return self.generators[0].attribute_embeddings
 
     def forward(
         self,
@@ -53,9 +48,9 @@ class Mixture(nn.Module):
         """Generate images; as `Generator.forward`, but that the first number of noise chooses."""
 
         def draw(
-            place: int, z: Tensor, noise: Tensor, labels: Tensor, attributes: Tensor | None
+            member: int, z: Tensor, noise: Tensor, labels: Tensor, attributes: Tensor | None
         ) -> Tensor:
-            images: Tensor = self.generators[place](z, noise, labels, class_strength, attributes)
+            images: Tensor = self.generators[member](z, noise, labels, class_strength, attributes)
             return images
 
         return self.by_member(draw, z, noise, labels, attributes)
@@ -71,7 +66,7 @@ class Mixture(nn.Module):
         """Let each member draw its share of a batch.
 
         Args:
-            draw: takes the member's place, and its rows of the rest, with noise of its own length;
+            draw: takes the member's index, and its rows of the rest, with noise of its own length;
                 gives images.
             z: (B, z_dim).
             noise: (B, noise_dim).
@@ -83,13 +78,13 @@ class Mixture(nn.Module):
         """
         chosen = self.chosen(noise)
         images: Tensor | None = None
-        for place, member in enumerate(self.generators):
-            rows = (chosen == place).nonzero()[:, 0]
+        for index, member in enumerate(self.generators):
+            rows = (chosen == index).nonzero()[:, 0]
             if not len(rows):
                 continue
             own_noise = noise[rows, 1 : 1 + member.noise_dim]
             codes = None if attributes is None else attributes[rows]
-            drawn = draw(place, z[rows], own_noise, labels[rows], codes)
+            drawn = draw(index, z[rows], own_noise, labels[rows], codes)
             if images is None:
                 images = drawn.new_empty(len(z), *drawn.shape[1:])
             images[rows] = drawn
@@ -98,7 +93,7 @@ class Mixture(nn.Module):
         return images
 
     def chosen(self, noise: Tensor) -> Tensor:
-        """The places (B,) of the members that draw, by the first number of noise (B, noise_dim)."""
+        """Which members draw, as indices (B,), by the first number of noise (B, noise_dim)."""
         share = torch.special.ndtr(noise[:, 0])
         chosen: Tensor = (share * len(self.members)).long().clamp(max=len(self.members) - 1)
         return chosen

@@ -1,33 +1,76 @@
-"""The images that a generator draws, each from the seed, its label and its place alone."""
+"""How images are drawn by a generator of any kind, each from the seed, its label and its position.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+Every random number comes from a stream that the seed and the position of the image in its set name,
+so that a longer set begins with the shorter one, and the batch decides nothing.
+"""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from gan.network.architectures import AnyGenerator
-from gan.network.dcgan import DcganGenerator
-from gan.network.generator import Generator
-from gan.network.latents import draw_latents
-from gan.network.mixture import Mixture
-from synthdp.errors import RunError
+from .dcgan import DcganGenerator
+from .generator import Generator
+from .mixture import Mixture
 
-# Truncation: images nearer to the typical one of their class, at the cost of variety.
+AnyGenerator: TypeAlias = Generator | DcganGenerator | Mixture
+#: The networks by the names that files call them; each is built by arguments of its own.
+GENERATORS: Mapping[str, Callable[..., AnyGenerator]] = {
+    "mcgan-haar": Generator,
+    "dcgan": DcganGenerator,
+    "mixture": Mixture,
+}
+#: How attributes are drawn: for class 0 and class 1, combinations of codes (A,) and their shares;
+#: empty for a generator that knows the class alone.
+Prior: TypeAlias = Sequence[Sequence[tuple[Sequence[int], float]]]
 
+#: Sets the stream of attributes apart from that of the latent vectors.
+ATTRIBUTE_STREAM = 1
 #: How many latent vectors a mean style is taken over, and their seed: public constants.
 MEAN_OF = 4096
 MEAN_SEED = 0
 
 
-class Truncated:
-    """Draws from a generator with its styles pulled towards the mean style of what is told.
+def draw_latents(seed: int, positions: Sequence[int], size: int) -> Tensor:
+    """Standard normal numbers (B, size) float32, from one stream for each position."""
+    streams = (np.random.default_rng((seed, position)) for position in positions)
+    numbers = [stream.standard_normal(size, dtype=np.float32) for stream in streams]
+    return torch.from_numpy(np.stack(numbers))
 
+
+def draw_codes(prior: Prior, labels: Tensor, seed: int) -> Tensor:
+    """Draw the attributes of images, codes (N, A) int64; (N, 0) where the prior is empty.
+
+    Each draw depends on the seed, its position and its label alone.
+
+    Args:
+        prior: what is drawn from.
+        labels: (N,) int64, 1 malignant, 0 benign, at positions 0, 1, 2 and on.
+        seed: names the set.
+    """
+    if not prior:
+        return torch.empty(len(labels), 0, dtype=torch.int64)
+    bounds = [np.cumsum([share for _, share in combinations]) for combinations in prior]
+    codes = []
+    for position, label in enumerate(labels.tolist()):
+        stream = np.random.default_rng((seed, position, ATTRIBUTE_STREAM))
+        point = stream.random() * bounds[label][-1]
+        chosen = int(np.searchsorted(bounds[label], point, side="right"))
+        codes.append(list(prior[label][chosen][0]))
+    return torch.tensor(codes, dtype=torch.int64)
+
+
+class Truncated:
+    """Draws from a generator with its styles pulled towards the mean style of their condition.
+
+    The images are nearer to the typical one of their class and attributes, at the cost of variety:
     style' = mean + truncation * (style - mean), the truncation of Karras et al. (arXiv 1812.04948,
     appendix B) with one mean for each class and combination of attributes, so that neither changes.
-    A shorter z would change nothing in `gan.network.generator`, which brings z to unit length; the
-    DCGAN takes z as it is, so there it is shortened itself. The noise maps stay: they draw fine
-    texture. A truncation of 1 is the generator as it is.
+    A shorter z would change nothing in `Generator`, which brings z to unit length; the DCGAN takes
+    z as it is, so there it is shortened itself. The noise maps stay: they draw fine texture. A
+    truncation of 1 is the generator as it is.
 
     Args:
         generator: in evaluation.
@@ -52,9 +95,9 @@ class Truncated:
         if isinstance(generator, Mixture):
 
             def draw(
-                place: int, z: Tensor, noise: Tensor, labels: Tensor, attributes: Tensor | None
+                member: int, z: Tensor, noise: Tensor, labels: Tensor, attributes: Tensor | None
             ) -> Tensor:
-                return self._members[place].images(z, noise, labels, attributes)
+                return self._members[member].images(z, noise, labels, attributes)
 
             return generator.by_member(draw, z, noise, labels, attributes)
         if isinstance(generator, DcganGenerator):
@@ -71,55 +114,47 @@ class Truncated:
         columns = labels[:, None]
         if attributes is not None:
             columns = torch.cat([columns, attributes], dim=1)
-        told = [tuple(row) for row in columns.tolist()]
-        for one in set(told) - self._means.keys():
+        conditions = [tuple(row) for row in columns.tolist()]
+        for condition in set(conditions) - self._means.keys():
             z = draw_latents(MEAN_SEED, range(MEAN_OF), generator.z_dim).to(labels.device)
-            repeated = torch.tensor(one, device=labels.device).expand(MEAN_OF, -1)
+            repeated = torch.tensor(condition, device=labels.device).expand(MEAN_OF, -1)
             codes = repeated[:, 1:] if attributes is not None else None
-            self._means[one] = generator.styles(z, repeated[:, 0], 1.0, codes).mean(dim=0)
-        return torch.stack([self._means[one] for one in told])
+            styles = generator.styles(z, repeated[:, 0], 1.0, codes)
+            self._means[condition] = styles.mean(dim=0)
+        return torch.stack([self._means[condition] for condition in conditions])
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """What is to be drawn; nothing is, before `images` is asked.
+def sample_images(
+    generator: AnyGenerator,
+    labels: Tensor,
+    attributes: Tensor,
+    seed: int,
+    *,
+    batch: int = 64,
+    truncation: float = 1.0,
+    vectors: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Yield the images of a set in order, as (<= batch, 1, S, S) about [-1, 1]; not clamped.
 
-    Attributes:
+    Args:
         generator: in evaluation, on any device.
         labels: (N,) int64, 1 malignant, 0 benign.
-        attributes: (N, A) int64 codes; A is 0 for a generator without conditions.
+        attributes: (N, A) int64 codes; A is 0 for a generator that knows the class alone.
         seed: names the set.
         batch: how many are computed at a time; it moves an image by a grey level at most.
-        truncation: in (0, 1], see `gan.network.sampling`.
+        truncation: in (0, 1], see `Truncated`.
+        vectors: (N, z_dim) latent vectors to take in place of the drawn ones.
     """
-
-    generator: AnyGenerator
-    labels: Tensor
-    attributes: Tensor
-    seed: int
-    batch: int = 64
-    truncation: float = 1.0
-
-    def images(self, places: Tensor | None = None) -> Iterator[Tensor]:
-        """Yield the images at `places` (M,), all when None, as (<= batch, 1, S, S) in [-1, 1].
-
-        Raises:
-            RunError: when a pixel is not a number.
-        """
-        generator, device = self.generator, self.generator.device
-        truncated = Truncated(generator, self.truncation)
-        size = generator.z_dim + generator.noise_dim
-        for part in (torch.arange(len(self.labels)) if places is None else places).split(
-            self.batch
-        ):
-            latents = draw_latents(self.seed, part.tolist(), size).to(device)
-            z, noise = latents.split([generator.z_dim, generator.noise_dim], dim=1)
-            told = self.attributes[part].to(device) if self.attributes.shape[1] else None
-            with torch.inference_mode():
-                images = truncated.images(z, noise, self.labels[part].to(device), told)
-            if not torch.isfinite(images).all():
-                raise RunError(
-                    "the generator draws pixels that are no numbers: its weights have diverged or "
-                    "are damaged; restore them, or train it again"
-                )
-            yield images.clamp(-1, 1)
+    device = generator.device
+    truncated = Truncated(generator, truncation)
+    size = generator.z_dim + generator.noise_dim
+    for start in range(0, len(labels), batch):
+        part = slice(start, min(start + batch, len(labels)))
+        latents = draw_latents(seed, range(part.start, part.stop), size).to(device)
+        z, noise = latents.split([generator.z_dim, generator.noise_dim], dim=1)
+        if vectors is not None:
+            z = vectors[part].to(device)
+        codes = attributes[part].to(device) if attributes.shape[1] else None
+        with torch.inference_mode():
+            images = truncated.images(z, noise, labels[part].to(device), codes)
+        yield images

@@ -2,27 +2,26 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gan.network.architectures import AnyGenerator, build_generator
+from gan.package.description import AnyShape, build_generator, read_description
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.errors import InputError, RunError
-from synthdp.files import atomic_folder, read_json
+from synthdp.files import atomic_folder
 
 PREFIX = "pretrained:"
 #: Package data: one folder a generator, which holds what may leave of its run.
 FOLDER = Path(__file__).parent / "pretrained"
 MAX_DIFFERENCE = 2 / 255  # one grey level, of images in [-1, 1]
+WEIGHTS = Path("model") / "generator.safetensors"
 _CHECKED = 16
-_WEIGHTS = Path("model") / "generator.safetensors"
 
 
 def known_names(folder: Path = FOLDER) -> list[str]:
     """The names that `pretrained:NAME` can take."""
-    return sorted(path.parents[1].name for path in folder.glob(f"*/{_WEIGHTS}"))
+    return sorted(path.parents[1].name for path in folder.glob(f"*/{WEIGHTS}"))
 
 
 def resolve_run(run: Path, folder: Path = FOLDER) -> Path:
@@ -57,24 +56,24 @@ def package_generator(released: Path, out: Path) -> Path:
             f"{released}: has a private part; copy out what may leave first, with `synthdp privacy "
             "--release RUN OUT`, and name OUT"
         )
-    if not (released / _WEIGHTS).is_file():
+    if not (released / WEIGHTS).is_file():
         raise InputError(f"{released}: its model is no generator; name a released train-gan run")
     with atomic_folder(out) as packed:
         shutil.copytree(released, packed, dirs_exist_ok=True)
-        weights = load_weights(released / _WEIGHTS)
+        weights = load_weights(released / WEIGHTS)
         halves = {
             name: tensor.half() if tensor.is_floating_point() else tensor
             for name, tensor in weights.items()
         }
-        _refuse_other_images(read_json(released / "model" / "settings.json"), weights, halves)
-        save_weights(packed / _WEIGHTS, halves)
+        _refuse_other_images(read_description(released).shape, weights, halves)
+        save_weights(packed / WEIGHTS, halves)
     return out
 
 
 def _refuse_other_images(
-    described: dict[str, Any], weights: dict[str, Tensor], halves: dict[str, Tensor]
+    shape: AnyShape, weights: dict[str, Tensor], halves: dict[str, Tensor]
 ) -> None:
-    first, second = (_images(described, state) for state in (weights, halves))
+    first, second = (_images(shape, state) for state in (weights, halves))
     worst = float((first - second).abs().max())
     if not worst <= MAX_DIFFERENCE:
         raise RunError(
@@ -83,16 +82,15 @@ def _refuse_other_images(
         )
 
 
-def _images(described: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
-    generator: AnyGenerator = build_generator(described)
+def _images(shape: AnyShape, state: dict[str, Tensor]) -> Tensor:
+    generator = build_generator(shape)
     generator.load_state_dict(state)  # copies float16 into float32
     generator.eval()
     rng = torch.Generator().manual_seed(0)
     latents = torch.randn(_CHECKED, generator.z_dim + generator.noise_dim, generator=rng)
     z, noise = latents.split([generator.z_dim, generator.noise_dim], dim=1)
     labels = torch.arange(_CHECKED) % 2
-    attributes = len(getattr(generator, "attribute_embeddings", ()))
-    codes = torch.zeros(_CHECKED, attributes, dtype=torch.int64)
+    codes = torch.zeros(_CHECKED, len(shape.conditions.names), dtype=torch.int64)
     with torch.no_grad():
         images: Tensor = generator(z, noise, labels, 1.0, codes)
     return images.clamp(-1, 1)

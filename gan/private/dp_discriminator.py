@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gan.config import AugmentationSettings, DpDiscriminatorSettings, TrainGanSettings
-from gan.network.generator import Discriminator
+from gan.network.discriminator import Discriminator
 from gan.training import augment, losses
 from gan.training.loop import (
     Schedule,

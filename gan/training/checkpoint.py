@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gan.network.conditions import Conditions
+from gan.package.conditions import Conditions
 from gan.training.loop import Training, sample_grid
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.data.images import encode_png, to_uint8

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan.network.conditions import Conditions, encode
+from gan.package.conditions import Conditions, encode
 from gan.training import augment
 from synthdp.data.dataset import Dataset, DatasetInfo, Row, load_images, targets_array
 from synthdp.errors import InputError

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from gan.config import AugmentationSettings, TrainGanSettings
-from gan.network.architectures import (
+from gan.network.sampling import draw_codes
+from gan.package.conditions import Conditions
+from gan.package.description import (
     AnyDiscriminator,
     TrainedGenerator,
-    new_discriminator,
-    new_generator,
+    build_discriminator,
+    build_generator,
 )
-from gan.network.conditions import Conditions, draw_conditions
 from gan.training import augment, losses
 from gan.training.examples import Examples, draw_batch
 from gan.training.guidance import Guidance
@@ -146,12 +147,15 @@ def new_training(
     settings: TrainGanSettings, device: torch.device, conditions: Conditions | None = None
 ) -> Training:
     """Initialise networks, optimisers and the stream of randomness from the seed."""
-    conditions = conditions or Conditions()
+    shape = settings.shape(conditions or Conditions())
+    private = settings.method == "dp_discriminator"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        generator = new_generator(settings, conditions)
-        discriminator = new_discriminator(settings, conditions)
-        averaged = new_generator(settings, conditions)
+        generator = build_generator(shape)
+        discriminator = build_discriminator(
+            shape, settings.dp_discriminator.channels if private else None
+        )
+        averaged = build_generator(shape)
     averaged.load_state_dict(generator.state_dict())
     networks: tuple[nn.Module, ...] = (generator, averaged, discriminator)
     for network in networks:
@@ -397,7 +401,7 @@ def sample_grid(
     """
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(2).repeat_interleave(columns * rows // 2)
-    attributes = draw_conditions(conditions, labels, seed)
+    attributes = draw_codes(conditions.tables, labels, seed)
     images = torch.cat(list(draw_images(generator, labels, attributes, rng, batch)))
     size_px = images.shape[-1]
     grid = images.view(rows, columns, size_px, size_px)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan.network.dcgan import DcganDiscriminator
-from gan.network.generator import Discriminator
+from gan.network.discriminator import Discriminator
 
 
 def relativistic_loss(preferred: Tensor, other: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The exported package, run as medigan runs it: imported alone, far from our code."""
 
+import ast
 import json
 import math
 import os
@@ -14,21 +15,21 @@ import numpy as np
 import pytest
 import torch
 
+import gan.network
 from gan.config import ExportSettings, GenerateSettings, TrainGanSettings
-from gan.export import package_source, run_export
+from gan.export import performance, run_export
 from gan.generate import run_generate
 from gan.import_dcgan import ImportGeneratorSettings, run_import_generator
 from gan.mix import MixGeneratorsSettings, run_mix_generators
 from gan.network.dcgan import DcganGenerator
-from gan.network.sampling import Drawing
-from gan.package.medigan_metadata import performance
-from gan.package.model import load_generator, model_settings
-from gan.package.single_file import single_file
+from gan.network.medigan import as_pixels
+from gan.network.sampling import sample_images
+from gan.package.model import load_generator
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.images import to_uint8
-from synthdp.errors import InputError, RunError
+from synthdp.errors import InputError
 from synthdp.evaluation.assessment import AssessedSet, Assessment, FeatureFacts, Figure, Value
 from synthdp.files import read_json, sha256_file
 from synthdp.privacy.lineage import Lineage, Release
@@ -38,6 +39,7 @@ from tests.gan.conftest import settings_of
 Finished = Callable[[Path], Path]
 MakeSet = Callable[..., Path]
 TinySettings = Callable[..., TrainGanSettings]
+NETWORK = Path(gan.network.__file__).parent
 
 #: What medigan does: puts the folder above the package on the path, and calls its function.
 CALLER = """
@@ -103,8 +105,9 @@ def packages(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def drawn(run: Path, count: int, seed: int) -> np.ndarray:
     labels, none = torch.arange(count) % 2, torch.empty(count, 0, dtype=torch.int64)
-    drawing = Drawing(load_generator(run, torch.device("cpu")), labels, none, seed=seed)
-    return to_uint8(torch.cat(list(drawing.images()))[:, 0].numpy())
+    generator = load_generator(run, torch.device("cpu"))
+    images = torch.cat(list(sample_images(generator, labels, none, seed)))
+    return to_uint8(images[:, 0].numpy())
 
 
 def grey_levels(a: np.ndarray, b: np.ndarray) -> int:
@@ -200,20 +203,23 @@ def test_the_package_holds_what_a_release_would(
     assert {path.name for path in packages.iterdir()} >= {"mcgan_discs"}
     assert {path.name for path in package.iterdir()} - {"__pycache__"} == {
         *("__init__.py", "weights.pt", "LICENSE", "requirements.txt", "metadata.json"),
-        *("card.md", "privacy.json"),
+        *("card.md", "privacy.json", "network"),
     }
-    places = [str(place).encode() for place in (run, run.parent, discs_as_real.parent, packages)]
-    for path in package.iterdir():
-        if path.is_file():
-            assert not [place for place in places if place in path.read_bytes()], path.name
+    network = {path.name for path in (package / "network").iterdir()} - {"__pycache__"}
+    assert network == {path.name for path in NETWORK.glob("*.py")}
+    folders = [str(path).encode() for path in (run, run.parent, discs_as_real.parent, packages)]
+    for path in package.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            assert not [folder for folder in folders if folder in path.read_bytes()], path.name
     licence = (package / "LICENSE").read_text()
     assert licence.startswith("The weights in this folder: CC-BY-3.0.")
     assert "Apache License" in licence
-    source = (package / "__init__.py").read_text()
-    assert "print(" not in source
-    assert "Discriminator" not in source
+    for path in package.rglob("*.py"):
+        assert "print(" not in path.read_text(), path.name
     content = torch.load(package / "weights.pt", weights_only=True)
     assert set(content) == {"weights", "arguments", "prior", "words"}
+    generator = load_generator(run, torch.device("cpu"))
+    assert set(content["weights"]) == set(generator.state_dict())  # never the discriminator
 
 
 def test_the_metadata_says_how_to_run_it_and_what_is_promised(packages: Path, run: Path) -> None:
@@ -295,7 +301,8 @@ def test_a_dcgan_is_exported_as_well(
     assert main(["export", str(run), str(tmp_path / "out")]) == EXIT_DONE
     ((images, _),) = as_medigan_does(tmp_path / "out", "mcgan_discs", {"num_samples": 6, "seed": 2})
     assert grey_levels(images, drawn(run, 6, 2)) <= 1
-    assert "class Generator" not in package_source(model_settings(run))
+    content = torch.load(tmp_path / "out/mcgan_discs/weights.pt", weights_only=True)
+    assert set(content["weights"]) == set(DcganGenerator((16, 12, 8), 16).state_dict())
 
 
 def test_an_imported_checkpoint_leaves_as_a_package_that_promises_nothing(tmp_path: Path) -> None:
@@ -376,15 +383,18 @@ def test_an_assessment_stands_in_the_metadata(run: Path, tmp_path: Path) -> None
     assert entry["selection"]["performance"]["FD-DINOv2"]["DINOv2"]["synthetic"]["n"] == [10, 12]
 
 
-def test_code_that_needs_another_library_is_refused() -> None:
-    with pytest.raises(RunError, match="can't need timm"):
-        single_file(
-            [("synthdp.networks.weights", "HUB"), ("synthdp.networks.weights", "_SWIN_FILTERS")],
-            "x",
-        )
-    with pytest.raises(RunError, match="no definition of nothing"):
-        single_file([("gan.network.generator", "nothing")], "x")
-    with pytest.raises(RunError, match="both have a NEGATIVE_SLOPE"):
-        single_file(
-            [("gan.network.generator", "Generator"), ("gan.network.dcgan", "DcganGenerator")], "x"
-        )
+def test_the_networks_need_torch_and_numpy_alone_and_import_each_other_relatively() -> None:
+    allowed = {"torch", "numpy", *sys.stdlib_module_names}
+    for path in NETWORK.glob("*.py"):
+        extra = {"PIL"} if path.name == "medigan.py" else set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert {name.name.split(".")[0] for name in node.names} <= allowed, path.name
+            elif isinstance(node, ast.ImportFrom):
+                root = str(node.module).split(".")[0]
+                assert node.level == 1 or root in allowed | extra, path.name
+
+
+def test_a_package_writes_pixels_as_synthdp_does() -> None:
+    images = np.linspace(-1.5, 1.5, 100_001, dtype=np.float32)
+    assert np.array_equal(as_pixels(images), to_uint8(images))

@@ -16,8 +16,10 @@ import yaml
 
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import MAX_PER_CLASS, bytes_on_disk, label_order, plan_generate, run_generate
-from gan.network.sampling import Drawing
+from gan.network.sampling import sample_images
 from gan.package.model import load_generator
+from gan.package.pretrained import WEIGHTS
+from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
@@ -80,22 +82,22 @@ def made_with(run: Path, out: Path, **changes: object) -> Dataset:
 def test_labels_and_places_alone_decide_an_image(discs: Path, finished_run: Finished) -> None:
     generator = load_generator(finished_run(discs), torch.device("cpu"))
     labels, none = torch.tensor([0, 1, 0, 1]), torch.empty(4, 0, dtype=torch.int64)
-    drawing = Drawing(generator, labels, none, seed=3, batch=8)
-    (images,) = drawing.images()
+    (images,) = sample_images(generator, labels, none, seed=3, batch=8)
     assert images.shape == (4, 1, 32, 32)
-    assert images.abs().max() <= 1
     assert not torch.equal(images[0], images[2])
-    (some,) = drawing.images(torch.tensor([2, 1]))
-    assert torch.allclose(some, images[[2, 1]], atol=1e-4)
+    fewer = torch.cat(list(sample_images(generator, labels[:3], none[:3], seed=3, batch=2)))
+    assert torch.allclose(fewer, images[:3], atol=1e-4)
 
 
-def test_pixels_that_are_no_numbers_are_not_written(discs: Path, finished_run: Finished) -> None:
-    generator = load_generator(finished_run(discs), torch.device("cpu"))
-    for weight in generator.parameters():
-        weight.data[...] = torch.nan
-    none = torch.empty(2, 0, dtype=torch.int64)
+def test_pixels_that_are_no_numbers_are_not_written(
+    discs: Path, finished_run: Finished, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished_run(discs), tmp_path / "run"))
+    weights = load_weights(run / WEIGHTS)
+    save_weights(run / WEIGHTS, {name: tensor * torch.nan for name, tensor in weights.items()})
     with pytest.raises(RunError, match="diverged or are damaged"):
-        next(Drawing(generator, torch.tensor([0, 1]), none, seed=0).images())
+        run_generate(GenerateSettings(run=run, out=tmp_path / "set", per_class=1))
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_given_proportion_is_spread_over_the_set(
@@ -132,8 +134,7 @@ def test_truncation_takes_variety_and_leaves_the_class(
     labels, none = torch.arange(64) % 2, torch.empty(64, 0, dtype=torch.int64)
 
     def drawn(truncation: float) -> torch.Tensor:
-        drawing = Drawing(generator, labels, none, seed=0, truncation=truncation)
-        return torch.cat(list(drawing.images()))
+        return torch.cat(list(sample_images(generator, labels, none, 0, truncation=truncation)))
 
     plain, half, none_left = drawn(1), drawn(0.5), drawn(1e-6)
     for label in (0, 1):

@@ -10,8 +10,8 @@ import torch
 
 from gan import train
 from gan.config import TrainGanSettings
-from gan.network.architectures import new_generator
-from gan.network.conditions import Conditions
+from gan.package.conditions import Conditions
+from gan.package.description import build_generator
 from gan.train import plan_train_gan, run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples
@@ -38,7 +38,8 @@ def test_a_run_leaves_what_the_contract_asks_for(
     shared = {path.name for path in (run / "model").iterdir()}
     assert shared == {"generator.safetensors", "settings.json"}  # never the discriminator
     weights = load_weights(run / "model" / "generator.safetensors")
-    assert set(weights) == set(new_generator(tiny_settings(discs, run), Conditions()).state_dict())
+    shape = tiny_settings(discs, run).shape(Conditions())
+    assert set(weights) == set(build_generator(shape).state_dict())
     assert list((run / "private" / "samples").glob("*.png"))
     last = metrics_of(run)[-1]
     assert last["kimg"] == 0.08

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gan.config import TrainGanSettings
-from gan.network.conditions import Conditions
+from gan.package.conditions import Conditions
 from gan.train import plan_train_gan, run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples

@@ -12,11 +12,12 @@ import torch
 
 from gan import train
 from gan.config import TrainGanSettings
-from gan.network.architectures import new_discriminator, new_generator
-from gan.network.conditions import Conditions
-from gan.network.generator import Discriminator
+from gan.network.discriminator import Discriminator
+from gan.package.conditions import Conditions
+from gan.package.description import build_generator
 from gan.package.model import load_generator, start_from
 from gan.train import gan_plan, plan_train_gan, run_train_gan
+from gan.training.loop import new_training
 from synthdp.config import load_settings
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger, recorded_releases
@@ -131,7 +132,7 @@ def test_a_start_on_phantoms_is_free_and_has_their_weights(
     statement = plan_train_gan(asked)
     assert 5.98 < statement.epsilon <= 6
     assert len(statement.lineage.releases) == 1
-    generator = new_generator(asked, Conditions())
+    generator = build_generator(asked.shape(Conditions()))
     start_from(init, generator)
     expected = load_generator(init, torch.device("cpu")).state_dict()
     for name, tensor in generator.state_dict().items():
@@ -205,9 +206,8 @@ def test_an_adversarial_training_starts_from_init_and_leaves_without_its_place(
 def test_the_private_discriminator_judges_each_image_alone(
     tiny_settings: TinySettings, tmp_path: Path
 ) -> None:
-    discriminator = new_discriminator(
-        tiny_settings(tmp_path, tmp_path, **DISCRIMINATOR), Conditions()
-    )
+    settings = tiny_settings(tmp_path, tmp_path, **DISCRIMINATOR)
+    discriminator = new_training(settings, torch.device("cpu")).discriminator
     assert isinstance(discriminator, Discriminator)
     images, labels = torch.randn(4, 1, 32, 32), torch.tensor([0, 1, 1, 0])
     together = discriminator(images, labels)

@@ -8,14 +8,10 @@ import torch
 
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
-from gan.network.conditions import (
-    Conditions,
-    attribute_cells,
-    draw_conditions,
-    encode,
-    read_conditions,
-)
-from gan.network.generator import Discriminator, Generator
+from gan.network.discriminator import Discriminator
+from gan.network.generator import Generator
+from gan.network.sampling import draw_codes
+from gan.package.conditions import Conditions, attribute_cells, encode, read_conditions
 from gan.train import plan_train_gan, run_train_gan
 from synthdp.config import load_settings
 from synthdp.data.dataset import Row, open_dataset
@@ -48,16 +44,16 @@ def test_levels_are_sorted_and_an_empty_cell_is_unknown() -> None:
 
 
 def test_attributes_are_drawn_as_they_stand_with_each_class() -> None:
-    conditions = read_conditions(ROWS, ("view", "density"))
+    prior = read_conditions(ROWS, ("view", "density")).tables
     labels = torch.arange(4000) % 2
-    codes = draw_conditions(conditions, labels, seed=3)
+    codes = draw_codes(prior, labels, seed=3)
     assert (codes[labels == 1] == torch.tensor([2, 1])).all()
     shares = Counter(map(tuple, codes[labels == 0].tolist()))
     assert set(shares) == {(2, 2), (1, 2), (1, 0)}
     assert abs(shares[1, 0] / 2000 - 0.5) < 0.05
-    assert torch.equal(codes[:100], draw_conditions(conditions, labels[:100], seed=3))
-    assert not torch.equal(codes, draw_conditions(conditions, labels, seed=4))
-    assert draw_conditions(Conditions(), labels, seed=3).shape == (4000, 0)
+    assert torch.equal(codes[:100], draw_codes(prior, labels[:100], seed=3))
+    assert not torch.equal(codes, draw_codes(prior, labels, seed=4))
+    assert draw_codes(Conditions().tables, labels, seed=3).shape == (4000, 0)
 
 
 def test_a_public_prior_takes_the_place_of_the_counts() -> None:

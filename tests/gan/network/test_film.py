@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
-from gan.network.architectures import build_generator
 from gan.network.film import MAX_MARKS, STEPS, Film
 from gan.network.generator import Generator
+from gan.package.description import HaarShape, build_generator
 from gan.package.model import load_generator
 from gan.package.pretrained import package_generator
 from gan.train import run_train_gan
@@ -163,10 +163,10 @@ def test_a_film_takes_nothing_from_images_that_lack_nothing() -> None:
 
 
 def tiny() -> Generator:
-    described = {"architecture": "mcgan-haar", "size_px": 32, "channels": [16, 12, 8], "z_dim": 8}
+    shape = HaarShape(size_px=32, channels=(16, 12, 8), z_dim=8, haar_levels=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        generator = build_generator({**described, "haar_levels": 1})
+        generator = build_generator(shape)
     assert isinstance(generator, Generator)
     return generator.eval().requires_grad_(False)
 

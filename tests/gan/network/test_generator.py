@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gan.network.generator import Discriminator, Generator
+from gan.network.discriminator import Discriminator
+from gan.network.generator import Generator
 from gan.network.layers import (
     NoisyConvolution,
     append_batch_deviation,

@@ -13,7 +13,8 @@ from gan.generate import run_generate
 from gan.mix import MixGeneratorsSettings, plan_mix_generators, run_mix_generators
 from gan.network.mixture import Mixture
 from gan.network.sampling import Truncated
-from gan.package.model import load_generator, model_settings
+from gan.package.description import MixtureShape
+from gan.package.model import generator_description, load_generator
 from gan.package.pretrained import package_generator
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_DONE, main
@@ -53,9 +54,9 @@ def batch(mixture: Mixture, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mixture_of(run: Path) -> Mixture:
-    found = load_generator(run, CPU)
-    assert isinstance(found, Mixture)
-    return found
+    generator = load_generator(run, CPU)
+    assert isinstance(generator, Mixture)
+    return generator
 
 
 @pytest.mark.parametrize("truncation", [1.0, 0.5])
@@ -96,8 +97,9 @@ def test_the_run_counts_the_releases_of_all_members_and_is_a_generator(
     )
     found = read_statement(mixed)
     assert found.lineage == Lineage().joined(read_statement(run).lineage for run in members)
-    described = model_settings(mixed)
-    assert [one["channels"] for one in described["members"]] == [[16, 16, 8], [24, 16, 8]]
+    shape = generator_description(mixed).shape
+    assert isinstance(shape, MixtureShape)
+    assert [member.channels for member in shape.members] == [(16, 16, 8), (24, 16, 8)]
     release(mixed, tmp_path / "released")
     files = [path for path in (tmp_path / "released").rglob("*") if path.is_file()]
     told = "".join(path.read_text() for path in files if path.suffix != ".safetensors")

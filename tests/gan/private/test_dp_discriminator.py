@@ -16,7 +16,7 @@ from made_up import claimed_ledger, clinic_set
 from torch import Tensor
 
 from gan.config import TrainGanSettings
-from gan.network.conditions import Conditions
+from gan.package.conditions import Conditions
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gan.config import AugmentationSettings
-from gan.network.generator import Discriminator
+from gan.network.discriminator import Discriminator
 from gan.private.dp_discriminator import (
     Fakes,
     PatientImages,

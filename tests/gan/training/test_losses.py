@@ -3,7 +3,7 @@ import math
 import torch
 from torch import Tensor
 
-from gan.network.generator import Discriminator
+from gan.network.discriminator import Discriminator
 from gan.training.losses import (
     gradient_penalty,
     non_saturating_discriminator_loss,

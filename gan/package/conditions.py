@@ -1,16 +1,15 @@
-"""Attributes that a generator is told beside the class: their levels, codes and frequencies."""
+"""Attributes that a generator is given beside the class: their levels, codes and frequencies."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from gan.network.latents import draw_codes
 from synthdp.config import Settings
 from synthdp.data.dataset import Row
 from synthdp.errors import InputError
@@ -29,13 +28,25 @@ class Combination(Settings):
 class Conditions(Settings):
     """What a generator knows beside the class; `model/settings.json` holds it.
 
-    The code of an attribute is the place of its value in `levels`, from 1; an empty cell is 0.
+    The code of an attribute is the position of its value in `levels`, from 1; an empty cell is 0.
     `prior` lists the combinations to draw, for benign and for malignant images.
     """
 
     names: tuple[str, ...] = ()
     levels: tuple[tuple[str, ...], ...] = ()
     prior: tuple[tuple[Combination, ...], tuple[Combination, ...]] = ((), ())
+
+    @property
+    def level_counts(self) -> list[int]:
+        """How many known levels each attribute has."""
+        return [len(levels) for levels in self.levels]
+
+    @property
+    def tables(self) -> list[list[tuple[list[int], float]]]:
+        """The prior as `gan.network.sampling.draw_codes` takes it; empty without attributes."""
+        if not self.names:
+            return []
+        return [[(list(one.codes), one.share) for one in table] for table in self.prior]
 
 
 def read_conditions(
@@ -61,62 +72,62 @@ def read_conditions(
     if not names:
         return Conditions()
     levels = tuple(_levels(rows, name) for name in names)
-    bare = Conditions(names=tuple(names), levels=levels)
+    without_prior = Conditions(names=tuple(names), levels=levels)
     if public_prior is None:
-        codes = encode(bare, rows).tolist()
+        codes = encode(without_prior, rows).tolist()
         labels = [row.targets[0] for row in rows]
         prior = tuple(
             _shares([tuple(c) for c, label in zip(codes, labels, strict=True) if label == value])
             for value in (0, 1)
         )
     else:
-        prior = 2 * (_independent(bare, public_prior),)
-    return Conditions.model_validate({**bare.model_dump(), "prior": prior})
+        prior = 2 * (_independent(without_prior, public_prior),)
+    return Conditions.model_validate({**without_prior.model_dump(), "prior": prior})
 
 
 def _levels(rows: Sequence[Row], name: str) -> tuple[str, ...]:
     if name not in rows[0].attributes:
         known = ", ".join(sorted(rows[0].attributes)) or "none"
         raise InputError(f"conditions: the manifest has no column {name!r} (attributes: {known})")
-    found = sorted({row.attributes[name] for row in rows} - {""})
-    if not found:
+    levels = sorted({row.attributes[name] for row in rows} - {""})
+    if not levels:
         raise InputError(f"conditions: {name!r} is empty in every row; leave it out")
-    if len(found) > MAX_LEVELS:
+    if len(levels) > MAX_LEVELS:
         raise InputError(
             f"conditions: {name!r} has more than {MAX_LEVELS} different values; a condition has "
             "few levels, so group them in a column of their own, or leave it out"
         )
-    return tuple(found)
+    return tuple(levels)
 
 
 def encode(conditions: Conditions, rows: Sequence[Row]) -> Tensor:
     """The codes of the rows' attributes, (N, A) int64; 0 where a cell is empty."""
-    places = [
-        {"": UNKNOWN, **{level: place for place, level in enumerate(levels, start=1)}}
+    codes_of = [
+        {"": UNKNOWN, **{level: code for code, level in enumerate(levels, start=1)}}
         for levels in conditions.levels
     ]
-    columns = list(zip(conditions.names, places, strict=True))
-    codes = [[place[row.attributes[name]] for name, place in columns] for row in rows]
+    columns = list(zip(conditions.names, codes_of, strict=True))
+    codes = [[code_of[row.attributes[name]] for name, code_of in columns] for row in rows]
     return torch.tensor(codes, dtype=torch.int64).reshape(len(rows), len(columns))
 
 
 def _shares(codes: Sequence[tuple[int, ...]]) -> tuple[Combination, ...]:
-    counted = Counter(codes)
+    counts = Counter(codes)
     return tuple(
-        Combination(codes=combination, share=counted[combination] / len(codes))
-        for combination in sorted(counted)
+        Combination(codes=combination, share=counts[combination] / len(codes))
+        for combination in sorted(counts)
     )
 
 
 def _independent(
-    bare: Conditions, weights: Mapping[str, Mapping[str, float]]
+    conditions: Conditions, weights: Mapping[str, Mapping[str, float]]
 ) -> tuple[Combination, ...]:
     marginals = []
-    for name, levels in zip(bare.names, bare.levels, strict=True):
-        strangers = sorted(set(weights[name]) - set(levels))
-        if strangers or not weights[name]:
+    for name, levels in zip(conditions.names, conditions.levels, strict=True):
+        unknown = sorted(set(weights[name]) - set(levels))
+        if unknown or not weights[name]:
             raise InputError(
-                f"condition_prior.{name}: {', '.join(strangers) or 'nothing'} is no level of it in "
+                f"condition_prior.{name}: {', '.join(unknown) or 'nothing'} is no level of it in "
                 "the train split; name some of its levels, each with a weight"
             )
         total = sum(weights[name].values())
@@ -127,34 +138,6 @@ def _independent(
         Combination(codes=tuple(code for code, _ in one), share=math.prod(part for _, part in one))
         for one in product(*marginals)
     )
-
-
-def conditions_of(described: Mapping[str, Any]) -> Conditions:
-    """The conditions in the description of a generator; none for an older one."""
-    return Conditions.model_validate(described.get("conditions", {}))
-
-
-def prior_of(conditions: Conditions) -> list[list[tuple[list[int], float]]]:
-    """The prior as plain lists: for each class, combinations of codes with their shares."""
-    return [[(list(one.codes), one.share) for one in table] for table in conditions.prior]
-
-
-def draw_conditions(conditions: Conditions, labels: Tensor, seed: int) -> Tensor:
-    """Draw attributes for each label from the prior that a generator was given.
-
-    Each draw depends on the seed, its place and its label alone.
-
-    Args:
-        conditions: of the generator.
-        labels: (N,) int64, 1 malignant, 0 benign.
-        seed: names the set.
-
-    Returns:
-        Codes (N, A) int64; (N, 0) for a generator without conditions.
-    """
-    if not conditions.names:
-        return torch.empty(len(labels), 0, dtype=torch.int64)
-    return draw_codes(prior_of(conditions), labels.tolist(), seed)
 
 
 def attribute_cells(conditions: Conditions, codes: Sequence[int]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""The function that medigan calls; `gan.export` copies it into a package, with all that it needs.
+"""The function of a package that medigan calls, once synthdp has copied this folder into one.
 
 medigan (Osuala et al., arXiv 2209.14472) calls `generate` again and again with batches of 32, and
-takes a class of 0 for malignant.
+takes a class of 0 for malignant. This file alone also needs Pillow.
 """
 
 import logging
@@ -14,14 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from gan.network.latents import draw_codes, draw_latents
-from synthdp.data.images import to_uint8
+from .sampling import GENERATORS, AnyGenerator, draw_codes, sample_images
 
 BATCH = 32
-#: The class of the network in the weights file; a package sets it in its last line.
-NETWORK: Any = None
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +59,8 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
     logger.debug("generate: %s images, condition %s, unused %s", num_samples, condition, [*kwargs])
     if num_samples < 0:
         raise ValueError(f"num_samples is {num_samples}; 0 or more are allowed")
-    network, content = _loaded(str(model_file), Path(model_file).stat().st_mtime_ns)
-    vectors = _latent_vectors(z, input_latent_vector, num_samples, network.z_dim)
+    generator, content = _loaded(str(model_file), Path(model_file).stat().st_mtime_ns)
+    vectors = _latent_vectors(z, input_latent_vector, num_samples, generator.z_dim)
     if seed is None:
         seed = secrets.randbits(62) if vectors is None else 0
         first = seed % 2  # so that single images are of either class
@@ -71,7 +68,9 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
         first = 0
     labels = _labels(condition, num_samples, first)
     words = [content["words"][label] for label in labels.tolist()]
-    images = _draw(network, content["prior"], vectors, labels, seed)
+    codes = draw_codes(content["prior"], labels, seed)
+    batches = sample_images(generator, labels, codes, seed, batch=BATCH, vectors=vectors)
+    images = [pixels for batch in batches for pixels in as_pixels(batch[:, 0].cpu().numpy())]
     if not save_images:
         return list(zip(images, words, strict=True))
     folder = Path(output_path)
@@ -82,18 +81,20 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
 
 
 @lru_cache(maxsize=1)
-def _loaded(model_file: str, changed_ns: int) -> tuple[Any, dict[str, Any]]:
-    """The network on the GPU, where there is one, and what the weights file says of it.
+def _loaded(model_file: str, changed_ns: int) -> tuple[AnyGenerator, dict[str, Any]]:
+    """The generator on the GPU, where there is one, and what the weights file says of it.
 
     It is kept between calls until the file changes.
     """
     content: dict[str, Any] = torch.load(model_file, map_location="cpu", weights_only=True)
+    arguments = dict(content["arguments"])
+    build = GENERATORS[arguments.pop("architecture")]
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
-        network: nn.Module = NETWORK(**content["arguments"])
-    network.load_state_dict(content.pop("weights"))
+        generator = build(**arguments)
+    generator.load_state_dict(content.pop("weights"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    logger.debug("loaded %s of %s on %s", type(network).__name__, changed_ns, device)
-    return network.eval().requires_grad_(False).to(device), content
+    logger.debug("loaded %s of %s on %s", type(generator).__name__, changed_ns, device)
+    return generator.eval().requires_grad_(False).to(device), content
 
 
 def _latent_vectors(z: Any, other: Any, count: int, size: int) -> Tensor | None:
@@ -120,21 +121,7 @@ def _labels(condition: float | None, count: int, first: int) -> Tensor:
     return torch.full((count,), int(condition < 0.5))
 
 
-def _draw(
-    network: Any, prior: Any, vectors: Tensor | None, labels: Tensor, seed: int
-) -> list[NDArray[np.uint8]]:
-    codes = draw_codes(prior, labels.tolist(), seed) if prior else None
-    images: list[NDArray[np.uint8]] = []
-    for places in torch.arange(len(labels)).split(BATCH):
-        if not len(places):
-            continue
-        drawn = draw_latents(seed, places.tolist(), network.z_dim + network.noise_dim)
-        z, noise = drawn.split([network.z_dim, network.noise_dim], dim=1)
-        z = z if vectors is None else vectors[places]
-        told = None if codes is None else codes[places].to(network.device)
-        with torch.inference_mode():
-            batch = network(
-                *(one.to(network.device) for one in (z, noise, labels[places])), 1.0, told
-            )
-        images += list(to_uint8(batch[:, 0].cpu().numpy()))
-    return images
+def as_pixels(images: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Images in [-1, 1] as 8-bit pixels, values beyond clamped: as synthdp writes its own."""
+    pixels: NDArray[np.uint8] = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+    return pixels

@@ -1,0 +1,173 @@
+"""What `model/settings.json` says of a generator, parsed once and passed on as this."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
+
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from gan.network.dcgan import DcganDiscriminator, DcganGenerator, Norm
+from gan.network.discriminator import Discriminator
+from gan.network.generator import Generator
+from gan.network.mixture import Mixture
+from gan.network.sampling import GENERATORS, AnyGenerator
+from gan.package.conditions import Conditions
+from synthdp.config import Settings, validate_settings
+from synthdp.errors import InputError
+from synthdp.files import read_json
+
+TrainedGenerator: TypeAlias = Generator | DcganGenerator
+AnyDiscriminator: TypeAlias = Discriminator | DcganDiscriminator
+DESCRIPTION = Path("model") / "settings.json"
+
+
+class _Shape(Settings):
+    """What all shapes have in common; keys that they don't know are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As the file holds it: `conditions` and `film` stand there only where there are some."""
+        values: dict[str, Any] = handler(self)
+        if values.get("film") is False:
+            del values["film"]
+        if "conditions" in values and not values["conditions"]["names"]:
+            del values["conditions"]
+        return values
+
+
+class HaarShape(_Shape):
+    """The shape of a `gan.network.generator.Generator`; `film`: one was fitted when it was kept."""
+
+    architecture: Literal["mcgan-haar"] = "mcgan-haar"
+    size_px: int
+    channels: tuple[int, ...]
+    z_dim: int
+    haar_levels: int
+    conditions: Conditions = Conditions()
+    film: bool = False
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the network is built by, as plain values."""
+        return {
+            "size_px": self.size_px,
+            "channels": list(self.channels),
+            "z_dim": self.z_dim,
+            "haar_levels": self.haar_levels,
+            "attribute_levels": self.conditions.level_counts,
+            "film": self.film,
+        }
+
+
+class DcganShape(_Shape):
+    """The shape of a `gan.network.dcgan.DcganGenerator`, which knows the class alone."""
+
+    architecture: Literal["dcgan"] = "dcgan"
+    size_px: int
+    channels: tuple[int, ...]
+    z_dim: int
+    norm: Norm = "instance"
+    unit_range: bool = False
+    conditions: Conditions = Conditions()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the network is built by, as plain values."""
+        channels = list(self.channels)
+        return {"channels": channels, **self.model_dump(include={"z_dim", "norm", "unit_range"})}
+
+
+class MixtureShape(_Shape):
+    """The shape of a `gan.network.mixture.Mixture`, whose members have all else in common."""
+
+    architecture: Literal["mixture"] = "mixture"
+    size_px: int
+    z_dim: int
+    conditions: Conditions = Conditions()
+    members: tuple[HaarShape, ...] = Field(min_length=1)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the network is built by, as plain values."""
+        return {"members": [member.arguments for member in self.members]}
+
+
+TrainedShape: TypeAlias = HaarShape | DcganShape
+AnyShape: TypeAlias = TrainedShape | MixtureShape
+_SHAPES: dict[str, type[AnyShape]] = {
+    "mcgan-haar": HaarShape,
+    "dcgan": DcganShape,
+    "mixture": MixtureShape,
+}
+
+
+class _Origin(Settings):
+    model_config = ConfigDict(extra="ignore")
+
+    target: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """A generator: its shape, the target that its classes are of, and the data set it learned."""
+
+    shape: AnyShape
+    target: str
+    data: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `model/settings.json`: one flat mapping, whose order is kept."""
+        shape = self.shape.model_dump(mode="json")
+        last: dict[str, Any] = {}
+        if isinstance(self.shape, MixtureShape):
+            last = {key: shape.pop(key) for key in ("conditions", "members") if key in shape}
+        return {**shape, "target": self.target, "data": self.data, **last}
+
+
+def read_description(run: Path) -> Description:
+    """Read `model/settings.json` of a run.
+
+    Raises:
+        InputError: when it is missing, describes no generator, or not a whole one.
+    """
+    content = read_json(run / DESCRIPTION)
+    architecture = content.get("architecture") if isinstance(content, dict) else None
+    kind = _SHAPES.get(str(architecture))
+    if kind is None:
+        raise InputError(
+            f"{run}: its model is no generator (architecture {architecture!r}); name a run of "
+            "train-gan"
+        )
+    shape = validate_settings(kind, content, where=str(run / DESCRIPTION))
+    origin = validate_settings(_Origin, content, where=str(run / DESCRIPTION))
+    return Description(shape, origin.target, origin.data)
+
+
+@overload
+def build_generator(shape: TrainedShape) -> TrainedGenerator: ...
+@overload
+def build_generator(shape: MixtureShape) -> Mixture: ...
+def build_generator(shape: AnyShape) -> AnyGenerator:
+    """A generator of this shape, drawn from torch's global stream."""
+    return GENERATORS[shape.architecture](**shape.arguments)
+
+
+def build_discriminator(
+    shape: TrainedShape, private_channels: Sequence[int] | None = None
+) -> AnyDiscriminator:
+    """A discriminator for a generator of this shape, drawn from torch's global stream.
+
+    Args:
+        shape: of the generator.
+        private_channels: width of its stages where it learns by DP-SGD: then it judges each image
+            alone.
+    """
+    if isinstance(shape, DcganShape):
+        return DcganDiscriminator(shape.size_px, shape.channels)
+    if private_channels is not None:
+        return Discriminator(private_channels, shape.haar_levels, batch_deviation=False)
+    return Discriminator(shape.channels, shape.haar_levels, shape.conditions.level_counts)
