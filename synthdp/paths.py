@@ -20,17 +20,17 @@ def without_paths(text: str) -> str:
     return _BARE_PATH.sub(lambda match: end_of(match[1]), quoted)
 
 
-def without_places(settings: Any) -> Any:
+def settings_without_paths(settings: Any) -> Any:
     """Settings in which every path is cut to its last part, and nothing else is changed."""
     if isinstance(settings, Mapping):
         return {
             key: without_paths(value)
             if key in WORDS and isinstance(value, str)
-            else without_places(value)
+            else settings_without_paths(value)
             for key, value in settings.items()
         }
     if isinstance(settings, list | tuple):
-        return [without_places(value) for value in settings]
+        return [settings_without_paths(value) for value in settings]
     return last_part(settings) if isinstance(settings, str) else settings
 
 

@@ -24,10 +24,10 @@ import yaml
 
 from synthdp.checkpoint import load_weights
 from synthdp.config import read_yaml
-from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
-from synthdp.paths import WORDS, last_part, without_paths, without_places
+from synthdp.paths import WORDS, last_part, settings_without_paths, without_paths
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement, read_statement
 from synthdp.study.compare.aurocs import read_findings, write_findings
@@ -50,43 +50,44 @@ _TRAINED_ON = ("train", "all")
 _ROUNDING = 1 - 1e-6
 
 
-def release(source: Path, out: Path) -> Statement:
-    """Copy what may leave of `source` into the new folder `out`, which appears only when whole.
+def release(original: Path, out: Path) -> Statement:
+    """Copy what may leave of a folder into the new folder `out`, which appears only when whole.
 
     Args:
-        source: a finished run of a stage of `WEIGHTS`, a finished study, or a synthetic or phantom
-            data set.
+        original: a finished run of a stage of `WEIGHTS`, a finished study, or a synthetic or
+            phantom data set.
         out: a folder that is not there yet, or empty.
 
     Returns:
         The statement under which it leaves; an epsilon of inf is released too, and says so.
 
     Raises:
-        InputError: when the source is unfinished, holds patients' images or unexpected files, or
+        InputError: when the original is unfinished, holds patients' images or unexpected files, or
             `out` is taken.
     """
-    source, out = Path(source), Path(out)
-    copy = _copier(source)
+    original, out = Path(original), Path(out)
+    copy = _copier(original)
     with atomic_folder(out) as folder:
-        statement = copy(source, folder)
-        _refuse_paths(folder, _paths_in(source))
+        statement = copy(original, folder)
+        _refuse_paths(folder, _paths_in(original))
     return statement
 
 
-def _copier(source: Path) -> Callable[[Path, Path], Statement]:
-    if (source / STATUS).is_file():
-        stage = _status(source)["stage"]
+def _copier(original: Path) -> Callable[[Path, Path], Statement]:
+    """What copies a folder of this kind, given it and the new folder."""
+    if (original / STATUS).is_file():
+        stage = _status(original)["stage"]
         if stage == "study":
             return _copy_study
         if stage in WEIGHTS:
             return _copy_run
         raise InputError(
-            f"{source}: a run of {stage!r}, which has nothing to release; name a run of "
+            f"{original}: a run of {stage!r}, which has nothing to release; name a run of "
             f"{', '.join(WEIGHTS)}, a study or a data set"
         )
-    if (source / "dataset.json").is_file():
+    if (original / "dataset.json").is_file():
         return _copy_dataset
-    raise InputError(f"{source}: neither a run, a study nor a data set, so nothing was released")
+    raise InputError(f"{original}: neither a run, a study nor a data set, so nothing was released")
 
 
 def _status(run: Path) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _status(run: Path) -> dict[str, Any]:
             "state": str(status["state"]),
             "release": str(status["release"]),
             "attempts": 1,
-            "versions": {str(name): str(found) for name, found in status["versions"].items()},
+            "versions": {str(name): str(value) for name, value in status["versions"].items()},
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -129,7 +130,7 @@ def _plain(folder: Path, name: str) -> Path:
 def _copy_run(run: Path, folder: Path) -> Statement:
     statement = _copy_promise(run, folder)
     write_atomic(folder / CARD, _plain(run, CARD).read_bytes())
-    write_atomic(folder / CONFIG, _config_without_places(run))
+    write_atomic(folder / CONFIG, _config(run))
     _copy_model(run, folder / "model", WEIGHTS[_status(run)["stage"]])
     return statement
 
@@ -146,7 +147,7 @@ def _copy_promise(run: Path, folder: Path) -> Statement:
 
 def _refuse_understated(run: Path, statement: Statement) -> None:
     """Refuse a statement of less than its releases cost, or than the run's own ledger counts."""
-    counted = {found.id: found.mu for found in statement.lineage.releases}
+    counted = {release.id: release.mu for release in statement.lineage.releases}
     ledger = run / "private" / "ledger.jsonl"
     spent = Ledger(ledger).spent() if ledger.is_file() else None
     enough = statement.epsilon >= statement.lineage.epsilon(statement.delta) * _ROUNDING
@@ -162,7 +163,8 @@ def _refuse_understated(run: Path, statement: Statement) -> None:
 def _copy_model(run: Path, folder: Path, weights: str) -> None:
     """The two files of `model/`; the public weights may stand beside them, and stay."""
     settings = _model_settings(run)
-    public = {source.get("backbone", {}).get("weights") for source in _sources(settings)}
+    networks = settings.get("sources", [])
+    public = {network.get("backbone", {}).get("weights") for network in networks}
     unknown = {path.name for path in (run / "model").iterdir()} - {MODEL_SETTINGS, weights} - public
     if unknown:
         raise InputError(
@@ -176,19 +178,15 @@ def _copy_model(run: Path, folder: Path, weights: str) -> None:
 
 
 def _model_settings(run: Path) -> dict[str, Any]:
-    """The model's settings, with the names alone of the files of public weights."""
+    """The model's settings, with the names alone of the files of public weights.
+
+    A classifier names its networks under `sources`; a generator has none.
+    """
     settings = read_json(_plain(run, f"model/{MODEL_SETTINGS}"))
-    sound = isinstance(settings, dict) and isinstance(settings.get("sources", []), list)
-    if not sound or any(not isinstance(one, dict) for one in _sources(settings)):
+    networks = settings.get("sources", []) if isinstance(settings, dict) else None
+    if not isinstance(networks, list) or any(not isinstance(one, dict) for one in networks):
         raise InputError(f"{run.name}/model/{MODEL_SETTINGS}: not as written; make the run again")
-    if not _sources(settings):
-        return dict(settings)
-    return {**settings, "sources": without_places(_sources(settings))}
-
-
-def _sources(settings: Mapping[str, Any]) -> list[Any]:
-    """The networks that a classifier's features come from; a generator has none."""
-    return list(settings.get("sources", []))
+    return {**settings, "sources": settings_without_paths(networks)} if networks else settings
 
 
 def _copy_dataset(root: Path, folder: Path) -> Statement:
@@ -200,7 +198,12 @@ def _copy_dataset(root: Path, folder: Path) -> Statement:
             f"{dataset.info.name}: holds patients' images (or phantoms made to stand for them), "
             "which never leave; release a synthetic set made from them, or a model"
         )
-    for name in _images(dataset):
+    for name in dict.fromkeys(row.image for row in dataset.rows):
+        if Path(name).parts[0] == dataset.private.name:
+            raise InputError(
+                f"{root.name}/manifest.csv: names a file of private/, which never leaves; keep the "
+                "set's images in images/"
+            )
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_plain(root, name), folder / name)
     write_json(folder / "dataset.json", dataset.info.model_dump(mode="json"))
@@ -212,16 +215,6 @@ def _copy_dataset(root: Path, folder: Path) -> Statement:
     return make_statement(lineage, subject="data set", unit=unit)
 
 
-def _images(dataset: Dataset) -> Iterator[str]:
-    for name in dict.fromkeys(row.image for row in dataset.rows):
-        if Path(name).parts[0] == dataset.private.name:
-            raise InputError(
-                f"{dataset.root.name}/manifest.csv: names a file of private/, which never leaves; "
-                "keep the set's images in images/"
-            )
-        yield name
-
-
 def _copy_study(study: Path, folder: Path) -> Statement:
     statement = _copy_promise(study, folder)
     write_atomic(folder / CARD, _plain(study, CARD).read_bytes())
@@ -231,16 +224,16 @@ def _copy_study(study: Path, folder: Path) -> Statement:
             f"{study.name}: has scores of a split that patients were trained on, which the "
             "promise does not allow; run the study with evaluate_on naming another split"
         )
-    write_atomic(folder / CONFIG, _config_without_places(study))
+    write_atomic(folder / CONFIG, _config(study))
     write_atomic(folder / "results.csv", results_csv(rows))
     facts = read_json(_plain(study, "study.json"))
     sets = [one.model_dump(mode="json") for one in read_sets(study)]
     about = {"title": without_paths(str(facts["title"])), "sets": sets}
     write_json(folder / "study.json", about)
-    counted = {found.id for found in statement.lineage.releases}
+    counted = {release.id for release in statement.lineage.releases}
     for run in dict.fromkeys(row.run for row in rows):
         of_run = _copy_promise(study / "runs" / run, folder / "runs" / run)
-        if not {found.id for found in of_run.lineage.releases} <= counted:
+        if not {release.id for release in of_run.lineage.releases} <= counted:
             raise InputError(
                 f"{study.name}/{PROMISE}: leaves out what one of its runs spent; run it again"
             )
@@ -251,20 +244,23 @@ def _copy_study(study: Path, folder: Path) -> Statement:
     return statement
 
 
-def _config_without_places(run: Path) -> str:
-    settings = without_places(read_yaml(_plain(run, CONFIG)))
+def _config(run: Path) -> str:
+    """The settings as YAML, each path cut to its last part."""
+    settings = settings_without_paths(read_yaml(_plain(run, CONFIG)))
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
-def _paths_in(source: Path) -> Sequence[str]:
-    """What must not stand in any text that leaves: the folder's place, and paths in settings."""
-    found = [str(source.resolve())]
-    if (source / CONFIG).is_file():
-        found += [text for text in _strings(read_yaml(source / CONFIG)) if last_part(text) != text]
-    return [text for text in found if len(text.strip("./~\\")) > 0]
+def _paths_in(original: Path) -> Sequence[str]:
+    """What must not stand in any text that leaves: the folder's path, and paths in settings."""
+    paths = [str(original.resolve())]
+    if (original / CONFIG).is_file():
+        texts = _strings(read_yaml(original / CONFIG))
+        paths += [text for text in texts if last_part(text) != text]
+    return [path for path in paths if path.strip("./~\\")]
 
 
 def _strings(settings: Any) -> Iterator[str]:
+    """Every text in settings, words apart."""
     if isinstance(settings, Mapping):
         for key, value in settings.items():
             if key not in WORDS:
@@ -277,11 +273,11 @@ def _strings(settings: Any) -> Iterator[str]:
 
 
 def _refuse_paths(folder: Path, paths: Sequence[str]) -> None:
-    """The last look at what was written: no text may name a place of this machine."""
+    """The last look at what was written: no text may name a folder of this machine."""
     for path in folder.rglob("*"):
         if path.suffix in (".json", ".yaml", ".md", ".html", ".csv"):
             text = path.read_text(encoding="utf-8")
-            if any(place in text for place in paths):
+            if any(named in text for named in paths):
                 raise InputError(
                     f"{path.name}: names a folder of this machine, which must not leave; take the "
                     "path out of the file, or make the run again"

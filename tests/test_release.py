@@ -32,7 +32,7 @@ from synthdp.privacy import noise
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import read_statement
-from synthdp.release import release, without_places
+from synthdp.release import release, settings_without_paths
 from synthdp.runs import open_run
 from synthdp.study.compare.aurocs import read_findings
 from synthdp.study.compare.results import evaluation_row, write_results
@@ -514,7 +514,7 @@ def test_what_was_released_may_be_released_again(released: Path, tmp_path: Path)
 )
 def test_a_path_is_cut_to_its_last_part(text: str, left: str) -> None:
     nested = {"a": [{"data": text}], "name": "org/model", "cohort": "1/2", "none": None}
-    assert without_places(nested) == {**nested, "a": [{"data": left}]}
+    assert settings_without_paths(nested) == {**nested, "a": [{"data": left}]}
 
 
 def test_the_command_prints_the_headline_and_the_place(

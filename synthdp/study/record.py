@@ -15,7 +15,7 @@ from synthdp.config import Settings, read_yaml, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
-from synthdp.paths import without_paths, without_places
+from synthdp.paths import settings_without_paths, without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement, joined_statement, read_statement
@@ -227,7 +227,7 @@ def _statuses(study: Path) -> dict[str, Mapping[str, Any]]:
 def _shown_settings(study: Path) -> str:
     """The settings of the study, with every path cut to its last part."""
     with suppress(InputError):  # damaged settings are not worth a report
-        settings = without_places(read_yaml(study / "config.yaml"))
+        settings = settings_without_paths(read_yaml(study / "config.yaml"))
         return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     return ""
 
