@@ -11,8 +11,16 @@ from synthdp.errors import InputError, RunError
 from synthdp.runs import RunBusyError, StageCall
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep import engine as engines
-from synthdp.study.sweep.engine import Engine, devices_of, fitting, opened_engine
-from synthdp.study.sweep.worker import Attempt, Outcome, WorkerSetup, claim_slot
+from synthdp.study.sweep.engine import (
+    Attempt,
+    Engine,
+    Outcome,
+    WorkerSetup,
+    claim_slot,
+    devices_of,
+    fitting,
+    opened_engine,
+)
 
 
 @pytest.fixture(autouse=True)
