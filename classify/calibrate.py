@@ -46,6 +46,7 @@ from synthdp.data.dataset import (
     open_dataset,
     refuse_one_class,
     refuse_unknown_patients,
+    units_of,
 )
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
@@ -70,90 +71,12 @@ from synthdp.runs import Run, open_run
 
 STAGE = "calibrate"
 UNPROTECTED_NOTE = "calibrated without differential privacy"
-
-
-# A classifier's operating points: fitted exactly, or to noisy counts by class and score. In both,
-# each patient has weight one, spread evenly over the images with a known label: an operating point
-# is for patients, and no patient decides it by having many images.
-
-
-def exact_points(
-    classifier: Classifier,
-    logits: Tensor,
-    targets: FloatArray,
-    units: Sequence[str],
-    *,
-    sensitivity: float,
-    fitted_on: str,
-) -> tuple[OperatingPoint, ...]:
-    """Operating points fitted to the scores themselves.
-
-    Args:
-        classifier: without points.
-        logits: (N, T) float32.
-        targets: (N, T) of 1, 0 or nan (left out), both classes of each.
-        units: (N,), the patient of each image.
-        sensitivity: of the thresholds, in (0, 1), or a little more, where no threshold meets it.
-        fitted_on: the name of the set.
-    """
-    _, owners = np.unique(np.asarray(units), return_inverse=True)
-    points: list[OperatingPoint] = []
-    for index in range(len(classifier.targets)):
-        column = targets[:, index]
-        known = ~np.isnan(column)
-        weights = 1 / np.bincount(owners[known], minlength=len(owners))[owners[known]]
-        positives = weights * (column[known] == 1)
-        values = logits[torch.from_numpy(known), index]
-        slope, offset = platt_scaling(values.double().numpy(), weights - positives, positives)
-        point = OperatingPoint(
-            slope=slope,
-            offset=offset,
-            threshold=0.5,
-            sensitivity=sensitivity,
-            fitted_on=fitted_on,
-        )
-        found = probabilities(replace(classifier, points=(point,)), values[:, None])[:, 0]
-        threshold = threshold_of_scores(found.astype(np.float64), positives, sensitivity)
-        points.append(point.model_copy(update={"threshold": threshold}))
-    return tuple(points)
-
-
-def noisy_points(
-    coefficients: NDArray[np.float64], *, sensitivity: float, fitted_on: str
-) -> tuple[OperatingPoint, ...]:
-    """Operating points fitted to counts that were released with noise; finite whatever they are.
-
-    Where so little of a class is left that nothing can be fitted, a point is the plain one: slope
-    1, offset 0, threshold 0.5.
-
-    Args:
-        coefficients: (T, 2, BINS) of `released_coefficients`.
-        sensitivity: of the thresholds, in (0, 1).
-        fitted_on: the name of the set.
-    """
-    points = []
-    for counts in likely_counts(coefficients):
-        slope, offset = platt_of_counts(counts)
-        value = slope * threshold_of_counts(counts[1], sensitivity) + offset
-        assert math.isfinite(value)  # all three are bounded
-        points.append(
-            OperatingPoint(
-                slope=slope,
-                offset=offset,
-                threshold=float(expit(value)),
-                sensitivity=sensitivity,
-                fitted_on=fitted_on,
-            )
-        )
-    return tuple(points)
-
-
 RELEASED = "counts.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
-    """The images that a classifier is calibrated on, before they are scored.
+class CalibrationSet:
+    """A classifier without points, and the images that it is calibrated on, before they are scored.
 
     rows: N of them; targets: (N, T), nan unknown; units: the N names of whose each image is.
     """
@@ -222,60 +145,55 @@ def run_calibrate(settings: CalibrateSettings) -> Path:
             exactly are of one class.
     """
     plan = calibrate_plan(settings)
-    _examined(settings, plan)  # what does not fit is refused before a folder is made
+    calibrated_on = _calibration_set(settings, plan)  # refuses before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
         if not run.finished:
-            _calibrate(settings, run, plan.with_release_id(run.release_id))
+            _calibrate(settings, run, plan.with_release_id(run.release_id), calibrated_on)
     return settings.out
 
 
-def _examined(settings: CalibrateSettings, plan: PrivacyPlan) -> Examined:
+def _calibration_set(settings: CalibrateSettings, plan: PrivacyPlan) -> CalibrationSet:
     """What is calibrated, and on which images; raises as `run_calibrate`."""
-    dataset, by_image = plan.dataset, settings.privacy.unit == "image"
+    dataset = plan.dataset
     classifier = replace(load_classifier(settings.run), points=())
     rows = cohort_rows(dataset, dataset.split(settings.split), settings.cohort)
     targets = known_targets(dataset, rows, classifier.targets)
-    units = [row.image if by_image else row.patient_id for row in rows]
+    units = units_of(rows, settings.privacy.unit)
     if plan.mechanism is None:
         refuse_one_class(f"{dataset.info.name}, {settings.split}", classifier.targets, targets)
     else:
         refuse_small_population(units, plan.mechanism)
-    return Examined(classifier, rows, targets, units)
+    return CalibrationSet(classifier, rows, targets, units)
 
 
-def _calibrate(settings: CalibrateSettings, run: Run, plan: PrivacyPlan) -> None:
-    examined, spent = _examined(settings, plan), plan.release
+def _calibrate(
+    settings: CalibrateSettings, run: Run, plan: PrivacyPlan, calibrated_on: CalibrationSet
+) -> None:
+    classifier, spent = calibrated_on.classifier, plan.release
+    sensitivity, fitted_on = settings.sensitivity, plan.dataset.info.name
     plan.record()
     if plan.mechanism is None:
-        points = _exact(settings, plan, examined)
-    else:
-        coefficients, spent = _released(settings, run, plan, examined)
-        points = noisy_points(
-            coefficients, sensitivity=settings.sensitivity, fitted_on=plan.dataset.info.name
+        raw = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
+        points = exact_points(
+            classifier,
+            raw,
+            calibrated_on.targets,
+            calibrated_on.units,
+            sensitivity=sensitivity,
+            fitted_on=fitted_on,
         )
-    names = examined.classifier.targets
-    save_classifier(run.model, replace(examined.classifier, points=points))
+    else:
+        coefficients, spent = _released(settings, run, plan, calibrated_on)
+        points = noisy_points(coefficients, sensitivity=sensitivity, fitted_on=fitted_on)
+    save_classifier(run.model, replace(classifier, points=points))
     forget_key(run.private)  # first: no finished run keeps its key
     statement = plan.statement_after(spent)
-    run.finish(statement, _card(settings, plan, statement, dict(zip(names, points, strict=True))))
-
-
-def _exact(
-    settings: CalibrateSettings, plan: PrivacyPlan, examined: Examined
-) -> tuple[OperatingPoint, ...]:
-    raws = features(examined.classifier, plan.dataset, examined.rows)
-    return exact_points(
-        examined.classifier,
-        logits(examined.classifier, raws),
-        examined.targets,
-        examined.units,
-        sensitivity=settings.sensitivity,
-        fitted_on=plan.dataset.info.name,
-    )
+    by_target = dict(zip(classifier.targets, points, strict=True))
+    run.finish(statement, _card(settings, plan, statement, by_target))
 
 
 def _released(
-    settings: CalibrateSettings, run: Run, plan: PrivacyPlan, examined: Examined
+    settings: CalibrateSettings, run: Run, plan: PrivacyPlan, calibrated_on: CalibrationSet
 ) -> tuple[NDArray[np.float64], Release]:
     """The noisy counts, (T, 2, BINS), made once and kept in the run; and what they spent.
 
@@ -284,25 +202,23 @@ def _released(
     the same images under the same classifier, and only what is kept is ever used.
     """
     assert plan.mechanism is not None  # the caller has asked
-    ledger = Ledger(run.private / "ledger.jsonl")
+    ledger, classifier = Ledger(run.private / "ledger.jsonl"), calibrated_on.classifier
     of_classifier = sha256_file(settings.run / "model" / "settings.json")
-    fingerprint = f"{keyed_digest(plan.dataset, examined.rows)} {of_classifier}"
+    fingerprint = f"{keyed_digest(plan.dataset, calibrated_on.rows)} {of_classifier}"
     ledger.claim(plan.release, fingerprint=fingerprint, block_steps=1)
     if ledger.steps_left:
         ledger.reserve(1)
     path = run.private / RELEASED
     if not path.is_file():
-        raw = logits(
-            examined.classifier, features(examined.classifier, plan.dataset, examined.rows)
-        )
-        found = released_coefficients(
-            examined.targets,
-            probabilities(examined.classifier, raw),
-            examined.units,
+        raw = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
+        released = released_coefficients(
+            calibrated_on.targets,
+            probabilities(classifier, raw),
+            calibrated_on.units,
             mechanism=plan.mechanism,
             noise_source=noise_source(run.private, settings.privacy),
         )
-        save_weights(path, {"coefficients": torch.from_numpy(found)})
+        save_weights(path, {"coefficients": torch.from_numpy(released)})
     kept: NDArray[np.float64] = load_weights(path)["coefficients"].numpy()
     return kept, ledger.spent()
 
@@ -337,3 +253,79 @@ def _card(
         statement=statement,
         settings=facts,
     )
+
+
+# Operating points, fitted exactly or to noisy counts by class and score. In both, each patient has
+# weight one, spread evenly over the images with a known label: an operating point is for patients,
+# and no patient decides it by having many images.
+
+
+def exact_points(
+    classifier: Classifier,
+    logits: Tensor,
+    targets: FloatArray,
+    units: Sequence[str],
+    *,
+    sensitivity: float,
+    fitted_on: str,
+) -> tuple[OperatingPoint, ...]:
+    """Operating points fitted to the scores themselves.
+
+    Args:
+        classifier: without points.
+        logits: (N, T) float32.
+        targets: (N, T) of 1, 0 or nan (left out), both classes of each.
+        units: (N,), the patient of each image.
+        sensitivity: of the thresholds, in (0, 1), or a little more, where no threshold meets it.
+        fitted_on: the name of the set.
+    """
+    _, owners = np.unique(np.asarray(units), return_inverse=True)
+    points: list[OperatingPoint] = []
+    for index in range(len(classifier.targets)):
+        column = targets[:, index]
+        known = ~np.isnan(column)
+        weights = 1 / np.bincount(owners[known], minlength=len(owners))[owners[known]]
+        positives = weights * (column[known] == 1)
+        values = logits[torch.from_numpy(known), index]
+        slope, offset = platt_scaling(values.double().numpy(), weights - positives, positives)
+        point = OperatingPoint(
+            slope=slope,
+            offset=offset,
+            threshold=0.5,
+            sensitivity=sensitivity,
+            fitted_on=fitted_on,
+        )
+        calibrated = probabilities(replace(classifier, points=(point,)), values[:, None])[:, 0]
+        threshold = threshold_of_scores(calibrated.astype(np.float64), positives, sensitivity)
+        points.append(point.model_copy(update={"threshold": threshold}))
+    return tuple(points)
+
+
+def noisy_points(
+    coefficients: NDArray[np.float64], *, sensitivity: float, fitted_on: str
+) -> tuple[OperatingPoint, ...]:
+    """Operating points fitted to counts that were released with noise; finite whatever they are.
+
+    Where so little of a class is left that nothing can be fitted, a point is the plain one: slope
+    1, offset 0, threshold 0.5.
+
+    Args:
+        coefficients: (T, 2, BINS) of `released_coefficients`.
+        sensitivity: of the thresholds, in (0, 1).
+        fitted_on: the name of the set.
+    """
+    points = []
+    for counts in likely_counts(coefficients):
+        slope, offset = platt_of_counts(counts)
+        value = slope * threshold_of_counts(counts[1], sensitivity) + offset
+        assert math.isfinite(value)  # all three are bounded
+        points.append(
+            OperatingPoint(
+                slope=slope,
+                offset=offset,
+                threshold=float(expit(value)),
+                sensitivity=sensitivity,
+                fitted_on=fitted_on,
+            )
+        )
+    return tuple(points)

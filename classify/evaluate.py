@@ -16,7 +16,7 @@ from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
 from synthdp.config import PrivacySettings, dump_settings, read_yaml, validate_settings
 from synthdp.data.columns import rows_where
-from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients
+from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients, units_of
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images, refuse_no_groups
@@ -75,10 +75,10 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     targets = known_targets(dataset, rows, classifier.targets)
     if settings.by is not None:
         refuse_no_groups(dataset, rows, settings.by)
-    found = scores(classifier, dataset, rows)
+    scored = scores(classifier, dataset, rows)
     summary = summarise(
         targets,
-        found,
+        scored,
         [row.patient_id for row in rows],
         names=classifier.targets,
         threshold=thresholds(classifier),
@@ -92,17 +92,17 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         write_atomic(folder / CONFIG_FILE, dump_settings(settings))
         write_json(folder / METRICS_FILE, {**about, **summary, **repeats})
         write_atomic(
-            folder / PREDICTIONS_FILE, _predictions(rows, targets, found, classifier.targets)
+            folder / PREDICTIONS_FILE, _predictions(rows, targets, scored, classifier.targets)
         )
         if settings.by is not None:
             images = ScoredImages(
-                dataset, rows, targets, found[None], [thresholds(classifier)], classifier.targets
+                dataset, rows, targets, scored[None], [thresholds(classifier)], classifier.targets
             )
             figures = judge_images(images, settings.by)
             content = [figure.model_dump(mode="json") for figure in figures]
             write_json(folder / FAIRNESS_FILE, content)
         if plan is not None:  # last, since from here on it is spent
-            noisy = _released(settings, plan, rows, targets=targets[:, 0], found=found[:, 0])
+            noisy = _released(settings, plan, rows, targets=targets[:, 0], scored=scored[:, 0])
             write_json(folder / NOISY_FILE, noisy)
     return settings.out
 
@@ -149,17 +149,16 @@ def _released(
     rows: Sequence[Row],
     *,
     targets: NDArray[np.float64],
-    found: NDArray[np.float32],
+    scored: NDArray[np.float32],
 ) -> dict[str, Any]:
     """Charge the patients, then release the AUROC of targets and scores, (N,) each."""
-    by_image = settings.auroc_unit == "image"
-    units = [row.image if by_image else row.patient_id for row in rows]
+    units = units_of(rows, settings.auroc_unit)
     mechanism = plan.mechanism
     assert mechanism is not None  # an epsilon is asked for
     refuse_small_population(units, mechanism)
     plan.record()
     auroc = noisy_auroc(
-        targets, found, units, mechanism=mechanism, noise_source=NoiseSource(new_key(), "shake256")
+        targets, scored, units, mechanism=mechanism, noise_source=NoiseSource(new_key(), "shake256")
     )
     return {
         "schema_version": 1,
@@ -241,13 +240,13 @@ def _conflict(labels: NDArray[np.float64]) -> bool:
 def _predictions(
     rows: Sequence[Row],
     targets: NDArray[np.float64],
-    found: NDArray[np.float32],
+    scored: NDArray[np.float32],
     names: Sequence[str],
 ) -> str:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["image", "patient_id", *names, *(f"score_{name}" for name in names)])
-    for row, labels, values in zip(rows, targets, found, strict=True):
+    for row, labels, values in zip(rows, targets, scored, strict=True):
         known: list[Any] = ["" if math.isnan(label) else int(label) for label in labels]
         writer.writerow([row.image, row.patient_id, *known, *(f"{v:.9g}" for v in values)])
     return stream.getvalue()
