@@ -7,7 +7,6 @@ replays neighbours, plants canaries, and asks who was in. What it finds is priva
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from classify.auditing.canaries import (
+    Scores,
     many_runs,
     many_runs_bounds,
     one_run,
@@ -70,9 +70,13 @@ def run_audit(settings: AuditSettings) -> Path:
     """
     out = settings.run / "private" / "audit"
     statement = read_statement(settings.run)
-    asked = _asked(settings)
-    stored = _stored(out / "audit.json", asked)
-    if stored is None:
+    asked = {  # what decides an audit of a run: workers don't
+        "schema_version": SCHEMA_VERSION,
+        "settings": settings.model_dump(mode="json", exclude={"run", "workers"}),
+        "versions": versions(),
+    }
+    stored = read_json(out / "audit.json") if (out / "audit.json").is_file() else {}
+    if not asked.items() <= stored.items():
         subject = subject_of(settings.run, _finetune_settings(settings.run))
         broken = broken_records(settings.run, statement, subject)
         result = attack(subject, settings, broken)
@@ -84,20 +88,6 @@ def run_audit(settings: AuditSettings) -> Path:
             "the promise is broken: " + "; ".join(stored["broken"]) + f". See {out}/audit.md"
         )
     return out
-
-
-def _asked(settings: AuditSettings) -> dict[str, Any]:
-    """What decides an audit of a run: settings, workers apart, and versions."""
-    kept = settings.model_dump(mode="json", exclude={"run", "workers"})
-    return {"schema_version": SCHEMA_VERSION, "settings": kept, "versions": versions()}
-
-
-def _stored(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The audit that stands, when it is this one."""
-    if not path.is_file():
-        return None
-    stored: dict[str, Any] = read_json(path)
-    return stored if asked.items() <= stored.items() else None
 
 
 def _finetune_settings(run: Path) -> FinetuneSettings:
@@ -201,40 +191,32 @@ def attack(
         seconds[part] = round(perf_counter() - began, 1)
         return result
 
-    replayed = timed(
+    workers = settings.workers
+    replayed: Replay = timed(
         "replay",
-        partial(
-            replay,
-            subject,
-            for_replay,
-            patients=settings.replayed,
-            risk=risk,
-            workers=settings.workers,
-        ),
+        lambda: replay(subject, for_replay, patients=settings.replayed, risk=risk, workers=workers),
     )
-    one = timed("one run", partial(one_run, subject, for_one, settings.canaries))
-    many = timed(
+    one: Scores = timed("one run", lambda: one_run(subject, for_one, settings.canaries))
+    many: Scores = timed(
         "many runs",
-        partial(
-            many_runs,
+        lambda: many_runs(
             subject,
             for_many,
             runs=settings.runs,
             dimensions=settings.dimensions,
-            workers=settings.workers,
+            workers=workers,
         ),
     )
-    members = timed(
+    members: list[MembersFound] = timed(
         "membership",
-        partial(
-            membership,
+        lambda: membership(
             subject,
             for_halves,
             shadows=settings.shadows,
             rates=RATES,
             confidence=settings.confidence,
             risk=risk,
-            workers=settings.workers,
+            workers=workers,
         ),
     )
 

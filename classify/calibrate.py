@@ -52,7 +52,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.evaluation.noisy_counts import (
     likely_counts,
-    refuse_small_population,
+    refuse_more_units,
     released_coefficients,
 )
 from synthdp.evaluation.operating_point import (
@@ -162,7 +162,7 @@ def _calibration_set(settings: CalibrateSettings, plan: PrivacyPlan) -> Calibrat
     if plan.mechanism is None:
         refuse_one_class(f"{dataset.info.name}, {settings.split}", classifier.targets, targets)
     else:
-        refuse_small_population(units, plan.mechanism)
+        refuse_more_units(units, plan.mechanism)
     return CalibrationSet(classifier, rows, targets, units)
 
 

@@ -24,7 +24,7 @@ from synthdp.evaluation.intervals import summarise
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import (
     noisy_auroc,
-    refuse_small_population,
+    refuse_more_units,
 )
 from synthdp.evaluation.predictions import ScoredImages
 from synthdp.files import atomic_folder, write_atomic, write_json
@@ -66,7 +66,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             the split, an image is unreadable, `out` holds something else, or a noisy AUROC does
             not fit the data set.
     """
-    if _stands(settings):
+    if _is_done(settings):
         return settings.out
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
@@ -155,7 +155,7 @@ def _released(
     units = units_of(rows, settings.auroc_unit)
     mechanism = plan.mechanism
     assert mechanism is not None  # an epsilon is asked for
-    refuse_small_population(units, mechanism)
+    refuse_more_units(units, mechanism)
     plan.record()
     auroc = noisy_auroc(
         targets, scored, units, mechanism=mechanism, noise_source=NoiseSource(new_key(), "shake256")
@@ -175,7 +175,7 @@ def _released(
     }
 
 
-def _stands(settings: EvaluateSettings) -> bool:
+def _is_done(settings: EvaluateSettings) -> bool:
     """Whether the folder holds this very evaluation."""
     if not (settings.out / METRICS_FILE).is_file():
         return False

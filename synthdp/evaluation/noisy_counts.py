@@ -106,8 +106,8 @@ def unit_rows(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) 
     return torch.stack(parts, dim=1).flatten(1) / math.sqrt(n_targets)
 
 
-def refuse_small_population(units: Sequence[str], mechanism: Mechanism) -> None:
-    """Refuse a declared population that is below the number of units.
+def refuse_more_units(units: Sequence[str], mechanism: Mechanism) -> None:
+    """Refuse a declared population that is below the number of units in a split.
 
     Raises:
         InputError: when it is.
@@ -144,9 +144,9 @@ def released_coefficients(
     (`unit_rows`), clipped to its clip norm.
 
     Raises:
-        InputError: as `refuse_small_population`.
+        InputError: as `refuse_more_units`.
     """
-    refuse_small_population(units, mechanism)
+    refuse_more_units(units, mechanism)
     _, owners = np.unique(np.asarray(units), return_inverse=True)
     rows = unit_rows(targets, scores, owners.astype(np.intp))
     released = release_once(rows, mechanism, noise_source).numpy().astype(np.float64)
