@@ -47,11 +47,11 @@ import importlib, importlib.util, json, sys
 import numpy as np
 folder, name, calls, checkout = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
 sys.path = [folder, *(path for path in sys.path if path not in ("", checkout))]
-sys.meta_path = [found for found in sys.meta_path if "editable" not in repr(found).lower()]
+sys.meta_path = [one for one in sys.meta_path if "editable" not in repr(one).lower()]
 assert importlib.util.find_spec("gan") is importlib.util.find_spec("synthdp") is None
 package = importlib.import_module(name)
 assert "pydantic" not in sys.modules
-found = {}
+results = {}
 for number, call in enumerate(calls):
     vector = call.pop("vector", None)
     if vector is not None:
@@ -64,9 +64,9 @@ for number, call in enumerate(calls):
         words = None if pairs is None else [word for _, word in pairs]
     images = [image for image, _ in pairs or []]
     assert all(isinstance(image, np.ndarray) for image in images)
-    found[f"images{number}"] = np.array(images)
-    found[f"words{number}"] = np.array(json.dumps(words))
-np.savez(f"{folder}/found.npz", **found)
+    results[f"images{number}"] = np.array(images)
+    results[f"words{number}"] = np.array(json.dumps(words))
+np.savez(f"{folder}/results.npz", **results)
 """
 
 
@@ -83,9 +83,9 @@ def as_medigan_does(
         cwd=packages,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
     )
-    with np.load(packages / "found.npz") as found:
+    with np.load(packages / "results.npz") as results:
         return [
-            (found[f"images{number}"], json.loads(str(found[f"words{number}"])))
+            (results[f"images{number}"], json.loads(str(results[f"words{number}"])))
             for number in range(len(calls))
         ]
 
@@ -157,7 +157,7 @@ def test_a_latent_vector_draws_what_our_own_generator_draws(packages: Path, run:
         packages, "mcgan_discs", {"num_samples": 2, "condition": 1, "vector": vectors.tolist()}
     )
     generator = load_generator(run, torch.device("cpu"))
-    streams = [np.random.default_rng((0, place)) for place in (0, 1)]
+    streams = [np.random.default_rng((0, position)) for position in (0, 1)]
     size = generator.z_dim + generator.noise_dim
     latents = np.stack([stream.standard_normal(size, dtype=np.float32) for stream in streams])
     noise = torch.from_numpy(latents)[:, generator.z_dim :]
@@ -188,10 +188,10 @@ def test_bad_arguments_raise(packages: Path) -> None:
         {"num_samples": 2, "vector": [[1.0] * 15] * 2},
         {"num_samples": 1, "vector": [[1.0] * 16], "z": [[1.0] * 16]},
     )
-    told = [words for _, words in results]
-    assert {kind for kind, _ in told} == {"ValueError"}
+    errors = [words for _, words in results]
+    assert {kind for kind, _ in errors} == {"ValueError"}
     for (_, message), words in zip(
-        told, ("0 or more", "0 malignant, 1 benign", "(2, 16, 1, 1)", "give one"), strict=True
+        errors, ("0 or more", "0 malignant, 1 benign", "(2, 16, 1, 1)", "give one"), strict=True
     ):
         assert words in message
 
@@ -357,10 +357,10 @@ def test_figures_on_trained_patients_leave_only_without_a_promise(
     run: Path, tmp_path: Path
 ) -> None:
     made = open_dataset(run_generate(GenerateSettings(run=run, out=tmp_path / "set", per_class=1)))
-    found = performance(assessment(made), read_statement(run))
-    assert set(found) == {"FD-DINOv2", "Train on it"}
-    assert found["FD-DINOv2"]["DINOv2"]["synthetic"]["value"] == 44.5
-    assert found["Train on it"]["DINOv2"]["real"]["split"] == "train, tested on val"
+    figures = performance(assessment(made), read_statement(run))
+    assert set(figures) == {"FD-DINOv2", "Train on it"}
+    assert figures["FD-DINOv2"]["DINOv2"]["synthetic"]["value"] == 44.5
+    assert figures["Train on it"]["DINOv2"]["real"]["split"] == "train, tested on val"
     release = Release(stage="train-gan", data="discs", mu=0.5)
     private = make_statement(Lineage(releases=(release,)), subject="generator")
     assert math.isfinite(private.epsilon)

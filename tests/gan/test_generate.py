@@ -234,10 +234,10 @@ def test_a_huge_count_is_refused_with_its_size(
     for extra in ([], ["--dry-run"]):
         code = main(["generate", run, "--out", out, "--per-class", "10000000", *extra])
         assert code == EXIT_BAD_INPUT
-        told = capsys.readouterr().err
-        assert "10,000,000 benign and 10,000,000 malignant images of 32 px in 8 bits" in told
-        assert "at most 166 GB on the disk" in told
-        assert f"more than {MAX_PER_CLASS:,} of a class" in told
+        error = capsys.readouterr().err
+        assert "10,000,000 benign and 10,000,000 malignant images of 32 px in 8 bits" in error
+        assert "at most 166 GB on the disk" in error
+        assert f"more than {MAX_PER_CLASS:,} of a class" in error
 
     class Full:
         free = 30_000
@@ -310,10 +310,10 @@ def test_bad_input_is_refused(
     assert not (tmp_path / "set").exists()
     torn = tmp_path / "torn"
     (torn / "model").mkdir(parents=True)
-    source = finished_run(discs)
+    whole = finished_run(discs)
     for name in ("status.json", "privacy.json", "model/generator.safetensors"):
-        (torn / name).write_bytes((source / name).read_bytes())
-    text = (source / "model/settings.json").read_text().replace('"z_dim": 16', '"z_dim": 17')
+        (torn / name).write_bytes((whole / name).read_bytes())
+    text = (whole / "model/settings.json").read_text().replace('"z_dim": 16', '"z_dim": 17')
     (torn / "model/settings.json").write_text(text)
     with pytest.raises(InputError, match="does not fit"):
         run_generate(GenerateSettings(run=torn, out=tmp_path / "set", per_class=1))

@@ -68,8 +68,8 @@ def test_each_image_is_drawn_by_one_member_as_it_draws(
     images = Truncated(mixture, truncation).images(z, noise, labels)
     chosen = mixture.chosen(noise)
     assert set(chosen.tolist()) == {0, 1}
-    for place, run in enumerate(members):
-        rows = (chosen == place).nonzero()[:, 0]
+    for index, run in enumerate(members):
+        rows = (chosen == index).nonzero()[:, 0]
         member = load_generator(run, CPU)
         own = noise[rows, 1 : 1 + member.noise_dim]
         expected = Truncated(member, truncation).images(z[rows], own, labels[rows])
@@ -95,33 +95,33 @@ def test_the_run_counts_the_releases_of_all_members_and_is_a_generator(
     assert (
         main(["mix-generators", f"runs=[{members[0]},{members[1]}]", f"out={mixed}"]) == EXIT_DONE
     )
-    found = read_statement(mixed)
-    assert found.lineage == Lineage().joined(read_statement(run).lineage for run in members)
+    statement = read_statement(mixed)
+    assert statement.lineage == Lineage().joined(read_statement(run).lineage for run in members)
     shape = generator_description(mixed).shape
     assert isinstance(shape, MixtureShape)
     assert [member.channels for member in shape.members] == [(16, 16, 8), (24, 16, 8)]
     release(mixed, tmp_path / "released")
     files = [path for path in (tmp_path / "released").rglob("*") if path.is_file()]
-    told = "".join(path.read_text() for path in files if path.suffix != ".safetensors")
-    assert str(members[0].parent) not in told
+    texts = "".join(path.read_text() for path in files if path.suffix != ".safetensors")
+    assert str(members[0].parent) not in texts
     packed = package_generator(tmp_path / "released", tmp_path / "packed")
     own, from_packed = (
-        open_dataset(run_generate(GenerateSettings(run=source, out=out, per_class=8)))
-        for source, out in ((mixed, tmp_path / "own"), (packed, tmp_path / "from-packed"))
+        open_dataset(run_generate(GenerateSettings(run=run, out=out, per_class=8)))
+        for run, out in ((mixed, tmp_path / "own"), (packed, tmp_path / "from-packed"))
     )
-    assert from_packed.info.lineage == own.info.lineage == found.lineage
+    assert from_packed.info.lineage == own.info.lineage == statement.lineage
     difference = load_images(own, own.rows) - load_images(from_packed, from_packed.rows)
     assert abs(difference).max() <= 2 / 255 + 1e-6
 
 
 def test_promises_of_private_members_add_up(members: tuple[Path, Path], tmp_path: Path) -> None:
     runs = []
-    for place, run in enumerate(members):
-        copy = tmp_path / f"private-{place}"
+    for index, run in enumerate(members):
+        copy = tmp_path / f"private-{index}"
         shutil.copytree(run, copy)
-        spent = Release(id=f"{place}" * 16, stage="train-gan", data="patients", mu=0.3)
+        spent = Release(id=f"{index}" * 16, stage="train-gan", data="patients", mu=0.3)
         statement = make_statement(
-            Lineage(releases=(spent,)), subject="generator", population=600 + place
+            Lineage(releases=(spent,)), subject="generator", population=600 + index
         )
         write_json(copy / "privacy.json", statement.model_dump(mode="json"))
         runs.append(copy)
@@ -161,8 +161,8 @@ def test_a_promise_by_image_does_not_join_one_by_patient(
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(members[1], other)
-    found = read_statement(other)
-    write_json(other / "privacy.json", {**found.model_dump(mode="json"), "unit": "image"})
+    statement = read_statement(other)
+    write_json(other / "privacy.json", {**statement.model_dump(mode="json"), "unit": "image"})
     settings = MixGeneratorsSettings(runs=(members[0], other), out=tmp_path / "out")
     with pytest.raises(InputError, match="single images"):
         plan_mix_generators(settings)

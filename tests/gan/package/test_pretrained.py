@@ -45,8 +45,8 @@ def test_its_set_has_the_images_and_the_releases_of_the_run(
     run = finished_run(discs_as_real)
     assert read_statement(packed) == read_statement(run)
     sets = []
-    for name, source in (("own", run), ("packed", Path("pretrained:discs"))):
-        settings = GenerateSettings(run=source, out=tmp_path / name, per_class=4)
+    for name, drawn_from in (("own", run), ("packed", Path("pretrained:discs"))):
+        settings = GenerateSettings(run=drawn_from, out=tmp_path / name, per_class=4)
         sets.append(open_dataset(run_generate(settings)))
     own, from_packed = sets
     assert from_packed.info.lineage == own.info.lineage

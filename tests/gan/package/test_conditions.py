@@ -105,8 +105,8 @@ def with_views(data: Path) -> Path:
     manifest = data / "manifest.csv"
     head, *lines = manifest.read_text().splitlines()
     views = ("CC", "MLO", "")
-    told = [f"{line},{views[number % 3]}" for number, line in enumerate(lines)]
-    manifest.write_text("\n".join([f"{head},view", *told]) + "\n")
+    with_view = [f"{line},{views[number % 3]}" for number, line in enumerate(lines)]
+    manifest.write_text("\n".join([f"{head},view", *with_view]) + "\n")
     return data
 
 

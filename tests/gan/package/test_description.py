@@ -1,0 +1,84 @@
+"""What `model/settings.json` says of a generator: read as it was written, byte for byte."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan.network.sampling import GENERATORS
+from gan.package.conditions import Combination, Conditions
+from gan.package.description import (
+    DESCRIPTION,
+    AnyShape,
+    DcganShape,
+    Description,
+    HaarShape,
+    MixtureShape,
+    build_generator,
+    read_description,
+)
+from gan.package.model import write_generator
+from gan.package.pretrained import FOLDER, known_names
+from synthdp.errors import InputError
+from synthdp.files import write_json
+
+VIEWS = Conditions(
+    names=("view",),
+    levels=(("CC", "MLO"),),
+    prior=2 * ((Combination(codes=(1,), share=0.25), Combination(codes=(2,), share=0.75)),),
+)
+HAAR: dict[str, Any] = {"size_px": 32, "channels": (16, 8), "z_dim": 8, "haar_levels": 2}
+DCGAN_KEYS = ["size_px", "channels", "z_dim", "norm", "unit_range"]
+PLAIN = HaarShape(**HAAR)
+WITH_VIEW = HaarShape(**HAAR, conditions=VIEWS, film=True)
+DCGAN = DcganShape(size_px=32, channels=(16, 12, 8), z_dim=8, norm="batch", unit_range=True)
+MIXED = MixtureShape(size_px=32, z_dim=8, conditions=VIEWS, members=(WITH_VIEW, WITH_VIEW))
+
+
+@pytest.mark.parametrize(
+    ("shape", "keys"),
+    [
+        (PLAIN, ["architecture", *HAAR, "target", "data"]),
+        (WITH_VIEW, ["architecture", *HAAR, "conditions", "film", "target", "data"]),
+        (DCGAN, ["architecture", *DCGAN_KEYS, "target", "data"]),
+        (MIXED, ["architecture", "size_px", "z_dim", "target", "data", "conditions", "members"]),
+    ],
+)
+def test_a_description_is_read_as_it_was_written(
+    shape: AnyShape, keys: list[str], tmp_path: Path
+) -> None:
+    description = Description(shape, "malignant", "discs")
+    write_generator(tmp_path, build_generator(shape).state_dict(), description)
+    assert read_description(tmp_path) == description
+    assert list(json.loads((tmp_path / DESCRIPTION).read_text())) == keys
+
+
+def test_files_of_before_are_read_and_would_be_written_again_byte_for_byte(tmp_path: Path) -> None:
+    for name in known_names():
+        write_json(tmp_path / "again.json", read_description(FOLDER / name).as_json())
+        written = (FOLDER / name / DESCRIPTION).read_bytes()
+        assert (tmp_path / "again.json").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": "diffusion"}, "no generator .architecture 'diffusion'."),
+        ({"architecture": None}, "no generator .architecture None."),
+        ({"channels": "wide"}, "channels"),
+        ({"haar_levels": True}, "haar_levels"),
+        ({"target": 3}, "target"),
+    ],
+)
+def test_another_kind_or_a_torn_description_is_refused_by_name(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    content = Description(PLAIN, "malignant", "discs").as_json()
+    write_json(tmp_path / DESCRIPTION, {**content, **changes})
+    with pytest.raises(InputError, match=words):
+        read_description(tmp_path)
+
+
+def test_every_shape_names_a_network() -> None:
+    assert {shape.architecture for shape in (PLAIN, DCGAN, MIXED)} == set(GENERATORS)
