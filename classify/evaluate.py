@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
-from synthdp.config import PrivacySettings, dump_settings, read_yaml, validate_settings
+from synthdp.config import PrivacySettings, dump_settings
 from synthdp.data.columns import rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients, units_of
 from synthdp.data.images import decode_pixels
@@ -31,6 +31,7 @@ from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noise import NoiseSource, new_key
 from synthdp.privacy.plan import PrivacyPlan, plan_privacy
+from synthdp.runs import is_written
 
 CONFIG_FILE, METRICS_FILE, PREDICTIONS_FILE = "config.yaml", "metrics.json", "predictions.csv"
 NOISY_FILE, FAIRNESS_FILE = "noisy_metrics.json", "fairness.json"
@@ -66,7 +67,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             the split, an image is unreadable, `out` holds something else, or a noisy AUROC does
             not fit the data set.
     """
-    if _is_done(settings):
+    if is_written(settings.out, settings, last=METRICS_FILE, what="an evaluation"):
         return settings.out
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
@@ -173,19 +174,6 @@ def _released(
         "population": settings.population,
         "release": plan.release.model_dump(mode="json"),
     }
-
-
-def _is_done(settings: EvaluateSettings) -> bool:
-    """Whether the folder holds this very evaluation."""
-    if not (settings.out / METRICS_FILE).is_file():
-        return False
-    stored = read_yaml(settings.out / CONFIG_FILE)
-    where = f"{settings.out.name}/{CONFIG_FILE}"
-    if validate_settings(EvaluateSettings, stored, where=where) != settings:
-        raise InputError(
-            f"{settings.out}: holds an evaluation with other settings; name another out"
-        )
-    return True
 
 
 def thresholds(classifier: Classifier) -> list[float]:

@@ -23,9 +23,8 @@ from gan.quality.memorisation import (
 )
 from gan.quality.page import assessment_page
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, read_sets
-from synthdp.config import dump_settings, read_yaml, validate_settings
+from synthdp.config import dump_settings
 from synthdp.data.spectrum import spectrum_error
-from synthdp.errors import InputError
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
     AssessedSet,
@@ -38,6 +37,7 @@ from synthdp.evaluation.assessment import (
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.networks.weights import HUB
 from synthdp.progress import progress
+from synthdp.runs import is_written
 
 CONFIG_FILE, PAGE_FILE, PRIVATE = "config.yaml", "quality.html", "private"
 SECTIONS = get_args(Section)
@@ -56,7 +56,7 @@ def run_assess(settings: AssessSettings) -> Path:
             holds something else.
         RunError: when features are not finite, or the disk is full.
     """
-    if _is_done(settings):
+    if is_written(settings.out, settings, last=QUALITY_FILE, what="an assessment"):
         return settings.out
     with atomic_folder(settings.out) as folder:  # first, so that a taken `out` is refused at once
         sets = read_sets(settings)
@@ -70,19 +70,6 @@ def run_assess(settings: AssessSettings) -> Path:
         write_json(folder / QUALITY_FILE, assessment.model_dump(mode="json"))
         write_atomic(folder / PAGE_FILE, assessment_page(assessment, sets))
     return settings.out
-
-
-def _is_done(settings: AssessSettings) -> bool:
-    """Whether the folder holds this very assessment."""
-    if not (settings.out / QUALITY_FILE).is_file():
-        return False
-    where = f"{settings.out.name}/{CONFIG_FILE}"
-    stored = validate_settings(AssessSettings, read_yaml(settings.out / CONFIG_FILE), where=where)
-    if stored != settings:
-        raise InputError(
-            f"{settings.out}: holds an assessment with other settings; name another out"
-        )
-    return True
 
 
 def _quality_figures(settings: AssessSettings, sets: Sets) -> Iterator[Figure]:

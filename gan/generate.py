@@ -24,7 +24,7 @@ from gan.package.description import Description
 from gan.package.model import generator_description, load_generator
 from gan.package.pretrained import WEIGHTS, resolve_run
 from synthdp.cards import dataset_card
-from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError, RunError
@@ -78,11 +78,7 @@ def run_generate(settings: GenerateSettings) -> Path:
         RunError: when the disk is full, or the generator draws pixels that are no numbers.
     """
     plan = _plan(settings)
-    if (settings.out / "dataset.json").is_file():
-        if open_dataset(settings.out).info != plan.info:
-            raise InputError(
-                f"{settings.out}: holds another data set; name a new folder or remove it first"
-            )
+    if holds_dataset(settings.out, plan.info):
         return settings.out
     logger.info(size_words(settings, plan.info.size_px))
     generator = load_generator(settings.run, chosen_device(settings.device))

@@ -1,4 +1,8 @@
-"""The run folder: settings, status, metrics; what may leave apart from what is private."""
+"""The run folder: settings, status, metrics; what may leave apart from what is private.
+
+`open_run` gives a new one, one to resume, or a finished one, and refuses one of other settings.
+What a stage writes in one go (an evaluation, an assessment) has no status: `is_written`.
+"""
 
 import contextlib
 import fcntl
@@ -18,7 +22,14 @@ from signal import SIGTERM
 from typing import IO, Any
 
 from synthdp import __version__
-from synthdp.config import ADDED_LATER, Settings, dump_settings, parse_yaml, read_yaml
+from synthdp.config import (
+    ADDED_LATER,
+    Settings,
+    dump_settings,
+    parse_yaml,
+    read_yaml,
+    validate_settings,
+)
 from synthdp.errors import InputError, RunError
 from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
@@ -140,26 +151,47 @@ class Run:
 
 def versions() -> dict[str, str]:
     """Versions of Python, synthdp and the packages that decide a result."""
-    found = {"python": platform.python_version(), "synthdp": __version__}
+    known = {"python": platform.python_version(), "synthdp": __version__}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            known[package] = metadata.version(package)
+    return known
+
+
+def is_written(out: Path, settings: Settings, *, last: str, what: str) -> bool:
+    """Whether what a stage writes in one go is at `out`, made with these settings.
+
+    Args:
+        out: the folder, with the settings in `config.yaml`.
+        settings: of the stage.
+        last: the name of a file that such a folder holds.
+        what: it is, for the error: "an evaluation".
+
+    Raises:
+        InputError: when it was made with other settings.
+    """
+    if not (out / last).is_file():
+        return False
+    where = f"{out.name}/config.yaml"
+    if validate_settings(type(settings), read_yaml(out / "config.yaml"), where=where) != settings:
+        raise InputError(f"{out}: holds {what} with other settings; name another out")
+    return True
 
 
 def _differences(
     stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    found = []
+    """Where settings differ, a line for each key."""
+    lines = []
     for key in sorted({*stored, *asked}):
         old, new = stored.get(key), asked.get(key)
         if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
             old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _differences(old, new, f"{prefix}{key}.")
+            lines += _differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            found.append(f"{prefix}{key}: {old!r} there, {new!r} asked for")
-    return found
+            lines.append(f"{prefix}{key}: {old!r} there, {new!r} asked for")
+    return lines
 
 
 def _refuse_other_settings(
@@ -183,13 +215,9 @@ def _refuse_other_settings(
         {key: value for key, value in values.items() if key not in free}
         for values in (read_yaml(out / "config.yaml"), asked)
     )
-    found = _differences(fixed, wanted)
-    if found:
-        lines = "\n  ".join(found)
-        raise InputError(
-            f"{out}: was started with other settings; name a new `out`, or go back to them:\n"
-            f"  {lines}"
-        )
+    if lines := _differences(fixed, wanted):
+        words = f"{out}: was started with other settings; name a new `out`, or go back to them:"
+        raise InputError("\n  ".join([words, *lines]))
     return status
 
 

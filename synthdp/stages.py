@@ -11,8 +11,6 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement
 from synthdp.runs import StageCall
 
-STRATEGIES_MODULE = "classify.strategies"
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -32,8 +30,8 @@ class Stage:
 
     def settings_class(self) -> type[Settings]:
         """The class of the stage's settings."""
-        found: type[Settings] = self._get(self.settings)
-        return found
+        cls: type[Settings] = self._get(self.settings)
+        return cls
 
     def planned(
         self, settings: Settings, to_come: Mapping[Path, Lineage] | None = None
@@ -86,9 +84,14 @@ STAGES: dict[str, Stage] = {
 }
 
 
+def _strategies() -> Any:
+    """The module of the recipes, imported when a study asks for them."""
+    return importlib.import_module("classify.strategies")
+
+
 def strategy_names() -> list[str]:
     """The named recipes that a study can compare."""
-    return list(importlib.import_module(STRATEGIES_MODULE).STRATEGIES)
+    return list(_strategies().STRATEGIES)
 
 
 def expand_strategy(
@@ -99,8 +102,7 @@ def expand_strategy(
     Raises:
         InputError: when the recipe misses an ingredient, or an ingredient does not fit.
     """
-    module = importlib.import_module(STRATEGIES_MODULE)
-    calls: tuple[StageCall, ...] = module.expand(
+    calls: tuple[StageCall, ...] = _strategies().expand(
         name, ingredients, epsilon=epsilon, seed=seed, root=root
     )
     return calls
@@ -108,4 +110,4 @@ def expand_strategy(
 
 def crosses_grid(name: str) -> bool:
     """Whether the recipe is repeated for each epsilon of a study."""
-    return bool(importlib.import_module(STRATEGIES_MODULE).STRATEGIES[name].crosses_grid)
+    return bool(_strategies().STRATEGIES[name].crosses_grid)

@@ -372,6 +372,21 @@ def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, in
     return counts
 
 
+def holds_dataset(out: Path, info: DatasetInfo) -> bool:
+    """Whether the data set of this description is at `out` already.
+
+    Raises:
+        InputError: when another one is.
+    """
+    if not (out / "dataset.json").is_file():
+        return False
+    if open_dataset(out).info != info:
+        raise InputError(
+            f"{out}: exists already and holds another data set; name a new folder or remove it first"
+        )
+    return True
+
+
 @contextmanager
 def create_dataset(out: Path, info: DatasetInfo, *, card: str = "") -> Iterator[DatasetWriter]:
     """Make a data-set folder that appears at `out` only when it is complete.

@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from synthdp import __version__
 from synthdp.config import Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, holds_dataset
 from synthdp.data.phantoms.lesion import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.progress import progress
 
@@ -220,7 +220,7 @@ def run_phantoms(settings: PhantomSettings) -> Path:
         InputError: when `out` holds anything else.
     """
     info = _info(settings)
-    if (settings.out / "dataset.json").is_file() and open_dataset(settings.out).info == info:
+    if holds_dataset(settings.out, info):
         return settings.out
     with create_dataset(settings.out, info) as writer:
         for patient in draw_patients(settings):
