@@ -382,7 +382,8 @@ def holds_dataset(out: Path, info: DatasetInfo) -> bool:
         return False
     if open_dataset(out).info != info:
         raise InputError(
-            f"{out}: exists already and holds another data set; name a new folder or remove it first"
+            f"{out}: exists already and holds another data set; name a new folder or remove it "
+            "first"
         )
     return True
 
