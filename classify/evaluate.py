@@ -26,7 +26,7 @@ from synthdp.evaluation.noisy_counts import (
     noisy_auroc,
     refuse_more_units,
 )
-from synthdp.evaluation.predictions import ScoredImages
+from synthdp.evaluation.predictions import Predictions, ScoredImages
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noise import NoiseSource, new_key
@@ -96,9 +96,14 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             folder / PREDICTIONS_FILE, _predictions(rows, targets, scored, classifier.targets)
         )
         if settings.by is not None:
-            images = ScoredImages(
-                dataset, rows, targets, scored[None], [thresholds(classifier)], classifier.targets
+            predictions = Predictions(
+                images=tuple(row.image for row in rows),
+                patients=tuple(row.patient_id for row in rows),
+                targets=classifier.targets,
+                labels=targets,
+                scores=scored[None],
             )
+            images = ScoredImages(predictions, dataset, rows, [thresholds(classifier)])
             figures = judge_images(images, settings.by)
             content = [figure.model_dump(mode="json") for figure in figures]
             write_json(folder / FAIRNESS_FILE, content)

@@ -53,12 +53,14 @@ def main() -> None:
                     targets, scores, sample_weight=1 / np.bincount(patients)[patients]
                 )
                 ids = [str(patient) for patient in patients]
-                source = NoiseSource(new_key(), "philox")
-                found = noisy_auroc(targets, scores, ids, mechanism=mechanism, noise_source=source)
-                errors.append(found.value - exact)
-                said.append(found.standard_error)
-            bias, sd, told = np.mean(errors), np.std(errors), np.median(said)
-            print(f"{n_patients:8d} {epsilon:8g} {bias:+7.3f} {sd:7.3f} {told:7.3f}")
+                noise_source = NoiseSource(new_key(), "philox")
+                released = noisy_auroc(
+                    targets, scores, ids, mechanism=mechanism, noise_source=noise_source
+                )
+                errors.append(released.value - exact)
+                said.append(released.standard_error)
+            bias, sd, typical = np.mean(errors), np.std(errors), np.median(said)
+            print(f"{n_patients:8d} {epsilon:8g} {bias:+7.3f} {sd:7.3f} {typical:7.3f}")
 
 
 if __name__ == "__main__":

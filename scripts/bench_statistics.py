@@ -6,8 +6,8 @@ import time
 import numpy as np
 from scipy.special import expit
 
-from synthdp.evaluation.differences import auroc_draws, correlated_aurocs, difference
-from synthdp.evaluation.intervals import patient_weights, summarise
+from synthdp.evaluation.differences import correlated_aurocs, difference
+from synthdp.evaluation.intervals import auroc_draws, patient_weights, summarise
 
 
 def compare(n_runs: int, n_patients: int, redraws: int, generator: np.random.Generator) -> float:

@@ -30,7 +30,7 @@ from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.paths import WORDS, last_part, settings_without_paths, without_paths
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement, read_statement
-from synthdp.study.compare.aurocs import read_findings, write_findings
+from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import read_results, results_csv
 from synthdp.study.record import read_sets
 from synthdp.study.report.page import ReportSettings, run_report
@@ -237,9 +237,9 @@ def _copy_study(study: Path, folder: Path) -> Statement:
             raise InputError(
                 f"{study.name}/{PROMISE}: leaves out what one of its runs spent; run it again"
             )
-    findings = read_findings(study)
-    if findings.comparisons:
-        write_findings(folder, findings)
+    comparisons = read_comparisons(study)
+    if comparisons.aurocs:
+        write_comparisons(folder, comparisons)
     run_report(ReportSettings(study=folder, statement=statement))  # anew: without times, pictures
     return statement
 

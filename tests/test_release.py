@@ -34,7 +34,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import read_statement
 from synthdp.release import release, settings_without_paths
 from synthdp.runs import open_run
-from synthdp.study.compare.aurocs import read_findings
+from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import evaluation_row, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 
@@ -307,7 +307,7 @@ def test_comparisons_leave_with_a_study_and_predictions_stay(study: Path, tmp_pa
     )
     run_report(ReportSettings(study=copy))
     release(copy, tmp_path / "out")
-    assert read_findings(tmp_path / "out") == read_findings(copy)
+    assert read_comparisons(tmp_path / "out") == read_comparisons(copy)
     assert (tmp_path / "out" / "comparisons.csv").is_file()
     assert "Comparisons: clinic, val" in (tmp_path / "out" / "report.html").read_text()
     assert not any("secret" in path.read_text() for path in (tmp_path / "out").rglob("*.*"))

@@ -1,11 +1,17 @@
 """What figures over seeds and patients allow to be said: intervals, tests, corrections.
 
+How AUROCs and shares of several models vary and covary with the patients is computed without
+redraws: DeLong, DeLong and Clarke-Pearson (Biometrics 44:837, 1988) write an AUROC as the mean of
+what each image adds to it; Obuchowski (Biometrics 53:567, 1997) sums these parts within patients,
+since a patient's images resemble each other. With one image for each patient both are the same. The
+parts come from midranks (Sun and Xu, IEEE Signal Processing Letters 21:1389, 2014).
+
 Two things vary when a recipe is judged: the patients that it is scored on, and the run itself
 (initialisation, noise). Runs stand here where readers stand in studies of readers: the variances
 are separated as by Obuchowski and Rockette (Communications in Statistics 24:285, 1995). The
 variance of a mean over S runs is
 
-    its variance over patients, with these runs       (from `delong`: sum of covariances / S^2)
+    its variance over patients, with these runs       (DeLong's: sum of covariances / S^2)
     + max(0, s^2 - c) / S                             (s^2: variance of the runs' figures)
 
 where c, the mean variance over patients of one run less the mean covariance of two, is what s^2
@@ -14,6 +20,9 @@ difference of two recipes has such a second line for each: runs are not paired b
 keys come from the operating system and a seed's number ties nothing but splits and initialisation.
 Intervals are Student's, with Satterthwaite's degrees of freedom as Hillis (Statistics in Medicine
 26:596, 2007) gives them for readers: patients count as many, runs as the few that they are.
+
+`holm` and `benjamini_hochberg` adjust p-values, of these tests or of those by redraws
+(`synthdp.evaluation.intervals.Redrawn`), for having been many.
 """
 
 import math
@@ -22,20 +31,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import false_discovery_control, rankdata
 from scipy.stats import t as student
 
-from synthdp.evaluation.intervals import LEVEL
-from synthdp.evaluation.metrics import FloatArray, weighted_aurocs
-
-# How AUROCs and shares of several models on the same patients vary and covary with the patients.
-# Without redraws: DeLong, DeLong and Clarke-Pearson (Biometrics 44:837, 1988) write an AUROC as
-# the mean of what each image adds to it; Obuchowski (Biometrics 53:567, 1997) sums these parts
-# within patients, since a patient's images resemble each other. With one image for each patient
-# both are the same. The parts come from midranks (Sun and Xu, IEEE Signal Processing Letters
-# 21:1389, 2014).
+from synthdp.evaluation.intervals import LEVEL, Interval
+from synthdp.evaluation.metrics import FloatArray
 
 Array = NDArray[np.float64]
+
+#: Variances below are left by rounding: figures lie in [-1, 1].
+_ROUNDING = 1e-18
 
 
 @dataclass(frozen=True)
@@ -78,33 +83,28 @@ def correlated_aurocs(
         patients: (N,), counted from 0.
     """
     n_patients = int(patients.max()) + 1 if patients.size else 0
-    found = [
+    both = [
         _parts(targets[:, index], scores[:, :, index], patients, n_patients)
         for index in range(targets.shape[1])
         if np.unique(targets[~np.isnan(targets[:, index]), index]).size == 2
     ]
-    if not found:
+    if not both:
         n_models = len(scores)
         return Correlated(np.full(n_models, np.nan), np.full((n_models, n_models), np.nan))
-    scaled = [_mean([part.positive * np.sqrt(part.corrections[0]) for part in found]),
-              _mean([part.negative * np.sqrt(part.corrections[1]) for part in found])]  # fmt: skip
-    positive, negative = (
-        _mean(
-            [
-                values * np.sqrt(part.corrections[2])
-                for part, values in zip(found, side, strict=True)
-            ]
-        )
-        for side in ([part.positive for part in found], [part.negative for part in found])
-    )
+    # Obuchowski's S10, S01 and S11, each with its own correction; S11 ties what the positive and
+    # the negative images of one patient add.
+    ones = _mean([part.positive * np.sqrt(part.corrections[0]) for part in both])
+    zeros = _mean([part.negative * np.sqrt(part.corrections[1]) for part in both])
+    positive = _mean([part.positive * np.sqrt(part.corrections[2]) for part in both])
+    negative = _mean([part.negative * np.sqrt(part.corrections[2]) for part in both])
     mixed = positive @ negative.T
-    covariance = scaled[0] @ scaled[0].T + scaled[1] @ scaled[1].T + mixed + mixed.T
-    return Correlated(_mean([part.aurocs for part in found]), covariance)
+    covariance = ones @ ones.T + zeros @ zeros.T + mixed + mixed.T
+    return Correlated(_mean([part.aurocs for part in both]), covariance)
 
 
 def _mean(arrays: Sequence[Array]) -> Array:
-    found: Array = np.mean(arrays, axis=0)
-    return found
+    mean: Array = np.mean(arrays, axis=0)
+    return mean
 
 
 def _parts(
@@ -113,6 +113,7 @@ def _parts(
     chosen = ~np.isnan(targets)
     labels, values, owners = targets[chosen] == 1, scores[:, chosen], patients[chosen]
     n_positive, n_negative = int(labels.sum()), int((~labels).sum())
+    # A rank among all less that within the class counts the images of the other class below.
     ranks = rankdata(values, axis=1)
     above = (ranks[:, labels] - rankdata(values[:, labels], axis=1)) / n_negative
     below = 1 - (ranks[:, ~labels] - rankdata(values[:, ~labels], axis=1)) / n_positive
@@ -128,9 +129,9 @@ def _parts(
 
 def _by_patient(values: Array, owners: NDArray[np.intp], n_patients: int) -> Array:
     """Sums over each patient's images: (K, M) -> (K, P)."""
-    found = np.zeros((n_patients, len(values)))
-    np.add.at(found, owners, values.T)
-    return found.T
+    sums = np.zeros((n_patients, len(values)))
+    np.add.at(sums, owners, values.T)
+    return sums.T
 
 
 def _correction(owners: NDArray[np.intp]) -> float:
@@ -156,11 +157,6 @@ def correlated_shares(hits: NDArray[np.bool_], patients: NDArray[np.intp]) -> Co
     return Correlated(values, _correction(patients) * parts @ parts.T)
 
 
-_CELLS_AT_ONCE = 2**22  # bounds memory: redraws x images worked on together
-#: Variances below are left by rounding: figures lie in [-1, 1].
-_ROUNDING = 1e-18
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A mean over runs, or a difference of two, with what it owes to patients and to runs.
@@ -180,17 +176,17 @@ class Estimate:
         """Of patients and runs together."""
         return math.sqrt(self.variance_patients + self.variance_seeds)
 
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Of both sources; nan where the value or its variance is not defined."""
+    def interval(self, level: float = LEVEL) -> Interval:
+        """Student's, of both sources; nan where the value or its variance is not defined."""
         reach = student.ppf((1 + level) / 2, self.degrees_of_freedom) * self.standard_error
-        return float(self.value - reach), float(self.value + reach)
+        return Interval(self.value, float(self.value - reach), float(self.value + reach))
 
     def p_value(self) -> float:
-        """Of the hypothesis that the true value is 0, two-sided."""
+        """Student's test that the true value is 0, two-sided; DeLong's where each has one run."""
         return self._tail(abs(self.value), sides=2)
 
     def p_noninferior(self, margin: float) -> float:
-        """Of the hypothesis that the true value is at most -margin, one-sided."""
+        """Student's test that the true value is at most -margin, one-sided."""
         return self._tail(self.value + margin, sides=1)
 
     def _tail(self, distance: float, sides: int) -> float:
@@ -206,7 +202,7 @@ def mean_over_runs(figures: Correlated, runs: Sequence[int]) -> Estimate:
 
     Args:
         figures: of K models on the same patients.
-        runs: the places of the recipe's runs among them, at least one.
+        runs: the positions of the recipe's runs among them, at least one.
     """
     return _contrast(figures, [(runs, 1.0)])
 
@@ -218,7 +214,7 @@ def difference(figures: Correlated, first: Sequence[int], second: Sequence[int])
 
     Args:
         figures: of K models on the same patients.
-        first: the places of the first recipe's runs.
+        first: the positions of the first recipe's runs.
         second: of the second's; a run may stand in both.
     """
     return _contrast(figures, [(first, 1.0), (second, -1.0)])
@@ -272,45 +268,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def auroc_draws(
-    targets: FloatArray,
-    scores: FloatArray,
-    patients: NDArray[np.intp],
-    weights: NDArray[np.int64],
-) -> Array:
-    """AUROCs of K models on the same redraws of the patients, so that differences are paired.
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for having been many (Benjamini and Hochberg, JRSS B 57:289, 1995).
 
-    Args:
-        targets: (N, T) of 1, 0 or nan (left out).
-        scores: (K, N, T), finite.
-        patients: (N,), the column of `weights` that each image's patient has.
-        weights: (R, P) of `patient_weights`.
-
-    Returns:
-        (K, R), the mean over targets that have both classes; nan where a class was not drawn, and
-        everywhere where no target has both.
+    Of the hypotheses with an adjusted value below a level the expected share of true ones is at
+    most that level, where the tests are independent or positively dependent. nan is no test: it
+    stays nan and counts for nothing.
     """
-    at_once = max(1, _CELLS_AT_ONCE // max(1, len(patients)))
-    blocks = [weights[start : start + at_once] for start in range(0, len(weights), at_once)]
-    found = [_auroc_draws(targets, scores, patients, block) for block in blocks]
-    return np.concatenate(found, axis=1)
-
-
-def _auroc_draws(
-    targets: FloatArray,
-    scores: FloatArray,
-    patients: NDArray[np.intp],
-    weights: NDArray[np.int64],
-) -> Array:
-    by_image = np.ascontiguousarray(weights.T, dtype=np.float64)[patients]
-    draws = []
-    for index in range(targets.shape[1]):
-        chosen = ~np.isnan(targets[:, index])
-        labels = targets[chosen, index]
-        if np.unique(labels).size == 2:
-            drawn = by_image if chosen.all() else by_image[chosen]
-            draws.append([weighted_aurocs(labels, one, drawn) for one in scores[:, chosen, index]])
-    if not draws:
-        return np.full((len(scores), len(weights)), np.nan)
-    found: Array = np.mean(draws, axis=0)
-    return found
+    values = np.array(p_values, dtype=np.float64)
+    tested = ~np.isnan(values)
+    if tested.any():
+        values[tested] = false_discovery_control(values[tested])
+    return [float(value) for value in values]

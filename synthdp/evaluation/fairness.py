@@ -1,8 +1,11 @@
-"""Does a classifier serve all groups alike? How far the groups of a judgement lie apart.
+"""Does a classifier serve all groups alike? How far the groups of images lie apart.
 
 After arXiv 2302.01622, which follows the AUROC of groups, the statistical parity difference, and
-Pearson's r through a range of epsilons. No difference is taken to a group that is too small, or
-that lacks the class which the figure needs (`synthdp.evaluation.fairness`).
+Pearson's r through a range of epsilons. Groups go by a column of the manifest. What models do for
+each is its figures, on these images and on every redraw of the patients; all groups of all models
+share the redraws, so that intervals of differences are paired ones
+(`synthdp.evaluation.intervals.Redrawn`). No difference is taken to a group that is too small, or
+that lacks the class which the figure needs.
 """
 
 import math
@@ -20,15 +23,9 @@ from synthdp.config import Settings
 from synthdp.data.columns import UNKNOWN, cell_of, refuse_missing_column
 from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
+from synthdp.evaluation.intervals import Redrawn, itself_and_redraws, redrawn_auroc, redraws_of
 from synthdp.evaluation.metrics import FloatArray
-from synthdp.evaluation.predictions import (
-    Estimate,
-    Scored,
-    ScoredImages,
-    auroc_estimate,
-    itself_and_redraws,
-    redraws_of,
-)
+from synthdp.evaluation.predictions import ScoredImages, ScoredTarget
 
 # Groups of images by a column of the manifest: by its values, or by bins of its numbers.
 
@@ -153,7 +150,7 @@ def refuse_no_groups(dataset: Dataset, rows: Sequence[Row], by: FairnessSettings
 def sorted_groups(names: Sequence[str]) -> list[str]:
     """The different groups in an order for people: numbers by size, then words, unknown last."""
 
-    def place(name: str) -> tuple[int, float, str]:
+    def order(name: str) -> tuple[int, float, str]:
         if name == UNKNOWN:
             return 2, 0.0, ""
         number = _number(name.removeprefix("below ").split(" ")[0])
@@ -161,16 +158,13 @@ def sorted_groups(names: Sequence[str]) -> list[str]:
             return 1, 0.0, name
         return 0, number - 0.5 * name.startswith("below "), name
 
-    return sorted(set(names), key=place)
+    return sorted(set(names), key=order)
 
 
-# What a model does for each group of images: its figures, on these images and on every redraw. All
-# groups of all models share the redraws of the patients, so that intervals of differences are
-# paired ones. A group that has fewer than `MIN_PATIENTS` patients of a class that it holds is too
-# small to say anything: it has its size alone. A group of one class has the figures that need no
-# other.
+# What models do for each group, on these images and on every redraw.
 
-#: Fewest patients of each class that a group has in it, for its figures to be told.
+#: A group that has fewer patients of a class that it holds is too small to say anything: it has its
+#: size alone. A group of one class has the figures that need no other.
 MIN_PATIENTS = 10
 ONE_CLASS = "one class alone"
 TOO_FEW = f"too few: fewer than {MIN_PATIENTS} patients of a class"
@@ -189,27 +183,33 @@ GROUP_MEASURES: tuple[GroupMeasure, ...] = (
 
 @dataclass(frozen=True)
 class JudgedGroup:
-    """A group: how many images and patients, its figures, or why none of them is told."""
+    """A group: how many images and patients, its measures, or why none of them is told."""
 
     name: str
     n_images: int
     n_patients: int
-    estimates: Mapping[str, Estimate]
+    measures: Mapping[GroupMeasure, Redrawn]
     why: str = ""
 
-    def has(self, measure: str) -> bool:
+    def has(self, measure: GroupMeasure) -> bool:
         """Whether the group has a value for the measure."""
-        return measure in self.estimates and not math.isnan(self.estimates[measure].value)
+        return measure in self.measures and not math.isnan(self.measures[measure].value)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All groups of one attribute, and the same figures of all images together."""
+    """All groups of one attribute by one target, and the same measures of all images together.
 
+    `threshold` is where all models call the target positive, None where they have their own.
+    """
+
+    target: str
+    attribute: str
+    threshold: float | None
     whole: JudgedGroup
     groups: tuple[JudgedGroup, ...]
 
-    def with_value(self, measure: str) -> list[JudgedGroup]:
+    def with_value(self, measure: GroupMeasure) -> list[JudgedGroup]:
         """The groups that can be compared in a measure."""
         return [group for group in self.groups if group.has(measure)]
 
@@ -241,71 +241,70 @@ def panel_of(images: ScoredImages, by: FairnessSettings) -> Panel:
     return Panel(patients, weights, groups)
 
 
-def judgements(images: ScoredImages, panel: Panel) -> Iterator[tuple[str, int, Judgement]]:
-    """Judge models by every attribute and target: its name, the target's index, the judgement.
+def judgements(images: ScoredImages, panel: Panel) -> Iterator[Judgement]:
+    """Judge models by every attribute and target.
 
     Args:
         images: what the models gave.
         panel: of these images.
     """
-    targets = [images.target(index, panel.patients) for index in range(len(images.targets))]
-    wholes = [_judge_group("", scored, panel.weights) for scored, _ in targets]
-    for attribute, names in panel.groups.items():
+    names = images.predictions.targets
+    targets = [images.target(index, panel.patients) for index in range(len(names))]
+    wholes = [judged_group("", scored, panel.weights) for scored, _ in targets]
+    for attribute, groups in panel.groups.items():
         for index, (scored, known) in enumerate(targets):
-            here = names[known].tolist()
-            yield attribute, index, judge(scored, here, panel.weights, whole=wholes[index])
+            yield Judgement(
+                target=names[index],
+                attribute=attribute,
+                threshold=images.threshold(index),
+                whole=wholes[index],
+                groups=judged_groups(scored, groups[known].tolist(), panel.weights),
+            )
 
 
-def judge(
-    scored: Scored,
-    names: Sequence[str],
-    weights: NDArray[np.int64],
-    *,
-    whole: JudgedGroup | None = None,
-) -> Judgement:
-    """Judge one target by the groups of one attribute.
+def judged_groups(
+    scored: ScoredTarget, names: Sequence[str], weights: NDArray[np.int64]
+) -> tuple[JudgedGroup, ...]:
+    """The groups of one attribute by one target, in the order of `sorted_groups`.
 
     Args:
         scored: the N images whose label is known.
         names: the group of each, N.
         weights: (R, P) of `patient_weights`.
-        whole: the judgement of all images, where it has been made for another attribute.
     """
-    places = np.asarray(names)
-    groups = [
-        _judge_group(name, scored.of(places == name), weights) for name in sorted_groups(names)
-    ]
-    return Judgement(whole or _judge_group("", scored, weights), tuple(groups))
+    of_image = np.asarray(names)
+    return tuple(
+        judged_group(name, scored.of(of_image == name), weights) for name in sorted_groups(names)
+    )
 
 
-def _judge_group(name: str, scored: Scored, weights: NDArray[np.int64]) -> JudgedGroup:
-    by_class = [np.unique(scored.patients[scored.labels == label]).size for label in (0, 1)]
-    present = [count for count in by_class if count]
-    n_patients = np.unique(scored.patients).size
-    if not present or min(present) < MIN_PATIENTS:
-        return JudgedGroup(name, len(scored.labels), n_patients, {}, TOO_FEW)
-    found = estimates(scored, weights)
-    why = ONE_CLASS if len(present) == 1 else ""
-    return JudgedGroup(name, len(scored.labels), n_patients, found, why)
-
-
-def estimates(scored: Scored, weights: NDArray[np.int64]) -> dict[str, Estimate]:
-    """Every measure of a group, each the mean over the models.
+def judged_group(name: str, scored: ScoredTarget, weights: NDArray[np.int64]) -> JudgedGroup:
+    """One group, each measure the mean over the models; none where it is too small.
 
     Args:
-        scored: the images of the group.
+        name: of the group.
+        scored: its images.
         weights: (R, P) of `patient_weights`, of all patients.
     """
-    shares = _shares(scored, itself_and_redraws(weights))
-    found = {name: Estimate.of(share) for name, share in shares.items()}
-    return {**found, "auroc": auroc_estimate(scored, weights)}
+    by_class = [np.unique(scored.patients[scored.labels == label]).size for label in (0, 1)]
+    present = [count for count in by_class if count]
+    n_images, n_patients = len(scored.labels), np.unique(scored.patients).size
+    if not present or min(present) < MIN_PATIENTS:
+        return JudgedGroup(name, n_images, n_patients, {}, TOO_FEW)
+    why = ONE_CLASS if len(present) == 1 else ""
+    return JudgedGroup(name, n_images, n_patients, group_measures(scored, weights), why)
 
 
-def _shares(scored: Scored, drawn: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """The measures that are counts of images over counts, (R,) each, for `drawn` (R, P).
+def group_measures(scored: ScoredTarget, weights: NDArray[np.int64]) -> dict[GroupMeasure, Redrawn]:
+    """Every measure of some images, each the mean over the models.
 
-    All models have the same images below the line, so that the mean over models is counted above
-    it. Images are summed by patient first, and all counts are one product with the redraws.
+    All but the AUROC are counts of images over counts. All models have the same images below the
+    line, so that the mean over models is counted above it. Images are summed by patient first, and
+    all counts are one product with the redraws.
+
+    Args:
+        scored: the images.
+        weights: (R, P) of `patient_weights`, of all patients.
     """
     positive, negative = scored.labels, 1 - scored.labels
     called = (scored.scores >= np.array(scored.thresholds)[:, None]).mean(axis=0)
@@ -320,28 +319,35 @@ def _shares(scored: Scored, drawn: NDArray[np.int64]) -> dict[str, NDArray[np.fl
         ],
         axis=1,
     )
+    drawn = itself_and_redraws(weights)
     by_patient = np.zeros((drawn.shape[1], images.shape[1]))
     np.add.at(by_patient, scored.patients, images)
-    total, positives, negatives, flagged, found, cleared = (drawn @ by_patient).T
+    total, positives, negatives, flagged, detected, cleared = (drawn @ by_patient).T
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
-            "prevalence": positives / total,
-            "sensitivity": found / positives,
-            "specificity": cleared / negatives,
-            "positive_rate": flagged / total,
+            "prevalence": Redrawn.of(positives / total),
+            "sensitivity": Redrawn.of(detected / positives),
+            "specificity": Redrawn.of(cleared / negatives),
+            "positive_rate": Redrawn.of(flagged / total),
+            "auroc": redrawn_auroc(scored.labels, scored.scores, scored.patients, weights),
         }
 
+
+# The figures of a judgement: of each group, and of what lies between groups.
 
 #: Two points always lie on a line.
 MIN_POINTS = 3
 TOO_FEW_GROUPS = "fewer than two groups to compare"
 
-GapMeasure: TypeAlias = Literal[
-    "statistical_parity_difference", "equal_opportunity_difference", "worst_group_gap"
+Measure: TypeAlias = Literal[
+    GroupMeasure,
+    "auroc_loss",
+    "statistical_parity_difference",
+    "equal_opportunity_difference",
+    "worst_group_gap",
+    "r_size_auroc",
+    "r_epsilon_parity",
 ]
-Measure: TypeAlias = (
-    GroupMeasure | GapMeasure | Literal["auroc_loss", "r_size_auroc", "r_epsilon_parity"]
-)
 
 
 class FairnessFigure(Settings):
@@ -376,66 +382,62 @@ def judge_images(images: ScoredImages, by: FairnessSettings) -> list[FairnessFig
     """
     return [
         figure
-        for attribute, index, judgement in judgements(images, panel_of(images, by))
-        for figure in figures(
-            judgement,
-            target=images.targets[index],
-            attribute=attribute,
-            threshold=images.threshold(index),
-        )
+        for judgement in judgements(images, panel_of(images, by))
+        for figure in figures(judgement)
     ]
 
 
 def figures(
-    judgement: Judgement,
-    *,
-    target: str,
-    attribute: str,
-    threshold: float | None,
-    without_privacy: Judgement | None = None,
+    judgement: Judgement, *, without_privacy: Judgement | None = None
 ) -> list[FairnessFigure]:
     """All figures of a judgement: of each group, then of all groups together.
 
     `without_privacy` judges the same recipe without privacy on the same redraws.
     """
-    about = {"target": target, "attribute": attribute, "threshold": threshold}
-    found = [
-        _figure(group, name, group.estimates.get(name), about)
+    of_groups = [
+        _figure(judgement, group, name, group.measures.get(name), note=group.why)
         for group in judgement.groups
         for name in GROUP_MEASURES
     ]
     if without_privacy is not None:
-        pairs = zip(judgement.groups, without_privacy.groups, strict=True)
-        for group, free in pairs:
+        for group, free in zip(judgement.groups, without_privacy.groups, strict=True):
             both = group.has("auroc") and free.has("auroc")
-            loss = free.estimates["auroc"].minus(group.estimates["auroc"]) if both else None
-            found.append(_figure(group, "auroc_loss", loss, about))
-    return [*found, *_gaps(judgement, about), _size_correlation(judgement, about)]
-
-
-def _figure(
-    group: JudgedGroup, measure: str, estimate: Estimate | None, about: Mapping[str, object]
-) -> FairnessFigure:
-    content = {"group": group.name, "measure": measure, **_numbers(estimate)}
-    sizes = {"n_images": group.n_images, "n_patients": group.n_patients}
-    return FairnessFigure.model_validate({**about, **content, **sizes, "note": group.why})
-
-
-def _numbers(estimate: Estimate | None) -> dict[str, float | None]:
-    return {} if estimate is None else estimate.interval().to_json()
-
-
-def _gaps(judgement: Judgement, about: Mapping[str, object]) -> list[FairnessFigure]:
+            loss = free.measures["auroc"].minus(group.measures["auroc"]) if both else None
+            of_groups.append(_figure(judgement, group, "auroc_loss", loss, note=group.why))
     return [
-        _between("statistical_parity_difference", "positive_rate", judgement, about),
-        _between("equal_opportunity_difference", "sensitivity", judgement, about),
-        _worst_group(judgement, about),
+        *of_groups,
+        _between("statistical_parity_difference", "positive_rate", judgement),
+        _between("equal_opportunity_difference", "sensitivity", judgement),
+        _worst_group_gap(judgement),
+        _size_correlation(judgement),
     ]
 
 
-def _between(
-    measure: GapMeasure, of: str, judgement: Judgement, about: Mapping[str, object]
+def _figure(
+    judgement: Judgement,
+    group: JudgedGroup,
+    measure: Measure,
+    redrawn: Redrawn | None,
+    *,
+    note: str,
+    n_points: int | None = None,
 ) -> FairnessFigure:
+    interval = {} if redrawn is None else redrawn.interval().to_json()
+    return FairnessFigure(
+        target=judgement.target,
+        attribute=judgement.attribute,
+        group=group.name,
+        measure=measure,
+        **interval,
+        n_images=group.n_images,
+        n_patients=group.n_patients,
+        n_points=n_points,
+        threshold=judgement.threshold,
+        note=note,
+    )
+
+
+def _between(measure: Measure, of: GroupMeasure, judgement: Judgement) -> FairnessFigure:
     """The highest group minus the lowest, each of them chosen by its value on the set itself.
 
     So the interval may reach below 0, which it could not if the extremes were chosen anew on each
@@ -444,58 +446,45 @@ def _between(
     """
     groups = judgement.with_value(of)
     if len(groups) < 2:
-        return _of_all(measure, judgement, None, about, TOO_FEW_GROUPS)
-    high = max(groups, key=lambda group: group.estimates[of].value)
-    low = min(groups, key=lambda group: group.estimates[of].value)
+        return _figure(judgement, judgement.whole, measure, None, note=TOO_FEW_GROUPS)
+    high = max(groups, key=lambda group: group.measures[of].value)
+    low = min(groups, key=lambda group: group.measures[of].value)
     alike = ""
     if high is low:
-        high, low, alike = groups[0], groups[1], f"; all alike, at {high.estimates[of].value:.3g}"
-    difference = high.estimates[of].minus(low.estimates[of])
+        high, low, alike = groups[0], groups[1], f"; all alike, at {high.measures[of].value:.3g}"
+    difference = high.measures[of].minus(low.measures[of])
     note = f"group {high.name} minus group {low.name}, of {len(groups)} groups{alike}"
-    return _of_all(measure, judgement, difference, about, note)
+    return _figure(judgement, judgement.whole, measure, difference, note=note)
 
 
-def _worst_group(judgement: Judgement, about: Mapping[str, object]) -> FairnessFigure:
+def _worst_group_gap(judgement: Judgement) -> FairnessFigure:
     """The AUROC of all images minus that of the group with the lowest."""
-    groups = judgement.with_value("auroc")
-    if len(groups) < 2 or not judgement.whole.has("auroc"):
-        return _of_all("worst_group_gap", judgement, None, about, TOO_FEW_GROUPS)
-    worst = min(groups, key=lambda group: group.estimates["auroc"].value)
-    gap = judgement.whole.estimates["auroc"].minus(worst.estimates["auroc"])
+    groups, whole = judgement.with_value("auroc"), judgement.whole
+    if len(groups) < 2 or not whole.has("auroc"):
+        return _figure(judgement, whole, "worst_group_gap", None, note=TOO_FEW_GROUPS)
+    worst = min(groups, key=lambda group: group.measures["auroc"].value)
+    gap = whole.measures["auroc"].minus(worst.measures["auroc"])
     note = f"all images minus group {worst.name}, of {len(groups)} groups"
-    return _of_all("worst_group_gap", judgement, gap, about, note)
+    return _figure(judgement, whole, "worst_group_gap", gap, note=note)
 
 
-def _size_correlation(judgement: Judgement, about: Mapping[str, object]) -> FairnessFigure:
+def _size_correlation(judgement: Judgement) -> FairnessFigure:
     """Pearson's r between the number of patients of a group, as evaluated, and its AUROC.
 
     Sizes are the same on each redraw, so that the interval is of the AUROCs alone. The sizes of
     groups in the training set would be the natural ones, but they are private.
     """
-    groups = judgement.with_value("auroc")
+    groups, r = judgement.with_value("auroc"), None
+    note = f"of {len(groups)} groups"
     if len(groups) < MIN_POINTS:
         note = f"fewer than {MIN_POINTS} groups"
-        return _of_all("r_size_auroc", judgement, None, about, note, len(groups))
-    sizes = np.array([group.n_patients for group in groups], dtype=np.float64)
-    value = pearson(sizes, np.array([group.estimates["auroc"].value for group in groups]))
-    draws = pearson(sizes, np.stack([group.estimates["auroc"].draws for group in groups], axis=1))
-    estimate = Estimate(float(value), draws)
-    note = f"of {len(groups)} groups" + (
-        "" if math.isfinite(estimate.value) else "; all are of one size, or have one AUROC"
-    )
-    return _of_all("r_size_auroc", judgement, estimate, about, note, len(groups))
-
-
-def _of_all(  # noqa: PLR0917 (a line of a table, cell by cell)
-    measure: str,
-    judgement: Judgement,
-    estimate: Estimate | None,
-    about: Mapping[str, object],
-    note: str,
-    n_points: int | None = None,
-) -> FairnessFigure:
-    found = _figure(judgement.whole, measure, estimate, about)
-    return found.model_copy(update={"n_points": n_points, "note": note})
+    else:
+        sizes = np.array([group.n_patients for group in groups], dtype=np.float64)
+        aurocs = [group.measures["auroc"] for group in groups]
+        value = float(pearson(sizes, np.array([auroc.value for auroc in aurocs])))
+        r = Redrawn(value, pearson(sizes, np.stack([auroc.draws for auroc in aurocs], axis=1)))
+        note += "" if math.isfinite(value) else "; all are of one size, or have one AUROC"
+    return _figure(judgement, judgement.whole, "r_size_auroc", r, note=note, n_points=len(groups))
 
 
 def pearson(x: FloatArray, y: FloatArray) -> NDArray[np.float64]:

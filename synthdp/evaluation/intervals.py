@@ -1,9 +1,12 @@
 """How sure a figure is: percentile bootstrap over patients, all redraws at once.
 
-A patient's images resemble each other, so patients are drawn, not images. A redraw is a vector
-of weights (how often each patient was drawn), and every metric is computed for many such vectors
-at once (`weighted_metrics`). Drawing weights once and scoring two models with them gives paired
-redraws.
+A patient's images resemble each other, so patients are drawn, not images: a patient drawn twice
+counts twice, with all images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
+13; clusters drawn whole). A redraw is a vector of weights (how often each patient was drawn), and
+every metric is computed for many such vectors at once (`weighted_metrics`). Drawing weights once
+and scoring two models with them gives paired redraws: `Redrawn` holds a figure with its redraws,
+the differences of two such, and their test. What holds without redraws, and for several runs, is in
+`synthdp.evaluation.differences`.
 """
 
 import math
@@ -21,12 +24,18 @@ from synthdp.evaluation.metrics import (
     THRESHOLD,
     Draws,
     FloatArray,
+    all_metrics,
+    weighted_aurocs,
     weighted_metrics,
 )
 
+Array = NDArray[np.float64]
+
 REDRAWS = 2000
 LEVEL = 0.95
-_CELLS_AT_ONCE = 2**17  # bounds memory: redraws x images worked on together
+# These bound memory: redraws x images worked on together, of all metrics and of the AUROC alone.
+_CELLS_AT_ONCE = 2**17
+_AUROC_CELLS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,11 @@ class Interval:
             )
         }
 
+    def within(self, low: float, high: float) -> "Interval":
+        """The same with its ends held in [low, high], where the figure itself lies; nan stays."""
+        ends = np.clip((self.ci_low, self.ci_high), low, high)
+        return Interval(self.value, float(ends[0]), float(ends[1]), self.left_out)
+
 
 def patient_weights(
     n_patients: int, redraws: int, generator: np.random.Generator
@@ -59,6 +73,20 @@ def patient_weights(
         (redraws, n_patients): how often each patient was drawn; each row sums to n_patients.
     """
     return generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=redraws)
+
+
+def redraws_of(
+    patients: Sequence[str], seed: int, redraws: int = REDRAWS
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """The column of each image's patient, (N,), and the redraws of all patients, (R, P)."""
+    ids, columns = np.unique(np.asarray(patients), return_inverse=True)
+    weights = patient_weights(ids.size, redraws, np.random.default_rng(seed))
+    return columns.astype(np.intp), weights
+
+
+def itself_and_redraws(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The set itself, which has each patient once, above the redraws (R, P): (1 + R, P)."""
+    return np.concatenate([np.ones_like(weights[:1]), weights])
 
 
 def bootstrap_draws(
@@ -101,12 +129,56 @@ def bootstrap_draws(
     return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
 
 
+def auroc_draws(
+    targets: FloatArray,
+    scores: FloatArray,
+    patients: NDArray[np.intp],
+    weights: NDArray[np.int64],
+) -> Array:
+    """AUROCs of K models on the same redraws of the patients, so that differences are paired.
+
+    Args:
+        targets: (N, T) of 1, 0 or nan (left out).
+        scores: (K, N, T), finite.
+        patients: (N,), the column of `weights` that each image's patient has.
+        weights: (R, P) of `patient_weights`.
+
+    Returns:
+        (K, R), the mean over targets that have both classes; nan where a class was not drawn, and
+        everywhere where no target has both.
+    """
+    rows_at_once = max(1, _AUROC_CELLS_AT_ONCE // max(1, len(patients)))
+    blocks = _blocks(weights, rows_at_once)
+    parts = [_auroc_draws(targets, scores, patients, block) for block in blocks]
+    return np.concatenate(parts, axis=1)
+
+
+def _auroc_draws(
+    targets: FloatArray,
+    scores: FloatArray,
+    patients: NDArray[np.intp],
+    weights: NDArray[np.int64],
+) -> Array:
+    by_image = np.ascontiguousarray(weights.T, dtype=np.float64)[patients]
+    draws = []
+    for index in range(targets.shape[1]):
+        chosen = ~np.isnan(targets[:, index])
+        labels = targets[chosen, index]
+        if np.unique(labels).size == 2:
+            drawn = by_image if chosen.all() else by_image[chosen]
+            draws.append([weighted_aurocs(labels, one, drawn) for one in scores[:, chosen, index]])
+    if not draws:
+        return np.full((len(scores), len(weights)), np.nan)
+    means: Array = np.mean(draws, axis=0)
+    return means
+
+
 def _blocks(weights: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     for start in range(0, len(weights), size):
         yield weights[start : start + size]
 
 
-def percentile_interval(value: float, draws: NDArray[np.float64], level: float = LEVEL) -> Interval:
+def percentile_interval(value: float, draws: Array, level: float = LEVEL) -> Interval:
     """The interval that holds the middle `level` of the redraws that have a value."""
     defined = draws[~np.isnan(draws)]
     left_out = int(draws.size - defined.size)
@@ -116,9 +188,59 @@ def percentile_interval(value: float, draws: NDArray[np.float64], level: float =
     return Interval(value, float(low), float(high), left_out)
 
 
+@dataclass(frozen=True)
+class Redrawn:
+    """A figure and what it is on each redraw of the patients, (R,); nan where it has no value."""
+
+    value: float
+    draws: Array
+
+    @classmethod
+    def of(cls, values: Array) -> "Redrawn":
+        """From the values on the rows of `itself_and_redraws`, (1 + R,)."""
+        return cls(float(values[0]), values[1:])
+
+    def minus(self, other: "Redrawn") -> "Redrawn":
+        """The difference: a paired one where both were drawn with the same weights."""
+        return Redrawn(self.value - other.value, self.draws - other.draws)
+
+    def interval(self) -> Interval:
+        """The figure with its percentile interval."""
+        return percentile_interval(self.value, self.draws)
+
+    def p_value(self) -> float:
+        """The bootstrap test that the true figure is 0, two-sided.
+
+        Twice the share of redraws on the other side of 0 (Efron and Tibshirani, 1993, chapter 15,
+        the percentile interval turned round), counting the set itself, so that it is never 0; nan
+        where the figure has no value.
+        """
+        drawn = self.draws[~np.isnan(self.draws)]
+        if np.isnan(self.value) or not drawn.size:
+            return float("nan")
+        tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
+        return min(1.0, float(2 * (tail + 1) / (drawn.size + 1)))
+
+
+def redrawn_auroc(
+    labels: FloatArray, scores: FloatArray, patients: NDArray[np.intp], weights: NDArray[np.int64]
+) -> Redrawn:
+    """The mean AUROC of several models, nan where the images or a redraw lack a class.
+
+    Args:
+        labels: (N,) of 1 and 0.
+        scores: (S, N) of S models, finite.
+        patients: (N,), the column of `weights` that each image's patient has.
+        weights: (R, P) of `patient_weights`.
+    """
+    drawn = itself_and_redraws(weights)
+    draws = auroc_draws(labels[:, None], scores[:, :, None], patients, drawn)
+    return Redrawn.of(draws.mean(axis=0))
+
+
 def _checked(
     targets: FloatArray, scores: FloatArray, patients: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+) -> tuple[Array, Array, NDArray[np.intp]]:
     """Targets and scores as (K, T), patients as (K,) columns, of images with a known target."""
     labels = np.asarray(targets, dtype=np.float64)
     values = np.asarray(scores, dtype=np.float64)
@@ -150,9 +272,6 @@ def patient_bootstrap(
     level: float = LEVEL,
 ) -> dict[str, Interval]:
     """Every metric of one target with its percentile interval over patients.
-
-    A patient drawn twice counts twice, with all images (Efron and Tibshirani, An Introduction to
-    the Bootstrap, 1993, chapter 13; clusters drawn whole).
 
     Args:
         targets: (N,) of 1, 0 or nan (left out).
@@ -194,11 +313,9 @@ def _intervals(
     draws = bootstrap_draws(
         labels, values, columns, weights, threshold=threshold, at_sensitivity=at_sensitivity
     )
+    figures = all_metrics(labels, values, threshold=threshold, at_sensitivity=at_sensitivity)
     intervals = {
-        name: percentile_interval(
-            metric(labels, values, threshold, at_sensitivity), draws[name], level
-        )
-        for name, metric in METRICS.items()
+        name: percentile_interval(value, draws[name], level) for name, value in figures.items()
     }
     return intervals, draws
 
@@ -242,7 +359,7 @@ def summarise(
         raise ValueError(f"{labels.shape[1]} targets, {len(names)} names")
     each = [threshold] * len(names) if isinstance(threshold, int | float) else list(threshold)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
-    found = [
+    judged = [
         _intervals(
             target,
             score,
@@ -256,7 +373,7 @@ def summarise(
     ]
     parts = [
         _counted(intervals, target, columns)
-        for (intervals, _), target in zip(found, labels.T, strict=True)
+        for (intervals, _), target in zip(judged, labels.T, strict=True)
     ]
     used = each[0] if len(set(each)) == 1 else dict(zip(names, each, strict=True))
     how = {
@@ -268,7 +385,7 @@ def summarise(
     if len(names) == 1:
         return {**parts[0], **how}
     return {
-        "mean": _mean_over_targets(found, level),
+        "mean": _mean_over_targets(judged, level),
         "targets": dict(zip(names, parts, strict=True)),
         "n_images": len(labels),
         "n_patients": int(columns.max()) + 1,
@@ -290,12 +407,12 @@ def _counted(
 
 
 def _mean_over_targets(
-    found: Sequence[tuple[Mapping[str, Interval], Draws]], level: float
+    judged: Sequence[tuple[Mapping[str, Interval], Draws]], level: float
 ) -> dict[str, dict[str, float | None]]:
     """The mean over targets and its interval, since all targets share the redraws."""
     means = {}
     for name in METRICS:
-        chosen = [pair for pair in found if not math.isnan(pair[0][name].value)]
+        chosen = [pair for pair in judged if not math.isnan(pair[0][name].value)]
         if not chosen:
             means[name] = Interval(math.nan, math.nan, math.nan).to_json()
             continue

@@ -6,7 +6,6 @@ Brier score and calibration take scores as probabilities; scores outside [0, 1] 
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,49 +26,24 @@ REACHED = 1 - 1e-9
 FloatArray = NDArray[np.floating]
 
 
-class Metric(Protocol):
-    """A figure of targets and scores, (N,) each; all are called alike and use what they need."""
-
-    def __call__(
-        self,
-        targets: FloatArray,
-        scores: FloatArray,
-        threshold: float = THRESHOLD,
-        at_sensitivity: float = AT_SENSITIVITY,
-    ) -> float:
-        """The figure, nan where it is not defined."""
-
-
 def known(targets: FloatArray, scores: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
     """The pairs whose target is known: targets as 0 and 1, and their scores, (K,) each."""
     chosen = ~np.isnan(targets)
     return targets[chosen].astype(np.intp), scores[chosen]
 
 
-def auroc(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
+def auroc(targets: FloatArray, scores: FloatArray) -> float:
     """Area under the ROC curve, in [0, 1]; 0.5 is chance, nan where one class is missing.
 
     Args:
         targets: (N,) of 1, 0 or nan.
         scores: (N,), finite; only their order counts.
-        threshold: not used; all metrics are called alike.
-        at_sensitivity: not used.
     """
     labels, values = known(targets, scores)
     return float(roc_auc_score(labels, values)) if np.unique(labels).size == 2 else float("nan")
 
 
-def auprc(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
+def auprc(targets: FloatArray, scores: FloatArray) -> float:
     """Average precision, in [0, 1]; chance is the share of positives, nan with one class.
 
     Arguments as for `auroc`.
@@ -80,36 +54,7 @@ def auprc(
     return float(average_precision_score(labels, values))
 
 
-def sensitivity(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
-    """The share of positives called positive, in [0, 1]; nan where there are none."""
-    labels, values = known(targets, scores)
-    called = values[labels == 1] >= threshold
-    return float(called.mean()) if called.size else float("nan")
-
-
-def specificity(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
-    """The share of negatives called negative, in [0, 1]; nan where there are none."""
-    labels, values = known(targets, scores)
-    cleared = values[labels == 0] < threshold
-    return float(cleared.mean()) if cleared.size else float("nan")
-
-
-def auprc_benign(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
+def auprc_benign(targets: FloatArray, scores: FloatArray) -> float:
     """Average precision with benign as the positive class, as in arXiv 2407.12669, in [0, 1].
 
     Chance is the share of negatives; nan with one class. Arguments as for `auroc`.
@@ -117,11 +62,22 @@ def auprc_benign(
     return auprc(1 - targets, -scores)
 
 
+def sensitivity(targets: FloatArray, scores: FloatArray, threshold: float = THRESHOLD) -> float:
+    """The share of positives called positive, in [0, 1]; nan where there are none."""
+    labels, values = known(targets, scores)
+    called = values[labels == 1] >= threshold
+    return float(called.mean()) if called.size else float("nan")
+
+
+def specificity(targets: FloatArray, scores: FloatArray, threshold: float = THRESHOLD) -> float:
+    """The share of negatives called negative, in [0, 1]; nan where there are none."""
+    labels, values = known(targets, scores)
+    cleared = values[labels == 0] < threshold
+    return float(cleared.mean()) if cleared.size else float("nan")
+
+
 def specificity_at_sensitivity(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
+    targets: FloatArray, scores: FloatArray, at_sensitivity: float = AT_SENSITIVITY
 ) -> float:
     """Specificity at the highest threshold that finds a share `at_sensitivity` of the positives.
 
@@ -131,16 +87,11 @@ def specificity_at_sensitivity(
     labels, values = known(targets, scores)
     if np.unique(labels).size < 2:
         return float("nan")
-    false_alarms, found, _ = roc_curve(labels, values, drop_intermediate=False)
-    return float(1 - false_alarms[found >= at_sensitivity * REACHED][0])
+    false_alarms, sensitivities, _ = roc_curve(labels, values, drop_intermediate=False)
+    return float(1 - false_alarms[sensitivities >= at_sensitivity * REACHED][0])
 
 
-def brier(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
+def brier(targets: FloatArray, scores: FloatArray) -> float:
     """The mean squared error of the probability, in [0, 1], lower is better (Brier 1950).
 
     nan where a score is no probability or no target is known.
@@ -151,12 +102,7 @@ def brier(
     return float(brier_score_loss(labels, values, pos_label=1))
 
 
-def calibration_slope(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
+def calibration_slope(targets: FloatArray, scores: FloatArray) -> float:
     """How far logits would have to be stretched; 1 is right, below 1 too sure.
 
     As in `calibration_slopes`; nan with one class, or where a score is no probability.
@@ -165,12 +111,7 @@ def calibration_slope(
     return float(calibration_slopes(labels, values, np.ones((1, labels.size)))[0])
 
 
-def calibration_intercept(
-    targets: FloatArray,
-    scores: FloatArray,
-    threshold: float = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-) -> float:
+def calibration_intercept(targets: FloatArray, scores: FloatArray) -> float:
     """How far logits would have to be raised; 0 is right, below 0: risks are overstated.
 
     As in `calibration_intercepts`; nan with one class, or where a score is no probability.
@@ -179,19 +120,44 @@ def calibration_intercept(
     return float(calibration_intercepts(labels, values, np.ones((1, labels.size)))[0])
 
 
-METRICS: Mapping[str, Metric] = {
-    "auroc": auroc,
-    "auprc": auprc,
-    "sensitivity": sensitivity,
-    "specificity": specificity,
-    "auprc_benign": auprc_benign,
-    "specificity_at_sensitivity": specificity_at_sensitivity,
-    "brier": brier,
-    "calibration_slope": calibration_slope,
-    "calibration_intercept": calibration_intercept,
-}
+#: All metrics by name, in the order of `metrics.json`.
+METRICS = (
+    *("auroc", "auprc", "sensitivity", "specificity", "auprc_benign"),
+    *("specificity_at_sensitivity", "brier", "calibration_slope", "calibration_intercept"),
+)
 
-# Figures of the same images under many weightings, in one pass over the sorted scores.
+
+def all_metrics(
+    targets: FloatArray,
+    scores: FloatArray,
+    *,
+    threshold: float = THRESHOLD,
+    at_sensitivity: float = AT_SENSITIVITY,
+) -> dict[str, float]:
+    """Every metric of these images, by the names of `METRICS`; nan where one is not defined.
+
+    Args:
+        targets: (N,) of 1, 0 or nan (left out).
+        scores: (N,), finite.
+        threshold: where a score is called positive.
+        at_sensitivity: the share of positives at which `specificity_at_sensitivity` is read off.
+    """
+    return {
+        "auroc": auroc(targets, scores),
+        "auprc": auprc(targets, scores),
+        "sensitivity": sensitivity(targets, scores, threshold),
+        "specificity": specificity(targets, scores, threshold),
+        "auprc_benign": auprc_benign(targets, scores),
+        "specificity_at_sensitivity": specificity_at_sensitivity(targets, scores, at_sensitivity),
+        "brier": brier(targets, scores),
+        "calibration_slope": calibration_slope(targets, scores),
+        "calibration_intercept": calibration_intercept(targets, scores),
+    }
+
+
+# The same for many weightings of the same images at once, as redraws of patients are. Sums run over
+# other orders than scikit-learn's, so the two agree to rounding alone; the plain ones stand in
+# `metrics.json`.
 
 #: A metric's name -> its values, one for each weighting.
 Draws = Mapping[str, NDArray[np.float64]]
@@ -225,18 +191,20 @@ def weighted_metrics(
     )
     return {
         **ranked,
-        "brier": _brier(targets, scores, weights),
+        "brier": _weighted_brier(targets, scores, weights),
         "calibration_slope": calibration_slopes(targets, scores, weights),
         "calibration_intercept": calibration_intercepts(targets, scores, weights),
     }
 
 
-def _brier(targets: FloatArray, scores: FloatArray, weights: FloatArray) -> NDArray[np.float64]:
+def _weighted_brier(
+    targets: FloatArray, scores: FloatArray, weights: FloatArray
+) -> NDArray[np.float64]:
     if not are_probabilities(scores):
         return np.full(len(weights), np.nan)
     with np.errstate(invalid="ignore"):
-        found: NDArray[np.float64] = (weights @ (targets - scores) ** 2) / weights.sum(axis=1)
-    return found
+        errors: NDArray[np.float64] = (weights @ (targets - scores) ** 2) / weights.sum(axis=1)
+    return errors
 
 
 def _ranked_metrics(
@@ -248,6 +216,7 @@ def _ranked_metrics(
     at_sensitivity: float,
 ) -> Draws:
     """The metrics that only the order of the scores and the threshold decide, in one pass."""
+    # Images from the highest score down; images of one score are a step of the curve together.
     order = np.argsort(-scores, kind="stable")
     ranked, labels, ranked_weights = scores[order], targets[order], weights[:, order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
@@ -255,17 +224,18 @@ def _ranked_metrics(
     negative = np.add.reduceat(ranked_weights * (1 - labels), starts, axis=1)
     true_positive, false_positive = positive.cumsum(axis=1), negative.cumsum(axis=1)
     positives, negatives = true_positive[:, -1], false_positive[:, -1]
-    below = negatives[:, None] - false_positive + negative / 2
+    below = negatives[:, None] - false_positive + negative / 2  # ties count half
     called = true_positive + false_positive
     precision = np.divide(true_positive, called, out=np.zeros_like(called), where=called > 0)
-    rest = positives[:, None] - true_positive + positive
+    # The same from the lowest score up, with benign as the class to be found.
+    missed = positives[:, None] - true_positive + positive
     cleared = negatives[:, None] - false_positive + negative
-    left = cleared + rest
+    left = cleared + missed
     benign_precision = np.divide(cleared, left, out=np.zeros_like(left), where=left > 0)
     reached = (true_positive >= at_sensitivity * REACHED * positives[:, None]).argmax(axis=1)
     alarms = np.take_along_axis(false_positive, reached[:, None], axis=1)[:, 0]
     n_called = int(np.count_nonzero(ranked[starts] >= threshold))
-    found = true_positive[:, n_called - 1] if n_called else np.zeros_like(positives)
+    detected = true_positive[:, n_called - 1] if n_called else np.zeros_like(positives)
     accused = false_positive[:, n_called - 1] if n_called else np.zeros_like(negatives)
     with np.errstate(invalid="ignore", divide="ignore"):
         auprc = (positive * precision).sum(axis=1) / positives
@@ -274,7 +244,7 @@ def _ranked_metrics(
         return {
             "auroc": (positive * below).sum(axis=1) / (positives * negatives),
             "auprc": np.where(negatives > 0, auprc, np.nan),
-            "sensitivity": found / positives,
+            "sensitivity": detected / positives,
             "specificity": 1 - accused / negatives,
             "auprc_benign": np.where(positives > 0, auprc_benign, np.nan),
             "specificity_at_sensitivity": np.where(both, 1 - alarms / negatives, np.nan),
@@ -297,6 +267,7 @@ def weighted_aurocs(
     negatives = np.flatnonzero(targets == 0)
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
     positives = np.flatnonzero(targets == 1)
+    # below[k]: the weight of the k lowest negatives; a positive beats those that lie below it.
     below = np.zeros((len(negatives) + 1, weights.shape[1]))
     np.cumsum(weights[negatives], axis=0, out=below[1:])
     first, last = (
@@ -306,7 +277,7 @@ def weighted_aurocs(
     beaten = below[first] if (first == last).all() else (below[first] + below[last]) / 2
     chosen = weights[positives]
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: NDArray[np.float64] = np.einsum("ij,ij->j", chosen, beaten) / (
+        areas: NDArray[np.float64] = np.einsum("ij,ij->j", chosen, beaten) / (
             chosen.sum(axis=0) * below[-1]
         )
-    return found
+    return areas

@@ -52,9 +52,9 @@ def haar_basis(bins: int = BINS) -> NDArray[np.float64]:
     return np.array(rows) / math.sqrt(levels + 1)
 
 
-def logit_at(place: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The logit at a place of the scale that is cut into equal bins, in (0, 1)."""
-    return np.tan(np.pi * (place - 0.5))
+def logit_at(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logit at a position, in (0, 1), of the scale that is cut into equal bins."""
+    return np.tan(np.pi * (position - 0.5))
 
 
 def unit_counts(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) -> Tensor:
@@ -76,8 +76,8 @@ def unit_counts(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]
     labels, values, owners = targets[known].astype(np.intp), scores[known], units[known]
     with np.errstate(divide="ignore", invalid="ignore"):
         logits = np.log(values.astype(np.float64)) - np.log1p(-values.astype(np.float64))
-    place = np.nan_to_num(0.5 + np.arctan(logits) / np.pi, nan=0.5)
-    bins = np.clip((place * BINS).astype(np.intp), 0, BINS - 1)
+    positions = np.nan_to_num(0.5 + np.arctan(logits) / np.pi, nan=0.5)
+    bins = np.clip((positions * BINS).astype(np.intp), 0, BINS - 1)
     weights = 1 / np.maximum(np.bincount(owners, minlength=len(counts)), 1)[owners]
     index = tuple(torch.from_numpy(part) for part in (owners, labels, bins))
     counts.index_put_(index, torch.from_numpy(weights).float(), accumulate=True)
@@ -107,7 +107,7 @@ def unit_rows(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) 
 
 
 def refuse_more_units(units: Sequence[str], mechanism: Mechanism) -> None:
-    """Refuse a declared population that is below the number of units in a split.
+    """Refuse a declared population that is below the number of units.
 
     Raises:
         InputError: when it is.
@@ -160,31 +160,33 @@ def likely_counts(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
     Gaussian noise, so nonnegative least squares. Noisy counts that are each held at 0 would leave
     half of the noise of every empty bin as weight; here the sums over intervals hold it down.
     """
-    flat = coefficients.reshape(-1, BINS)
-    found: NDArray[np.float64] = np.array([_likely(row) for row in flat])
-    return found.reshape(coefficients.shape)
+    counts = [_likely(row) for row in coefficients.reshape(-1, BINS)]
+    return np.array(counts, dtype=np.float64).reshape(coefficients.shape)
 
 
 def _likely(row: NDArray[np.float64]) -> NDArray[np.float64]:
     basis = haar_basis()
-    found: NDArray[np.float64]
+    counts: NDArray[np.float64]
     try:
-        found = nnls(basis, row, maxiter=_MOST_ITERATIONS)[0]
-    except RuntimeError:  # no optimum found: what was released must have a result all the same
-        found = np.maximum(np.linalg.solve(basis, row), 0.0)
-    return found
+        counts = nnls(basis, row, maxiter=_MOST_ITERATIONS)[0]
+    except RuntimeError:  # no optimum: what was released must have a result all the same
+        counts = np.maximum(np.linalg.solve(basis, row), 0.0)
+    return counts
 
 
-# The AUROC of private images under a privacy guarantee: one noisy release, paid for. The counts of
-# `synthdp.evaluation.noisy_counts` are released, and the AUROC is computed from the noisy counts
-# alone. Error against the exact AUROC of the same weights, at 0.7, delta 1e-4, 45 % positive, two
-# images a patient, logits of spread 0.1 to 4 (400 draws each; the worst spread, then the best
-# one): patients epsilon 1 epsilon 6 epsilon 20 102 sd 0.150 to 0.103 sd 0.029 to 0.018 sd 0.013 to
-# 0.007 500 sd 0.028 to 0.016 sd 0.007 to 0.004 sd 0.004 to 0.002 with a bias of at most 0.01.
-# Equal bins with noise each would do worse at most spreads: 8 of them have a bias of up to 0.06,
-# 32 an sd of 0.247 at epsilon 1 and 102 patients. For comparison, the draw of the patients alone
-# has an sd of about 0.05 at 102 and 0.024 at 500. `scripts/bench_private_auroc.py` measures the
-# mean over the spreads.
+# The AUROC of private images under a privacy guarantee: one noisy release, paid for, from which the
+# AUROC is computed alone. Standard deviation of its error against the exact AUROC of the same
+# weights, at 0.7, delta 1e-4, 45 % positive, two images a patient, logits of spread 0.1 to 4 (400
+# draws each; the worst spread, then the best one):
+#
+#     patients   epsilon 1        epsilon 6        epsilon 20
+#     102        0.150 to 0.103   0.029 to 0.018   0.013 to 0.007
+#     500        0.028 to 0.016   0.007 to 0.004   0.004 to 0.002
+#
+# with a bias of at most 0.01. Equal bins with noise each would do worse at most spreads: 8 of them
+# have a bias of up to 0.06, 32 a deviation of 0.247 at epsilon 1 and 102 patients. For comparison,
+# the draw of the patients alone has one of about 0.05 at 102 and 0.024 at 500.
+# `scripts/bench_private_auroc.py` measures the mean over the spreads.
 
 _REDRAWS = 1000
 
@@ -239,15 +241,10 @@ def noisy_auroc(
     coefficients = released_coefficients(
         targets[:, None], scores[:, None], units, mechanism=mechanism, noise_source=noise_source
     )
-    return _read(coefficients[0], haar_basis(), mechanism.noise_scale)
-
-
-def _read(
-    coefficients: NDArray[np.float64], basis: NDArray[np.float64], scale: float
-) -> NoisyAuroc:
-    """The AUROC of noisy coefficients (2, B), and how it moves under noise as large again."""
-    inverse = np.linalg.inv(basis)
-    counts = coefficients @ inverse.T
+    inverse = np.linalg.inv(haar_basis())
+    counts = coefficients[0] @ inverse.T
+    # How far the AUROC moves under noise as large again; these draws are no release, and public.
+    scale = mechanism.noise_scale
     noise = np.random.default_rng(0).normal(scale=scale, size=(_REDRAWS, *counts.shape))
     moved = auroc_of_counts(counts + noise @ inverse.T)
     return NoisyAuroc(float(auroc_of_counts(counts)), float(moved.std(ddof=1)))

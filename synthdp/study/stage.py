@@ -16,11 +16,16 @@ from synthdp.privacy.statement import Statement, make_statement, read_statement
 from synthdp.runs import Run, RunBusyError, open_run
 from synthdp.stages import STAGES
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
-from synthdp.study.compare.fairness import fairness_of
-from synthdp.study.compare.results import result_rows, write_results
-from synthdp.study.compare.transfer import transfer_of
+from synthdp.study.compare.fairness import judge_study
+from synthdp.study.compare.results import (
+    RESULTS_FILE,
+    result_rows,
+    rounded_rows,
+    write_results,
+)
+from synthdp.study.compare.transfer import compare_sites, compares_sites
 from synthdp.study.record import write_facts
-from synthdp.study.report.page import REPORT_FILE, ReportSettings, run_report
+from synthdp.study.report.page import REPORT_FILE, ReportSettings, write_report
 from synthdp.study.settings import WHERE_IT_RUNS, StudySettings
 from synthdp.study.sweep.checks import refuse_unfit_grid, refuse_unfit_sets
 from synthdp.study.sweep.grid import GridRow, expand_evaluations, expand_grid, shard_rows
@@ -103,17 +108,22 @@ def _run_and_report(
     record_failures(settings.out, [row.model.name for row in rows], failures)
 
     results = result_rows(evaluations, failures)
-    write_results(settings.out / "results.csv", results)
+    write_results(settings.out / RESULTS_FILE, results)
+    scored_on, fairness, transfer = settings.evaluation_sets, None, None
     if settings.fairness is not None:
-        fairness_of(settings.out, results, settings.fairness)
-    transfer_of(settings.out, results, anew=True)
+        judged = judge_study(settings.out, results, scored_on, settings.fairness)
+        fairness = rounded_rows(judged)
+    if compares_sites(settings):
+        compared = compare_sites(settings.out, results, scored_on, settings.data)
+        transfer = rounded_rows(compared)
 
     write_facts(settings, time.monotonic() - began)
     lost = {result.run for result in results if result.state == "failed"}
     finished = [row for row in rows if row.model.name not in lost]
     lineages = [read_statement(row.model).lineage for row in finished]
     statement = _study_statement(settings, [*lineages, tuned_on.lineage])
-    run_report(ReportSettings(study=settings.out, statement=statement))
+    report = ReportSettings(study=settings.out, statement=statement)
+    write_report(report, results, fairness=fairness, transfer=transfer)
     if lost:
         raise RunError(
             f"{len(lost)} run(s) failed, {len(finished)} of {len(rows)} models stand; each "

@@ -8,14 +8,13 @@ from scipy.stats import norm
 
 from synthdp.evaluation.differences import (
     Estimate,
-    auroc_draws,
     correlated_aurocs,
     correlated_shares,
     difference,
     holm,
     mean_over_runs,
 )
-from synthdp.evaluation.intervals import patient_weights
+from synthdp.evaluation.intervals import auroc_draws, patient_weights
 from synthdp.evaluation.metrics import auroc
 
 Array = NDArray[np.float64]
@@ -67,7 +66,8 @@ def test_delong_gives_what_proc_publishes(
     found = difference(figures, pair[:1], pair[1:])
     assert found.value / found.standard_error == pytest.approx(z, rel=1e-10)
     assert found.p_value() == pytest.approx(p, rel=1e-8)
-    assert found.interval() == pytest.approx((low, high), rel=1e-8)
+    interval = found.interval()
+    assert (interval.ci_low, interval.ci_high) == pytest.approx((low, high), rel=1e-8)
 
 
 def test_aurocs_and_their_variances_are_those_that_proc_publishes() -> None:
@@ -167,7 +167,7 @@ def test_blocks_of_redraws_draw_what_one_block_draws(monkeypatch: pytest.MonkeyP
     targets, scores, patients = clustered_scores(seed=6)
     weights = patient_weights(int(patients.max()) + 1, 23, np.random.default_rng(7))
     whole = auroc_draws(targets[:, None], scores[:, :, None], patients, weights)
-    monkeypatch.setattr("synthdp.evaluation.differences._CELLS_AT_ONCE", 4 * len(targets))
+    monkeypatch.setattr("synthdp.evaluation.intervals._AUROC_CELLS_AT_ONCE", 4 * len(targets))
     parts = auroc_draws(targets[:, None], scores[:, :, None], patients, weights)
     assert parts == pytest.approx(whole, abs=1e-12)
 
@@ -192,7 +192,9 @@ def test_one_class_alone_has_no_figure() -> None:
     estimate = difference(found, [0], [1])
     assert math.isnan(estimate.value)
     assert math.isnan(estimate.p_value())
-    assert all(math.isnan(end) for end in estimate.interval())
+    interval = estimate.interval()
+    assert math.isnan(interval.ci_low)
+    assert math.isnan(interval.ci_high)
     assert np.isnan(auroc_draws(np.ones((4, 1)), scores, np.arange(4), np.ones((3, 4), int))).all()
 
 
@@ -201,7 +203,9 @@ def test_a_single_patient_of_a_class_has_a_figure_without_a_variance() -> None:
     found = correlated_aurocs(targets, np.array([[[3.0], [1], [2], [0]]]), np.array([0, 0, 1, 2]))
     estimate = mean_over_runs(found, [0])
     assert estimate.value == 0.75
-    assert all(math.isnan(end) for end in estimate.interval())
+    interval = estimate.interval()
+    assert math.isnan(interval.ci_low)
+    assert math.isnan(interval.ci_high)
 
 
 def test_equal_models_are_equal_and_different_ones_without_variance_are_not_tested() -> None:
@@ -235,8 +239,8 @@ def test_intervals_over_seeds_and_patients_cover_the_truth(spread: float) -> Non
     for _ in range(400):
         targets, scores, patients = simulated(generator, 4, spread)
         found = mean_over_runs(correlated_aurocs(targets, scores, patients), range(4))
-        low, high = found.interval()
-        both.append(low <= truth <= high)
+        interval = found.interval()
+        both.append(interval.ci_low <= truth <= interval.ci_high)
         reach = 1.96 * math.sqrt(found.variance_patients)
         patients_alone.append(abs(found.value - truth) <= reach)
     assert 0.92 <= np.mean(both) <= 0.985
@@ -277,7 +281,7 @@ def test_one_run_each_holds_patients_alone() -> None:
 
 def test_non_inferiority_and_the_interval_agree() -> None:
     estimate = Estimate(-0.02, 0.01**2, 0.005**2, 9.0)
-    low, _ = estimate.interval()
+    low = estimate.interval().ci_low
     assert estimate.p_noninferior(-low) == pytest.approx(0.025)
     assert estimate.p_noninferior(0.05) < 0.025 < estimate.p_noninferior(0.03)
     plain = Estimate(-0.02, 0.01**2, 0.0)

@@ -22,26 +22,28 @@ from synthdp.evaluation.fairness import (
     TOO_FEW,
     FairnessFigure,
     FairnessSettings,
+    Judgement,
     bin_names,
     epsilon_correlation,
-    estimates,
     figures,
+    group_measures,
     group_names,
-    judge,
     judge_images,
+    judged_group,
+    judged_groups,
     pearson,
     sorted_groups,
 )
-from synthdp.evaluation.intervals import patient_weights
-from synthdp.evaluation.metrics import METRICS
-from synthdp.evaluation.predictions import Scored, ScoredImages, redraws_of
+from synthdp.evaluation.intervals import patient_weights, redraws_of
+from synthdp.evaluation.metrics import METRICS, all_metrics
+from synthdp.evaluation.predictions import Predictions, ScoredImages, ScoredTarget
 from synthdp.study.report.page import ReportSettings
 
 REDRAWS = 300
 GROUPS = {"a": 40, "b": 60, "c": 100}
 
 
-def made_up(seeds: int = 2) -> tuple[Scored, list[str], list[str]]:
+def made_up(seeds: int = 2) -> tuple[ScoredTarget, list[str], list[str]]:
     """Patients of two images each in three groups; the scores of group a are the worst."""
     rng = np.random.default_rng(0)
     names = [name for name, n_patients in GROUPS.items() for _ in range(2 * n_patients)]
@@ -51,7 +53,7 @@ def made_up(seeds: int = 2) -> tuple[Scored, list[str], list[str]]:
     logits = signal * (labels - 0.5) + rng.normal(0, 1, (seeds, len(names)))
     scores = 1 / (1 + np.exp(-logits))
     columns, _ = redraws_of(patients, 0, 1)
-    return Scored(labels, scores, columns, (0.5,) * seeds), names, patients
+    return ScoredTarget(labels, scores, columns, (0.5,) * seeds), names, patients
 
 
 def told(found: list[FairnessFigure], measure: str, group: str = "") -> FairnessFigure:
@@ -59,10 +61,14 @@ def told(found: list[FairnessFigure], measure: str, group: str = "") -> Fairness
     return figure
 
 
-def judged(scored: Scored, names: list[str], patients: list[str]) -> list[FairnessFigure]:
+def judge(scored: ScoredTarget, names: list[str], weights: np.ndarray) -> Judgement:
+    whole, groups = judged_group("", scored, weights), judged_groups(scored, names, weights)
+    return Judgement("malignant", "site", 0.5, whole, groups)
+
+
+def judged(scored: ScoredTarget, names: list[str], patients: list[str]) -> list[FairnessFigure]:
     _, weights = redraws_of(patients, 1, REDRAWS)
-    judgement = judge(scored, names, weights)
-    return figures(judgement, target="malignant", attribute="site", threshold=0.5)
+    return figures(judge(scored, names, weights))
 
 
 def test_figures_of_groups_are_those_of_fairlearn_and_scikit_learn() -> None:
@@ -113,7 +119,7 @@ def test_seeds_count_by_their_mean_and_intervals_hold_the_figure() -> None:
 def counted_out(measure: str, labels: np.ndarray, scores: np.ndarray, threshold: float) -> float:
     """A figure of a group from its images, nan where it has none to count."""
     if measure in METRICS:
-        return METRICS[measure](labels, scores, threshold)
+        return all_metrics(labels, scores, threshold=threshold)[measure]
     counted = labels if measure == "prevalence" else scores >= threshold
     return float(counted.mean()) if counted.size else math.nan
 
@@ -124,7 +130,7 @@ def test_all_redraws_at_once_are_copies_of_the_patients_one_redraw_after_the_oth
     columns = rng.integers(0, 26, 90)
     labels = rng.integers(0, 2, 90).astype(float)
     scores = np.round(rng.random((3, 90)), 1)
-    scored = Scored(labels, scores, columns.astype(np.intp), (0.3, 0.5, 0.9))
+    scored = ScoredTarget(labels, scores, columns.astype(np.intp), (0.3, 0.5, 0.9))
     names = np.array(["CC", "MLO"])[rng.integers(0, 2, 90)]
     weights = patient_weights(26, 40, rng)
     judgement = judge(scored, names.tolist(), weights)
@@ -134,8 +140,8 @@ def test_all_redraws_at_once_are_copies_of_the_patients_one_redraw_after_the_oth
     ]
     assert len(parts) == 3
     for group, here in parts:
-        assert set(group.estimates) == set(GROUP_MEASURES)
-        for measure, found in group.estimates.items():
+        assert set(group.measures) == set(GROUP_MEASURES)
+        for measure, found in group.measures.items():
             copies = [np.flatnonzero(here)] + [
                 np.repeat(np.flatnonzero(here), drawn[columns[here]]) for drawn in weights
             ]
@@ -153,8 +159,8 @@ def test_all_redraws_at_once_are_copies_of_the_patients_one_redraw_after_the_oth
 
 def test_redraws_that_lack_a_class_have_no_figure_of_it() -> None:
     labels, weights = np.array([1.0, 0.0, 0.0]), np.array([[0, 2, 1], [3, 0, 0], [1, 1, 1]])
-    scored = Scored(labels, np.array([[0.9, 0.6, 0.1]]), np.arange(3), (0.5,))
-    found = estimates(scored, weights)
+    scored = ScoredTarget(labels, np.array([[0.9, 0.6, 0.1]]), np.arange(3), (0.5,))
+    found = group_measures(scored, weights)
     expected = {
         "auroc": [math.nan, math.nan, 1],
         "sensitivity": [math.nan, 1, 1],
@@ -170,7 +176,7 @@ def test_redraws_that_lack_a_class_have_no_figure_of_it() -> None:
 def test_groups_share_the_redraws_so_that_like_groups_differ_by_nothing() -> None:
     """Two groups that hold the same images of the same patients differ by 0 on each redraw."""
     scored, _, patients = made_up(seeds=1)
-    twice = Scored(
+    twice = ScoredTarget(
         np.tile(scored.labels, 2), np.tile(scored.scores, (1, 2)), np.tile(scored.patients, 2),
         (0.5,),
     )  # fmt: skip
@@ -191,7 +197,7 @@ def test_intervals_of_differences_hold_0_about_as_often_as_they_say() -> None:
         scores = (0.3 * labels + 0.7 * rng.random(200))[None]
         names = ["x" if value else "y" for value in rng.integers(0, 2, 200)]
         patients = [str(index) for index in range(200)]
-        found = judged(Scored(labels, scores, np.arange(200), (0.5,)), names, patients)
+        found = judged(ScoredTarget(labels, scores, np.arange(200), (0.5,)), names, patients)
         parity = told(found, "statistical_parity_difference")
         assert parity.ci_low is not None
         assert parity.ci_high is not None
@@ -222,7 +228,7 @@ def test_a_group_that_is_too_small_says_so_and_enters_no_difference(
     names = [*names, *["large"] * 60]
     scores = np.random.default_rng(1).random((1, len(labels)))
     patients = [str(index) for index in range(len(labels))]
-    found = judged(Scored(labels, scores, np.arange(len(labels)), (0.5,)), names, patients)
+    found = judged(ScoredTarget(labels, scores, np.arange(len(labels)), (0.5,)), names, patients)
     auroc, sensitivity = told(found, "auroc", "small"), told(found, "sensitivity", "small")
     assert auroc.note == why
     assert (auroc.n_images, auroc.n_patients) == (sum(sizes), sum(sizes))
@@ -241,7 +247,7 @@ def test_many_images_of_few_patients_are_few() -> None:
     labels = np.tile([1.0, 0.0], 100)
     patients = [str(index % 8) for index in range(200)]
     columns, _ = redraws_of(patients, 0, 1)
-    scored = Scored(labels, np.random.default_rng(2).random((1, 200)), columns, (0.5,))
+    scored = ScoredTarget(labels, np.random.default_rng(2).random((1, 200)), columns, (0.5,))
     assert told(judged(scored, ["x"] * 200, patients), "auroc", "x").note == TOO_FEW
 
 
@@ -261,7 +267,7 @@ def test_a_group_is_as_large_as_its_patients_are_many_whatever_their_images() ->
     scored, names, _ = made_up(seeds=1)
     patients = [f"p{i // 4}" if name == "c" else f"p{i // 2}" for i, name in enumerate(names)]
     columns, _ = redraws_of(patients, 0, 1)
-    other = Scored(scored.labels, scored.scores, columns, scored.thresholds)
+    other = ScoredTarget(scored.labels, scored.scores, columns, scored.thresholds)
     found = judged(other, names, patients)
     sizes = [told(found, "auroc", group).n_patients for group in GROUPS]
     assert sizes == [40, 60, 50]
@@ -303,13 +309,7 @@ def test_what_privacy_costs_a_group_is_paired() -> None:
     scored, names, patients = made_up(seeds=1)
     _, weights = redraws_of(patients, 0, REDRAWS)
     one = judge(scored, names, weights)
-    same = figures(
-        one,
-        target="t",
-        attribute="site",
-        threshold=0.5,
-        without_privacy=judge(scored, names, weights),
-    )
+    same = figures(one, without_privacy=judge(scored, names, weights))
     loss = told(same, "auroc_loss", "a")
     assert (loss.value, loss.ci_low, loss.ci_high) == (0, 0, 0)
 
@@ -364,7 +364,14 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     labels = rng.integers(0, 2, (60, 2)).astype(float)
     labels[:5, 1] = math.nan  # an odd number, so that those known begin with the other group
     scores = rng.random((1, 60, 2))
-    images = ScoredImages(clinic, clinic.rows, labels, scores, [(0.5, 0.3)], ("edema", "nodule"))
+    predictions = Predictions(
+        images=tuple(row.image for row in clinic.rows),
+        patients=tuple(row.patient_id for row in clinic.rows),
+        targets=("edema", "nodule"),
+        labels=labels,
+        scores=scores,
+    )
+    images = ScoredImages(predictions, clinic, clinic.rows, [(0.5, 0.3)])
     by = FairnessSettings(attributes=["sex"], redraws=50)
     found = judge_images(images, by)
     assert {one.target for one in found} == {"edema", "nodule"}

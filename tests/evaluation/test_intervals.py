@@ -20,7 +20,13 @@ from synthdp.evaluation.intervals import (
     patient_weights,
     summarise,
 )
-from synthdp.evaluation.metrics import METRICS, FloatArray, weighted_aurocs, weighted_metrics
+from synthdp.evaluation.metrics import (
+    METRICS,
+    FloatArray,
+    all_metrics,
+    weighted_aurocs,
+    weighted_metrics,
+)
 
 
 def clustered(
@@ -128,8 +134,8 @@ def test_a_patient_drawn_twice_counts_twice_with_all_images() -> None:
     draws = bootstrap_draws(targets, scores, columns, weights)
     for row, weight in enumerate(weights):
         copies = np.repeat(np.arange(targets.size), weight[columns])
-        for name, metric in METRICS.items():
-            assert draws[name][row] == pytest.approx(metric(targets[copies], scores[copies]))
+        for name, value in all_metrics(targets[copies], scores[copies]).items():
+            assert draws[name][row] == pytest.approx(value)
 
 
 def test_blocks_of_redraws_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +153,7 @@ def test_values_are_those_of_the_metrics_and_the_seed_decides() -> None:
     again = patient_bootstrap(targets, scores, ids, generator=np.random.default_rng(7))
     assert first == again
     for name, interval in first.items():
-        assert interval.value == METRICS[name](targets, scores, 0.5)
+        assert interval.value == all_metrics(targets, scores)[name]
         assert interval.ci_low <= interval.value <= interval.ci_high
 
 

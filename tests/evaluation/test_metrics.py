@@ -5,6 +5,7 @@ import pytest
 
 from synthdp.evaluation.metrics import (
     METRICS,
+    all_metrics,
     auprc,
     auprc_benign,
     auroc,
@@ -37,7 +38,7 @@ def test_a_score_at_the_threshold_is_positive() -> None:
 @pytest.mark.parametrize("name", list(METRICS))
 def test_unknown_targets_are_left_out(name: str) -> None:
     known = slice(0, 4)
-    assert METRICS[name](TARGETS, SCORES, 0.5) == METRICS[name](TARGETS[known], SCORES[known], 0.5)
+    assert all_metrics(TARGETS, SCORES)[name] == all_metrics(TARGETS[known], SCORES[known])[name]
 
 
 def test_one_class_has_no_ranking() -> None:

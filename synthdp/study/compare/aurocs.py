@@ -1,15 +1,16 @@
-"""A study's recipes compared on the same patients, with runs and patients as sources of variance.
+"""A study's cells compared on the same patients, with runs and patients as sources of variance.
 
 For each set and split: the mean AUROC of each strategy at each epsilon; its difference from the
 same strategy without privacy; and its difference from a reference strategy at the same epsilon.
-`synthdp.evaluation.differences` says how. Of tuned settings the chosen ones alone are compared.
+The tests are DeLong's by patient with runs as a second source, and Holm's adjustment
+(`synthdp.evaluation.differences`). Of tuned settings the chosen ones alone are compared.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +21,22 @@ from synthdp.errors import InputError
 from synthdp.evaluation.differences import (
     Correlated,
     Estimate,
-    auroc_draws,
     correlated_aurocs,
     correlated_shares,
     difference,
     holm,
     mean_over_runs,
 )
-from synthdp.evaluation.intervals import patient_weights, percentile_interval
+from synthdp.evaluation.intervals import auroc_draws, patient_weights, percentile_interval
 from synthdp.evaluation.operating_point import threshold_of_scores
 from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
-from synthdp.study.compare.cells import Recipe, recipes_of, sets_of
-from synthdp.study.compare.predictions import ScoredRuns, read_scored
-from synthdp.study.compare.results import ResultRow, read_table, table_csv
-from synthdp.study.settings import ComparePlan, FixedOn, unknown_reference
+from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
+from synthdp.study.compare.predictions import EVALUATIONS, ScoredRuns, read_scored
+from synthdp.study.compare.results import ResultRow, read_rows, table_csv
+from synthdp.study.settings import ComparePlan, unknown_reference
+
+COMPARISONS_FILE, THRESHOLDS_FILE = "comparisons.csv", "thresholds.csv"
 
 Kind = Literal["mean", "without_privacy", "reference"]
 
@@ -90,20 +92,21 @@ class ComparisonRow(Settings):
 
 
 @dataclass(frozen=True)
-class _Set:
+class _OnOneSplit:
     """One split of a data set: its runs with their AUROCs, and redraws of them, (K, R)."""
 
     data_set: str
     split: str
     scored: ScoredRuns
-    figures: Correlated
+    aurocs: Correlated
     draws: NDArray[np.float64]
 
-    def places(self, recipe: Recipe) -> list[int]:
-        return [self.scored.places[run] for run in recipe.runs if run in self.scored.places]
+    def positions(self, cell: Cell) -> list[int]:
+        """Those of the cell's runs among the K."""
+        return self.scored.positions(cell.runs)
 
 
-def compare_recipes(
+def comparison_rows(
     study: Path, rows: Sequence[ResultRow], plan: ComparePlan
 ) -> list[ComparisonRow]:
     """All comparisons of a study, from the predictions of its runs.
@@ -113,147 +116,122 @@ def compare_recipes(
         rows: of its `results.csv`.
         plan: what is compared.
     """
-    recipes = recipes_of(rows)
-    references = plan.reference or tuple(recipe.strategy for recipe in recipes[:1])
-    found = []
+    cells = chosen_cells(rows)
+    references = plan.reference or tuple(cell.strategy for cell in cells[:1])
+    compared = []
     for data_set, split in sets_of(rows):
-        place = _read_set(study, data_set, split, recipes, plan.redraws)
-        found += [_mean_row(place, recipe) for recipe in recipes]
-        found += _adjusted(_privacy_rows(place, recipes, plan))
+        on = _on_one_split(study, data_set, split, cells, plan.redraws)
+        compared += [_mean_row(on, cell) for cell in cells]
+        compared += _adjusted(_privacy_rows(on, cells, plan.margin))
         for reference in references:
-            found += _adjusted(_reference_rows(place, recipes, reference, plan))
-    return found
+            compared += _adjusted(_reference_rows(on, cells, reference, plan.margin))
+    return compared
 
 
-def _read_set(
-    study: Path, data_set: str, split: str, recipes: Sequence[Recipe], redraws: int
-) -> _Set:
-    runs = [run for recipe in recipes for run in recipe.runs]
-    scored = read_scored(study, data_set, split, runs)
-    figures = correlated_aurocs(scored.targets, scored.scores, scored.patients)
+def _on_one_split(
+    study: Path, data_set: str, split: str, cells: Sequence[Cell], redraws: int
+) -> _OnOneSplit:
+    scored = read_scored(study, data_set, split, [run for cell in cells for run in cell.runs])
+    labels, scores = scored.predictions.labels, scored.predictions.scores
     n_patients = int(scored.patients.max()) + 1 if scored.patients.size else 1
     weights = patient_weights(n_patients, redraws, np.random.default_rng(0))
-    draws = auroc_draws(scored.targets, scored.scores, scored.patients, weights)
-    return _Set(data_set, split, scored, figures, draws)
+    aurocs = correlated_aurocs(labels, scores, scored.patients)
+    draws = auroc_draws(labels, scores, scored.patients, weights)
+    return _OnOneSplit(data_set, split, scored, aurocs, draws)
 
 
-def _mean_row(place: _Set, recipe: Recipe) -> ComparisonRow:
-    runs = place.places(recipe)
+def _mean_row(on: _OnOneSplit, cell: Cell) -> ComparisonRow:
+    row, runs = _empty_row(on, cell, "mean", _notes(on, cell)), on.positions(cell)
     if not runs:
-        return _row(place, recipe, "mean", notes=_notes(place, recipe))
-    values = place.figures.values[runs]
-    return _row(
-        place,
-        recipe,
-        "mean",
-        estimate=mean_over_runs(place.figures, runs),
-        draws=place.draws[runs].mean(axis=0),
-        bounds=(0.0, 1.0),
-        notes=_notes(place, recipe),
-        sd_seeds=rounded(float(values.std(ddof=1))) if len(runs) > 1 else None,
-    )
+        return row
+    values = on.aurocs.values[runs]
+    estimate = mean_over_runs(on.aurocs, runs)
+    sd = float(values.std(ddof=1)) if len(runs) > 1 else math.nan
+    figures = _figures(estimate, on.draws[runs].mean(axis=0), lowest=0.0)
+    return row.model_copy(update={**figures, "sd_seeds": rounded(sd)})
 
 
-def _privacy_rows(place: _Set, recipes: Sequence[Recipe], plan: ComparePlan) -> list[ComparisonRow]:
-    without = {(one.strategy, one.trained_on): one for one in recipes if one.epsilon is None}
+def _privacy_rows(on: _OnOneSplit, cells: Sequence[Cell], margin: float) -> list[ComparisonRow]:
+    without = {(cell.strategy, cell.trained_on): cell for cell in cells if cell.epsilon is None}
     return [
-        _difference_row(place, recipe, other, "without_privacy", plan.margin)
-        for recipe in recipes
-        if recipe.epsilon is not None
-        and (other := without.get((recipe.strategy, recipe.trained_on))) is not None
+        _difference_row(on, cell, other, "without_privacy", margin)
+        for cell in cells
+        if cell.epsilon is not None
+        and (other := without.get((cell.strategy, cell.trained_on))) is not None
     ]
 
 
 def _reference_rows(
-    place: _Set, recipes: Sequence[Recipe], reference: str, plan: ComparePlan
+    on: _OnOneSplit, cells: Sequence[Cell], reference: str, margin: float
 ) -> list[ComparisonRow]:
-    others = {(one.epsilon, one.trained_on): one for one in recipes if one.strategy == reference}
-    found = []
-    for recipe in recipes:
-        if recipe.strategy == reference:
+    others = {(cell.epsilon, cell.trained_on): cell for cell in cells if cell.strategy == reference}
+    rows = []
+    for cell in cells:
+        if cell.strategy == reference:
             continue
-        other = others.get((recipe.epsilon, recipe.trained_on))
+        other = others.get((cell.epsilon, cell.trained_on))
         if other is not None:
-            found.append(_difference_row(place, recipe, other, "reference", plan.margin))
+            rows.append(_difference_row(on, cell, other, "reference", margin))
         else:
             note = f"{reference} has no run at this epsilon"
-            found.append(_row(place, recipe, "reference", against=reference, notes=[note]))
-    return found
+            row = _empty_row(on, cell, "reference", [note])
+            rows.append(row.model_copy(update={"against": reference}))
+    return rows
 
 
 def _difference_row(
-    place: _Set, recipe: Recipe, other: Recipe, kind: Kind, margin: float
+    on: _OnOneSplit, cell: Cell, other: Cell, kind: Kind, margin: float
 ) -> ComparisonRow:
-    first, second = place.places(recipe), place.places(other)
-    notes = [*_notes(place, recipe), *(f"compared with: {note}" for note in _notes(place, other))]
-    cells: dict[str, Any] = {
-        "against": other.strategy,
-        "n_seeds_against": len(second),
-        "margin": margin,
-    }
-    if not first or not second:
-        return _row(place, recipe, kind, notes=notes, **cells)
-    estimate = difference(place.figures, first, second)
-    if estimate.standard_error == 0 and estimate.value:
-        notes.append("no variance on these patients, so nothing is tested")
-    return _row(
-        place,
-        recipe,
-        kind,
-        estimate=estimate,
-        draws=place.draws[first].mean(axis=0) - place.draws[second].mean(axis=0),
-        notes=notes,
-        p=rounded(estimate.p_value()),
-        p_noninferior=rounded(estimate.p_noninferior(margin)),
-        noninferior=_above(estimate.interval()[0], -margin),
-        **cells,
-    )
-
-
-def _above(low: float, bound: float) -> bool | None:
-    return None if math.isnan(low) else low > bound
-
-
-def _row(
-    place: _Set,
-    recipe: Recipe,
-    kind: Kind,
-    *,
-    notes: Sequence[str],
-    estimate: Estimate | None = None,
-    draws: NDArray[np.float64] | None = None,
-    bounds: tuple[float, float] = (-1.0, 1.0),
-    **cells: Any,
-) -> ComparisonRow:
-    figures: dict[str, Any] = {}
-    if estimate is not None and draws is not None:
-        low, high = np.clip(estimate.interval(), *bounds)
-        redrawn = percentile_interval(estimate.value, draws)
+    first, second = on.positions(cell), on.positions(other)
+    notes = [*_notes(on, cell), *(f"compared with: {note}" for note in _notes(on, other))]
+    figures: dict[str, float | bool | None] = {}
+    if first and second:
+        estimate = difference(on.aurocs, first, second)
+        if estimate.standard_error == 0 and estimate.value:
+            notes.append("no variance on these patients, so nothing is tested")
+        draws = on.draws[first].mean(axis=0) - on.draws[second].mean(axis=0)
+        low = estimate.interval().ci_low
         figures = {
-            "value": rounded(estimate.value),
-            "ci_low": rounded(low),
-            "ci_high": rounded(high),
-            "patients_ci_low": rounded(redrawn.ci_low),
-            "patients_ci_high": rounded(redrawn.ci_high),
-            "se_seeds": rounded(math.sqrt(estimate.variance_seeds)),
-            "se_patients": rounded(math.sqrt(estimate.variance_patients)),
+            **_figures(estimate, draws, lowest=-1.0),
+            "p": rounded(estimate.p_value()),
+            "p_noninferior": rounded(estimate.p_noninferior(margin)),
+            "noninferior": None if math.isnan(low) else low > -margin,
         }
-    return ComparisonRow.model_validate(
-        {
-            "data_set": place.data_set,
-            "split": place.split,
-            "kind": kind,
-            "strategy": recipe.strategy,
-            "epsilon": recipe.epsilon,
-            "tuned": recipe.tuned,
-            "trained_on": recipe.trained_on,
-            "n_seeds": len(place.places(recipe)),
-            "epsilon_end_to_end": recipe.epsilon_end_to_end,
-            "note": "; ".join(notes),
-            **figures,
-            **cells,
-        }
+    about = {"against": other.strategy, "n_seeds_against": len(second), "margin": margin}
+    return _empty_row(on, cell, kind, notes).model_copy(update={**about, **figures})
+
+
+def _empty_row(on: _OnOneSplit, cell: Cell, kind: Kind, notes: Sequence[str]) -> ComparisonRow:
+    """The row of a cell without any figure yet."""
+    return ComparisonRow(
+        data_set=on.data_set,
+        split=on.split,
+        kind=kind,
+        strategy=cell.strategy,
+        epsilon=cell.epsilon,
+        tuned=cell.tuned,
+        trained_on=cell.trained_on,
+        n_seeds=len(on.positions(cell)),
+        epsilon_end_to_end=cell.epsilon_end_to_end,
+        note="; ".join(notes),
     )
+
+
+def _figures(
+    estimate: Estimate, draws: NDArray[np.float64], *, lowest: float
+) -> dict[str, float | bool | None]:
+    """The columns of an estimate in [lowest, 1], whose values on redraws are `draws`, (R,)."""
+    interval = estimate.interval().within(lowest, 1.0)
+    redrawn = percentile_interval(estimate.value, draws)
+    return {
+        "value": rounded(estimate.value),
+        "ci_low": rounded(interval.ci_low),
+        "ci_high": rounded(interval.ci_high),
+        "patients_ci_low": rounded(redrawn.ci_low),
+        "patients_ci_high": rounded(redrawn.ci_high),
+        "se_seeds": rounded(math.sqrt(estimate.variance_seeds)),
+        "se_patients": rounded(math.sqrt(estimate.variance_patients)),
+    }
 
 
 def rounded(value: float) -> float | None:
@@ -261,20 +239,18 @@ def rounded(value: float) -> float | None:
     return None if math.isnan(value) else float(f"{value:.6g}")
 
 
-def _notes(place: _Set, recipe: Recipe) -> list[str]:
-    """What is missing of a recipe on a set, in words."""
-    runs = place.places(recipe)
-    failed = recipe.asked - len(recipe.runs)
-    notes = [f"{failed} of {recipe.asked} runs failed"] if failed else []
-    problems = [place.scored.problems[run] for run in recipe.runs if run in place.scored.problems]
-    notes += [
-        f"{problems.count(why)} of {recipe.asked} runs: {why}" for why in dict.fromkeys(problems)
-    ]
+def _notes(on: _OnOneSplit, cell: Cell) -> list[str]:
+    """What is missing of a cell on a split, in words."""
+    runs, problems = on.positions(cell), on.scored.problems
+    n_failed = cell.n_asked - len(cell.runs)
+    notes = [f"{n_failed} of {cell.n_asked} runs failed"] if n_failed else []
+    whys = [problems[run] for run in cell.runs if run in problems]
+    notes += [f"{whys.count(why)} of {cell.n_asked} runs: {why}" for why in dict.fromkeys(whys)]
     if not runs:
         return notes or ["no run"]
-    if math.isnan(place.figures.values[runs[0]]):
+    if math.isnan(on.aurocs.values[runs[0]]):
         return [*notes, "the set holds one class alone"]
-    if np.isnan(place.figures.covariance[runs[0], runs[0]]):
+    if np.isnan(on.aurocs.covariance[runs[0], runs[0]]):
         notes.append("a class has one patient alone, so there is no variance")
     return [*notes, "one seed, so the interval holds patients alone"] if len(runs) == 1 else notes
 
@@ -330,7 +306,7 @@ class ThresholdRow(Settings):
 
 
 def threshold_rows(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> list[ThresholdRow]:
-    """Every recipe on every other split than the one that thresholds are fixed on.
+    """Every cell on every other split than the one that thresholds are fixed on.
 
     Args:
         study: the study's folder.
@@ -340,105 +316,107 @@ def threshold_rows(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) ->
     fixed_on = plan.threshold_on
     if fixed_on is None:
         return []
-    recipes = recipes_of(rows)
-    runs = [run for recipe in recipes for run in recipe.runs]
-    fitted = _fitted(read_scored(study, fixed_on.data_set, fixed_on.split, runs), plan.sensitivity)
-    found = []
+    cells = chosen_cells(rows)
+    runs = [run for cell in cells for run in cell.runs]
+    fitted = _thresholds(
+        read_scored(study, fixed_on.data_set, fixed_on.split, runs), plan.sensitivity
+    )
+    decided = []
     for data_set, split in sets_of(rows):
-        if (data_set, split) != (fixed_on.data_set, fixed_on.split):
-            scored = read_scored(study, data_set, split, runs)
-            for recipe in recipes:
-                cells = {"data_set": data_set, "split": split, **_asked(recipe, fixed_on, plan)}
-                found.append(
-                    ThresholdRow.model_validate({**cells, **_figures(scored, fitted, recipe)})
-                )
-    return found
+        if (data_set, split) == (fixed_on.data_set, fixed_on.split):
+            continue
+        scored = read_scored(study, data_set, split, runs)
+        for cell in cells:
+            row = ThresholdRow(
+                data_set=data_set,
+                split=split,
+                strategy=cell.strategy,
+                epsilon=cell.epsilon,
+                tuned=cell.tuned,
+                trained_on=cell.trained_on,
+                fixed_on=fixed_on.data_set,
+                fixed_on_split=fixed_on.split,
+                at_sensitivity=plan.sensitivity,
+                n_seeds=0,
+            )
+            decided.append(row.model_copy(update=_decisions(scored, fitted, cell)))
+    return decided
 
 
-def _asked(recipe: Recipe, fixed_on: FixedOn, plan: ComparePlan) -> dict[str, object]:
-    return {
-        "strategy": recipe.strategy,
-        "epsilon": recipe.epsilon,
-        "tuned": recipe.tuned,
-        "trained_on": recipe.trained_on,
-        "fixed_on": fixed_on.data_set,
-        "fixed_on_split": fixed_on.split,
-        "at_sensitivity": plan.sensitivity,
-    }
-
-
-def _fitted(scored: ScoredRuns, sensitivity: float) -> dict[str, float]:
+def _thresholds(scored: ScoredRuns, sensitivity: float) -> dict[str, float]:
     """Each run's threshold; none where no positive is known, or there are several targets."""
-    if scored.targets.shape[1] != 1 or not (scored.targets == 1).any():
+    labels, scores = scored.predictions.labels, scored.predictions.scores
+    if labels.shape[1] != 1 or not (labels == 1).any():
         return {}
-    known = ~np.isnan(scored.targets[:, 0])
-    positives = scored.targets[known, 0]
+    known = ~np.isnan(labels[:, 0])
+    positives = labels[known, 0].astype(np.float64)
     return {
-        run: threshold_of_scores(scored.scores[place, known, 0], positives, sensitivity)
-        for run, place in scored.places.items()
+        run: threshold_of_scores(
+            scores[position, known, 0].astype(np.float64), positives, sensitivity
+        )
+        for run, position in scored.index.items()
     }
 
 
-def _figures(scored: ScoredRuns, fitted: dict[str, float], recipe: Recipe) -> dict[str, object]:
-    if scored.targets.shape[1] != 1:
-        return {"n_seeds": 0, "note": "thresholds are fixed for one target alone"}
-    runs = [run for run in recipe.runs if run in fitted and run in scored.places]
-    missing = recipe.asked - len(runs)
-    lost = f"{missing} of {recipe.asked} runs have no threshold or no predictions"
-    cells: dict[str, object] = {"n_seeds": len(runs), "note": lost if missing else ""}
+def _decisions(
+    scored: ScoredRuns, fitted: dict[str, float], cell: Cell
+) -> dict[str, float | str | None]:
+    """The columns of a cell at its own thresholds."""
+    labels, scores = scored.predictions.labels, scored.predictions.scores
+    if labels.shape[1] != 1:
+        return {"note": "thresholds are fixed for one target alone"}
+    runs = [run for run in cell.runs if run in fitted and run in scored.index]
+    missing = cell.n_asked - len(runs)
+    lost = f"{missing} of {cell.n_asked} runs have no threshold or no predictions"
+    columns: dict[str, float | str | None] = {"n_seeds": len(runs), "note": lost if missing else ""}
     if not runs:
-        return cells
+        return columns
     thresholds = np.array([fitted[run] for run in runs])
-    called = scored.scores[[scored.places[run] for run in runs], :, 0] >= thresholds[:, None]
-    targets = scored.targets[:, 0]
+    called = scores[scored.positions(runs), :, 0] >= thresholds[:, None]
+    positive, negative = labels[:, 0] == 1, labels[:, 0] == 0
     return {
-        **cells,
+        **columns,
         "threshold_low": rounded(float(thresholds.min())),
         "threshold_high": rounded(float(thresholds.max())),
-        **_share("sensitivity", called[:, targets == 1], scored.patients[targets == 1]),
-        **_share("specificity", ~called[:, targets == 0], scored.patients[targets == 0]),
+        **share_columns("sensitivity", called[:, positive], scored.patients[positive]),
+        **share_columns("specificity", ~called[:, negative], scored.patients[negative]),
     }
 
 
-def _share(
+def share_columns(
     name: str, hits: NDArray[np.bool_], patients: NDArray[np.intp]
 ) -> dict[str, float | None]:
-    figures = correlated_shares(hits, patients)
-    estimate = mean_over_runs(figures, range(len(hits)))
-    low, high = np.clip(estimate.interval(), 0.0, 1.0)
-    if estimate.standard_error == 0:  # all or none are found, which is not known without error
-        low = high = math.nan
-    sd = float(figures.values.std(ddof=1)) if len(hits) > 1 else math.nan
+    """A share over several runs with its interval and standard deviation, as columns of a table.
+
+    Args:
+        name: begins the columns' names.
+        hits: (K, N) of K runs.
+        patients: (N,), counted from 0.
+    """
+    shares = correlated_shares(hits, patients)
+    estimate = mean_over_runs(shares, range(len(hits)))
+    interval = estimate.interval().within(0.0, 1.0)
+    # all or none of the images are hits, which is not known without error
+    exact = estimate.standard_error == 0
+    sd = float(shares.values.std(ddof=1)) if len(hits) > 1 else math.nan
     return {
         name: rounded(estimate.value),
-        f"{name}_ci_low": rounded(float(low)),
-        f"{name}_ci_high": rounded(float(high)),
+        f"{name}_ci_low": None if exact else rounded(interval.ci_low),
+        f"{name}_ci_high": None if exact else rounded(interval.ci_high),
         f"{name}_sd_seeds": rounded(sd),
     }
 
 
-# What a study's runs say when they are compared: read, worked out and written as tables.
-
-COMPARISONS_FILE, THRESHOLDS_FILE = "comparisons.csv", "thresholds.csv"
-
-
 @dataclass(frozen=True)
-class Findings:
-    """The comparisons of a study, and its recipes at fixed thresholds (none without a setting)."""
+class Comparisons:
+    """The tables of a study's comparisons: AUROCs, and decisions at fixed thresholds (none without
+    a setting)."""
 
-    comparisons: tuple[ComparisonRow, ...]
+    aurocs: tuple[ComparisonRow, ...]
     thresholds: tuple[ThresholdRow, ...]
 
-    def of_kind(self, data_set: str, split: str, kind: str) -> list[ComparisonRow]:
-        """The comparisons of one kind on one split."""
-        return [
-            row
-            for row in self.comparisons
-            if (row.data_set, row.split, row.kind) == (data_set, split, kind)
-        ]
 
-
-def find(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> Findings:
+def compare_study(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> Comparisons:
     """Compare the runs of a study; a released study, which has no predictions, as it was compared.
 
     Args:
@@ -449,10 +427,10 @@ def find(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> Findings:
     Raises:
         InputError: when the tables of a released study can't be read.
     """
-    if not (study / "evaluations").is_dir():
-        return read_findings(study)
-    return Findings(
-        tuple(compare_recipes(study, rows, plan)), tuple(threshold_rows(study, rows, plan))
+    if not (study / EVALUATIONS).is_dir():
+        return read_comparisons(study)
+    return Comparisons(
+        tuple(comparison_rows(study, rows, plan)), tuple(threshold_rows(study, rows, plan))
     )
 
 
@@ -468,7 +446,7 @@ def refuse_unfit_plan(study: Path, rows: Sequence[ResultRow], plan: ComparePlan)
         InputError: when it has no predictions, since it was released, no strategy of a name of
             `reference`, or no such split to fix thresholds on.
     """
-    if not (study / "evaluations").is_dir():
+    if not (study / EVALUATIONS).is_dir():
         raise InputError(
             "compare: the study has no evaluations beside it, so that nothing can be compared "
             "anew; report the study where it ran"
@@ -480,30 +458,28 @@ def refuse_unfit_plan(study: Path, rows: Sequence[ResultRow], plan: ComparePlan)
     if fixed_on is not None and (fixed_on.data_set, fixed_on.split) not in sets:
         raise InputError(
             f"compare.threshold_on: {fixed_on.data_set}, {fixed_on.split}: models were not scored "
-            f"there, but on {'; '.join(', '.join(place) for place in sets)}"
+            f"there, but on {'; '.join(', '.join(names) for names in sets)}"
         )
 
 
-def read_findings(study: Path) -> Findings:
-    """Read the tables that `write_findings` wrote; none where there are none.
+def read_comparisons(study: Path) -> Comparisons:
+    """Read the tables that `write_comparisons` wrote; none where there are none.
 
     Raises:
         InputError: when a table is of another version or damaged.
     """
-    comparisons, thresholds = study / COMPARISONS_FILE, study / THRESHOLDS_FILE
+    aurocs, thresholds = study / COMPARISONS_FILE, study / THRESHOLDS_FILE
     remedy = "`synthdp report`"
-    return Findings(
-        tuple(read_table(comparisons, ComparisonRow, remedy=remedy))
-        if comparisons.is_file()
-        else (),
-        tuple(read_table(thresholds, ThresholdRow, remedy=remedy)) if thresholds.is_file() else (),
+    return Comparisons(
+        tuple(read_rows(aurocs, ComparisonRow, remedy=remedy)) if aurocs.is_file() else (),
+        tuple(read_rows(thresholds, ThresholdRow, remedy=remedy)) if thresholds.is_file() else (),
     )
 
 
-def write_findings(study: Path, found: Findings) -> None:
+def write_comparisons(study: Path, comparisons: Comparisons) -> None:
     """Write `comparisons.csv`, and `thresholds.csv` where there are thresholds, atomically."""
-    write_atomic(study / COMPARISONS_FILE, table_csv(ComparisonRow, found.comparisons))
-    if found.thresholds:
-        write_atomic(study / THRESHOLDS_FILE, table_csv(ThresholdRow, found.thresholds))
+    write_atomic(study / COMPARISONS_FILE, table_csv(ComparisonRow, comparisons.aurocs))
+    if comparisons.thresholds:
+        write_atomic(study / THRESHOLDS_FILE, table_csv(ThresholdRow, comparisons.thresholds))
     else:
         (study / THRESHOLDS_FILE).unlink(missing_ok=True)

@@ -1,15 +1,18 @@
-"""The results table over seeds: one row a strategy, epsilon and tuned setting."""
+"""The cells of a study: a strategy at an epsilon, with all of its seeds, as one row of a table."""
 
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from synthdp.evaluation.metrics import METRICS
 from synthdp.privacy.mechanism import Unit
 from synthdp.study.compare.defaults import choose
-from synthdp.study.compare.results import ResultRow
+from synthdp.study.compare.results import CellKey, ResultRow, cell_key
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -23,29 +26,128 @@ class OverSeeds:
     ci_high: float | None
 
 
-@dataclass(frozen=True)
-class Aggregate:
-    """All seeds of one strategy and tuned setting at one epsilon on one split of one data set.
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """All seeds of one strategy and tuned setting at one epsilon, trained on one set.
 
-    The epsilons are the worst over seeds.
+    rows: theirs in `results.csv`, at least one; on one split of one data set (`cells_by_set`), or
+    on all of them (`chosen_cells`). The epsilons are the worst over seeds.
     """
 
-    strategy: str
-    epsilon: float | None
-    data_set: str
-    split: str
-    n_seeds: int
-    n_failed: int
-    metrics: Mapping[str, OverSeeds]
-    epsilon_stage: float | None
-    epsilon_end_to_end: float | None
-    delta: float | None
-    unit: Unit | None
-    n_images: int | None
-    n_patients: int | None
-    runs: tuple[str, ...]
-    tuned: str = ""
-    trained_on: str = ""
+    rows: tuple[ResultRow, ...]
+
+    @property
+    def key(self) -> CellKey:
+        """What all rows share."""
+        return cell_key(self.rows[0])
+
+    @property
+    def strategy(self) -> str:
+        """As the study names it."""
+        return self.rows[0].strategy
+
+    @property
+    def epsilon(self) -> float | None:
+        """The target asked for; None: without privacy."""
+        return self.rows[0].epsilon
+
+    @property
+    def tuned(self) -> str:
+        """As in `CellKey`."""
+        return self.rows[0].tuned
+
+    @property
+    def trained_on(self) -> str:
+        """As in `CellKey`."""
+        return self.rows[0].trained_on
+
+    @property
+    def data_set(self) -> str:
+        """The set that the first row was scored on."""
+        return self.rows[0].data_set
+
+    @property
+    def split(self) -> str:
+        """The split that the first row was scored on."""
+        return self.rows[0].split
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What a `CellRow` about this cell on its split holds."""
+        where = {"data_set": self.data_set, "split": self.split, "n_seeds": self.n_seeds}
+        return {**self.key._asdict(), **where}
+
+    @cached_property
+    def scored(self) -> tuple[ResultRow, ...]:
+        """The rows of runs that did not fail."""
+        return tuple(row for row in self.rows if row.state == "finished")
+
+    @cached_property
+    def runs(self) -> tuple[str, ...]:
+        """The folders of the runs that did not fail, each once."""
+        return tuple(dict.fromkeys(row.run for row in self.scored))
+
+    @property
+    def n_asked(self) -> int:
+        """How many runs the study asked for, those that failed too."""
+        return len({row.seed for row in self.rows})
+
+    @property
+    def n_seeds(self) -> int:
+        """How many rows have figures."""
+        return len(self.scored)
+
+    @property
+    def n_failed(self) -> int:
+        """How many rows have none, since their run failed."""
+        return len(self.rows) - len(self.scored)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, OverSeeds]:
+        """Every metric over seeds."""
+        return {name: self._over_seeds(name) for name in METRICS}
+
+    def _over_seeds(self, metric: str) -> OverSeeds:
+        values, lows, highs = (
+            [value for row in self.scored if (value := getattr(row, metric + end)) is not None]
+            for end in ("", "_ci_low", "_ci_high")
+        )
+        return OverSeeds(
+            mean=statistics.fmean(values) if values else None,
+            sd=statistics.stdev(values) if len(values) > 1 else None,
+            ci_low=statistics.fmean(lows) if lows else None,
+            ci_high=statistics.fmean(highs) if highs else None,
+        )
+
+    @property
+    def epsilon_stage(self) -> float | None:
+        """What the last stage spent."""
+        return _worst(row.epsilon_stage for row in self.scored)
+
+    @property
+    def epsilon_end_to_end(self) -> float | None:
+        """What the whole pipeline promises."""
+        return _worst(row.epsilon_end_to_end for row in self.scored)
+
+    @property
+    def delta(self) -> float | None:
+        """Of the promise."""
+        return _worst(row.delta for row in self.scored)
+
+    @property
+    def unit(self) -> Unit | None:
+        """Whom the promise is for."""
+        return self.scored[0].unit if self.scored else None
+
+    @property
+    def n_images(self) -> int | None:
+        """How many images were scored."""
+        return _worst(row.n_images for row in self.scored)
+
+    @property
+    def n_patients(self) -> int | None:
+        """How many patients these are of."""
+        return _worst(row.n_patients for row in self.scored)
 
     @property
     def protected(self) -> bool:
@@ -53,119 +155,54 @@ class Aggregate:
         return self.epsilon_end_to_end is not None and math.isfinite(self.epsilon_end_to_end)
 
     @property
-    def hollow(self) -> bool:
+    def voided(self) -> bool:
         """Whether the last stage spent a finite epsilon that an earlier stage made worthless."""
         return not self.protected and self.epsilon_stage not in (None, math.inf)
 
     @property
-    def reference(self) -> bool:
-        """Whether no stage met patients privately and the last met none: no place on the axis."""
-        return self.hollow and self.epsilon_stage == 0 and self.epsilon is None
+    def off_axis(self) -> bool:
+        """Whether no stage met patients privately and the last met none: no epsilon to show."""
+        return self.voided and self.epsilon_stage == 0 and self.epsilon is None
 
 
-def aggregate(rows: Sequence[ResultRow]) -> list[Aggregate]:
-    """The rows over seeds, by data set, split, strategy (as they come) and epsilon (none last).
-
-    Tuned settings and training sets of one cell stand in the order in which they come.
-    """
-    groups: dict[tuple[str, str, str, float | None, str, str], list[ResultRow]] = {}
-    for row in rows:
-        place = (row.data_set, row.split)
-        key = (*place, row.strategy, row.epsilon, row.tuned, row.trained_on)
-        groups.setdefault(key, []).append(row)
-    sets = list(dict.fromkeys(key[:2] for key in groups))
-    strategies = list(dict.fromkeys(row.strategy for row in rows))
-    ordered = sorted(
-        groups,
-        key=lambda key: (
-            sets.index(key[:2]),
-            strategies.index(key[2]),
-            math.inf if key[3] is None else key[3],
-        ),
-    )
-    return [_over_seeds(groups[key]) for key in ordered]
-
-
-def _over_seeds(rows: Sequence[ResultRow]) -> Aggregate:
-    finished = [row for row in rows if row.state == "finished"]
-    return Aggregate(
-        strategy=rows[0].strategy,
-        epsilon=rows[0].epsilon,
-        data_set=rows[0].data_set,
-        split=rows[0].split,
-        n_seeds=len(finished),
-        n_failed=len(rows) - len(finished),
-        metrics={name: _metric_over_seeds(name, finished) for name in METRICS},
-        epsilon_stage=_worst(row.epsilon_stage for row in finished),
-        epsilon_end_to_end=_worst(row.epsilon_end_to_end for row in finished),
-        delta=_worst(row.delta for row in finished),
-        unit=finished[0].unit if finished else None,
-        n_images=_worst(row.n_images for row in finished),
-        n_patients=_worst(row.n_patients for row in finished),
-        runs=tuple(row.run for row in finished),
-        tuned=rows[0].tuned,
-        trained_on=rows[0].trained_on,
-    )
-
-
-def _metric_over_seeds(name: str, rows: Sequence[ResultRow]) -> OverSeeds:
-    values = [value for row in rows if (value := getattr(row, name)) is not None]
-    lows, highs = (
-        [value for row in rows if (value := getattr(row, f"{name}_{end}")) is not None]
-        for end in ("ci_low", "ci_high")
-    )
-    return OverSeeds(
-        mean=statistics.fmean(values) if values else None,
-        sd=statistics.stdev(values) if len(values) > 1 else None,
-        ci_low=statistics.fmean(lows) if lows else None,
-        ci_high=statistics.fmean(highs) if highs else None,
-    )
-
-
-def _worst(values: Iterable[Any]) -> Any:
+def _worst(values: Iterable[Number | None]) -> Number | None:
     return max((value for value in values if value is not None), default=None)
 
 
-# The recipes of a study: a strategy at an epsilon, with all of its runs.
+def cells_by_set(rows: Iterable[ResultRow]) -> list[Cell]:
+    """The cells on each split, by set, split, strategy (as they come) and epsilon (none last).
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """All runs of a strategy at an epsilon; `asked` counts those that failed too."""
-
-    strategy: str
-    epsilon: float | None
-    tuned: str
-    trained_on: str
-    asked: int
-    runs: tuple[str, ...]
-    epsilon_end_to_end: float | None
-
-
-def recipes_of(rows: Sequence[ResultRow]) -> list[Recipe]:
-    """The strategies at their epsilons, as they come; of tuned settings the chosen one."""
-    chosen, groups = choose(rows), dict[tuple[str, float | None, str, str], list[ResultRow]]()
+    Tuned settings and training sets of one strategy and epsilon stand in the order in which they
+    come.
+    """
+    groups: dict[tuple[str, str, CellKey], list[ResultRow]] = {}
+    sets: dict[tuple[str, str], int] = {}
+    strategies: dict[str, int] = {}
     for row in rows:
-        key = (row.strategy, row.epsilon, row.tuned, row.trained_on)
-        groups.setdefault(key, []).append(row)
-    found: dict[tuple[str, float | None, str], Recipe] = {}
-    for (strategy, epsilon, tuned, trained_on), group in groups.items():
-        if tuned == chosen.get((strategy, epsilon), tuned):
-            finished = [row for row in group if row.state == "finished"]
-            spent = [
-                row.epsilon_end_to_end for row in finished if row.epsilon_end_to_end is not None
-            ]
-            recipe = Recipe(
-                strategy,
-                epsilon,
-                tuned,
-                trained_on,
-                len({row.cell for row in group}),
-                tuple(dict.fromkeys(row.run for row in finished)),
-                max(spent, default=None),
-            )
-            found.setdefault((strategy, epsilon, trained_on), recipe)
-    return list(found.values())
+        groups.setdefault((row.data_set, row.split, cell_key(row)), []).append(row)
+        sets.setdefault((row.data_set, row.split), len(sets))
+        strategies.setdefault(row.strategy, len(strategies))
+    cells = [Cell(tuple(group)) for group in groups.values()]
+    return sorted(
+        cells,
+        key=lambda cell: (
+            sets[cell.data_set, cell.split],
+            strategies[cell.strategy],
+            math.inf if cell.epsilon is None else cell.epsilon,
+        ),
+    )
+
+
+def chosen_cells(rows: Sequence[ResultRow]) -> list[Cell]:
+    """The cells over all sets, as they come; of tuned settings the chosen one."""
+    chosen, groups = choose(rows), dict[CellKey, list[ResultRow]]()
+    for row in rows:
+        groups.setdefault(cell_key(row), []).append(row)
+    cells: dict[CellKey, Cell] = {}
+    for key, group in groups.items():
+        if key.tuned == chosen.get((key.strategy, group[0].epsilon), key.tuned):
+            cells.setdefault(key._replace(tuned=""), Cell(tuple(group)))
+    return list(cells.values())
 
 
 def sets_of(rows: Iterable[ResultRow]) -> list[tuple[str, str]]:

@@ -12,7 +12,8 @@ from synthdp.errors import RunError
 from synthdp.files import write_atomic
 from synthdp.privacy.statement import Statement, number
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.sweep.tuning import TunedValue, put_value, read_tuned, tuned_words
+from synthdp.study.settings import TunedValue
+from synthdp.study.sweep.tuning import put_value, read_tuned, tuned_words
 
 DEFAULTS_FILE = "defaults.yaml"
 #: Means closer than this are ties: the table itself has no more decimals.
@@ -20,34 +21,37 @@ _DECIMALS = 6
 #: Settings that take a mapping from epsilon to value themselves, so that one is always written.
 BY_EPSILON = ("finetune.head.lr_times_steps",)
 
-Cell: TypeAlias = tuple[str, float | None]
+
+AtEpsilon: TypeAlias = tuple[str, float | None]  # a strategy, and the epsilon asked for
 
 
-def mean_aurocs(rows: Sequence[ResultRow]) -> dict[Cell, dict[str, float]]:
+def mean_aurocs(rows: Sequence[ResultRow]) -> dict[AtEpsilon, dict[str, float]]:
     """For each strategy and epsilon the mean AUROC of each tuned setting, over seeds and sets.
 
     A setting with a run that failed, or without an AUROC, is left out.
     """
-    groups: dict[Cell, dict[str, list[float | None]]] = {}
+    groups: dict[AtEpsilon, dict[str, list[float | None]]] = {}
     for row in rows:
         group = groups.setdefault((row.strategy, row.epsilon), {})
         group.setdefault(row.tuned, []).append(row.auroc)
     return {
-        cell: {
-            tuned: round(statistics.fmean(value for value in found if value is not None), _DECIMALS)
-            for tuned, found in group.items()
-            if None not in found
+        tried: {
+            tuned: round(
+                statistics.fmean(value for value in aurocs if value is not None), _DECIMALS
+            )
+            for tuned, aurocs in group.items()
+            if None not in aurocs
         }
-        for cell, group in groups.items()
+        for tried, group in groups.items()
     }
 
 
-def choose(rows: Sequence[ResultRow]) -> dict[Cell, str]:
+def choose(rows: Sequence[ResultRow]) -> dict[AtEpsilon, str]:
     """For each strategy and epsilon the tuned setting of the best mean AUROC; ties: the smaller."""
     return {
-        cell: min(found, key=lambda tuned: (-found[tuned], _size(read_tuned(tuned))))
-        for cell, found in mean_aurocs(rows).items()
-        if found
+        tried: min(aurocs, key=lambda tuned: (-aurocs[tuned], _size(read_tuned(tuned))))
+        for tried, aurocs in mean_aurocs(rows).items()
+        if aurocs
     }
 
 
@@ -79,7 +83,11 @@ def write_defaults(path: Path, rows: Sequence[ResultRow], promise: Statement) ->
     chosen = choose(rows)
     by_strategy = {
         strategy: _settings(
-            {cell[1]: read_tuned(chosen[cell]) for cell in _cells(chosen, strategy)}
+            {
+                epsilon: read_tuned(tuned)
+                for (name, epsilon), tuned in chosen.items()
+                if name == strategy
+            }
         )
         for strategy in dict.fromkeys(strategy for strategy, _ in chosen)
     }
@@ -89,10 +97,6 @@ def write_defaults(path: Path, rows: Sequence[ResultRow], promise: Statement) ->
     comment = "".join(f"# {line}\n" for line in _history(rows, chosen, promise))
     body = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     write_atomic(path, comment + body)
-
-
-def _cells(chosen: Mapping[Cell, str], strategy: str) -> list[Cell]:
-    return [cell for cell in chosen if cell[0] == strategy]
 
 
 def _settings(by_epsilon: Mapping[float | None, Mapping[str, TunedValue]]) -> dict[str, Any]:
@@ -114,7 +118,7 @@ def _asked(epsilon: float | None) -> int | float | str:
 
 
 def _history(
-    rows: Sequence[ResultRow], chosen: Mapping[Cell, str], promise: Statement
+    rows: Sequence[ResultRow], chosen: Mapping[AtEpsilon, str], promise: Statement
 ) -> list[str]:
     """How the choice came about, line by line; no line holds a break, which would end a comment."""
     sets = " and ".join(dict.fromkeys(f"{row.data_set}, {row.split}" for row in rows))

@@ -1,4 +1,8 @@
-"""What the models of a study gave for each image, by cell: read from its evaluations' folders."""
+"""What the runs of a study gave for each image, read from its evaluations and laid side by side.
+
+For comparisons (`read_scored`) a run that can't be read is left out, and why is kept; where groups
+or sites are judged (`scored_cells`) it is refused.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +17,7 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.predictions import (
+    METRICS_FILE,
     PREDICTIONS_FILE,
     Predictions,
     ScoredImages,
@@ -20,29 +25,29 @@ from synthdp.evaluation.predictions import (
     read_predictions,
 )
 from synthdp.files import read_json
-from synthdp.study.compare.results import ResultRow, StudyCell
+from synthdp.study.compare.cells import Cell
+from synthdp.study.compare.results import CellKey, ResultRow, cell_key
 from synthdp.study.settings import EvaluateOn, set_name
 from synthdp.study.sweep.grid import evaluation_folder
 
-# What the runs of a study said of each image, read back and laid side by side.
+EVALUATIONS = "evaluations"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScoredRuns:
-    """Runs on the same images: targets (N, T), nan unknown, patients (N,) counted from 0, scores
-    (K, N, T). `places` gives each run's place among the K; `problems` says why a run has none.
+    """Runs on the same images: their predictions, and the images' patients, (N,), counted from 0.
+
+    `index` gives each run's position among the models; `problems` says why a run has none.
     """
 
-    targets: NDArray[np.float64]
+    predictions: Predictions
     patients: NDArray[np.intp]
-    scores: NDArray[np.float64]
-    places: Mapping[str, int]
+    index: Mapping[str, int]
     problems: Mapping[str, str]
 
-
-def scored_on(found: Predictions) -> tuple[object, ...]:
-    """Images, patients, targets, labels: equal for runs that can be laid side by side."""
-    return found.images, found.patients, found.targets, found.labels.tobytes()
+    def positions(self, runs: Iterable[str]) -> list[int]:
+        """Those of the runs that have predictions."""
+        return [self.index[run] for run in runs if run in self.index]
 
 
 def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> ScoredRuns:
@@ -63,70 +68,52 @@ def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> 
         except InputError:
             there = (folder / PREDICTIONS_FILE).is_file()
             problems[run] = "predictions cut off or damaged" if there else "no predictions"
-    most = Counter(scored_on(found) for found in read.values()).most_common(1)
+    most = Counter(predictions.scored_on for predictions in read.values()).most_common(1)
     if not most:
-        none = np.zeros((0, 1))
-        return ScoredRuns(none, np.zeros(0, np.intp), np.zeros((0, 0, 1)), {}, problems)
-    kept = {run: found for run, found in read.items() if scored_on(found) == most[0][0]}
+        nothing = Predictions((), (), ("",), np.zeros((0, 1)), np.zeros((0, 0, 1)))
+        return ScoredRuns(nothing, np.zeros(0, np.intp), {}, problems)
+    kept = {run: one for run, one in read.items() if one.scored_on == most[0][0]}
     problems |= {run: "scored on other images" for run in read if run not in kept}
-    first = next(iter(kept.values()))
+    first, *others = kept.values()
     _, patients = np.unique(np.array(first.patients), return_inverse=True)
-    return ScoredRuns(
-        first.labels,
-        patients.astype(np.intp),
-        np.stack([found.scores for found in kept.values()]),
-        {run: place for place, run in enumerate(kept)},
-        problems,
-    )
+    index = {run: position for position, run in enumerate(kept)}
+    return ScoredRuns(first.beside(others), patients.astype(np.intp), index, problems)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredCell:
-    """All finished models of one cell: their predictions on the same images, read when asked for.
+    """A cell on one split, with what its models gave on the same images, read when asked for.
 
     evaluations: a folder for each seed; dataset: the set that the models were scored on.
     """
 
-    cell: StudyCell
+    cell: Cell
     evaluations: tuple[Path, ...]
     dataset: Dataset
 
-    @property
-    def predictions(self) -> Predictions:
-        """Images, patients and labels, and the scores of the first model."""
-        return self._read[0]
-
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        """(S, N, T): of each seed, image and target."""
-        return self._read[1]
-
     @cached_property
-    def thresholds(self) -> tuple[tuple[float, ...], ...]:
-        """Where each seed's model calls each target positive, (S, T)."""
-        return tuple(_thresholds(one, self.predictions.targets) for one in self.evaluations)
+    def predictions(self) -> Predictions:
+        """Of all seeds, S models.
+
+        Raises:
+            InputError: when an evaluation is damaged, or was made of other images than the first.
+        """
+        first, *others = (read_predictions(folder) for folder in self.evaluations)
+        for other, folder in zip(others, self.evaluations[1:], strict=True):
+            if other.scored_on != first.scored_on:
+                raise _made_of_other_images(folder)
+        return first.beside(others)
 
     def images(self) -> ScoredImages:
-        """The same with the manifest's rows.
+        """The same with the manifest's rows, and each model's thresholds.
 
         Raises:
             InputError: when an evaluation is damaged, or does not fit its data set any more.
         """
-        found = self.predictions
         where = f"{self.cell.data_set}, {self.cell.split}"
-        rows = predicted_rows(self.dataset, found, where=where)
-        return ScoredImages(
-            self.dataset, rows, found.labels, self.scores, self.thresholds, found.targets
-        )
-
-    @cached_property
-    def _read(self) -> tuple[Predictions, NDArray[np.float64]]:
-        """The first model's predictions, and the scores of all on the same images."""
-        first, *others = (read_predictions(folder) for folder in self.evaluations)
-        for other, folder in zip(others, self.evaluations[1:], strict=True):
-            if scored_on(other) != scored_on(first):
-                raise _made_of_other_images(folder)
-        return first, np.stack([one.scores for one in (first, *others)])
+        rows = predicted_rows(self.dataset, self.predictions, where=where)
+        thresholds = [_thresholds(one, self.predictions.targets) for one in self.evaluations]
+        return ScoredImages(self.predictions, self.dataset, rows, thresholds)
 
 
 def refuse_other_images(cells: Sequence[ScoredCell]) -> None:
@@ -135,9 +122,9 @@ def refuse_other_images(cells: Sequence[ScoredCell]) -> None:
     Raises:
         InputError: naming the first evaluation that is not as most are, or that is damaged.
     """
-    found = [scored_on(one.predictions) for one in cells]
-    (most, _), *_ = Counter(found).most_common(1)
-    for one, here in zip(cells, found, strict=True):
+    scored_on = [one.predictions.scored_on for one in cells]
+    (most, _), *_ = Counter(scored_on).most_common(1)
+    for one, here in zip(cells, scored_on, strict=True):
         if here != most:
             raise _made_of_other_images(one.evaluations[0])
 
@@ -151,51 +138,33 @@ def _made_of_other_images(evaluation: Path) -> InputError:
 
 def _thresholds(evaluation: Path, targets: Sequence[str]) -> tuple[float, ...]:
     """Where an evaluation called each target positive, as its metrics say."""
-    told = read_json(evaluation / "metrics.json").get("threshold", THRESHOLD)
-    each = [told.get(name) if isinstance(told, dict) else told for name in targets]
+    threshold = read_json(evaluation / METRICS_FILE).get("threshold", THRESHOLD)
+    each = [threshold.get(name) if isinstance(threshold, dict) else threshold for name in targets]
     numbers = [float(value) for value in each if isinstance(value, int | float)]
     if len(numbers) < len(each):
-        raise InputError(f"{evaluation.name}/metrics.json: its threshold is no number")
+        raise InputError(f"{evaluation.name}/{METRICS_FILE}: its threshold is no number")
     return tuple(numbers)
 
 
 def scored_cells(
-    study: Path, rows: Sequence[ResultRow], places: Sequence[EvaluateOn]
+    study: Path, rows: Sequence[ResultRow], evaluated_on: Sequence[EvaluateOn]
 ) -> Iterator[ScoredCell]:
     """The cells of a study that have a finished run, set after set, in the order of the rows.
 
     Args:
         study: the study's folder.
         rows: its results.
-        places: what its models were scored on.
+        evaluated_on: what its models were scored on.
     """
-    for place in places:
-        dataset = open_place(study, place)
-        data_set = set_name(dataset.info.name, place.where)
-        cells: dict[tuple[object, ...], list[ResultRow]] = {}
+    for on in evaluated_on:
+        # its path is seen from where the study was run, or from the study itself
+        dataset = open_dataset(on.data if on.data.exists() else study / on.data)
+        data_set = set_name(dataset.info.name, on.where)
+        groups: dict[CellKey, list[ResultRow]] = {}
         for row in rows:
-            here = (row.data_set, row.split) == (data_set, place.split)
+            here = (row.data_set, row.split) == (data_set, on.split)
             if row.state == "finished" and here:
-                key = (row.strategy, row.trained_on, row.epsilon, row.tuned)
-                cells.setdefault(key, []).append(row)
-        for found in cells.values():
-            yield ScoredCell(
-                cell=StudyCell(
-                    strategy=found[0].strategy,
-                    epsilon=found[0].epsilon,
-                    tuned=found[0].tuned,
-                    trained_on=found[0].trained_on,
-                    data_set=data_set,
-                    split=place.split,
-                    n_seeds=len(found),
-                ),
-                evaluations=tuple(
-                    evaluation_folder(study, row.run, data_set, place.split) for row in found
-                ),
-                dataset=dataset,
-            )
-
-
-def open_place(study: Path, place: EvaluateOn) -> Dataset:
-    """The data set of a place, whose path is seen from where the study was run, or from itself."""
-    return open_dataset(place.data if place.data.exists() else study / place.data)
+                groups.setdefault(cell_key(row), []).append(row)
+        for group in groups.values():
+            folders = (evaluation_folder(study, row.run, data_set, on.split) for row in group)
+            yield ScoredCell(Cell(tuple(group)), tuple(folders), dataset)

@@ -1,11 +1,14 @@
-"""Runs and their evaluations as one results table."""
+"""`results.csv`: every model of a study on every set, and how all tables of a study are read.
+
+A table is a CSV file of typed rows: the fields of their class are its columns.
+"""
 
 import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -21,51 +24,27 @@ from synthdp.privacy.statement import Statement, read_statement
 from synthdp.study.sweep.grid import Evaluation
 from synthdp.study.sweep.tuning import read_tuned
 
-# Typed rows as CSV files: the tables of a study.
-
+RESULTS_FILE = "results.csv"
 MAX_TABLE_BYTES = 64 * 2**20
+_DECIMALS = 6
+_PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
 
 Row = TypeVar("Row", bound=Settings)
 
 
-class StudyCell(Settings):
-    """Which models a row is about: all seeds of one strategy at one epsilon, scored on one split.
-
-    `epsilon` is the target asked for (None, written `none`: without privacy), or `all` for a figure
-    through all finite ones. `trained_on` names the site that they were trained at, empty for the
-    whole set; `tuned` holds the values that the study tried, as in `results.csv`.
-    """
-
-    strategy: str
-    epsilon: EpsilonTarget | Literal["all"]
-    tuned: str = ""
-    trained_on: str = ""
-    data_set: str
-    split: str
-    n_seeds: int
-
-
-def table_csv(row_class: type[Row], rows: Iterable[Row], *, decimals: int | None = None) -> str:
-    """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value.
-
-    Floats are rounded to `decimals`; None: as they are.
-    """
+def table_csv(row_class: type[Row], rows: Iterable[Row]) -> str:
+    """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, list(row_class.model_fields), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        values = {
-            name: round(value, decimals)
-            if isinstance(value, float) and decimals is not None
-            else value
-            for name, value in row.model_dump(mode="json").items()
-        }
+        values = row.model_dump(mode="json")
         words = {"epsilon": "none"} if values.get("epsilon", 0) is None else {}
         writer.writerow({**values, **words})
     return stream.getvalue()
 
 
-def read_table(
+def read_rows(
     path: Path, row_class: type[Row], *, older: Sequence[tuple[str, ...]] = (), remedy: str
 ) -> list[Row]:
     """Read a table that `table_csv` wrote.
@@ -111,8 +90,64 @@ def _read_row(row_class: type[Row], record: Mapping[str | None, Any], where: str
     return validate_settings(row_class, values, where=where)
 
 
-_DECIMALS = 6
-_PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
+def rounded_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows as `fairness.csv` and `transfer.csv` hold them: to six decimals."""
+    return [
+        row.model_copy(
+            update={
+                name: round(value, _DECIMALS)
+                for name in type(row).model_fields
+                if isinstance(value := getattr(row, name), float)
+            }
+        )
+        for row in rows
+    ]
+
+
+# Which models a row is about.
+
+
+class CellKey(NamedTuple):
+    """Which models: all seeds of one strategy at one epsilon.
+
+    `epsilon` is the target asked for (None, written `none`: without privacy), or `all` for a figure
+    through all finite ones. `tuned` is compact JSON of the values that the study tried, empty where
+    it tried none; `trained_on` names the site that they were trained at, empty where the study has
+    one training set alone.
+    """
+
+    strategy: str
+    epsilon: float | Literal["all"] | None
+    tuned: str
+    trained_on: str
+
+
+class _OfACell(Protocol):
+    @property
+    def strategy(self) -> str: ...
+    @property
+    def epsilon(self) -> float | Literal["all"] | None: ...
+    @property
+    def tuned(self) -> str: ...
+    @property
+    def trained_on(self) -> str: ...
+
+
+def cell_key(row: _OfACell) -> CellKey:
+    """The cell that a row of any table, or of the grid, belongs to."""
+    return CellKey(row.strategy, row.epsilon, row.tuned, row.trained_on)
+
+
+class CellRow(Settings):
+    """The columns of a row about a cell on one split: what `CellKey` says, where, and how many."""
+
+    strategy: str
+    epsilon: EpsilonTarget | Literal["all"]
+    tuned: str = ""
+    trained_on: str = ""
+    data_set: str
+    split: str
+    n_seeds: int
 
 
 class ResultRow(Settings):
@@ -121,9 +156,8 @@ class ResultRow(Settings):
     `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
     failed run, one class missing, an evaluation of an older version) is None. `run` is the folder's
-    name below the study. `tuned` is compact JSON of the values that the study tried in it, empty
-    where it tried none. `trained_on` names its training set, empty where the study has one alone.
-    New columns are added at the end, so that an older table is a beginning.
+    name below the study. `tuned` and `trained_on` are those of `CellKey`. New columns are added at
+    the end, so that an older table is a beginning.
     """
 
     strategy: str = Field(min_length=1)
@@ -171,9 +205,9 @@ class ResultRow(Settings):
     calibration_intercept_ci_high: float | None = None
 
     @property
-    def cell(self) -> tuple[str, float | None, int, str, str]:
-        """The place on the study's grid: one model, scored on each of the study's sets."""
-        return self.strategy, self.epsilon, self.seed, self.tuned, self.trained_on
+    def model(self) -> tuple[CellKey, int]:
+        """The model's cell and seed; it is scored on each of the study's sets."""
+        return cell_key(self), self.seed
 
     @field_validator("error")
     @classmethod
@@ -328,4 +362,4 @@ def read_results(path: Path) -> list[ResultRow]:
     if not path.is_file():
         raise InputError(f"{path}: there is no results table; run `synthdp study` first")
     older = (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING)
-    return read_table(path, ResultRow, older=older, remedy="`synthdp study`")
+    return read_rows(path, ResultRow, older=older, remedy="`synthdp study`")

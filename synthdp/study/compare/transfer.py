@@ -9,19 +9,27 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
-from synthdp.evaluation.predictions import Estimate, auroc_estimate, redraws_of
+from synthdp.evaluation.differences import benjamini_hochberg
+from synthdp.evaluation.intervals import Redrawn, redrawn_auroc, redraws_of
 from synthdp.files import write_atomic
 from synthdp.stages import crosses_grid
-from synthdp.study.compare.predictions import ScoredCell, scored_cells
-from synthdp.study.compare.results import ResultRow, StudyCell, read_table, table_csv
-from synthdp.study.settings import StudySettings
+from synthdp.study.compare.cells import Cell
+from synthdp.study.compare.predictions import EVALUATIONS, ScoredCell, scored_cells
+from synthdp.study.compare.results import (
+    CellKey,
+    CellRow,
+    ResultRow,
+    read_rows,
+    rounded_rows,
+    table_csv,
+)
+from synthdp.study.settings import EvaluateOn, StudySettings
 
 TRANSFER_FILE = "transfer.csv"
 
@@ -29,10 +37,9 @@ Measure: TypeAlias = Literal[
     "auroc", "privacy_loss", "external_drop", "off_site_loss", "off_site_loss_change"
 ]
 Domain: TypeAlias = Literal["internal", "external", "mixed"]
-_Recipe: TypeAlias = tuple[str, str, str]  # strategy, tuned, target
 
 
-class TransferRow(StudyCell):
+class TransferRow(CellRow):
     """One figure of models that were trained on one set and scored on another, or on its own.
 
     `domain` is internal where they were trained on the site that they are scored at, and mixed
@@ -44,7 +51,7 @@ class TransferRow(StudyCell):
     - `off_site_loss_change`: the `off_site_loss` at this epsilon minus that without privacy.
 
     `p_value` is two-sided, by bootstrap over patients; `p_adjusted` the same after Benjamini and
-    Hochberg over all rows of the measure.
+    Hochberg over all rows of the measure (`Redrawn.p_value`, `benjamini_hochberg`).
     """
 
     domain: Domain
@@ -72,28 +79,28 @@ def domain_of(trained_on: str, scored_on: str) -> Domain:
     return "mixed" if trained_on.startswith(f"{scored_on} (") else "external"
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """Models of one recipe at one epsilon, trained on one set and scored on one place."""
+class _Key(NamedTuple):
+    """Models by their cell, with the set that they were trained on, and where they are scored."""
 
-    cell: StudyCell
-    trained_on: str
+    models: CellKey
     target: str
-    auroc: Estimate
+    data_set: str
+    split: str
+
+
+@dataclass(frozen=True, eq=False)
+class _ScoredAt:
+    """The models of one cell on one split and target: their mean AUROC with its redraws."""
+
+    key: _Key
+    cell: Cell
+    auroc: Redrawn
     n_images: int
     n_patients: int
 
     @property
-    def recipe(self) -> _Recipe:
-        return self.cell.strategy, self.cell.tuned, self.target
-
-    @property
-    def place(self) -> tuple[str, str]:
-        return self.cell.data_set, self.cell.split
-
-    @property
     def domain(self) -> Domain:
-        return domain_of(self.trained_on, self.cell.data_set)
+        return domain_of(self.key.models.trained_on, self.key.data_set)
 
 
 def transfer_table(
@@ -104,46 +111,45 @@ def transfer_table(
     Args:
         cells: what was scored.
         data_set: the study's data, on which models were trained that name no other set.
-        redraws: how often the patients of a place are drawn.
+        redraws: how often the patients of a split are drawn.
 
     Raises:
         InputError: when an evaluation is damaged, or does not fit its data set any more.
     """
-    found = list(_scored(cells, data_set, redraws))
-    by_key = {(one.recipe, one.cell.epsilon, one.trained_on, one.place): one for one in found}
-    return _adjusted([row for one in found for row in _rows(one, by_key)])
+    scored = list(_scored(cells, data_set, redraws))
+    table = {one.key: one for one in scored}
+    return _adjusted([row for one in scored for row in _rows(one, table)])
 
 
-def _scored(cells: Iterable[ScoredCell], data_set: str, redraws: int) -> Iterator[_Scored]:
-    places: dict[tuple[str, str], int] = {}
+def _scored(cells: Iterable[ScoredCell], data_set: str, redraws: int) -> Iterator[_ScoredAt]:
+    seeds: dict[tuple[str, str], int] = {}
     for one in cells:
         images, cell = one.images(), one.cell
-        seed = places.setdefault((cell.data_set, cell.split), len(places))
-        patients = [row.patient_id for row in images.rows]
-        columns, weights = redraws_of(patients, seed, redraws)
-        met = data_set if crosses_grid(cell.strategy) else ""
-        for index, target in enumerate(images.targets):
-            scored, _ = images.target(index, columns)
-            yield _Scored(
+        # patients of one split are drawn alike for all models, those of another anew
+        seed = seeds.setdefault((cell.data_set, cell.split), len(seeds))
+        columns, weights = redraws_of([row.patient_id for row in images.rows], seed, redraws)
+        trained_on = cell.trained_on or (data_set if crosses_grid(cell.strategy) else "")
+        models = cell.key._replace(trained_on=trained_on)
+        for index, target in enumerate(images.predictions.targets):
+            known, _ = images.target(index, columns)
+            yield _ScoredAt(
+                key=_Key(models, target, cell.data_set, cell.split),
                 cell=cell,
-                trained_on=cell.trained_on or met,
-                target=target,
-                auroc=auroc_estimate(scored, weights),
-                n_images=len(scored.labels),
-                n_patients=np.unique(scored.patients).size,
+                auroc=redrawn_auroc(known.labels, known.scores, known.patients, weights),
+                n_images=len(known.labels),
+                n_patients=np.unique(known.patients).size,
             )
 
 
-_Table: TypeAlias = Mapping[
-    tuple[_Recipe, float | Literal["all"] | None, str, tuple[str, str]], _Scored
-]
+_Table: TypeAlias = Mapping[_Key, _ScoredAt]
 
 
-def _rows(one: _Scored, table: _Table) -> Iterator[TransferRow]:
+def _rows(one: _ScoredAt, table: _Table) -> Iterator[TransferRow]:
     yield _row(one, "auroc", one.auroc)
-    free = table.get((one.recipe, None, one.trained_on, one.place))
     private = one.cell.epsilon is not None
-    if private and free is not None:
+    models = one.key.models._replace(epsilon=None)
+    free = table.get(one.key._replace(models=models)) if private else None
+    if free is not None:
         yield _row(one, "privacy_loss", free.auroc.minus(one.auroc), note="paired")
     if one.domain != "external":
         return
@@ -154,43 +160,42 @@ def _rows(one: _Scored, table: _Table) -> Iterator[TransferRow]:
     if loss is None:
         return
     yield _row(one, "off_site_loss", loss, note="paired")
-    free_loss = _off_site_loss(free, table) if private and free is not None else None
+    free_loss = None if free is None else _off_site_loss(free, table)
     if free_loss is not None:
         yield _row(one, "off_site_loss_change", loss.minus(free_loss), note="paired")
 
 
-def _homes(one: _Scored, table: _Table) -> list[_Scored]:
+def _homes(one: _ScoredAt, table: _Table) -> list[_ScoredAt]:
     """The same models at the site of training: on splits of the same name, where there are any."""
-    found = [
+    homes = [
         other
-        for (recipe, epsilon, trained_on, _), other in table.items()
-        if (recipe, epsilon, trained_on) == (one.recipe, one.cell.epsilon, one.trained_on)
-        and other.domain == "internal"
+        for key, other in table.items()
+        if key[:2] == one.key[:2] and other.domain == "internal"
     ]
-    return [other for other in found if other.place[1] == one.place[1]] or found
+    return [other for other in homes if other.key.split == one.key.split] or homes
 
 
-def _off_site_loss(one: _Scored, table: _Table) -> Estimate | None:
-    """What models trained at this very place are better by, where there are any."""
-    local = table.get((one.recipe, one.cell.epsilon, one.cell.data_set, one.place))
+def _off_site_loss(one: _ScoredAt, table: _Table) -> Redrawn | None:
+    """What models trained on this very set are better by, where there are any."""
+    models = one.key.models._replace(trained_on=one.cell.data_set)
+    local = table.get(one.key._replace(models=models))
     return None if local is None else local.auroc.minus(one.auroc)
 
 
-def _row(one: _Scored, measure: Measure, estimate: Estimate, *, note: str = "") -> TransferRow:
-    p_value = math.nan if measure == "auroc" else estimate.p_value()
-    told = "one class alone" if math.isnan(estimate.value) else note
+def _row(one: _ScoredAt, measure: Measure, figure: Redrawn, *, note: str = "") -> TransferRow:
+    p_value = math.nan if measure == "auroc" else figure.p_value()
     return TransferRow.model_validate(
         {
-            **one.cell.model_dump(),
-            **estimate.interval().to_json(),
-            "trained_on": one.trained_on,
+            **one.cell.columns,
+            **figure.interval().to_json(),
+            "trained_on": one.key.models.trained_on,
             "domain": one.domain,
-            "target": one.target,
+            "target": one.key.target,
             "measure": measure,
             "p_value": None if math.isnan(p_value) else p_value,
             "n_images": one.n_images,
             "n_patients": one.n_patients,
-            "note": told,
+            "note": "one class alone" if math.isnan(figure.value) else note,
         }
     )
 
@@ -199,53 +204,72 @@ def _adjusted(rows: Sequence[TransferRow]) -> list[TransferRow]:
     """The rows with p-values for many comparisons, measure by measure."""
     adjusted: dict[int, float] = {}
     for measure in {row.measure for row in rows}:
-        tested = [
-            (index, row.p_value)
+        tested = {
+            index: row.p_value
             for index, row in enumerate(rows)
             if row.measure == measure and row.p_value is not None
-        ]
-        if tested:
-            values = false_discovery_control([value for _, value in tested])
-            adjusted |= dict(zip((index for index, _ in tested), values.tolist(), strict=True))
+        }
+        adjusted |= dict(zip(tested, benjamini_hochberg([*tested.values()]), strict=True))
     return [
         row.model_copy(update={"p_adjusted": adjusted.get(index)}) for index, row in enumerate(rows)
     ]
 
 
-def transfer_of(
-    study: Path, rows: Sequence[ResultRow], *, asked: bool = False, anew: bool = False
-) -> list[TransferRow]:
-    """The transfer table of a study: as it stands, or computed and written when it does not.
+def compares_sites(settings: StudySettings) -> bool:
+    """Whether a study asks for the table: by `transfer`, or by several evaluation sets."""
+    return settings.transfer is not None or len(settings.evaluation_sets) > 1
 
-    A study has one when its setting `transfer` or several evaluation sets ask for it, or `asked`.
+
+def compare_sites(
+    study: Path, rows: Sequence[ResultRow], evaluated_on: Sequence[EvaluateOn], data: Path
+) -> list[TransferRow]:
+    """Compare the models of a study across sites, and write `transfer.csv`; gives its rows.
 
     Args:
         study: the study's folder; a released one has no predictions, and so no table.
         rows: its results.
-        asked: whatever the study asked for.
-        anew: whatever stands.
+        evaluated_on: what its models were scored on.
+        data: the study's data set.
+
+    Raises:
+        InputError: when an evaluation is damaged.
+    """
+    if not (study / EVALUATIONS).is_dir():
+        return []
+    cells = list(scored_cells(study, rows, evaluated_on))
+    name = open_dataset(data if data.exists() else study / data).info.name
+    compared = transfer_table(cells, name)
+    write_transfer(study / TRANSFER_FILE, compared)
+    return compared
+
+
+def transfer_of(
+    study: Path, rows: Sequence[ResultRow], *, asked: bool = False
+) -> list[TransferRow]:
+    """The transfer table of a study: as it stands, or computed and written when it does not.
+
+    Args:
+        study: the study's folder; a released one has no predictions, and so no table.
+        rows: its results.
+        asked: compute it whatever stands, and whatever the study asks for.
 
     Raises:
         InputError: when a table or an evaluation is damaged.
     """
     path, config = study / TRANSFER_FILE, study / "config.yaml"
-    if path.is_file() and not anew:
+    if path.is_file() and not asked:
         return read_transfer(path)
-    if not config.is_file() or not (study / "evaluations").is_dir():
+    if not config.is_file() or not (study / EVALUATIONS).is_dir():
         return []
     settings = load_settings(StudySettings, config)
-    if not (asked or settings.transfer is not None or len(settings.evaluation_sets) > 1):
+    if not (asked or compares_sites(settings)):
         return []
-    cells = list(scored_cells(study, rows, settings.evaluation_sets))
-    data = settings.data if settings.data.exists() else study / settings.data
-    found = transfer_table(cells, open_dataset(data).info.name)
-    write_transfer(path, found)
-    return found
+    return compare_sites(study, rows, settings.evaluation_sets, settings.data)
 
 
 def write_transfer(path: Path, rows: Sequence[TransferRow]) -> None:
     """Write `transfer.csv`, atomically."""
-    write_atomic(path, table_csv(TransferRow, rows, decimals=6))
+    write_atomic(path, table_csv(TransferRow, rounded_rows(rows)))
 
 
 def read_transfer(path: Path) -> list[TransferRow]:
@@ -254,4 +278,4 @@ def read_transfer(path: Path) -> list[TransferRow]:
     Raises:
         InputError: when it is missing or damaged.
     """
-    return read_table(path, TransferRow, remedy="`synthdp report`")
+    return read_rows(path, TransferRow, remedy="`synthdp report`")

@@ -8,7 +8,7 @@ from typing import Any
 from synthdp import __version__
 from synthdp.cards import USE, card_text, licence_keys, listed, privacy_header
 from synthdp.privacy.statement import Statement, number, percent
-from synthdp.study.compare.cells import Aggregate
+from synthdp.study.compare.cells import Cell
 from synthdp.study.record import SetFacts
 from synthdp.study.report.summary import strategy_words
 from synthdp.study.report.tables import METRIC_WORDS, results_table
@@ -26,7 +26,7 @@ _SCORES = (
     "Mean over seeds; each interval is over patients. These are exact scores of held-out patients, "
     "who stand outside the promise. The best of several rows looks better than it is."
 )
-_NOT_TOLD = (
+_LEFT_OUT = (
     "How many patients and images there are of each class or group, dates, places and ids: exact "
     "counts of patients are not covered by the promise, so the card leaves them out."
 )
@@ -44,8 +44,8 @@ class CardFacts:
     """
 
     title: str
-    answer: Sequence[str]
-    rows: Sequence[Aggregate]
+    summary: Sequence[str]
+    cells: Sequence[Cell]
     promise: Statement | None
     statements: Mapping[str, Statement]
     versions: Mapping[str, str]
@@ -54,7 +54,7 @@ class CardFacts:
 
 def study_model_card(facts: CardFacts) -> str:
     """The card of all models of a study: one entry of the model index a row, and the promises."""
-    told = [row for row in facts.rows if row.split not in TRAINED_ON]
+    held_out = [cell for cell in facts.cells if cell.split not in TRAINED_ON]
     header: dict[str, Any] = {
         "library_name": "synthdp",
         "pipeline_tag": "image-classification",
@@ -63,12 +63,14 @@ def study_model_card(facts: CardFacts) -> str:
     }
     if facts.promise is not None:
         header["privacy"] = privacy_header(facts.promise)
-    index = [_index_entry(row) for row in told if row.metrics["auroc"].mean is not None]
+    index = [_index_entry(cell) for cell in held_out if cell.metrics["auroc"].mean is not None]
     if index:
         header["model-index"] = index
-    tables = results_table(told, "markdown", metric="auroc", title=facts.title, found={})
+    tables = results_table(
+        held_out, "markdown", metric="auroc", title=facts.title, members_found={}
+    )
     sections = [
-        ("What it is", f"Classifiers of one study with synthdp. {' '.join(facts.answer)}"),
+        ("What it is", f"Classifiers of one study with synthdp. {' '.join(facts.summary)}"),
         ("Results", f"{tables}\n{_SCORES}" if index else ""),
         ("Privacy of each row", _promises(facts)),
         ("Privacy of all together", facts.promise.to_text() if facts.promise else ""),
@@ -79,7 +81,7 @@ def study_model_card(facts: CardFacts) -> str:
     return card_text(header, facts.title, sections)
 
 
-def _index_entry(row: Aggregate) -> dict[str, Any]:
+def _index_entry(row: Cell) -> dict[str, Any]:
     metrics = [
         {"type": kind, "name": METRIC_WORDS[name], "value": round(mean, 4)}
         for name, kind in _METRIC_TYPES.items()
@@ -119,7 +121,7 @@ def _promises(facts: CardFacts) -> str:
 
 
 def _promised_rows(facts: CardFacts) -> Iterator[tuple[str, ...]]:
-    for row in facts.rows:
+    for row in facts.cells:
         stated = [facts.statements[run] for run in row.runs if run in facts.statements]
         if stated:
             worst = max(stated, key=lambda one: (one.epsilon, one.odds.found_at_1_percent))
@@ -148,23 +150,23 @@ def study_data_card(facts: CardFacts) -> str:
         "task_categories": ["image-classification"],
         "tags": ["medical-imaging", "mammography"],
     }
-    described = {one.name for one in facts.sets}
+    named = {one.name for one in facts.sets}
     scored = [
         (row.data_set, f"- role: evaluation, split {row.split}")
-        for row in facts.rows
-        if row.data_set not in described
+        for row in facts.cells
+        if row.data_set not in named
     ]
     sections = [
         ("What it is", f"The data that the models of this study come from. {_SENSITIVE}"),
-        *((one.name, _described(one)) for one in facts.sets),
+        *((one.name, _set_items(one)) for one in facts.sets),
         *dict.fromkeys(scored),
-        ("What is not told", _NOT_TOLD),
+        ("What is not told", _LEFT_OUT),
         ("Use", USE),
     ]
     return card_text(header, f"Data of: {facts.title}", sections)
 
 
-def _described(one: SetFacts) -> str:
+def _set_items(one: SetFacts) -> str:
     kinds = {"real": "images of patients", "synthetic": "synthetic images", "phantom": "phantoms"}
     items = {
         "kind": kinds[one.kind] + " that stand for patients" * (one.kind == "phantom" and

@@ -4,7 +4,6 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -12,10 +11,8 @@ from matplotlib.figure import Figure
 
 from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
 from synthdp.privacy.statement import percent
-from synthdp.study.compare.cells import Aggregate, OverSeeds
-
-#: The share of members found at 1 % false alarms, by the runs of a row; None where not stated.
-Found: TypeAlias = Mapping[tuple[str, ...], float | None]
+from synthdp.study.compare.cells import Cell, OverSeeds
+from synthdp.study.report.summary import MembersFound, strategy_words
 
 CHANCE = 0.5
 CHANCE_FOUND = 0.01  # of members, at 1 % false alarms
@@ -47,31 +44,34 @@ class Scale:
         """Of the whole axis, the columns beside it counted."""
         return self.high - self.low + 2 * self.gap
 
-    def place(self, epsilon: float) -> float:
-        """The place of an epsilon from 0 to infinity."""
+    def position(self, epsilon: float) -> float:
+        """Where an epsilon from 0 to infinity stands on the axis."""
         if epsilon == 0:
             return self.low - self.gap
         return self.high + self.gap if math.isinf(epsilon) else math.log10(epsilon)
 
 
-def shown_epsilon(row: Aggregate) -> float:
-    """Where a row stands on the axis: end to end, or hollow at what its last stage spent."""
-    if row.protected:
-        return row.epsilon_end_to_end or 0.0
-    return math.inf if not row.hollow or row.reference else row.epsilon_stage or 0.0
+def shown_epsilon(cell: Cell) -> float:
+    """The epsilon of a cell's mark: end to end, or, drawn hollow, what its last stage spent."""
+    if cell.protected:
+        return cell.epsilon_end_to_end or 0.0
+    return math.inf if not cell.voided or cell.off_axis else cell.epsilon_stage or 0.0
 
 
-def odds_by_epsilon(rows: Sequence[Aggregate], found: Found) -> list[tuple[float, float]]:
-    """Epsilon end to end and the share of members found, the worst over rows that stand there.
+def odds_by_epsilon(
+    cells: Sequence[Cell], members_found: MembersFound
+) -> list[tuple[float, float]]:
+    """Epsilon end to end and the share of members found, the worst over cells that stand there.
 
-    Rows that promise nothing stand together at infinity; rows without a statement are left out.
+    Cells that promise nothing stand together at infinity; those without a statement are left out.
     """
     worst: dict[float, float] = {}
-    for row in rows:
-        share = found.get(row.runs)
+    for cell in cells:
+        share = members_found.get(cell.runs)
         if share is not None:
-            place = _to_three_digits(row.epsilon_end_to_end or 0.0) if row.protected else math.inf
-            worst[place] = max(worst.get(place, 0.0), share)
+            spent = cell.epsilon_end_to_end or 0.0
+            epsilon = _to_three_digits(spent) if cell.protected else math.inf
+            worst[epsilon] = max(worst.get(epsilon, 0.0), share)
     return sorted(worst.items())
 
 
@@ -79,9 +79,7 @@ def _to_three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _ticks(
-    rows: Sequence[Aggregate], scale: Scale, odds: Sequence[tuple[float, float]]
-) -> list[float]:
+def _ticks(rows: Sequence[Cell], scale: Scale, odds: Sequence[tuple[float, float]]) -> list[float]:
     """Epsilons to label: those asked for, thinned where labels would touch."""
     shown = {*map(shown_epsilon, rows), *(epsilon for epsilon, _ in odds)}
     asked = {row.epsilon for row in rows if row.epsilon is not None}
@@ -94,35 +92,35 @@ def _apart(epsilons: Sequence[float], scale: Scale, least: float) -> list[float]
     """Those of rising `epsilons` that stand at least so far from the one kept before."""
     kept: list[float] = []
     for value in epsilons:
-        if not kept or scale.place(value) - scale.place(kept[-1]) >= least:
+        if not kept or scale.position(value) - scale.position(kept[-1]) >= least:
             kept.append(value)
     return kept
 
 
 def draw_curve(
-    rows: Sequence[Aggregate],
+    rows: Sequence[Cell],
     strategies: Sequence[str],
     *,
     prefix: str,
     width_in: float,
-    found: Found | None = None,
+    members_found: MembersFound,
 ) -> str:
     """The AUROC of `rows` over epsilon as an SVG element, `width_in` inches wide.
 
-    Below it, on the same axis, stand the attacker's odds, where `found` knows any. What the marks
+    Below it, on the same axis, stand the attacker's odds, where any are stated. What the marks
     mean is the page's to say.
 
     Args:
-        rows: aggregates of one split of one data set; those without an AUROC are left out.
+        rows: cells of one split of one data set; those without an AUROC are left out.
         strategies: all strategies of the study; their order decides marker and colour.
         prefix: begins every id in the drawing, so that several stand in one page.
         width_in: the width for which the text has its proper size.
-        found: the share of members found at 1 % false alarms, by the runs of a row.
+        members_found: the attacker's odds by the runs of a cell.
     """
     drawn = [row for row in rows if row.metrics["auroc"].mean is not None]
     present = [name for name in strategies if any(row.strategy == name for row in drawn)]
     scale = Scale.over([*map(shown_epsilon, drawn), *(row.epsilon or 0 for row in drawn)])
-    odds = odds_by_epsilon(drawn, found or {})
+    odds = odds_by_epsilon(drawn, members_found)
     heights = [2.3 + width_in / 11, *([ODDS_IN] if odds else [])]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11}):
         figure = Figure(figsize=(width_in, sum(heights) + 0.3), layout="constrained")
@@ -130,10 +128,10 @@ def draw_curve(
             len(heights), sharex=True, height_ratios=heights, squeeze=False
         ).ravel()
         _draw_frame(parts[0], drawn, scale, _ticks(drawn, scale, odds))
-        places = _places(drawn, present, scale)
+        positions = _positions(drawn, present, scale)
         for name in present:
             chosen = [row for row in drawn if row.strategy == name]
-            _draw_strategy(parts[0], chosen, places, strategies.index(name) % len(MARKS))
+            _draw_strategy(parts[0], chosen, positions, strategies.index(name) % len(MARKS))
         if odds:
             _draw_odds(parts[1], odds, scale, least=_NARROWEST_ODDS_IN / width_in * scale.width)
         unit = "image" if any(row.unit == "image" for row in drawn) else "patient"
@@ -144,30 +142,29 @@ def draw_curve(
     return inline_svg(stream.getvalue(), prefix, _description(drawn, present, odds))
 
 
-def _places(
-    rows: Sequence[Aggregate], present: Sequence[str], scale: Scale
+def _positions(
+    rows: Sequence[Cell], present: Sequence[str], scale: Scale
 ) -> dict[tuple[str, float | None], float]:
-    """Where each row is drawn: rows that meet at one epsilon stand side by side."""
-    groups: dict[float, list[Aggregate]] = {}
+    """Where each cell is drawn on the axis: those that meet at one epsilon stand side by side."""
+    groups: dict[float, list[Cell]] = {}
     for row in sorted(rows, key=lambda row: present.index(row.strategy)):
-        groups.setdefault(round(scale.place(shown_epsilon(row)), 2), []).append(row)
+        groups.setdefault(round(scale.position(shown_epsilon(row)), 2), []).append(row)
     most = max(map(len, groups.values()), default=1)
     apart = min(0.016 * (scale.high - scale.low), 0.75 * scale.gap / most)
     return {
-        (row.strategy, row.epsilon): scale.place(shown_epsilon(row))
+        (row.strategy, row.epsilon): scale.position(shown_epsilon(row))
         + (index - (len(group) - 1) / 2) * apart
         for group in groups.values()
         for index, row in enumerate(group)
     }
 
 
-def _draw_frame(
-    axes: Axes, rows: Sequence[Aggregate], scale: Scale, ticks: Sequence[float]
-) -> None:
-    places = [scale.place(value) for value in ticks]
+def _draw_frame(axes: Axes, rows: Sequence[Cell], scale: Scale, ticks: Sequence[float]) -> None:
+    positions = [scale.position(value) for value in ticks]
     labels = ["none" if math.isinf(value) else f"{value:g}" for value in ticks]
-    axes.set_xticks(places, labels)
-    axes.set_xlim(min(scale.low, *places) - scale.gap / 2, max(scale.high, *places) + scale.gap / 2)
+    axes.set_xticks(positions, labels)
+    left, right = min(scale.low, *positions), max(scale.high, *positions)
+    axes.set_xlim(left - scale.gap / 2, right + scale.gap / 2)
     for value, side in ((0.0, scale.low - scale.gap / 2), (math.inf, scale.high + scale.gap / 2)):
         if value in ticks:
             axes.axvline(side, color=RULE, linewidth=1, linestyle=(0, (1, 3)))
@@ -204,14 +201,14 @@ def _draw_odds(
 ) -> None:
     """The strip of the attacker's odds: a bar to each share, with its number."""
     for epsilon, share in odds:
-        place = scale.place(epsilon)
-        axes.vlines(place, CHANCE_FOUND, share, color=MUTED, linewidth=3)
-        axes.plot([place], [share], marker="o", markersize=5, color=INK, linestyle="none")
+        position = scale.position(epsilon)
+        axes.vlines(position, CHANCE_FOUND, share, color=MUTED, linewidth=3)
+        axes.plot([position], [share], marker="o", markersize=5, color=INK, linestyle="none")
     named = set(_apart([epsilon for epsilon, _ in odds], scale, least))
     for epsilon, share in odds:
         if epsilon in named:
             axes.annotate(
-                percent(share), (scale.place(epsilon), share), xytext=(0, 5), ha="center",
+                percent(share), (scale.position(epsilon), share), xytext=(0, 5), ha="center",
                 textcoords="offset points", color=INK, fontsize=10,
             )  # fmt: skip
     axes.axhline(CHANCE_FOUND, color=MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
@@ -223,43 +220,43 @@ def _draw_odds(
 
 def _draw_strategy(
     axes: Axes,
-    rows: Sequence[Aggregate],
-    places: Mapping[tuple[str, float | None], float],
+    rows: Sequence[Cell],
+    positions: Mapping[tuple[str, float | None], float],
     style: int,
 ) -> None:
     """Points with intervals, joined by a line: solid where the promise holds, else dashed."""
     colour, marker = MARK_COLOURS[style], MARKS[style].marker
-    for hollow in (False, True):
-        finite = [row for row in rows if row.hollow == hollow and math.isfinite(shown_epsilon(row))]
+    for voided in (False, True):
+        finite = [row for row in rows if row.voided == voided and math.isfinite(shown_epsilon(row))]
         finite.sort(key=shown_epsilon)
         axes.plot(
-            [places[row.strategy, row.epsilon] for row in finite],
+            [positions[row.strategy, row.epsilon] for row in finite],
             [row.metrics["auroc"].mean or 0.0 for row in finite],
-            color=colour, linewidth=1.6, linestyle=(0, (4, 3)) if hollow else "-", zorder=2,
+            color=colour, linewidth=1.6, linestyle=(0, (4, 3)) if voided else "-", zorder=2,
         )  # fmt: skip
     for row in rows:
-        auroc, place = row.metrics["auroc"], places[row.strategy, row.epsilon]
-        if row.reference and auroc.mean is not None:
+        auroc, position = row.metrics["auroc"], positions[row.strategy, row.epsilon]
+        if row.off_axis and auroc.mean is not None:
             axes.axhline(auroc.mean, color=colour, linewidth=1.4, linestyle=(0, (7, 2, 1.5, 2)))
-        _draw_interval(axes, auroc, place, colour)
-        face = PAPER if row.hollow else colour
+        _draw_interval(axes, auroc, position, colour)
+        face = PAPER if row.voided else colour  # a hollow mark
         axes.plot(
-            [place], [auroc.mean or 0.0], marker=marker, markersize=7.5, color=colour,
+            [position], [auroc.mean or 0.0], marker=marker, markersize=7.5, color=colour,
             markerfacecolor=face, markeredgewidth=1.6, linestyle="none", zorder=4,
         )  # fmt: skip
 
 
-def _draw_interval(axes: Axes, auroc: OverSeeds, place: float, colour: str) -> None:
+def _draw_interval(axes: Axes, auroc: OverSeeds, position: float, colour: str) -> None:
     """Thin: the interval over patients. Thick: one standard deviation over seeds."""
     if auroc.ci_low is not None and auroc.ci_high is not None:
-        axes.vlines(place, auroc.ci_low, auroc.ci_high, color=colour, linewidth=1.2, zorder=3)
+        axes.vlines(position, auroc.ci_low, auroc.ci_high, color=colour, linewidth=1.2, zorder=3)
     if auroc.sd is not None and auroc.mean is not None:
         low, high = auroc.mean - auroc.sd, auroc.mean + auroc.sd
-        axes.vlines(place, low, high, color=colour, linewidth=4.5, zorder=3)
+        axes.vlines(position, low, high, color=colour, linewidth=4.5, zorder=3)
 
 
 def _description(
-    rows: Sequence[Aggregate], present: Sequence[str], odds: Sequence[tuple[float, float]]
+    rows: Sequence[Cell], present: Sequence[str], odds: Sequence[tuple[float, float]]
 ) -> str:
     sentences = [
         "Privacy-utility curve. Across: end-to-end epsilon, from the strongest promise to none. "
@@ -275,9 +272,9 @@ def _description(
     return ". ".join([*sentences, "The table below holds the same figures."])
 
 
-def _words_of(rows: Sequence[Aggregate], present: Sequence[str]) -> Iterator[str]:
+def _words_of(rows: Sequence[Cell], present: Sequence[str]) -> Iterator[str]:
     for name in present:
         means = [row.metrics["auroc"].mean or 0.0 for row in rows if row.strategy == name]
-        hollow = any(row.hollow for row in rows if row.strategy == name)
-        words = f"{name.replace('_', ' ')}: {min(means):.2f} to {max(means):.2f}"
-        yield f"{words}, drawn hollow" if hollow else words
+        voided = any(row.voided for row in rows if row.strategy == name)
+        words = f"{strategy_words(name)}: {min(means):.2f} to {max(means):.2f}"
+        yield f"{words}, drawn hollow" if voided else words

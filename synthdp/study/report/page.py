@@ -2,8 +2,9 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,26 +13,41 @@ from markupsafe import Markup
 
 from synthdp import __version__
 from synthdp.config import Settings
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE, Assessment, read_assessment
 from synthdp.evaluation.fairness import Fairness
 from synthdp.files import write_atomic
-from synthdp.pages import MARKS, content_policy, page_environment, page_script
+from synthdp.pages import (
+    MARKS,
+    ClassPatches,
+    class_patches,
+    content_policy,
+    page_environment,
+    page_script,
+)
 from synthdp.paths import without_paths
-from synthdp.privacy.statement import Statement, number, percent
+from synthdp.privacy.statement import Statement, make_statement, number, percent
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
-    Findings,
+    Comparisons,
     ThresholdRow,
-    find,
+    compare_study,
     refuse_unfit_plan,
-    write_findings,
+    write_comparisons,
 )
-from synthdp.study.compare.cells import Aggregate, aggregate
+from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.defaults import choose
-from synthdp.study.compare.fairness import fairness_of, fairness_views
-from synthdp.study.compare.results import ResultRow, results_csv
+from synthdp.study.compare.fairness import FairnessRow, fairness_of
+from synthdp.study.compare.results import (
+    RESULTS_FILE,
+    ResultRow,
+    cell_key,
+    read_results,
+    results_csv,
+)
 from synthdp.study.compare.transfer import TransferRow, transfer_of
-from synthdp.study.record import read_sets, write_private_part
+from synthdp.study.record import StudyRecord, read_record, read_sets, write_private_part
 from synthdp.study.report.cards import (
     DATA_CARD,
     MODEL_CARD,
@@ -40,225 +56,23 @@ from synthdp.study.report.cards import (
     study_model_card,
 )
 from synthdp.study.report.curve import draw_curve
-from synthdp.study.report.datasets import Assessed, Patches, shown_assessment, shown_patches
-from synthdp.study.report.promises import not_covered, row_promises, together, whole_statement
+from synthdp.study.report.promises import (
+    Promise,
+    not_covered,
+    row_promises,
+    statement_html,
+    together,
+    whole_statement,
+)
 from synthdp.study.report.published import published_rows, read_published
-from synthdp.study.report.results import Results, read_study
-from synthdp.study.report.summary import answer, scope_words, strategy_words
+from synthdp.study.report.summary import MembersFound, scope_words, strategy_words, summary
 from synthdp.study.report.tables import METRIC_WORDS, TableFormat, results_table
 from synthdp.study.settings import ComparePlan
 from synthdp.study.sweep.tuning import tuned_words
 
-# What a study's report says of its comparisons; `comparisons.html.j2` shows it.
-
-
-@dataclass(frozen=True)
-class ComparedSet:
-    """The comparisons on one evaluation set; `references` by the reference's name."""
-
-    name: str
-    means: tuple[ComparisonRow, ...]
-    without_privacy: tuple[ComparisonRow, ...]
-    references: Mapping[str, tuple[ComparisonRow, ...]]
-    thresholds: tuple[ThresholdRow, ...]
-
-
-def comparison_content(found: Findings) -> dict[str, Any]:
-    """`compared`: one `ComparedSet` for each evaluation set, in the order of the tables."""
-    sets = dict.fromkeys((row.data_set, row.split) for row in found.comparisons)
-    return {"compared": [_compared(found, *place) for place in sets]}
-
-
-def _compared(found: Findings, data_set: str, split: str) -> ComparedSet:
-    against = found.of_kind(data_set, split, "reference")
-    return ComparedSet(
-        f"{data_set}, {split}",
-        tuple(found.of_kind(data_set, split, "mean")),
-        tuple(found.of_kind(data_set, split, "without_privacy")),
-        {
-            name: tuple(row for row in against if row.against == name)
-            for name in dict.fromkeys(row.against for row in against)
-        },
-        tuple(row for row in found.thresholds if (row.data_set, row.split) == (data_set, split)),
-    )
-
-
-# What a study's report says of sites; `transfer.html.j2` shows it.
-
-
-def transfer_lines(
-    rows: Sequence[TransferRow],
-) -> list[tuple[TransferRow, Mapping[str, TransferRow]]]:
-    """The table as a report shows it: for each recipe, epsilon, training set and place its figures.
-
-    Of several sites of training the drop is that from the first.
-    """
-    lines: dict[tuple[object, ...], dict[str, TransferRow]] = {}
-    for row in rows:
-        key = (row.target, row.strategy, row.tuned, row.trained_on, row.epsilon)
-        lines.setdefault((*key, row.data_set, row.split), {}).setdefault(row.measure, row)
-    first = [(found["auroc"], found) for found in lines.values()]
-    strategies = list(dict.fromkeys(row.strategy for row, _ in first))
-    return sorted(first, key=lambda line: _place_in_report(line[0], strategies))
-
-
-def _place_in_report(row: TransferRow, strategies: Sequence[str]) -> tuple[object, ...]:
-    epsilon = row.epsilon if isinstance(row.epsilon, float) else math.inf
-    at = (row.target, strategies.index(row.strategy), row.trained_on, epsilon, row.tuned)
-    return (*at, row.domain != "internal", row.data_set, row.split)
-
-
-# What not every report has: comparisons, groups and sites, or why they can't be shown.
-
-#: Words and anchors of the sections, by what they show, in the order of the page.
-_ANCHORS = {
-    "published": ("Published", "published"),
-    "compared": ("Comparisons", "compared-1"),
-    "fairness": ("Fairness", "fairness"),
-    "transfer": ("Sites", "transfer"),
-}
-
-
-def further_sections(
-    study: Path,
-    rows: Sequence[ResultRow],
-    *,
-    compare: ComparePlan,
-    fairness: Fairness,
-    transfer: bool,
-    published: Path | None,
-) -> dict[str, Any]:
-    """What the page shows of them; their tables are written into the study on the way.
-
-    Args:
-        study: the study's folder.
-        rows: of its `results.csv`.
-        compare: what is compared.
-        fairness: groups other than the study's own; None for these.
-        transfer: whether a table of sites is asked for where the study itself asks for none.
-        published: the description of figures that others published, if any.
-
-    Raises:
-        InputError: when what was asked for here can't be worked out. What the study itself asked
-            for is then told on the page.
-    """
-    return {
-        **_published(study, rows, published),
-        **_comparisons(study, rows, compare),
-        **_fairness(study, rows, fairness),
-        **_transfer(study, rows, asked=transfer),
-    }
-
-
-def section_anchors(content: dict[str, Any]) -> list[tuple[str, str]]:
-    """Words and anchors of those among `further_sections` that the page has."""
-    return [
-        place for name, place in _ANCHORS.items() if content[name] or content.get(f"{name}_problem")
-    ]
-
-
-def _published(study: Path, rows: Sequence[ResultRow], path: Path | None) -> dict[str, Any]:
-    content: dict[str, Any] = {"published": [], "published_problem": ""}
-    if path is None or not rows:
-        return content
-    try:
-        about = read_published(path if path.exists() else study / path)
-        content["published"] = published_rows(about, aggregate(rows))
-    except InputError as error:
-        return {**content, "published_problem": without_paths(str(error)).splitlines()[0]}
-    return {
-        **content,
-        "published_about": about,
-        "published_on": f"{rows[0].data_set}, {rows[0].split}",
-    }
-
-
-def _comparisons(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> dict[str, Any]:
-    found = find(study, rows, plan)
-    if found.comparisons:
-        write_findings(study, found)
-    return comparison_content(found)
-
-
-def _fairness(study: Path, rows: Sequence[ResultRow], asked: Fairness) -> dict[str, Any]:
-    try:
-        found = fairness_of(study, rows, asked)
-    except InputError as error:
-        if asked is not None:
-            raise
-        return {"fairness": [], "fairness_problem": without_paths(str(error)).splitlines()[0]}
-    return {"fairness": fairness_views(found), "fairness_problem": ""}
-
-
-def _transfer(study: Path, rows: Sequence[ResultRow], *, asked: bool) -> dict[str, Any]:
-    try:
-        found = transfer_of(study, rows, asked=asked, anew=asked)
-    except InputError as error:
-        if asked:
-            raise
-        return {"transfer": [], "transfer_problem": without_paths(str(error)).splitlines()[0]}
-    return {"transfer": transfer_lines(found), "transfer_problem": ""}
-
-
-# What a study's report says of each evaluation set; `results.html.j2` shows it.
-
-WIDE_IN, NARROW_IN = 9.6, 4.6
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation set: its aggregates, and its curve for wide and for narrow pages.
-
-    `drawn` are the rows on the curve: of tuned settings the chosen ones alone.
-    """
-
-    name: str
-    scope: str
-    rows: tuple[Aggregate, ...]
-    drawn: tuple[Aggregate, ...]
-    wide: Markup
-    narrow: Markup
-
-
-def evaluations_of(
-    results: Results, chosen: Mapping[tuple[str, float | None], str]
-) -> list[Evaluation]:
-    """Each set of a study, and each training set where it has several.
-
-    Args:
-        results: of the study.
-        chosen: of tuned settings the chosen one, by strategy and epsilon.
-    """
-    found, aggregates = [], results.aggregates
-    for index, place in enumerate(dict.fromkeys(map(_place, aggregates))):
-        rows = tuple(row for row in aggregates if _place(row) == place)
-        drawn = tuple(
-            row for row in rows if chosen.get((row.strategy, row.epsilon), "") == row.tuned
-        )
-        curves = (
-            _curve(results, drawn, prefix=f"{kind}{index}", width_in=width)
-            for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
-        )
-        found.append(Evaluation(place, scope_words(rows), rows, drawn, *curves))
-    return found
-
-
-def _place(row: Aggregate) -> str:
-    """What models were scored on, and trained on where a study has several training sets."""
-    trained = f"; trained on {row.trained_on}" if row.trained_on else ""
-    return f"{row.data_set}, {row.split}{trained}"
-
-
-def _curve(results: Results, drawn: Sequence[Aggregate], *, prefix: str, width_in: float) -> Markup:
-    if all(row.metrics["auroc"].mean is None for row in drawn):
-        return Markup("")
-    drawing = draw_curve(
-        drawn, results.strategies, prefix=prefix, width_in=width_in, found=results.found
-    )
-    return Markup(drawing)  # noqa: S704 (drawn here)
-
-
 REPORT_FILE = "report.html"
+MAX_PAIRS_BYTES = 8 * 2**20
+WIDE_IN, NARROW_IN = 9.6, 4.6  # widths of curves on wide and on narrow pages
 
 
 class ReportSettings(Settings):
@@ -286,6 +100,45 @@ class ReportSettings(Settings):
     out: Path | None = None
 
 
+@dataclass(frozen=True)
+class StudyResults:
+    """All that a study's folder tells: its results, and what they descend from."""
+
+    rows: Sequence[ResultRow]
+    record: StudyRecord
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The results over seeds."""
+        return cells_by_set(self.rows)
+
+    @cached_property
+    def members_found(self) -> MembersFound:
+        """The share of members that the best attack finds at 1 % false alarms, worst over runs."""
+        odds = {run: stated.odds for run, stated in self.record.statements.items()}
+        return {
+            cell.runs: max(
+                (odds[run].found_at_1_percent for run in cell.runs if run in odds), default=None
+            )
+            for cell in self.cells
+        }
+
+    @property
+    def title(self) -> str:
+        """Of the study, free of paths."""
+        return without_paths(self.record.facts.title)
+
+    @property
+    def strategies(self) -> list[str]:
+        """As they come; their order decides mark and colour."""
+        return list(dict.fromkeys(row.strategy for row in self.rows))
+
+    @property
+    def failed(self) -> list[ResultRow]:
+        """One row for each model that failed."""
+        return list({row.model: row for row in self.rows if row.state == "failed"}.values())
+
+
 def run_report(settings: ReportSettings) -> Path:
     """Write a study's report, and its model card and data card beside it; or a table to `out`.
 
@@ -296,15 +149,52 @@ def run_report(settings: ReportSettings) -> Path:
         out = settings.out or settings.study / f"table.{settings.format}"
         write_atomic(out, report_table(settings))
         return out
-    results = read_study(settings.study)
+    rows = read_results(settings.study / RESULTS_FILE)
     if settings.compare is not None:
-        refuse_unfit_plan(settings.study, results.rows, settings.compare)
+        refuse_unfit_plan(settings.study, rows, settings.compare)
+    return write_report(settings, rows)
+
+
+def write_report(
+    settings: ReportSettings,
+    rows: Sequence[ResultRow],
+    *,
+    fairness: Sequence[FairnessRow] | None = None,
+    transfer: Sequence[TransferRow] | None = None,
+) -> Path:
+    """Write the HTML report of these results, and both cards beside it.
+
+    Args:
+        settings: which study, and what may be shown.
+        rows: of its `results.csv`.
+        fairness: as its `fairness.csv` holds them (`rounded_rows`); None: as that file stands, or
+            as the settings ask.
+        transfer: of its `transfer.csv`; likewise.
+
+    Raises:
+        InputError: when what the settings ask for can't be worked out.
+    """
+    results = StudyResults(rows, read_record(settings.study, rows))
     write_private_part(settings.study, results.record)
-    content = _content(settings, results)
-    page = _environment().get_template("report.html.j2").render(content)
+    content = {
+        **_content(settings, results),
+        **_comparisons(settings, results),
+        **_published(settings, results),
+        **_fairness(settings, rows, fairness),
+        **_transfer(settings, rows, transfer),
+    }
+    content["contents"] = _contents(content)
     out = settings.out or settings.study / REPORT_FILE
-    write_atomic(out, page)
-    facts = _card_facts(settings, results, content["answer"])
+    write_atomic(out, _environment().get_template("report.html.j2").render(content))
+    facts = CardFacts(
+        title=results.title,
+        summary=content["summary"],
+        cells=results.cells,
+        promise=whole_statement(settings.study, results.record, settings.statement),
+        statements=results.record.statements,
+        versions=results.record.versions,
+        sets=results.record.facts.sets or read_sets(settings.study),
+    )
     write_atomic(out.parent / MODEL_CARD, study_model_card(facts))
     write_atomic(out.parent / DATA_CARD, study_data_card(facts))
     return out
@@ -317,13 +207,14 @@ def report_table(settings: ReportSettings) -> str:
         InputError: when the study holds no readable results table.
     """
     assert settings.format != "html"  # callers ask for a table
-    results = read_study(settings.study)
+    rows = read_results(settings.study / RESULTS_FILE)
+    results = StudyResults(rows, read_record(settings.study, rows))
     return results_table(
-        results.aggregates,
+        results.cells,
         settings.format,
         metric=settings.metric,
         title=results.title,
-        found=results.found,
+        members_found=results.members_found,
     )
 
 
@@ -353,21 +244,18 @@ def duration_words(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
-    """All that the template shows."""
+def _content(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
+    """What every report shows, by the names of the templates."""
     study, rows, record = settings.study, results.rows, results.record
-    evaluations = evaluations_of(results, choose(rows))
-    n_runs, failed = len({row.cell for row in rows}), results.failed
+    evaluations = evaluation_views(results)
+    n_runs, failed = len({row.model for row in rows}), results.failed
     first = evaluations[0] if evaluations else None
     shown = (first.drawn or first.rows) if first else ()
     show_real = settings.show_real or record.facts.show_real
-    further, script = _further(settings, results), page_script()
-    patches = list(shown_patches(study, record, show_real=show_real))
-    assessed = shown_assessment(study, record.facts.assessment, show_real=show_real)
+    script = page_script()
     return {
         "title": results.title,
-        "contents": _contents(patches, assessed, section_anchors(further)),
-        "answer": answer(shown, n_runs, len(failed), results.found),
+        "summary": summary(shown, n_runs, len(failed), results.members_found),
         "evaluations": evaluations,
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
         "marks": MARKS,
@@ -377,14 +265,13 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
         "sites": len({row.trained_on for row in rows}) > 1,
         "failed": failed,
         "n_runs": n_runs,
-        "found": results.found,
-        "promises": row_promises(results.aggregates, record.statements),
+        "members_found": results.members_found,
+        "promises": row_promises(results.cells, record.statements),
         "not_covered": not_covered(record.statements.values()),
         "missing": record.missing,
         "together": together(study, record, settings.statement),
-        "patches": patches,
-        "assessed": assessed,
-        **further,
+        "patches": list(shown_patches(study, record, show_real=show_real)),
+        "assessed": shown_assessment(study, record.facts.assessment, show_real=show_real),
         "record": record,
         "synthdp_version": __version__,
         "csv": base64.b64encode(results_csv(rows).encode()).decode(),
@@ -393,41 +280,297 @@ def _content(settings: ReportSettings, results: Results) -> dict[str, Any]:
     }
 
 
-def _further(settings: ReportSettings, results: Results) -> dict[str, Any]:
-    return further_sections(
-        settings.study,
-        results.rows,
-        compare=settings.compare or results.record.facts.compare,
-        fairness=settings.fairness,
-        transfer=settings.transfer,
-        published=settings.published or results.record.facts.published,
-    )
-
-
-def _contents(
-    patches: Sequence[Patches],
-    assessed: Assessed | None,
-    further: Sequence[tuple[str, str]],
-) -> list[tuple[str, str]]:
+def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Words and anchors of the page's sections, in their order."""
+    further = {
+        "published": ("Published", "published"),
+        "compared": ("Comparisons", "compared-1"),
+        "fairness": ("Fairness", "fairness"),
+        "transfer": ("Sites", "transfer"),
+    }
     return [
         ("Utility", "evaluation-1"),
-        *further,
+        *(
+            section
+            for name, section in further.items()
+            if content[name] or content.get(f"{name}_problem")
+        ),
         ("Runs", "runs"),
-        *([("Patches", "patches-1")] if patches else []),
-        *([("Synthetic set", "assessment")] if assessed else []),
+        *([("Patches", "patches-1")] if content["patches"] else []),
+        *([("Synthetic set", "assessment")] if content["assessed"] else []),
         *(("Promises", "promises"), ("Terms", "terms"), ("Settings", "settings")),
     ]
 
 
-def _card_facts(settings: ReportSettings, results: Results, sentences: Sequence[str]) -> CardFacts:
-    record = results.record
-    return CardFacts(
-        title=results.title,
-        answer=sentences,
-        rows=results.aggregates,
-        promise=whole_statement(settings.study, record, settings.statement),
-        statements=record.statements,
-        versions=record.versions,
-        sets=record.facts.sets or read_sets(settings.study),
+def _reason(error: InputError) -> str:
+    """Why something can't be shown, free of paths."""
+    return without_paths(str(error)).splitlines()[0]
+
+
+# Each evaluation set; `results.html.j2` shows it.
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """One evaluation set: its cells, and its curve for wide and for narrow pages.
+
+    `drawn` are the cells on the curve: of tuned settings the chosen ones alone.
+    """
+
+    name: str
+    scope: str
+    rows: tuple[Cell, ...]
+    drawn: tuple[Cell, ...]
+    wide: Markup
+    narrow: Markup
+
+
+def evaluation_views(results: StudyResults) -> list[EvaluationView]:
+    """Each set of a study, and each training set where it has several."""
+    chosen, by_name = choose(results.rows), dict[str, list[Cell]]()
+    for cell in results.cells:
+        trained = f"; trained on {cell.trained_on}" if cell.trained_on else ""
+        by_name.setdefault(f"{cell.data_set}, {cell.split}{trained}", []).append(cell)
+    views = []
+    for index, (name, cells) in enumerate(by_name.items()):
+        drawn = tuple(
+            cell for cell in cells if chosen.get((cell.strategy, cell.epsilon), "") == cell.tuned
+        )
+        curves = (
+            _curve(results, drawn, prefix=f"{kind}{index}", width_in=width)
+            for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
+        )
+        views.append(EvaluationView(name, scope_words(cells), tuple(cells), drawn, *curves))
+    return views
+
+
+def _curve(results: StudyResults, drawn: Sequence[Cell], *, prefix: str, width_in: float) -> Markup:
+    if all(cell.metrics["auroc"].mean is None for cell in drawn):
+        return Markup("")
+    svg = draw_curve(
+        drawn,
+        results.strategies,
+        prefix=prefix,
+        width_in=width_in,
+        members_found=results.members_found,
     )
+    return Markup(svg)  # noqa: S704 (drawn here)
+
+
+# What not every report has, or why it can't be shown. What the study itself asks for and can't have
+# is told on the page; what this report alone asks for is refused.
+
+
+def _published(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
+    """Ours beside published figures; `published.html.j2` shows it."""
+    rows, path = results.rows, settings.published or results.record.facts.published
+    content: dict[str, Any] = {"published": [], "published_problem": ""}
+    if path is None or not rows:
+        return content
+    try:
+        about = read_published(path if path.exists() else settings.study / path)
+        beside = published_rows(about, results.cells)
+    except InputError as error:
+        return {**content, "published_problem": _reason(error)}
+    on = f"{rows[0].data_set}, {rows[0].split}"
+    return {**content, "published": beside, "published_about": about, "published_on": on}
+
+
+@dataclass(frozen=True)
+class ComparedSet:
+    """The comparisons on one evaluation set; `references` by the reference's name."""
+
+    name: str
+    means: tuple[ComparisonRow, ...]
+    without_privacy: tuple[ComparisonRow, ...]
+    references: Mapping[str, tuple[ComparisonRow, ...]]
+    thresholds: tuple[ThresholdRow, ...]
+
+
+def _comparisons(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
+    """Each evaluation set in the order of the tables; `comparisons.html.j2` shows it."""
+    plan = settings.compare or results.record.facts.compare
+    comparisons = compare_study(settings.study, results.rows, plan)
+    if comparisons.aurocs:
+        write_comparisons(settings.study, comparisons)
+    sets = dict.fromkeys((row.data_set, row.split) for row in comparisons.aurocs)
+    return {"compared": [_compared(comparisons, *names) for names in sets]}
+
+
+def _compared(comparisons: Comparisons, data_set: str, split: str) -> ComparedSet:
+    here = [row for row in comparisons.aurocs if (row.data_set, row.split) == (data_set, split)]
+    against = [row for row in here if row.kind == "reference"]
+    decided = comparisons.thresholds
+    return ComparedSet(
+        f"{data_set}, {split}",
+        tuple(row for row in here if row.kind == "mean"),
+        tuple(row for row in here if row.kind == "without_privacy"),
+        {
+            name: tuple(row for row in against if row.against == name)
+            for name in dict.fromkeys(row.against for row in against)
+        },
+        tuple(row for row in decided if (row.data_set, row.split) == (data_set, split)),
+    )
+
+
+def _fairness(
+    settings: ReportSettings, rows: Sequence[ResultRow], judged: Sequence[FairnessRow] | None
+) -> dict[str, Any]:
+    try:
+        if judged is None:
+            judged = fairness_of(settings.study, rows, settings.fairness)
+    except InputError as error:
+        if settings.fairness is not None:
+            raise
+        return {"fairness": [], "fairness_problem": _reason(error)}
+    return {"fairness": fairness_views(judged), "fairness_problem": ""}
+
+
+@dataclass(frozen=True)
+class FairnessView:
+    """One attribute, as `fairness.html.j2` shows it: groups as rows, and what lies between them.
+
+    `groups` and `between` go by strategy, epsilon and (for groups) name: a row of the table that
+    says which, and its figures by measure. `through` has the figures through all epsilons.
+    """
+
+    title: str
+    attribute: str
+    target: str
+    thresholds: tuple[float, ...]
+    groups: tuple[tuple[FairnessRow, Mapping[str, FairnessRow]], ...]
+    between: tuple[tuple[FairnessRow, Mapping[str, FairnessRow]], ...]
+    through: tuple[FairnessRow, ...]
+
+
+def fairness_views(rows: Sequence[FairnessRow]) -> list[FairnessView]:
+    """The table by set, target and attribute, as a report shows it."""
+    parts: dict[tuple[str, ...], list[FairnessRow]] = {}
+    for row in rows:
+        parts.setdefault((row.data_set, row.split, row.target, row.attribute), []).append(row)
+    return [_fairness_view(part) for part in parts.values()]
+
+
+def _fairness_view(rows: Sequence[FairnessRow]) -> FairnessView:
+    first = rows[0]
+    lines: dict[tuple[object, ...], dict[str, FairnessRow]] = {}
+    for row in (row for row in rows if row.epsilon != "all"):
+        lines.setdefault((cell_key(row), row.group), {})[row.measure] = row
+    shown = [(next(iter(figures.values())), figures) for figures in lines.values()]
+    return FairnessView(
+        title=f"{first.data_set}, {first.split}",
+        attribute=first.attribute,
+        target=first.target,
+        thresholds=tuple(sorted({row.threshold for row in rows if row.threshold is not None})),
+        groups=tuple(pair for pair in shown if pair[0].group),
+        between=tuple(pair for pair in shown if not pair[0].group),
+        through=tuple(row for row in rows if row.epsilon == "all"),
+    )
+
+
+def _transfer(
+    settings: ReportSettings, rows: Sequence[ResultRow], compared: Sequence[TransferRow] | None
+) -> dict[str, Any]:
+    try:
+        if compared is None:
+            compared = transfer_of(settings.study, rows, asked=settings.transfer)
+    except InputError as error:
+        if settings.transfer:
+            raise
+        return {"transfer": [], "transfer_problem": _reason(error)}
+    return {"transfer": transfer_lines(compared), "transfer_problem": ""}
+
+
+def transfer_lines(
+    rows: Sequence[TransferRow],
+) -> list[tuple[TransferRow, Mapping[str, TransferRow]]]:
+    """The table as `transfer.html.j2` shows it: for each cell, target and split its figures.
+
+    Of several sites of training the drop is that from the first.
+    """
+    lines: dict[tuple[object, ...], dict[str, TransferRow]] = {}
+    for row in rows:
+        key = (row.target, cell_key(row), row.data_set, row.split)
+        lines.setdefault(key, {}).setdefault(row.measure, row)
+    shown = [(figures["auroc"], figures) for figures in lines.values()]
+    strategies = list(dict.fromkeys(row.strategy for row, _ in shown))
+
+    def order(line: tuple[TransferRow, Mapping[str, TransferRow]]) -> tuple[object, ...]:
+        row, _ = line
+        epsilon = row.epsilon if isinstance(row.epsilon, float) else math.inf
+        recipe = (row.target, strategies.index(row.strategy), row.trained_on, epsilon, row.tuned)
+        return *recipe, row.domain != "internal", row.data_set, row.split
+
+    return sorted(shown, key=order)
+
+
+# Data sets: patches, and the assessment of the synthetic set; `sets.html.j2` shows them.
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches to show, with the promise of their data set, or why there are none."""
+
+    title: str
+    classes: tuple[ClassPatches, ...] = ()
+    promise: Promise | None = None
+    problem: str = ""
+
+
+def shown_patches(study: Path, record: StudyRecord, *, show_real: bool) -> Iterator[Patches]:
+    """The galleries of a study: of its synthetic set, and of patients where that is allowed."""
+    facts = record.facts
+    if facts.synthetic is not None:
+        yield _patches_of(study, facts.synthetic, "Synthetic patches", record)
+    if facts.real is not None and show_real:
+        yield _patches_of(study, facts.real, "Real patches", record)
+
+
+def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Patches:
+    try:
+        dataset = open_dataset(path if path.exists() else study / path)
+        classes = tuple(class_patches(dataset))
+    except InputError as error:
+        return Patches(title, problem=f"The data set can't be shown: {_reason(error)}")
+    if dataset.info.protects_patients:
+        return Patches(f"{title}: {dataset.info.name}", classes)
+    lineage = dataset.info.lineage
+    stated = next(iter(record.statements.values()), None)
+    statement = make_statement(
+        lineage,
+        subject="data set",
+        delta=stated.delta if stated else 1e-4,
+        unit=lineage.releases[0].unit if lineage.releases else "patient",
+        population=stated.population if stated else None,
+    )
+    promise = Promise("Promise of this set", statement.epsilon, (statement_html(statement),))
+    return Patches(f"{title}: {dataset.info.name}", classes, promise)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """The assessment of the study's synthetic set, or why it can't be shown.
+
+    `pairs` is the picture of its closest pairs as a data URI: it shows patients' images, so it is
+    empty unless these may be shown.
+    """
+
+    assessment: Assessment | None = None
+    problem: str = ""
+    pairs: str = ""
+
+
+def shown_assessment(study: Path, path: Path | None, *, show_real: bool) -> Assessed | None:
+    """The assessment that the study names; it holds exact figures of patients, no release does."""
+    if path is None:
+        return None
+    folder = path if path.exists() else study / path
+    try:
+        assessment = read_assessment(folder)
+    except InputError as error:
+        return Assessed(problem=_reason(error))
+    file = folder / CLOSEST_PAIRS_FILE
+    if not show_real or not file.is_file() or file.stat().st_size > MAX_PAIRS_BYTES:
+        return Assessed(assessment)
+    picture = base64.b64encode(file.read_bytes()).decode()
+    return Assessed(assessment, pairs=f"data:image/png;base64,{picture}")

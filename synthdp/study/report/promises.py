@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from synthdp.errors import InputError
 from synthdp.paths import without_paths
 from synthdp.privacy.statement import Statement, joined_statement, number
-from synthdp.study.compare.cells import Aggregate
+from synthdp.study.compare.cells import Cell
 from synthdp.study.record import StudyRecord, own_statement, private_part
 from synthdp.study.report.summary import strategy_words
 
@@ -50,22 +50,20 @@ def _html(paragraphs: Iterable[str]) -> Markup:
     return Markup("".join(blocks))  # noqa: S704 (escaped above)
 
 
-def row_promises(
-    aggregates: Sequence[Aggregate], statements: Mapping[str, Statement]
-) -> list[Promise]:
+def row_promises(cells: Sequence[Cell], statements: Mapping[str, Statement]) -> list[Promise]:
     """The promises of each strategy and epsilon, as they come; `statements` go by run."""
-    runs: dict[tuple[str, float | None], dict[str, Statement]] = {}
-    for row in aggregates:
-        stated = {run: statements[run] for run in row.runs if run in statements}
-        runs.setdefault((row.strategy, row.epsilon), {}).update(stated)
+    by_row: dict[tuple[str, float | None], dict[str, Statement]] = {}
+    for cell in cells:
+        stated = {run: statements[run] for run in cell.runs if run in statements}
+        by_row.setdefault((cell.strategy, cell.epsilon), {}).update(stated)
     return [
         Promise(
-            f"{strategy_words(strategy)}{_asked_words(epsilon, found.values())}",
-            max(statement.epsilon for statement in found.values()),
-            tuple(dict.fromkeys(_row_html(statement) for statement in found.values())),
+            f"{strategy_words(strategy)}{_asked_words(epsilon, stated.values())}",
+            max(statement.epsilon for statement in stated.values()),
+            tuple(dict.fromkeys(_row_html(statement) for statement in stated.values())),
         )
-        for (strategy, epsilon), found in runs.items()
-        if found
+        for (strategy, epsilon), stated in by_row.items()
+        if stated
     ]
 
 
@@ -104,14 +102,14 @@ def together(study: Path, record: StudyRecord, given: Statement | None) -> list[
     `given` is the whole study's statement; when None, its own is read, or composed from its runs.
     """
     whole = given or own_statement(study)
-    found = list(record.statements.values())
+    stated = list(record.statements.values())
     try:
         whole = whole or _joined(record)
         part = private_part(record)
     except InputError as error:
         return [Promise(f"The runs do not compose: {error}", math.inf, ())]
     shown = [("Everything in this study", whole)]
-    if any(math.isinf(statement.epsilon) for statement in found):
+    if any(math.isinf(statement.epsilon) for statement in stated):
         shown.append(("The rows with a finite epsilon alone", part))
     return [
         Promise(title, statement.epsilon, (statement_html(statement),))

@@ -17,7 +17,7 @@ from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
 from synthdp.privacy.mechanism import Unit
-from synthdp.study.compare.cells import Aggregate
+from synthdp.study.compare.cells import Cell
 
 MAX_DESCRIPTION_BYTES = 2**16
 
@@ -53,7 +53,7 @@ class Published(Settings):
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedAuroc:
     """An AUROC over seeds: mean, standard deviation (None for one seed), number of seeds."""
 
     mean: float
@@ -65,15 +65,16 @@ class Figure:
 class PublishedRow:
     """An arm at one epsilon (None: no privacy): theirs by evaluation set, and ours, if repeated.
 
-    `found` is what the best attacker finds of members (their units) at 1 % false alarms when the
-    epsilon is all that was spent, as at a Gaussian release; 1 where the pipeline promises nothing.
+    `members_found` is what the best attacker finds of members (their units) at 1 % false alarms
+    when the epsilon is all that was spent, as at a Gaussian release; 1 where the pipeline promises
+    nothing.
     """
 
     arm: PublishedArm
     epsilon: float | None
-    theirs: Mapping[str, Figure]
-    found: float
-    ours: Aggregate | None
+    theirs: Mapping[str, PublishedAuroc]
+    members_found: float
+    ours: Cell | None
 
 
 def read_published(path: Path) -> Published:
@@ -85,16 +86,16 @@ def read_published(path: Path) -> Published:
     if not path.is_file() or path.stat().st_size > MAX_DESCRIPTION_BYTES:
         raise InputError(f"published: {path} is no small YAML file; correct the path")
     content = parse_yaml(path.read_text(encoding="utf-8"), where=path.name)
-    found = validate_settings(Published, content, where=path.name)
-    return found.model_copy(update={"table": path.parent / found.table})
+    published = validate_settings(Published, content, where=path.name)
+    return published.model_copy(update={"table": path.parent / published.table})
 
 
-def published_rows(published: Published, aggregates: Sequence[Aggregate]) -> list[PublishedRow]:
+def published_rows(published: Published, cells: Sequence[Cell]) -> list[PublishedRow]:
     """Every arm of the table at its epsilons, beside ours on the study's first evaluation set.
 
     Args:
         published: of `read_published`.
-        aggregates: the study's rows over seeds.
+        cells: the study's, by set.
 
     Raises:
         InputError: when the table is missing or damaged, or an arm has no row in it.
@@ -109,12 +110,10 @@ def published_rows(published: Published, aggregates: Sequence[Aggregate]) -> lis
     if table.problems:
         raise InputError(f"{published.table.name}: {'; '.join(table.problems[:5])}")
     first = [
-        row
-        for row in aggregates
-        if (row.data_set, row.split) == (aggregates[0].data_set, aggregates[0].split)
+        cell for cell in cells if (cell.data_set, cell.split) == (cells[0].data_set, cells[0].split)
     ]
     # of models of several sites those of the first, which come last here
-    ours = {(row.strategy, row.epsilon): row for row in reversed(first) if not row.tuned}
+    ours = {(cell.strategy, cell.epsilon): cell for cell in reversed(first) if not cell.tuned}
     records = list(table.records.values())
     return [row for arm in published.arms for row in _rows_of(published, arm, records, ours)]
 
@@ -123,7 +122,7 @@ def _rows_of(
     published: Published,
     arm: PublishedArm,
     records: Sequence[Mapping[str, str]],
-    ours: Mapping[tuple[str, float | None], Aggregate],
+    ours: Mapping[tuple[str, float | None], Cell],
 ) -> Iterator[PublishedRow]:
     chosen = [
         record
@@ -138,14 +137,14 @@ def _rows_of(
     for epsilon, rows in sorted(by_epsilon.items()):
         asked = None if math.isinf(epsilon) else epsilon
         theirs = {
-            place: _figure([_number(row[column], published) for row in rows])
-            for place, column in published.figures.items()
+            name: _over_seeds([_number(row[column], published) for row in rows])
+            for name, column in published.figures.items()
         }
-        found = 1.0
+        members_found = 1.0
         if arm.end_to_end and asked is not None:
-            found = PrivacyLoss(mu=gaussian_mu(asked, published.delta)).found(0.01)
+            members_found = PrivacyLoss(mu=gaussian_mu(asked, published.delta)).found(0.01)
         same = ours.get((arm.strategy, asked)) if arm.strategy is not None else None
-        yield PublishedRow(arm, asked, theirs, found, same)
+        yield PublishedRow(arm, asked, theirs, members_found, same)
 
 
 def _number(text: str, published: Published) -> float:
@@ -158,6 +157,6 @@ def _number(text: str, published: Published) -> float:
     return value
 
 
-def _figure(values: Sequence[float]) -> Figure:
+def _over_seeds(values: Sequence[float]) -> PublishedAuroc:
     sd = statistics.stdev(values) if len(values) > 1 else None
-    return Figure(statistics.fmean(values), sd, len(values))
+    return PublishedAuroc(statistics.fmean(values), sd, len(values))

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from synthdp.privacy.statement import number
-from synthdp.study.compare.cells import Aggregate, OverSeeds
-from synthdp.study.report.curve import Found
-from synthdp.study.report.summary import strategy_words
+from synthdp.study.compare.cells import Cell, OverSeeds
+from synthdp.study.report.summary import MembersFound, strategy_words
 from synthdp.study.sweep.tuning import tuned_words
 
 TableFormat = Literal["csv", "markdown", "latex"]
@@ -26,9 +25,9 @@ NOTE = (
     "mean ± standard deviation over seeds [mean 95 % interval over patients], by the epsilon asked "
     "for; none: without privacy, or a recipe that is not repeated for each epsilon"
 )
-HOLLOW_NOTE = "no promise: an earlier stage used patients without privacy"
+VOIDED_NOTE = "no promise: an earlier stage used patients without privacy"
 _DASH = "\N{EN DASH}"
-_HOLLOW = {"markdown": " †", "latex": r"$^\dagger$"}
+_VOIDED_MARK = {"markdown": " †", "latex": r"$^\dagger$"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
@@ -43,69 +42,73 @@ _LATEX = {
 
 
 @dataclass(frozen=True)
-class Grid:
+class CellGrid:
     """One evaluation set as strategy x epsilon: `cells` go by a row's name and what was asked."""
 
     title: str
     epsilons: tuple[float | None, ...]
     names: tuple[str, ...]
-    cells: Mapping[tuple[str, float | None], Aggregate]
+    cells: Mapping[tuple[str, float | None], Cell]
 
-    def rows_of(self, name: str) -> list[Aggregate]:
-        """The aggregates of one row, by rising epsilon."""
+    def rows_of(self, name: str) -> list[Cell]:
+        """The cells of one row, by rising epsilon."""
         return [self.cells[name, one] for one in self.epsilons if (name, one) in self.cells]
 
     @property
-    def has_hollow(self) -> bool:
+    def has_voided(self) -> bool:
         """Whether some cell promises nothing in spite of its last stage."""
-        return any(row.hollow for row in self.cells.values())
+        return any(cell.voided for cell in self.cells.values())
 
 
 def results_table(
-    aggregates: Sequence[Aggregate], kind: TableFormat, *, metric: str, title: str, found: Found
+    cells: Sequence[Cell],
+    kind: TableFormat,
+    *,
+    metric: str,
+    title: str,
+    members_found: MembersFound,
 ) -> str:
     """The table of one study as text.
 
     Args:
-        aggregates: all results over seeds.
+        cells: all results over seeds.
         kind: csv has every metric, one line a strategy, epsilon and set; the others show `metric`
             as strategy x epsilon, one table a set.
         metric: a key of `METRIC_WORDS`.
         title: of the study.
-        found: the share of members found at 1 % false alarms, by the runs of a row.
+        members_found: the attacker's odds by the runs of a cell.
     """
     if kind == "csv":
-        return _csv(aggregates, found)
-    write: Callable[[Grid, str, str], str] = _markdown if kind == "markdown" else _latex
-    return "\n".join(write(grid, metric, title) for grid in _grids(aggregates))
+        return _csv(cells, members_found)
+    write: Callable[[CellGrid, str, str], str] = _markdown if kind == "markdown" else _latex
+    return "\n".join(write(grid, metric, title) for grid in _grids(cells))
 
 
-def _grids(aggregates: Sequence[Aggregate]) -> Iterator[Grid]:
-    for place in dict.fromkeys((row.data_set, row.split) for row in aggregates):
-        rows = [row for row in aggregates if (row.data_set, row.split) == place]
-        cells = {(_name(row), row.epsilon): row for row in rows}
-        asked = {row.epsilon for row in rows}
-        yield Grid(
-            title=", ".join(place),
+def _grids(cells: Sequence[Cell]) -> Iterator[CellGrid]:
+    for data_set, split in dict.fromkeys((cell.data_set, cell.split) for cell in cells):
+        here = [cell for cell in cells if (cell.data_set, cell.split) == (data_set, split)]
+        asked = {cell.epsilon for cell in here}
+        yield CellGrid(
+            title=f"{data_set}, {split}",
             epsilons=tuple(sorted(asked, key=lambda one: math.inf if one is None else one)),
-            names=tuple(dict.fromkeys(_name(row) for row in rows)),
-            cells=cells,
+            names=tuple(dict.fromkeys(_name(cell) for cell in here)),
+            cells={(_name(cell), cell.epsilon): cell for cell in here},
         )
 
 
-def _name(row: Aggregate) -> str:
-    trained_on = f"trained on {row.trained_on}" if row.trained_on else ""
-    notes = "; ".join(note for note in (trained_on, tuned_words(row.tuned)) if note)
-    words = strategy_words(row.strategy)
+def _name(cell: Cell) -> str:
+    trained_on = f"trained on {cell.trained_on}" if cell.trained_on else ""
+    notes = "; ".join(note for note in (trained_on, tuned_words(cell.tuned)) if note)
+    words = strategy_words(cell.strategy)
     return f"{words} ({notes})" if notes else words
 
 
-def _end_to_end(rows: Sequence[Aggregate]) -> str:
+def _end_to_end(cells: Sequence[Cell]) -> str:
     """What a row of the grid promises: as asked, or its epsilons where they differ."""
-    finished = [row for row in rows if row.epsilon_end_to_end is not None]
-    spent = [row.epsilon_end_to_end or 0.0 for row in finished]
-    asked = [math.inf if row.epsilon is None else row.epsilon for row in finished]
-    if not finished:
+    stated = [cell for cell in cells if cell.epsilon_end_to_end is not None]
+    spent = [cell.epsilon_end_to_end or 0.0 for cell in stated]
+    asked = [math.inf if cell.epsilon is None else cell.epsilon for cell in stated]
+    if not stated:
         return _DASH
     if all(
         one == other or math.isclose(one, other, rel_tol=0.01)
@@ -129,7 +132,7 @@ def _asked(epsilon: float | None) -> str:
     return "none" if epsilon is None else f"{epsilon:g}"
 
 
-def _markdown(grid: Grid, metric: str, title: str) -> str:
+def _markdown(grid: CellGrid, metric: str, title: str) -> str:
     heads = ["strategy", "end to end", *map(_asked, grid.epsilons)]
     lines = [heads, ["---"] * len(heads)]
     for name in grid.names:
@@ -137,13 +140,13 @@ def _markdown(grid: Grid, metric: str, title: str) -> str:
         for epsilon in grid.epsilons:
             row = grid.cells.get((name, epsilon))
             cells.append("" if row is None else " ".join(_figures(row.metrics[metric])).strip())
-            if row is not None and row.hollow:
-                cells[-1] += _HOLLOW["markdown"]
+            if row is not None and row.voided:
+                cells[-1] += _VOIDED_MARK["markdown"]
         lines.append(cells)
     table = "\n".join(f"| {' | '.join(map(_markdown_text, line))} |" for line in lines)
     note = f"{METRIC_WORDS[metric]} on {grid.title}: {NOTE}."
-    if grid.has_hollow:
-        note += f" †: {HOLLOW_NOTE}."
+    if grid.has_voided:
+        note += f" †: {VOIDED_NOTE}."
     return f"**{_markdown_text(title)}**\n\n{table}\n\n{_markdown_text(note)}\n"
 
 
@@ -156,7 +159,7 @@ def latex_text(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
 
 
-def _latex(grid: Grid, metric: str, title: str) -> str:
+def _latex(grid: CellGrid, metric: str, title: str) -> str:
     """A table of two lines a strategy: mean and deviation above, interval below."""
     columns = "ll" + "c" * len(grid.epsilons)
     heads = ["Strategy", "End to end", *map(_asked, grid.epsilons)]
@@ -166,14 +169,14 @@ def _latex(grid: Grid, metric: str, title: str) -> str:
         for epsilon in grid.epsilons:
             row = grid.cells.get((name, epsilon))
             mean, interval = ("", "") if row is None else _figures(row.metrics[metric])
-            mark = _HOLLOW["latex"] if row is not None and row.hollow else ""
+            mark = _VOIDED_MARK["latex"] if row is not None and row.voided else ""
             above.append(latex_text(mean) + mark)
             below.append(rf"{{\footnotesize {interval}}}" if interval else "")
         lines += [f"    {' & '.join(part).rstrip()} \\\\" for part in (above, below) if any(part)]
     note = f"{METRIC_WORDS[metric]} on {grid.title}: {NOTE}."
     caption = latex_text(f"{title}. {note}")
-    if grid.has_hollow:
-        caption += rf" {_HOLLOW['latex']}: {HOLLOW_NOTE}."
+    if grid.has_voided:
+        caption += rf" {_VOIDED_MARK['latex']}: {VOIDED_NOTE}."
     spread = rf"\cmidrule(l){{3-{2 + len(grid.epsilons)}}}"
     over = (
         rf"    & & \multicolumn{{{len(grid.epsilons)}}}{{c}}{{$\varepsilon$ asked for}} \\ {spread}"
@@ -198,7 +201,7 @@ def _latex(grid: Grid, metric: str, title: str) -> str:
     )
 
 
-def _csv(aggregates: Sequence[Aggregate], found: Found) -> str:
+def _csv(cells: Sequence[Cell], members_found: MembersFound) -> str:
     stream = io.StringIO(newline="")
     parts = ("mean", "sd", "ci_low", "ci_high")
     figures = [f"{name}_{part}" for name in METRIC_WORDS for part in parts]
@@ -206,22 +209,15 @@ def _csv(aggregates: Sequence[Aggregate], found: Found) -> str:
     privacy = ("epsilon_end_to_end", "epsilon_stage", "delta", "unit", "members_found_at_1_percent")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*heads, *figures, *privacy])
-    for row in aggregates:
-        place = (row.strategy, row.trained_on, row.tuned, _asked(row.epsilon))
-        values = [getattr(row.metrics[name], part) for name in METRIC_WORDS for part in parts]
-        spent = (row.epsilon_end_to_end, row.epsilon_stage, row.delta, row.unit)
-        written = [
-            *place,
-            row.data_set,
-            row.split,
-            row.n_seeds,
-            row.n_failed,
-            *map(_cell, values),
-            *spent,
-        ]
-        writer.writerow([*written, found.get(row.runs)])
+    for cell in cells:
+        values = [getattr(cell.metrics[name], part) for name in METRIC_WORDS for part in parts]
+        writer.writerow(
+            [
+                *(cell.strategy, cell.trained_on, cell.tuned, _asked(cell.epsilon)),
+                *(cell.data_set, cell.split, cell.n_seeds, cell.n_failed),
+                *("" if value is None else f"{value:.6g}" for value in values),
+                *(cell.epsilon_end_to_end, cell.epsilon_stage, cell.delta, cell.unit),
+                members_found.get(cell.runs),
+            ]
+        )
     return stream.getvalue()
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

@@ -17,13 +17,13 @@ from synthdp.files import read_json, write_json
 from synthdp.privacy.statement import parse_statement
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
-    Findings,
-    _share,
-    compare_recipes,
-    find,
-    read_findings,
+    Comparisons,
+    compare_study,
+    comparison_rows,
+    read_comparisons,
+    share_columns,
     threshold_rows,
-    write_findings,
+    write_comparisons,
 )
 from synthdp.study.compare.results import ResultRow, failed_row, write_results
 from synthdp.study.report.page import ReportSettings, run_report
@@ -90,7 +90,7 @@ def row_of(found: list[ComparisonRow], kind: str, strategy: str, epsilon: float 
 
 def test_every_recipe_is_compared(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path)
-    found = compare_recipes(tmp_path, rows, PLAN)
+    found = comparison_rows(tmp_path, rows, PLAN)
     assert len([row for row in found if row.kind == "mean"]) == len(QUALITY)
     mean = row_of(found, "mean", "plain", 6.0)
     own = [row.auroc for row in rows if (row.strategy, row.epsilon) == ("plain", 6.0)]
@@ -112,7 +112,7 @@ def test_every_recipe_is_compared(tmp_path: Path) -> None:
 def test_holm_counts_each_kind_and_reference_as_a_family(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path)
     plan = ComparePlan(reference=("plain", "better"), redraws=50)
-    found = compare_recipes(tmp_path, rows, plan)
+    found = comparison_rows(tmp_path, rows, plan)
     families: dict[tuple[str, str], list[ComparisonRow]] = {}
     for row in found:
         if row.kind != "mean":
@@ -129,7 +129,7 @@ def test_holm_counts_each_kind_and_reference_as_a_family(tmp_path: Path) -> None
 
 def test_a_reference_without_a_run_at_an_epsilon_says_so(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path)
-    found = compare_recipes(tmp_path, rows, ComparePlan(reference=("better",), redraws=50))
+    found = comparison_rows(tmp_path, rows, ComparePlan(reference=("better",), redraws=50))
     lost = row_of(found, "reference", "plain", 1.0)
     assert (lost.value, lost.p, lost.note) == (None, None, "better has no run at this epsilon")
 
@@ -147,7 +147,7 @@ def test_what_is_lost_cut_or_of_other_images_is_told_and_the_rest_stands(tmp_pat
     (
         evaluation_folder(tmp_path, "finetune-3-0", "the clinic", "val") / "predictions.csv"
     ).write_text("image,patient_id,malignant,score_malignant\nimages/0.png,secret-0,1,high\n")
-    found = compare_recipes(tmp_path, rows, PLAN)
+    found = comparison_rows(tmp_path, rows, PLAN)
     lost = row_of(found, "mean", "plain", 6.0)
     assert (lost.n_seeds, lost.value) == (0, None)
     assert lost.note == (
@@ -166,11 +166,11 @@ def test_failed_runs_and_one_seed_are_told(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path, seeds=1)
     cell = {"strategy": "plain", "epsilon": 6.0, "seed": 1, "run": "finetune-x"}
     failed = failed_row(**cell, data_set="the clinic", split="val", error="no luck")
-    found = compare_recipes(tmp_path, [*rows, failed], PLAN)
+    found = comparison_rows(tmp_path, [*rows, failed], PLAN)
     row = row_of(found, "mean", "plain", 6.0)
     assert row.note == "1 of 2 runs failed; one seed, so the interval holds patients alone"
     assert (row.n_seeds, row.sd_seeds, row.se_seeds) == (1, None, 0.0)
-    alone = compare_recipes(tmp_path, [failed], PLAN)
+    alone = comparison_rows(tmp_path, [failed], PLAN)
     assert [(one.value, one.note) for one in alone] == [(None, "1 of 1 runs failed")]
 
 
@@ -179,7 +179,7 @@ def test_one_class_is_told(tmp_path: Path) -> None:
     for run, split in kept:
         folder = evaluation_folder(tmp_path, run, "the clinic", split)
         write_predictions(folder, np.ones(80), np.repeat(np.arange(40), 2), kept[run, split])
-    found = compare_recipes(tmp_path, rows, PLAN)
+    found = comparison_rows(tmp_path, rows, PLAN)
     assert {row.value for row in found} == {None}
     assert all("the set holds one class alone" in row.note for row in found)
 
@@ -192,7 +192,7 @@ def test_a_perfect_ranking_beside_a_constant_one_is_not_tested(tmp_path: Path) -
         write_predictions(
             evaluation_folder(tmp_path, run, "the clinic", split), targets, patients, scores
         )
-    found = row_of(compare_recipes(tmp_path, rows, PLAN), "without_privacy", "plain", 6.0)
+    found = row_of(comparison_rows(tmp_path, rows, PLAN), "without_privacy", "plain", 6.0)
     assert (found.value, found.p, found.p_noninferior) == (0.5, None, None)
     assert "no variance on these patients, so nothing is tested" in found.note
 
@@ -200,18 +200,20 @@ def test_a_perfect_ranking_beside_a_constant_one_is_not_tested(tmp_path: Path) -
 def test_tables_survive_their_files_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path, splits=("val", "test"))
     plan = PLAN.model_copy(update={"threshold_on": FixedOn(data_set="the clinic", split="val")})
-    found = find(tmp_path, rows, plan)
+    found = compare_study(tmp_path, rows, plan)
     assert len(found.thresholds) == len(QUALITY)
-    write_findings(tmp_path, found)
-    assert read_findings(tmp_path) == found
+    write_comparisons(tmp_path, found)
+    assert read_comparisons(tmp_path) == found
     shutil.rmtree(tmp_path / "evaluations")
-    assert find(tmp_path, rows, plan) == found  # a released study, which has no predictions
+    assert (
+        compare_study(tmp_path, rows, plan) == found
+    )  # a released study, which has no predictions
     text = (tmp_path / "comparisons.csv").read_text()
     assert "secret" not in text
     (tmp_path / "comparisons.csv").write_text(text.replace("p_holm", "p_bonferroni", 1))
     with pytest.raises(InputError, match=r"columns differ .*p_bonferroni, p_holm.*synthdp report"):
-        read_findings(tmp_path)
-    write_findings(tmp_path, Findings(found.comparisons, ()))
+        read_comparisons(tmp_path)
+    write_comparisons(tmp_path, Comparisons(found.aurocs, ()))
     assert not (tmp_path / "thresholds.csv").exists()
 
 
@@ -242,11 +244,11 @@ def test_thresholds_are_fixed_on_one_split_and_applied_to_the_other(tmp_path: Pa
 @pytest.mark.parametrize("found", [0.0, 1.0])
 def test_a_share_of_all_or_none_has_no_interval_of_no_width(found: float) -> None:
     hits = np.full((2, 6), found == 1)
-    share = _share("sensitivity", hits, np.array([0, 0, 1, 2, 3, 3]))
+    share = share_columns("sensitivity", hits, np.array([0, 0, 1, 2, 3, 3]))
     assert share["sensitivity"] == found
     assert (share["sensitivity_ci_low"], share["sensitivity_ci_high"]) == (None, None)
     hits[0, 2] = not found
-    share = _share("sensitivity", hits, np.array([0, 0, 1, 2, 3, 3]))
+    share = share_columns("sensitivity", hits, np.array([0, 0, 1, 2, 3, 3]))
     assert (
         0 <= share["sensitivity_ci_low"] < share["sensitivity"] < share["sensitivity_ci_high"] <= 1
     )
@@ -279,8 +281,8 @@ def test_the_report_writes_and_shows_comparisons(tmp_path: Path) -> None:
     assert "secret" not in page
     changed = ReportSettings(study=tmp_path, compare=ComparePlan(margin=0.001, redraws=50))
     assert "Less plain at the same epsilon" in run_report(changed).read_text()
-    found = read_findings(tmp_path)
-    assert {row.margin for row in found.comparisons} == {None, 0.001}
+    found = read_comparisons(tmp_path)
+    assert {row.margin for row in found.aurocs} == {None, 0.001}
 
 
 def test_a_report_refuses_to_compare_what_a_study_has_not(tmp_path: Path) -> None:

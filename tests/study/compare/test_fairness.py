@@ -18,12 +18,11 @@ from synthdp.study.compare.fairness import (
     FAIRNESS_FILE,
     FairnessRow,
     fairness_of,
-    fairness_views,
     read_fairness,
     write_fairness,
 )
 from synthdp.study.compare.results import ResultRow, evaluation_row, write_results
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import ReportSettings, fairness_views, run_report
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.checks import refuse_unfit_attributes
 from synthdp.study.sweep.grid import evaluation_folder

@@ -8,7 +8,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
-from synthdp.study.compare.cells import aggregate
+from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import (
     COLUMNS,
     COLUMNS_BEFORE_TRANSFER,
@@ -197,9 +197,9 @@ def test_a_missing_table_says_what_to_run(tmp_path: Path) -> None:
         read_results(tmp_path / "results.csv")
 
 
-def test_aggregate_over_seeds() -> None:
+def test_a_cell_over_seeds() -> None:
     rows = [row(seed=0, auroc=0.6), row(seed=1, auroc=0.8), failure(2)]
-    (found,) = aggregate(rows)
+    (found,) = cells_by_set(rows)
     auroc = found.metrics["auroc"]
     assert (found.n_seeds, found.n_failed, found.n_images) == (2, 1, 192)
     assert auroc.mean == pytest.approx(0.7)
@@ -210,7 +210,7 @@ def test_aggregate_over_seeds() -> None:
     assert len(found.runs) == 2
 
 
-def test_aggregate_orders_as_given_with_none_last() -> None:
+def test_cells_stand_as_given_with_none_last() -> None:
     rows = [
         row("b", None),
         row("b", 12.0),
@@ -218,7 +218,7 @@ def test_aggregate_orders_as_given_with_none_last() -> None:
         row("a", 6.0),
         row("b", 1.0, split="test"),
     ]
-    assert [(found.split, found.strategy, found.epsilon) for found in aggregate(rows)] == [
+    assert [(found.split, found.strategy, found.epsilon) for found in cells_by_set(rows)] == [
         ("val", "b", 1.0),
         ("val", "b", 12.0),
         ("val", "b", None),
@@ -228,17 +228,17 @@ def test_aggregate_orders_as_given_with_none_last() -> None:
 
 
 def test_one_seed_has_no_deviation_and_a_lost_cell_no_value() -> None:
-    (one,) = aggregate([row()])
-    (none,) = aggregate([failure(0)])
+    (one,) = cells_by_set([row()])
+    (none,) = cells_by_set([failure(0)])
     assert one.metrics["auroc"].sd is None
     assert none.metrics["auroc"].mean is None
-    assert (none.n_seeds, none.epsilon_end_to_end, none.hollow) == (0, None, False)
+    assert (none.n_seeds, none.epsilon_end_to_end, none.voided) == (0, None, False)
 
 
 def test_what_is_drawn_hollow() -> None:
-    (promised,) = aggregate([row(epsilon=6)])
-    (without,) = aggregate([row(epsilon=None)])
-    (voided,) = aggregate([row(epsilon=6, before=math.inf)])
-    assert (promised.protected, promised.hollow) == (True, False)
-    assert (without.protected, without.hollow) == (False, False)
-    assert (voided.protected, voided.hollow, voided.reference) == (False, True, False)
+    (promised,) = cells_by_set([row(epsilon=6)])
+    (without,) = cells_by_set([row(epsilon=None)])
+    (voided,) = cells_by_set([row(epsilon=6, before=math.inf)])
+    assert (promised.protected, promised.voided) == (True, False)
+    assert (without.protected, without.voided) == (False, False)
+    assert (voided.protected, voided.voided, voided.off_axis) == (False, True, False)

@@ -10,14 +10,14 @@ from sklearn.metrics import roc_auc_score
 from synthdp.config import dump_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
-from synthdp.evaluation.predictions import Estimate
+from synthdp.evaluation.intervals import Redrawn
 from synthdp.files import write_atomic, write_json
 from synthdp.privacy.statement import read_statement
 from synthdp.release import release
-from synthdp.study.compare.cells import aggregate
+from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.predictions import ScoredCell
-from synthdp.study.compare.results import StudyCell, read_results
+from synthdp.study.compare.results import ResultRow, read_results
 from synthdp.study.compare.transfer import (
     TransferRow,
     domain_of,
@@ -72,16 +72,22 @@ def cells(tmp_path: Path) -> list[ScoredCell]:
             for epsilon in (1.0, None):
                 strength = 3.0 - 1.5 * (trained_at != scored_at) - 0.8 * (epsilon is not None)
                 runs = [f"run-{trained_at}-{epsilon}-{seed * 'x'}" for seed in (1, 2)]
+                rows = [
+                    ResultRow(
+                        strategy="real_only",
+                        epsilon=epsilon,
+                        seed=seed,
+                        trained_on=f"clinic (site {trained_at})",
+                        data_set=f"clinic (site {scored_at})",
+                        split="val",
+                        state="finished",
+                        run=run,
+                    )
+                    for seed, run in enumerate(runs)
+                ]
                 found.append(
                     ScoredCell(
-                        cell=StudyCell(
-                            strategy="real_only",
-                            epsilon=epsilon,
-                            trained_on=f"clinic (site {trained_at})",
-                            data_set=f"clinic (site {scored_at})",
-                            split="val",
-                            n_seeds=2,
-                        ),
+                        cell=Cell(tuple(rows)),
                         evaluations=tuple(
                             evaluation(tmp_path, data, scored_at, run, strength) for run in runs
                         ),
@@ -103,7 +109,9 @@ def told(rows: list[TransferRow], measure: str, trained: str, scored: str, epsil
 
 def auroc_of(cell: ScoredCell) -> float:
     labels = cell.predictions.labels[:, 0]
-    return float(np.mean([roc_auc_score(labels, scores[:, 0]) for scores in cell.scores]))
+    return float(
+        np.mean([roc_auc_score(labels, scores[:, 0]) for scores in cell.predictions.scores])
+    )
 
 
 def test_losses_are_differences_of_mean_aurocs(cells: list[ScoredCell]) -> None:
@@ -153,13 +161,13 @@ def test_a_p_value_of_nothing_is_uniform_and_never_0() -> None:
     for _ in range(400):
         sample = rng.normal(size=60)
         draws = rng.choice(sample, (300, 60)).mean(axis=1)
-        values.append(Estimate(float(sample.mean()), draws).p_value())
+        values.append(Redrawn(float(sample.mean()), draws).p_value())
     assert 0.02 < np.mean(np.array(values) < 0.05) < 0.09
     assert 0.4 < np.mean(np.array(values) < 0.5) < 0.6
-    sure = Estimate(1.0, np.ones(999))
+    sure = Redrawn(1.0, np.ones(999))
     assert sure.p_value() == pytest.approx(0.002)
-    assert Estimate(0.0, np.zeros(99)).p_value() == 1
-    assert math.isnan(Estimate(math.nan, np.full(9, math.nan)).p_value())
+    assert Redrawn(0.0, np.zeros(99)).p_value() == 1
+    assert math.isnan(Redrawn(math.nan, np.full(9, math.nan)).p_value())
 
 
 def test_the_table_survives_the_file_and_reads_by_line(
@@ -270,7 +278,7 @@ def test_a_study_of_two_sites_runs_to_its_table(values: dict[str, object], tmp_p
     results = read_results(study.out / "results.csv")
     assert len(results) == 7 * 3
     assert {row.state for row in results} == {"finished"}
-    for row in aggregate(results):
+    for row in cells_by_set(results):
         assert row.n_seeds == 1
     rows = read_transfer(study.out / "transfer.csv")
     aurocs = {

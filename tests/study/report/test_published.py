@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from synthdp.errors import InputError
-from synthdp.study.compare.cells import aggregate
+from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.report.published import published_rows, read_published
@@ -53,7 +53,7 @@ ROWS = [row("paper", 6.0, 0.6), row("paper", 6.0, 0.7, 1), row("paper", None, 0.
 
 
 def test_arms_stand_beside_ours_by_epsilon(tmp_path: Path) -> None:
-    found = published_rows(read_published(described(tmp_path)), aggregate(ROWS))
+    found = published_rows(read_published(described(tmp_path)), cells_by_set(ROWS))
     private, plain, mixed = found
     assert (private.epsilon, plain.epsilon, mixed.epsilon) == (6.0, None, 6.0)
     theirs = private.theirs["their test"]
@@ -61,8 +61,10 @@ def test_arms_stand_beside_ours_by_epsilon(tmp_path: Path) -> None:
     assert theirs.sd == pytest.approx(0.02 * math.sqrt(2))
     assert private.ours is not None
     assert private.ours.metrics["auroc"].mean == pytest.approx(0.65)
-    assert private.found == pytest.approx(0.19, abs=0.005)  # of a Gaussian release at epsilon 6
-    assert plain.found == mixed.found == 1
+    assert private.members_found == pytest.approx(
+        0.19, abs=0.005
+    )  # of a Gaussian release at epsilon 6
+    assert plain.members_found == mixed.members_found == 1
     assert plain.theirs["their test"].sd is None
     assert mixed.ours is None
 
@@ -73,7 +75,7 @@ def test_of_several_sites_models_those_of_the_first_stand_beside(tmp_path: Path)
         for site, auroc in (("both", 0.7), ("A", 0.9))
         for one in ROWS[:1]
     ]
-    found = published_rows(read_published(described(tmp_path)), aggregate(sites))
+    found = published_rows(read_published(described(tmp_path)), cells_by_set(sites))
     assert [one.ours.trained_on for one in found if one.ours is not None] == ["both"]
 
 
@@ -93,7 +95,7 @@ def test_what_does_not_fit_is_told(
 ) -> None:
     path = described(tmp_path, table, **changes)
     with pytest.raises(InputError, match=told):
-        published_rows(read_published(path), aggregate(ROWS))
+        published_rows(read_published(path), cells_by_set(ROWS))
 
 
 def test_the_report_shows_them_or_says_why_not(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.plan import statement_of
 from synthdp.privacy.statement import parse_statement
-from synthdp.study.compare.aurocs import read_findings
+from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import read_results
 from synthdp.study.record import write_facts
 from synthdp.study.stage import plan_study, run_study
@@ -98,7 +98,7 @@ def test_a_study_runs_to_its_report_and_returns_at_once_when_done(
         else:
             assert row.epsilon_end_to_end == pytest.approx(6.0, rel=1e-3)
             assert row.epsilon_end_to_end <= 6.0
-    compared = read_findings(study.out).comparisons
+    compared = read_comparisons(study.out).aurocs
     assert {(row.kind, row.strategy, row.note) for row in compared if row.epsilon == 6} == {
         (kind, strategy, "")
         for kind, strategy in (
