@@ -44,14 +44,14 @@ class Odds(Settings):
     def of(cls, losses: Sequence[PrivacyLoss], population: int | None) -> "Odds":
         """The odds against the worst protected patient among `population` units."""
 
-        def found(false_alarms: float) -> float:
+        def members_found(false_alarms: float) -> float:
             return max(loss.found(false_alarms) for loss in losses)
 
         return cls(
-            found_at_1_percent=found(0.01),
-            found_at_01_percent=found(0.001),
+            found_at_1_percent=members_found(0.01),
+            found_at_01_percent=members_found(0.001),
             best_accuracy=max(loss.best_accuracy for loss in losses),
-            reidentified=found(1 / population) if population else None,
+            reidentified=members_found(1 / population) if population else None,
         )
 
 
