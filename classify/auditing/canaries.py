@@ -68,6 +68,8 @@ def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
     width = n_features + len(inside)
     present = torch.from_numpy(np.flatnonzero(inside))
     n_images = len(_IMAGE_NORMS)
+    # A canary's gradient is all along one weight of a feature that is zero in every real image, so
+    # that no one else's gradient reaches it, whatever the weights.
     rows = torch.zeros(len(present) * n_images, n_targets * width)
     own_feature = (n_features + present).repeat_interleave(n_images)
     norms = subject.mechanism.clip_norm * torch.tensor(_IMAGE_NORMS).repeat(len(present))

@@ -83,13 +83,15 @@ def likelihood_ratios(
     """
 
     def mean_of_others(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        # over the heads that are chosen for a patient, the attacked head left out: it may not be
+        # judged by what it showed itself
         kept = np.where(chosen, scores, 0.0)
         number = chosen.sum(axis=0) - chosen
         mean: NDArray[np.float64] = (kept.sum(axis=0) - kept) / np.maximum(number, 1)
         return mean
 
     inside, outside = mean_of_others(members), mean_of_others(~members)
-    own = np.where(members, inside, outside)
+    own = np.where(members, inside, outside)  # one variance of all, about the mean that is true
     variance = max(float(((scores - own) ** 2).mean()), 1e-30)
     ratios: NDArray[np.float64] = (
         ((scores - outside) ** 2 - (scores - inside) ** 2) / (2 * variance)
