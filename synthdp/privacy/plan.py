@@ -137,11 +137,12 @@ def plan_privacy(
         clip_norm: of each unit's vector.
         unprotected_note: says why nothing protects a release without a mechanism.
         note: said of the release in any case.
-        charge_public_rows: take off what ancestors spent where the rows are no patients, too.
+        charge_public_rows: take off what ancestors spent where the rows are no patients, too, as
+            trainings of generators always have.
 
-    Guarantee: ancestors that protect every patient, and this release, together cost no patient of
-    the cohort more than (`privacy.epsilon`, `privacy.delta`), unless the noise has a fixed key;
-    then the release counts as unprotected.
+    Guarantee: where the rows are patients, this release and ancestors that all protect its cohort
+    together cost no unit of it more than (`privacy.epsilon`, `privacy.delta`). A release whose
+    noise has a fixed key counts as unprotected.
 
     Raises:
         InputError: when the ancestors have spent the target already, or protect another unit.
