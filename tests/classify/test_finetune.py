@@ -68,6 +68,18 @@ def test_patients_alone_cost_the_target_and_are_recorded_beside_them(clinic: Pat
     assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS
 
 
+def test_a_run_calibrates_its_mechanism_once(clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reaching, calls = Mechanism.reaching, list[object]()
+
+    def counted(**values: object) -> Mechanism:
+        calls.append(values)
+        return reaching(**values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Mechanism, "reaching", counted)
+    run_finetune(settings(clinic))
+    assert len(calls) == 1
+
+
 def test_what_may_leave_names_no_patient_and_no_count(clinic: Path) -> None:
     run = run_finetune(settings(clinic))
     public = [path for path in run.rglob("*") if path.is_file() and "private" not in path.parts]
