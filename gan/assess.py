@@ -22,7 +22,7 @@ from gan.quality.memorisation import (
     nearest_table,
 )
 from gan.quality.page import assessment_page
-from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, read_sets
+from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
 from synthdp.config import dump_settings
 from synthdp.data.spectrum import spectrum_error
 from synthdp.evaluation.assessment import (
@@ -59,7 +59,7 @@ def run_assess(settings: AssessSettings) -> Path:
     if is_written(settings.out, settings, last=QUALITY_FILE, what="an assessment"):
         return settings.out
     with atomic_folder(settings.out) as folder:  # first, so that a taken `out` is refused at once
-        sets = read_sets(settings)
+        sets = measure_sets(settings)
         quality = list(_quality_figures(settings, sets))
         closeness = closeness_to_train(sets)
         _write_closest(folder / PRIVATE, sets, closeness)

@@ -47,8 +47,15 @@ from gan.training.checkpoint import Companion, LearnedRows, kept
 from gan.training.examples import load_examples, refuse_missing_classes, refuse_other_targets
 from gan.training.finish import finish_generator
 from gan.training.guidance import Guidance
-from gan.training.loop import Recipe, Schedule, Training, new_training, train_adversarially
+from gan.training.loop import (
+    AdversarialRecipe,
+    Schedule,
+    Training,
+    new_training,
+    train_adversarially,
+)
 from synthdp.checkpoint import load_weights, save_weights
+from synthdp.config import PrivacySettings
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
     Dataset,
@@ -94,11 +101,13 @@ def plan_train_gan(
 class GanPlan:
     """What a run learns from, and what it will spend and promise.
 
-    rows: of the train split; conditions: what it is told of each beside the class.
+    rows: of the train split; units: for each row its patient, or itself where the unit is the
+    image; conditions: what is known of each row beside the class.
     """
 
     privacy: PrivacyPlan
     rows: tuple[Row, ...]
+    units: tuple[str, ...]
     conditions: Conditions
 
 
@@ -109,10 +118,11 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
     refuse_missing_classes(dataset.info, rows)
     conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
+    unit = settings.privacy.unit
+    units = tuple(row.image if unit == "image" else row.patient_id for row in rows)
     if settings.method != "adversarial":
-        refuse_unknown_patients(dataset.info, settings.privacy.unit)
-        n_units, unit = len(set(_unit_names(settings, rows))), settings.privacy.unit
-        refuse_small_population(settings.privacy.population, n_units, unit)
+        refuse_unknown_patients(dataset.info, unit)
+        refuse_small_population(settings.privacy.population, len(set(units)), unit)
     planned = (to_come or {}).get(settings.init) if settings.init is not None else None
     if settings.init is not None and planned is None:
         _refuse_other_shape(settings.init, settings, conditions, dataset.info.targets[0])
@@ -135,7 +145,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         unprotected_note=UNPROTECTED_NOTE,
         charge_public_rows=True,
     )
-    return GanPlan(privacy, rows, conditions)
+    return GanPlan(privacy, rows, units, conditions)
 
 
 def _ancestors(settings: TrainGanSettings, dataset: Dataset, planned: Lineage | None) -> Lineage:
@@ -229,27 +239,23 @@ def _train_adversarially(
     examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px, plan.conditions)
     plan.privacy.record()
     device = chosen_device(settings.device)
-    training = new_training(settings, device, plan.conditions)
-    start_from(settings.init, training.generator, training.averaged)
+    training = _started(settings, plan, device)
     guidance = None
     if settings.guidance is not None:
         guidance = Guidance(settings.guidance, settings.size_px, settings.seed, device)
-    kept_on = _kept(
-        settings, run, plan, training, attributes=examples.attributes, companion=guidance
-    )
-    with kept_on as (log, keep):
-        recipe = Recipe.of(settings)
+    recipe = AdversarialRecipe.of(settings)
+    with _kept(settings, run, plan, training, guidance, codes=examples.attributes) as (log, keep):
         train_adversarially(training, examples, recipe, guidance, log=log, keep=keep)
     if not isinstance(training.averaged, Generator):
         return training.averaged, plan.privacy.release
-    finished = finish_generator(
+    generator = finish_generator(
         training.averaged,
         examples,
         class_spread=settings.class_spread,
         style_spread=settings.style_spread,
         film=settings.film,
     )
-    return finished, plan.privacy.release
+    return generator, plan.privacy.release
 
 
 def _train_on_embedding(
@@ -271,7 +277,7 @@ def _train_on_embedding(
     if mechanism is None:
         plan.privacy.record()
     else:
-        _reserve_release(settings, run, _claimed_ledger(run, plan, block_steps=1))
+        _reserve_release(run, settings.privacy, _claimed_ledger(run, plan, block_steps=1))
     device = chosen_device(settings.device)
     features = public_features(embedding, settings.size_px, device)
     sums = _released_sums(settings, run, plan, features).to(device)
@@ -279,29 +285,23 @@ def _train_on_embedding(
         sums, mechanism, class_prior=settings.class_prior, constant=embedding.constant
     )
     target = matched_means(means, deviations, embedding.separation)
-    training = new_training(settings, device)
-    start_from(settings.init, training.generator, training.averaged)
+    training = _started(settings, plan, device)
     start = None if settings.init is None else load_generator(settings.init, device)
     assert start is None or isinstance(start, Generator)  # arch: haar
     matching = Matching(features, target, start, embedding.layout_weight)
-    with _kept(settings, run, plan, training, companion=matching) as (log, keep):
-        match(
-            training,
-            matching,
-            Schedule.of(settings),
-            checkpoint_kimg=settings.checkpoint_kimg,
-            log=log,
-            keep=keep,
-        )
+    schedule, every_kimg = Schedule.of(settings), settings.checkpoint_kimg
+    with _kept(settings, run, plan, training, matching) as (log, keep):
+        match(training, matching, schedule, checkpoint_kimg=every_kimg, log=log, keep=keep)
     return training.averaged, plan.privacy.release
 
 
-def _reserve_release(settings: TrainGanSettings, run: Run, ledger: Ledger) -> None:
+def _reserve_release(run: Run, privacy: PrivacySettings, ledger: Ledger) -> None:
+    """Spend the one step, its noise key on the disk first; or find what an earlier start left."""
     if ledger.steps_left:
-        noise_source(run.private, settings.privacy)  # keeps its key
+        noise_source(run.private, privacy)  # keeps its key
         ledger.reserve(1)
     elif (
-        settings.privacy.fixed_noise_key is None
+        privacy.fixed_noise_key is None
         and not (run.private / RELEASED).is_file()
         and not (run.private / KEY_FILE).is_file()
     ):
@@ -318,10 +318,10 @@ def _released_sums(
     path, mechanism = run.private / RELEASED, plan.privacy.mechanism
     if not path.is_file():
         examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
-        names, units = _units(settings, plan)
-        source = None if mechanism is None else noise_source(run.private, settings.privacy)
+        names, units = _units(plan)
+        noise = None if mechanism is None else noise_source(run.private, settings.privacy)
         sums = released_sums(
-            features, examples, units, len(names), mechanism=mechanism, noise_source=source
+            features, examples, units, len(names), mechanism=mechanism, noise_source=noise
         )
         save_weights(path, {"sums": sums})
     return load_weights(path)["sums"]
@@ -332,9 +332,11 @@ def _train_against_private_discriminator(
 ) -> tuple[TrainedGenerator, Release]:
     """Train against a discriminator that learns by DP-SGD; gives what was spent of the release."""
     device = chosen_device(settings.device)
-    patients = _patient_images(settings, plan)
-    training = new_training(settings, device)
-    start_from(settings.init, training.generator, training.averaged)
+    examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
+    names, units = _units(plan)
+    tags = patient_tags(plan.privacy.dataset, names)
+    patients = PatientImages.of(examples.images, examples.labels, units, tags)
+    training = _started(settings, plan, device)
     block_steps = settings.dp_discriminator.block_steps
     with _kept(settings, run, plan, training) as (log, keep):
         autocast = reduced_precision(device)
@@ -367,22 +369,9 @@ METHODS: Mapping[
 }
 
 
-def _patient_images(settings: TrainGanSettings, plan: GanPlan) -> PatientImages:
-    examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
-    names, units = _units(settings, plan)
-    tags = patient_tags(plan.privacy.dataset, names)
-    return PatientImages.of(examples.images, examples.labels, units, tags)
-
-
-def _unit_names(settings: TrainGanSettings, rows: tuple[Row, ...]) -> list[str]:
-    """The name of the unit that each row belongs to: its patient, or itself."""
-    by_image = settings.privacy.unit == "image"
-    return [row.image if by_image else row.patient_id for row in rows]
-
-
-def _units(settings: TrainGanSettings, plan: GanPlan) -> tuple[list[str], Tensor]:
+def _units(plan: GanPlan) -> tuple[list[str], Tensor]:
     """The names of the units, and for each row (N,) int64 the index of its own among them."""
-    names, units = np.unique(_unit_names(settings, plan.rows), return_inverse=True)
+    names, units = np.unique(plan.units, return_inverse=True)
     return [str(name) for name in names], torch.from_numpy(units)
 
 
@@ -400,21 +389,28 @@ def _plain_sampling(settings: TrainGanSettings, n_units: int) -> Mechanism:
     )
 
 
+def _started(settings: TrainGanSettings, plan: GanPlan, device: torch.device) -> Training:
+    """A new training of the settings' networks, from the weights of `init` where it is given."""
+    training = new_training(settings, device, plan.conditions)
+    start_from(settings.init, training.generator, training.averaged)
+    return training
+
+
 def _kept(
     settings: TrainGanSettings,
     run: Run,
     plan: GanPlan,
     training: Training,
-    *,
-    attributes: Tensor | None = None,
     companion: Companion | None = None,
+    *,
+    codes: Tensor | None = None,
 ) -> AbstractContextManager[tuple[Callable[..., None], Callable[[], None]]]:
     """The training restored from the run's newest checkpoint, and kept from there on.
 
-    Without `attributes`, codes (N, A), the generator knows the class alone.
+    Without `codes` (N, A) of the rows' attributes the generator knows the class alone.
     """
-    if attributes is None:
-        attributes = torch.empty(len(plan.rows), 0, dtype=torch.int64)
+    if codes is None:
+        codes = torch.empty(len(plan.rows), 0, dtype=torch.int64)
 
     def picture_name(step: int) -> str:
         if settings.method == "adversarial":
@@ -424,7 +420,7 @@ def _kept(
     return kept(
         run,
         training,
-        LearnedRows(keyed_digest(plan.privacy.dataset, plan.rows), attributes, plan.conditions),
+        LearnedRows(keyed_digest(plan.privacy.dataset, plan.rows), codes, plan.conditions),
         companion,
         seed=settings.seed,
         batch=settings.batch,

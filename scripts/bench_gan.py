@@ -34,7 +34,7 @@ def work(side: str, batch: int, threads: int) -> None:
     from gan.config import TrainGanSettings  # noqa: PLC0415
     from gan.training.examples import Examples  # noqa: PLC0415
     from gan.training.guidance import Guidance  # noqa: PLC0415
-    from gan.training.loop import Recipe, new_training, train_step  # noqa: PLC0415
+    from gan.training.loop import AdversarialRecipe, new_training, train_step  # noqa: PLC0415
     from synthdp.config import load_settings  # noqa: PLC0415
     from synthdp.devices import reduced_precision  # noqa: PLC0415
 
@@ -43,7 +43,7 @@ def work(side: str, batch: int, threads: int) -> None:
     config, share, steps = SIDES[side]
     overrides = ["data=none", "out=none", f"batch={batch}"]
     settings = load_settings(TrainGanSettings, config, overrides)
-    recipe, autocast = Recipe.of(settings), reduced_precision(device)
+    recipe, autocast = AdversarialRecipe.of(settings), reduced_precision(device)
     training, guidance = new_training(settings, device), None
     if settings.guidance is not None:
         guidance = Guidance(settings.guidance, settings.size_px, settings.seed, device)

@@ -35,9 +35,9 @@ def load_inception(settings: InceptionSettings) -> Any:
             "inception.weights: there is no such file; name pytorch-fid's "
             "pt_inception-2015-12-05-6726825d.pth, or leave inception out"
         )
-    if (found := sha256_file(settings.weights)) != settings.sha256:
+    if (sha256 := sha256_file(settings.weights)) != settings.sha256:
         raise InputError(
-            f"inception.weights: the file's SHA-256 is {found}, not {settings.sha256}; name the "
+            f"inception.weights: the file's SHA-256 is {sha256}, not {settings.sha256}; name the "
             "file that you mean"
         )
     from pytorch_fid import inception  # noqa: PLC0415 (slow to import, seldom wanted)

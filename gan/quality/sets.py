@@ -1,7 +1,7 @@
 """The sets of an assessment: opened, checked, measured once, and compared like with like.
 
-`read_sets` gives all that figures are made of. `compare` takes one number of them: beside that of a
-synthetic set it puts a real one of the same n.
+`measure_sets` gives all that figures are made of. `compare` takes one number of them: beside that
+of a synthetic set it puts a real one of the same n.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +108,7 @@ class Sets:
         return self.train.dataset.info.size_px
 
 
-def read_sets(settings: AssessSettings) -> Sets:
+def measure_sets(settings: AssessSettings) -> Sets:
     """Open, check and measure the sets; what networks give is kept in the caches of the sets.
 
     Raises:

@@ -122,7 +122,7 @@ def _cosine(start: float, end: float, progress: float) -> float:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AdversarialRecipe:
     """How generator and discriminator are trained against each other: public numbers."""
 
     schedule: Schedule
@@ -132,7 +132,7 @@ class Recipe:
     checkpoint_kimg: float
 
     @classmethod
-    def of(cls, settings: TrainGanSettings) -> "Recipe":
+    def of(cls, settings: TrainGanSettings) -> "AdversarialRecipe":
         """The recipe that the settings name."""
         return cls(
             schedule=Schedule.of(settings),
@@ -179,7 +179,7 @@ def new_training(
 def train_adversarially(
     training: Training,
     examples: Examples,
-    recipe: Recipe,
+    recipe: AdversarialRecipe,
     guidance: Guidance | None = None,
     *,
     log: Callable[..., None],
@@ -256,7 +256,7 @@ def _divergence_words(step: int, kept_step: int, schedule: Schedule) -> str:
 def train_step(
     training: Training,
     real: Examples,
-    recipe: Recipe,
+    recipe: AdversarialRecipe,
     autocast: torch.autocast,
     guidance: Guidance | None = None,
 ) -> dict[str, Tensor]:

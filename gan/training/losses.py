@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan.network.dcgan import DcganDiscriminator
-from gan.network.discriminator import Discriminator
+from gan.package.description import AnyDiscriminator
 
 
 def relativistic_loss(preferred: Tensor, other: Tensor) -> Tensor:
@@ -42,7 +41,7 @@ def noisy_target_discriminator_loss(
 
 
 def gradient_penalty(
-    discriminator: Discriminator | DcganDiscriminator,
+    discriminator: AnyDiscriminator,
     images: Tensor,
     labels: Tensor,
     class_strength: float,

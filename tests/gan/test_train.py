@@ -15,7 +15,7 @@ from gan.package.description import build_generator
 from gan.train import plan_train_gan, run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples
-from gan.training.loop import Recipe, Schedule
+from gan.training.loop import AdversarialRecipe, Schedule
 from synthdp.checkpoint import load_checkpoint, load_weights
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
@@ -130,7 +130,9 @@ def test_pairs_of_a_step_have_the_same_class(
         monkeypatch.setattr(network, "forward", listening)
     labels = torch.tensor([0, 1, 1, 0, 0, 0, 1, 1])
     real = Examples(torch.zeros(8, 1, 32, 32), labels, torch.empty(8, 0, dtype=torch.int64))
-    loop.train_step(training, real, Recipe.of(settings), torch.autocast("cpu", enabled=False))
+    loop.train_step(
+        training, real, AdversarialRecipe.of(settings), torch.autocast("cpu", enabled=False)
+    )
     assert len(told) == 5  # generator once; discriminator on real and generated, twice
     assert all(torch.equal(labels, item) for item in told)
 
@@ -163,7 +165,7 @@ def test_training_draws_discs(discs: Path, tiny_settings: TinySettings) -> None:
     training = loop.new_training(settings, torch.device("cpu"))
     before = brighter_centre(loop.sample_grid(training.averaged, Conditions(), seed=0, batch=8))
     lines: list[dict[str, Any]] = []
-    recipe = Recipe.of(settings)
+    recipe = AdversarialRecipe.of(settings)
     loop.train_adversarially(
         training, examples, recipe, log=lambda **line: lines.append(line), keep=lambda: None
     )

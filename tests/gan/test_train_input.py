@@ -16,7 +16,7 @@ from gan.package.conditions import Conditions
 from gan.train import plan_train_gan, run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples
-from gan.training.loop import Recipe
+from gan.training.loop import AdversarialRecipe
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import load_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
@@ -121,7 +121,7 @@ def test_a_step_in_bfloat16(discs: Path, tiny_settings: TinySettings) -> None:
     body.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     for _ in range(2):
         autocast = torch.autocast("cpu", dtype=torch.bfloat16)
-        metrics = loop.train_step(training, real, Recipe.of(settings), autocast)
+        metrics = loop.train_step(training, real, AdversarialRecipe.of(settings), autocast)
         assert all(math.isfinite(value) for value in metrics.values())
     assert seen.count(torch.bfloat16) == 8
     assert seen.count(torch.float32) == 2  # the penalties of the first step
@@ -143,7 +143,7 @@ def test_the_gpu_settings_plan_and_step_on_a_small_scale(discs: Path) -> None:
     training = loop.new_training(small, torch.device("cpu"))
     real = Examples(torch.zeros(4, 1, 256, 256), torch.arange(4) % 2, torch.empty(4, 0).long())
     autocast = torch.autocast("cpu", enabled=False)
-    metrics = loop.train_step(training, real, Recipe.of(small), autocast)
+    metrics = loop.train_step(training, real, AdversarialRecipe.of(small), autocast)
     assert all(math.isfinite(value) for value in metrics.values())
     grid = loop.sample_grid(training.averaged, Conditions(), seed=0, batch=4)
     assert grid.shape == (4 * 256, 8 * 256)
