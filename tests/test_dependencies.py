@@ -10,7 +10,8 @@ FORBIDDEN = {"gan": ("classify",), "classify": ("gan",), "synthdp": ("gan", "cla
 FLOORS = [
     ("synthdp.cli",),
     ("synthdp.release",),
-    ("synthdp.study",),
+    *[(f"synthdp.study.{room}",) for room in ("stage", "report", "record", "compare", "sweep")],
+    ("synthdp.study.settings",),
     ("synthdp.stages",),
     ("gan", "classify"),
     (
