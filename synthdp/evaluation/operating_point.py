@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from synthdp.evaluation.metrics import THRESHOLD
+from synthdp.evaluation.metrics import REACHED, THRESHOLD
 from synthdp.evaluation.noisy_counts import BINS, logit_at
 
 Array = NDArray[np.float64]
@@ -64,14 +64,14 @@ def platt_scaling(logits: Array, negatives: Array, positives: Array) -> tuple[fl
         gradient = np.array([(residuals * logits).sum() * slope, residuals.sum()])
         return float((weights * np.logaddexp(0, values) - wanted * values).sum()), gradient
 
-    found = minimize(
+    best = minimize(
         loss,
         x0=np.array([0.0, math.log(n_positive / n_negative)]),
         jac=True,
         method="L-BFGS-B",
         bounds=[(math.log(SLOPES[0]), math.log(SLOPES[1])), _OFFSETS],
     ).x
-    return float(np.exp(found[0])), float(found[1])
+    return float(np.exp(best[0])), float(best[1])
 
 
 def platt_of_counts(counts: Array) -> tuple[float, float]:
@@ -100,9 +100,9 @@ def threshold_of_scores(scores: Array, positives: Array, sensitivity: float) -> 
         sensitivity: in (0, 1).
     """
     order = np.argsort(-scores, kind="stable")
-    found = positives[order].cumsum()
-    needed = sensitivity * found[-1] * (1 - 1e-9)
-    last = float(scores[order][np.searchsorted(found, needed)])
+    detected = positives[order].cumsum()
+    needed = sensitivity * detected[-1] * REACHED
+    last = float(scores[order][np.searchsorted(detected, needed)])
     lower = scores[scores < last]
     return float(last + (lower.max() if lower.size else 0.0)) / 2
 
@@ -121,6 +121,6 @@ def threshold_of_counts(positives: Array, sensitivity: float) -> float:
     if positives.sum() < LEAST_WEIGHT:
         return math.log(THRESHOLD / (1 - THRESHOLD))
     below = np.r_[0.0, positives.cumsum() / positives.sum()]
-    place = np.interp(1 - sensitivity, below, np.arange(BINS + 1) / BINS)
-    held = np.clip(np.atleast_1d(place), 0.5 / BINS, 1 - 0.5 / BINS)
+    position = np.interp(1 - sensitivity, below, np.arange(BINS + 1) / BINS)
+    held = np.clip(np.atleast_1d(position), 0.5 / BINS, 1 - 0.5 / BINS)
     return float(logit_at(held)[0])

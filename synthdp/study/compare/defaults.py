@@ -91,7 +91,7 @@ def write_defaults(path: Path, rows: Sequence[ResultRow], promise: Statement) ->
         )
         for strategy in dict.fromkeys(strategy for strategy, _ in chosen)
     }
-    by_strategy = {strategy: found for strategy, found in by_strategy.items() if found}
+    by_strategy = {strategy: settings for strategy, settings in by_strategy.items() if settings}
     single = len({row.strategy for row in rows}) == 1
     document: Any = next(iter(by_strategy.values())) if single else by_strategy
     comment = "".join(f"# {line}\n" for line in _history(rows, chosen, promise))
@@ -127,12 +127,12 @@ def _history(
         f"scored on: {sets}; seeds: {len({row.seed for row in rows})}",
         *_promise_words(promise),
     ]
-    for (strategy, epsilon), found in mean_aurocs(rows).items():
+    for (strategy, epsilon), aurocs in mean_aurocs(rows).items():
         lines.append(f"{strategy}, epsilon {_asked(epsilon)}: AUROC of")
-        for tuned, auroc in found.items():
+        for tuned, auroc in aurocs.items():
             mark = "  <- chosen" if tuned == chosen[strategy, epsilon] and tuned else ""
             lines.append(f"    {tuned_words(tuned) or 'nothing tuned'}: {auroc:.4f}{mark}")
-        lines += _end_words(list(found), chosen[strategy, epsilon])
+        lines += _end_words(list(aurocs), chosen[strategy, epsilon])
     return [" ".join(line.splitlines()) for line in lines]
 
 
@@ -141,7 +141,7 @@ def _end_words(tried: Sequence[str], chosen: str) -> list[str]:
     lines = []
     for key, value in read_tuned(chosen).items():
         numbers = {
-            found for text in tried if not isinstance(found := read_tuned(text)[key], bool | str)
+            one for text in tried if not isinstance(one := read_tuned(text)[key], bool | str)
         }
         if len(numbers) > 2 and value in (min(numbers), max(numbers)):
             lines.append(f"    {key} = {value} is the end of what was tried; try values beyond it")
@@ -152,7 +152,7 @@ def _promise_words(promise: Statement) -> list[str]:
     if not promise.lineage.releases:
         return ["promise: epsilon = 0; no patient's image went into the sets it was chosen on"]
     releases = ", ".join(
-        dict.fromkeys(f"{found.stage} on {found.data}" for found in promise.lineage.releases)
+        dict.fromkeys(f"{release.stage} on {release.data}" for release in promise.lineage.releases)
     )
     return [
         f"promise: epsilon {number(promise.epsilon)} at delta {promise.delta:g} for each "
