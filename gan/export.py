@@ -19,15 +19,15 @@ import torch
 import gan.network
 from gan.config import ExportSettings
 from gan.package.description import AnyShape, Description
-from gan.package.model import generator_description
-from gan.package.pretrained import WEIGHTS, resolve_run
+from gan.package.model import GeneratorRun, open_generator
+from gan.package.pretrained import WEIGHTS
 from synthdp import __version__
 from synthdp.cards import privacy_header
 from synthdp.checkpoint import load_weights
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
-from synthdp.files import atomic_folder, read_json, sha256_file, write_atomic, write_json
-from synthdp.privacy.statement import Statement, read_statement
+from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.privacy.statement import Statement
 
 WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
 DEPENDENCIES = ("numpy>=1.24", "torch>=2.0", "pillow>=9.4")
@@ -40,8 +40,7 @@ def plan_export(settings: ExportSettings) -> Statement:
     Raises:
         InputError: when the run is not that of a finished generator.
     """
-    generator_description(settings.run)
-    return read_statement(resolve_run(settings.run))
+    return open_generator(settings.run).statement
 
 
 def run_export(settings: ExportSettings) -> Path:
@@ -54,22 +53,19 @@ def run_export(settings: ExportSettings) -> Path:
             holds something else.
         RunError: when the licence text of synthdp is missing.
     """
-    statement = plan_export(settings)
-    run = resolve_run(settings.run)
+    generator = open_generator(settings.run)
+    run, description = generator.folder, generator.description
     if (run / "private").exists():
         raise InputError(
             f"{run}: has a private part; copy out what may leave first, with `synthdp privacy "
             "--release RUN OUT`, and name OUT"
         )
-    description = generator_description(settings.run)
     words = re.sub(r"[^a-z0-9]+", "_", description.data.lower()).strip("_")
     name = settings.package_name or f"mcgan_{words}"[:64]
     about = medigan_metadata(
         settings,
-        description,
-        statement,
+        generator,
         package_name=name,
-        weights_sha256=sha256_file(run / WEIGHTS),
         assessment=None if settings.quality is None else read_assessment(settings.quality),
     )
     if (settings.out / name / "metadata.json").is_file():
@@ -135,31 +131,28 @@ def _licence_text(of_weights: str) -> str:
 
 def medigan_metadata(
     settings: ExportSettings,
-    description: Description,
-    statement: Statement,
+    generator: GeneratorRun,
     *,
     package_name: str,
-    weights_sha256: str,
     assessment: Assessment | None,
 ) -> dict[str, Any]:
     """The entry of the model in medigan's list; what is not known is null, or left out.
 
     Args:
         settings: of the export.
-        description: of the generator.
-        statement: what the generator promises.
+        generator: what it is, and what it promises.
         package_name: the folder that is imported.
-        weights_sha256: of the generator's own weights, before they were packed.
         assessment: figures of a set that it drew.
     """
     model_id = settings.model_id or f"00000_{package_name.upper().replace('_', '-')}"
+    description, statement = generator.description, generator.statement
     selection = _selection(settings, description, statement)
     figures = None if assessment is None else performance(assessment, statement)
     return {
         model_id: {
             "execution": _execution(description.shape, package_name),
             "selection": {"performance": figures, **selection},
-            "description": _description(settings, statement, weights_sha256),
+            "description": _description(settings, statement, generator.weights_sha256),
         }
     }
 

@@ -20,17 +20,14 @@ from torch import Tensor
 from gan.config import GenerateSettings
 from gan.network.sampling import AnyGenerator, draw_codes, sample_images
 from gan.package.conditions import Conditions, attribute_cells
-from gan.package.description import Description
-from gan.package.model import generator_description, load_generator
-from gan.package.pretrained import WEIGHTS, resolve_run
+from gan.package.model import GeneratorRun, load_generator, open_generator
 from synthdp.cards import dataset_card
 from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError, RunError
-from synthdp.files import sha256_file
 from synthdp.interrupts import handled, interrupt
-from synthdp.privacy.statement import Statement, make_statement, read_statement
+from synthdp.privacy.statement import Statement, make_statement
 from synthdp.progress import progress
 
 #: A set's manifest is read whole, so that a larger set could be written, but not read.
@@ -46,10 +43,11 @@ logger = logging.getLogger(__name__)
 class GeneratePlan:
     """What is decided before anything is drawn.
 
-    description: of the generator; facts: name and value of everything that decides the images.
+    facts: name and value of everything that decides the images.
     """
 
-    description: Description
+    conditions: Conditions
+    trained_on: str
     facts: tuple[tuple[str, str], ...]
     info: DatasetInfo
     statement: Statement
@@ -63,7 +61,7 @@ def plan_generate(settings: GenerateSettings) -> Statement:
             disk.
     """
     plan = _plan(settings)
-    size_words(settings, plan.info.size_px)
+    _size_words(settings, plan.info.size_px)
     return plan.statement
 
 
@@ -80,27 +78,26 @@ def run_generate(settings: GenerateSettings) -> Path:
     plan = _plan(settings)
     if holds_dataset(settings.out, plan.info):
         return settings.out
-    logger.info(size_words(settings, plan.info.size_px))
+    logger.info(_size_words(settings, plan.info.size_px))
     generator = load_generator(settings.run, chosen_device(settings.device))
     with (
         handled((SIGTERM,), interrupt),
         create_dataset(settings.out, plan.info, card=_card(settings, plan)) as made,
     ):
-        _draw(settings, generator, plan.description.shape.conditions, made)
+        _draw(settings, generator, plan.conditions, made)
     return settings.out
 
 
 def _plan(settings: GenerateSettings) -> GeneratePlan:
-    description = generator_description(settings.run)
-    folder = resolve_run(settings.run)
-    facts = _facts(settings, description, sha256_file(folder / WEIGHTS)[:16])
-    of_generator = read_statement(folder)
+    generator = open_generator(settings.run)
+    description, promise = generator.description, generator.statement
+    facts = _facts(settings, generator)
     statement = make_statement(
-        of_generator.lineage,
+        promise.lineage,
         subject="data set",
-        delta=of_generator.delta,
-        unit=of_generator.unit,
-        population=of_generator.population,
+        delta=promise.delta,
+        unit=promise.unit,
+        population=promise.population,
     )
     info = DatasetInfo(
         name=f"synthetic-{description.data}"[:64],
@@ -115,18 +112,16 @@ def _plan(settings: GenerateSettings) -> GeneratePlan:
         ),
         lineage=statement.lineage,
     )
-    return GeneratePlan(description, facts, info, statement)
+    return GeneratePlan(description.shape.conditions, description.data, facts, info, statement)
 
 
-def _facts(
-    settings: GenerateSettings, description: Description, weights_sha256: str
-) -> tuple[tuple[str, str], ...]:
+def _facts(settings: GenerateSettings, generator: GeneratorRun) -> tuple[tuple[str, str], ...]:
     """Name and value of everything that decides the images, in words that leave the house."""
     benign, malignant = settings.class_counts
-    architecture, target = description.shape.architecture, description.target
+    description, target = generator.description, generator.description.target
     return (
-        ("generator", f"{architecture} trained on {description.data}"),
-        ("sha256 of its weights", weights_sha256),
+        ("generator", f"{description.shape.architecture} trained on {description.data}"),
+        ("sha256 of its weights", generator.weights_sha256[:16]),
         (f"images with {target} 0", f"{benign:,}"),
         (f"images with {target} 1", f"{malignant:,}"),
         ("seed", str(settings.seed)),
@@ -146,7 +141,7 @@ def bytes_on_disk(images: int, size_px: int, bits: int) -> int:
     return images * (blocks * BLOCK_BYTES + MANIFEST_BYTES)
 
 
-def size_words(settings: GenerateSettings, size_px: int) -> str:
+def _size_words(settings: GenerateSettings, size_px: int) -> str:
     """How large the set will be, in words.
 
     Raises:
@@ -189,13 +184,12 @@ def _readable(count: int) -> str:
 def _card(settings: GenerateSettings, plan: GeneratePlan) -> str:
     """The card of a set: what it is, how it was made, its columns, and what it promises."""
     (target,), counts = plan.info.targets, settings.class_counts
-    conditions = plan.description.shape.conditions
-    levels = zip(conditions.names, conditions.levels, strict=True)
+    levels = zip(plan.conditions.names, plan.conditions.levels, strict=True)
     return dataset_card(
         title=f"Synthetic patches: {counts[0]:,} with {target} 0, {counts[1]:,} with {target} 1",
         summary=(
             f"Grey {plan.info.size_px} x {plan.info.size_px} px patches in {settings.bits} bits, "
-            f"drawn by a generator that was trained on {plan.description.data}. Every image and "
+            f"drawn by a generator that was trained on {plan.trained_on}. Every image and "
             "every patient id is made up; one image stands for one made-up patient."
         ),
         licence=plan.info.licence,
@@ -215,7 +209,7 @@ def _card(settings: GenerateSettings, plan: GeneratePlan) -> str:
     )
 
 
-# Drawing.
+# The images.
 
 
 def label_order(benign: int, malignant: int) -> Tensor:

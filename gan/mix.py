@@ -7,12 +7,11 @@ import torch
 from pydantic import Field
 
 from gan.package.description import Description, HaarShape, MixtureShape
-from gan.package.model import generator_description, load_generator, write_generator
-from gan.package.pretrained import resolve_run
+from gan.package.model import load_generator, open_generator, write_generator
 from synthdp.cards import model_card
 from synthdp.config import Settings
 from synthdp.errors import InputError
-from synthdp.privacy.statement import Statement, joined_statement, read_statement
+from synthdp.privacy.statement import Statement, joined_statement
 from synthdp.runs import open_run
 
 STAGE = "mix-generators"
@@ -32,12 +31,7 @@ def plan_mix_generators(settings: MixGeneratorsSettings) -> Statement:
     Raises:
         InputError: when a run is missing, or the generators do not fit together.
     """
-    _joined_description(settings.runs)
-    statements = [read_statement(resolve_run(run)) for run in settings.runs]
-    units = {statement.unit for statement in statements}
-    if len(units) > 1:
-        raise InputError("runs: promise to patients and to single images; join those of one kind")
-    return joined_statement(statements, subject="generator")
+    return _plan(settings.runs)[1]
 
 
 def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
@@ -46,13 +40,13 @@ def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
     Raises:
         InputError: as `plan_mix_generators`, or when `out` holds something else.
     """
-    if not (settings.out / "status.json").is_file():
-        plan_mix_generators(settings)  # what does not fit is refused before a folder is made
+    begun = (settings.out / "status.json").is_file()
+    # What does not fit is refused before a folder is made; a finished run needs no plan.
+    planned = None if begun else _plan(settings.runs)
     with open_run(settings.out, STAGE, settings) as run:
         if run.finished:
             return run.path
-        statement = plan_mix_generators(settings)
-        description = _joined_description(settings.runs)
+        description, statement = planned or _plan(settings.runs)
         size_px = description.shape.size_px
         weights: dict[str, torch.Tensor] = {}
         for index, member in enumerate(settings.runs):
@@ -74,13 +68,15 @@ def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
     return settings.out
 
 
-def _joined_description(runs: Sequence[Path]) -> Description:
-    """The description of the mixture of these runs.
+def _plan(runs: Sequence[Path]) -> tuple[Description, Statement]:
+    """What the mixture of these runs is, and what it promises.
 
     Raises:
-        InputError: when one is no `arch: haar` generator, or they differ in what they draw.
+        InputError: when one is no `arch: haar` generator, or they differ in what they draw or whom
+            they promise something to.
     """
-    described = [generator_description(run) for run in runs]
+    generators = [open_generator(run) for run in runs]
+    described = [generator.description for generator in generators]
     members = [one.shape for one in described if isinstance(one.shape, HaarShape)]
     if len(members) < len(described):
         raise InputError("runs: only generators of arch: haar are joined; leave the others out")
@@ -100,10 +96,14 @@ def _joined_description(runs: Sequence[Path]) -> Description:
             "runs: the generators differ in their conditions, or how these are drawn; join such as "
             "were trained alike"
         )
+    statements = [generator.statement for generator in generators]
+    if len({statement.unit for statement in statements}) > 1:
+        raise InputError("runs: promise to patients and to single images; join those of one kind")
     shape = MixtureShape(
         size_px=first_shape.size_px,
         z_dim=first_shape.z_dim,
         conditions=first_shape.conditions,
         members=tuple(members),
     )
-    return Description(shape, first.target, first.data)
+    description = Description(shape, first.target, first.data)
+    return description, joined_statement(statements, subject="generator")

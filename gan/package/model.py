@@ -1,6 +1,7 @@
 """The generator of a finished run: its weights, description and card, written and read again."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from synthdp.cards import model_card
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
-from synthdp.files import write_json
+from synthdp.files import sha256_file, write_json
 from synthdp.privacy.statement import Statement, read_statement
 
 _DISCRIMINATOR = "Its discriminator is not part of it."
@@ -69,6 +70,31 @@ def _names_alone(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_names_alone(part) for part in value]
     return value
+
+
+@dataclass(frozen=True)
+class GeneratorRun:
+    """A finished generator as it lies on the disk: its folder, what it is, and what it promises."""
+
+    folder: Path
+    description: Description
+    statement: Statement
+
+    @property
+    def weights_sha256(self) -> str:
+        """The SHA-256 of the file of its weights."""
+        return sha256_file(self.folder / WEIGHTS)
+
+
+def open_generator(run: Path) -> GeneratorRun:
+    """Open a generator by its run or `pretrained:NAME`; its weights are not read.
+
+    Raises:
+        InputError: when the run is not finished, or is of another kind.
+    """
+    description = generator_description(run)
+    folder = resolve_run(run)
+    return GeneratorRun(folder, description, read_statement(folder))
 
 
 def generator_description(run: Path) -> Description:

@@ -279,15 +279,15 @@ def test_attributes_are_drawn_from_the_prior(
     manifest.write_text("\n".join([f"{head},view", *lines]) + "\n")
     settings = tiny_settings(data, tmp_path / "run", conditions=("view",), kimg=0.016)
     run = run_train_gan(settings)
-    assert main(["export", str(run), str(tmp_path / "out"), "--package-name", "told"]) == EXIT_DONE
-    ((images, _),) = as_medigan_does(tmp_path / "out", "told", {"num_samples": 24, "seed": 4})
+    assert main(["export", str(run), str(tmp_path / "out"), "--package-name", "views"]) == EXIT_DONE
+    ((images, _),) = as_medigan_does(tmp_path / "out", "views", {"num_samples": 24, "seed": 4})
     made = open_dataset(
         run_generate(GenerateSettings(run=run, out=tmp_path / "set", per_class=12, seed=4))
     )
     assert len({row.attributes["view"] for row in made.rows}) == 3
     own = to_uint8(load_images(made, made.rows)[:, 0])
     assert grey_levels(images, own) <= 1
-    condition = read_json(tmp_path / "out/told/metadata.json")["00000_TOLD"]["selection"]
+    condition = read_json(tmp_path / "out/views/metadata.json")["00000_VIEWS"]["selection"]
     assert condition["condition"] == ["malignant", "view"]
 
 
