@@ -64,6 +64,7 @@ from synthdp.data.dataset import (
     open_dataset,
     refuse_small_population,
     refuse_unknown_patients,
+    units_of,
 )
 from synthdp.devices import chosen_device, reduced_precision
 from synthdp.errors import InputError
@@ -119,7 +120,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     refuse_missing_classes(dataset.info, rows)
     conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
     unit = settings.privacy.unit
-    units = tuple(row.image if unit == "image" else row.patient_id for row in rows)
+    units = tuple(units_of(rows, unit))
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
         refuse_small_population(settings.privacy.population, len(set(units)), unit)
