@@ -19,6 +19,8 @@ from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.privacy.lineage import CohortPart
 
+#: What takes a head's steps.
+Optimizer = Literal["sgd", "adamw"]
 #: The losses of a linear head (`classify.head.train.residuals`).
 LinearLoss = Literal["logistic", "least_squares", "class_means"]
 
@@ -95,7 +97,7 @@ class HeadSettings(Settings):
 
     kind: LinearLoss | Literal["mlp"] = "logistic"
     hidden: int = Field(default=16, ge=1, le=4096)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Optimizer = "sgd"
     sampling_rate: float = Field(default=1.0, gt=0, le=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     views: int = Field(default=1, ge=1, le=64)

@@ -10,13 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from classify.config import HeadSettings
+from classify.config import HeadSettings, Optimizer
 from classify.head.examples import HeadExamples, PublicExamples, private_sum
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
@@ -26,7 +25,6 @@ from synthdp.privacy.noise import NoiseSource, noisy_mean
 from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import run_steps
 
-Optimizer = Literal["sgd", "adamw"]
 #: Given a step's number, the weights before it, and the noisy mean that it released.
 Observer = Callable[[int, Tensor, Tensor], None]
 #: AdamW's constants, those of torch.optim.AdamW (arXiv 1711.05101).
