@@ -30,7 +30,7 @@ from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.settings import ComparePlan, FixedOn, StudySettings
 from synthdp.study.sweep.grid import evaluation_folder
 from tests.study.report.test_page import make_study
-from tests.study.sweep.test_run import values
+from tests.study.test_stage import values
 
 __all__ = ["values"]
 
