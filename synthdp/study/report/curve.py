@@ -1,4 +1,4 @@
-"""The privacy-utility curve, over the attacker's odds, as inline SVG in the page's colours."""
+"""Each evaluation set with its privacy-utility curve, over the attacker's odds, as inline SVG."""
 
 import io
 import math
@@ -6,20 +6,77 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
 from synthdp.privacy.statement import percent
 from synthdp.study.compare.cells import Cell, OverSeeds
-from synthdp.study.report.summary import MembersFound, strategy_words
+from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
 
 CHANCE = 0.5
 CHANCE_FOUND = 0.01  # of members, at 1 % false alarms
+WIDE_IN, NARROW_IN = 9.6, 4.6  # widths of curves on wide and on narrow pages
 ODDS_IN = 1.1  # the height of the strip, in inches
 _GAP_SHARE = 0.16  # of the axis: room for each of the columns "0" and "none"
 _NARROWEST_TICKS = 0.055  # of the axis: labels closer than this would touch
 _NARROWEST_ODDS_IN = 0.6  # between the middles of two labels of odds
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """One evaluation set, as `results.html.j2` shows it: its cells, and its curve in two widths.
+
+    `drawn` are the cells on the curve: of tuned settings the chosen ones alone.
+    """
+
+    name: str
+    scope: str
+    rows: tuple[Cell, ...]
+    drawn: tuple[Cell, ...]
+    wide: Markup
+    narrow: Markup
+
+
+def evaluation_views(
+    cells: Sequence[Cell],
+    strategies: Sequence[str],
+    chosen: Mapping[tuple[str, float | None], str],
+    members_found: MembersFound,
+) -> list[EvaluationView]:
+    """Each set of a study, and each training set where it has several.
+
+    Args:
+        cells: by set.
+        strategies: all of the study; their order decides marker and colour.
+        chosen: of tuned settings the chosen one, by strategy and epsilon.
+        members_found: the attacker's odds by the runs of a cell.
+    """
+    by_name: dict[str, list[Cell]] = {}
+    for cell in cells:
+        trained = f"; trained on {cell.trained_on}" if cell.trained_on else ""
+        by_name.setdefault(f"{cell.data_set}, {cell.split}{trained}", []).append(cell)
+    views = []
+    for index, (name, here) in enumerate(by_name.items()):
+        drawn = tuple(
+            cell for cell in here if chosen.get((cell.strategy, cell.epsilon), "") == cell.tuned
+        )
+        wide, narrow = "", ""
+        if any(cell.metrics["auroc"].mean is not None for cell in drawn):
+            wide, narrow = (
+                draw_curve(
+                    drawn,
+                    strategies,
+                    prefix=f"{kind}{index}",
+                    width_in=width,
+                    members_found=members_found,
+                )
+                for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
+            )
+        svgs = (Markup(wide), Markup(narrow))  # noqa: S704 (drawn here)
+        views.append(EvaluationView(name, scope_words(here), tuple(here), drawn, *svgs))
+    return views
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment
-from markupsafe import Markup
 
 from synthdp import __version__
 from synthdp.config import Settings
@@ -55,7 +54,7 @@ from synthdp.study.report.cards import (
     study_data_card,
     study_model_card,
 )
-from synthdp.study.report.curve import draw_curve
+from synthdp.study.report.curve import evaluation_views
 from synthdp.study.report.promises import (
     Promise,
     not_covered,
@@ -65,14 +64,13 @@ from synthdp.study.report.promises import (
     whole_statement,
 )
 from synthdp.study.report.published import published_rows, read_published
-from synthdp.study.report.summary import MembersFound, scope_words, strategy_words, summary
+from synthdp.study.report.summary import MembersFound, strategy_words, summary
 from synthdp.study.report.tables import METRIC_WORDS, TableFormat, results_table
 from synthdp.study.settings import ComparePlan
 from synthdp.study.sweep.tuning import tuned_words
 
 REPORT_FILE = "report.html"
 MAX_PAIRS_BYTES = 8 * 2**20
-WIDE_IN, NARROW_IN = 9.6, 4.6  # widths of curves on wide and on narrow pages
 
 
 class ReportSettings(Settings):
@@ -247,7 +245,9 @@ def duration_words(seconds: float) -> str:
 def _content(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
     """What every report shows, by the names of the templates."""
     study, rows, record = settings.study, results.rows, results.record
-    evaluations = evaluation_views(results)
+    evaluations = evaluation_views(
+        results.cells, results.strategies, choose(rows), results.members_found
+    )
     n_runs, failed = len({row.model for row in rows}), results.failed
     first = evaluations[0] if evaluations else None
     shown = (first.drawn or first.rows) if first else ()
@@ -305,56 +305,6 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _reason(error: InputError) -> str:
     """Why something can't be shown, free of paths."""
     return without_paths(str(error)).splitlines()[0]
-
-
-# Each evaluation set; `results.html.j2` shows it.
-
-
-@dataclass(frozen=True)
-class EvaluationView:
-    """One evaluation set: its cells, and its curve for wide and for narrow pages.
-
-    `drawn` are the cells on the curve: of tuned settings the chosen ones alone.
-    """
-
-    name: str
-    scope: str
-    rows: tuple[Cell, ...]
-    drawn: tuple[Cell, ...]
-    wide: Markup
-    narrow: Markup
-
-
-def evaluation_views(results: StudyResults) -> list[EvaluationView]:
-    """Each set of a study, and each training set where it has several."""
-    chosen, by_name = choose(results.rows), dict[str, list[Cell]]()
-    for cell in results.cells:
-        trained = f"; trained on {cell.trained_on}" if cell.trained_on else ""
-        by_name.setdefault(f"{cell.data_set}, {cell.split}{trained}", []).append(cell)
-    views = []
-    for index, (name, cells) in enumerate(by_name.items()):
-        drawn = tuple(
-            cell for cell in cells if chosen.get((cell.strategy, cell.epsilon), "") == cell.tuned
-        )
-        curves = (
-            _curve(results, drawn, prefix=f"{kind}{index}", width_in=width)
-            for kind, width in (("wide", WIDE_IN), ("narrow", NARROW_IN))
-        )
-        views.append(EvaluationView(name, scope_words(cells), tuple(cells), drawn, *curves))
-    return views
-
-
-def _curve(results: StudyResults, drawn: Sequence[Cell], *, prefix: str, width_in: float) -> Markup:
-    if all(cell.metrics["auroc"].mean is None for cell in drawn):
-        return Markup("")
-    svg = draw_curve(
-        drawn,
-        results.strategies,
-        prefix=prefix,
-        width_in=width_in,
-        members_found=results.members_found,
-    )
-    return Markup(svg)  # noqa: S704 (drawn here)
 
 
 # What not every report has, or why it can't be shown. What the study itself asks for and can't have
