@@ -1,12 +1,14 @@
-"""The sets of an assessment: opened, checked, measured once, and compared like with like.
+"""The sets of an assessment: opened, checked, and measured once.
 
-`measure_sets` gives all that figures are made of. `compare` takes one number of them: beside that
-of a synthetic set it puts a real one of the same n.
+`measure_sets` gives all that figures are made of: features, copies, thumbnails, spectra and labels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +17,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.config import AssessSettings
-from gan.quality.inception import inception_features, load_inception
+from gan.config import AssessSettings, InceptionSettings
 from gan.training.examples import refuse_other_targets
 from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.data.spectrum import binned_powers
 from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
-from synthdp.evaluation.assessment import Value
+from synthdp.files import sha256_file
 from synthdp.networks.cache import cached_features
 from synthdp.networks.frozen import Extractor, build_extractor
 
@@ -34,6 +35,8 @@ PIXELS = "pixels"
 THUMBNAIL_PX = 32
 N_COPIES = 8
 NO_VAL = "the real set has no val"
+#: So many images of a side are compared at most: pairs take memory, and figures settle well before.
+MOST_COMPARED = 1104
 _BLOCK = 128  # images whose copies are cached together: what a kill can cost
 
 
@@ -200,7 +203,7 @@ def _networks(settings: AssessSettings) -> Networks:
     }
     if settings.inception is None:
         return Networks(extractors)
-    return Networks(extractors, load_inception(settings.inception), settings.inception.sha256)
+    return Networks(extractors, _load_inception(settings.inception), settings.inception.sha256)
 
 
 # Measuring one set.
@@ -237,7 +240,9 @@ def _measure(
     )
     inception = None
     if networks.inception is not None:
-        inception = inception_features(networks.inception, dataset, rows, networks.inception_sha256)
+        inception = _inception_features(
+            networks.inception, dataset, rows, networks.inception_sha256
+        )
     labels = np.array([row.targets[0] for row in rows])
     by_space = _features(dataset, rows, networks, thumbnails, copies=copies)
     duplicates, conflicts = _repeats(thumbnails, labels)
@@ -361,152 +366,67 @@ def _repeats(thumbnails: Array, labels: Array) -> tuple[int, int]:
     return len(labels) - count, int((has[0] & has[1]).sum())
 
 
-# Which images are compared with which: beside each figure stands a real one of the same n. Four
-# comparisons: *all* images against train; *equal n* of either; as many as one *half* of the train
-# patients against the other half, where real halves give the reference; and as many as the
-# *held-out* patients' images against train, where these give it.
+# The network that FID is named after. The class is pytorch-fid's, so that the figure is the one
+# that others report; its download and its Frechet function are not used.
 
-Comparison = Literal["all", "equal", "halves", "held-out"]
-
-SUBJECTS: tuple[Subject, ...] = ("synthetic", "baseline", "real")
-HALVINGS = 4
-COMPARISON_WORDS: Mapping[Comparison, str] = {
-    "all": "all images against train",
-    "equal": "equal n, against train",
-    "halves": "as many as half of train, against the other half",
-    "held-out": "as many as val, against train",
-}
-#: Bounds on what is compared of either side: pairs take memory, and figures settle well before.
-MOST_COMPARED, MOST_AGAINST = 1104, 5000
+#: Where pytorch-fid looks for what fetches its weights.
+_LOADER = "load_state_dict_from_url"
 
 
-@dataclass(frozen=True)
-class Side:
-    """Some images of a set: what is compared of them (N, D), and their patients (N,), if real."""
+def _load_inception(settings: InceptionSettings) -> Any:
+    """Build pytorch-fid's InceptionV3, up to its last pooling, with the weights of the file."""
+    if not settings.weights.is_file():
+        raise InputError(
+            "inception.weights: there is no such file; name pytorch-fid's "
+            "pt_inception-2015-12-05-6726825d.pth, or leave inception out"
+        )
+    if (sha256 := sha256_file(settings.weights)) != settings.sha256:
+        raise InputError(
+            f"inception.weights: the file's SHA-256 is {sha256}, not {settings.sha256}; name the "
+            "file that you mean"
+        )
+    from pytorch_fid import inception  # noqa: PLC0415 (slow to import, seldom wanted)
 
-    values: Array
-    patients: Array | None
+    try:
+        state = torch.load(settings.weights, map_location="cpu", weights_only=True)
+        with _weights_at_hand(inception, state):
+            return inception.InceptionV3().eval()
+    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
+        raise InputError(
+            "inception.weights: not the weights of pytorch-fid's Inception; name its "
+            "pt_inception-2015-12-05-6726825d.pth"
+        ) from error
 
 
-Pick = Callable[[MeasuredSet], Array]
-Measure = Callable[[Side, Side], Sequence[float]]
-#: A judged set, its rows, and the rows of train that they are judged against.
-Pair = tuple[MeasuredSet, Array, Array]
+@contextmanager
+def _weights_at_hand(inception: ModuleType, state: Any) -> Iterator[None]:
+    """Hand pytorch-fid these weights in place of a download."""
+    fetches = getattr(inception, _LOADER)
+    setattr(inception, _LOADER, lambda *_, **__: state)
+    try:
+        yield
+    finally:
+        setattr(inception, _LOADER, fetches)
 
 
-def compare(
-    sets: Sets, comparison: Comparison, pick: Pick, measure: Measure, count: int
-) -> list[dict[Subject, Value]]:
-    """What `measure` gives in one comparison, for each subject that takes part in it.
+def _inception_features(network: Any, dataset: Dataset, rows: list[Row], sha256: str) -> Array:
+    """Pooled features (N, 2048) float32 of grey images, from the data set's cache where known.
 
-    Args:
-        sets: what is compared.
-        comparison: which images with which.
-        pick: what of a set is compared, such as its features in one space.
-        measure: takes train's side and the judged side, and gives `count` numbers.
-        count: how many.
-
-    Returns:
-        For each number its value by subject: the mean over halvings, or none with the reason.
+    The class itself resamples to 299 px; it is fed three equal channels in [0, 1].
     """
-    by_number: list[dict[Subject, Value]] = [{} for _ in range(count)]
-    train = pick(sets.train)
-    for subject in SUBJECTS:
-        pairs = _pairs(sets, comparison, subject)
-        if not pairs:
-            continue
-        n = (len(pairs[0][1]), len(pairs[0][2]))
-        why, numbers = "", [None] * count
-        try:
-            measured = [
-                measure(
-                    Side(train[against], sets.train.patients[against]),
-                    Side(pick(judged)[rows], judged.patients[rows] if judged.is_real else None),
-                )
-                for judged, rows, against in pairs
-            ]
-            numbers = np.mean(measured, axis=0).tolist()
-        except InputError as error:
-            why = str(error)
-        split = _split_words(comparison, subject)
-        for values, number in zip(by_number, numbers, strict=True):
-            values[subject] = Value(value=number, n=n, split=split, why=why)
-    return by_number
 
+    def compute(images: Array) -> Array:
+        with torch.inference_mode():
+            grey: Tensor = (torch.from_numpy(images) + 1) / 2
+            features: Array = network(grey.expand(-1, 3, -1, -1))[0].flatten(1).numpy()
+        return features
 
-def _pairs(sets: Sets, comparison: Comparison, subject: Subject) -> list[Pair]:
-    """The judged set, its rows, and the rows of train that they are judged against.
-
-    Each draw has a key of its own, so that one more figure moves no other.
-    """
-    if subject == "real":
-        return _real_pairs(sets, comparison)
-    judged = sets.made_up.get(subject)
-    return [] if judged is None else _made_up_pairs(sets, comparison, judged)
-
-
-def _made_up_pairs(sets: Sets, comparison: Comparison, judged: MeasuredSet) -> list[Pair]:
-    size, n_train = len(judged), len(sets.train)
-    if comparison == "all":
-        return [(judged, np.arange(size), np.arange(n_train))]
-    if comparison == "halves":
-        return [
-            (judged, _draw_rows(size, len(other), (sets.seed, 1, turn)), half)
-            for turn, (half, other) in enumerate(_halves(sets))
-        ]
-    if comparison == "equal":
-        rows = _draw_rows(size, sets.compare_n, (sets.seed, 2))
-        return [(judged, rows, _draw_rows(n_train, sets.compare_n, (sets.seed, 3)))]
-    if count := _held_out_n(sets):
-        return [(judged, _draw_rows(size, count, (sets.seed, 4)), _against(sets))]
-    return []
-
-
-def _real_pairs(sets: Sets, comparison: Comparison) -> list[Pair]:
-    if comparison == "halves":
-        return [(sets.train, other, half) for half, other in _halves(sets)]
-    if comparison == "held-out" and sets.held_out is not None:
-        rows = _draw_rows(len(sets.held_out), _held_out_n(sets), (sets.seed, 5))
-        return [(sets.held_out, rows, _against(sets))]
-    return []
-
-
-def _against(sets: Sets) -> Array:
-    """The rows of train that held-out images, and as many made-up ones, are judged against."""
-    return _draw_rows(len(sets.train), MOST_AGAINST, (sets.seed, 9))
-
-
-def _held_out_n(sets: Sets) -> int:
-    if sets.held_out is None:
-        return 0
-    return min(MOST_COMPARED, len(sets.held_out), *map(len, sets.made_up.values()))
-
-
-def _halves(sets: Sets) -> list[tuple[Array, Array]]:
-    """Rows of two halves of the train patients, `HALVINGS` times, all of the same length."""
-    names, patient_of = np.unique(sets.train.patients, return_inverse=True)
-    if len(names) < 2:
-        return []
-    halves = []
-    for turn in range(HALVINGS):
-        rng = np.random.default_rng((sets.seed, 0, turn))
-        first = rng.permutation(np.arange(len(names)) % 2 == 0)[patient_of]
-        halves.append((rng.permutation(np.flatnonzero(first)), np.flatnonzero(~first)))
-    count = min(min(map(len, pair)) for pair in halves)
-    count = min(MOST_COMPARED, count, *map(len, sets.made_up.values()))
-    return [
-        (np.sort(half[:count]), other[_draw_rows(len(other), count, (sets.seed, 6, turn))])
-        for turn, (half, other) in enumerate(halves)
-    ]
-
-
-def _draw_rows(size: int, count: int, key: tuple[int, ...]) -> Array:
-    """`count` of `size` rows, without replacement, in order; all of them where that is as many."""
-    chosen: Array = np.sort(np.random.default_rng(key).permutation(size)[:count])
-    return chosen
-
-
-def _split_words(comparison: Comparison, subject: Subject) -> str:
-    if subject != "real":
-        return "all against half of train" if comparison == "halves" else "all against train"
-    return "halves of train" if comparison == "halves" else "val against train"
+    return cached_features(
+        dataset,
+        rows,
+        extractor_id=f"pytorch-fid inception {sha256}",
+        size_px=dataset.info.size_px,
+        compute=compute,
+        batch=16,
+        what="Inception features",
+    )
