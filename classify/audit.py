@@ -31,7 +31,6 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Release
 from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import versions
 
@@ -40,7 +39,6 @@ RATES = (0.01, 0.001)
 #: Tests that share the risk of a false alarm: noise, five bounds, two rates of membership.
 _CHECKS = 8
 _EXACT = 1e-6
-_SAME_NOISE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
     if release is None or release.mechanism is None:
         raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
     plan = finetune_plan(settings).with_release_id(release.id)
-    if not _same_but_for_rounding(plan.release, release):
+    if not plan.release.same_but_for_rounding(release):
         raise InputError(
             f"{run}: its data set or an ancestor has changed since it was trained; make the run "
             "again"
@@ -145,16 +143,6 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
         noise=settings.privacy.noise,
         public=setup.public,
     )
-
-
-def _same_but_for_rounding(planned: Release, made: Release) -> bool:
-    """Whether a plan is that of a release; a calibration may differ in its last digits."""
-    if planned.mechanism is None or made.mechanism is None:
-        return False
-    noise = planned.mechanism.noise_multiplier, made.mechanism.noise_multiplier
-    alike = planned.mechanism.with_noise(noise[1])
-    same = planned.model_copy(update={"mechanism": alike, "mu": made.mu}) == made
-    return same and math.isclose(*noise, rel_tol=_SAME_NOISE)
 
 
 def broken_records(run: Path, statement: Statement, subject: Subject) -> list[str]:

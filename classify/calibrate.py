@@ -201,11 +201,11 @@ def _released(
     reserved on disk before noise is drawn, the noise is that of the run's key in each attempt, on
     the same images under the same classifier, and only what is kept is ever used.
     """
-    assert plan.mechanism is not None  # the caller has asked
     ledger, classifier = Ledger(run.private / "ledger.jsonl"), calibrated_on.classifier
     of_classifier = sha256_file(settings.run / "model" / "settings.json")
     fingerprint = f"{keyed_digest(plan.dataset, calibrated_on.rows)} {of_classifier}"
-    ledger.claim(plan.release, fingerprint=fingerprint, block_steps=1)
+    mechanism = ledger.claim(plan.release, fingerprint=fingerprint, block_steps=1).mechanism
+    assert mechanism is not None  # the caller has asked
     if ledger.steps_left:
         ledger.reserve(1)
     path = run.private / RELEASED
@@ -215,7 +215,7 @@ def _released(
             calibrated_on.targets,
             probabilities(classifier, raw),
             calibrated_on.units,
-            mechanism=plan.mechanism,
+            mechanism=mechanism,
             noise_source=noise_source(run.private, settings.privacy),
         )
         save_weights(path, {"coefficients": torch.from_numpy(released)})

@@ -165,12 +165,13 @@ def _train_head(
         return setup.classifier_of(weights, settings.head), plan.release
     ledger = Ledger(run.private / "ledger.jsonl")
     fingerprint = keyed_digest(plan.dataset, setup.rows)
-    ledger.claim(plan.release, fingerprint=fingerprint, block_steps=recipe.block_steps)
+    claimed = ledger.claim(plan.release, fingerprint=fingerprint, block_steps=recipe.block_steps)
+    assert claimed.mechanism is not None  # the plan has one
     weights = train_private_head(
         setup.start,
         setup.examples,
         recipe,
-        mechanism=mechanism,
+        mechanism=claimed.mechanism,
         ledger=ledger,
         noise_source=noise_source(run.private, settings.privacy),
         checkpoints=run.checkpoints,
@@ -243,12 +244,14 @@ def _train_network(
     else:
         ledger = Ledger(run.private / "ledger.jsonl")
         fingerprint = keyed_digest(dataset, rows)
-        ledger.claim(plan.release, fingerprint=fingerprint, block_steps=network.block_steps)
+        block_steps = network.block_steps
+        claimed = ledger.claim(plan.release, fingerprint=fingerprint, block_steps=block_steps)
+        assert claimed.mechanism is not None  # the plan has one
         train_private_network(
             top,
             examples,
             network,
-            mechanism=mechanism,
+            mechanism=claimed.mechanism,
             ledger=ledger,
             noise_source=noise_source(run.private, settings.privacy),
             checkpoints=run.checkpoints,

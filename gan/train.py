@@ -273,17 +273,21 @@ def _train_on_embedding(
     Raises:
         InputError: when the step is spent, and both the key and what was released are gone.
     """
-    embedding, mechanism = settings.embedding, plan.privacy.mechanism
+    embedding = settings.embedding
     assert embedding is not None  # TrainGanSettings asks for it
-    if mechanism is None:
+    if plan.privacy.mechanism is None:
         plan.privacy.record()
     else:
-        _reserve_release(run, settings.privacy, _claimed_ledger(run, plan, block_steps=1))
+        ledger, plan = _claimed(run, plan, block_steps=1)
+        _reserve_release(run, settings.privacy, ledger)
     device = chosen_device(settings.device)
     features = public_features(embedding, settings.size_px, device)
     sums = _released_sums(settings, run, plan, features).to(device)
     means, deviations = class_means(
-        sums, mechanism, class_prior=settings.class_prior, constant=embedding.constant
+        sums,
+        plan.privacy.mechanism,
+        class_prior=settings.class_prior,
+        constant=embedding.constant,
     )
     target = matched_means(means, deviations, embedding.separation)
     training = _started(settings, plan, device)
@@ -349,7 +353,8 @@ def _train_against_private_discriminator(
             samples = hashlib.sha256(f"samples {settings.seed}".encode()).digest()
             play_plainly(game, patients, sampling, NoiseSource(samples), block_steps)
             return training.averaged, plan.privacy.release
-        ledger = _claimed_ledger(run, plan, block_steps)
+        ledger, plan = _claimed(run, plan, block_steps)
+        assert plan.privacy.mechanism is not None  # the plan had one
         play_privately(
             game,
             patients,
@@ -430,8 +435,10 @@ def _kept(
     )
 
 
-def _claimed_ledger(run: Run, plan: GanPlan, block_steps: int) -> Ledger:
+def _claimed(run: Run, plan: GanPlan, block_steps: int) -> tuple[Ledger, GanPlan]:
     """The ledger of the run, for its release alone, which the data set has on record by then.
+
+    With it the plan to go on with, whose release is the ledger's.
 
     Raises:
         InputError: when the ledger is that of another release, mechanism or data.
@@ -439,5 +446,7 @@ def _claimed_ledger(run: Run, plan: GanPlan, block_steps: int) -> Ledger:
     plan.privacy.record()
     ledger = Ledger(run.private / "ledger.jsonl")
     fingerprint = keyed_digest(plan.privacy.dataset, plan.rows)
-    ledger.claim(plan.privacy.release, fingerprint=fingerprint, block_steps=block_steps)
-    return ledger
+    release = ledger.claim(
+        plan.privacy.release, fingerprint=fingerprint, block_steps=block_steps
+    )
+    return ledger, replace(plan, privacy=replace(plan.privacy, release=release))

@@ -216,13 +216,17 @@ class Ledger:
         """How many steps of the release's mechanism can still be reserved."""
         return self._budget - self.spent_steps
 
-    def claim(self, release: Release, *, fingerprint: str, block_steps: int) -> None:
+    def claim(self, release: Release, *, fingerprint: str, block_steps: int) -> Release:
         """Open the ledger for a release, or make sure that it was opened for this very one.
 
         Args:
             release: with its full budget.
             fingerprint: keyed digest of the data.
             block_steps: the most steps that are reserved at a time.
+
+        Returns:
+            The release to go on with: the one that the ledger was opened for. A run that another
+            version began keeps the noise that it began with.
 
         Raises:
             InputError: when the ledger is that of another release, mechanism or data.
@@ -242,11 +246,12 @@ class Ledger:
             raise InputError(
                 "the data set has changed since this run began; start in a new run folder"
             )
-        elif self._release != release:
+        elif not release.same_but_for_rounding(self._release):
             raise InputError(
                 "private/ledger.jsonl belongs to another release than this run plans (an ancestor "
                 "or the mechanism has changed); start in a new run folder"
             )
+        return self._release
 
     def reserve(self, steps: int) -> range:
         """Reserve `steps` steps on disk, a block at most; returns their numbers.

@@ -21,6 +21,8 @@ from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.mechanism import NO_LOSS, Mechanism, Unit
 
 _HASH_BITS = 64
+#: Relative difference of noise between two calibrations to one target.
+_CALIBRATED = 2e-3
 #: Beyond so many groups, cohorts are taken to overlap, which is on the safe side.
 _MAX_GROUPS = 1024
 _ROUNDING = 1 - 1e-9
@@ -147,6 +149,19 @@ class Release(Settings):
         if math.isfinite(self.mu) and self.mechanism is not None:
             return self.mechanism.loss(self.steps)
         return PrivacyLoss(mu=self.mu)
+
+    def same_but_for_rounding(self, other: "Release") -> bool:
+        """Whether `other` is this release, though its noise came out of another calibration.
+
+        Versions and machines find noise within `_CALIBRATED` of each other for one target.
+        """
+        if self.mechanism is None or other.mechanism is None:
+            return self == other
+        noise = other.mechanism.noise_multiplier
+        alike = {"mechanism": self.mechanism.with_noise(noise), "mu": other.mu}
+        return self.model_copy(update=alike) == other and math.isclose(
+            self.mechanism.noise_multiplier, noise, rel_tol=_CALIBRATED
+        )
 
     def after(self, steps: int) -> "Release":
         """The same release when `steps` of its mechanism's steps were reserved."""

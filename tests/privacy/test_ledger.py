@@ -83,6 +83,22 @@ def test_a_ledger_of_another_mechanism_or_other_data_is_refused(path: Path) -> N
         Ledger(path).claim(release(), fingerprint="g", block_steps=20)
 
 
+def test_a_run_keeps_the_noise_that_it_began_with_when_calibration_has_changed(path: Path) -> None:
+    planned = release(MECHANISM.with_noise(5.0 * (1 + 5e-4)))
+    kept = Ledger(path).claim(planned, fingerprint="f", block_steps=20)
+    assert kept == release()
+    assert Ledger(path).spent() == release().after(0)
+    for other in (
+        release(MECHANISM.with_noise(5.02)),
+        planned.model_copy(
+            update={"mechanism": planned.mechanism.model_copy(update={"steps": 59})}
+        ),
+        planned.model_copy(update={"data": "another"}),
+    ):
+        with pytest.raises(InputError, match="belongs to another release"):
+            Ledger(path).claim(other, fingerprint="f", block_steps=20)
+
+
 def test_a_state_ahead_of_its_ledger_is_refused(path: Path) -> None:
     Ledger(path).reserve(20)
     with pytest.raises(InputError, match="fewer steps than the checkpoint"):
