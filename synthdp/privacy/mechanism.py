@@ -42,25 +42,6 @@ class Mechanism(Settings):
     normaliser: float = Field(gt=0)
 
     @classmethod
-    def calibrate(
-        cls,
-        *,
-        mu: float,
-        steps: int,
-        normaliser: float,
-        clip_norm: float = 1.0,
-        unit: Unit = "patient",
-    ) -> "Mechanism":
-        """The mechanism of all units in every step that spends exactly `mu` over `steps` steps."""
-        return cls(
-            unit=unit,
-            noise_multiplier=math.sqrt(steps) / mu,
-            clip_norm=clip_norm,
-            steps=steps,
-            normaliser=normaliser,
-        )
-
-    @classmethod
     def reaching(
         cls,
         *,

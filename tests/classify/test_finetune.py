@@ -33,7 +33,7 @@ PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
 def generator_lineage(mu: float) -> Lineage:
     mechanism = None
     if math.isfinite(mu):
-        mechanism = Mechanism.calibrate(mu=mu, steps=1, normaliser=50)
+        mechanism = Mechanism(noise_multiplier=1 / mu, steps=1, normaliser=50)
     release = Release(stage="train-gan", data="clinic", mu=mu, mechanism=mechanism)
     return Lineage(releases=(release,))
 

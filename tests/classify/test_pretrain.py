@@ -174,7 +174,7 @@ def test_patients_are_not_protected_and_it_is_recorded_once(
 
 
 def test_the_ancestors_of_a_synthetic_set_are_carried_on(tmp_path: Path) -> None:
-    mechanism = Mechanism.calibrate(mu=0.5, steps=1, normaliser=100)
+    mechanism = Mechanism(noise_multiplier=2.0, steps=1, normaliser=100)
     release = Release(stage="train-gan", data="clinic", mu=mechanism.mu, mechanism=mechanism)
     lineage = Lineage(releases=(release,))
     synthetic = make_set(tmp_path / "synthetic", "synthetic", lineage=lineage)

@@ -28,7 +28,7 @@ def lineage(epsilon: float) -> Lineage:
     mu = math.inf if math.isinf(epsilon) else gaussian_mu(epsilon, 1e-3)
     mechanism = None
     if math.isfinite(mu):
-        mechanism = Mechanism.calibrate(mu=mu, steps=1, normaliser=50)
+        mechanism = Mechanism(noise_multiplier=1 / mu, steps=1, normaliser=50)
     note = "" if mechanism else "trained without differential privacy"
     release = Release(stage="train-gan", data="clinic", mu=mu, mechanism=mechanism, note=note)
     return Lineage(releases=(release,))

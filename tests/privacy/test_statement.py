@@ -11,9 +11,7 @@ from synthdp.privacy.statement import Odds, Statement, make_statement, parse_sta
 
 
 def dp_release(epsilon: float = 6.0, unit: str = "patient") -> Release:
-    mechanism = Mechanism.calibrate(
-        mu=gaussian_mu(epsilon, 1e-4), steps=60, normaliser=600, unit=unit
-    )
+    mechanism = Mechanism.reaching(epsilon=epsilon, delta=1e-4, steps=60, normaliser=600, unit=unit)
     return Release(
         stage="finetune", data="cbis-ddsm", mu=mechanism.mu, mechanism=mechanism, unit=unit
     )
