@@ -156,15 +156,16 @@ def too_many_correct(mu: float, correct: int, guesses: int, canaries: int, risk:
 def one_run_mu(correct: int, guesses: int, canaries: int, confidence: float) -> float:
     """Lower confidence limit of mu from the correct guesses of one run (`too_many_correct`)."""
 
-    def excess(mu: float) -> float:
-        return 1.0 if too_many_correct(mu, correct, guesses, canaries, 1 - confidence) else -1.0
+    def refuted(mu: float) -> bool:
+        return too_many_correct(mu, correct, guesses, canaries, 1 - confidence)
 
-    if guesses == 0 or excess(0.0) < 0:
+    if guesses == 0 or not refuted(0.0):
         return 0.0
+    # halving: a yes or no has no slope for Brent's method, and the refuted end is the bound
     low, high = 0.0, MAX_MU
     while high - low > _MU_TOLERANCE:
         middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+        low, high = (middle, high) if refuted(middle) else (low, middle)
     return low
 
 
