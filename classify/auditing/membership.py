@@ -155,7 +155,7 @@ def membership(
                 low=float(tails[0]),
                 high=float(tails[1]),
                 alarm=alarm,
-                promised=subject.mechanism.loss().found(false_alarms),
+                promised=subject.mechanism.loss().true_positive_rate(false_alarms),
                 people=false_alarms * n_units / 2,
             )
         )

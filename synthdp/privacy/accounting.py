@@ -1,7 +1,13 @@
-"""What Gaussian steps cost one unit: epsilon, delta and the attacker's trade-off curve.
+"""What Gaussian steps cost one unit, and the noise that a target needs.
 
-Steps in which every unit takes part compose exactly, in mu. Steps of a Poisson sample are composed
-as privacy loss distributions (PLD), rounded to the safe side.
+Read from the top: one Gaussian release (`gaussian_epsilon` and its neighbours), one step on a
+Poisson sample (`step_delta`), many steps as a privacy loss distribution (PLD, `composed`), all of
+that as one number (`PrivacyLoss`), and the way back from epsilon to noise (`noise_for`).
+
+Steps in which every unit takes part compose exactly, in mu. Steps on Poisson samples are composed
+as PLDs: dp_accounting puts a step's curve on a grid of losses ("connect the dots": Doroshenko et
+al., arXiv 2207.04380, algorithm 1), which lies above the true curve everywhere, and composes it by
+Fourier transform.
 
 >>> round(gaussian_mu(6.0, 1e-4), 3)
 1.46
@@ -11,33 +17,51 @@ as privacy loss distributions (PLD), rounded to the safe side.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from dp_accounting import get_sigma_gaussian
+from dp_accounting.pld import pld_pmf
 from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import erfcx, ndtr, ndtri
 from scipy.stats import norm
 
 from synthdp.errors import InputError
-from synthdp.privacy.loss_distribution import (
-    TIGHT,
-    SampledSteps,
-    composed,
-    epsilon_at,
-    gaussian_deltas,
-    settled,
-    slack,
-)
+
+Array = NDArray[np.float64]
 
 #: Above this, a Gaussian release tells members from strangers with certainty to double precision.
 MAX_MU = 60.0
+#: Share of the mu that dp_accounting solves for: its error is below 2e-11 from epsilon 1e-3 on.
 _SAFE_SIDE = 1 - 1e-9
 _ROOT = 1e-14
+#: Relative rounding of `gaussian_deltas` (measured against mpmath: under 5e-13), added on top.
+_ROUNDING = 1e-12
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
+
+#: Rounding of the Fourier transform, absolute in delta, a composed step (measured: under 1e-17).
+_FOURIER = 1e-16
+#: Probability of a step's losses beyond the grid; counted as an infinite loss.
+_TAIL = 1e-22
+_TAIL_SIGMAS = -float(ndtri(_TAIL))
+#: Grids are powers of this; a finer one cuts the error about by its square.
+_LADDER = 3.0
+_FIRST_CELLS = 150
+#: Relative move of a value between two grids at which it counts as settled.
+_SETTLED = 2e-3
+_STEP_CELLS, _ALL_CELLS = 1.5e5, 1.5e6
 
 _CURVE_POINTS = 4_000
 _LARGEST_LOSS = 700.0
+
+_LEAST_NOISE, _MOST_NOISE = 1e-2, 1e7
+#: Calibration aims at this share of the target, and ends within `_CLOSE` of that share.
+_AIM, _CLOSE = 0.9995, 4e-4
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -61,6 +85,10 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
 def gaussian_epsilon(mu: float, delta: float) -> float:
     """The epsilon of a mu-Gaussian release at `delta`; infinite beyond `MAX_MU`.
 
+    Ours, since dp_accounting's `get_epsilon_gaussian` is no bound: it was measured below the exact
+    epsilon by up to 2e-10 of it at mu 0.001 and 2e-6 at mu 1e-8
+    (`python scripts/bench_calibration.py --exact`).
+
     Guarantee: never below the exact value; above it by less than 1e-9 of it.
 
     Raises:
@@ -79,9 +107,10 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The largest mu whose Gaussian release is (epsilon, delta)-private.
+    """The largest mu whose Gaussian release is (epsilon, delta)-private, by dp_accounting.
 
-    Guarantee: `gaussian_epsilon` of the result never exceeds `epsilon` (safe side of 1e-9).
+    Guarantee: for epsilon from 1e-6 on, `gaussian_epsilon` of the result never exceeds `epsilon`:
+    what dp_accounting solves for may by 2e-11 of it, and 1e-9 of mu is taken off.
 
     Raises:
         InputError: when epsilon is not positive, or beyond what any noise needs; when delta is
@@ -96,17 +125,175 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
             "without privacy"
         )
 
-    def excess(log_mu: float) -> float:
-        return gaussian_delta(math.exp(log_mu), epsilon) - delta
-
-    # delta is below 0.4 mu at any epsilon, so that mu = delta is always too little
-    exact = brentq(excess, math.log(delta), math.log(MAX_MU), xtol=_ROOT, rtol=_ROOT)
-    return math.exp(exact) * _SAFE_SIDE
+    return _SAFE_SIDE / float(get_sigma_gaussian(epsilon, delta))
 
 
 def _refuse_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise InputError(f"delta is {delta:g}: it must lie between 0 and 1")
+
+
+def gaussian_deltas(mu: float, epsilons: Array) -> Array:
+    """The delta of a mu-Gaussian release at each epsilon, without cancellation.
+
+    Formula: Balle and Wang (arXiv 1805.06530), theorem 8. With t = epsilon / mu - mu / 2, density
+    phi and Mills ratio M(t) = Phi(-t) / phi(t), its two terms are phi(t) (M(t) - M(t + mu)); for
+    small mu this is phi(t) times the integral of 1 - s M(s) over s in (t, t + mu). Below zero by
+    duality: delta(-e) = 1 - exp(-e) (1 - delta(e)).
+
+    Guarantee: never below the exact value, and above it by at most 2e-12 of it (tested down to
+    delta 1e-100); values that double precision can't hold are 0.
+    """
+
+    def mills(t: Array) -> Array:
+        return np.asarray(math.sqrt(math.pi / 2) * erfcx(t / math.sqrt(2)))
+
+    t = np.abs(epsilons) / mu - mu / 2
+    density = np.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
+    if mu < 1:
+        inner = t[:, None] + mu * (_NODES + 1) / 2
+        deltas = density * mu / 2 * ((1 - inner * mills(inner)) @ _WEIGHTS)
+    else:
+        over = density * (mills(np.maximum(t, 0)) - mills(t + mu))
+        deltas = np.where(t < 0, ndtr(-t) - density * mills(t + mu), over)
+    below = np.minimum(epsilons, 0)
+    deltas = np.where(epsilons < 0, np.exp(below) * deltas - np.expm1(below), deltas)
+    return np.clip(deltas * (1 + _ROUNDING), 0.0, 1.0)
+
+
+@dataclass(frozen=True, order=True)
+class SampledSteps:
+    """Gaussian steps on Poisson samples: each unit is in each step with `sampling_rate` <= 1."""
+
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+
+
+def step_delta(sigma: float, rate: float, epsilons: Array, *, add: bool) -> Array:
+    """One step's delta at each epsilon (any sign), for a unit that is taken out or added.
+
+    Ours, since dp_accounting's `GaussianPrivacyLoss` subtracts two probabilities: it was measured
+    below the exact delta by up to 2e-10 of it, and with it an epsilon took 1.6 times as long.
+
+    Formula: taken out, delta(log(1 + q (e^z - 1))) = q delta_G(z), the amplification by sampling
+    of Balle, Barthe and Gaboardi (arXiv 1807.01647, theorem 8), tight for this pair; added, it is
+    the dual, delta'(e) = 1 - e^e + e^e delta(-e), which comes to (1 - (1 - q) e^e) delta_G(-z)
+    with z taken at -e. delta_G is the Gaussian one with mu = 1 / sigma, its own dual.
+
+    Guarantee: exact, rounded up as `gaussian_deltas` is.
+    """
+    deltas = np.where(epsilons < 0, -np.expm1(np.minimum(epsilons, 0)), 0.0)
+    signed = -epsilons if add else epsilons
+    # e^z - 1 for the Gaussian loss z behind each loss of the sampled step. A step that may not have
+    # drawn the unit at all shows no loss below log(1 - q): those have no z, and their delta stands
+    grown = np.expm1(np.minimum(signed, 30.0)) / rate
+    inside = np.full(grown.shape, True) if rate == 1 else grown > -1
+    near = signed[inside] if rate == 1 else np.log1p(grown[inside])
+    # beyond e^30 the 1 in log(1 + (e^loss - 1) / q) is lost to rounding, and e^loss would overflow
+    z = np.where(signed[inside] > 30.0, signed[inside] - math.log(rate), near)
+    if add:
+        weight = 1 - (1 - rate) * np.exp(np.minimum(epsilons[inside], 700.0))  # no inf times 0
+        deltas[inside] = np.maximum(weight, 0) * gaussian_deltas(1 / sigma, -z)
+    else:
+        deltas[inside] = rate * gaussian_deltas(1 / sigma, z)
+    return deltas
+
+
+def _loss_range(part: SampledSteps) -> tuple[float, float]:
+    """The least and largest loss of one step that the grid holds, for a unit taken out."""
+    mu, rate = 1 / part.noise_multiplier, part.sampling_rate
+    far = mu**2 / 2 + mu * _TAIL_SIGMAS
+    return tuple(
+        float(np.logaddexp(math.log1p(-rate) if rate < 1 else -math.inf, math.log(rate) + z))
+        for z in (-far, far)
+    )  # type: ignore[return-value]
+
+
+def _step_distribution(part: SampledSteps, interval: float) -> PrivacyLossDistribution:
+    """The distribution of one step, in both directions."""
+    least, largest = _loss_range(part)
+    low, high = math.floor(least / interval), math.ceil(largest / interval)
+
+    def on_grid(first: int, last: int, *, add: bool) -> Any:
+        epsilons: Array = np.arange(first, last + 1, dtype=np.float64) * interval
+        deltas = step_delta(part.noise_multiplier, part.sampling_rate, epsilons, add=add)
+        # rounding may let a curve rise that falls: the larger value on the right holds for both
+        return pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(
+            interval, first, last, np.clip(np.maximum.accumulate(deltas[::-1])[::-1], 0, 1)
+        )
+
+    # the losses of a unit that is added are those of one taken out with the sign turned
+    removed = on_grid(low, high, add=False)
+    return PrivacyLossDistribution(removed, on_grid(-high, -low, add=True))
+
+
+@lru_cache(maxsize=16)
+def composed(parts: tuple[SampledSteps, ...], interval: float) -> PrivacyLossDistribution:
+    """The distribution of all steps together, on a grid of `interval`."""
+    total = _step_distribution(parts[0], interval).self_compose(parts[0].steps)
+    for part in parts[1:]:
+        total = total.compose(_step_distribution(part, interval).self_compose(part.steps))
+    return total
+
+
+def slack(parts: tuple[SampledSteps, ...]) -> float:
+    """What rounding of the Fourier transforms may take off delta, at most."""
+    return _FOURIER * (sum(part.steps for part in parts) + 10)
+
+
+def epsilon_at(
+    distribution: PrivacyLossDistribution, parts: tuple[SampledSteps, ...], delta: float
+) -> float:
+    """The epsilon at `delta` less the `slack`; infinite where that leaves nothing."""
+    delta -= slack(parts)
+    if delta <= 0:
+        return math.inf
+    if distribution.get_delta_for_epsilon(0.0) <= delta:
+        return 0.0
+    return max(float(distribution.get_epsilon_for_delta(delta)), 0.0)
+
+
+def _spread(part: SampledSteps, width: float) -> float:
+    """About the width of the composed grid: 2 * 6 standard deviations and two single steps."""
+    moment = part.sampling_rate**2 * math.expm1(min(part.noise_multiplier**-2, 500.0))
+    return 2 * width + 12 * math.sqrt(part.steps * min(moment, width**2 / 4))
+
+
+def _intervals(parts: tuple[SampledSteps, ...]) -> Iterator[float]:
+    """Grids from coarse to fine, as far as time and memory allow."""
+    widths = [high - low for low, high in map(_loss_range, parts)]
+    of_all = sum(_spread(part, width) for part, width in zip(parts, widths, strict=True))
+    least = max(max(widths) / _STEP_CELLS, of_all / _ALL_CELLS)
+    # powers of one number, so that a search over the noise meets the same grids again and again
+    power = math.floor(math.log(max(min(widths) / _FIRST_CELLS, least), _LADDER))
+    yield _LADDER**power
+    while _LADDER ** (power - 1) > least:
+        power -= 1
+        yield _LADDER**power
+
+
+def settled(
+    parts: tuple[SampledSteps, ...], value: Callable[[PrivacyLossDistribution], float]
+) -> tuple[float, float]:
+    """The first interval at which `value` has moved by less than `_SETTLED`, and the value there.
+
+    `value` falls as the grid gets finer, in the end with the square of the interval: a last move
+    of 2e-3 leaves an excess of about 2.5e-4, and of 1e-3 at most where it falls in proportion.
+
+    Ours, since dp_accounting's `PLDAccountant` keeps one interval for all: at its default of 1e-4 a
+    calibration took longer than 25 s in 13 of 19 settings, and at 1e-3 it was 8 % loose after
+    10,000 steps (`python scripts/bench_calibration.py --dp-accounting`).
+
+    Guarantee: any grid's distribution is an upper bound; `_SETTLED` touches tightness alone.
+    """
+    coarser = math.inf
+    for interval in _intervals(parts):
+        finer = value(composed(parts, interval))
+        if finer == 0 or coarser - finer <= _SETTLED * finer:
+            break
+        coarser = finer
+    return interval, finer
 
 
 @dataclass(frozen=True)
@@ -145,18 +332,21 @@ class PrivacyLoss:
         if not self.sampled or self.unbounded:
             return gaussian_epsilon(math.inf if self.unbounded else self.mu, delta)
         _refuse_delta(delta)
-        return settled_epsilon(self, delta)[1]
+        return _sampled_epsilon(self, delta)
 
     def delta(self, epsilon: float) -> float:
         """The delta at `epsilon`, with the guarantee of `epsilon`."""
         if not self.sampled or self.unbounded:
             return gaussian_delta(math.inf if self.unbounded else self.mu, epsilon)
         parts = parts_of(self)
-        found = settled(parts, lambda d: float(d.get_delta_for_epsilon(epsilon)))[1]
-        return min(found + slack(parts), 1.0)
+        on_grid = settled(parts, lambda d: float(d.get_delta_for_epsilon(epsilon)))[1]
+        return min(on_grid + slack(parts), 1.0)
 
-    def found(self, false_alarms: float) -> float:
-        """The share of members that the best attack finds at a rate of false alarms in (0, 1).
+    def true_positive_rate(self, false_positive_rate: float) -> float:
+        """The share of members that the best attack finds, in [0, 1].
+
+        Args:
+            false_positive_rate: share of strangers taken for members, in (0, 1).
 
         Formula: Phi(Phi^-1(a) + mu) for Gaussian steps (Dong, Roth and Su, arXiv 1905.02383); with
         samples, the least of min(e^eps a + delta, 1 - e^-eps (1 - delta - a)) over the curve of
@@ -166,11 +356,11 @@ class PrivacyLoss:
         """
         if not self.sampled or self.unbounded:
             mu = math.inf if self.unbounded else self.mu
-            return float(norm.cdf(norm.ppf(false_alarms) + mu))
+            return float(norm.cdf(norm.ppf(false_positive_rate) + mu))
         epsilons, deltas = _curve(self)
-        direct = np.exp(epsilons) * false_alarms + deltas
-        swapped = 1 - np.exp(-epsilons) * (1 - deltas - false_alarms)
-        return float(np.clip(np.minimum(direct, swapped).min(), false_alarms, 1.0))
+        direct = np.exp(epsilons) * false_positive_rate + deltas
+        swapped = 1 - np.exp(-epsilons) * (1 - deltas - false_positive_rate)
+        return float(np.clip(np.minimum(direct, swapped).min(), false_positive_rate, 1.0))
 
     @property
     def best_accuracy(self) -> float:
@@ -184,12 +374,10 @@ def parts_of(loss: PrivacyLoss) -> tuple[SampledSteps, ...]:
 
 
 @lru_cache(maxsize=256)
-def settled_epsilon(
-    loss: PrivacyLoss, delta: float, tolerance: float = TIGHT
-) -> tuple[float, float]:
-    """The interval on which the epsilon at `delta` has settled (see `settled`), and the epsilon."""
+def _sampled_epsilon(loss: PrivacyLoss, delta: float) -> float:
+    """The epsilon at `delta` of a composition with samples, on the first grid that settles it."""
     parts = parts_of(loss)
-    return settled(parts, lambda d: epsilon_at(d, parts, delta), tolerance=tolerance)
+    return settled(parts, lambda d: epsilon_at(d, parts, delta))[1]
 
 
 @lru_cache(maxsize=32)
@@ -207,3 +395,55 @@ def _curve(loss: PrivacyLoss) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     epsilons = np.concatenate([[0.0], np.geomspace(1e-4, top, _CURVE_POINTS)])
     deltas = np.asarray(distribution.get_delta_for_epsilon(epsilons)) + slack(parts)
     return epsilons, np.clip(deltas, 0.0, 1.0)
+
+
+def noise_for(
+    target: float, delta: float, loss_at: Callable[[float], PrivacyLoss], *, guess: float
+) -> float:
+    """The smallest noise multiplier with which a composition stays within a target.
+
+    Brent's method (scipy) on the logarithms of noise and epsilon, between which the line is nearly
+    straight. dp_accounting's `calibrate_dp_mechanism` runs it on noise and epsilon as they are: on
+    the same epsilons it took 1.8 times as long, and ended at (60, rate 0.01, 10 steps) in an
+    OverflowError (`python scripts/bench_calibration.py --dp-accounting`).
+
+    Args:
+        target: epsilon at `delta`.
+        delta: as in `PrivacyLoss.epsilon`.
+        loss_at: the whole composition at a noise multiplier; its epsilon falls with the noise.
+        guess: a noise multiplier to start from.
+
+    Guarantee: the epsilon of the result never exceeds `target`; it is within 0.1 % of it.
+
+    Raises:
+        InputError: when no noise reaches the target, or none is needed.
+    """
+
+    def excess(log_noise: float) -> float:
+        epsilon = loss_at(math.exp(log_noise)).epsilon(delta)
+        too_much = math.log(min(max(epsilon / (_AIM * target), 1e-3), 1e3))  # finite, for Brent
+        return 0.0 if abs(too_much) <= _CLOSE else too_much  # Brent's method ends at a zero
+
+    low = high = math.log(max(guess, 0.1))
+    step = 0.2
+    while excess(high) > 0:
+        if high >= math.log(_MOST_NOISE):
+            raise InputError(
+                f"epsilon {target:g} at delta {delta:g} can't be reached by any noise; raise it, "
+                "or start from something that spent less"
+            )
+        low, high, step = high, min(high + step, math.log(_MOST_NOISE)), 2 * step
+    while excess(low) < 0:
+        if low <= math.log(_LEAST_NOISE):
+            raise InputError(
+                f"epsilon {target:g} is more than any noise needs; write `none` to train without "
+                "privacy"
+            )
+        low, high, step = max(low - step, math.log(_LEAST_NOISE)), low, 2 * step
+    log_noise = low if low == high else float(brentq(excess, low, high, xtol=_CLOSE / 4))
+    # where epsilon jumps from one grid to another no point may be close enough: step over to the
+    # side that keeps the target. `high` keeps it, so that this ends there at the latest
+    step = _CLOSE / 4
+    while excess(log_noise) > 0:
+        log_noise, step = min(log_noise + step, high), 2 * step
+    return math.exp(log_noise)

@@ -14,8 +14,7 @@ from pydantic import Field
 
 from synthdp.config import Settings
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import PrivacyLoss, SampledSteps, gaussian_mu
-from synthdp.privacy.calibration import noise_for
+from synthdp.privacy.accounting import PrivacyLoss, SampledSteps, gaussian_mu, noise_for
 
 Unit = Literal["patient", "image"]
 NO_LOSS = PrivacyLoss()

@@ -30,9 +30,9 @@ NOT_COVERED = (
 class Odds(Settings):
     """What an attacker who knows every other patient can do: the best possible attack.
 
-    Computed from the full trade-off curve (`PrivacyLoss.found`, `PrivacyLoss.best_accuracy`); a
-    guess with prior 1/N succeeds at most as often as a member is found at 1/N false alarms
-    (arXiv 2507.06969).
+    Computed from the full trade-off curve (`PrivacyLoss.true_positive_rate`,
+    `PrivacyLoss.best_accuracy`); a guess with prior 1/N succeeds at most as often as a member is
+    found at 1/N false alarms (arXiv 2507.06969).
     """
 
     found_at_1_percent: float = Field(ge=0, le=1)
@@ -45,7 +45,7 @@ class Odds(Settings):
         """The odds against the worst protected patient among `population` units."""
 
         def members_found(false_alarms: float) -> float:
-            return max(loss.found(false_alarms) for loss in losses)
+            return max(loss.true_positive_rate(false_alarms) for loss in losses)
 
         return cls(
             found_at_1_percent=members_found(0.01),

@@ -14,12 +14,13 @@ from synthdp.privacy import accounting, mechanism
 from synthdp.privacy.accounting import (
     PrivacyLoss,
     SampledSteps,
+    composed,
     gaussian_delta,
     gaussian_epsilon,
     gaussian_mu,
+    noise_for,
+    step_delta,
 )
-from synthdp.privacy.calibration import noise_for
-from synthdp.privacy.loss_distribution import composed, step_delta
 from synthdp.privacy.mechanism import Mechanism
 
 DELTA = 1e-4
@@ -41,7 +42,7 @@ def test_calibration_stays_on_the_safe_side(epsilon: float, delta: float) -> Non
 
 @pytest.mark.parametrize("epsilon", [1.0, 6.0, 20.0])
 def test_agrees_with_dp_accounting(epsilon: float) -> None:
-    found = Mechanism.calibrate(mu=gaussian_mu(epsilon, DELTA), steps=60, normaliser=600)
+    found = reaching(epsilon, steps=60)
     accountant = pld_privacy_accountant.PLDAccountant()
     accountant.compose(dp_event.GaussianDpEvent(found.noise_multiplier), found.steps)
     assert accountant.get_epsilon(DELTA) == pytest.approx(epsilon, rel=0.01)
@@ -209,7 +210,7 @@ def test_a_whole_study_composes_though_its_losses_overflow_an_exponential(mu: fl
     loss = PrivacyLoss(mu, (SampledSteps(1.5, 0.1, 50),))
     alone = gaussian_epsilon(mu, 1e-4)
     assert alone <= loss.epsilon(1e-4) <= 1.01 * alone
-    assert loss.found(0.01) == pytest.approx(1.0)
+    assert loss.true_positive_rate(0.01) == pytest.approx(1.0)
 
 
 def test_losses_of_one_kind_compose_by_counting_steps() -> None:
@@ -237,9 +238,13 @@ def test_attackers_odds_are_bounds_of_the_whole_curve() -> None:
     exact = PrivacyLoss(mu=1.0)
     rates = [1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9]
     for rate in rates:
-        assert exact.found(rate) <= loss.found(rate) <= 1.005 * exact.found(rate)
+        assert (
+            exact.true_positive_rate(rate)
+            <= loss.true_positive_rate(rate)
+            <= 1.005 * exact.true_positive_rate(rate)
+        )
     assert exact.best_accuracy <= loss.best_accuracy <= exact.best_accuracy + 1e-3
-    assert PrivacyLoss(mu=math.inf).found(0.01) == 1.0
+    assert PrivacyLoss(mu=math.inf).true_positive_rate(0.01) == 1.0
     assert PrivacyLoss(sampled=(SampledSteps(0.0, 0.1, 1),)).best_accuracy == 1.0
 
 

@@ -119,7 +119,7 @@ def test_gaussian_attackers_odds_are_riskcals(false_alarms: float) -> None:
     for setting in [setting for setting in GRID if setting.rate == 1]:
         beta = get_beta_from_gdp(setting.loss.mu, false_alarms)
         advantage = get_advantage_from_gdp(setting.loss.mu)
-        assert setting.loss.found(false_alarms) == pytest.approx(1 - beta, rel=1e-9)
+        assert setting.loss.true_positive_rate(false_alarms) == pytest.approx(1 - beta, rel=1e-9)
         assert 2 * setting.loss.best_accuracy - 1 == pytest.approx(advantage, rel=1e-6)
 
 
@@ -133,7 +133,7 @@ def test_attackers_odds_with_samples_agree_with_riskcal() -> None:
             value_discretization_interval=setting.interval,
         ).self_compose(setting.steps)
         theirs = 1 - np.asarray(get_beta_from_pld(distribution, alpha=rates))
-        ours = [setting.loss.found(rate) for rate in rates]
+        ours = [setting.loss.true_positive_rate(rate) for rate in rates]
         assert ours == pytest.approx(theirs, rel=0.01, abs=1e-5), setting
         advantage = get_advantage_from_pld(distribution)
         assert 2 * setting.loss.best_accuracy - 1 == pytest.approx(advantage, rel=0.01), setting

@@ -142,7 +142,8 @@ def _rows_of(
         }
         members_found = 1.0
         if arm.end_to_end and asked is not None:
-            members_found = PrivacyLoss(mu=gaussian_mu(asked, published.delta)).found(0.01)
+            loss = PrivacyLoss(mu=gaussian_mu(asked, published.delta))
+            members_found = loss.true_positive_rate(0.01)
         same = ours.get((arm.strategy, asked)) if arm.strategy is not None else None
         yield PublishedRow(arm, asked, theirs, members_found, same)
 
