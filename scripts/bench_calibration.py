@@ -43,11 +43,11 @@ BEFORE = PrivacyLoss(mu=0.004, sampled=(SampledSteps(40.0, 0.02, 100),))
 
 
 def by_dp_accounting(
-    epsilon: float, delta: float, rate: float, steps: int, interval: float
+    epsilon: float, delta: float, rate: float, steps: int, accountant: Callable[[], Any]
 ) -> float:
-    """The noise multiplier of `calibrate_dp_mechanism` with a `PLDAccountant`."""
+    """The noise multiplier of `calibrate_dp_mechanism` with an accountant, within 1e-3."""
     noise: float = dp_accounting.calibrate_dp_mechanism(
-        lambda: PLDAccountant(value_discretization_interval=interval),
+        accountant,
         lambda sigma: dp_accounting.SelfComposedDpEvent(
             dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(sigma)), steps
         ),
@@ -57,6 +57,26 @@ def by_dp_accounting(
         tol=1e-3,
     )
     return noise
+
+
+class SynthdpAccountant(dp_accounting.PrivacyAccountant):
+    """synthdp's epsilons of sampled Gaussian steps, for dp_accounting's search."""
+
+    def __init__(self) -> None:
+        super().__init__(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+        self._loss = NO_LOSS
+
+    def _maybe_compose(self, event: Any, count: int, do_compose: bool) -> None:
+        if isinstance(event, dp_accounting.SelfComposedDpEvent):
+            return self._maybe_compose(event.event, count * event.count, do_compose)
+        if do_compose:
+            part = SampledSteps(event.event.noise_multiplier, event.sampling_probability, count)
+            self._loss = self._loss.with_loss(PrivacyLoss(sampled=(part,)))
+        return None
+
+    def get_epsilon(self, target_delta: float) -> float:
+        """The epsilon at a delta; large where infinite, which the search can't take."""
+        return min(self._loss.epsilon(target_delta), 1e9)
 
 
 def timed(calibrate: Callable[[], float], limit_s: int) -> tuple[float, float, str]:
@@ -120,6 +140,13 @@ def print_exact() -> None:
             print(f"  mu {mu:8g}  {name:20} {min(off):9.1e} .. {max(off):9.1e}")
 
 
+ACCOUNTANTS: dict[str, Callable[[], Any]] = {
+    "PLD at 1e-4": partial(PLDAccountant, value_discretization_interval=1e-4),
+    "PLD at 1e-3": partial(PLDAccountant, value_discretization_interval=1e-3),
+    "synthdp's epsilons": SynthdpAccountant,
+}
+
+
 def main() -> None:
     """Print a line for each calibration, and the slowest of each kind."""
     parser = argparse.ArgumentParser(
@@ -165,15 +192,15 @@ def main() -> None:
             flush=True,
         )
         if arguments.dp_accounting and kind == "PLD" and before == NO_LOSS:
-            for interval in (1e-4, 1e-3):
+            for name, accountant in ACCOUNTANTS.items():
                 noise, seconds, wrong = timed(
-                    partial(by_dp_accounting, epsilon, delta, rate, steps, interval),
+                    partial(by_dp_accounting, epsilon, delta, rate, steps, accountant),
                     arguments.limit_s,
                 )
                 loss = mechanism.with_noise(noise).loss()
                 share = math.nan if wrong else loss.epsilon(delta) / epsilon
                 print(
-                    f"       dp_accounting at interval {interval:g}:  noise {noise:9.4g}  "
+                    f"       dp_accounting, {name}:  noise {noise:9.4g}  "
                     f"reached {share:.5f}  {seconds:6.3f} s  {wrong}",
                     flush=True,
                 )
