@@ -446,7 +446,5 @@ def _claimed(run: Run, plan: GanPlan, block_steps: int) -> tuple[Ledger, GanPlan
     plan.privacy.record()
     ledger = Ledger(run.private / "ledger.jsonl")
     fingerprint = keyed_digest(plan.privacy.dataset, plan.rows)
-    release = ledger.claim(
-        plan.privacy.release, fingerprint=fingerprint, block_steps=block_steps
-    )
+    release = ledger.claim(plan.privacy.release, fingerprint=fingerprint, block_steps=block_steps)
     return ledger, replace(plan, privacy=replace(plan.privacy, release=release))
