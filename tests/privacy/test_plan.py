@@ -87,7 +87,7 @@ def test_without_a_mechanism_or_with_known_noise_nothing_is_promised(patients: D
         patients, PrivacySettings(), unprotected_note="no protection", note="of CC alone"
     )
     assert (bare.mechanism, bare.release.mu, bare.stage_epsilon) == (None, math.inf, math.inf)
-    assert bare.release.note == "no protection, of CC"
+    assert bare.release.note == "no protection, of CC alone"
     known = planned(patients, PRIVACY.model_copy(update={"fixed_noise_key": 1}))
     assert known.mechanism == planned(patients).mechanism
     assert (known.release.mu, known.statement.epsilon) == (math.inf, math.inf)
