@@ -29,7 +29,7 @@ from classify.auditing.subject import (
 )
 from classify.head.examples import HeadExamples
 from synthdp.errors import RunError
-from synthdp.privacy.audit import noise_findings
+from synthdp.privacy.audit import noise_flaws
 from synthdp.privacy.noise import KEY_BYTES
 
 #: Images of a made-up patient, and how far their inputs are beyond what features are.
@@ -222,7 +222,7 @@ def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     scaled = ((noisy - declared) / subject.noise_scale).numpy()
     if not np.isfinite(scaled).all():
         return [*broken, "released means are not finite"]
-    words = [f"the noise is {what}, not as declared" for what in noise_findings(scaled, risk)]
+    words = [f"the noise is {what}, not as declared" for what in noise_flaws(scaled, risk)]
     return broken + words
 
 

@@ -88,20 +88,23 @@ class Counts:
         Clopper and Pearson (Biometrika 1934), each one-sided at half the remaining risk.
         """
         risk = (1 - confidence) / 2
-        found = float(beta.ppf(risk, self.hits, self.members - self.hits + 1)) if self.hits else 0.0
-        missed = self.strangers - self.false_alarms
-        alarms = float(beta.isf(risk, self.false_alarms + 1, missed)) if missed else 1.0
-        return found, alarms
+        misses = self.members - self.hits
+        true_positive = float(beta.ppf(risk, self.hits, misses + 1)) if self.hits else 0.0
+        quiet = self.strangers - self.false_alarms
+        false_positive = float(beta.isf(risk, self.false_alarms + 1, quiet)) if quiet else 1.0
+        return true_positive, false_positive
 
     def epsilon(self, delta: float, confidence: float) -> float:
         """Lower confidence limit of epsilon, for any mechanism: the better of both directions.
 
-        Formula: found <= e^eps alarms + delta, and the same for 1 - alarms and 1 - found (Kairouz,
+        Formula: true_positive <= e^eps false_positive + delta, and the same for 1 - false_positive and 1 - true_positive (Kairouz,
         Oh and Viswanath, arXiv 1311.0776, theorem 2.1).
         """
-        found, alarms = self.limits(confidence)
-        direct = (found - delta) / alarms if alarms > 0 else math.inf
-        swapped = (1 - alarms - delta) / (1 - found) if found < 1 else math.inf
+        true_positive, false_positive = self.limits(confidence)
+        direct = (true_positive - delta) / false_positive if false_positive > 0 else math.inf
+        swapped = (
+            (1 - false_positive - delta) / (1 - true_positive) if true_positive < 1 else math.inf
+        )
         return math.log(max(direct, swapped, 1.0))
 
     def mu(self, confidence: float) -> float:
@@ -110,8 +113,8 @@ class Counts:
         Source: Nasr et al., "Tight Auditing of Differentially Private Machine Learning"
         (arXiv 2302.07956), section 4.
         """
-        found, alarms = self.limits(confidence)
-        return max(float(ndtri(found) - ndtri(alarms)), 0.0)
+        true_positive, false_positive = self.limits(confidence)
+        return max(float(ndtri(true_positive) - ndtri(false_positive)), 0.0)
 
 
 def best_threshold(
@@ -201,29 +204,29 @@ def correct_guesses(scores: Scores, inside: NDArray[np.bool_], guesses: int) -> 
     return int((~inside[order[:low]]).sum() + inside[order[len(order) - high :]].sum())
 
 
-Finding = Literal["of another scale", "not normal", "repeated over steps"]
+NoiseFlaw = Literal["of another scale", "not normal", "repeated over steps"]
 
 
-def noise_findings(noise: Scores, risk: float) -> list[Finding]:
+def noise_flaws(noise: Scores, risk: float) -> list[NoiseFlaw]:
     """What is wrong with noise that should be N(0, 1), independent over steps and coordinates.
 
     Args:
         noise: (steps, coordinates), each over its declared standard deviation.
-        risk: chance of any finding on sound noise, at most.
+        risk: chance of naming any on sound noise, at most.
 
     Chi-square of all values and of their sums over steps (what an attacker adds up), both sided,
     and Kolmogorov-Smirnov.
     """
     each = risk / 3
     sums = noise.sum(axis=0) / math.sqrt(len(noise))
-    found: list[Finding] = []
+    flaws: list[NoiseFlaw] = []
     if _strange_squares(noise, each):
-        found.append("of another scale")
+        flaws.append("of another scale")
     if kstest(noise.ravel(), "norm").pvalue < each:
-        found.append("not normal")
+        flaws.append("not normal")
     if _strange_squares(sums, each):
-        found.append("repeated over steps")
-    return found
+        flaws.append("repeated over steps")
+    return flaws
 
 
 def _strange_squares(values: Scores, risk: float) -> bool:

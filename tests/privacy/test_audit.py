@@ -13,7 +13,7 @@ from synthdp.privacy.audit import (
     correct_guesses,
     expected_correct,
     fitted_mu,
-    noise_findings,
+    noise_flaws,
     one_run_mu,
     planned_guesses,
     too_many_correct,
@@ -139,7 +139,7 @@ def test_clopper_pearson_shows_something() -> None:
 def test_sound_noise_passes() -> None:
     """300 trials at a risk of 1 %: more than 12 findings have a chance below 1e-4."""
     generator = np.random.default_rng(0)
-    found = sum(bool(noise_findings(generator.normal(size=(20, 5)), 0.01)) for _ in range(300))
+    found = sum(bool(noise_flaws(generator.normal(size=(20, 5)), 0.01)) for _ in range(300))
     assert found <= 12
 
 
@@ -154,4 +154,4 @@ def test_sound_noise_passes() -> None:
 )
 def test_unsound_noise_is_named(spoil: object, named: str) -> None:
     noise = np.random.default_rng(3).normal(size=(40, 12))
-    assert named in noise_findings(spoil(noise), 1e-6)
+    assert named in noise_flaws(spoil(noise), 1e-6)

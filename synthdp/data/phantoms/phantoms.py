@@ -18,7 +18,7 @@ from scipy.special import expit
 from synthdp import __version__
 from synthdp.config import Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, holds_dataset
-from synthdp.data.phantoms.lesion import OUTLINE_ORDERS, Breast, Lesion, draw_view
+from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.progress import progress
 
 LICENCE = "CC0-1.0"
@@ -65,7 +65,7 @@ class PhantomSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Patch:
+class DrawnPatch:
     """One view of one lesion: (size_px, size_px) uint8 pixels and what is known of them."""
 
     pixels: NDArray[np.uint8]
@@ -83,7 +83,7 @@ class Patient:
     split: str
     site: str
     density: int
-    patches: tuple[Patch, ...]
+    patches: tuple[DrawnPatch, ...]
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
         view = ("CC", "MLO")[(first_view + number) % 2]
         grey = draw_view(breast, lesion, view, side_px, rng)
         pixels = _shrink(grey, settings.size_px)
-        patches.append(Patch(pixels, malignant, number // 2 + 1, view, laterality))
+        patches.append(DrawnPatch(pixels, malignant, number // 2 + 1, view, laterality))
     return Patient(
         f"phantom-{index + 1:06d}",
         stratum.split,

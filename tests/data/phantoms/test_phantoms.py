@@ -12,7 +12,6 @@ from sklearn.preprocessing import StandardScaler
 
 from synthdp.config import load_settings
 from synthdp.data.dataset import load_images, open_dataset, targets_array
-from synthdp.data.phantoms.lesion import DETECTORS, detect
 from synthdp.data.phantoms.phantoms import (
     Patient,
     PhantomSettings,
@@ -20,7 +19,7 @@ from synthdp.data.phantoms.phantoms import (
     draw_patients,
     run_phantoms,
 )
-from synthdp.data.phantoms.tissue import draw_tissue, power_law_noise
+from synthdp.data.phantoms.view import DETECTORS, detect, draw_tissue, power_law_noise
 from synthdp.errors import InputError
 
 
