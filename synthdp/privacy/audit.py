@@ -89,22 +89,20 @@ class Counts:
         """
         risk = (1 - confidence) / 2
         misses = self.members - self.hits
-        true_positive = float(beta.ppf(risk, self.hits, misses + 1)) if self.hits else 0.0
+        hits = float(beta.ppf(risk, self.hits, misses + 1)) if self.hits else 0.0
         quiet = self.strangers - self.false_alarms
-        false_positive = float(beta.isf(risk, self.false_alarms + 1, quiet)) if quiet else 1.0
-        return true_positive, false_positive
+        alarms = float(beta.isf(risk, self.false_alarms + 1, quiet)) if quiet else 1.0
+        return hits, alarms
 
     def epsilon(self, delta: float, confidence: float) -> float:
         """Lower confidence limit of epsilon, for any mechanism: the better of both directions.
 
-        Formula: true_positive <= e^eps false_positive + delta, and the same for 1 - false_positive and 1 - true_positive (Kairouz,
-        Oh and Viswanath, arXiv 1311.0776, theorem 2.1).
+        Formula: hits <= e^eps alarms + delta, and the same for 1 - alarms and 1 - hits, both as
+        shares (Kairouz, Oh and Viswanath, arXiv 1311.0776, theorem 2.1).
         """
-        true_positive, false_positive = self.limits(confidence)
-        direct = (true_positive - delta) / false_positive if false_positive > 0 else math.inf
-        swapped = (
-            (1 - false_positive - delta) / (1 - true_positive) if true_positive < 1 else math.inf
-        )
+        hits, alarms = self.limits(confidence)
+        direct = (hits - delta) / alarms if alarms > 0 else math.inf
+        swapped = (1 - alarms - delta) / (1 - hits) if hits < 1 else math.inf
         return math.log(max(direct, swapped, 1.0))
 
     def mu(self, confidence: float) -> float:
@@ -113,8 +111,8 @@ class Counts:
         Source: Nasr et al., "Tight Auditing of Differentially Private Machine Learning"
         (arXiv 2302.07956), section 4.
         """
-        true_positive, false_positive = self.limits(confidence)
-        return max(float(ndtri(true_positive) - ndtri(false_positive)), 0.0)
+        hits, alarms = self.limits(confidence)
+        return max(float(ndtri(hits) - ndtri(alarms)), 0.0)
 
 
 def best_threshold(
