@@ -56,7 +56,7 @@ def made_up(seeds: int = 2) -> tuple[ScoredTarget, list[str], list[str]]:
     return ScoredTarget(labels, scores, columns, (0.5,) * seeds), names, patients
 
 
-def told(found: list[FairnessFigure], measure: str, group: str = "") -> FairnessFigure:
+def figure_of(found: list[FairnessFigure], measure: str, group: str = "") -> FairnessFigure:
     (figure,) = [one for one in found if (one.measure, one.group) == (measure, group)]
     return figure
 
@@ -88,19 +88,19 @@ def test_figures_of_groups_are_those_of_fairlearn_and_scikit_learn() -> None:
     for group in GROUPS:
         for measure in ("sensitivity", "positive_rate"):
             expected = frame.by_group.loc[group, measure]
-            assert told(found, measure, group).value == pytest.approx(expected)
-        assert told(found, "auroc", group).value == pytest.approx(ranked.by_group[group])
+            assert figure_of(found, measure, group).value == pytest.approx(expected)
+        assert figure_of(found, "auroc", group).value == pytest.approx(ranked.by_group[group])
         here = np.array(names) == group
-        assert told(found, "prevalence", group).value == pytest.approx(labels[here].mean())
+        assert figure_of(found, "prevalence", group).value == pytest.approx(labels[here].mean())
         specificity = 1 - called[here][labels[here] == 0].mean()
-        assert told(found, "specificity", group).value == pytest.approx(specificity)
+        assert figure_of(found, "specificity", group).value == pytest.approx(specificity)
     parity = demographic_parity_difference(labels, called, sensitive_features=names)
-    assert told(found, "statistical_parity_difference").value == pytest.approx(parity)
+    assert figure_of(found, "statistical_parity_difference").value == pytest.approx(parity)
     opportunity = equal_opportunity_difference(labels, called, sensitive_features=names)
-    assert told(found, "equal_opportunity_difference").value == pytest.approx(opportunity)
+    assert figure_of(found, "equal_opportunity_difference").value == pytest.approx(opportunity)
     worst = roc_auc_score(labels, scores) - ranked.group_min()
-    assert told(found, "worst_group_gap").value == pytest.approx(worst)
-    assert told(found, "worst_group_gap").note == "all images minus group a, of 3 groups"
+    assert figure_of(found, "worst_group_gap").value == pytest.approx(worst)
+    assert figure_of(found, "worst_group_gap").note == "all images minus group a, of 3 groups"
 
 
 def test_seeds_count_by_their_mean_and_intervals_hold_the_figure() -> None:
@@ -108,7 +108,7 @@ def test_seeds_count_by_their_mean_and_intervals_hold_the_figure() -> None:
     found = judged(scored, names, patients)
     here = np.array(names) == "b"
     each = [roc_auc_score(scored.labels[here], scores[here]) for scores in scored.scores]
-    assert told(found, "auroc", "b").value == pytest.approx(np.mean(each))
+    assert figure_of(found, "auroc", "b").value == pytest.approx(np.mean(each))
     for figure in found:
         assert figure.ci_low is not None
         assert figure.ci_high is not None
@@ -182,11 +182,11 @@ def test_groups_share_the_redraws_so_that_like_groups_differ_by_nothing() -> Non
     )  # fmt: skip
     names = ["left"] * len(patients) + ["right"] * len(patients)
     found = judged(twice, names, patients * 2)
-    parity = told(found, "statistical_parity_difference")
+    parity = figure_of(found, "statistical_parity_difference")
     assert (parity.value, parity.ci_low, parity.ci_high) == (0, 0, 0)
     share = (scored.scores >= 0.5).mean()
     assert parity.note == f"group left minus group right, of 2 groups; all alike, at {share:.3g}"
-    assert told(found, "auroc", "left").ci_low != told(found, "auroc", "left").ci_high
+    assert figure_of(found, "auroc", "left").ci_low != figure_of(found, "auroc", "left").ci_high
 
 
 def test_intervals_of_differences_hold_0_about_as_often_as_they_say() -> None:
@@ -198,7 +198,7 @@ def test_intervals_of_differences_hold_0_about_as_often_as_they_say() -> None:
         names = ["x" if value else "y" for value in rng.integers(0, 2, 200)]
         patients = [str(index) for index in range(200)]
         found = judged(ScoredTarget(labels, scores, np.arange(200), (0.5,)), names, patients)
-        parity = told(found, "statistical_parity_difference")
+        parity = figure_of(found, "statistical_parity_difference")
         assert parity.ci_low is not None
         assert parity.ci_high is not None
         held += parity.ci_low <= 0 <= parity.ci_high
@@ -229,18 +229,21 @@ def test_a_group_that_is_too_small_says_so_and_enters_no_difference(
     scores = np.random.default_rng(1).random((1, len(labels)))
     patients = [str(index) for index in range(len(labels))]
     found = judged(ScoredTarget(labels, scores, np.arange(len(labels)), (0.5,)), names, patients)
-    auroc, sensitivity = told(found, "auroc", "small"), told(found, "sensitivity", "small")
+    auroc, sensitivity = (
+        figure_of(found, "auroc", "small"),
+        figure_of(found, "sensitivity", "small"),
+    )
     assert auroc.note == why
     assert (auroc.n_images, auroc.n_patients) == (sum(sizes), sum(sizes))
     assert (auroc.value is not None, sensitivity.value is not None) == (has_auroc, has_sensitivity)
     hidden = why == TOO_FEW
     for measure in ("prevalence", "positive_rate"):
-        assert (told(found, measure, "small").value is None) == hidden
-    assert (told(found, "statistical_parity_difference").value is None) == hidden
-    assert (told(found, "equal_opportunity_difference").value is None) != has_sensitivity
-    assert (told(found, "worst_group_gap").value is None) != has_auroc
+        assert (figure_of(found, measure, "small").value is None) == hidden
+    assert (figure_of(found, "statistical_parity_difference").value is None) == hidden
+    assert (figure_of(found, "equal_opportunity_difference").value is None) != has_sensitivity
+    assert (figure_of(found, "worst_group_gap").value is None) != has_auroc
     if hidden:
-        assert "fewer than two groups" in told(found, "statistical_parity_difference").note
+        assert "fewer than two groups" in figure_of(found, "statistical_parity_difference").note
 
 
 def test_many_images_of_few_patients_are_few() -> None:
@@ -248,13 +251,13 @@ def test_many_images_of_few_patients_are_few() -> None:
     patients = [str(index % 8) for index in range(200)]
     columns, _ = redraws_of(patients, 0, 1)
     scored = ScoredTarget(labels, np.random.default_rng(2).random((1, 200)), columns, (0.5,))
-    assert told(judged(scored, ["x"] * 200, patients), "auroc", "x").note == TOO_FEW
+    assert figure_of(judged(scored, ["x"] * 200, patients), "auroc", "x").note == TOO_FEW
 
 
 def test_correlations_are_pearsons_and_say_of_how_many_points() -> None:
     scored, names, patients = made_up()
-    found = told(judged(scored, names, patients), "r_size_auroc")
-    aurocs = [told(judged(scored, names, patients), "auroc", group).value for group in GROUPS]
+    found = figure_of(judged(scored, names, patients), "r_size_auroc")
+    aurocs = [figure_of(judged(scored, names, patients), "auroc", group).value for group in GROUPS]
     assert found.value == pytest.approx(pearsonr(list(GROUPS.values()), aurocs).statistic)
     assert (found.n_points, found.note) == (3, "of 3 groups")
     many = np.random.default_rng(0).random((5, 7))
@@ -269,10 +272,12 @@ def test_a_group_is_as_large_as_its_patients_are_many_whatever_their_images() ->
     columns, _ = redraws_of(patients, 0, 1)
     other = ScoredTarget(scored.labels, scored.scores, columns, scored.thresholds)
     found = judged(other, names, patients)
-    sizes = [told(found, "auroc", group).n_patients for group in GROUPS]
+    sizes = [figure_of(found, "auroc", group).n_patients for group in GROUPS]
     assert sizes == [40, 60, 50]
-    aurocs = [told(found, "auroc", group).value for group in GROUPS]
-    assert told(found, "r_size_auroc").value == pytest.approx(pearsonr(sizes, aurocs).statistic)
+    aurocs = [figure_of(found, "auroc", group).value for group in GROUPS]
+    assert figure_of(found, "r_size_auroc").value == pytest.approx(
+        pearsonr(sizes, aurocs).statistic
+    )
 
 
 def test_the_correlation_through_epsilons_needs_three_that_are_finite() -> None:
@@ -310,7 +315,7 @@ def test_what_privacy_costs_a_group_is_paired() -> None:
     _, weights = redraws_of(patients, 0, REDRAWS)
     one = judge(scored, names, weights)
     same = figures(one, without_privacy=judge(scored, names, weights))
-    loss = told(same, "auroc_loss", "a")
+    loss = figure_of(same, "auroc_loss", "a")
     assert (loss.value, loss.ci_low, loss.ci_high) == (0, 0, 0)
 
 
@@ -377,11 +382,11 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     assert {one.target for one in found} == {"edema", "nodule"}
     nodule = [one for one in found if one.target == "nodule"]
     assert {one.threshold for one in nodule} == {0.3}
-    assert told(nodule, "sensitivity", "F").n_images == 27
+    assert figure_of(nodule, "sensitivity", "F").n_images == 27
     here = np.array([i % 2 == 0 and i >= 5 for i in range(60)])
     called = scores[0, here, 1] >= 0.3
     expected = called[labels[here, 1] == 1].mean()
-    assert told(nodule, "sensitivity", "F").value == pytest.approx(expected)
+    assert figure_of(nodule, "sensitivity", "F").value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -184,11 +185,14 @@ def write_report(
     content["contents"] = _contents(content)
     out = settings.out or settings.study / REPORT_FILE
     write_atomic(out, _environment().get_template("report.html.j2").render(content))
+    whole = None
+    with suppress(InputError):  # the runs do not compose, as the page says
+        whole = whole_statement(settings.study, results.record, settings.statement)
     facts = CardFacts(
         title=results.title,
         summary=content["summary"],
         cells=results.cells,
-        promise=whole_statement(settings.study, results.record, settings.statement),
+        promise=whole,
         statements=results.record.statements,
         versions=results.record.versions,
         sets=results.record.facts.sets or read_sets(settings.study),

@@ -79,37 +79,29 @@ def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
     return ", without privacy" if last_stage_is_free else ""
 
 
-def _joined(record: StudyRecord) -> Statement | None:
-    """The promise of publishing all runs together; None when there are none."""
-    statements = list(record.statements.values())
-    return joined_statement(statements, subject=_WHOLE) if statements else None
-
-
 def whole_statement(study: Path, record: StudyRecord, given: Statement | None) -> Statement | None:
     """The promise of publishing the whole study: `given`, its own, or composed from its runs.
 
-    None where no run has a statement, or the runs do not compose.
+    None where no run has a statement.
+
+    Raises:
+        InputError: when the runs do not compose.
     """
-    try:
-        return given or own_statement(study) or _joined(record)
-    except InputError:
-        return None
+    whole, stated = given or own_statement(study), list(record.statements.values())
+    return joined_statement(stated, subject=_WHOLE) if whole is None and stated else whole
 
 
 def together(study: Path, record: StudyRecord, given: Statement | None) -> list[Promise]:
     """What publishing the whole study promises, and its private rows alone where that differs.
 
-    `given` is the whole study's statement; when None, its own is read, or composed from its runs.
+    `given` is as in `whole_statement`.
     """
-    whole = given or own_statement(study)
-    stated = list(record.statements.values())
     try:
-        whole = whole or _joined(record)
-        part = private_part(record)
+        whole, part = whole_statement(study, record, given), private_part(record)
     except InputError as error:
         return [Promise(f"The runs do not compose: {error}", math.inf, ())]
     shown = [("Everything in this study", whole)]
-    if any(math.isinf(statement.epsilon) for statement in stated):
+    if any(math.isinf(statement.epsilon) for statement in record.statements.values()):
         shown.append(("The rows with a finite epsilon alone", part))
     return [
         Promise(title, statement.epsilon, (statement_html(statement),))

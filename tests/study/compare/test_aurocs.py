@@ -255,7 +255,7 @@ def test_a_share_of_all_or_none_has_no_interval_of_no_width(found: float) -> Non
 
 
 def test_predictions_say_what_is_wrong_and_name_no_patient(tmp_path: Path) -> None:
-    for text, told in (
+    for text, message in (
         ("", "empty|missing|cut off"),
         ("image,patient_id,malignant,score\na,secret,1,0.5\n", "no column of scores"),
         ("image,patient_id,malignant,score_malignant\n", "cut off"),
@@ -265,7 +265,7 @@ def test_predictions_say_what_is_wrong_and_name_no_patient(tmp_path: Path) -> No
         ("image,patient_id,malignant,score_malignant\na,secret,2,0.5\n", "row 2"),
     ):
         (tmp_path / "predictions.csv").write_text(text)
-        with pytest.raises(InputError, match=told) as refused:
+        with pytest.raises(InputError, match=message) as refused:
             read_predictions(tmp_path)
         assert "secret" not in str(refused.value)
 
@@ -289,11 +289,11 @@ def test_a_report_refuses_to_compare_what_a_study_has_not(tmp_path: Path) -> Non
     rows, _ = made_up(tmp_path)
     write_results(tmp_path / "results.csv", rows)
     elsewhere = FixedOn(data_set="elsewhere", split="val")
-    for plan, told in (
+    for plan, message in (
         (ComparePlan(reference=("magic",)), "magic: not among this study's strategies"),
         (ComparePlan(threshold_on=elsewhere), "elsewhere, val: models were not scored there"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             run_report(ReportSettings(study=tmp_path, compare=plan))
     shutil.rmtree(tmp_path / "evaluations")
     with pytest.raises(InputError, match="nothing can be compared anew"):
@@ -316,7 +316,7 @@ def test_private_rows_alone_are_stated_for_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("compare", "told"),
+    ("compare", "message"),
     [
         ({"reference": "magic"}, "compare.reference: magic: not among this study's strategies"),
         ({"threshold_on": {"data": "elsewhere"}}, "models are not scored there; add it"),
@@ -324,9 +324,9 @@ def test_private_rows_alone_are_stated_for_programs(tmp_path: Path) -> None:
     ],
 )
 def test_comparisons_that_do_not_fit_are_refused(
-    values: Mapping[str, object], compare: Mapping[str, object], told: str
+    values: Mapping[str, object], compare: Mapping[str, object], message: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         study_settings(dict(values), compare=compare)
 
 

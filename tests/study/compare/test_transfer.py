@@ -97,7 +97,7 @@ def cells(tmp_path: Path) -> list[ScoredCell]:
     return found
 
 
-def told(rows: list[TransferRow], measure: str, trained: str, scored: str, epsilon: float | None):
+def row_of(rows: list[TransferRow], measure: str, trained: str, scored: str, epsilon: float | None):
     (row,) = [
         row
         for row in rows
@@ -121,21 +121,21 @@ def test_losses_are_differences_of_mean_aurocs(cells: list[ScoredCell]) -> None:
         for cell in cells
     }
     for (trained, scored, epsilon), value in auroc.items():
-        row = told(rows, "auroc", trained, scored, epsilon)
+        row = row_of(rows, "auroc", trained, scored, epsilon)
         assert row.value == pytest.approx(value)
         assert row.domain == ("internal" if trained == scored else "external")
         assert (row.p_value, row.n_images, row.n_patients, row.n_seeds) == (None, 40, 40, 2)
         if epsilon is not None:
-            loss = told(rows, "privacy_loss", trained, scored, epsilon)
+            loss = row_of(rows, "privacy_loss", trained, scored, epsilon)
             assert loss.value == pytest.approx(auroc[trained, scored, None] - value)
         if trained != scored:
-            drop = told(rows, "external_drop", trained, scored, epsilon)
+            drop = row_of(rows, "external_drop", trained, scored, epsilon)
             assert drop.value == pytest.approx(auroc[trained, trained, epsilon] - value)
             assert "unpaired" in drop.note
-            off = told(rows, "off_site_loss", trained, scored, epsilon)
+            off = row_of(rows, "off_site_loss", trained, scored, epsilon)
             assert off.value == pytest.approx(auroc[scored, scored, epsilon] - value)
-    change = told(rows, "off_site_loss_change", "A", "B", 1.0)
-    private, free = (told(rows, "off_site_loss", "A", "B", epsilon) for epsilon in (1.0, None))
+    change = row_of(rows, "off_site_loss_change", "A", "B", 1.0)
+    private, free = (row_of(rows, "off_site_loss", "A", "B", epsilon) for epsilon in (1.0, None))
     assert change.value == pytest.approx(private.value - free.value)
     internal = [row for row in rows if row.domain == "internal"]
     assert {row.measure for row in internal} == {"auroc", "privacy_loss"}
