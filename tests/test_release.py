@@ -10,25 +10,21 @@ import pytest
 from made_up import made_up_assessment
 from safetensors import safe_open
 
-from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
+from classify.config import EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.model import load_classifier
-from classify.pretrain import run_pretrain
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.train import run_train_gan
-from synthdp import runs
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, PrivacySettings, read_yaml
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, keyed_digest, open_dataset
-from synthdp.data.images import decode_pixels
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import build_backbone
-from synthdp.privacy import noise
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import read_statement
@@ -54,6 +50,11 @@ def files_in(folder: Path) -> set[str]:
 def finetuned(data: Path, out: Path, **changes: object) -> Path:
     values = {"data": data, "out": out, "privacy": PRIVACY, "backbone": RANDOM, **changes}
     return run_finetune(FinetuneSettings.model_validate(values))
+
+
+def gan_settings(data: Path, out: Path) -> TrainGanSettings:
+    tiny = {"size_px": 32, "channels": (16, 16, 8), "z_dim": 16, "batch": 8, "kimg": 0.02}
+    return TrainGanSettings.model_validate({"data": data, "out": out, **tiny})
 
 
 @pytest.fixture(scope="module")
@@ -145,64 +146,6 @@ def test_a_released_model_scores_as_its_run_does(
     there = evaluated(released, clinic, tmp_path / "there")
     assert there == evaluated(run, clinic, tmp_path / "here")
     assert len(there) > 5
-
-
-def without_one_patient(clinic: Path, out: Path, gone: str) -> Path:
-    dataset = open_dataset(clinic)
-    with create_dataset(out, dataset.info) as writer:
-        for row in (row for row in dataset.rows if row.patient_id != gone):
-            writer.add(
-                decode_pixels(clinic / row.image),
-                patient_id=row.patient_id,
-                split=row.split,
-                targets=row.targets,
-                attributes=row.attributes,
-            )
-    return out
-
-
-def gan_settings(data: Path, out: Path) -> TrainGanSettings:
-    tiny = {"size_px": 32, "channels": (16, 16, 8), "z_dim": 16, "batch": 8, "kimg": 0.02}
-    return TrainGanSettings.model_validate({"data": data, "out": out, **tiny})
-
-
-def made_by(stage: str, data: Path, out: Path) -> Path:
-    if stage == "finetune":
-        return finetuned(data, out)
-    if stage == "pretrain":
-        return run_pretrain(
-            PretrainSettings(data=data, out=out, backbone=RANDOM, trainable_blocks=0)
-        )
-    return run_train_gan(gan_settings(data, out))
-
-
-@pytest.mark.parametrize("stage", ["finetune", "pretrain", "train-gan"])
-def test_neighbouring_data_release_the_same_but_for_the_weights(
-    stage: str, clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "new_release_id", lambda: ID)
-    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
-    gone = open_dataset(clinic).split("train")[0].patient_id
-    left: list[Path] = []
-    for world in ("with", "without"):
-        data = tmp_path / world / "clinic"
-        if world == "with":
-            shutil.copytree(clinic, data)
-            for record in (data / "private").glob("ledger*"):
-                record.unlink()
-        else:
-            without_one_patient(clinic, data, gone)
-        left.append(tmp_path / world / "released")
-        release(made_by(stage, data, tmp_path / world / "run"), left[-1])
-    assert files_in(left[0]) == files_in(left[1])
-    weights = next(name for name in files_in(left[0]) if name.endswith(".safetensors"))
-    assert (left[0] / weights).read_bytes() != (left[1] / weights).read_bytes()
-    for name in files_in(left[0]) - {weights}:
-        texts = [(folder / name).read_text() for folder in left]
-        if name == "model/settings.json":  # the hash of the weights is of what leaves anyway
-            hashes = [sha256_file(folder / weights) for folder in left]
-            texts = [text.replace(own, "") for text, own in zip(texts, hashes, strict=True)]
-        assert texts[0] == texts[1], name
 
 
 def test_public_weights_go_by_their_name_and_stay(clinic: Path, tmp_path: Path) -> None:

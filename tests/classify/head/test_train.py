@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up import claimed_ledger, head_examples, without_head_patient
+from made_up import claimed_ledger, head_examples
 from torch import Tensor
 
 from classify.head.examples import (
@@ -44,29 +44,6 @@ def train(
         checkpoints=folder / "checkpoints",
         **changes,
     )
-
-
-def test_replay_on_a_neighbour_draws_the_same_noise_and_writes_the_same_ledger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[tuple[tuple[int, ...], float, int]] = []
-
-    gaussian = NoiseSource.gaussian
-
-    def recorded(
-        source: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int
-    ) -> Tensor:
-        drawn.append((shape, scale, stream))
-        return gaussian(source, shape, scale, stream=stream)
-
-    monkeypatch.setattr(NoiseSource, "gaussian", recorded)
-    train(tmp_path / "a", head_examples())
-    first, ledger = list(drawn), (tmp_path / "a" / "ledger.jsonl").read_text().splitlines()[1:]
-    drawn.clear()
-    train(tmp_path / "b", without_head_patient(head_examples(), 3))
-    assert drawn == first
-    assert len(drawn) == 30
-    assert (tmp_path / "b" / "ledger.jsonl").read_text().splitlines()[1:] == ledger
 
 
 def test_no_patient_at_all_is_a_run_of_noise_alone(tmp_path: Path) -> None:

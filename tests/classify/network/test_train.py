@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up import claimed_ledger, token_examples, without_patient
+from made_up import claimed_ledger, token_examples
 from torch import Tensor
 
 from classify.config import NetworkSettings, Tune
@@ -62,31 +62,6 @@ def train(
         observe=observe,
     )
     return top.flat()
-
-
-def test_replay_on_a_neighbour_has_the_same_control_flow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[tuple[tuple[int, ...], float, int]] = []
-    honest = NoiseSource.gaussian
-
-    def recorded(self: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
-        drawn.append((shape, scale, stream))
-        return honest(self, shape, scale, stream=stream)
-
-    monkeypatch.setattr(NoiseSource, "gaussian", recorded)
-    released: dict[str, list[Tensor]] = {"a": [], "b": []}
-    train(tmp_path / "a", examples(), lambda step, w, out: released["a"].append(out))
-    first = list(drawn)
-    drawn.clear()
-    neighbour = without_patient(examples(), 3)
-    train(tmp_path / "b", neighbour, lambda step, w, out: released["b"].append(out))
-    assert drawn == first
-    assert [stream for _, _, stream in drawn] == list(range(RECIPE.steps))
-    moved = float((released["a"][0] - released["b"][0]).norm()) * MECHANISM.normaliser
-    assert moved <= CLIP + 1e-4  # the first step's weights and noise are the same
-    events = [(tmp_path / run / "ledger.jsonl").read_text().count("reserve") for run in "ab"]
-    assert events[0] == events[1] == RECIPE.steps // RECIPE.block_steps
 
 
 def test_an_empty_sample_is_a_counted_step_of_noise(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""Neighbours: the same data with and without one patient, from a step of training to what leaves.
+
+Noise and samples are held fixed, so that whatever else differs would tell of the patient.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from made_up import head_examples, without_head_patient, without_patient
+from torch import Tensor
+
+from classify.config import PretrainSettings
+from classify.pretrain import run_pretrain
+from gan.train import run_train_gan
+from synthdp import runs
+from synthdp.data.dataset import create_dataset, open_dataset
+from synthdp.data.images import decode_pixels
+from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.files import sha256_file
+from synthdp.privacy import noise
+from synthdp.privacy.noise import NoiseSource
+from synthdp.release import release
+from tests.classify.head import test_train as head
+from tests.classify.network import test_train as network
+from tests.test_release import ID, RANDOM, files_in, finetuned, gan_settings
+
+Draw = tuple[tuple[int, ...], float, int]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Draw]:
+    """Shape, scale and stream of each Gaussian that is drawn, in order."""
+    draws: list[Draw] = []
+    gaussian = NoiseSource.gaussian
+
+    def recorded(
+        source: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int
+    ) -> Tensor:
+        draws.append((shape, scale, stream))
+        return gaussian(source, shape, scale, stream=stream)
+
+    monkeypatch.setattr(NoiseSource, "gaussian", recorded)
+    return draws
+
+
+def test_a_head_draws_the_same_noise_and_writes_the_same_ledger(
+    drawn: list[Draw], tmp_path: Path
+) -> None:
+    head.train(tmp_path / "a", head_examples())
+    first, ledger = list(drawn), (tmp_path / "a" / "ledger.jsonl").read_text().splitlines()[1:]
+    drawn.clear()
+    head.train(tmp_path / "b", without_head_patient(head_examples(), 3))
+    assert drawn == first
+    assert len(drawn) == 30
+    assert (tmp_path / "b" / "ledger.jsonl").read_text().splitlines()[1:] == ledger
+
+
+def test_a_network_has_the_same_control_flow(drawn: list[Draw], tmp_path: Path) -> None:
+    released: dict[str, list[Tensor]] = {"a": [], "b": []}
+    whole = network.examples()
+    network.train(tmp_path / "a", whole, lambda step, w, out: released["a"].append(out))
+    first = list(drawn)
+    drawn.clear()
+    neighbour = without_patient(network.examples(), 3)
+    network.train(tmp_path / "b", neighbour, lambda step, w, out: released["b"].append(out))
+    assert drawn == first
+    assert [stream for _, _, stream in drawn] == list(range(network.RECIPE.steps))
+    moved = float((released["a"][0] - released["b"][0]).norm()) * network.MECHANISM.normaliser
+    assert moved <= network.CLIP + 1e-4  # the first step's weights and noise are the same
+    events = [(tmp_path / run / "ledger.jsonl").read_text().count("reserve") for run in "ab"]
+    assert events[0] == events[1] == network.RECIPE.steps // network.RECIPE.block_steps
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_phantoms(
+        PhantomSettings(
+            out=tmp_path_factory.mktemp("ward") / "clinic",
+            patients=61,
+            size_px=32,
+            name="clinic",
+            as_real=True,
+        )
+    )
+
+
+def without_one_patient(clinic: Path, out: Path, gone: str) -> Path:
+    dataset = open_dataset(clinic)
+    with create_dataset(out, dataset.info) as writer:
+        for row in (row for row in dataset.rows if row.patient_id != gone):
+            writer.add(
+                decode_pixels(clinic / row.image),
+                patient_id=row.patient_id,
+                split=row.split,
+                targets=row.targets,
+                attributes=row.attributes,
+            )
+    return out
+
+
+def made_by(stage: str, data: Path, out: Path) -> Path:
+    if stage == "finetune":
+        return finetuned(data, out)
+    if stage == "pretrain":
+        return run_pretrain(
+            PretrainSettings(data=data, out=out, backbone=RANDOM, trainable_blocks=0)
+        )
+    return run_train_gan(gan_settings(data, out))
+
+
+@pytest.mark.parametrize("stage", ["finetune", "pretrain", "train-gan"])
+def test_neighbouring_data_release_the_same_but_for_the_weights(
+    stage: str, clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "new_release_id", lambda: ID)
+    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
+    gone = open_dataset(clinic).split("train")[0].patient_id
+    left: list[Path] = []
+    for world in ("with", "without"):
+        data = tmp_path / world / "clinic"
+        if world == "with":
+            shutil.copytree(clinic, data)
+            for record in (data / "private").glob("ledger*"):
+                record.unlink()
+        else:
+            without_one_patient(clinic, data, gone)
+        left.append(tmp_path / world / "released")
+        release(made_by(stage, data, tmp_path / world / "run"), left[-1])
+    assert files_in(left[0]) == files_in(left[1])
+    weights = next(name for name in files_in(left[0]) if name.endswith(".safetensors"))
+    assert (left[0] / weights).read_bytes() != (left[1] / weights).read_bytes()
+    for name in files_in(left[0]) - {weights}:
+        texts = [(folder / name).read_text() for folder in left]
+        if name == "model/settings.json":  # the hash of the weights is of what leaves anyway
+            hashes = [sha256_file(folder / weights) for folder in left]
+            texts = [text.replace(own, "") for text, own in zip(texts, hashes, strict=True)]
+        assert texts[0] == texts[1], name
