@@ -70,7 +70,7 @@ from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import Run, open_run
 
 STAGE = "calibrate"
-UNPROTECTED_NOTE = "calibrated without differential privacy"
+EXACT_NOTE = "calibrated without differential privacy"
 RELEASED = "counts.safetensors"
 
 
@@ -99,13 +99,13 @@ def plan_calibrate(
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
     """
-    return calibrate_plan(settings, to_come).statement
+    return privacy_plan(settings, to_come).statement
 
 
-def calibrate_plan(
+def privacy_plan(
     settings: CalibrateSettings, to_come: Mapping[Path, Lineage] | None = None
 ) -> PrivacyPlan:
-    """What the run will spend and promise; as `plan_calibrate`."""
+    """What the run will spend on its patients, and promise; raises as `plan_calibrate`."""
     dataset, privacy = open_dataset(settings.data), settings.privacy
     refuse_unknown_patients(dataset.info, privacy.unit)
     if privacy.epsilon is not None and not dataset.info.protects_patients:
@@ -113,13 +113,14 @@ def calibrate_plan(
             f"privacy.epsilon: not needed, since {dataset.info.name} holds no patients and is "
             "calibrated on exactly, at no cost; leave it out"
         )
-    start = (to_come or {}).get(settings.run)
+    ancestors = (to_come or {}).get(settings.run)
     stated = privacy
-    if start is None:
+    if ancestors is None:
         parent = read_statement(settings.run)
-        start = parent.lineage
+        ancestors = parent.lineage
         changes: dict[str, object] = {"population": privacy.population or parent.population}
-        if start.releases and not dataset.info.protects_patients:  # it adds nothing to a promise
+        # a set without patients adds nothing to what the run promised
+        if ancestors.releases and not dataset.info.protects_patients:
             changes |= {"delta": parent.delta, "unit": parent.unit}
         stated = privacy.model_copy(update=changes)
     fixed_noise = privacy.fixed_noise_key is not None
@@ -129,10 +130,10 @@ def calibrate_plan(
         stated,
         stage=STAGE,
         subject="classifier",
-        ancestors=start.joined([dataset.info.lineage]),
+        ancestors=ancestors.joined([dataset.info.lineage]),
         cohort=cohort_of(dataset, settings.cohort),
         n_units=privacy.population,
-        unprotected_note=FIXED_NOISE_NOTE if fixed_noise else UNPROTECTED_NOTE,
+        unprotected_note=FIXED_NOISE_NOTE if fixed_noise else EXACT_NOTE,
         note="" if privacy.epsilon is None or fixed_noise else counted,
     )
 
@@ -144,7 +145,7 @@ def run_calibrate(settings: CalibrateSettings) -> Path:
         InputError: when settings, run and data don't fit together, or images that are fitted
             exactly are of one class.
     """
-    plan = calibrate_plan(settings)
+    plan = privacy_plan(settings)
     calibrated_on = _calibration_set(settings, plan)  # refuses before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
         if not run.finished:
@@ -173,10 +174,10 @@ def _calibrate(
     sensitivity, fitted_on = settings.sensitivity, plan.dataset.info.name
     plan.record()
     if plan.mechanism is None:
-        raw = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
+        raw_logits = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
         points = exact_points(
             classifier,
-            raw,
+            raw_logits,
             calibrated_on.targets,
             calibrated_on.units,
             sensitivity=sensitivity,
@@ -210,10 +211,10 @@ def _released(
         ledger.reserve(1)
     path = run.private / RELEASED
     if not path.is_file():
-        raw = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
+        raw_logits = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
         released = released_coefficients(
             calibrated_on.targets,
-            probabilities(classifier, raw),
+            probabilities(classifier, raw_logits),
             calibrated_on.units,
             mechanism=mechanism,
             noise_source=noise_source(run.private, settings.privacy),
@@ -262,7 +263,7 @@ def _card(
 
 def exact_points(
     classifier: Classifier,
-    logits: Tensor,
+    raw_logits: Tensor,
     targets: FloatArray,
     units: Sequence[str],
     *,
@@ -273,7 +274,7 @@ def exact_points(
 
     Args:
         classifier: without points.
-        logits: (N, T) float32.
+        raw_logits: (N, T) float32.
         targets: (N, T) of 1, 0 or nan (left out), both classes of each.
         units: (N,), the patient of each image.
         sensitivity: of the thresholds, in (0, 1), or a little more, where no threshold meets it.
@@ -286,7 +287,7 @@ def exact_points(
         known = ~np.isnan(column)
         weights = 1 / np.bincount(owners[known], minlength=len(owners))[owners[known]]
         positives = weights * (column[known] == 1)
-        values = logits[torch.from_numpy(known), index]
+        values = raw_logits[torch.from_numpy(known), index]
         slope, offset = platt_scaling(values.double().numpy(), weights - positives, positives)
         point = OperatingPoint(
             slope=slope,

@@ -22,19 +22,18 @@ from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images, refuse_no_groups
 from synthdp.evaluation.intervals import summarise
 from synthdp.evaluation.metrics import THRESHOLD
-from synthdp.evaluation.noisy_counts import (
-    noisy_auroc,
-    refuse_more_units,
+from synthdp.evaluation.noisy_counts import noisy_auroc, refuse_more_units
+from synthdp.evaluation.predictions import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    Predictions,
+    ScoredImages,
 )
-from synthdp.evaluation.predictions import Predictions, ScoredImages
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noise import NoiseSource, new_key
 from synthdp.privacy.plan import PrivacyPlan, plan_privacy
 from synthdp.runs import is_written
-
-CONFIG_FILE, METRICS_FILE, PREDICTIONS_FILE = "config.yaml", "metrics.json", "predictions.csv"
-NOISY_FILE, FAIRNESS_FILE = "noisy_metrics.json", "fairness.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         return settings.out
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
-    plan = _plan(settings, dataset, classifier.targets)
+    plan = _privacy_plan(settings, dataset, classifier.targets)
     rows = rows_where(dataset, dataset.split(settings.split), settings.where)
     targets = known_targets(dataset, rows, classifier.targets)
     if settings.by is not None:
@@ -90,7 +89,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     repeats = vars(count_repeats(dataset, rows, targets))
     about = {"data_set": dataset.info.name, "split": settings.split}
     with atomic_folder(settings.out) as folder:
-        write_atomic(folder / CONFIG_FILE, dump_settings(settings))
+        write_atomic(folder / "config.yaml", dump_settings(settings))
         write_json(folder / METRICS_FILE, {**about, **summary, **repeats})
         write_atomic(
             folder / PREDICTIONS_FILE, _predictions(rows, targets, scored, classifier.targets)
@@ -106,14 +105,14 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             images = ScoredImages(predictions, dataset, rows, [thresholds(classifier)])
             figures = judge_images(images, settings.by)
             content = [figure.model_dump(mode="json") for figure in figures]
-            write_json(folder / FAIRNESS_FILE, content)
+            write_json(folder / "fairness.json", content)
         if plan is not None:  # last, since from here on it is spent
             noisy = _released(settings, plan, rows, targets=targets[:, 0], scored=scored[:, 0])
-            write_json(folder / NOISY_FILE, noisy)
+            write_json(folder / "noisy_metrics.json", noisy)
     return settings.out
 
 
-def _plan(
+def _privacy_plan(
     settings: EvaluateSettings, dataset: Dataset, targets: Sequence[str]
 ) -> PrivacyPlan | None:
     """How the AUROC is released, None when it isn't; nothing is spent yet."""

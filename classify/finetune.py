@@ -78,13 +78,13 @@ def plan_finetune(
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
     """
-    return finetune_plan(settings, to_come).statement
+    return privacy_plan(settings, to_come).statement
 
 
-def finetune_plan(
+def privacy_plan(
     settings: FinetuneSettings, to_come: Mapping[Path, Lineage] | None = None
 ) -> PrivacyPlan:
-    """What the run will spend and promise; as `plan_finetune`."""
+    """What the run will spend on its patients, and promise; raises as `plan_finetune`."""
     dataset, privacy = open_dataset(settings.data), settings.privacy
     refuse_unknown_patients(dataset.info, privacy.unit)
     training = settings.network or settings.head
@@ -130,7 +130,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     Raises:
         InputError: when settings, data and ancestors don't fit together.
     """
-    plan = finetune_plan(settings)  # what does not fit is refused before a folder is made
+    plan = privacy_plan(settings)  # what does not fit is refused before a folder is made
     start = starting_classifier(settings, plan.dataset.info)
     if settings.network is not None:
         _refuse_untrainable(start, settings.network)

@@ -43,7 +43,7 @@ def plan_pretrain(settings: PretrainSettings) -> Statement:
     Raises:
         InputError: when the data set's folder does not fit, or units of privacy meet.
     """
-    return _plan(settings, open_dataset(settings.data)).statement
+    return _privacy_plan(settings, open_dataset(settings.data)).statement
 
 
 def run_pretrain(settings: PretrainSettings) -> Path:
@@ -56,7 +56,7 @@ def run_pretrain(settings: PretrainSettings) -> Path:
     dataset = open_dataset(settings.data)
     info, rows = dataset.info, _rows(settings, dataset)
     refuse_one_class(f"{info.name}, train", info.targets, targets_array(rows))
-    plan = _plan(settings, dataset)
+    plan = _privacy_plan(settings, dataset)
     if not (settings.out / "status.json").is_file():
         _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one
     with open_run(settings.out, "pretrain", settings) as run:
@@ -65,7 +65,7 @@ def run_pretrain(settings: PretrainSettings) -> Path:
     return settings.out
 
 
-def _plan(settings: PretrainSettings, dataset: Dataset) -> PrivacyPlan:
+def _privacy_plan(settings: PretrainSettings, dataset: Dataset) -> PrivacyPlan:
     return plan_privacy(
         dataset,
         settings.privacy,
