@@ -64,7 +64,7 @@ from synthdp.evaluation.operating_point import (
 from synthdp.files import sha256_file
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.noise import forget_key, noise_source
+from synthdp.privacy.noise import forget_key, open_noise_source
 from synthdp.privacy.plan import FIXED_NOISE_NOTE, PrivacyPlan, plan_privacy
 from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import Run, open_run
@@ -217,7 +217,7 @@ def _released(
             probabilities(classifier, raw_logits),
             calibrated_on.units,
             mechanism=mechanism,
-            noise_source=noise_source(run.private, settings.privacy),
+            noise_source=open_noise_source(run.private, settings.privacy),
         )
         save_weights(path, {"coefficients": torch.from_numpy(released)})
     kept: NDArray[np.float64] = load_weights(path)["coefficients"].numpy()

@@ -54,7 +54,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.noise import NoiseSource, forget_key, noise_source
+from synthdp.privacy.noise import NoiseSource, forget_key, open_noise_source
 from synthdp.privacy.plan import (
     FIXED_NOISE_NOTE,
     UNPROTECTED_NOTE,
@@ -173,7 +173,7 @@ def _train_head(
         recipe,
         mechanism=claimed.mechanism,
         ledger=ledger,
-        noise_source=noise_source(run.private, settings.privacy),
+        noise_source=open_noise_source(run.private, settings.privacy),
         checkpoints=run.checkpoints,
         public=setup.public,
         on_block=lambda spent: run.log(steps_spent=spent),
@@ -253,7 +253,7 @@ def _train_network(
             network,
             mechanism=claimed.mechanism,
             ledger=ledger,
-            noise_source=noise_source(run.private, settings.privacy),
+            noise_source=open_noise_source(run.private, settings.privacy),
             checkpoints=run.checkpoints,
             on_block=lambda steps: run.log(steps_spent=steps),
         )

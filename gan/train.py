@@ -71,7 +71,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.noise import KEY_FILE, NoiseSource, forget_key, noise_source
+from synthdp.privacy.noise import KEY_FILE, NoiseSource, forget_key, open_noise_source
 from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy
 from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import Run, open_run
@@ -175,7 +175,7 @@ def _unit(settings: TrainGanSettings, dataset: Dataset, ancestors: Lineage) -> U
         return settings.privacy.unit
     if dataset.info.protects_patients:
         return dataset.info.unit
-    return ancestors.releases[0].unit if ancestors.releases else "patient"
+    return ancestors.unit
 
 
 def _refuse_other_shape(
@@ -303,7 +303,7 @@ def _train_on_embedding(
 def _reserve_release(run: Run, privacy: PrivacySettings, ledger: Ledger) -> None:
     """Spend the one step, its noise key on the disk first; or find what an earlier start left."""
     if ledger.steps_left:
-        noise_source(run.private, privacy)  # keeps its key
+        open_noise_source(run.private, privacy)  # keeps its key
         ledger.reserve(1)
     elif (
         privacy.fixed_noise_key is None
@@ -324,7 +324,7 @@ def _released_sums(
     if not path.is_file():
         examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
         names, units = _units(plan)
-        noise = None if mechanism is None else noise_source(run.private, settings.privacy)
+        noise = None if mechanism is None else open_noise_source(run.private, settings.privacy)
         sums = released_sums(
             features, examples, units, len(names), mechanism=mechanism, noise_source=noise
         )
@@ -360,7 +360,7 @@ def _train_against_private_discriminator(
             patients,
             mechanism=plan.privacy.mechanism,
             ledger=ledger,
-            noise_source=noise_source(run.private, settings.privacy),
+            noise_source=open_noise_source(run.private, settings.privacy),
             block_steps=block_steps,
         )
     return training.averaged, ledger.spent()

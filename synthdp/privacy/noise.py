@@ -108,7 +108,15 @@ class NoiseSource:
         return np.frombuffer(stream.digest(words * _WORD_BYTES), dtype="<u8")
 
 
-def noise_source(private: Path, privacy: PrivacySettings) -> NoiseSource:
+def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Normal draws from an even number of random 64-bit words (Box and Muller, 1958)."""
+    uniform = ((bits >> np.uint64(64 - _MANTISSA_BITS)) + np.uint64(1)) * 2.0**-_MANTISSA_BITS
+    radius = np.sqrt(-2 * np.log(uniform[0::2]))
+    angle = 2 * np.pi * uniform[1::2]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def open_noise_source(private: Path, privacy: PrivacySettings) -> NoiseSource:
     """The noise of a run: a key from the operating system, kept until the run is done.
 
     Args:
@@ -124,14 +132,6 @@ def noise_source(private: Path, privacy: PrivacySettings) -> NoiseSource:
 def forget_key(private: Path) -> None:
     """Delete the key of a run that is done, before it is marked so."""
     (private / KEY_FILE).unlink(missing_ok=True)
-
-
-def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Normal draws from an even number of random 64-bit words (Box and Muller, 1958)."""
-    uniform = ((bits >> np.uint64(64 - _MANTISSA_BITS)) + np.uint64(1)) * 2.0**-_MANTISSA_BITS
-    radius = np.sqrt(-2 * np.log(uniform[0::2]))
-    angle = 2 * np.pi * uniform[1::2]
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
 
 
 def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, step: int) -> Tensor:

@@ -16,8 +16,8 @@ from synthdp.privacy.noise import (
     forget_key,
     keep_key,
     new_key,
-    noise_source,
     noisy_mean,
+    open_noise_source,
     release_once,
 )
 
@@ -102,15 +102,16 @@ def test_a_torn_key_is_replaced(tmp_path: Path, left: bytes) -> None:
 
 def test_a_run_draws_the_same_noise_until_its_key_is_forgotten(tmp_path: Path) -> None:
     privacy = PrivacySettings(noise="philox")
-    first = noise_source(tmp_path, privacy)
-    assert noise_source(tmp_path, privacy) == first
+    first = open_noise_source(tmp_path, privacy)
+    assert open_noise_source(tmp_path, privacy) == first
     forget_key(tmp_path)
     forget_key(tmp_path)
     assert not list(tmp_path.iterdir())
-    assert noise_source(tmp_path, privacy).key != first.key
+    assert open_noise_source(tmp_path, privacy).key != first.key
 
 
 def test_a_fixed_key_is_a_function_of_the_setting_and_leaves_no_file(tmp_path: Path) -> None:
-    fixed = [noise_source(tmp_path, PrivacySettings(fixed_noise_key=key)).key for key in (1, 1, 2)]
+    privacy = [PrivacySettings(fixed_noise_key=key) for key in (1, 1, 2)]
+    fixed = [open_noise_source(tmp_path, one).key for one in privacy]
     assert fixed[0] == fixed[1] != fixed[2]
     assert not list(tmp_path.iterdir())
