@@ -18,13 +18,14 @@ import mpmath
 from dp_accounting.pld import PLDAccountant
 
 from synthdp.privacy.accounting import (
+    NO_LOSS,
     PrivacyLoss,
     SampledSteps,
     gaussian_delta,
     gaussian_epsilon,
     gaussian_mu,
 )
-from synthdp.privacy.mechanism import NO_LOSS, Mechanism
+from synthdp.privacy.mechanism import Mechanism
 
 #: (epsilon, sampling rate, steps) where the distributions are wide, long or far from Gaussian.
 CORNERS = [

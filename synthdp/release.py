@@ -211,8 +211,7 @@ def _copy_dataset(root: Path, folder: Path) -> Statement:
     if (root / CARD).is_file():
         write_atomic(folder / CARD, _plain(root, CARD).read_bytes())
     lineage = dataset.info.lineage
-    unit = lineage.releases[0].unit if lineage.releases else "patient"
-    return make_statement(lineage, subject="data set", unit=unit)
+    return make_statement(lineage, subject="data set", unit=lineage.unit)
 
 
 def _copy_study(study: Path, folder: Path) -> Statement:

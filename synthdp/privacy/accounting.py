@@ -204,10 +204,13 @@ def _loss_range(part: SampledSteps) -> tuple[float, float]:
     """The least and largest loss of one step that the grid holds, for a unit taken out."""
     mu, rate = 1 / part.noise_multiplier, part.sampling_rate
     far = mu**2 / 2 + mu * _TAIL_SIGMAS
-    return tuple(
-        float(np.logaddexp(math.log1p(-rate) if rate < 1 else -math.inf, math.log(rate) + z))
-        for z in (-far, far)
-    )  # type: ignore[return-value]
+    not_drawn = math.log1p(-rate) if rate < 1 else -math.inf
+
+    def loss_of_step(z: float) -> float:
+        """log(1 - q + q e^z), the loss of a step that draws the unit with probability q."""
+        return float(np.logaddexp(not_drawn, math.log(rate) + z))
+
+    return loss_of_step(-far), loss_of_step(far)
 
 
 def _step_distribution(part: SampledSteps, interval: float) -> PrivacyLossDistribution:
@@ -237,16 +240,16 @@ def composed(parts: tuple[SampledSteps, ...], interval: float) -> PrivacyLossDis
     return total
 
 
-def slack(parts: tuple[SampledSteps, ...]) -> float:
+def _slack(parts: tuple[SampledSteps, ...]) -> float:
     """What rounding of the Fourier transforms may take off delta, at most."""
     return _FOURIER * (sum(part.steps for part in parts) + 10)
 
 
-def epsilon_at(
+def _epsilon_at(
     distribution: PrivacyLossDistribution, parts: tuple[SampledSteps, ...], delta: float
 ) -> float:
-    """The epsilon at `delta` less the `slack`; infinite where that leaves nothing."""
-    delta -= slack(parts)
+    """The epsilon at `delta` less the `_slack`; infinite where that leaves nothing."""
+    delta -= _slack(parts)
     if delta <= 0:
         return math.inf
     if distribution.get_delta_for_epsilon(0.0) <= delta:
@@ -273,7 +276,7 @@ def _intervals(parts: tuple[SampledSteps, ...]) -> Iterator[float]:
         yield _LADDER**power
 
 
-def settled(
+def _settled(
     parts: tuple[SampledSteps, ...], value: Callable[[PrivacyLossDistribution], float]
 ) -> tuple[float, float]:
     """The first interval at which `value` has moved by less than `_SETTLED`, and the value there.
@@ -338,9 +341,9 @@ class PrivacyLoss:
         """The delta at `epsilon`, with the guarantee of `epsilon`."""
         if not self.sampled or self.unbounded:
             return gaussian_delta(math.inf if self.unbounded else self.mu, epsilon)
-        parts = parts_of(self)
-        on_grid = settled(parts, lambda d: float(d.get_delta_for_epsilon(epsilon)))[1]
-        return min(on_grid + slack(parts), 1.0)
+        parts = _parts_of(self)
+        on_grid = _settled(parts, lambda d: float(d.get_delta_for_epsilon(epsilon)))[1]
+        return min(on_grid + _slack(parts), 1.0)
 
     def true_positive_rate(self, false_positive_rate: float) -> float:
         """The share of members that the best attack finds, in [0, 1].
@@ -368,7 +371,11 @@ class PrivacyLoss:
         return min((1 + self.delta(0.0)) / 2, 1.0)
 
 
-def parts_of(loss: PrivacyLoss) -> tuple[SampledSteps, ...]:
+#: What nothing costs.
+NO_LOSS = PrivacyLoss()
+
+
+def _parts_of(loss: PrivacyLoss) -> tuple[SampledSteps, ...]:
     """The composition as sampled steps: the Gaussian part is one step at rate 1."""
     return loss.sampled + ((SampledSteps(1 / loss.mu, 1.0, 1),) if loss.mu > 0 else ())
 
@@ -376,24 +383,24 @@ def parts_of(loss: PrivacyLoss) -> tuple[SampledSteps, ...]:
 @lru_cache(maxsize=256)
 def _sampled_epsilon(loss: PrivacyLoss, delta: float) -> float:
     """The epsilon at `delta` of a composition with samples, on the first grid that settles it."""
-    parts = parts_of(loss)
-    return settled(parts, lambda d: epsilon_at(d, parts, delta))[1]
+    parts = _parts_of(loss)
+    return _settled(parts, lambda d: _epsilon_at(d, parts, delta))[1]
 
 
 @lru_cache(maxsize=32)
 def _curve(loss: PrivacyLoss) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (epsilon, delta) that the composition keeps, from epsilon 0 up."""
-    parts = parts_of(loss)
+    parts = _parts_of(loss)
 
     def both(d: PrivacyLossDistribution) -> float:
         """Falls with the middle of the curve and with its tail."""
-        tail = min(epsilon_at(d, parts, 1e-5), _LARGEST_LOSS)
+        tail = min(_epsilon_at(d, parts, 1e-5), _LARGEST_LOSS)
         return float(d.get_delta_for_epsilon(0.0)) * (tail + 1e-2)
 
-    distribution = composed(parts, settled(parts, both)[0])
+    distribution = composed(parts, _settled(parts, both)[0])
     top = min(max(float(distribution.get_epsilon_for_delta(1e-10)), 1.0), _LARGEST_LOSS)
     epsilons = np.concatenate([[0.0], np.geomspace(1e-4, top, _CURVE_POINTS)])
-    deltas = np.asarray(distribution.get_delta_for_epsilon(epsilons)) + slack(parts)
+    deltas = np.asarray(distribution.get_delta_for_epsilon(epsilons)) + _slack(parts)
     return epsilons, np.clip(deltas, 0.0, 1.0)
 
 

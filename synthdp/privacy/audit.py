@@ -144,12 +144,14 @@ def too_many_correct(mu: float, correct: int, guesses: int, canaries: int, risk:
         return False
     hit = risk * correct / canaries
     missed = risk * (guesses - correct) / canaries
+    # From the most correct guesses down: `hit` and `missed` are the sums of (i/m) p_i and of
+    # ((c - i)/m) p_i so far, with as little mass as the inequalities allow.
     for i in range(correct - 1, -1, -1):
-        needed = float(ndtr(ndtri(min(hit, 1.0)) - mu))
-        if needed > missed:
+        needed = float(ndtr(ndtri(min(hit, 1.0)) - mu))  # of `missed` with p_i, by j = i + 1
+        if needed > missed:  # what is missing is ((c - i)/m) p_i
             hit += (needed - missed) * i / (guesses - i)
             missed = needed
-        if hit + missed > guesses / canaries:
+        if hit + missed > guesses / canaries:  # the mass so far is more than 1
             return True
     return False
 

@@ -1,9 +1,9 @@
 """Images' gradients to one bounded vector a unit, safe against NaN: how everything here is clipped.
 
-Whoever clips asks `clip_factors` what to scale a vector by, from its norm: `clip_rows` where the
-vectors are at hand as rows, a head or a network where they are never made. Who sums vectors as they
-are, since none can be too long, asks `surely_unclipped`. The replay of an audit states the clipped
-sum once more, apart and on purpose.
+`clip_factors` says what to scale a vector by, from its norm. `clip_rows` uses it where the vectors
+are at hand as rows; heads and networks use it where the vectors are never made.
+`surely_unclipped` says which vectors may be summed as they are, since none can be too long. The
+replay of an audit computes the clipped sum a second time, by code of its own: it is the check.
 """
 
 import torch

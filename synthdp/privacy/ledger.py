@@ -190,11 +190,11 @@ class Ledger:
         """The release that this ledger was opened for, with its full budget."""
         return self._release
 
-    @property
-    def _budget(self) -> int:
+    def _opened(self) -> tuple[Release, int]:
+        """The release that the ledger was opened for, and its budget of steps."""
         if self._release is None or self._release.mechanism is None:
             raise InputError("private/ledger.jsonl: no release with a mechanism is open in it")
-        return self._release.mechanism.steps
+        return self._release, self._release.mechanism.steps
 
     @property
     def spent_steps(self) -> int:
@@ -208,13 +208,13 @@ class Ledger:
             if entry["event"] == "reserve":
                 spent = int(entry["first"]) + int(entry["steps"])
             elif entry is TORN and is_open:
-                spent = min(spent + self._block_steps, self._budget)
+                spent = min(spent + self._block_steps, self._opened()[1])
         return spent
 
     @property
     def steps_left(self) -> int:
         """How many steps of the release's mechanism can still be reserved."""
-        return self._budget - self.spent_steps
+        return self._opened()[1] - self.spent_steps
 
     def claim(self, release: Release, *, fingerprint: str, block_steps: int) -> Release:
         """Open the ledger for a release, or make sure that it was opened for this very one.
@@ -259,7 +259,7 @@ class Ledger:
         Raises:
             InputError: when that is more than the release's mechanism has.
         """
-        first, budget = self.spent_steps, self._budget
+        first, (_, budget) = self.spent_steps, self._opened()
         if first + steps > budget:
             raise InputError(
                 f"private/ledger.jsonl: {first} of {budget} steps are spent, so {steps} more would "
@@ -295,10 +295,13 @@ class Ledger:
         return range(state_at, spent)
 
     def spent(self) -> Release:
-        """The release with what was really spent of its budget."""
-        self._budget  # noqa: B018 (refuses a ledger without a release)
-        assert self._release is not None
-        return self._release.after(self.spent_steps)
+        """The release with what was really spent of its budget.
+
+        Raises:
+            InputError: when the ledger was opened for no release with a mechanism.
+        """
+        release, _ = self._opened()
+        return release.after(self.spent_steps)
 
 
 def _checked_release(value: Any) -> Release:

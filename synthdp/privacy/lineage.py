@@ -17,8 +17,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from synthdp.config import Settings
-from synthdp.privacy.accounting import PrivacyLoss
-from synthdp.privacy.mechanism import NO_LOSS, Mechanism, Unit
+from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
+from synthdp.privacy.mechanism import Mechanism, Unit
 
 _HASH_BITS = 64
 #: Relative difference of noise between two calibrations to one target.
@@ -215,7 +215,7 @@ class Lineage(Settings):
     @property
     def loss(self) -> PrivacyLoss:
         """What all releases cost a patient who took part in each of them."""
-        return _composed(self.releases)
+        return _loss_of(self.releases)
 
     def worst(self, delta: float) -> PrivacyLoss:
         """What it cost the patient with the highest epsilon at `delta`."""
@@ -237,8 +237,13 @@ class Lineage(Settings):
         losses = [group.loss for group in groups]
         if any(loss.sampled for loss in losses):
             met = {release for group in groups for release in group.releases}
-            return _composed(release for release in self.releases if release in met)
+            return _loss_of(release for release in self.releases if release in met)
         return max(losses, key=lambda loss: loss.epsilon(delta))
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of its releases; the patient where there are none."""
+        return self.releases[0].unit if self.releases else "patient"
 
     @property
     def unprotected(self) -> tuple[Release, ...]:
@@ -254,7 +259,7 @@ def _meets(release: Release, position: dict[str, Fraction]) -> bool:
     return low <= position[release.cohort.key_id] < high
 
 
-def _composed(releases: Iterable[Release]) -> PrivacyLoss:
+def _loss_of(releases: Iterable[Release]) -> PrivacyLoss:
     loss = NO_LOSS
     for release in releases:
         loss = loss.with_loss(release.loss)

@@ -14,10 +14,15 @@ from pydantic import Field
 
 from synthdp.config import Settings
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import PrivacyLoss, SampledSteps, gaussian_mu, noise_for
+from synthdp.privacy.accounting import (
+    NO_LOSS,
+    PrivacyLoss,
+    SampledSteps,
+    gaussian_mu,
+    noise_for,
+)
 
 Unit = Literal["patient", "image"]
-NO_LOSS = PrivacyLoss()
 #: Share of the target's mu from which on what is left is rounding alone.
 _NOTHING_LEFT = 1 - 1e-6
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from synthdp.config import PrivacySettings
 from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.privacy.accounting import NO_LOSS
 from synthdp.privacy.ledger import record_release, recorded_releases
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
-from synthdp.privacy.mechanism import NO_LOSS, Mechanism
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import (
     Statement,
     joined_statement,
@@ -54,7 +55,7 @@ class PrivacyPlan:
 
     @cached_property
     def stage_epsilon(self) -> float:
-        """Epsilon of the mechanism alone, whoever may know its noise; inf without a mechanism."""
+        """Epsilon of the mechanism alone, a fixed key of its noise apart; inf without one."""
         return math.inf if self.mechanism is None else self.mechanism.loss().epsilon(self.delta)
 
     @property
@@ -207,7 +208,6 @@ def _statement_of_one(path: Path) -> Statement:
     dataset = open_dataset(path)
     recorded = Lineage(releases=recorded_releases(dataset.ledger_path))
     lineage = dataset.info.lineage.joined([recorded])
-    unit = lineage.releases[0].unit if lineage.releases else "patient"
     made = dataset.info.kind == "synthetic"
     subject = "data set" if made else "data set's releases so far, taken together"
-    return make_statement(lineage, subject=subject, unit=unit)
+    return make_statement(lineage, subject=subject, unit=lineage.unit)

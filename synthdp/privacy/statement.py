@@ -90,11 +90,10 @@ class Statement(Settings):
             self._headline(),
             "",
             *self._terms(),
-            *self._cohort_words(),
+            *(f"- {one.patients}: epsilon {number(one.epsilon)}" for one in self.cohorts),
             "",
-            "**What an attacker could do.** ",
+            f"**What an attacker could do.** {self._odds_words()}",
         ]
-        lines[-1] += self._odds_words()
         if self.lineage.releases:
             lines += ["", "**Releases counted** (each once):", ""]
             counted = Counter(_release_words(release) for release in self.lineage.releases)
@@ -128,9 +127,6 @@ class Statement(Settings):
                 f"- population: at most {self.population} (declared), N x delta = {expected:.2g}"
             )
         return terms
-
-    def _cohort_words(self) -> list[str]:
-        return [f"- {cohort.patients}: epsilon {number(cohort.epsilon)}" for cohort in self.cohorts]
 
     def _odds_words(self) -> str:
         odds = self.odds
@@ -263,7 +259,7 @@ def make_statement(
         population=population,
         lineage=lineage,
         because="; ".join(dict.fromkeys(reasons)),
-        cohorts=tuple(_promises(groups, delta)) if len(groups) > 1 else (),
+        cohorts=tuple(_cohort_promises(groups, delta)) if len(groups) > 1 else (),
         odds=Odds.of([group.loss for group in groups], population),
     )
 
@@ -289,7 +285,7 @@ def joined_statement(statements: Sequence[Statement], *, subject: str) -> Statem
     )
 
 
-def _promises(groups: Sequence[Lineage], delta: float) -> Iterator[CohortPromise]:
+def _cohort_promises(groups: Sequence[Lineage], delta: float) -> Iterator[CohortPromise]:
     for group in groups:
         cohorts = {
             f"cohort {release.cohort.part} of {release.data}"

@@ -12,6 +12,7 @@ from dp_accounting.pld import pld_privacy_accountant
 from synthdp.errors import InputError
 from synthdp.privacy import accounting, mechanism
 from synthdp.privacy.accounting import (
+    NO_LOSS,
     PrivacyLoss,
     SampledSteps,
     composed,
@@ -254,7 +255,7 @@ def reaching(
     delta: float = DELTA,
     steps: int = 100,
     sampling_rate: float = 1.0,
-    before: PrivacyLoss = mechanism.NO_LOSS,
+    before: PrivacyLoss = NO_LOSS,
 ) -> Mechanism:
     return Mechanism.reaching(
         epsilon=epsilon,
@@ -267,7 +268,7 @@ def reaching(
 
 
 BEFORE = {
-    "nothing": mechanism.NO_LOSS,
+    "nothing": NO_LOSS,
     "gaussian": PrivacyLoss(mu=0.5),
     "sampled": PrivacyLoss(sampled=(SampledSteps(3.0, 0.05, 200),)),
     "both": PrivacyLoss(mu=0.4, sampled=(SampledSteps(3.0, 0.05, 200),)),

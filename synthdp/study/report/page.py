@@ -494,7 +494,7 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
         lineage,
         subject="data set",
         delta=stated.delta if stated else 1e-4,
-        unit=lineage.releases[0].unit if lineage.releases else "patient",
+        unit=lineage.unit,
         population=stated.population if stated else None,
     )
     promise = Promise("Promise of this set", statement.epsilon, (statement_html(statement),))
