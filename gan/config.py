@@ -54,9 +54,9 @@ class GuidanceSettings(Settings):
     is asked every `interval` steps, with its weight multiplied by as much. `projected_weight` is
     that of the heads on its maps, which are `width` channels wide and learn at `projected_lr`;
     `moments_weight` that of matched feature moments, `spectrum_weight` of the matched spectrum.
-    `ramp`: between these shares of the training the network's part fades in. Before, the generator
-    is so far off that heads on good features would drown its discriminator; and a step takes half
-    the time.
+    `ramp`: between these shares of the training the network's part fades in. Before that the
+    generator is so far off that heads on good features would drown out its discriminator; and a
+    step without the network takes half the time.
     """
 
     features: BackboneSettings
@@ -84,12 +84,13 @@ class EmbeddingSettings(Settings):
     """What is released of the patients, once, for a generator to be matched to.
 
     `features` names the frozen public network (its `size_px` is not used). `public` is a data set
-    without patients, such as phantoms, that the features are standardised by. `constant` is the
-    part of an image's vector of norm 1 that is spent on counting the images of a class.
+    without patients, such as phantoms, that the features are standardised by. An image's vector
+    has norm 1, and `constant` is its first number: the sum of these counts the images of a class.
 
     Means alone say nothing of variety, so where the run has an `init`, `layout_weight` holds each
     generated image to the coarse layout (an eighth of the side) of what `init` draws from the same
-    latent vector. `separation` multiplies what sets the two classes' means apart; 1 is as released.
+    latent vector. `separation` multiplies the difference of the two classes' means; 1 leaves it as
+    it was released.
     """
 
     features: BackboneSettings
@@ -157,9 +158,9 @@ class TrainGanSettings(Settings):
     `loss: bce` is the paper's baseline (`gan.network.dcgan`). `guidance` adds what a frozen public
     network teaches (`gan.training.guidance`), to the adversarial method. At its end
     (`gan.training.finish`) the classes are set `class_spread` times as far apart and styles spread
-    `style_spread` times as wide about their mean, since averaged weights tell and vary too little;
-    `film` adds grain and opaque marks, fitted to real images. `tensorboard` also writes the metrics
-    and sample grids to `private/tensorboard`.
+    `style_spread` times as wide about their mean, since with averaged weights classes differ too
+    little and images vary too little; `film` adds grain and opaque marks, fitted to real images.
+    `tensorboard` also writes the metrics and sample grids to `private/tensorboard`.
 
     With `dp_discriminator`, its `steps` give the length and its blocks the checkpoints; `gamma`,
     `penalty_interval`, `kimg` and `checkpoint_kimg` have no meaning, augmentation stays at

@@ -1,9 +1,9 @@
-"""Does a synthetic image copy a patient? Nearest patients, copies, and an attack on membership.
+"""Does a synthetic image copy a patient? Nearest patients, near copies, and the closest pairs.
 
-Everything is by patient and over the eight symmetries of the square: a mirrored copy is a copy,
-and another image of the same patient is no other patient. Held-out patients tell what is normal.
-First the measures, on arrays in memory; then the figures of an assessment, and the closest pairs,
-which are private.
+Distances are to patients, over the eight symmetries of the square: a mirrored copy is a copy, and
+another image of the same patient does not count as another patient. Held-out patients show which
+distances are normal. First the measures, on arrays in memory; then the figures of an assessment, and
+the closest pairs, which are private.
 """
 
 import csv

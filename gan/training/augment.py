@@ -48,7 +48,7 @@ def change_grey_levels(
 
 
 def translate(images: Tensor, strength: float, share: float, rng: torch.Generator) -> Tensor:
-    """Shift by up to `share` of the side in whole pixels; what comes in is mirrored."""
+    """Shift by up to `share` of the side in whole pixels; the gap is filled by mirroring."""
     batch, side = len(images), images.shape[-1]
     reach = round(share * side)
     offsets = torch.randint(-reach, reach + 1, (batch, 2), generator=rng)

@@ -1,8 +1,8 @@
 """What is done to a generator when its adversarial training is over: wider styles, then a film.
 
-Averaged weights tell the classes apart, and vary, too little: both are widened. Marks and grain,
-which no network of this size learns, come from a film (`gan.network.film`), whose constants are
-read here from real images. They are taken without noise, so it is no part of a private training.
+With averaged weights the classes differ too little and images vary too little: both are widened.
+Marks and grain, which no network of this size learns, come from a film (`gan.network.film`), whose
+constants are fitted here to real images, without noise: so no private training has one.
 """
 
 import copy
@@ -30,16 +30,19 @@ DRAWS_AN_EXAMPLE = 8
 #: A mark is this much brighter (of [-1, 1]) than the median around it, over this share of the side.
 MIN_EXCESS, SURROUNDINGS = 0.2, 1 / 6
 MIN_AREA_PX, MAX_ELONGATION = 3, 3.0
-#: Tissue fades; a mark ends: so far outside (a share of the image's side) at most this share of its
-#: brightness is left.
+#: A mark has a sharp edge, tissue has none: on a ring RING (a share of the image's side) outside a
+#: mark, at most MAX_LEFT of its excess is left.
 RING, MAX_LEFT = 1 / 64, 0.15
 #: With fewer real marks than this none are drawn.
 MIN_MARKS = 8
-#: Up to this step of frequency along both axes there is no grain: these show tissue.
+#: Grain has no power up to this step of frequency along both axes: such coarse structure is tissue.
 COARSE_STEPS = 2
-#: No standard deviation is taken over a few images alone; flat ones among them don't blow it up.
+#: The spread of grain is fitted to so many images at least, and is bounded: a flat image, whose
+#: power is about 0, would make it huge.
 MIN_IMAGES, MAX_SPREAD = 8, 1.0
+#: Opacities are clipped before their logit is taken, which is infinite at 0 and 1.
 _OPACITY_RANGE = (0.05, 0.98)
+#: The median around each pixel is taken in an image of about this side.
 _COARSE_PX = 64
 
 
@@ -136,12 +139,13 @@ def fit_film(real: Array, generated: Array) -> Film:
     rng = torch.Generator().manual_seed(SEED)
     chances = torch.randn(len(generated), film.noise_dim - size**2 - 1, generator=rng)
     marked = film.with_marks(torch.from_numpy(generated), chances).clamp(-1, 1).numpy()
+    # The film adds marks before grain, so grain is what images with marks lack in power.
     real_power, highest = _power(real)
     marked_power, _ = _power(marked)
     grain = np.sqrt(_by_steps((real_power - marked_power).clip(min=0)))
     grain[: 1 + COARSE_STEPS, : 1 + COARSE_STEPS] = 0
     film.grain.copy_(torch.from_numpy(grain))
-    if len(real) >= MIN_IMAGES:
+    if len(real) >= MIN_IMAGES:  # halved: of the log of an amplitude, not of a power
         film.grain_spread.fill_(min(0.5 * float(np.log(highest + 1e-12).std()), MAX_SPREAD))
     return film
 
@@ -149,18 +153,23 @@ def fit_film(real: Array, generated: Array) -> Film:
 def _fit_marks(film: Film, real: Marks, generated: Marks, n_real: int, n_generated: int) -> None:
     if len(real.area) < MIN_MARKS:
         return
+    # An image is without marks if the generator drew none and the film adds none: the film's share
+    # is solved from (1 - share) * without_generated = without_real.
     bearers = len(np.unique(real.image))
     without_real = 1 - bearers / n_real
     without_generated = 1 - len(np.unique(generated.image)) / n_generated
     if without_real >= without_generated:
         return
     film.mark_share.fill_(1 - without_real / without_generated)
-    film.mark_more.fill_(1 - bearers / len(real.area))  # of a geometric distribution from 1
+    # Marks an image that has any follow a geometric distribution from 1, of mean 1 / (1 - more).
+    film.mark_more.fill_(1 - bearers / len(real.area))
+    # The brightest real marks set the grey level that an opaque one has; the opacity of each is how
+    # far it gets from its ring towards that level.
     white = float(np.quantile(real.ring + real.excess, 0.95))
     opacity = (real.excess / (white - real.ring).clip(min=0.05)).clip(*_OPACITY_RANGE)
     values = np.stack([np.log(real.area), np.log(opacity / (1 - opacity))])
     film.mark_mean.copy_(torch.from_numpy(values.mean(axis=1)))
-    covariance = np.cov(values) + 1e-6 * np.eye(2)
+    covariance = np.cov(values) + 1e-6 * np.eye(2)  # so that equal marks have a root too
     film.mark_root.copy_(torch.from_numpy(np.linalg.cholesky(covariance)))
     film.mark_stretch.fill_(float(np.sqrt((np.log(real.elongation) ** 2).mean())))
     film.white.fill_(white)
@@ -221,7 +230,8 @@ def _elongation(inside: Array) -> float:
     """Long by short axis of the ellipse with the second moments of a mask (h, w) of pixels."""
     pixels = np.stack(np.nonzero(inside)).astype(np.float64)
     spread = (pixels - pixels.mean(axis=1, keepdims=True)) @ pixels.T / pixels.shape[1]
-    short, long = np.sqrt(np.linalg.eigvalsh(spread + np.eye(2) / 12))  # 1/12: a pixel's own
+    # A pixel is a square of side 1, whose own variance along each axis is 1/12.
+    short, long = np.sqrt(np.linalg.eigvalsh(spread + np.eye(2) / 12))
     return float(long / short)
 
 
@@ -237,7 +247,8 @@ def _power(images: Array) -> tuple[Array, Array]:
     total, highest = np.zeros((size // 2 + 1, size // 2 + 1)), np.empty(len(images))
     for index, image in enumerate(images[:, 0].astype(np.float64)):
         full = np.abs(np.fft.rfft2((image - image.mean()) * window)) ** 2 / (window**2).sum()
-        power = (full + np.roll(full[::-1], 1, axis=0))[: size // 2 + 1] / 2  # of either sign
+        # Vertical frequencies come with either sign: both are averaged.
+        power = (full + np.roll(full[::-1], 1, axis=0))[: size // 2 + 1] / 2
         total += power
         highest[index] = power[-size // 8 :, -size // 8 :].mean()
     return total / len(images), highest

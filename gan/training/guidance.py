@@ -1,13 +1,13 @@
 """What a frozen public network adds to the adversarial training of a generator.
 
 Heads on its feature maps judge realism; running moments of its features, and of the power spectrum
-of the images, are matched to the real ones. The heads bring realism and class, the moments hold on
-to diversity and fine detail. All of it reads real images without noise.
+of the images, are matched to the real ones. The heads make images realistic and of their class; the
+moments keep them varied and finely detailed. All of it reads real images without noise.
 
 Heads: a second discriminator, on frozen public features of the images (projected GAN). It gives the
 generator what a small set of images can't teach a network from scratch: what tissue and edges look
-like. Sauer et al., arXiv 2111.01007; here with relativistic pairs of one class and the class by
-projection, in each of four heads.
+like. Sauer et al., arXiv 2111.01007; here the loss compares real and generated images of one class,
+and each of the four heads takes the class by projection.
 
 Moments: the first two of frozen features, and the mean power spectrum. A batch is too small to show
 either, so running means of both sides stand in for them: the gradient of half the squared
@@ -38,6 +38,7 @@ GENERATED_DECAY, REAL_DECAY = 0.95, 0.98
 GENERATED_SPECTRUM_DECAY, REAL_SPECTRUM_DECAY = 0.98, 0.999
 #: Bounds on single differences, so that a few far features don't outweigh the others.
 MAX_FIRST, MAX_SECOND, MAX_LOG_RATIO = 1.0, 2.0, 1.0
+#: Weight of the second moments beside the first.
 _SECOND_WEIGHT = 0.25
 #: Added to the features' standard deviations, so that a dead channel is not blown up.
 _FLOOR = 1e-3
