@@ -13,12 +13,12 @@ from gan.quality.figures import (
     label_figures,
     spectrum_figures,
 )
+from gan.quality.membership import membership_figures
 from gan.quality.memorisation import (
     SetCloseness,
     closeness_to_train,
     copy_figures,
     draw_closest_pairs,
-    membership_figures,
     nearest_table,
 )
 from gan.quality.page import assessment_page

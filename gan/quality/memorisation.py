@@ -2,8 +2,8 @@
 
 Distances are to patients, over the eight symmetries of the square: a mirrored copy is a copy, and
 another image of the same patient does not count as another patient. Held-out patients show which
-distances are normal. First the measures, on arrays in memory; then the figures of an assessment, and
-the closest pairs, which are private.
+distances are normal. First the measures, on arrays in memory; then the figures of an assessment;
+then the closest pairs, which are private.
 """
 
 import csv
@@ -17,27 +17,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan.quality.sets import NO_VAL, PIXELS, MeasuredSet, Sets, Subject, dihedral_copy
+from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, dihedral_copy
 from synthdp.data.dataset import load_images
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure, Value
-from synthdp.evaluation.intervals import (
-    REDRAWS,
-    Interval,
-    patient_bootstrap,
-    percentile_interval,
-)
 
 Array = NDArray[Any]
 
 #: The chance with which a set without copies is accused of holding one.
 FALSE_ACCUSATION = 0.01
-#: False alarms that the membership attack is allowed.
-FALSE_ALARMS = 0.01
-_ROWS_AT_ONCE = 256
+#: The share of the lowest ratios that the dimension is also estimated from.
 _TAIL = 0.01
+#: Ratios are kept this far from 0 and 1, where their log is infinite or 0.
 _TINY = 1e-6
+#: Distances of so many points are computed at a time.
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -61,14 +56,15 @@ class Nearest:
 class Closeness:
     """Distances in one feature space that tell copies from strangers.
 
-    judged: from each judged image to train. known: the ratios of real images to other patients,
-    which say what is normal: of held-out images, and of train images without their own patient.
+    judged: from each judged image to train. real_ratios: the ratios of real images to other
+    patients, which show what is normal: of held-out images, and of train images without their own
+    patient.
     between: from each train image to the train images of other patients.
     """
 
     space: str
     judged: Nearest
-    known: Array
+    real_ratios: Array
     between: Nearest
 
     @property
@@ -78,7 +74,7 @@ class Closeness:
         That is the law of points scattered evenly in d dimensions (Facco et al. 2017, Scientific
         Reports 7:12140); d is the smaller of the likeliest and of what the lowest 1 % show.
         """
-        logs = -np.log(np.clip(self.known, _TINY, 1 - _TINY))
+        logs = -np.log(np.clip(self.real_ratios, _TINY, 1 - _TINY))
         likeliest = len(logs) / logs.sum()
         return float(min(likeliest, -np.log(_TAIL) / np.quantile(logs, 1 - _TAIL)))
 
@@ -87,18 +83,6 @@ class Closeness:
         """For each judged image the log of the chance that it is this close unless copied, (M,)."""
         log_chance: Array = self.dimension * np.log(np.clip(self.judged.ratio, _TINY, 1))
         return log_chance
-
-
-@dataclass(frozen=True)
-class Attack:
-    """How well members are told from strangers by patient, each with its interval.
-
-    auc: 0.5 is chance. true_positive_rate: the share of members who are told from strangers at no
-    more than 1 % false alarms.
-    """
-
-    auc: Interval
-    true_positive_rate: Interval
 
 
 def nearest(points: Array, copies: Array, patients: Array, *, own: Array | None = None) -> Nearest:
@@ -139,7 +123,10 @@ def nearest(points: Array, copies: Array, patients: Array, *, own: Array | None 
 
 
 def _squares(block: Array, flat: Array) -> Array:
-    """Squared distances (B, N) in float32, less the block's own lengths: of the same order."""
+    """Squared distances (B, N) in float32, less the squared length of each point of the block.
+
+    That is the same number along a row, so the order of a row stays.
+    """
     squares: Array = (flat**2).sum(axis=1) - 2 * (block.astype(np.float32) @ flat.T)
     return squares
 
@@ -148,6 +135,16 @@ def _exact(points: Array, others: Array) -> Array:
     """The distance of each point to the other in its row, (M,), in float64."""
     distance: Array = np.linalg.norm(points.astype(np.float64) - others, axis=1)
     return distance
+
+
+def distance_to_closest(points: Array, others: Array) -> Array:
+    """The distance (M,) in float64 of each point (M, D) to the closest of others (N, D)."""
+    flat = others.astype(np.float32)
+    blocks = range(0, len(points), _ROWS_AT_ONCE)
+    closest = np.concatenate(
+        [_squares(points[start : start + _ROWS_AT_ONCE], flat).argmin(axis=1) for start in blocks]
+    )
+    return _exact(points, flat[closest])
 
 
 def authentic_share(points: Nearest, between: Nearest) -> float:
@@ -206,91 +203,6 @@ def _least_chance(spaces: Sequence[Closeness]) -> tuple[Array, Array]:
     return chances.min(axis=0), chances.argmin(axis=0)
 
 
-def distance_attack(real: Array, synthetic: Array) -> Array:
-    """Scores (N,) of real images: minus the distance to the nearest synthetic one, over copies.
-
-    The attack of GAN-Leaks (arXiv 1909.03935, section 5) on samples alone.
-
-    Args:
-        real: (N, C, D), members and strangers.
-        synthetic: (M, D).
-    """
-    return -_to_synthetic(real, synthetic)
-
-
-def density_attack(real: Array, synthetic: Array, patients: Array) -> Array:
-    """Scores (N,): log density of the synthetic set over that of all other patients.
-
-    The idea of DOMIAS (arXiv 2302.12580, eq. 2), each density by its nearest neighbour: an image
-    of a dense region is close to synthetic ones without having been learnt. The other patients are
-    members and strangers alike, so neither side has an advantage.
-
-    Args:
-        real: (N, C, D), members and strangers.
-        synthetic: (M, D).
-        patients: (N,) of the real images.
-    """
-    among = nearest(real[:, 0], real, patients, own=patients).distance
-    tiny = np.finfo(np.float32).tiny
-    scores: Array = np.log(among + tiny) - np.log(_to_synthetic(real, synthetic) + tiny)
-    return scores
-
-
-def _to_synthetic(real: Array, synthetic: Array) -> Array:
-    """The least distance (N,) of any copy of each real image to a synthetic one."""
-    copies = real.reshape(-1, real.shape[-1])
-    flat = synthetic.astype(np.float32)
-    blocks = range(0, len(copies), _ROWS_AT_ONCE)
-    closest = np.concatenate(
-        [_squares(copies[start : start + _ROWS_AT_ONCE], flat).argmin(axis=1) for start in blocks]
-    )
-    least: Array = _exact(copies, flat[closest]).reshape(real.shape[:2]).min(axis=1)
-    return least
-
-
-def attack_by_patient(
-    scores: Array,
-    members: Array,
-    patients: Array,
-    *,
-    redraws: int = REDRAWS,
-    generator: np.random.Generator,
-) -> Attack:
-    """How well scores tell members from strangers; a patient's score is that of the closest image.
-
-    Args:
-        scores: (N,) of images, higher for members.
-        members: (N,) of bool, the same for all images of a patient.
-        patients: (N,) ids.
-        redraws: how often patients are drawn for the intervals.
-        generator: the source of the draws.
-    """
-    names, patient_of = np.unique(patients, return_inverse=True)
-    best = np.full(len(names), -np.inf)
-    np.maximum.at(best, patient_of, scores)
-    is_member = np.zeros(len(names), dtype=bool)
-    is_member[patient_of] = members
-    auc = patient_bootstrap(
-        is_member.astype(np.float64), best, list(names), redraws=redraws, generator=generator
-    )["auroc"]
-    inside, outside = best[is_member], best[~is_member]
-    draws = [
-        _true_positive_rate(
-            generator.choice(inside, len(inside)), generator.choice(outside, len(outside))
-        )
-        for _ in range(redraws)
-    ]
-    rate = percentile_interval(_true_positive_rate(inside, outside), np.array(draws))
-    return Attack(auc, rate)
-
-
-def _true_positive_rate(inside: Array, outside: Array) -> float:
-    """The share of members above a threshold that at most 1 % of the strangers pass."""
-    allowed = int(FALSE_ALARMS * len(outside))
-    threshold = np.sort(outside)[len(outside) - 1 - allowed]
-    return float((inside > threshold).mean())
-
-
 # The figures of an assessment that say whether a synthetic set holds copies of patients.
 
 COPIES = "8 mirrored and turned copies of each patient's image"
@@ -326,7 +238,7 @@ def closeness_to_train(sets: Sets) -> dict[Subject, SetCloseness]:
         subject: _set_closeness(_to_train(made_up, train), held_out, between, train)
         for subject, made_up in sets.made_up.items()
     }
-    if held_out:  # these are judged by what is known of train alone
+    if held_out:  # held-out images are judged by the ratios within train alone
         closeness["real"] = _set_closeness(held_out, {}, between, train)
     return closeness
 
@@ -348,8 +260,8 @@ def _set_closeness(
     """Closeness of images by space; `held_out` and `between` say what is normal."""
     by_space = {}
     for space, to_train in judged.items():
-        known = [between[space].ratio, *([held_out[space].ratio] if held_out else [])]
-        by_space[space] = Closeness(space, to_train, np.concatenate(known), between[space])
+        ratios = [between[space].ratio, *([held_out[space].ratio] if held_out else [])]
+        by_space[space] = Closeness(space, to_train, np.concatenate(ratios), between[space])
     return SetCloseness(by_space, train.patients)
 
 
@@ -414,81 +326,6 @@ def _distance(images: Closeness, *, share: float, correlation: bool) -> float:
     """A quantile of the distances; of thumbnails of unit length as their correlation."""
     distance = float(np.quantile(images.judged.distance, share))
     return 1 - distance**2 / 2 if correlation else distance
-
-
-def membership_figures(sets: Sets) -> Iterator[Figure]:
-    """Attacks that know the samples alone: members are train patients, strangers those of val."""
-    real = _members_and_strangers(sets)
-    for space in sets.train.features:
-        for attack in ("nearest synthetic image", "density ratio"):
-            values = {
-                subject: _attack_values(sets, made_up.features[space], space, real, attack=attack)
-                for subject, made_up in sets.made_up.items()
-            }
-            for number, (words, chance) in enumerate(
-                (("AUC", "0.5"), ("found at 1 % false alarms", "0.01"))
-            ):
-                yield _figure(
-                    {subject: pair[number] for subject, pair in values.items()},
-                    section="Membership",
-                    measure=f"Membership attack, {words}",
-                    features=space,
-                    comparison=f"by {attack}; chance is {chance}",
-                    better="chance",
-                    main=space != PIXELS and words == "AUC",
-                )
-
-
-@dataclass(frozen=True)
-class MembersAndStrangers:
-    """Train and held-out images together: copies (N, 8, D) by space, patients, who is a member."""
-
-    copies: Mapping[str, Array]
-    patients: Array
-    members: Array
-
-
-def _members_and_strangers(sets: Sets) -> MembersAndStrangers | None:
-    train, held_out = sets.train, sets.held_out
-    if held_out is None or train.copies is None or held_out.copies is None:
-        return None
-    return MembersAndStrangers(
-        copies={
-            space: np.concatenate([copies, held_out.copies[space]])
-            for space, copies in train.copies.items()
-        },
-        patients=np.r_[train.patients, held_out.patients],
-        members=np.arange(len(train) + len(held_out)) < len(train),
-    )
-
-
-def _attack_values(
-    sets: Sets, synthetic: Array, space: str, real: MembersAndStrangers | None, *, attack: str
-) -> tuple[Value, Value]:
-    """AUC and true positive rate of one attack in one space; n counts members and strangers."""
-    n_patients = len(np.unique(sets.train.patients))
-    split = "train patients, val patients"
-    if real is None:
-        missing = Value(value=None, n=(n_patients, 0), split=split, why=NO_VAL)
-        return missing, missing
-    copies = real.copies[space]
-    if attack == "density ratio":
-        scores = density_attack(copies, synthetic, real.patients)
-    else:
-        scores = distance_attack(copies, synthetic)
-    by_patient = attack_by_patient(
-        scores,
-        real.members,
-        real.patients,
-        redraws=sets.redraws,
-        generator=np.random.default_rng((sets.seed, 8)),
-    )
-    n = (n_patients, len(np.unique(real.patients)) - n_patients)
-
-    def value(interval: Interval) -> Value:
-        return Value(n=n, split=split, **dict[str, Any](interval.to_json()))
-
-    return value(by_patient.auc), value(by_patient.true_positive_rate)
 
 
 def _value(subject: Subject, of_set: SetCloseness, number: Any) -> Value:

@@ -3,7 +3,7 @@ import pytest
 from made_up import spectrum_error_of
 from scipy.linalg import sqrtm
 
-from gan.quality.figures import (
+from gan.quality.measures import (
     detector_auroc,
     frechet_distance,
     kernel_distance,

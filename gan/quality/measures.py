@@ -1,0 +1,185 @@
+"""How close one set of features is to another: distances, coverage, a detector, and labels.
+
+Arrays in memory go in, numbers come out; what is compared with what is `gan.quality.figures`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from synthdp.errors import InputError
+from synthdp.evaluation.metrics import auroc
+
+Array = NDArray[Any]
+
+#: Inverse L2 penalty of standardised logistic regression: fixed beforehand, so that no figure
+#: chooses it; strong, since features are about as many as images.
+CLASSIFIER_C = 0.01
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Precision, recall in [0, 1]; density at least 0; coverage in [0, 1]."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """The squared Frechet distance of two Gaussians fitted to features (arXiv 1706.08500, eq. 6).
+
+    The trace of the root of the product is the sum of the singular values of A B', where A'A and
+    B'B are the covariances: no root of an asymmetric, near-singular matrix is taken. With no more
+    images than features a covariance is singular and the figure is biased upwards: compare it
+    only with one of the same n.
+
+    Args:
+        a: (N, D), at least 2 rows.
+        b: (M, D), at least 2 rows.
+
+    Raises:
+        InputError: when a set has fewer than 2 rows, or the features differ in length.
+    """
+    x, y = _checked(a, b, 2)
+    left = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
+    right = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
+    cross = np.linalg.svd(_root(left) @ _root(right).T, compute_uv=False).sum()
+    spread = (left**2).sum() + (right**2).sum() - 2 * cross
+    return float(((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() + spread)
+
+
+def _root(centred: Array) -> Array:
+    """A matrix R of at most D rows with R'R = centred'centred: itself, or its symmetric root."""
+    if centred.shape[0] <= centred.shape[1]:
+        return centred
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    root: Array = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    return root
+
+
+def kernel_distance(a: Array, b: Array) -> float:
+    """The unbiased squared MMD with the kernel (x'y / D + 1)^3 (KID, arXiv 1801.01401, section 4).
+
+    Over all pairs, not over blocks; it may be slightly negative.
+
+    Args:
+        a: (N, D), at least 2 rows.
+        b: (M, D), at least 2 rows.
+
+    Raises:
+        InputError: when a set has fewer than 2 rows, or the features differ in length.
+    """
+    x, y = _checked(a, b, 2)
+    within = [_off_diagonal_mean((z @ z.T / z.shape[1] + 1) ** 3) for z in (x, y)]
+    return float(sum(within) - 2 * ((x @ y.T / x.shape[1] + 1) ** 3).mean())
+
+
+def _off_diagonal_mean(kernel: Array) -> float:
+    n = len(kernel)
+    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+
+
+def precision_recall_density_coverage(
+    real: Array, synthetic: Array, *, neighbours: int = 5
+) -> Coverage:
+    """Nearest-neighbour figures of fidelity and diversity (arXiv 1904.06991 and 2002.09797).
+
+    Args:
+        real: (N, D).
+        synthetic: (M, D); take M = N where figures are compared.
+        neighbours: k; a ball reaches to an image's k-th neighbour, itself apart.
+
+    Raises:
+        InputError: when a set has no more than k images, or the features differ in length.
+    """
+    x, y = _checked(real, synthetic, neighbours + 1)
+    across = cdist(x, y)
+    of_real = np.partition(cdist(x, x), neighbours, axis=1)[:, neighbours]
+    of_synthetic = np.partition(cdist(y, y), neighbours, axis=1)[:, neighbours]
+    inside = across <= of_real[:, None]
+    return Coverage(
+        precision=float(inside.any(axis=0).mean()),
+        recall=float((across <= of_synthetic[None, :]).any(axis=1).mean()),
+        density=float(inside.sum(axis=0).mean() / neighbours),
+        coverage=float((across.min(axis=1) <= of_real).mean()),
+    )
+
+
+def label_scores(features: Array, labels: Array, others: Array) -> Array:
+    """Scores (M,) of other images by standardised logistic regression with `CLASSIFIER_C`.
+
+    Args:
+        features: (N, D) of the training side, which alone sets the standardisation.
+        labels: (N,) of 0 and 1.
+        others: (M, D), to be scored.
+
+    Raises:
+        InputError: when the labels are of one class.
+    """
+    if len(np.unique(labels)) < 2:
+        raise InputError("labels: one class only; a classifier needs benign and malignant images")
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=CLASSIFIER_C, max_iter=2000))
+    scores: Array = classifier.fit(features, labels).decision_function(others)
+    return scores
+
+
+def detector_auroc(
+    real: Array,
+    synthetic: Array,
+    patients: Array,
+    *,
+    other_patients: Array | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> float:
+    """AUROC at telling synthetic (1) from real (0), each scored by a fold that never saw it.
+
+    Args:
+        real: (N, D).
+        synthetic: (M, D).
+        patients: (N,) ids of the real images; a patient is in one fold.
+        other_patients: (M,) ids of the other images, when they are of patients too; without them
+            each is its own group.
+        folds: how many.
+        seed: shuffles the patients.
+
+    Raises:
+        InputError: when there are fewer patients or synthetic images than folds.
+    """
+    x, y = _checked(real, synthetic, folds)
+    rng = np.random.default_rng(seed)
+    others = np.arange(len(y)) if other_patients is None else other_patients
+    fold = np.r_[_folds(patients, folds, rng), _folds(others, folds, rng)]
+    features, labels = np.concatenate([x, y]), np.r_[np.zeros(len(x)), np.ones(len(y))]
+    by_fold = []
+    for number in range(folds):
+        held = fold == number
+        scores = label_scores(features[~held], labels[~held], features[held])
+        by_fold.append(auroc(labels[held], scores))
+    return float(np.mean(by_fold))
+
+
+def _folds(groups: Array, folds: int, rng: np.random.Generator) -> Array:
+    """A fold for each image, (N,), the same for all images of a group (patient)."""
+    names, group_of = np.unique(groups, return_inverse=True)
+    if len(names) < folds:
+        raise InputError(f"detector: {folds} folds need as many patients")
+    drawn: Array = rng.permutation(np.arange(len(names)) % folds)[group_of]
+    return drawn
+
+
+def _checked(a: Array, b: Array, least: int) -> tuple[Array, Array]:
+    """Both sets of features in float64, each of `least` rows or more, and of one length."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise InputError("features of both sets must come from the same network")
+    if min(len(a), len(b)) < least:
+        raise InputError(f"{min(len(a), len(b))} images are too few; {least} are needed")
+    return a.astype(np.float64), b.astype(np.float64)
