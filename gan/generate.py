@@ -20,7 +20,7 @@ from torch import Tensor
 from gan.config import GenerateSettings
 from gan.network.sampling import AnyGenerator, draw_codes, sample_images
 from gan.package.conditions import Conditions, attribute_cells
-from gan.package.model import GeneratorRun, load_generator, open_generator
+from gan.package.model import GeneratorRun, open_generator
 from synthdp.cards import dataset_card
 from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
@@ -46,8 +46,7 @@ class GeneratePlan:
     facts: name and value of everything that decides the images.
     """
 
-    conditions: Conditions
-    trained_on: str
+    generator: GeneratorRun
     facts: tuple[tuple[str, str], ...]
     info: DatasetInfo
     statement: Statement
@@ -61,7 +60,7 @@ def plan_generate(settings: GenerateSettings) -> Statement:
             disk.
     """
     plan = _plan(settings)
-    _size_words(settings, plan.info.size_px)
+    _checked_size(settings, plan.info.size_px)
     return plan.statement
 
 
@@ -78,13 +77,13 @@ def run_generate(settings: GenerateSettings) -> Path:
     plan = _plan(settings)
     if holds_dataset(settings.out, plan.info):
         return settings.out
-    logger.info(_size_words(settings, plan.info.size_px))
-    generator = load_generator(settings.run, chosen_device(settings.device))
+    logger.info(_checked_size(settings, plan.info.size_px))
+    generator = plan.generator.load(chosen_device(settings.device))
     with (
         handled((SIGTERM,), interrupt),
-        create_dataset(settings.out, plan.info, card=_card(settings, plan)) as made,
+        create_dataset(settings.out, plan.info, card=_card(settings, plan)) as writer,
     ):
-        _draw(settings, generator, plan.conditions, made)
+        _draw(settings, generator, plan.generator.description.shape.conditions, writer)
     return settings.out
 
 
@@ -112,7 +111,7 @@ def _plan(settings: GenerateSettings) -> GeneratePlan:
         ),
         lineage=statement.lineage,
     )
-    return GeneratePlan(description.shape.conditions, description.data, facts, info, statement)
+    return GeneratePlan(generator, facts, info, statement)
 
 
 def _facts(settings: GenerateSettings, generator: GeneratorRun) -> tuple[tuple[str, str], ...]:
@@ -141,8 +140,8 @@ def bytes_on_disk(images: int, size_px: int, bits: int) -> int:
     return images * (blocks * BLOCK_BYTES + MANIFEST_BYTES)
 
 
-def _size_words(settings: GenerateSettings, size_px: int) -> str:
-    """How large the set will be, in words.
+def _checked_size(settings: GenerateSettings, size_px: int) -> str:
+    """How large the set will be, in words; a set that is too large is refused.
 
     Raises:
         InputError: with these words, when it has more than a million images of a class, or more
@@ -184,12 +183,14 @@ def _readable(count: int) -> str:
 def _card(settings: GenerateSettings, plan: GeneratePlan) -> str:
     """The card of a set: what it is, how it was made, its columns, and what it promises."""
     (target,), counts = plan.info.targets, settings.class_counts
-    levels = zip(plan.conditions.names, plan.conditions.levels, strict=True)
+    description = plan.generator.description
+    conditions = description.shape.conditions
+    levels = zip(conditions.names, conditions.levels, strict=True)
     return dataset_card(
         title=f"Synthetic patches: {counts[0]:,} with {target} 0, {counts[1]:,} with {target} 1",
         summary=(
             f"Grey {plan.info.size_px} x {plan.info.size_px} px patches in {settings.bits} bits, "
-            f"drawn by a generator that was trained on {plan.trained_on}. Every image and "
+            f"drawn by a generator that was trained on {description.data}. Every image and "
             "every patient id is made up; one image stands for one made-up patient."
         ),
         licence=plan.info.licence,
@@ -223,7 +224,7 @@ def _draw(
     settings: GenerateSettings,
     generator: AnyGenerator,
     conditions: Conditions,
-    made: DatasetWriter,
+    writer: DatasetWriter,
 ) -> None:
     """Draw the set and write it image by image.
 
@@ -253,7 +254,7 @@ def _draw(
 
     shown = progress(pixels(), what="generating images", total=len(labels))
     for index, image in enumerate(shown):
-        made.add(
+        writer.add(
             image,
             patient_id=f"synthetic-{index + 1:06d}",
             split="train",

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 
 from gan.package.description import Description, HaarShape, MixtureShape
-from gan.package.model import load_generator, open_generator, write_generator
+from gan.package.model import GeneratorRun, open_generator, write_generator
 from synthdp.cards import model_card
 from synthdp.config import Settings
 from synthdp.errors import InputError
@@ -31,7 +31,8 @@ def plan_mix_generators(settings: MixGeneratorsSettings) -> Statement:
     Raises:
         InputError: when a run is missing, or the generators do not fit together.
     """
-    return _plan(settings.runs)[1]
+    _, _, statement = _plan(settings.runs)
+    return statement
 
 
 def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
@@ -46,18 +47,18 @@ def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
     with open_run(settings.out, STAGE, settings) as run:
         if run.finished:
             return run.path
-        description, statement = planned or _plan(settings.runs)
+        members, description, statement = planned or _plan(settings.runs)
         size_px = description.shape.size_px
         weights: dict[str, torch.Tensor] = {}
-        for index, member in enumerate(settings.runs):
-            state = load_generator(member, torch.device("cpu")).state_dict()
+        for index, member in enumerate(members):
+            state = member.load(torch.device("cpu")).state_dict()
             weights |= {f"members.{index}.{name}": tensor for name, tensor in state.items()}
         write_generator(run.path, weights, description)
         card = model_card(
             title=f"Conditional generator of {size_px} px patches",
             summary=(
                 f"Draws grey {size_px} px patches with {description.target} = 0 or "
-                f"1. It is a mixture of {len(settings.runs)} generators, trained on the train "
+                f"1. It is a mixture of {len(members)} generators, trained on the train "
                 f"split of {description.data!r}, each of which draws as often. `synthdp generate` "
                 "makes a data set with it."
             ),
@@ -68,12 +69,12 @@ def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
     return settings.out
 
 
-def _plan(runs: Sequence[Path]) -> tuple[Description, Statement]:
-    """What the mixture of these runs is, and what it promises.
+def _plan(runs: Sequence[Path]) -> tuple[list[GeneratorRun], Description, Statement]:
+    """The generators of these runs, what their mixture is, and what it promises.
 
     Raises:
-        InputError: when one is no `arch: haar` generator, or they differ in what they draw or whom
-            they promise something to.
+        InputError: when one is no `arch: haar` generator, or they differ in what they draw or in
+            the unit of their promise.
     """
     generators = [open_generator(run) for run in runs]
     described = [generator.description for generator in generators]
@@ -89,16 +90,18 @@ def _plan(runs: Sequence[Path]) -> tuple[Description, Statement]:
     ):
         if len(values) > 1:
             raise InputError(
-                f"runs: the generators differ in {name}; join such as were trained alike"
+                f"runs: the generators differ in {name}; join generators that were trained alike"
             )
     if any(shape.conditions != first_shape.conditions for shape in members):
         raise InputError(
-            "runs: the generators differ in their conditions, or how these are drawn; join such as "
-            "were trained alike"
+            "runs: the generators differ in their conditions, or how these are drawn; join "
+            "generators that were trained alike"
         )
     statements = [generator.statement for generator in generators]
     if len({statement.unit for statement in statements}) > 1:
-        raise InputError("runs: promise to patients and to single images; join those of one kind")
+        raise InputError(
+            "runs: some promise to patients, some to single images; join generators of one unit"
+        )
     shape = MixtureShape(
         size_px=first_shape.size_px,
         z_dim=first_shape.z_dim,
@@ -106,4 +109,4 @@ def _plan(runs: Sequence[Path]) -> tuple[Description, Statement]:
         members=tuple(members),
     )
     description = Description(shape, first.target, first.data)
-    return description, joined_statement(statements, subject="generator")
+    return generators, description, joined_statement(statements, subject="generator")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,10 @@ from torch import Tensor
 from gan.config import TrainGanSettings
 from gan.network.generator import Generator
 from gan.package.conditions import Conditions, read_conditions
-from gan.package.description import Description, TrainedGenerator
+from gan.package.description import Description, TrainedGenerator, TrainedShape
 from gan.package.model import (
-    generator_card,
     generator_description,
     load_generator,
-    start_from,
     write_generator,
 )
 from gan.package.pretrained import resolve_run
@@ -54,11 +53,13 @@ from gan.training.loop import (
     new_training,
     train_adversarially,
 )
+from synthdp.cards import model_card
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import PrivacySettings
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
     Dataset,
+    DatasetInfo,
     Row,
     keyed_digest,
     open_dataset,
@@ -79,7 +80,17 @@ from synthdp.runs import Run, open_run
 STAGE = "train-gan"
 UNPROTECTED_NOTE = "generator trained without differential privacy"
 #: Within a run's private part: the one noisy release of `method: embedding`.
-RELEASED = "embedding.safetensors"
+SUMS_FILE = "embedding.safetensors"
+#: What the card says of each method.
+_NO_DISCRIMINATOR = "Its discriminator is not part of it."
+_CARD_WORDS = {
+    "adversarial": _NO_DISCRIMINATOR,
+    "embedding": "It saw patients through one noisy mean of public features alone.",
+    "dp_discriminator": (
+        "EXPERIMENTAL: it learned from a discriminator that was trained on patients by DP-SGD. "
+        f"{_NO_DISCRIMINATOR}"
+    ),
+}
 
 
 def plan_train_gan(
@@ -126,7 +137,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         refuse_small_population(settings.privacy.population, len(set(units)), unit)
     planned = (to_come or {}).get(settings.init) if settings.init is not None else None
     if settings.init is not None and planned is None:
-        _refuse_other_shape(settings.init, settings, conditions, dataset.info.targets[0])
+        _refuse_other_shape(settings.init, settings.shape(conditions), dataset.info.targets[0])
     ancestors = _ancestors(settings, dataset, planned)
     steps, sampling_rate, clip_norm = 1, 1.0, 1.0
     if settings.method == "dp_discriminator":
@@ -178,20 +189,18 @@ def _unit(settings: TrainGanSettings, dataset: Dataset, ancestors: Lineage) -> U
     return ancestors.unit
 
 
-def _refuse_other_shape(
-    init: Path, settings: TrainGanSettings, conditions: Conditions, target: str
-) -> None:
+def _refuse_other_shape(init: Path, shape: TrainedShape, target: str) -> None:
     """Refuse to start from a generator of another shape, or one that knows other conditions.
 
     Raises:
         InputError: naming what differs.
     """
     start = generator_description(init)
-    own, asked = start.as_json(), Description(settings.shape(conditions), target, "").as_json()
+    own, asked = start.as_json(), Description(shape, target, "").as_json()
     compared = asked.keys() - {"conditions", "data"}
     differing = [key for key in compared if own.get(key) != asked[key]]
-    known = start.shape.conditions
-    if (known.names, known.levels) != (conditions.names, conditions.levels):
+    known, wanted = start.shape.conditions, shape.conditions
+    if (known.names, known.levels) != (wanted.names, wanted.levels):  # their prior may differ
         differing.append("conditions")
     if differing:
         raise InputError(
@@ -230,7 +239,37 @@ def _finish(
     write_generator(run.path, generator.state_dict(), description)
     forget_key(run.private)  # first: no finished run keeps its key
     statement = plan.privacy.statement_after(spent)
-    run.finish(statement, generator_card(settings, info, statement))
+    run.finish(statement, _card(settings, info, statement))
+
+
+def _card(settings: TrainGanSettings, info: DatasetInfo, statement: Statement) -> str:
+    """The card of a trained generator; of files and folders it gives the names alone."""
+    given = f", of given {', '.join(settings.conditions)}" if settings.conditions else ""
+    film = (
+        " Its opaque marks and grain come from a formula, not a network." if settings.film else ""
+    )
+    unused = {"dp_discriminator", "embedding"} - {settings.method}
+    facts = settings.model_dump(exclude={"data", "out", "device", *unused})
+    return model_card(
+        title=f"Conditional generator of {settings.size_px} px patches",
+        summary=(
+            f"Draws grey {settings.size_px} px patches with {info.targets[0]} = 0 or 1{given}. It "
+            f"was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
+            f"makes a data set with it. {_CARD_WORDS[settings.method]}{film}"
+        ),
+        statement=statement,
+        settings={name: _names_alone(value) for name, value in facts.items()},
+    )
+
+
+def _names_alone(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Mapping):
+        return {name: _names_alone(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_names_alone(part) for part in value]
+    return value
 
 
 def _train_adversarially(
@@ -307,7 +346,7 @@ def _reserve_release(run: Run, privacy: PrivacySettings, ledger: Ledger) -> None
         ledger.reserve(1)
     elif (
         privacy.fixed_noise_key is None
-        and not (run.private / RELEASED).is_file()
+        and not (run.private / SUMS_FILE).is_file()
         and not (run.private / KEY_FILE).is_file()
     ):
         raise InputError(
@@ -320,7 +359,7 @@ def _released_sums(
     settings: TrainGanSettings, run: Run, plan: GanPlan, features: PublicFeatures
 ) -> Tensor:
     """The release of the run, (2, 1 + D), made once and kept: later starts read what was kept."""
-    path, mechanism = run.private / RELEASED, plan.privacy.mechanism
+    path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     if not path.is_file():
         examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
         names, units = _units(plan)
@@ -400,6 +439,18 @@ def _started(settings: TrainGanSettings, plan: GanPlan, device: torch.device) ->
     training = new_training(settings, device, plan.conditions)
     start_from(settings.init, training.generator, training.averaged)
     return training
+
+
+def start_from(init: Path | None, *generators: TrainedGenerator) -> None:
+    """Give generators the weights of a finished one of the same shape; None leaves them.
+
+    Its film, if any, is left out: training goes on without one, and fits another at its end.
+    """
+    if init is not None:
+        weights = load_generator(init, torch.device("cpu")).state_dict()
+        unfilmed = {k: tensor for k, tensor in weights.items() if not k.startswith("film.")}
+        for generator in generators:
+            generator.load_state_dict(unfilmed)
 
 
 def _kept(

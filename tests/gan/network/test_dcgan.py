@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gan.config import GenerateSettings, TrainGanSettings
-from gan.generate import load_generator, run_generate
+from gan.generate import run_generate
 from gan.import_dcgan import ImportGeneratorSettings, plan_import_generator, run_import_generator
 from gan.network.dcgan import DcganDiscriminator, DcganGenerator
+from gan.package.model import load_generator
 from gan.train import run_train_gan
 from gan.training.losses import noisy_target_discriminator_loss
 from synthdp.config import load_settings

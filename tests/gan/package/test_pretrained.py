@@ -8,7 +8,8 @@ import torch
 
 import gan.package.pretrained
 from gan.config import GenerateSettings
-from gan.generate import load_generator, plan_generate, run_generate
+from gan.generate import plan_generate, run_generate
+from gan.package.model import load_generator
 from gan.package.pretrained import known_names, package_generator, resolve_run
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError, RunError

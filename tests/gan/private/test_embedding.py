@@ -15,7 +15,7 @@ from gan.private.embedding import (
     matched_means,
     patient_vectors,
 )
-from gan.train import RELEASED, plan_train_gan, run_train_gan
+from gan.train import SUMS_FILE, plan_train_gan, run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
 from synthdp.config import BackboneSettings
@@ -108,7 +108,7 @@ def test_a_run_releases_once_and_states_it(
     planned = plan_train_gan(settings)
     assert planned.epsilon == pytest.approx(6, rel=2e-3)
     run_train_gan(settings)
-    released = load_weights(settings.out / "private" / RELEASED)["sums"]
+    released = load_weights(settings.out / "private" / SUMS_FILE)["sums"]
     ids = [release.id for release in recorded_releases(open_dataset(discs_as_real).ledger_path)]
     run_train_gan(settings)  # finished: nothing is spent again
     again = recorded_releases(open_dataset(discs_as_real).ledger_path)
@@ -137,10 +137,10 @@ def test_a_stopped_matching_goes_on_to_the_bit(
     monkeypatch.setattr(embedding, "average_weights", stops)
     with pytest.raises(KeyboardInterrupt):
         run_train_gan(torn)
-    released = (torn.out / "private" / RELEASED).read_bytes()
+    released = (torn.out / "private" / SUMS_FILE).read_bytes()
     monkeypatch.setattr(embedding, "average_weights", original)
     run_train_gan(torn)
-    assert (torn.out / "private" / RELEASED).read_bytes() == released
+    assert (torn.out / "private" / SUMS_FILE).read_bytes() == released
     one, other = (
         load_weights(out / "model" / "generator.safetensors") for out in (whole.out, torn.out)
     )
