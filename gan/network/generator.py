@@ -126,7 +126,7 @@ class Generator(nn.Module):
         features = [self.first_modulation(constant, style)]
         for index, layers in enumerate(self.stages, start=1):
             current = features[-1]
-            for layer in layers:  # type: ignore[attr-defined]
+            for layer in layers:  # type: ignore[attr-defined]  # a ModuleList, typed as a Module
                 current = layer(current, next(noise_maps), style)
             if str(index) in self.skips:
                 current = self.skips[str(index)](features[index - 3], current)

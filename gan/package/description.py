@@ -1,14 +1,12 @@
 """What `model/settings.json` says of a generator, parsed once and passed on as this."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from gan.network.dcgan import DcganDiscriminator, DcganGenerator, Norm
-from gan.network.discriminator import Discriminator
+from gan.network.dcgan import DcganGenerator, Norm
 from gan.network.generator import Generator
 from gan.network.mixture import Mixture
 from gan.network.sampling import GENERATORS, AnyGenerator
@@ -18,7 +16,6 @@ from synthdp.errors import InputError
 from synthdp.files import read_json
 
 TrainedGenerator: TypeAlias = Generator | DcganGenerator
-AnyDiscriminator: TypeAlias = Discriminator | DcganDiscriminator
 DESCRIPTION = Path("model") / "settings.json"
 
 
@@ -28,7 +25,7 @@ class _Shape(Settings):
     model_config = ConfigDict(extra="ignore")
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_what_is_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As the file holds it: `conditions` and `film` stand there only where there are some."""
         values: dict[str, Any] = handler(self)
         if values.get("film") is False:
@@ -154,20 +151,3 @@ def build_generator(shape: MixtureShape) -> Mixture: ...
 def build_generator(shape: AnyShape) -> AnyGenerator:
     """A generator of this shape, drawn from torch's global stream."""
     return GENERATORS[shape.architecture](**shape.arguments)
-
-
-def build_discriminator(
-    shape: TrainedShape, private_channels: Sequence[int] | None = None
-) -> AnyDiscriminator:
-    """A discriminator for a generator of this shape, drawn from torch's global stream.
-
-    Args:
-        shape: of the generator.
-        private_channels: width of its stages where it learns by DP-SGD: then it judges each image
-            alone.
-    """
-    if isinstance(shape, DcganShape):
-        return DcganDiscriminator(shape.size_px, shape.channels)
-    if private_channels is not None:
-        return Discriminator(private_channels, shape.haar_levels, batch_deviation=False)
-    return Discriminator(shape.channels, shape.haar_levels, shape.conditions.level_counts)

@@ -31,6 +31,7 @@ from gan.training.loop import (
     Scheduled,
     Training,
     average_weights,
+    random_inputs,
     set_rates,
     weights_are_finite,
 )
@@ -42,7 +43,7 @@ from synthdp.privacy.noise import NoiseSource, noisy_mean
 from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import run_steps
 
-#: Told a step's number and the noisy mean (P,) that it released.
+#: Called with a step's number and the noisy mean (P,) that it released.
 Observer = Callable[[int, Tensor], None]
 
 
@@ -135,10 +136,10 @@ def play_privately(
         ledger: claimed by this run's release.
         noise_source: where noise and samples come from.
         block_steps: as `run_steps`.
-        observe: told each step's number and what it released.
+        observe: called with each step's number and what it released.
 
-    Guarantee: all states of both networks together are what `mechanism.loss()` says of a patient. A
-    step without anybody is one of noise alone.
+    Guarantee: what all states of both networks together reveal of a patient is bounded by
+    `mechanism.loss()`. A step whose sample is empty is one of noise alone.
 
     Raises:
         InputError: when a checkpoint stands without its ledger.
@@ -289,8 +290,7 @@ class PrivateGame:
 
     def _generated(self, labels: Tensor, now: Scheduled, rng: torch.Generator) -> Tensor:
         generator = self.training.generator
-        z = torch.randn(len(labels), generator.z_dim, generator=rng).to(generator.device)
-        noise = torch.randn(len(labels), generator.noise_dim, generator=rng).to(generator.device)
+        z, noise = random_inputs(generator, len(labels), rng)
         with self._autocast:
             images: Tensor = generator(z, noise, labels.to(generator.device), now.class_strength)
         return images.float()
@@ -327,7 +327,7 @@ def clipped_gradient_sum(
     Args:
         discriminator: judges each image alone (no `batch_deviation`).
         patients: all of them.
-        drawn: the ones that take part; nobody gives zeros.
+        drawn: the indices of those that take part; of none, the sum is zeros.
         fakes: the generated images to pair with, on the discriminator's device.
         view: of the step.
         clip_norm: bound on each patient's whole vector; None leaves them as they are.

@@ -2,9 +2,9 @@
 
 Each patient gives the mean over the patient's images of a vector of norm 1 that public features
 make of an image, put in the half of its class; the sum over patients is released once, with
-Gaussian noise. The generator is then moved until its own mean features of each class are the
-released ones, for as long as one likes: that costs nothing more. Harder et al., arXiv 2205.12900
-(DP-MEPF); here by patient, and without assuming how many images there are of a class.
+Gaussian noise. The generator is then trained until its own mean features of each class are the
+released ones; that is post-processing, so its steps cost no privacy. Harder et al., arXiv
+2205.12900 (DP-MEPF); here by patient, and without assuming how many images there are of a class.
 
 The features come from public weights and a public set (phantoms): the map reads no patient.
 """
@@ -21,7 +21,7 @@ from gan.config import EmbeddingSettings
 from gan.network.generator import Generator
 from gan.training.examples import Examples
 from gan.training.guidance import BinnedSpectrum, RunningMean
-from gan.training.loop import Schedule, Training, average_weights, set_rates
+from gan.training.loop import Schedule, Training, average_weights, random_inputs, set_rates
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.devices import reduced_precision
 from synthdp.networks.frozen import FrozenPyramid, build_pyramid, channel_moments
@@ -30,8 +30,8 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, release_once
 from synthdp.progress import progress
 
-#: A feature further from the public mean counts as this many standard deviations.
-_FARTHEST = 6.0
+#: Standardised features are clipped to this many standard deviations.
+_MAX_DEVIATIONS = 6.0
 #: Norm of the spectrum's block beside that of the network's, 1. Of 0, 0.25, 0.5 and 1 the first two
 #: told the classes of CBIS-DDSM train best (patients held out, difference of means); 0.25 keeps
 #: the texture in view.
@@ -71,9 +71,10 @@ class PublicFeatures:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, 1, S, S), about [-1, 1], to (B, 1 + D) of norm 1; differentiable."""
-        far = (_raw_features(self.pyramid, self.spectrum, images) - self.mean) / self.scale
-        bounded = far.clamp(-_FARTHEST, _FARTHEST)
-        of_network, of_spectrum = (_unit(part) for part in bounded.split(self.blocks, dim=1))
+        raw = _raw_features(self.pyramid, self.spectrum, images)
+        standardised = (raw - self.mean) / self.scale
+        clipped = standardised.clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
+        of_network, of_spectrum = (_unit(part) for part in clipped.split(self.blocks, dim=1))
         unit = _unit(torch.cat([of_network, _SPECTRUM_NORM * of_spectrum], dim=1))
         rest = (1 - self.constant**2) ** 0.5
         return torch.cat([unit.new_full((len(unit), 1), self.constant), rest * unit], dim=1)
@@ -183,8 +184,8 @@ def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int
         n_units: U.
 
     Returns:
-        (U, 2 K), each row of norm at most 1, since it is a mean of rows of norm at most 1: a unit
-        with images of both classes has no more say than any other.
+        (U, 2 K), each row of norm at most 1, since it is a mean of rows of norm at most 1. A unit
+        with many images, or with images of both classes, weighs no more than any other.
     """
     by_class = vectors.new_zeros(len(vectors), 2, vectors.shape[1])
     by_class[torch.arange(len(vectors)), labels] = vectors
@@ -217,8 +218,8 @@ def class_means(
 def matched_means(means: Tensor, deviations: Tensor, separation: float) -> Tensor:
     """What the generator is matched to: the class means without what is likely noise in them.
 
-    The middle of the two and half of what sets them apart are each shrunk as James and Stein (1961)
-    did, with the noise's public variance; the second is then multiplied by `separation`.
+    The mean of the two and half of their difference are each shrunk as James and Stein (1961) did,
+    with the noise's public variance; the second is then multiplied by `separation`.
 
     Args:
         means: (2, D).
@@ -319,8 +320,7 @@ def match(
     for step in progress(range(training.step, last), what="matching the generator"):
         now = schedule.at(step)
         set_rates(training, now)
-        z = torch.randn(batch, generator.z_dim, generator=training.rng).to(device)
-        noise = torch.randn(batch, generator.noise_dim, generator=training.rng).to(device)
+        z, noise = random_inputs(generator, batch, training.rng)
         with autocast:
             images = generator(z, noise, labels)
         loss, gap = matching.loss(images, z, noise, labels)

@@ -5,7 +5,7 @@ The private methods (`gan.private`) move the same state by the same schedule, al
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,17 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from gan.config import AugmentationSettings, TrainGanSettings
+from gan.network.dcgan import DcganDiscriminator
+from gan.network.discriminator import Discriminator
 from gan.network.sampling import draw_codes
 from gan.package.conditions import Conditions
-from gan.package.description import (
-    AnyDiscriminator,
-    TrainedGenerator,
-    build_discriminator,
-    build_generator,
-)
+from gan.package.description import DcganShape, TrainedGenerator, TrainedShape, build_generator
 from gan.training import augment, losses
 from gan.training.examples import Examples, draw_batch
 from gan.training.guidance import Guidance
+from gan.training.losses import AnyDiscriminator
 from synthdp.devices import reduced_precision
 from synthdp.errors import RunError
 from synthdp.progress import progress
@@ -152,13 +150,14 @@ def new_training(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         generator = build_generator(shape)
-        discriminator = build_discriminator(
+        discriminator = _build_discriminator(
             shape, settings.dp_discriminator.channels if private else None
         )
         averaged = build_generator(shape)
     averaged.load_state_dict(generator.state_dict())
     networks: tuple[nn.Module, ...] = (generator, averaged, discriminator)
     for network in networks:
+        # torch's stubs know no `to` with a memory format; a float32 network needs it to be fast.
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Training(
         generator=generator,
@@ -174,6 +173,23 @@ def new_training(
         strength=settings.augmentation.strength_start,
         sign_mean=settings.augmentation.target_sign,
     )
+
+
+def _build_discriminator(
+    shape: TrainedShape, private_channels: Sequence[int] | None = None
+) -> AnyDiscriminator:
+    """A discriminator for a generator of this shape, drawn from torch's global stream.
+
+    Args:
+        shape: of the generator.
+        private_channels: width of its stages where it learns by DP-SGD: then it judges each image
+            alone.
+    """
+    if isinstance(shape, DcganShape):
+        return DcganDiscriminator(shape.size_px, shape.channels)
+    if private_channels is not None:
+        return Discriminator(private_channels, shape.haar_levels, batch_deviation=False)
+    return Discriminator(shape.channels, shape.haar_levels, shape.conditions.level_counts)
 
 
 def train_adversarially(
@@ -282,8 +298,7 @@ def train_step(
     condition = (real.labels, now.class_strength, real.attributes)
 
     # One generated image for each real one; both are augmented alike.
-    z = torch.randn(len(real), generator.z_dim, generator=rng).to(real.images.device)
-    noise = torch.randn(len(real), generator.noise_dim, generator=rng).to(real.images.device)
+    z, noise = random_inputs(generator, len(real), rng)
     with autocast:
         fake = generator(z, noise, *condition)
     real_view = augment.augment(real.images, training.strength, recipe.augmentation, rng)
@@ -369,6 +384,18 @@ def set_rates(training: Training, now: Scheduled) -> None:
             group["betas"] = now.betas
 
 
+def random_inputs(
+    generator: TrainedGenerator, count: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Standard normal z (B, z_dim) and noise (B, noise_dim), on the generator's device.
+
+    They are drawn on the CPU, z first, so that a run draws the same on any device.
+    """
+    z = torch.randn(count, generator.z_dim, generator=rng)
+    noise = torch.randn(count, generator.noise_dim, generator=rng)
+    return z.to(generator.device), noise.to(generator.device)
+
+
 @torch.no_grad()
 def average_weights(training: Training, decay: float) -> None:
     """Move the averaged generator a share of 1 - `decay` towards the generator."""
@@ -419,6 +446,5 @@ def draw_images(
     """Draw an image for each label (N,) and row of codes (N, A), `batch` at a time, to the CPU."""
     device = generator.device
     for part, codes in zip(labels.split(batch), attributes.split(batch), strict=True):
-        z = torch.randn(len(part), generator.z_dim, generator=rng).to(device)
-        noise = torch.randn(len(part), generator.noise_dim, generator=rng).to(device)
+        z, noise = random_inputs(generator, len(part), rng)
         yield generator(z, noise, part.to(device), 1.0, codes.to(device)).cpu()

@@ -1,10 +1,15 @@
 """Adversarial losses and the gradient penalty."""
 
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan.package.description import AnyDiscriminator
+from gan.network.dcgan import DcganDiscriminator
+from gan.network.discriminator import Discriminator
+
+AnyDiscriminator: TypeAlias = Discriminator | DcganDiscriminator
 
 
 def relativistic_loss(preferred: Tensor, other: Tensor) -> Tensor:
