@@ -41,6 +41,20 @@ def test_calibration_stays_on_the_safe_side(epsilon: float, delta: float) -> Non
     assert 0.999 * epsilon <= reached <= epsilon
 
 
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-9, 1e-6, 1e-5, 1e-3, 1, 60, 1000])
+@pytest.mark.parametrize("delta", [1e-300, 1e-100, 1e-30, 1e-12, 0.5, 0.999, 1 - 1e-12])
+@pytest.mark.parametrize("share", [0, 0.99])
+def test_no_target_however_odd_is_exceeded(epsilon: float, delta: float, share: float) -> None:
+    before = PrivacyLoss(mu=share * gaussian_mu(epsilon, delta))
+    found = reaching(epsilon, delta=delta, before=before)
+    assert before.with_loss(found.loss()).epsilon(delta) <= epsilon
+
+
+def test_a_target_whose_square_is_no_number_is_refused() -> None:
+    with pytest.raises(InputError, match="no noise is enough at delta 1e-300; raise it"):
+        reaching(1e-300, delta=1e-300)
+
+
 @pytest.mark.parametrize("epsilon", [1.0, 6.0, 20.0])
 def test_agrees_with_dp_accounting(epsilon: float) -> None:
     found = reaching(epsilon, steps=60)
