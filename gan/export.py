@@ -1,7 +1,7 @@
 """A package that the medigan library can run, made of a released generator, as a stage.
 
 The package is a folder to import: a copy of `gan/network`, whose `medigan.generate` is what medigan
-calls, the weights, and metadata that say how it is run, how good it is, and, for once, how private.
+calls, the weights, and metadata that say how it is run, how good and how private it is.
 TorchScript would need no code beside the weights, but is bound to versions of torch in both
 directions; plain tensor operations run on old and new ones, and can be read before one trusts them.
 """
@@ -232,8 +232,8 @@ def _description(
 def performance(assessment: Assessment, statement: Statement) -> dict[str, Any]:
     """The main figures of an assessment that may leave, by measure and features.
 
-    An exact figure on patients that a generator was trained on is outside its promise: it leaves
-    only where there is none to them (as `synthdp.release` has it).
+    An exact figure on the patients that a generator was trained on is outside its promise. It
+    leaves only where these patients have no promise (as with `synthdp.release`).
 
     Raises:
         InputError: when the assessed images are not of this lineage.
@@ -243,26 +243,31 @@ def performance(assessment: Assessment, statement: Statement) -> dict[str, Any]:
             "quality: the assessed set descends from other releases than this generator (drawn by "
             "another one, or filtered once); assess a set that this generator drew"
         )
-    open_to_all = assessment.real.name in {one.data for one in statement.lineage.unprotected}
+    unprotected = assessment.real.name in {one.data for one in statement.lineage.unprotected}
     figures: dict[str, Any] = {}
     for figure in assessment.main_figures:
-        leaving = _leaving(figure, open_to_all=open_to_all)
-        if leaving:
-            figures.setdefault(figure.measure, {})[figure.features] = leaving
+        released = _released_values(figure, exact_on_train=unprotected)
+        if released:
+            figures.setdefault(figure.measure, {})[figure.features] = released
     return figures
 
 
-def _leaving(figure: Figure, *, open_to_all: bool) -> dict[str, Any]:
-    """A figure with what it is compared with; empty when it has to stay."""
+def _released_values(figure: Figure, *, exact_on_train: bool) -> dict[str, Any]:
+    """The values of a figure that may leave, by what they are of; empty when it has to stay.
+
+    Args:
+        figure: of an assessment.
+        exact_on_train: whether values may leave that were computed on train patients.
+    """
     values = {"synthetic": figure.synthetic, "baseline": figure.baseline, "real": figure.real}
-    leaving = {
+    released = {
         name: _number(value)
         for name, value in values.items()
         if value is not None
         and value.value is not None
-        and (open_to_all or "train" not in value.split)
+        and (exact_on_train or "train" not in value.split)
     }
-    return {"comparison": figure.comparison, **leaving} if "synthetic" in leaving else {}
+    return {"comparison": figure.comparison, **released} if "synthetic" in released else {}
 
 
 def _number(value: Value) -> dict[str, Any]:

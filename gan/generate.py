@@ -1,8 +1,8 @@
 """Draw a synthetic data set from a trained generator, as a stage.
 
 The settings say how many images of each class; a set that is too large is refused with its size,
-before anything is drawn. The description of a set tells it from every other, so that a command
-which is repeated knows its own set again; card and `dataset.json` both hold it.
+before anything is drawn. The description of a set, in its card and `dataset.json`, names everything
+that decides the images, so that a command which is repeated recognises its own set.
 """
 
 import logging

@@ -23,7 +23,7 @@ from synthdp.runs import open_run
 
 STAGE = "import-generator"
 MAX_BYTES = 2**30
-#: The seed registers its first layers twice, under this name too.
+#: The paper's code registers its first layers twice, under this name too.
 _DUPLICATES = "first_layers."
 
 
@@ -67,7 +67,7 @@ def run_import_generator(settings: ImportGeneratorSettings) -> Path:
         state = read_state(settings.file, settings.sha256)
         shape = shape_of(state, unit_range=settings.unit_range)
         generator = build_generator(shape)
-        generator.load_state_dict(fitted(state, generator.state_dict()))
+        generator.load_state_dict(renamed_tensors(state, generator.state_dict()))
         description = Description(shape, settings.target, settings.trained_on)
         write_generator(run.path, generator.state_dict(), description)
         statement = plan_import_generator(settings)
@@ -105,7 +105,9 @@ def read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
         raise InputError(f"{path}: not a torch file of tensors alone") from error
     state = content.get("generator", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise InputError(f'{path}: holds no {{"generator": tensors by name}}')
+        raise InputError(
+            f'{path}: holds no {{"generator": tensors by name}}; name a checkpoint of the generator'
+        )
     return {
         str(name).removeprefix("module."): tensor.float()
         for name, tensor in state.items()
@@ -137,7 +139,7 @@ def shape_of(state: Mapping[str, Tensor], *, unit_range: bool) -> DcganShape:
     )
 
 
-def fitted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def renamed_tensors(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under our names: by name where they agree, else by shape, in their order.
 
     Shapes tell all apart, unless the latent vector is as long as a normalised layer is wide.

@@ -16,16 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.config import TrainGanSettings
+from gan.config import DpDiscriminatorSettings, TrainGanSettings
 from gan.network.generator import Generator
 from gan.package.conditions import Conditions, read_conditions
 from gan.package.description import Description, TrainedGenerator, TrainedShape
 from gan.package.model import (
-    generator_description,
     load_generator,
+    open_generator,
     write_generator,
 )
-from gan.package.pretrained import resolve_run
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,
@@ -42,7 +41,7 @@ from gan.private.embedding import (
     public_features,
     released_sums,
 )
-from gan.training.checkpoint import Companion, LearnedRows, kept
+from gan.training.checkpoint import Companion, LearnedRows, checkpointed
 from gan.training.examples import load_examples, refuse_missing_classes, refuse_other_targets
 from gan.training.finish import finish_generator
 from gan.training.guidance import Guidance
@@ -58,7 +57,6 @@ from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import PrivacySettings
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
-    Dataset,
     DatasetInfo,
     Row,
     keyed_digest,
@@ -74,15 +72,15 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
 from synthdp.privacy.noise import KEY_FILE, NoiseSource, forget_key, open_noise_source
 from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy
-from synthdp.privacy.statement import Statement, read_statement
+from synthdp.privacy.statement import Statement
 from synthdp.runs import Run, open_run
 
 STAGE = "train-gan"
 UNPROTECTED_NOTE = "generator trained without differential privacy"
 #: Within a run's private part: the one noisy release of `method: embedding`.
 SUMS_FILE = "embedding.safetensors"
-#: What the card says of each method.
 _NO_DISCRIMINATOR = "Its discriminator is not part of it."
+#: What the card says of each method.
 _CARD_WORDS = {
     "adversarial": _NO_DISCRIMINATOR,
     "embedding": "It saw patients through one noisy mean of public features alone.",
@@ -135,17 +133,24 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
         refuse_small_population(settings.privacy.population, len(set(units)), unit)
-    planned = (to_come or {}).get(settings.init) if settings.init is not None else None
-    if settings.init is not None and planned is None:
-        _refuse_other_shape(settings.init, settings.shape(conditions), dataset.info.targets[0])
-    ancestors = _ancestors(settings, dataset, planned)
+    lineages = [dataset.info.lineage]
+    if settings.init is not None:
+        planned = (to_come or {}).get(settings.init)
+        shape, target = settings.shape(conditions), dataset.info.targets[0]
+        lineages.append(planned or _init_lineage(settings.init, shape, target))
+    if settings.method == "embedding":
+        assert settings.embedding is not None  # TrainGanSettings asks for it
+        lineages.append(_public_lineage(settings.embedding.public))
+    ancestors = Lineage().joined(lineages)
+    if settings.method == "adversarial" and unit != "image":
+        unit = _unit_without_promise(dataset.info, ancestors)
     steps, sampling_rate, clip_norm = 1, 1.0, 1.0
     if settings.method == "dp_discriminator":
         recipe = settings.dp_discriminator
         steps, sampling_rate, clip_norm = recipe.steps, recipe.sampling_rate, recipe.clip_norm
     privacy = plan_privacy(
         dataset,
-        settings.privacy.model_copy(update={"unit": _unit(settings, dataset, ancestors)}),
+        settings.privacy.model_copy(update={"unit": unit}),
         stage=STAGE,
         subject="generator",
         ancestors=ancestors,
@@ -160,14 +165,26 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     return GanPlan(privacy, rows, units, conditions)
 
 
-def _ancestors(settings: TrainGanSettings, dataset: Dataset, planned: Lineage | None) -> Lineage:
-    lineages = [dataset.info.lineage]
-    if settings.init is not None:
-        lineages.append(planned or read_statement(resolve_run(settings.init)).lineage)
-    if settings.method == "embedding":
-        assert settings.embedding is not None  # TrainGanSettings asks for it
-        lineages.append(_public_lineage(settings.embedding.public))
-    return Lineage().joined(lineages)
+def _init_lineage(init: Path, shape: TrainedShape, target: str) -> Lineage:
+    """What a generator to start from descends from.
+
+    Raises:
+        InputError: when it is of another shape, or knows other conditions; names what differs.
+    """
+    generator = open_generator(init)
+    start = generator.description
+    own, asked = start.as_json(), Description(shape, target, "").as_json()
+    compared = asked.keys() - {"conditions", "data"}
+    differing = [key for key in compared if own.get(key) != asked[key]]
+    known, wanted = start.shape.conditions, shape.conditions
+    if (known.names, known.levels) != (wanted.names, wanted.levels):  # their prior may differ
+        differing.append("conditions")
+    if differing:
+        raise InputError(
+            f"init: {init} is a generator of another shape: {', '.join(sorted(differing))} differ; "
+            "give the settings that it was trained with, or start from another one"
+        )
+    return generator.statement.lineage
 
 
 def _public_lineage(public: Path) -> Lineage:
@@ -180,33 +197,11 @@ def _public_lineage(public: Path) -> Lineage:
     return info.lineage
 
 
-def _unit(settings: TrainGanSettings, dataset: Dataset, ancestors: Lineage) -> Unit:
-    """What the promise is to; where there is none, what the data set or its ancestors know."""
-    if settings.method != "adversarial" or settings.privacy.unit == "image":
-        return settings.privacy.unit
-    if dataset.info.protects_patients:
-        return dataset.info.unit
+def _unit_without_promise(info: DatasetInfo, ancestors: Lineage) -> Unit:
+    """What a statement counts where nothing is promised: what data set or ancestors know."""
+    if info.protects_patients:
+        return info.unit
     return ancestors.unit
-
-
-def _refuse_other_shape(init: Path, shape: TrainedShape, target: str) -> None:
-    """Refuse to start from a generator of another shape, or one that knows other conditions.
-
-    Raises:
-        InputError: naming what differs.
-    """
-    start = generator_description(init)
-    own, asked = start.as_json(), Description(shape, target, "").as_json()
-    compared = asked.keys() - {"conditions", "data"}
-    differing = [key for key in compared if own.get(key) != asked[key]]
-    known, wanted = start.shape.conditions, shape.conditions
-    if (known.names, known.levels) != (wanted.names, wanted.levels):  # their prior may differ
-        differing.append("conditions")
-    if differing:
-        raise InputError(
-            f"init: {init} is a generator of another shape: {', '.join(sorted(differing))} differ; "
-            "give the settings that it was trained with, or start from another one"
-        )
 
 
 def run_train_gan(settings: TrainGanSettings) -> Path:
@@ -279,12 +274,15 @@ def _train_adversarially(
     examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px, plan.conditions)
     plan.privacy.record()
     device = chosen_device(settings.device)
-    training = _started(settings, plan, device)
+    training = _new_training(settings, plan, device)
     guidance = None
     if settings.guidance is not None:
         guidance = Guidance(settings.guidance, settings.size_px, settings.seed, device)
     recipe = AdversarialRecipe.of(settings)
-    with _kept(settings, run, plan, training, guidance, codes=examples.attributes) as (log, keep):
+    with _checkpointed(settings, run, plan, training, guidance, codes=examples.attributes) as (
+        log,
+        keep,
+    ):
         train_adversarially(training, examples, recipe, guidance, log=log, keep=keep)
     if not isinstance(training.averaged, Generator):
         return training.averaged, plan.privacy.release
@@ -321,7 +319,7 @@ def _train_on_embedding(
         _reserve_release(run, settings.privacy, ledger)
     device = chosen_device(settings.device)
     features = public_features(embedding, settings.size_px, device)
-    sums = _released_sums(settings, run, plan, features).to(device)
+    sums = _released_sums(run, plan, features, settings.privacy, settings.size_px).to(device)
     means, deviations = class_means(
         sums,
         plan.privacy.mechanism,
@@ -329,12 +327,12 @@ def _train_on_embedding(
         constant=embedding.constant,
     )
     target = matched_means(means, deviations, embedding.separation)
-    training = _started(settings, plan, device)
+    training = _new_training(settings, plan, device)
     start = None if settings.init is None else load_generator(settings.init, device)
     assert start is None or isinstance(start, Generator)  # arch: haar
     matching = Matching(features, target, start, embedding.layout_weight)
     schedule, every_kimg = Schedule.of(settings), settings.checkpoint_kimg
-    with _kept(settings, run, plan, training, matching) as (log, keep):
+    with _checkpointed(settings, run, plan, training, matching) as (log, keep):
         match(training, matching, schedule, checkpoint_kimg=every_kimg, log=log, keep=keep)
     return training.averaged, plan.privacy.release
 
@@ -356,14 +354,14 @@ def _reserve_release(run: Run, privacy: PrivacySettings, ledger: Ledger) -> None
 
 
 def _released_sums(
-    settings: TrainGanSettings, run: Run, plan: GanPlan, features: PublicFeatures
+    run: Run, plan: GanPlan, features: PublicFeatures, privacy: PrivacySettings, size_px: int
 ) -> Tensor:
-    """The release of the run, (2, 1 + D), made once and kept: later starts read what was kept."""
+    """The release of the run, (2, 1 + D): made and saved once, read from its file ever after."""
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     if not path.is_file():
-        examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
-        names, units = _units(plan)
-        noise = None if mechanism is None else open_noise_source(run.private, settings.privacy)
+        examples = load_examples(plan.privacy.dataset, plan.rows, size_px)
+        names, units = _unit_indices(plan)
+        noise = None if mechanism is None else open_noise_source(run.private, privacy)
         sums = released_sums(
             features, examples, units, len(names), mechanism=mechanism, noise_source=noise
         )
@@ -377,18 +375,22 @@ def _train_against_private_discriminator(
     """Train against a discriminator that learns by DP-SGD; gives what was spent of the release."""
     device = chosen_device(settings.device)
     examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
-    names, units = _units(plan)
+    names, units = _unit_indices(plan)
     tags = patient_tags(plan.privacy.dataset, names)
     patients = PatientImages.of(examples.images, examples.labels, units, tags)
-    training = _started(settings, plan, device)
+    training = _new_training(settings, plan, device)
     block_steps = settings.dp_discriminator.block_steps
-    with _kept(settings, run, plan, training) as (log, keep):
+    with _checkpointed(settings, run, plan, training) as (log, keep):
         autocast = reduced_precision(device)
         recipe = GameRecipe.of(settings)
         game = PrivateGame(training, recipe, autocast=autocast, log=log, keep=keep)
         if plan.privacy.mechanism is None:
             plan.privacy.record()
-            sampling = _plain_sampling(settings, len(patients.tags))
+            # Without a promise the true count may stand in for the declared one.
+            n_units = declared_units(settings.privacy, settings.cohort) or len(patients.tags)
+            sampling = _unprotected_sampling(
+                settings.dp_discriminator, settings.privacy.unit, n_units
+            )
             samples = hashlib.sha256(f"samples {settings.seed}".encode()).digest()
             play_plainly(game, patients, sampling, NoiseSource(samples), block_steps)
             return training.averaged, plan.privacy.release
@@ -414,27 +416,25 @@ METHODS: Mapping[
 }
 
 
-def _units(plan: GanPlan) -> tuple[list[str], Tensor]:
+def _unit_indices(plan: GanPlan) -> tuple[list[str], Tensor]:
     """The names of the units, and for each row (N,) int64 the index of its own among them."""
     names, units = np.unique(plan.units, return_inverse=True)
     return [str(name) for name in names], torch.from_numpy(units)
 
 
-def _plain_sampling(settings: TrainGanSettings, n_units: int) -> Mechanism:
-    """How patients are sampled where nothing protects them; the true count may be used there."""
-    recipe = settings.dp_discriminator
-    units = declared_units(settings.privacy, settings.cohort) or n_units
+def _unprotected_sampling(recipe: DpDiscriminatorSettings, unit: Unit, n_units: float) -> Mechanism:
+    """How `n_units` patients are sampled where nothing protects them."""
     return Mechanism(
-        unit=settings.privacy.unit,
+        unit=unit,
         sampling_rate=recipe.sampling_rate,
         noise_multiplier=0,
         clip_norm=recipe.clip_norm,
         steps=recipe.steps,
-        normaliser=units * recipe.sampling_rate,
+        normaliser=n_units * recipe.sampling_rate,
     )
 
 
-def _started(settings: TrainGanSettings, plan: GanPlan, device: torch.device) -> Training:
+def _new_training(settings: TrainGanSettings, plan: GanPlan, device: torch.device) -> Training:
     """A new training of the settings' networks, from the weights of `init` where it is given."""
     training = new_training(settings, device, plan.conditions)
     start_from(settings.init, training.generator, training.averaged)
@@ -453,7 +453,7 @@ def start_from(init: Path | None, *generators: TrainedGenerator) -> None:
             generator.load_state_dict(unfilmed)
 
 
-def _kept(
+def _checkpointed(
     settings: TrainGanSettings,
     run: Run,
     plan: GanPlan,
@@ -462,7 +462,7 @@ def _kept(
     *,
     codes: Tensor | None = None,
 ) -> AbstractContextManager[tuple[Callable[..., None], Callable[[], None]]]:
-    """The training restored from the run's newest checkpoint, and kept from there on.
+    """The training restored from the run's newest checkpoint, and saved from there on.
 
     Without `codes` (N, A) of the rows' attributes the generator knows the class alone.
     """
@@ -474,7 +474,7 @@ def _kept(
             return f"{step * settings.batch / 1000:08.1f}-kimg"
         return f"{step:06d}-steps"
 
-    return kept(
+    return checkpointed(
         run,
         training,
         LearnedRows(keyed_digest(plan.privacy.dataset, plan.rows), codes, plan.conditions),

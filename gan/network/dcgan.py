@@ -32,7 +32,7 @@ class DcganGenerator(nn.Module):
         channels: width of each stage from 4 px up to half the image's side, such as (1024, 512,
             256, 128, 64) for 128 px: 14.4 M parameters.
         z_dim: length of the latent vector.
-        norm: by image, as the seed's code trains by default, or by batch, as its paper says.
+        norm: by image, as the paper's code trains by default, or by batch, as its text says.
         unit_range: the weights were trained on images in [0, 1]; the output is stretched.
     """
 
@@ -81,7 +81,7 @@ class DcganGenerator(nn.Module):
             z: (B, z_dim) standard normal.
             noise: unused; (B, 0).
             labels: (B,) int64, 1 malignant, 0 benign. The embedding counts the other way round, as
-                the seed does, so that its checkpoints load as they are.
+                the paper's code does, so that its checkpoints load as they are.
             class_strength: how much of the class shows, 0 to 1.
             attributes: unused.
         """

@@ -56,9 +56,9 @@ def read_conditions(
 ) -> Conditions:
     """Read the levels of the named attributes, in sorted order, and how they are to be drawn.
 
-    Without a public prior, that is how often each combination stands with a class in `rows`, a
-    function of private data: for a generator whose promise is infinite anyway. With one, each
-    attribute is drawn by itself with these weights, in either class.
+    Without a public prior, combinations are drawn as often as they stand with each class in `rows`.
+    That is a function of private data, for generators whose epsilon is infinite anyway. With one,
+    each attribute is drawn by itself with these weights, in either class.
 
     Args:
         rows: train rows, every target known.
@@ -122,6 +122,7 @@ def _shares(codes: Sequence[tuple[int, ...]]) -> tuple[Combination, ...]:
 def _independent(
     conditions: Conditions, weights: Mapping[str, Mapping[str, float]]
 ) -> tuple[Combination, ...]:
+    """Every combination of the weighted levels; its share is the product of its levels' shares."""
     marginals = []
     for name, levels in zip(conditions.names, conditions.levels, strict=True):
         unknown = sorted(set(weights[name]) - set(levels))

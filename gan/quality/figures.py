@@ -27,10 +27,11 @@ from synthdp.evaluation.intervals import patient_bootstrap
 
 Array = NDArray[Any]
 
-# Which images are compared with which: beside each figure stands a real one of the same n. Four
-# comparisons: *all* images against train; *equal n* of either; as many as one *half* of the train
-# patients against the other half, where real halves give the reference; and as many as the
-# *held-out* patients' images against train, where these give it.
+# Which images are compared with which. Figures depend on the number of images, so that beside each
+# stands the figure of real images of the same n. Four comparisons: *all* images against train;
+# *equal n* of either; as many as one *half* of the train patients against the other half, where
+# real halves give the reference; and as many as the *held-out* patients' images against train,
+# where these give it.
 
 Comparison = Literal["all", "equal", "halves", "held-out"]
 

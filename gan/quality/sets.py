@@ -35,7 +35,8 @@ PIXELS = "pixels"
 THUMBNAIL_PX = 32
 N_COPIES = 8
 NO_VAL = "the real set has no val"
-#: So many images of a side are compared at most: pairs take memory, and figures settle well before.
+#: So many images of a side are compared at most: distances of all pairs take memory, and figures
+#: hardly change beyond.
 MOST_COMPARED = 1104
 _BLOCK = 128  # images whose copies are cached together: what a kill can cost
 
@@ -79,7 +80,7 @@ class MeasuredSet:
 
     @property
     def is_real(self) -> bool:
-        """Whether the images are of patients, whose copies are looked at too."""
+        """Whether the images are of patients: of these the mirrored and turned copies count too."""
         return self.copies is not None
 
 
@@ -351,7 +352,7 @@ def dihedral_copy(images: Tensor, number: int) -> Tensor:
 
 
 def _unit_length(thumbnails: Array) -> Array:
-    """Thumbnails (..., D) without their mean, of length 1; a constant one becomes nought."""
+    """Thumbnails (..., D) without their mean, of length 1; a constant one becomes zeros."""
     centred = thumbnails - thumbnails.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(centred, axis=-1, keepdims=True)
     unit: Array = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-4)
@@ -389,7 +390,7 @@ def _load_inception(settings: InceptionSettings) -> Any:
 
     try:
         state = torch.load(settings.weights, map_location="cpu", weights_only=True)
-        with _weights_at_hand(inception, state):
+        with _without_download(inception, state):
             return inception.InceptionV3().eval()
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
         raise InputError(
@@ -399,8 +400,8 @@ def _load_inception(settings: InceptionSettings) -> Any:
 
 
 @contextmanager
-def _weights_at_hand(inception: ModuleType, state: Any) -> Iterator[None]:
-    """Hand pytorch-fid these weights in place of a download."""
+def _without_download(inception: ModuleType, state: Any) -> Iterator[None]:
+    """Give pytorch-fid these weights where it would download its own."""
     fetches = getattr(inception, _LOADER)
     setattr(inception, _LOADER, lambda *_, **__: state)
     try:

@@ -34,7 +34,7 @@ class Companion(Protocol):
 class LearnedRows:
     """The rows that a training learns from, as its checkpoints name them.
 
-    digest: keyed digest of the rows; attributes: their codes (N, A) of the conditions.
+    digest: keyed digest of the rows; attributes: (N, A) int64, the code of each condition.
     """
 
     digest: str
@@ -43,7 +43,7 @@ class LearnedRows:
 
 
 @contextmanager
-def kept(
+def checkpointed(
     run: Run,
     training: Training,
     rows: LearnedRows,
@@ -54,7 +54,7 @@ def kept(
     picture_name: Callable[[int], str],
     tensorboard: bool,
 ) -> Iterator[tuple[Callable[..., None], Callable[[], None]]]:
-    """Restore `training` from the run's newest checkpoint, and keep it from there on.
+    """Restore `training` from the run's newest checkpoint, and save it from there on.
 
     Args:
         run: whose checkpoints, metrics and pictures these are.

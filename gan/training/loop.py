@@ -305,7 +305,7 @@ def train_step(
     fake_view = augment.augment(fake, training.strength, recipe.augmentation, rng)
 
     # The discriminator learns to tell them apart. The penalty is taken every few steps, weighed by
-    # as much: its second derivatives are the dearest part of a step.
+    # as much: its second derivatives are the slowest part of a step.
     with autocast:
         real_logits = discriminator(real_view, *condition)
         fake_logits = discriminator(fake_view.detach(), *condition)
