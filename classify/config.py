@@ -245,11 +245,7 @@ class FinetuneSettings(Settings):
             raise ValueError(
                 "network does not mix in a synthetic set; pretrain on it and name that run as init"
             )
-        if self.privacy.epsilon is not None and self.privacy.population is None:
-            raise ValueError(
-                "privacy.population is missing: a public round upper bound on the number of "
-                "patients, such as 600 for CBIS-DDSM; the true count is private"
-            )
+        self.privacy.refuse_missing_population()
         return self
 
 
@@ -358,11 +354,7 @@ class CalibrateSettings(Settings):
 
     @model_validator(mode="after")
     def _an_epsilon_has_a_population(self) -> "CalibrateSettings":
-        if self.privacy.epsilon is not None and self.privacy.population is None:
-            raise ValueError(
-                "privacy.population is missing: a public round upper bound on the number of "
-                "patients, such as 600 for CBIS-DDSM; the true count is private"
-            )
+        self.privacy.refuse_missing_population()
         return self
 
 

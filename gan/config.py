@@ -262,11 +262,7 @@ class TrainGanSettings(Settings):
                     "or privacy.epsilon: none"
                 )
             return self
-        if self.privacy.epsilon is not None and self.privacy.population is None:
-            raise ValueError(
-                "privacy.population is missing: a public round upper bound on the number of "
-                "patients, such as 600 for CBIS-DDSM; the true count is private"
-            )
+        self.privacy.refuse_missing_population()
         if self.method == "embedding" and self.embedding is None:
             raise ValueError(
                 "embedding is missing: method: embedding needs its features and a public set; give "

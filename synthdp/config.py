@@ -93,6 +93,18 @@ class PrivacySettings(Settings):
             )
         return self
 
+    def refuse_missing_population(self) -> None:
+        """Refuse an epsilon for patients of whose number nothing is declared.
+
+        Raises:
+            ValueError: for the validator of a stage's settings.
+        """
+        if self.epsilon is not None and self.population is None:
+            raise ValueError(
+                "privacy.population is missing: a public round upper bound on the number of "
+                "patients, such as 600 for CBIS-DDSM; the true count is private"
+            )
+
 
 class BackboneSettings(Settings):
     """A timm transformer: its name, where its weights come from, and its input side in pixels.
