@@ -13,11 +13,12 @@ from joblib import Parallel, delayed
 from torch import Tensor
 
 from classify.head.examples import HeadExamples, PublicExamples
-from classify.head.train import HeadRecipe, Observer, train_private_head
+from classify.head.train import HeadRecipe, train_private_head
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseKind, NoiseSource
+from synthdp.privacy.steps import Observer
 
 _RAM = Path("/dev/shm")  # noqa: S108 (a private folder is made in it)
 _CHUNKS_A_WORKER = 4

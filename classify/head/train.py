@@ -23,10 +23,8 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, noisy_mean
 from synthdp.privacy.sampling import sampled_units
-from synthdp.privacy.steps import run_steps
+from synthdp.privacy.steps import Observer, run_steps
 
-#: Given a step's number, the weights before it, and the noisy mean that it released.
-Observer = Callable[[int, Tensor, Tensor], None]
 #: AdamW's constants, those of torch.optim.AdamW (arXiv 1711.05101).
 _BETAS, _EPS, _WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.01
 #: epsilon -> learning rate x steps for unit-norm features, by the linear scaling rule of

@@ -22,10 +22,7 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, noisy_mean
 from synthdp.privacy.sampling import sampled_units
-from synthdp.privacy.steps import run_steps
-
-#: Given a step's number, the parameters before it, and the noisy mean (P,) that it released.
-Observer = Callable[[int, Tensor, Tensor], None]
+from synthdp.privacy.steps import Observer, run_steps
 
 
 @dataclass

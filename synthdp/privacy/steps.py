@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from synthdp.interrupts import deferred_stop
 from synthdp.privacy.ledger import Ledger
+
+#: Given a step's number, the weights before it, and the noisy mean that it released.
+Observer = Callable[[int, Tensor, Tensor], None]
 
 
 def run_steps(
