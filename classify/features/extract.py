@@ -28,11 +28,11 @@ _VIEWS_SEED = 0
 
 
 def on_arrays(
-    module: Callable[[Tensor], Tensor], backbone: Backbone, *, fill: int = BATCH
+    module: Callable[[Tensor], Tensor], backbone: Backbone
 ) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """`module` of a backbone, for arrays in and out, without gradients.
 
-    Batches of fewer than `fill` rows are filled up with zeros, whose results are left out.
+    Batches of fewer than `BATCH` rows are filled up with zeros, whose results are left out.
     """
     device = auto_device()
     backbone.to(device)
@@ -40,8 +40,8 @@ def on_arrays(
 
     def compute(values: NDArray[Any]) -> NDArray[Any]:
         batch = torch.from_numpy(values).to(device, torch.float32)
-        if len(batch) < fill:
-            batch = torch.cat([batch, batch.new_zeros(fill - len(batch), *batch.shape[1:])])
+        if len(batch) < BATCH:
+            batch = torch.cat([batch, batch.new_zeros(BATCH - len(batch), *batch.shape[1:])])
         with torch.inference_mode(), reduced_precision(device, wanted=wanted):
             result = module(batch)[: len(values)]
         computed: NDArray[Any] = result.float().cpu().numpy()

@@ -281,7 +281,7 @@ class _PatientSums(GradSampleModule):
             # An image's gradient is dy^T x summed over its tokens. With the tokens of all views of
             # a patient in one axis, one product gives the patient's sum, and no image's is made.
             x, dy = (run.by_patient(values).flatten(1, -2) for values in (came_in, came_back))
-            _product(dy.mT, x, out=matrices[run.patients])
+            _multiply(dy.mT, x, out=matrices[run.patients])
         self._keep(weight, rows)
 
     def _keep(self, parameter: Tensor, rows: Tensor) -> None:
@@ -296,8 +296,8 @@ class _PatientSums(GradSampleModule):
         return buffer[:n]
 
 
-def _product(first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
-    """Product of matrices, or of batches of such, summed in float32.
+def _multiply(first: Tensor, second: Tensor, *, out: Tensor) -> None:
+    """Write the product of matrices, or of batches of such, into `out`, summed in float32.
 
     Where `first` is in bfloat16 the numbers multiplied are so too, and their products are exact.
     """
@@ -305,7 +305,6 @@ def _product(first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor
     try:
         if first.dtype == torch.bfloat16:
             torch.set_float32_matmul_precision("medium")
-        result: Tensor = torch.matmul(first.float(), second.float(), out=out)
+        torch.matmul(first.float(), second.float(), out=out)
     finally:
         torch.set_float32_matmul_precision(before)
-    return result
