@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from classify.auditing.canaries import (
-    Scores,
     many_runs,
     many_runs_bounds,
     one_run,
@@ -35,18 +34,19 @@ from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import versions
 
 SCHEMA_VERSION = 1
-RATES = (0.01, 0.001)
+FALSE_ALARM_RATES = (0.01, 0.001)
 #: Tests that share the risk of a false alarm: noise, five bounds, two rates of membership.
 _CHECKS = 8
 _EXACT = 1e-6
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class AuditResult:
     """All that an audit showed.
 
-    bounds: at the stated confidence; members: for each of `RATES`; broken: in words, none where the
-    promise holds; seconds: of each part.
+    bounds: at the stated confidence; members: for each of `FALSE_ALARM_RATES`; broken: in words,
+    none where the promise holds; seconds: of each part.
     """
 
     replayed: Replay
@@ -75,7 +75,7 @@ def run_audit(settings: AuditSettings) -> Path:
     }
     stored = read_json(out / "audit.json") if (out / "audit.json").is_file() else {}
     if not asked.items() <= stored.items():
-        subject = subject_of(settings.run, _finetune_settings(settings.run))
+        subject = subject_of(settings.run, _auditable_settings(settings.run))
         broken = broken_records(settings.run, statement, subject)
         result = attack(subject, settings, broken)
         stored = {**asked, **as_json(result, subject)}
@@ -88,8 +88,13 @@ def run_audit(settings: AuditSettings) -> Path:
     return out
 
 
-def _finetune_settings(run: Path) -> FinetuneSettings:
-    """The settings of a run whose head can be audited."""
+def _auditable_settings(run: Path) -> FinetuneSettings:
+    """The settings of a run whose head can be audited.
+
+    Raises:
+        InputError: when the run is of another stage, promises nothing, or trains what the attacks
+            do not know.
+    """
     stage = read_json(run / "status.json")["stage"]
     if stage != "finetune":
         raise InputError(f"{run}: a run of {stage}; audit takes one of finetune with an epsilon")
@@ -173,19 +178,19 @@ def attack(
     risk = settings.false_alarms / _CHECKS
     seconds: dict[str, float] = {}
 
-    def timed(part: str, work: Callable[[], Any]) -> Any:
+    def timed(part: str, work: Callable[[], Result]) -> Result:
         began = perf_counter()
         result = work()
         seconds[part] = round(perf_counter() - began, 1)
         return result
 
     workers = settings.workers
-    replayed: Replay = timed(
+    replayed = timed(
         "replay",
         lambda: replay(subject, for_replay, patients=settings.replayed, risk=risk, workers=workers),
     )
-    one: Scores = timed("one run", lambda: one_run(subject, for_one, settings.canaries))
-    many: Scores = timed(
+    one = timed("one run", lambda: one_run(subject, for_one, settings.canaries))
+    many = timed(
         "many runs",
         lambda: many_runs(
             subject,
@@ -195,13 +200,13 @@ def attack(
             workers=workers,
         ),
     )
-    members: list[MembersFound] = timed(
+    members = timed(
         "membership",
         lambda: membership(
             subject,
             for_halves,
             shadows=settings.shadows,
-            rates=RATES,
+            rates=FALSE_ALARM_RATES,
             confidence=settings.confidence,
             risk=risk,
             workers=workers,
@@ -214,7 +219,7 @@ def attack(
         )
 
     broken = [*broken_before, *replayed.broken]
-    broken += beaten(bounds(1 - risk), subject)
+    broken += broken_bounds(bounds(1 - risk), subject)
     broken += [f"{ATTACK} finds more than is possible" for rate in members if rate.broken]
     return AuditResult(
         replayed=replayed,
@@ -225,7 +230,7 @@ def attack(
     )
 
 
-def beaten(bounds: list[Bound], subject: Subject) -> list[str]:
+def broken_bounds(bounds: list[Bound], subject: Subject) -> list[str]:
     """The bounds, at a confidence that makes false alarms rare, that are above the promise."""
     return [
         f"{bound.attack} ({bound.method}) shows epsilon >= {bound.epsilon:.3g}, and "

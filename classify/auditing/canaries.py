@@ -50,7 +50,7 @@ class CanaryExamples(HeadExamples):
 
 
 @dataclass(frozen=True)
-class Scores:
+class CanaryScores:
     """Scores of canaries that took part and of those that did not, in units of the noise."""
 
     inside: NDArray[np.float64]
@@ -110,15 +110,15 @@ def _released_along(subject: Subject, n_canaries: int, key: bytes) -> NDArray[np
     return scores
 
 
-def one_run(subject: Subject, generator: np.random.Generator, canaries: int) -> Scores:
+def one_run(subject: Subject, generator: np.random.Generator, canaries: int) -> CanaryScores:
     """Scores of canaries in one training, each of which takes part by the flip of a fair coin."""
     inside = generator.random(canaries) < 0.5
     attacked = with_canaries(subject, inside)
     scores = _released_along(attacked, canaries, generator.bytes(KEY_BYTES))
-    return Scores(scores[inside], scores[~inside])
+    return CanaryScores(scores[inside], scores[~inside])
 
 
-def one_run_bounds(scores: Scores, subject: Subject, confidence: float) -> list[Bound]:
+def one_run_bounds(scores: CanaryScores, subject: Subject, confidence: float) -> list[Bound]:
     """The f-DP bound, which assumes nothing, and the Gaussian fit.
 
     The f-DP bound is the better of two numbers of guesses, both fixed beforehand: the one that is
@@ -137,7 +137,7 @@ def one_run_bounds(scores: Scores, subject: Subject, confidence: float) -> list[
     ]
 
 
-def _fit(attack: str, scores: Scores, subject: Subject, confidence: float) -> Bound:
+def _fit(attack: str, scores: CanaryScores, subject: Subject, confidence: float) -> Bound:
     mu = fitted_mu(scores.inside, scores.outside, confidence)
     return gaussian_bound(attack, "Gaussian fit", mu, subject.delta)
 
@@ -170,15 +170,15 @@ def _one_score(subject: Subject, task: tuple[bool, bytes]) -> float:
 
 def many_runs(
     subject: Subject, generator: np.random.Generator, *, runs: int, dimensions: int, workers: int
-) -> Scores:
+) -> CanaryScores:
     """Scores of one worst-case patient, who takes part in half of the trainings."""
     small = made_small(subject, generator, dimensions)
     tasks = [(number % 2 == 0, generator.bytes(KEY_BYTES)) for number in range(runs)]
     scores = np.array(in_processes(partial(_one_score, small), tasks, workers))
-    return Scores(scores[0::2], scores[1::2])
+    return CanaryScores(scores[0::2], scores[1::2])
 
 
-def many_runs_bounds(scores: Scores, subject: Subject, confidence: float) -> list[Bound]:
+def many_runs_bounds(scores: CanaryScores, subject: Subject, confidence: float) -> list[Bound]:
     """The Gaussian fit, and Clopper-Pearson at thresholds that the promise alone decides.
 
     Clopper-Pearson is read in two ways: for any mechanism, and for a Gaussian trade-off curve,

@@ -93,10 +93,9 @@ def likelihood_ratios(
     inside, outside = mean_of_others(members), mean_of_others(~members)
     own = np.where(members, inside, outside)  # one variance of all, about the mean that is true
     variance = max(float(((scores - own) ** 2).mean()), 1e-30)
-    ratios: NDArray[np.float64] = (
-        ((scores - outside) ** 2 - (scores - inside) ** 2) / (2 * variance)
-    )  # fmt: skip
-    return ratios
+    # log N(score; inside, variance) - log N(score; outside, variance)
+    squares: NDArray[np.float64] = (scores - outside) ** 2 - (scores - inside) ** 2
+    return squares / (2 * variance)
 
 
 def members_found(

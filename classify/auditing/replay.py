@@ -124,7 +124,7 @@ def replay(
     )
 
 
-def without(examples: HeadExamples, unit: int) -> HeadExamples:
+def without_patient(examples: HeadExamples, unit: int) -> HeadExamples:
     """All patients but one."""
     everybody = torch.arange(examples.n_units)
     return examples.of(everybody[everybody != unit])
@@ -184,10 +184,16 @@ def _tolerance(subject: Subject, trace: _Trace) -> float:
 
 
 def declared_sum(gradients: Tensor, units: Tensor, clip_norm: float) -> Tensor:
-    """The clipped sum that a step declares, written once more and apart: float64, (T * D,).
+    """The clipped sum that a step declares, by code of its own: float64, (T * D,).
 
-    Each unit's mean over its rows, scaled to `clip_norm` where it is longer; nothing where it is
-    not finite.
+    It shares no line with the sum that the training takes, so that a fault in one shows against the
+    other. Each unit's mean over its rows is scaled to `clip_norm` where it is longer, and left out
+    where it is not finite.
+
+    Args:
+        gradients: (N, T * D), one row an image.
+        units: (N,) int64, the patient of each row, counted from 0.
+        clip_norm: the bound on each patient's mean.
     """
     total = gradients.new_zeros(gradients.shape[1], dtype=torch.float64)
     if not len(units):
@@ -206,10 +212,9 @@ def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     broken = _repeated_noise(trace.draws)
     noisy = _sums(subject, trace)
     own = subject.examples
-    declared = torch.stack(
-        [declared_sum(own.gradients(at), own.units, subject.mechanism.clip_norm)
-         for at in trace.weights]
-    )  # fmt: skip
+    clip_norm = subject.mechanism.clip_norm
+    at_each_step = (own.gradients(weights) for weights in trace.weights)
+    declared = torch.stack([declared_sum(rows, own.units, clip_norm) for rows in at_each_step])
     drawn = [draw.noise.flatten() for draw in trace.draws]
     if [len(noise) for noise in drawn] != [noisy.shape[1]] * len(noisy):
         broken.append("not one draw of noise in each step, of the size of its sum")
@@ -256,7 +261,7 @@ def _left_out(
 
 def _compared(subject: Subject, whole: _Trace, key: bytes, unit: int) -> tuple[float, list[str]]:
     """The largest move of a sum, in clip norms, and what a run without one patient shows."""
-    trace = _traced(subject.on(without(subject.examples, unit)), key, whole.weights)
+    trace = _traced(subject.on(without_patient(subject.examples, unit)), key, whole.weights)
     broken = []
     if trace.flow != whole.flow:
         broken.append("steps, draws or ledger entries depend on who is there")

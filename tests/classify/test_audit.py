@@ -12,7 +12,7 @@ from torch import Tensor
 from classify.audit import attack, run_audit, subject_of
 from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, with_canaries
 from classify.auditing.membership import likelihood_ratios, members_found, patient_scores
-from classify.auditing.replay import declared_sum, replay, without
+from classify.auditing.replay import declared_sum, replay, without_patient
 from classify.auditing.subject import RecordedNoise, Subject, scratch_folder, train_subject
 from classify.config import AuditSettings, FinetuneSettings, HeadSettings, NetworkSettings
 from classify.finetune import run_finetune
@@ -77,7 +77,7 @@ def test_the_reference_sum_is_that_of_the_code() -> None:
 
 def test_without_leaves_out_one_patient_and_counts_on() -> None:
     data = subject().examples
-    fewer = without(data, 4)
+    fewer = without_patient(data, 4)
     assert fewer.n_units == data.n_units - 1
     assert len(fewer.inputs) == len(data.inputs) - 2
     assert torch.equal(fewer.inputs[8], data.inputs[10])
