@@ -6,7 +6,7 @@ replays neighbours, plants canaries, and asks who was in. What it finds is priva
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -138,6 +138,7 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
             f"{run}: its data set or an ancestor has changed since it was trained; make the run "
             "again"
         )
+    plan = replace(plan, release=release)
     setup = set_up_head(settings, plan.dataset)
     return Subject(
         examples=setup.examples,

@@ -205,8 +205,8 @@ def _released(
     ledger, classifier = Ledger(run.private / "ledger.jsonl"), calibrated_on.classifier
     of_classifier = sha256_file(settings.run / "model" / "settings.json")
     fingerprint = f"{keyed_digest(plan.dataset, calibrated_on.rows)} {of_classifier}"
-    mechanism = ledger.claim(plan.release, fingerprint=fingerprint, block_steps=1).mechanism
-    assert mechanism is not None  # the caller has asked
+    plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=1)
+    assert plan.mechanism is not None  # the caller has asked
     if ledger.steps_left:
         ledger.reserve(1)
     path = run.private / RELEASED
@@ -216,7 +216,7 @@ def _released(
             calibrated_on.targets,
             probabilities(classifier, raw_logits),
             calibrated_on.units,
-            mechanism=mechanism,
+            mechanism=plan.mechanism,
             noise_source=open_noise_source(run.private, settings.privacy),
         )
         save_weights(path, {"coefficients": torch.from_numpy(released)})

@@ -157,21 +157,21 @@ def _train_head(
 ) -> tuple[Classifier, Release]:
     """The classifier under a new head, and what was spent."""
     setup = set_up_head(settings, plan.dataset)
-    plan.record()
-    recipe, mechanism = head_recipe(settings.head, plan.stage_epsilon), plan.mechanism
-    if mechanism is None:
+    if plan.mechanism is None:
+        plan.record()
+        recipe = head_recipe(settings.head, plan.stage_epsilon)
         rate, seed = settings.head.sampling_rate, settings.seed
         weights = train_plain_head(setup, recipe, sampling_rate=rate, seed=seed)
         return setup.classifier_of(weights, settings.head), plan.release
     ledger = Ledger(run.private / "ledger.jsonl")
     fingerprint = keyed_digest(plan.dataset, setup.rows)
-    claimed = ledger.claim(plan.release, fingerprint=fingerprint, block_steps=recipe.block_steps)
-    assert claimed.mechanism is not None  # the plan has one
+    plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=settings.head.block_steps)
+    assert plan.mechanism is not None  # the plan had one
     weights = train_private_head(
         setup.start,
         setup.examples,
-        recipe,
-        mechanism=claimed.mechanism,
+        head_recipe(settings.head, plan.stage_epsilon),
+        mechanism=plan.mechanism,
         ledger=ledger,
         noise_source=open_noise_source(run.private, settings.privacy),
         checkpoints=run.checkpoints,
@@ -213,7 +213,12 @@ def _train_network(
     start = starting_classifier(settings, dataset.info)
     cut = replace(_only_source(start), trainable_blocks=network.trainable_blocks)
     classifier = _centred(settings, start.with_feature_sources([cut]))
-    plan.record()
+    ledger = Ledger(run.private / "ledger.jsonl")
+    if plan.mechanism is None:
+        plan.record()
+    else:
+        fingerprint = keyed_digest(dataset, rows)
+        plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=network.block_steps)
     feature_source = _only_source(classifier)
     backbone = restore_backbone(feature_source).to(auto_device())
     examples = TokenExamples(
@@ -242,16 +247,11 @@ def _train_network(
             noise_source=_public_sampling(settings.seed),
         )
     else:
-        ledger = Ledger(run.private / "ledger.jsonl")
-        fingerprint = keyed_digest(dataset, rows)
-        block_steps = network.block_steps
-        claimed = ledger.claim(plan.release, fingerprint=fingerprint, block_steps=block_steps)
-        assert claimed.mechanism is not None  # the plan has one
         train_private_network(
             top,
             examples,
             network,
-            mechanism=claimed.mechanism,
+            mechanism=mechanism,
             ledger=ledger,
             noise_source=open_noise_source(run.private, settings.privacy),
             checkpoints=run.checkpoints,

@@ -492,10 +492,9 @@ def _claimed(run: Run, plan: GanPlan, block_steps: int) -> tuple[Ledger, GanPlan
     With it the plan to go on with, whose release is the ledger's.
 
     Raises:
-        InputError: when the ledger is that of another release, mechanism or data.
+        InputError: as `PrivacyPlan.claim`.
     """
-    plan.privacy.record()
     ledger = Ledger(run.private / "ledger.jsonl")
     fingerprint = keyed_digest(plan.privacy.dataset, plan.rows)
-    release = ledger.claim(plan.privacy.release, fingerprint=fingerprint, block_steps=block_steps)
-    return ledger, replace(plan, privacy=replace(plan.privacy, release=release))
+    claimed = plan.privacy.claim(ledger, fingerprint=fingerprint, block_steps=block_steps)
+    return ledger, replace(plan, privacy=claimed)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from synthdp.config import PrivacySettings
 from synthdp.data.dataset import Dataset, open_dataset
-from synthdp.privacy.accounting import NO_LOSS
-from synthdp.privacy.ledger import record_release, recorded_releases
+from synthdp.errors import InputError
+from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
+from synthdp.privacy.ledger import Ledger, record_release, recorded_releases
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import (
@@ -32,14 +33,17 @@ FIXED_NOISE_NOTE = "noise from a fixed key, for tests"
 class PrivacyPlan:
     """What one stage will spend on the patients of a data set, and promise of its result.
 
-    ancestors: what the result descends from beside this stage; release: the stage's own, with its
-    full budget; subject, delta and population: as the statement gives them.
+    ancestors: what the result descends from beside this stage; before: what was taken off for them;
+    release: the stage's own, with its full budget; target: the epsilon that was asked for; subject,
+    delta and population: as the statement gives them.
     """
 
     dataset: Dataset
     ancestors: Lineage
+    before: PrivacyLoss
     release: Release
     subject: str
+    target: float | None
     delta: float
     population: int | None
 
@@ -82,6 +86,35 @@ class PrivacyPlan:
         """The same plan, its release counted under the id of the run that carries it out."""
         release = Release(**(dict(self.release) | {"id": release_id}))
         return replace(self, release=release)
+
+    def claim(self, ledger: Ledger, *, fingerprint: str, block_steps: int) -> "PrivacyPlan":
+        """The plan to go on with, whose release is the one that a run's ledger was opened for.
+
+        Args:
+            ledger: of the run.
+            fingerprint: as `Ledger.claim`.
+            block_steps: as `Ledger.claim`.
+
+        Guarantee: that of `plan_privacy`, with the ledger's noise; when it returns, that very
+        release is on record beside the data set, and nothing has been spent yet.
+
+        Raises:
+            InputError: when the ledger is that of another release, mechanism or data, or its noise
+                is too little after what ancestors have spent by now.
+        """
+        release = ledger.claim(self.release, fingerprint=fingerprint, block_steps=block_steps)
+        if release != self.release and math.isfinite(release.mu):
+            # Noise may differ by rounding of calibrations, and by an ancestor that changed a bit.
+            assert self.target is not None  # a finite mu has a mechanism, and that a target
+            if self.before.with_loss(release.loss).epsilon(self.delta) > self.target:
+                raise InputError(
+                    "private/ledger.jsonl: an ancestor spends more than when this run began, so "
+                    f"that its noise would exceed privacy.epsilon {self.target:g}; start in a new "
+                    "run folder"
+                )
+        plan = replace(self, release=release)
+        plan.record()
+        return plan
 
     def record(self) -> None:
         """Record the release beside the data set, where its rows are patients.
@@ -148,10 +181,9 @@ def plan_privacy(
     Raises:
         InputError: when the ancestors have spent the target already, or protect another unit.
     """
-    mechanism = None
+    mechanism, before = None, NO_LOSS
     if privacy.epsilon is not None:
         assert n_units is not None  # settings ask for a population with every epsilon
-        before = NO_LOSS
         if dataset.info.protects_patients or charge_public_rows:
             spent = ancestors.loss_on(cohort, privacy.delta)
             before = NO_LOSS if spent.unbounded else spent
@@ -180,7 +212,16 @@ def plan_privacy(
         cohort=cohort,
         note=", ".join(filter(None, (exposed, note))),
     )
-    plan = PrivacyPlan(dataset, ancestors, release, subject, privacy.delta, privacy.population)
+    plan = PrivacyPlan(
+        dataset,
+        ancestors,
+        before=before,
+        release=release,
+        subject=subject,
+        target=privacy.epsilon,
+        delta=privacy.delta,
+        population=privacy.population,
+    )
     refuse_other_units(plan.lineage_after(release), privacy.unit)
     return plan
 

@@ -13,6 +13,7 @@ from synthdp.data.cohorts import cohort_of
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy import mechanism as mechanisms
+from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.lineage import Lineage, Part, Release
 from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy, statement_of
 
@@ -108,6 +109,37 @@ def test_a_run_takes_its_release_id_without_a_second_calibration(
     of_run.record()
     of_run.record()
     assert statement_of([patients.root]).lineage.releases == (of_run.release,)
+
+
+def test_the_ledgers_noise_is_gone_on_with_stated_and_recorded(
+    patients: Dataset, tmp_path: Path
+) -> None:
+    plan = planned(patients, steps=10)
+    assert plan.mechanism is not None
+    louder = plan.mechanism.with_noise(1.001 * plan.mechanism.noise_multiplier)
+    begun = plan.release.model_copy(update={"mechanism": louder, "mu": louder.mu})
+    Ledger(tmp_path / "ledger.jsonl").claim(begun, fingerprint="f", block_steps=5)
+    claimed = plan.claim(Ledger(tmp_path / "ledger.jsonl"), fingerprint="f", block_steps=5)
+    assert (claimed.release, claimed.mechanism) == (begun, louder)
+    assert claimed.stage_epsilon == pytest.approx(louder.loss().epsilon(1e-3))
+    assert claimed.statement.epsilon == claimed.stage_epsilon < plan.statement.epsilon
+    assert recorded_releases(patients.ledger_path) == (begun,)
+
+
+def test_noise_of_the_ledger_that_ancestors_have_made_too_little_is_refused(
+    patients: Dataset, tmp_path: Path
+) -> None:
+    begun = planned(patients, ancestors=spent(0.5))
+    begun.claim(Ledger(tmp_path / "ledger.jsonl"), fingerprint="f", block_steps=1)
+    now = planned(patients, ancestors=spent(0.502)).with_release_id(begun.release.id)
+    assert now.release.same_but_for_rounding(begun.release)
+    assert now.statement_after(begun.release).epsilon > 6
+    with pytest.raises(InputError, match=r"would exceed privacy\.epsilon 6; start in a new"):
+        now.claim(Ledger(tmp_path / "ledger.jsonl"), fingerprint="f", block_steps=1)
+    less = planned(patients, ancestors=spent(0.498)).with_release_id(begun.release.id)
+    again = less.claim(Ledger(tmp_path / "ledger.jsonl"), fingerprint="f", block_steps=1)
+    assert again.release == begun.release
+    assert again.statement.epsilon <= 6
 
 
 def test_steps_that_a_crash_left_unused_are_not_stated(patients: Dataset) -> None:
