@@ -95,8 +95,8 @@ class PrivacyPlan:
             fingerprint: as `Ledger.claim`.
             block_steps: as `Ledger.claim`.
 
-        Guarantee: that of `plan_privacy`, with the ledger's noise; when it returns, that very
-        release is on record beside the data set, and nothing has been spent yet.
+        Guarantee: that of `plan_privacy`, with the ledger's noise; when it returns, the release is
+        on record beside the data set, before a step of it is reserved.
 
         Raises:
             InputError: when the ledger is that of another release, mechanism or data, or its noise
