@@ -12,12 +12,8 @@ _BARE_PATH = re.compile(r"""(?<![\w./~-])(?:file://)?(?:/|~/|[A-Za-z]:[\\/])([^\
 
 def without_paths(text: str) -> str:
     """The text with every absolute path cut to its last part, so that it names no machine."""
-
-    def end_of(path: str) -> str:
-        return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-
-    quoted = _QUOTED_PATH.sub(lambda match: f"{match[1]}{end_of(match[2])}{match[1]}", text)
-    return _BARE_PATH.sub(lambda match: end_of(match[1]), quoted)
+    quoted = _QUOTED_PATH.sub(lambda match: f"{match[1]}{last_part(match[2])}{match[1]}", text)
+    return _BARE_PATH.sub(lambda match: last_part(match[1]), quoted)
 
 
 def settings_without_paths(settings: Any) -> Any:

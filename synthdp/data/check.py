@@ -17,7 +17,7 @@ from synthdp.data.dataset import (
     row_problems,
 )
 from synthdp.data.images import path_problem
-from synthdp.data.importing.survey import Seen, survey_images
+from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
@@ -58,7 +58,9 @@ def check_dataset(root: Path) -> CheckResult:
     problems += _unlisted(root, table.records)
     safe = [n for n, r in table.records.items() if path_problem(r["image"], resolved) is None]
     survey = survey_images([root / table.records[number]["image"] for number in safe])
-    seen = {n: entry for n, entry in zip(safe, survey, strict=True) if isinstance(entry, Seen)}
+    seen = {
+        n: entry for n, entry in zip(safe, survey, strict=True) if isinstance(entry, ImageFacts)
+    }
     read = zip(safe, survey, strict=True)
     problems += [f"row {n}: image: {entry}" for n, entry in read if isinstance(entry, str)]
     problems += _image_problems(seen, info)
@@ -82,7 +84,7 @@ def _unlisted(root: Path, records: Records) -> list[str]:
     return [f"images: {count} file(s) that the manifest doesn't name; remove them"] if count else []
 
 
-def _image_problems(seen: Mapping[int, Seen], info: DatasetInfo | None) -> list[str]:
+def _image_problems(seen: Mapping[int, ImageFacts], info: DatasetInfo | None) -> list[str]:
     problems = []
     for number, entry in seen.items():
         sides = (entry.width_px, entry.height_px)
@@ -97,7 +99,10 @@ def _image_problems(seen: Mapping[int, Seen], info: DatasetInfo | None) -> list[
 
 
 def _copy_problems(
-    seen: Mapping[int, Seen], records: Records, targets: Sequence[str], info: DatasetInfo | None
+    seen: Mapping[int, ImageFacts],
+    records: Records,
+    targets: Sequence[str],
+    info: DatasetInfo | None,
 ) -> list[str]:
     """Duplicates, conflicting labels, and near-duplicates of different patients."""
     numbers, digests = list(seen), [entry.digest for entry in seen.values()]
@@ -132,7 +137,7 @@ def _summary(
     root: Path,
     info: DatasetInfo | None,
     records: Records,
-    seen: Mapping[int, Seen],
+    seen: Mapping[int, ImageFacts],
     problem_count: int,
 ) -> str:
     title = f"{info.name} ({info.kind})" if info is not None else root.name

@@ -12,6 +12,7 @@ SHARED_KEY_FILE = "cohort.key"
 
 
 def _key(dataset: Dataset) -> bytes:
+    """The key that tags the set's patients: the shared one of a cohort, else the set's own."""
     if dataset.info.cohort is not None:
         return keep_key(dataset.private / SHARED_KEY_FILE)
     dataset.private.mkdir(exist_ok=True)

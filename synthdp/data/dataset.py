@@ -27,11 +27,12 @@ from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key, write_key
 from synthdp.progress import progress
 
-SPLITS = ("train", "val", "test", "external")
+Split = Literal["train", "val", "test", "external"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")
 FIXED_COLUMNS = ("image", "patient_id", "split")
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_PROBLEMS = 50
-MAX_SHOWN = 4  # a longer cell may be an id that slipped into the wrong column
+MAX_SHOWN_CHARS = 4  # a longer cell may be an id that slipped into the wrong column
 
 
 class DatasetInfo(Settings):
@@ -207,7 +208,11 @@ def open_dataset(root: Path) -> Dataset:
 
 
 def raise_problems(where: str, problems: Sequence[str]) -> None:
-    """Raise one InputError that lists the problems, the first 50 in full; none, none raised."""
+    """Raise one InputError that lists the problems, if there are any.
+
+    Raises:
+        InputError: of the first `MAX_PROBLEMS`, and how many more there are.
+    """
     if problems:
         shown = list(problems[:MAX_PROBLEMS])
         more = [f"... and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
@@ -224,7 +229,7 @@ def row_problems(record: Mapping[str, str], targets: Sequence[str], root: Path) 
     for target in targets:
         value = record[target]
         if value not in ("0", "1", ""):
-            shown = f"{value!r} " if len(value) <= MAX_SHOWN else ""
+            shown = f"{value!r} " if len(value) <= MAX_SHOWN_CHARS else ""
             problems.append(f"{target}: {shown}is not 0, 1 or empty")
     problem = path_problem(record["image"], root)
     return [*problems, f"image: {problem}"] if problem else problems
@@ -289,11 +294,11 @@ def targets_array(rows: Sequence[Row]) -> NDArray[np.float32]:
     return np.array([row.targets for row in rows], dtype=np.float32)
 
 
-# Making a data-set folder: image by image, and there only when it is whole.
+# Making a data-set folder: image by image; the folder appears when it is complete.
 
 
 class DatasetWriter:
-    """Adds images to a data set in the making; see `create_dataset`."""
+    """Adds images to a data set that is being made; `create_dataset` opens and finishes it."""
 
     def __init__(self, root: Path, info: DatasetInfo) -> None:
         self._root = root

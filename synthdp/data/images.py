@@ -101,7 +101,11 @@ def to_float(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float
 
 
 def decode_image(path: Path) -> NDArray[np.float32]:
-    """Decode one grey image to (H, W) float32 in [-1, 1]; raises as `decode_pixels`."""
+    """Decode one grey image to (H, W) float32 in [-1, 1].
+
+    Raises:
+        InputError: as `decode_pixels`.
+    """
     return to_float(decode_pixels(path))
 
 
@@ -127,7 +131,7 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], compress_level: i
 
 
 def resize(images: Tensor, size_px: int) -> Tensor:
-    """Resample (B, 1, H, W) images to (B, 1, size_px, size_px), bilinear with antialiasing."""
+    """Resample float images (B, 1, H, W) to (B, 1, size_px, size_px), bilinear, antialiased."""
     if images.shape[-2:] == (size_px, size_px):
         return images
     size = (size_px, size_px)
@@ -146,9 +150,8 @@ def pad_square(image: NDArray[np.float32], black: float) -> NDArray[np.float32]:
 
 def resize_pixels(image: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
     """Resample one (H, W) image to (size_px, size_px), bilinear with antialiasing."""
-    resized: NDArray[np.float32] = resize(torch.from_numpy(image)[None, None], size_px)[
-        0, 0
-    ].numpy()
+    batch = torch.from_numpy(image)[None, None]
+    resized: NDArray[np.float32] = resize(batch, size_px)[0, 0].numpy()
     return resized
 
 

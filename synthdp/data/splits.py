@@ -11,7 +11,7 @@ from synthdp.errors import InputError
 
 #: On mammography patches and chest radiographs, images of different patients stay below it.
 NEAR_DUPLICATE_CORRELATION = 0.98
-_BLOCK = 512
+_BLOCK = 512  # images that are compared with all others at once
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -59,6 +59,7 @@ def split_by_patient(
 def _shuffled_within(
     patients: Sequence[str], strata: Mapping[str, float], rng: np.random.Generator
 ) -> NDArray[np.int64]:
+    """The indices of `patients` in an order at random within each stratum, strata rising."""
     order = rng.permutation(len(patients))
     values = np.array([strata[patient] for patient in patients])
     shuffled: NDArray[np.int64] = order[np.argsort(values[order], kind="stable")]
@@ -66,16 +67,19 @@ def _shuffled_within(
 
 
 def _evenly(fractions: Mapping[str, float], count: int) -> list[str]:
-    """`count` split names, so mixed that every stretch of them keeps the fractions."""
+    """`count` split names, mixed so that every stretch of them keeps the fractions.
+
+    Each position goes to the split that is farthest behind its share so far.
+    """
     names = list(fractions)
     shares = np.array([fractions[name] for name in names])
     given = np.zeros(len(names))
-    line = []
+    splits = []
     for position in range(1, count + 1):
         chosen = int(np.argmax(shares * position - given))
         given[chosen] += 1
-        line.append(names[chosen])
-    return line
+        splits.append(names[chosen])
+    return splits
 
 
 def duplicate_groups(digests: Sequence[Key]) -> list[tuple[int, ...]]:
@@ -114,10 +118,12 @@ def near_duplicate_pairs(
     """
     pairs = [np.empty((0, 2), dtype=np.int64)]
     # Block by block: all correlations at once would take N x N numbers. A block is compared with
-    # itself and what follows, so that each pair is met once.
+    # itself and what follows, so that each pair is met once: `triu` drops an image with itself, and
+    # the half of the block's square that repeats the other. The columns begin at the block too, so
+    # `start` is added to both indices.
     for start in range(0, len(thumbnails), _BLOCK):
-        block = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
-        first, second = np.nonzero(np.triu(block > threshold, k=1))
+        correlations = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
+        first, second = np.nonzero(np.triu(correlations > threshold, k=1))
         pairs.append(np.stack([first, second], axis=1) + start)
     return np.concatenate(pairs)
 

@@ -12,15 +12,15 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from synthdp.config import Settings
-from synthdp.data.dataset import FIXED_COLUMNS, MAX_SHOWN, SPLITS
+from synthdp.data.dataset import FIXED_COLUMNS, MAX_SHOWN_CHARS, SPLITS, Split
 from synthdp.data.images import path_problem
 from synthdp.data.tables import Table, read_table
 from synthdp.errors import InputError
 
 # The settings that say where images stand and how to read what they show.
 
-Split = Literal["train", "val", "test", "external"]
-ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")
+# Before a class's word there is no letter, so that no longer word is taken for it, and no denial.
+# After `is_` a value decides.
 _WORD = r"(?<![a-z])(?<!is_)(?<!non[ _-])(?<!not[ _-])"
 MALIGNANT_PATTERN = (
     rf"(?i)is_benign_(?:false|0(?!\d))|is_malignant_(?:true|1(?!\d))|{_WORD}malignant(?![a-z])"
@@ -53,7 +53,7 @@ class ListingSettings(Settings):
     benign_pattern: str = BENIGN_PATTERN
     patient_pattern: str | None = None
     split: Split | None = None
-    splits: tuple[Split, ...] = Field(default=ALL_SPLITS, min_length=1)
+    splits: tuple[Split, ...] = Field(default=SPLITS, min_length=1)
 
     @field_validator("malignant_pattern", "benign_pattern", "patient_pattern")
     @classmethod
@@ -128,11 +128,15 @@ def _pattern_label(settings: ListingSettings, text: str) -> float | None:
     return float(malignant) if malignant != benign else None
 
 
+# The listing: from the table where there is one, else from the names of the files.
+
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 #: Others are not named in messages, since the end of a name may hold part of an id.
 OTHER_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".pgm", ".dcm", ".npy", ".csv", ".txt", ".json")
 LINKED_FOLDERS = "linked folders"
+#: What a cell of a target may hold, in lower case.
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0, "": math.nan}
+#: Columns that are carried over where the settings name none.
 ATTRIBUTES = (
     *("view", "laterality", "breast_density", "age", "sex", "site", "scanner"),
     *("subtlety", "birads_assessment", "mass_shape", "mass_margins", "follow_up"),
@@ -310,7 +314,7 @@ def _table_targets(
             benign = LABELS.get(record[column].strip().lower())
             label = None if benign is None else 1 - benign
         if label is None and column in record:
-            shown = f"{record[column]!r} " if len(record[column]) <= MAX_SHOWN else ""
+            shown = f"{record[column]!r} " if len(record[column]) <= MAX_SHOWN_CHARS else ""
             problems.append(f"{column}: {shown}is not 0, 1 or empty")
         elif label is None:
             problems.append(f"{column}: there is no such column, and the path tells no class")

@@ -23,7 +23,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.data.images import decode_pixels, fit_square
 from synthdp.data.importing.listing import Listing, ListingSettings, list_patches
-from synthdp.data.importing.survey import Seen, survey_images
+from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.splits import (
     NEAR_DUPLICATE_CORRELATION,
     connected,
@@ -148,7 +148,7 @@ def run_patches(settings: PatchesSettings) -> Path:
         "rows as in a spreadsheet)",
         problems,
     )
-    seen = [entry for entry in survey if isinstance(entry, Seen)]
+    seen = [entry for entry in survey if isinstance(entry, ImageFacts)]
     _write(settings, lineage, statement, listing, seen)
     return settings.out
 
@@ -225,7 +225,7 @@ def _split_problems(settings: PatchesSettings, listing: Listing) -> list[str]:
 
 
 def _assign(
-    settings: PatchesSettings, listing: Listing, seen: Sequence[Seen], key: bytes
+    settings: PatchesSettings, listing: Listing, seen: Sequence[ImageFacts], key: bytes
 ) -> Assignment:
     """Decide units, ids and splits."""
     patients = [patch.patient for patch in listing.patches]
@@ -267,7 +267,7 @@ def _written_ids(settings: PatchesSettings, units: Sequence[str], key: bytes) ->
     }
 
 
-def _size_px(settings: PatchesSettings, seen: Sequence[Seen]) -> int:
+def _size_px(settings: PatchesSettings, seen: Sequence[ImageFacts]) -> int:
     if settings.size_px is not None:
         return settings.size_px
     sides = {side for entry in seen for side in (entry.height_px, entry.width_px)}
@@ -280,7 +280,7 @@ def _write(
     lineage: Lineage,
     statement: Statement | None,
     listing: Listing,
-    seen: Sequence[Seen],
+    seen: Sequence[ImageFacts],
 ) -> None:
     size_px, cohort = _size_px(settings, seen), None
     key = new_key() if settings.cohort_key is None else keep_key(settings.cohort_key)
@@ -334,7 +334,7 @@ def _write(
 
 
 def import_note(
-    listing: Listing, seen: Sequence[Seen], assigned: Assignment, *, size_px: int
+    listing: Listing, seen: Sequence[ImageFacts], assigned: Assignment, *, size_px: int
 ) -> dict[str, Any]:
     """The private note of an import; images go by their row or position in the source."""
     patches, digests = listing.patches, [entry.digest for entry in seen]

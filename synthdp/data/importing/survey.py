@@ -16,8 +16,8 @@ THUMBNAIL_PX = 32
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One readable image: side lengths, bits a pixel, darkest and brightest pixel.
+class ImageFacts:
+    """What the pixels of one image say: side lengths, bits a pixel, darkest and brightest pixel.
 
     `digest` is the SHA-256 of its pixels, `thumbnail` a vector of length 1 (see `thumbnail`);
     neither may leave the house.
@@ -48,10 +48,14 @@ def thumbnail(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.floa
     return flat / np.float32(length) if length > 1e-3 else np.zeros_like(flat)
 
 
-def see_image(path: Path) -> Seen:
-    """Read one image; raises as `decode_pixels`."""
+def read_image_facts(path: Path) -> ImageFacts:
+    """Read one image.
+
+    Raises:
+        InputError: as `decode_pixels`.
+    """
     pixels = decode_pixels(path)
-    return Seen(
+    return ImageFacts(
         height_px=pixels.shape[0],
         width_px=pixels.shape[1],
         bits=8 * pixels.dtype.itemsize,
@@ -62,12 +66,12 @@ def see_image(path: Path) -> Seen:
     )
 
 
-def survey_images(paths: Sequence[Path]) -> list[Seen | str]:
+def survey_images(paths: Sequence[Path]) -> list[ImageFacts | str]:
     """Read every image; for one that is unreadable or unsafe, the text of what is wrong."""
-    seen: list[Seen | str] = []
+    seen: list[ImageFacts | str] = []
     for path in progress(paths, what="reading images"):
         try:
-            seen.append(see_image(path))
+            seen.append(read_image_facts(path))
         except InputError as error:
             seen.append(str(error))
     return seen

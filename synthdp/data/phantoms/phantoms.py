@@ -22,13 +22,18 @@ from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.progress import progress
 
 LICENCE = "CC0-1.0"
+#: A smaller patch is drawn at a multiple of its side, at least this, and averaged down.
 DRAWN_SIDE_PX = 128
+#: Shares of the patients by breast density, 1 fatty to 4 dense, and by number of views, 1 to 6.
 DENSITY_SHARES = (0.22, 0.44, 0.26, 0.08)
 VIEW_COUNT_SHARES = (0.28, 0.65, 0.02, 0.025, 0.01, 0.015)
+#: By density: weight of the fibroglandular texture, and mean attenuation (`Breast`).
 GLAND_OF_DENSITY = (0.7, 0.9, 1.1, 1.3)
 LEVEL_OF_DENSITY = (0.485, 0.5, 0.515, 0.53)
+#: How likely a further lesion of a patient has the class of the first.
 SAME_LABEL_AGAIN = 0.8
-GOLDEN, SILVER = (5**0.5 - 1) / 2, 2**0.5 - 1
+#: Steps of the sequences that give out splits and sites: multiples of these fill [0, 1) evenly.
+SPLIT_STEP, SITE_STEP = (5**0.5 - 1) / 2, 2**0.5 - 1
 
 
 class PhantomSettings(Settings):
@@ -99,17 +104,19 @@ def _stratum_of(settings: PhantomSettings, index: int) -> _Stratum:
     """Spread class, split and site evenly over any number of patients.
 
     The class takes its share by rounding; within each class, split and site follow Weyl sequences
-    of irrational steps. So the shares hold in every prefix, and a patient does not depend on how
-    many follow.
+    of irrational steps. So the shares hold among the first patients of a set as in all of them, and
+    a patient does not depend on how many follow.
     """
+    # Where the sequences begin: of the class, of the splits by class (two), and of the sites.
     start = np.random.default_rng(np.random.SeedSequence(settings.seed)).random(4)
+    # The malignant patients up to this one: it is malignant where it raises their number.
     before = floor(start[0] + index * settings.malignant_fraction)
     malignant = floor(start[0] + (index + 1) * settings.malignant_fraction) > before
     rank = before if malignant else index - before
-    along = (start[1 + malignant] + rank * GOLDEN) % 1
+    along = (start[1 + malignant] + rank * SPLIT_STEP) % 1
     held_out = settings.val_fraction + settings.test_fraction
     split = "val" if along < settings.val_fraction else "test" if along < held_out else "train"
-    site = "B" if (start[3] + rank * SILVER) % 1 < settings.site_b_fraction else "A"
+    site = "B" if (start[3] + rank * SITE_STEP) % 1 < settings.site_b_fraction else "A"
     return _Stratum(malignant, split, site)
 
 
@@ -166,12 +173,13 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
     Two views show the same lesion from two sides; a third and fourth show a second lesion, which
     has another class in one patient of five. Nothing depends on `settings.patients`.
     """
+    # One stream for each patient: a draw that is added, left out or moved changes all pixels after.
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index,)))
     stratum = _stratum_of(settings, index)
     breast = _draw_breast(stratum.site, settings.site_shift, rng)
     count = 1 + int(rng.choice(len(VIEW_COUNT_SHARES), p=VIEW_COUNT_SHARES))
     first_view, laterality = int(rng.integers(2)), str(rng.choice(["L", "R"]))
-    side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)
+    side_px = settings.size_px * -(-DRAWN_SIDE_PX // settings.size_px)  # rounded up
     malignant, patches = stratum.malignant, []
     for number in range(count):
         if number % 2 == 0:
@@ -200,7 +208,7 @@ def draw_patients(settings: PhantomSettings) -> Iterator[Patient]:
 
 def _info(settings: PhantomSettings) -> DatasetInfo:
     drawn_by = settings.model_dump(exclude={"out", "name", "as_real", "size_px"})
-    if not settings.site_shift:  # sets of before it are the same ones
+    if not settings.site_shift:  # as sets were described before there was such a setting
         del drawn_by["site_shift"]
     values = ", ".join(f"{name} {value}" for name, value in drawn_by.items())
     return DatasetInfo(

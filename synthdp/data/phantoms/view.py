@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 #: Fibres, vessels and ducts: width in px of a 128 px canvas, attenuation, mean number.
 FIBRE_KINDS = ((0.7, 0.022, 22), (1.4, 0.028, 10), (2.8, 0.03, 4))
 
-POINTS_PER_CURVE = 96
+POINTS_PER_CURVE = 96  # close enough for a line without gaps
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Grid:
 
 @lru_cache(maxsize=8)
 def make_grid(side_px: int) -> Grid:
-    """Coordinates in [-1, 1] of the pixel centres of a square canvas."""
+    """Coordinates in (-1, 1) of the pixel centres of a square canvas."""
     axis = (np.arange(side_px) + 0.5) * 2 / side_px - 1
     return Grid(*np.meshgrid(axis, axis))
 
@@ -103,6 +103,7 @@ def draw_curves(x: Array, y: Array, weight: Array, width_px: float, side_px: int
     framed_px = side_px + 2  # a frame of one pixel takes the ink of points outside
     canvas = np.zeros(framed_px**2)
     for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        # each point's ink goes to the four pixels around it, more to the nearer
         share = np.abs(1 - dx - (column - left)) * np.abs(1 - dy - (row - top))
         i = np.clip(top + dy, -1, side_px) + 1
         j = np.clip(left + dx, -1, side_px) + 1
@@ -221,7 +222,8 @@ SPICULE_KINDS = ((0.8, 0.6), (1.5, 0.4))
 #: A mass of less spiculation has none.
 NO_SPICULES = 0.12
 
-CORONA_SAMPLES = 1024
+CORONA_SAMPLES = 1024  # of the streaks around a mass
+#: The angle under which a view sees a mass.
 PROJECTION_RAD = {"CC": 0.0, "MLO": 0.8}
 
 
@@ -314,6 +316,11 @@ class _Margin:
 
 
 def _project(lesion: Lesion, view: str, rng: np.random.Generator) -> _Margin:
+    """The margin of a mass in a view: an ellipse, made ragged by the waves of its outline.
+
+    The angle of projection mixes width along with depth, and the two rows of waves, so that views
+    of one mass resemble each other.
+    """
     projection = PROJECTION_RAD[view] + rng.normal(0, 0.1)
     angle = np.linspace(-np.pi, np.pi, 361)
     theta = angle + rng.uniform(0, 2 * np.pi)
@@ -350,6 +357,8 @@ def draw_mass(lesion: Lesion, view: str, side_px: int, rng: np.random.Generator)
 
 def _corona(theta: Array, rho: Array, lesion: Lesion, rng: np.random.Generator) -> Array:
     """Fine radial streaks about the margin (rho 1) of a spiculated mass, sd near 1 there."""
+    # Noise around the circle: waves of the lowest orders would bend the mass itself, those of the
+    # highest are finer than a pixel.
     orders = np.arange(CORONA_SAMPLES // 2 + 1)
     gain = np.where((orders > 2) & (orders < 90), np.maximum(orders, 1) ** -1.2, 0)
     waves = rng.standard_normal((orders.size, 2)) @ np.array([1, 1j]) * gain
