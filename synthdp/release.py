@@ -31,7 +31,7 @@ from synthdp.paths import WORDS, last_part, settings_without_paths, without_path
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement, read_statement
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
-from synthdp.study.compare.results import read_results, results_csv
+from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
 from synthdp.study.record import read_sets
 from synthdp.study.report.page import ReportSettings, run_report
 
@@ -224,7 +224,7 @@ def _copy_study(study: Path, folder: Path) -> Statement:
             "promise does not allow; run the study with evaluate_on naming another split"
         )
     write_atomic(folder / CONFIG, _config(study))
-    write_atomic(folder / "results.csv", results_csv(rows))
+    write_results(folder / RESULTS_FILE, rows)
     facts = read_json(_plain(study, "study.json"))
     sets = [one.model_dump(mode="json") for one in read_sets(study)]
     about = {"title": without_paths(str(facts["title"])), "sets": sets}

@@ -12,7 +12,7 @@ from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import open_run
-from synthdp.study.compare.results import ResultRow, evaluation_row, failed_row, write_results
+from synthdp.study.compare.results import ResultRow, evaluation_row, write_results
 
 EPSILONS = (1.0, 6.0, 60.0, None)
 GAN = Release(
@@ -99,7 +99,7 @@ def make_study(
             place = {**cell, "data_set": "cbis-ddsm", "split": split}
             if failed:
                 error = "backbone.weights: /srv/secret/models/dinov2.safetensors: no such file"
-                rows.append(failed_row(**place, error=error))
+                rows.append(ResultRow(**place, state="failed", error=error))
             else:
                 metrics = _metrics(strategy, epsilon, number, 0.05 * (split == "external"))
                 rows.append(evaluation_row(**place, metrics=metrics, statement=statement))

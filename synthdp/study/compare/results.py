@@ -25,7 +25,7 @@ from synthdp.study.sweep.grid import Evaluation
 from synthdp.study.sweep.tuning import read_tuned
 
 RESULTS_FILE = "results.csv"
-MAX_TABLE_BYTES = 64 * 2**20
+MAX_STUDY_TABLE_BYTES = 64 * 2**20
 _DECIMALS = 6
 _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
 
@@ -60,8 +60,8 @@ def read_rows(
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such table; run {remedy} to write it")
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise InputError(f"{path}: larger than {MAX_TABLE_BYTES:,} bytes, so it was not read")
+    if path.stat().st_size > MAX_STUDY_TABLE_BYTES:
+        raise InputError(f"{path}: larger than {MAX_STUDY_TABLE_BYTES:,} bytes, so it was not read")
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
         header, records = tuple(reader.fieldnames or ()), list(reader)
@@ -236,36 +236,27 @@ COLUMNS_BEFORE_TRANSFER = COLUMNS[: COLUMNS.index("trained_on")]
 
 
 def evaluation_row(
-    *,
-    strategy: str,
-    epsilon: float | None,
-    seed: int,
-    data_set: str,
-    split: str,
-    run: str,
-    metrics: Mapping[str, Any],
-    statement: Statement,
-    tuned: str = "",
-    trained_on: str = "",
+    *, metrics: Mapping[str, Any], statement: Statement, **columns: Any
 ) -> ResultRow:
-    """The row of a finished run from its evaluation's `metrics.json` and its statement.
+    """The row of a finished run.
 
     Of several targets the row holds the mean. Evaluations of older versions lack some metrics.
+
+    Args:
+        metrics: what its evaluation's `metrics.json` holds.
+        statement: of the run.
+        columns: those that say which model it is and on what it was scored, by name.
     """
     scores = metrics if "auroc" in metrics else metrics["mean"]
-    cells: dict[str, Any] = {
-        f"{name}{ending}": _rounded(scores[name][part])
+    figures: dict[str, Any] = {
+        f"{name}{ending}": _six_decimals(scores[name][part])
         for name in METRICS
         if name in scores
         for ending, part in _PARTS.items()
     }
     return ResultRow(
-        strategy=strategy,
-        epsilon=epsilon,
-        seed=seed,
-        data_set=data_set,
-        split=split,
-        **cells,
+        **columns,
+        **figures,
         n_images=metrics["n_images"],
         n_patients=metrics["n_patients"],
         epsilon_stage=statement.epsilon_stage,
@@ -273,41 +264,11 @@ def evaluation_row(
         delta=statement.delta,
         unit=statement.unit,
         state="finished",
-        run=run,
-        tuned=tuned,
-        trained_on=trained_on,
     )
 
 
-def _rounded(value: float | None) -> float | None:
+def _six_decimals(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else round(value, _DECIMALS)
-
-
-def failed_row(
-    *,
-    strategy: str,
-    epsilon: float | None,
-    seed: int,
-    data_set: str,
-    split: str,
-    run: str,
-    error: str,
-    tuned: str = "",
-    trained_on: str = "",
-) -> ResultRow:
-    """The row of a run that failed, with its error on one line and free of absolute paths."""
-    return ResultRow(
-        strategy=strategy,
-        epsilon=epsilon,
-        seed=seed,
-        data_set=data_set,
-        split=split,
-        state="failed",
-        error=error,
-        run=run,
-        tuned=tuned,
-        trained_on=trained_on,
-    )
 
 
 def result_rows(evaluations: Iterable[Evaluation], failures: Mapping[str, str]) -> list[ResultRow]:
@@ -320,7 +281,7 @@ def result_rows(evaluations: Iterable[Evaluation], failures: Mapping[str, str]) 
     rows = []
     for one in evaluations:
         row, run = one.row, one.row.model
-        cell: dict[str, Any] = {
+        columns: dict[str, Any] = {
             "strategy": row.strategy,
             "epsilon": row.epsilon,
             "seed": row.seed,
@@ -336,21 +297,16 @@ def result_rows(evaluations: Iterable[Evaluation], failures: Mapping[str, str]) 
                 metrics, statement = read_json(one.folder / METRICS_FILE), read_statement(run)
             except InputError as problem:  # deleted since it was finished
                 error = f"{run.name}: deleted or cut while the study was at work ({problem})"
-        if error is None:
-            rows.append(evaluation_row(**cell, metrics=metrics, statement=statement))
-        else:
-            rows.append(failed_row(**cell, error=error))
+            else:
+                rows.append(evaluation_row(**columns, metrics=metrics, statement=statement))
+                continue
+        rows.append(ResultRow(**columns, state="failed", error=error))
     return rows
-
-
-def results_csv(rows: Iterable[ResultRow]) -> str:
-    """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value."""
-    return table_csv(ResultRow, rows)
 
 
 def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
     """Write `results.csv`, atomically."""
-    write_atomic(path, results_csv(rows))
+    write_atomic(path, table_csv(ResultRow, rows))
 
 
 def read_results(path: Path) -> list[ResultRow]:

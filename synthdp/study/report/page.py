@@ -44,7 +44,7 @@ from synthdp.study.compare.results import (
     ResultRow,
     cell_key,
     read_results,
-    results_csv,
+    table_csv,
 )
 from synthdp.study.compare.transfer import TransferRow, transfer_of
 from synthdp.study.record import StudyRecord, read_record, read_sets, write_private_part
@@ -278,7 +278,7 @@ def _content(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
         "assessed": shown_assessment(study, record.facts.assessment, show_real=show_real),
         "record": record,
         "synthdp_version": __version__,
-        "csv": base64.b64encode(results_csv(rows).encode()).decode(),
+        "csv": base64.b64encode(table_csv(ResultRow, rows).encode()).decode(),
         "script": script,
         "policy": content_policy(script),
     }

@@ -25,7 +25,7 @@ from synthdp.study.compare.aurocs import (
     threshold_rows,
     write_comparisons,
 )
-from synthdp.study.compare.results import ResultRow, failed_row, write_results
+from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.settings import ComparePlan, FixedOn, StudySettings
 from synthdp.study.sweep.grid import evaluation_folder
@@ -165,7 +165,7 @@ def test_what_is_lost_cut_or_of_other_images_is_told_and_the_rest_stands(tmp_pat
 def test_failed_runs_and_one_seed_are_told(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path, seeds=1)
     cell = {"strategy": "plain", "epsilon": 6.0, "seed": 1, "run": "finetune-x"}
-    failed = failed_row(**cell, data_set="the clinic", split="val", error="no luck")
+    failed = ResultRow(**cell, state="failed", data_set="the clinic", split="val", error="no luck")
     found = comparison_rows(tmp_path, [*rows, failed], PLAN)
     row = row_of(found, "mean", "plain", 6.0)
     assert row.note == "1 of 2 runs failed; one seed, so the interval holds patients alone"

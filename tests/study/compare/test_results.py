@@ -15,9 +15,8 @@ from synthdp.study.compare.results import (
     COLUMNS_BEFORE_TUNING,
     ResultRow,
     evaluation_row,
-    failed_row,
     read_results,
-    results_csv,
+    table_csv,
     without_paths,
     write_results,
 )
@@ -62,7 +61,8 @@ def row(
 
 
 def failure(seed: int, error: str = "out of memory") -> ResultRow:
-    return failed_row(
+    return ResultRow(
+        state="failed",
         strategy="real_only",
         epsilon=6.0,
         seed=seed,
@@ -88,7 +88,7 @@ def test_columns_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("columns", [COLUMNS_BEFORE_TUNING, COLUMNS_BEFORE_TRANSFER])
 def test_older_tables_are_read(tmp_path: Path, columns: tuple[str, ...]) -> None:
-    lines = [line.split(",") for line in results_csv([row(), row(seed=1)]).splitlines()]
+    lines = [line.split(",") for line in table_csv(ResultRow, [row(), row(seed=1)]).splitlines()]
     older = "\n".join(",".join(cells[: len(columns)]) for cells in lines)
     (tmp_path / "results.csv").write_text(f"{older}\n")
     found = read_results(tmp_path / "results.csv")
@@ -123,7 +123,7 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
 
 
 def test_words_for_no_privacy_no_promise_and_no_value() -> None:
-    header, first, second = results_csv([row(epsilon=None), failure(0)]).splitlines()
+    header, first, second = table_csv(ResultRow, [row(epsilon=None), failure(0)]).splitlines()
     cells = dict(zip(header.split(","), first.split(","), strict=True))
     assert (cells["epsilon"], cells["epsilon_stage"], cells["epsilon_end_to_end"]) == (
         "none",
@@ -187,7 +187,7 @@ def test_errors_hold_no_path_and_runs_are_relative() -> None:
 )
 def test_a_broken_table_says_where(tmp_path: Path, change: object, message: str) -> None:
     assert callable(change)
-    (tmp_path / "results.csv").write_text(change(results_csv([row()])))
+    (tmp_path / "results.csv").write_text(change(table_csv(ResultRow, [row()])))
     with pytest.raises(InputError, match=message):
         read_results(tmp_path / "results.csv")
 

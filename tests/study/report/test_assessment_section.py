@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import write_json
-from synthdp.study.compare.results import failed_row, write_results
+from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import plan_study, run_study
@@ -19,7 +19,8 @@ def reported(study: Path, assessment: Path | None) -> str:
     """The report of a study without a finished run, which names an assessment."""
     cell = {"strategy": "real_only", "data_set": "clinic", "split": "val", "run": "finetune-1"}
     study.mkdir(exist_ok=True)
-    write_results(study / "results.csv", [failed_row(**cell, epsilon=6, seed=0, error="none")])
+    failed = ResultRow(**cell, state="failed", epsilon=6, seed=0, error="none")
+    write_results(study / "results.csv", [failed])
     write_json(study / "study.json", {"assessment": str(assessment) if assessment else None})
     return run_report(ReportSettings(study=study)).read_text()
 

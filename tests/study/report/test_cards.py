@@ -6,7 +6,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from made_up_study import describe, make_patches, make_study
 
 from synthdp.data.dataset import open_dataset
-from synthdp.study.compare.results import failed_row, write_results
+from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.report.cards import DATA_CARD, MODEL_CARD
 from synthdp.study.report.page import ReportSettings, run_report
 
@@ -72,7 +72,8 @@ def test_no_card_names_a_path_or_a_patient(study: Path, name: str) -> None:
 
 def test_a_study_without_a_finished_run_has_cards_too(tmp_path: Path) -> None:
     cell = {"strategy": "real_only", "data_set": "cbis", "split": "val", "run": "finetune-1"}
-    write_results(tmp_path / "results.csv", [failed_row(**cell, epsilon=6, seed=0, error="gone")])
+    failed = ResultRow(**cell, state="failed", epsilon=6, seed=0, error="gone")
+    write_results(tmp_path / "results.csv", [failed])
     run_report(ReportSettings(study=tmp_path))
     card = ModelCard.load(tmp_path / MODEL_CARD)
     assert card.data.eval_results is None

@@ -12,7 +12,7 @@ from made_up_study import describe, make_patches, make_study, stated
 from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE
-from synthdp.study.compare.results import evaluation_row, failed_row, read_results, write_results
+from synthdp.study.compare.results import ResultRow, evaluation_row, read_results, write_results
 from synthdp.study.report.page import ReportSettings, duration_words, run_report
 
 
@@ -159,7 +159,8 @@ def test_writes_the_same_file_again(study: Path, html: str) -> None:
 
 def test_no_finished_run(tmp_path: Path) -> None:
     cell = {"strategy": "real_only", "data_set": "cbis", "split": "val", "run": "finetune-1"}
-    rows = [failed_row(**cell, epsilon=6, seed=seed, error="out of memory") for seed in (0, 1)]
+    cell |= {"epsilon": 6, "state": "failed", "error": "out of memory"}
+    rows = [ResultRow(**cell, seed=seed) for seed in (0, 1)]
     write_results(tmp_path / "results.csv", rows)
     page = Page(run_report(ReportSettings(study=tmp_path)).read_text())
     assert "None of the 2 runs finished" in page.text
@@ -281,7 +282,8 @@ def test_text_from_files_is_escaped(tmp_path: Path) -> None:
     write_results(
         tmp_path / "results.csv",
         [
-            failed_row(
+            ResultRow(
+                state="failed",
                 strategy="<b>x</b>",
                 epsilon=1,
                 seed=0,

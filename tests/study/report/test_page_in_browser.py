@@ -8,7 +8,7 @@ import pytest
 from browser import CHROMIUM, Browser, chromium
 from made_up_study import describe, make_patches, make_study, many_runs
 
-from synthdp.study.compare.results import failed_row, write_results
+from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
@@ -181,7 +181,8 @@ def test_long_words_do_not_overflow(browser: Browser, tmp_path: Path) -> None:
     make_study(tmp_path, seeds=1, with_failure=False)
     describe(tmp_path, title=long)
     cell = {"epsilon": 6, "seed": 0, "data_set": long[:64], "split": "val", "run": f"run-{long}"}
-    write_results(tmp_path / "results.csv", [failed_row(**cell, strategy=long, error=long)])
+    failed = ResultRow(**cell, state="failed", strategy=long, error=long)
+    write_results(tmp_path / "results.csv", [failed])
     page = run_report(ReportSettings(study=tmp_path))
     for width in WIDTHS:
         browser.open(page, width=width)

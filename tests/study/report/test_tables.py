@@ -8,7 +8,7 @@ import pytest
 from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.study.compare.results import failed_row, read_results, write_results
+from synthdp.study.compare.results import ResultRow, read_results, write_results
 from synthdp.study.report.page import ReportSettings, report_table
 from synthdp.study.report.tables import latex_text
 
@@ -98,7 +98,8 @@ def test_signs_of_latex_are_written_out() -> None:
 @pytest.mark.parametrize("kind", ["csv", "markdown", "latex"])
 def test_no_finished_run_gives_an_empty_row(tmp_path: Path, kind: str) -> None:
     cell = {"strategy": "real_only", "data_set": "cbis", "split": "val", "run": "finetune-1"}
-    write_results(tmp_path / "results.csv", [failed_row(**cell, epsilon=6, seed=0, error="gone")])
+    failed = ResultRow(**cell, state="failed", epsilon=6, seed=0, error="gone")
+    write_results(tmp_path / "results.csv", [failed])
     assert "real" in table(tmp_path, kind)
     assert "0." not in table(tmp_path, kind).split("booktabs")[-1].replace("0.95", "")
 

@@ -21,7 +21,7 @@ from synthdp.study.compare.results import (
     COLUMNS_BEFORE_TUNING,
     ResultRow,
     read_results,
-    results_csv,
+    table_csv,
     write_results,
 )
 from synthdp.study.stage import plan_study, run_study
@@ -324,7 +324,7 @@ def test_tables_from_before_are_read_and_a_damaged_cell_is_refused(tmp_path: Pat
     rows = [result(0.7, lr_times_steps=50), result(0.8)]
     write_results(table, rows)
     assert read_results(table) == rows
-    text = results_csv([rows[1]]).splitlines()
+    text = table_csv(ResultRow, [rows[1]]).splitlines()
     for columns in (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING):
         old = [",".join(line.split(",")[: len(columns)]) for line in text]
         table.write_text("\n".join(old) + "\n")
