@@ -20,7 +20,7 @@ from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement, joined_statement, read_statement
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings
+from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings, seen_from
 
 # What may be said of the data sets of a study: what their folders say in public, and no count.
 
@@ -61,7 +61,7 @@ def read_sets(study: Path) -> tuple[SetFacts, ...]:
     sets = []
     for path, names in roles.items():
         with suppress(InputError):
-            dataset = open_dataset(path if path.exists() else study / path)
+            dataset = open_dataset(seen_from(study, path))
             info = dataset.info
             sets.append(
                 SetFacts(
@@ -257,14 +257,11 @@ def private_part(record: StudyRecord) -> Statement | None:
     return joined_statement(private, subject=subject) if private else None
 
 
-def write_private_part(study: Path, record: StudyRecord) -> None:
-    """Write `privacy-dp.json`, the statement of the private runs alone, beside `privacy.json`.
+def write_private_part(study: Path, statement: Statement | None) -> None:
+    """Write `privacy-dp.json`, the statement of `private_part`, beside `privacy.json`.
 
-    Where nothing can be stated of them there is no such file.
+    Where nothing can be stated there is no such file.
     """
-    statement = None
-    with suppress(InputError):  # units differ: the report says so
-        statement = private_part(record)
     if statement is None:
         (study / PRIVATE_PART_FILE).unlink(missing_ok=True)
     else:

@@ -141,6 +141,11 @@ class TransferSettings(Settings):
         return self
 
 
+def seen_from(study: Path, path: Path) -> Path:
+    """A path of a study's settings: as seen from here, where the study ran, or from its folder."""
+    return path if path.exists() else study / path
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What a strategy is trained on: a data set or images of it, and how results call it."""

@@ -32,7 +32,7 @@ from synthdp.evaluation.operating_point import threshold_of_scores
 from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
-from synthdp.study.compare.predictions import EVALUATIONS, ScoredRuns, read_scored
+from synthdp.study.compare.predictions import ScoredRuns, has_evaluations, read_scored
 from synthdp.study.compare.results import ResultRow, read_rows, table_csv
 from synthdp.study.settings import ComparePlan, unknown_reference
 
@@ -82,14 +82,6 @@ class ComparisonRow(Settings):
     p_noninferior_holm: float | None = None
     note: str = ""
 
-    @property
-    def seeds_share(self) -> float | None:
-        """The share of the variance of `value` that seeds add, in [0, 1]; None without variance."""
-        if self.se_seeds is None or self.se_patients is None:
-            return None
-        total = self.se_seeds**2 + self.se_patients**2
-        return self.se_seeds**2 / total if total else None
-
 
 @dataclass(frozen=True)
 class _OnOneSplit:
@@ -134,6 +126,7 @@ def _on_one_split(
     scored = read_scored(study, data_set, split, [run for cell in cells for run in cell.runs])
     labels, scores = scored.predictions.labels, scored.predictions.scores
     n_patients = int(scored.patients.max()) + 1 if scored.patients.size else 1
+    # all cells share these redraws, so that the differences of their draws are paired
     weights = patient_weights(n_patients, redraws, np.random.default_rng(0))
     aurocs = correlated_aurocs(labels, scores, scored.patients)
     draws = auroc_draws(labels, scores, scored.patients, weights)
@@ -148,7 +141,7 @@ def _mean_row(on: _OnOneSplit, cell: Cell) -> ComparisonRow:
     estimate = mean_over_runs(on.aurocs, runs)
     sd = float(values.std(ddof=1)) if len(runs) > 1 else math.nan
     figures = _figures(estimate, on.draws[runs].mean(axis=0), lowest=0.0)
-    return row.model_copy(update={**figures, "sd_seeds": rounded(sd)})
+    return row.model_copy(update={**figures, "sd_seeds": six_digits(sd)})
 
 
 def _privacy_rows(on: _OnOneSplit, cells: Sequence[Cell], margin: float) -> list[ComparisonRow]:
@@ -193,8 +186,8 @@ def _difference_row(
         low = estimate.interval().ci_low
         figures = {
             **_figures(estimate, draws, lowest=-1.0),
-            "p": rounded(estimate.p_value()),
-            "p_noninferior": rounded(estimate.p_noninferior(margin)),
+            "p": six_digits(estimate.p_value()),
+            "p_noninferior": six_digits(estimate.p_noninferior(margin)),
             "noninferior": None if math.isnan(low) else low > -margin,
         }
     about = {"against": other.strategy, "n_seeds_against": len(second), "margin": margin}
@@ -224,18 +217,18 @@ def _figures(
     interval = estimate.interval().within(lowest, 1.0)
     redrawn = percentile_interval(estimate.value, draws)
     return {
-        "value": rounded(estimate.value),
-        "ci_low": rounded(interval.ci_low),
-        "ci_high": rounded(interval.ci_high),
-        "patients_ci_low": rounded(redrawn.ci_low),
-        "patients_ci_high": rounded(redrawn.ci_high),
-        "se_seeds": rounded(math.sqrt(estimate.variance_seeds)),
-        "se_patients": rounded(math.sqrt(estimate.variance_patients)),
+        "value": six_digits(estimate.value),
+        "ci_low": six_digits(interval.ci_low),
+        "ci_high": six_digits(interval.ci_high),
+        "patients_ci_low": six_digits(redrawn.ci_low),
+        "patients_ci_high": six_digits(redrawn.ci_high),
+        "se_seeds": six_digits(math.sqrt(estimate.variance_seeds)),
+        "se_patients": six_digits(math.sqrt(estimate.variance_patients)),
     }
 
 
-def rounded(value: float) -> float | None:
-    """To six significant digits, as tables hold it; None where it is nan."""
+def six_digits(value: float) -> float | None:
+    """A figure as `comparisons.csv` and `thresholds.csv` hold it; None where it is nan."""
     return None if math.isnan(value) else float(f"{value:.6g}")
 
 
@@ -258,7 +251,7 @@ def _notes(on: _OnOneSplit, cell: Cell) -> list[str]:
 def _adjusted(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """The rows of one family with p-values that hold for all of them together (Holm)."""
     p_values, p_noninferior = (
-        [rounded(value) for value in holm([math.nan if p is None else p for p in column])]
+        [six_digits(value) for value in holm([math.nan if p is None else p for p in column])]
         for column in ([row.p for row in rows], [row.p_noninferior for row in rows])
     )
     return [
@@ -376,8 +369,8 @@ def _decisions(
     positive, negative = labels[:, 0] == 1, labels[:, 0] == 0
     return {
         **columns,
-        "threshold_low": rounded(float(thresholds.min())),
-        "threshold_high": rounded(float(thresholds.max())),
+        "threshold_low": six_digits(float(thresholds.min())),
+        "threshold_high": six_digits(float(thresholds.max())),
         **share_columns("sensitivity", called[:, positive], scored.patients[positive]),
         **share_columns("specificity", ~called[:, negative], scored.patients[negative]),
     }
@@ -400,10 +393,10 @@ def share_columns(
     exact = estimate.standard_error == 0
     sd = float(shares.values.std(ddof=1)) if len(hits) > 1 else math.nan
     return {
-        name: rounded(estimate.value),
-        f"{name}_ci_low": None if exact else rounded(interval.ci_low),
-        f"{name}_ci_high": None if exact else rounded(interval.ci_high),
-        f"{name}_sd_seeds": rounded(sd),
+        name: six_digits(estimate.value),
+        f"{name}_ci_low": None if exact else six_digits(interval.ci_low),
+        f"{name}_ci_high": None if exact else six_digits(interval.ci_high),
+        f"{name}_sd_seeds": six_digits(sd),
     }
 
 
@@ -427,7 +420,7 @@ def compare_study(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> 
     Raises:
         InputError: when the tables of a released study can't be read.
     """
-    if not (study / EVALUATIONS).is_dir():
+    if not has_evaluations(study):
         return read_comparisons(study)
     return Comparisons(
         tuple(comparison_rows(study, rows, plan)), tuple(threshold_rows(study, rows, plan))
@@ -446,7 +439,7 @@ def refuse_unfit_plan(study: Path, rows: Sequence[ResultRow], plan: ComparePlan)
         InputError: when it has no predictions, since it was released, no strategy of a name of
             `reference`, or no such split to fix thresholds on.
     """
-    if not (study / EVALUATIONS).is_dir():
+    if not has_evaluations(study):
         raise InputError(
             "compare: the study has no evaluations beside it, so that nothing can be compared "
             "anew; report the study where it ran"

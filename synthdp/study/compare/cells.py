@@ -78,14 +78,14 @@ class Cell:
         return {**self.key._asdict(), **where}
 
     @cached_property
-    def scored(self) -> tuple[ResultRow, ...]:
+    def finished(self) -> tuple[ResultRow, ...]:
         """The rows of runs that did not fail."""
         return tuple(row for row in self.rows if row.state == "finished")
 
     @cached_property
     def runs(self) -> tuple[str, ...]:
         """The folders of the runs that did not fail, each once."""
-        return tuple(dict.fromkeys(row.run for row in self.scored))
+        return tuple(dict.fromkeys(row.run for row in self.finished))
 
     @property
     def n_asked(self) -> int:
@@ -95,12 +95,12 @@ class Cell:
     @property
     def n_seeds(self) -> int:
         """How many rows have figures."""
-        return len(self.scored)
+        return len(self.finished)
 
     @property
     def n_failed(self) -> int:
         """How many rows have none, since their run failed."""
-        return len(self.rows) - len(self.scored)
+        return len(self.rows) - len(self.finished)
 
     @cached_property
     def metrics(self) -> Mapping[str, OverSeeds]:
@@ -109,7 +109,7 @@ class Cell:
 
     def _over_seeds(self, metric: str) -> OverSeeds:
         values, lows, highs = (
-            [value for row in self.scored if (value := getattr(row, metric + end)) is not None]
+            [value for row in self.finished if (value := getattr(row, metric + end)) is not None]
             for end in ("", "_ci_low", "_ci_high")
         )
         return OverSeeds(
@@ -122,32 +122,32 @@ class Cell:
     @property
     def epsilon_stage(self) -> float | None:
         """What the last stage spent."""
-        return _worst(row.epsilon_stage for row in self.scored)
+        return _worst(row.epsilon_stage for row in self.finished)
 
     @property
     def epsilon_end_to_end(self) -> float | None:
         """What the whole pipeline promises."""
-        return _worst(row.epsilon_end_to_end for row in self.scored)
+        return _worst(row.epsilon_end_to_end for row in self.finished)
 
     @property
     def delta(self) -> float | None:
         """Of the promise."""
-        return _worst(row.delta for row in self.scored)
+        return _worst(row.delta for row in self.finished)
 
     @property
     def unit(self) -> Unit | None:
         """Whom the promise is for."""
-        return self.scored[0].unit if self.scored else None
+        return self.finished[0].unit if self.finished else None
 
     @property
     def n_images(self) -> int | None:
         """How many images were scored."""
-        return _worst(row.n_images for row in self.scored)
+        return _worst(row.n_images for row in self.finished)
 
     @property
     def n_patients(self) -> int | None:
         """How many patients these are of."""
-        return _worst(row.n_patients for row in self.scored)
+        return _worst(row.n_patients for row in self.finished)
 
     @property
     def protected(self) -> bool:
@@ -156,12 +156,18 @@ class Cell:
 
     @property
     def voided(self) -> bool:
-        """Whether the last stage spent a finite epsilon that an earlier stage made worthless."""
+        """Whether a finite epsilon of the last stage holds for no patient.
+
+        An earlier stage met the same patients without privacy.
+        """
         return not self.protected and self.epsilon_stage not in (None, math.inf)
 
     @property
     def off_axis(self) -> bool:
-        """Whether no stage met patients privately and the last met none: no epsilon to show."""
+        """Whether the last stage met no patient, and an earlier one met them without privacy.
+
+        Its epsilon of 0 would say too much on an axis, and the cell is repeated at no other.
+        """
         return self.voided and self.epsilon_stage == 0 and self.epsilon is None
 
 

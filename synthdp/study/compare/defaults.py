@@ -49,14 +49,14 @@ def mean_aurocs(rows: Sequence[ResultRow]) -> dict[AtEpsilon, dict[str, float]]:
 def choose(rows: Sequence[ResultRow]) -> dict[AtEpsilon, str]:
     """For each strategy and epsilon the tuned setting of the best mean AUROC; ties: the smaller."""
     return {
-        tried: min(aurocs, key=lambda tuned: (-aurocs[tuned], _size(read_tuned(tuned))))
+        tried: min(aurocs, key=lambda tuned: (-aurocs[tuned], _by_numbers(read_tuned(tuned))))
         for tried, aurocs in mean_aurocs(rows).items()
         if aurocs
     }
 
 
-def _size(tuned: Mapping[str, TunedValue]) -> list[tuple[bool, float, str]]:
-    """Orders settings by their numbers, key by key; words stand behind numbers."""
+def _by_numbers(tuned: Mapping[str, TunedValue]) -> list[tuple[bool, float, str]]:
+    """A key that sorts settings by their numbers, one after the other; words come last."""
     return [
         (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
         for value in tuned.values()
@@ -103,7 +103,7 @@ def _settings(by_epsilon: Mapping[float | None, Mapping[str, TunedValue]]) -> di
     """The settings of one strategy: by epsilon for `BY_EPSILON`, and where values differ."""
     settings: dict[str, Any] = {}
     for key in dict.fromkeys(key for tuned in by_epsilon.values() for key in tuned):
-        values = {_asked(epsilon): tuned[key] for epsilon, tuned in by_epsilon.items()}
+        values = {_epsilon_key(epsilon): tuned[key] for epsilon, tuned in by_epsilon.items()}
         one = len({json.dumps(value) for value in values.values()}) == 1
         plain = one and key not in BY_EPSILON
         value: Any = next(iter(values.values())) if plain else values
@@ -111,7 +111,8 @@ def _settings(by_epsilon: Mapping[float | None, Mapping[str, TunedValue]]) -> di
     return settings
 
 
-def _asked(epsilon: float | None) -> int | float | str:
+def _epsilon_key(epsilon: float | None) -> int | float | str:
+    """An epsilon as settings have it: `none`, or a number without needless decimals."""
     if epsilon is None:
         return "none"
     return int(epsilon) if epsilon == int(epsilon) else epsilon
@@ -128,7 +129,7 @@ def _history(
         *_promise_words(promise),
     ]
     for (strategy, epsilon), aurocs in mean_aurocs(rows).items():
-        lines.append(f"{strategy}, epsilon {_asked(epsilon)}: AUROC of")
+        lines.append(f"{strategy}, epsilon {_epsilon_key(epsilon)}: AUROC of")
         for tuned, auroc in aurocs.items():
             mark = "  <- chosen" if tuned == chosen[strategy, epsilon] and tuned else ""
             lines.append(f"    {tuned_words(tuned) or 'nothing tuned'}: {auroc:.4f}{mark}")

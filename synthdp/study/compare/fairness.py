@@ -6,7 +6,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
 
-from synthdp.config import load_settings
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
     FairnessFigure,
@@ -19,8 +18,9 @@ from synthdp.evaluation.fairness import (
 )
 from synthdp.files import write_atomic
 from synthdp.study.compare.predictions import (
-    EVALUATIONS,
     ScoredCell,
+    compared_settings,
+    has_evaluations,
     refuse_other_images,
     scored_cells,
 )
@@ -32,7 +32,7 @@ from synthdp.study.compare.results import (
     rounded_rows,
     table_csv,
 )
-from synthdp.study.settings import EvaluateOn, StudySettings
+from synthdp.study.settings import EvaluateOn
 
 FAIRNESS_FILE = "fairness.csv"
 
@@ -61,10 +61,12 @@ def _rows_on_one_split(
 ) -> Iterator[FairnessRow]:
     """Judge all models that were scored on one split, on the same redraws."""
     rows: dict[_Recipe, list[FairnessRow]] = {}
+    # Cells without privacy come first, so that each recipe's judgement without it is at hand when
+    # its cells at epsilons ask for what privacy costs them.
     free: dict[_Recipe, Judgement] = {}
     refuse_other_images(cells)
     panel = panel_of(cells[0].images(), settings)
-    for one in sorted(cells, key=lambda one: one.cell.epsilon is not None):  # no privacy first
+    for one in sorted(cells, key=lambda one: one.cell.epsilon is not None):
         cell = one.cell
         for judgement in judgements(one.images(), panel):
             recipe = cell.key._replace(epsilon=None), judgement.attribute, judgement.target
@@ -129,11 +131,15 @@ def judge_study(
         InputError: when there are no evaluations, one is damaged, or what is asked for does not
             fit.
     """
-    if not (study / EVALUATIONS).is_dir():
-        raise InputError(f"fairness: {study.name} holds no evaluations to judge")
+    if not has_evaluations(study):
+        raise _nothing_to_judge(study)
     judged = fairness_rows(settings, scored_cells(study, rows, evaluated_on))
     write_fairness(study / FAIRNESS_FILE, judged)
     return judged
+
+
+def _nothing_to_judge(study: Path) -> InputError:
+    return InputError(f"fairness: {study.name} holds no evaluations to judge")
 
 
 def fairness_of(
@@ -149,13 +155,13 @@ def fairness_of(
     Raises:
         InputError: when a table or an evaluation is damaged, or what is asked for does not fit.
     """
-    path, config = study / FAIRNESS_FILE, study / "config.yaml"
+    path = study / FAIRNESS_FILE
     if asked is None and path.is_file():
         return read_fairness(path)
-    if not config.is_file() or not (study / EVALUATIONS).is_dir():
+    settings = compared_settings(study)
+    if settings is None:
         if asked is not None:
-            raise InputError(f"fairness: {study.name} holds no evaluations to judge")
+            raise _nothing_to_judge(study)
         return []
-    settings = load_settings(StudySettings, config)
     by = asked or settings.fairness
     return [] if by is None else judge_study(study, rows, settings.evaluation_sets, by)

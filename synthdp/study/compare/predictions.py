@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import THRESHOLD
@@ -27,10 +28,29 @@ from synthdp.evaluation.predictions import (
 from synthdp.files import read_json
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import CellKey, ResultRow, cell_key
-from synthdp.study.settings import EvaluateOn, set_name
+from synthdp.study.settings import EvaluateOn, StudySettings, seen_from, set_name
 from synthdp.study.sweep.grid import evaluation_folder
 
-EVALUATIONS = "evaluations"
+_EVALUATIONS = "evaluations"
+
+
+def has_evaluations(study: Path) -> bool:
+    """Whether predictions of its runs stand in a study; a released one has none."""
+    return (study / _EVALUATIONS).is_dir()
+
+
+def compared_settings(study: Path) -> StudySettings | None:
+    """The settings by which a finished study can be compared anew.
+
+    None without its settings or its evaluations, as in a released one.
+
+    Raises:
+        InputError: when the settings are wrong.
+    """
+    config = study / "config.yaml"
+    if not config.is_file() or not has_evaluations(study):
+        return None
+    return load_settings(StudySettings, config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +82,8 @@ def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> 
     read: dict[str, Predictions] = {}
     problems: dict[str, str] = {}
     for run in dict.fromkeys(runs):
+        folder = evaluation_folder(study, run, data_set, split)
         try:
-            folder = evaluation_folder(study, run, data_set, split)
             read[run] = read_predictions(folder)
         except InputError:
             there = (folder / PREDICTIONS_FILE).is_file()
@@ -131,8 +151,8 @@ def refuse_other_images(cells: Sequence[ScoredCell]) -> None:
 
 def _made_of_other_images(evaluation: Path) -> InputError:
     return InputError(
-        f"{evaluation.name}: was made of other images, patients, targets or labels than its "
-        "sisters; delete it and run the study again"
+        f"{evaluation.name}: was made of other images, patients, targets or labels than others on "
+        "its split; delete it and run the study again"
     )
 
 
@@ -155,10 +175,12 @@ def scored_cells(
         study: the study's folder.
         rows: its results.
         evaluated_on: what its models were scored on.
+
+    Raises:
+        InputError: when a data set is missing or damaged.
     """
     for on in evaluated_on:
-        # its path is seen from where the study was run, or from the study itself
-        dataset = open_dataset(on.data if on.data.exists() else study / on.data)
+        dataset = open_dataset(seen_from(study, on.data))
         data_set = set_name(dataset.info.name, on.where)
         groups: dict[CellKey, list[ResultRow]] = {}
         for row in rows:

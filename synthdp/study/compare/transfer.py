@@ -13,14 +13,18 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.evaluation.differences import benjamini_hochberg
 from synthdp.evaluation.intervals import Redrawn, redrawn_auroc, redraws_of
 from synthdp.files import write_atomic
 from synthdp.stages import crosses_grid
 from synthdp.study.compare.cells import Cell
-from synthdp.study.compare.predictions import EVALUATIONS, ScoredCell, scored_cells
+from synthdp.study.compare.predictions import (
+    ScoredCell,
+    compared_settings,
+    has_evaluations,
+    scored_cells,
+)
 from synthdp.study.compare.results import (
     CellKey,
     CellRow,
@@ -29,7 +33,7 @@ from synthdp.study.compare.results import (
     rounded_rows,
     table_csv,
 )
-from synthdp.study.settings import EvaluateOn, StudySettings
+from synthdp.study.settings import EvaluateOn, StudySettings, seen_from
 
 TRANSFER_FILE = "transfer.csv"
 
@@ -90,7 +94,10 @@ class _Key(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _ScoredAt:
-    """The models of one cell on one split and target: their mean AUROC with its redraws."""
+    """The models of one cell on one split and target: their mean AUROC with its redraws.
+
+    `n_images` and `n_patients` are those whose target is known.
+    """
 
     key: _Key
     cell: Cell
@@ -234,10 +241,10 @@ def compare_sites(
     Raises:
         InputError: when an evaluation is damaged.
     """
-    if not (study / EVALUATIONS).is_dir():
+    if not has_evaluations(study):
         return []
     cells = list(scored_cells(study, rows, evaluated_on))
-    name = open_dataset(data if data.exists() else study / data).info.name
+    name = open_dataset(seen_from(study, data)).info.name
     compared = transfer_table(cells, name)
     write_transfer(study / TRANSFER_FILE, compared)
     return compared
@@ -256,13 +263,11 @@ def transfer_of(
     Raises:
         InputError: when a table or an evaluation is damaged.
     """
-    path, config = study / TRANSFER_FILE, study / "config.yaml"
+    path = study / TRANSFER_FILE
     if path.is_file() and not asked:
         return read_transfer(path)
-    if not config.is_file() or not (study / EVALUATIONS).is_dir():
-        return []
-    settings = load_settings(StudySettings, config)
-    if not (asked or compares_sites(settings)):
+    settings = compared_settings(study)
+    if settings is None or not (asked or compares_sites(settings)):
         return []
     return compare_sites(study, rows, settings.evaluation_sets, settings.data)
 

@@ -81,26 +81,26 @@ def study_model_card(facts: CardFacts) -> str:
     return card_text(header, facts.title, sections)
 
 
-def _index_entry(row: Cell) -> dict[str, Any]:
+def _index_entry(cell: Cell) -> dict[str, Any]:
     metrics = [
         {"type": kind, "name": METRIC_WORDS[name], "value": round(mean, 4)}
         for name, kind in _METRIC_TYPES.items()
-        if (mean := row.metrics[name].mean) is not None
+        if (mean := cell.metrics[name].mean) is not None
     ]
-    words = "without a grid" if row.epsilon is None else f"epsilon {number(row.epsilon)}"
-    if row.epsilon is None and not row.protected:
+    words = "without a grid" if cell.epsilon is None else f"epsilon {number(cell.epsilon)}"
+    if cell.epsilon is None and not cell.protected:
         words = "without privacy"
-    trained_on = f"trained on {row.trained_on}" if row.trained_on else ""
-    notes = [note for note in (words, trained_on, row.tuned) if note]
+    trained_on = f"trained on {cell.trained_on}" if cell.trained_on else ""
+    notes = [note for note in (words, trained_on, cell.tuned) if note]
     return {
-        "name": ", ".join([strategy_words(row.strategy), *notes]),
+        "name": ", ".join([strategy_words(cell.strategy), *notes]),
         "results": [
             {
                 "task": {"type": "image-classification", "name": "Image Classification"},
                 "dataset": {
-                    "name": row.data_set,
-                    "type": re.sub(r"[^a-z0-9-]+", "-", row.data_set.lower()).strip("-"),
-                    "split": row.split,
+                    "name": cell.data_set,
+                    "type": re.sub(r"[^a-z0-9-]+", "-", cell.data_set.lower()).strip("-"),
+                    "split": cell.split,
                 },
                 "metrics": metrics,
             }
@@ -121,13 +121,13 @@ def _promises(facts: CardFacts) -> str:
 
 
 def _promised_rows(facts: CardFacts) -> Iterator[tuple[str, ...]]:
-    for row in facts.cells:
-        stated = [facts.statements[run] for run in row.runs if run in facts.statements]
+    for cell in facts.cells:
+        stated = [facts.statements[run] for run in cell.runs if run in facts.statements]
         if stated:
             worst = max(stated, key=lambda one: (one.epsilon, one.odds.found_at_1_percent))
             yield (
-                strategy_words(row.strategy),
-                "none" if row.epsilon is None else number(row.epsilon),
+                strategy_words(cell.strategy),
+                "none" if cell.epsilon is None else number(cell.epsilon),
                 number(worst.epsilon),
                 percent(worst.odds.found_at_1_percent),
                 percent(worst.odds.found_at_01_percent),
@@ -152,9 +152,9 @@ def study_data_card(facts: CardFacts) -> str:
     }
     named = {one.name for one in facts.sets}
     scored = [
-        (row.data_set, f"- role: evaluation, split {row.split}")
-        for row in facts.cells
-        if row.data_set not in named
+        (cell.data_set, f"- role: evaluation, split {cell.split}")
+        for cell in facts.cells
+        if cell.data_set not in named
     ]
     sections = [
         ("What it is", f"The data that the models of this study come from. {_SENSITIVE}"),

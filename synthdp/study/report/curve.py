@@ -33,7 +33,7 @@ class EvaluationView:
 
     name: str
     scope: str
-    rows: tuple[Cell, ...]
+    cells: tuple[Cell, ...]
     drawn: tuple[Cell, ...]
     wide: Markup
     narrow: Markup
@@ -136,10 +136,10 @@ def _to_three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _ticks(rows: Sequence[Cell], scale: Scale, odds: Sequence[tuple[float, float]]) -> list[float]:
+def _ticks(cells: Sequence[Cell], scale: Scale, odds: Sequence[tuple[float, float]]) -> list[float]:
     """Epsilons to label: those asked for, thinned where labels would touch."""
-    shown = {*map(shown_epsilon, rows), *(epsilon for epsilon, _ in odds)}
-    asked = {row.epsilon for row in rows if row.epsilon is not None}
+    shown = {*map(shown_epsilon, cells), *(epsilon for epsilon, _ in odds)}
+    asked = {cell.epsilon for cell in cells if cell.epsilon is not None}
     finite = sorted(asked or {_to_three_digits(one) for one in shown if 0 < one < math.inf})
     kept = _apart(finite, scale, _NARROWEST_TICKS * scale.width)
     return [*([0.0] if 0.0 in shown else []), *kept, *([math.inf] if math.inf in shown else [])]
@@ -155,28 +155,28 @@ def _apart(epsilons: Sequence[float], scale: Scale, least: float) -> list[float]
 
 
 def draw_curve(
-    rows: Sequence[Cell],
+    cells: Sequence[Cell],
     strategies: Sequence[str],
     *,
     prefix: str,
     width_in: float,
     members_found: MembersFound,
 ) -> str:
-    """The AUROC of `rows` over epsilon as an SVG element, `width_in` inches wide.
+    """The AUROC of `cells` over epsilon as an SVG element, `width_in` inches wide.
 
     Below it, on the same axis, stand the attacker's odds, where any are stated. What the marks
     mean is the page's to say.
 
     Args:
-        rows: cells of one split of one data set; those without an AUROC are left out.
+        cells: cells of one split of one data set; those without an AUROC are left out.
         strategies: all strategies of the study; their order decides marker and colour.
         prefix: begins every id in the drawing, so that several stand in one page.
         width_in: the width for which the text has its proper size.
         members_found: the attacker's odds by the runs of a cell.
     """
-    drawn = [row for row in rows if row.metrics["auroc"].mean is not None]
-    present = [name for name in strategies if any(row.strategy == name for row in drawn)]
-    scale = Scale.over([*map(shown_epsilon, drawn), *(row.epsilon or 0 for row in drawn)])
+    drawn = [cell for cell in cells if cell.metrics["auroc"].mean is not None]
+    present = [name for name in strategies if any(cell.strategy == name for cell in drawn)]
+    scale = Scale.over([*map(shown_epsilon, drawn), *(cell.epsilon or 0 for cell in drawn)])
     odds = odds_by_epsilon(drawn, members_found)
     heights = [2.3 + width_in / 11, *([ODDS_IN] if odds else [])]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11}):
@@ -187,11 +187,11 @@ def draw_curve(
         _draw_frame(parts[0], drawn, scale, _ticks(drawn, scale, odds))
         positions = _positions(drawn, present, scale)
         for name in present:
-            chosen = [row for row in drawn if row.strategy == name]
+            chosen = [cell for cell in drawn if cell.strategy == name]
             _draw_strategy(parts[0], chosen, positions, strategies.index(name) % len(MARKS))
         if odds:
             _draw_odds(parts[1], odds, scale, least=_NARROWEST_ODDS_IN / width_in * scale.width)
-        unit = "image" if any(row.unit == "image" for row in drawn) else "patient"
+        unit = "image" if any(cell.unit == "image" for cell in drawn) else "patient"
         figure.align_ylabels(parts)
         parts[-1].set_xlabel(f"epsilon for each {unit} (log scale), end to end", color=INK)
         stream = io.StringIO()
@@ -200,23 +200,23 @@ def draw_curve(
 
 
 def _positions(
-    rows: Sequence[Cell], present: Sequence[str], scale: Scale
+    cells: Sequence[Cell], present: Sequence[str], scale: Scale
 ) -> dict[tuple[str, float | None], float]:
     """Where each cell is drawn on the axis: those that meet at one epsilon stand side by side."""
     groups: dict[float, list[Cell]] = {}
-    for row in sorted(rows, key=lambda row: present.index(row.strategy)):
-        groups.setdefault(round(scale.position(shown_epsilon(row)), 2), []).append(row)
+    for cell in sorted(cells, key=lambda cell: present.index(cell.strategy)):
+        groups.setdefault(round(scale.position(shown_epsilon(cell)), 2), []).append(cell)
     most = max(map(len, groups.values()), default=1)
     apart = min(0.016 * (scale.high - scale.low), 0.75 * scale.gap / most)
     return {
-        (row.strategy, row.epsilon): scale.position(shown_epsilon(row))
+        (cell.strategy, cell.epsilon): scale.position(shown_epsilon(cell))
         + (index - (len(group) - 1) / 2) * apart
         for group in groups.values()
-        for index, row in enumerate(group)
+        for index, cell in enumerate(group)
     }
 
 
-def _draw_frame(axes: Axes, rows: Sequence[Cell], scale: Scale, ticks: Sequence[float]) -> None:
+def _draw_frame(axes: Axes, cells: Sequence[Cell], scale: Scale, ticks: Sequence[float]) -> None:
     positions = [scale.position(value) for value in ticks]
     labels = ["none" if math.isinf(value) else f"{value:g}" for value in ticks]
     axes.set_xticks(positions, labels)
@@ -228,8 +228,8 @@ def _draw_frame(axes: Axes, rows: Sequence[Cell], scale: Scale, ticks: Sequence[
     axes.axhline(CHANCE, color=MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
     ends = [
         value
-        for row in rows
-        for part in [row.metrics["auroc"]]
+        for cell in cells
+        for part in [cell.metrics["auroc"]]
         for value in (part.mean, part.ci_low, part.ci_high)
         if value is not None
     ]
@@ -277,26 +277,28 @@ def _draw_odds(
 
 def _draw_strategy(
     axes: Axes,
-    rows: Sequence[Cell],
+    cells: Sequence[Cell],
     positions: Mapping[tuple[str, float | None], float],
     style: int,
 ) -> None:
     """Points with intervals, joined by a line: solid where the promise holds, else dashed."""
     colour, marker = MARK_COLOURS[style], MARKS[style].marker
     for voided in (False, True):
-        finite = [row for row in rows if row.voided == voided and math.isfinite(shown_epsilon(row))]
+        finite = [
+            cell for cell in cells if cell.voided == voided and math.isfinite(shown_epsilon(cell))
+        ]
         finite.sort(key=shown_epsilon)
         axes.plot(
-            [positions[row.strategy, row.epsilon] for row in finite],
-            [row.metrics["auroc"].mean or 0.0 for row in finite],
+            [positions[cell.strategy, cell.epsilon] for cell in finite],
+            [cell.metrics["auroc"].mean or 0.0 for cell in finite],
             color=colour, linewidth=1.6, linestyle=(0, (4, 3)) if voided else "-", zorder=2,
         )  # fmt: skip
-    for row in rows:
-        auroc, position = row.metrics["auroc"], positions[row.strategy, row.epsilon]
-        if row.off_axis and auroc.mean is not None:
+    for cell in cells:
+        auroc, position = cell.metrics["auroc"], positions[cell.strategy, cell.epsilon]
+        if cell.off_axis and auroc.mean is not None:
             axes.axhline(auroc.mean, color=colour, linewidth=1.4, linestyle=(0, (7, 2, 1.5, 2)))
         _draw_interval(axes, auroc, position, colour)
-        face = PAPER if row.voided else colour  # a hollow mark
+        face = PAPER if cell.voided else colour  # a hollow mark
         axes.plot(
             [position], [auroc.mean or 0.0], marker=marker, markersize=7.5, color=colour,
             markerfacecolor=face, markeredgewidth=1.6, linestyle="none", zorder=4,
@@ -313,12 +315,12 @@ def _draw_interval(axes: Axes, auroc: OverSeeds, position: float, colour: str) -
 
 
 def _description(
-    rows: Sequence[Cell], present: Sequence[str], odds: Sequence[tuple[float, float]]
+    cells: Sequence[Cell], present: Sequence[str], odds: Sequence[tuple[float, float]]
 ) -> str:
     sentences = [
         "Privacy-utility curve. Across: end-to-end epsilon, from the strongest promise to none. "
         "Up: AUROC, mean over seeds, with intervals over patients",
-        "; ".join(_words_of(rows, present)),
+        "; ".join(_words_of(cells, present)),
     ]
     if odds:
         shares = (
@@ -329,9 +331,9 @@ def _description(
     return ". ".join([*sentences, "The table below holds the same figures."])
 
 
-def _words_of(rows: Sequence[Cell], present: Sequence[str]) -> Iterator[str]:
+def _words_of(cells: Sequence[Cell], present: Sequence[str]) -> Iterator[str]:
     for name in present:
-        means = [row.metrics["auroc"].mean or 0.0 for row in rows if row.strategy == name]
-        voided = any(row.voided for row in rows if row.strategy == name)
+        means = [cell.metrics["auroc"].mean or 0.0 for cell in cells if cell.strategy == name]
+        voided = any(cell.voided for cell in cells if cell.strategy == name)
         words = f"{strategy_words(name)}: {min(means):.2f} to {max(means):.2f}"
         yield f"{words}, drawn hollow" if voided else words

@@ -1,9 +1,12 @@
-"""A study's results as one self-contained HTML file with two cards beside it, or as a table."""
+"""A study's results as one self-contained HTML file with two cards beside it, or as a table.
+
+The page is composed here, section after section; each template names what it shows. What sections
+show stands here too, save for curves, promises and published figures, which have their own files.
+"""
 
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,17 +60,18 @@ from synthdp.study.report.cards import (
 )
 from synthdp.study.report.curve import evaluation_views
 from synthdp.study.report.promises import (
-    Promise,
+    PromiseView,
+    StudyPromise,
     not_covered,
-    row_promises,
+    row_promise_views,
     statement_html,
-    together,
-    whole_statement,
+    study_promise,
+    study_promise_views,
 )
 from synthdp.study.report.published import published_rows, read_published
 from synthdp.study.report.summary import MembersFound, strategy_words, summary
 from synthdp.study.report.tables import METRIC_WORDS, TableFormat, results_table
-from synthdp.study.settings import ComparePlan
+from synthdp.study.settings import ComparePlan, seen_from
 from synthdp.study.sweep.tuning import tuned_words
 
 REPORT_FILE = "report.html"
@@ -174,9 +178,10 @@ def write_report(
         InputError: when what the settings ask for can't be worked out.
     """
     results = StudyResults(rows, read_record(settings.study, rows))
-    write_private_part(settings.study, results.record)
+    promise = study_promise(settings.study, results.record, settings.statement)
+    write_private_part(settings.study, promise.private_part)
     content = {
-        **_content(settings, results),
+        **_content(settings, results, promise),
         **_comparisons(settings, results),
         **_published(settings, results),
         **_fairness(settings, rows, fairness),
@@ -185,14 +190,11 @@ def write_report(
     content["contents"] = _contents(content)
     out = settings.out or settings.study / REPORT_FILE
     write_atomic(out, _environment().get_template("report.html.j2").render(content))
-    whole = None
-    with suppress(InputError):  # the runs do not compose, as the page says
-        whole = whole_statement(settings.study, results.record, settings.statement)
     facts = CardFacts(
         title=results.title,
         summary=content["summary"],
         cells=results.cells,
-        promise=whole,
+        promise=promise.whole,
         statements=results.record.statements,
         versions=results.record.versions,
         sets=results.record.facts.sets or read_sets(settings.study),
@@ -246,7 +248,9 @@ def duration_words(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _content(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
+def _content(
+    settings: ReportSettings, results: StudyResults, promise: StudyPromise
+) -> dict[str, Any]:
     """What every report shows, by the names of the templates."""
     study, rows, record = settings.study, results.rows, results.record
     evaluations = evaluation_views(
@@ -254,7 +258,7 @@ def _content(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
     )
     n_runs, failed = len({row.model for row in rows}), results.failed
     first = evaluations[0] if evaluations else None
-    shown = (first.drawn or first.rows) if first else ()
+    shown = (first.drawn or first.cells) if first else ()
     show_real = settings.show_real or record.facts.show_real
     script = page_script()
     return {
@@ -270,10 +274,10 @@ def _content(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
         "failed": failed,
         "n_runs": n_runs,
         "members_found": results.members_found,
-        "promises": row_promises(results.cells, record.statements),
+        "promises": row_promise_views(results.cells, record.statements),
         "not_covered": not_covered(record.statements.values()),
         "missing": record.missing,
-        "together": together(study, record, settings.statement),
+        "together": study_promise_views(promise, record.statements),
         "patches": list(shown_patches(study, record, show_real=show_real)),
         "assessed": shown_assessment(study, record.facts.assessment, show_real=show_real),
         "record": record,
@@ -311,8 +315,8 @@ def _reason(error: InputError) -> str:
     return without_paths(str(error)).splitlines()[0]
 
 
-# What not every report has, or why it can't be shown. What the study itself asks for and can't have
-# is told on the page; what this report alone asks for is refused.
+# Sections that not every report has. Where the study's own settings ask for one that can't be made,
+# the page says why; where the settings of this report do, it is refused.
 
 
 def _published(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
@@ -322,7 +326,7 @@ def _published(settings: ReportSettings, results: StudyResults) -> dict[str, Any
     if path is None or not rows:
         return content
     try:
-        about = read_published(path if path.exists() else settings.study / path)
+        about = read_published(seen_from(settings.study, path))
         beside = published_rows(about, results.cells)
     except InputError as error:
         return {**content, "published_problem": _reason(error)}
@@ -331,8 +335,11 @@ def _published(settings: ReportSettings, results: StudyResults) -> dict[str, Any
 
 
 @dataclass(frozen=True)
-class ComparedSet:
-    """The comparisons on one evaluation set; `references` by the reference's name."""
+class ComparisonsView:
+    """The comparisons on one evaluation set, as `comparisons.html.j2` shows them.
+
+    `references` go by the name of the strategy that all others are compared with.
+    """
 
     name: str
     means: tuple[ComparisonRow, ...]
@@ -351,11 +358,11 @@ def _comparisons(settings: ReportSettings, results: StudyResults) -> dict[str, A
     return {"compared": [_compared(comparisons, *names) for names in sets]}
 
 
-def _compared(comparisons: Comparisons, data_set: str, split: str) -> ComparedSet:
+def _compared(comparisons: Comparisons, data_set: str, split: str) -> ComparisonsView:
     here = [row for row in comparisons.aurocs if (row.data_set, row.split) == (data_set, split)]
     against = [row for row in here if row.kind == "reference"]
     decided = comparisons.thresholds
-    return ComparedSet(
+    return ComparisonsView(
         f"{data_set}, {split}",
         tuple(row for row in here if row.kind == "mean"),
         tuple(row for row in here if row.kind == "without_privacy"),
@@ -370,6 +377,7 @@ def _compared(comparisons: Comparisons, data_set: str, split: str) -> ComparedSe
 def _fairness(
     settings: ReportSettings, rows: Sequence[ResultRow], judged: Sequence[FairnessRow] | None
 ) -> dict[str, Any]:
+    """Groups by attribute; `fairness.html.j2` shows them. `judged` is as in `write_report`."""
     try:
         if judged is None:
             judged = fairness_of(settings.study, rows, settings.fairness)
@@ -425,6 +433,7 @@ def _fairness_view(rows: Sequence[FairnessRow]) -> FairnessView:
 def _transfer(
     settings: ReportSettings, rows: Sequence[ResultRow], compared: Sequence[TransferRow] | None
 ) -> dict[str, Any]:
+    """Sites beside each other; `transfer.html.j2` shows them. `compared` as in `write_report`."""
     try:
         if compared is None:
             compared = transfer_of(settings.study, rows, asked=settings.transfer)
@@ -462,16 +471,16 @@ def transfer_lines(
 
 
 @dataclass(frozen=True)
-class Patches:
-    """Patches to show, with the promise of their data set, or why there are none."""
+class PatchesView:
+    """Patches as `sets.html.j2` shows them, with their set's promise, or why there are none."""
 
     title: str
     classes: tuple[ClassPatches, ...] = ()
-    promise: Promise | None = None
+    promise: PromiseView | None = None
     problem: str = ""
 
 
-def shown_patches(study: Path, record: StudyRecord, *, show_real: bool) -> Iterator[Patches]:
+def shown_patches(study: Path, record: StudyRecord, *, show_real: bool) -> Iterator[PatchesView]:
     """The galleries of a study: of its synthetic set, and of patients where that is allowed."""
     facts = record.facts
     if facts.synthetic is not None:
@@ -480,14 +489,14 @@ def shown_patches(study: Path, record: StudyRecord, *, show_real: bool) -> Itera
         yield _patches_of(study, facts.real, "Real patches", record)
 
 
-def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Patches:
+def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> PatchesView:
     try:
-        dataset = open_dataset(path if path.exists() else study / path)
+        dataset = open_dataset(seen_from(study, path))
         classes = tuple(class_patches(dataset))
     except InputError as error:
-        return Patches(title, problem=f"The data set can't be shown: {_reason(error)}")
+        return PatchesView(title, problem=f"The data set can't be shown: {_reason(error)}")
     if dataset.info.protects_patients:
-        return Patches(f"{title}: {dataset.info.name}", classes)
+        return PatchesView(f"{title}: {dataset.info.name}", classes)
     lineage = dataset.info.lineage
     stated = next(iter(record.statements.values()), None)
     statement = make_statement(
@@ -497,13 +506,13 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
         unit=lineage.unit,
         population=stated.population if stated else None,
     )
-    promise = Promise("Promise of this set", statement.epsilon, (statement_html(statement),))
-    return Patches(f"{title}: {dataset.info.name}", classes, promise)
+    promise = PromiseView("Promise of this set", statement.epsilon, (statement_html(statement),))
+    return PatchesView(f"{title}: {dataset.info.name}", classes, promise)
 
 
 @dataclass(frozen=True)
-class Assessed:
-    """The assessment of the study's synthetic set, or why it can't be shown.
+class AssessmentView:
+    """The assessment of the study's synthetic set, as `sets.html.j2` shows it, or why it can't.
 
     `pairs` is the picture of its closest pairs as a data URI: it shows patients' images, so it is
     empty unless these may be shown.
@@ -514,17 +523,20 @@ class Assessed:
     pairs: str = ""
 
 
-def shown_assessment(study: Path, path: Path | None, *, show_real: bool) -> Assessed | None:
-    """The assessment that the study names; it holds exact figures of patients, no release does."""
+def shown_assessment(study: Path, path: Path | None, *, show_real: bool) -> AssessmentView | None:
+    """The assessment that the study names, None where it names none.
+
+    It holds exact figures of patients, so a released study has none.
+    """
     if path is None:
         return None
-    folder = path if path.exists() else study / path
+    folder = seen_from(study, path)
     try:
         assessment = read_assessment(folder)
     except InputError as error:
-        return Assessed(problem=_reason(error))
+        return AssessmentView(problem=_reason(error))
     file = folder / CLOSEST_PAIRS_FILE
     if not show_real or not file.is_file() or file.stat().st_size > MAX_PAIRS_BYTES:
-        return Assessed(assessment)
+        return AssessmentView(assessment)
     picture = base64.b64encode(file.read_bytes()).decode()
-    return Assessed(assessment, pairs=f"data:image/png;base64,{picture}")
+    return AssessmentView(assessment, pairs=f"data:image/png;base64,{picture}")

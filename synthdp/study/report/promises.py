@@ -19,8 +19,11 @@ _WHOLE = "study, all of its runs published together"
 
 
 @dataclass(frozen=True)
-class Promise:
-    """Statements of the runs of one row, as HTML; they differ only where seeds do."""
+class PromiseView:
+    """A promise as `parts.html.j2` shows it: a title, its epsilon, and its text as HTML.
+
+    Of a row it has the texts of all runs that differ, which only those of other seeds do.
+    """
 
     title: str
     epsilon: float
@@ -50,14 +53,16 @@ def _html(paragraphs: Iterable[str]) -> Markup:
     return Markup("".join(blocks))  # noqa: S704 (escaped above)
 
 
-def row_promises(cells: Sequence[Cell], statements: Mapping[str, Statement]) -> list[Promise]:
+def row_promise_views(
+    cells: Sequence[Cell], statements: Mapping[str, Statement]
+) -> list[PromiseView]:
     """The promises of each strategy and epsilon, as they come; `statements` go by run."""
     by_row: dict[tuple[str, float | None], dict[str, Statement]] = {}
     for cell in cells:
         stated = {run: statements[run] for run in cell.runs if run in statements}
         by_row.setdefault((cell.strategy, cell.epsilon), {}).update(stated)
     return [
-        Promise(
+        PromiseView(
             f"{strategy_words(strategy)}{_asked_words(epsilon, stated.values())}",
             max(statement.epsilon for statement in stated.values()),
             tuple(dict.fromkeys(_row_html(statement) for statement in stated.values())),
@@ -79,32 +84,54 @@ def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
     return ", without privacy" if last_stage_is_free else ""
 
 
-def whole_statement(study: Path, record: StudyRecord, given: Statement | None) -> Statement | None:
-    """The promise of publishing the whole study: `given`, its own, or composed from its runs.
+@dataclass(frozen=True)
+class StudyPromise:
+    """What publishing a study promises: all of its runs, and those with a finite epsilon alone.
 
-    None where no run has a statement.
-
-    Raises:
-        InputError: when the runs do not compose.
+    None where there is no such run with a statement; `problem` says why runs do not compose.
     """
-    whole, stated = given or own_statement(study), list(record.statements.values())
-    return joined_statement(stated, subject=_WHOLE) if whole is None and stated else whole
+
+    whole: Statement | None
+    private_part: Statement | None
+    problem: str = ""
 
 
-def together(study: Path, record: StudyRecord, given: Statement | None) -> list[Promise]:
+def study_promise(study: Path, record: StudyRecord, given: Statement | None) -> StudyPromise:
+    """Compose the promise of a study, once for its page, its card and `privacy-dp.json`.
+
+    Args:
+        study: the study's folder.
+        record: what it holds.
+        given: the promise of all, where it is known; None: its own, or composed from its runs.
+    """
+    problems, whole, part = [], given or own_statement(study), None
+    stated = list(record.statements.values())
+    try:
+        if whole is None and stated:
+            whole = joined_statement(stated, subject=_WHOLE)
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        part = private_part(record)
+    except InputError as error:
+        problems.append(str(error))
+    return StudyPromise(whole, part, problem="".join(problems[:1]))
+
+
+def study_promise_views(
+    promise: StudyPromise, statements: Mapping[str, Statement]
+) -> list[PromiseView]:
     """What publishing the whole study promises, and its private rows alone where that differs.
 
-    `given` is as in `whole_statement`.
+    `statements` go by run.
     """
-    try:
-        whole, part = whole_statement(study, record, given), private_part(record)
-    except InputError as error:
-        return [Promise(f"The runs do not compose: {error}", math.inf, ())]
-    shown = [("Everything in this study", whole)]
-    if any(math.isinf(statement.epsilon) for statement in record.statements.values()):
-        shown.append(("The rows with a finite epsilon alone", part))
+    if promise.problem:
+        return [PromiseView(f"The runs do not compose: {promise.problem}", math.inf, ())]
+    shown = [("Everything in this study", promise.whole)]
+    if any(math.isinf(statement.epsilon) for statement in statements.values()):
+        shown.append(("The rows with a finite epsilon alone", promise.private_part))
     return [
-        Promise(title, statement.epsilon, (statement_html(statement),))
+        PromiseView(title, statement.epsilon, (statement_html(statement),))
         for title, statement in shown
         if statement is not None
     ]

@@ -28,7 +28,7 @@ def summary(
         cells: all of that set.
         n_runs: runs of the whole study.
         n_failed: those of them that failed.
-        members_found: as stated.
+        members_found: the attacker's odds by the runs of a cell.
     """
     if n_runs == 0:
         return ["The study holds no run, so there is nothing to compare yet."]

@@ -97,7 +97,7 @@ def test_every_recipe_is_compared(tmp_path: Path) -> None:
     assert mean.value == pytest.approx(np.mean(own), rel=1e-5)
     assert mean.sd_seeds == pytest.approx(np.std(own, ddof=1), rel=1e-4)
     assert mean.ci_low < mean.patients_ci_low + 0.03 < mean.value < mean.ci_high
-    assert 0 <= mean.seeds_share < 0.5
+    assert 0 <= mean.se_seeds**2 / (mean.se_seeds**2 + mean.se_patients**2) < 0.5
     close, far = (row_of(found, "without_privacy", "plain", epsilon) for epsilon in (6.0, 1.0))
     assert (close.noninferior, far.noninferior) == (True, False)
     assert far.p_holm < 0.01 < close.p_holm
