@@ -1,1 +1,1 @@
-"""Figures from predictions: metrics, intervals by patient."""
+"""Figures from predictions: metrics, intervals by patient, differences, groups, noisy releases."""

@@ -2,9 +2,10 @@
 
 How AUROCs and shares of several models vary and covary with the patients is computed without
 redraws: DeLong, DeLong and Clarke-Pearson (Biometrics 44:837, 1988) write an AUROC as the mean of
-what each image adds to it; Obuchowski (Biometrics 53:567, 1997) sums these parts within patients,
-since a patient's images resemble each other. With one image for each patient both are the same. The
-parts come from midranks (Sun and Xu, IEEE Signal Processing Letters 21:1389, 2014).
+its images' placements (the share of the other class that an image lies on the right side of);
+Obuchowski (Biometrics 53:567, 1997) sums them within patients, since a patient's images resemble
+each other. With one image for each patient both are the same. Placements come from midranks (Sun
+and Xu, IEEE Signal Processing Letters 21:1389, 2014).
 
 Two things vary when a recipe is judged: the patients that it is scored on, and the run itself
 (initialisation, noise). Runs stand here where readers stand in studies of readers: the variances
@@ -56,8 +57,9 @@ class Correlated:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """Of one target: AUROCs (K,), and each patient's parts in them by class, (K, P).
+class _Placements:
+    """Of one target: AUROCs (K,), and for each class (K, P): each patient's placements, less the
+    AUROC, summed over the images and divided by their number in the class.
 
     The corrections are Obuchowski's I / (I - 1), with I the patients who have a positive image, a
     negative one, and any.
@@ -84,15 +86,16 @@ def correlated_aurocs(
     """
     n_patients = int(patients.max()) + 1 if patients.size else 0
     both = [
-        _parts(targets[:, index], scores[:, :, index], patients, n_patients)
+        _placements(targets[:, index], scores[:, :, index], patients, n_patients)
         for index in range(targets.shape[1])
         if np.unique(targets[~np.isnan(targets[:, index]), index]).size == 2
     ]
     if not both:
         n_models = len(scores)
         return Correlated(np.full(n_models, np.nan), np.full((n_models, n_models), np.nan))
-    # Obuchowski's S10, S01 and S11, each with its own correction; S11 ties what the positive and
-    # the negative images of one patient add.
+    # Obuchowski's S10, S01 and S11 as products of sums by patient, each with its own correction,
+    # half of which goes to either factor. S11 is not 0 because one patient may have images of both
+    # classes.
     ones = _mean([part.positive * np.sqrt(part.corrections[0]) for part in both])
     zeros = _mean([part.negative * np.sqrt(part.corrections[1]) for part in both])
     positive = _mean([part.positive * np.sqrt(part.corrections[2]) for part in both])
@@ -107,19 +110,20 @@ def _mean(arrays: Sequence[Array]) -> Array:
     return mean
 
 
-def _parts(
+def _placements(
     targets: FloatArray, scores: FloatArray, patients: NDArray[np.intp], n_patients: int
-) -> _Parts:
+) -> _Placements:
     chosen = ~np.isnan(targets)
     labels, values, owners = targets[chosen] == 1, scores[:, chosen], patients[chosen]
     n_positive, n_negative = int(labels.sum()), int((~labels).sum())
-    # A rank among all less that within the class counts the images of the other class below.
+    # A rank among all, less the rank within the class, counts the images of the other class below;
+    # ties, which share their mean rank, count half. Over their number it is the placement.
     ranks = rankdata(values, axis=1)
     above = (ranks[:, labels] - rankdata(values[:, labels], axis=1)) / n_negative
     below = 1 - (ranks[:, ~labels] - rankdata(values[:, ~labels], axis=1)) / n_positive
     aurocs = above.mean(axis=1)
     ones, zeros = owners[labels], owners[~labels]
-    return _Parts(
+    return _Placements(
         aurocs,
         _by_patient(above - aurocs[:, None], ones, n_patients) / n_positive,
         _by_patient(below - aurocs[:, None], zeros, n_patients) / n_negative,
@@ -221,34 +225,37 @@ def difference(figures: Correlated, first: Sequence[int], second: Sequence[int])
 
 
 def _contrast(figures: Correlated, recipes: Sequence[tuple[Sequence[int], float]]) -> Estimate:
+    """The signed sum of recipes' means, with the variance that the head of this file derives."""
     weights = np.zeros(len(figures.values))
     for runs, sign in recipes:
         np.add.at(weights, list(runs), sign / len(runs))
-    used = np.flatnonzero(weights)
+    used = np.flatnonzero(weights)  # none, where two recipes are the same runs: no variance at all
     covariance = figures.covariance[np.ix_(used, used)]
-    patients = _at_least_none(float(weights[used] @ covariance @ weights[used]))
+    patients = _not_negative(float(weights[used] @ covariance @ weights[used]))
     value = sum(sign * float(figures.values[list(runs)].mean()) for runs, sign in recipes)
     seeds = [_seed_variance(figures, list(runs)) for runs, _ in recipes] if used.size else []
     between = sum(kept for kept, _, _ in seeds)
     total = patients + between
+    # Satterthwaite's, after Hillis: with all of the spread over runs, not what is kept of it above
     unsure = sum(whole**2 / (count - 1) for _, whole, count in seeds if count > 1)
     freedom = total**2 / unsure if unsure > 0 else math.inf
     return Estimate(value, patients, between, freedom)
 
 
 def _seed_variance(figures: Correlated, runs: Sequence[int]) -> tuple[float, float, int]:
-    """Of a mean over runs: the variance that runs add, all that their spread shows, their count."""
+    """Of a mean over runs: the variance that runs add to that of patients, the variance that their
+    spread alone would give, and how many they are."""
     count = len(runs)
     if count < 2:
         return 0.0, 0.0, count
-    spread = _at_least_none(float(figures.values[runs].var(ddof=1)))
+    spread = _not_negative(float(figures.values[runs].var(ddof=1)))
     block = figures.covariance[np.ix_(runs, runs)]
     own = float(np.trace(block)) / count
     shared = float(block.sum() - np.trace(block)) / (count * (count - 1))
-    return _at_least_none(spread - (own - shared)) / count, spread / count, count
+    return _not_negative(spread - (own - shared)) / count, spread / count, count
 
 
-def _at_least_none(variance: float) -> float:
+def _not_negative(variance: float) -> float:
     """At least 0, without what rounding left; nan where it is nan, which max would make 0."""
     return 0.0 if variance < _ROUNDING else float(variance)
 

@@ -272,9 +272,9 @@ def judged_groups(
         names: the group of each, N.
         weights: (R, P) of `patient_weights`.
     """
-    of_image = np.asarray(names)
+    group_of = np.asarray(names)
     return tuple(
-        judged_group(name, scored.of(of_image == name), weights) for name in sorted_groups(names)
+        judged_group(name, scored.only(group_of == name), weights) for name in sorted_groups(names)
     )
 
 
@@ -333,9 +333,9 @@ def group_measures(scored: ScoredTarget, weights: NDArray[np.int64]) -> dict[Gro
         }
 
 
-# The figures of a judgement: of each group, and of what lies between groups.
+# The figures of a judgement: of each group, and differences between groups.
 
-#: Two points always lie on a line.
+#: Fewest points of a correlation: two always lie on a line.
 MIN_POINTS = 3
 TOO_FEW_GROUPS = "fewer than two groups to compare"
 
@@ -406,8 +406,8 @@ def figures(
             of_groups.append(_figure(judgement, group, "auroc_loss", loss, note=group.why))
     return [
         *of_groups,
-        _between("statistical_parity_difference", "positive_rate", judgement),
-        _between("equal_opportunity_difference", "sensitivity", judgement),
+        _highest_less_lowest("statistical_parity_difference", "positive_rate", judgement),
+        _highest_less_lowest("equal_opportunity_difference", "sensitivity", judgement),
         _worst_group_gap(judgement),
         _size_correlation(judgement),
     ]
@@ -437,7 +437,9 @@ def _figure(
     )
 
 
-def _between(measure: Measure, of: GroupMeasure, judgement: Judgement) -> FairnessFigure:
+def _highest_less_lowest(
+    measure: Measure, of: GroupMeasure, judgement: Judgement
+) -> FairnessFigure:
     """The highest group minus the lowest, each of them chosen by its value on the set itself.
 
     So the interval may reach below 0, which it could not if the extremes were chosen anew on each

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 REDRAWS = 2000
 LEVEL = 0.95
-# These bound memory: redraws x images worked on together, of all metrics and of the AUROC alone.
+# These bound memory: redraws x images worked on at once, of all metrics and of the AUROC alone.
 _CELLS_AT_ONCE = 2**17
 _AUROC_CELLS_AT_ONCE = 2**22
 
@@ -149,16 +149,18 @@ def auroc_draws(
     """
     rows_at_once = max(1, _AUROC_CELLS_AT_ONCE // max(1, len(patients)))
     blocks = _blocks(weights, rows_at_once)
-    parts = [_auroc_draws(targets, scores, patients, block) for block in blocks]
+    parts = [_auroc_draws_at_once(targets, scores, patients, block) for block in blocks]
     return np.concatenate(parts, axis=1)
 
 
-def _auroc_draws(
+def _auroc_draws_at_once(
     targets: FloatArray,
     scores: FloatArray,
     patients: NDArray[np.intp],
     weights: NDArray[np.int64],
 ) -> Array:
+    """`auroc_draws` of as many redraws as fit into memory at once."""
+    # a row for each image: whole rows are then picked and added up, which is far faster
     by_image = np.ascontiguousarray(weights.T, dtype=np.float64)[patients]
     draws = []
     for index in range(targets.shape[1]):
@@ -174,12 +176,19 @@ def _auroc_draws(
 
 
 def _blocks(weights: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """The redraws, `size` at a time; blocks change no figure, since rows are independent."""
     for start in range(0, len(weights), size):
         yield weights[start : start + size]
 
 
 def percentile_interval(value: float, draws: Array, level: float = LEVEL) -> Interval:
-    """The interval that holds the middle `level` of the redraws that have a value."""
+    """The interval that holds the middle `level` of the redraws that have a value.
+
+    Args:
+        value: the figure itself; nan where it has none.
+        draws: (R,) its values on the redraws; nan where one has none.
+        level: in (0, 1).
+    """
     defined = draws[~np.isnan(draws)]
     left_out = int(draws.size - defined.size)
     if math.isnan(value) or not defined.size:
@@ -238,7 +247,7 @@ def redrawn_auroc(
     return Redrawn.of(draws.mean(axis=0))
 
 
-def _checked(
+def _with_known_target(
     targets: FloatArray, scores: FloatArray, patients: Sequence[str]
 ) -> tuple[Array, Array, NDArray[np.intp]]:
     """Targets and scores as (K, T), patients as (K,) columns, of images with a known target."""
@@ -286,7 +295,7 @@ def patient_bootstrap(
     Raises:
         InputError: when a score is no number, or no target is known.
     """
-    labels, values, columns = _checked(targets, scores, patients)
+    labels, values, columns = _with_known_target(targets, scores, patients)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
     intervals, _ = _intervals(
         labels[:, 0],
@@ -310,6 +319,7 @@ def _intervals(
     at_sensitivity: float,
     level: float,
 ) -> tuple[dict[str, Interval], Draws]:
+    """Every metric of one target with its interval, and its redraws."""
     draws = bootstrap_draws(
         labels, values, columns, weights, threshold=threshold, at_sensitivity=at_sensitivity
     )
@@ -354,7 +364,7 @@ def summarise(
     Raises:
         InputError: when a score is no number, or no target is known.
     """
-    labels, values, columns = _checked(targets, scores, patients)
+    labels, values, columns = _with_known_target(targets, scores, patients)
     if labels.shape[1] != len(names):
         raise ValueError(f"{labels.shape[1]} targets, {len(names)} names")
     each = [threshold] * len(names) if isinstance(threshold, int | float) else list(threshold)
@@ -396,6 +406,7 @@ def summarise(
 def _counted(
     intervals: Mapping[str, Interval], labels: FloatArray, columns: NDArray[np.intp]
 ) -> dict[str, Any]:
+    """What `metrics.json` holds of one target."""
     chosen = ~np.isnan(labels)
     return {
         **{name: interval.to_json() for name, interval in intervals.items()},

@@ -151,9 +151,9 @@ def all_metrics(
     }
 
 
-# The same for many weightings of the same images at once, as redraws of patients are. Sums run over
-# other orders than scikit-learn's, so the two agree to rounding alone; the plain ones stand in
-# `metrics.json`.
+# The same for many weightings of the same images at once, as redraws of patients are. Sums run in
+# another order than scikit-learn's, so the two agree but for rounding. The figures in
+# `metrics.json` are the plain ones above; their intervals come from these.
 
 #: A metric's name -> its values, one for each weighting.
 Draws = Mapping[str, NDArray[np.float64]]
@@ -223,7 +223,8 @@ def _ranked_metrics(
     below = negatives[:, None] - false_positive + negative / 2  # ties count half
     called = true_positive + false_positive
     precision = np.divide(true_positive, called, out=np.zeros_like(called), where=called > 0)
-    # The same from the lowest score up, with benign as the class to be found.
+    # The same from the lowest score up, with benign as the class to be found: the positives and the
+    # negatives at this score or below.
     missed = positives[:, None] - true_positive + positive
     cleared = negatives[:, None] - false_positive + negative
     left = cleared + missed
@@ -290,7 +291,8 @@ def weighted_aurocs(
 LEAST_PROBABILITY = 1e-6
 #: The slope of classes that do not overlap, and the largest of those that do.
 MOST_SLOPE = 100.0
-_STEPS = 60
+# Of Newton's method: most steps, the longest step of any coefficient, and where it stops.
+_MOST_STEPS = 60
 _LONGEST_STEP = 2.0
 _PRECISION = 1e-8
 
@@ -374,7 +376,8 @@ def calibration_slopes(
 def _apart(targets: NDArray[np.number], values: Array, weights: FloatArray) -> NDArray[np.intp]:
     """(R,): 1 where no drawn positive lies below a negative, -1 where none lies above, else 0.
 
-    Where they don't overlap no slope is the best. All equal is 0 too.
+    Where the classes don't overlap a steeper slope is always better, so that none is the best. 0
+    too where all values are equal.
     """
     positive, negative = (weights > 0) & (targets == 1), (weights > 0) & (targets == 0)
     low = [np.where(drawn, values, np.inf).min(axis=1) for drawn in (negative, positive)]
@@ -384,9 +387,15 @@ def _apart(targets: NDArray[np.number], values: Array, weights: FloatArray) -> N
 
 
 def _fits(design: Array, offset: Array, targets: NDArray[np.number], weights: FloatArray) -> Array:
-    """Logistic regressions on the same images by Newton's steps, (R, D), each step held short.
+    """Coefficients of logistic regressions on the same images, (R, D), by Newton's method.
 
     All begin at the fit to equal weights, from which redraws of patients are a few steps away.
+
+    Args:
+        design: (N, D), the columns that have a coefficient.
+        offset: (N,), added to the logit as it is.
+        targets: (N,) of 1 and 0.
+        weights: (R, N), at least 0.
     """
     start = np.zeros((1, design.shape[1]))
     first = _newton(design, offset, targets, np.ones((1, len(design))), start)
@@ -396,17 +405,21 @@ def _fits(design: Array, offset: Array, targets: NDArray[np.number], weights: Fl
 def _newton(
     design: Array, offset: Array, targets: NDArray[np.number], weights: FloatArray, points: Array
 ) -> Array:
-    """Newton's steps from `points`, (R, D), until each of them is still."""
+    """Newton's method from `points`, (R, D), until none moves further than `_PRECISION`.
+
+    All R regressions are solved at once; `active` are those that still move.
+    """
     points, active = points.copy(), np.arange(len(points))
     size = design.shape[1]
     products = (design[:, :, None] * design[:, None, :]).reshape(len(design), size * size)
-    for _ in range(_STEPS):
+    for _ in range(_MOST_STEPS):
         chances = expit(points[active] @ design.T + offset)
         weighed = weights if active.size == len(weights) else weights[active]
-        slope = (weighed * (targets - chances)) @ design
-        curve = ((weighed * (chances * (1 - chances))) @ products).reshape(-1, size, size)
-        curve += 1e-12 * np.eye(size)
-        step = np.linalg.solve(curve, slope[:, :, None])[:, :, 0]
+        # of the log-likelihood: its slope, and how sharply it bends (Fisher's information)
+        gradient = (weighed * (targets - chances)) @ design
+        information = ((weighed * (chances * (1 - chances))) @ products).reshape(-1, size, size)
+        information += 1e-12 * np.eye(size)  # solvable where all probabilities are 0 or 1
+        step = np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
         # far from the optimum a whole step may overshoot, so that it is held short
         length = np.abs(step).max(axis=1, keepdims=True)
         step *= np.minimum(1, _LONGEST_STEP / np.maximum(length, _PRECISION))

@@ -74,6 +74,7 @@ def unit_counts(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]
     counts = torch.zeros((int(units.max()) + 1 if len(units) else 0, 2, BINS))
     known = ~np.isnan(targets)
     labels, values, owners = targets[known].astype(np.intp), scores[known], units[known]
+    # A score of 0 or 1 has an infinite logit, which arctan takes; what is no number counts as 1/2.
     with np.errstate(divide="ignore", invalid="ignore"):
         logits = np.log(values.astype(np.float64)) - np.log1p(-values.astype(np.float64))
     positions = np.nan_to_num(0.5 + np.arctan(logits) / np.pi, nan=0.5)
@@ -160,17 +161,12 @@ def likely_counts(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
     Gaussian noise, so nonnegative least squares. Noisy counts that are each held at 0 would leave
     half of the noise of every empty bin as weight; here the sums over intervals hold it down.
     """
-    counts = [_likely(row) for row in coefficients.reshape(-1, BINS)]
-    return np.array(counts, dtype=np.float64).reshape(coefficients.shape)
-
-
-def _likely(row: NDArray[np.float64]) -> NDArray[np.float64]:
-    basis = haar_basis()
-    counts: NDArray[np.float64]
-    try:
-        counts = nnls(basis, row, maxiter=_MOST_ITERATIONS)[0]
-    except RuntimeError:  # no optimum: what was released must have a result all the same
-        counts = np.maximum(np.linalg.solve(basis, row), 0.0)
+    basis, counts = haar_basis(), np.empty(coefficients.shape)
+    for row, fitted in zip(coefficients.reshape(-1, BINS), counts.reshape(-1, BINS), strict=True):
+        try:
+            fitted[:] = nnls(basis, row, maxiter=_MOST_ITERATIONS)[0]
+        except RuntimeError:  # no optimum: what was released must have a result all the same
+            fitted[:] = np.maximum(np.linalg.solve(basis, row), 0.0)
     return counts
 
 
@@ -188,7 +184,7 @@ def _likely(row: NDArray[np.float64]) -> NDArray[np.float64]:
 # the draw of the patients alone has one of about 0.05 at 102 and 0.024 at 500.
 # `scripts/bench_private_auroc.py` measures the mean over the spreads.
 
-_REDRAWS = 1000
+_REDRAWS = 1000  # of the noise, for its standard error
 
 
 @dataclass(frozen=True)
@@ -243,7 +239,8 @@ def noisy_auroc(
     )
     inverse = np.linalg.inv(haar_basis())
     counts = coefficients[0] @ inverse.T
-    # How far the AUROC moves under noise as large again; these draws are no release, and public.
+    # How far the AUROC moves under further noise of the same size. These draws are no release, so
+    # their seed may be known.
     scale = mechanism.noise_scale
     noise = np.random.default_rng(0).normal(scale=scale, size=(_REDRAWS, *counts.shape))
     moved = auroc_of_counts(counts + noise @ inverse.T)

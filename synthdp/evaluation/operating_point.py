@@ -1,4 +1,4 @@
-"""From scores to decisions: a probability that can be taken at its word, and a threshold.
+"""From scores to decisions: calibrated probabilities (Platt scaling), and a threshold.
 
 Both are fitted on weights by logit and class, which may be those of images, or of bins of noisy
 counts. Log loss beyond the best possible, where 0.10 is that of a score which says nothing (AUROC
@@ -38,7 +38,8 @@ _TAIL = 0.1
 def platt_scaling(logits: Array, negatives: Array, positives: Array) -> tuple[float, float]:
     """Slope and offset of the probability sigmoid(slope * logit + offset).
 
-    Weighted logistic regression on targets that are moved towards each other as Platt (1999) did,
+    Weighted logistic regression on targets that are moved towards each other, to 1 / (n_negative +
+    2) and (n_positive + 1) / (n_positive + 2) (Platt, Advances in Large Margin Classifiers, 1999),
     so that classes which don't overlap have an optimum too.
 
     Args:
@@ -54,11 +55,12 @@ def platt_scaling(logits: Array, negatives: Array, positives: Array) -> tuple[fl
     n_negative, n_positive = float(negatives.sum()), float(positives.sum())
     if min(n_negative, n_positive) < LEAST_WEIGHT:
         return 1.0, 0.0
+    # each logit's weight times its mean target
     wanted = negatives / (n_negative + 2) + positives * (n_positive + 1) / (n_positive + 2)
     weights = negatives + positives
 
     def loss(point: Array) -> tuple[float, Array]:
-        slope = np.exp(point[0])
+        slope = np.exp(point[0])  # by its logarithm, so that it stays above 0
         values = slope * logits + point[1]
         residuals = weights * expit(values) - wanted
         gradient = np.array([(residuals * logits).sum() * slope, residuals.sum()])

@@ -1,4 +1,4 @@
-"""What models gave for images: `predictions.csv` read, scores of several models side by side."""
+"""What models gave for images: `predictions.csv` read, and several models on the same images."""
 
 import math
 from collections.abc import Sequence
@@ -55,8 +55,8 @@ def read_predictions(folder: Path) -> Predictions:
     if path.is_file() and not (table.records and path.read_bytes().endswith(b"\n")):
         problems.append("is cut off")
     records = list(table.records.values())
-    labels = [[_cell(record[name], (0.0, 1.0)) for name in names] for record in records]
-    scores = [[_cell(record[f"{_SCORE}{name}"]) for name in names] for record in records]
+    labels = [[_number(record[name], (0.0, 1.0)) for name in names] for record in records]
+    scores = [[_number(record[f"{_SCORE}{name}"]) for name in names] for record in records]
     for number, row in enumerate(zip(labels, scores, strict=True), start=2):
         if None in row[0] or None in row[1] or any(math.isnan(v or 0.0) for v in row[1]):
             problems.append(f"row {number}: a label is not 0, 1 or empty, or a score is no number")
@@ -75,7 +75,7 @@ def read_predictions(folder: Path) -> Predictions:
     )
 
 
-def _cell(text: str, allowed: Sequence[float] = ()) -> float | None:
+def _number(text: str, allowed: Sequence[float] = ()) -> float | None:
     """The number in a cell, nan when it is empty, None when it is none or not allowed."""
     if not text:
         return math.nan
@@ -116,8 +116,8 @@ class ScoredTarget:
     patients: NDArray[np.intp]
     thresholds: tuple[float, ...]
 
-    def of(self, chosen: NDArray[np.bool_]) -> "ScoredTarget":
-        """The same of the images chosen, (N,)."""
+    def only(self, chosen: NDArray[np.bool_]) -> "ScoredTarget":
+        """The same for some of the images: True in (N,)."""
         return ScoredTarget(
             self.labels[chosen], self.scores[:, chosen], self.patients[chosen], self.thresholds
         )
@@ -150,7 +150,7 @@ class ScoredImages:
             patients=columns,
             thresholds=tuple(each[index] for each in self.thresholds),
         )
-        return scored.of(known), known
+        return scored.only(known), known
 
     def threshold(self, index: int) -> float | None:
         """The threshold that all models share for a target, if they do."""
