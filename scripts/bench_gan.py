@@ -26,8 +26,9 @@ SIDES = {
 
 
 def work(side: str, batch: int, threads: int) -> None:
-    """Train some steps for each line of the input; answer with images per second."""
-    import resource  # noqa: PLC0415 (only the workers load torch)
+    """Train some steps for each line of the input; print images per second and peak memory (MB)."""
+    # PLC0415: the process that starts the workers loads no torch, so imports stand here.
+    import resource  # noqa: PLC0415
 
     import torch  # noqa: PLC0415
 

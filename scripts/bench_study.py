@@ -1,10 +1,9 @@
 """Speed of a study: head runs on cached features, on one worker and on two, in one run.
 
-Phantoms stand in for patients. Turns of one worker and of two follow each other, so that what else
-the machine does meets both; what starts a worker (its process, its imports, its first run) is not
-counted. A run is all that the finetune stage does: plan, ledger, checkpoints, model, statement. On
-a busy machine the workers share the cores with others: CPU seconds a run tell what a quiet one
-would give.
+Phantoms stand in for patients. One worker and two take turns, so that other load on the machine
+slows both alike; starting a worker (its process, its imports, its first run) is not counted. A run
+is all that the finetune stage does: plan, ledger, checkpoints, model, statement. On a busy machine
+the workers share the cores with other programs: CPU seconds a run say what a quiet one would give.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The whole comparison of one study file: its ingredients, the study, the report, the tables.
 
-Phantoms and synthetic sets that the file names and that are not there are made first; the data
-itself is not. Whatever stands is kept, so the same command goes on after any stop.
+Phantoms and synthetic sets that the file names are made first where they are missing; the patients'
+data is not. What is there is kept, so the same command goes on after any stop.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def steps(options: argparse.Namespace) -> list[Step]:
         InputError: when the settings are wrong, or the study's own data is not there.
     """
     settings = load_settings(StudySettings, options.config, options.overrides)
-    for path in dict.fromkeys([settings.data, *(place.data for place in settings.evaluate_on)]):
+    for path in dict.fromkeys([settings.data, *(on.data for on in settings.evaluate_on)]):
         if not (path / "manifest.csv").is_file():
             raise InputError(
                 f"{path}: there is no data set; import it with `synthdp data patches`, or name "

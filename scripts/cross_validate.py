@@ -14,12 +14,13 @@ from classify.cross_validate import cross_validate
 from synthdp.config import load_settings
 
 
-def _figures(config: Path, overrides: list[str], epsilon: str, seeds: int) -> list[float]:
+def _aurocs(config: Path, overrides: list[str], epsilon: str, seeds: int) -> list[float]:
+    """The AUROC of each split into folds and noise seed; one seed where nothing is drawn."""
     pairs = [*overrides, f"privacy.epsilon={epsilon}", "out=unnamed"]
     settings = load_settings(FinetuneSettings, config, pairs)
     n_seeds = 1 if epsilon == "none" and settings.head.kind != "mlp" else seeds
-    found = cross_validate(settings, folds=5, repeats=3, seeds=n_seeds)
-    return [one.auroc for one in found]
+    scored = cross_validate(settings, folds=5, repeats=3, seeds=n_seeds)
+    return [one.auroc for one in scored]
 
 
 def main() -> None:
@@ -35,14 +36,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    found = Parallel(n_jobs=arguments.workers, return_as="generator")(
-        delayed(_figures)(arguments.config, arguments.overrides, epsilon, arguments.seeds)
+    by_epsilon = Parallel(n_jobs=arguments.workers, return_as="generator")(
+        delayed(_aurocs)(arguments.config, arguments.overrides, epsilon, arguments.seeds)
         for epsilon in arguments.epsilons
     )
     print("epsilon  AUROC   sd over splits and seeds   (5 folds by patient, 3 splits)")
-    for epsilon, figures in zip(arguments.epsilons, found, strict=True):
-        spread = stdev(figures) if len(figures) > 1 else 0.0
-        print(f"{epsilon:>7}  {mean(figures):.4f}  {spread:.4f}", flush=True)
+    for epsilon, aurocs in zip(arguments.epsilons, by_epsilon, strict=True):
+        spread = stdev(aurocs) if len(aurocs) > 1 else 0.0
+        print(f"{epsilon:>7}  {mean(aurocs):.4f}  {spread:.4f}", flush=True)
 
 
 if __name__ == "__main__":

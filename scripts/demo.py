@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from synthdp.cli import main
+from synthdp.cli import EXIT_DONE, main
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -47,19 +47,19 @@ def steps(root: Path) -> list[tuple[str, list[str]]]:
 
 def run(root: Path) -> int:
     """Run the steps in order; a step whose folder stands is skipped or resumed."""
-    began = time.monotonic()
-    for number, (title, arguments) in enumerate(steps(root), start=1):
+    began, planned = time.monotonic(), steps(root)
+    for number, (title, arguments) in enumerate(planned, start=1):
         is_data = arguments[0] in ("data", "generate")
         out = Path(arguments[arguments.index("--out") + 1]) if is_data else None
-        print(f"[{number}/5] {title}", flush=True)
+        print(f"[{number}/{len(planned)}] {title}", flush=True)
         if out is not None and (out / "manifest.csv").is_file():
             continue
         code = main(arguments)
-        if code != 0:
+        if code != EXIT_DONE:
             return code
         print(f"      {time.monotonic() - began:.0f} s so far", flush=True)
     print(f"\nReport: {(root / 'study' / 'report.html').resolve()}")
-    return 0
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ HUB_LICENCES = (
     *("cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0"),
     *("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
 )
+#: The Hub's words for a number of rows below each bound, and for more.
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
 _LARGEST = "1M<n<10M"
 
@@ -23,8 +24,6 @@ USE = (
     "For research. Not a medical device: no diagnosis and no treatment may rest on it without "
     "the validation that the law of the place asks for."
 )
-
-
 _OUT_OF_SCOPE = """\
 - Diagnosis, treatment, or any other decision about a person.
 - Statements about the population of the real images: how often something is seen here is not how
@@ -56,7 +55,14 @@ def privacy_header(statement: Statement) -> dict[str, Any]:
 def model_card(
     *, title: str, summary: str, statement: Statement, settings: Mapping[str, Any]
 ) -> str:
-    """The card of a model: what it is, what it promises, how it was made."""
+    """The card of a model: what it is, what it promises, how it was made.
+
+    Args:
+        title: one line.
+        summary: what it is.
+        statement: what the model promises.
+        settings: name and value of what decided it.
+    """
     header = {
         "library_name": "synthdp",
         "tags": ["medical-imaging", "differential-privacy"],

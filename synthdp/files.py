@@ -28,7 +28,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def refused_when_full(bytes_needed: int = 0) -> Iterator[None]:
-    """Turn a full disk into one clear error; what stood before stands still.
+    """Turn a full disk into one clear error; files that were there before stay as they are.
+
+    Args:
+        bytes_needed: how much was to be written, for the error; 0 where that is not known.
 
     Raises:
         RunError: when the file system has no space left.
@@ -68,7 +71,11 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def append_line(path: Path, line: str, *, durable: bool = False) -> None:
-    """Append one line in a single write; `durable` waits until it is on the disk."""
+    """Append one line in a single write; `durable` waits until it is on the disk.
+
+    Raises:
+        RunError: when the disk is full.
+    """
     with refused_when_full(len(line)), open(path, "ab") as stream:
         stream.write(line.encode() + b"\n")
         stream.flush()
@@ -77,7 +84,12 @@ def append_line(path: Path, line: str, *, durable: bool = False) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` as indented JSON, atomically.
+
+    Raises:
+        RunError: when the disk is full.
+        ValueError: when a number is nan or infinite, which JSON does not have.
+    """
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -109,7 +121,7 @@ def sha256_file(path: Path) -> str:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what a killed process left of `path`; what another one works on is locked."""
+    """Remove what killed processes left of `path`; the folder of one that still runs is locked."""
     for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with _locked(scratch) as held:
             if held:
@@ -118,7 +130,7 @@ def _remove_abandoned(path: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder; False when somebody else holds it."""
+    """Try to lock a folder for the block: True when held, False when another process holds it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         held = True
@@ -154,7 +166,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             with _locked(scratch):
                 yield scratch
                 os.sync()  # all files at once: a wait for each of thousands takes far longer
-                _refuse_filled(path)
+                _refuse_filled(path)  # once more: another process may have been faster
                 if path.exists():
                     path.rmdir()
                 os.replace(scratch, path)

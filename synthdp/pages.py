@@ -1,4 +1,4 @@
-"""What the self-contained HTML pages share: templates, one script, drawings, pictures."""
+"""What the self-contained HTML pages share: templates, one script, drawings, patches."""
 
 import base64
 import re
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.data.images import encode_png, to_uint8
 
-SHOWN_PX = 128
+SHOWN_PX = 128  # larger patches are shown at this side
 
 
 def page_environment(package: str) -> Environment:
@@ -82,7 +82,8 @@ MARKS = (
 )
 N_COLOURS = 8  # that the page has: marks beyond these take a colour again, in another shape
 
-# Stand-ins that no drawing uses otherwise; in the page each becomes a CSS variable.
+# Colours of drawings. None is meant to be seen: each becomes a CSS variable in the page, so that
+# drawings follow its light and its dark theme.
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
 MARK_COLOURS = tuple(f"#0a0b{index % N_COLOURS:02x}" for index in range(len(MARKS)))
 _VARIABLES = {
@@ -102,9 +103,9 @@ def inline_svg(svg: str, prefix: str, description: str) -> str:
         prefix: begins every id in the drawing, so that several stand in one page.
         description: what it shows, for who cannot see it.
     """
-    body = svg[svg.index("<svg") :]
+    body = svg[svg.index("<svg") :]  # without the XML declaration
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", body)
+    body = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", body)  # ids and their uses
     body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
     for colour, variable in _VARIABLES.items():
         body = body.replace(colour, variable)
@@ -124,7 +125,7 @@ def inline_svg(svg: str, prefix: str, description: str) -> str:
 
 @dataclass(frozen=True)
 class ClassPatches:
-    """Patches of one class as data URIs of grey PNG files without any text in them."""
+    """Patches of one class as data URIs of grey PNG files, which carry no text or metadata."""
 
     label: str
     images: tuple[str, ...]
@@ -141,7 +142,7 @@ def class_patches(dataset: Dataset, per_class: int = 8) -> list[ClassPatches]:
     for label, index, value in _classes(dataset.info.targets):
         rows = [row for row in dataset.rows if row.targets[index] == value]
         if rows:
-            images = to_uint8(load_images(dataset, _evenly(rows, per_class), size_px)[:, 0])
+            images = to_uint8(load_images(dataset, _evenly_spaced(rows, per_class), size_px)[:, 0])
             pngs = (base64.b64encode(encode_png(image)).decode() for image in images)
             uris = tuple(f"data:image/png;base64,{png}" for png in pngs)
             patches.append(ClassPatches(label, uris))
@@ -156,6 +157,6 @@ def _classes(targets: Sequence[str]) -> list[tuple[str, int, float]]:
     return [(targets[0], 0, 1.0), (negative, 0, 0.0)]
 
 
-def _evenly(rows: Sequence[Row], count: int) -> list[Row]:
+def _evenly_spaced(rows: Sequence[Row], count: int) -> list[Row]:
     positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
     return [rows[position] for position in positions]

@@ -34,7 +34,7 @@ from synthdp.study.settings import StudySettings
 def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: object) -> Path:
     """Patients of one to three noisy patches; those of every second patient are brighter.
 
-    Their names may stand nowhere outside a private folder.
+    Their ids hold the word secret, which tests look for wherever no id may stand.
     """
     generator = np.random.default_rng(0)
     about = DatasetInfo(name=out.name, kind=kind, size_px=32, **info)
@@ -73,7 +73,7 @@ def study_settings(values: dict[str, object], **changes: object) -> StudySetting
 
 
 def give_even_key(data: Path) -> Path:
-    """Replace a set's drawn key by one whose halves of 12 patients both hold both classes."""
+    """Replace a set's key by a fixed one: either half of its 12 patients then has both classes."""
     (data / "private" / "key").write_bytes(bytes([1]) * KEY_BYTES)
     return data
 
@@ -125,7 +125,7 @@ def made_up_assessment(folder: Path, info: DatasetInfo, *, copies: float = 0) ->
             synthetic=Value(value=copies, n=(40, 24), split="all against train"),
         ),
     )
-    found = Assessment(
+    assessment = Assessment(
         promise="These figures are exact functions of the patients of clinic.",
         findings=("FD-Net stands at 73.9.",),
         info=info,
@@ -138,7 +138,7 @@ def made_up_assessment(folder: Path, info: DatasetInfo, *, copies: float = 0) ->
         ),
         figures=figures,
     )
-    write_json(folder / QUALITY_FILE, found.model_dump(mode="json"))
+    write_json(folder / QUALITY_FILE, assessment.model_dump(mode="json"))
     return folder
 
 

@@ -18,6 +18,7 @@ EPSILONS = (1.0, 6.0, 60.0, None)
 GAN = Release(
     id="0" * 16, stage="train-gan", data="cbis-ddsm", mu=math.inf, note="a GAN without DP"
 )
+#: Strategies that are repeated for each epsilon, and what each has over the first in AUROC.
 GRIDDED = {"real_only": 0.0, "pretrain_then_finetune": 0.03, "phantoms_then_finetune": -0.02}
 
 
@@ -40,6 +41,7 @@ class MadeUp(Settings):
 
 
 def stated(strategy: str, epsilon: float | None) -> Statement:
+    """The statement of a run: two of the strategies start from a GAN without a guarantee."""
     lineage = Lineage()
     if strategy in ("pretrain_then_finetune", "synthetic_only"):
         lineage = lineage.with_release(GAN)
@@ -88,21 +90,20 @@ def make_study(
         statement = stated(strategy, epsilon)
         run = f"finetune-{number:012x}"
         settings = MadeUp(strategy=strategy, epsilon=epsilon, seed=seed)
-        cell = {"strategy": strategy, "epsilon": epsilon, "seed": seed, "run": run}
-        cell["trained_on"] = trained_on
+        model = {"strategy": strategy, "trained_on": trained_on, "epsilon": epsilon, "seed": seed}
         failed = with_failure and number == 1
         if not failed:
             stage = "finetune" if strategy in GRIDDED else "pretrain"
             with open_run(study / "runs" / run, stage, settings) as opened:
                 opened.finish(statement, "# A card\n")
         for split in sets:
-            place = {**cell, "data_set": "cbis-ddsm", "split": split}
+            columns = {**model, "run": run, "data_set": "cbis-ddsm", "split": split}
             if failed:
                 error = "backbone.weights: /srv/secret/models/dinov2.safetensors: no such file"
-                rows.append(ResultRow(**place, state="failed", error=error))
+                rows.append(ResultRow(**columns, state="failed", error=error))
             else:
                 metrics = _metrics(strategy, epsilon, number, 0.05 * (split == "external"))
-                rows.append(evaluation_row(**place, metrics=metrics, statement=statement))
+                rows.append(evaluation_row(**columns, metrics=metrics, statement=statement))
     write_results(study / "results.csv", rows)
     return rows
 
@@ -120,6 +121,7 @@ def make_patches(root: Path, kind: str) -> Path:
 
 
 def describe(study: Path, **facts: object) -> None:
+    """Write the study's `study.json` with these facts."""
     write_json(study / "study.json", {"title": "CBIS-DDSM masses", "wall_time_s": 754.2, **facts})
 
 
