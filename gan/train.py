@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gan.config import DpDiscriminatorSettings, TrainGanSettings
 from gan.network.generator import Generator
-from gan.package.conditions import Conditions, read_conditions
+from gan.package.conditions import Conditions, encode, read_conditions
 from gan.package.description import Description, TrainedGenerator, TrainedShape
 from gan.package.model import (
     load_generator,
@@ -188,6 +188,7 @@ def _init_lineage(init: Path, shape: TrainedShape, target: str) -> Lineage:
 
 
 def _public_lineage(public: Path) -> Lineage:
+    """What the public set of an embedding descends from; a set of patients is refused."""
     info = open_dataset(public).info
     if info.protects_patients:
         raise InputError(
@@ -198,7 +199,7 @@ def _public_lineage(public: Path) -> Lineage:
 
 
 def _unit_without_promise(info: DatasetInfo, ancestors: Lineage) -> Unit:
-    """What a statement counts where nothing is promised: what data set or ancestors know."""
+    """The unit where this run promises nothing: that of the data set, else of its ancestors."""
     if info.protects_patients:
         return info.unit
     return ancestors.unit
@@ -258,6 +259,7 @@ def _card(settings: TrainGanSettings, info: DatasetInfo, statement: Statement) -
 
 
 def _names_alone(value: Any) -> Any:
+    """A setting, or settings, with each path cut to its name."""
     if isinstance(value, Path):
         return value.name
     if isinstance(value, Mapping):
@@ -279,10 +281,7 @@ def _train_adversarially(
     if settings.guidance is not None:
         guidance = Guidance(settings.guidance, settings.size_px, settings.seed, device)
     recipe = AdversarialRecipe.of(settings)
-    with _checkpointed(settings, run, plan, training, guidance, codes=examples.attributes) as (
-        log,
-        keep,
-    ):
+    with _checkpointed(settings, run, plan, training, guidance) as (log, keep):
         train_adversarially(training, examples, recipe, guidance, log=log, keep=keep)
     if not isinstance(training.averaged, Generator):
         return training.averaged, plan.privacy.release
@@ -305,7 +304,7 @@ def _train_on_embedding(
     back: the release that is then made anew is the same one, since its noise has the same key.
 
     Guarantee: the rows are read for that release alone; everything else is a function of its result
-    and of public things.
+    and of public values.
 
     Raises:
         InputError: when the step is spent, and both the key and what was released are gone.
@@ -459,15 +458,13 @@ def _checkpointed(
     plan: GanPlan,
     training: Training,
     companion: Companion | None = None,
-    *,
-    codes: Tensor | None = None,
 ) -> AbstractContextManager[tuple[Callable[..., None], Callable[[], None]]]:
-    """The training restored from the run's newest checkpoint, and saved from there on.
-
-    Without `codes` (N, A) of the rows' attributes the generator knows the class alone.
-    """
-    if codes is None:
-        codes = torch.empty(len(plan.rows), 0, dtype=torch.int64)
+    """The training restored from the run's newest checkpoint, and saved from there on."""
+    rows = LearnedRows(
+        digest=keyed_digest(plan.privacy.dataset, plan.rows),
+        attributes=encode(plan.conditions, plan.rows),
+        conditions=plan.conditions,
+    )
 
     def picture_name(step: int) -> str:
         if settings.method == "adversarial":
@@ -477,7 +474,7 @@ def _checkpointed(
     return checkpointed(
         run,
         training,
-        LearnedRows(keyed_digest(plan.privacy.dataset, plan.rows), codes, plan.conditions),
+        rows,
         companion,
         seed=settings.seed,
         batch=settings.batch,

@@ -92,7 +92,11 @@ def attribute_embeddings(levels: Sequence[int], width: int, *, std: float) -> nn
 
 
 def embedded(tables: nn.ModuleList, attributes: Tensor | None) -> Tensor | float:
-    """Sum the embeddings of attributes (B, A) to (B, width); 0 without any attribute."""
+    """Sum the embeddings of attributes (B, A) to (B, width); 0 without any attribute.
+
+    Raises:
+        ValueError: when there are tables, but no attributes were given.
+    """
     if not len(tables):
         return 0.0
     if attributes is None:

@@ -75,6 +75,9 @@ class Mixture(nn.Module):
 
         Returns:
             (B, 1, S, S) in the order of the batch.
+
+        Raises:
+            ValueError: when the batch is empty.
         """
         chosen = self.chosen(noise)
         images: Tensor | None = None

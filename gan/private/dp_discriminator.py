@@ -79,7 +79,7 @@ class Fakes:
 
 @dataclass(frozen=True)
 class View:
-    """What of a step decides how a patient's images are looked at; all of it public."""
+    """The public values of a step that decide how a patient's images are augmented and judged."""
 
     seed: int
     step: int
@@ -185,7 +185,7 @@ def play_plainly(
 
 
 class PrivateGame:
-    """Discriminator and generator at play, moved by what the steps on patients release.
+    """The state of the game: both networks, moved by what the steps on patients release.
 
     Args:
         training: moved in place; its discriminator judges each image alone.

@@ -93,6 +93,8 @@ def attack_by_patient(
         redraws: how often patients are drawn for the intervals.
         generator: the source of the draws.
     """
+    # Of a patient's images the one with the highest score counts: one copied image is enough to
+    # give the patient away.
     names, patient_of = np.unique(patients, return_inverse=True)
     best = np.full(len(names), -np.inf)
     np.maximum.at(best, patient_of, scores)
@@ -114,6 +116,8 @@ def attack_by_patient(
 
 def _true_positive_rate(inside: Array, outside: Array) -> float:
     """The share of members above a threshold that at most 1 % of the strangers pass."""
+    # With `allowed` false alarms the threshold is the next highest score of a stranger. A member
+    # has to lie above it, so that ties count against the attack.
     allowed = int(FALSE_ALARMS * len(outside))
     threshold = np.sort(outside)[len(outside) - 1 - allowed]
     return float((inside > threshold).mean())

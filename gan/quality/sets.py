@@ -38,7 +38,8 @@ NO_VAL = "the real set has no val"
 #: So many images of a side are compared at most: distances of all pairs take memory, and figures
 #: hardly change beyond.
 MOST_COMPARED = 1104
-_BLOCK = 128  # images whose copies are cached together: what a kill can cost
+#: The copies of so many images are cached together: a kill costs no more.
+_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class MeasuredSet:
 
 @dataclass(frozen=True)
 class Sets:
-    """The sets of an assessment; `compare_n` images of each side where n is to be equal.
+    """The sets of an assessment; `compare_n` images of each are compared where n is to be equal.
 
     `seed` drives every draw; patients are drawn `redraws` times for an interval.
     """
@@ -137,7 +138,7 @@ def measure_sets(settings: AssessSettings) -> Sets:
     }
     if baseline is not None:
         sizes["the baseline"] = min(len(baseline.rows), settings.max_images)
-    compare_n = _chosen_n(settings.compare_n, sizes)
+    compare_n = _equal_n(settings.compare_n, sizes)
     networks = _networks(settings)
     size_px = real.info.size_px
 
@@ -183,7 +184,7 @@ def _evenly_spaced(rows: Sequence[Row], most: int) -> list[Row]:
     return [rows[index] for index in indices]
 
 
-def _chosen_n(asked: int | None, sizes: Mapping[str, int]) -> int:
+def _equal_n(asked: int | None, sizes: Mapping[str, int]) -> int:
     """How many images of each side are compared where n is equal, of sets of these sizes."""
     least = min(sizes, key=lambda name: sizes[name])
     if asked is not None and asked > sizes[least]:
@@ -195,9 +196,9 @@ def _chosen_n(asked: int | None, sizes: Mapping[str, int]) -> int:
 
 
 def _networks(settings: AssessSettings) -> Networks:
-    low = settings.precision == "auto" and has_bfloat16(torch.device("cpu"))
+    in_bfloat16 = settings.precision == "auto" and has_bfloat16(torch.device("cpu"))
     extractors = {
-        space.label: build_extractor(space, seed=settings.seed, in_bfloat16=low).to(
+        space.label: build_extractor(space, seed=settings.seed, in_bfloat16=in_bfloat16).to(
             memory_format=torch.channels_last
         )
         for space in settings.features

@@ -144,7 +144,7 @@ def test_medigan_gets_images_and_labels_in_words(packages: Path, run: Path) -> N
     assert saved[1] is None
     names = {path.name for path in (packages / "images").iterdir()}
     assert names == {"0_benign.png", "1_malignant.png", "2_benign.png", "3_malignant.png"}
-    from PIL import Image  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415 (beside its only use)
 
     with Image.open(packages / "images" / "1_malignant.png") as image:
         assert (image.mode, image.size) == ("L", (32, 32))

@@ -117,7 +117,7 @@ def test_a_step_in_bfloat16(discs: Path, tiny_settings: TinySettings) -> None:
     labels = torch.arange(8) % 2
     real = Examples(torch.rand(8, 1, 32, 32) * 2 - 1, labels, torch.empty(8, 0).long())
     seen: list[torch.dtype] = []
-    body = training.discriminator.body  # type: ignore[union-attr]
+    body = training.discriminator.body  # type: ignore[union-attr]  # arch: haar
     body.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     for _ in range(2):
         autocast = torch.autocast("cpu", dtype=torch.bfloat16)
