@@ -46,12 +46,12 @@ class EngineSettings(Settings):
 
     @model_validator(mode="after")
     def _a_shard_is_one_of_n(self) -> "EngineSettings":
-        if self.shard is not None and self.part[0] >= self.part[1]:
+        if self.shard is not None and self.parsed_shard[0] >= self.parsed_shard[1]:
             raise ValueError(f"shard: {self.shard}: of n parts name one from 1 to n, as in 1/4")
         return self
 
     @property
-    def part(self) -> tuple[int, int]:
+    def parsed_shard(self) -> tuple[int, int]:
         """The shard's index from 0, and the number of shards; (0, 1) is all."""
         index, n_parts = (int(word) for word in (self.shard or "1/1").split("/"))
         return index - 1, n_parts

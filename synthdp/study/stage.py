@@ -27,8 +27,14 @@ from synthdp.study.compare.transfer import compare_sites, compares_sites
 from synthdp.study.record import write_facts
 from synthdp.study.report.page import REPORT_FILE, ReportSettings, write_report
 from synthdp.study.settings import WHERE_IT_RUNS, StudySettings
-from synthdp.study.sweep.checks import refuse_unfit_grid, refuse_unfit_sets
-from synthdp.study.sweep.grid import GridRow, expand_evaluations, expand_grid, shard_rows
+from synthdp.study.sweep.grid import (
+    GridRow,
+    expand_evaluations,
+    expand_grid,
+    refuse_unfit_grid,
+    refuse_unfit_sets,
+    shard_rows,
+)
 from synthdp.study.sweep.run import run_grid
 from synthdp.study.sweep.state import (
     is_finished,
@@ -137,7 +143,7 @@ def _run_and_report(
 def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:
     """Run a shard's part; whichever shard finds that none is left to run writes the results."""
     whole = settings.model_copy(update={"shard": None})
-    own_rows = shard_rows(rows, *settings.part)
+    own_rows = shard_rows(rows, *settings.parsed_shard)
     own, models = ({row.model.name for row in some} for some in (own_rows, rows))
     with locked_study(settings.out, shared=True), handled((SIGTERM,), interrupt):
         if open_shared_study(whole):

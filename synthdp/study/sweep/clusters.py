@@ -20,7 +20,11 @@ _MEND = "start it, name another engine_address, or use engine=local; nothing has
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connection: how many cores the cluster has now, whether it answers, joblib's backend."""
+    """A connection.
+
+    cores: how many the cluster has now; alive: whether it answers; backend: joblib's settings for
+    so many runs at once.
+    """
 
     cores: Callable[[], int]
     alive: Callable[[], bool]
@@ -52,7 +56,7 @@ def connect_ray(address: str | None, threads: int, stack: ExitStack) -> Cluster:
     """
     try:
         import ray  # noqa: PLC0415 (an extra)
-        from ray.util.joblib.ray_backend import RayBackend  # noqa: PLC0415
+        from ray.util.joblib.ray_backend import RayBackend  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise _missing("ray", error) from error
 
@@ -94,8 +98,8 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
     """
     try:
         import dask  # noqa: PLC0415 (an extra)
-        from distributed import Client  # noqa: PLC0415
-        from joblib._dask import DaskDistributedBackend  # noqa: PLC0415
+        from distributed import Client  # noqa: PLC0415 (an extra)
+        from joblib._dask import DaskDistributedBackend  # noqa: PLC0415 (imports dask)
     except ImportError as error:
         raise _missing("dask", error) from error
 

@@ -27,6 +27,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.progress import silence_bars
 from synthdp.runs import RunBusyError, StageCall
 from synthdp.study.settings import Devices, EngineSettings
+from synthdp.study.sweep import clusters
 
 log = logging.getLogger(__name__)
 
@@ -209,8 +210,6 @@ def opened_engine(settings: EngineSettings) -> Iterator[Engine]:
         if settings.engine == "local":
             yield _local(settings, stack)
         else:
-            from synthdp.study.sweep import clusters  # noqa: PLC0415 (needs an extra)
-
             connect = clusters.connect_ray if settings.engine == "ray" else clusters.connect_dask
             cluster = connect(settings.engine_address, settings.threads, stack)
             yield Engine(

@@ -20,7 +20,7 @@ from synthdp.runs import StageCall
 from synthdp.study.settings import TunedValue
 
 #: Settings of a stage that name a set whose images the stage reads.
-SETS_OF_A_STAGE = ("data", "synthetic", "centre")
+_SETS_OF_A_STAGE = ("data", "synthetic", "centre")
 REFUSAL = (
     "choosing by scores of private images is itself a release; tune on phantoms or on a synthetic "
     "set with a guarantee"
@@ -106,7 +106,7 @@ def tuning_lineage(sets: Iterable[Path], calls: Sequence[StageCall]) -> Lineage:
     own = {call.out for call in calls}  # these hold nothing beyond their sets
     named = {
         *sets,
-        *(call.setting(key) for key in SETS_OF_A_STAGE for call in calls if call.setting(key)),
+        *(call.setting(key) for key in _SETS_OF_A_STAGE for call in calls if call.setting(key)),
     }
     starts = {call.setting("init") for call in calls if call.setting("init")} - own
     lineages = [_free_lineage(open_dataset(path).info) for path in sorted(named)]

@@ -24,8 +24,7 @@ from synthdp.study.compare.fairness import (
 from synthdp.study.compare.results import ResultRow, evaluation_row, write_results
 from synthdp.study.report.page import ReportSettings, fairness_views, run_report
 from synthdp.study.settings import StudySettings
-from synthdp.study.sweep.checks import refuse_unfit_attributes
-from synthdp.study.sweep.grid import evaluation_folder
+from synthdp.study.sweep.grid import evaluation_folder, refuse_unfit_attributes
 
 N_PATIENTS = 48
 EPSILONS = (1.0, 6.0, 20.0, None)
