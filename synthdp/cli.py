@@ -84,6 +84,7 @@ def _export(stage: Stage, settings: Settings) -> Path:
     """Export what a release of the run lets leave; a generator of the package is released."""
     from synthdp.release import release  # noqa: PLC0415 (starts without the image stack)
 
+    # settings are gan's ExportSettings, which is not imported here
     run: Path = settings.run  # type: ignore[attr-defined]
     if str(run).startswith("pretrained:"):
         return stage.start(settings)
@@ -127,8 +128,8 @@ def _run_release(arguments: argparse.Namespace) -> int:
         raise InputError("privacy: --release takes RUN and OUT alone; leave the other paths out")
     from synthdp.release import release  # noqa: PLC0415 (as above)
 
-    source, out = arguments.release
-    print(release(source, out).to_text().splitlines()[0])
+    original, out = arguments.release
+    print(release(original, out).to_text().splitlines()[0])
     print(out)
     return EXIT_DONE
 

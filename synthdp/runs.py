@@ -194,10 +194,14 @@ def _differences(
     return lines
 
 
-def _refuse_other_settings(
+def _matching_status(
     out: Path, stage: str, settings: Settings, free: Collection[str]
 ) -> dict[str, Any] | None:
-    """The status of the run at `out` when it has these settings; None where there is no run."""
+    """The status of the run at `out` that has these settings; None where there is no run.
+
+    Raises:
+        InputError: when the folder holds other files, or a run of another stage or other settings.
+    """
     if not (out / "status.json").is_file():
         if any(not path.name.startswith(".") for path in out.iterdir()):
             raise InputError(
@@ -269,7 +273,7 @@ def open_run(
         (out / ".lock").touch()
     with open(out / ".lock", "a+", encoding="utf-8") as lock, handled((SIGTERM,), interrupt):
         take_lock(lock, out)
-        run = _start(out, stage, settings, _refuse_other_settings(out, stage, settings, free))
+        run = _start(out, stage, settings, _matching_status(out, stage, settings, free))
         run._lock = lock
         try:
             yield run
