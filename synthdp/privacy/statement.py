@@ -90,7 +90,7 @@ class Statement(Settings):
             self._headline(),
             "",
             *self._terms(),
-            *(f"- {one.patients}: epsilon {number(one.epsilon)}" for one in self.cohorts),
+            *(f"- {one.patients}: epsilon {epsilon_text(one.epsilon)}" for one in self.cohorts),
             "",
             f"**What an attacker could do.** {self._odds_words()}",
         ]
@@ -108,17 +108,17 @@ class Statement(Settings):
                 f"**Privacy of this {self.subject}: epsilon = 0 for each {unit}.** "
                 "No patient's image went into it."
             )
-        headline = f"**Privacy of this {self.subject}: epsilon = {number(self.epsilon)} "
+        headline = f"**Privacy of this {self.subject}: epsilon = {epsilon_text(self.epsilon)} "
         headline += f"for each {unit}, end to end.**"
         return f"{headline} Because {self.because}." if self.because else headline
 
     def _terms(self) -> list[str]:
         terms = [f"- unit: {self.unit}", f"- neighbours: {self.neighbours}"]
         if not math.isinf(self.epsilon):
-            terms.append(f"- epsilon {number(self.epsilon)} at delta {self.delta:g}")
+            terms.append(f"- epsilon {epsilon_text(self.epsilon)} at delta {self.delta:g}")
         elif 0 < self.epsilon_stage < math.inf:
             terms.append(
-                f"- the last stage alone spent epsilon {number(self.epsilon_stage)} at delta "
+                f"- the last stage alone spent epsilon {epsilon_text(self.epsilon_stage)} at delta "
                 f"{self.delta:g}; that protects nobody, since an earlier stage did not"
             )
         if self.population is not None:
@@ -178,7 +178,7 @@ def percent(share: float) -> str:
     return f"{text} %"
 
 
-def number(epsilon: float) -> str:
+def epsilon_text(epsilon: float) -> str:
     """An epsilon for people: three digits, or `inf`."""
     return "inf" if math.isinf(epsilon) else f"{epsilon:.3g}"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from synthdp import __version__
 from synthdp.cards import USE, card_text, licence_keys, listed, privacy_header
-from synthdp.privacy.statement import Statement, number, percent
+from synthdp.privacy.statement import Statement, epsilon_text, percent
 from synthdp.study.compare.cells import Cell
 from synthdp.study.record import SetFacts
 from synthdp.study.report.summary import strategy_words
@@ -87,7 +87,7 @@ def _index_entry(cell: Cell) -> dict[str, Any]:
         for name, kind in _METRIC_TYPES.items()
         if (mean := cell.metrics[name].mean) is not None
     ]
-    words = "without a grid" if cell.epsilon is None else f"epsilon {number(cell.epsilon)}"
+    words = "without a grid" if cell.epsilon is None else f"epsilon {epsilon_text(cell.epsilon)}"
     if cell.epsilon is None and not cell.protected:
         words = "without privacy"
     trained_on = f"trained on {cell.trained_on}" if cell.trained_on else ""
@@ -127,8 +127,8 @@ def _promised_rows(facts: CardFacts) -> Iterator[tuple[str, ...]]:
             worst = max(stated, key=lambda one: (one.epsilon, one.odds.found_at_1_percent))
             yield (
                 strategy_words(cell.strategy),
-                "none" if cell.epsilon is None else number(cell.epsilon),
-                number(worst.epsilon),
+                "none" if cell.epsilon is None else epsilon_text(cell.epsilon),
+                epsilon_text(worst.epsilon),
                 percent(worst.odds.found_at_1_percent),
                 percent(worst.odds.found_at_01_percent),
             )
@@ -181,6 +181,6 @@ def _set_items(one: SetFacts) -> str:
     if one.stands_for_patients:
         items["unit of the promise"] = one.unit
     else:
-        items["epsilon spent on patients (delta 1e-4)"] = number(one.epsilon)
+        items["epsilon spent on patients (delta 1e-4)"] = epsilon_text(one.epsilon)
     text = listed(items)
     return f"{one.description}\n\n{text}" if one.description else text

@@ -30,7 +30,7 @@ from synthdp.pages import (
     page_script,
 )
 from synthdp.paths import without_paths
-from synthdp.privacy.statement import Statement, make_statement, number, percent
+from synthdp.privacy.statement import Statement, epsilon_text, make_statement, percent
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
     Comparisons,
@@ -225,7 +225,7 @@ def report_table(settings: ReportSettings) -> str:
 def _environment() -> Environment:
     environment = page_environment("synthdp.study.report")
     environment.filters["figure"] = figure
-    environment.filters["epsilon"] = lambda value: number(value).replace("inf", "∞")
+    environment.filters["epsilon"] = lambda value: epsilon_text(value).replace("inf", "∞")
     environment.filters["words"] = strategy_words
     environment.filters["tuned"] = tuned_words
     environment.filters["percent"] = percent

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from synthdp.errors import InputError
 from synthdp.paths import without_paths
-from synthdp.privacy.statement import Statement, joined_statement, number
+from synthdp.privacy.statement import Statement, epsilon_text, joined_statement
 from synthdp.study.compare.cells import Cell
 from synthdp.study.record import StudyRecord, own_statement, private_part
 from synthdp.study.report.summary import strategy_words
@@ -79,7 +79,7 @@ def not_covered(statements: Iterable[Statement]) -> list[str]:
 
 def _asked_words(epsilon: float | None, statements: Iterable[Statement]) -> str:
     if epsilon is not None:
-        return f", {number(epsilon)} asked for"
+        return f", {epsilon_text(epsilon)} asked for"
     last_stage_is_free = all(math.isinf(statement.epsilon_stage) for statement in statements)
     return ", without privacy" if last_stage_is_free else ""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from synthdp.privacy.statement import number, percent
+from synthdp.privacy.statement import epsilon_text, percent
 from synthdp.study.compare.cells import Cell
 
 #: The share of members found at 1 % false alarms, by the runs of a cell; None where not stated.
@@ -97,7 +97,7 @@ def _at_each_promise(cells: Sequence[Cell], unit: str, members_found: MembersFou
     """
     by_epsilon: dict[str, list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.epsilon_end_to_end or 0.0):
-        by_epsilon.setdefault(number(cell.epsilon_end_to_end or 0.0), []).append(cell)
+        by_epsilon.setdefault(epsilon_text(cell.epsilon_end_to_end or 0.0), []).append(cell)
     odds = {epsilon: _worst_share(group, members_found) for epsilon, group in by_epsilon.items()}
     worth = [e for e, share in odds.items() if share is not None and share < _MOST_STAY_UNFOUND]
     chosen = dict.fromkeys([next(iter(odds)), *worth[-1:], next(reversed(odds))])

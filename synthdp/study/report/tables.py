@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synthdp.privacy.statement import number
+from synthdp.privacy.statement import epsilon_text
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, strategy_words
 from synthdp.study.sweep.tuning import tuned_words
@@ -115,7 +115,7 @@ def _end_to_end(cells: Sequence[Cell]) -> str:
         for one, other in zip(spent, asked, strict=True)
     ):
         return "as asked"
-    return ", ".join(dict.fromkeys(number(value).replace("inf", "∞") for value in spent))
+    return ", ".join(dict.fromkeys(epsilon_text(value).replace("inf", "∞") for value in spent))
 
 
 def _figures(part: OverSeeds) -> tuple[str, str]:
