@@ -214,7 +214,9 @@ def opened_engine(settings: EngineSettings) -> Iterator[Engine]:
             cluster = connect(settings.engine_address, settings.threads, stack)
             yield Engine(
                 name=settings.engine.capitalize(),
-                size=lambda: fitting(settings, cluster.cores(), f"the {settings.engine} cluster"),
+                size=lambda: workers_that_fit(
+                    settings, cluster.cores(), f"the {settings.engine} cluster"
+                ),
                 backend=cluster.backend,
                 setup=WorkerSetup(settings.threads, cluster=True, folder=str(Path.cwd())),
                 alive=cluster.alive,
@@ -222,9 +224,9 @@ def opened_engine(settings: EngineSettings) -> Iterator[Engine]:
 
 
 def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
-    n_workers = fitting(settings, cpu_count(), "this machine")
+    n_workers = workers_that_fit(settings, cpu_count(), "this machine")
     threads = min(settings.threads, cpu_count())
-    devices = devices_of(settings.devices)
+    devices = device_names(settings.devices)
     slots = stack.enter_context(tempfile.TemporaryDirectory(prefix="synthdp-"))
     setup = WorkerSetup(
         threads,
@@ -238,7 +240,7 @@ def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
     return Engine("local", lambda: n_workers, lambda _: backend, setup)
 
 
-def fitting(settings: EngineSettings, cores: int, where: str) -> int:
+def workers_that_fit(settings: EngineSettings, cores: int, where: str) -> int:
     """How many workers of so many threads fit on the cores; says so when it is fewer than asked.
 
     Raises:
@@ -261,7 +263,7 @@ def fitting(settings: EngineSettings, cores: int, where: str) -> int:
     return settings.workers
 
 
-def devices_of(devices: Devices) -> tuple[str, ...]:
+def device_names(devices: Devices) -> tuple[str, ...]:
     """The names of the GPUs that local workers share, as CUDA_VISIBLE_DEVICES takes them."""
     if devices != "auto":
         return tuple(str(device) for device in devices)
@@ -330,12 +332,12 @@ def _set_up(setup: WorkerSetup) -> None:
 
         threadpool_limits(setup.threads)
     if setup.parent is not None:
-        Thread(target=_end_with, args=(setup.parent,), daemon=True).start()
+        Thread(target=_exit_after, args=(setup.parent,), daemon=True).start()
     if setup.cluster or setup.parent is not None:
         silence_bars()
 
 
-def _end_with(parent: int) -> None:
+def _exit_after(parent: int) -> None:
     """End this process when the study's was killed, so that a new study need not wait for it."""
     while os.getppid() == parent:
         time.sleep(1.0)

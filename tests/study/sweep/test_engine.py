@@ -17,9 +17,9 @@ from synthdp.study.sweep.engine import (
     Outcome,
     WorkerSetup,
     claim_slot,
-    devices_of,
-    fitting,
+    device_names,
     opened_engine,
+    workers_that_fit,
 )
 
 
@@ -119,13 +119,13 @@ def test_devices_are_found_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert devices_of("auto") == ("0", "1")
+    assert device_names("auto") == ("0", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert devices_of("auto") == ("2", "5")
-    assert devices_of(()) == ()
-    assert devices_of((1,)) == ("1",)
+    assert device_names("auto") == ("2", "5")
+    assert device_names(()) == ()
+    assert device_names((1,)) == ("1",)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert devices_of("auto") == ()
+    assert device_names("auto") == ()
 
 
 def test_a_slot_is_free_again_when_its_process_ends(tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_threads_are_not_oversubscribed(
     asked: tuple[object, int], cores: int, given: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = EngineSettings.model_validate({"workers": asked[0], "threads": asked[1]})
-    assert fitting(settings, cores, "this machine") == given
+    assert workers_that_fit(settings, cores, "this machine") == given
     fits = asked[0] == "all" or int(str(asked[0])) * asked[1] <= cores
     assert ("more would slow each other down" in caplog.text) is not fits
     with pytest.raises(RunError, match="has no core left"):
-        fitting(settings, 0, "the dask cluster")
+        workers_that_fit(settings, 0, "the dask cluster")
 
 
 def test_a_cluster_without_a_core_is_told_and_no_run_is_blamed() -> None:
@@ -159,7 +159,7 @@ def test_a_cluster_without_a_core_is_told_and_no_run_is_blamed() -> None:
     settings = EngineSettings()
     empty = Engine(
         name="Ray",
-        size=lambda: fitting(settings, 0, "the ray cluster"),
+        size=lambda: workers_that_fit(settings, 0, "the ray cluster"),
         backend=lambda size: {"backend": "threading"},
         setup=WorkerSetup(1, cluster=True),
         alive=lambda: True,
