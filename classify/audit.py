@@ -30,6 +30,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import versions
 
@@ -159,7 +160,7 @@ def broken_records(run: Path, statement: Statement, subject: Subject) -> list[st
     own = [release for release in statement.lineage.releases if release.id == spent.id]
     if own and (statement.epsilon_stage < epsilon * (1 - _EXACT) or own[0].mu < spent.mu):
         broken.append("the statement promises less than the ledger counts")
-    if (run / "private" / "noise.key").exists():
+    if (run / "private" / KEY_FILE).exists():
         broken.append("the noise key of a finished run is still there")
     return broken
 

@@ -255,7 +255,7 @@ class PretrainSettings(Settings):
     A set of patients, or a `cohort` of them, is allowed: that is the baseline without privacy.
     `warmup` is the share of the steps over which the learning rate rises; then it falls as a
     cosine. An epoch shows one of the `views` of each image, the first of which is the image itself.
-    With a `teacher`, a frozen public network, the blocks learn to give what its features tell of
+    With a `teacher`, a frozen public network, the blocks learn to reproduce its features of
     the whole image, from any view and without labels; the head is then fitted to the labels.
     With `trainable_blocks: 0` the head alone is fitted, to the end: then `epochs`, `batch`, the
     rates and `warmup` have no meaning, and `weight_decay` weighs half the squared norm against the

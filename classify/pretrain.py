@@ -1,9 +1,9 @@
 """The pretrain stage: ordinary training of a classifier, on synthetic images or phantoms.
 
 Backbone and head are trained together, or the head alone on cached features; the last iterate is
-the model. In place of labels the backbone may learn what the features of a frozen teacher tell of
-an image (distillation). On patients this is the baseline without privacy, and the statement says
-so.
+the model. In place of labels the backbone may learn to reproduce the features that a frozen teacher
+gives for an image (distillation). On patients this is the baseline without privacy, and the
+statement says so.
 """
 
 import math
@@ -229,7 +229,7 @@ def _train_blocks(
 def _teacher_features(
     teacher: FeatureSettings, dataset: Dataset, rows: Sequence[Row], *, seed: int
 ) -> Tensor:
-    """What a frozen network tells of `rows`, (N, D): centred and whitened over them, of norm 1."""
+    """A frozen network's features of `rows`, (N, D), centred and whitened over them, of norm 1."""
     network = build_backbone(teacher, seed=seed)
     raw = backbone_features(network, dataset, rows)
     return head_input([raw], [plain_scaling(network).fitted(raw, teacher.whiten)])

@@ -16,10 +16,10 @@ class Ingredients(Settings):
     """What recipes are made from; a recipe names what it misses.
 
     `backbone` is the transformer that is pretrained or not, `beside` frozen networks whose features
-    some recipes put beside its own, and `teacher` one that it may learn from. `private_synthetic`
-    is a synthetic set whose generator keeps a promise. `pretrain` and `finetune` are settings of
-    these stages that hold for every recipe; `pretrain_seed` makes all seeds share one pretraining
-    (None: each seed has its own).
+    some recipes put beside its own, and `teacher` one whose features it may learn.
+    `private_synthetic` is a synthetic set whose generator keeps a promise. `pretrain` and
+    `finetune` are settings of these stages that hold for every recipe; `pretrain_seed` makes all
+    seeds share one pretraining (None: each seed has its own).
     """
 
     data: Path
@@ -149,7 +149,7 @@ def _has_spent(data: Path, make: StageMaker) -> bool:
 
 
 def distilled_then_finetune(make: StageMaker) -> Stages:
-    """The transformer learns from phantoms, without labels, what the teacher tells of them."""
+    """The transformer learns to reproduce the teacher's features of phantoms, without labels."""
     before = make.pretrain(make.ingredient("phantoms"), teacher=make.ingredient("teacher"))
     return before, make.finetune(init=before.out)
 

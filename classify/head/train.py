@@ -2,7 +2,7 @@
 
 The clipped sum over patients (`classify.head.examples`) gets one Gaussian in each step. With all
 patients in each step all steps together are one mu-Gaussian release (`synthdp.privacy.mechanism`);
-Poisson samples of patients are there for recipes of others. What follows a gradient, descent or
+Poisson samples of patients are there for published recipes. What follows a gradient, descent or
 AdamW and averaging, is computed from what was released, so that it costs nothing.
 """
 

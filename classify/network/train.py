@@ -105,8 +105,8 @@ def train_private_network(
         on_block: given the steps spent, after each block.
         observe: given each step's number, the parameters before it, and what it released.
 
-    Guarantee: all iterates together are what `mechanism.loss()` says of a patient. A step without
-    anybody is one of noise alone.
+    Guarantee: all iterates together cost a patient what `mechanism.loss()` says. A step that
+    samples nobody releases noise alone.
 
     Raises:
         InputError: when a checkpoint stands without its ledger.

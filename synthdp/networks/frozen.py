@@ -1,4 +1,4 @@
-"""Frozen networks of timm that see grey images, and the two that images are compared through.
+"""Frozen networks of timm that see grey images: what all have in common, and two kinds.
 
 Every one is built by name, with a random start or public weights, is in evaluation mode, and gives
 gradients to images alone. `Extractor` makes one vector of an image, which distances are measured
