@@ -139,7 +139,7 @@ def listed(items: Mapping[str, Any]) -> str:
 
 
 def _lineage_words(statement: Statement) -> str:
-    """Every release by its id, so that whoever meets two of its descendants counts it once."""
+    """Every release by its id, by which it is counted once for several sets that share it."""
     releases = statement.lineage.releases
     if not releases:
         return "No release on any patient: nothing here descends from a patient's image."

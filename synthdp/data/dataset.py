@@ -148,7 +148,7 @@ def refuse_small_population(population: int | None, n_units: int, unit: Unit) ->
     """Refuse a declared population that is below the number of units in a train split.
 
     Raises:
-        InputError: when it is; the true number is not told.
+        InputError: when it is; the error does not say the true number.
     """
     if population is not None and n_units > population:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Does a classifier serve all groups alike? How far the groups of images lie apart.
+"""Does a classifier serve all groups alike? Figures by group, and how far groups lie apart.
 
 After arXiv 2302.01622, which follows the AUROC of groups, the statistical parity difference, and
 Pearson's r through a range of epsilons. Groups go by a column of the manifest. What models do for
@@ -101,7 +101,7 @@ def group_names(
 
     Raises:
         InputError: when the set has no such column, a cell that is to be binned is no number, or
-            there are more than `MAX_GROUPS` groups. No cell is told, since it may be an id.
+            there are more than `MAX_GROUPS` groups. The error repeats no cell, which may be an id.
     """
     refuse_missing_column(dataset, attribute)
     cells = [cell_of(row, attribute) for row in rows]
@@ -163,8 +163,8 @@ def sorted_groups(names: Sequence[str]) -> list[str]:
 
 # What models do for each group, on these images and on every redraw.
 
-#: A group that has fewer patients of a class that it holds is too small to say anything: it has its
-#: size alone. A group of one class has the figures that need no other.
+#: Fewest patients of each class that a group holds; a smaller group has no figure but its size. A
+#: group of one class has the figures that need no other.
 MIN_PATIENTS = 10
 ONE_CLASS = "one class alone"
 TOO_FEW = f"too few: fewer than {MIN_PATIENTS} patients of a class"
@@ -183,7 +183,7 @@ GROUP_MEASURES: tuple[GroupMeasure, ...] = (
 
 @dataclass(frozen=True)
 class JudgedGroup:
-    """A group: how many images and patients, its measures, or why none of them is told."""
+    """A group: how many images and patients, its measures, or `why` it has none."""
 
     name: str
     n_images: int
@@ -356,7 +356,7 @@ class FairnessFigure(Settings):
     `auroc_loss` is the AUROC without privacy minus this one. A difference is that of two groups,
     which `note` names; `n_points` says how many points a correlation is of. `n_images` and
     `n_patients` are those of the group, or of the whole set. `threshold` is where a score
-    is called positive, None where models have their own. A figure that can't be told is None, and
+    is called positive, None where models have their own. A figure without a value is None, and
     `note` says why.
     """
 

@@ -43,7 +43,7 @@ from synthdp.progress import progress
 
 DEFAULT_SIZE_PX = 128
 NOTE = "import.json"
-#: What of the private note the terminal is told, as counts.
+#: Lists of the private note whose lengths are logged, and in what words.
 REPORTED = {
     "duplicate_images": "group(s) of images with the same pixels",
     "near_duplicates": "group(s) of nearly the same images under different ids",
@@ -227,7 +227,11 @@ def _split_problems(settings: PatchesSettings, listing: Listing) -> list[str]:
 def _assign(
     settings: PatchesSettings, listing: Listing, seen: Sequence[ImageFacts], key: bytes
 ) -> Assignment:
-    """Decide units, ids and splits."""
+    """Decide units, ids and splits.
+
+    Near-copies under two ids may show one patient, so that they make one unit of both: a split must
+    not part them, and a promise must count them once. Synthetic ids are made up, and stay.
+    """
     patients = [patch.patient for patch in listing.patches]
     thumbnails = np.stack([entry.thumbnail for entry in seen])
     pairs = near_duplicate_pairs(thumbnails, settings.near_duplicate_correlation)
@@ -267,9 +271,8 @@ def _written_ids(settings: PatchesSettings, units: Sequence[str], key: bytes) ->
     }
 
 
-def _size_px(settings: PatchesSettings, seen: Sequence[ImageFacts]) -> int:
-    if settings.size_px is not None:
-        return settings.size_px
+def _common_size_px(seen: Sequence[ImageFacts]) -> int:
+    """The side of all images where they are squares of one size, of 8 px or more; else 128."""
     sides = {side for entry in seen for side in (entry.height_px, entry.width_px)}
     common = next(iter(sides))
     return common if len(sides) == 1 and common >= 8 else DEFAULT_SIZE_PX
@@ -282,7 +285,7 @@ def _write(
     listing: Listing,
     seen: Sequence[ImageFacts],
 ) -> None:
-    size_px, cohort = _size_px(settings, seen), None
+    size_px, cohort = settings.size_px or _common_size_px(seen), None
     key = new_key() if settings.cohort_key is None else keep_key(settings.cohort_key)
     assigned = _assign(settings, listing, seen, key)
     if settings.cohort is not None:

@@ -69,7 +69,7 @@ def write_defaults(path: Path, rows: Sequence[ResultRow], promise: Statement) ->
     Args:
         path: the file to write, atomically.
         rows: all results of a study that tunes.
-        promise: what stands behind the sets that the settings were chosen on.
+        promise: the statement of the sets that the settings were chosen on.
 
     Raises:
         RunError: when a run failed or has no AUROC: a choice among the others would favour them.

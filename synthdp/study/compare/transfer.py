@@ -152,6 +152,7 @@ _Table: TypeAlias = Mapping[_Key, _ScoredAt]
 
 
 def _rows(one: _ScoredAt, table: _Table) -> Iterator[TransferRow]:
+    """The AUROC of some models, and each loss for which the other side is in the table."""
     yield _row(one, "auroc", one.auroc)
     private = one.cell.epsilon is not None
     models = one.key.models._replace(epsilon=None)

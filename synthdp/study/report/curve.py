@@ -81,7 +81,7 @@ def evaluation_views(
 
 @dataclass(frozen=True)
 class Scale:
-    """Where an epsilon stands: log10 between the least and the greatest, 0 and none beside."""
+    """The axis: log10 of epsilon from `low` to `high`; 0 a `gap` to its left, none to its right."""
 
     low: float
     high: float
@@ -98,7 +98,7 @@ class Scale:
 
     @property
     def width(self) -> float:
-        """Of the whole axis, the columns beside it counted."""
+        """Of the whole axis, with the columns of 0 and none."""
         return self.high - self.low + 2 * self.gap
 
     def position(self, epsilon: float) -> float:
@@ -202,7 +202,10 @@ def draw_curve(
 def _positions(
     cells: Sequence[Cell], present: Sequence[str], scale: Scale
 ) -> dict[tuple[str, float | None], float]:
-    """Where each cell is drawn on the axis: those that meet at one epsilon stand side by side."""
+    """Where each cell is drawn on the axis, by strategy and epsilon asked for.
+
+    Marks that would hide each other, at one epsilon to two decimals of its log10, are moved apart.
+    """
     groups: dict[float, list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: present.index(cell.strategy)):
         groups.setdefault(round(scale.position(shown_epsilon(cell)), 2), []).append(cell)

@@ -19,7 +19,7 @@ from synthdp.config import Settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE, Assessment, read_assessment
-from synthdp.evaluation.fairness import Fairness
+from synthdp.evaluation.fairness import Fairness, FairnessSettings
 from synthdp.files import write_atomic
 from synthdp.pages import (
     MARKS,
@@ -177,30 +177,32 @@ def write_report(
     Raises:
         InputError: when what the settings ask for can't be worked out.
     """
-    results = StudyResults(rows, read_record(settings.study, rows))
-    promise = study_promise(settings.study, results.record, settings.statement)
-    write_private_part(settings.study, promise.private_part)
+    study = settings.study
+    results = StudyResults(rows, read_record(study, rows))
+    facts = results.record.facts
+    promise = study_promise(study, results.record, settings.statement)
+    write_private_part(study, promise.private_part)
     content = {
-        **_content(settings, results, promise),
-        **_comparisons(settings, results),
-        **_published(settings, results),
-        **_fairness(settings, rows, fairness),
-        **_transfer(settings, rows, transfer),
+        **_content(study, results, promise, show_real=settings.show_real or facts.show_real),
+        **_comparisons(study, rows, settings.compare or facts.compare),
+        **_published(study, results, settings.published or facts.published),
+        **_fairness(study, rows, settings.fairness, fairness),
+        **_transfer(study, rows, transfer, asked=settings.transfer),
     }
     content["contents"] = _contents(content)
-    out = settings.out or settings.study / REPORT_FILE
+    out = settings.out or study / REPORT_FILE
     write_atomic(out, _environment().get_template("report.html.j2").render(content))
-    facts = CardFacts(
+    card_facts = CardFacts(
         title=results.title,
         summary=content["summary"],
         cells=results.cells,
         promise=promise.whole,
         statements=results.record.statements,
         versions=results.record.versions,
-        sets=results.record.facts.sets or read_sets(settings.study),
+        sets=facts.sets or read_sets(study),
     )
-    write_atomic(out.parent / MODEL_CARD, study_model_card(facts))
-    write_atomic(out.parent / DATA_CARD, study_data_card(facts))
+    write_atomic(out.parent / MODEL_CARD, study_model_card(card_facts))
+    write_atomic(out.parent / DATA_CARD, study_data_card(card_facts))
     return out
 
 
@@ -249,17 +251,16 @@ def duration_words(seconds: float) -> str:
 
 
 def _content(
-    settings: ReportSettings, results: StudyResults, promise: StudyPromise
+    study: Path, results: StudyResults, promise: StudyPromise, *, show_real: bool
 ) -> dict[str, Any]:
     """What every report shows, by the names of the templates."""
-    study, rows, record = settings.study, results.rows, results.record
+    rows, record = results.rows, results.record
     evaluations = evaluation_views(
         results.cells, results.strategies, choose(rows), results.members_found
     )
     n_runs, failed = len({row.model for row in rows}), results.failed
     first = evaluations[0] if evaluations else None
     shown = (first.drawn or first.cells) if first else ()
-    show_real = settings.show_real or record.facts.show_real
     script = page_script()
     return {
         "title": results.title,
@@ -319,14 +320,14 @@ def _reason(error: InputError) -> str:
 # the page says why; where the settings of this report do, it is refused.
 
 
-def _published(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
-    """Ours beside published figures; `published.html.j2` shows it."""
-    rows, path = results.rows, settings.published or results.record.facts.published
+def _published(study: Path, results: StudyResults, path: Path | None) -> dict[str, Any]:
+    """Ours beside the figures that the file at `path` describes; `published.html.j2` shows it."""
+    rows = results.rows
     content: dict[str, Any] = {"published": [], "published_problem": ""}
     if path is None or not rows:
         return content
     try:
-        about = read_published(seen_from(settings.study, path))
+        about = read_published(seen_from(study, path))
         beside = published_rows(about, results.cells)
     except InputError as error:
         return {**content, "published_problem": _reason(error)}
@@ -348,12 +349,11 @@ class ComparisonsView:
     thresholds: tuple[ThresholdRow, ...]
 
 
-def _comparisons(settings: ReportSettings, results: StudyResults) -> dict[str, Any]:
+def _comparisons(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> dict[str, Any]:
     """Each evaluation set in the order of the tables; `comparisons.html.j2` shows it."""
-    plan = settings.compare or results.record.facts.compare
-    comparisons = compare_study(settings.study, results.rows, plan)
+    comparisons = compare_study(study, rows, plan)
     if comparisons.aurocs:
-        write_comparisons(settings.study, comparisons)
+        write_comparisons(study, comparisons)
     sets = dict.fromkeys((row.data_set, row.split) for row in comparisons.aurocs)
     return {"compared": [_compared(comparisons, *names) for names in sets]}
 
@@ -375,14 +375,17 @@ def _compared(comparisons: Comparisons, data_set: str, split: str) -> Comparison
 
 
 def _fairness(
-    settings: ReportSettings, rows: Sequence[ResultRow], judged: Sequence[FairnessRow] | None
+    study: Path,
+    rows: Sequence[ResultRow],
+    asked: FairnessSettings | None,
+    judged: Sequence[FairnessRow] | None,
 ) -> dict[str, Any]:
-    """Groups by attribute; `fairness.html.j2` shows them. `judged` is as in `write_report`."""
+    """Groups by attribute, `judged` or read; `fairness.html.j2` shows them."""
     try:
         if judged is None:
-            judged = fairness_of(settings.study, rows, settings.fairness)
+            judged = fairness_of(study, rows, asked)
     except InputError as error:
-        if settings.fairness is not None:
+        if asked is not None:
             raise
         return {"fairness": [], "fairness_problem": _reason(error)}
     return {"fairness": fairness_views(judged), "fairness_problem": ""}
@@ -431,14 +434,18 @@ def _fairness_view(rows: Sequence[FairnessRow]) -> FairnessView:
 
 
 def _transfer(
-    settings: ReportSettings, rows: Sequence[ResultRow], compared: Sequence[TransferRow] | None
+    study: Path,
+    rows: Sequence[ResultRow],
+    compared: Sequence[TransferRow] | None,
+    *,
+    asked: bool,
 ) -> dict[str, Any]:
-    """Sites beside each other; `transfer.html.j2` shows them. `compared` as in `write_report`."""
+    """Sites side by side, `compared` or read; `transfer.html.j2` shows them."""
     try:
         if compared is None:
-            compared = transfer_of(settings.study, rows, asked=settings.transfer)
+            compared = transfer_of(study, rows, asked=asked)
     except InputError as error:
-        if settings.transfer:
+        if asked:
             raise
         return {"transfer": [], "transfer_problem": _reason(error)}
     return {"transfer": transfer_lines(compared), "transfer_problem": ""}

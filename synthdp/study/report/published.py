@@ -84,7 +84,10 @@ def read_published(path: Path) -> Published:
         InputError: when it is missing, too large, or a setting is wrong.
     """
     if not path.is_file() or path.stat().st_size > MAX_DESCRIPTION_BYTES:
-        raise InputError(f"published: {path} is no small YAML file; correct the path")
+        raise InputError(
+            f"published: {path} is missing, or larger than {MAX_DESCRIPTION_BYTES:,} bytes; name "
+            "the YAML file that describes the table"
+        )
     content = parse_yaml(path.read_text(encoding="utf-8"), where=path.name)
     published = validate_settings(Published, content, where=path.name)
     return published.model_copy(update={"table": path.parent / published.table})
@@ -124,20 +127,22 @@ def _rows_of(
     records: Sequence[Mapping[str, str]],
     ours: Mapping[tuple[str, float | None], Cell],
 ) -> Iterator[PublishedRow]:
+    """The arm at each of its epsilons, rising; `ours` go by strategy and epsilon asked for."""
+    table = published.table.name
     chosen = [
         record
         for record in records
         if all(record[column] == words for column, words in arm.rows.items())
     ]
     if not chosen:
-        raise InputError(f"{published.table.name}: holds no row of the arm {arm.name!r}")
+        raise InputError(f"{table}: holds no row of the arm {arm.name!r}")
     by_epsilon: dict[float, list[Mapping[str, str]]] = {}
     for record in chosen:
-        by_epsilon.setdefault(_number(record[published.epsilon], published), []).append(record)
+        by_epsilon.setdefault(_figure(record[published.epsilon], table), []).append(record)
     for epsilon, rows in sorted(by_epsilon.items()):
         asked = None if math.isinf(epsilon) else epsilon
         theirs = {
-            name: _over_seeds([_number(row[column], published) for row in rows])
+            name: _over_seeds([_figure(row[column], table) for row in rows])
             for name, column in published.figures.items()
         }
         members_found = 1.0
@@ -148,13 +153,14 @@ def _rows_of(
         yield PublishedRow(arm, asked, theirs, members_found, same)
 
 
-def _number(text: str, published: Published) -> float:
+def _figure(text: str, table: str) -> float:
+    """A cell as a number of at least 0; `table` is the file's name, for the error."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if math.isnan(value) or value < 0:
-        raise InputError(f"{published.table.name}: {text[:20]!r} is no figure of a table")
+        raise InputError(f"{table}: {text[:20]!r} is no figure of a table")
     return value
 
 
