@@ -105,14 +105,17 @@ def test_a_run_that_kills_its_worker_fails_alone(caplog: pytest.LogCaptureFixtur
     assert "a worker process died" in caplog.text
 
 
-def test_devices_are_dealt_out_to_the_workers() -> None:
+def test_devices_are_dealt_out_to_the_workers(tmp_path: Path) -> None:
     def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
-        time.sleep(0.1)
+        (tmp_path / str(os.getpid())).touch()
+        patience = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < patience:
+            time.sleep(0.05)  # until the other worker has begun: one could finish all by itself
         return call.folder, f"{os.getpid()} on {os.environ['CUDA_VISIBLE_DEVICES']}"
 
-    found = {str(one.error) for one in outcomes(attempt, 8, devices=["3", "GPU-7f"]).values()}
-    assert {place.split(" on ")[1] for place in found} == {"3", "GPU-7f"}
-    assert len(found) == 2  # a worker keeps its device
+    used = {str(one.error) for one in outcomes(attempt, 8, devices=["3", "GPU-7f"]).values()}
+    assert {words.split(" on ")[1] for words in used} == {"3", "GPU-7f"}
+    assert len(used) == 2  # a worker keeps its device
 
 
 def test_devices_are_found_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
