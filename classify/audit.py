@@ -23,7 +23,7 @@ from classify.auditing.membership import ATTACK, MembersFound, membership
 from classify.auditing.replay import Replay, replay
 from classify.auditing.subject import Subject
 from classify.config import AuditSettings, FinetuneSettings
-from classify.finetune import privacy_plan, set_up_head
+from classify.finetune import finetuning_plan, set_up_head
 from classify.head.train import head_recipe
 from synthdp.config import read_yaml, validate_settings
 from synthdp.errors import InputError, RunError
@@ -133,7 +133,7 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
     release = Ledger(run / "private" / "ledger.jsonl").release
     if release is None or release.mechanism is None:
         raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
-    plan = privacy_plan(settings).with_release_id(release.id)
+    plan = finetuning_plan(settings).with_release_id(release.id)
     if not plan.release.same_but_for_rounding(release):
         raise InputError(
             f"{run}: its data set or an ancestor has changed since it was trained; make the run "

@@ -99,10 +99,10 @@ def plan_calibrate(
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
     """
-    return privacy_plan(settings, to_come).statement
+    return calibration_plan(settings, to_come).statement
 
 
-def privacy_plan(
+def calibration_plan(
     settings: CalibrateSettings, to_come: Mapping[Path, Lineage] | None = None
 ) -> PrivacyPlan:
     """What the run will spend on its patients, and promise; raises as `plan_calibrate`."""
@@ -145,7 +145,7 @@ def run_calibrate(settings: CalibrateSettings) -> Path:
         InputError: when settings, run and data don't fit together, or images that are fitted
             exactly are of one class.
     """
-    plan = privacy_plan(settings)
+    plan = calibration_plan(settings)
     calibrated_on = _calibration_set(settings, plan)  # refuses before a folder is made
     with open_run(settings.out, STAGE, settings) as run:
         if not run.finished:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from classify.auditing.subject import Subject, scratch_folder, train_subject
 from classify.config import FinetuneSettings
-from classify.finetune import HeadSetup, privacy_plan, set_up_head, train_plain_head
+from classify.finetune import HeadSetup, finetuning_plan, set_up_head, train_plain_head
 from classify.head.examples import HeadExamples
 from classify.head.train import head_recipe
 from classify.model import head_logits
@@ -56,7 +56,7 @@ def cross_validate(
     dataset = open_dataset(settings.data)
     if settings.network is not None or len(dataset.info.targets) > 1:
         raise InputError("cross-validation is of a head for one target; leave `network` out")
-    plan = privacy_plan(settings)
+    plan = finetuning_plan(settings)
     setup = set_up_head(settings, dataset)
     for repeat in range(repeats):
         fold_of = _folds(setup.examples.n_units, folds, repeat)

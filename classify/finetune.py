@@ -78,10 +78,10 @@ def plan_finetune(
     Raises:
         InputError: when the ancestors have spent the target already, or a folder does not fit.
     """
-    return privacy_plan(settings, to_come).statement
+    return finetuning_plan(settings, to_come).statement
 
 
-def privacy_plan(
+def finetuning_plan(
     settings: FinetuneSettings, to_come: Mapping[Path, Lineage] | None = None
 ) -> PrivacyPlan:
     """What the run will spend on its patients, and promise; raises as `plan_finetune`."""
@@ -130,7 +130,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     Raises:
         InputError: when settings, data and ancestors don't fit together.
     """
-    plan = privacy_plan(settings)  # what does not fit is refused before a folder is made
+    plan = finetuning_plan(settings)  # what does not fit is refused before a folder is made
     start = starting_classifier(settings, plan.dataset.info)
     if settings.network is not None:
         _refuse_untrainable(start, settings.network)

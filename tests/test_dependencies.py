@@ -36,14 +36,14 @@ def floor_of(module: str) -> int:
 
 
 def imports(path: Path) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
 
 
 SOURCES = [path for package in FORBIDDEN for path in sorted((ROOT / package).rglob("*.py"))]
@@ -57,6 +57,19 @@ def test_no_import_runs_back_up(path: Path) -> None:
     assert not roots & set(FORBIDDEN[path.relative_to(ROOT).parts[0]])
     above = {name for name in names if floor_of(name) < floor_of(module) < len(FLOORS)}
     assert not above, f"{module} imports from a floor above it: {above}"
+
+
+@pytest.mark.parametrize(
+    ("package", "beside"), [("gan", {"config"}), ("classify", {"config", "model"})]
+)
+def test_no_room_asks_a_stage(package: str, beside: set[str]) -> None:
+    """What stages are made of knows nothing of the stages that stand beside it."""
+    files = {path.stem for path in (ROOT / package).glob("*.py")} - beside
+    stages = {f"{package}.{stem}" for stem in files}
+    rooms = [path for path in SOURCES if path.parent.parent == ROOT / package]
+    asked = {path.relative_to(ROOT): imports(path) & stages for path in rooms}
+    assert rooms
+    assert not {path: names for path, names in asked.items() if names}
 
 
 def test_only_one_file_imports_albumentations() -> None:
