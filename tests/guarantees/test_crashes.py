@@ -89,13 +89,21 @@ def check(folder: Path, drawn: list[int]) -> bool:
     return spent == STEPS
 
 
-def killed_after(seconds: float, folder: Path) -> bool:
-    """Train in a child that is killed after a while; whether the child was faster."""
+def killed_after(draws: int, seconds: float, folder: Path, drawn: Callable[[], list[int]]) -> bool:
+    """Train in a child that is killed a moment after some draws; whether the child was faster.
+
+    The wait is for draws, and not for a time alone, so that a slow machine kills as late as a fast.
+    """
+    before = len(drawn())
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)
         train(folder)
         os._exit(0)
+    while len(drawn()) < before + draws:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            break
+        time.sleep(0.0005)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -112,7 +120,8 @@ def test_a_hundred_kills_leave_nothing_corrupt_and_nothing_under_counted(
         runs += 1
         folder, before, finished = tmp_path / f"run-{runs}", len(witness()), False
         while not finished and kills < KILLS:
-            finished = killed_after(moments.uniform(0.002, 0.05), folder)
+            draws, seconds = moments.randrange(3 * BLOCK), moments.uniform(0, 0.005)
+            finished = killed_after(draws, seconds, folder, witness)
             kills += not finished
             check(folder, witness()[before:])
         weights = train(folder)
