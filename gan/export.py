@@ -28,6 +28,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.privacy.statement import Statement
+from synthdp.privacy.words import statement_text
 
 WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
 DEPENDENCIES = ("numpy>=1.24", "torch>=2.0", "pillow>=9.4")
@@ -208,7 +209,7 @@ def _description(
     settings: ExportSettings, statement: Statement, weights_sha256: str
 ) -> dict[str, Any]:
     releases = ", ".join(one.id for one in statement.lineage.releases) or "none"
-    headline = statement.to_text().splitlines()[0].replace("**", "")
+    headline = statement_text(statement).splitlines()[0].replace("**", "")
     return {
         "title": settings.title or "Class-conditional generator, exported by synthdp",
         "provided_date": None,

@@ -9,6 +9,7 @@ import yaml
 
 from synthdp import __version__
 from synthdp.privacy.statement import Statement
+from synthdp.privacy.words import statement_text
 
 #: Licences by the names that the Hub knows; any other one is `other`, with its name beside it.
 HUB_LICENCES = (
@@ -70,7 +71,7 @@ def model_card(
     }
     sections = [
         ("What it is", summary),
-        ("Privacy", statement.to_text()),
+        ("Privacy", statement_text(statement)),
         ("How it was made", f"synthdp {__version__}\n\n{listed(settings)}"),
         ("Use", USE),
     ]
@@ -113,7 +114,7 @@ def dataset_card(
         ("What it is", summary),
         ("How it was made", listed(steps) if made else ""),
         ("Columns of manifest.csv", listed(columns or {})),
-        ("Privacy", statement.to_text()),
+        ("Privacy", statement_text(statement)),
         ("Lineage", _lineage_words(statement)),
         ("Use", USE),
         ("Out of scope", _OUT_OF_SCOPE),

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from synthdp import __version__
 from synthdp.config import Settings, dump_settings, load_settings
 from synthdp.errors import InputError, RunError
+from synthdp.privacy.words import statement_text
 from synthdp.stages import STAGES, Stage
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -98,7 +99,7 @@ def _print_plan(stage_name: str, settings: Settings) -> int:
     print(dump_settings(settings), end="")
     statement = STAGES[stage_name].planned(settings)
     if statement is not None:
-        print(f"\n{statement.to_text()}")
+        print(f"\n{statement_text(statement)}")
     return EXIT_DONE
 
 
@@ -119,7 +120,7 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
         raise InputError("privacy: name at least one run, data set or study, or --release RUN OUT")
     from synthdp.privacy.plan import statement_of  # noqa: PLC0415 (as above)
 
-    print(statement_of(arguments.paths).to_text())
+    print(statement_text(statement_of(arguments.paths)))
     return EXIT_DONE
 
 
@@ -129,7 +130,7 @@ def _run_release(arguments: argparse.Namespace) -> int:
     from synthdp.release import release  # noqa: PLC0415 (as above)
 
     original, out = arguments.release
-    print(release(original, out).to_text().splitlines()[0])
+    print(statement_text(release(original, out)).splitlines()[0])
     print(out)
     return EXIT_DONE
 

@@ -173,17 +173,23 @@ class Release(Settings):
 
 
 class Lineage(Settings):
-    """Every release that something descends from; empty where no patient was involved."""
+    """Every release that something descends from; empty where no patient was involved.
+
+    declared: what of that somebody declared, and no record here shows, in words.
+    """
 
     releases: tuple[Release, ...] = ()
+    declared: tuple[str, ...] = ()
 
     def joined(self, others: Iterable["Lineage"]) -> "Lineage":
         """The union with `others`; a release that several share counts once."""
         seen = {release.id: release for release in self.releases}
+        declared = list(self.declared)
         for other in others:
+            declared += other.declared
             for release in other.releases:
                 seen.setdefault(release.id, release)
-        return Lineage(releases=tuple(seen.values()))
+        return Lineage(releases=tuple(seen.values()), declared=tuple(dict.fromkeys(declared)))
 
     def with_release(self, release: Release) -> "Lineage":
         """The lineage of something made from this and one more release."""

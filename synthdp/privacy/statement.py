@@ -1,7 +1,9 @@
-"""The promise in words and in attacker's odds."""
+"""What is promised of a model, a data set or a study: made, joined and read again.
+
+Its words stand in `words`, what an attacker can do in `odds`.
+"""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,11 +13,11 @@ from pydantic import Field
 from synthdp.config import Settings
 from synthdp.errors import InputError
 from synthdp.files import read_json
-from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.lineage import Lineage, Release, Spent
-from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.odds import Odds
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 NOT_COVERED = (
     "patients whose images were only evaluated, and figures published about them",
     "choices made by looking at scores of private images",
@@ -27,34 +29,6 @@ NOT_COVERED = (
 )
 
 
-class Odds(Settings):
-    """What an attacker who knows every other patient can do: the best possible attack.
-
-    Computed from the full trade-off curve (`PrivacyLoss.true_positive_rate`,
-    `PrivacyLoss.best_accuracy`); a guess with prior 1/N succeeds at most as often as a member is
-    found at 1/N false alarms (arXiv 2507.06969).
-    """
-
-    found_at_1_percent: float = Field(ge=0, le=1)
-    found_at_01_percent: float = Field(ge=0, le=1)
-    best_accuracy: float = Field(ge=0, le=1)
-    reidentified: float | None = Field(default=None, ge=0, le=1)
-
-    @classmethod
-    def of(cls, losses: Sequence[PrivacyLoss], population: int | None) -> "Odds":
-        """The odds against the worst protected patient among `population` units."""
-
-        def members_found(false_alarms: float) -> float:
-            return max(loss.true_positive_rate(false_alarms) for loss in losses)
-
-        return cls(
-            found_at_1_percent=members_found(0.01),
-            found_at_01_percent=members_found(0.001),
-            best_accuracy=max(loss.best_accuracy for loss in losses),
-            reidentified=members_found(1 / population) if population else None,
-        )
-
-
 class CohortPromise(Settings):
     """The promise to one group of patients, who met fewer releases than others."""
 
@@ -62,15 +36,33 @@ class CohortPromise(Settings):
     epsilon: Spent
 
 
+class OnRecord(Settings):
+    """What else the record of a data set held when the statement was made.
+
+    other_releases: of the patients of `data`, beside those that the statement counts; epsilon: of
+    all on record together, at the statement's delta; budget and budget_delta: what the hospital
+    allows the set in all, where it has said so.
+    """
+
+    data: str
+    other_releases: int = Field(ge=0)
+    epsilon: Spent
+    budget: Spent | None = None
+    budget_delta: float | None = None
+
+
 class Statement(Settings):
     """What is promised about one model, data set or study; `privacy.json` holds it.
 
     `epsilon` is end to end, the worst over every patient that any release in the lineage touched;
     `epsilon_stage` is that of the last stage alone, which is not a promise to anybody. `cohorts`
-    names groups of patients whose own epsilon differs.
+    names groups of patients whose own epsilon differs. `population` is the largest that any part
+    was declared for, which delta is held against; `smallest_population` the smallest, which a
+    guess of who somebody is is made from, where it differs. `on_record` says what else was released
+    of the same data sets.
     """
 
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
     subject: str
     epsilon: Spent
     epsilon_stage: Spent
@@ -78,70 +70,13 @@ class Statement(Settings):
     unit: Unit
     neighbours: str
     population: int | None
+    smallest_population: int | None = None
     lineage: Lineage
     because: str = ""
     cohorts: tuple[CohortPromise, ...] = ()
+    on_record: tuple[OnRecord, ...] = ()
     odds: Odds
     not_covered: tuple[str, ...] = NOT_COVERED
-
-    def to_text(self) -> str:
-        """The statement for people, in Markdown."""
-        lines = [
-            self._headline(),
-            "",
-            *self._terms(),
-            *(f"- {one.patients}: epsilon {epsilon_text(one.epsilon)}" for one in self.cohorts),
-            "",
-            f"**What an attacker could do.** {self._odds_words()}",
-        ]
-        if self.lineage.releases:
-            lines += ["", "**Releases counted** (each once):", ""]
-            counted = Counter(_release_words(release) for release in self.lineage.releases)
-            lines += [f"- {f'{n} times: ' * (n > 1)}{words}" for words, n in counted.items()]
-        lines += ["", "**Not covered:** " + "; ".join(self.not_covered) + "."]
-        return "\n".join(lines)
-
-    def _headline(self) -> str:
-        unit = "IMAGE, not patient" if self.unit == "image" else "patient"
-        if not self.lineage.releases:
-            return (
-                f"**Privacy of this {self.subject}: epsilon = 0 for each {unit}.** "
-                "No patient's image went into it."
-            )
-        headline = f"**Privacy of this {self.subject}: epsilon = {epsilon_text(self.epsilon)} "
-        headline += f"for each {unit}, end to end.**"
-        return f"{headline} Because {self.because}." if self.because else headline
-
-    def _terms(self) -> list[str]:
-        terms = [f"- unit: {self.unit}", f"- neighbours: {self.neighbours}"]
-        if not math.isinf(self.epsilon):
-            terms.append(f"- epsilon {epsilon_text(self.epsilon)} at delta {self.delta:g}")
-        elif 0 < self.epsilon_stage < math.inf:
-            terms.append(
-                f"- the last stage alone spent epsilon {epsilon_text(self.epsilon_stage)} at delta "
-                f"{self.delta:g}; that protects nobody, since an earlier stage did not"
-            )
-        if self.population is not None:
-            expected = self.population * self.delta
-            terms.append(
-                f"- population: at most {self.population} (declared), N x delta = {expected:.2g}"
-            )
-        return terms
-
-    def _odds_words(self) -> str:
-        odds = self.odds
-        words = (
-            f"Knowing every other {self.unit}'s images and holding this {self.subject}, at most "
-            f"{percent(odds.found_at_1_percent)} of members are found while 1 % of strangers are "
-            f"falsely accused (chance: 1 %), {percent(odds.found_at_01_percent)} at 0.1 %; the "
-            f"best accuracy on a coin flip is {percent(odds.best_accuracy)}."
-        )
-        if odds.reidentified is not None:
-            words += (
-                f" A 1-in-{self.population} guess of who somebody is succeeds with at most "
-                f"{percent(odds.reidentified)}."
-            )
-        return words
 
 
 def parse_statement(content: object, *, where: str) -> Statement:
@@ -170,43 +105,6 @@ def read_statement(folder: Path) -> Statement:
         state = status.get("state", "no run at all")
         raise InputError(f"{folder}: not a finished run (state: {state}); finish it first")
     return parse_statement(read_json(folder / "privacy.json"), where=f"{folder}/privacy.json")
-
-
-def percent(share: float) -> str:
-    """A probability as a percentage of two digits, as in `19 %`."""
-    text = f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.0f}"
-    return f"{text} %"
-
-
-def epsilon_text(epsilon: float) -> str:
-    """An epsilon for people: three digits, or `inf`."""
-    return "inf" if math.isinf(epsilon) else f"{epsilon:.3g}"
-
-
-def _release_words(release: Release) -> str:
-    who = f", cohort {release.cohort.part}" if release.cohort is not None else ""
-    sampled = release.mechanism is not None and release.mechanism.sampling_rate < 1
-    spent = "" if sampled else f": mu = {release.mu:.3f}"
-    if math.isinf(release.mu):
-        spent = ": no protection"
-    words = f"{release.stage} on {release.data}{who}, per {release.unit}{spent}"
-    if release.mechanism is not None:
-        words += f" ({_mechanism_words(release.mechanism, release.steps)})"
-    return f"{words}; {release.note}" if release.note else words
-
-
-def _mechanism_words(mechanism: Mechanism, steps: int | None) -> str:
-    taken = mechanism.steps if steps is None else steps
-    who = f"every {mechanism.unit} in each of {taken} steps"
-    if mechanism.sampling_rate < 1:
-        who = (
-            f"each {mechanism.unit} with probability {mechanism.sampling_rate:.4g} in each of "
-            f"{taken} steps (Poisson)"
-        )
-    return (
-        f"Gaussian, {who}, noise multiplier {mechanism.noise_multiplier:.4g}, clip norm "
-        f"{mechanism.clip_norm:g}, normaliser {mechanism.normaliser:g}"
-    )
 
 
 def refuse_other_units(lineage: Lineage, unit: Unit) -> None:

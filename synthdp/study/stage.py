@@ -13,6 +13,7 @@ from synthdp.interrupts import handled, interrupt
 from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement, make_statement, read_statement
+from synthdp.privacy.words import statement_text
 from synthdp.runs import Run, RunBusyError, open_run
 from synthdp.stages import STAGES
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
@@ -137,7 +138,7 @@ def _run_and_report(
         )
     if settings.tune is not None:
         write_defaults(settings.out / DEFAULTS_FILE, results, tuned_on)
-    run.finish(statement, f"# {settings.title}\n\n{statement.to_text()}\n")
+    run.finish(statement, f"# {settings.title}\n\n{statement_text(statement)}\n")
 
 
 def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:

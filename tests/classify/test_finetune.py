@@ -23,6 +23,7 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.plan import statement_of
 from synthdp.privacy.statement import read_statement
+from synthdp.privacy.words import statement_text
 from synthdp.runs import Run
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
@@ -237,7 +238,7 @@ def test_a_set_without_patient_ids_promises_to_images_only(tmp_path: Path) -> No
         plan_finetune(settings(images))
     by_image = PrivacySettings(epsilon=6, delta=1e-3, population=50, unit="image")
     statement = read_statement(run_finetune(settings(images, privacy=by_image)))
-    assert statement.to_text().startswith(
+    assert statement_text(statement).startswith(
         "**Privacy of this classifier: epsilon = 6 for each IMAGE"
     )
 

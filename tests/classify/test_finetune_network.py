@@ -19,6 +19,7 @@ from synthdp.files import sha256_file
 from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import read_statement
+from synthdp.privacy.words import statement_text
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 NETWORK = {"trainable_blocks": 1, "steps": 10, "sampling_rate": 0.5, "block_steps": 5}
@@ -62,7 +63,7 @@ def test_a_run_keeps_its_target_and_says_how(clinic: Path) -> None:
     run = run_finetune(asked)
     statement = read_statement(run)
     assert 5.99 < statement.epsilon <= 6
-    assert "Poisson" in statement.to_text()
+    assert "Poisson" in statement_text(statement)
     assert Ledger(run / "private" / "ledger.jsonl").spent_steps == 10
     assert not (run / "private" / "noise.key").exists()
     assert "last 1 blocks" in (run / "card.md").read_text()

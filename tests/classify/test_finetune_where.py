@@ -16,6 +16,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.plan import statement_of
 from synthdp.privacy.statement import read_statement
+from synthdp.privacy.words import statement_text
 from synthdp.runs import StageCall
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}
@@ -79,11 +80,11 @@ def test_the_promise_is_that_of_the_whole_set_and_names_the_choice(tmp_path: Pat
     assert (release.mu, release.mechanism) == (
         whole.lineage.releases[0].mu, whole.lineage.releases[0].mechanism,
     )  # fmt: skip
-    assert "images of site A alone" in statement.to_text()
+    assert "images of site A alone" in statement_text(statement)
     assert "site A" in (run / "card.md").read_text()
     assert statement_of([data]).lineage == statement.lineage  # recorded beside the whole set
     free = plan_finetune(settings(data, "free", where={"site": "A"}, privacy=PrivacySettings()))
-    assert "trained without differential privacy, images of site A alone" in free.to_text()
+    assert "trained without differential privacy, images of site A alone" in statement_text(free)
 
 
 def test_two_sites_add_up_for_a_patient_seen_at_both(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.statement import make_statement, read_statement
+from synthdp.privacy.words import statement_text
 from synthdp.release import release
 
 TinySettings = Callable[..., TrainGanSettings]
@@ -109,7 +110,7 @@ def test_images_are_the_unit_only_when_asked_for_by_name(
     with pytest.raises(InputError, match="without patient ids"):
         plan_train_gan(tiny_settings(data, tmp_path, **embedding))
     by_image = {**embedding, "privacy": {**PRIVACY, "unit": "image"}}
-    assert "IMAGE" in plan_train_gan(tiny_settings(data, tmp_path, **by_image)).to_text()
+    assert "IMAGE" in statement_text(plan_train_gan(tiny_settings(data, tmp_path, **by_image)))
 
 
 def test_more_patients_than_declared_are_refused_before_a_folder_is_made(

@@ -7,7 +7,9 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.statement import Odds, Statement, make_statement, parse_statement
+from synthdp.privacy.odds import Odds
+from synthdp.privacy.statement import Statement, make_statement, parse_statement
+from synthdp.privacy.words import statement_text
 
 
 def dp_release(epsilon: float = 6.0, unit: str = "patient") -> Release:
@@ -30,7 +32,7 @@ def statement(*releases: Release, unit: str = "patient") -> Statement:
 def test_a_model_of_patients_alone_states_its_epsilon() -> None:
     made = statement(dp_release())
     assert made.epsilon == pytest.approx(6.0, rel=1e-6)
-    text = made.to_text()
+    text = statement_text(made)
     assert "epsilon = 6 for each patient, end to end" in text
     assert "N x delta = 0.06" in text
     assert "every patient in each of 60 steps" in text
@@ -40,18 +42,18 @@ def test_a_generator_without_privacy_makes_the_whole_infinite() -> None:
     made = statement(GENERATOR, dp_release())
     assert math.isinf(made.epsilon)
     assert made.epsilon_stage == pytest.approx(6.0, rel=1e-6)
-    assert "Because train-gan on cbis-ddsm had no protection (no noise)" in made.to_text()
+    assert "Because train-gan on cbis-ddsm had no protection (no noise)" in statement_text(made)
     assert made.odds.best_accuracy == 1.0
 
 
 def test_phantoms_cost_nothing() -> None:
     made = statement()
     assert made.epsilon == 0.0
-    assert "No patient's image went into it" in made.to_text()
+    assert "No patient's image went into it" in statement_text(made)
 
 
 def test_the_image_unit_stands_in_the_first_line() -> None:
-    first_line = statement(dp_release(unit="image"), unit="image").to_text().splitlines()[0]
+    first_line = statement_text(statement(dp_release(unit="image"), unit="image")).splitlines()[0]
     assert "IMAGE, not patient" in first_line
 
 
@@ -95,7 +97,7 @@ def test_cohorts_are_named_below_the_headline() -> None:
     )
     made = statement(first, second)
     assert made.epsilon == pytest.approx(6.0, rel=1e-3)
-    text = made.to_text()
+    text = statement_text(made)
     assert "epsilon = 6 for each patient" in text.splitlines()[0]
     assert "- cohort 1/2 of cbis-ddsm: epsilon 1" in text
     assert "- cohort 2/2 of cbis-ddsm: epsilon 6" in text
@@ -110,7 +112,7 @@ def test_sampled_steps_are_stated_as_such() -> None:
     made = statement(release)
     assert made.epsilon == mechanism.loss(40).epsilon(1e-4)
     assert made.epsilon < PrivacyLoss(mechanism.mu_of(40)).epsilon(1e-4)
-    assert "with probability 0.25 in each of 40 steps (Poisson)" in made.to_text()
+    assert "with probability 0.25 in each of 40 steps (Poisson)" in statement_text(made)
     assert 0.01 < made.odds.found_at_1_percent < made.odds.best_accuracy
 
 
@@ -119,7 +121,7 @@ def test_statements_of_other_versions() -> None:
     older = {key: value for key, value in content.items() if key != "cohorts"}
     assert parse_statement({**older, "schema_version": 1}, where="x").epsilon == content["epsilon"]
     with pytest.raises(InputError, match="newer synthdp"):
-        parse_statement({**content, "schema_version": 3}, where="x")
+        parse_statement({**content, "schema_version": 4}, where="x")
     with pytest.raises(InputError, match="not a statement"):
         parse_statement([], where="x")
     content["lineage"]["releases"][0]["mu"] /= 2  # edited by hand: less than its mechanism spends

@@ -10,7 +10,8 @@ import yaml
 
 from synthdp.errors import RunError
 from synthdp.files import write_atomic
-from synthdp.privacy.statement import Statement, epsilon_text
+from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.statement import Statement
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import TunedValue
 from synthdp.study.sweep.tuning import put_value, read_tuned, tuned_words

@@ -7,7 +7,9 @@ from typing import Any
 
 from synthdp import __version__
 from synthdp.cards import USE, card_text, licence_keys, listed, privacy_header
-from synthdp.privacy.statement import Statement, epsilon_text, percent
+from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.statement import Statement
+from synthdp.privacy.words import statement_text
 from synthdp.study.compare.cells import Cell
 from synthdp.study.record import SetFacts
 from synthdp.study.report.summary import strategy_words
@@ -73,7 +75,7 @@ def study_model_card(facts: CardFacts) -> str:
         ("What it is", f"Classifiers of one study with synthdp. {' '.join(facts.summary)}"),
         ("Results", f"{tables}\n{_SCORES}" if index else ""),
         ("Privacy of each row", _promises(facts)),
-        ("Privacy of all together", facts.promise.to_text() if facts.promise else ""),
+        ("Privacy of all together", statement_text(facts.promise) if facts.promise else ""),
         ("How they were made", _made(facts)),
         ("Use", USE),
         ("Out of scope", _OUT_OF_SCOPE),

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
-from synthdp.privacy.statement import percent
+from synthdp.privacy.bounds import percent
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
 

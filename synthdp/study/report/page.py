@@ -30,7 +30,8 @@ from synthdp.pages import (
     page_script,
 )
 from synthdp.paths import without_paths
-from synthdp.privacy.statement import Statement, epsilon_text, make_statement, percent
+from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.statement import Statement, make_statement
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
     Comparisons,

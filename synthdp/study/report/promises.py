@@ -10,7 +10,9 @@ from markupsafe import Markup, escape
 
 from synthdp.errors import InputError
 from synthdp.paths import without_paths
-from synthdp.privacy.statement import Statement, epsilon_text, joined_statement
+from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.statement import Statement, joined_statement
+from synthdp.privacy.words import statement_text
 from synthdp.study.compare.cells import Cell
 from synthdp.study.record import StudyRecord, own_statement, private_part
 from synthdp.study.report.summary import strategy_words
@@ -32,12 +34,12 @@ class PromiseView:
 
 def statement_html(statement: Statement) -> Markup:
     """A statement's text, which is Markdown of paragraphs, lists and bold words, as HTML."""
-    return _html(without_paths(statement.to_text()).split("\n\n"))
+    return _html(without_paths(statement_text(statement)).split("\n\n"))
 
 
 def _row_html(statement: Statement) -> Markup:
     """A statement without what is not covered: that stands once, above all rows."""
-    text = statement.model_copy(update={"not_covered": ()}).to_text()
+    text = statement_text(statement.model_copy(update={"not_covered": ()}))
     return _html(without_paths(text).split("\n\n")[:-1])
 
 

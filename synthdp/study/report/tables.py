@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synthdp.privacy.statement import epsilon_text
+from synthdp.privacy.bounds import epsilon_text
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, strategy_words
 from synthdp.study.sweep.tuning import tuned_words

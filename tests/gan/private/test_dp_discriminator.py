@@ -34,6 +34,7 @@ from synthdp.privacy.ledger import Ledger, recorded_releases
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.statement import read_statement
+from synthdp.privacy.words import statement_text
 
 TinySettings = Callable[..., TrainGanSettings]
 SOURCE = NoiseSource(bytes(range(32)))
@@ -293,7 +294,7 @@ def test_a_finished_run_keeps_its_target_and_says_how(
     run = run_train_gan(settings(data, tmp_path / "run"))
     statement = read_statement(run)
     assert 5.98 < statement.epsilon <= 6
-    assert "Poisson" in statement.to_text()
+    assert "Poisson" in statement_text(statement)
     assert Ledger(run / "private" / "ledger.jsonl").spent_steps == STEPS
     assert not (run / "private" / "noise.key").exists()
     assert "EXPERIMENTAL" in (run / "card.md").read_text()

@@ -1,0 +1,102 @@
+"""A statement in words: what a data-protection officer reads, and signs."""
+
+import math
+from collections import Counter
+
+from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.lineage import Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.statement import Statement
+
+
+def statement_text(statement: Statement) -> str:
+    """The statement for people, in Markdown."""
+    lines = [
+        _headline(statement),
+        "",
+        *_terms(statement),
+        *(f"- {one.patients}: epsilon {epsilon_text(one.epsilon)}" for one in statement.cohorts),
+        "",
+        f"**What an attacker could do.** {_odds_words(statement)}",
+    ]
+    if statement.lineage.releases:
+        lines += ["", "**Releases counted** (each once):", ""]
+        counted = Counter(_release_words(release) for release in statement.lineage.releases)
+        lines += [f"- {f'{n} times: ' * (n > 1)}{words}" for words, n in counted.items()]
+    lines += ["", "**Not covered:** " + "; ".join(statement.not_covered) + "."]
+    return "\n".join(lines)
+
+
+def _headline(statement: Statement) -> str:
+    unit = "IMAGE, not patient" if statement.unit == "image" else "patient"
+    of_this = f"**Privacy of this {statement.subject}: epsilon ="
+    if not statement.lineage.releases:
+        return f"{of_this} 0 for each {unit}.** No patient's image went into it."
+    headline = f"{of_this} {epsilon_text(statement.epsilon)} for each {unit}, end to end.**"
+    return f"{headline} Because {statement.because}." if statement.because else headline
+
+
+def _terms(statement: Statement) -> list[str]:
+    delta = f"at delta {statement.delta:g}"
+    terms = [f"- unit: {statement.unit}", f"- neighbours: {statement.neighbours}"]
+    if not math.isinf(statement.epsilon):
+        terms.append(f"- epsilon {epsilon_text(statement.epsilon)} {delta}")
+    elif 0 < statement.epsilon_stage < math.inf:
+        terms.append(
+            f"- the last stage alone spent epsilon {epsilon_text(statement.epsilon_stage)} {delta}"
+            "; that protects nobody, since an earlier stage did not"
+        )
+    if statement.population is not None:
+        expected = statement.population * statement.delta
+        terms.append(
+            f"- population: at most {statement.population} (declared), N x delta = {expected:.2g}"
+        )
+    return terms
+
+
+def _odds_words(statement: Statement) -> str:
+    odds = statement.odds
+    others = (
+        f"every other {statement.unit}'s images"
+        if statement.unit == "patient"
+        else ("every other image")
+    )
+    words = (
+        f"Knowing {others} and holding this {statement.subject}, at most "
+        f"{percent(odds.found_at_1_percent)} of members are found while 1 % of strangers are "
+        f"falsely accused (chance: 1 %), {percent(odds.found_at_01_percent)} at 0.1 %; the "
+        f"best accuracy on a coin flip is {percent(odds.best_accuracy)}."
+    )
+    if odds.reidentified is not None:
+        guessed_from = statement.smallest_population or statement.population
+        words += (
+            f" A 1-in-{guessed_from} guess of who somebody is "
+            f"succeeds with at most {percent(odds.reidentified)}."
+        )
+    return words
+
+
+def _release_words(release: Release) -> str:
+    who = f", cohort {release.cohort.part}" if release.cohort is not None else ""
+    sampled = release.mechanism is not None and release.mechanism.sampling_rate < 1
+    spent = "" if sampled else f": mu = {release.mu:.3f}"
+    if math.isinf(release.mu):
+        spent = ": no protection"
+    words = f"{release.stage} on {release.data}{who}, per {release.unit}{spent}"
+    if release.mechanism is not None:
+        words += f" ({_mechanism_words(release.mechanism, release.steps)})"
+    return f"{words}; {release.note}" if release.note else words
+
+
+def _mechanism_words(mechanism: Mechanism, steps: int | None) -> str:
+    taken = mechanism.steps if steps is None else steps
+    who = f"every {mechanism.unit} in each of {taken} steps"
+    if mechanism.sampling_rate < 1:
+        who = (
+            f"each {mechanism.unit} with probability {mechanism.sampling_rate:.4g} in each of "
+            f"{taken} steps (Poisson)"
+        )
+    return (
+        f"Gaussian, {who}, noise multiplier {mechanism.noise_multiplier:.4g}, clip norm "
+        f"{mechanism.clip_norm:g}, normaliser {mechanism.normaliser:g}"
+    )
