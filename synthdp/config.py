@@ -20,8 +20,15 @@ from pydantic import (
 )
 
 from synthdp.errors import InputError
+from synthdp.files import MAX_DIGITS, read_json, read_text
 
-MAX_SETTINGS_BYTES = 2**20
+#: Bounds of a settings file: its size, and its values once every alias stands for what it names.
+MAX_SETTINGS_BYTES = 2**17
+MAX_SETTINGS_VALUES = 2**17
+#: What an error lists and quotes at most.
+MAX_LISTED = 50
+MAX_QUOTED_CHARS = 100
+MAX_MESSAGE_CHARS = 500
 #: Marks a setting, in `Annotated`, that came after the first studies: while it is None, the names
 #: of run folders (`synthdp.runs.StageCall`) are what they were without it.
 ADDED_LATER = "added later"
@@ -163,15 +170,60 @@ class FeatureSettings(BackboneSettings):
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads 1e-4 as a string, and takes the last of two equal keys; this one doesn't."""
 
+    def get_single_data(self) -> Any:
+        """The document's value; aliases that stand for too much are refused before it is built."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        self._refuse_large(node)
+        return self.construct_document(node)
+
+    def _refuse_large(self, root: yaml.Node) -> None:
+        """Refuse a node that holds itself, or holds too many values when aliases are followed."""
+        counts: dict[int, int] = {}  # of values below a node, which an alias may name again
+
+        def counted(node: yaml.Node) -> int:
+            known = counts.get(id(node))
+            if known == 0:
+                problem = "an alias stands inside what it names"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+            if known is None:
+                counts[id(node)] = 0
+                known = counts[id(node)] = 1 + sum(counted(child) for child in _children(node))
+            if known > MAX_SETTINGS_VALUES:
+                problem = f"aliases make more than {MAX_SETTINGS_VALUES:,} values of this"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+            return known
+
+        counted(root)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
-                problem = f"the key {key.value!r} stands twice; keep one"
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a key is a list or a mapping; write a word"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key.value, str) else id(key))
+            if key.value in seen:
+                problem = f"the key {quoted(key.value)} stands twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
+
+    def construct_scalar(self, node: yaml.Node) -> Any:
+        value = super().construct_scalar(node)
+        number = node.tag.endswith((":int", ":float"))
+        if isinstance(value, str) and ("\0" in value or (number and len(value) > MAX_DIGITS)):
+            problem = f"a number of more than {MAX_DIGITS} digits" if number else "a character NUL"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes right below one."""
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 _Loader.add_implicit_resolver(
@@ -196,6 +248,12 @@ def parse_yaml(text: str, *, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise InputError(f"{where}{line}: {problem}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        # what PyYAML's own readers of dates, numbers and bytes let through
+        raise InputError(
+            f"{where}: a value is not of the kind that it is written as, such as a date that no "
+            "calendar has; put it in quotes if it is a word"
+        ) from error
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
@@ -206,12 +264,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such settings file")
-    if path.stat().st_size > MAX_SETTINGS_BYTES:
-        raise InputError(f"{path}: larger than {MAX_SETTINGS_BYTES:,} bytes, so it was not read")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    text = read_text(path, MAX_SETTINGS_BYTES, where=str(path))
     content = parse_yaml(text, where=str(path))
     if content is None:
         return {}
@@ -270,24 +323,52 @@ def validate_settings(
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        lines = [_explained(cls, dict(detail)) for detail in error.errors()]
+        details = error.errors(include_url=False)
+        lines = [_explained(cls, dict(detail)) for detail in details[:MAX_LISTED]]
+        if len(details) > MAX_LISTED:
+            lines.append(f"... and {len(details) - MAX_LISTED} more")
         raise InputError("\n".join([f"{where}:", *(f"  {line}" for line in lines)])) from None
 
 
+def read_json_as(cls: type[SettingsType], path: Path, *, where: str = "") -> SettingsType:
+    """Read a JSON file that holds a `cls`.
+
+    Args:
+        cls: what it is to hold.
+        path: the file.
+        where: what the error calls it; the names of its folder and file when empty.
+
+    Raises:
+        InputError: when it is missing, not JSON within the bounds of `read_json`, or no `cls`:
+            with every error at once, each on its line.
+    """
+    where = where or f"{path.parent.name}/{path.name}"
+    return validate_settings(cls, read_json(path), where=where)
+
+
+def quoted(value: object) -> str:
+    """A value as an error shows it: on one line, cut, without control characters."""
+    shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return shown if len(shown) <= MAX_QUOTED_CHARS else f"{shown[:MAX_QUOTED_CHARS]}..."
+
+
 def _explained(cls: type[BaseModel], detail: Mapping[str, Any]) -> str:
-    location = ".".join(str(part) for part in detail["loc"])
+    location = ".".join(
+        str(part) if str(part).isidentifier() or isinstance(part, int) else quoted(part)
+        for part in detail["loc"]
+    )
     if detail["type"] == "extra_forbidden":
         *parents, last = detail["loc"]
         known = _keys_at(cls, parents)
-        close = difflib.get_close_matches(str(last), known, n=1)
+        close = difflib.get_close_matches(str(last)[:MAX_QUOTED_CHARS], known, n=1)
         hint = f", did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
         return f"{location}: unknown key{hint}"
     if detail["type"] == "missing":
         return f"{location}: missing; set it in the file or on the command line"
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    message = str(detail["msg"]).removeprefix("Value error, ")[:MAX_MESSAGE_CHARS]
     shown = detail.get("input")
     simple = isinstance(shown, str | int | float | bool)
-    return f"{location or 'settings'}: {message}" + (f" (got {shown!r})" if simple else "")
+    return f"{location or 'settings'}: {message}" + (f" (got {quoted(shown)})" if simple else "")
 
 
 def _keys_at(cls: type[BaseModel], parents: Sequence[int | str]) -> list[str]:

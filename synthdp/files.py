@@ -5,6 +5,7 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -15,7 +16,12 @@ from typing import Any
 
 from synthdp.errors import InputError, RunError
 
-MAX_JSON_BYTES = 64 * 2**20
+#: The largest JSON file that is read, and the most values in it: what is written stays far below,
+#: and a file at both bounds takes some hundred megabytes of memory.
+MAX_JSON_BYTES = 16 * 2**20
+MAX_JSON_VALUES = 500_000
+#: Longer numbers count nothing that a file here could hold, and take long to read and to print.
+MAX_DIGITS = 100
 
 
 def _sync_folder(folder: Path) -> None:
@@ -93,22 +99,97 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Read a JSON file of at most `max_bytes`.
+def read_text(path: Path, max_bytes: int, *, where: str = "") -> str:
+    """Read a UTF-8 text file of at most `max_bytes`; nothing beyond is read, whatever it is.
+
+    `where` is what errors call the file: its name when empty.
 
     Raises:
-        InputError: when the file is missing, too large, or not JSON.
+        InputError: when the file is missing, may not be read, is too large, or is no such text.
     """
+    where = where or path.name
     if not path.is_file():
-        raise InputError(f"{path.name}: there is no such file in the folder {path.parent.name!r}")
-    if path.stat().st_size > max_bytes:
-        raise InputError(f"{path.name}: larger than {max_bytes:,} bytes, so it was not read")
+        raise InputError(f"{where}: there is no such file in the folder {path.parent.name!r}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as stream:
+            content = stream.read(max_bytes + 1)
+    except OSError as error:
+        raise InputError(
+            f"{where}: could not be read ({error.strerror}); correct its permissions, or restore it"
+        ) from error
+    if len(content) > max_bytes:
+        raise InputError(f"{where}: larger than {max_bytes:,} bytes, so it was not read")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8, or restore it") from error
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file of at most `max_bytes`, in bounded time and memory.
+
+    Refused are also what JSON does not have (NaN, infinity, halves of surrogate pairs), what no
+    file here needs (NUL, numbers of more than `MAX_DIGITS` digits, more than `MAX_JSON_VALUES`
+    values) and a key that stands twice, since readers differ in which one they take.
+
+    Raises:
+        InputError: when the file is missing, too large, or no such JSON.
+    """
+    text = read_text(path, max_bytes)
+    try:
+        return parse_json(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path.name}: not valid JSON ({error}); restore the file or make the folder again"
         ) from error
+
+
+def parse_json(text: str) -> Any:
+    """The value in a JSON text, under the bounds of `read_json`.
+
+    Raises:
+        ValueError: when it is no such JSON.
+        RecursionError: when it is nested too deeply.
+    """
+    if text.count(",") + text.count("[") + text.count("{") > MAX_JSON_VALUES:
+        raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
+    value = json.loads(
+        text,
+        object_pairs_hook=_without_repeats,
+        parse_constant=_refuse_constant,
+        parse_int=_bounded_int,
+        parse_float=_finite_float,
+    )
+    if "\\u" in text:  # only an escape can hold these
+        written = json.dumps(value, ensure_ascii=False)
+        if "\\u0000" in written:
+            raise ValueError("a text holds the character NUL")
+        written.encode()  # a surrogate alone is a ValueError
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key stands twice")
+    return values
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits) if len(digits) <= MAX_DIGITS else math.inf
+    if math.isinf(value):
+        raise ValueError("a number too large or too long")
+    return value
 
 
 def sha256_file(path: Path) -> str:

@@ -12,6 +12,8 @@ from synthdp.config import (
     apply_overrides,
     dump_settings,
     load_settings,
+    read_json_as,
+    validate_settings,
 )
 from synthdp.errors import InputError
 
@@ -166,3 +168,60 @@ def test_dumped_settings_read_back(tmp_path: Path) -> None:
 
 def test_sha256_has_its_form() -> None:
     assert "backbone.sha256" in refused("data=x", "backbone.sha256=abc")
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 27))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (BOMB, "aliases make more than 131,072 values"),
+        ("a: &a {x: 1}\nb:\n  <<: [" + "*a, " * 200_000 + "*a]", "larger than|aliases make more"),
+        ("a: &a [*a]", "an alias stands inside what it names"),
+        ("a: &a {b: *a}", "an alias stands inside what it names"),
+        ("a: 2026-13-45", "such as a date that no calendar has"),
+        ("a: !!int abc", "not of the kind"),
+        ("a: !!bool maybe", "not of the kind"),
+        ("a: !!timestamp x", "not of the kind"),
+        ("a: !!binary abc", "failed to decode"),
+        ("a: " + "1" * 5000, "more than 100 digits"),
+        ("a: !!int 1" + ":59" * 50, "more than 100 digits"),
+        ('a: "x\\0y"', "a character NUL"),
+        ("? [1]\n: x", "a key is a list or a mapping"),
+        ("a: 1\na: 2", "the key 'a' stands twice"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+    ],
+)
+def test_yaml_that_attacks_its_reader_is_one_clear_error(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError, match=problem):
+        load_settings(PrivacySettings, tmp_path / "x.yaml")
+
+
+def test_an_alias_that_is_small_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("delta: &d 1.0e-5\nepsilon: *d\n")
+    assert load_settings(PrivacySettings, tmp_path / "x.yaml").epsilon == 1e-5
+
+
+def test_errors_are_cut_and_hold_no_control_characters() -> None:
+    values = {f"key\x1b[31m{index}\n": "x" for index in range(1000)} | {"unit": "y" * 10_000}
+    with pytest.raises(InputError) as caught:
+        validate_settings(PrivacySettings, values, where="here")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 52
+    assert lines[-1] == "  ... and 951 more"
+    assert max(map(len, lines)) < 700
+    assert "\x1b" not in str(caught.value)
+
+
+def test_json_is_read_as_a_model_with_every_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"epsilon": "much", "unit": "clinic"}')
+    with pytest.raises(InputError, match=rf"{tmp_path.name}/x\.json:\n  epsilon: .*\n  unit: "):
+        read_json_as(PrivacySettings, tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(InputError, match="valid dictionary"):
+        read_json_as(PrivacySettings, tmp_path / "x.json")

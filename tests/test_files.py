@@ -102,13 +102,40 @@ def test_write_json_refuses_what_json_cannot_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b'{"a": ', b"", b"\xff\xfe", b"[" * 100_000],
-    ids=["torn", "empty", "bytes", "deep"],
+    ("content", "problem"),
+    [
+        (b'{"a": ', "not valid JSON"),
+        (b"", "not valid JSON"),
+        (b"\xff\xfe", "not UTF-8 text"),
+        (b"\xef\xbb\xbf{}", "not valid JSON .*BOM"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"1" * 101, "a number of 101 digits"),
+        (b"1" * 10_000, "a number of 10000 digits"),
+        (b"1e999", "a number too large"),
+        (b"NaN", "NaN is no JSON number"),
+        (b"[-Infinity]", "-Infinity is no JSON number"),
+        (b'{"a": 1, "a": 2}', "a key stands twice"),
+        (rb'"\ud800"', "surrogates not allowed"),
+        (rb'"a\u0000b"', "the character NUL"),
+        (b"[" + b"0," * 500_001 + b"0]", "more than 500,000 values"),
+    ],
 )
-def test_read_json_refuses_what_is_no_json(tmp_path: Path, content: bytes) -> None:
+def test_read_json_refuses_what_is_no_json(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.json: not valid JSON"):
+    with pytest.raises(InputError, match=rf"x\.json: .*{problem}"):
+        read_json(tmp_path / "x.json")
+
+
+def test_a_file_that_may_not_be_read_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.json").write_text("{}")
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(InputError, match=r"x\.json: could not be read \(Permission denied\)"):
         read_json(tmp_path / "x.json")
 
 
