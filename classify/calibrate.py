@@ -172,8 +172,8 @@ def _calibrate(
 ) -> None:
     classifier, spent = calibrated_on.classifier, plan.release
     sensitivity, fitted_on = settings.sensitivity, plan.dataset.info.name
-    plan.record()
     if plan.mechanism is None:
+        plan.record(Ledger(run.ledger_path))
         raw_logits = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
         points = exact_points(
             classifier,
@@ -202,7 +202,7 @@ def _released(
     reserved on disk before noise is drawn, the noise is that of the run's key in each attempt, on
     the same images under the same classifier, and only what is kept is ever used.
     """
-    ledger, classifier = Ledger(run.private / "ledger.jsonl"), calibrated_on.classifier
+    ledger, classifier = Ledger(run.ledger_path), calibrated_on.classifier
     of_classifier = sha256_file(settings.run / "model" / "settings.json")
     fingerprint = f"{keyed_digest(plan.dataset, calibrated_on.rows)} {of_classifier}"
     plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=1)

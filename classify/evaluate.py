@@ -30,6 +30,7 @@ from synthdp.evaluation.predictions import (
     ScoredImages,
 )
 from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noise import NoiseSource, new_key
 from synthdp.privacy.plan import PrivacyPlan, plan_privacy
@@ -107,7 +108,9 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             content = [figure.model_dump(mode="json") for figure in figures]
             write_json(folder / "fairness.json", content)
         if plan is not None:  # last, since from here on it is spent
-            noisy = _released(settings, plan, rows, targets=targets[:, 0], scored=scored[:, 0])
+            noisy = _released(
+                settings, plan, rows, folder, targets=targets[:, 0], scored=scored[:, 0]
+            )
             write_json(folder / "noisy_metrics.json", noisy)
     return settings.out
 
@@ -152,16 +155,20 @@ def _released(
     settings: EvaluateSettings,
     plan: PrivacyPlan,
     rows: Sequence[Row],
+    folder: Path,
     *,
     targets: NDArray[np.float64],
     scored: NDArray[np.float32],
 ) -> dict[str, Any]:
-    """Charge the patients, then release the AUROC of targets and scores, (N,) each."""
+    """Charge the patients, then release the AUROC of targets and scores, (N,) each.
+
+    What its statement is made of stands in a ledger in the evaluation's `folder`.
+    """
     units = units_of(rows, settings.auroc_unit)
     mechanism = plan.mechanism
     assert mechanism is not None  # an epsilon is asked for
     refuse_more_units(units, mechanism)
-    plan.record()
+    plan.record(Ledger(folder / "private" / "ledger.jsonl"))
     auroc = noisy_auroc(
         targets, scored, units, mechanism=mechanism, noise_source=NoiseSource(new_key(), "shake256")
     )

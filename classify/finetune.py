@@ -158,12 +158,12 @@ def _train_head(
     """The classifier under a new head, and what was spent."""
     setup = set_up_head(settings, plan.dataset)
     if plan.mechanism is None:
-        plan.record()
+        plan.record(Ledger(run.ledger_path))
         recipe = head_recipe(settings.head, plan.stage_epsilon)
         rate, seed = settings.head.sampling_rate, settings.seed
         weights = train_plain_head(setup, recipe, sampling_rate=rate, seed=seed)
         return setup.classifier_of(weights, settings.head), plan.release
-    ledger = Ledger(run.private / "ledger.jsonl")
+    ledger = Ledger(run.ledger_path)
     fingerprint = keyed_digest(plan.dataset, setup.rows)
     plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=settings.head.block_steps)
     assert plan.mechanism is not None  # the plan had one
@@ -213,9 +213,9 @@ def _train_network(
     start = starting_classifier(settings, dataset.info)
     cut = replace(_only_source(start), trainable_blocks=network.trainable_blocks)
     classifier = _centred(settings, start.with_feature_sources([cut]))
-    ledger = Ledger(run.private / "ledger.jsonl")
+    ledger = Ledger(run.ledger_path)
     if plan.mechanism is None:
-        plan.record()
+        plan.record(ledger)
     else:
         fingerprint = keyed_digest(dataset, rows)
         plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=network.block_steps)

@@ -31,6 +31,7 @@ from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, t
 from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
 from synthdp.networks.backbone import Backbone, build_backbone
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.plan import PrivacyPlan, plan_privacy
 from synthdp.privacy.statement import Statement
 from synthdp.progress import progress
@@ -81,7 +82,7 @@ def _rows(settings: PretrainSettings, dataset: Dataset) -> tuple[Row, ...]:
 
 
 def _pretrain(settings: PretrainSettings, run: Run, plan: PrivacyPlan) -> None:
-    plan.record()
+    plan.record(Ledger(run.ledger_path))
     save_classifier(run.model, _trained(settings, run, plan.dataset))
     run.finish(plan.statement, _card(settings, plan.dataset, plan.statement))
     shutil.rmtree(run.checkpoints, ignore_errors=True)

@@ -274,7 +274,7 @@ def _train_adversarially(
 ) -> tuple[TrainedGenerator, Release]:
     """Train without privacy, on real images as they are."""
     examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px, plan.conditions)
-    plan.privacy.record()
+    plan.privacy.record(Ledger(run.ledger_path))
     device = chosen_device(settings.device)
     training = _new_training(settings, plan, device)
     guidance = None
@@ -312,7 +312,7 @@ def _train_on_embedding(
     embedding = settings.embedding
     assert embedding is not None  # TrainGanSettings asks for it
     if plan.privacy.mechanism is None:
-        plan.privacy.record()
+        plan.privacy.record(Ledger(run.ledger_path))
     else:
         ledger, plan = _claimed(run, plan, block_steps=1)
         _reserve_release(run, settings.privacy, ledger)
@@ -384,7 +384,7 @@ def _train_against_private_discriminator(
         recipe = GameRecipe.of(settings)
         game = PrivateGame(training, recipe, autocast=autocast, log=log, keep=keep)
         if plan.privacy.mechanism is None:
-            plan.privacy.record()
+            plan.privacy.record(Ledger(run.ledger_path))
             # Without a promise the true count may stand in for the declared one.
             n_units = declared_units(settings.privacy, settings.cohort) or len(patients.tags)
             sampling = _unprotected_sampling(
@@ -491,7 +491,7 @@ def _claimed(run: Run, plan: GanPlan, block_steps: int) -> tuple[Ledger, GanPlan
     Raises:
         InputError: as `PrivacyPlan.claim`.
     """
-    ledger = Ledger(run.private / "ledger.jsonl")
+    ledger = Ledger(run.ledger_path)
     fingerprint = keyed_digest(plan.privacy.dataset, plan.rows)
     claimed = plan.privacy.claim(ledger, fingerprint=fingerprint, block_steps=block_steps)
     return ledger, replace(plan, privacy=claimed)

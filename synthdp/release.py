@@ -149,7 +149,8 @@ def _refuse_understated(run: Path, statement: Statement) -> None:
     """Refuse a statement of less than its releases cost, or than the run's own ledger counts."""
     counted = {release.id: release.mu for release in statement.lineage.releases}
     ledger = run / "private" / "ledger.jsonl"
-    spent = Ledger(ledger).spent() if ledger.is_file() else None
+    own = Ledger(ledger) if ledger.is_file() else None
+    spent = own.spent() if own is not None and own.release is not None else None
     enough = statement.epsilon >= statement.lineage.epsilon(statement.delta) * _ROUNDING
     if spent is not None and spent.id in counted:
         enough = enough and counted[spent.id] >= spent.mu * _ROUNDING

@@ -33,6 +33,7 @@ from synthdp.config import (
 from synthdp.errors import InputError, RunError
 from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
+from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.statement import Statement
 
@@ -105,6 +106,11 @@ class Run:
         return self.path / "model"
 
     @property
+    def ledger_path(self) -> Path:
+        """Where stands what the run is to state, and what it has spent."""
+        return self.private / "ledger.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """Where the run's checkpoints stand."""
         return self.private / "checkpoints"
@@ -129,10 +135,29 @@ class Run:
                 f"{self.path.name}: the run's folder was deleted or cut while it was at work; "
                 "delete what is left of it, and the same command makes the run again"
             )
+        self._note_terms(statement)
         write_json(self.path / "privacy.json", statement.model_dump(mode="json"))
         write_atomic(self.path / "card.md", card)
         self._set_state("finished")
         self.finished = True
+
+    def _note_terms(self, statement: Statement) -> None:
+        """Put what the statement is made of into the ledger, where the stage has not done so.
+
+        A stage that reads patients has, before it began; any other descends from ancestors alone.
+        """
+        ledger = Ledger(self.ledger_path)
+        noted = ledger.terms
+        if noted is None or (noted.release is None and noted.ancestors != statement.lineage):
+            ledger.note_terms(
+                Terms(
+                    subject=statement.subject,
+                    delta=statement.delta,
+                    unit=statement.unit,
+                    population=statement.population,
+                    ancestors=statement.lineage,
+                )
+            )
 
     def _stands(self) -> bool:
         """Whether the folder is still the one that was opened, and not deleted or made anew."""

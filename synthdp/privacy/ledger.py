@@ -16,19 +16,23 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from synthdp.config import Settings
 from synthdp.errors import InputError
 from synthdp.files import read_json, refused_when_full, write_json
-from synthdp.privacy.lineage import Release
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.mechanism import Unit
 
-#: Raised when the meaning of a line changes.
-FORMAT = 1
+#: Raised when the meaning of a line changes; stands in the first line of each format. Format 1 had
+#: neither terms nor starts, and a data set's ledger no line at its creation.
+FORMAT = 2
 #: What stands for a line whose end is missing.
 TORN: dict[str, Any] = {"event": "torn"}
 _CHAIN_DIGITS = 16
+_Line = TypeVar("_Line", "Terms", Release)
 _UNKNOWN = "so what was spent is unknown; restore the file from a backup"
 
 
@@ -47,6 +51,7 @@ class Journal:
         self.entries: list[dict[str, Any]] = []
         self._hash = hashlib.sha256()
         self._size = 0
+        self._format = 0  # of the newest line that says one
         self._open_ended = False
         self._acknowledged = self._head_lines()  # first: another process may be appending
         if path.exists():
@@ -79,9 +84,10 @@ class Journal:
         except ValueError:
             return TORN
         fields = entry if isinstance(entry, dict) else {}
-        chain, version = fields.pop("chain", None), fields.get("format", FORMAT)
+        chain, version = fields.pop("chain", None), fields.get("format")
         if isinstance(version, int) and version > FORMAT:
             raise InputError(f"{self._name}: written by a newer synthdp; update this one")
+        self._format = version if isinstance(version, int) else self._format
         if chain is None or chain != self._chain(json.dumps(entry)):
             raise InputError(
                 f"{self._name}, line {number}: edited, damaged, or of another version, {_UNKNOWN}"
@@ -136,7 +142,7 @@ class Journal:
             RunError: when the disk is full.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.entries:
+        if self._format < FORMAT:
             entry = {"format": FORMAT, **entry}
         elif self._acknowledged < len(self.entries):  # a crash came between a line and its head
             self._acknowledge()
@@ -153,6 +159,7 @@ class Journal:
             self._write(stream.fileno(), json.dumps({**entry, "chain": chain}).encode() + b"\n")
             os.fsync(stream.fileno())
         self.entries.append(entry)
+        self._format = FORMAT
         self._acknowledge()
 
     def _acknowledge(self) -> None:
@@ -167,8 +174,28 @@ class Journal:
         self._size += len(content)
 
 
+class Terms(Settings):
+    """All that a run's statement is made of, beside what was spent of the run's own release.
+
+    subject, delta, unit, population: as `make_statement` takes them; target: the epsilon that was
+    asked for, None without one; ancestors: what the result descends from beside the run's own
+    release; release: that one, with its full budget, where its rows are patients, else None.
+    """
+
+    subject: str
+    delta: float = Field(gt=0, lt=1)
+    unit: Unit = "patient"
+    population: int | None = Field(default=None, ge=1)
+    target: float | None = Field(default=None, gt=0)
+    ancestors: Lineage = Lineage()
+    release: Release | None = None
+
+
 class Ledger:
-    """The steps of one release that were reserved, `private/ledger.jsonl` of its run.
+    """What a run is to state, and the steps of its release that were reserved.
+
+    It is `private/ledger.jsonl` of a run. Every run has one; only a private training opens a
+    release in it and reserves steps.
 
     Guarantee: `spent_steps` counts every step ever reserved; nothing lowers it.
 
@@ -179,16 +206,42 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._journal = Journal(path)
         self._release, self._block_steps, self._fingerprint = None, 0, ""
+        self._terms: Terms | None = None
         for entry in self._journal.entries:
-            if entry["event"] == "open":
-                self._release = _checked_release(entry["release"])
+            if entry["event"] == "terms":
+                self._terms = _checked(Terms, entry["terms"])
+            elif entry["event"] == "open":
+                self._release = _checked(Release, entry["release"])
                 self._block_steps = int(entry["block_steps"])
                 self._fingerprint = str(entry["fingerprint"])
+
+    @property
+    def terms(self) -> Terms | None:
+        """What the run's statement is made of; None of a run of an earlier version."""
+        return self._terms
 
     @property
     def release(self) -> Release | None:
         """The release that this ledger was opened for, with its full budget."""
         return self._release
+
+    @property
+    def counted(self) -> Release | None:
+        """The run's own release as it counts in a lineage, with what was really spent of it.
+
+        None where the rows are no patients, or of a run of an earlier version.
+        """
+        if self._terms is None or self._terms.release is None:
+            return None
+        if self._release is None or self._release.mechanism is None:
+            return self._terms.release
+        return self.spent()
+
+    def note_terms(self, terms: Terms) -> None:
+        """Put on the disk what the run's statement is made of; the newest such line holds."""
+        if terms != self._terms:
+            self._journal.append({"event": "terms", "terms": terms.model_dump(mode="json")})
+            self._terms = terms
 
     def _opened(self) -> tuple[Release, int]:
         """The release that the ledger was opened for, and its budget of steps."""
@@ -304,13 +357,13 @@ class Ledger:
         return release.after(self.spent_steps)
 
 
-def _checked_release(value: Any) -> Release:
+def _checked(kind: type[_Line], value: Any) -> _Line:
     try:
-        return Release.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         raise InputError(
-            "private/ledger.jsonl: its release is not of this version; restore the file, or start "
-            "in a new run folder"
+            f"private/ledger.jsonl: its {kind.__name__.lower()} is not of this version; restore "
+            "the file, or start in a new run folder"
         ) from error
 
 
@@ -341,5 +394,5 @@ def recorded_releases(path: Path) -> tuple[Release, ...]:
 def _releases(journal: Journal) -> tuple[Release, ...]:
     journal.refuse_loss()
     return tuple(
-        _checked_release(entry["release"]) for entry in journal.entries if entry is not TORN
+        _checked(Release, entry["release"]) for entry in journal.entries if entry is not TORN
     )

@@ -14,7 +14,7 @@ from synthdp.config import PrivacySettings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
-from synthdp.privacy.ledger import Ledger, record_release, recorded_releases
+from synthdp.privacy.ledger import Ledger, Terms, record_release, recorded_releases
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import (
@@ -82,6 +82,19 @@ class PrivacyPlan:
             stage=spent if self.counted else None,
         )
 
+    @property
+    def terms(self) -> Terms:
+        """What the statement is made of, for the run's ledger."""
+        return Terms(
+            subject=self.subject,
+            delta=self.delta,
+            unit=self.release.unit,
+            population=self.population,
+            target=self.target,
+            ancestors=self.ancestors,
+            release=self.release if self.counted else None,
+        )
+
     def with_release_id(self, release_id: str) -> "PrivacyPlan":
         """The same plan, its release counted under the id of the run that carries it out."""
         release = Release(**(dict(self.release) | {"id": release_id}))
@@ -113,14 +126,15 @@ class PrivacyPlan:
                     "run folder"
                 )
         plan = replace(self, release=release)
-        plan.record()
+        plan.record(ledger)
         return plan
 
-    def record(self) -> None:
-        """Record the release beside the data set, where its rows are patients.
+    def record(self, ledger: Ledger) -> None:
+        """Note the terms in the run's ledger, and the release beside a data set of patients.
 
         Guarantee: when it returns, a release that is counted is on the disk; nothing takes it back.
         """
+        ledger.note_terms(self.terms)
         if self.counted:
             record_release(self.dataset.ledger_path, self.release)
 

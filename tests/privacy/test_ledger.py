@@ -6,8 +6,15 @@ import pytest
 
 from synthdp.errors import InputError, RunError
 from synthdp.privacy import ledger as ledgers
-from synthdp.privacy.ledger import TORN, Journal, Ledger, record_release, recorded_releases
-from synthdp.privacy.lineage import Release
+from synthdp.privacy.ledger import (
+    TORN,
+    Journal,
+    Ledger,
+    Terms,
+    record_release,
+    recorded_releases,
+)
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 
 MECHANISM = Mechanism(noise_multiplier=5.0, steps=60, normaliser=600)
@@ -108,6 +115,40 @@ def test_a_state_ahead_of_its_ledger_is_refused(path: Path) -> None:
 def test_nothing_is_reserved_without_a_release(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no release"):
         Ledger(tmp_path / "ledger.jsonl").reserve(1)
+
+
+def test_what_a_statement_is_made_of_comes_back(path: Path) -> None:
+    terms = Terms(
+        subject="classifier", delta=1e-4, population=600, target=6.0, release=release(),
+        ancestors=Lineage(releases=(release().model_copy(update={"id": "1" * 16}),)),
+    )  # fmt: skip
+    ledger = Ledger(path)
+    assert (ledger.terms, ledger.counted) == (None, None)
+    ledger.note_terms(terms)
+    ledger.note_terms(terms)
+    ledger.reserve(20)
+    again = Ledger(path)
+    assert (again.terms, again.counted) == (terms, release().after(20))
+    assert path.read_bytes().count(b'"event": "terms"') == 1
+    newer = terms.model_copy(update={"release": None})
+    again.note_terms(newer)
+    assert (Ledger(path).terms, Ledger(path).counted) == (newer, None)
+
+
+def test_a_ledger_of_the_first_format_is_read_and_gone_on_with(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = path.with_name("old.jsonl")
+    with monkeypatch.context() as patched:
+        patched.setattr(ledgers, "FORMAT", 1)
+        Ledger(old).claim(release(), fingerprint="f", block_steps=20)
+        Ledger(old).reserve(20)
+    assert b'"format": 1' in old.read_bytes()
+    assert (Ledger(old).spent_steps, Ledger(old).terms) == (20, None)
+    Ledger(old).reserve(20)
+    Ledger(old).reserve(20)
+    assert old.read_bytes().count(b'"format": 2') == 1  # from here on no earlier version reads it
+    assert Ledger(old).spent_steps == 60
 
 
 def test_a_data_sets_ledger_notes_a_release_once(tmp_path: Path) -> None:
@@ -246,7 +287,7 @@ def test_an_append_that_never_got_its_head_counts(kept_path: Path) -> None:
 
 
 def test_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledgers, "FORMAT", 2)
+    monkeypatch.setattr(ledgers, "FORMAT", ledgers.FORMAT + 1)
     Journal(tmp_path / "ledger.jsonl").append({"event": "open"})
     monkeypatch.undo()
     with pytest.raises(InputError, match="newer synthdp"):

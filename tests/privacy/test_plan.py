@@ -72,12 +72,12 @@ def test_ancestors_of_another_cohort_leave_the_target_whole(patients: Dataset) -
     assert planned(patients, ancestors=ancestors, cohort=first).stage_epsilon < 5
 
 
-def test_rows_that_are_no_patients_are_not_counted(phantoms: Dataset) -> None:
+def test_rows_that_are_no_patients_are_not_counted(phantoms: Dataset, tmp_path: Path) -> None:
     plan = planned(phantoms, ancestors=spent(0.5))
     assert plan.mechanism == planned(phantoms).mechanism
     assert not plan.counted
     assert plan.statement.lineage == plan.ancestors
-    plan.record()
+    plan.record(Ledger(tmp_path / "ledger.jsonl"))
     assert not phantoms.ledger_path.exists()
     charged = planned(phantoms, ancestors=spent(0.5), charge_public_rows=True)
     assert charged.release.mu < plan.release.mu
@@ -97,7 +97,7 @@ def test_without_a_mechanism_or_with_known_noise_nothing_is_promised(patients: D
 
 
 def test_a_run_takes_its_release_id_without_a_second_calibration(
-    patients: Dataset, monkeypatch: pytest.MonkeyPatch
+    patients: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(patients)
     monkeypatch.setattr(mechanisms.Mechanism, "reaching", None)
@@ -106,8 +106,9 @@ def test_a_run_takes_its_release_id_without_a_second_calibration(
     assert of_run.statement.lineage.releases == (of_run.release,)
     with pytest.raises(ValueError, match="id"):
         plan.with_release_id("no id")
-    of_run.record()
-    of_run.record()
+    of_run.record(Ledger(tmp_path / "ledger.jsonl"))
+    of_run.record(Ledger(tmp_path / "ledger.jsonl"))
+    assert Ledger(tmp_path / "ledger.jsonl").terms == of_run.terms
     assert statement_of([patients.root]).lineage.releases == (of_run.release,)
 
 
