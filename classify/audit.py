@@ -29,6 +29,7 @@ from synthdp.config import read_yaml, validate_settings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.audit import Bound
+from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.statement import Statement, read_statement
@@ -235,8 +236,9 @@ def attack(
 def broken_bounds(bounds: list[Bound], subject: Subject) -> list[str]:
     """The bounds, at a confidence that makes false alarms rare, that are above the promise."""
     return [
-        f"{bound.attack} ({bound.method}) shows epsilon >= {bound.epsilon:.3g}, and "
-        f"{subject.epsilon:.3g} is promised"
+        f"{bound.attack} ({bound.method}) shows epsilon >= "
+        f"{at_least(bound.epsilon, digits=4)}, and "
+        f"{at_most(subject.epsilon, digits=4)} is promised"
         for bound in bounds
         if bound.epsilon > subject.epsilon
     ]
@@ -270,9 +272,9 @@ def report(result: AuditResult, settings: AuditSettings, subject: Subject) -> st
         [
             bound.attack,
             bound.method,
-            "-" if bound.mu is None else f"{bound.mu:.2f}",
-            f"{bound.epsilon:.2f}",
-            f"{subject.epsilon:.2f}",
+            "-" if bound.mu is None else at_least(bound.mu, digits=3),
+            at_least(bound.epsilon, digits=3),
+            epsilon_text(subject.epsilon),
             f"{100 * bound.epsilon / subject.epsilon:.0f} %"
             if math.isfinite(bound.epsilon)
             else "inf",
@@ -284,7 +286,7 @@ def report(result: AuditResult, settings: AuditSettings, subject: Subject) -> st
             f"{100 * at.false_alarms:g} % ({at.people:.1f} people a head)",
             f"{100 * at.rate:.2f} %",
             f"{100 * at.low:.2f} to {100 * at.high:.2f} %",
-            f"{100 * at.promised:.1f} %",
+            percent(at.promised),
         ]
         for at in result.members
     ]
@@ -296,8 +298,8 @@ def report(result: AuditResult, settings: AuditSettings, subject: Subject) -> st
         "",
         *verdict,
         "",
-        f"Promised by this training alone: epsilon = {subject.epsilon:.3g} at delta = "
-        f"{subject.delta:g} (mu = {subject.mu:.3f}).",
+        f"Promised by this training alone: epsilon = {epsilon_text(subject.epsilon)} at delta = "
+        f"{subject.delta:g} (mu = {at_most(subject.mu, digits=4)}).",
         "",
         "## Lower bounds on epsilon",
         "",

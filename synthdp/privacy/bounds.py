@@ -1,14 +1,63 @@
-"""Bounds as people read them: numbers that are never printed below what they are."""
+"""Bounds as people read them: what holds at most is never printed below what it is.
+
+>>> epsilon_text(5.481), percent(0.1931), at_most(0.0603, digits=2), at_least(3.1859, digits=4)
+('5.49', '20 %', '0.061', '3.185')
+"""
 
 import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+
+def at_most(value: float, *, digits: int) -> str:
+    """A bound of so many digits, rounded up; `inf` where there is none.
+
+    Guarantee: what is printed, read as a number, is never below `value`.
+    """
+    return _rounded(value, digits, ROUND_CEILING)
+
+
+def at_least(value: float, *, digits: int) -> str:
+    """A number that protects, such as a noise multiplier, of so many digits, rounded down."""
+    return _rounded(value, digits, ROUND_FLOOR)
 
 
 def percent(share: float) -> str:
-    """A probability as a percentage of two digits, as in `19 %`."""
-    text = f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.0f}"
-    return f"{text} %"
+    """A probability that holds at most, as a percentage of two digits, as in `20 %`.
+
+    Guarantee: what is printed is never below `share`.
+    """
+    # the shift is by the point alone: a product with 100 would round
+    shifted = Decimal(repr(share)).scaleb(2)
+    return f"{_plain(_cut(shifted, 2, ROUND_CEILING))} %"
 
 
 def epsilon_text(epsilon: float) -> str:
-    """An epsilon for people: three digits, or `inf`."""
-    return "inf" if math.isinf(epsilon) else f"{epsilon:.3g}"
+    """An epsilon for people: three digits, rounded up, or `inf`.
+
+    Guarantee: what is printed is never below `epsilon`.
+    """
+    return at_most(epsilon, digits=3)
+
+
+def _rounded(value: float, digits: int, rounding: str) -> str:
+    if math.isinf(value) or math.isnan(value):
+        return "nan" if math.isnan(value) else "inf"
+    # the shortest decimal that reads as the same number, so that 0.07 is not printed as 0.071
+    return _plain(_cut(Decimal(repr(float(value))), digits, rounding))
+
+
+def _cut(value: Decimal, digits: int, rounding: str) -> Decimal:
+    if not value:
+        return Decimal(0)
+    place = value.adjusted() - digits + 1
+    return (
+        value.quantize(Decimal(1).scaleb(place), rounding=rounding)
+        if place < 0
+        else ((value.scaleb(-place)).quantize(Decimal(1), rounding=rounding).scaleb(place))
+    )
+
+
+def _plain(value: Decimal) -> str:
+    """A decimal without needless zeros; with a power of ten where it is tiny."""
+    text = format(value.normalize(), "f")
+    return text if len(text) <= 9 else format(float(value), "g")

@@ -21,6 +21,7 @@ from synthdp.privacy.accounting import (
     gaussian_mu,
     noise_for,
 )
+from synthdp.privacy.bounds import epsilon_text
 
 Unit = Literal["patient", "image"]
 #: Share of the target's mu from which on what is left is rounding alone.
@@ -81,8 +82,8 @@ class Mechanism(Settings):
         spent = before.epsilon(delta)
         if spent >= epsilon or (not before.sampled and before.mu >= target * _NOTHING_LEFT):
             raise InputError(
-                f"privacy.epsilon is {epsilon:g}, but what this starts from has spent {spent:.3g} "
-                "already; raise it, or start from something that spent less"
+                f"privacy.epsilon is {epsilon:g}, but what this starts from has spent "
+                f"{epsilon_text(spent)} already; raise it, or start from something that spent less"
             )
         if sampling_rate == 1.0 and not before.sampled:
             mu = math.sqrt(target**2 - before.mu**2)

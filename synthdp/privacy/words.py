@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 
-from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import Statement
@@ -49,7 +49,8 @@ def _terms(statement: Statement) -> list[str]:
     if statement.population is not None:
         expected = statement.population * statement.delta
         terms.append(
-            f"- population: at most {statement.population} (declared), N x delta = {expected:.2g}"
+            f"- population: at most {statement.population} (declared), "
+            f"N x delta = {at_most(expected, digits=2)}"
         )
     return terms
 
@@ -79,7 +80,7 @@ def _odds_words(statement: Statement) -> str:
 def _release_words(release: Release) -> str:
     who = f", cohort {release.cohort.part}" if release.cohort is not None else ""
     sampled = release.mechanism is not None and release.mechanism.sampling_rate < 1
-    spent = "" if sampled else f": mu = {release.mu:.3f}"
+    spent = "" if sampled else f": mu = {at_most(release.mu, digits=4)}"
     if math.isinf(release.mu):
         spent = ": no protection"
     words = f"{release.stage} on {release.data}{who}, per {release.unit}{spent}"
@@ -90,13 +91,13 @@ def _release_words(release: Release) -> str:
 
 def _mechanism_words(mechanism: Mechanism, steps: int | None) -> str:
     taken = mechanism.steps if steps is None else steps
-    who = f"every {mechanism.unit} in each of {taken} steps"
+    times = "in one step" if taken == 1 else f"in each of {taken} steps"
+    who = f"every {mechanism.unit} {times}"
     if mechanism.sampling_rate < 1:
-        who = (
-            f"each {mechanism.unit} with probability {mechanism.sampling_rate:.4g} in each of "
-            f"{taken} steps (Poisson)"
-        )
+        rate = at_most(mechanism.sampling_rate, digits=4)
+        who = f"each {mechanism.unit} with probability {rate} {times} (Poisson)"
+    noise = at_least(mechanism.noise_multiplier, digits=4)
     return (
-        f"Gaussian, {who}, noise multiplier {mechanism.noise_multiplier:.4g}, clip norm "
-        f"{mechanism.clip_norm:g}, normaliser {mechanism.normaliser:g}"
+        f"Gaussian, {who}, noise multiplier {noise}, clip norm {mechanism.clip_norm:g}, "
+        f"normaliser {mechanism.normaliser:g}"
     )

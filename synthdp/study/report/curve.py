@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
-from synthdp.privacy.bounds import percent
+from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
 
@@ -221,7 +221,7 @@ def _positions(
 
 def _draw_frame(axes: Axes, cells: Sequence[Cell], scale: Scale, ticks: Sequence[float]) -> None:
     positions = [scale.position(value) for value in ticks]
-    labels = ["none" if math.isinf(value) else f"{value:g}" for value in ticks]
+    labels = ["none" if math.isinf(value) else epsilon_text(value) for value in ticks]
     axes.set_xticks(positions, labels)
     left, right = min(scale.low, *positions), max(scale.high, *positions)
     axes.set_xlim(left - scale.gap / 2, right + scale.gap / 2)
@@ -327,7 +327,7 @@ def _description(
     ]
     if odds:
         shares = (
-            f"{percent(share)} at {'no promise' if math.isinf(epsilon) else f'{epsilon:g}'}"
+            f"{percent(share)} at {'no promise' if math.isinf(epsilon) else epsilon_text(epsilon)}"
             for epsilon, share in odds
         )
         sentences.append(f"Below: members found at 1 % false alarms, {', '.join(shares)}")

@@ -111,7 +111,7 @@ def _end_to_end(cells: Sequence[Cell]) -> str:
     if not stated:
         return _DASH
     if all(
-        one == other or math.isclose(one, other, rel_tol=0.01)
+        one == other or (one < other and math.isclose(one, other, rel_tol=0.01))
         for one, other in zip(spent, asked, strict=True)
     ):
         return "as asked"
