@@ -210,7 +210,7 @@ class _Loader(yaml.SafeLoader):
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 
-    def construct_scalar(self, node: yaml.Node) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         number = node.tag.endswith((":int", ":float"))
         if isinstance(value, str) and ("\0" in value or (number and len(value) > MAX_DIGITS)):

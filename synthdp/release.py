@@ -23,13 +23,14 @@ from typing import Any
 import yaml
 
 from synthdp.checkpoint import load_weights
-from synthdp.config import read_yaml
+from synthdp.config import read_json_as, read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.paths import WORDS, last_part, settings_without_paths, without_paths
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.statement import Statement, make_statement, read_statement
+from synthdp.status import RunStatus
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
 from synthdp.study.record import read_sets
@@ -92,20 +93,10 @@ def _copier(original: Path) -> Callable[[Path, Path], Statement]:
 
 def _status(run: Path) -> dict[str, Any]:
     """What of `status.json` may leave: no times, and a constant for the attempts."""
-    status = read_json(_plain(run, STATUS))
-    try:
-        return {
-            "schema_version": 1,
-            "stage": str(status["stage"]),
-            "state": str(status["state"]),
-            "release": str(status["release"]),
-            "attempts": 1,
-            "versions": {str(name): str(value) for name, value in status["versions"].items()},
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{run.name}/{STATUS}: not a status of this version; make the run again"
-        ) from error
+    status = read_json_as(RunStatus, _plain(run, STATUS))
+    if not (status.stage and status.release and status.versions):
+        raise InputError(f"{run.name}/{STATUS}: not a status of this version; make the run again")
+    return status.model_copy(update={"attempts": 1, "seconds": None, "last": None}).as_json()
 
 
 def _plain(folder: Path, name: str) -> Path:

@@ -31,11 +31,12 @@ from synthdp.config import (
     validate_settings,
 )
 from synthdp.errors import InputError, RunError
-from synthdp.files import append_line, read_json, refused_when_full, write_atomic, write_json
+from synthdp.files import append_line, refused_when_full, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.statement import Statement
+from synthdp.status import RunStatus, State, read_status, write_status
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
@@ -87,11 +88,11 @@ def _leave_out_unset(settings: Settings, values: dict[str, Any]) -> None:
 class Run:
     """One stage at work in its folder; made by `open_run`."""
 
-    def __init__(self, path: Path, stage: str, status: dict[str, Any]) -> None:
+    def __init__(self, path: Path, stage: str, status: RunStatus) -> None:
         self.path = path
         self.stage = stage
-        self.finished = status["state"] == "finished"
-        self.resumed = status["attempts"] > 1
+        self.finished = status.state == "finished"
+        self.resumed = status.attempts > 1
         self._status = status
         self._lock: IO[str] | None = None
 
@@ -118,7 +119,7 @@ class Run:
     @property
     def release_id(self) -> str:
         """The id under which this run's release is counted, the same after a resume."""
-        return str(self._status["release"])
+        return self._status.release
 
     def log(self, **metrics: float | int | str | None) -> None:
         """Append one line to `private/metrics.jsonl`."""
@@ -166,12 +167,14 @@ class Run:
             return False
         return os.path.samestat(os.fstat(self._lock.fileno()), lock.stat())
 
-    def _set_state(self, state: str) -> None:
-        self._status["state"] = state
+    def _set_state(self, state: State) -> None:
         now = time.time()
-        self._status["seconds"] = round(self._status["seconds"] + now - self._status["last"], 3)
-        self._status["last"] = now
-        write_json(self.path / "status.json", self._status)
+        before = self._status.last
+        worked = max(0.0, now - before) if before is not None else 0.0  # a clock may be set back
+        seconds = round((self._status.seconds or 0.0) + worked, 3)
+        changed = {"state": state, "seconds": seconds, "last": now}
+        self._status = self._status.model_copy(update=changed)
+        write_status(self.path, self._status)
 
 
 def versions() -> dict[str, str]:
@@ -208,7 +211,7 @@ def _differences(
 ) -> list[str]:
     """Where settings differ, a line for each key."""
     lines = []
-    for key in sorted({*stored, *asked}):
+    for key in sorted({*stored, *asked}, key=str):
         old, new = stored.get(key), asked.get(key)
         if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
             old, new = dict(enumerate(old)), dict(enumerate(new))
@@ -221,23 +224,28 @@ def _differences(
 
 def _matching_status(
     out: Path, stage: str, settings: Settings, free: Collection[str]
-) -> dict[str, Any] | None:
+) -> RunStatus | None:
     """The status of the run at `out` that has these settings; None where there is no run.
 
     Raises:
         InputError: when the folder holds other files, or a run of another stage or other settings.
     """
-    if not (out / "status.json").is_file():
+    status = read_status(out)
+    if status is None:
         if any(not path.name.startswith(".") for path in out.iterdir()):
             raise InputError(
                 f"{out}: holds other files and is not a run; name a new folder (or delete it, if "
                 "it is what was left of a run)"
             )
         return None
-    status: dict[str, Any] = read_json(out / "status.json")
-    if status.get("stage") != stage:
-        raise InputError(f"{out}: a run of {status.get('stage')}, not of {stage}; name another out")
-    if status["state"] == "starting":  # killed before its settings were noted
+    if status.stage != stage:
+        raise InputError(f"{out}: a run of {status.stage}, not of {stage}; name another out")
+    if not status.release:
+        raise InputError(
+            f"{out}: its status.json names no release, so what it spent can't be counted; restore "
+            "the file, or name a new folder"
+        )
+    if status.state == "starting":  # killed before its settings were noted
         return status
     asked = parse_yaml(dump_settings(settings), where="settings")
     fixed, wanted = (
@@ -312,25 +320,22 @@ def open_run(
             raise
 
 
-def _start(out: Path, stage: str, settings: Settings, status: dict[str, Any] | None) -> Run:
+def _start(out: Path, stage: str, settings: Settings, status: RunStatus | None) -> Run:
     if status is None:
-        status = {
-            "schema_version": 1,
-            "stage": stage,
-            "state": "starting",
-            "release": new_release_id(),
-            "attempts": 0,
-            "seconds": 0.0,
-            "versions": versions(),
-        }
-        write_json(out / "status.json", status)
-    if status["state"] == "starting":
+        status = RunStatus(
+            stage=stage,
+            state="starting",
+            release=new_release_id(),
+            seconds=0.0,
+            versions=versions(),
+        )
+        write_status(out, status)
+    if status.state == "starting":
         (out / "private").mkdir(mode=0o700, exist_ok=True)
         write_atomic(out / "config.yaml", dump_settings(settings))
-    if status["state"] == "finished":
+    if status.state == "finished":
         return Run(out, stage, status)
-    status["attempts"] += 1
-    status["last"] = time.time()
-    run = Run(out, stage, {**status, "state": "running"})
+    started = {"state": "running", "attempts": status.attempts + 1, "last": time.time()}
+    run = Run(out, stage, status.model_copy(update=started))
     run._set_state("running")
     return run

@@ -22,7 +22,7 @@ FLOORS = [
     ("synthdp.networks.cache", "synthdp.networks.weights"),
     (
         *("synthdp.data", "synthdp.privacy", "synthdp.cards"),
-        *("synthdp.config", "synthdp.checkpoint", "synthdp.files"),
+        *("synthdp.config", "synthdp.checkpoint", "synthdp.files", "synthdp.status"),
     ),
 ]
 

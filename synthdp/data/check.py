@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthdp.config import validate_settings
+from synthdp.config import read_json_as
 from synthdp.data.dataset import (
     FIXED_COLUMNS,
     SPLITS,
@@ -21,7 +21,6 @@ from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
-from synthdp.files import read_json
 
 MAX_ROWS_NAMED = 12
 
@@ -70,8 +69,7 @@ def check_dataset(root: Path) -> CheckResult:
 
 def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
     try:
-        content = read_json(root / "dataset.json")
-        return validate_settings(DatasetInfo, content, where="dataset.json"), []
+        return read_json_as(DatasetInfo, root / "dataset.json", where="dataset.json"), []
     except InputError as error:
         return None, [str(error)]
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config import Settings, read_json_as
 from synthdp.data.images import encode_png, path_problem, square_image
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
-from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.lineage import Cohort, Lineage
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key, write_key
@@ -181,8 +181,7 @@ def read_info(root: Path) -> DatasetInfo:
             f"{root}: not a data-set folder (no dataset.json); make one with `synthdp data "
             "patches` or `synthdp data phantoms`"
         )
-    content = read_json(root / "dataset.json")
-    return validate_settings(DatasetInfo, content, where=f"{root.name}/dataset.json")
+    return read_json_as(DatasetInfo, root / "dataset.json")
 
 
 def open_dataset(root: Path) -> Dataset:

@@ -8,10 +8,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config import Settings, read_json_as
 from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
-from synthdp.files import read_json
 
 QUALITY_FILE = "quality.json"
 #: Patients' images beside the synthetic ones that come closest to them: never leaves the house.
@@ -111,7 +110,4 @@ def read_assessment(folder: Path) -> Assessment:
         raise InputError(
             f"assessment: {folder.name!r} holds no {QUALITY_FILE}; make it with `synthdp assess`"
         )
-    content = read_json(folder / QUALITY_FILE)
-    if not isinstance(content, dict):
-        raise InputError(f"assessment: {folder.name}/{QUALITY_FILE} is no assessment")
-    return validate_settings(Assessment, content, where=f"{folder.name}/{QUALITY_FILE}")
+    return read_json_as(Assessment, folder / QUALITY_FILE)

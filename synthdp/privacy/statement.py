@@ -16,6 +16,7 @@ from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release, Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.odds import Odds
+from synthdp.status import read_status
 
 SCHEMA_VERSION: Literal[3] = 3
 NOT_COVERED = (
@@ -100,9 +101,9 @@ def read_statement(folder: Path) -> Statement:
     Raises:
         InputError: when the run is not finished, or its statement is of another version.
     """
-    status = read_json(folder / "status.json") if (folder / "status.json").is_file() else {}
-    if status.get("state") != "finished":
-        state = status.get("state", "no run at all")
+    status = read_status(folder)
+    if status is None or status.state != "finished":
+        state = "no run at all" if status is None else status.state
         raise InputError(f"{folder}: not a finished run (state: {state}); finish it first")
     return parse_statement(read_json(folder / "privacy.json"), where=f"{folder}/privacy.json")
 

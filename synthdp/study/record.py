@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import Field
 
-from synthdp.config import Settings, read_yaml, validate_settings
+from synthdp.config import Settings, read_json_as, read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_json
+from synthdp.files import write_json
 from synthdp.paths import settings_without_paths, without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.statement import Statement, joined_statement, read_statement
+from synthdp.status import RunStatus, read_status
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings, seen_from
 
@@ -104,7 +106,7 @@ class StudyFacts(Settings):
     """
 
     title: str = "Privacy and utility"
-    wall_time_s: float | None = None
+    wall_time_s: float | None = Field(default=None, ge=0)
     synthetic: Path | None = None
     assessment: Path | None = None
     real: Path | None = None
@@ -119,7 +121,7 @@ def write_facts(settings: StudySettings, seconds: float) -> None:
     path = settings.out / FACTS_FILE
     before = 0.0
     with suppress(InputError):  # none of before, or a damaged one
-        before = validate_settings(StudyFacts, read_json(path), where=path.name).wall_time_s or 0.0
+        before = read_json_as(StudyFacts, path).wall_time_s or 0.0
     facts = StudyFacts(
         title=settings.title,
         wall_time_s=round(before + seconds, 1),
@@ -154,22 +156,22 @@ class StudyRecord:
     facts: StudyFacts
     statements: Mapping[str, Statement]
     missing: Mapping[str, str]
-    statuses: Mapping[str, Mapping[str, Any]]
+    statuses: Mapping[str, RunStatus]
     settings: str
 
     @property
     def seconds(self) -> dict[str, float]:
         """How long each run took; a released run does not tell."""
         return {
-            run: float(status["seconds"])
+            run: status.seconds
             for run, status in self.statuses.items()
-            if "seconds" in status
+            if status.seconds is not None
         }
 
     @property
     def date(self) -> str:
         """The day (UTC) on which the last run ended; empty when none was recorded."""
-        last = max((float(status.get("last", 0)) for status in self.statuses.values()), default=0)
+        last = max((status.last or 0.0 for status in self.statuses.values()), default=0)
         return datetime.fromtimestamp(last, UTC).date().isoformat() if last else ""
 
     @property
@@ -177,8 +179,8 @@ class StudyRecord:
         """Each package's version, or versions where runs differ."""
         versions: dict[str, set[str]] = {}
         for status in self.statuses.values():
-            for package, version in dict(status.get("versions", {})).items():
-                versions.setdefault(str(package), set()).add(str(version))
+            for package, version in status.versions.items():
+                versions.setdefault(package, set()).add(version)
         return {package: ", ".join(sorted(some)) for package, some in versions.items()}
 
     @property
@@ -186,7 +188,7 @@ class StudyRecord:
         """Times by stage, the longest first."""
         by_stage: dict[str, list[float]] = {}
         for run, seconds in self.seconds.items():
-            stage = str(self.statuses[run].get("stage", "unknown"))
+            stage = self.statuses[run].stage or "unknown"
             by_stage.setdefault(stage, []).append(seconds)
         times = [
             StageTime(stage, len(seconds), statistics.median(seconds), sum(seconds))
@@ -202,8 +204,7 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
         InputError: when `study.json` is there and wrong.
     """
     path = study / FACTS_FILE
-    content = read_json(path) if path.is_file() else {}
-    facts = validate_settings(StudyFacts, content, where=f"{study.name}/{FACTS_FILE}")
+    facts = read_json_as(StudyFacts, path) if path.is_file() else StudyFacts()
     statements: dict[str, Statement] = {}
     missing: dict[str, str] = {}
     for run in dict.fromkeys(row.run for row in rows if row.state == "finished"):
@@ -214,13 +215,13 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
     return StudyRecord(facts, statements, missing, _statuses(study), _shown_settings(study))
 
 
-def _statuses(study: Path) -> dict[str, Mapping[str, Any]]:
-    statuses: dict[str, Mapping[str, Any]] = {}
-    for path in sorted((study / "runs").glob("*/status.json")):
+def _statuses(study: Path) -> dict[str, RunStatus]:
+    statuses: dict[str, RunStatus] = {}
+    for run in sorted((study / "runs").glob("*/")):
         with suppress(InputError):  # a status cut off by a crash has no time to show
-            status = read_json(path)
-            if isinstance(status, dict):
-                statuses[path.parent.name] = status
+            status = read_status(run)
+            if status is not None:
+                statuses[run.name] = status
     return statuses
 
 

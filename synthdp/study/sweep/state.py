@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE
@@ -18,6 +17,7 @@ from synthdp.files import read_json, refused_when_full, write_json
 from synthdp.paths import without_paths
 from synthdp.privacy.statement import read_statement
 from synthdp.runs import RunBusyError, StageCall, open_run, take_lock, versions
+from synthdp.status import read_status
 from synthdp.study.settings import WHERE_IT_RUNS, StudySettings
 
 # Runs and evaluations.
@@ -30,7 +30,8 @@ def is_finished(run: Path) -> bool:
         InputError: when it can't be read, or is finished but cut, or of another version.
     """
     try:
-        if _read_status(run).get("state") != "finished":
+        status = read_status(run)
+        if status is None or status.state != "finished":
             return False
         read_statement(run)
         for name in ("config.yaml", "model"):
@@ -44,14 +45,6 @@ def is_finished(run: Path) -> bool:
             "the folder: the same command makes the run again, and its privacy is spent anew"
         ) from error
     return True
-
-
-def _read_status(run: Path) -> Mapping[str, Any]:
-    path = run / "status.json"
-    status = read_json(path) if path.is_file() else {}
-    if not isinstance(status, dict):
-        raise InputError("status.json: not that of a run")
-    return status
 
 
 def is_evaluated(evaluation: Path) -> bool:
@@ -99,10 +92,10 @@ def other_versions(runs: Iterable[Path]) -> list[str]:
     """What finished runs were made with that is not at hand now, in words, with their number."""
     now, different = versions(), Counter[str]()
     for run in runs:
-        made_with = _read_status(run).get("versions", {})
+        status = read_status(run)
         different.update(
             f"{name} {version} (now {now.get(name, 'absent')})"
-            for name, version in made_with.items()
+            for name, version in (status.versions if status is not None else {}).items()
             if now.get(name) != version
         )
     return [f"{n} with {version}" for version, n in different.items()]
