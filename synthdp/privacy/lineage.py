@@ -122,7 +122,9 @@ class Release(Settings):
 
     mu: Gaussian signal-to-noise for each unit, without credit for sampling; infinite where nothing
     protects. mechanism: None where there is none. steps: how many of the mechanism's steps were
-    reserved; all of them when None. cohort: the patients that took part; None for all.
+    reserved; all of them when None. cohort: the patients that took part; None for all. noise: the
+    source of the noise, on a public lattice (`synthdp.privacy.lattice`); None of releases made
+    before there was one, whose noise had a floating-point form, and where there is no mechanism.
     """
 
     id: str = Field(default_factory=new_release_id, pattern=r"^[0-9a-f]{16}$")
@@ -134,6 +136,7 @@ class Release(Settings):
     steps: int | None = Field(default=None, ge=0)
     cohort: Cohort | None = None
     note: str = ""
+    noise: str | None = None
 
     @model_validator(mode="after")
     def _costs_what_its_mechanism_does(self) -> "Release":
@@ -153,12 +156,15 @@ class Release(Settings):
     def same_but_for_rounding(self, other: "Release") -> bool:
         """Whether `other` is this release, though its noise came out of another calibration.
 
-        Versions and machines find noise within `_CALIBRATED` of each other for one target.
+        Versions and machines find noise within `_CALIBRATED` of each other for one target. A run
+        that began before noise stood on a lattice goes on with its old name, which says less.
         """
         if self.mechanism is None or other.mechanism is None:
             return self == other
         noise = other.mechanism.noise_multiplier
-        alike = {"mechanism": self.mechanism.with_noise(noise), "mu": other.mu}
+        alike: dict[str, object] = {"mechanism": self.mechanism.with_noise(noise), "mu": other.mu}
+        if other.noise is None:
+            alike["noise"] = None
         return self.model_copy(update=alike) == other and math.isclose(
             self.mechanism.noise_multiplier, noise, rel_tol=_CALIBRATED
         )

@@ -225,6 +225,7 @@ def plan_privacy(
         mechanism=mechanism,
         cohort=cohort,
         note=", ".join(filter(None, (exposed, note))),
+        noise=None if mechanism is None else privacy.noise,
     )
     plan = PrivacyPlan(
         dataset,

@@ -26,7 +26,10 @@ NOT_COVERED = (
     "features, the generators' constants) owe to public CBIS-DDSM patches, on which they were "
     "developed",
     "public weights: they are assumed to contain none of these patients",
-    "the floating-point form of the noise",
+)
+#: Of a lineage with releases from before sums and noise stood on a lattice.
+FLOATING_POINT = (
+    "the floating-point form of the noise of releases made before it stood on a lattice"
 )
 
 
@@ -160,7 +163,14 @@ def make_statement(
         because="; ".join(dict.fromkeys(reasons)),
         cohorts=tuple(_cohort_promises(groups, delta)) if len(groups) > 1 else (),
         odds=Odds.of([group.loss for group in groups], population),
+        not_covered=_not_covered(lineage),
     )
+
+
+def _not_covered(lineage: Lineage) -> tuple[str, ...]:
+    noisy = (release for release in lineage.releases if release.mechanism is not None)
+    off_lattice = any(release.noise is None for release in noisy)
+    return (*NOT_COVERED, FLOATING_POINT) if off_lattice else NOT_COVERED
 
 
 def joined_statement(statements: Sequence[Statement], *, subject: str) -> Statement:

@@ -8,6 +8,12 @@ from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.statement import Statement
 
+_SOURCES = {
+    "philox": "Philox (128 bits of key)",
+    "shake256": "SHAKE-256",
+    "discrete": "an exact discrete Gaussian (SHAKE-256)",
+}
+
 
 def statement_text(statement: Statement) -> str:
     """The statement for people, in Markdown."""
@@ -85,11 +91,11 @@ def _release_words(release: Release) -> str:
         spent = ": no protection"
     words = f"{release.stage} on {release.data}{who}, per {release.unit}{spent}"
     if release.mechanism is not None:
-        words += f" ({_mechanism_words(release.mechanism, release.steps)})"
+        words += f" ({_mechanism_words(release.mechanism, release.steps, release.noise)})"
     return f"{words}; {release.note}" if release.note else words
 
 
-def _mechanism_words(mechanism: Mechanism, steps: int | None) -> str:
+def _mechanism_words(mechanism: Mechanism, steps: int | None, source: str | None) -> str:
     taken = mechanism.steps if steps is None else steps
     times = "in one step" if taken == 1 else f"in each of {taken} steps"
     who = f"every {mechanism.unit} {times}"
@@ -99,5 +105,12 @@ def _mechanism_words(mechanism: Mechanism, steps: int | None) -> str:
     noise = at_least(mechanism.noise_multiplier, digits=4)
     return (
         f"Gaussian, {who}, noise multiplier {noise}, clip norm {mechanism.clip_norm:g}, "
-        f"normaliser {mechanism.normaliser:g}"
+        f"normaliser {mechanism.normaliser:g}" + _source_words(source)
     )
+
+
+def _source_words(source: str | None) -> str:
+    """The source of the noise, where it stood on a lattice; an unknown one by its own name."""
+    if source is None:
+        return ""
+    return f", noise on a lattice from {_SOURCES.get(source, source)}"

@@ -127,3 +127,12 @@ def test_statements_of_other_versions() -> None:
     content["lineage"]["releases"][0]["mu"] /= 2  # edited by hand: less than its mechanism spends
     with pytest.raises(InputError, match="not a statement"):
         parse_statement(content, where="x")
+
+
+def test_the_source_of_the_noise_is_named_and_older_noise_is_said_to_be_uncovered() -> None:
+    older = dp_release()
+    newer = older.model_copy(update={"id": "1" * 16, "noise": "discrete"})
+    text = statement_text(statement(newer))
+    assert "noise on a lattice from an exact discrete Gaussian (SHAKE-256)" in text
+    assert "floating-point" not in text
+    assert "the floating-point form of noise" in statement_text(statement(newer, older))
