@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from classify.features.extract import augmented_features
@@ -26,11 +26,14 @@ from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import Backbone, build_backbone
-from synthdp.networks.weights import HUB, load_tensors
+from synthdp.networks.frozen import refuse_large_network
+from synthdp.networks.weights import HUB, load_tensors, refuse_download
 from synthdp.privacy.statement import read_statement
 
 SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
 SCHEMA_VERSION: Literal[2] = 2
+#: Public bounds of what `settings.json` may hold.
+MAX_SOURCES, MAX_TARGETS, MAX_NAME = 8, 256, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,19 +233,31 @@ class _FeatureSourceSettings(Settings):
     """What `model/settings.json` says of one network."""
 
     backbone: FeatureSettings
-    parts: tuple[int, ...]
+    parts: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=2**16)], ...], Field(min_length=1, max_length=256)
+    ]
     trainable_blocks: TrainableBlocks
-    seed: int
+    seed: int = Field(ge=-(2**63), lt=2**63)
 
 
 class _ModelSettings(Settings):
     """What `model/settings.json` holds."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    sources: tuple[_FeatureSourceSettings, ...]
-    targets: tuple[str, ...]
-    points: tuple[OperatingPoint, ...] = ()
-    weights_sha256: str
+    sources: tuple[_FeatureSourceSettings, ...] = Field(min_length=1, max_length=MAX_SOURCES)
+    targets: tuple[Annotated[str, Field(min_length=1, max_length=MAX_NAME)], ...] = Field(
+        min_length=1, max_length=MAX_TARGETS
+    )
+    points: tuple[OperatingPoint, ...] = Field(default=(), max_length=MAX_TARGETS)
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _points_fit_targets(self) -> "_ModelSettings":
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError("targets: a name stands twice")
+        if self.points and len(self.points) != len(self.targets):
+            raise ValueError("points: one for each target, or none")
+        return self
 
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:
@@ -280,11 +295,13 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
 def load_classifier(run_folder: Path) -> Classifier:
     """The classifier of a finished run.
 
-    Public weights are looked for where the settings say, then beside the run's own weights.
+    Public weights are looked for where the settings say, then beside the run's own weights. The
+    run may be somebody else's: nothing is downloaded, and no network is built that is larger than
+    `refuse_large_network` allows, because its settings say so.
 
     Raises:
-        InputError: when the run is not finished, holds no classifier, or its weights or the
-            public ones are missing or damaged.
+        InputError: when the run is not finished, holds no classifier, its weights or the public
+            ones are missing or damaged, or it asks for a download or a large network.
     """
     read_statement(run_folder)  # refuses what is not a finished run
     folder = run_folder / "model"
@@ -296,17 +313,19 @@ def load_classifier(run_folder: Path) -> Classifier:
             f"{run_folder.name}: its own weights are damaged; put them back, or delete the folder "
             f"and make the run again ({error})"
         ) from error
-    try:
-        weight, bias = tensors["head.weight"], tensors["head.bias"]
-    except KeyError as error:
-        raise InputError(f"{run_folder}: its weights hold no head; make the run again") from error
+    problem = _misfit(settings, tensors)
+    if problem is not None:
+        raise InputError(
+            f"{run_folder.name}: {problem}; its weights and settings must come from one run, so "
+            "restore both, or make the run again"
+        )
     hidden = None
     if "hidden.weight" in tensors:
         hidden = tensors["hidden.weight"], tensors["hidden.bias"]
     return Classifier(
         feature_sources=tuple(
             FeatureSource(
-                backbone=_with_weights_at_hand(one.backbone, folder),
+                backbone=_at_hand(one.backbone, folder),
                 scaling=_scaling(one, index, tensors),
                 trainable_blocks=one.trainable_blocks,
                 trained={
@@ -319,11 +338,34 @@ def load_classifier(run_folder: Path) -> Classifier:
             for index, one in enumerate(settings.sources)
         ),
         targets=settings.targets,
-        head_weight=weight,
-        head_bias=bias,
+        head_weight=tensors["head.weight"],
+        head_bias=tensors["head.bias"],
         hidden=hidden,
         points=settings.points,
     )
+
+
+def _misfit(settings: _ModelSettings, tensors: Mapping[str, Tensor]) -> str | None:
+    """What of the weights is missing, unknown, of another shape, or no finite number."""
+    n_features = sum(sum(one.parts) for one in settings.sources)
+    n_inputs, n_targets = n_features, len(settings.targets)
+    wanted: dict[str, tuple[int, ...]] = {}
+    if "hidden.weight" in tensors:
+        n_inputs = len(tensors["hidden.weight"]) if tensors["hidden.weight"].ndim else 0
+        wanted |= {"hidden.weight": (n_inputs, n_features), "hidden.bias": (n_inputs,)}
+    wanted |= {"head.weight": (n_targets, n_inputs), "head.bias": (n_targets,)}
+    for index, one in enumerate(settings.sources):
+        if f"{index}.centre" in tensors:
+            wanted[f"{index}.centre"] = (sum(one.parts),)
+        if any(name.startswith(f"{index}.whitening.") for name in tensors):
+            wanted |= {f"{index}.whitening.{n}": (p, p) for n, p in enumerate(one.parts)}
+    of_networks = tuple(f"{index}.backbone." for index in range(len(settings.sources)))
+    own = {name: t for name, t in tensors.items() if not name.startswith(of_networks)}
+    if {name: tuple(tensor.shape) for name, tensor in own.items()} != wanted:
+        return "its tensors are not those that its settings describe"
+    if not all(t.is_floating_point() and bool(torch.isfinite(t).all()) for t in own.values()):
+        return "a weight is no finite number"
+    return None
 
 
 def _read_settings(folder: Path) -> _ModelSettings:
@@ -334,9 +376,8 @@ def _read_settings(folder: Path) -> _ModelSettings:
             "calibrate"
         )
     content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not an object; make the run again")
-    if content.get("schema_version") != SCHEMA_VERSION:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
         raise InputError(
             f"{folder.parent}: its model was written by another version of synthdp; make the run "
             "again with this one"
@@ -356,14 +397,18 @@ def _scaling(one: _FeatureSourceSettings, index: int, tensors: Mapping[str, Tens
     )
 
 
-def _with_weights_at_hand(backbone: FeatureSettings, folder: Path) -> FeatureSettings:
+def _at_hand(backbone: FeatureSettings, folder: Path) -> FeatureSettings:
     """The same settings, with the path of the public weights beside the model if they are there."""
-    if backbone.weights in (None, HUB) or backbone.weights.is_file():
-        return backbone
-    beside = folder / backbone.weights.name
-    if not beside.is_file():
-        raise InputError(
-            f"{backbone.weights}: the public weights that this classifier stands on are missing; "
-            f"put the file with sha256 {backbone.sha256} there, or into {folder}"
-        )
-    return backbone.model_copy(update={"weights": beside})
+    weights = backbone.weights
+    if weights == HUB:
+        refuse_download(backbone.name)
+    elif weights is not None and not weights.is_file():
+        beside = folder / weights.name
+        if not beside.is_file():
+            raise InputError(
+                f"{weights}: the public weights that this classifier stands on are missing; put "
+                f"the file with sha256 {backbone.sha256} there, or into {folder}"
+            )
+        backbone = backbone.model_copy(update={"weights": beside})
+    refuse_large_network(backbone)
+    return backbone

@@ -2,24 +2,28 @@
 
 import hashlib
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from gan.package.description import DcganShape, Description, build_generator
+from gan.package.description import (
+    MAX_STAGES,
+    DcganShape,
+    Description,
+    build_generator,
+    tensors_of,
+)
 from gan.package.model import write_generator
 from synthdp.cards import model_card
-from synthdp.config import Settings
+from synthdp.config import Settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import open_run
+from synthdp.torch_files import load_torch
 
 STAGE = "import-generator"
 MAX_BYTES = 2**30
@@ -66,6 +70,7 @@ def run_import_generator(settings: ImportGeneratorSettings) -> Path:
             return run.path
         state = read_state(settings.file, settings.sha256)
         shape = shape_of(state, unit_range=settings.unit_range)
+        renamed_tensors(state, tensors_of(shape))  # refused before anything is built
         generator = build_generator(shape)
         generator.load_state_dict(renamed_tensors(state, generator.state_dict()))
         description = Description(shape, settings.target, settings.trained_on)
@@ -99,10 +104,7 @@ def read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
         )
     if digest != sha256:
         raise InputError(f"{path}: its sha256 is {digest}, but {sha256} was asked for")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a torch file of tensors alone") from error
+    content = load_torch(path, what=str(path), max_bytes=MAX_BYTES)
     state = content.get("generator", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise InputError(
@@ -130,13 +132,14 @@ def shape_of(state: Mapping[str, Tensor], *, unit_range: bool) -> DcganShape:
     z_dim = kernels[0].shape[0] // 2
     widths = [int(kernel.shape[1]) for kernel in kernels[:-1]]
     normed = sum(tensor.ndim == 1 for tensor in state.values()) > 1  # one is the linear bias
-    return DcganShape(
-        size_px=4 * 2 ** len(widths),
-        channels=tuple(widths),
-        z_dim=int(z_dim),
-        norm="batch" if normed else "instance",
-        unit_range=unit_range,
-    )
+    values = {
+        "size_px": 4 * 2 ** min(len(widths), MAX_STAGES),
+        "channels": tuple(widths),
+        "z_dim": int(z_dim),
+        "norm": "batch" if normed else "instance",
+        "unit_range": unit_range,
+    }
+    return validate_settings(DcganShape, values, where="the checkpoint's network")
 
 
 def renamed_tensors(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ that a torn write is never loaded. The two newest stand; the newest valid one is
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,25 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from synthdp.config import Settings, read_json_as
 from synthdp.errors import InputError
-from synthdp.files import read_json, sha256_file, write_atomic, write_json
+from synthdp.files import sha256_file, write_atomic, write_json
+from synthdp.torch_files import load_torch
 
 GENERATIONS = 2
+#: Of the state beside the weights: optimisers hold two numbers for each weight.
+MAX_STATE_BYTES = 2**36
 PARTS = (".safetensors", ".state")
+
+
+class _Index(Settings):
+    """What the index of a checkpoint holds."""
+
+    step: int = Field(ge=0)
+    sha256: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,14 +91,15 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest checkpoint whose files are whole; None when there is none."""
     for index in sorted(folder.glob("*.json"), reverse=True):
         try:
-            entry = read_json(index)
-            if entry["sha256"] == _hashes(index):
+            entry = read_json_as(_Index, index)
+            state_file = index.with_suffix(".state")
+            if entry.sha256 == _hashes(index):
                 return Checkpoint(
-                    step=int(entry["step"]),
+                    step=entry.step,
                     weights=load_weights(index.with_suffix(".safetensors")),
-                    state=torch.load(index.with_suffix(".state"), weights_only=True),
+                    state=load_torch(state_file, what=state_file.name, max_bytes=MAX_STATE_BYTES),
                 )
-        except (InputError, OSError, KeyError, TypeError, AttributeError):
+        except (InputError, OSError):
             continue
     return None
 
@@ -109,7 +123,26 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
             f"{path}: its sha256 is {actual}, but {sha256} was asked for; the file is damaged or "
             "another one: fetch it again, or correct backbone.sha256"
         )
-    try:
+    with _readable(path):
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a safetensors file, none of which is read.
+
+    Raises:
+        InputError: when the file is missing or is not safetensors.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such weights file; correct the path")
+    with _readable(path), safetensors.safe_open(path, framework="pt") as stored:
+        return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the reader of a damaged safetensors file raises into one error."""
+    try:
+        yield
+    except (safetensors.SafetensorError, OSError, ValueError, LookupError, RuntimeError) as error:
         raise InputError(f"{path}: not a readable safetensors file") from error

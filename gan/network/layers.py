@@ -167,4 +167,4 @@ def haar_kernels(levels: int) -> Tensor:
 
 def band_scales(levels: int) -> Tensor:
     """The factors (1, 4^levels, 1, 1) that give the bands of a natural image a like variance."""
-    return torch.tensor(BAND_SCALES[levels]).view(1, -1, 1, 1)
+    return torch.tensor(BAND_SCALES[levels], device=HAAR_KERNELS.device).view(1, -1, 1, 1)

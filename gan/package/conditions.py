@@ -7,7 +7,7 @@ from itertools import product
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from synthdp.config import Settings
@@ -15,6 +15,7 @@ from synthdp.data.dataset import Row
 from synthdp.errors import InputError
 
 MAX_LEVELS = 16
+MAX_NAMES = 16
 UNKNOWN = 0
 
 
@@ -32,9 +33,32 @@ class Conditions(Settings):
     `prior` lists the combinations to draw, for benign and for malignant images.
     """
 
-    names: tuple[str, ...] = ()
-    levels: tuple[tuple[str, ...], ...] = ()
+    names: tuple[str, ...] = Field(default=(), max_length=MAX_NAMES)
+    levels: tuple[Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_LEVELS)], ...] = (
+        Field(default=(), max_length=MAX_NAMES)
+    )
     prior: tuple[tuple[Combination, ...], tuple[Combination, ...]] = ((), ())
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Conditions":
+        if len(self.names) != len(self.levels) or len(set(self.names)) != len(self.names):
+            raise ValueError("each condition has one name and one list of levels")
+        counts = self.level_counts
+        for one in (*self.prior[0], *self.prior[1]):
+            if len(one.codes) != len(counts) or any(
+                code > count for code, count in zip(one.codes, counts, strict=False)
+            ):
+                raise ValueError("prior: a combination is not one of the levels")
+        return self
+
+    def refuse_undrawable(self, where: str) -> None:
+        """Refuse conditions of which a file does not say how they are drawn; `where` names it.
+
+        Raises:
+            InputError: when the shares of a class don't add up to anything.
+        """
+        if self.names and any(sum(one.share for one in table) <= 0 for table in self.prior):
+            raise InputError(f"{where}: conditions.prior: nothing can be drawn by it; restore it")
 
     @property
     def level_counts(self) -> list[int]:

@@ -2,12 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Annotated, Any, Literal, TypeAlias, overload
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+import torch
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from torch import Tensor
 
 from gan.network.dcgan import DcganGenerator, Norm
 from gan.network.generator import Generator
+from gan.network.layers import FIRST_SIDE
 from gan.network.mixture import Mixture
 from gan.network.sampling import GENERATORS, AnyGenerator
 from gan.package.conditions import Conditions
@@ -35,16 +44,32 @@ class _Shape(Settings):
         return values
 
 
+#: Public bounds of what a file may describe: nothing larger is built, whoever asks.
+MAX_STAGES = 8
+MAX_MEMBERS = 64
+Side = Annotated[int, Field(ge=8, le=1024)]
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=2048)], ...], Field(min_length=1, max_length=MAX_STAGES)
+]
+Length = Annotated[int, Field(ge=1, le=2048)]
+
+
 class HaarShape(_Shape):
     """The shape of a `gan.network.generator.Generator`; `film`: one was fitted when it was kept."""
 
     architecture: Literal["mcgan-haar"] = "mcgan-haar"
-    size_px: int
-    channels: tuple[int, ...]
-    z_dim: int
-    haar_levels: int
+    size_px: Side
+    channels: Widths
+    z_dim: Length
+    haar_levels: Literal[1, 2]
     conditions: Conditions = Conditions()
     film: bool = False
+
+    @model_validator(mode="after")
+    def _stages_fit_the_side(self) -> "HaarShape":
+        if self.size_px != FIRST_SIDE * 2 ** (self.haar_levels + len(self.channels) - 1):
+            raise ValueError(f"{len(self.channels)} channels don't lead up to {self.size_px} px")
+        return self
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -63,12 +88,20 @@ class DcganShape(_Shape):
     """The shape of a `gan.network.dcgan.DcganGenerator`, which knows the class alone."""
 
     architecture: Literal["dcgan"] = "dcgan"
-    size_px: int
-    channels: tuple[int, ...]
-    z_dim: int
+    size_px: Side
+    channels: Widths
+    z_dim: Length
     norm: Norm = "instance"
     unit_range: bool = False
     conditions: Conditions = Conditions()
+
+    @model_validator(mode="after")
+    def _stages_fit_the_side(self) -> "DcganShape":
+        if self.size_px != FIRST_SIDE * 2 ** len(self.channels):
+            raise ValueError(f"{len(self.channels)} channels don't lead up to {self.size_px} px")
+        if self.conditions.names:
+            raise ValueError("a dcgan knows the class alone, and no conditions")
+        return self
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -81,10 +114,17 @@ class MixtureShape(_Shape):
     """The shape of a `gan.network.mixture.Mixture`, whose members have all else in common."""
 
     architecture: Literal["mixture"] = "mixture"
-    size_px: int
-    z_dim: int
+    size_px: Side
+    z_dim: Length
     conditions: Conditions = Conditions()
-    members: tuple[HaarShape, ...] = Field(min_length=1)
+    members: tuple[HaarShape, ...] = Field(min_length=1, max_length=MAX_MEMBERS)
+
+    @model_validator(mode="after")
+    def _members_are_alike(self) -> "MixtureShape":
+        own = (self.size_px, self.z_dim, self.conditions)
+        if any((one.size_px, one.z_dim, one.conditions) != own for one in self.members):
+            raise ValueError("its members differ in side, latent vector or conditions")
+        return self
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -104,8 +144,8 @@ _SHAPES: dict[str, type[AnyShape]] = {
 class _Origin(Settings):
     model_config = ConfigDict(extra="ignore")
 
-    target: str
-    data: str
+    target: str = Field(min_length=1, max_length=64)
+    data: str = Field(min_length=1, max_length=64)
 
 
 @dataclass(frozen=True)
@@ -141,7 +181,15 @@ def read_description(run: Path) -> Description:
         )
     shape = validate_settings(kind, content, where=str(run / DESCRIPTION))
     origin = validate_settings(_Origin, content, where=str(run / DESCRIPTION))
+    shape.conditions.refuse_undrawable(str(run / DESCRIPTION))
     return Description(shape, origin.target, origin.data)
+
+
+def tensors_of(shape: AnyShape) -> dict[str, Tensor]:
+    """The tensors of a generator of this shape, without memory: names and shapes alone."""
+    with torch.device("meta"):
+        tensors: dict[str, Tensor] = build_generator(shape).state_dict()
+    return tensors
 
 
 @overload

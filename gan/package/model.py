@@ -13,9 +13,10 @@ from gan.package.description import (
     Description,
     build_generator,
     read_description,
+    tensors_of,
 )
 from gan.package.pretrained import WEIGHTS, resolve_run
-from synthdp.checkpoint import load_weights, save_weights
+from synthdp.checkpoint import load_weights, save_weights, weight_shapes
 from synthdp.errors import InputError
 from synthdp.files import sha256_file, write_json
 from synthdp.privacy.statement import Statement, read_statement
@@ -83,14 +84,14 @@ def load_generator(run: Path, device: torch.device) -> AnyGenerator:
 
 
 def _load(folder: Path, description: Description, device: torch.device) -> AnyGenerator:
-    generator = build_generator(description.shape)
-    weights = load_weights(folder / WEIGHTS)
-    try:
-        generator.load_state_dict(weights)
-    except RuntimeError as error:
+    wanted = {name: tuple(t.shape) for name, t in tensors_of(description.shape).items()}
+    if weight_shapes(folder / WEIGHTS) != wanted:  # before anything of that size is built
         raise InputError(
             f"{folder}: model/generator.safetensors does not fit model/settings.json; both must "
             "come from the same run"
-        ) from error
+        )
+    weights = load_weights(folder / WEIGHTS)
+    generator = build_generator(description.shape)
+    generator.load_state_dict(weights)
     frozen: AnyGenerator = generator.eval().requires_grad_(False).to(device)
     return frozen.to(memory_format=torch.channels_last)

@@ -3,7 +3,6 @@
 `measure_sets` gives all that figures are made of: features, copies, thumbnails, spectra and labels.
 """
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.networks.cache import cached_features
 from synthdp.networks.frozen import Extractor, build_extractor
+from synthdp.torch_files import load_torch
 
 Array = NDArray[Any]
 Subject = Literal["synthetic", "baseline", "real"]
@@ -387,13 +387,13 @@ def _load_inception(settings: InceptionSettings) -> Any:
             f"inception.weights: the file's SHA-256 is {sha256}, not {settings.sha256}; name the "
             "file that you mean"
         )
+    state = load_torch(settings.weights, what="inception.weights")
     from pytorch_fid import inception  # noqa: PLC0415 (slow to import, seldom wanted)
 
     try:
-        state = torch.load(settings.weights, map_location="cpu", weights_only=True)
         with _without_download(inception, state):
             return inception.InceptionV3().eval()
-    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(
             "inception.weights: not the weights of pytorch-fid's Inception; name its "
             "pt_inception-2015-12-05-6726825d.pth"

@@ -9,7 +9,10 @@ a classifier is `synthdp.networks.backbone`.
 import contextlib
 import difflib
 import hashlib
+import math
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -19,14 +22,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from synthdp.checkpoint import weight_shapes
 from synthdp.config import BackboneSettings
 from synthdp.errors import InputError
-from synthdp.networks.weights import load_public_weights
+from synthdp.networks.weights import HUB, hub_file, load_public_weights
 
 #: Part of every cache's name: raise it when features of the same weights change.
 EXTRACTOR_VERSION = 1
 #: Coarsest maps of the network that are used: strides 4, 8, 16 and 32 of an EfficientNet.
 SCALES = 4
+#: Parameters of the largest network that a received model may name without a file of its weights:
+#: a ViT-B has 86 million.
+MAX_UNASKED_PARAMETERS = 100_000_000
+#: How many times the numbers of its file a network may have: at a larger side it has a larger table
+#: of positions, and a file may leave the classifier out.
+LARGER_SIDE = 1.2
 
 
 def create_network(
@@ -57,6 +67,43 @@ def create_network(
             return timm.create_model(name, **always, **one_side)
         except TypeError:
             return timm.create_model(name, **always)
+
+
+def refuse_large_network(settings: BackboneSettings) -> None:
+    """Refuse to build a large network because somebody else's settings name it.
+
+    Up to `MAX_UNASKED_PARAMETERS` every network is built; a larger one where a file of weights is
+    at hand that holds as many numbers, so that no few bytes of settings can ask for gigabytes.
+
+    Raises:
+        InputError: when timm has no such network, or it is larger.
+    """
+    size = _size(settings.name)
+    if size <= MAX_UNASKED_PARAMETERS:
+        return
+    file = settings.weights
+    held = 0
+    if file is not None and file.is_file():
+        held = sum(math.prod(shape) for shape in weight_shapes(file).values())
+    elif file == HUB and (cached := hub_file(settings.name)) is not None:
+        held = sum(math.prod(shape) for shape in weight_shapes(cached).values())
+    if size > held * LARGER_SIDE:
+        raise InputError(
+            f"backbone.name: {settings.name} has {size:,} parameters, more than the "
+            f"{MAX_UNASKED_PARAMETERS:,} that are built because a model's settings say so; put "
+            "the file of its weights beside the model, if you want it"
+        )
+
+
+@lru_cache(maxsize=64)
+def _size(name: str) -> int:
+    """How many numbers a network of timm has; it is built without memory."""
+    try:
+        with torch.device("meta"):
+            network = create_network(BackboneSettings(name=name), seed=0, setting="backbone.name")
+    except (RuntimeError, NotImplementedError):  # not to be built so: it may have any size
+        return sys.maxsize
+    return sum(tensor.numel() for tensor in network.state_dict().values())
 
 
 class FrozenNetwork(nn.Module):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
 from timm.models import swin_transformer, swin_transformer_v2
@@ -20,6 +21,8 @@ from synthdp.files import sha256_file
 
 #: What stands for a path in `backbone.weights` when timm is to download them.
 HUB = Path("hub")
+#: The file of weights in a repository of the hub.
+HUB_FILE = "model.safetensors"
 #: Tensors of published files that no network here reads: classifiers, and poolings of timm's own.
 _UNUSED = ("head.", "head_dist.", "classifier.", "attn_pool.", "mask_token")
 _SWIN_FILTERS = {
@@ -53,8 +56,13 @@ def load_public_weights(network: Any, settings: BackboneSettings) -> None:
 def _published(settings: BackboneSettings, weights: Path) -> dict[str, Tensor]:
     """The tensors of the hub or of the file, floating ones in float32."""
     if weights == HUB:
+        cached = hub_file(settings.name)
+        # without `file` timm asks the hub whether there is a newer one
+        overlay = {"file": str(cached), "custom_load": False} if cached is not None else None
         try:
-            state = timm.create_model(settings.name, pretrained=True, num_classes=0).state_dict()
+            state = timm.create_model(
+                settings.name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
+            ).state_dict()
         except Exception as error:  # whatever the hub's client raises offline
             raise InputError(
                 f"backbone.weights: the hub did not give weights for {settings.name} "
@@ -70,6 +78,32 @@ def _published(settings: BackboneSettings, weights: Path) -> dict[str, Tensor]:
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
+
+
+def hub_file(name: str) -> Path | None:
+    """The file of a network's weights that timm has downloaded before; None where there is none."""
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None or not known.hf_hub_id:
+        return None
+    repository, _, revision = known.hf_hub_id.partition("@")
+    file = huggingface_hub.try_to_load_from_cache(
+        repository, known.hf_hub_filename or HUB_FILE, revision=revision or None
+    )
+    return Path(file) if isinstance(file, str) and file.endswith(".safetensors") else None
+
+
+def refuse_download(name: str) -> None:
+    """Refuse weights of the hub that are not on this machine: a received model names them.
+
+    Raises:
+        InputError: when timm would download them.
+    """
+    if hub_file(name) is None:
+        raise InputError(
+            f"backbone.weights: this model asks for a download of {name} from the hub, and a model "
+            "that was received downloads nothing; if you want these weights, fetch them once with "
+            f"python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
+        )
 
 
 def _sum_colours(network: Any, state: dict[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from classify.model import (
     save_classifier,
     scores,
 )
-from synthdp.checkpoint import save_weights
+from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import FeatureSettings, Settings, TrainableBlocks
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.errors import InputError
@@ -250,3 +251,53 @@ def test_trained_tensors_of_another_network_are_refused(
     foreign = classifier.with_feature_sources([misfit])
     with pytest.raises(InputError, match=r"of another shape: norm\.weight"):
         features(foreign, dataset, dataset.rows)
+
+
+def edited(run: Path, **changes: Any) -> Path:
+    """The run with other values in its first network's settings."""
+    settings = read_json(run / "model" / "settings.json")
+    settings["sources"][0]["backbone"] |= changes
+    write_json(run / "model" / "settings.json", settings)
+    return run
+
+
+def test_a_received_model_neither_downloads_nor_builds_a_giant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a network was built, or the hub asked")
+
+    run = finished_run(tmp_path / "run", trained(RANDOM))
+    monkeypatch.setattr(timm, "create_model", forbidden)
+    with pytest.raises(InputError, match="asks for a download of test_vit from the hub"):
+        load_classifier(edited(run, weights="hub"))
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"vit_giant_patch14_dinov2 has 1,1"):
+        load_classifier(edited(run, weights=None, name="vit_giant_patch14_dinov2", size_px=126))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"head.bias": torch.zeros(3)},
+        {"head.weight": torch.zeros(2, 3)},
+        {"head.weight": None},
+        {"head.bias": torch.tensor([0.0, torch.nan])},
+        {"head.bias": torch.zeros(2, dtype=torch.int64)},
+        {"0.centre": torch.zeros(1)},
+        {"0.whitening.0": torch.zeros(1, 1)},
+        {"hidden.weight": torch.tensor(1.0)},
+        {"unknown": torch.zeros(1)},
+    ],
+)
+def test_weights_that_do_not_fit_their_settings_are_refused(
+    tmp_path: Path, change: dict[str, Tensor | None]
+) -> None:
+    run = finished_run(tmp_path / "run", trained(RANDOM))
+    path = run / "model" / "weights.safetensors"
+    tensors = {**load_weights(path), **change}
+    save_weights(path, {name: tensor for name, tensor in tensors.items() if tensor is not None})
+    settings = read_json(run / "model" / "settings.json")
+    write_json(run / "model" / "settings.json", {**settings, "weights_sha256": sha256_file(path)})
+    with pytest.raises(InputError, match=r"run: (its tensors are not|a weight is no finite)"):
+        load_classifier(run)

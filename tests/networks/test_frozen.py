@@ -1,11 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
 import torch
 
+from synthdp.checkpoint import save_weights
 from synthdp.config import BackboneSettings
 from synthdp.errors import InputError
-from synthdp.networks.frozen import FrozenPyramid, build_extractor, build_pyramid
+from synthdp.networks.frozen import (
+    FrozenPyramid,
+    build_extractor,
+    build_pyramid,
+    refuse_large_network,
+)
 
 SETTINGS = BackboneSettings(name="test_vit", size_px=32)
 IMAGES = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (4, 1, 48, 48))).float()
@@ -76,3 +84,16 @@ def test_the_pyramid_folds_without_a_change_and_passes_gradients() -> None:
     after[0].sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
+
+
+def test_a_large_network_is_built_only_with_a_file_of_its_size(tmp_path: Path) -> None:
+    refuse_large_network(BackboneSettings(name="vit_base_patch16_224"))
+    giant = BackboneSettings(name="vit_giant_patch14_dinov2")
+    with pytest.raises(InputError, match=r"has 1,13.,...,... parameters, more than the 100,000,00"):
+        refuse_large_network(giant)
+    save_weights(tmp_path / "small.safetensors", {"x": torch.zeros(10)})
+    file = giant.model_copy(update={"weights": tmp_path / "small.safetensors"})
+    with pytest.raises(InputError, match="put the file of its weights beside the model"):
+        refuse_large_network(file)
+    with pytest.raises(InputError, match="timm has no model"):
+        refuse_large_network(BackboneSettings(name="hf-hub:someone/network"))

@@ -1,6 +1,8 @@
 import os
+import socket
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import timm
@@ -13,6 +15,7 @@ from synthdp.config import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.networks.backbone import build_backbone
+from synthdp.networks.weights import refuse_download
 
 VIT, SWIN = "test_vit", "swin_tiny_patch4_window7_224"
 DINOV2 = FeatureSettings(
@@ -134,6 +137,22 @@ def test_the_hub_is_asked_by_name_alone_and_its_failure_is_said(
     said = refused(FeatureSettings(name=VIT, weights=Path("hub"), size_px=32))
     assert "hub" in said
     assert "local file" in said
+
+
+def test_what_the_hub_gave_before_is_read_without_asking_it(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    with pytest.raises(InputError, match=r"asks for a download of test_vit .* fetch them once"):
+        refuse_download(VIT)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(weights))
+    refuse_download(VIT)
+    from_hub = build_backbone(FeatureSettings(name=VIT, weights=Path("hub"), size_px=160), seed=0)
+    own = build_backbone(from_file(weights, size_px=160), seed=0)
+    torch.testing.assert_close(from_hub(images(160)), own(images(160)))
 
 
 @torch.inference_mode()

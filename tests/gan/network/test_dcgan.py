@@ -166,5 +166,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             read(written(tmp_path / f"{name}.pt", content)[0])
     code = tmp_path / "code.pt"
     torch.save({"generator": nn.Linear(2, 2)}, code)  # an object: reading it would run its code
-    with pytest.raises(InputError, match="not a torch file of tensors"):
+    with pytest.raises(InputError, match=r"asks for .*Linear., which is no tensor"):
         read(code)
