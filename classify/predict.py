@@ -33,7 +33,7 @@ from classify.model import (
 )
 from synthdp.data.dataset import raise_problems
 from synthdp.data.images import decode_pixels, path_problem, resize_pixels, square_image
-from synthdp.data.importing.listing import files_below
+from synthdp.data.importing.listing import files_below, linked_folder_problems
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError, RunError
 from synthdp.files import atomic_folder, write_atomic
@@ -104,7 +104,7 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
     """The images of a folder: those that its manifest names, or all below it in sorted order.
 
     Raises:
-        InputError: when there is none, or a name leads out of the folder.
+        InputError: when there is none, a folder cannot be read, or a name leads out of the folder.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; name one that holds the images")
@@ -114,7 +114,8 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
         raise_problems(f"{folder.name}/{MANIFEST}", table.problems)
         named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
     else:
-        files, _ = files_below(folder)
+        files, left_out, unread = files_below(folder)
+        raise_problems(_heading(folder.name), [*unread, *linked_folder_problems(left_out)])
         names = (path.relative_to(folder).as_posix() for path in files)
         named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
     if not named:

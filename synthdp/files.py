@@ -54,6 +54,19 @@ def refused_when_full(bytes_needed: int = 0) -> Iterator[None]:
         raise
 
 
+def refuse_without_descriptors(error: OSError) -> None:
+    """Tell a file that cannot be opened now from one that may not be read, or is not there.
+
+    Raises:
+        RunError: when the process or the system has no file descriptor left.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise RunError(
+            "too many files are open at once, so a file or folder could not be looked at: raise "
+            "the limit (ulimit -n 4096) and run the same command again"
+        ) from error
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds all of it or what it held before.
 

@@ -1,6 +1,7 @@
 """Check a data-set folder: every image is read, and every problem is reported at once."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
+from synthdp.files import refuse_without_descriptors
 
 MAX_ROWS_NAMED = 12
 
@@ -75,11 +77,26 @@ def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
 
 
 def _unlisted(root: Path, records: Records) -> list[str]:
-    """Images that stand in the folder without a row: they would leave the house unnoticed."""
+    """Files that stand in the folder without a row, which would leave the house unnoticed; folders
+    that cannot be read, which may hold such files.
+    """
     named = {root / record["image"] for record in records.values()}
-    present = [path for path in (root / "images").rglob("*") if path.is_file()]
-    count = sum(path not in named for path in present)
-    return [f"images: {count} file(s) that the manifest doesn't name; remove them"] if count else []
+    count, unread = 0, 0
+
+    def note(error: OSError) -> None:
+        nonlocal unread
+        refuse_without_descriptors(error)
+        unread += 1
+
+    for folder, subfolders, files in os.walk(root / "images", onerror=note):
+        count += sum(Path(folder) / name not in named for name in files)
+        count += sum((Path(folder) / name).is_symlink() for name in subfolders)
+    problems = []
+    if count:
+        problems.append(f"images: {count} file(s) that the manifest doesn't name; remove them")
+    if unread:
+        problems.append(f"images: {unread} folder(s) cannot be read; make them readable")
+    return problems
 
 
 def _image_problems(seen: Mapping[int, ImageFacts], info: DatasetInfo | None) -> list[str]:
@@ -116,7 +133,8 @@ def _copy_problems(
     pairs = near_duplicate_pairs(np.stack([entry.thumbnail for entry in seen.values()]))
     across = [(int(i), int(j)) for i, j in pairs if patients[i] != patients[j]]
     return problems + [
-        f"{_rows(numbers, sorted(group))}: nearly the same image under different patient ids"
+        f"{_rows(numbers, sorted(group))}: nearly the same image under different patient ids; if "
+        "these are one person, say so in `links` and import again"
         for group in connected(across)
     ]
 

@@ -12,11 +12,23 @@ SHARED_KEY_FILE = "cohort.key"
 
 
 def _key(dataset: Dataset) -> bytes:
-    """The key that tags the set's patients: the shared one of a cohort, else the set's own."""
-    if dataset.info.cohort is not None:
-        return keep_key(dataset.private / SHARED_KEY_FILE)
-    dataset.private.mkdir(exist_ok=True)
-    return keep_key(dataset.private / "key")
+    """The key that tags the set's patients: the shared one of a cohort, else the set's own.
+
+    Raises:
+        InputError: when the key of a cohort is not the one that it was cut by.
+    """
+    cohort = dataset.info.cohort
+    if cohort is None:
+        dataset.private.mkdir(exist_ok=True)
+        return keep_key(dataset.private / "key")
+    path = dataset.private / SHARED_KEY_FILE
+    if not path.is_file() or key_id(path.read_bytes(), dataset.info.linked) != cohort.key_id:
+        raise InputError(
+            f"{dataset.info.name}: private/{SHARED_KEY_FILE} is lost or another one, so nobody can "
+            "tell who belongs to the cohort; restore it (it is the file that the import named as "
+            "cohort_key)"
+        )
+    return path.read_bytes()
 
 
 def cohort_of(dataset: Dataset, part: Part | None) -> Cohort | None:
@@ -28,7 +40,7 @@ def cohort_of(dataset: Dataset, part: Part | None) -> Cohort | None:
     if part is None:
         return whole
     part = part if whole is None else part.within(whole.part)
-    return Cohort(key_id=key_id(_key(dataset)), part=part)
+    return Cohort(key_id=key_id(_key(dataset), dataset.info.linked), part=part)
 
 
 def patient_tags(dataset: Dataset, patient_ids: Sequence[str]) -> list[bytes]:
@@ -40,7 +52,8 @@ def patient_tags(dataset: Dataset, patient_ids: Sequence[str]) -> list[bytes]:
 def cohort_rows(dataset: Dataset, rows: Sequence[Row], part: Part | None) -> tuple[Row, ...]:
     """Those of `rows` whose patients belong to a cohort; all of them for None.
 
-    Guarantee: a patient's rows stay or go by the keyed hash of the patient's id alone.
+    Guarantee: a patient's rows stay or go by the keyed hash of the patient's id in the
+    set alone.
 
     Raises:
         InputError: when no row is left.

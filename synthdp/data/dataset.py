@@ -22,7 +22,7 @@ from synthdp.data.images import encode_png, path_problem, square_image
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, write_atomic, write_json
-from synthdp.privacy.lineage import Cohort, Lineage
+from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key, write_key
 from synthdp.progress import progress
@@ -41,8 +41,10 @@ class DatasetInfo(Settings):
     `lineage` names every release that the images descend from; it is empty for real images and
     for phantoms. `as_real` makes a phantom set stand in for patients, so that demo and tests
     exercise the promise. `unit` is what a `patient_id` stands for: `image` where it is not known
-    which images are of one patient. `cohort` is set where the patients are a part of a larger
-    population, by a key that the parts share.
+    which images are of one patient. `unit_from` says whether ids stand as the importer declared
+    them or were made one where images look alike, and `linked` is a keyed digest of which ids were
+    made one either way. `cohort` is set where the patients are a part of a larger population, by a
+    key that the parts share.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -53,6 +55,8 @@ class DatasetInfo(Settings):
     description: str = ""
     as_real: bool = False
     unit: Unit = "patient"
+    unit_from: UnitFrom = "declared"
+    linked: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
     lineage: Lineage = Lineage()
     cohort: Cohort | None = None
 

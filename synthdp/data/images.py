@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthdp.errors import InputError
+from synthdp.files import refuse_without_descriptors
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_SIDE_PX = 8192
@@ -20,6 +21,7 @@ FORMATS = ("PNG", "TIFF")
 EIGHT_BIT_MODES = ("L", "RGB", "RGBA", "LA", "P", "1")
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I")
 EIGHT_BIT_TOP, SIXTEEN_BIT_TOP = 255, 65535
+_UNREADABLE = "not a readable PNG or TIFF (truncated, or of another kind)"
 
 
 def path_problem(name: str, root: Path) -> str | None:
@@ -51,11 +53,11 @@ def decode_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         InputError: when the file is missing, too large, truncated, or of another format. The
             message never names the file, since a name may hold a patient's id.
     """
-    if not path.is_file():
-        raise InputError("the file is missing")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
     try:
+        if not path.is_file():
+            raise InputError("the file is missing")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
@@ -67,8 +69,15 @@ def decode_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(_too_large_words("more pixels than")) from error
+    except OSError as error:
+        if error.errno is None:  # a decoder's own, of a damaged file
+            raise InputError(_UNREADABLE) from error
+        refuse_without_descriptors(error)
+        raise InputError(
+            "the file cannot be read; give the user that runs this the right to"
+        ) from error
     except Exception as error:  # a decoder raises whatever a damaged file leads it into
-        raise InputError("not a readable PNG or TIFF (truncated, or of another kind)") from error
+        raise InputError(_UNREADABLE) from error
 
 
 def _too_large_words(size: str) -> str:

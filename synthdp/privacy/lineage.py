@@ -9,10 +9,10 @@ what was spent on one costs nothing to the others.
 import hmac
 import math
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -21,6 +21,8 @@ from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
 from synthdp.privacy.mechanism import Mechanism, Unit
 
 _HASH_BITS = 64
+#: What says that ids are one person: the importer, or images that look alike.
+UnitFrom = Literal["declared", "looks"]
 #: Relative difference of noise between two calibrations to one target.
 _CALIBRATED = 2e-3
 #: Beyond so many groups, cohorts are taken to overlap, which is on the safe side.
@@ -68,8 +70,9 @@ class Cohort(Settings):
 
     key_id: names the key and says nothing about it.
 
-    Guarantee: a patient is in exactly one of the parts of a division under a key, whoever else is
-    there; two parts share a patient only where their bounds overlap.
+    Guarantee: an id is in exactly one of the parts of a division under a key, whoever else is
+    there; two parts share an id only where their bounds overlap. It holds for a person as far as
+    ids and links (`linked_digest`) name persons.
     """
 
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
@@ -82,18 +85,62 @@ class Cohort(Settings):
 
     def holds(self, tag: bytes) -> bool:
         """Whether the patient of this tag (`patient_tag`) belongs to the cohort."""
-        position = int.from_bytes(tag[: _HASH_BITS // 8], "big")
-        return (position * self.part.of) >> _HASH_BITS == self.part.part - 1
+        return self.part_of(tag) == self.part.part
+
+    def part_of(self, tag: bytes) -> int:
+        """The part of the division, counted from 1, that the patient of this tag belongs to."""
+        return ((_position(tag) * self.part.of) >> _HASH_BITS) + 1
 
 
-def key_id(key: bytes) -> str:
-    """A public name of a secret key: a keyed digest of a fixed word."""
-    return hmac.new(key, b"synthdp key id", "sha256").hexdigest()[:16]
+def _position(tag: bytes) -> int:
+    """Where a tag lies among 2^64 equally likely places."""
+    return int.from_bytes(tag[: _HASH_BITS // 8], "big")
+
+
+def key_id(key: bytes, linked: str = "") -> str:
+    """A public name of a secret key and of what was linked under it.
+
+    Args:
+        key: the secret key.
+        linked: what `linked_digest` gives. Ids that one set links and another does not may put one
+            person into two parts, so that cohorts under other links bear another name, and count as
+            overlapping.
+    """
+    return hmac.new(key, b"synthdp key id" + linked.encode(), "sha256").hexdigest()[:16]
+
+
+def linked_digest(key: bytes, person_of: Mapping[str, str]) -> str:
+    """A keyed digest of which ids are which person; empty where each id is its own."""
+    links = sorted((one, person) for one, person in person_of.items() if one != person)
+    if not links:
+        return ""
+    return hmac.new(key, b"synthdp links " + repr(links).encode(), "sha256").hexdigest()[:16]
 
 
 def patient_tag(key: bytes, patient_id: str) -> bytes:
     """A secret name of a patient: HMAC-SHA-256 of the id under the data set's key."""
     return hmac.new(key, b"synthdp patient " + patient_id.encode(), "sha256").digest()
+
+
+def keyed_split(key: bytes, patient_id: str, fractions: Mapping[str, float]) -> str:
+    """The split of a patient, by a keyed hash of the id as the importer declared it.
+
+    Args:
+        key: the data set's.
+        patient_id: before anything is made of it.
+        fractions: the chance of each split, together 1; the first begins at 0, so that a larger
+            one keeps whom it had.
+
+    Guarantee: a function of key, id and public fractions alone, whoever else is in the set. The
+    hash is another than that of cohorts, so that each part is split alike.
+    """
+    tag = hmac.new(key, b"synthdp split " + patient_id.encode(), "sha256").digest()
+    reached = Fraction(0)
+    for split, share in fractions.items():
+        reached += Fraction(share)
+        if _position(tag) < reached * 2**_HASH_BITS:
+            return split
+    return split  # what the last share lacks of 1 by rounding
 
 
 def _number_or_inf(value: Any) -> Any:
@@ -125,6 +172,7 @@ class Release(Settings):
     reserved; all of them when None. cohort: the patients that took part; None for all. noise: the
     source of the noise, on a public lattice (`synthdp.privacy.lattice`); None of releases made
     before there was one, whose noise had a floating-point form, and where there is no mechanism.
+    unit_from: whether ids stood as they were declared, or were made one unit where images look alike.
     """
 
     id: str = Field(default_factory=new_release_id, pattern=r"^[0-9a-f]{16}$")
@@ -137,6 +185,7 @@ class Release(Settings):
     cohort: Cohort | None = None
     note: str = ""
     noise: str | None = None
+    unit_from: UnitFrom = "declared"
 
     @model_validator(mode="after")
     def _costs_what_its_mechanism_does(self) -> "Release":

@@ -226,6 +226,7 @@ def plan_privacy(
         cohort=cohort,
         note=", ".join(filter(None, (exposed, note))),
         noise=None if mechanism is None else privacy.noise,
+        unit_from=dataset.info.unit_from,
     )
     plan = PrivacyPlan(
         dataset,

@@ -101,7 +101,10 @@ def test_near_duplicates_of_different_patients(make_set: MakeSet, texture: Textu
     put(root, 8, near[::-1])
     put(root, 4, texture(6)[::-1])
     put(root, 9, np.clip(near.astype(int) + 1, 0, 255).astype(np.uint8))
-    assert problems(root) == ["rows 2, 3, 9: nearly the same image under different patient ids"]
+    assert problems(root) == [
+        "rows 2, 3, 9: nearly the same image under different patient ids; if these are one person, "
+        "say so in `links` and import again"
+    ]
 
 
 def test_images_of_a_generator_may_look_alike(make_set: MakeSet, texture: Texture) -> None:

@@ -16,6 +16,7 @@ from synthdp.data.dataset import FIXED_COLUMNS, MAX_SHOWN_CHARS, SPLITS, Split
 from synthdp.data.images import path_problem
 from synthdp.data.tables import Table, read_table
 from synthdp.errors import InputError
+from synthdp.files import refuse_without_descriptors
 
 # The settings that say where images stand and how to read what they show.
 
@@ -103,7 +104,7 @@ def named_patient(settings: ListingSettings, name: str, number: int) -> str | No
     if settings.kind == "synthetic":
         return f"synthetic-{number:06d}"
     if settings.images_are_patients:
-        return f"image-{number:06d}"
+        return name  # not its number, which hangs on who else is there
     match = re.search(settings.patient_pattern, name) if settings.patient_pattern else None
     return match.group(1) or None if match else None
 
@@ -175,8 +176,7 @@ def list_patches(settings: ListingSettings) -> Listing:
     src = settings.src
     if not src.is_dir():
         raise InputError(f"src: there is no folder {src}; correct the path")
-    names, left_out = files_below(src)
-    problems: list[str] = []
+    names, left_out, problems = files_below(src)
     table_path = src / "metadata.csv" if settings.metadata is None else settings.metadata
     if isinstance(table_path, Path) and (table_path.is_file() or settings.metadata is not None):
         if not table_path.is_file():
@@ -189,21 +189,29 @@ def list_patches(settings: ListingSettings) -> Listing:
         patches, listed = _from_names(settings, names)
         counted_by = "image"
         problems += listed
-        if left_out[LINKED_FOLDERS]:
-            problems.append(
-                f"{left_out[LINKED_FOLDERS]} folder(s) below src are links, which are not "
-                "followed; put the folders themselves there"
-            )
+        problems += linked_folder_problems(left_out)
     if not patches and not problems:
         kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items() if count)
         problems.append(f"no PNG or TIFF image to take was found ({kinds or 'an empty folder'})")
     return Listing(counted_by, tuple(patches), tuple(problems), left_out)
 
 
-def files_below(src: Path) -> tuple[list[Path], dict[str, int]]:
-    """Images below `src` in the order of their paths, and counts of what else stands there."""
-    names, other, links = [], Counter[str](), 0
-    for folder, subfolders, files in os.walk(src):
+def files_below(src: Path) -> tuple[list[Path], dict[str, int], list[str]]:
+    """Images below `src` in the order of their paths, counts of what else stands there, problems.
+
+    A folder that may not be read is a problem: what it holds would be left out unseen.
+
+    Raises:
+        RunError: when the system has no file descriptor left, so that nobody knows what is there.
+    """
+    names, other, links, unread = [], Counter[str](), 0, 0
+
+    def note(error: OSError) -> None:
+        nonlocal unread
+        refuse_without_descriptors(error)
+        unread += 1
+
+    for folder, subfolders, files in os.walk(src, onerror=note):
         links += sum((Path(folder) / name).is_symlink() for name in subfolders)
         for name in files:
             suffix = Path(name).suffix.lower()
@@ -211,7 +219,23 @@ def files_below(src: Path) -> tuple[list[Path], dict[str, int]]:
                 names.append(Path(folder) / name)
             else:
                 other[f"{suffix} files" if suffix in OTHER_SUFFIXES else "other files"] += 1
-    return sorted(names), {**dict(sorted(other.items())), LINKED_FOLDERS: links}
+    problems = []
+    if unread:
+        problems.append(
+            f"{unread} folder(s) cannot be read, so what they hold would be left out; give the "
+            "user that runs this the right to read them, or move them away"
+        )
+    return sorted(names), {**dict(sorted(other.items())), LINKED_FOLDERS: links}, problems
+
+
+def linked_folder_problems(left_out: Mapping[str, int]) -> list[str]:
+    """What to say of folders that are links, where nothing else names the images."""
+    if not left_out[LINKED_FOLDERS]:
+        return []
+    return [
+        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed; put the folders "
+        "themselves there"
+    ]
 
 
 def _from_names(settings: ListingSettings, files: list[Path]) -> tuple[list[Patch], list[str]]:

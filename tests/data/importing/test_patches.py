@@ -77,7 +77,7 @@ PATIENT = r"patient(P_\d+)"
 
 
 def test_a_table_is_imported_and_benign_is_inverted_once(table: Path, texture: Texture) -> None:
-    dataset = imported(table)
+    dataset = imported(table, size_px=32)
     assert [row.targets for row in dataset.rows] == [(0.0,), (0.0,), (1.0,), (1.0,)]
     assert [row.split for row in dataset.rows] == ["train", "train", "val", "train"]
     assert [row.patient_id for row in dataset.rows] == ["P0", "P1", "P2", "P3"]
@@ -107,6 +107,7 @@ def test_each_image_a_patient_only_when_asked(
     with caplog.at_level("INFO"):
         dataset = imported(folder, patient_pattern="none")
     assert len({row.patient_id for row in dataset.rows}) == 12
+    assert all(row.patient_id.startswith("image-") for row in dataset.rows)
     assert dataset.info.unit == "image"
     assert "each image counts as a patient of its own" in caplog.text
 
@@ -237,16 +238,106 @@ def test_a_cohort_needs_its_key() -> None:
         )
 
 
-def test_near_duplicates_make_one_unit_in_train(
-    make_folder: MakeFolder, texture: Texture, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def look_alikes(make_folder: MakeFolder, texture: Texture) -> Path:
+    """Three patients, two of whom have nearly the same image, in train and in val."""
     copy = np.clip(texture(0).astype(int) + 3, 0, 255).astype(np.uint8)
     rows = b"file,patient_id,malignant,split\na.png,B,1,train\nb.png,A,1,val\nc.png,C,0,val\n"
-    src = make_folder(
-        {"a.png": texture(0), "b.png": copy, "c.png": texture(2), "metadata.csv": rows}
-    )
+    pictures = {"a.png": texture(0), "b.png": copy, "c.png": texture(2)}
+    return make_folder({**pictures, "metadata.csv": rows})
+
+
+def test_look_alikes_stay_apart_and_are_reported_with_what_to_do(
+    look_alikes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO"):
-        dataset = imported(src)
+        dataset = imported(look_alikes)
+    written = [(row.patient_id, row.split) for row in dataset.rows]
+    assert written == [("B", "train"), ("A", "val"), ("C", "val")]
+    found = note(dataset)
+    assert found["look_alikes"] == [{"ids": ["A", "B"], "rows": [2, 3]}]
+    assert "import again with links=FILE" in str(found["what_to_do"])
+    assert found["linked_ids"] == []
+    assert "nearly the same images under different ids: if these are of one person" in caplog.text
+    assert dataset.info.unit_from == "declared"
+    assert dataset.info.linked == ""
+
+
+def linked(src: Path, rows: str) -> Path:
+    path = src.parent / "links.csv"
+    path.write_text(f"patient_id,person\n{rows}")
+    return path
+
+
+def test_links_declare_that_ids_are_one_person(look_alikes: Path) -> None:
+    text = refusal(look_alikes, links=linked(look_alikes, "A,B\n"))
+    assert "1 patient(s) stand in more than one split (train, val)" in text
+    for person in ("B", "A", "somebody"):
+        rows = "".join(f"{one},{person}\n" for one in "AB")
+        links = linked(look_alikes, rows)
+        out = look_alikes.parent / person
+        dataset = imported(look_alikes, links=links, split="train", out=out)
+        assert [row.patient_id for row in dataset.rows] == [person, person, "C"]
+        assert note(dataset)["linked_ids"] == [["A", "B"]]
+        assert note(dataset)["near_duplicates"] == []
+        assert dataset.info.unit_from == "declared"
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ("A,B\nA,C\n", "row 3: row 2 gives this id another person"),
+        ("A,B\nB,C\n", "row 2: its person is an id that row 3 gives to another person"),
+        ("A,\n", "row 2: patient_id or person is empty"),
+        ("A,B,C\n", "row 2: has more or fewer cells"),
+    ],
+)
+def test_links_that_cannot_be_followed(look_alikes: Path, rows: str, problem: str) -> None:
+    assert problem in refusal(look_alikes, links=linked(look_alikes, rows))
+
+
+def test_who_a_person_is_does_not_hang_on_which_ids_have_images(look_alikes: Path) -> None:
+    links = linked(look_alikes, "A,B\n")
+    table = look_alikes / "metadata.csv"
+    table.write_text("".join(line for line in table.open() if ",B," not in line))
+    dataset = imported(look_alikes, links=links)
+    assert [row.patient_id for row in dataset.rows] == ["B", "C"]
+
+
+def test_other_links_make_other_cohorts(look_alikes: Path) -> None:
+    key, names = look_alikes.parent / "one.key", {}
+    ways: dict[str, dict[str, object]] = {
+        "none": {},
+        "links": {"links": linked(look_alikes, "A,B\n"), "split": "train"},
+        "looks": {"unit_from": "looks"},
+    }
+    for name, changes in ways.items():
+        dataset = imported(look_alikes, out=look_alikes.parent / name, key=key, **changes)
+        cohort = cohort_of(dataset, Part(part=1, of=2))
+        assert cohort is not None
+        names[name] = cohort.key_id
+    # Where ids are one person in one set and two in another, nothing says that cohorts are disjoint
+    assert len(set(names.values())) == 3
+
+
+def test_units_by_looks_that_straddle_cohorts_are_refused(
+    make_folder: MakeFolder, texture: Texture
+) -> None:
+    rows = "".join(f"{n}.png,P{n},{n % 2}\n" for n in range(12))
+    table = f"file,patient_id,malignant\n{rows}".encode()
+    same = {f"{n}.png": texture(0) for n in range(12)}
+    src = make_folder({**same, "metadata.csv": table})
+    key = src.parent / "c.key"
+    text = refusal(src, unit_from="looks", cohort="1/2", cohort_key=key)
+    assert "1 unit(s) that were found by looking have ids in different cohorts" in text
+    assert "P1" not in text
+
+
+def test_near_duplicates_make_one_unit_in_train_when_asked(
+    look_alikes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        dataset = imported(look_alikes, unit_from="looks")
     assert [(row.patient_id, row.split) for row in dataset.rows] == [
         ("A", "train"),
         ("A", "train"),
@@ -256,6 +347,7 @@ def test_near_duplicates_make_one_unit_in_train(
     assert found["near_duplicates"] == [[2, 3]]
     assert found["linked_ids"] == [["A", "B"]]
     assert found["moved_images"] == [3]
+    assert dataset.info.unit_from == "looks"
     assert "1 group(s) of ids that were made one unit" in caplog.text
     assert "b.png" not in caplog.text
 
@@ -301,17 +393,121 @@ def test_fitting_pads_and_never_stretches() -> None:
     assert fit_square(top, 7).tolist() == [[65535] * 7] * 7
 
 
-def test_val_fraction_splits_by_patient(make_folder: MakeFolder, texture: Texture) -> None:
-    pictures = {
-        f"{'malignant' if index % 2 else 'benign'}/p{index}_{view}.png": texture(2 * index + view)
-        for index in range(10)
-        for view in range(2)
-    }
-    src = make_folder(pictures)
-    dataset = imported(src, patient_pattern=r"p(\d)_", val_fraction=0.2, seed=3)
-    assert len(dataset.split("val")) == 4
-    assert sorted(row.targets[0] for row in dataset.split("val")) == [0, 0, 1, 1]
-    assert note(dataset)["moved_images"] == []
+@pytest.fixture
+def ward(make_folder: MakeFolder, texture: Texture) -> Path:
+    """Forty patients of two images each, in class folders."""
+    return make_folder(
+        {
+            f"{'malignant' if index % 2 else 'benign'}/p{index:02d}_{view}.png": texture(
+                2 * index + view, side_px=8
+            )
+            for index in range(40)
+            for view in range(2)
+        }
+    )
+
+
+WARD = {"patient_pattern": r"p(\d+)_", "size_px": 8}
+
+
+def test_val_fraction_splits_by_patient_about_so(ward: Path) -> None:
+    shares = []
+    for number in range(12):
+        dataset = imported(ward, out=ward.parent / str(number), val_fraction=0.3, **WARD)
+        shares.append(len({row.patient_id for row in dataset.split("val")}) / 40)
+        assert note(dataset)["moved_images"] == []
+    assert 0.2 < np.mean(shares) < 0.4  # 0.3 and 4.6 standard deviations
+    assert len(set(shares)) > 1  # the count is chance, and no function of how many there are
+
+
+def test_a_key_keeps_the_split_and_a_larger_share_keeps_val(ward: Path) -> None:
+    held = []
+    for number, fraction in enumerate((0.3, 0.3, 0.6)):
+        out = ward.parent / str(number)
+        first = ward.parent / "0" / "private" / "key"
+        key = {"key": first} if number else {}
+        dataset = imported(ward, out=out, val_fraction=fraction, **key, **WARD)
+        held.append({row.patient_id for row in dataset.split("val")})
+    assert held[0] == held[1]
+    assert held[0] < held[2]
+
+
+def test_a_split_that_stays_empty_is_refused_at_import(ward: Path) -> None:
+    text = refusal(ward, val_fraction=1e-9, **WARD)
+    assert "the keyed hash of their ids put no patient into val" in text
+
+
+def test_a_seed_splits_synthetic_images_alone(ward: Path) -> None:
+    with pytest.raises(ValueError, match="leave seed out"):
+        settings(ward, val_fraction=0.3, seed=3, **WARD)
+    dataset = imported(ward, kind="synthetic", val_fraction=0.25, seed=3, size_px=8)
+    assert len(dataset.split("val")) == 20
+    assert sum(row.targets[0] for row in dataset.split("val")) == 10
+
+
+def test_no_other_file_is_taken_for_a_key(table: Path) -> None:
+    for name in ("key", "cohort_key"):
+        changes = {name: table / "metadata.csv", **({"cohort": "1/2"} if name != "key" else {})}
+        before = (table / "metadata.csv").read_bytes()
+        assert f"{name}: metadata.csv is no key" in refusal(table, **changes)
+        assert (table / "metadata.csv").read_bytes() == before
+
+
+def test_a_cohort_without_its_key_is_refused(ward: Path) -> None:
+    dataset = imported(ward, cohort="1/2", cohort_key=ward.parent / "c.key", **WARD)
+    (dataset.private / "cohort.key").write_bytes(b"x" * 32)
+    with pytest.raises(InputError, match=r"private/cohort.key is lost or another one"):
+        cohort_rows(dataset, dataset.rows, None)
+
+
+def test_a_set_of_an_earlier_version(ward: Path) -> None:
+    dataset = imported(ward, val_fraction=0.5, **WARD)
+    old, file = note(dataset), dataset.private / "import.json"
+    old_settings: dict[str, object] = dict(old["settings"])  # type: ignore[call-overload]
+    for name in ("key", "links", "unit_from"):
+        del old_settings[name]
+    del old["look_alikes"]
+    file.write_text(json.dumps({**old, "settings": {**old_settings, "size_px": None}}))
+    text = "imported by an earlier version, which split patients or made ids one by who else was"
+    with pytest.raises(InputError, match=text):
+        run_patches(settings(ward, val_fraction=0.5, **WARD))
+    old_settings["val_fraction"] = None
+    file.write_text(json.dumps({**old, "settings": {**old_settings, "size_px": None}}))
+    assert run_patches(settings(ward, **WARD)) == dataset.root
+
+
+def test_folders_and_files_that_cannot_be_read_are_findings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir, number = os.scandir, errno.EACCES
+
+    def refused(path: object = ".") -> object:
+        if "is_benign_true" in str(path):
+            raise OSError(number, os.strerror(number))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refused)
+    text = refusal(folder, patient_pattern=PATIENT)
+    assert "1 folder(s) cannot be read, so what they hold would be left out" in text
+    number = errno.EMFILE
+    with pytest.raises(RunError, match="too many files are open"):
+        run_patches(settings(folder, patient_pattern=PATIENT))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE])
+def test_a_file_that_cannot_be_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object, **__: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("synthdp.data.images.Image.open", refused)
+    if number == errno.EMFILE:
+        with pytest.raises(RunError, match="too many files are open"):
+            run_patches(settings(folder, patient_pattern=PATIENT))
+    else:
+        text = refusal(folder, patient_pattern=PATIENT)
+        assert "image 1: the file cannot be read" in text
 
 
 def test_val_fraction_beside_given_splits_is_refused(folder: Path) -> None:
@@ -408,7 +604,7 @@ def test_all_that_is_wrong_with_names_at_once(make_folder: MakeFolder, texture: 
         "image 2: patient_pattern finds no patient",
         "image 3: neither pattern tells its class",
         "image 4: neither pattern tells its class",
-        "1 folder(s) below src are links, which are not followed",
+        "1 folder(s) are links, which are not followed",
     ):
         assert line in text
     assert "secret" not in text
