@@ -307,6 +307,11 @@ class Lineage(Settings):
         return self.releases[0].unit if self.releases else "patient"
 
     @property
+    def found_by_looking(self) -> tuple[str, ...]:
+        """The data sets among its releases whose units images decided, not the importer."""
+        return tuple(sorted({one.data for one in self.releases if one.unit_from == "looks"}))
+
+    @property
     def unprotected(self) -> tuple[Release, ...]:
         """The releases that nothing protects."""
         return tuple(release for release in self.releases if math.isinf(release.mu))

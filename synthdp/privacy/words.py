@@ -19,6 +19,7 @@ def statement_text(statement: Statement) -> str:
     """The statement for people, in Markdown."""
     lines = [
         _headline(statement),
+        *_units_by_looks(statement),
         "",
         *_terms(statement),
         *(f"- {one.patients}: epsilon {epsilon_text(one.epsilon)}" for one in statement.cohorts),
@@ -40,6 +41,19 @@ def _headline(statement: Statement) -> str:
         return f"{of_this} 0 for each {unit}.** No patient's image went into it."
     headline = f"{of_this} {epsilon_text(statement.epsilon)} for each {unit}, end to end.**"
     return f"{headline} Because {statement.because}." if statement.because else headline
+
+
+def _units_by_looks(statement: Statement) -> list[str]:
+    """What the unit is where some were found by looking; empty where all were declared."""
+    names = statement.lineage.found_by_looking
+    if not names:
+        return []
+    return [
+        "",
+        f"**The unit was found by looking, in {', '.join(names)}**: it is all the ids whose images "
+        "look alike. It may be several persons, each of whom is promised less than stands here, "
+        "and one patient's images may have decided what the units of others are.",
+    ]
 
 
 def _terms(statement: Statement) -> list[str]:

@@ -1,7 +1,9 @@
 """Predict: the scores of evaluate for any folder of images, which is left as it is."""
 
 import csv
+import errno
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from classify.predict import (
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
-from synthdp.errors import InputError
+from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement
 from synthdp.release import release
@@ -330,3 +332,27 @@ def test_the_picture_shows_both_signs_and_every_target(shape: tuple[int, int]) -
     assert draw_saliency(image, falls, {"mass": 0.8, "edema": 0.1}) == draw_saliency(
         image, falls, {"mass": 0.8, "edema": 0.1}
     )
+
+
+def test_folders_that_cannot_be_read_are_not_left_out(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "new", images(12))
+    scandir, number = os.scandir, errno.EACCES
+
+    def refused(path: object = ".") -> object:
+        if str(path).endswith("ward1"):
+            raise OSError(number, os.strerror(number))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=r"1 folder\(s\) cannot be read"):
+        predict(run, folder, tmp_path / "scores.csv")
+    number = errno.EMFILE
+    with pytest.raises(RunError, match="too many files are open"):
+        predict(run, folder, tmp_path / "scores.csv")
+    monkeypatch.undo()
+    (folder / "linked").symlink_to(folder / "ward0")
+    with pytest.raises(InputError, match=r"1 folder\(s\) are links"):
+        predict(run, folder, tmp_path / "scores.csv")
+    assert not (tmp_path / "scores.csv").exists()

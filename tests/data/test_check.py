@@ -1,4 +1,6 @@
 import csv
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,3 +158,19 @@ def test_unknown_labels_are_counted(make_set: MakeSet) -> None:
     root = make_set()
     edit(root, 2, malignant="")
     assert "malignant 2 yes, 3 no, 1 unknown" in check_dataset(root).summary
+
+
+def test_folders_that_cannot_be_read_are_named(
+    make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_set()
+    (root / "images" / "more").mkdir()
+    scandir = os.scandir
+
+    def refused(path: object = ".") -> object:
+        if str(path).endswith("more"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert problems(root) == ["images: 1 folder(s) cannot be read; make them readable"]

@@ -4,7 +4,16 @@ import pytest
 from pydantic import ValidationError
 
 from synthdp.privacy.accounting import gaussian_epsilon
-from synthdp.privacy.lineage import Cohort, Lineage, Part, Release, key_id, patient_tag
+from synthdp.privacy.lineage import (
+    Cohort,
+    Lineage,
+    Part,
+    Release,
+    key_id,
+    keyed_split,
+    linked_digest,
+    patient_tag,
+)
 from synthdp.privacy.mechanism import Mechanism
 
 DELTA = 1e-4
@@ -114,3 +123,41 @@ def test_each_patient_is_in_one_part_by_the_id_alone() -> None:
     assert all(140 < count < 260 for count in counts)  # 200 expected; 260 is 5 standard deviations
     assert patient_tag(OTHER_KEY, "patient-0") != tags[0]
     assert key_id(KEY) != key_id(OTHER_KEY)
+
+
+def test_a_keyed_split_has_about_its_shares_and_hangs_on_id_and_key_alone() -> None:
+    ids = [f"P{number}" for number in range(4000)]
+    fractions = {"val": 0.2, "train": 0.8}
+    splits = [keyed_split(KEY, one, fractions) for one in ids]
+    assert abs(splits.count("val") - 800) < 5 * math.sqrt(4000 * 0.2 * 0.8)
+    assert splits == [keyed_split(KEY, one, dict(fractions)) for one in ids]
+    assert splits != [keyed_split(OTHER_KEY, one, fractions) for one in ids]
+    larger = [keyed_split(KEY, one, {"val": 0.3, "train": 0.7}) for one in ids]
+    assert all(new == "val" for old, new in zip(splits, larger, strict=True) if old == "val")
+
+
+def test_the_split_says_nothing_of_the_cohort() -> None:
+    ids = [f"P{number}" for number in range(4000)]
+    half = Cohort(key_id=key_id(KEY), part=Part(part=1, of=2))
+    held = [one for one in ids if half.holds(patient_tag(KEY, one))]
+    in_val = sum(keyed_split(KEY, one, {"val": 0.2, "train": 0.8}) == "val" for one in held)
+    assert abs(in_val - 0.2 * len(held)) < 5 * math.sqrt(0.16 * len(held))
+
+
+def test_what_is_linked_names_the_cohorts() -> None:
+    assert linked_digest(KEY, {}) == linked_digest(KEY, {"A": "A"}) == ""
+    assert key_id(KEY, "") == key_id(KEY)  # as in sets of before there were links
+    one = linked_digest(KEY, {"A": "P", "B": "P"})
+    assert one == linked_digest(KEY, {"B": "P", "A": "P", "C": "C"})
+    assert one != linked_digest(KEY, {"A": "P"})
+    assert one != linked_digest(OTHER_KEY, {"A": "P", "B": "P"})
+    assert key_id(KEY, one) != key_id(KEY)
+
+
+def test_old_releases_have_declared_units() -> None:
+    old = release(1.0).model_dump(mode="json")
+    del old["unit_from"]
+    assert Release.model_validate(old).unit_from == "declared"
+    looked = release(2.0, unit_from="looks")
+    assert lineage(release(1.0)).found_by_looking == ()
+    assert lineage(release(1.0), looked).found_by_looking == ("clinic",)

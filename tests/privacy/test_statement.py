@@ -57,6 +57,14 @@ def test_the_image_unit_stands_in_the_first_line() -> None:
     assert "IMAGE, not patient" in first_line
 
 
+def test_units_that_were_found_by_looking_are_named_below_the_headline() -> None:
+    looked = dp_release().model_copy(update={"unit_from": "looks"})
+    lines = statement_text(statement(looked)).splitlines()
+    assert "epsilon = 6" in lines[0]
+    assert lines[2].startswith("**The unit was found by looking, in cbis-ddsm**")
+    assert "found by looking" not in statement_text(statement(dp_release()))
+
+
 def test_units_that_differ_do_not_compose() -> None:
     with pytest.raises(InputError, match=r"privacy\.unit"):
         statement(dp_release(unit="image"), dp_release())

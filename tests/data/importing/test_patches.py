@@ -258,7 +258,7 @@ def test_look_alikes_stay_apart_and_are_reported_with_what_to_do(
     assert found["look_alikes"] == [{"ids": ["A", "B"], "rows": [2, 3]}]
     assert "import again with links=FILE" in str(found["what_to_do"])
     assert found["linked_ids"] == []
-    assert "nearly the same images under different ids: if these are of one person" in caplog.text
+    assert "nearly the same images under different ids: if these are one person" in caplog.text
     assert dataset.info.unit_from == "declared"
     assert dataset.info.linked == ""
 

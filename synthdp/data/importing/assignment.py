@@ -1,0 +1,273 @@
+"""Whose each listed image is, under what id it is written, and in which split and cohort it stands.
+
+Persons are what ids and the hospital's links declare. Split and cohort of a person are keyed hashes
+of that name alone, so that nobody's place hangs on who else is there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
+from synthdp.data.importing.listing import Listing, ListingSettings
+from synthdp.data.importing.survey import ImageFacts
+from synthdp.data.splits import (
+    NEAR_DUPLICATE_CORRELATION,
+    link_ids,
+    near_duplicate_pairs,
+    one_split_a_unit,
+    split_by_patient,
+)
+from synthdp.errors import InputError
+from synthdp.privacy.lineage import (
+    Cohort,
+    CohortPart,
+    UnitFrom,
+    keyed_split,
+    linked_digest,
+    patient_tag,
+)
+from synthdp.privacy.noise import KEY_BYTES, keep_key, new_key
+
+
+class AssignmentSettings(ListingSettings):
+    """Who is one person, and who goes where.
+
+    Ids stand as they are declared. `links` is a table (patient_id, person) of ids that are one
+    person. `unit_from: looks` also makes ids one where images look alike
+    (`near_duplicate_correlation`), and every statement then says so first.
+
+    `val_fraction` is the chance of a patient to be in val where neither folders nor table split: a
+    keyed hash of the id decides, so that nobody moves anybody, and the share comes out about so.
+    `key` names the file of the key (made where there is none; by default each set gets its own):
+    sets that share one give an id the same split and the same written name. Synthetic images are
+    split evenly, by `seed`.
+
+    `cohort` takes a part of the patients, such as 1/2, by a keyed hash of their ids under the file
+    `cohort_key`, which is also the key of their split: sets that share it and have different parts
+    are disjoint, where an id names the same person in all of them and `links` are the same, and the
+    ledger counts them in parallel.
+    """
+
+    val_fraction: float | None = Field(default=None, gt=0, lt=1)
+    seed: int = 0
+    key: Path | None = None
+    links: Path | None = None
+    unit_from: UnitFrom = "declared"
+    near_duplicate_correlation: float = Field(default=NEAR_DUPLICATE_CORRELATION, gt=0.5, le=1)
+    cohort: CohortPart = None
+    cohort_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _cohort_has_a_key(self) -> "AssignmentSettings":
+        if (self.cohort is None) != (self.cohort_key is None):
+            raise ValueError("cohort and cohort_key go together: a part, and the key of all parts")
+        if self.key is not None and self.cohort_key is not None:
+            raise ValueError("key: cohort_key is the key of the split too; leave key out")
+        return self
+
+    @model_validator(mode="after")
+    def _patients_alone_have_ids(self) -> "AssignmentSettings":
+        if self.kind == "real" and self.seed != 0:
+            raise ValueError(
+                "seed: a keyed hash of the id splits real patients, since a seed would make each "
+                "one's split depend on who else is there; leave seed out (key keeps a split)"
+            )
+        if self.images_are_patients and self.unit_from == "looks":
+            raise ValueError("unit_from: with patient_pattern none there are no ids to make one")
+        if self.kind == "synthetic" and (self.key or self.links or self.unit_from == "looks"):
+            raise ValueError("key, links, unit_from: synthetic images show no patients; leave out")
+        return self
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Each image's person and unit, the id it is written under, and its split.
+
+    A person is what ids and links declare; a unit is one person, or several that look alike.
+    `moved` holds the indices of images whose unit took another split than theirs;
+    `near_duplicates`, (M, 2) int64, the pairs of indices that look alike under different persons;
+    `linked`, a keyed digest of which ids are which unit.
+    """
+
+    persons: Sequence[str]
+    units: Sequence[str]
+    ids: Sequence[str]
+    splits: Sequence[str]
+    moved: Sequence[int]
+    near_duplicates: NDArray[np.int64]
+    linked: str
+
+    def only(self, kept: Sequence[int]) -> "Assignment":
+        """The same for some of the images, by their indices."""
+        position = {index: number for number, index in enumerate(kept)}
+        pairs = [
+            (position[i], position[j])
+            for i, j in self.near_duplicates.tolist()
+            if i in position and j in position
+        ]
+        return Assignment(
+            persons=[self.persons[index] for index in kept],
+            units=[self.units[index] for index in kept],
+            ids=[self.ids[index] for index in kept],
+            splits=[self.splits[index] for index in kept],
+            moved=[position[index] for index in self.moved if index in position],
+            near_duplicates=np.array(pairs, dtype=np.int64).reshape(-1, 2),
+            linked=self.linked,
+        )
+
+
+def split_problems(
+    settings: AssignmentSettings, listing: Listing, person_of: Mapping[str, str]
+) -> list[str]:
+    """What is wrong with the splits that folders or table give."""
+    given = [
+        (person_of.get(patch.patient, patch.patient), patch.split)
+        for patch in listing.patches
+        if patch.split is not None
+    ]
+    if settings.split is not None:
+        return []
+    without = len(listing.patches) - len(given)
+    problems = patients_in_two_splits((patient, split) for patient, split in given if split)
+    if given and without:
+        problems.append(
+            f"{without} image(s) have no split while others do; give all one, or `split`"
+        )
+    if given and settings.val_fraction is not None:
+        problems.append("val_fraction: folders or table split these images already; leave it out")
+    return problems
+
+
+def set_key(settings: AssignmentSettings) -> bytes:
+    """The key that a setting names, made there where there is none; else a new one.
+
+    Raises:
+        InputError: when the file holds something else.
+    """
+    path = settings.key or settings.cohort_key
+    if path is None:
+        return new_key()
+    if path.exists() and (not path.is_file() or path.stat().st_size != KEY_BYTES):
+        raise InputError(
+            f"{'cohort_key' if settings.key is None else 'key'}: {path.name} is no key of synthdp "
+            f"({KEY_BYTES} random bytes); name another file, or one that is not there yet"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return keep_key(path)
+
+
+def assign(
+    settings: AssignmentSettings,
+    listing: Listing,
+    seen: Sequence[ImageFacts],
+    key: bytes,
+    person_of: Mapping[str, str],
+) -> Assignment:
+    """Decide units, ids and splits.
+
+    Pairs of images that look alike under two persons are searched for the private note. They decide
+    something with `unit_from: looks` alone: such persons are one unit, which stands in one split.
+
+    Args:
+        settings: of the import.
+        listing: of N images.
+        seen: the facts of each of them.
+        key: under which ids are hashed.
+        person_of: what links declare; an id that they lack is its own person.
+    """
+    patients = [patch.patient for patch in listing.patches]
+    persons = [person_of.get(patient, patient) for patient in patients]
+    thumbnails = np.stack([entry.thumbnail for entry in seen])
+    pairs = near_duplicate_pairs(thumbnails, settings.near_duplicate_correlation)
+    names = np.array(persons)
+    pairs = pairs[names[pairs[:, 0]] != names[pairs[:, 1]]]
+    unit_of = link_ids(pairs if settings.unit_from == "looks" else (), persons)
+    unit_of_id = {one: unit_of.get(person, person) for one, person in person_of.items()}
+    units = [unit_of[person] for person in persons]
+    given = _given_splits(settings, listing, persons, key)
+    split_of = one_split_a_unit(units, given)
+    written = _written_ids(settings, units, key)
+    splits = [split_of[unit] for unit in units]
+    return Assignment(
+        persons=persons,
+        units=units,
+        ids=[written[unit] for unit in units],
+        splits=splits,
+        moved=[index for index, split in enumerate(splits) if split != given[index]],
+        near_duplicates=pairs,
+        linked=linked_digest(key, unit_of | unit_of_id) if settings.kind == "real" else "",
+    )
+
+
+def _given_splits(
+    settings: AssignmentSettings, listing: Listing, persons: Sequence[str], key: bytes
+) -> list[str]:
+    """The split of each image by settings, folders or table, or the hash of its person."""
+    if settings.val_fraction is None:
+        return [settings.split or patch.split or "train" for patch in listing.patches]
+    fractions = {"val": settings.val_fraction, "train": 1 - settings.val_fraction}
+    if settings.kind == "real":
+        return [keyed_split(key, person, fractions) for person in persons]
+    labels = [patch.targets[0] for patch in listing.patches]
+    in_line = {split: fractions[split] for split in ("train", "val")}
+    split_of = split_by_patient(persons, labels, in_line, seed=settings.seed)
+    return [split_of[person] for person in persons]
+
+
+def _written_ids(settings: AssignmentSettings, units: Sequence[str], key: bytes) -> dict[str, str]:
+    """The id that each unit is written under: its own where that is safe, else a keyed digest.
+
+    Who else is there changes nobody's id, so that cohorts, which hang on it, stay what they are.
+    """
+    if settings.kind == "synthetic":
+        return {unit: f"synthetic-{n:06d}" for n, unit in enumerate(dict.fromkeys(units), start=1)}
+    kind = "image" if settings.images_are_patients else "patient"
+    return {
+        unit: unit if SAFE_ID.fullmatch(unit) else f"{kind}-{patient_tag(key, unit).hex()[:24]}"
+        for unit in set(units)
+    }
+
+
+def in_cohort(
+    settings: AssignmentSettings, cohort: Cohort, assigned: Assignment, key: bytes
+) -> list[int]:
+    """The indices of the images whose units belong to a cohort.
+
+    Raises:
+        InputError: when there is none, or ids that look alike belong to different cohorts.
+    """
+    written = _written_ids(settings, assigned.persons, key)
+    parts: dict[str, set[int]] = {}
+    for person, unit in zip(assigned.persons, assigned.units, strict=True):
+        parts.setdefault(unit, set()).add(cohort.part_of(patient_tag(key, written[person])))
+    if apart := sum(len(of_unit) > 1 for of_unit in parts.values()):
+        raise InputError(
+            f"cohort: {apart} unit(s) that were found by looking have ids in different cohorts; "
+            "declare in `links` which ids are one person, and leave unit_from out"
+        )
+    tags = (patient_tag(key, patient_id) for patient_id in assigned.ids)
+    kept = [index for index, tag in enumerate(tags) if cohort.holds(tag)]
+    if not kept:
+        raise InputError("cohort: no patient belongs to this part; import a larger one")
+    return kept
+
+
+def refuse_empty_split(splits: Sequence[str]) -> None:
+    """Refuse a split by chance that left train or val empty.
+
+    Nobody's split depends on another's, so that a small set may come out so. The refusal tells of
+    the patients: so it is made at import, before any release, and by no stage that releases.
+
+    Raises:
+        InputError: when either is.
+    """
+    if empty := {"train", "val"} - set(splits):
+        raise InputError(
+            f"val_fraction: the keyed hash of their ids put no patient into {' or '.join(empty)}; "
+            "ask for another share, or give the split yourself, in folders or table"
+        )

@@ -1,0 +1,307 @@
+"""Neighbours before import: the same patients' files with and without one patient.
+
+Both worlds are imported under one key. Whatever differs beside that patient's own rows would move
+what others contribute, or tell of the patient in what leaves the house.
+"""
+
+import csv
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from classify.config import FinetuneSettings
+from classify.finetune import set_up_head
+from gan.config import TrainGanSettings
+from gan.train import run_train_gan
+from synthdp import runs
+from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
+from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.data.images import decode_pixels, encode_png
+from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
+from synthdp.files import read_json, sha256_file
+from synthdp.privacy import noise
+from synthdp.privacy.lineage import Part
+from synthdp.release import release
+from tests.test_release import ID, PRIVACY, RANDOM, files_in, finetuned
+
+PATIENTS, SIDE_PX = 40, 32
+KEY = bytes(range(32))
+#: Whose images and cells are made to move others wherever they could: see `clinic_files`.
+LOUD = "0 Loud, Mr"
+GONE = (LOUD, "phantom-000003", "phantom-000024", "twin-b")
+
+Contribution = tuple[str, tuple[float, ...], Mapping[str, str], bytes]
+
+
+def clinic_files(src: Path) -> Path:
+    """Patients' files and their table.
+
+    One patient comes first in every order, has an id that is not safe, the largest image, the only
+    one of 16 bits, the only one of other view and density, and the same image as another patient
+    and both twins, whom the hospital's links call one person.
+    """
+    src.mkdir(parents=True)
+    lines = [["file", "patient_id", "malignant", "view", "breast_density"]]
+
+    def add(name: str, pixels: np.ndarray, *cells: str) -> None:
+        (src / name).write_bytes(encode_png(pixels))
+        lines.append([name, *cells])
+
+    first = None
+    settings = PhantomSettings(out=src, patients=PATIENTS, size_px=SIDE_PX, seed=3)
+    for patient in draw_patients(settings):
+        for number, patch in enumerate(patient.patches):
+            first = patch.pixels if first is None else first
+            name = f"{patient.patient_id}-{number}.png"
+            label = str(int(patch.malignant))
+            add(name, patch.pixels, patient.patient_id, label, patch.view, str(patient.density))
+    assert first is not None
+    large = np.kron(first, np.ones((3, 3), dtype=np.uint16)).astype(np.uint16) * 257
+    add("0-loud-1.png", large, LOUD, "1", "XCCL", "9")
+    add("0-loud-2.png", first, LOUD, "1", "CC", "")
+    add("twin-a.png", first, "twin-a", "0", "CC", "2")
+    add("twin-b.png", np.ascontiguousarray(first[::-1]), "twin-b", "1", "MLO", "2")
+    write_table(src, lines)
+    (src.parent / "links.csv").write_text("patient_id,person\ntwin-a,twin-b\n")
+    return src
+
+
+def write_table(src: Path, lines: list[list[str]]) -> None:
+    with open(src / "metadata.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows(lines)
+
+
+def without(src: Path, gone: str, out: Path) -> Path:
+    """A copy of the files without one person: the twins are one."""
+    shutil.copytree(src, out)
+    ids = {gone, "twin-a"} if gone == "twin-b" else {gone}
+    with open(src / "metadata.csv", newline="") as stream:
+        lines = list(csv.reader(stream))
+    for line in (line for line in lines if line[1] in ids):
+        (out / line[0]).unlink()
+    write_table(out, [line for line in lines if line[1] not in ids])
+    return out
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clinic_files(tmp_path_factory.mktemp("files") / "src")
+
+
+def imported(src: Path, world: Path, links: Path | None, **changes: object) -> Dataset:
+    world.mkdir(parents=True, exist_ok=True)
+    (world / "the.key").write_bytes(KEY)
+    values = {
+        "src": src,
+        "out": world / "clinic",
+        "name": "clinic",
+        "size_px": SIDE_PX,
+        "val_fraction": 0.3,
+        "key": world / "the.key",
+        "links": links,
+        "attributes": ("view", "breast_density"),
+        **changes,
+    }
+    return open_dataset(run_patches(PatchesSettings.model_validate(values)))
+
+
+@pytest.fixture(scope="module")
+def worlds(
+    files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Dataset, Dataset]]:
+    """The data set with everybody, and the one without the named person."""
+    links = files.parent / "links.csv"
+    everybody = imported(files, tmp_path_factory.mktemp("with"), links)
+    made: dict[str, Dataset] = {}
+
+    def worlds_of(gone: str) -> tuple[Dataset, Dataset]:
+        if gone not in made:
+            world = tmp_path_factory.mktemp("without")
+            made[gone] = imported(without(files, gone, world / "src"), world, links)
+        return everybody, made[gone]
+
+    return worlds_of
+
+
+def contributions(dataset: Dataset, rows: tuple[Row, ...]) -> dict[str, list[Contribution]]:
+    """What each patient brings, by the id that the set knows; the names of its images aside."""
+    brought: dict[str, list[Contribution]] = {}
+    for row in rows:
+        pixels = decode_pixels(dataset.root / row.image)
+        content = f"{pixels.dtype}".encode() + pixels.tobytes()
+        entry = (row.split, row.targets, row.attributes, content)
+        brought.setdefault(row.patient_id, []).append(entry)
+    return brought
+
+
+def one_gone(more: Mapping[str, object], fewer: Mapping[str, object]) -> None:
+    """One entry is missing in the second, and every other one is the same."""
+    assert len(more) == len(fewer) + 1
+    assert {one: more[one] for one in fewer} == fewer
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_nobody_else_moves(gone: str, worlds: Callable[[str], tuple[Dataset, Dataset]]) -> None:
+    everybody, fewer = worlds(gone)
+    for name in ("dataset.json", "private/key"):
+        assert (everybody.root / name).read_bytes() == (fewer.root / name).read_bytes()
+    one_gone(contributions(everybody, everybody.rows), contributions(fewer, fewer.rows))
+    splits = [{row.split for row in world.rows} for world in (everybody, fewer)]
+    assert splits == [{"train", "val"}] * 2
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_nobody_else_changes_cohort_or_tag(
+    gone: str, worlds: Callable[[str], tuple[Dataset, Dataset]]
+) -> None:
+    everybody, fewer = worlds(gone)
+    tags = [
+        dict(zip(ids, patient_tags(world, ids), strict=True))
+        for world in (everybody, fewer)
+        for ids in [sorted({row.patient_id for row in world.rows})]
+    ]
+    one_gone(*tags)
+    moved = 0
+    for number in (1, 2):
+        part = Part(part=number, of=2)
+        assert cohort_of(everybody, part) == cohort_of(fewer, part)
+        held = [
+            contributions(world, cohort_rows(world, world.rows, part))
+            for world in (everybody, fewer)
+        ]
+        moved += len(held[0]) - len(held[1])
+        assert {one: held[0][one] for one in held[1]} == held[1]
+    assert moved == 1
+
+
+def test_imported_cohorts_hold_the_same_but_for_the_one(files: Path, tmp_path: Path) -> None:
+    links, kept = files.parent / "links.csv", []
+    for world, src in (("with", files), ("without", without(files, LOUD, tmp_path / "src"))):
+        parts = [
+            imported(
+                src, tmp_path / world, links, key=None, out=tmp_path / world / str(number),
+                cohort=f"{number}/2", cohort_key=tmp_path / world / "the.key", val_fraction=0.5,
+            )
+            for number in (1, 2)
+        ]  # fmt: skip
+        assert len({part.info.cohort.key_id for part in parts if part.info.cohort}) == 1
+        kept.append([contributions(part, part.rows) for part in parts])
+        assert kept[-1][0].keys().isdisjoint(kept[-1][1])
+    one_gone(kept[0][0] | kept[0][1], kept[1][0] | kept[1][1])
+    for many, fewer in zip(*kept, strict=True):
+        assert {one: many[one] for one in fewer} == fewer
+
+
+def test_an_image_of_unit_image_moves_no_other(files: Path, tmp_path: Path) -> None:
+    fewer = tmp_path / "src"
+    shutil.copytree(files, fewer)
+    with open(files / "metadata.csv", newline="") as stream:
+        lines = list(csv.reader(stream))
+    write_table(fewer, [lines[0], *lines[2:]])
+    sets = [
+        imported(src, tmp_path / name, None, patient_pattern="none")
+        for name, src in (("with", files), ("without", fewer))
+    ]
+    one_gone(*(contributions(dataset, dataset.rows) for dataset in sets))
+    ids = [[row.patient_id for row in dataset.rows] for dataset in sets]
+    assert all(len(set(of_set)) == len(of_set) for of_set in ids)
+
+
+def test_merging_by_looks_moves_others_and_says_so(files: Path, tmp_path: Path) -> None:
+    """What the test above would find if images decided who is one person."""
+    sets = [
+        imported(src, tmp_path / name, None, unit_from="looks", split="train", val_fraction=None)
+        for name, src in (("with", files), ("without", without(files, LOUD, tmp_path / "src")))
+    ]
+    with_loud, others = (contributions(dataset, dataset.rows) for dataset in sets)
+    assert {one: with_loud.get(one) for one in others} != others
+    assert {dataset.info.unit_from for dataset in sets} == {"looks"}
+    statement = read_json(finetuned(sets[0].root, tmp_path / "run") / "privacy.json")
+    assert statement["lineage"]["releases"][0]["unit_from"] == "looks"
+    assert "The unit was found by looking, in clinic" in (tmp_path / "run/card.md").read_text()
+
+
+def rows_by_patient(dataset: Dataset, settings: FinetuneSettings) -> dict[str, list[list[float]]]:
+    """The inputs and targets that each patient brings to a head."""
+    head = set_up_head(settings, dataset)
+    values: Tensor = head.examples.inputs
+    brought: dict[str, list[list[float]]] = {}
+    for row, inputs, targets in zip(head.rows, values, head.examples.targets, strict=True):
+        brought.setdefault(row.patient_id, []).append([*inputs.tolist(), *targets.tolist()])
+    return brought
+
+
+def test_nobody_elses_features_move(
+    worlds: Callable[[str], tuple[Dataset, Dataset]], tmp_path: Path
+) -> None:
+    gone = LOUD
+    assert in_train(worlds(gone))
+    brought = []
+    for number, world in enumerate(worlds(gone)):
+        values = {"data": world.root, "out": tmp_path / str(number), "privacy": PRIVACY}
+        settings = FinetuneSettings.model_validate({**values, "backbone": RANDOM})
+        brought.append(rows_by_patient(world, settings))
+    many, fewer = brought
+    assert len(many) == len(fewer) + 1
+    for one, rows in fewer.items():  # images share a batch with others: rounding alone may differ
+        np.testing.assert_allclose(many[one], rows, rtol=0, atol=1e-5)
+
+
+def in_train(worlds: tuple[Dataset, Dataset]) -> bool:
+    everybody, fewer = worlds
+    left = {row.patient_id for row in fewer.rows}
+    return any(row.split == "train" and row.patient_id not in left for row in everybody.rows)
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("public") / "phantoms"
+    return run_phantoms(PhantomSettings(out=out, patients=12, size_px=SIDE_PX, seed=9))
+
+
+def generated(data: Path, out: Path, public: Path) -> Path:
+    values = {
+        "data": data,
+        "out": out,
+        "method": "embedding",
+        "privacy": PRIVACY,
+        "embedding": {"features": RANDOM, "public": public},
+        **{"size_px": SIDE_PX, "channels": (16, 16, 8), "z_dim": 16, "batch": 8, "kimg": 0.02},
+    }
+    return run_train_gan(TrainGanSettings.model_validate(values))
+
+
+@pytest.mark.parametrize("stage", ["finetune", "train-gan"])
+def test_what_leaves_differs_in_the_noisy_weights_alone(
+    stage: str,
+    worlds: Callable[[str], tuple[Dataset, Dataset]],
+    public: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runs, "new_release_id", lambda: ID)
+    monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
+    gone = LOUD
+    assert in_train(worlds(gone))
+    left = []
+    for name, world in zip(("with", "without"), worlds(gone), strict=True):
+        data = tmp_path / name / "clinic"
+        shutil.copytree(world.root, data)
+        out = tmp_path / name / "run"
+        run = finetuned(data, out) if stage == "finetune" else generated(data, out, public)
+        left.append(tmp_path / name / "released")
+        release(run, left[-1])
+    assert files_in(left[0]) == files_in(left[1])
+    weights = next(one for one in files_in(left[0]) if one.endswith(".safetensors"))
+    assert (left[0] / weights).stat().st_size == (left[1] / weights).stat().st_size
+    for one in files_in(left[0]) - {weights}:
+        texts = [(folder / one).read_text() for folder in left]
+        if one == "model/settings.json":  # the hash of the weights is of what leaves anyway
+            hashes = [sha256_file(folder / weights) for folder in left]
+            texts = [text.replace(own, "") for text, own in zip(texts, hashes, strict=True)]
+        assert texts[0] == texts[1], one
