@@ -172,7 +172,7 @@ class Release(Settings):
     reserved; all of them when None. cohort: the patients that took part; None for all. noise: the
     source of the noise, on a public lattice (`synthdp.privacy.lattice`); None of releases made
     before there was one, whose noise had a floating-point form, and where there is no mechanism.
-    unit_from: whether ids stood as they were declared, or were made one unit where images look alike.
+    unit_from: whether ids stood as declared, or were made one unit where images look alike.
     """
 
     id: str = Field(default_factory=new_release_id, pattern=r"^[0-9a-f]{16}$")

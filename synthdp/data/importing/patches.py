@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from synthdp.cards import dataset_card
+from synthdp.config import Settings, read_json_as
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.images import decode_pixels, fit_square
@@ -140,34 +141,43 @@ def run_patches(settings: PatchesSettings) -> Path:
     return settings.out
 
 
+class _Note(Settings):
+    """What is read of an import's private note, in any version's form."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    settings: dict[str, Any]
+    linked_ids: tuple[tuple[str, ...], ...] = ()
+    look_alikes: tuple[Any, ...] | None = None  # None in notes of before the keyed split
+
+    def settings_now(self, out: Path) -> dict[str, Any]:
+        """The settings of the import; those of earlier versions, in today's words."""
+        if self.look_alikes is not None:
+            return self.settings
+        added = {"key": None, "links": None, "unit_from": "declared"}
+        size_px = self.settings.get("size_px") or read_info(out).size_px
+        return {**added, **self.settings, "size_px": size_px}
+
+
 def _stands_already(settings: PatchesSettings) -> bool:
     """Whether `out` was imported with the same settings; raises InputError if it is otherwise."""
-    note = settings.out / "private" / NOTE
-    if note.is_file():
-        made = read_json(note)
-        if _settings_of(made, settings.out) == settings.model_dump(mode="json"):
-            if "look_alikes" not in made and (settings.val_fraction or made["linked_ids"]):
-                raise InputError(
-                    f"{settings.out}: imported by an earlier version, which split patients or made "
-                    "ids one by who else was there; remove it, and import again for a split by a "
-                    "keyed hash of each id"
-                )
-            return True
+    path = settings.out / "private" / NOTE
+    note = read_json_as(_Note, path) if path.is_file() else None
+    if note is not None and note.settings_now(settings.out) == settings.model_dump(mode="json"):
+        by_others = settings.val_fraction is not None or note.linked_ids
+        if note.look_alikes is None and settings.kind == "real" and by_others:
+            raise InputError(
+                f"{settings.out}: imported by an earlier version, which split patients or made ids "
+                "one by who else was there; remove it, and import again for a split by a keyed "
+                "hash of each id"
+            )
+        return True
     if settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir())):
         raise InputError(
             f"{settings.out}: exists already, and not from these settings; name a new `out`, or "
             "remove it first"
         )
     return False
-
-
-def _settings_of(note: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """The settings in a note; those of earlier versions, in today's words."""
-    own: dict[str, Any] = note.get("settings", {})
-    if "unit_from" in own:
-        return own
-    size_px = own.get("size_px") or read_info(out).size_px
-    return {"key": None, "links": None, "unit_from": "declared", **own, "size_px": size_px}
 
 
 def imported_lineage(settings: PatchesSettings) -> tuple[Lineage, Statement | None]:

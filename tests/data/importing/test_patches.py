@@ -474,6 +474,10 @@ def test_a_set_of_an_earlier_version(ward: Path) -> None:
     old_settings["val_fraction"] = None
     file.write_text(json.dumps({**old, "settings": {**old_settings, "size_px": None}}))
     assert run_patches(settings(ward, **WARD)) == dataset.root
+    for damaged in ("[]", "{}", '{"settings": 3}', '{"settings": {}, "linked_ids": 5}'):
+        file.write_text(damaged)
+        with pytest.raises(InputError, match=r"import\.json"):
+            run_patches(settings(ward, **WARD))
 
 
 def test_folders_and_files_that_cannot_be_read_are_findings(
