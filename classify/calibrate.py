@@ -52,7 +52,6 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.evaluation.noisy_counts import (
     likely_counts,
-    refuse_more_units,
     released_coefficients,
 )
 from synthdp.evaluation.operating_point import (
@@ -157,13 +156,18 @@ def _calibration_set(settings: CalibrateSettings, plan: PrivacyPlan) -> Calibrat
     """What is calibrated, and on which images; raises as `run_calibrate`."""
     dataset = plan.dataset
     classifier = replace(load_classifier(settings.run), points=())
-    rows = cohort_rows(dataset, dataset.split(settings.split), settings.cohort)
+    # With a promise nothing is refused for what these images are: that would tell of a patient.
+    promised = plan.mechanism is not None
+    rows = cohort_rows(
+        dataset,
+        dataset.split(settings.split, may_be_empty=promised),
+        settings.cohort,
+        may_be_empty=promised,
+    )
     targets = known_targets(dataset, rows, classifier.targets)
     units = units_of(rows, settings.privacy.unit)
-    if plan.mechanism is None:
+    if not promised:
         refuse_one_class(f"{dataset.info.name}, {settings.split}", classifier.targets, targets)
-    else:
-        refuse_more_units(units, plan.mechanism)
     return CalibrationSet(classifier, rows, targets, units)
 
 
@@ -211,7 +215,8 @@ def _released(
         ledger.reserve(1)
     path = run.private / RELEASED
     if not path.is_file():
-        raw_logits = logits(classifier, features(classifier, plan.dataset, calibrated_on.rows))
+        raws = features(classifier, plan.dataset, calibrated_on.rows, finite=False)
+        raw_logits = logits(classifier, raws)
         released = released_coefficients(
             calibrated_on.targets,
             probabilities(classifier, raw_logits),

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
 from synthdp.config import PrivacySettings, dump_settings
-from synthdp.data.columns import rows_where
+from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients, units_of
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images, refuse_no_groups
 from synthdp.evaluation.intervals import summarise
 from synthdp.evaluation.metrics import THRESHOLD
-from synthdp.evaluation.noisy_counts import noisy_auroc, refuse_more_units
+from synthdp.evaluation.noisy_counts import noisy_auroc
 from synthdp.evaluation.predictions import (
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -60,7 +60,9 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     On patients all these files are exact functions of who they are, outside every promise. With
     `auroc_epsilon` the folder also holds `noisy_metrics.json`, which alone may be published under
     its promise: its release is recorded in the data set's ledger before the noise is drawn, and a
-    folder that stands spends nothing again.
+    folder that stands spends nothing again. Whether there is such a figure may not hang on a
+    patient either: exact figures that can't be had of these images are then left out, and
+    `metrics.json` says why.
 
     Raises:
         InputError: when the run is not finished, the data set lacks a target of the classifier or
@@ -72,47 +74,82 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
     plan = _privacy_plan(settings, dataset, classifier.targets)
-    rows = rows_where(dataset, dataset.split(settings.split), settings.where)
-    targets = known_targets(dataset, rows, classifier.targets)
-    if settings.by is not None:
-        refuse_no_groups(dataset, rows, settings.by)
-    scored = scores(classifier, dataset, rows)
-    summary = summarise(
-        targets,
-        scored,
-        [row.patient_id for row in rows],
-        names=classifier.targets,
-        threshold=thresholds(classifier),
-        at_sensitivity=settings.at_sensitivity,
-        redraws=settings.redraws,
-        generator=np.random.default_rng(settings.seed),
+    promised = plan is not None
+    for attribute in settings.by.attributes if settings.by is not None else ():
+        refuse_missing_column(dataset, attribute)
+    rows = rows_where(
+        dataset,
+        dataset.split(settings.split, may_be_empty=promised),
+        settings.where,
+        may_be_empty=promised,
     )
+    targets = known_targets(dataset, rows, classifier.targets)
+    scored = scores(classifier, dataset, rows, finite=not promised)
+    try:
+        exact = _exact_figures(settings, classifier, dataset, rows, targets, scored)
+    except InputError as error:
+        if not promised:
+            raise
+        exact = {METRICS_FILE: {"left_out": str(error)}}
     repeats = vars(count_repeats(dataset, rows, targets))
     about = {"data_set": dataset.info.name, "split": settings.split}
+    exact[METRICS_FILE] = {**about, **exact[METRICS_FILE], **repeats}
     with atomic_folder(settings.out) as folder:
         write_atomic(folder / "config.yaml", dump_settings(settings))
-        write_json(folder / METRICS_FILE, {**about, **summary, **repeats})
+        for name, content in exact.items():
+            write_json(folder / name, content)
         write_atomic(
             folder / PREDICTIONS_FILE, _predictions(rows, targets, scored, classifier.targets)
         )
-        if settings.by is not None:
-            predictions = Predictions(
-                images=tuple(row.image for row in rows),
-                patients=tuple(row.patient_id for row in rows),
-                targets=classifier.targets,
-                labels=targets,
-                scores=scored[None],
-            )
-            images = ScoredImages(predictions, dataset, rows, [thresholds(classifier)])
-            figures = judge_images(images, settings.by)
-            content = [figure.model_dump(mode="json") for figure in figures]
-            write_json(folder / "fairness.json", content)
         if plan is not None:  # last, since from here on it is spent
             noisy = _released(
                 settings, plan, rows, folder, targets=targets[:, 0], scored=scored[:, 0]
             )
             write_json(folder / "noisy_metrics.json", noisy)
     return settings.out
+
+
+def _exact_figures(
+    settings: EvaluateSettings,
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    targets: NDArray[np.float64],
+    scored: NDArray[np.float32],
+) -> dict[str, Any]:
+    """What the files of exact figures hold, by their names.
+
+    Raises:
+        InputError: when no target is known, a score is no number, or a column makes no groups.
+    """
+    if not rows:
+        raise InputError("no image is left, so there is nothing to evaluate")
+    if settings.by is not None:
+        refuse_no_groups(dataset, rows, settings.by)
+    contents: dict[str, Any] = {
+        METRICS_FILE: summarise(
+            targets,
+            scored,
+            [row.patient_id for row in rows],
+            names=classifier.targets,
+            threshold=thresholds(classifier),
+            at_sensitivity=settings.at_sensitivity,
+            redraws=settings.redraws,
+            generator=np.random.default_rng(settings.seed),
+        )
+    }
+    if settings.by is not None:
+        predictions = Predictions(
+            images=tuple(row.image for row in rows),
+            patients=tuple(row.patient_id for row in rows),
+            targets=classifier.targets,
+            labels=targets,
+            scores=scored[None],
+        )
+        images = ScoredImages(predictions, dataset, rows, [thresholds(classifier)])
+        figures = judge_images(images, settings.by)
+        contents["fairness.json"] = [figure.model_dump(mode="json") for figure in figures]
+    return contents
 
 
 def _privacy_plan(
@@ -167,7 +204,6 @@ def _released(
     units = units_of(rows, settings.auroc_unit)
     mechanism = plan.mechanism
     assert mechanism is not None  # an epsilon is asked for
-    refuse_more_units(units, mechanism)
     plan.record(Ledger(folder / "private" / "ledger.jsonl"))
     auroc = noisy_auroc(
         targets, scored, units, mechanism=mechanism, noise_source=NoiseSource(new_key(), "shake256")
@@ -209,7 +245,8 @@ def known_targets(
             f"(it has {', '.join(dataset.info.targets)}); name the columns of both alike"
         )
     columns = [dataset.info.targets.index(name) for name in names]
-    return np.array([[row.targets[column] for column in columns] for row in rows])
+    known = [[row.targets[column] for column in columns] for row in rows]
+    return np.array(known, dtype=np.float64).reshape(len(rows), len(names))
 
 
 def count_repeats(dataset: Dataset, rows: Sequence[Row], targets: NDArray[np.float64]) -> Repeats:

@@ -209,7 +209,8 @@ def _train_network(
     rows = _training_rows(settings, dataset)
     names, units = np.unique(units_of(rows, unit), return_inverse=True)
     bound = _bound_on_units(settings.privacy, dataset.info)
-    refuse_small_population(bound, len(names), unit)
+    if plan.mechanism is None:  # else the refusal itself would tell of the patients
+        refuse_small_population(bound, len(names), unit)
     start = starting_classifier(settings, dataset.info)
     cut = replace(_only_source(start), trainable_blocks=network.trainable_blocks)
     classifier = _centred(settings, start.with_feature_sources([cut]))
@@ -222,8 +223,10 @@ def _train_network(
     feature_source = _only_source(classifier)
     backbone = restore_backbone(feature_source).to(auto_device())
     examples = TokenExamples(
-        tokens=trunk_views(backbone, dataset, rows, network.views),
-        targets=torch.from_numpy(targets_array(rows)),
+        tokens=trunk_views(
+            backbone, dataset, rows, network.views, finite=plan.mechanism is None
+        ),
+        targets=torch.from_numpy(targets_array(rows, len(dataset.info.targets))),
         units=torch.from_numpy(units),
         tags=patient_tags(dataset, [str(name) for name in names]),
     )
@@ -328,22 +331,25 @@ def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
     """What a run of these settings trains its head on.
 
     Raises:
-        InputError: when there are more patients than `privacy.population`, an image or weights are
-            missing, or without privacy the images are of one class.
+        InputError: when an image or weights are missing; without privacy also when there are more
+            patients than `privacy.population`, none, or the images are of one class.
     """
     head, privacy = settings.head, settings.privacy
     rows = _training_rows(settings, dataset)
-    if privacy.epsilon is None:  # else the refusal itself would tell of the patients
-        refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
     classifier = _centred(settings, starting_classifier(settings, dataset.info))
-    examples = _head_examples(classifier, dataset, rows, head, privacy.unit)
+    promised = privacy.epsilon is not None
+    examples = _head_examples(classifier, dataset, rows, head, privacy.unit, finite=not promised)
     bound = _bound_on_units(privacy, dataset.info)
-    refuse_small_population(bound, examples.n_units, privacy.unit)
+    if not promised:  # else the refusal itself would tell of the patients
+        refuse_one_class(f"{dataset.info.name}, train", dataset.info.targets, targets_array(rows))
+        refuse_small_population(bound, examples.n_units, privacy.unit)
     public = None
     if settings.synthetic is not None:
         synthetic = open_dataset(settings.synthetic)
         public = PublicExamples(
-            _head_examples(classifier, synthetic, synthetic.split("train"), head, privacy.unit),
+            _head_examples(
+                classifier, synthetic, synthetic.split("train"), head, privacy.unit, finite=True
+            ),
             settings.synthetic_weight,
             sampling_rate=head.sampling_rate,
             seed=settings.seed,
@@ -356,7 +362,7 @@ def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
 
 
 def _bound_on_units(privacy: PrivacySettings, info: DatasetInfo) -> int | None:
-    """The most units that may be trained on: `privacy.population`; None where nothing bounds them.
+    """How many units there are at most, by declaration; None where nothing bounds them.
 
     Rows that are no patients, trained on without noise, may be as many as there are.
     """
@@ -368,13 +374,19 @@ def _training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, .
     """The images of patients that a run is trained on.
 
     Guarantee: a patient's rows stay or go by a keyed hash of the id and by public columns of each
-    row alone, whoever else is in the set.
+    row alone, whoever else is in the set. With an epsilon there may be none.
 
     Raises:
-        InputError: when none is left.
+        InputError: when none is left, and nothing is promised.
     """
-    rows = rows_where(dataset, dataset.split("train"), settings.where)
-    return cohort_rows(dataset, rows, settings.cohort)
+    promised = settings.privacy.epsilon is not None
+    rows = rows_where(
+        dataset,
+        dataset.split("train", may_be_empty=promised),
+        settings.where,
+        may_be_empty=promised,
+    )
+    return cohort_rows(dataset, rows, settings.cohort, may_be_empty=promised)
 
 
 def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classifier:
@@ -425,13 +437,16 @@ def _head_examples(
     rows: Sequence[Row],
     head: HeadSettings,
     unit: Unit,
+    *,
+    finite: bool,
 ) -> HeadExamples:
-    raws = features(classifier, dataset, rows, views=head.views)
+    raws = features(classifier, dataset, rows, views=head.views, finite=finite)
     inputs = head.norm * inputs_of(classifier, raws)
     # the constant that the bias sees, so that the bias is clipped and noised as a weight
     inputs = torch.cat([inputs, inputs.new_full((len(inputs), 1), head.bias_input)], dim=1)
     names, units = np.unique(units_of(rows, unit), return_inverse=True)
-    targets = torch.from_numpy(targets_array(rows)).repeat_interleave(head.views, dim=0)
+    labels = torch.from_numpy(targets_array(rows, len(classifier.targets)))
+    targets = labels.repeat_interleave(head.views, dim=0)
     owners = torch.from_numpy(units).repeat_interleave(head.views)
     tags = patient_tags(dataset, [str(name) for name in names]) if head.sampling_rate < 1 else []
     if head.kind != "mlp":

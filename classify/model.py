@@ -163,7 +163,12 @@ def _kept_backbone(backbone: FeatureSettings, seed: int, _: _FileIdentity | None
 
 
 def features(
-    classifier: Classifier, dataset: Dataset, rows: Sequence[Row], *, views: int = 1
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    *,
+    views: int = 1,
+    finite: bool = True,
 ) -> list[Tensor]:
     """Raw features of `rows` from each network, from the data set's cache.
 
@@ -172,13 +177,15 @@ def features(
         dataset: the opened data set.
         rows: N of its rows.
         views: of each image, itself first, then random ones.
+        finite: refuse features that are not; False where patients are promised something, and a
+            refusal would tell of one of them.
 
     Returns:
         For each network (N * views, D) float32, the views of an image together.
 
     Raises:
         InputError: when an image is unreadable, or weights are missing.
-        RunError: when a feature is not finite.
+        RunError: when a feature is not finite, unless these are allowed.
     """
     raws = []
     for one in classifier.feature_sources:
@@ -186,7 +193,8 @@ def features(
         if one.trainable_blocks == 0 and not one.trained:
             backbone = _shared_backbone(one.backbone, one.seed)
         backbone = backbone or restore_backbone(one)
-        raws.append(augmented_features(backbone, dataset, rows, views).flatten(0, 1))
+        of_views = augmented_features(backbone, dataset, rows, views, finite=finite)
+        raws.append(of_views.flatten(0, 1))
     return raws
 
 
@@ -220,13 +228,16 @@ def probabilities(classifier: Classifier, raw_logits: Tensor) -> NDArray[np.floa
     return calibrated
 
 
-def scores(classifier: Classifier, dataset: Dataset, rows: Sequence[Row]) -> NDArray[np.float32]:
-    """Probabilities of each target for `rows`, (N, T) in [0, 1].
+def scores(
+    classifier: Classifier, dataset: Dataset, rows: Sequence[Row], *, finite: bool = True
+) -> NDArray[np.float32]:
+    """Probabilities of each target for `rows`, (N, T) in [0, 1]; nan where that is allowed.
 
     Raises:
         InputError, RunError: as `features`.
     """
-    return probabilities(classifier, logits(classifier, features(classifier, dataset, rows)))
+    raws = features(classifier, dataset, rows, finite=finite)
+    return probabilities(classifier, logits(classifier, raws))
 
 
 class _FeatureSourceSettings(Settings):

@@ -42,7 +42,13 @@ from gan.private.embedding import (
     released_sums,
 )
 from gan.training.checkpoint import Companion, LearnedRows, checkpointed
-from gan.training.examples import load_examples, refuse_missing_classes, refuse_other_targets
+from gan.training.examples import (
+    Examples,
+    load_examples,
+    load_protected,
+    refuse_missing_classes,
+    refuse_other_targets,
+)
 from gan.training.finish import finish_generator
 from gan.training.guidance import Guidance
 from gan.training.loop import (
@@ -125,14 +131,19 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     """The plan of a run, from settings, cards and manifest; as `plan_train_gan`."""
     dataset = open_dataset(settings.data)
     refuse_other_targets(dataset.info)
-    rows = cohort_rows(dataset, dataset.split("train"), settings.cohort)
-    refuse_missing_classes(dataset.info, rows)
-    conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
+    # With a promise nothing is refused for who the patients are: that would tell of one of them.
+    promised = settings.privacy.epsilon is not None
+    train = dataset.split("train", may_be_empty=promised)
+    rows = cohort_rows(dataset, train, settings.cohort, may_be_empty=promised)
     unit = settings.privacy.unit
     units = tuple(units_of(rows, unit))
+    if not promised:
+        refuse_missing_classes(dataset.info, rows)
+    conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
-        refuse_small_population(settings.privacy.population, len(set(units)), unit)
+        if not promised:
+            refuse_small_population(settings.privacy.population, len(set(units)), unit)
     lineages = [dataset.info.lineage]
     if settings.init is not None:
         planned = (to_come or {}).get(settings.init)
@@ -358,7 +369,7 @@ def _released_sums(
     """The release of the run, (2, 1 + D): made and saved once, read from its file ever after."""
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     if not path.is_file():
-        examples = load_examples(plan.privacy.dataset, plan.rows, size_px)
+        examples = _examples(plan, size_px)
         names, units = _unit_indices(plan)
         noise = None if mechanism is None else open_noise_source(run.private, privacy)
         sums = released_sums(
@@ -373,7 +384,7 @@ def _train_against_private_discriminator(
 ) -> tuple[TrainedGenerator, Release]:
     """Train against a discriminator that learns by DP-SGD; gives what was spent of the release."""
     device = chosen_device(settings.device)
-    examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px)
+    examples = _examples(plan, settings.size_px)
     names, units = _unit_indices(plan)
     tags = patient_tags(plan.privacy.dataset, names)
     patients = PatientImages.of(examples.images, examples.labels, units, tags)
@@ -413,6 +424,12 @@ METHODS: Mapping[
     "embedding": _train_on_embedding,
     "dp_discriminator": _train_against_private_discriminator,
 }
+
+
+def _examples(plan: GanPlan, size_px: int) -> Examples:
+    """The images of a private method; some may be unlabelled where something is promised."""
+    load = load_examples if plan.privacy.mechanism is None else load_protected
+    return load(plan.privacy.dataset, plan.rows, size_px)
 
 
 def _unit_indices(plan: GanPlan) -> tuple[list[str], Tensor]:

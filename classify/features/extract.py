@@ -69,7 +69,9 @@ def features_on_arrays(
     return lambda images: top(trunk(images).astype(np.float16))
 
 
-def backbone_features(backbone: Backbone, dataset: Dataset, rows: Sequence[Row]) -> Tensor:
+def backbone_features(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, finite: bool = True
+) -> Tensor:
     """Features of `rows`, (N, D) float32 on the CPU, from the data set's cache.
 
     Where some blocks are trained and one view is read, they run on the cached tokens of the frozen
@@ -78,7 +80,7 @@ def backbone_features(backbone: Backbone, dataset: Dataset, rows: Sequence[Row])
 
     Raises:
         InputError: when an image is unreadable.
-        RunError: when a feature is not finite.
+        RunError: when a feature is not finite, unless these are allowed (`cached_array`).
     """
     if _in_one_piece(backbone):
         values = cached_features(
@@ -88,26 +90,30 @@ def backbone_features(backbone: Backbone, dataset: Dataset, rows: Sequence[Row])
             size_px=backbone.settings.size_px,
             compute=on_arrays(backbone, backbone),
             batch=BATCH,
+            finite=finite,
         )
         return torch.from_numpy(values)
 
     def from_tokens() -> NDArray[np.float32]:
-        tokens = _trunk_tokens(backbone, dataset, rows)
+        tokens = _trunk_tokens(backbone, dataset, rows, finite=finite)
         top = on_arrays(backbone.top, backbone)
-        starts = progress(range(0, len(rows), BATCH), what=f"features of {dataset.info.name}")
+        numbers = range(0, max(len(rows), 1), BATCH)
+        starts = progress(numbers, what=f"features of {dataset.info.name}")
         return np.concatenate([top(tokens[start : start + BATCH]) for start in starts])
 
     name = f"{backbone.identity()} after tokens"
     return torch.from_numpy(
-        cached_array(dataset, rows, name=name, dtype="float32", compute=from_tokens)
+        cached_array(
+            dataset, rows, name=name, dtype="float32", compute=from_tokens, finite=finite
+        )
     )
 
 
 def augmented_features(
-    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int, *, finite: bool = True
 ) -> Tensor:
     """Features of each image and of `views` - 1 random views of it, (N, views, D) float32."""
-    own = backbone_features(backbone, dataset, rows).unsqueeze(1)
+    own = backbone_features(backbone, dataset, rows, finite=finite).unsqueeze(1)
     if views == 1:
         return own
     others = _of_other_views(
@@ -118,12 +124,13 @@ def augmented_features(
         views=views,
         module_id=backbone.identity(),
         dtype="float32",
+        finite=finite,
     )
     return torch.cat([own, torch.from_numpy(others)], dim=1)
 
 
 def trunk_views(
-    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int, *, finite: bool = True
 ) -> NDArray[np.float16]:
     """What the frozen trunk gives for `views` views of each image, (N, views, ...).
 
@@ -133,7 +140,7 @@ def trunk_views(
     if backbone.trainable_blocks == "all":
         images = load_images(dataset, rows, backbone.settings.size_px)
         return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)
-    own = _trunk_tokens(backbone, dataset, rows)[:, None]
+    own = _trunk_tokens(backbone, dataset, rows, finite=finite)[:, None]
     if views == 1:
         return own
     others = _of_other_views(
@@ -144,11 +151,14 @@ def trunk_views(
         views=views,
         module_id=backbone.trunk_identity(),
         dtype="float16",
+        finite=finite,
     )
     return np.concatenate([own, others], axis=1)
 
 
-def _trunk_tokens(backbone: Backbone, dataset: Dataset, rows: Sequence[Row]) -> NDArray[np.float16]:
+def _trunk_tokens(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, finite: bool
+) -> NDArray[np.float16]:
     """What the frozen trunk gives for `rows`, (N, ...) float16, from the data set's cache.
 
     Every classifier with the same frozen trunk shares it.
@@ -162,6 +172,7 @@ def _trunk_tokens(backbone: Backbone, dataset: Dataset, rows: Sequence[Row]) -> 
         batch=BATCH,
         what="trunk tokens",
         dtype="float16",
+        finite=finite,
     )
 
 
@@ -174,6 +185,7 @@ def _of_other_views(
     views: int,
     module_id: str,
     dtype: str,
+    finite: bool,
 ) -> NDArray[Any]:
     """What `module` of a backbone gives for random views of each image, (N, views - 1, ...)."""
     compute_view = on_arrays(module, backbone)
@@ -191,4 +203,5 @@ def _of_other_views(
         batch=BATCH,
         what=f"augmented views of {dataset.info.name}",
         dtype=dtype,
+        finite=finite,
     )

@@ -26,6 +26,7 @@ from torch import Tensor
 from gan.config import AugmentationSettings, DpDiscriminatorSettings, TrainGanSettings
 from gan.network.discriminator import Discriminator
 from gan.training import augment, losses
+from gan.training.examples import UNLABELLED
 from gan.training.loop import (
     Schedule,
     Scheduled,
@@ -52,7 +53,7 @@ class PatientImages:
     """Patients' images and who they are of.
 
     images: (N, 1, S, S) float32 in [-1, 1]; labels: (N,) int64; indices: for each patient the (n,)
-    int64 of its images; tags: a secret name for each patient.
+    int64 of its images with a known label; tags: a secret name for each patient.
     """
 
     images: Tensor
@@ -65,7 +66,8 @@ class PatientImages:
         cls, images: Tensor, labels: Tensor, units: Tensor, tags: Sequence[bytes]
     ) -> "PatientImages":
         """Grouped by `units`, (N,) int64 that count the patients from 0."""
-        indices = [(units == unit).nonzero()[:, 0] for unit in range(len(tags))]
+        known = labels != UNLABELLED
+        indices = [((units == unit) & known).nonzero()[:, 0] for unit in range(len(tags))]
         return cls(images, labels, indices, tags)
 
 
@@ -340,6 +342,8 @@ def clipped_gradient_sum(
     # vector depends on who else was drawn. At these sizes it is also faster than the gradients of
     # all samples at once.
     for patient in drawn.tolist():
+        if not len(patients.indices[patient]):  # without a label there is nothing to learn from
+            continue
         gradient = patient_gradient(discriminator, patients, patient, fakes, view)
         if clip_norm is not None:
             # All weights as one vector: clipped by layer, a patient could move each by the bound.

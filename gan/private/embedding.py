@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gan.config import EmbeddingSettings
 from gan.network.generator import Generator
-from gan.training.examples import Examples
+from gan.training.examples import UNLABELLED, Examples
 from gan.training.guidance import BinnedSpectrum, RunningMean
 from gan.training.loop import Schedule, Training, average_weights, random_inputs, set_rates
 from synthdp.data.dataset import load_images, open_dataset
@@ -159,9 +159,10 @@ def released_sums(
     """
     device = features.mean.device
     with torch.no_grad():
-        vectors = torch.cat(
-            [_of_both_sides(features, part.to(device)) for part in examples.images.split(_BATCH)]
-        ).cpu()
+        parts = [part for part in examples.images.split(_BATCH) if len(part)]  # of none, none
+        of_parts = [_of_both_sides(features, part.to(device)) for part in parts]
+        nobody = features.mean.new_zeros(0, 1 + len(features.mean))
+        vectors = torch.cat([nobody, *of_parts]).cpu()
     rows = patient_vectors(vectors, examples.labels, units, n_units)
     if mechanism is None:
         return rows.mean(dim=0).view(2, -1)
@@ -179,7 +180,7 @@ def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int
 
     Args:
         vectors: (N, K) of norm at most 1.
-        labels: (N,) of 0 and 1.
+        labels: (N,) of 0, 1 and `UNLABELLED`, which gives zeros.
         units: (N,) int64 in [0, n_units).
         n_units: U.
 
@@ -188,7 +189,8 @@ def patient_vectors(vectors: Tensor, labels: Tensor, units: Tensor, n_units: int
         with many images, or with images of both classes, weighs no more than any other.
     """
     by_class = vectors.new_zeros(len(vectors), 2, vectors.shape[1])
-    by_class[torch.arange(len(vectors)), labels] = vectors
+    known = torch.nonzero(labels != UNLABELLED).flatten()
+    by_class[known, labels[known]] = vectors[known]
     return unit_means(by_class.flatten(1), units, n_units)
 
 

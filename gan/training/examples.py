@@ -11,6 +11,9 @@ from gan.training import augment
 from synthdp.data.dataset import Dataset, DatasetInfo, Row, load_images, targets_array
 from synthdp.errors import InputError
 
+#: The label of an image whose class is not known, where it is not refused.
+UNLABELLED = -1
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -48,6 +51,20 @@ def load_examples(
     )
 
 
+def load_protected(dataset: Dataset, rows: Sequence[Row], size_px: int) -> Examples:
+    """As `load_examples`, for whoever promises something to these patients: refuses none.
+
+    There may be no row, and one class alone. A label that is unknown is `UNLABELLED`; whoever sums
+    over patients counts such an image as zero.
+    """
+    labels = torch.from_numpy(targets_array(rows, len(dataset.info.targets)))[:, 0]
+    return Examples(
+        images=torch.from_numpy(load_images(dataset, rows, size_px)),
+        labels=labels.nan_to_num(UNLABELLED).long(),
+        attributes=encode(Conditions(), rows),
+    )
+
+
 def refuse_other_targets(info: DatasetInfo) -> None:
     """Refuse a data set with several targets.
 
@@ -65,14 +82,14 @@ def refuse_missing_classes(info: DatasetInfo, rows: Sequence[Row]) -> None:
     """Refuse rows without a label, or all of one class.
 
     Raises:
-        InputError: naming the class that is missing, or how many labels are.
+        InputError: naming the class that is missing, or the column that lacks a label.
     """
     name = info.targets[0]
     target = torch.from_numpy(targets_array(rows))[:, 0]
     if bool(target.isnan().any()):
         raise InputError(
-            f"{info.name}: {int(target.isnan().sum())} images of the train split have no "
-            f"label in column {name!r}; the generator needs a class for each, so leave them out"
+            f"{info.name}: images of the train split have no label in column {name!r}; the "
+            "generator needs a class for each, so leave them out"
         )
     for value in (0, 1):
         if not bool((target == value).any()):

@@ -49,21 +49,23 @@ def patient_tags(dataset: Dataset, patient_ids: Sequence[str]) -> list[bytes]:
     return [patient_tag(key, patient_id) for patient_id in patient_ids]
 
 
-def cohort_rows(dataset: Dataset, rows: Sequence[Row], part: Part | None) -> tuple[Row, ...]:
+def cohort_rows(
+    dataset: Dataset, rows: Sequence[Row], part: Part | None, *, may_be_empty: bool = False
+) -> tuple[Row, ...]:
     """Those of `rows` whose patients belong to a cohort; all of them for None.
 
     Guarantee: a patient's rows stay or go by the keyed hash of the patient's id in the
     set alone.
 
     Raises:
-        InputError: when no row is left.
+        InputError: when no row is left, unless it `may_be_empty` (`Dataset.split`).
     """
     cohort = cohort_of(dataset, part)
     if cohort is None:
         return tuple(rows)
     key = _key(dataset)
     members = tuple(row for row in rows if cohort.holds(patient_tag(key, row.patient_id)))
-    if not members:
+    if not members and not may_be_empty:
         raise InputError(
             f"{dataset.info.name}: no patient of the split belongs to cohort {cohort.part}; name "
             "a larger part"

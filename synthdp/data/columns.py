@@ -69,7 +69,11 @@ def cell_of(row: Row, column: str) -> str:
 
 
 def rows_where(
-    dataset: Dataset, rows: Sequence[Row], where: Mapping[str, Sequence[str]] | None
+    dataset: Dataset,
+    rows: Sequence[Row],
+    where: Mapping[str, Sequence[str]] | None,
+    *,
+    may_be_empty: bool = False,
 ) -> tuple[Row, ...]:
     """Those of `rows` that have the wanted values; all of them for None.
 
@@ -78,7 +82,8 @@ def rows_where(
     is one on those that are left.
 
     Raises:
-        InputError: when the set lacks a column, or no row is left.
+        InputError: when the set lacks a column, or no row is left, unless it `may_be_empty`
+            (`Dataset.split`).
     """
     if where is None:
         return tuple(rows)
@@ -87,7 +92,7 @@ def rows_where(
     chosen = tuple(
         row for row in rows if all(cell_of(row, name) in cells for name, cells in where.items())
     )
-    if not chosen:
+    if not chosen and not may_be_empty:
         raise InputError(
             f"{dataset.info.name}: no image of the split has {where_words(where)}; name a value "
             "that the column holds"

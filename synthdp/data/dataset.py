@@ -85,8 +85,13 @@ class Dataset:
     info: DatasetInfo
     rows: tuple[Row, ...]
 
-    def split(self, name: str) -> tuple[Row, ...]:
+    def split(self, name: str, *, may_be_empty: bool = False) -> tuple[Row, ...]:
         """The rows of one split; `all` gives every row.
+
+        Args:
+            name: of the split.
+            may_be_empty: give no row where there is none. For whoever promises something to these
+                patients: a refusal would tell whether the last of them is there.
 
         Raises:
             InputError: when there is no such split, or it has no row.
@@ -94,7 +99,7 @@ class Dataset:
         if name not in (*SPLITS, "all"):
             raise InputError(f"split {name!r}: choose one of {', '.join(SPLITS)}, all")
         rows = tuple(row for row in self.rows if name in ("all", row.split))
-        if not rows:
+        if not rows and not may_be_empty:
             raise InputError(f"{self.info.name}: no image has split {name!r}")
         return rows
 
@@ -150,6 +155,9 @@ def units_of(rows: Sequence[Row], unit: Unit) -> list[str]:
 
 def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:
     """Refuse a declared population that is below the number of units in a train split.
+
+    That it is refused tells of the last one. It is for imports, which come before any release, and
+    for trainings that promise nothing; a private one divides by what is declared and goes on.
 
     Raises:
         InputError: when it is; the error does not say the true number.
@@ -292,9 +300,13 @@ def load_images(
     return images
 
 
-def targets_array(rows: Sequence[Row]) -> NDArray[np.float32]:
-    """The targets of `rows` as (N, T) float32; nan where unknown."""
-    return np.array([row.targets for row in rows], dtype=np.float32)
+def targets_array(rows: Sequence[Row], n_targets: int | None = None) -> NDArray[np.float32]:
+    """The targets of `rows` as (N, T) float32; nan where unknown.
+
+    `n_targets` is T, for whoever may have no row.
+    """
+    width = n_targets if n_targets is not None else len(rows[0].targets) if rows else 0
+    return np.array([row.targets for row in rows], dtype=np.float32).reshape(len(rows), width)
 
 
 # Making a data-set folder: image by image; the folder appears when it is complete.

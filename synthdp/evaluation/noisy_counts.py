@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
-from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, release_once
@@ -107,19 +106,6 @@ def unit_rows(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) 
     return torch.stack(parts, dim=1).flatten(1) / math.sqrt(n_targets)
 
 
-def refuse_more_units(units: Sequence[str], mechanism: Mechanism) -> None:
-    """Refuse a declared population that is below the number of units.
-
-    Raises:
-        InputError: when it is.
-    """
-    if len(set(units)) > mechanism.normaliser:
-        raise InputError(
-            f"population is {mechanism.normaliser:g}, but the split holds more {mechanism.unit}s; "
-            "declare a public round number that is surely above it"
-        )
-
-
 def released_coefficients(
     targets: FloatArray,
     scores: FloatArray,
@@ -142,12 +128,8 @@ def released_coefficients(
         sqrt(T) * noise_scale.
 
     Guarantee: that of `mechanism`: a unit moves the sum by a vector of norm at most 1
-    (`unit_rows`), clipped to its clip norm.
-
-    Raises:
-        InputError: as `refuse_more_units`.
+    (`unit_rows`), clipped to its clip norm. How many units there are decides nothing else.
     """
-    refuse_more_units(units, mechanism)
     _, owners = np.unique(np.asarray(units), return_inverse=True)
     rows = unit_rows(targets, scores, owners.astype(np.intp))
     released = release_once(rows, mechanism, noise_source).numpy().astype(np.float64)
@@ -230,9 +212,6 @@ def noisy_auroc(
 
     Guarantee: that of `mechanism`, for everything returned: it is computed from what
     `released_coefficients` gives.
-
-    Raises:
-        InputError: when the declared population is below the number of units.
     """
     coefficients = released_coefficients(
         targets[:, None], scores[:, None], units, mechanism=mechanism, noise_source=noise_source

@@ -44,6 +44,7 @@ def cached_array(
     dtype: str,
     compute: Callable[[], NDArray[Any]],
     what: str = "features",
+    finite: bool = True,
 ) -> NDArray[Any]:
     """An array with one row an image, from the cache of the data set or from `compute`.
 
@@ -57,9 +58,11 @@ def cached_array(
         dtype: "float32", or "float16" where half the room is worth the rounding.
         compute: gives the array, (N, ...).
         what: names the array in errors.
+        finite: refuse what is not. False for whoever promises something to these patients, where a
+            refusal would tell of one of them: such an image then counts as zero.
 
     Returns:
-        (N, ...) of `dtype`, finite.
+        (N, ...) of `dtype`.
 
     Raises:
         RunError: when the array is not finite, or the disk is full.
@@ -67,11 +70,12 @@ def cached_array(
 
     def computed() -> NDArray[Any]:
         with np.errstate(over="ignore"):
-            values = compute().astype(dtype, copy=False)
-        if broken := int((~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).sum()):
+            return compute().astype(dtype, copy=False)
+
+    def checked(values: NDArray[Any]) -> NDArray[Any]:
+        if finite and not np.isfinite(values).all():
             raise RunError(
-                f"{what}: not finite for {broken} of {len(values)} images; the weights have "
-                "diverged or are damaged"
+                f"{what}: not finite for some images; the weights have diverged or are damaged"
             )
         return values
 
@@ -82,18 +86,18 @@ def cached_array(
         folder.mkdir(exist_ok=True)
         lock = open(folder / f".{entry_name}.lock", "a", encoding="utf-8")  # noqa: SIM115
     except OSError:  # a read-only folder, or one of somebody else
-        return computed()
+        return checked(computed())
     entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
     with lock:
         # first without the lock, so that readers need not wait for each other
         if (stored := _read(entry)) is not None:
-            return stored
+            return checked(stored)
         fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
         if (stored := _read(entry)) is not None:  # another process computed it meanwhile
-            return stored
+            return checked(stored)
         values = computed()
         _write(entry, values)
-        return values
+        return checked(values)
 
 
 def cached_features(
@@ -106,6 +110,7 @@ def cached_features(
     batch: int = 64,
     what: str = "features",
     dtype: str = "float32",
+    finite: bool = True,
 ) -> NDArray[Any]:
     """What an extractor gives for the images of `rows`, cached as by `cached_array`.
 
@@ -118,9 +123,10 @@ def cached_features(
         batch: images at once.
         what: names the progress bar and errors.
         dtype: of the result.
+        finite: as `cached_array`.
 
     Returns:
-        (N, ...) of `dtype`, finite.
+        (N, ...) of `dtype`.
 
     Raises:
         InputError: when an image is unreadable.
@@ -128,7 +134,8 @@ def cached_features(
     """
 
     def over_images() -> NDArray[Any]:
-        starts = progress(range(0, len(rows), batch), what=f"{what} of {dataset.info.name}")
+        numbers = range(0, max(len(rows), 1), batch)  # of no image, too, the shape is asked for
+        starts = progress(numbers, what=f"{what} of {dataset.info.name}")
         parts = [
             compute(load_images(dataset, rows[start : start + batch], size_px)).astype(dtype)
             for start in starts
@@ -136,7 +143,9 @@ def cached_features(
         return np.concatenate(parts)
 
     name = f"{extractor_id} at {size_px} px"
-    return cached_array(dataset, rows, name=name, dtype=dtype, compute=over_images, what=what)
+    return cached_array(
+        dataset, rows, name=name, dtype=dtype, compute=over_images, what=what, finite=finite
+    )
 
 
 def _checksum(values: NDArray[Any]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config import validate_settings
-from synthdp.data.columns import rows_where
+from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
@@ -221,7 +221,9 @@ def _refuse_unfit_sites(settings: StudySettings) -> None:
             )
         for one in training_sets:
             dataset = open_dataset(one.data)
-            rows_where(dataset, dataset.split("train"), one.where)
+            # Whether a site has patients to train on is theirs: each training refuses or goes on.
+            for column in one.where or ():
+                refuse_missing_column(dataset, column)
             paths[dataset.info.name] = one.data.resolve()
     for on in settings.evaluation_sets:
         dataset = open_dataset(on.data)
