@@ -17,6 +17,7 @@ from synthdp import __version__
 from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.devices import auto_device, reduced_precision
+from synthdp.errors import RunError
 from synthdp.networks.backbone import Backbone
 from synthdp.networks.cache import cached_array, cached_features
 from synthdp.progress import progress
@@ -48,6 +49,23 @@ def on_arrays(
         return computed
 
     return compute
+
+
+def _refuse_damaged(backbone: Backbone) -> None:
+    """Refuse a network with weights that are no numbers, whatever the images.
+
+    Where single images may give what is no number, this is left to tell weights that never give
+    anything else; and they are known before a patient is read.
+
+    Raises:
+        RunError: when a weight is not finite.
+    """
+    tensors = backbone.network.state_dict().values()
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise RunError(
+            f"{backbone.settings.name}: weights that are not finite; they have diverged or are "
+            "damaged"
+        )
 
 
 def _in_one_piece(backbone: Backbone) -> bool:
@@ -82,6 +100,8 @@ def backbone_features(
         InputError: when an image is unreadable.
         RunError: when a feature is not finite, unless these are allowed (`cached_array`).
     """
+    if not finite:
+        _refuse_damaged(backbone)
     if _in_one_piece(backbone):
         values = cached_features(
             dataset,
@@ -137,6 +157,8 @@ def trunk_views(
     The first view is the image itself. A trunk of no blocks hands on the images, which are not
     kept: (N, views, 1, S, S).
     """
+    if not finite:
+        _refuse_damaged(backbone)
     if backbone.trainable_blocks == "all":
         images = load_images(dataset, rows, backbone.settings.size_px)
         return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)

@@ -24,6 +24,7 @@ from gan.training.guidance import BinnedSpectrum, RunningMean
 from gan.training.loop import Schedule, Training, average_weights, random_inputs, set_rates
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.devices import reduced_precision
+from synthdp.errors import RunError
 from synthdp.networks.frozen import FrozenPyramid, build_pyramid, channel_moments
 from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.mechanism import Mechanism
@@ -119,8 +120,17 @@ def fit_public_features(
     constant: float,
     batch: int = _BATCH,
 ) -> PublicFeatures:
-    """Take mean and scale from public images (N, 1, S, S), `batch` at a time."""
+    """Take mean and scale from public images (N, 1, S, S), `batch` at a time.
+
+    Raises:
+        RunError: when a feature of theirs is not finite.
+    """
     raw = torch.cat([_raw_features(pyramid, spectrum, part) for part in public.split(batch)])
+    if not bool(torch.isfinite(raw).all()):  # of patients' images it would be refused by nobody
+        raise RunError(
+            "embedding: features of the public images are not finite; the network's weights have "
+            "diverged or are damaged"
+        )
     n_network = sum(pyramid.widths)
     return PublicFeatures(
         pyramid=pyramid,

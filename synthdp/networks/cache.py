@@ -95,9 +95,9 @@ def cached_array(
         fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
         if (stored := _read(entry)) is not None:  # another process computed it meanwhile
             return checked(stored)
-        values = computed()
+        values = checked(computed())
         _write(entry, values)
-        return checked(values)
+        return values
 
 
 def cached_features(

@@ -282,7 +282,6 @@ def test_several_targets_share_one_release(tmp_path: Path) -> None:
         ({"sensitivity": 1}, "sensitivity"),
         ({"sensitivity": 0}, "sensitivity"),
         ({"privacy": {"epsilon": 6}}, "privacy.population is missing"),
-        ({"privacy": {**PRIVACY, "population": 39}}, "population is 39"),
         ({"split": "val"}, "no image has split 'val'"),
         ({"run": Path("nowhere")}, "not a finished run"),
     ],

@@ -201,7 +201,6 @@ def test_a_killed_run_resumes_and_never_exceeds_its_budget(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"privacy": PrivacySettings(epsilon=6, delta=1e-3, population=5)}, "population is 5"),
         ({"backbone": None}, "set either init"),
         ({"head": {"start": "pretrained"}}, "init must name a pretrained run"),
         ({"data": Path("nowhere")}, "not a data-set folder"),

@@ -113,13 +113,16 @@ def test_images_are_the_unit_only_when_asked_for_by_name(
     assert "IMAGE" in statement_text(plan_train_gan(tiny_settings(data, tmp_path, **by_image)))
 
 
-def test_more_patients_than_declared_are_refused_before_a_folder_is_made(
-    discs_as_real: Path, tiny_settings: TinySettings, tmp_path: Path, embedding: dict[str, Any]
+def test_more_patients_than_declared_are_refused_where_nothing_is_promised(
+    discs_as_real: Path, tiny_settings: TinySettings, tmp_path: Path
 ) -> None:
-    few = {**embedding, "privacy": {**PRIVACY, "population": 5}}
+    few = {**DISCRIMINATOR, "privacy": {"population": 5}}
     with pytest.raises(InputError, match="population is 5, but train holds more patients"):
         run_train_gan(tiny_settings(discs_as_real, tmp_path / "run", **few))
     assert not (tmp_path / "run").exists()
+    promised = {**DISCRIMINATOR, "privacy": {**PRIVACY, "population": 5}}
+    statement = plan_train_gan(tiny_settings(discs_as_real, tmp_path / "run", **promised))
+    assert statement.epsilon == pytest.approx(6, rel=1e-3)
 
 
 def test_a_start_on_phantoms_is_free_and_has_their_weights(

@@ -135,9 +135,29 @@ def test_what_is_not_finite_is_not_kept(dataset: Dataset, bad: float) -> None:
         values[0, 0] = bad
         return values
 
-    with pytest.raises(RunError, match="not finite for 3 of 7"):
+    with pytest.raises(RunError, match="not finite for some images"):
         ask(dataset, diverged, dtype="float16")
     assert not cache_files(dataset)
+
+
+def test_what_is_not_finite_is_given_and_kept_where_patients_are_promised_something(
+    dataset: Dataset,
+) -> None:
+    def diverged(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = images.mean(axis=(1, 2))
+        values[0, 0] = np.nan
+        return values
+
+    for _ in range(2):
+        values = ask(dataset, diverged, dtype="float16", finite=False)
+        assert int(np.isnan(values).any(axis=1).sum()) == 3
+    assert len(cache_files(dataset)) == 1
+    with pytest.raises(RunError, match="not finite for some images"):
+        ask(dataset, diverged, dtype="float16")
+
+
+def test_of_no_image_at_all_the_shape_is_known(dataset: Dataset) -> None:
+    assert ask(dataset, Extractor(), rows=()).shape == (0, 16)
 
 
 def test_an_unreadable_image_is_named_by_its_row(dataset: Dataset) -> None:
