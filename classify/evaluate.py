@@ -86,7 +86,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     targets = known_targets(dataset, rows, classifier.targets)
     scored = scores(classifier, dataset, rows, finite=not promised)
     try:
-        exact = _exact_figures(settings, classifier, dataset, rows, targets, scored)
+        exact = _exact_figures(settings, classifier, dataset, (rows, targets, scored))
     except InputError as error:
         if not promised:
             raise
@@ -113,15 +113,16 @@ def _exact_figures(
     settings: EvaluateSettings,
     classifier: Classifier,
     dataset: Dataset,
-    rows: Sequence[Row],
-    targets: NDArray[np.float64],
-    scored: NDArray[np.float32],
+    judged: tuple[Sequence[Row], NDArray[np.float64], NDArray[np.float32]],
 ) -> dict[str, Any]:
     """What the files of exact figures hold, by their names.
+
+    `judged` is the rows with their targets and scores, (N, T) each.
 
     Raises:
         InputError: when no target is known, a score is no number, or a column makes no groups.
     """
+    rows, targets, scored = judged
     if not rows:
         raise InputError("no image is left, so there is nothing to evaluate")
     if settings.by is not None:

@@ -31,7 +31,7 @@ from classify.model import (
     save_classifier,
 )
 from classify.network.gradients import TokenExamples
-from classify.network.top import merge_low_rank, trained_top
+from classify.network.top import TrainedTop, merge_low_rank, trained_top
 from classify.network.train import train_network, train_private_network
 from synthdp.cards import model_card
 from synthdp.config import PrivacySettings
@@ -42,7 +42,9 @@ from synthdp.data.dataset import (
     DatasetInfo,
     Row,
     keyed_digest,
+    note_unrefused,
     open_dataset,
+    refuse_fewer_than_imported,
     refuse_one_class,
     refuse_small_population,
     refuse_unknown_patients,
@@ -51,6 +53,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.devices import auto_device
 from synthdp.errors import InputError
+from synthdp.networks.backbone import Backbone
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
@@ -87,6 +90,7 @@ def finetuning_plan(
     """What the run will spend on its patients, and promise; raises as `plan_finetune`."""
     dataset, privacy = open_dataset(settings.data), settings.privacy
     refuse_unknown_patients(dataset.info, privacy.unit)
+    refuse_fewer_than_imported(dataset.info, privacy.population, privacy.unit)
     training = settings.network or settings.head
     fixed_noise = privacy.fixed_noise_key is not None
     return plan_privacy(
@@ -163,6 +167,7 @@ def _train_head(
         rate, seed = settings.head.sampling_rate, settings.seed
         weights = train_plain_head(setup, recipe, sampling_rate=rate, seed=seed)
         return setup.classifier_of(weights, settings.head), plan.release
+    note_unrefused(run.private, setup.rows, settings.privacy)
     ledger = Ledger(run.ledger_path)
     fingerprint = keyed_digest(plan.dataset, setup.rows)
     plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=settings.head.block_steps)
@@ -205,67 +210,34 @@ def _train_network(
     settings: FinetuneSettings, network: NetworkSettings, run: Run, plan: PrivacyPlan
 ) -> tuple[Classifier, Release]:
     """The classifier with its last blocks and head trained, and what was spent."""
-    dataset, unit = plan.dataset, settings.privacy.unit
-    rows = _training_rows(settings, dataset)
-    names, units = np.unique(units_of(rows, unit), return_inverse=True)
-    bound = _bound_on_units(settings.privacy, dataset.info)
-    if plan.mechanism is None:  # else the refusal itself would tell of the patients
-        refuse_small_population(bound, len(names), unit)
-    start = starting_classifier(settings, dataset.info)
-    cut = replace(_only_source(start), trainable_blocks=network.trainable_blocks)
-    classifier = _centred(settings, start.with_feature_sources([cut]))
-    ledger = Ledger(run.ledger_path)
+    setup = set_up_network(settings, network, plan.dataset)
+    ledger, spent = Ledger(run.ledger_path), plan.release
     if plan.mechanism is None:
         plan.record(ledger)
-    else:
-        fingerprint = keyed_digest(dataset, rows)
-        plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=network.block_steps)
-    feature_source = _only_source(classifier)
-    backbone = restore_backbone(feature_source).to(auto_device())
-    examples = TokenExamples(
-        tokens=trunk_views(
-            backbone, dataset, rows, network.views, finite=plan.mechanism is None
-        ),
-        targets=torch.from_numpy(targets_array(rows, len(dataset.info.targets))),
-        units=torch.from_numpy(units),
-        tags=patient_tags(dataset, [str(name) for name in names]),
-    )
-    top = trained_top(
-        backbone,
-        _start_weights(settings.head, classifier).to(auto_device()),
-        scaling=feature_source.scaling,
-        bias_input=settings.head.bias_input,
-        scale=network.scale,
-        tune=network.tune,
-        lora_rank=network.lora_rank,
-        seed=settings.seed,
-    ).to(auto_device())
-    mechanism, spent = plan.mechanism, plan.release
-    if mechanism is None:
         train_network(
-            top,
-            examples,
+            setup.top,
+            setup.examples,
             network,
-            normaliser=(bound or len(names)) * network.sampling_rate,
+            normaliser=(setup.bound_on_units or len(setup.examples.tags)) * network.sampling_rate,
             noise_source=_public_sampling(settings.seed),
         )
     else:
+        note_unrefused(run.private, setup.rows, settings.privacy)
+        fingerprint = keyed_digest(plan.dataset, setup.rows)
+        plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=network.block_steps)
+        assert plan.mechanism is not None  # the plan had one
         train_private_network(
-            top,
-            examples,
+            setup.top,
+            setup.examples,
             network,
-            mechanism=mechanism,
+            mechanism=plan.mechanism,
             ledger=ledger,
             noise_source=open_noise_source(run.private, settings.privacy),
             checkpoints=run.checkpoints,
             on_block=lambda steps: run.log(steps_spent=steps),
         )
         spent = ledger.spent()
-    merge_low_rank(top)
-    head = top.head.weight.detach().cpu()
-    moved = replace(feature_source, trained={**feature_source.trained, **backbone.own_tensors()})
-    trained = classifier.with_feature_sources([moved])
-    return trained.with_head(head[:, :-1], head[:, -1] * settings.head.bias_input), spent
+    return setup.trained_classifier(settings.head), spent
 
 
 def _refuse_untrainable(classifier: Classifier, network: NetworkSettings) -> None:
@@ -293,6 +265,71 @@ def _public_sampling(seed: int) -> NoiseSource:
 
 
 # What a training begins with: the patients' images, the classifier, its head's weights.
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSetup:
+    """What the last blocks of a network are trained on, and from.
+
+    rows: the patients' images; classifier: before training, with its centre; backbone: its network,
+    whose last blocks are part of `top`; examples: of `rows`; top: blocks and head where the
+    training begins, moved in place by it; bound_on_units: as in `HeadSetup`.
+    """
+
+    rows: tuple[Row, ...]
+    classifier: Classifier
+    backbone: Backbone
+    examples: TokenExamples
+    top: TrainedTop
+    bound_on_units: int | None
+
+    def trained_classifier(self, head: HeadSettings) -> Classifier:
+        """The classifier with blocks and head as they stand in `top` now."""
+        merge_low_rank(self.top)
+        weight = self.top.head.weight.detach().cpu()
+        source = _only_source(self.classifier)
+        moved = replace(source, trained={**source.trained, **self.backbone.own_tensors()})
+        trained = self.classifier.with_feature_sources([moved])
+        return trained.with_head(weight[:, :-1], weight[:, -1] * head.bias_input)
+
+
+def set_up_network(
+    settings: FinetuneSettings, network: NetworkSettings, dataset: Dataset
+) -> NetworkSetup:
+    """What a run of these settings trains its last blocks on.
+
+    Raises:
+        InputError: when an image or weights are missing; without privacy also when there are more
+            patients than `privacy.population`, or none.
+    """
+    unit, promised = settings.privacy.unit, settings.privacy.epsilon is not None
+    rows = _training_rows(settings, dataset)
+    names, units = np.unique(units_of(rows, unit), return_inverse=True)
+    bound = _bound_on_units(settings.privacy, dataset.info)
+    if not promised:  # else the refusal itself would tell of the patients
+        refuse_small_population(bound, len(names), unit)
+    start = starting_classifier(settings, dataset.info)
+    cut = replace(_only_source(start), trainable_blocks=network.trainable_blocks)
+    classifier = _centred(settings, start.with_feature_sources([cut]))
+    feature_source = _only_source(classifier)
+    backbone = restore_backbone(feature_source).to(auto_device())
+    examples = TokenExamples(
+        tokens=trunk_views(backbone, dataset, rows, network.views, finite=not promised),
+        targets=torch.from_numpy(targets_array(rows, len(dataset.info.targets))),
+        units=torch.from_numpy(units),
+        tags=patient_tags(dataset, [str(name) for name in names]),
+    )
+    top = trained_top(
+        backbone,
+        _start_weights(settings.head, classifier).to(auto_device()),
+        scaling=feature_source.scaling,
+        bias_input=settings.head.bias_input,
+        scale=network.scale,
+        tune=network.tune,
+        lora_rank=network.lora_rank,
+        seed=settings.seed,
+    ).to(auto_device())
+    return NetworkSetup(rows, classifier, backbone, examples, top, bound)
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,7 +66,9 @@ from synthdp.data.dataset import (
     DatasetInfo,
     Row,
     keyed_digest,
+    note_unrefused,
     open_dataset,
+    refuse_fewer_than_imported,
     refuse_small_population,
     refuse_unknown_patients,
     units_of,
@@ -142,6 +144,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
+        refuse_fewer_than_imported(dataset.info, settings.privacy.population, unit)
         if not promised:
             refuse_small_population(settings.privacy.population, len(set(units)), unit)
     lineages = [dataset.info.lineage]
@@ -370,6 +373,7 @@ def _released_sums(
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     if not path.is_file():
         examples = _examples(plan, size_px)
+        note_unrefused(run.private, plan.rows, privacy)
         names, units = _unit_indices(plan)
         noise = None if mechanism is None else open_noise_source(run.private, privacy)
         sums = released_sums(
@@ -385,6 +389,7 @@ def _train_against_private_discriminator(
     """Train against a discriminator that learns by DP-SGD; gives what was spent of the release."""
     device = chosen_device(settings.device)
     examples = _examples(plan, settings.size_px)
+    note_unrefused(run.private, plan.rows, settings.privacy)
     names, units = _unit_indices(plan)
     tags = patient_tags(plan.privacy.dataset, names)
     patients = PatientImages.of(examples.images, examples.labels, units, tags)

@@ -123,9 +123,7 @@ def backbone_features(
 
     name = f"{backbone.identity()} after tokens"
     return torch.from_numpy(
-        cached_array(
-            dataset, rows, name=name, dtype="float32", compute=from_tokens, finite=finite
-        )
+        cached_array(dataset, rows, name=name, dtype="float32", compute=from_tokens, finite=finite)
     )
 
 

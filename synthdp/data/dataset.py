@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config import Settings, read_json_as
+from synthdp.config import PrivacySettings, Settings, read_json_as
 from synthdp.data.images import encode_png, path_problem, square_image
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
@@ -44,7 +44,8 @@ class DatasetInfo(Settings):
     which images are of one patient. `unit_from` says whether ids stand as the importer declared
     them or were made one where images look alike, and `linked` is a keyed digest of which ids were
     made one either way. `cohort` is set where the patients are a part of a larger population, by a
-    key that the parts share.
+    key that the parts share. `population` is a public round number that the units of its train
+    split don't exceed: an import that exceeds it makes no set, and no training may declare fewer.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -59,6 +60,7 @@ class DatasetInfo(Settings):
     linked: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
     lineage: Lineage = Lineage()
     cohort: Cohort | None = None
+    population: int | None = Field(default=None, ge=1)
 
     @property
     def protects_patients(self) -> bool:
@@ -153,6 +155,22 @@ def units_of(rows: Sequence[Row], unit: Unit) -> list[str]:
     return [row.image if unit == "image" else row.patient_id for row in rows]
 
 
+def refuse_fewer_than_imported(info: DatasetInfo, population: int | None, unit: Unit) -> None:
+    """Refuse to declare fewer units for a training than the set's own import declared.
+
+    Both numbers are public: nobody is counted.
+
+    Raises:
+        InputError: when it is fewer.
+    """
+    declared = info.population
+    if None not in (declared, population) and unit == info.unit and population < declared:  # type: ignore[operator]
+        raise InputError(
+            f"privacy.population is {population}, but {info.name} was imported with a population "
+            f"of {declared}; declare {declared} or more"
+        )
+
+
 def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:
     """Refuse a declared population that is below the number of units in a train split.
 
@@ -164,9 +182,23 @@ def refuse_small_population(population: int | None, n_units: int, unit: Unit) ->
     """
     if population is not None and n_units > population:
         raise InputError(
-            f"privacy.population is {population}, but train holds more {unit}s; "
+            f"population is {population}, but train holds more {unit}s; "
             "declare a public round number that is surely above it"
         )
+
+
+def note_unrefused(private: Path, rows: Sequence[Row], privacy: PrivacySettings) -> None:
+    """Write down, for the owner alone, what a training with a promise takes as it comes.
+
+    `unrefused.json` in the private folder of the run counts images without any known target and
+    units beyond the declared population, so that a mistake is found although nothing was refused.
+    """
+    n_units = len(set(units_of(rows, privacy.unit)))
+    counts = {
+        "images_without_label": sum(all(map(math.isnan, row.targets)) for row in rows),
+        "units_beyond_population": max(0, n_units - (privacy.population or n_units)),
+    }
+    write_json(private / "unrefused.json", counts)
 
 
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
@@ -358,7 +390,14 @@ class DatasetWriter:
         self._notes[name] = value
 
     def finish(self) -> None:
-        """Write manifest, card and the private counts."""
+        """Write manifest, card and the private counts.
+
+        Raises:
+            InputError: when train holds more units than the set's declared population.
+        """
+        train = [row for row in self._rows if row.split == "train"]
+        n_units = len(set(units_of(train, self._info.unit)))
+        refuse_small_population(self._info.population, n_units, self._info.unit)
         stream = io.StringIO(newline="")
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*FIXED_COLUMNS, *self._info.targets, *self._attributes])

@@ -166,7 +166,7 @@ def test_a_swin_is_refused_before_a_folder_is_made_and_its_head_still_trains(
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"privacy": PrivacySettings(epsilon=6, delta=1e-3, population=5)}, "population is 5"),
+        ({"privacy": PrivacySettings(epsilon=None, delta=1e-3, population=5)}, "population is 5"),
         ({"network": {**NETWORK, "trainable_blocks": 7}}, "trainable_blocks is 7"),
         ({"network": {**NETWORK, "lora_rank": 8}}, "lora_rank is 8, but network.tune is blocks"),
         (

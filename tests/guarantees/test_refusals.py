@@ -17,16 +17,17 @@ import pytest
 from made_up import random_run
 from numpy.typing import NDArray
 
+from classify.calibrate import run_calibrate
 from classify.config import CalibrateSettings, EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.calibrate import run_calibrate
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import examples as gan_examples
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.data.dataset import load_images as true_images
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.errors import InputError
 from synthdp.networks import cache
 
 BACKBONE = {"name": "test_vit", "size_px": 32}
@@ -97,6 +98,11 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_run(tmp_path_factory.mktemp("public") / "classifier")
 
 
+@pytest.fixture
+def world(phantoms: Path, classifier: Path) -> "World":
+    return World(phantoms, classifier)
+
+
 @pytest.fixture(autouse=True)
 def white_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """What networks see of a white image is no number."""
@@ -127,9 +133,7 @@ def finetune(changes: dict[str, object], world: World, data: Path, out: Path, pe
 def calibrate(world: World, data: Path, out: Path, people: int) -> Path:
     privacy = {**PRIVACY, "population": people}
     return run_calibrate(
-        CalibrateSettings(
-            run=world.classifier, data=data, split="train", out=out, privacy=privacy
-        )
+        CalibrateSettings(run=world.classifier, data=data, split="train", out=out, privacy=privacy)
     )
 
 
@@ -221,7 +225,7 @@ def ending(
     error = ""
     try:
         stage(world, data, out, special.population)
-    except Exception as refused:  # noqa: BLE001 (a crash would tell as much)
+    except Exception as refused:
         error = f"{type(refused).__name__}: {refused}".replace(str(folder), "")
     printed = capfd.readouterr()
     ledger = out / "private" / "ledger.jsonl"
@@ -246,20 +250,42 @@ def _steps(line: str) -> str:
 @pytest.mark.parametrize("special", SPECIALS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_neighbours_end_alike(
-    stage: str,
-    special: str,
-    tmp_path: Path,
-    phantoms: Path,
-    classifier: Path,
-    capfd: pytest.CaptureFixture[str],
+    stage: str, special: str, tmp_path: Path, world: World, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    world = World(phantoms, classifier)
     ends = [
-        ending(
-            STAGES[stage], world, tmp_path / str(there), SPECIALS[special], capfd, there=there
-        )
+        ending(STAGES[stage], world, tmp_path / str(there), SPECIALS[special], capfd, there=there)
         for there in (True, False)
     ]
     assert ends[0] == ends[1]
     assert ends[0].error == ""
     assert ends[0].files
+
+
+def test_what_is_not_refused_is_counted_for_the_owner_alone(tmp_path: Path) -> None:
+    special = Special(math.nan, population=OTHERS)
+    data, out = make_clinic(tmp_path / "clinic", special, there=True), tmp_path / "run"
+    finetune({"head": {"steps": 4}}, World(out, out), data, out, special.population)
+    counted = json.loads((out / "private" / "unrefused.json").read_text())
+    assert counted == {"images_without_label": 1, "units_beyond_population": 1}
+
+
+def test_an_import_of_more_than_its_population_makes_no_set(tmp_path: Path) -> None:
+    info = DatasetInfo(name="clinic", kind="real", size_px=32, population=2)
+
+    def made(out: Path, n_patients: int) -> Path:
+        with create_dataset(out, info) as writer:
+            for patient in range(n_patients):
+                pixels = np.zeros((32, 32), np.uint8)
+                writer.add(pixels, patient_id=f"p{patient}", split="train", targets=[0])
+            writer.add(pixels, patient_id="other", split="val", targets=[0])
+        return out
+
+    with pytest.raises(InputError, match="population is 2, but train holds more patients") as told:
+        made(tmp_path / "three", 3)
+    assert "3" not in str(told.value)
+    assert not (tmp_path / "three").exists()
+    data = made(tmp_path / "two", 2)
+    asked = {"data": data, "out": tmp_path / "run", "backbone": BACKBONE}
+    fewer = {**asked, "privacy": {**PRIVACY, "delta": 0.1, "population": 1}}
+    with pytest.raises(InputError, match="imported with a population of 2"):
+        run_finetune(FinetuneSettings.model_validate(fewer))

@@ -66,7 +66,8 @@ class PatchesSettings(AssignmentSettings):
     `lineage` says what a synthetic set descends from: `unprotected` (a generator trained without
     a guarantee on the patients that `lineage_data` names), `none` (no patient was involved), or
     the path of the privacy.json of the run that made it. `size_px` is the side that every image is
-    brought to; it is never read from them.
+    brought to; it is never read from them. `population` is a public round number, at least the
+    patients of train: an import of more is refused, since a private training may not refuse.
     """
 
     out: Path
@@ -76,6 +77,7 @@ class PatchesSettings(AssignmentSettings):
     lineage: str = "unprotected"
     lineage_data: str = "patients of a data set that was not named"
     size_px: int = Field(default=128, ge=8, le=8192)
+    population: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,7 @@ def _described(
         linked=linked,
         lineage=lineage,
         cohort=cohort,
+        population=settings.population,
     )
 
 
