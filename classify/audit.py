@@ -7,6 +7,7 @@ replays neighbours, plants canaries, and asks who was in. What it finds is priva
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -80,7 +81,8 @@ def run_audit(settings: AuditSettings) -> Path:
         subject = subject_of(settings.run, _auditable_settings(settings.run))
         broken = broken_records(settings.run, statement, subject)
         result = attack(subject, settings, broken)
-        stored = {**asked, **as_json(result, subject)}
+        date = datetime.now(UTC).date().isoformat()  # a dossier says when it was attacked
+        stored = {**asked, "date": date, **as_json(result, subject)}
         write_atomic(out / "audit.md", report(result, settings, subject))
         write_json(out / "audit.json", stored)
     if stored["broken"]:

@@ -1,6 +1,7 @@
 """The assess stage: how close a synthetic set is to a real one, and whether it copies patients."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
@@ -105,6 +106,7 @@ def _assessment(settings: AssessSettings, sets: Sets, figures: Sequence[Figure])
         held_out=None if sets.held_out is None else _assessed(sets.held_out),
         features=tuple(_space_facts(sets, space) for space in settings.features),
         figures=tuple(figures),
+        date=datetime.now(UTC).date().isoformat(),
     )
 
 

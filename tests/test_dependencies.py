@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"gan": ("classify",), "classify": ("gan",), "synthdp": ("gan", "classify")}
 FLOORS = [
     ("synthdp.cli",),
-    ("synthdp.release",),
+    ("synthdp.release", "synthdp.dossier"),
     *[(f"synthdp.study.{room}",) for room in ("stage", "report", "record", "compare", "sweep")],
     ("synthdp.study.settings",),
     ("synthdp.stages",),

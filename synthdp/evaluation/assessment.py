@@ -80,7 +80,8 @@ class FeatureFacts(Settings):
 class Assessment(Settings):
     """A whole assessment; `info` is that of the synthetic set, so that no other is mistaken for it.
 
-    `promise` says that its figures stand outside every promise; `findings` are its result in words.
+    `promise` says that its figures stand outside every promise; `findings` are its result in words;
+    `date` is the day (UTC) on which it was made, empty in assessments of older versions.
     """
 
     schema_version: Literal[1] = 1
@@ -93,6 +94,7 @@ class Assessment(Settings):
     held_out: AssessedSet | None = None
     features: tuple[FeatureFacts, ...]
     figures: tuple[Figure, ...]
+    date: str = ""
 
     @property
     def main_figures(self) -> list[Figure]:

@@ -1,0 +1,228 @@
+"""What was attacked, when, how far, and how it ended: by kind, as EDPB opinion 28/2024 lists them.
+
+What an audit found are exact functions of patients, outside every promise. A dossier shows how an
+attack ended, and its figures where they are asked for by name.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from synthdp.dossier.evidence import Audit, Evidence
+from synthdp.evaluation.assessment import Assessment, Figure
+from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.dossier import Attack, AttackFigure, AttackTest
+from synthdp.privacy.statement import Statement
+
+_NIST_AUDIT = "NIST SP 800-226, 2 (auditing)"
+_TESTS = "EDPB 28/2024, 55"
+_NO_COMMAND = "not run; no command of synthdp does"
+_AUDIT = "not run; `synthdp audit RUN` does"
+_ASSESS = "not run; `synthdp assess SET --real DIR` does, on a set that it made"
+_ASSESS_SET = "not run; `synthdp assess SET --real DIR` does"
+#: Stages whose result draws images.
+_GENERATORS = ("train-gan", "mix-generators", "import-generator")
+
+
+def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[Attack, ...]:
+    """Every kind of attack: its bound by the promise, what was run of it, or what would run it.
+
+    Args:
+        evidence: what commands wrote down.
+        with_figures: show the exact figures of attacks, which are outside every promise.
+    """
+    of_audits = [list(_audit_tests(audit, with_figures)) for audit in evidence.audits]
+    of_sets = evidence.assessments
+    promised = _odds_bounds(evidence.statement)
+    return (
+        Attack(
+            kind="membership inference",
+            texts=(_TESTS, _NIST_AUDIT),
+            bound=promised["membership"],
+            tests=(
+                *(test for tests in of_audits for test in tests if not _replays(test)),
+                *_assessed(of_sets, "Membership", with_figures),
+            ),
+            not_run=_membership_not_run(evidence),
+        ),
+        Attack(
+            kind="attribute inference",
+            texts=(_TESTS,),
+            bound=promised["attribute"],
+            not_run=_NO_COMMAND,
+        ),
+        Attack(
+            kind="reconstruction and model inversion",
+            texts=(_TESTS,),
+            bound=promised["reconstruction"],
+            not_run=_NO_COMMAND,
+        ),
+        Attack(
+            kind="regurgitation of training images",
+            texts=(_TESTS,),
+            bound="as for reconstruction",
+            tests=tuple(_assessed(of_sets, "Memorisation", with_figures)),
+            not_run=_regurgitation_not_run(evidence),
+        ),
+        Attack(
+            kind="exfiltration",
+            texts=(_TESTS,),
+            bound="the promise is made against whoever holds all that is released; it says nothing "
+            "of what stays in the house, should that be stolen",
+            not_run=_NO_COMMAND,
+        ),
+        Attack(
+            kind="faults of the implementation",
+            texts=(_NIST_AUDIT, "NIST SP 800-226, 4 (side channels)"),
+            bound="no patient moves a sum by more than the clip norm",
+            tests=tuple(test for tests in of_audits for test in tests if _replays(test)),
+            not_run=_AUDIT if _can_be_audited(evidence) else _NO_COMMAND,
+        ),
+    )
+
+
+def _odds_bounds(statement: Statement) -> dict[str, str]:
+    """At most how far an attacker comes, by what he is after: of the statement's odds."""
+    if not statement.lineage.releases:
+        none = "no release on any patient is counted, so there is nobody to find"
+        return {"membership": none, "attribute": none, "reconstruction": none}
+    odds = statement.odds
+    return {
+        "membership": f"at most {percent(odds.found_at_1_percent)} of members are found at 1 % "
+        f"false alarms, {percent(odds.found_at_01_percent)} at 0.1 %",
+        "attribute": "none stated by itself: an attacker learns no more than the promise lets "
+        "the result depend on the patient",
+        "reconstruction": "none stated by itself, as above",
+    }
+
+
+def _can_be_audited(evidence: Evidence) -> bool:
+    return evidence.subject.stage in ("finetune", "calibrate", "study", "train-gan")
+
+
+def _membership_not_run(evidence: Evidence) -> str:
+    if evidence.stale:
+        return (
+            "the audit in the folder is of another training, so it is left out; "
+            "`synthdp audit RUN` attacks this one"
+        )
+    if evidence.subject.kind == "data set":
+        return _ASSESS_SET
+    if evidence.subject.stage in _GENERATORS:
+        return _ASSESS
+    return _AUDIT if _can_be_audited(evidence) else _NO_COMMAND
+
+
+def _regurgitation_not_run(evidence: Evidence) -> str:
+    if evidence.subject.kind == "data set":
+        return _ASSESS_SET
+    if evidence.subject.stage in _GENERATORS:
+        return _ASSESS
+    return f"{_NO_COMMAND}: a classifier gives scores, and draws no image"
+
+
+_REPLAY = "replay of neighbouring sets, noise, crash and resume"
+
+
+def _replays(test: AttackTest) -> bool:
+    return test.attack == _REPLAY
+
+
+def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
+    record, settings = audit.record, audit.record.settings
+    held = not record.broken
+    confidence = f"{100 * float(settings.get('confidence', 0)):g} %"
+    words = (
+        f"No more than epsilon {epsilon_text(record.promise.epsilon)} at delta "
+        f"{record.promise.delta:g}, which this training promises, allows."
+        if held
+        else f"{audit.run}/private/audit/audit.md says how."
+    )
+
+    def test(attack: str, extent: str, figures: Sequence[AttackFigure]) -> AttackTest:
+        return AttackTest(
+            command=f"synthdp audit {audit.run}",
+            attack=attack,
+            date=record.date,
+            version=record.versions.get("synthdp", ""),
+            extent=extent,
+            result="held" if held else "BROKEN",
+            words=words,
+            figures=tuple(figures) if with_figures else (),
+        )
+
+    for attack in dict.fromkeys(bound.attack for bound in record.bounds):
+        figures = [
+            AttackFigure(
+                name=f"epsilon at least ({bound.method})",
+                value=bound.epsilon,
+                promised=record.promise.epsilon,
+            )
+            for bound in record.bounds
+            if bound.attack == attack
+        ]
+        yield test(attack, f"{_extent(attack, settings)}; {confidence} confidence each", figures)
+    if record.membership:
+        figures = [
+            AttackFigure(
+                name=f"members found at {percent(at.false_alarms)} false alarms",
+                value=at.rate,
+                low=at.low,
+                high=at.high,
+                promised=at.promised,
+            )
+            for at in record.membership
+        ]
+        yield test(
+            "LiRA (likelihood ratio over shadow trainings)", _extent("LiRA", settings), figures
+        )
+    if record.replay is not None:
+        extent = (
+            f"{record.replay.neighbours} neighbouring sets, step by step; {record.replay.draws} "
+            "draws of noise tested"
+        )
+        yield test(_REPLAY, extent, ())
+
+
+def _extent(attack: str, settings: dict[str, object]) -> str:
+    """How far an attack went, from the settings of the audit; those that it knows."""
+    known = {
+        "canaries in one run": (("canaries", "canaries in one training"),),
+        "worst-case patient in many runs": (
+            ("runs", "trainings, with that patient or without"),
+            ("dimensions", "dimensions"),
+        ),
+        "LiRA": (("shadows", "shadow trainings on halves of the patients"),),
+    }
+    parts = [f"{settings[key]} {words}" for key, words in known.get(attack, ()) if key in settings]
+    return ", ".join(parts) or "as its settings in private/audit/audit.json say"
+
+
+def _assessed(
+    assessments: Sequence[Assessment], section: str, with_figures: bool
+) -> Iterator[AttackTest]:
+    for assessment in assessments:
+        for figure in (one for one in assessment.figures if one.section == section):
+            yield AttackTest(
+                command=f"synthdp assess {assessment.info.name}",
+                attack=f"{figure.measure}, {figure.features}",
+                date=assessment.date,
+                extent=f"{figure.comparison}; against {assessment.real.name}",
+                result="measured",
+                words=_measured_words(figure, with_figures),
+                figures=tuple(_value(figure)) if with_figures else (),
+            )
+
+
+def _measured_words(figure: Figure, with_figures: bool) -> str:
+    if figure.synthetic.value is None:
+        return f"No figure: {figure.synthetic.why}." if figure.synthetic.why else "No figure."
+    return "" if with_figures else "Its figure stays in the house."
+
+
+def _value(figure: Figure) -> Iterator[AttackFigure]:
+    if figure.synthetic.value is not None:
+        yield AttackFigure(
+            name=figure.measure,
+            value=max(figure.synthetic.value, 0.0),
+            low=figure.synthetic.ci_low,
+            high=figure.synthetic.ci_high,
+        )

@@ -1,0 +1,366 @@
+"""What commands wrote down about a run, a study or a set: read, and found to be of that very thing.
+
+Nothing is worked out here that no command has made. An audit or an evaluation of something else is
+refused, so that a dossier shows no attack that another model withstood.
+"""
+
+import math
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthdp.config import Settings, read_yaml, validate_settings
+from synthdp.data.dataset import open_dataset
+from synthdp.errors import InputError
+from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessment
+from synthdp.evaluation.fairness import FairnessFigure
+from synthdp.evaluation.predictions import METRICS_FILE
+from synthdp.files import read_json
+from synthdp.paths import last_part, settings_without_paths, without_paths
+from synthdp.privacy.dossier import Subject
+from synthdp.privacy.lineage import Release, Spent
+from synthdp.privacy.noise import KEY_FILE
+from synthdp.privacy.plan import statement_of
+from synthdp.privacy.statement import Statement
+from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
+from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
+from synthdp.study.record import FACTS_FILE, SetFacts, read_sets
+
+AUDIT_FILE = "private/audit/audit.json"
+NOISY_FILE, GROUPS_FILE = "noisy_metrics.json", "fairness.json"
+#: Settings of a stage that name the run which it goes on from.
+_ANCESTORS = ("run", "init")
+_SAME_MU = 1e-6
+
+
+class Promised(Settings, extra="ignore"):
+    """What an audit was held against: the training alone, at its delta."""
+
+    epsilon: Spent
+    delta: float
+    mu: Spent | None = None
+
+
+class Replayed(Settings, extra="ignore"):
+    """What a replay of neighbours compared."""
+
+    neighbours: int
+    draws: int
+
+
+class LowerBound(Settings, extra="ignore"):
+    """An empirical lower bound on epsilon."""
+
+    attack: str
+    method: str
+    epsilon: Spent
+
+
+class MembersFound(Settings, extra="ignore"):
+    """How often members were found at a rate of false alarms, and at most as promised."""
+
+    false_alarms: float
+    rate: float
+    low: float
+    high: float
+    promised: float
+
+
+class AuditRecord(Settings, extra="ignore"):
+    """What `synthdp audit` wrote in `audit.json`; versions add to it, so more is read past.
+
+    date: the day on which the attacks ended; empty in audits of older versions.
+    """
+
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    promise: Promised
+    broken: tuple[str, ...]
+    date: str = ""
+    replay: Replayed | None = None
+    bounds: tuple[LowerBound, ...] = ()
+    membership: tuple[MembersFound, ...] = ()
+
+
+class NoisyAuroc(Settings, extra="ignore"):
+    """An AUROC that was released under a promise of its own: `noisy_metrics.json`."""
+
+    data_set: str
+    split: str
+    auroc: dict[str, float | None]
+    epsilon: Spent
+    delta: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit of one run's training: whose, and what it wrote."""
+
+    run: str
+    stage: str
+    record: AuditRecord
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `synthdp evaluate` wrote of the run: its figures, all exact but the noisy one.
+
+    of_patients: whether the images scored are patients', or can't be told from them any more.
+    """
+
+    data_set: str
+    split: str
+    of_patients: bool
+    metrics: Mapping[str, Any]
+    groups: tuple[FairnessFigure, ...]
+    noisy: NoisyAuroc | None
+
+
+@dataclass(frozen=True)
+class StudyTables:
+    """The tables of a study: every model on every set, and groups where they were judged."""
+
+    rows: tuple[ResultRow, ...]
+    groups: tuple[FairnessRow, ...]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How `private/` stands on this disk: there at all, closed to others, without a noise key."""
+
+    there: bool
+    closed: bool
+    key_left: bool
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a dossier is made of.
+
+    settings: of config.yaml, each path cut to its last part; sets: the public facts of those that
+    the settings name and that are at hand; stale: audits of another training, by run.
+    """
+
+    subject: Subject
+    statement: Statement
+    settings: Mapping[str, Any]
+    sets: tuple[SetFacts, ...]
+    access: Access
+    audits: tuple[Audit, ...]
+    stale: tuple[str, ...]
+    evaluations: tuple[Evaluation, ...]
+    assessments: tuple[Assessment, ...]
+    tables: StudyTables | None
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """Every release that the statement counts."""
+        return self.statement.lineage.releases
+
+
+def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
+    """Read what commands wrote about `original`, and what is named beside it.
+
+    Args:
+        original: a finished run or study, or a synthetic or phantom data set.
+        beside: evaluations of the run, assessments of the set, and runs that it descends from.
+
+    Raises:
+        InputError: when it is none of these, holds patients' images, or something beside it is of
+            another model or set.
+    """
+    original = Path(original)
+    if not (original / "status.json").is_file() and not (original / "dataset.json").is_file():
+        raise InputError(
+            f"{original}: neither a run, a study nor a data set, so there is nothing to make a "
+            "dossier of"
+        )
+    is_run = (original / "status.json").is_file()
+    subject = _run_subject(original) if is_run else _set_subject(original)
+    statement = statement_of([original])
+    settings = _settings_of(original)
+    assessments, evaluations, runs = _sorted_out(original, subject, beside)
+    audits, stale = _audits(
+        [original, *_ancestor_runs(original), *runs, *_runs_of_study(original, subject)], statement
+    )
+    for run in runs:
+        if _release_id(run) not in {release.id for release in statement.lineage.releases}:
+            raise InputError(f"{run}: {original.name} does not descend from it; name an ancestor")
+    return Evidence(
+        subject=subject,
+        statement=statement,
+        settings=settings_without_paths(settings),
+        sets=read_sets(original) if is_run else (),
+        access=_access(original / "private"),
+        audits=audits,
+        stale=stale,
+        evaluations=evaluations,
+        assessments=assessments,
+        tables=_tables(original) if subject.kind == "study" else None,
+    )
+
+
+def _run_subject(run: Path) -> Subject:
+    status = read_json(run / "status.json")
+    if not isinstance(status, dict):
+        raise InputError(f"{run.name}/status.json: not a status; make the run again")
+    stage = str(status.get("stage", "unknown"))
+    versions = status.get("versions")
+    title = ""
+    if stage == "study" and (run / FACTS_FILE).is_file():
+        facts = read_json(run / FACTS_FILE)
+        title = str(facts.get("title", "")) if isinstance(facts, dict) else ""
+    return Subject(
+        kind="study" if stage == "study" else "run",
+        stage=stage,
+        name=run.resolve().name,
+        title=without_paths(title),
+        versions={str(k): str(v) for k, v in versions.items()}
+        if isinstance(versions, dict)
+        else {},
+    )
+
+
+def _set_subject(root: Path) -> Subject:
+    info = open_dataset(root).info
+    if info.protects_patients:
+        raise InputError(
+            f"{info.name}: holds patients' images (or phantoms made to stand for them), which "
+            "promise nothing; make a dossier of a model or a synthetic set made from them, and see "
+            f"what is on record with `synthdp privacy {root.name}`"
+        )
+    return Subject(kind="data set", stage=f"{info.kind} data set", name=info.name)
+
+
+def _settings_of(original: Path) -> Mapping[str, Any]:
+    return read_yaml(original / "config.yaml") if (original / "config.yaml").is_file() else {}
+
+
+def _sorted_out(
+    original: Path, subject: Subject, beside: Sequence[Path]
+) -> tuple[tuple[Assessment, ...], tuple[Evaluation, ...], list[Path]]:
+    """What was named beside the original, by what it is."""
+    assessments, evaluations, runs = [], [], []
+    for path in map(Path, beside):
+        if (path / QUALITY_FILE).is_file():
+            assessments.append(_assessment_of(path, original, subject))
+        elif (path / METRICS_FILE).is_file():
+            evaluations.append(_evaluation_of(path, original))
+        elif (path / "status.json").is_file():
+            runs.append(path)
+        else:
+            raise InputError(
+                f"{path}: neither an evaluation, an assessment nor a run, so it is no evidence"
+            )
+    return tuple(assessments), tuple(evaluations), runs
+
+
+def _assessment_of(folder: Path, original: Path, subject: Subject) -> Assessment:
+    assessment = read_assessment(folder)
+    if subject.kind != "data set" or assessment.info != open_dataset(original).info:
+        raise InputError(
+            f"{folder}: an assessment of {assessment.info.name}, not of {original.name}; name one "
+            "of this very set"
+        )
+    return assessment
+
+
+def _evaluation_of(folder: Path, original: Path) -> Evaluation:
+    settings = read_yaml(folder / "config.yaml")
+    if Path(str(settings.get("run", ""))).resolve() != original.resolve():
+        raise InputError(
+            f"{folder}: an evaluation of {last_part(str(settings.get('run', 'nothing')))!r} by the "
+            f"path in its config.yaml, not of {original}; evaluate this run where it stands"
+        )
+    metrics = read_json(folder / METRICS_FILE)
+    if not isinstance(metrics, dict):
+        raise InputError(f"{folder.name}/{METRICS_FILE}: holds no metrics; evaluate again")
+    groups = read_json(folder / GROUPS_FILE) if (folder / GROUPS_FILE).is_file() else []
+    if not isinstance(groups, list) or any(not isinstance(one, dict) for one in groups):
+        raise InputError(f"{folder.name}/{GROUPS_FILE}: holds no figures; evaluate again")
+    noisy = folder / NOISY_FILE
+    of_patients = True  # unless the set says that it holds none
+    with suppress(InputError):
+        data = Path(str(settings.get("dataset", "")))
+        of_patients = open_dataset(data).info.protects_patients
+    return Evaluation(
+        data_set=str(metrics.get("data_set", "")),
+        split=str(metrics.get("split", "")),
+        of_patients=of_patients,
+        metrics=metrics,
+        groups=tuple(
+            validate_settings(FairnessFigure, one, where=f"{folder.name}/{GROUPS_FILE}")
+            for one in groups
+        ),
+        noisy=validate_settings(NoisyAuroc, read_json(noisy), where=f"{folder.name}/{NOISY_FILE}")
+        if noisy.is_file()
+        else None,
+    )
+
+
+def _ancestor_runs(original: Path) -> Iterator[Path]:
+    """The runs that the settings go on from, where they are still at hand."""
+    settings = _settings_of(original)
+    for key in _ANCESTORS:
+        named = settings.get(key)
+        if isinstance(named, str) and (Path(named) / "status.json").is_file():
+            yield Path(named)
+
+
+def _runs_of_study(original: Path, subject: Subject) -> list[Path]:
+    if subject.kind != "study":
+        return []
+    return sorted(path.parent for path in (original / "runs").glob("*/status.json"))
+
+
+def _release_id(run: Path) -> str:
+    status = read_json(run / "status.json")
+    return str(status.get("release", "")) if isinstance(status, dict) else ""
+
+
+def _audits(
+    runs: Sequence[Path], statement: Statement
+) -> tuple[tuple[Audit, ...], tuple[str, ...]]:
+    """Audits of trainings that the statement counts, and runs whose audit is of another one."""
+    counted = {release.id: release for release in statement.lineage.releases}
+    audits, stale = {}, {}
+    for run in dict.fromkeys(path.resolve() for path in runs):
+        release = counted.get(_release_id(run))
+        if release is None or not (run / AUDIT_FILE).is_file():
+            continue
+        content = read_json(run / AUDIT_FILE)
+        if not isinstance(content, dict):
+            raise InputError(f"{run.name}/{AUDIT_FILE}: no audit; run `synthdp audit` again")
+        record = validate_settings(AuditRecord, content, where=f"{run.name}/{AUDIT_FILE}")
+        if _is_of(record, release):
+            audits[run] = Audit(run.name, release.stage, record)
+        else:
+            stale[run] = run.name
+    return tuple(audits.values()), tuple(stale.values())
+
+
+def _is_of(record: AuditRecord, release: Release) -> bool:
+    """Whether an audit attacked this release's mechanism, by what it was held against."""
+    mechanism, mu = release.mechanism, record.promise.mu
+    if mechanism is None:
+        return False
+    return mu is None or math.isclose(mu, mechanism.mu, rel_tol=_SAME_MU)
+
+
+def _access(private: Path) -> Access:
+    if not private.is_dir():
+        return Access(there=False, closed=True, key_left=False)
+    return Access(
+        there=True,
+        closed=not stat.S_IMODE(private.stat().st_mode) & 0o077,
+        key_left=(private / KEY_FILE).exists(),
+    )
+
+
+def _tables(study: Path) -> StudyTables:
+    groups = read_fairness(study / FAIRNESS_FILE) if (study / FAIRNESS_FILE).is_file() else []
+    return StudyTables(tuple(read_results(study / RESULTS_FILE)), tuple(groups))

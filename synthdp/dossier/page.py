@@ -1,0 +1,150 @@
+"""The dossier as two files: one page that prints on A4 and opens offline, and JSON for programs."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from synthdp import __version__
+from synthdp.dossier.attacks import attacks_on
+from synthdp.dossier.evidence import Evidence, read_evidence
+from synthdp.dossier.lines import controller_lines, dossier_parts, registry_record
+from synthdp.dossier.utility import utility_of
+from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.pages import content_policy, page_environment
+from synthdp.paths import without_paths
+from synthdp.privacy.bounds import at_least, epsilon_text, percent
+from synthdp.privacy.dossier import Attack, AttackFigure, Dossier, Shown
+from synthdp.privacy.words import statement_text
+from synthdp.study.report.promises import statement_html
+
+PAGE_FILE, JSON_FILE = "dossier.html", "dossier.json"
+_MEASURES = {
+    "auroc": "AUROC",
+    "noisy auroc": "AUROC, with noise",
+    "auprc": "AUPRC",
+    "auroc_loss": "AUROC lost to privacy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "worst_group_gap": "Worst-group gap in AUROC",
+    "equal_opportunity_difference": "Equal-opportunity difference",
+    "statistical_parity_difference": "Statistical parity difference",
+}
+
+_ENDED = {
+    "BROKEN": "run, THE PROMISE IS BROKEN",
+    "held": "run, the promise held",
+    "measured": "run, figures measured",
+    "not run": "not run",
+}
+
+
+def write_dossier(
+    original: Path,
+    out: Path,
+    *,
+    evidence: Sequence[Path] = (),
+    shown: Collection[Shown] = (),
+    date: str | None = None,
+) -> Dossier:
+    """Write `dossier.html` and `dossier.json` into the new folder `out`.
+
+    No id of a patient and no path stands in them; exact figures of patients do where they are asked
+    for by name alone. All else that commands wrote is public as the statement is.
+
+    Args:
+        original: a finished run or study, or a synthetic or phantom data set.
+        out: a folder that is not there yet, or empty; it appears only when whole.
+        evidence: evaluations of the run, assessments of the set, audited runs that it descends
+            from.
+        shown: exact figures to show: of `attacks`, `utility`, and `counts` of patients.
+        date: the day (UTC) that it says it was made on; None: today.
+
+    Raises:
+        InputError: when the original is unfinished or holds patients' images, evidence is of
+            something else, or `out` is taken.
+    """
+    with atomic_folder(Path(out)) as folder:  # first, so that a taken `out` is refused at once
+        read = read_evidence(Path(original), evidence)
+        dossier = make_dossier(read, shown=shown, date=date or datetime.now(UTC).date().isoformat())
+        write_json(folder / JSON_FILE, dossier.model_dump(mode="json"))
+        write_atomic(folder / PAGE_FILE, dossier_page(dossier))
+    return dossier
+
+
+def make_dossier(evidence: Evidence, *, shown: Collection[Shown], date: str) -> Dossier:
+    """The dossier of what was read; `shown` and `date` as in `write_dossier`."""
+    attacks = attacks_on(evidence, with_figures="attacks" in shown)
+    utility = utility_of(evidence, with_figures="utility" in shown, with_counts="counts" in shown)
+    parts = dossier_parts(evidence, attacks, utility)
+    return Dossier(
+        made_by=f"synthdp {__version__}",
+        date=date,
+        subject=evidence.subject,
+        statement=evidence.statement,
+        shown=tuple(sorted(shown)),
+        parts=parts,
+        attacks=attacks,
+        utility=utility,
+        registry=registry_record(evidence, parts),
+        controller=controller_lines(),
+    )
+
+
+def dossier_page(dossier: Dossier) -> str:
+    """The dossier as one HTML file without a script; every text is escaped."""
+    headline = statement_text(dossier.statement).splitlines()[0].replace("**", "")
+    content: dict[str, Any] = {
+        "dossier": dossier,
+        "headline": without_paths(headline),
+        "word_for_word": statement_html(dossier.statement),
+        "attacked": _attacked_words(dossier),
+        "marks": (),
+        "policy": content_policy(),
+    }
+    return _environment().get_template("dossier.html.j2").render(content)
+
+
+def _attacked_words(dossier: Dossier) -> list[str]:
+    """How each kind of attack ended, or that it was not run."""
+    return [f"{one.kind}: {_ENDED[_worst(one)]}" for one in dossier.attacks]
+
+
+def _worst(attack: Attack) -> str:
+    results = {test.result for test in attack.tests}
+    return next((one for one in ("BROKEN", "held", "measured") if one in results), "not run")
+
+
+def _environment() -> Environment:
+    environment = page_environment("synthdp.dossier")
+    environment.filters["epsilon"] = lambda value: epsilon_text(value).replace("inf", "∞")
+    environment.filters["figure"] = _figure_words
+    environment.filters["attack_figure"] = _attack_figure_words
+    environment.filters["measure"] = lambda name: _MEASURES.get(name, name.replace("_", " "))
+    return environment
+
+
+def _figure_words(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.3f}"
+
+
+def _attack_figure_words(figure: AttackFigure) -> str:
+    """A figure with its interval, and what the promise allows; what it shows at least, cut off."""
+    shown = _share_words if figure.name.startswith("members found") else _plain_words
+    words = f"{figure.name}: {shown(figure.value)}"
+    if figure.low is not None and figure.high is not None:
+        words += f" ({shown(figure.low)} to {shown(figure.high)})"
+    if figure.promised is not None:
+        bound = percent if shown is _share_words else epsilon_text
+        words += f"; at most {bound(figure.promised)}, as promised"
+    return words
+
+
+def _share_words(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def _plain_words(value: float) -> str:
+    return at_least(value, digits=3)
