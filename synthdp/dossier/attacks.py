@@ -131,8 +131,8 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
     held = not record.broken
     confidence = f"{100 * float(settings.get('confidence', 0)):g} %"
     words = (
-        f"No more than epsilon {epsilon_text(record.promise.epsilon)} at delta "
-        f"{record.promise.delta:g}, which this training promises, allows."
+        f"Found no more than epsilon {epsilon_text(record.promise.epsilon)} at delta "
+        f"{record.promise.delta:g} of this training allows."
         if held
         else f"{audit.run}/private/audit/audit.md says how."
     )

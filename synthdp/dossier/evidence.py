@@ -25,6 +25,7 @@ from synthdp.privacy.lineage import Release, Spent
 from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.plan import statement_of
 from synthdp.privacy.statement import Statement
+from synthdp.status import STATUS_FILE, RunStatus, read_status
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, read_sets
@@ -174,13 +175,13 @@ def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
             another model or set.
     """
     original = Path(original)
-    if not (original / "status.json").is_file() and not (original / "dataset.json").is_file():
+    status = read_status(original)
+    if status is None and not (original / "dataset.json").is_file():
         raise InputError(
             f"{original}: neither a run, a study nor a data set, so there is nothing to make a "
             "dossier of"
         )
-    is_run = (original / "status.json").is_file()
-    subject = _run_subject(original) if is_run else _set_subject(original)
+    subject = _set_subject(original) if status is None else _run_subject(original, status)
     statement = statement_of([original])
     settings = _settings_of(original)
     assessments, evaluations, runs = _sorted_out(original, subject, beside)
@@ -194,7 +195,7 @@ def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
         subject=subject,
         statement=statement,
         settings=settings_without_paths(settings),
-        sets=read_sets(original) if is_run else (),
+        sets=() if status is None else read_sets(original),
         access=_access(original / "private"),
         audits=audits,
         stale=stale,
@@ -204,24 +205,18 @@ def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
     )
 
 
-def _run_subject(run: Path) -> Subject:
-    status = read_json(run / "status.json")
-    if not isinstance(status, dict):
-        raise InputError(f"{run.name}/status.json: not a status; make the run again")
-    stage = str(status.get("stage", "unknown"))
-    versions = status.get("versions")
+def _run_subject(run: Path, status: RunStatus) -> Subject:
+    is_study = status.stage == "study"
     title = ""
-    if stage == "study" and (run / FACTS_FILE).is_file():
+    if is_study and (run / FACTS_FILE).is_file():
         facts = read_json(run / FACTS_FILE)
         title = str(facts.get("title", "")) if isinstance(facts, dict) else ""
     return Subject(
-        kind="study" if stage == "study" else "run",
-        stage=stage,
+        kind="study" if is_study else "run",
+        stage=status.stage,
         name=run.resolve().name,
         title=without_paths(title),
-        versions={str(k): str(v) for k, v in versions.items()}
-        if isinstance(versions, dict)
-        else {},
+        versions=dict(status.versions),
     )
 
 
@@ -250,7 +245,7 @@ def _sorted_out(
             assessments.append(_assessment_of(path, original, subject))
         elif (path / METRICS_FILE).is_file():
             evaluations.append(_evaluation_of(path, original))
-        elif (path / "status.json").is_file():
+        elif (path / STATUS_FILE).is_file():
             runs.append(path)
         else:
             raise InputError(
@@ -307,19 +302,19 @@ def _ancestor_runs(original: Path) -> Iterator[Path]:
     settings = _settings_of(original)
     for key in _ANCESTORS:
         named = settings.get(key)
-        if isinstance(named, str) and (Path(named) / "status.json").is_file():
+        if isinstance(named, str) and (Path(named) / STATUS_FILE).is_file():
             yield Path(named)
 
 
 def _runs_of_study(original: Path, subject: Subject) -> list[Path]:
     if subject.kind != "study":
         return []
-    return sorted(path.parent for path in (original / "runs").glob("*/status.json"))
+    return sorted(path.parent for path in (original / "runs").glob(f"*/{STATUS_FILE}"))
 
 
 def _release_id(run: Path) -> str:
-    status = read_json(run / "status.json")
-    return str(status.get("release", "")) if isinstance(status, dict) else ""
+    status = read_status(run)
+    return "" if status is None else status.release
 
 
 def _audits(

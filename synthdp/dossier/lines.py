@@ -170,14 +170,14 @@ def _own_parameters(release: Release) -> str:
     if mechanism is None:
         return f"{release.stage}: mu = {at_most(release.mu, digits=4)}"
     steps = mechanism.steps if release.steps is None else release.steps
-    sampled = mechanism.sampling_rate < 1
-    spent = "by privacy loss distributions" if sampled else f"mu = {at_most(release.mu, digits=4)}"
-    rate = (
-        f", sampling rate {at_most(mechanism.sampling_rate, digits=4)} (Poisson)" if sampled else ""
-    )
+    noise = at_least(mechanism.noise_multiplier, digits=4)
+    spent, rate = f"mu = {at_most(release.mu, digits=4)}", ""
+    if mechanism.sampling_rate < 1:
+        spent = "by privacy loss distributions"
+        rate = f", sampling rate {at_most(mechanism.sampling_rate, digits=4)} (Poisson)"
     return (
-        f"{release.stage}: {spent}, noise multiplier {at_least(mechanism.noise_multiplier, digits=4)}, clip norm "
-        f"{mechanism.clip_norm:g}, {steps} steps{rate}"
+        f"{release.stage}: {spent}, noise multiplier {noise}, clip norm "
+        f"{at_most(mechanism.clip_norm, digits=4)}, {steps} steps{rate}"
     )
 
 
@@ -418,11 +418,13 @@ def _access_words(access: Access) -> str:
 
 
 def _side_channel_words(evidence: Evidence) -> str:
-    privacy = evidence.settings.get("privacy")
-    parts = []
-    if isinstance(privacy, dict) and privacy.get("noise") and evidence.releases:
-        parts.append(f"Noise source: {privacy['noise']}, by the settings.")
-    if isinstance(privacy, dict) and privacy.get("fixed_noise_key") is not None:
+    noisy = [one for one in evidence.releases if one.mechanism is not None]
+    parts = [
+        f"Noise source: {source}, by the release; sums and noise stand on a public lattice."
+        for source in dict.fromkeys(one.noise for one in noisy if one.noise is not None)
+    ]
+    fixed = evidence.settings.get("privacy", {})
+    if isinstance(fixed, dict) and fixed.get("fixed_noise_key") is not None:
         parts.append("THE NOISE HAS A FIXED KEY, so that nothing is promised.")
     uncovered = [words for words in evidence.statement.not_covered if "floating-point" in words]
     parts += [f"Not covered: {words}." for words in uncovered]

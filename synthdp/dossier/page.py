@@ -1,6 +1,7 @@
 """The dossier as two files: one page that prints on A4 and opens offline, and JSON for programs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.pages import content_policy, page_environment
 from synthdp.paths import without_paths
 from synthdp.privacy.bounds import at_least, epsilon_text, percent
-from synthdp.privacy.dossier import Attack, AttackFigure, Dossier, Shown
+from synthdp.privacy.dossier import (
+    Attack,
+    AttackFigure,
+    Dossier,
+    GroupFigure,
+    Shown,
+    Utility,
+)
 from synthdp.privacy.words import statement_text
 from synthdp.study.report.promises import statement_html
 
@@ -93,6 +101,35 @@ def make_dossier(evidence: Evidence, *, shown: Collection[Shown], date: str) -> 
     )
 
 
+@dataclass(frozen=True)
+class GroupsView:
+    """What was scored on one split, as the page shows it: a line for each group, and differences.
+
+    columns: the measures of groups that have one; lines: a figure that says which group, and its
+    figures by measure; between: figures of all groups of a column together.
+    """
+
+    scored: Utility
+    columns: tuple[str, ...]
+    lines: tuple[tuple[GroupFigure, Mapping[str, GroupFigure]], ...]
+    between: tuple[GroupFigure, ...]
+
+
+def groups_view(scored: Utility) -> GroupsView:
+    """The figures of one split, laid out by group."""
+    lines: dict[tuple[str, ...], dict[str, GroupFigure]] = {}
+    of_groups = [one for one in scored.figures if one.group or not one.attribute]
+    for figure in of_groups:
+        key = (figure.model, figure.target, figure.attribute, figure.group)
+        lines.setdefault(key, {})[figure.measure] = figure
+    return GroupsView(
+        scored,
+        columns=tuple(dict.fromkeys(one.measure for one in of_groups)),
+        lines=tuple((next(iter(figures.values())), figures) for figures in lines.values()),
+        between=tuple(one for one in scored.figures if one.attribute and not one.group),
+    )
+
+
 def dossier_page(dossier: Dossier) -> str:
     """The dossier as one HTML file without a script; every text is escaped."""
     headline = statement_text(dossier.statement).splitlines()[0].replace("**", "")
@@ -101,6 +138,7 @@ def dossier_page(dossier: Dossier) -> str:
         "headline": without_paths(headline),
         "word_for_word": statement_html(dossier.statement),
         "attacked": _attacked_words(dossier),
+        "utility": [groups_view(scored) for scored in dossier.utility],
         "marks": (),
         "policy": content_policy(),
     }

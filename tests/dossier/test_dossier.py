@@ -1,0 +1,313 @@
+"""The file for a data-protection officer: what commands wrote, blanks, and nothing private."""
+
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from made_up import made_up_assessment, random_run
+from made_up_study import describe, make_study
+
+from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.config import Settings
+from synthdp.data.dataset import open_dataset
+from synthdp.dossier.page import dossier_page, write_dossier
+from synthdp.errors import InputError
+from synthdp.files import read_json, write_json
+from synthdp.privacy.dossier import Dossier, Line, derived_schema, dossier_schema
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.statement import make_statement
+from synthdp.runs import open_run
+
+#: What must never stand in a dossier: ids, and names of folders above those it is about.
+SECRETS = ("secret-", "frau-mueller", "mercy-hospital")
+AUDIT = "private/audit/audit.json"
+
+
+class Reader(HTMLParser):
+    """The tags of a page, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(folder: Path) -> str:
+    return (folder / "dossier.html").read_text(encoding="utf-8")
+
+
+def words_on(folder: Path) -> str:
+    return " ".join(Reader(page_of(folder)).text.split())
+
+
+def line(dossier: Dossier, key: str) -> Line:
+    return next(one for part in dossier.parts for one in part.lines if one.key == key)
+
+
+def attack(dossier: Dossier, kind: str) -> Any:
+    return next(one for one in dossier.attacks if one.kind.startswith(kind))
+
+
+def valid_json(folder: Path) -> Any:
+    content = json.loads((folder / "dossier.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(dossier_schema()).validate(content)
+    return content
+
+
+def test_a_run_names_unit_epsilon_what_is_uncovered_and_what_was_attacked(
+    audited: Path, tmp_path: Path
+) -> None:
+    dossier = write_dossier(audited, tmp_path / "out", date="2026-11-28")
+    text = words_on(tmp_path / "out")
+    assert "epsilon = 6 for each patient, end to end" in text
+    assert "Neighbours: add or remove one patient" in text
+    for words in dossier.statement.not_covered:
+        assert words in text
+    assert "membership inference: run, the promise held" in text
+    assert "attribute inference: not run" in text
+    assert "made 2026-11-28 by synthdp" in text
+    assert {test.command for test in attack(dossier, "membership").tests} == {"synthdp audit dp"}
+    for test in attack(dossier, "membership").tests:
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", test.date)
+        assert test.result == "held"
+    assert "60 canaries in one training" in text
+    assert "4 shadow trainings on halves of the patients" in text
+    assert attack(dossier, "faults").tests[0].result == "held"
+
+
+def test_its_json_fits_the_published_schema_which_is_that_of_the_model(
+    audited: Path, tmp_path: Path
+) -> None:
+    write_dossier(audited, tmp_path / "out")
+    content = valid_json(tmp_path / "out")
+    assert content["statement"]["unit"] == "patient"
+    assert content["registry"]["privacy_loss"]["privacy_parameters"]["delta"] == 1e-3
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**content, "parts": "none"}, dossier_schema())
+    again = "python -c 'from synthdp.privacy.dossier import *; print(...derived_schema())'"
+    assert dossier_schema() == derived_schema(), f"publish it anew: {again}"
+
+
+def test_what_no_command_made_is_said_to_be_not_run(run: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("audit")))
+    dossier = write_dossier(bare, tmp_path / "out")
+    text = words_on(tmp_path / "out")
+    assert "not run; synthdp audit RUN does" in text
+    for key in ("correctness", "utility", "bias", "tests"):
+        assert line(dossier, key).state == "not run", key
+        assert line(dossier, key).answer.startswith("not run; `synthdp ")
+    assert not dossier.broken
+    assert all(not one.tests for one in dossier.attacks)
+    assert "held" not in " ".join(one.answer for part in dossier.parts for one in part.lines)
+
+
+def test_what_only_the_controller_knows_is_a_marked_blank(run: Path, tmp_path: Path) -> None:
+    dossier = write_dossier(run, tmp_path / "out")
+    blanks = {one.key for one in dossier.controller}
+    asked = {"purpose", "recipients", "legal_basis", "dpia", "retention", "review", "signature"}
+    assert asked <= blanks
+    assert all(one.state == "blank" and not one.answer for one in dossier.controller)
+    marked = page_of(tmp_path / "out").count('class="fill"')
+    assert marked == len(blanks) + 3  # who checked; actors and justification of the registry
+    assert valid_json(tmp_path / "out")["controller"][1]["state"] == "blank"
+
+
+@pytest.mark.parametrize("shown", [(), ("attacks", "utility", "counts")])
+def test_no_id_and_no_path_stands_in_it(
+    audited: Path, evaluation: Path, tmp_path: Path, shown: Any
+) -> None:
+    write_dossier(audited, tmp_path / "out", evidence=[evaluation], shown=shown)
+    for name in ("dossier.html", "dossier.json"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        for secret in (*SECRETS[:1], str(audited.parent), str(tmp_path), SECRETS[2]):
+            assert secret not in text
+
+
+def test_exact_figures_of_patients_are_shown_where_they_are_asked_for_alone(
+    audited: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    audit, metrics = read_json(audited / AUDIT), read_json(evaluation / "metrics.json")
+    private = [
+        *(one["rate"] for one in audit["membership"]),
+        *(one["epsilon"] for one in audit["bounds"] if one["epsilon"] != "inf"),
+        audit["replay"]["largest_move"],
+        metrics["auroc"]["value"],
+    ]
+    write_dossier(audited, tmp_path / "closed", evidence=[evaluation])
+    closed = (tmp_path / "closed" / "dossier.json").read_text()
+    numbers = set(_numbers(json.loads(closed)))
+    assert not {value for value in private if value not in (0.0, 1.0)} & numbers
+    assert "stay in the house" in words_on(tmp_path / "closed")
+    assert metrics["n_patients"] not in numbers
+
+    shown = ("attacks", "utility", "counts")
+    dossier = write_dossier(audited, tmp_path / "open", evidence=[evaluation], shown=shown)
+    numbers = set(_numbers(valid_json(tmp_path / "open")))
+    assert {audit["membership"][0]["rate"], metrics["auroc"]["value"]} <= numbers
+    assert dossier.utility[0].figures[0].n_patients == metrics["n_patients"]
+    assert "It is for the house, not for publication" in words_on(tmp_path / "open")
+
+
+def _numbers(content: Any) -> list[float]:
+    """Every number outside the statement, which is public."""
+    if isinstance(content, dict):
+        parts = [value for key, value in content.items() if key != "statement"]
+        return [number for part in parts for number in _numbers(part)]
+    if isinstance(content, list):
+        return [number for part in content for number in _numbers(part)]
+    return [content] if isinstance(content, int | float) else []
+
+
+def test_a_broken_promise_stands_first(audited: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(audited, tmp_path / "broken"))
+    record = read_json(broken / AUDIT)
+    write_json(broken / AUDIT, {**record, "broken": ["LiRA finds 41.7 % of members"]})
+    dossier = write_dossier(broken, tmp_path / "out")
+    text = words_on(tmp_path / "out")
+    assert dossier.broken
+    assert text.index("AN AUDIT FOUND THE PROMISE BROKEN") < text.index("At a glance")
+    assert "41.7" not in text
+    assert "THE PROMISE IS BROKEN" in line(dossier, "correctness").answer
+
+
+def test_an_audit_of_another_training_is_no_evidence(audited: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(audited, tmp_path / "other"))
+    record = read_json(other / AUDIT)
+    promise = {**record["promise"], "mu": 2 * record["promise"]["mu"]}
+    write_json(other / AUDIT, {**record, "promise": promise})
+    dossier = write_dossier(other, tmp_path / "out")
+    assert not any(one.tests for one in dossier.attacks)
+    assert "of another training" in attack(dossier, "membership").not_run
+
+
+def test_an_evaluation_of_another_run_is_refused(
+    audited: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(audited, tmp_path / "other"))
+    with pytest.raises(InputError, match="an evaluation of 'dp'"):
+        write_dossier(other, tmp_path / "out", evidence=[evaluation])
+    with pytest.raises(InputError, match="no evidence"):
+        write_dossier(audited, tmp_path / "out", evidence=[tmp_path])
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_protection_it_says_so_first(tmp_path: Path) -> None:
+    bare = Release(stage="finetune", data="clinic", mu=math.inf, note="<i>no noise</i>")
+    lineage = Lineage(releases=(bare,))
+    with open_run(tmp_path / "run", "pretrain", Settings()) as run:
+        run.finish(make_statement(lineage, subject="classifier", stage=bare), "card")
+    dossier = write_dossier(tmp_path / "run", tmp_path / "out")
+    text = words_on(tmp_path / "out")
+    assert "epsilon = inf for each patient" in text
+    assert "Nothing bounds what it gives away" in text
+    assert "WITHOUT PROTECTION" in line(dossier, "composition").answer
+    assert valid_json(tmp_path / "out")["statement"]["epsilon"] == "inf"
+    assert "<i>" not in page_of(tmp_path / "out")
+
+
+def test_a_model_of_no_patient(tmp_path: Path) -> None:
+    dossier = write_dossier(random_run(tmp_path / "run"), tmp_path / "out")
+    assert "no release on any patient is counted" in attack(dossier, "membership").bound
+    assert line(dossier, "composition").answer == "None on any patient."
+    valid_json(tmp_path / "out")
+
+
+def test_a_synthetic_set_with_its_assessment(synthetic: Path, tmp_path: Path) -> None:
+    assessment = made_up_assessment(tmp_path / "assessed", open_dataset(synthetic).info, copies=7)
+    dossier = write_dossier(synthetic, tmp_path / "out", evidence=[assessment])
+    copied = attack(dossier, "regurgitation")
+    assert [test.result for test in copied.tests] == ["measured"]
+    assert not copied.tests[0].figures
+    assert attack(dossier, "membership").not_run == "not run; `synthdp assess SET --real DIR` does"
+    assert line(dossier, "utility").state == "stated"
+    shown = write_dossier(
+        synthetic, tmp_path / "shown", evidence=[assessment], shown=("attacks", "utility")
+    )
+    assert attack(shown, "regurgitation").tests[0].figures[0].value == 7
+    assert shown.utility[0].figures[0].value == 73.94
+    valid_json(tmp_path / "shown")
+
+
+def test_an_assessment_of_another_set_is_refused(synthetic: Path, tmp_path: Path) -> None:
+    info = open_dataset(synthetic).info.model_copy(update={"name": "another"})
+    with pytest.raises(InputError, match="an assessment of another"):
+        write_dossier(
+            synthetic, tmp_path / "out", evidence=[made_up_assessment(tmp_path / "a", info)]
+        )
+
+
+def test_a_set_of_patients_has_no_dossier(clinic: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds patients' images"):
+        write_dossier(clinic, tmp_path / "out")
+
+
+def test_a_study_shows_scores_of_patients_where_asked_alone(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    make_study(study, with_failure=False)
+    describe(study, title="<b>CBIS</b> in /srv/frau-mueller/data")
+    runs = sorted(path.name for path in (study / "runs").iterdir())
+    statements = [read_json(study / "runs" / run / "privacy.json") for run in runs]
+    assert statements
+    with open_run(tmp_path / "whole", "study", Settings()) as whole:
+        whole.finish(make_statement(Lineage(), subject="study"), "card")
+    for name in ("status.json", "privacy.json", "config.yaml"):
+        shutil.copyfile(tmp_path / "whole" / name, study / name)
+    closed = write_dossier(study, tmp_path / "closed")
+    assert closed.subject.kind == "study"
+    assert closed.utility[0].of_patients
+    assert not closed.utility[0].figures
+    assert "frau-mueller" not in page_of(tmp_path / "closed")
+    shown = write_dossier(study, tmp_path / "open", shown=("utility",))
+    models = {figure.model for figure in shown.utility[0].figures}
+    assert "real only, epsilon 6 asked for" in models
+    assert all(figure.n_patients is None for figure in shown.utility[0].figures)
+    valid_json(tmp_path / "open")
+
+
+def test_all_text_is_escaped_and_no_script_runs(audited: Path, tmp_path: Path) -> None:
+    dossier = write_dossier(audited, tmp_path / "out")
+    attacked = "<script>alert('x')</script>"
+    subject = dossier.subject.model_copy(update={"name": attacked, "title": attacked})
+    lines = tuple(one.model_copy(update={"asks": attacked}) for one in dossier.controller)
+    page = dossier_page(
+        dossier.model_copy(update={"subject": subject, "controller": lines, "made_by": attacked})
+    )
+    read = Reader(page)
+    assert not [tag for tag, _ in read.tags if tag in ("script", "img", "link", "a")]
+    assert "&lt;script&gt;" in page
+    policy = next(
+        held["content"] for _, held in read.tags
+        if held.get("http-equiv") == "Content-Security-Policy"
+    )  # fmt: skip
+    assert "script-src 'none'" in str(policy)
+    assert "default-src 'none'" in str(policy)
+
+
+def test_the_command_writes_it_and_says_what_goes_together(
+    audited: Path, evaluation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    asked = ["privacy", "--dossier", str(audited), str(out), "--evidence", str(evaluation)]
+    assert main(asked) == EXIT_DONE
+    told = capsys.readouterr().out
+    assert "epsilon = 6 for each patient" in told
+    assert sorted(path.name for path in out.iterdir()) == ["dossier.html", "dossier.json"]
+    assert main(asked) == EXIT_BAD_INPUT
+    assert "exists already" in capsys.readouterr().err
+    assert main(["privacy", str(audited), "--show", "utility"]) == EXIT_BAD_INPUT
+    assert "go with --dossier" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "--show", "patients"])
