@@ -1,7 +1,5 @@
 """The evaluate stage: scores and metrics of a finished run on a split of any data set."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from synthdp.config import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients, units_of
 from synthdp.data.images import decode_pixels
+from synthdp.data.tables import csv_text
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images, refuse_no_groups
 from synthdp.evaluation.intervals import summarise
@@ -280,10 +279,8 @@ def _predictions(
     scored: NDArray[np.float32],
     names: Sequence[str],
 ) -> str:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image", "patient_id", *names, *(f"score_{name}" for name in names)])
+    cells: list[list[object]] = []
     for row, labels, values in zip(rows, targets, scored, strict=True):
-        known: list[Any] = ["" if math.isnan(label) else int(label) for label in labels]
-        writer.writerow([row.image, row.patient_id, *known, *(f"{v:.9g}" for v in values)])
-    return stream.getvalue()
+        known = ["" if math.isnan(label) else int(label) for label in labels]
+        cells.append([row.image, row.patient_id, *known, *(f"{v:.9g}" for v in values)])
+    return csv_text(["image", "patient_id", *names, *(f"score_{name}" for name in names)], cells)

@@ -5,7 +5,6 @@ score is the one that `synthdp evaluate` gives for the same image. What is writt
 patients on the images: it is theirs, and outside every promise.
 """
 
-import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from classify.model import (
 from synthdp.data.dataset import raise_problems
 from synthdp.data.images import decode_pixels, path_problem, resize_pixels, square_image
 from synthdp.data.importing.listing import files_below, linked_folder_problems
-from synthdp.data.tables import read_table
+from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.files import atomic_folder, write_atomic
 from synthdp.progress import progress
@@ -165,18 +164,17 @@ def _features(feature_source: FeatureSource, paths: Sequence[Path]) -> Tensor:
 
 
 def _table(classifier: Classifier, images: Sequence[NewImage], scores: NDArray[np.float32]) -> str:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
     points = dict(zip(classifier.targets, classifier.points, strict=False))
-    header = [*(f"score_{name}" for name in classifier.targets)]
-    writer.writerow(["image", *header, *(f"positive_{name}" for name in points)])
+    scored = [f"score_{name}" for name in classifier.targets]
+    columns = ["image", *scored, *(f"positive_{name}" for name in points)]
+    cells: list[list[object]] = []
     for image, values in zip(images, scores, strict=True):
         called = [
             int(float(value) >= point.threshold)
             for value, point in zip(values, points.values(), strict=False)
         ]
-        writer.writerow([image.name, *(f"{value:.9g}" for value in values), *called])
-    return stream.getvalue()
+        cells.append([image.name, *(f"{value:.9g}" for value in values), *called])
+    return csv_text(columns, cells)
 
 
 def _draw_all(

@@ -119,6 +119,7 @@ def read_text(path: Path, max_bytes: int, *, where: str = "") -> str:
 
     Raises:
         InputError: when the file is missing, may not be read, is too large, or is no such text.
+        RunError: when no file descriptor is left.
     """
     where = where or path.name
     if not path.is_file():
@@ -127,6 +128,7 @@ def read_text(path: Path, max_bytes: int, *, where: str = "") -> str:
         with open(path, "rb") as stream:
             content = stream.read(max_bytes + 1)
     except OSError as error:
+        refuse_without_descriptors(error)
         raise InputError(
             f"{where}: could not be read ({error.strerror}); correct its permissions, or restore it"
         ) from error

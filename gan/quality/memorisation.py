@@ -6,8 +6,6 @@ distances are normal. First the measures, on arrays in memory; then the figures 
 then the closest pairs, which are private.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, dihedral_copy
 from synthdp.data.dataset import load_images
 from synthdp.data.images import encode_png, to_uint8
+from synthdp.data.tables import csv_text
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure, Value
 
@@ -387,11 +386,9 @@ def nearest_table(closeness: SetCloseness, synthetic: MeasuredSet, train: Measur
     `ratio` is the distance over that to the next patient. Thumbnails are of unit length: their
     correlation is 1 - distance^2 / 2.
     """
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
     kinds = ("distance", "ratio", "image", "copy")
     columns = [f"{space}_{kind}" for space in closeness.by_space for kind in kinds]
-    writer.writerow(["image", "near_copy", *columns])
+    rows: list[list[object]] = []
     copied = near_copies(closeness.spaces)
     for number, row in enumerate(synthetic.rows):
         cells: list[str] = []
@@ -399,5 +396,5 @@ def nearest_table(closeness: SetCloseness, synthetic: MeasuredSet, train: Measur
             image = train.rows[to_train.index[number]].image
             numbers = [f"{value[number]:.6g}" for value in (to_train.distance, to_train.ratio)]
             cells += [*numbers, image, str(to_train.copy[number])]
-        writer.writerow([row.image, int(copied[number]), *cells])
-    return stream.getvalue()
+        rows.append([row.image, int(copied[number]), *cells])
+    return csv_text(["image", "near_copy", *columns], rows)

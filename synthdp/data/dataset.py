@@ -1,8 +1,6 @@
 """The data-set folder: manifest, card and images; made whole, opened with every error at once."""
 
-import csv
 import hmac
-import io
 import math
 import re
 from collections import Counter
@@ -19,7 +17,7 @@ from pydantic import Field
 
 from synthdp.config import PrivacySettings, Settings, read_json_as
 from synthdp.data.images import encode_png, path_problem, square_image
-from synthdp.data.tables import read_table
+from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
@@ -398,14 +396,9 @@ class DatasetWriter:
         train = [row for row in self._rows if row.split == "train"]
         n_units = len(set(units_of(train, self._info.unit)))
         refuse_small_population(self._info.population, n_units, self._info.unit)
-        stream = io.StringIO(newline="")
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*FIXED_COLUMNS, *self._info.targets, *self._attributes])
-        for row in self._rows:
-            targets = ["" if math.isnan(target) else int(target) for target in row.targets]
-            extra = [row.attributes.get(name, "") for name in self._attributes]
-            writer.writerow([row.image, row.patient_id, row.split, *targets, *extra])
-        write_atomic(self._root / "manifest.csv", stream.getvalue())
+        columns = [*FIXED_COLUMNS, *self._info.targets, *self._attributes]
+        cells = (_cells(row, [*self._attributes]) for row in self._rows)
+        write_atomic(self._root / "manifest.csv", csv_text(columns, cells))
         write_json(self._root / "dataset.json", self._info.model_dump(mode="json"))
         private = self._root / "private"
         private.mkdir(mode=0o700, exist_ok=True)
@@ -413,6 +406,13 @@ class DatasetWriter:
         write_json(private / "counts.json", count_rows(self._rows, self._info))
         for name, value in self._notes.items():
             write_json(private / name, value)
+
+
+def _cells(row: Row, attributes: Sequence[str]) -> list[object]:
+    """A row as cells of the manifest."""
+    targets = ["" if math.isnan(target) else int(target) for target in row.targets]
+    extra = [row.attributes.get(name, "") for name in attributes]
+    return [row.image, row.patient_id, row.split, *targets, *extra]
 
 
 def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, int]]:

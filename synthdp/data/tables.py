@@ -1,14 +1,29 @@
-"""Bounded reading of CSV tables, with every problem named at once."""
+"""CSV tables: bounded reading with every problem named at once, and text that is no formula."""
 
 import csv
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from synthdp.files import refuse_without_descriptors
 
 MAX_TABLE_BYTES = 256 * 2**20
+MAX_COLUMNS = 1000
+#: The problem of a table with a header alone.
+NO_ROWS = "holds no rows"
+#: How many rows of a wrong length are named; a table with more is read no further.
+MAX_TORN_ROWS = 50
+#: How a text begins that a spreadsheet would take for a formula, and run. In front of it a
+#: spreadsheet's own mark of text is written, ', and taken away when the table is read again.
+_WIDE = (
+    "\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+    "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+)
+_FORMULA = re.compile(rf"'*(\s*[=+\-@{_WIDE}]|\t)")
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf|nan)")
 
 
 @dataclass(frozen=True)
@@ -23,7 +38,9 @@ class Table:
     problems: tuple[str, ...] = ()
 
 
-def read_table(path: Path, *, required: tuple[str, ...] = ()) -> Table:
+def read_table(
+    path: Path, *, required: tuple[str, ...] = (), max_bytes: int = MAX_TABLE_BYTES
+) -> Table:
     """Read a CSV table whose header must name the `required` columns.
 
     Raises:
@@ -32,23 +49,49 @@ def read_table(path: Path, *, required: tuple[str, ...] = ()) -> Table:
     try:
         if not path.is_file():
             return Table(problems=("missing; restore it or make the data set again",))
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            size = MAX_TABLE_BYTES // 2**20
-            return Table(problems=(f"larger than {size} MiB, so it was not read",))
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        columns = tuple(reader.fieldnames or ())
+        if path.stat().st_size > max_bytes:
+            return Table(problems=(f"larger than {max_bytes // 2**20} MiB, so it was not read",))
+        rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        columns = tuple(_plain(cell) for cell in islice(next(rows, []), MAX_COLUMNS + 1))
         problems = [f"column {name!r} is missing" for name in required if name not in columns]
         problems += ["two columns have one name"] if len(set(columns)) < len(columns) else []
+        problems += [f"more than {MAX_COLUMNS} columns"] if len(columns) > MAX_COLUMNS else []
         if problems:
             return Table(columns, problems=tuple(problems))
-        records = dict(enumerate(reader, start=2))
+        records: dict[int, dict[str, str]] = {}
+        for number, row in enumerate(filter(None, rows), start=2):
+            if len(row) == len(columns):
+                records[number] = dict(zip(columns, map(_plain, row), strict=True))
+                continue
+            problems.append(f"row {number}: has more or fewer cells than the header")
+            if len(problems) == MAX_TORN_ROWS:
+                problems.append("so many rows are torn that the rest was not read")
+                break
     except OSError as error:
         refuse_without_descriptors(error)
         return Table(problems=("cannot be read; give the user that runs this the right to",))
     except (UnicodeDecodeError, csv.Error) as error:
         return Table(problems=(f"not readable as UTF-8 CSV ({type(error).__name__})",))
-    torn = {n for n, record in records.items() if None in record or None in record.values()}
-    problems = [f"row {number}: has more or fewer cells than the header" for number in sorted(torn)]
-    problems += [] if records else ["holds no rows"]
-    whole = {number: record for number, record in records.items() if number not in torn}
-    return Table(columns, whole, tuple(problems))
+    problems += [] if records or problems else [NO_ROWS]
+    return Table(columns, records, tuple(problems))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV table of these rows, no text of which a spreadsheet takes for a formula.
+
+    `read_table` gives back the very texts, a carriage return apart. None is an empty cell.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    for row in chain([columns], rows):
+        writer.writerow([_as_text(cell) if isinstance(cell, str) else cell for cell in row])
+    return stream.getvalue()
+
+
+def _as_text(cell: str) -> str:
+    cell = cell.replace("\r", " ")  # csv leaves it bare, and readers begin a row after it
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def _plain(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell

@@ -3,8 +3,6 @@
 A table is a CSV file of typed rows: the fields of their class are its columns.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,7 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import Field, field_validator
 
-from synthdp.config import EpsilonTarget, Settings, validate_settings
+from synthdp.config import MAX_LISTED, EpsilonTarget, Settings, validate_settings
+from synthdp.data.tables import NO_ROWS, csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.evaluation.predictions import METRICS_FILE
@@ -25,7 +24,7 @@ from synthdp.study.sweep.grid import Evaluation
 from synthdp.study.sweep.tuning import read_tuned
 
 RESULTS_FILE = "results.csv"
-MAX_STUDY_TABLE_BYTES = 64 * 2**20
+MAX_STUDY_TABLE_BYTES = 16 * 2**20
 _DECIMALS = 6
 _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
 
@@ -34,14 +33,13 @@ Row = TypeVar("Row", bound=Settings)
 
 def table_csv(row_class: type[Row], rows: Iterable[Row]) -> str:
     """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value."""
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(row_class.model_fields), lineterminator="\n")
-    writer.writeheader()
+    columns = list(row_class.model_fields)
+    cells = []
     for row in rows:
         values = row.model_dump(mode="json")
         words = {"epsilon": "none"} if values.get("epsilon", 0) is None else {}
-        writer.writerow({**values, **words})
-    return stream.getvalue()
+        cells.append([{**values, **words}[name] for name in columns])
+    return csv_text(columns, cells)
 
 
 def read_rows(
@@ -60,30 +58,23 @@ def read_rows(
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such table; run {remedy} to write it")
-    if path.stat().st_size > MAX_STUDY_TABLE_BYTES:
-        raise InputError(f"{path}: larger than {MAX_STUDY_TABLE_BYTES:,} bytes, so it was not read")
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        header, records = tuple(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not readable as UTF-8 CSV ({type(error).__name__})") from error
+    table = read_table(path, max_bytes=MAX_STUDY_TABLE_BYTES)
     columns = tuple(row_class.model_fields)
-    if header not in (columns, *older):
-        differing = sorted({*header} ^ {*columns}) or ["their order"]
+    if table.columns and table.columns not in (columns, *older):
+        differing = sorted({*table.columns} ^ {*columns})[:MAX_LISTED] or ["their order"]
         raise InputError(
             f"{path}: columns differ from this version's ({', '.join(differing)}); run {remedy} "
             "again to write the table anew"
         )
+    if problems := [one for one in table.problems if one != NO_ROWS]:
+        raise InputError(f"{path}: {'; '.join(problems[:5])}; run {remedy} to write it anew")
     return [
-        _read_row(row_class, record, f"{path}, row {row}")
-        for row, record in enumerate(records, start=2)
+        _read_row(row_class, record, f"{path}, row {row}") for row, record in table.records.items()
     ]
 
 
-def _read_row(row_class: type[Row], record: Mapping[str | None, Any], where: str) -> Row:
-    if None in record or None in record.values():
-        raise InputError(f"{where}: has more or fewer cells than the header")
-    values = {str(name): value for name, value in record.items() if value != ""}
+def _read_row(row_class: type[Row], record: Mapping[str, str], where: str) -> Row:
+    values: dict[str, Any] = {name: value for name, value in record.items() if value != ""}
     for name, field in row_class.model_fields.items():
         if field.annotation is str:
             values.setdefault(name, "")

@@ -1,13 +1,12 @@
 """The results over seeds as tables for papers: CSV, Markdown, and LaTeX with booktabs."""
 
-import csv
-import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from synthdp.data.tables import csv_text
 from synthdp.privacy.bounds import epsilon_text
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, strategy_words
@@ -202,16 +201,14 @@ def _latex(grid: CellGrid, metric: str, title: str) -> str:
 
 
 def _csv(cells: Sequence[Cell], members_found: MembersFound) -> str:
-    stream = io.StringIO(newline="")
     parts = ("mean", "sd", "ci_low", "ci_high")
     figures = [f"{name}_{part}" for name in METRIC_WORDS for part in parts]
     heads = ("strategy", "trained_on", "tuned", "epsilon", "data_set", "split", "seeds", "failed")
     privacy = ("epsilon_end_to_end", "epsilon_stage", "delta", "unit", "members_found_at_1_percent")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*heads, *figures, *privacy])
+    rows: list[list[object]] = []
     for cell in cells:
         values = [getattr(cell.metrics[name], part) for name in METRIC_WORDS for part in parts]
-        writer.writerow(
+        rows.append(
             [
                 *(cell.strategy, cell.trained_on, cell.tuned, _asked(cell.epsilon)),
                 *(cell.data_set, cell.split, cell.n_seeds, cell.n_failed),
@@ -220,4 +217,4 @@ def _csv(cells: Sequence[Cell], members_found: MembersFound) -> str:
                 members_found.get(cell.runs),
             ]
         )
-    return stream.getvalue()
+    return csv_text([*heads, *figures, *privacy], rows)
