@@ -104,10 +104,10 @@ def _auditable_settings(run: Path) -> FinetuneSettings:
         raise InputError(f"{run}: a run of {stage}; audit takes one of finetune with an epsilon")
     values = read_yaml(run / "config.yaml")
     settings = validate_settings(FinetuneSettings, values, where=f"{run.name}/config.yaml")
-    if settings.privacy.epsilon is None:
+    if not settings.privacy.protects:
         raise InputError(
             f"{run}: trained without differential privacy, so there is no promise to audit; audit "
-            "a run with privacy.epsilon"
+            "a run with privacy.epsilon or privacy.risk"
         )
     if settings.privacy.fixed_noise_key is not None:
         raise InputError(

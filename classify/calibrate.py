@@ -107,9 +107,9 @@ def calibration_plan(
     """What the run will spend on its patients, and promise; raises as `plan_calibrate`."""
     dataset, privacy = open_dataset(settings.data), settings.privacy
     refuse_unknown_patients(dataset.info, privacy.unit)
-    if privacy.epsilon is not None and not dataset.info.protects_patients:
+    if privacy.protects and not dataset.info.protects_patients:
         raise InputError(
-            f"privacy.epsilon: not needed, since {dataset.info.name} holds no patients and is "
+            f"{privacy.asked_by}: not needed, since {dataset.info.name} holds no patients and is "
             "calibrated on exactly, at no cost; leave it out"
         )
     ancestors = (to_come or {}).get(settings.run)
@@ -133,7 +133,7 @@ def calibration_plan(
         cohort=cohort_of(dataset, settings.cohort),
         n_units=privacy.population,
         unprotected_note=FIXED_NOISE_NOTE if fixed_noise else EXACT_NOTE,
-        note="" if privacy.epsilon is None or fixed_noise else counted,
+        note="" if not privacy.protects or fixed_noise else counted,
     )
 
 

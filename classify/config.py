@@ -281,9 +281,10 @@ class PretrainSettings(Settings):
 
     @model_validator(mode="after")
     def _trains_without_privacy(self) -> "PretrainSettings":
-        if self.privacy.epsilon is not None:
+        if self.privacy.protects:
             raise ValueError(
-                "pretrain trains without differential privacy, so privacy.epsilon must be none; "
+                "pretrain trains without differential privacy, so "
+                f"{self.privacy.asked_by} must be none; "
                 "patients are trained on with an epsilon by the finetune stage"
             )
         if self.teacher is not None and self.trainable_blocks == 0:

@@ -374,7 +374,7 @@ def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
     head, privacy = settings.head, settings.privacy
     rows = _training_rows(settings, dataset)
     classifier = _centred(settings, starting_classifier(settings, dataset.info))
-    promised = privacy.epsilon is not None
+    promised = privacy.protects
     examples = _head_examples(classifier, dataset, rows, head, privacy.unit, finite=not promised)
     bound = _bound_on_units(privacy, dataset.info)
     if not promised:  # else the refusal itself would tell of the patients
@@ -403,7 +403,7 @@ def _bound_on_units(privacy: PrivacySettings, info: DatasetInfo) -> int | None:
 
     Rows that are no patients, trained on without noise, may be as many as there are.
     """
-    bounds = info.protects_patients or privacy.epsilon is not None
+    bounds = info.protects_patients or privacy.protects
     return privacy.population if bounds else None
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
+
 from classify.config import FinetuneSettings, PretrainSettings
 from synthdp.config import FeatureSettings, PrivacySettings, Settings, validate_settings
 from synthdp.data.dataset import read_info
@@ -33,6 +35,11 @@ class Ingredients(Settings):
     pretrain: Mapping[str, Any] = {}
     finetune: Mapping[str, Any] = {}
     pretrain_seed: int | None = None
+
+    @model_validator(mode="after")
+    def _epsilons_say_what_is_asked(self) -> "Ingredients":
+        self.privacy.refuse_risk()
+        return self
 
 
 @dataclass(frozen=True)

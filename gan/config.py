@@ -255,11 +255,11 @@ class TrainGanSettings(Settings):
     @model_validator(mode="after")
     def _the_promise_fits_the_method(self) -> Self:
         if self.method == "adversarial":
-            if self.privacy.epsilon is not None:
+            if self.privacy.protects:
                 raise ValueError(
-                    "privacy.epsilon is given, but method: adversarial trains without differential "
-                    "privacy; set method: embedding (or dp_discriminator, which is experimental), "
-                    "or privacy.epsilon: none"
+                    f"{self.privacy.asked_by} is given, but method: adversarial trains without "
+                    "differential privacy; set method: embedding (or dp_discriminator, which is "
+                    f"experimental), or {self.privacy.asked_by}: none"
                 )
             return self
         self.privacy.refuse_missing_population()

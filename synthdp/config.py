@@ -74,11 +74,37 @@ def _as_tuple(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
+class RiskTarget(Settings):
+    """How many members an attacker may find at most, at a share of strangers falsely accused."""
+
+    found: float = Field(gt=0, lt=1)
+    false_alarms: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _more_than_chance(self) -> "RiskTarget":
+        if self.found <= self.false_alarms:
+            raise ValueError(
+                f"found {self.found:g} is not above false_alarms {self.false_alarms:g}, which "
+                "guessing reaches without the result; raise found"
+            )
+        return self
+
+    def __str__(self) -> str:
+        return (
+            f"at most {100 * self.found:.12g} % of members found while "
+            f"{100 * self.false_alarms:.12g} % of strangers are falsely accused"
+        )
+
+
 class PrivacySettings(Settings):
     """The promise that a run is asked to keep.
 
-    `epsilon` is the end-to-end target for each unit, `population` a public round upper bound on
-    the number of patients: it alone enters the normaliser, the check of delta, and the odds.
+    `epsilon` is the end-to-end target for each unit; `risk` is another way to ask for one, such as
+    `{found: 0.05, false_alarms: 0.01}`: no attacker finds more than 5 % of members while 1 % of
+    strangers are falsely accused. `population` is a public round upper bound on
+    the number of patients: it alone enters the normaliser, the check of delta, and the odds. Where
+    `unit` is image, `images_per_patient` declares how many images of a patient may be used: the
+    rest stay out, and the statement then gives the epsilon of a patient too.
     `noise` names the generator (`synthdp.privacy.noise`). A `fixed_noise_key` repeats the noise,
     for tests: whoever knows it can subtract it, so that nothing is promised (epsilon = inf).
     """
@@ -89,6 +115,38 @@ class PrivacySettings(Settings):
     population: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=1)
     noise: Literal["philox", "shake256"] = "shake256"
     fixed_noise_key: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=0)
+    risk: Annotated[RiskTarget | None, BeforeValidator(_none_word), ADDED_LATER] = None
+    images_per_patient: Annotated[int | None, BeforeValidator(_none_word), ADDED_LATER] = Field(
+        default=None, ge=1
+    )
+
+    @property
+    def protects(self) -> bool:
+        """Whether a promise is asked for, as an epsilon or as a risk."""
+        return self.epsilon is not None or self.risk is not None
+
+    @property
+    def asked_by(self) -> str:
+        """The setting by which a promise is asked for, or would be."""
+        return "privacy.epsilon" if self.risk is None else "privacy.risk"
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "PrivacySettings":
+        if self.epsilon is not None and self.risk is not None:
+            raise ValueError(
+                "epsilon and risk both say how much may be spent; keep one, and set the other to "
+                "none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patients_of_images(self) -> "PrivacySettings":
+        if self.images_per_patient is not None and self.unit != "image":
+            raise ValueError(
+                "images_per_patient belongs to unit: image; with unit: patient all images of a "
+                "patient are protected together, so leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _delta_is_small(self) -> "PrivacySettings":
@@ -100,13 +158,25 @@ class PrivacySettings(Settings):
             )
         return self
 
+    def refuse_risk(self) -> None:
+        """Refuse a risk where a grid of epsilons says what is asked for.
+
+        Raises:
+            ValueError: for the validator of a study's settings.
+        """
+        if self.risk is not None:
+            raise ValueError(
+                "privacy.risk is for a single run; a study asks for what its `epsilons` say, so "
+                "leave it out (the statement of a run with that risk gives its epsilon)"
+            )
+
     def refuse_missing_population(self) -> None:
         """Refuse an epsilon for patients of whose number nothing is declared.
 
         Raises:
             ValueError: for the validator of a stage's settings.
         """
-        if self.epsilon is not None and self.population is None:
+        if self.protects and self.population is None:
             raise ValueError(
                 "privacy.population is missing: a public round upper bound on the number of "
                 "patients, such as 600 for CBIS-DDSM; the true count is private"

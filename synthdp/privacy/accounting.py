@@ -19,7 +19,7 @@ Fourier transform.
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,8 +29,8 @@ from dp_accounting.pld import pld_pmf
 from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import erfcx, ndtr, ndtri
-from scipy.stats import norm
+from scipy.special import erfcx, logsumexp, ndtr, ndtri
+from scipy.stats import binom, norm
 
 from synthdp.errors import InputError
 
@@ -43,7 +43,15 @@ _SAFE_SIDE = 1 - 1e-9
 _ROOT = 1e-14
 #: Relative rounding of `gaussian_deltas` (measured against mpmath: under 5e-13), added on top.
 _ROUNDING = 1e-12
+#: Relative rounding of a normal tail at an inverse tail, down to 1e-300, and of sums over a curve.
+_TAILS_ROUNDING = 1e-11
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
+
+#: Relative room in epsilon for the root that `GroupStep.places` finds.
+_ROOM = 1e-10
+_NEWTON_STEPS = 100
+#: Rows that are at work at a time: 8 bytes a row and number of units drawn.
+_ROWS = 20_000
 
 #: Rounding of the Fourier transform, absolute in delta, a composed step (measured: under 1e-17).
 _FOURIER = 1e-16
@@ -57,7 +65,6 @@ _FIRST_CELLS = 150
 _SETTLED = 2e-3
 _STEP_CELLS, _ALL_CELLS = 1.5e5, 1.5e6
 
-_CURVE_POINTS = 4_000
 _LARGEST_LOSS = 700.0
 
 _LEAST_NOISE, _MOST_NOISE = 1e-2, 1e7
@@ -174,11 +181,15 @@ def gaussian_deltas(mu: float, epsilons: Array) -> Array:
 
 @dataclass(frozen=True, order=True)
 class SampledSteps:
-    """Gaussian steps on Poisson samples: each unit is in each step with `sampling_rate` <= 1."""
+    """Gaussian steps on Poisson samples: each unit is in each step with `sampling_rate` <= 1.
+
+    group: how many units are taken out or added together, each drawn by itself.
+    """
 
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    group: int = 1
 
 
 def step_delta(sigma: float, rate: float, epsilons: Array, *, add: bool) -> Array:
@@ -211,8 +222,130 @@ def step_delta(sigma: float, rate: float, epsilons: Array, *, add: bool) -> Arra
     return deltas
 
 
+@dataclass(frozen=True, eq=False)
+class GroupStep:
+    """One step on a Poisson sample, for a group of units that are taken out or added together.
+
+    sigma: the noise multiplier; log_chances: (J + 1,) of drawing 0 to J units of the group; beyond:
+    the chance of more, which counts as an infinite loss.
+
+    Source: the step is dominated by N(0, sigma^2) against the mixture of N(j, sigma^2), j binomial:
+    *Privacy Amplification for Matrix Mechanisms* (arXiv 2310.15526, mixtures of Gaussians);
+    *Fine-Tuning Large Language Models with User-Level Differential Privacy* (arXiv 2407.07737).
+    dp_accounting's `MixtureOfGaussiansPrivacyLoss` is the oracle in tests; ours, since it subtracts
+    two probabilities (as `step_delta` says of its single units).
+    """
+
+    sigma: float
+    log_chances: Array
+    beyond: float
+
+    @classmethod
+    @lru_cache(maxsize=16)
+    def of(cls, part: SampledSteps) -> "GroupStep":
+        """The step of a part, whatever the number of its steps."""
+        drawn = np.arange(part.group + 1)
+        beyond = binom.sf(drawn, part.group, part.sampling_rate)
+        last = int(np.argmax(beyond <= _TAIL / 100))  # at the end of the group it is 0
+        log_chances = binom.logpmf(drawn[: last + 1], part.group, part.sampling_rate)
+        return cls(part.noise_multiplier, log_chances, float(beyond[last]))
+
+    @property
+    def _drawn(self) -> Array:
+        return np.arange(len(self.log_chances), dtype=np.float64)
+
+    def _exponents(self, places: Array) -> Array:
+        """Losses of having drawn j units, seen at each place x of the sum: (N, J + 1)."""
+        drawn = self._drawn
+        return (places[:, None] - drawn / 2) * drawn / self.sigma**2
+
+    def losses(self, places: Array) -> Array:
+        """The loss of the step at each place x of the sum, (N,); it rises with x."""
+        parts = self.log_chances + self._exponents(places)
+        losses: Array = logsumexp(parts, axis=1)
+        return losses
+
+    def places(self, losses: Array) -> Array:
+        """Where the sum lies for each loss above the least one, (N,).
+
+        Newton's method from the right: the loss is convex and rises, so that it comes down to the
+        root and never passes it. It starts where the likeliest single number of units, with the
+        chance of none, already gives the loss.
+        """
+        drawn, chances = self._drawn[1:], self.log_chances[1:]
+        least = self.log_chances[0]
+        # log(e^loss - e^least), what is left for the drawn ones
+        left = losses + np.log(-np.expm1(np.minimum(least - losses, -1e-300)))
+        of_drawn = self.sigma**2 * (left[:, None] - chances) / drawn + drawn / 2
+        places: Array = of_drawn.min(axis=1)
+        for _ in range(_NEWTON_STEPS):
+            parts = self.log_chances + self._exponents(places)
+            now = np.asarray(logsumexp(parts, axis=1))
+            slopes = np.exp(parts - now[:, None]) @ self._drawn / self.sigma**2
+            moves = (now - losses) / np.maximum(slopes, 1e-300)
+            places = places - np.maximum(moves, 0)
+            if np.all(now - losses <= _ROOM / 2 * np.maximum(1, np.abs(losses))):
+                break
+        return places
+
+    def deltas(self, epsilons: Array, *, add: bool) -> Array:
+        """The step's delta at each epsilon (any sign), for a group that is taken out or added.
+
+        Formula: let x be the place at which the loss is e. Taken out, delta(e) is the mean over the
+        number j of units drawn of delta_j(e_j), the Gaussian delta for mu = j / sigma at e_j, the
+        loss of having drawn j at x; added, with x at the loss -e, it is the mean of delta_j(-e_j)
+        with the chances of j given the sum x. Both are the two probabilities' difference, ordered
+        by j, so that nothing cancels; with one unit they are `step_delta`'s.
+
+        Guarantee: never below the exact value, and above it by less than what epsilon less 1e-10 of
+        it (of 1, if smaller) gives.
+        """
+        # the place found is a little right of the true one: e is lowered by more, since a delta at
+        # a lower epsilon is an upper bound
+        epsilons = epsilons - _ROOM * np.maximum(1, np.abs(epsilons))
+        signed = -epsilons if add else epsilons
+        deltas = np.where(epsilons < 0, -np.expm1(np.minimum(epsilons, 0)), 0.0)
+        inside = signed > self.log_chances[0]
+        if len(self.log_chances) == 1:  # as good as never drawn
+            return np.asarray(np.clip(deltas + self.beyond, 0, 1))
+        for some in np.array_split(np.flatnonzero(inside), 1 + inside.sum() // _ROWS):
+            places = self.places(signed[some])
+            exponents = self._exponents(places)
+            # chances of j given the sum x, and without
+            weights = self.log_chances + (exponents - signed[some, None] if add else 0 * exponents)
+            total = np.zeros(len(some))
+            for j in range(1, len(self.log_chances)):
+                single = -exponents[:, j] if add else exponents[:, j]
+                total += np.exp(weights[:, j]) * gaussian_deltas(j / self.sigma, single)
+            deltas[some] = total
+        return np.asarray(np.clip(deltas * (1 + _ROUNDING) + self.beyond, 0, 1))
+
+    def _ends(self) -> tuple[float, float]:
+        """Where the sum lies with all but `_TAIL` of each probability."""
+        drawn, chances = self._drawn, np.exp(self.log_chances)
+        low, high = 0.0, len(drawn) + self.sigma * _TAIL_SIGMAS
+        while high - low > 1e-3 * high:
+            middle = (low + high) / 2
+            over = float(chances @ ndtr((drawn - middle) / self.sigma))
+            low, high = (middle, high) if over > _TAIL else (low, middle)
+        return -self.sigma * _TAIL_SIGMAS, high
+
+    def loss_range(self) -> tuple[float, float]:
+        """The least and largest loss that the grid holds, for a group taken out."""
+        least, largest = self.losses(np.array(self._ends()))
+        return float(least), float(largest)
+
+    def second_moment(self) -> float:
+        """About the mean square of the loss, for a group taken out."""
+        places = np.linspace(*self._ends(), 4001)
+        density = np.exp(self.losses(places) - (places / self.sigma) ** 2 / 2)
+        return float(np.average(self.losses(places) ** 2, weights=density))
+
+
 def _loss_range(part: SampledSteps) -> tuple[float, float]:
     """The least and largest loss of one step that the grid holds, for a unit taken out."""
+    if part.group > 1:
+        return GroupStep.of(part).loss_range()
     mu, rate = 1 / part.noise_multiplier, part.sampling_rate
     far = mu**2 / 2 + mu * _TAIL_SIGMAS
     not_drawn = math.log1p(-rate) if rate < 1 else -math.inf
@@ -231,7 +364,10 @@ def _step_distribution(part: SampledSteps, interval: float) -> PrivacyLossDistri
 
     def on_grid(first: int, last: int, *, add: bool) -> Any:
         epsilons: Array = np.arange(first, last + 1, dtype=np.float64) * interval
-        deltas = step_delta(part.noise_multiplier, part.sampling_rate, epsilons, add=add)
+        if part.group > 1:
+            deltas = GroupStep.of(part).deltas(epsilons, add=add)
+        else:
+            deltas = step_delta(part.noise_multiplier, part.sampling_rate, epsilons, add=add)
         # rounding may let a curve rise that falls: the larger value on the right holds for both
         return pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(
             interval, first, last, np.clip(np.maximum.accumulate(deltas[::-1])[::-1], 0, 1)
@@ -270,7 +406,10 @@ def _epsilon_at(
 
 def _spread(part: SampledSteps, width: float) -> float:
     """About the width of the composed grid: 2 * 6 standard deviations and two single steps."""
-    moment = part.sampling_rate**2 * math.expm1(min(part.noise_multiplier**-2, 500.0))
+    if part.group > 1:
+        moment = GroupStep.of(part).second_moment()
+    else:
+        moment = part.sampling_rate**2 * math.expm1(min(part.noise_multiplier**-2, 500.0))
     return 2 * width + 12 * math.sqrt(part.steps * min(moment, width**2 / 4))
 
 
@@ -323,12 +462,24 @@ class PrivacyLoss:
 
     def with_loss(self, other: "PrivacyLoss") -> "PrivacyLoss":
         """This composed with `other`: mu adds in squares, steps of one kind in number."""
-        steps: dict[tuple[float, float], int] = {}
+        steps: dict[SampledSteps, int] = {}
         for part in self.sampled + other.sampled:
-            kind = (part.noise_multiplier, part.sampling_rate)
+            kind = replace(part, steps=0)
             steps[kind] = steps.get(kind, 0) + part.steps
-        sampled = tuple(SampledSteps(*kind, number) for kind, number in sorted(steps.items()))
+        sampled = tuple(replace(kind, steps=number) for kind, number in sorted(steps.items()))
         return PrivacyLoss(math.hypot(self.mu, other.mu), sampled)
+
+    def of_group(self, size: int) -> "PrivacyLoss":
+        """What the same steps cost `size` units together, such as all images of a patient.
+
+        Formula: mu grows to size times mu, as sums do (Dong, Roth and Su, arXiv 1905.02383,
+        theorem 2.14); a sampled step becomes a mixture of Gaussians (`GroupStep`).
+
+        Guarantee: exact where the units' vectors may all point one way, and an upper bound for
+        every group of at most `size` units.
+        """
+        sampled = tuple(replace(part, group=size * part.group) for part in self.sampled)
+        return PrivacyLoss(size * self.mu, sampled)
 
     @property
     def unbounded(self) -> bool:
@@ -360,26 +511,53 @@ class PrivacyLoss:
         """The share of members that the best attack finds, in [0, 1].
 
         Args:
-            false_positive_rate: share of strangers taken for members, in (0, 1).
+            false_positive_rate: share of strangers taken for members, in [0, 1].
 
         Formula: Phi(Phi^-1(a) + mu) for Gaussian steps (Dong, Roth and Su, arXiv 1905.02383); with
-        samples, the least of min(e^eps a + delta, 1 - e^-eps (1 - delta - a)) over the curve of
-        (eps, delta) (proposition 2.12 there).
+        samples, the least of e^eps a + delta over the curve of (eps, delta) (proposition 2.12
+        there).
 
-        Guarantee: an upper bound for every attacker who knows all other units.
+        Guarantee: an upper bound for every attacker who knows all other units, rounded up.
         """
-        if not self.sampled or self.unbounded:
-            mu = math.inf if self.unbounded else self.mu
-            return float(norm.cdf(norm.ppf(false_positive_rate) + mu))
-        epsilons, deltas = _curve(self)
-        direct = np.exp(epsilons) * false_positive_rate + deltas
-        swapped = 1 - np.exp(-epsilons) * (1 - deltas - false_positive_rate)
-        return float(np.clip(np.minimum(direct, swapped).min(), false_positive_rate, 1.0))
+        a = false_positive_rate
+        if self.unbounded:
+            return 1.0
+        if self.mu == 0 and not self.sampled:
+            return a
+        rate = _sampled_rate(self, a) if self.sampled else float(ndtr(ndtri(a) + self.mu))
+        return min(max(rate, a) * (1 + _TAILS_ROUNDING), 1.0)
+
+    def success(self, blind: float) -> float:
+        """How often a guess about one unit comes right at most, that blind comes right at `blind`.
+
+        The guess may be who somebody is, what an attribute of theirs is, or what their image shows,
+        up to any error that counts as right; `blind` is the best guess's chance without the result.
+
+        Formula: 1 - f(blind), with f the trade-off curve (*Unifying Re-Identification, Attribute
+        Inference, and Data Reconstruction Risks in Differential Privacy*, arXiv 2507.06969). Why:
+        had the unit not been there, no guess would come right more often than `blind`; as a test of
+        whether it was there, "the guess came right" has that rate of false alarms, averaged over
+        what the unit may be, and 1 - f is concave.
+
+        Guarantee: an upper bound for every attacker who knows all other units and the unit's prior.
+        """
+        return self.true_positive_rate(blind)
 
     @property
     def best_accuracy(self) -> float:
         """The best attack's accuracy on a fair coin flip, in or out: (1 + delta(0)) / 2."""
-        return min((1 + self.delta(0.0)) / 2, 1.0)
+        return min(math.nextafter((1 + self.gain) / 2, 1.0), 1.0) if self.gain > 0 else 0.5
+
+    @property
+    def gain(self) -> float:
+        """How much more often any guess about one unit comes right than blind, at most.
+
+        Formula: the most of 1 - f(a) - a over all a, which is delta(0) (Dong, Roth and Su,
+        arXiv 1905.02383, proposition 2.4); holds whatever the chance of the blind guess.
+
+        Guarantee: as `success`.
+        """
+        return max(0.0, self.delta(0.0))
 
 
 #: What nothing costs.
@@ -398,48 +576,74 @@ def _sampled_epsilon(loss: PrivacyLoss, delta: float) -> float:
     return _settled(parts, lambda d: _epsilon_at(d, parts, delta))[1]
 
 
-@lru_cache(maxsize=32)
-def _curve(loss: PrivacyLoss) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (epsilon, delta) that the composition keeps, from epsilon 0 up."""
+def _rate_at(pmf: Any, false_alarms: float) -> float:
+    """The share of members that the likelihood-ratio test finds at a rate of `false_alarms`.
+
+    Largest losses are called members first; the loss at which the false alarms are used up is
+    called by lot. That is the least of e^eps a + delta(eps) over the grid's epsilons, each of which
+    is a bound, so that rounding in the choice of the loss makes it no less of one.
+    """
+    dense = pmf.to_dense_pmf()
+    members = dense._probs[::-1]
+    losses = (np.arange(dense.size)[::-1] + dense._lower_loss) * dense._discretization
+    strangers = np.cumsum(members * np.exp(np.minimum(-losses, _LARGEST_LOSS)))
+    called = int(np.searchsorted(strangers, false_alarms, side="right"))
+    found = float(dense._infinity_mass + members[:called].sum())
+    if called == len(members):
+        return min(found, 1.0)
+    left = false_alarms - (float(strangers[called - 1]) if called else 0.0)
+    return min(found + left * math.exp(min(losses[called], _LARGEST_LOSS)), 1.0)
+
+
+def mu_between(false_alarms: float, found: float) -> float:
+    """The mu of a Gaussian release that finds this share of members at these false alarms."""
+    if found <= false_alarms:
+        return 0.0
+    return float(ndtri(found) - ndtri(false_alarms)) if found < 1 else math.inf
+
+
+@lru_cache(maxsize=256)
+def _sampled_rate(loss: PrivacyLoss, false_alarms: float) -> float:
+    """The share of members found of a composition with samples, on the first grid that settles it.
+
+    The larger of both directions, as the curve of add/remove neighbours has it.
+    """
     parts = _parts_of(loss)
 
-    def both(d: PrivacyLossDistribution) -> float:
-        """Falls with the middle of the curve and with its tail."""
-        tail = min(_epsilon_at(d, parts, 1e-5), _LARGEST_LOSS)
-        return float(d.get_delta_for_epsilon(0.0)) * (tail + 1e-2)
+    def rate(distribution: PrivacyLossDistribution) -> float:
+        pmfs = (distribution._pmf_remove, distribution._pmf_add)
+        return max(_rate_at(pmf, false_alarms) for pmf in pmfs) + _slack(parts)
 
-    distribution = composed(parts, _settled(parts, both)[0])
-    top = min(max(float(distribution.get_epsilon_for_delta(1e-10)), 1.0), _LARGEST_LOSS)
-    epsilons = np.concatenate([[0.0], np.geomspace(1e-4, top, _CURVE_POINTS)])
-    deltas = np.asarray(distribution.get_delta_for_epsilon(epsilons)) + _slack(parts)
-    return epsilons, np.clip(deltas, 0.0, 1.0)
+    interval, _ = _settled(parts, lambda d: min(mu_between(false_alarms, rate(d)), MAX_MU))
+    return rate(composed(parts, interval))
 
 
 def noise_for(
-    target: float, delta: float, loss_at: Callable[[float], PrivacyLoss], *, guess: float
+    target: float, spent_at: Callable[[float], float], *, guess: float, asked: str = "the target"
 ) -> float:
     """The smallest noise multiplier with which a composition stays within a target.
 
-    Brent's method (scipy) on the logarithms of noise and epsilon, between which the line is nearly
-    straight. dp_accounting's `calibrate_dp_mechanism` runs it on noise and epsilon as they are: on
-    the same epsilons it took up to twice as long, and its tolerance of 1e-3 in the noise left 0.9 %
-    of epsilon 60 unused (`python scripts/bench_calibration.py --dp-accounting --epsilon 60`).
+    Brent's method (scipy) on the logarithms of noise and what is spent, between which the line is
+    nearly straight. dp_accounting's `calibrate_dp_mechanism` runs it on noise and epsilon as they
+    are: on the same epsilons it took up to twice as long, and its tolerance of 1e-3 in the noise
+    left 0.9 % of epsilon 60 unused
+    (`python scripts/bench_calibration.py --dp-accounting --epsilon 60`).
 
     Args:
-        target: epsilon at `delta`.
-        delta: as in `PrivacyLoss.epsilon`.
-        loss_at: the whole composition at a noise multiplier; its epsilon falls with the noise.
+        target: what may be spent, above 0: an epsilon, or another number that noise brings down.
+        spent_at: what the whole composition spends at a noise multiplier; falls with the noise.
         guess: a noise multiplier to start from.
+        asked: the target in words, for an error.
 
-    Guarantee: the epsilon of the result never exceeds `target`; it is within 0.1 % of it.
+    Guarantee: what the result spends never exceeds `target`; it is within 0.1 % of it.
 
     Raises:
         InputError: when no noise reaches the target, or none is needed.
     """
 
     def excess(log_noise: float) -> float:
-        epsilon = loss_at(math.exp(log_noise)).epsilon(delta)
-        too_much = math.log(min(max(epsilon / (_AIM * target), 1e-3), 1e3))  # finite, for Brent
+        spent = spent_at(math.exp(log_noise))
+        too_much = math.log(min(max(spent / (_AIM * target), 1e-3), 1e3))  # finite, for Brent
         return 0.0 if abs(too_much) <= _CLOSE else too_much  # Brent's method ends at a zero
 
     low = high = math.log(max(guess, 0.1))
@@ -447,15 +651,14 @@ def noise_for(
     while excess(high) > 0:
         if high >= math.log(_MOST_NOISE):
             raise InputError(
-                f"epsilon {target:g} at delta {delta:g} can't be reached by any noise; raise it, "
-                "or start from something that spent less"
+                f"{asked} can't be reached by any noise; raise it, or start from something that "
+                "spent less"
             )
         low, high, step = high, min(high + step, math.log(_MOST_NOISE)), 2 * step
     while excess(low) < 0:
         if low <= math.log(_LEAST_NOISE):
             raise InputError(
-                f"epsilon {target:g} is more than any noise needs; write `none` to train without "
-                "privacy"
+                f"{asked} is more than any noise needs; write `none` to train without privacy"
             )
         low, high, step = max(low - step, math.log(_LEAST_NOISE)), low, 2 * step
     log_noise = low if low == high else float(brentq(excess, low, high, xtol=_CLOSE / 4))

@@ -12,16 +12,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from synthdp.config import Settings
+from synthdp.config import RiskTarget, Settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import (
     NO_LOSS,
     PrivacyLoss,
     SampledSteps,
-    gaussian_mu,
     noise_for,
 )
-from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.target import Target
 
 Unit = Literal["patient", "image"]
 #: Share of the target's mu from which on what is left is rounding alone.
@@ -50,7 +49,8 @@ class Mechanism(Settings):
     def reaching(
         cls,
         *,
-        epsilon: float,
+        epsilon: float | None = None,
+        risk: RiskTarget | None = None,
         delta: float,
         steps: int,
         normaliser: float,
@@ -59,17 +59,20 @@ class Mechanism(Settings):
         clip_norm: float = 1.0,
         unit: Unit = "patient",
     ) -> "Mechanism":
-        """The mechanism that, after `before` on the same units, ends at `epsilon`.
+        """The mechanism that, after `before` on the same units, ends at `epsilon` or at `risk`.
 
-        `before` is taken off exactly where all of it and all of this are steps of every unit (in
-        mu squared), by composed privacy loss distributions elsewhere.
+        One of the two is given. `before` is taken off exactly where all of it and all of this are
+        steps of every unit (in mu squared), by composed privacy loss distributions elsewhere: for a
+        risk at its own point of the trade-off curve, whatever their epsilon.
 
-        Guarantee: `before` and the result together never exceed (epsilon, delta), and their
-        epsilon is within 0.1 % of the target.
+        Guarantee: `before` and the result together never exceed (epsilon, delta), or never let more
+        members be found than the risk says. Their epsilon is within 0.1 % of the target, or the mu
+        that finds as many members is.
 
         Raises:
             InputError: when `before` has spent the target already.
         """
+        assert (epsilon is None) != (risk is None)
         base = cls(
             unit=unit,
             sampling_rate=sampling_rate,
@@ -78,24 +81,26 @@ class Mechanism(Settings):
             steps=steps,
             normaliser=normaliser,
         )
-        target = gaussian_mu(epsilon, delta)
-        spent = before.epsilon(delta)
-        if spent >= epsilon or (not before.sampled and before.mu >= target * _NOTHING_LEFT):
+        target = Target(delta, epsilon, risk)
+        of_all = target.mu
+        spent_already = target.spent_by(before) >= target.limit
+        if spent_already or (not before.sampled and before.mu >= of_all * _NOTHING_LEFT):
+            asked = f"{epsilon:g}" if risk is None else str(risk)
             raise InputError(
-                f"privacy.epsilon is {epsilon:g}, but what this starts from has spent "
-                f"{epsilon_text(spent)} already; raise it, or start from something that spent less"
+                f"{target.key} is {asked}, but what this starts from has "
+                f"{target.spent_words(before)} already; raise it, or start from something that "
+                "spent less"
             )
         if sampling_rate == 1.0 and not before.sampled:
-            mu = math.sqrt(target**2 - before.mu**2)
+            mu = math.sqrt(of_all**2 - before.mu**2)
             return base.with_noise(math.sqrt(steps) / mu)
-        left = math.sqrt(max(target**2 - before.mu**2, 1e-4))
-        noise = noise_for(
-            epsilon,
-            delta,
-            lambda sigma: before.with_loss(base.with_noise(sigma).loss()),
-            guess=sampling_rate * math.sqrt(steps) / left,
-        )
-        return base.with_noise(noise)
+
+        def spent_at(noise_multiplier: float) -> float:
+            return target.spent_by(before.with_loss(base.with_noise(noise_multiplier).loss()))
+
+        left = math.sqrt(max(of_all**2 - before.mu**2, 1e-4))
+        guess = sampling_rate * math.sqrt(steps) / left
+        return base.with_noise(noise_for(target.limit, spent_at, guess=guess, asked=str(target)))
 
     def with_noise(self, noise_multiplier: float) -> "Mechanism":
         """The same release under another noise multiplier."""

@@ -24,6 +24,7 @@ from synthdp.privacy.statement import (
     read_statement,
     refuse_other_units,
 )
+from synthdp.privacy.target import Target
 
 UNPROTECTED_NOTE = "trained without differential privacy"
 FIXED_NOISE_NOTE = "noise from a fixed key, for tests"
@@ -34,8 +35,8 @@ class PrivacyPlan:
     """What one stage will spend on the patients of a data set, and promise of its result.
 
     ancestors: what the result descends from beside this stage; before: what was taken off for them;
-    release: the stage's own, with its full budget; target: the epsilon that was asked for; subject,
-    delta and population: as the statement gives them.
+    release: the stage's own, with its full budget; target: what was asked for, None for nothing;
+    subject, delta and population: as the statement gives them.
     """
 
     dataset: Dataset
@@ -43,7 +44,7 @@ class PrivacyPlan:
     before: PrivacyLoss
     release: Release
     subject: str
-    target: float | None
+    target: Target | None
     delta: float
     population: int | None
 
@@ -119,11 +120,10 @@ class PrivacyPlan:
         if release != self.release and math.isfinite(release.mu):
             # Noise may differ by rounding of calibrations, and by an ancestor that changed a bit.
             assert self.target is not None  # a finite mu has a mechanism, and that a target
-            if self.before.with_loss(release.loss).epsilon(self.delta) > self.target:
+            if not self.target.kept_by(self.before.with_loss(release.loss)):
                 raise InputError(
                     "private/ledger.jsonl: an ancestor spends more than when this run began, so "
-                    f"that its noise would exceed privacy.epsilon {self.target:g}; start in a new "
-                    "run folder"
+                    f"that its noise would exceed {self.target}; start in a new run folder"
                 )
         plan = replace(self, release=release)
         plan.record(ledger)
@@ -173,13 +173,13 @@ def plan_privacy(
 
     Args:
         dataset: whose rows the stage reads.
-        privacy: the promise that is asked for; without an epsilon there is no mechanism.
+        privacy: the promise that is asked for; without a target there is no mechanism.
         stage: the name that the release is recorded under.
         subject: what the statement is about: "classifier".
         ancestors: all that the result descends from beside this stage.
         cohort: the patients that take part; None for all.
         n_units: how many units there are by declaration (`declared_units`), which every sum is
-            divided by; None is allowed without an epsilon alone.
+            divided by; None is allowed without a target alone.
         steps: of the mechanism.
         sampling_rate: with which each unit takes part in a step.
         clip_norm: of each unit's vector.
@@ -189,21 +189,23 @@ def plan_privacy(
             trainings of generators always have.
 
     Guarantee: where the rows are patients, this release and ancestors that all protect its cohort
-    together cost no unit of it more than (`privacy.epsilon`, `privacy.delta`). A release whose
-    noise has a fixed key counts as unprotected.
+    together cost no unit of it more than (`privacy.epsilon`, `privacy.delta`), or than
+    `privacy.risk` allows. A release whose noise has a fixed key counts as unprotected.
 
     Raises:
         InputError: when the ancestors have spent the target already, or protect another unit.
     """
     mechanism, before = None, NO_LOSS
-    if privacy.epsilon is not None:
+    target = Target.of(privacy)
+    if target is not None:
         assert n_units is not None  # settings ask for a population with every epsilon
         if dataset.info.protects_patients or charge_public_rows:
             spent = ancestors.loss_on(cohort, privacy.delta)
             before = NO_LOSS if spent.unbounded else spent
         mechanism = Mechanism.reaching(
-            epsilon=privacy.epsilon,
-            delta=privacy.delta,
+            epsilon=target.epsilon,
+            risk=target.risk,
+            delta=target.delta,
             steps=steps,
             sampling_rate=sampling_rate,
             normaliser=n_units * sampling_rate,
@@ -234,7 +236,7 @@ def plan_privacy(
         before=before,
         release=release,
         subject=subject,
-        target=privacy.epsilon,
+        target=target,
         delta=privacy.delta,
         population=privacy.population,
     )

@@ -317,6 +317,11 @@ class StudySettings(EngineSettings):
         return self
 
     @model_validator(mode="after")
+    def _epsilons_say_what_is_asked(self) -> "StudySettings":
+        self.privacy.refuse_risk()
+        return self
+
+    @model_validator(mode="after")
     def _tuning_has_one_training_set(self) -> "StudySettings":
         if self.tune is not None and self.transfer is not None:
             raise ValueError("transfer: one study tunes or trains at several sites, not both")

@@ -330,12 +330,12 @@ def test_calibration_ends_when_the_loss_ignores_the_noise() -> None:
     for constant in (PrivacyLoss(mu=3.0), BEFORE["sampled"]):
         calls = itertools.count()
 
-        def loss_at(_: float, loss: PrivacyLoss = constant, calls: object = calls) -> PrivacyLoss:
+        def spent_at(_: float, loss: PrivacyLoss = constant, calls: object = calls) -> float:
             next(calls)  # type: ignore[call-overload]
-            return loss
+            return loss.epsilon(DELTA)
 
         with pytest.raises(InputError):
-            noise_for(0.1, DELTA, loss_at, guess=1.0)
+            noise_for(0.1, spent_at, guess=1.0)
         assert next(calls) < 100
 
 
