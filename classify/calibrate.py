@@ -42,6 +42,7 @@ from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import (
     Row,
+    bounded_rows,
     keyed_digest,
     open_dataset,
     refuse_one_class,
@@ -158,12 +159,13 @@ def _calibration_set(settings: CalibrateSettings, plan: PrivacyPlan) -> Calibrat
     classifier = replace(load_classifier(settings.run), points=())
     # With a promise nothing is refused for what these images are: that would tell of a patient.
     promised = plan.mechanism is not None
-    rows = cohort_rows(
+    of_cohort = cohort_rows(
         dataset,
         dataset.split(settings.split, may_be_empty=promised),
         settings.cohort,
         may_be_empty=promised,
     )
+    rows = bounded_rows(of_cohort, settings.privacy.images_per_patient)
     targets = known_targets(dataset, rows, classifier.targets)
     units = units_of(rows, settings.privacy.unit)
     if not promised:

@@ -41,6 +41,7 @@ from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
     Row,
+    bounded_rows,
     keyed_digest,
     note_unrefused,
     open_dataset,
@@ -302,7 +303,7 @@ def set_up_network(
         InputError: when an image or weights are missing; without privacy also when there are more
             patients than `privacy.population`, or none.
     """
-    unit, promised = settings.privacy.unit, settings.privacy.epsilon is not None
+    unit, promised = settings.privacy.unit, settings.privacy.protects
     rows = _training_rows(settings, dataset)
     names, units = np.unique(units_of(rows, unit), return_inverse=True)
     bound = _bound_on_units(settings.privacy, dataset.info)
@@ -410,20 +411,22 @@ def _bound_on_units(privacy: PrivacySettings, info: DatasetInfo) -> int | None:
 def _training_rows(settings: FinetuneSettings, dataset: Dataset) -> tuple[Row, ...]:
     """The images of patients that a run is trained on.
 
-    Guarantee: a patient's rows stay or go by a keyed hash of the id and by public columns of each
-    row alone, whoever else is in the set. With an epsilon there may be none.
+    Guarantee: a patient's rows stay or go by a keyed hash of the id, by public columns of each row
+    and by a public bound on how many there are, whoever else is in the set. With a promise there
+    may be none.
 
     Raises:
         InputError: when none is left, and nothing is promised.
     """
-    promised = settings.privacy.epsilon is not None
+    promised = settings.privacy.protects
     rows = rows_where(
         dataset,
         dataset.split("train", may_be_empty=promised),
         settings.where,
         may_be_empty=promised,
     )
-    return cohort_rows(dataset, rows, settings.cohort, may_be_empty=promised)
+    of_cohort = cohort_rows(dataset, rows, settings.cohort, may_be_empty=promised)
+    return bounded_rows(of_cohort, settings.privacy.images_per_patient)
 
 
 def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classifier:

@@ -65,6 +65,7 @@ from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
     DatasetInfo,
     Row,
+    bounded_rows,
     keyed_digest,
     note_unrefused,
     open_dataset,
@@ -134,9 +135,10 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     dataset = open_dataset(settings.data)
     refuse_other_targets(dataset.info)
     # With a promise nothing is refused for who the patients are: that would tell of one of them.
-    promised = settings.privacy.epsilon is not None
+    promised = settings.privacy.protects
     train = dataset.split("train", may_be_empty=promised)
-    rows = cohort_rows(dataset, train, settings.cohort, may_be_empty=promised)
+    of_cohort = cohort_rows(dataset, train, settings.cohort, may_be_empty=promised)
+    rows = bounded_rows(of_cohort, settings.privacy.images_per_patient)
     unit = settings.privacy.unit
     units = tuple(units_of(rows, unit))
     if not promised:

@@ -169,6 +169,36 @@ def refuse_fewer_than_imported(info: DatasetInfo, population: int | None, unit: 
         )
 
 
+def refuse_unknown_image_counts(info: DatasetInfo, images_per_patient: int | None) -> None:
+    """Refuse a bound on images a patient in a set that doesn't know its patients.
+
+    Raises:
+        InputError: when there is such a bound, and the set's unit is image.
+    """
+    if images_per_patient is not None and info.protects_patients and info.unit == "image":
+        raise InputError(
+            f"privacy.images_per_patient: {info.name} was imported without patient ids, so that "
+            "nobody can tell which images are one patient's; import it with patient_pattern or a "
+            "patient column, or leave the bound out"
+        )
+
+
+def bounded_rows(rows: Sequence[Row], images_per_patient: int | None) -> tuple[Row, ...]:
+    """Of each patient's rows the first so many, in the manifest's order; all of them for None.
+
+    Guarantee: which rows of a patient stay depends on that patient's rows alone. An image more may
+    put another one out where the patient has more than the bound.
+    """
+    if images_per_patient is None:
+        return tuple(rows)
+    kept, taken = [], Counter[str]()
+    for row in rows:
+        taken[row.patient_id] += 1
+        if taken[row.patient_id] <= images_per_patient:
+            kept.append(row)
+    return tuple(kept)
+
+
 def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:
     """Refuse a declared population that is below the number of units in a train split.
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from synthdp.config import Settings
+from synthdp.config import RiskTarget, Settings
 from synthdp.errors import InputError
 from synthdp.files import read_json, refused_when_full, write_json
 from synthdp.privacy.lineage import Lineage, Release
@@ -178,8 +178,9 @@ class Terms(Settings):
     """All that a run's statement is made of, beside what was spent of the run's own release.
 
     subject, delta, unit, population: as `make_statement` takes them; target: the epsilon that was
-    asked for, None without one; ancestors: what the result descends from beside the run's own
-    release; release: that one, with its full budget, where its rows are patients, else None.
+    asked for, None without one; risk: the risk that was asked for instead; ancestors: what the
+    result descends from beside the run's own release; release: that one, with its full budget,
+    where its rows are patients, else None.
     """
 
     subject: str
@@ -187,6 +188,7 @@ class Terms(Settings):
     unit: Unit = "patient"
     population: int | None = Field(default=None, ge=1)
     target: float | None = Field(default=None, gt=0)
+    risk: RiskTarget | None = None
     ancestors: Lineage = Lineage()
     release: Release | None = None
 

@@ -11,6 +11,7 @@ import math
 import secrets
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import reduce
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -173,6 +174,8 @@ class Release(Settings):
     source of the noise, on a public lattice (`synthdp.privacy.lattice`); None of releases made
     before there was one, whose noise had a floating-point form, and where there is no mechanism.
     unit_from: whether ids stood as declared, or were made one unit where images look alike.
+    images_per_patient: how many images of a patient took part at most, where the unit is the image
+    and that was declared.
     """
 
     id: str = Field(default_factory=new_release_id, pattern=r"^[0-9a-f]{16}$")
@@ -186,6 +189,7 @@ class Release(Settings):
     note: str = ""
     noise: str | None = None
     unit_from: UnitFrom = "declared"
+    images_per_patient: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _costs_what_its_mechanism_does(self) -> "Release":
@@ -201,6 +205,19 @@ class Release(Settings):
         if math.isfinite(self.mu) and self.mechanism is not None:
             return self.mechanism.loss(self.steps)
         return PrivacyLoss(mu=self.mu)
+
+    @property
+    def loss_of_patient(self) -> PrivacyLoss | None:
+        """What it cost a patient with all images together; None where nothing bounds these.
+
+        Guarantee: exact for a patient with as many images as are declared, an upper bound for
+        others (`PrivacyLoss.of_group`).
+        """
+        if self.unit == "patient" or math.isinf(self.mu):
+            return self.loss
+        if self.images_per_patient is None:
+            return None
+        return self.loss.of_group(self.images_per_patient)
 
     def same_but_for_rounding(self, other: "Release") -> bool:
         """Whether `other` is this release, though its noise came out of another calibration.
@@ -277,6 +294,19 @@ class Lineage(Settings):
     def loss(self) -> PrivacyLoss:
         """What all releases cost a patient who took part in each of them."""
         return _loss_of(self.releases)
+
+    @property
+    def loss_of_patient(self) -> PrivacyLoss | None:
+        """What all releases cost a patient with all images; None where one bounds no images."""
+        losses = [release.loss_of_patient for release in self.releases]
+        known = [loss for loss in losses if loss is not None]
+        return reduce(PrivacyLoss.with_loss, known, NO_LOSS) if len(known) == len(losses) else None
+
+    @property
+    def images_per_patient(self) -> tuple[int, ...]:
+        """The bounds that were declared on images a patient, ascending."""
+        bounds = {release.images_per_patient for release in self.releases}
+        return tuple(sorted(bound for bound in bounds if bound is not None))
 
     def worst(self, delta: float) -> PrivacyLoss:
         """What it cost the patient with the highest epsilon at `delta`."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from synthdp.config import PrivacySettings
-from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.dataset import Dataset, open_dataset, refuse_unknown_image_counts
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
 from synthdp.privacy.ledger import Ledger, Terms, record_release, recorded_releases
@@ -81,6 +81,7 @@ class PrivacyPlan:
             unit=spent.unit,
             population=self.population,
             stage=spent if self.counted else None,
+            risk=None if self.target is None else self.target.risk,
         )
 
     @property
@@ -91,7 +92,8 @@ class PrivacyPlan:
             delta=self.delta,
             unit=self.release.unit,
             population=self.population,
-            target=self.target,
+            target=None if self.target is None else self.target.epsilon,
+            risk=None if self.target is None else self.target.risk,
             ancestors=self.ancestors,
             release=self.release if self.counted else None,
         )
@@ -195,10 +197,11 @@ def plan_privacy(
     Raises:
         InputError: when the ancestors have spent the target already, or protect another unit.
     """
+    refuse_unknown_image_counts(dataset.info, privacy.images_per_patient)
     mechanism, before = None, NO_LOSS
     target = Target.of(privacy)
     if target is not None:
-        assert n_units is not None  # settings ask for a population with every epsilon
+        assert n_units is not None  # settings ask for a population with every target
         if dataset.info.protects_patients or charge_public_rows:
             spent = ancestors.loss_on(cohort, privacy.delta)
             before = NO_LOSS if spent.unbounded else spent
@@ -229,6 +232,7 @@ def plan_privacy(
         note=", ".join(filter(None, (exposed, note))),
         noise=None if mechanism is None else privacy.noise,
         unit_from=dataset.info.unit_from,
+        images_per_patient=privacy.images_per_patient if privacy.unit == "image" else None,
     )
     plan = PrivacyPlan(
         dataset,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from synthdp.config import Settings
+from synthdp.config import RiskTarget, Settings
 from synthdp.errors import InputError
 from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release, Spent
@@ -40,6 +40,17 @@ class CohortPromise(Settings):
     epsilon: Spent
 
 
+class PatientPromise(Settings):
+    """What a promise to each image is to a patient, of whom at most so many images took part.
+
+    images_per_patient: the largest bound that was declared; odds: against a patient.
+    """
+
+    images_per_patient: int = Field(ge=1)
+    epsilon: Spent
+    odds: Odds
+
+
 class OnRecord(Settings):
     """What else the record of a data set held when the statement was made.
 
@@ -63,7 +74,8 @@ class Statement(Settings):
     names groups of patients whose own epsilon differs. `population` is the largest that any part
     was declared for, which delta is held against; `smallest_population` the smallest, which a
     guess of who somebody is is made from, where it differs. `on_record` says what else was released
-    of the same data sets.
+    of the same data sets. `patient` is what a promise to each image is to a patient, where images a
+    patient were bounded; `risk` what was asked for instead of an epsilon.
     """
 
     schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
@@ -80,6 +92,8 @@ class Statement(Settings):
     cohorts: tuple[CohortPromise, ...] = ()
     on_record: tuple[OnRecord, ...] = ()
     odds: Odds
+    patient: PatientPromise | None = None
+    risk: RiskTarget | None = None
     not_covered: tuple[str, ...] = NOT_COVERED
 
 
@@ -133,6 +147,7 @@ def make_statement(
     unit: Unit = "patient",
     population: int | None = None,
     stage: Release | None = None,
+    risk: RiskTarget | None = None,
 ) -> Statement:
     """The statement for something of this `lineage`; `stage` is its last release, if any.
 
@@ -157,13 +172,36 @@ def make_statement(
         epsilon_stage=stage.loss.epsilon(delta) if stage is not None else 0.0,
         delta=delta,
         unit=unit,
-        neighbours=f"add or remove one {unit}",
+        neighbours=_neighbours(lineage, unit),
         population=population,
         lineage=lineage,
         because="; ".join(dict.fromkeys(reasons)),
         cohorts=tuple(_cohort_promises(groups, delta)) if len(groups) > 1 else (),
         odds=Odds.of([group.loss for group in groups], population),
+        patient=_patient_promise(groups, delta) if unit == "image" else None,
+        risk=risk,
         not_covered=_not_covered(lineage),
+    )
+
+
+def _neighbours(lineage: Lineage, unit: Unit) -> str:
+    """What the promise is about; an image too many would put another one out."""
+    if not lineage.images_per_patient:
+        return f"add or remove one {unit}"
+    images = lineage.images_per_patient[0]
+    return f"add or remove one image of a patient with at most {images} images"
+
+
+def _patient_promise(groups: Sequence[Lineage], delta: float) -> PatientPromise | None:
+    """What is promised to each patient; None where a release did not bound images a patient."""
+    losses = [loss for loss in (group.loss_of_patient for group in groups) if loss is not None]
+    bounds = [bound for group in groups for bound in group.images_per_patient]
+    if not bounds or len(losses) < len(groups):
+        return None
+    return PatientPromise(
+        images_per_patient=max(bounds),
+        epsilon=max(loss.epsilon(delta) for loss in losses),
+        odds=Odds.of(losses, None),
     )
 
 

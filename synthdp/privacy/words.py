@@ -6,6 +6,7 @@ from collections import Counter
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.odds import Odds
 from synthdp.privacy.statement import Statement
 
 _SOURCES = {
@@ -66,6 +67,18 @@ def _terms(statement: Statement) -> list[str]:
             f"- the last stage alone spent epsilon {epsilon_text(statement.epsilon_stage)} {delta}"
             "; that protects nobody, since an earlier stage did not"
         )
+    if statement.risk is not None:
+        terms.append(f"- asked for: {_risk_words(statement)}")
+    if statement.patient is not None:
+        terms.append(
+            f"- a PATIENT, of whom at most {statement.patient.images_per_patient} images are used, "
+            f"has epsilon {epsilon_text(statement.patient.epsilon)} {delta}"
+        )
+    elif statement.unit == "image" and statement.lineage.releases:
+        terms.append(
+            "- a patient with several images has a larger epsilon, which is not stated, since "
+            "nothing bounded the images of a patient (privacy.images_per_patient)"
+        )
     if statement.population is not None:
         expected = statement.population * statement.delta
         terms.append(
@@ -94,7 +107,42 @@ def _odds_words(statement: Statement) -> str:
             f" A 1-in-{guessed_from} guess of who somebody is "
             f"succeeds with at most {percent(odds.reidentified)}."
         )
+    words += _guesses_words(odds, "person" if statement.unit == "patient" else "image")
+    if statement.patient is not None:
+        of_patient = statement.patient.odds
+        words += (
+            f" Of patients with all their images, at most {percent(of_patient.found_at_1_percent)} "
+            f"are found at 1 % false accusations, and {percent(of_patient.found_at_01_percent)} at "
+            f"0.1 %.{_guesses_words(of_patient, 'patient')}"
+        )
     return words
+
+
+def _guesses_words(odds: Odds, about: str) -> str:
+    """What guesses about one unit come to; nothing for a statement that holds no such bounds."""
+    bounds = (odds.attribute_even, odds.attribute_of_ten, odds.gain, odds.reconstructed)
+    even, of_ten, gain, image = bounds
+    if even is None or of_ten is None or gain is None or image is None:
+        return ""
+    points = percent(gain).removesuffix(" %")
+    return (
+        f" A yes/no fact about a {about} that is as often true as not is guessed right in at most "
+        f"{percent(even)} (chance: 50 %), one of ten equally likely values in {percent(of_ten)} "
+        f"(10 %); whatever is guessed, it comes right at most {points} percentage points more "
+        "often than without the result. An image that a blind guess hits once in a million times "
+        f"is reconstructed in at most {percent(image)} of attempts."
+    )
+
+
+def _risk_words(statement: Statement) -> str:
+    """The risk that was asked for, and whether the releases keep it."""
+    assert statement.risk is not None  # said of statements with one
+    false_alarms = statement.risk.false_alarms
+    losses = [group.loss for group in statement.lineage.groups()]
+    found = max(loss.true_positive_rate(false_alarms) for loss in losses)
+    if found <= statement.risk.found:
+        return f"{statement.risk}; kept"
+    return f"{statement.risk}; NOT kept: {percent(found)} may be found"
 
 
 def _release_words(release: Release) -> str:
@@ -103,6 +151,8 @@ def _release_words(release: Release) -> str:
     spent = "" if sampled else f": mu = {at_most(release.mu, digits=4)}"
     if math.isinf(release.mu):
         spent = ": no protection"
+    if release.images_per_patient is not None:
+        who += f", at most {release.images_per_patient} images of a patient"
     words = f"{release.stage} on {release.data}{who}, per {release.unit}{spent}"
     if release.mechanism is not None:
         words += f" ({_mechanism_words(release.mechanism, release.steps, release.noise)})"

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -10,6 +11,11 @@ from dp_accounting.pld import privacy_loss_distribution
 from scipy.stats import binom
 
 from synthdp.privacy.accounting import GroupStep, PrivacyLoss, SampledSteps, step_delta
+from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.statement import Statement, make_statement, parse_statement
+from synthdp.privacy.words import statement_text
 
 
 def exact_group_delta(part: SampledSteps, epsilon: float, *, add: bool) -> mpmath.mpf:
@@ -141,3 +147,56 @@ def test_a_larger_group_costs_more() -> None:
     rates = [loss.of_group(size).true_positive_rate(0.01) for size in (1, 2, 3, 5, 9)]
     assert rates == sorted(rates)
     assert loss.epsilon(1e-5) * 2 < epsilons[1]  # more than in proportion
+
+
+# What a promise to each image is to a patient.
+
+
+def of_images(images_per_patient: int | None, rate: float = 1.0, **changes: Any) -> Release:
+    mechanism = Mechanism(
+        unit="image", sampling_rate=rate, noise_multiplier=20.0, steps=100, normaliser=600
+    )
+    return Release(
+        stage="finetune", data="clinic", unit="image", mu=mechanism.mu, mechanism=mechanism,
+        images_per_patient=images_per_patient, **changes,
+    )  # fmt: skip
+
+
+def stated(*releases: Release) -> Statement:
+    lineage = Lineage(releases=releases)
+    return make_statement(lineage, subject="classifier", unit="image", delta=1e-5, population=600)
+
+
+def test_the_statement_gives_the_patients_epsilon() -> None:
+    made = stated(of_images(4))
+    assert made.patient is not None
+    assert made.patient.epsilon == PrivacyLoss(4 * 0.5).epsilon(1e-5) > made.epsilon
+    assert made.patient.odds.found_at_1_percent > made.odds.found_at_1_percent
+    assert made.patient.odds.reidentified is None  # nobody said how many patients there are
+    assert made.neighbours == "add or remove one image of a patient with at most 4 images"
+    text = statement_text(made)
+    epsilon = epsilon_text(made.patient.epsilon)
+    assert f"a PATIENT, of whom at most 4 images are used, has epsilon {epsilon} at delta" in text
+    assert "finetune on clinic, at most 4 images of a patient, per image" in text
+    assert "Of patients with all their images, at most" in text
+    assert parse_statement(made.model_dump(mode="json"), where="x") == made
+
+
+def test_bounds_of_several_releases_compose() -> None:
+    made = stated(of_images(2), of_images(3, rate=0.1))
+    assert made.patient is not None
+    sampled = SampledSteps(20.0, 0.1, 100, 3)
+    assert made.patient.epsilon == PrivacyLoss(2 * 0.5, (sampled,)).epsilon(1e-5)
+    assert made.patient.images_per_patient == 3
+    assert made.neighbours.endswith("at most 2 images")
+
+
+def test_without_a_bound_nothing_is_said_of_a_patient() -> None:
+    for releases in ((of_images(None),), (of_images(None), of_images(4))):
+        made = stated(*releases)
+        assert made.patient is None
+        assert "a patient with several images has a larger epsilon" in statement_text(made)
+    unprotected = Release(stage="train-gan", data="clinic", mu=math.inf, note="no noise")
+    made = stated(unprotected, of_images(4))
+    assert made.patient is not None
+    assert made.patient.epsilon == math.inf

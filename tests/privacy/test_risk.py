@@ -15,9 +15,13 @@ from scipy.special import ndtri
 from synthdp.config import PrivacySettings, RiskTarget
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss, SampledSteps, gaussian_mu
+from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds
+from synthdp.privacy.statement import Statement, make_statement, parse_statement
 from synthdp.privacy.target import Target
+from synthdp.privacy.words import statement_text
 
 MUS = (1e-9, 1e-6, 1e-3, 0.1, 0.314, 1.46, 3.71, 7.92, 20.0, 59.9)
 RATES = (1e-9, 1e-6, 1e-4, 0.01, 0.1, 0.5, 0.9, 1 - 1e-6)
@@ -192,3 +196,46 @@ def test_one_target_is_asked_for_and_a_population_with_it() -> None:
         PrivacySettings.model_validate({"risk": asked}).refuse_missing_population()
     with pytest.raises(ValueError, match=r"privacy\.risk is for a single run"):
         PrivacySettings.model_validate({"risk": asked}).refuse_risk()
+
+
+# What a statement says of it.
+
+
+def stated(mechanism: Mechanism, risk: RiskTarget | None) -> Statement:
+    release = Release(stage="finetune", data="clinic", mu=mechanism.mu, mechanism=mechanism)
+    return make_statement(
+        Lineage(releases=(release,)),
+        subject="classifier",
+        population=600,
+        stage=release,
+        risk=risk,
+    )
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.05])
+def test_the_statement_gives_the_risk_that_was_asked_for_and_the_epsilon(rate: float) -> None:
+    risk = RiskTarget(found=0.0333, false_alarms=0.01)
+    made = stated(keeping(risk, sampling_rate=rate), risk)
+    text = statement_text(made)
+    asked = "asked for: at most 3.33 % of members found while 1 % of strangers are falsely accused"
+    assert f"- {asked}; kept" in text
+    assert f"epsilon = {epsilon_text(made.epsilon)} for each patient" in text
+    assert parse_statement(made.model_dump(mode="json"), where="x") == made
+
+
+def test_a_risk_that_is_not_kept_is_said_not_to_be() -> None:
+    made = stated(keeping(RISK), RiskTarget(found=0.02, false_alarms=0.01))
+    assert "falsely accused; NOT kept: 5 % may be found" in statement_text(made)
+
+
+def test_the_statement_has_words_for_every_guess() -> None:
+    text = statement_text(stated(keeping(risk=None, epsilon=6.0), None))
+    assert "as often true as not is guessed right in at most 93 % (chance: 50 %)" in text
+    assert "one of ten equally likely values in 58 % (10 %)" in text
+    assert "at most 54 percentage points more often than without the result" in text
+    assert "once in a million times is reconstructed in at most 0.05 % of attempts" in text
+    assert "asked for" not in text
+    older = stated(keeping(), None)
+    unset = {"attribute_even": None, "attribute_of_ten": None, "reconstructed": None, "gain": None}
+    odds = older.odds.model_copy(update=unset)
+    assert "a million" not in statement_text(older.model_copy(update={"odds": odds}))
