@@ -93,7 +93,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     repeats = vars(count_repeats(dataset, rows, targets))
     about = {"data_set": dataset.info.name, "split": settings.split}
     exact[METRICS_FILE] = {**about, **exact[METRICS_FILE], **repeats}
-    with atomic_folder(settings.out) as folder:
+    with atomic_folder(settings.out, closed=dataset.info.protects_patients) as folder:
         write_atomic(folder / "config.yaml", dump_settings(settings))
         for name, content in exact.items():
             write_json(folder / name, content)

@@ -35,7 +35,7 @@ from synthdp.data.images import decode_pixels, path_problem, resize_pixels, squa
 from synthdp.data.importing.listing import files_below, linked_folder_problems
 from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError, RunError
-from synthdp.files import atomic_folder, write_atomic
+from synthdp.files import atomic_folder, closed_to_others, write_atomic
 from synthdp.progress import progress
 
 MANIFEST = "manifest.csv"
@@ -79,9 +79,10 @@ def run_predict(settings: PredictSettings) -> Path:
     scores = probabilities(classifier, raw_scores)
     table = _table(classifier, images, scores)
     if settings.saliency is not None:
-        with atomic_folder(settings.saliency) as folder:
+        with atomic_folder(settings.saliency, closed=True) as folder:
             _draw_all(classifier, images, scores, settings.saliency_grid, folder)
-    write_atomic(settings.out, table)
+    with closed_to_others():
+        write_atomic(settings.out, table)
     return settings.out
 
 

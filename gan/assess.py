@@ -59,7 +59,8 @@ def run_assess(settings: AssessSettings) -> Path:
     """
     if is_written(settings.out, settings, last=QUALITY_FILE, what="an assessment"):
         return settings.out
-    with atomic_folder(settings.out) as folder:  # first, so that a taken `out` is refused at once
+    # first, so that a taken `out` is refused at once
+    with atomic_folder(settings.out, closed=True) as folder:
         sets = measure_sets(settings)
         quality = list(_quality_figures(settings, sets))
         closeness = closeness_to_train(sets)

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +245,24 @@ def _refuse_filled(path: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def closed_to_others() -> Iterator[None]:
+    """Let what is made in the block be its owner's alone, files (mode 600) and folders (700).
+
+    For what is about patients. What leaves is written anew, outside such a block. The mask is the
+    process's own, so that two threads can't differ in it.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, closed: bool = False) -> Iterator[Path]:
     """Yield a hidden sibling folder that becomes `path` when the block ends well.
+
+    `closed`: it is about patients, and made as by `closed_to_others`.
 
     Raises:
         InputError: when `path` exists and is not an empty folder.
@@ -257,10 +273,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with refused_when_full():
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
-        scratch.mkdir()
         try:
+            with closed_to_others() if closed else nullcontext():
+                scratch.mkdir()
             with _locked(scratch):
-                yield scratch
+                with closed_to_others() if closed else nullcontext():
+                    yield scratch
                 os.sync()  # all files at once: a wait for each of thousands takes far longer
                 _refuse_filled(path)  # once more: another process may have been faster
                 if path.exists():

@@ -31,7 +31,7 @@ from synthdp.config import (
     validate_settings,
 )
 from synthdp.errors import InputError, RunError
-from synthdp.files import append_line, refused_when_full, write_atomic, write_json
+from synthdp.files import append_line, closed_to_others, refused_when_full, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
@@ -292,7 +292,8 @@ def open_run(
 ) -> Iterator[Run]:
     """Open the run folder `out`: a new one, one to resume, or a finished one.
 
-    A resume may change the settings named in `free`: those that decide nothing of the result.
+    What the stage makes meanwhile is closed to all but its owner (`closed_to_others`). A resume may
+    change the settings named in `free`: those that decide nothing of the result.
 
     Raises:
         InputError: when the folder holds other files, or a run of other settings.
@@ -302,9 +303,15 @@ def open_run(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; name a folder for the run")
     with refused_when_full():
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".lock").touch()
-    with open(out / ".lock", "a+", encoding="utf-8") as lock, handled((SIGTERM,), interrupt):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with closed_to_others():
+            out.mkdir(exist_ok=True)
+            (out / ".lock").touch()
+    with (
+        closed_to_others(),
+        open(out / ".lock", "a+", encoding="utf-8") as lock,
+        handled((SIGTERM,), interrupt),
+    ):
         take_lock(lock, out)
         run = _start(out, stage, settings, _matching_status(out, stage, settings, free))
         run._lock = lock

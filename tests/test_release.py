@@ -1,19 +1,21 @@
 """What leaves the house: exactly the files that may, and no function of who is in the data."""
 
 import csv
+import os
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import made_up_assessment
+from made_up import clinic_set, made_up_assessment
 from safetensors import safe_open
 
-from classify.config import EvaluateSettings, FinetuneSettings
+from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.model import load_classifier
+from classify.predict import run_predict
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.train import run_train_gan
@@ -481,3 +483,27 @@ def test_the_command_refuses_too_little_and_too_much(
 ) -> None:
     assert main(["privacy", *words]) == EXIT_BAD_INPUT
     assert told in capsys.readouterr().err
+
+
+def open_to_others(folder: Path) -> set[str]:
+    """What below a folder others than its owner may read or look into; the folder itself is `.`."""
+    paths = [folder, *folder.rglob("*")]
+    return {str(path.relative_to(folder)) for path in paths if path.stat().st_mode & 0o077}
+
+
+def test_what_is_about_patients_is_closed_and_what_is_released_is_not(
+    clinic: Path, run: Path, released: Path, tmp_path: Path
+) -> None:
+    evaluated(run, clinic, tmp_path / "scores" / "here")
+    settings = PredictSettings(run=run, images=clinic / "images", out=tmp_path / "scores" / "x.csv")
+    run_predict(settings)
+    assert not open_to_others(clinic)
+    assert not open_to_others(run)
+    assert open_to_others(tmp_path / "scores") == {"."}
+    mask = os.umask(0o022)
+    os.umask(mask)
+    for path in released.rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask
+    synthetic = clinic_set(tmp_path / "phantoms", "phantom")
+    assert "manifest.csv" in open_to_others(synthetic)
+    assert not {path for path in open_to_others(synthetic) if path == "private"}

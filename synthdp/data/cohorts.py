@@ -19,7 +19,7 @@ def _key(dataset: Dataset) -> bytes:
     """
     cohort = dataset.info.cohort
     if cohort is None:
-        dataset.private.mkdir(exist_ok=True)
+        dataset.private.mkdir(mode=0o700, exist_ok=True)
         return keep_key(dataset.private / "key")
     path = dataset.private / SHARED_KEY_FILE
     if not path.is_file() or key_id(path.read_bytes(), dataset.info.linked) != cohort.key_id:

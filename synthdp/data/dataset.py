@@ -234,7 +234,7 @@ def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
 
     Guarantee: without the key in `private/`, it says nothing about the images.
     """
-    dataset.private.mkdir(exist_ok=True)
+    dataset.private.mkdir(mode=0o700, exist_ok=True)
     digest = hmac.new(keep_key(dataset.private / "key"), digestmod=sha256)
     for row in rows:
         digest.update(repr((row.image, row.patient_id, row.split, row.targets)).encode())
@@ -481,12 +481,13 @@ def holds_dataset(out: Path, info: DatasetInfo) -> bool:
 def create_dataset(out: Path, info: DatasetInfo, *, card: str = "") -> Iterator[DatasetWriter]:
     """Make a data-set folder that appears at `out` only when it is complete.
 
-    A `card` is written beside the manifest as `card.md`.
+    A `card` is written beside the manifest as `card.md`. A set that protects patients is closed to
+    all but its owner, images and manifest as well as its private part.
 
     Raises:
         InputError: when `out` exists and is not empty, or no image was added.
     """
-    with atomic_folder(Path(out)) as root:
+    with atomic_folder(Path(out), closed=info.protects_patients) as root:
         (root / "images").mkdir()
         writer = DatasetWriter(root, info)
         yield writer

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, Row, keyed_digest, load_images
 from synthdp.errors import RunError
-from synthdp.files import write_atomic
+from synthdp.files import closed_to_others, write_atomic
 from synthdp.progress import progress
 
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -83,8 +83,9 @@ def cached_array(
     try:
         entry_name = f"{maker[:32]}-{keyed_digest(dataset, rows)[:32]}"
         folder = dataset.private / FOLDER
-        folder.mkdir(exist_ok=True)
-        lock = open(folder / f".{entry_name}.lock", "a", encoding="utf-8")  # noqa: SIM115
+        with closed_to_others():
+            folder.mkdir(exist_ok=True)
+            lock = open(folder / f".{entry_name}.lock", "a", encoding="utf-8")  # noqa: SIM115
     except OSError:  # a read-only folder, or one of somebody else
         return checked(computed())
     entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
@@ -169,6 +170,7 @@ def _write(entry: _Entry, values: NDArray[Any]) -> None:
     about = json.dumps({"name": entry.name, "sha256": _checksum(values)})
     content = safetensors.numpy.save({"values": values}, metadata={"about": about})
     try:
-        write_atomic(entry.path, content)
+        with closed_to_others():
+            write_atomic(entry.path, content)
     except OSError:  # the folder was made read-only meanwhile: the array itself is fine
         return

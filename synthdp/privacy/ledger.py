@@ -141,7 +141,7 @@ class Journal:
             InputError: when another process has written to the file since it was read.
             RunError: when the disk is full.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._format < FORMAT:
             entry = {"format": FORMAT, **entry}
         elif self._acknowledged < len(self.entries):  # a crash came between a line and its head
@@ -374,7 +374,7 @@ def record_release(path: Path, release: Release) -> None:
 
     Guarantee: when it returns, the release is on the disk; nothing takes it back.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(path.with_suffix(".lock"), "a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         journal = Journal(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE
-from synthdp.files import read_json, refused_when_full, write_json
+from synthdp.files import closed_to_others, read_json, refused_when_full, write_json
 from synthdp.paths import without_paths
 from synthdp.privacy.statement import read_statement
 from synthdp.runs import RunBusyError, StageCall, open_run, take_lock, versions
@@ -151,8 +151,10 @@ def locked_study(out: Path, *, shared: bool) -> Iterator[None]:
         RunBusyError: when another process has it, and does not share it.
     """
     with refused_when_full():
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".study.lock").touch()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with closed_to_others():
+            out.mkdir(exist_ok=True)
+            (out / ".study.lock").touch()
     with open(out / ".study.lock", "a+", encoding="utf-8") as lock:
         try:
             take_lock(lock, out, shared=shared)
