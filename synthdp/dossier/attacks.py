@@ -4,6 +4,7 @@ What an audit found are exact functions of patients, outside every promise. A do
 attack ended, and its figures where they are asked for by name.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 from synthdp.dossier.evidence import Audit, Evidence
@@ -83,6 +84,9 @@ def _odds_bounds(statement: Statement) -> dict[str, str]:
     """At most how far an attacker comes, by what he is after: of the statement's odds."""
     if not statement.lineage.releases:
         none = "no release on any patient is counted, so there is nobody to find"
+        return {"membership": none, "attribute": none, "reconstruction": none}
+    if math.isinf(statement.epsilon):
+        none = "nothing: an attacker may find out all there is to find"
         return {"membership": none, "attribute": none, "reconstruction": none}
     odds = statement.odds
     return {

@@ -28,7 +28,7 @@ from synthdp.privacy.statement import Statement
 from synthdp.status import STATUS_FILE, RunStatus, read_status
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
-from synthdp.study.record import FACTS_FILE, SetFacts, read_sets
+from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
 
 AUDIT_FILE = "private/audit/audit.json"
 NOISY_FILE, GROUPS_FILE = "noisy_metrics.json", "fairness.json"
@@ -123,10 +123,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class StudyTables:
-    """The tables of a study: every model on every set, and groups where they were judged."""
+    """The tables of a study: every model on every set, and groups where they were judged.
+
+    private_part: the promise of publishing its runs with a finite epsilon alone; None without any.
+    """
 
     rows: tuple[ResultRow, ...]
     groups: tuple[FairnessRow, ...]
+    private_part: Statement | None
 
 
 @dataclass(frozen=True)
@@ -357,5 +361,6 @@ def _access(private: Path) -> Access:
 
 
 def _tables(study: Path) -> StudyTables:
+    rows = read_results(study / RESULTS_FILE)
     groups = read_fairness(study / FAIRNESS_FILE) if (study / FAIRNESS_FILE).is_file() else []
-    return StudyTables(tuple(read_results(study / RESULTS_FILE)), tuple(groups))
+    return StudyTables(tuple(rows), tuple(groups), private_part(read_record(study, rows)))

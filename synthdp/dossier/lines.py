@@ -5,6 +5,7 @@ command would make one; a line that no command can fill is a blank for the contr
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def dossier_parts(
             key="promise",
             title="What is promised",
             about="The top of NIST's pyramid. It holds as far as what stands below it does.",
-            lines=tuple(_promise_lines(evidence.statement)),
+            lines=(*_promise_lines(evidence.statement), *_private_part_lines(evidence)),
         ),
         Part(
             key="kept",
@@ -115,6 +116,19 @@ def _promise_lines(statement: Statement) -> Iterator[Line]:
         answer=_paragraph(statement, "What an attacker could do."),
         source=source,
     )
+
+
+def _private_part_lines(evidence: Evidence) -> Iterator[Line]:
+    """What publishing the private runs of a study alone promises, where it has others."""
+    part = None if evidence.tables is None else evidence.tables.private_part
+    if part is not None and math.isinf(evidence.statement.epsilon):
+        yield Line(
+            key="private_part",
+            asks="The runs with a finite epsilon alone",
+            texts=(f"{_NIST}, 2.6",),
+            answer=f"{_headline(part)} At delta {part.delta:g}, when no other run is published.",
+            source="the runs' privacy.json",
+        )
 
 
 def _headline(statement: Statement) -> str:
@@ -194,7 +208,8 @@ def _composition_words(statement: Statement) -> str:
     counted = len(statement.lineage.releases)
     if not counted:
         return "None on any patient."
-    listed = "; ".join(dict.fromkeys(_release_name(one) for one in statement.lineage.releases))
+    names = Counter(_release_name(one) for one in statement.lineage.releases)
+    listed = "; ".join(f"{f'{n} times ' * (n > 1)}{name}" for name, n in names.items())
     return (
         f"{counted} release{'s' if counted > 1 else ''}, each counted once, end to end: {listed}."
         + "".join(f" {words}" for words in _record_words(statement))

@@ -105,28 +105,39 @@ def make_dossier(evidence: Evidence, *, shown: Collection[Shown], date: str) -> 
 class GroupsView:
     """What was scored on one split, as the page shows it: a line for each group, and differences.
 
-    columns: the measures of groups that have one; lines: a figure that says which group, and its
-    figures by measure; between: figures of all groups of a column together.
+    columns: the measures that have a value; lines: a figure that says which group, and its figures
+    by measure; between: figures of all groups of a column together; without: which groups have no
+    figure, and why.
     """
 
     scored: Utility
     columns: tuple[str, ...]
     lines: tuple[tuple[GroupFigure, Mapping[str, GroupFigure]], ...]
     between: tuple[GroupFigure, ...]
+    without: tuple[str, ...]
 
 
 def groups_view(scored: Utility) -> GroupsView:
     """The figures of one split, laid out by group."""
     lines: dict[tuple[str, ...], dict[str, GroupFigure]] = {}
-    of_groups = [one for one in scored.figures if one.group or not one.attribute]
+    with_value = [one for one in scored.figures if one.value is not None]
+    of_groups = [one for one in with_value if one.group or not one.attribute]
     for figure in of_groups:
         key = (figure.model, figure.target, figure.attribute, figure.group)
         lines.setdefault(key, {})[figure.measure] = figure
+    missing: dict[str, list[str]] = {}
+    for figure in (one for one in scored.figures if one.value is None):
+        which = figure.group or "differences"
+        missing.setdefault(figure.note or "no value", []).append(f"{figure.attribute} {which}")
     return GroupsView(
         scored,
         columns=tuple(dict.fromkeys(one.measure for one in of_groups)),
         lines=tuple((next(iter(figures.values())), figures) for figures in lines.values()),
-        between=tuple(one for one in scored.figures if one.attribute and not one.group),
+        between=tuple(one for one in with_value if one.attribute and not one.group),
+        without=tuple(
+            f"No figure of {', '.join(dict.fromkeys(which)).replace('_', ' ')}: {why}."
+            for why, which in missing.items()
+        ),
     )
 
 
