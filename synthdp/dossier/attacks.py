@@ -92,9 +92,14 @@ def _odds_bounds(statement: Statement) -> dict[str, str]:
     return {
         "membership": f"at most {percent(odds.found_at_1_percent)} of members are found at 1 % "
         f"false alarms, {percent(odds.found_at_01_percent)} at 0.1 %",
-        "attribute": "none stated by itself: an attacker learns no more than the promise lets "
-        "the result depend on the patient",
-        "reconstruction": "none stated by itself, as above",
+        "attribute": "none stated by itself"
+        if odds.attribute_even is None or odds.attribute_of_ten is None
+        else f"at most {percent(odds.attribute_even)} of guesses of an even yes/no fact come right "
+        f"(blind: 50 %), {percent(odds.attribute_of_ten)} of one of ten values (blind: 10 %)",
+        "reconstruction": "none stated by itself"
+        if odds.reconstructed is None
+        else f"at most {percent(odds.reconstructed)} of attempts, at an image that a blind guess "
+        "hits once in a million",
     }
 
 

@@ -102,6 +102,14 @@ def _promise_lines(statement: Statement) -> Iterator[Line]:
         answer=_unit_words(statement),
         source=source,
     )
+    if statement.risk is not None:
+        yield Line(
+            key="risk",
+            asks="Risk that was asked for",
+            texts=(f"{_NIST}, 2.2",),
+            answer=_bullet(statement, "asked for: "),
+            source=source,
+        )
     yield Line(
         key="composition",
         asks="Releases that are counted together",
@@ -140,6 +148,13 @@ def _paragraph(statement: Statement, heading: str) -> str:
     mark = f"**{heading}**"
     paragraphs = statement_text(statement).split("\n\n")
     return next((p.removeprefix(mark).strip() for p in paragraphs if p.startswith(mark)), "")
+
+
+def _bullet(statement: Statement, begins: str) -> str:
+    """What follows these words in the statement's terms."""
+    lines = statement_text(statement).splitlines()
+    mark = f"- {begins}"
+    return next((line.removeprefix(mark) for line in lines if line.startswith(mark)), "")
 
 
 def _scale_words(epsilon: float) -> str:
@@ -196,12 +211,23 @@ def _own_parameters(release: Release) -> str:
 
 
 def _unit_words(statement: Statement) -> str:
-    words = (
+    words = [
         "The patient: all images of a patient together."
         if statement.unit == "patient"
-        else "THE IMAGE, not the patient: a patient with several images is protected less."
-    )
-    return f"{words} Neighbours: {statement.neighbours}."
+        else "THE IMAGE, not the patient: a patient with several images is protected less.",
+        f"Neighbours: {statement.neighbours}.",
+    ]
+    if statement.patient is not None:
+        words.append(
+            f"A patient, of whom at most {statement.patient.images_per_patient} images are used, "
+            f"has epsilon {epsilon_text(statement.patient.epsilon)} at delta {statement.delta:g}."
+        )
+    if looked_at := statement.lineage.found_by_looking:
+        words.append(
+            f"WHO IS ONE PATIENT WAS FOUND BY LOOKING in {', '.join(looked_at)}, so that a unit "
+            "may be several persons, each of whom is promised less."
+        )
+    return " ".join(words)
 
 
 def _composition_words(statement: Statement) -> str:

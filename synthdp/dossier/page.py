@@ -148,6 +148,7 @@ def dossier_page(dossier: Dossier) -> str:
         "dossier": dossier,
         "headline": without_paths(headline),
         "word_for_word": statement_html(dossier.statement),
+        "unit": next(one.answer for one in dossier.parts[0].lines if one.key == "unit"),
         "attacked": _attacked_words(dossier),
         "utility": [groups_view(scored) for scored in dossier.utility],
         "marks": (),

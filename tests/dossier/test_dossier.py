@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from made_up_study import describe, make_study
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import Settings
 from synthdp.data.dataset import open_dataset
-from synthdp.dossier.page import dossier_page, write_dossier
+from synthdp.dossier.evidence import read_evidence
+from synthdp.dossier.page import dossier_page, make_dossier, write_dossier
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
+from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import Dossier, Line, derived_schema, dossier_schema
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.statement import OnRecord, make_statement
 from synthdp.runs import open_run
 
 #: What must never stand in a dossier: ids, and names of folders above those it is about.
@@ -202,6 +205,50 @@ def test_an_evaluation_of_another_run_is_refused(
     with pytest.raises(InputError, match="no evidence"):
         write_dossier(audited, tmp_path / "out", evidence=[tmp_path])
     assert not (tmp_path / "out").exists()
+
+
+def test_odds_of_every_kind_stand_beside_their_attacks(audited: Path, tmp_path: Path) -> None:
+    dossier = write_dossier(audited, tmp_path / "out")
+    odds = dossier.statement.odds
+    for kind, share in (
+        ("membership", odds.found_at_1_percent),
+        ("attribute", odds.attribute_even),
+        ("reconstruction", odds.reconstructed),
+    ):
+        assert share is not None
+        assert percent(share) in attack(dossier, kind).bound
+
+
+def test_an_image_level_promise_says_what_a_patient_has(tmp_path: Path) -> None:
+    release = Release(stage="finetune", data="clinic", mu=0.3, unit="image", images_per_patient=4)
+    lineage = Lineage(releases=(release,))
+    statement = make_statement(lineage, subject="classifier", unit="image", stage=release)
+    with open_run(tmp_path / "run", "pretrain", Settings()) as run:
+        run.finish(statement, "card")
+    dossier = write_dossier(tmp_path / "run", tmp_path / "out")
+    assert statement.patient is not None
+    unit = line(dossier, "unit").answer
+    assert "THE IMAGE, not the patient" in unit
+    assert (
+        f"at most 4 images are used, has epsilon {epsilon_text(statement.patient.epsilon)}" in unit
+    )
+    assert unit in words_on(tmp_path / "out").split("Not covered")[0]
+
+
+def test_units_found_by_looking_and_other_releases_are_told(tmp_path: Path) -> None:
+    release = Release(stage="finetune", data="clinic", mu=0.3, unit_from="looks")
+    record = OnRecord(data="clinic", other_releases=5, epsilon=16.9, budget=20.0)
+    statement = make_statement(Lineage(releases=(release,)), subject="classifier", stage=release)
+    with open_run(tmp_path / "run", "pretrain", Settings()) as run:
+        run.finish(statement.model_copy(update={"on_record": (record,)}), "card")
+    evidence = read_evidence(tmp_path / "run")
+    told = replace(
+        evidence, statement=evidence.statement.model_copy(update={"on_record": (record,)})
+    )
+    dossier = make_dossier(told, shown=(), date="2026-11-28")
+    assert "FOUND BY LOOKING in clinic" in line(dossier, "unit").answer
+    told_of = line(dossier, "composition").answer
+    assert "5 other releases; all together epsilon 16.9, of a budget of 20" in told_of
 
 
 def test_without_protection_it_says_so_first(tmp_path: Path) -> None:
