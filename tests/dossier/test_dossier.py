@@ -20,6 +20,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.dossier.evidence import read_evidence
 from synthdp.dossier.page import dossier_page, make_dossier, write_dossier
 from synthdp.errors import InputError
+from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.files import read_json, write_json
 from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import Dossier, Line, derived_schema, dossier_schema
@@ -162,6 +163,52 @@ def test_exact_figures_of_patients_are_shown_where_they_are_asked_for_alone(
     assert {audit["membership"][0]["rate"], metrics["auroc"]["value"]} <= numbers
     assert dossier.utility[0].figures[0].n_patients == metrics["n_patients"]
     assert "It is for the house, not for publication" in words_on(tmp_path / "open")
+
+
+def test_groups_are_judged_in_the_open_only_where_asked(
+    audited: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    judged = Path(shutil.copytree(evaluation, tmp_path / "judged"))
+    about = {"target": "malignant", "attribute": "breast_density", "n_images": 40, "n_patients": 33}
+    figures = [
+        FairnessFigure(
+            **about, group="<4>", measure="auroc", value=0.7125, ci_low=0.6, ci_high=0.8
+        ),
+        FairnessFigure(**about, group="rare", measure="auroc", note="too few: fewer than 10"),
+        FairnessFigure(**about, measure="worst_group_gap", value=0.0625),
+    ]
+    write_json(judged / "fairness.json", [one.model_dump(mode="json") for one in figures])
+    dossier = write_dossier(audited, tmp_path / "closed", evidence=[judged])
+    assert line(dossier, "bias").answer == "Judged by breast density: see Utility by sub-group."
+    closed = page_of(tmp_path / "closed") + (tmp_path / "closed" / "dossier.json").read_text()
+    assert not re.search(r"0\.712|rare|&lt;4&gt;|0\.06", closed)
+    write_dossier(audited, tmp_path / "open", evidence=[judged], shown=("utility",))
+    text = words_on(tmp_path / "open")
+    assert re.search(r"breast density: <4> malignant 0\.71[23] 0\.600 to 0\.800", text)
+    assert "Worst-group gap in AUROC by breast density (malignant): 0.06" in text
+    assert "No figure of breast density rare: too few: fewer than 10." in text
+    assert 33 not in _numbers(valid_json(tmp_path / "open"))
+
+
+def test_a_noisy_auroc_is_shown_under_its_own_promise(
+    audited: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    noisy = Path(shutil.copytree(evaluation, tmp_path / "noisy"))
+    released = {
+        "schema_version": 1,
+        "data_set": "clinic",
+        "split": "train",
+        "auroc": {"value": 0.6875, "noise_standard_error": 0.1},
+        "epsilon": 0.5,
+        "delta": 1e-4,
+        "unit": "patient",
+    }
+    write_json(noisy / "noisy_metrics.json", released)
+    dossier = write_dossier(audited, tmp_path / "out", evidence=[noisy])
+    assert [one.measure for one in dossier.utility[0].figures] == ["noisy auroc"]
+    text = words_on(tmp_path / "out")
+    assert "epsilon 0.5 at delta 0.0001 for each patient that was scored" in text
+    assert "0.688" in text
 
 
 def _numbers(content: Any) -> list[float]:
