@@ -184,7 +184,7 @@ def test_groups_are_judged_in_the_open_only_where_asked(
     assert not re.search(r"0\.712|rare|&lt;4&gt;|0\.06", closed)
     write_dossier(audited, tmp_path / "open", evidence=[judged], shown=("utility",))
     text = words_on(tmp_path / "open")
-    assert re.search(r"breast density: <4> malignant 0\.71[23] 0\.600 to 0\.800", text)
+    assert re.search(r"breast density: <4>\s*malignant\s*0\.71[23]\s*0\.600 to 0\.800", text)
     assert "Worst-group gap in AUROC by breast density (malignant): 0.06" in text
     assert "No figure of breast density rare: too few: fewer than 10." in text
     assert 33 not in _numbers(valid_json(tmp_path / "open"))
