@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from synthdp.cards import dataset_card
 from synthdp.config import Settings, read_json_as
@@ -78,6 +78,16 @@ class PatchesSettings(AssignmentSettings):
     lineage_data: str = "patients of a data set that was not named"
     size_px: int = Field(default=128, ge=8, le=8192)
     population: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _keys_stand_elsewhere(self) -> "PatchesSettings":
+        for name, path in (("key", self.key), ("cohort_key", self.cohort_key)):
+            if path is not None and path.resolve().is_relative_to(self.out.resolve()):
+                raise ValueError(
+                    f"{name}: lies inside `out`, which is made as a whole and gets a copy of the "
+                    "key; keep the file elsewhere"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -154,9 +164,9 @@ class _Note(Settings):
 
     def settings_now(self, out: Path) -> dict[str, Any]:
         """The settings of the import; those of earlier versions, in today's words."""
-        if self.look_alikes is not None:
-            return self.settings
-        added = {"key": None, "links": None, "unit_from": "declared"}
+        fields = PatchesSettings.model_fields
+        added = {name: fields[name].default for name in fields.keys() - self.settings.keys()}
+        # Once a size of None stood for the images' own.
         size_px = self.settings.get("size_px") or read_info(out).size_px
         return {**added, **self.settings, "size_px": size_px}
 

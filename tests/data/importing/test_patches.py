@@ -453,6 +453,11 @@ def test_no_other_file_is_taken_for_a_key(table: Path) -> None:
         assert (table / "metadata.csv").read_bytes() == before
 
 
+def test_a_key_does_not_lie_in_the_set_that_is_made(table: Path) -> None:
+    with pytest.raises(ValueError, match="key: lies inside `out`"):
+        settings(table, key=table.parent / "set" / "private" / "key")
+
+
 def test_a_cohort_without_its_key_is_refused(ward: Path) -> None:
     dataset = imported(ward, cohort="1/2", cohort_key=ward.parent / "c.key", **WARD)
     (dataset.private / "cohort.key").write_bytes(b"x" * 32)
