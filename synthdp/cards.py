@@ -43,8 +43,29 @@ _CITATION = (
 def card_text(header: Mapping[str, Any], title: str, sections: Sequence[tuple[str, str]]) -> str:
     """A card: its YAML header, a title, and the sections that say something."""
     head = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
-    body = "\n\n".join(f"## {name}\n\n{text}" for name, text in sections if text)
-    return f"---\n{head}---\n\n# {title}\n\n{body}\n"
+    body = "\n\n".join(f"## {one_line(name)}\n\n{text}" for name, text in sections if text)
+    return f"---\n{head}---\n\n# {one_line(title)}\n\n{body}\n"
+
+
+#: What is markup anywhere in a text: HTML, and the middle of a link, a picture or a definition.
+_MARKUP = r"<|\](?=[(\[:])"
+_IN_A_LINE = re.compile(rf"([\\`*|~]|(?<!\w)_|_(?!\w)|{_MARKUP})")
+#: What is markup where a line begins: headings, quotations, tables, fences and rules.
+_AT_A_START = re.compile(r"(?m)^([ \t]*)([#=>~|]|`{3}|-{2,}[ \t]*$)")
+
+
+def one_line(text: str) -> str:
+    """A text of anybody's as Markdown on one line, in which every character stands for itself."""
+    return _IN_A_LINE.sub(r"\\\1", " ".join(text.split()))
+
+
+def paragraphs(text: str) -> str:
+    """Markdown of paragraphs, lists, bold words and code, in which nothing else is marked up.
+
+    Names and notes of other people stand in it: no link, picture, HTML, heading or rule.
+    """
+    plain = re.sub(rf"({_MARKUP})", r"\\\1", text.replace("\r", " "))
+    return _AT_A_START.sub(r"\1\\\2", plain)
 
 
 def privacy_header(statement: Statement) -> dict[str, Any]:
@@ -70,8 +91,8 @@ def model_card(
         "privacy": privacy_header(statement),
     }
     sections = [
-        ("What it is", summary),
-        ("Privacy", statement_text(statement)),
+        ("What it is", paragraphs(summary)),
+        ("Privacy", paragraphs(statement_text(statement))),
         ("How it was made", f"synthdp {__version__}\n\n{listed(settings)}"),
         ("Use", USE),
     ]
@@ -111,10 +132,10 @@ def dataset_card(
     }
     steps = {"synthdp": __version__, **(made or {})}
     sections = [
-        ("What it is", summary),
+        ("What it is", paragraphs(summary)),
         ("How it was made", listed(steps) if made else ""),
         ("Columns of manifest.csv", listed(columns or {})),
-        ("Privacy", statement_text(statement)),
+        ("Privacy", paragraphs(statement_text(statement))),
         ("Lineage", _lineage_words(statement)),
         ("Use", USE),
         ("Out of scope", _OUT_OF_SCOPE),
@@ -136,7 +157,9 @@ def licence_keys(licence: str) -> dict[str, str]:
 
 def listed(items: Mapping[str, Any]) -> str:
     """Names and values as a Markdown list."""
-    return "\n".join(f"- {name}: {value}" for name, value in items.items())
+    return "\n".join(
+        f"- {one_line(str(name))}: {one_line(str(value))}" for name, value in items.items()
+    )
 
 
 def _lineage_words(statement: Statement) -> str:
@@ -144,4 +167,6 @@ def _lineage_words(statement: Statement) -> str:
     releases = statement.lineage.releases
     if not releases:
         return "No release on any patient: nothing here descends from a patient's image."
-    return "\n".join(f"- release {one.id}: {one.stage} on {one.data}" for one in releases)
+    return "\n".join(
+        f"- release {one_line(f'{one.id}: {one.stage} on {one.data}')}" for one in releases
+    )

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthdp import __version__
-from synthdp.cards import USE, card_text, licence_keys, listed, privacy_header
+from synthdp.cards import (
+    USE,
+    card_text,
+    licence_keys,
+    listed,
+    one_line,
+    paragraphs,
+    privacy_header,
+)
 from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.statement import Statement
 from synthdp.privacy.words import statement_text
@@ -72,10 +80,16 @@ def study_model_card(facts: CardFacts) -> str:
         held_out, "markdown", metric="auroc", title=facts.title, members_found={}
     )
     sections = [
-        ("What it is", f"Classifiers of one study with synthdp. {' '.join(facts.summary)}"),
+        (
+            "What it is",
+            paragraphs(f"Classifiers of one study with synthdp. {' '.join(facts.summary)}"),
+        ),
         ("Results", f"{tables}\n{_SCORES}" if index else ""),
         ("Privacy of each row", _promises(facts)),
-        ("Privacy of all together", statement_text(facts.promise) if facts.promise else ""),
+        (
+            "Privacy of all together",
+            paragraphs(statement_text(facts.promise)) if facts.promise else "",
+        ),
         ("How they were made", _made(facts)),
         ("Use", USE),
         ("Out of scope", _OUT_OF_SCOPE),
@@ -116,7 +130,7 @@ def _promises(facts: CardFacts) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for row in dict.fromkeys(_promised_rows(facts)):
-        lines.append(f"| {' | '.join(row)} |")
+        lines.append(f"| {' | '.join(map(one_line, row))} |")
     if len(lines) == 2:
         return ""
     return "\n".join([*lines, "", "Releasing several rows adds up: see the whole study's below."])
@@ -154,7 +168,7 @@ def study_data_card(facts: CardFacts) -> str:
     }
     named = {one.name for one in facts.sets}
     scored = [
-        (cell.data_set, f"- role: evaluation, split {cell.split}")
+        (cell.data_set, f"- role: evaluation, split {one_line(cell.split)}")
         for cell in facts.cells
         if cell.data_set not in named
     ]
@@ -185,4 +199,4 @@ def _set_items(one: SetFacts) -> str:
     else:
         items["epsilon spent on patients (delta 1e-4)"] = epsilon_text(one.epsilon)
     text = listed(items)
-    return f"{one.description}\n\n{text}" if one.description else text
+    return f"{paragraphs(one.description)}\n\n{text}" if one.description else text

@@ -1,11 +1,11 @@
 """The results over seeds as tables for papers: CSV, Markdown, and LaTeX with booktabs."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from synthdp.cards import one_line
 from synthdp.data.tables import csv_text
 from synthdp.privacy.bounds import epsilon_text
 from synthdp.study.compare.cells import Cell, OverSeeds
@@ -142,15 +142,11 @@ def _markdown(grid: CellGrid, metric: str, title: str) -> str:
             if row is not None and row.voided:
                 cells[-1] += _VOIDED_MARK["markdown"]
         lines.append(cells)
-    table = "\n".join(f"| {' | '.join(map(_markdown_text, line))} |" for line in lines)
+    table = "\n".join(f"| {' | '.join(map(one_line, line))} |" for line in lines)
     note = f"{METRIC_WORDS[metric]} on {grid.title}: {NOTE}."
     if grid.has_voided:
         note += f" †: {VOIDED_NOTE}."
-    return f"**{_markdown_text(title)}**\n\n{table}\n\n{_markdown_text(note)}\n"
-
-
-def _markdown_text(text: str) -> str:
-    return re.sub(r"([|*_<>`\\])", r"\\\1", " ".join(text.split()))
+    return f"**{one_line(title)}**\n\n{table}\n\n{one_line(note)}\n"
 
 
 def latex_text(text: str) -> str:

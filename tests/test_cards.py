@@ -1,0 +1,51 @@
+import re
+
+import pytest
+
+from synthdp.cards import card_text, listed, model_card, one_line, paragraphs
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.statement import make_statement
+
+HOSTILE = [
+    "![x](http://tracker/x.png)",
+    "[click](javascript:alert)",
+    "<script>alert(1)</script>",
+    "a\n# Heading",
+    "a\n---\nb",
+    "a\n===",
+    "a\n```\nb",
+    "a\n| b |\n| --- |",
+    "a\n> quoted",
+]
+
+
+def marks(text: str) -> bool:
+    """Whether Markdown marks up more than paragraphs, lists, bold words and code here."""
+    for number, line in enumerate(text.splitlines()):
+        start = line.lstrip()
+        if number and start.startswith(("#", "=", "|", ">", "```", "---", "~")):
+            return True
+    return bool(re.search(r"(?<!\\)(<|\][(\[:])", text))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_others_wrote_marks_nothing_up(text: str) -> None:
+    assert marks(f"x{text}") or marks(text)  # the check itself sees it
+    assert not marks(one_line(text))
+    assert not marks(paragraphs(f"x {text}"))
+    assert "\n" not in one_line(text)
+    release = Release(id="a" * 16, stage="train-gan", data="set", mu=float("inf"), note=text)
+    statement = make_statement(Lineage(releases=(release,)), subject="model", stage=release)
+    card = model_card(title=text, summary=text, statement=statement, settings={text: text})
+    body = card.split("---\n", 2)[2]
+    headings = [line for line in body.splitlines() if line.startswith("#")]
+    assert [line.split()[0] for line in headings] == ["#", "##", "##", "##", "##"]
+    plain = "\n".join(line for line in body.splitlines() if not line.startswith("#"))
+    assert not marks(f"\n{plain}")
+
+
+def test_words_lists_and_code_stay() -> None:
+    text = "**Bold** words of `synthdp generate`:\n\n- one_two\n- 3"
+    assert paragraphs(text) == text
+    assert listed({"a_b": 1}) == "- a_b: 1"
+    assert card_text({"x": 1}, "T", [("S", "text")]) == "---\nx: 1\n---\n\n# T\n\n## S\n\ntext\n"
