@@ -70,7 +70,7 @@ def release(original: Path, out: Path) -> Statement:
     copy = _copier(original)
     with atomic_folder(out) as folder:
         statement = copy(original, folder)
-        _refuse_paths(folder, _paths_in(original))
+        refuse_paths(folder, paths_in(original))
     return statement
 
 
@@ -241,7 +241,7 @@ def _config(run: Path) -> str:
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
-def _paths_in(original: Path) -> Sequence[str]:
+def paths_in(original: Path) -> Sequence[str]:
     """What must not stand in any text that leaves: the folder's path, and paths in settings."""
     paths = [str(original.resolve())]
     if (original / CONFIG).is_file():
@@ -263,7 +263,7 @@ def _strings(settings: Any) -> Iterator[str]:
         yield settings
 
 
-def _refuse_paths(folder: Path, paths: Sequence[str]) -> None:
+def refuse_paths(folder: Path, paths: Sequence[str]) -> None:
     """The last look at what was written: no text may name a folder of this machine."""
     for path in folder.rglob("*"):
         if path.suffix in (".json", ".yaml", ".md", ".html", ".csv"):

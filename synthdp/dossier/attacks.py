@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from synthdp.dossier.evidence import Audit, Evidence
 from synthdp.evaluation.assessment import Assessment, Figure
 from synthdp.privacy.bounds import epsilon_text, percent
-from synthdp.privacy.dossier import Attack, AttackFigure, AttackTest
+from synthdp.privacy.dossier import AttackFigure, AttackKind, AttackTest
 from synthdp.privacy.statement import Statement
 
 _NIST_AUDIT = "NIST SP 800-226, 2 (auditing)"
@@ -23,7 +23,7 @@ _ASSESS_SET = "not run; `synthdp assess SET --real DIR` does"
 _GENERATORS = ("train-gan", "mix-generators", "import-generator")
 
 
-def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[Attack, ...]:
+def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[AttackKind, ...]:
     """Every kind of attack: its bound by the promise, what was run of it, or what would run it.
 
     Args:
@@ -34,7 +34,7 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[Attack, ...]:
     of_sets = evidence.assessments
     promised = _odds_bounds(evidence.statement)
     return (
-        Attack(
+        AttackKind(
             kind="membership inference",
             texts=(_TESTS, _NIST_AUDIT),
             bound=promised["membership"],
@@ -44,33 +44,33 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[Attack, ...]:
             ),
             not_run=_membership_not_run(evidence),
         ),
-        Attack(
+        AttackKind(
             kind="attribute inference",
             texts=(_TESTS,),
             bound=promised["attribute"],
             not_run=_NO_COMMAND,
         ),
-        Attack(
+        AttackKind(
             kind="reconstruction and model inversion",
             texts=(_TESTS,),
             bound=promised["reconstruction"],
             not_run=_NO_COMMAND,
         ),
-        Attack(
+        AttackKind(
             kind="regurgitation of training images",
             texts=(_TESTS,),
             bound="as for reconstruction",
             tests=tuple(_assessed(of_sets, "Memorisation", with_figures)),
             not_run=_regurgitation_not_run(evidence),
         ),
-        Attack(
+        AttackKind(
             kind="exfiltration",
             texts=(_TESTS,),
             bound="the promise is made against whoever holds all that is released; it says nothing "
             "of what stays in the house, should that be stolen",
             not_run=_NO_COMMAND,
         ),
-        Attack(
+        AttackKind(
             kind="faults of the implementation",
             texts=(_NIST_AUDIT, "NIST SP 800-226, 4 (side channels)"),
             bound="no patient moves a sum by more than the clip norm",

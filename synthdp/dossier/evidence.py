@@ -20,7 +20,7 @@ from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.evaluation.predictions import METRICS_FILE
 from synthdp.files import read_json
 from synthdp.paths import last_part, settings_without_paths, without_paths
-from synthdp.privacy.dossier import Subject
+from synthdp.privacy.dossier import DossierSubject
 from synthdp.privacy.lineage import Release, Spent
 from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.plan import statement_of
@@ -29,6 +29,7 @@ from synthdp.status import STATUS_FILE, RunStatus, read_status
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
+from synthdp.study.sweep.grid import evaluation_folder
 
 AUDIT_FILE = "private/audit/audit.json"
 NOISY_FILE, GROUPS_FILE = "noisy_metrics.json", "fairness.json"
@@ -60,7 +61,7 @@ class LowerBound(Settings, extra="ignore"):
     epsilon: Spent
 
 
-class MembersFound(Settings, extra="ignore"):
+class FoundRate(Settings, extra="ignore"):
     """How often members were found at a rate of false alarms, and at most as promised."""
 
     false_alarms: float
@@ -83,10 +84,10 @@ class AuditRecord(Settings, extra="ignore"):
     date: str = ""
     replay: Replayed | None = None
     bounds: tuple[LowerBound, ...] = ()
-    membership: tuple[MembersFound, ...] = ()
+    membership: tuple[FoundRate, ...] = ()
 
 
-class NoisyAuroc(Settings, extra="ignore"):
+class NoisyRecord(Settings, extra="ignore"):
     """An AUROC that was released under a promise of its own: `noisy_metrics.json`."""
 
     data_set: str
@@ -107,7 +108,7 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ScoredSplit:
     """What `synthdp evaluate` wrote of the run: its figures, all exact but the noisy one.
 
     of_patients: whether the images scored are patients', or can't be told from them any more.
@@ -118,7 +119,7 @@ class Evaluation:
     of_patients: bool
     metrics: Mapping[str, Any]
     groups: tuple[FairnessFigure, ...]
-    noisy: NoisyAuroc | None
+    noisy: NoisyRecord | None
 
 
 @dataclass(frozen=True)
@@ -150,14 +151,14 @@ class Evidence:
     the settings name and that are at hand; stale: audits of another training, by run.
     """
 
-    subject: Subject
+    subject: DossierSubject
     statement: Statement
     settings: Mapping[str, Any]
     sets: tuple[SetFacts, ...]
     access: Access
     audits: tuple[Audit, ...]
     stale: tuple[str, ...]
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[ScoredSplit, ...]
     assessments: tuple[Assessment, ...]
     tables: StudyTables | None
 
@@ -172,7 +173,8 @@ def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
 
     Args:
         original: a finished run or study, or a synthetic or phantom data set.
-        beside: evaluations of the run, assessments of the set, and runs that it descends from.
+        beside: evaluations of the run or the study that it is a part of, assessments of the set,
+            and runs that it descends from.
 
     Raises:
         InputError: when it is none of these, holds patients' images, or something beside it is of
@@ -209,13 +211,13 @@ def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
     )
 
 
-def _run_subject(run: Path, status: RunStatus) -> Subject:
+def _run_subject(run: Path, status: RunStatus) -> DossierSubject:
     is_study = status.stage == "study"
     title = ""
     if is_study and (run / FACTS_FILE).is_file():
         facts = read_json(run / FACTS_FILE)
         title = str(facts.get("title", "")) if isinstance(facts, dict) else ""
-    return Subject(
+    return DossierSubject(
         kind="study" if is_study else "run",
         stage=status.stage,
         name=run.resolve().name,
@@ -224,7 +226,7 @@ def _run_subject(run: Path, status: RunStatus) -> Subject:
     )
 
 
-def _set_subject(root: Path) -> Subject:
+def _set_subject(root: Path) -> DossierSubject:
     info = open_dataset(root).info
     if info.protects_patients:
         raise InputError(
@@ -232,7 +234,7 @@ def _set_subject(root: Path) -> Subject:
             "promise nothing; make a dossier of a model or a synthetic set made from them, and see "
             f"what is on record with `synthdp privacy {root.name}`"
         )
-    return Subject(kind="data set", stage=f"{info.kind} data set", name=info.name)
+    return DossierSubject(kind="data set", stage=f"{info.kind} data set", name=info.name)
 
 
 def _settings_of(original: Path) -> Mapping[str, Any]:
@@ -240,12 +242,14 @@ def _settings_of(original: Path) -> Mapping[str, Any]:
 
 
 def _sorted_out(
-    original: Path, subject: Subject, beside: Sequence[Path]
-) -> tuple[tuple[Assessment, ...], tuple[Evaluation, ...], list[Path]]:
+    original: Path, subject: DossierSubject, beside: Sequence[Path]
+) -> tuple[tuple[Assessment, ...], tuple[ScoredSplit, ...], list[Path]]:
     """What was named beside the original, by what it is."""
     assessments, evaluations, runs = [], [], []
     for path in map(Path, beside):
-        if (path / QUALITY_FILE).is_file():
+        if (path / RESULTS_FILE).is_file():
+            evaluations += _evaluations_in(path, original)
+        elif (path / QUALITY_FILE).is_file():
             assessments.append(_assessment_of(path, original, subject))
         elif (path / METRICS_FILE).is_file():
             evaluations.append(_evaluation_of(path, original))
@@ -258,7 +262,7 @@ def _sorted_out(
     return tuple(assessments), tuple(evaluations), runs
 
 
-def _assessment_of(folder: Path, original: Path, subject: Subject) -> Assessment:
+def _assessment_of(folder: Path, original: Path, subject: DossierSubject) -> Assessment:
     assessment = read_assessment(folder)
     if subject.kind != "data set" or assessment.info != open_dataset(original).info:
         raise InputError(
@@ -268,7 +272,16 @@ def _assessment_of(folder: Path, original: Path, subject: Subject) -> Assessment
     return assessment
 
 
-def _evaluation_of(folder: Path, original: Path) -> Evaluation:
+def _evaluations_in(study: Path, original: Path) -> Iterator[ScoredSplit]:
+    """What a study scored of the run, which is one of its runs."""
+    rows = [row for row in read_results(study / RESULTS_FILE) if row.run == original.name]
+    if not rows or (study / "runs" / original.name).resolve() != original.resolve():
+        raise InputError(f"{study}: a study that {original} is no run of; name its own")
+    for row in rows:
+        yield _evaluation_of(evaluation_folder(study, row.run, row.data_set, row.split), original)
+
+
+def _evaluation_of(folder: Path, original: Path) -> ScoredSplit:
     settings = read_yaml(folder / "config.yaml")
     if Path(str(settings.get("run", ""))).resolve() != original.resolve():
         raise InputError(
@@ -286,7 +299,7 @@ def _evaluation_of(folder: Path, original: Path) -> Evaluation:
     with suppress(InputError):
         data = Path(str(settings.get("dataset", "")))
         of_patients = open_dataset(data).info.protects_patients
-    return Evaluation(
+    return ScoredSplit(
         data_set=str(metrics.get("data_set", "")),
         split=str(metrics.get("split", "")),
         of_patients=of_patients,
@@ -295,7 +308,7 @@ def _evaluation_of(folder: Path, original: Path) -> Evaluation:
             validate_settings(FairnessFigure, one, where=f"{folder.name}/{GROUPS_FILE}")
             for one in groups
         ),
-        noisy=validate_settings(NoisyAuroc, read_json(noisy), where=f"{folder.name}/{NOISY_FILE}")
+        noisy=validate_settings(NoisyRecord, read_json(noisy), where=f"{folder.name}/{NOISY_FILE}")
         if noisy.is_file()
         else None,
     )
@@ -310,7 +323,7 @@ def _ancestor_runs(original: Path) -> Iterator[Path]:
             yield Path(named)
 
 
-def _runs_of_study(original: Path, subject: Subject) -> list[Path]:
+def _runs_of_study(original: Path, subject: DossierSubject) -> list[Path]:
     if subject.kind != "study":
         return []
     return sorted(path.parent for path in (original / "runs").glob(f"*/{STATUS_FILE}"))

@@ -12,11 +12,11 @@ from typing import Any
 from synthdp.dossier.evidence import Access, Evidence
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text
 from synthdp.privacy.dossier import (
-    Attack,
+    AttackKind,
     DeploymentModel,
     Implementation,
+    Layer,
     Line,
-    Part,
     PrivacyParameters,
     Registry,
     RegistryLoss,
@@ -35,31 +35,31 @@ _TO_FILL_IN = "for the controller to fill in"
 _CONSERVATIVE = 1.0
 
 
-def dossier_parts(
-    evidence: Evidence, attacks: Sequence[Attack], utility: Sequence[Utility]
-) -> tuple[Part, ...]:
+def dossier_layers(
+    evidence: Evidence, attacks: Sequence[AttackKind], utility: Sequence[Utility]
+) -> tuple[Layer, ...]:
     """The pyramid from the top down, then the documents that EDPB opinion 28/2024 lists."""
     return (
-        Part(
+        Layer(
             key="promise",
             title="What is promised",
             about="The top of NIST's pyramid. It holds as far as what stands below it does.",
             lines=(*_promise_lines(evidence.statement), *_private_part_lines(evidence)),
         ),
-        Part(
+        Layer(
             key="kept",
             title="How it is kept, and what it costs",
             about="The middle of the pyramid: algorithms and their correctness, utility, bias.",
             lines=tuple(_kept_lines(evidence, attacks, utility)),
         ),
-        Part(
+        Layer(
             key="rests_on",
             title="What it rests on",
             about="The bottom of the pyramid: trust, access, side channels, and the exposure that "
             "collecting data brings whatever is released.",
             lines=tuple(_deployment_lines(evidence)),
         ),
-        Part(
+        Layer(
             key="documents",
             title="What shows that a model is anonymous",
             about="What EDPB opinion 28/2024 wants to see. Whether the likelihood of identifying "
@@ -269,7 +269,7 @@ def _budget_words(record: OnRecord) -> str:
 
 
 def _kept_lines(
-    evidence: Evidence, attacks: Sequence[Attack], utility: Sequence[Utility]
+    evidence: Evidence, attacks: Sequence[AttackKind], utility: Sequence[Utility]
 ) -> Iterator[Line]:
     yield Line(
         key="mechanisms",
@@ -324,7 +324,7 @@ def _networks(settings: Any) -> Iterator[str]:
     )
 
 
-def _correctness_line(evidence: Evidence, attacks: Sequence[Attack]) -> Line:
+def _correctness_line(evidence: Evidence, attacks: Sequence[AttackKind]) -> Line:
     tests = [test for attack in attacks for test in attack.tests if test.result != "measured"]
     line = Line(
         key="correctness",
@@ -491,7 +491,7 @@ def _domain_words(sets: Sequence[SetFacts]) -> str:
 # The documents of the opinion.
 
 
-def _document_lines(evidence: Evidence, attacks: Sequence[Attack]) -> Iterator[Line]:
+def _document_lines(evidence: Evidence, attacks: Sequence[AttackKind]) -> Iterator[Line]:
     yield Line(
         key="design",
         asks="Measures in the model's design: sources, preparation, training",
@@ -567,9 +567,9 @@ def _blank(key: str, asks: str, *texts: str) -> Line:
 # The registry's record.
 
 
-def registry_record(evidence: Evidence, parts: Sequence[Part]) -> Registry:
+def registry_record(evidence: Evidence, layers: Sequence[Layer]) -> Registry:
     """A draft of a record in OpenDP's deployment registry, of the lines that say the same."""
-    answers = {line.key: line.answer for part in parts for line in part.lines}
+    answers = {line.key: line.answer for layer in layers for line in layer.lines}
     statement = evidence.statement
     return Registry(
         dp_variant=Variant(

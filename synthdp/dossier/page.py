@@ -11,21 +11,22 @@ from jinja2 import Environment
 from synthdp import __version__
 from synthdp.dossier.attacks import attacks_on
 from synthdp.dossier.evidence import Evidence, read_evidence
-from synthdp.dossier.lines import controller_lines, dossier_parts, registry_record
+from synthdp.dossier.lines import controller_lines, dossier_layers, registry_record
 from synthdp.dossier.utility import utility_of
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.pages import content_policy, page_environment
 from synthdp.paths import without_paths
 from synthdp.privacy.bounds import at_least, epsilon_text, percent
 from synthdp.privacy.dossier import (
-    Attack,
     AttackFigure,
+    AttackKind,
     Dossier,
     GroupFigure,
     Shown,
     Utility,
 )
 from synthdp.privacy.words import statement_text
+from synthdp.release import paths_in, refuse_paths
 from synthdp.study.report.promises import statement_html
 
 PAGE_FILE, JSON_FILE = "dossier.html", "dossier.json"
@@ -60,7 +61,8 @@ def write_dossier(
     """Write `dossier.html` and `dossier.json` into the new folder `out`.
 
     No id of a patient and no path stands in them; exact figures of patients do where they are asked
-    for by name alone. All else that commands wrote is public as the statement is.
+    for by name alone, and the folder is then closed to others. All else that commands wrote is
+    public as the statement is.
 
     Args:
         original: a finished run or study, or a synthetic or phantom data set.
@@ -74,11 +76,12 @@ def write_dossier(
         InputError: when the original is unfinished or holds patients' images, evidence is of
             something else, or `out` is taken.
     """
-    with atomic_folder(Path(out)) as folder:  # first, so that a taken `out` is refused at once
+    with atomic_folder(Path(out), closed=bool(shown)) as folder:  # first: `out` may be taken
         read = read_evidence(Path(original), evidence)
         dossier = make_dossier(read, shown=shown, date=date or datetime.now(UTC).date().isoformat())
         write_json(folder / JSON_FILE, dossier.model_dump(mode="json"))
         write_atomic(folder / PAGE_FILE, dossier_page(dossier))
+        refuse_paths(folder, paths_in(Path(original)))
     return dossier
 
 
@@ -86,17 +89,17 @@ def make_dossier(evidence: Evidence, *, shown: Collection[Shown], date: str) -> 
     """The dossier of what was read; `shown` and `date` as in `write_dossier`."""
     attacks = attacks_on(evidence, with_figures="attacks" in shown)
     utility = utility_of(evidence, with_figures="utility" in shown, with_counts="counts" in shown)
-    parts = dossier_parts(evidence, attacks, utility)
+    layers = dossier_layers(evidence, attacks, utility)
     return Dossier(
         made_by=f"synthdp {__version__}",
         date=date,
         subject=evidence.subject,
         statement=evidence.statement,
         shown=tuple(sorted(shown)),
-        parts=parts,
+        layers=layers,
         attacks=attacks,
         utility=utility,
-        registry=registry_record(evidence, parts),
+        registry=registry_record(evidence, layers),
         controller=controller_lines(),
     )
 
@@ -148,7 +151,7 @@ def dossier_page(dossier: Dossier) -> str:
         "dossier": dossier,
         "headline": without_paths(headline),
         "word_for_word": statement_html(dossier.statement),
-        "unit": next(one.answer for one in dossier.parts[0].lines if one.key == "unit"),
+        "unit": next(one.answer for one in dossier.layers[0].lines if one.key == "unit"),
         "attacked": _attacked_words(dossier),
         "utility": [groups_view(scored) for scored in dossier.utility],
         "marks": (),
@@ -162,7 +165,7 @@ def _attacked_words(dossier: Dossier) -> list[str]:
     return [f"{one.kind}: {_ENDED[_worst(one)]}" for one in dossier.attacks]
 
 
-def _worst(attack: Attack) -> str:
+def _worst(attack: AttackKind) -> str:
     results = {test.result for test in attack.tests}
     return next((one for one in ("BROKEN", "held", "measured") if one in results), "not run")
 

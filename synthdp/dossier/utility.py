@@ -8,7 +8,7 @@ patients', and noisy ones under their own promise, are shown at once.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from synthdp.dossier.evidence import Evaluation, Evidence, StudyTables
+from synthdp.dossier.evidence import Evidence, ScoredSplit, StudyTables
 from synthdp.evaluation.assessment import Assessment
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.privacy.bounds import epsilon_text
@@ -47,7 +47,7 @@ def _without_counts(one: Utility) -> Utility:
     return one.model_copy(update={"figures": figures})
 
 
-def _of_evaluation(evaluation: Evaluation, with_figures: bool) -> Utility:
+def _of_evaluation(evaluation: ScoredSplit, with_figures: bool) -> Utility:
     shown = with_figures or not evaluation.of_patients
     attributes = tuple(dict.fromkeys(figure.attribute for figure in evaluation.groups))
     words = _shown_words(shown, evaluation.of_patients)

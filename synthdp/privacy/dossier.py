@@ -52,8 +52,8 @@ class Line(Settings):
     source: str = ""
 
 
-class Part(Settings):
-    """Lines that belong together: one layer of the pyramid, or one list of documents."""
+class Layer(Settings):
+    """Lines that belong together: a layer of NIST's pyramid, or the documents beneath it."""
 
     key: str
     title: str
@@ -88,7 +88,7 @@ class AttackTest(Settings):
     figures: tuple[AttackFigure, ...] = ()
 
 
-class Attack(Settings):
+class AttackKind(Settings):
     """A kind of attack: at most how far it can come, and what was run of it."""
 
     kind: str
@@ -188,7 +188,7 @@ class Registry(Settings):
     implementation: Implementation
 
 
-class Subject(Settings):
+class DossierSubject(Settings):
     """What the dossier is about, by names that may be public."""
 
     kind: Literal["run", "study", "data set"]
@@ -207,11 +207,11 @@ class Dossier(Settings):
     schema_version: Literal[1] = SCHEMA_VERSION
     made_by: str
     date: str
-    subject: Subject
+    subject: DossierSubject
     statement: Annotated[Statement, WithJsonSchema(_ANY_STATEMENT)]
     shown: tuple[Shown, ...] = ()
-    parts: tuple[Part, ...]
-    attacks: tuple[Attack, ...]
+    layers: tuple[Layer, ...]
+    attacks: tuple[AttackKind, ...]
     utility: tuple[Utility, ...] = ()
     registry: Registry
     controller: tuple[Line, ...]

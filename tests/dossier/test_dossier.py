@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from made_up import made_up_assessment, random_run
+from made_up import made_up_assessment, random_run, small_study, study_settings
 from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
@@ -27,6 +27,7 @@ from synthdp.privacy.dossier import Dossier, Line, derived_schema, dossier_schem
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import OnRecord, make_statement
 from synthdp.runs import open_run
+from synthdp.study.stage import run_study
 
 #: What must never stand in a dossier: ids, and names of folders above those it is about.
 SECRETS = ("secret-", "frau-mueller", "mercy-hospital")
@@ -58,7 +59,7 @@ def words_on(folder: Path) -> str:
 
 
 def line(dossier: Dossier, key: str) -> Line:
-    return next(one for part in dossier.parts for one in part.lines if one.key == key)
+    return next(one for part in dossier.layers for one in part.lines if one.key == key)
 
 
 def attack(dossier: Dossier, kind: str) -> Any:
@@ -100,7 +101,7 @@ def test_its_json_fits_the_published_schema_which_is_that_of_the_model(
     assert content["statement"]["unit"] == "patient"
     assert content["registry"]["privacy_loss"]["privacy_parameters"]["delta"] == 1e-3
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**content, "parts": "none"}, dossier_schema())
+        jsonschema.validate({**content, "layers": "none"}, dossier_schema())
     again = "python -c 'from synthdp.privacy.dossier import *; print(...derived_schema())'"
     assert dossier_schema() == derived_schema(), f"publish it anew: {again}"
 
@@ -115,7 +116,7 @@ def test_what_no_command_made_is_said_to_be_not_run(run: Path, tmp_path: Path) -
         assert line(dossier, key).answer.startswith("not run; `synthdp ")
     assert not dossier.broken
     assert all(not one.tests for one in dossier.attacks)
-    assert "held" not in " ".join(one.answer for part in dossier.parts for one in part.lines)
+    assert "held" not in " ".join(one.answer for part in dossier.layers for one in part.lines)
 
 
 def test_what_only_the_controller_knows_is_a_marked_blank(run: Path, tmp_path: Path) -> None:
@@ -369,6 +370,25 @@ def test_a_study_shows_scores_of_patients_where_asked_alone(tmp_path: Path) -> N
     assert "real only, epsilon 6 asked for" in models
     assert all(figure.n_patients is None for figure in shown.utility[0].figures)
     valid_json(tmp_path / "open")
+
+
+def test_a_run_of_a_study_takes_its_scores_from_the_study(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    root = tmp_path_factory.mktemp("trial")
+    values = {**small_study(root), "epsilons": [6], "seeds": [0]}
+    run_study(study_settings(values))
+    (run,) = (path for path in (root / "study" / "runs").iterdir() if "finetune" in path.name)
+    dossier = write_dossier(run, root / "out", evidence=[root / "study"])
+    assert [(one.data_set, one.split) for one in dossier.utility] == [("clinic", "train")]
+    with pytest.raises(InputError, match="is no run of"):
+        write_dossier(random_run(root / "other"), root / "no", evidence=[root / "study"])
+
+
+def test_figures_of_patients_are_closed_to_others(audited: Path, tmp_path: Path) -> None:
+    write_dossier(audited, tmp_path / "open", shown=("attacks",))
+    for path in ((tmp_path / "open"), *(tmp_path / "open").iterdir()):
+        assert not path.stat().st_mode & 0o077
 
 
 def test_all_text_is_escaped_and_no_script_runs(audited: Path, tmp_path: Path) -> None:
