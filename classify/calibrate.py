@@ -38,7 +38,6 @@ from classify.model import (
     save_classifier,
 )
 from synthdp.cards import model_card
-from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import (
     Row,
@@ -64,9 +63,10 @@ from synthdp.evaluation.operating_point import (
 from synthdp.files import sha256_file
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.noise import forget_key, open_noise_source
+from synthdp.privacy.noise import open_noise_source
 from synthdp.privacy.plan import FIXED_NOISE_NOTE, PrivacyPlan, plan_privacy
 from synthdp.privacy.statement import Statement, read_statement
+from synthdp.privacy.steps import run_once
 from synthdp.runs import Run, open_run
 
 STAGE = "calibrate"
@@ -193,7 +193,6 @@ def _calibrate(
         coefficients, spent = _released(settings, run, plan, calibrated_on)
         points = noisy_points(coefficients, sensitivity=sensitivity, fitted_on=fitted_on)
     save_classifier(run.model, replace(classifier, points=points))
-    forget_key(run.private)  # first: no finished run keeps its key
     statement = plan.statement_after(spent)
     by_target = dict(zip(classifier.targets, points, strict=True))
     run.finish(statement, _card(settings, plan, statement, by_target))
@@ -204,31 +203,29 @@ def _released(
 ) -> tuple[NDArray[np.float64], Release]:
     """The noisy counts, (T, 2, BINS), made once and kept in the run; and what they spent.
 
-    Guarantee: that of the plan's mechanism, however often the run is killed: its one step is
-    reserved on disk before noise is drawn, the noise is that of the run's key in each attempt, on
-    the same images under the same classifier, and only what is kept is ever used.
+    Guarantee: that of the plan's mechanism, however often the run is killed (`run_once`).
     """
     ledger, classifier = Ledger(run.ledger_path), calibrated_on.classifier
     of_classifier = sha256_file(settings.run / "model" / "settings.json")
     fingerprint = f"{keyed_digest(plan.dataset, calibrated_on.rows)} {of_classifier}"
     plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=1)
-    assert plan.mechanism is not None  # the caller has asked
-    if ledger.steps_left:
-        ledger.reserve(1)
-    path = run.private / RELEASED
-    if not path.is_file():
-        raws = features(classifier, plan.dataset, calibrated_on.rows, finite=False)
-        raw_logits = logits(classifier, raws)
+    mechanism = plan.mechanism
+    assert mechanism is not None  # the caller has asked
+    raws = features(classifier, plan.dataset, calibrated_on.rows, finite=False)
+    scored = probabilities(classifier, logits(classifier, raws))
+
+    def release() -> dict[str, Tensor]:
         released = released_coefficients(
             calibrated_on.targets,
-            probabilities(classifier, raw_logits),
+            scored,
             calibrated_on.units,
-            mechanism=plan.mechanism,
-            noise_source=open_noise_source(run.private, settings.privacy),
+            mechanism=mechanism,
+            noise_source=open_noise_source(settings.privacy),
         )
-        save_weights(path, {"coefficients": torch.from_numpy(released)})
-    kept: NDArray[np.float64] = load_weights(path)["coefficients"].numpy()
-    return kept, ledger.spent()
+        return {"coefficients": torch.from_numpy(released)}
+
+    kept = run_once(ledger, run.private / RELEASED, release)["coefficients"]
+    return kept.numpy(), ledger.close()
 
 
 def _card(

@@ -58,7 +58,7 @@ from synthdp.networks.backbone import Backbone
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.noise import NoiseSource, forget_key, open_noise_source
+from synthdp.privacy.noise import NoiseSource, open_noise_source
 from synthdp.privacy.plan import (
     FIXED_NOISE_NOTE,
     UNPROTECTED_NOTE,
@@ -151,7 +151,6 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan) -> None:
     else:
         classifier, spent = _train_network(settings, settings.network, run, plan)
     save_classifier(run.model, classifier)
-    forget_key(run.private)  # first: no finished run keeps its key
     statement = plan.statement_after(spent)
     run.finish(statement, _card(settings, plan.dataset, statement))
     shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -179,12 +178,12 @@ def _train_head(
         head_recipe(settings.head, plan.stage_epsilon),
         mechanism=plan.mechanism,
         ledger=ledger,
-        noise_source=open_noise_source(run.private, settings.privacy),
+        noise_source=open_noise_source(settings.privacy),
         checkpoints=run.checkpoints,
         public=setup.public,
         on_block=lambda spent: run.log(steps_spent=spent),
     )
-    return setup.classifier_of(weights, settings.head), ledger.spent()
+    return setup.classifier_of(weights, settings.head), ledger.close()
 
 
 def train_plain_head(
@@ -233,11 +232,11 @@ def _train_network(
             network,
             mechanism=plan.mechanism,
             ledger=ledger,
-            noise_source=open_noise_source(run.private, settings.privacy),
+            noise_source=open_noise_source(settings.privacy),
             checkpoints=run.checkpoints,
             on_block=lambda steps: run.log(steps_spent=steps),
         )
-        spent = ledger.spent()
+        spent = ledger.close()
     return setup.trained_classifier(settings.head), spent
 
 

@@ -38,6 +38,7 @@ from gan.private.embedding import (
     class_means,
     match,
     matched_means,
+    patient_rows,
     public_features,
     released_sums,
 )
@@ -60,7 +61,6 @@ from gan.training.loop import (
 )
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.config import PrivacySettings
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
     DatasetInfo,
@@ -79,9 +79,10 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.noise import KEY_FILE, NoiseSource, forget_key, open_noise_source
+from synthdp.privacy.noise import NoiseSource, open_noise_source
 from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy
 from synthdp.privacy.statement import Statement
+from synthdp.privacy.steps import run_once
 from synthdp.runs import Run, open_run
 
 STAGE = "train-gan"
@@ -249,7 +250,6 @@ def _finish(
         shape = shape.model_copy(update={"film": True})
     description = Description(shape, info.targets[0], info.name)
     write_generator(run.path, generator.state_dict(), description)
-    forget_key(run.private)  # first: no finished run keeps its key
     statement = plan.privacy.statement_after(spent)
     run.finish(statement, _card(settings, info, statement))
 
@@ -316,25 +316,22 @@ def _train_on_embedding(
 ) -> tuple[TrainedGenerator, Release]:
     """Train on one noisy release of mean features.
 
-    Key and step of the release are on the disk before anything is computed. A crash takes neither
-    back: the release that is then made anew is the same one, since its noise has the same key.
-
-    Guarantee: the rows are read for that release alone; everything else is a function of its result
-    and of public values.
+    Guarantee: the rows are read for that release alone (`run_once`); everything else is a function
+    of its result and of public values.
 
     Raises:
-        InputError: when the step is spent, and both the key and what was released are gone.
+        InputError: when the step is spent, and what was released is gone.
     """
     embedding = settings.embedding
     assert embedding is not None  # TrainGanSettings asks for it
+    device = chosen_device(settings.device)
     if plan.privacy.mechanism is None:
-        plan.privacy.record(Ledger(run.ledger_path))
+        ledger = Ledger(run.ledger_path)
+        plan.privacy.record(ledger)
     else:
         ledger, plan = _claimed(run, plan, block_steps=1)
-        _reserve_release(run, settings.privacy, ledger)
-    device = chosen_device(settings.device)
     features = public_features(embedding, settings.size_px, device)
-    sums = _released_sums(run, plan, features, settings.privacy, settings.size_px).to(device)
+    sums = _released_sums(settings, run, plan, ledger, features).to(device)
     means, deviations = class_means(
         sums,
         plan.privacy.mechanism,
@@ -349,40 +346,34 @@ def _train_on_embedding(
     schedule, every_kimg = Schedule.of(settings), settings.checkpoint_kimg
     with _checkpointed(settings, run, plan, training, matching) as (log, keep):
         match(training, matching, schedule, checkpoint_kimg=every_kimg, log=log, keep=keep)
-    return training.averaged, plan.privacy.release
-
-
-def _reserve_release(run: Run, privacy: PrivacySettings, ledger: Ledger) -> None:
-    """Spend the one step, its noise key on the disk first; or find what an earlier start left."""
-    if ledger.steps_left:
-        open_noise_source(run.private, privacy)  # keeps its key
-        ledger.reserve(1)
-    elif (
-        privacy.fixed_noise_key is None
-        and not (run.private / SUMS_FILE).is_file()
-        and not (run.private / KEY_FILE).is_file()
-    ):
-        raise InputError(
-            f"{run.path}: the release is spent, but neither what was released nor its noise key is "
-            "there, and a second release would cost again; start in a new run folder"
-        )
+    if plan.privacy.mechanism is None:
+        return training.averaged, plan.privacy.release
+    return training.averaged, ledger.close()
 
 
 def _released_sums(
-    run: Run, plan: GanPlan, features: PublicFeatures, privacy: PrivacySettings, size_px: int
+    settings: TrainGanSettings, run: Run, plan: GanPlan, ledger: Ledger, features: PublicFeatures
 ) -> Tensor:
     """The release of the run, (2, 1 + D): made and saved once, read from its file ever after."""
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
+    if path.is_file() and mechanism is None:
+        return load_weights(path)["sums"]
+    rows = None
     if not path.is_file():
-        examples = _examples(plan, size_px)
-        note_unrefused(run.private, plan.rows, privacy)
+        examples = _examples(plan, settings.size_px)
+        note_unrefused(run.private, plan.rows, settings.privacy)
         names, units = _unit_indices(plan)
-        noise = None if mechanism is None else open_noise_source(run.private, privacy)
-        sums = released_sums(
-            features, examples, units, len(names), mechanism=mechanism, noise_source=noise
-        )
-        save_weights(path, {"sums": sums})
-    return load_weights(path)["sums"]
+        rows = patient_rows(features, examples, units, len(names))
+
+    def release() -> dict[str, Tensor]:
+        assert rows is not None  # nothing is released while a file stands
+        noise = None if mechanism is None else open_noise_source(settings.privacy)
+        return {"sums": released_sums(rows, mechanism=mechanism, noise_source=noise)}
+
+    if mechanism is None:
+        save_weights(path, release())
+        return load_weights(path)["sums"]
+    return run_once(ledger, path, release)["sums"]
 
 
 def _train_against_private_discriminator(
@@ -418,10 +409,10 @@ def _train_against_private_discriminator(
             patients,
             mechanism=plan.privacy.mechanism,
             ledger=ledger,
-            noise_source=open_noise_source(run.private, settings.privacy),
+            noise_source=open_noise_source(settings.privacy),
             block_steps=block_steps,
         )
-    return training.averaged, ledger.spent()
+    return training.averaged, ledger.close()
 
 
 METHODS: Mapping[

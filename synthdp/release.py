@@ -96,7 +96,9 @@ def _status(run: Path) -> dict[str, Any]:
     status = read_json_as(RunStatus, _plain(run, STATUS))
     if not (status.stage and status.release and status.versions):
         raise InputError(f"{run.name}/{STATUS}: not a status of this version; make the run again")
-    return status.model_copy(update={"attempts": 1, "seconds": None, "last": None}).as_json()
+    return status.model_copy(
+        update={"attempts": 1, "seconds": None, "last": None, "ledger": None}
+    ).as_json()
 
 
 def _plain(folder: Path, name: str) -> Path:

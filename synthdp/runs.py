@@ -35,9 +35,11 @@ from synthdp.files import append_line, closed_to_others, refused_when_full, writ
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
+from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.statement import Statement
 from synthdp.status import RunStatus, State, read_status, write_status
 
+LEDGER = "ledger.jsonl"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
 
@@ -109,7 +111,7 @@ class Run:
     @property
     def ledger_path(self) -> Path:
         """Where stands what the run is to state, and what it has spent."""
-        return self.private / "ledger.jsonl"
+        return self.private / LEDGER
 
     @property
     def checkpoints(self) -> Path:
@@ -327,6 +329,17 @@ def open_run(
             raise
 
 
+def _remove_abandoned(out: Path) -> None:
+    """Remove what killed processes left in a run's folder: torn writes, an earlier version's key.
+
+    The folders of other runs, in a study's, are left alone: other processes may be at work there.
+    """
+    torn = [*out.glob(".*.part"), *out.glob("model/.*.part"), *out.glob("private/**/.*.part")]
+    for path in (*torn, out / "private" / KEY_FILE):
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
 def _start(out: Path, stage: str, settings: Settings, status: RunStatus | None) -> Run:
     if status is None:
         status = RunStatus(
@@ -340,8 +353,13 @@ def _start(out: Path, stage: str, settings: Settings, status: RunStatus | None) 
     if status.state == "starting":
         (out / "private").mkdir(mode=0o700, exist_ok=True)
         write_atomic(out / "config.yaml", dump_settings(settings))
+        Ledger(out / "private" / LEDGER).create(status.release)
+        status = status.model_copy(update={"ledger": True})
     if status.state == "finished":
         return Run(out, stage, status)
+    if status.ledger:
+        Ledger(out / "private" / LEDGER).refuse_other_run(status.release)
+    _remove_abandoned(out)
     started = {"state": "running", "attempts": status.attempts + 1, "last": time.time()}
     run = Run(out, stage, status.model_copy(update=started))
     run._set_state("running")

@@ -21,7 +21,8 @@ class RunStatus(Settings):
     over.
 
     `release` is the id under which the run is counted, `attempts` how often it was started,
-    `seconds` how long it was at work in all, and `last` when that was written (Unix time).
+    `seconds` how long it was at work in all, and `last` when that was written (Unix time); `ledger`
+    says that the run has one from its creation on, so that one which is not there was lost.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -33,6 +34,7 @@ class RunStatus(Settings):
     attempts: int = Field(default=0, ge=0, le=10**9)
     seconds: float | None = Field(default=None, ge=0, le=_LAST_DATE)
     versions: Mapping[str, str] = {}
+    ledger: bool | None = None
     last: float | None = Field(default=None, ge=0, le=_LAST_DATE)
 
     def as_json(self) -> dict[str, Any]:

@@ -145,27 +145,16 @@ def fit_public_features(
 # The release: all that is ever read of patients.
 
 
-def released_sums(
-    features: PublicFeatures,
-    examples: Examples,
-    units: Tensor,
-    n_units: int,
-    *,
-    mechanism: Mechanism | None,
-    noise_source: NoiseSource | None,
+def patient_rows(
+    features: PublicFeatures, examples: Examples, units: Tensor, n_units: int
 ) -> Tensor:
-    """The noisy sums over the normaliser, (2, 1 + D); without a mechanism the plain means.
+    """One row a patient, (n_units, 2 (1 + D)) of norm at most 1, whatever the images: private.
 
     Args:
         features: the public map.
         examples: the patients' images, on the CPU.
         units: (N,) int64 in [0, n_units), the patient of each.
         n_units: how many patients there are.
-        mechanism: one step on all patients, of clip norm 1.
-        noise_source: given with a mechanism.
-
-    Guarantee: with a mechanism, one release of what `mechanism` says: a patient's row has norm 1 at
-    most, whatever the images, and only the noisy sum is returned.
     """
     device = features.mean.device
     with torch.no_grad():
@@ -173,7 +162,22 @@ def released_sums(
         of_parts = [_of_both_sides(features, part.to(device)) for part in parts]
         nobody = features.mean.new_zeros(0, 1 + len(features.mean))
         vectors = torch.cat([nobody, *of_parts]).cpu()
-    rows = patient_vectors(vectors, examples.labels, units, n_units)
+    return patient_vectors(vectors, examples.labels, units, n_units)
+
+
+def released_sums(
+    rows: Tensor, *, mechanism: Mechanism | None, noise_source: NoiseSource | None
+) -> Tensor:
+    """The noisy sums over the normaliser, (2, 1 + D); without a mechanism the plain means.
+
+    Args:
+        rows: of `patient_rows`.
+        mechanism: one step on all patients, of clip norm 1.
+        noise_source: given with a mechanism.
+
+    Guarantee: with a mechanism, one release of what `mechanism` says: only the noisy sum is
+    returned.
+    """
     if mechanism is None:
         return rows.mean(dim=0).view(2, -1)
     assert noise_source is not None  # given with a mechanism

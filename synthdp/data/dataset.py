@@ -20,14 +20,17 @@ from synthdp.data.images import encode_png, path_problem, square_image
 from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key, write_key
+from synthdp.privacy.record import create_record, new_mark
 from synthdp.progress import progress
 
 Split = Literal["train", "val", "test", "external"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")
 FIXED_COLUMNS = ("image", "patient_id", "split")
+LEDGER = "ledger.jsonl"
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_PROBLEMS = 50
 MAX_SHOWN_CHARS = 4  # a longer cell may be an id that slipped into the wrong column
@@ -44,6 +47,8 @@ class DatasetInfo(Settings):
     made one either way. `cohort` is set where the patients are a part of a larger population, by a
     key that the parts share. `population` is a public round number that the units of its train
     split don't exceed: an import that exceeds it makes no set, and no training may declare fewer.
+    `ledger` is the random id in the first line of the set's own ledger, None of sets that need none
+    or are of an earlier version.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -59,6 +64,7 @@ class DatasetInfo(Settings):
     lineage: Lineage = Lineage()
     cohort: Cohort | None = None
     population: int | None = Field(default=None, ge=1)
+    ledger: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
 
     @property
     def protects_patients(self) -> bool:
@@ -111,7 +117,7 @@ class Dataset:
     @property
     def ledger_path(self) -> Path:
         """Where every release on these patients is recorded."""
-        return self.private / "ledger.jsonl"
+        return self.private / LEDGER
 
 
 def refuse_unknown_patients(info: DatasetInfo, unit: Unit) -> None:
@@ -417,8 +423,8 @@ class DatasetWriter:
         """Keep `value` as JSON in the private file `name`."""
         self._notes[name] = value
 
-    def finish(self) -> None:
-        """Write manifest, card and the private counts.
+    def finish(self, budget: Budget | None = None) -> None:
+        """Write manifest, card and the private part: key, counts, and a ledger of patients.
 
         Raises:
             InputError: when train holds more units than the set's declared population.
@@ -429,9 +435,14 @@ class DatasetWriter:
         columns = [*FIXED_COLUMNS, *self._info.targets, *self._attributes]
         cells = (_cells(row, [*self._attributes]) for row in self._rows)
         write_atomic(self._root / "manifest.csv", csv_text(columns, cells))
-        write_json(self._root / "dataset.json", self._info.model_dump(mode="json"))
         private = self._root / "private"
         private.mkdir(mode=0o700, exist_ok=True)
+        info = self._info
+        if info.protects_patients:
+            mark = new_mark()
+            info = info.model_copy(update={"ledger": mark})
+            create_record(private / LEDGER, mark, budget)
+        write_json(self._root / "dataset.json", info.model_dump(mode="json"))
         keep_key(private / "key")
         write_json(private / "counts.json", count_rows(self._rows, self._info))
         for name, value in self._notes.items():
@@ -469,7 +480,7 @@ def holds_dataset(out: Path, info: DatasetInfo) -> bool:
     """
     if not (out / "dataset.json").is_file():
         return False
-    if open_dataset(out).info != info:
+    if open_dataset(out).info.model_copy(update={"ledger": None}) != info:
         raise InputError(
             f"{out}: exists already and holds another data set; name a new folder or remove it "
             "first"
@@ -478,11 +489,14 @@ def holds_dataset(out: Path, info: DatasetInfo) -> bool:
 
 
 @contextmanager
-def create_dataset(out: Path, info: DatasetInfo, *, card: str = "") -> Iterator[DatasetWriter]:
+def create_dataset(
+    out: Path, info: DatasetInfo, *, card: str = "", budget: Budget | None = None
+) -> Iterator[DatasetWriter]:
     """Make a data-set folder that appears at `out` only when it is complete.
 
     A `card` is written beside the manifest as `card.md`. A set that protects patients is closed to
-    all but its owner, images and manifest as well as its private part.
+    all but its owner, images and manifest as well as its private part, and its ledger begins with
+    their `budget`, where there is one.
 
     Raises:
         InputError: when `out` exists and is not empty, or no image was added.
@@ -493,6 +507,6 @@ def create_dataset(out: Path, info: DatasetInfo, *, card: str = "") -> Iterator[
         yield writer
         if not writer._rows:
             raise InputError(f"{info.name}: no image was added, so no data set was made")
-        writer.finish()
+        writer.finish(budget)
         if card:
             write_atomic(root / "card.md", card)

@@ -1,20 +1,12 @@
-"""What was really spent, on disk before it is spent: steps of a run, releases on a data set.
+"""What a run is to state, and the steps of its release: on disk before they are spent.
 
-A `Ledger` counts the steps of one run's release. Steps are reserved before they run; a crash leaves
-the reserved block spent, so that the record is never below what was computed, and an older
-checkpoint refunds nothing. `record_release` and `recorded_releases` keep a data set's own ledger:
-each release on its patients, once.
-
-Both are a `Journal`, an append-only file of JSON lines that shows when it was cut, edited or torn.
-Each line ends with a digest of all bytes before it, and the head beside the file (`NAME.head`) says
-how many lines were acknowledged. The head is written after the line is on the disk, so a line
-beyond it belongs to an append that never returned.
+Steps are reserved before they run; a crash leaves the reserved block spent, so that the record is
+never below what was computed, and an older checkpoint refunds nothing. Each start puts a fresh
+token into this ledger and into that of the data set (`synthdp.privacy.record`), by which a copy
+that is not the newest is known.
 """
 
-import fcntl
-import hashlib
-import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,156 +14,14 @@ from pydantic import Field, ValidationError
 
 from synthdp.config import RiskTarget, Settings
 from synthdp.errors import InputError
-from synthdp.files import read_json, refused_when_full, write_json
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.journal import TORN, Journal
+from synthdp.privacy.lineage import Lineage, Release, new_token
 from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.record import Record, refuse_older
 
-#: Raised when the meaning of a line changes; stands in the first line of each format. Format 1 had
-#: neither terms nor starts, and a data set's ledger no line at its creation.
-FORMAT = 2
-#: What stands for a line whose end is missing.
-TORN: dict[str, Any] = {"event": "torn"}
-_CHAIN_DIGITS = 16
 _Line = TypeVar("_Line", "Terms", Release)
-_UNKNOWN = "so what was spent is unknown; restore the file from a backup"
-
-
-class Journal:
-    """The lines of one file; `entries` holds a `TORN` where an append was cut off by a crash.
-
-    Guarantee: an entry that `append` returned for is on the disk, and a later reading gives it back
-    or is refused; the last line alone may be read as `TORN`, when it was damaged.
-
-    Raises:
-        InputError: when the file was cut, edited, or written by a newer version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.entries: list[dict[str, Any]] = []
-        self._hash = hashlib.sha256()
-        self._size = 0
-        self._format = 0  # of the newest line that says one
-        self._open_ended = False
-        self._acknowledged = self._head_lines()  # first: another process may be appending
-        if path.exists():
-            self._read(path.read_bytes())
-        self._compare_with_head()
-
-    @property
-    def _name(self) -> str:
-        """What errors call the file, whose folder may have a patient's name."""
-        return f"private/{self.path.name}"
-
-    @property
-    def _head_path(self) -> Path:
-        return self.path.with_suffix(".head")
-
-    def _read(self, content: bytes) -> None:
-        for number, line in enumerate(content.splitlines(keepends=True), start=1):
-            self.entries.append(self._checked(line.rstrip(b"\n"), number))
-            self._hash.update(line)
-        self._size = len(content)
-        self._open_ended = not content.endswith(b"\n") and content != b""
-
-    def _checked(self, line: bytes, number: int) -> dict[str, Any]:
-        """The entry of a line, or `TORN` where its end is missing.
-
-        A line that is whole and does not follow from all before it was never written by `append`.
-        """
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            return TORN
-        fields = entry if isinstance(entry, dict) else {}
-        chain, version = fields.pop("chain", None), fields.get("format")
-        if isinstance(version, int) and version > FORMAT:
-            raise InputError(f"{self._name}: written by a newer synthdp; update this one")
-        self._format = version if isinstance(version, int) else self._format
-        if chain is None or chain != self._chain(json.dumps(entry)):
-            raise InputError(
-                f"{self._name}, line {number}: edited, damaged, or of another version, {_UNKNOWN}"
-            )
-        return fields
-
-    def _compare_with_head(self) -> None:
-        """Refuse a file that lost an acknowledged line, the last of them apart, which may be torn.
-
-        An earlier torn line is no damage: a later one holds the digest of it.
-        """
-        acknowledged = self._acknowledged
-        if len(self.entries) < acknowledged:
-            raise InputError(f"{self._name}: lines are missing at its end, {_UNKNOWN}")
-        whole = [number for number, entry in enumerate(self.entries) if entry is not TORN]
-        last_whole = whole[-1] if whole else -1
-        if acknowledged - 1 - last_whole > 1:
-            raise InputError(f"{self._name}, line {last_whole + 2}: damaged, {_UNKNOWN}")
-        if sum(number >= acknowledged for number in whole) > 1:
-            raise InputError(
-                f"{self._name}: {self._head_path.name} is of another time, {_UNKNOWN} and its head"
-            )
-
-    def _head_lines(self) -> int:
-        """How many lines were acknowledged."""
-        head = read_json(self._head_path) if self._head_path.exists() else {"lines": 0}
-        lines = head.get("lines") if isinstance(head, dict) else None
-        if not isinstance(lines, int):
-            raise InputError(f"private/{self._head_path.name}: damaged, {_UNKNOWN}")
-        return lines
-
-    def _chain(self, body: str) -> str:
-        digest = self._hash.copy()
-        digest.update(body.encode())
-        return digest.hexdigest()[:_CHAIN_DIGITS]
-
-    def refuse_loss(self) -> None:
-        """Refuse a journal whose last acknowledged line is torn, where its entry can't be guessed.
-
-        Raises:
-            InputError: when it is.
-        """
-        torn = self._acknowledged > 0 and self.entries[self._acknowledged - 1] is TORN
-        if torn and all(entry is TORN for entry in self.entries[self._acknowledged :]):
-            raise InputError(f"{self._name}: its last line is damaged, {_UNKNOWN}")
-
-    def append(self, entry: dict[str, Any]) -> None:
-        """Add one entry and return when it is on the disk.
-
-        Raises:
-            InputError: when another process has written to the file since it was read.
-            RunError: when the disk is full.
-        """
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._format < FORMAT:
-            entry = {"format": FORMAT, **entry}
-        elif self._acknowledged < len(self.entries):  # a crash came between a line and its head
-            self._acknowledge()
-        with refused_when_full(), open(self.path, "ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            if os.fstat(stream.fileno()).st_size != self._size:
-                raise InputError(
-                    f"{self._name}: another process writes to it; wait for that one to end"
-                )
-            if self._open_ended:
-                self._write(stream.fileno(), b"\n")
-                self._open_ended = False
-            chain = self._chain(json.dumps(entry))
-            self._write(stream.fileno(), json.dumps({**entry, "chain": chain}).encode() + b"\n")
-            os.fsync(stream.fileno())
-        self.entries.append(entry)
-        self._format = FORMAT
-        self._acknowledge()
-
-    def _acknowledge(self) -> None:
-        write_json(self._head_path, {"lines": len(self.entries)})
-        self._acknowledged = len(self.entries)
-
-    def _write(self, descriptor: int, content: bytes) -> None:
-        rest = content
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        self._hash.update(content)
-        self._size += len(content)
+#: The events that say which steps were reserved and touched.
+_ABOUT_STEPS = ("open", "reserve", "stop", "resume", TORN["event"])
 
 
 class Terms(Settings):
@@ -196,8 +46,8 @@ class Terms(Settings):
 class Ledger:
     """What a run is to state, and the steps of its release that were reserved.
 
-    It is `private/ledger.jsonl` of a run. Every run has one; only a private training opens a
-    release in it and reserves steps.
+    It is `private/ledger.jsonl` of a run. Every run has one, from its creation on; only a private
+    training opens a release in it and reserves steps.
 
     Guarantee: `spent_steps` counts every step ever reserved; nothing lowers it.
 
@@ -207,8 +57,14 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._journal = Journal(path)
-        self._release, self._block_steps, self._fingerprint = None, 0, ""
+        self._release: Release | None = None
         self._terms: Terms | None = None
+        self._block_steps, self._fingerprint = 0, ""
+        self._inputs: dict[str, str] = {}
+        #: Tokens of starts: those that the data set's ledger has too, and those that it may have.
+        self._starts: tuple[str, ...] = ()
+        self._pending: tuple[str, ...] = ()
+        self._record: Record | None = None
         for entry in self._journal.entries:
             if entry["event"] == "terms":
                 self._terms = _checked(Terms, entry["terms"])
@@ -216,6 +72,12 @@ class Ledger:
                 self._release = _checked(Release, entry["release"])
                 self._block_steps = int(entry["block_steps"])
                 self._fingerprint = str(entry["fingerprint"])
+            elif entry["event"] == "inputs":
+                self._inputs |= entry["inputs"]
+            elif entry["event"] == "start":
+                self._pending += (str(entry["token"]),)
+            elif entry["event"] == "started":
+                self._starts += (str(entry["token"]),)
 
     @property
     def terms(self) -> Terms | None:
@@ -239,11 +101,91 @@ class Ledger:
             return self._terms.release
         return self.spent()
 
+    def create(self, release_id: str) -> None:
+        """Begin the ledger of a new run, whose release is counted under this id."""
+        if all(entry is TORN for entry in self._journal.entries):
+            self._journal.append({"event": "create", "run": release_id})
+
+    def refuse_other_run(self, release_id: str) -> None:
+        """Refuse a ledger that was not begun for the run of this release.
+
+        Raises:
+            InputError: when it was lost, or is that of another run.
+        """
+        created = [entry["run"] for entry in self._journal.entries if entry["event"] == "create"]
+        if created != [release_id]:
+            raise InputError(
+                f"private/{self._journal.path.name}: the run's ledger is "
+                f"{'of another run' if created else 'lost'}, so what it has spent is unknown; "
+                "restore the run's private/, or start in a new run folder"
+            )
+
     def note_terms(self, terms: Terms) -> None:
         """Put on the disk what the run's statement is made of; the newest such line holds."""
         if terms != self._terms:
             self._journal.append({"event": "terms", "terms": terms.model_dump(mode="json")})
             self._terms = terms
+
+    # Copies: each start of a run that is counted, and its end, is signed here and beside the set.
+
+    def start(self, record: Record) -> None:
+        """Make this process the newest that works on the run's release.
+
+        From here on `reserve` and `close` refuse as soon as a newer one has started.
+
+        Args:
+            record: the data set's ledger, which has the release on record.
+
+        Guarantee: of copies of this run, and of copies of the data set's ledger, one goes on; of
+        run and ledger that were copied together each copy may, and both count.
+
+        Raises:
+            InputError: when this run, or the data set's ledger, is older than the other.
+        """
+        self._sign(record)
+        self._record = record
+
+    def close(self) -> Release:
+        """The release with what was really spent of its budget, when the training is over.
+
+        Raises:
+            InputError: when a newer process has started on the release, so that what was made here
+                is no part of it.
+        """
+        if self._record is not None:
+            self._sign(self._record)
+        return self.spent()
+
+    def _sign(self, record: Record) -> None:
+        """Put a fresh token here, then beside the data set, then note here that it stands there.
+
+        A process that is killed in between leaves a token that may stand there or not.
+        """
+        release_id, token = self._opened()[0].id, new_token()
+        on_record = record.starts(release_id)
+        for known in self._pending:
+            if known in on_record and known not in self._starts:
+                self._journal.append({"event": "started", "token": known})
+                self._starts += (known,)
+        refuse_older(known=self._starts, on_record=on_record)
+        self._journal.append({"event": "start", "token": token})
+        self._pending += (token,)
+        record.add_start(release_id, token, after=self._starts)
+        self._journal.append({"event": "started", "token": token})
+        self._starts += (token,)
+
+    def refuse_lost(self, record: Record, release_id: str) -> None:
+        """Refuse a run of which the data set's ledger knows, and its own ledger doesn't.
+
+        Raises:
+            InputError: when its own was lost.
+        """
+        if self._release is None and record.holds(release_id):
+            raise InputError(
+                "private/ledger.jsonl: this run's release is on record beside the data set, but "
+                "the run's own ledger is gone, so what it has spent is unknown; restore the run's "
+                "private/, or start in a new run folder"
+            )
 
     def _opened(self) -> tuple[Release, int]:
         """The release that the ledger was opened for, and its budget of steps."""
@@ -271,21 +213,31 @@ class Ledger:
         """How many steps of the release's mechanism can still be reserved."""
         return self._opened()[1] - self.spent_steps
 
-    def claim(self, release: Release, *, fingerprint: str, block_steps: int) -> Release:
+    def claim(
+        self,
+        release: Release,
+        *,
+        fingerprint: str,
+        block_steps: int,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Release:
         """Open the ledger for a release, or make sure that it was opened for this very one.
 
         Args:
             release: with its full budget.
             fingerprint: keyed digest of the data.
             block_steps: the most steps that are reserved at a time.
+            inputs: digests of whatever else goes into the sums, by the names of their settings.
 
         Returns:
             The release to go on with: the one that the ledger was opened for. A run that another
             version began keeps the noise that it began with.
 
         Raises:
-            InputError: when the ledger is that of another release, mechanism or data.
+            InputError: when the ledger is that of another release, mechanism or data, or an input
+                is another one than it was.
         """
+        inputs = inputs or {}
         if self._release is None:
             self._journal.append(
                 {
@@ -297,6 +249,7 @@ class Ledger:
             )
             self._release, self._block_steps = release, block_steps
             self._fingerprint = fingerprint
+            self._note_inputs(inputs)
         elif self._fingerprint != fingerprint:
             raise InputError(
                 "the data set has changed since this run began; start in a new run folder"
@@ -306,13 +259,28 @@ class Ledger:
                 "private/ledger.jsonl belongs to another release than this run plans (an ancestor "
                 "or the mechanism has changed); start in a new run folder"
             )
+        elif self._inputs and self._inputs != inputs:
+            names = {*inputs, *self._inputs}
+            changed = (n for n in sorted(names) if inputs.get(n) != self._inputs.get(n))
+            raise InputError(
+                f"{', '.join(changed)}: not what this run began with, though it stands under the "
+                "same name; bring back what was there, or start in a new run folder"
+            )
+        elif not self._inputs:  # killed before they were noted, or a run of an earlier version
+            self._note_inputs(inputs)
         return self._release
+
+    def _note_inputs(self, inputs: Mapping[str, str]) -> None:
+        if inputs:
+            self._journal.append({"event": "inputs", "inputs": dict(inputs)})
+            self._inputs = dict(inputs)
 
     def reserve(self, steps: int) -> range:
         """Reserve `steps` steps on disk, a block at most; returns their numbers.
 
         Raises:
-            InputError: when that is more than the release's mechanism has.
+            InputError: when that is more than the release's mechanism has, or a copy of this run
+                has started since.
         """
         first, (_, budget) = self.spent_steps, self._opened()
         if first + steps > budget:
@@ -322,6 +290,8 @@ class Ledger:
             )
         if steps > self._block_steps:
             raise ValueError(f"{steps} steps are more than a block of {self._block_steps}")
+        if self._record is not None:
+            refuse_older(known=self._starts, on_record=self._record.starts(self._opened()[0].id))
         self._journal.append({"event": "reserve", "first": first, "steps": steps})
         return range(first, first + steps)
 
@@ -343,7 +313,8 @@ class Ledger:
                 "private/ledger.jsonl counts fewer steps than the checkpoint has; restore the "
                 "ledger, or start in a new run folder"
             )
-        last = self._journal.entries[-1] if self._journal.entries else TORN
+        about_steps = [e for e in self._journal.entries if e["event"] in _ABOUT_STEPS]
+        last = about_steps[-1] if about_steps else TORN
         if last["event"] != "stop" or last["at"] != state_at:
             return range(spent, spent)
         self._journal.append({"event": "resume", "at": state_at})
@@ -356,7 +327,7 @@ class Ledger:
             InputError: when the ledger was opened for no release with a mechanism.
         """
         release, _ = self._opened()
-        return release.after(self.spent_steps)
+        return release.after(self.spent_steps).started(self._starts)
 
 
 def _checked(kind: type[_Line], value: Any) -> _Line:
@@ -367,34 +338,3 @@ def _checked(kind: type[_Line], value: Any) -> _Line:
             f"private/ledger.jsonl: its {kind.__name__.lower()} is not of this version; restore "
             "the file, or start in a new run folder"
         ) from error
-
-
-def record_release(path: Path, release: Release) -> None:
-    """Note a release in the ledger that stands beside a data set, once for each id.
-
-    Guarantee: when it returns, the release is on the disk; nothing takes it back.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        journal = Journal(path)
-        if release.id not in (recorded.id for recorded in _releases(journal)):
-            journal.append({"event": "release", "release": release.model_dump(mode="json")})
-
-
-def recorded_releases(path: Path) -> tuple[Release, ...]:
-    """The releases in the ledger beside a data set.
-
-    A torn line that was never acknowledged belongs to a release that never began.
-
-    Raises:
-        InputError: when the file was cut, edited, or written by a newer version.
-    """
-    return _releases(Journal(path))
-
-
-def _releases(journal: Journal) -> tuple[Release, ...]:
-    journal.refuse_loss()
-    return tuple(
-        _checked(Release, entry["release"]) for entry in journal.entries if entry is not TORN
-    )

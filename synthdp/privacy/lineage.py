@@ -160,6 +160,11 @@ Spent = Annotated[
 ]
 
 
+def new_token() -> str:
+    """A random name for one start of a run."""
+    return secrets.token_hex(8)
+
+
 def new_release_id() -> str:
     """A random name for one release, so that an ancestor shared by many counts once."""
     return secrets.token_hex(8)
@@ -176,6 +181,8 @@ class Release(Settings):
     unit_from: whether ids stood as declared, or were made one unit where images look alike.
     images_per_patient: how many images of a patient took part at most, where the unit is the image
     and that was declared.
+    starts: random tokens of each start of its run and of its end, none in earlier versions; by them
+    the releases of two copies of one run are told apart.
     """
 
     id: str = Field(default_factory=new_release_id, pattern=r"^[0-9a-f]{16}$")
@@ -190,6 +197,7 @@ class Release(Settings):
     noise: str | None = None
     unit_from: UnitFrom = "declared"
     images_per_patient: int | None = Field(default=None, ge=1)
+    starts: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _costs_what_its_mechanism_does(self) -> "Release":
@@ -235,6 +243,19 @@ class Release(Settings):
             self.mechanism.noise_multiplier, noise, rel_tol=_CALIBRATED
         )
 
+    def started(self, starts: tuple[str, ...]) -> "Release":
+        """The same release, of a run that was started so."""
+        return self.model_copy(update={"starts": starts})
+
+    def continues(self, other: "Release") -> bool:
+        """Whether one of the two is the other at an earlier time, so that both count once.
+
+        They have one id, and the starts of one are the first of the other's. Copies of a run that
+        went on by themselves have gone on with noise of their own: they are two releases.
+        """
+        n = min(len(self.starts), len(other.starts))
+        return self.id == other.id and self.starts[:n] == other.starts[:n]
+
     def after(self, steps: int) -> "Release":
         """The same release when `steps` of its mechanism's steps were reserved."""
         if self.mechanism is None:
@@ -255,13 +276,20 @@ class Lineage(Settings):
 
     def joined(self, others: Iterable["Lineage"]) -> "Lineage":
         """The union with `others`; a release that several share counts once."""
-        seen = {release.id: release for release in self.releases}
-        declared = list(self.declared)
-        for other in others:
-            declared += other.declared
-            for release in other.releases:
-                seen.setdefault(release.id, release)
-        return Lineage(releases=tuple(seen.values()), declared=tuple(dict.fromkeys(declared)))
+        releases: list[Release] = []
+        by_id: dict[str, list[int]] = {}
+        declared: list[str] = []
+        for lineage in (self, *others):
+            declared += lineage.declared
+            for release in lineage.releases:
+                alike = by_id.setdefault(release.id, [])
+                same = [n for n in alike if release.continues(releases[n])]
+                if not same:
+                    alike.append(len(releases))
+                    releases.append(release)
+                for n in same:  # several, where copies of a run meet what both began as
+                    releases[n] = _later(releases[n], release)
+        return Lineage(releases=tuple(releases), declared=tuple(dict.fromkeys(declared)))
 
     def with_release(self, release: Release) -> "Lineage":
         """The lineage of something made from this and one more release."""
@@ -345,6 +373,13 @@ class Lineage(Settings):
     def unprotected(self) -> tuple[Release, ...]:
         """The releases that nothing protects."""
         return tuple(release for release in self.releases if math.isinf(release.mu))
+
+
+def _later(one: Release, other: Release) -> Release:
+    """Of two that are one release at two times the later one, at the higher cost."""
+    later = other if len(other.starts) > len(one.starts) else one
+    dearer = other if other.mu > one.mu else one
+    return dearer.started(later.starts)
 
 
 def _meets(release: Release, position: dict[str, Fraction]) -> bool:

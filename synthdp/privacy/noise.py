@@ -1,7 +1,8 @@
 """Where Gaussian noise comes from, and the one place where a private sum becomes public.
 
-The key of a run comes from the operating system; it moves noise and sampling and nothing else. It
-stands in the run's private folder while a resume may need it, and is deleted when the run is done.
+A key comes from the operating system at each start of a run, and moves noise and sampling and
+nothing else. It is never written down: the streams of two keys are independent, so that a run which
+goes on under a new key is the run that its mechanism describes.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from synthdp.privacy.clipping import clip_rows
 from synthdp.privacy.mechanism import Mechanism
 
 KEY_BYTES = 32
+#: Where earlier versions kept the key of a run; `open_run` removes it.
 KEY_FILE = "noise.key"
 NoiseKind = Literal["philox", "shake256"]
 
@@ -116,22 +118,19 @@ def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
 
 
-def open_noise_source(private: Path, privacy: PrivacySettings) -> NoiseSource:
-    """The noise of a run: a key from the operating system, kept until the run is done.
+def open_noise_source(privacy: PrivacySettings) -> NoiseSource:
+    """The noise of one start of a run: a new key from the operating system, in memory alone.
 
     Args:
-        private: the private folder of the run, where the key stands.
         privacy: which generator; a fixed key, for tests, takes the place of the secret one.
+
+    Guarantee: no two starts share a key, and no file holds one, so that no copy of a run draws the
+    noise of another. What a start drew, nobody can draw again.
     """
     if privacy.fixed_noise_key is not None:
         key = hashlib.sha256(str(privacy.fixed_noise_key).encode()).digest()
         return NoiseSource(key, privacy.noise)
-    return NoiseSource(keep_key(private / KEY_FILE), privacy.noise)
-
-
-def forget_key(private: Path) -> None:
-    """Delete the key of a run that is done, before it is marked so."""
-    (private / KEY_FILE).unlink(missing_ok=True)
+    return NoiseSource(new_key(), privacy.noise)
 
 
 def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, step: int) -> Tensor:

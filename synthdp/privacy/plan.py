@@ -5,7 +5,7 @@ to the rest, and the release that comes of it stands on top of what was spent be
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,10 @@ from synthdp.config import PrivacySettings
 from synthdp.data.dataset import Dataset, open_dataset, refuse_unknown_image_counts
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
-from synthdp.privacy.ledger import Ledger, Terms, record_release, recorded_releases
+from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.record import Record, recorded_releases
 from synthdp.privacy.statement import (
     Statement,
     joined_statement,
@@ -103,22 +104,44 @@ class PrivacyPlan:
         release = Release(**(dict(self.release) | {"id": release_id}))
         return replace(self, release=release)
 
-    def claim(self, ledger: Ledger, *, fingerprint: str, block_steps: int) -> "PrivacyPlan":
+    def claim(
+        self,
+        ledger: Ledger,
+        *,
+        fingerprint: str,
+        block_steps: int,
+        inputs: Mapping[str, str] | None = None,
+    ) -> "PrivacyPlan":
         """The plan to go on with, whose release is the one that a run's ledger was opened for.
 
         Args:
             ledger: of the run.
             fingerprint: as `Ledger.claim`.
             block_steps: as `Ledger.claim`.
+            inputs: as `Ledger.claim`.
 
         Guarantee: that of `plan_privacy`, with the ledger's noise; when it returns, the release is
-        on record beside the data set, before a step of it is reserved.
+        on record beside the data set and within its budget, before a step of it is reserved, and
+        this process is the newest that works on it (`Ledger.start`).
 
         Raises:
-            InputError: when the ledger is that of another release, mechanism or data, or its noise
-                is too little after what ancestors have spent by now.
+            InputError: when the ledger is that of another release, mechanism, data or input, was
+                lost, or is not the newest copy; when the data set's ledger was lost or its budget
+                does not allow the release; or when the noise is too little after what ancestors
+                have spent by now.
         """
-        release = ledger.claim(self.release, fingerprint=fingerprint, block_steps=block_steps)
+        record = self._record
+        if self.counted:
+            ledger.refuse_lost(record, self.release.id)
+        if ledger.terms is not None and ledger.terms.ancestors != self.ancestors:
+            raise InputError(
+                "private/ledger.jsonl: an ancestor of this run (init, synthetic, centre, or the "
+                "data set) has spent something else than when the run began; bring back what was "
+                "there, or start in a new run folder"
+            )
+        release = ledger.claim(
+            self.release, fingerprint=fingerprint, block_steps=block_steps, inputs=inputs
+        )
         if release != self.release and math.isfinite(release.mu):
             # Noise may differ by rounding of calibrations, and by an ancestor that changed a bit.
             assert self.target is not None  # a finite mu has a mechanism, and that a target
@@ -129,16 +152,27 @@ class PrivacyPlan:
                 )
         plan = replace(self, release=release)
         plan.record(ledger)
+        if self.counted:
+            ledger.start(record)
         return plan
+
+    @property
+    def _record(self) -> Record:
+        """The data set's ledger."""
+        return Record(self.dataset.ledger_path, self.dataset.info.ledger)
 
     def record(self, ledger: Ledger) -> None:
         """Note the terms in the run's ledger, and the release beside a data set of patients.
 
-        Guarantee: when it returns, a release that is counted is on the disk; nothing takes it back.
+        Guarantee: when it returns, a release that is counted is on the disk, within the set's
+        budget; nothing takes it back.
+
+        Raises:
+            InputError: when the data set's ledger was lost, or its budget is too small.
         """
         ledger.note_terms(self.terms)
         if self.counted:
-            record_release(self.dataset.ledger_path, self.release)
+            self._record.add(self.release)
 
 
 def declared_units(privacy: PrivacySettings, cohort: Part | None) -> float | None:
@@ -269,7 +303,7 @@ def _statement_of_one(path: Path) -> Statement:
     if (path / "status.json").is_file():
         return read_statement(path)
     dataset = open_dataset(path)
-    recorded = Lineage(releases=recorded_releases(dataset.ledger_path))
+    recorded = Lineage(releases=recorded_releases(dataset.ledger_path, dataset.info.ledger))
     lineage = dataset.info.lineage.joined([recorded])
     made = dataset.info.kind == "synthetic"
     subject = "data set" if made else "data set's releases so far, taken together"

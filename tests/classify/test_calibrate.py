@@ -20,9 +20,9 @@ from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import BINS
 from synthdp.files import read_json
-from synthdp.privacy.ledger import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.statement import read_statement
 from synthdp.release import release
 

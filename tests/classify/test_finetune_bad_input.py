@@ -18,9 +18,10 @@ from synthdp.checkpoint import load_weights
 from synthdp.config import validate_settings
 from synthdp.data.dataset import Dataset, DatasetInfo, Row, create_dataset, open_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import Ledger, recorded_releases
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.statement import read_statement
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}

@@ -13,8 +13,8 @@ from synthdp.config import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_atomic
-from synthdp.privacy.ledger import recorded_releases
 from synthdp.privacy.plan import statement_of
+from synthdp.privacy.record import recorded_releases
 
 PAID = {"auroc_epsilon": 6, "population": 50, "auroc_delta": 1e-3}
 

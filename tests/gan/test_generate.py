@@ -26,8 +26,8 @@ from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_datas
 from synthdp.data.images import decode_pixels
 from synthdp.errors import InputError, RunError
 from synthdp.files import write_json
-from synthdp.privacy.ledger import record_release, recorded_releases
 from synthdp.privacy.lineage import Release
+from synthdp.privacy.record import Record, recorded_releases
 
 Finished = Callable[[Path], Path]
 TinySettings = Callable[..., TrainGanSettings]
@@ -189,7 +189,7 @@ def test_a_set_of_before_whose_filter_read_patients_is_read_and_counted(
     write_json(made.root / "dataset.json", info.model_dump(mode="json"))
     assert filtered in open_dataset(made.root).info.lineage.unprotected
     ledger = tmp_path / "ledger.jsonl"
-    record_release(ledger, filtered)
+    Record(ledger).add(filtered)
     assert recorded_releases(ledger) == (filtered,)
 
 

@@ -20,7 +20,7 @@ from synthdp.checkpoint import load_checkpoint, load_weights
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import recorded_releases
+from synthdp.privacy.record import recorded_releases
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]

@@ -20,9 +20,10 @@ from gan.train import gan_plan, plan_train_gan, run_train_gan, start_from
 from gan.training.loop import new_training
 from synthdp.config import load_settings
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger, recorded_releases
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.plan import PrivacyPlan
+from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.statement import make_statement, read_statement
 from synthdp.privacy.words import statement_text
 from synthdp.release import release

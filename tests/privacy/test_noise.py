@@ -13,7 +13,6 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import (
     NoiseKind,
     NoiseSource,
-    forget_key,
     keep_key,
     new_key,
     noisy_mean,
@@ -100,18 +99,18 @@ def test_a_torn_key_is_replaced(tmp_path: Path, left: bytes) -> None:
     assert len(keep_key(path)) == 32
 
 
-def test_a_run_draws_the_same_noise_until_its_key_is_forgotten(tmp_path: Path) -> None:
+def test_each_start_has_a_key_of_its_own_that_no_file_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     privacy = PrivacySettings(noise="philox")
-    first = open_noise_source(tmp_path, privacy)
-    assert open_noise_source(tmp_path, privacy) == first
-    forget_key(tmp_path)
-    forget_key(tmp_path)
+    keys = {open_noise_source(privacy).key for _ in range(3)}
+    assert len(keys) == 3
+    assert {len(key) for key in keys} == {32}
     assert not list(tmp_path.iterdir())
-    assert open_noise_source(tmp_path, privacy).key != first.key
 
 
-def test_a_fixed_key_is_a_function_of_the_setting_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_fixed_key_is_a_function_of_the_setting() -> None:
     privacy = [PrivacySettings(fixed_noise_key=key) for key in (1, 1, 2)]
-    fixed = [open_noise_source(tmp_path, one).key for one in privacy]
+    fixed = [open_noise_source(one).key for one in privacy]
     assert fixed[0] == fixed[1] != fixed[2]
-    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """What a stage spends and promises: ancestors first, one calibration, what it states after."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from synthdp.data.cohorts import cohort_of
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy import mechanism as mechanisms
-from synthdp.privacy.ledger import Ledger, recorded_releases
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Part, Release
 from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy, statement_of
+from synthdp.privacy.record import recorded_releases
 
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
 Plan = Callable[..., PrivacyPlan]
@@ -124,14 +126,17 @@ def test_the_ledgers_noise_is_gone_on_with_stated_and_recorded(
     assert (claimed.release, claimed.mechanism) == (begun, louder)
     assert claimed.stage_epsilon == pytest.approx(louder.loss().epsilon(1e-3))
     assert claimed.statement.epsilon == claimed.stage_epsilon < plan.statement.epsilon
-    assert recorded_releases(patients.ledger_path) == (begun,)
+    (recorded,) = recorded_releases(patients.ledger_path, patients.info.ledger)
+    assert recorded == begun.started(recorded.starts)
+    assert len(recorded.starts) == 1
 
 
 def test_noise_of_the_ledger_that_ancestors_have_made_too_little_is_refused(
     patients: Dataset, tmp_path: Path
 ) -> None:
     begun = planned(patients, ancestors=spent(0.5))
-    begun.claim(Ledger(tmp_path / "ledger.jsonl"), fingerprint="f", block_steps=1)
+    as_before = Ledger(tmp_path / "ledger.jsonl")  # earlier versions noted no terms
+    as_before.claim(begun.release, fingerprint="f", block_steps=1)
     now = planned(patients, ancestors=spent(0.502)).with_release_id(begun.release.id)
     assert now.release.same_but_for_rounding(begun.release)
     assert now.statement_after(begun.release).epsilon > 6
@@ -141,6 +146,59 @@ def test_noise_of_the_ledger_that_ancestors_have_made_too_little_is_refused(
     again = less.claim(Ledger(tmp_path / "ledger.jsonl"), fingerprint="f", block_steps=1)
     assert again.release == begun.release
     assert again.statement.epsilon <= 6
+
+
+def test_another_ancestor_under_the_same_name_is_refused(patients: Dataset, tmp_path: Path) -> None:
+    begun = planned(patients, ancestors=spent(0.5))
+    path = tmp_path / "ledger.jsonl"
+    begun.claim(Ledger(path), fingerprint="f", block_steps=1, inputs={"init": "a"})
+    now = planned(patients, ancestors=spent(0.5)).with_release_id(begun.release.id)
+    with pytest.raises(InputError, match="an ancestor of this run"):
+        now.claim(Ledger(path), fingerprint="f", block_steps=1, inputs={"init": "a"})
+    with pytest.raises(InputError, match="init: not what this run began with"):
+        begun.claim(Ledger(path), fingerprint="f", block_steps=1, inputs={"init": "b"})
+    with pytest.raises(InputError, match="centre, init: not what this run began with"):
+        begun.claim(Ledger(path), fingerprint="f", block_steps=1, inputs={"centre": "a"})
+    begun.claim(Ledger(path), fingerprint="f", block_steps=1, inputs={"init": "a"})
+
+
+def test_a_run_whose_ledger_is_gone_is_refused_when_its_release_is_on_record(
+    patients: Dataset, tmp_path: Path
+) -> None:
+    plan = planned(patients)
+    plan.claim(Ledger(tmp_path / "ledger.jsonl"), fingerprint="f", block_steps=1)
+    with pytest.raises(InputError, match="the run's own ledger is gone"):
+        plan.claim(Ledger(tmp_path / "another.jsonl"), fingerprint="f", block_steps=1)
+    other = plan.with_release_id("0" * 16)
+    other.claim(Ledger(tmp_path / "another.jsonl"), fingerprint="f", block_steps=1)
+
+
+@pytest.mark.parametrize("loss", ["ledger.jsonl", "ledger.*", "*"])
+def test_a_set_whose_ledger_is_gone_is_refused_though_nothing_was_released(
+    patients: Dataset, tmp_path: Path, loss: str
+) -> None:
+    for path in patients.private.glob(loss):
+        path.unlink()
+    for use in (
+        lambda: planned(patients).claim(Ledger(tmp_path / "l"), fingerprint="f", block_steps=1),
+        lambda: planned(patients, PrivacySettings()).record(Ledger(tmp_path / "l")),
+        lambda: statement_of([patients.root]),
+    ):
+        with pytest.raises(InputError, match=r"ledger\.jsonl.* what was spent .*is unknown"):
+            use()
+
+
+def test_a_set_of_an_earlier_version_has_no_mark_and_is_used_as_before(
+    patients: Dataset, tmp_path: Path
+) -> None:
+    content = json.loads((patients.root / "dataset.json").read_text())
+    del content["ledger"]
+    (patients.root / "dataset.json").write_text(json.dumps(content))
+    for path in patients.private.glob("ledger.*"):
+        path.unlink()
+    old = open_dataset(patients.root)
+    plan = planned(old).claim(Ledger(tmp_path / "l"), fingerprint="f", block_steps=1)
+    assert [one.id for one in statement_of([old.root]).lineage.releases] == [plan.release.id]
 
 
 def test_steps_that_a_crash_left_unused_are_not_stated(patients: Dataset) -> None:

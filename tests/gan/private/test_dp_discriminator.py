@@ -30,9 +30,10 @@ from gan.training.loop import new_training, sample_grid
 from synthdp import runs
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import RunError
-from synthdp.privacy.ledger import Ledger, recorded_releases
+from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.statement import read_statement
 from synthdp.privacy.words import statement_text
 

@@ -22,8 +22,8 @@ from synthdp.config import BackboneSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.networks.frozen import build_pyramid
-from synthdp.privacy.ledger import recorded_releases
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.record import recorded_releases
 
 RANDOM_NET = BackboneSettings(name="test_efficientnet", size_px=32)
 MakeSet = Callable[..., Path]

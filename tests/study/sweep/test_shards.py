@@ -17,7 +17,7 @@ from made_up import study_settings
 from synthdp.config import dump_settings
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
-from synthdp.privacy.ledger import recorded_releases
+from synthdp.privacy.record import recorded_releases
 from synthdp.runs import RunBusyError, StageCall, open_run
 from synthdp.study.compare.results import read_results
 from synthdp.study.settings import StudySettings

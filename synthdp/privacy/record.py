@@ -1,0 +1,202 @@
+"""A data set's own ledger: each release on its patients, once, and what they may be asked for.
+
+It begins with a line at its creation that holds a random id, and `dataset.json` holds the same id
+(its mark), so that a set whose ledger was lost is not taken for one of which nothing was released.
+Each start and each end of a run that is counted adds a fresh token. A run, or a set, that was
+copied or put back from a backup then shows by its tokens that it isn't the newest. What no file can
+show: of a run copied *together* with its set each copy goes on by itself. Their releases then have
+other tokens, and count as two wherever both meet (`Release.starts`).
+"""
+
+import fcntl
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from synthdp.errors import InputError
+from synthdp.files import refused_when_full
+from synthdp.privacy.budget import Budget, budget_line
+from synthdp.privacy.journal import Journal
+from synthdp.privacy.lineage import Release
+
+_BACKUP = (
+    "restore the set's private/ from a backup that is not older than its last run; importing the "
+    "patients again begins a new ledger, which knows nothing of what was released before"
+)
+
+
+def new_mark() -> str:
+    """A random id for the ledger of a new data set."""
+    return secrets.token_hex(8)
+
+
+def create_record(path: Path, mark: str, budget: Budget | None = None) -> None:
+    """Begin the ledger of a new data set, with its budget where one is set at import."""
+    journal = Journal(path)
+    journal.append({"event": "create", "set": mark})
+    if budget is not None:
+        journal.append(budget_line(budget, "set at import"))
+
+
+class Record:
+    """The ledger beside a data set.
+
+    Args:
+        path: of the ledger.
+        mark: what `dataset.json` says of it; None for a set of an earlier version, or one without
+            patients, whose ledger may be absent.
+
+    Guarantee: what a method returned for is on the disk, and a later reading gives it back or is
+    refused.
+
+    Raises:
+        InputError: from every method, when the ledger was cut, edited, lost, or written by a newer
+            version.
+    """
+
+    def __init__(self, path: Path, mark: str | None = None) -> None:
+        self._path = path
+        self._mark = mark
+
+    def _read(self) -> Journal:
+        """The ledger's lines; a torn one that was never acknowledged never began."""
+        journal = Journal(self._path)
+        journal.refuse_loss()
+        created = [entry["set"] for entry in journal.entries if entry["event"] == "create"]
+        if self._mark is not None and self._mark not in created:
+            what = "of another data set" if created else "lost"
+            raise InputError(
+                f"private/{self._path.name}: the data set's ledger is {what}, so what was spent on "
+                f"its patients is unknown; {_BACKUP}"
+            )
+        return journal
+
+    @contextmanager
+    def _locked(self) -> Iterator[Journal]:
+        with refused_when_full():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = open(self._path.with_suffix(".lock"), "a", encoding="utf-8")  # noqa: SIM115
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self._read()
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """All releases on record, each with the starts of its run."""
+        return _releases(self._read())
+
+    @property
+    def budget(self) -> Budget:
+        """What the set's patients may be asked for in all, by the newest line that says so."""
+        return _budget(self._read())
+
+    def starts(self, release_id: str) -> tuple[str, ...]:
+        """The tokens of a release's starts, in their order."""
+        return _starts(self._read(), release_id)
+
+    def holds(self, release_id: str) -> bool:
+        """Whether a release is on record."""
+        return release_id in (release.id for release in self.releases)
+
+    def add(self, release: Release) -> None:
+        """Put a release on record, once for each id.
+
+        Guarantee: when it returns, the release is on the disk, nothing takes it back, and with all
+        others it is within the budget (`Budget.refuse_overspent`).
+
+        Raises:
+            InputError: when it would exceed the set's budget; nothing was put on record then.
+        """
+        with self._locked() as journal:
+            on_record = _releases(journal)
+            if release.id not in (recorded.id for recorded in on_record):
+                _budget(journal).refuse_overspent(on_record, release)
+                journal.append({"event": "release", "release": release.model_dump(mode="json")})
+
+    def add_start(self, release_id: str, token: str, *, after: tuple[str, ...]) -> None:
+        """Make a token the newest of a release's starts, if those before are `after`.
+
+        Raises:
+            InputError: when they are not.
+        """
+        with self._locked() as journal:
+            refuse_older(known=after, on_record=_starts(journal, release_id))
+            journal.append({"event": "start", "release": release_id, "token": token})
+
+    def set_budget(self, budget: Budget, because: str) -> None:
+        """Log a new budget and why; nothing that is on record changes."""
+        with self._locked() as journal:
+            journal.append(budget_line(budget, because))
+
+
+def refuse_older(*, known: tuple[str, ...], on_record: tuple[str, ...]) -> None:
+    """Refuse a run, or a data set, that knows less than the other of a release's starts.
+
+    Args:
+        known: the starts that stand in the run's ledger.
+        on_record: those in the data set's.
+
+    Raises:
+        InputError: when they differ; says which of the two is the older.
+    """
+    if known == on_record:
+        return
+    if on_record[: len(known)] == known:
+        raise InputError(
+            "this run folder is a copy, or was put back from a backup: its release has gone on "
+            "elsewhere, so that going on here would spend what nobody counts; go on with the "
+            "newest copy, or start in a new run folder"
+        )
+    if known[: len(on_record)] == on_record:
+        raise InputError(
+            "the data set's ledger is older than this run: it is a copy, or was put back from a "
+            f"backup, so that other releases may be missing too; {_BACKUP}, or start this run in "
+            "a new folder"
+        )
+    raise InputError(
+        "this run and the data set's ledger have gone different ways since one of them was copied, "
+        "so that going on would spend what nobody counts; start in a new run folder"
+    )
+
+
+def recorded_releases(path: Path, mark: str | None = None) -> tuple[Release, ...]:
+    """The releases in the ledger beside a data set; arguments and errors as of `Record`."""
+    return Record(path, mark).releases
+
+
+def _starts(journal: Journal, release_id: str) -> tuple[str, ...]:
+    return tuple(
+        str(entry["token"])
+        for entry in journal.entries
+        if entry["event"] == "start" and entry["release"] == release_id
+    )
+
+
+def _releases(journal: Journal) -> tuple[Release, ...]:
+    try:
+        releases = [
+            Release.model_validate(entry["release"])
+            for entry in journal.entries
+            if entry["event"] == "release"
+        ]
+    except ValidationError as error:
+        raise InputError(
+            "private/ledger.jsonl: a release on the data set's record is not of this version; "
+            "update synthdp, or restore the file"
+        ) from error
+    starts = {release.id: _starts(journal, release.id) for release in releases}
+    return tuple(release.started(starts[release.id]) for release in releases)
+
+
+def _budget(journal: Journal) -> Budget:
+    lines = [entry["budget"] for entry in journal.entries if entry["event"] == "budget"]
+    try:
+        return Budget.model_validate(lines[-1]) if lines else Budget()
+    except ValidationError as error:
+        raise InputError(
+            "private/ledger.jsonl: the budget on the data set's record is not of this version; "
+            "update synthdp, or restore the file"
+        ) from error
