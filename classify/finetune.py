@@ -42,6 +42,7 @@ from synthdp.data.dataset import (
     DatasetInfo,
     Row,
     bounded_rows,
+    content_digest,
     keyed_digest,
     note_unrefused,
     open_dataset,
@@ -54,6 +55,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.devices import auto_device
 from synthdp.errors import InputError
+from synthdp.files import sha256_file
 from synthdp.networks.backbone import Backbone
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
@@ -170,7 +172,12 @@ def _train_head(
     note_unrefused(run.private, setup.rows, settings.privacy)
     ledger = Ledger(run.ledger_path)
     fingerprint = keyed_digest(plan.dataset, setup.rows)
-    plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=settings.head.block_steps)
+    plan = plan.claim(
+        ledger,
+        fingerprint=fingerprint,
+        block_steps=settings.head.block_steps,
+        inputs=_inputs(settings),
+    )
     assert plan.mechanism is not None  # the plan had one
     weights = train_private_head(
         setup.start,
@@ -184,6 +191,20 @@ def _train_head(
         on_block=lambda spent: run.log(steps_spent=spent),
     )
     return setup.classifier_of(weights, settings.head), ledger.close()
+
+
+def _inputs(settings: FinetuneSettings) -> dict[str, str]:
+    """Digests of what goes into the sums beside the patients, which a resume must find unchanged.
+
+    Public weights are not among them: their own sha256 stands in the settings, and in `init`'s.
+    """
+    sets = {"synthetic": settings.synthetic, "centre": settings.centre}
+    digests = {
+        name: content_digest(open_dataset(path)) for name, path in sets.items() if path is not None
+    }
+    if settings.init is not None:
+        digests["init"] = sha256_file(settings.init / "model" / "settings.json")
+    return digests
 
 
 def train_plain_head(
@@ -224,7 +245,12 @@ def _train_network(
     else:
         note_unrefused(run.private, setup.rows, settings.privacy)
         fingerprint = keyed_digest(plan.dataset, setup.rows)
-        plan = plan.claim(ledger, fingerprint=fingerprint, block_steps=network.block_steps)
+        plan = plan.claim(
+            ledger,
+            fingerprint=fingerprint,
+            block_steps=network.block_steps,
+            inputs=_inputs(settings),
+        )
         assert plan.mechanism is not None  # the plan had one
         train_private_network(
             setup.top,

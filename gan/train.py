@@ -66,6 +66,7 @@ from synthdp.data.dataset import (
     DatasetInfo,
     Row,
     bounded_rows,
+    content_digest,
     keyed_digest,
     note_unrefused,
     open_dataset,
@@ -329,7 +330,7 @@ def _train_on_embedding(
         ledger = Ledger(run.ledger_path)
         plan.privacy.record(ledger)
     else:
-        ledger, plan = _claimed(run, plan, block_steps=1)
+        ledger, plan = _claimed(settings, run, plan, block_steps=1)
     features = public_features(embedding, settings.size_px, device)
     sums = _released_sums(settings, run, plan, ledger, features).to(device)
     means, deviations = class_means(
@@ -402,7 +403,7 @@ def _train_against_private_discriminator(
             samples = hashlib.sha256(f"samples {settings.seed}".encode()).digest()
             play_plainly(game, patients, sampling, NoiseSource(samples), block_steps)
             return training.averaged, plan.privacy.release
-        ledger, plan = _claimed(run, plan, block_steps)
+        ledger, plan = _claimed(settings, run, plan, block_steps)
         assert plan.privacy.mechanism is not None  # the plan had one
         play_privately(
             game,
@@ -498,7 +499,9 @@ def _checkpointed(
     )
 
 
-def _claimed(run: Run, plan: GanPlan, block_steps: int) -> tuple[Ledger, GanPlan]:
+def _claimed(
+    settings: TrainGanSettings, run: Run, plan: GanPlan, block_steps: int
+) -> tuple[Ledger, GanPlan]:
     """The ledger of the run, for its release alone, which the data set has on record by then.
 
     With it the plan to go on with, whose release is the ledger's.
@@ -508,5 +511,22 @@ def _claimed(run: Run, plan: GanPlan, block_steps: int) -> tuple[Ledger, GanPlan
     """
     ledger = Ledger(run.ledger_path)
     fingerprint = keyed_digest(plan.privacy.dataset, plan.rows)
-    claimed = plan.privacy.claim(ledger, fingerprint=fingerprint, block_steps=block_steps)
+    claimed = plan.privacy.claim(
+        ledger, fingerprint=fingerprint, block_steps=block_steps, inputs=_inputs(settings, plan)
+    )
     return ledger, replace(plan, privacy=claimed)
+
+
+def _inputs(settings: TrainGanSettings, plan: GanPlan) -> dict[str, str]:
+    """Digests of what a training begins with beside its rows, which a resume must find unchanged.
+
+    Public weights are not among them: their own sha256 stands in the settings.
+    """
+    codes = encode(plan.conditions, plan.rows).numpy().tobytes()
+    known = plan.conditions.model_dump_json().encode() + codes
+    digests = {"conditions": hashlib.sha256(known).hexdigest()}
+    if settings.init is not None:
+        digests["init"] = open_generator(settings.init).weights_sha256
+    if settings.method == "embedding" and settings.embedding is not None:
+        digests["embedding.public"] = content_digest(open_dataset(settings.embedding.public))
+    return digests

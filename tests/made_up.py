@@ -11,7 +11,7 @@ from classify.head.examples import HeadExamples
 from classify.model import new_classifier, new_feature_source, save_classifier
 from classify.network.gradients import TokenExamples
 from synthdp.config import FeatureSettings, Settings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, read_info
 from synthdp.data.spectrum import SpectrumError, binned_powers, spectrum_error
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
@@ -26,6 +26,7 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import KEY_BYTES
+from synthdp.privacy.record import create_record
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import open_run
 from synthdp.study.settings import StudySettings
@@ -49,6 +50,16 @@ def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: o
                     targets=[patient % 2],
                 )
     return out
+
+
+def begin_record(data: Path) -> Path:
+    """Let the ledger of a copied set of patients begin anew: nothing is on record then."""
+    for ledger in (data / "private").glob("ledger*"):
+        ledger.unlink()
+    mark = read_info(data).ledger
+    assert mark is not None  # the set is one of patients, of this version
+    create_record(data / "private" / "ledger.jsonl", mark)
+    return data
 
 
 def small_study(root: Path) -> dict[str, object]:

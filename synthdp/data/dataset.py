@@ -248,6 +248,19 @@ def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
+def content_digest(dataset: Dataset) -> str:
+    """SHA-256 of all manifest entries and image files of a set without patients.
+
+    A digest that no key protects tells of images, so that of patients there is `keyed_digest` only.
+    """
+    assert not dataset.info.protects_patients
+    digest = sha256()
+    for row in dataset.rows:
+        digest.update(repr((row.image, row.patient_id, row.split, row.targets)).encode())
+        digest.update(sha256((dataset.root / row.image).read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def read_info(root: Path) -> DatasetInfo:
     """What a data set is, without its manifest, whose check takes a while.
 

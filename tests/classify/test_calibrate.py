@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import clinic_set, random_run
+from made_up import begin_record, clinic_set, random_run
 from sklearn.metrics import roc_auc_score
 
 from classify import calibrate as calibration
@@ -20,6 +20,7 @@ from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import BINS
 from synthdp.files import read_json
+from synthdp.privacy import steps
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.record import recorded_releases
@@ -50,10 +51,7 @@ def private_run(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own(clinic: Path, tmp_path: Path) -> Path:
     """A copy of the clinic whose ledger this test alone writes."""
-    copy = Path(shutil.copytree(clinic, tmp_path / "clinic"))
-    for ledger in (copy / "private").glob("ledger*"):
-        ledger.unlink()
-    return copy
+    return begin_record(Path(shutil.copytree(clinic, tmp_path / "clinic")))
 
 
 def asked(run: Path, data: Path, out: Path, **changes: object) -> CalibrateSettings:
@@ -172,7 +170,7 @@ class _Killed(BaseException):
 
 
 @pytest.mark.parametrize("moment", ["before_noise", "after_noise", "before_the_end"])
-def test_killed_at_any_moment_it_is_counted_once_and_draws_the_same(
+def test_killed_at_any_moment_it_is_counted_once_and_drawn_once(
     run: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     settings = asked(run, own, tmp_path / "a", privacy=PRIVACY)
@@ -195,12 +193,19 @@ def test_killed_at_any_moment_it_is_counted_once_and_draws_the_same(
         "before_the_end": "save_classifier",
     }[moment]
     with monkeypatch.context() as patch:
-        patch.setattr(calibration, place, killed)
+        patch.setattr(steps if moment == "after_noise" else calibration, place, killed)
         with pytest.raises(_Killed):
             run_calibrate(settings)
+    n_drawn = len(drawn)
+    if moment != "before_the_end":  # its step is spent, and its noise is gone with its key
+        with pytest.raises(InputError, match="a second release would cost again"):
+            run_calibrate(settings)
+        assert len(drawn) == n_drawn == {"before_noise": 0, "after_noise": 1}[moment]
+        (lost,) = spent(own)
+        assert lost.mechanism is not None
+        return
     out = run_calibrate(settings)
-    assert len(drawn) == {"before_noise": 1, "after_noise": 2, "before_the_end": 1}[moment]
-    assert all(torch.equal(noise, drawn[0]) for noise in drawn)
+    assert len(drawn) == n_drawn == 1
     (counted,) = spent(own)
     assert read_statement(out).lineage.releases == (counted,)
     assert read_statement(out).epsilon == pytest.approx(6, rel=1e-3)
@@ -216,7 +221,7 @@ def test_another_classifier_gets_no_old_noise(
         raise _Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(calibration, "save_weights", killed)
+        patch.setattr(steps, "save_weights", killed)
         with pytest.raises(_Killed):
             run_calibrate(settings)
     about = run / "model" / "settings.json"

@@ -24,7 +24,7 @@ from synthdp.errors import RunError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, keep_key
+from synthdp.privacy.noise import NoiseSource, new_key
 
 KILLS, FULL_DISKS = 100, 60
 STEPS, BLOCK = 120, 4
@@ -49,7 +49,7 @@ def train(folder: Path) -> Tensor:
         RECIPE,
         mechanism=MECHANISM,
         ledger=ledger,
-        noise_source=NoiseSource(keep_key(folder / "noise.key")),
+        noise_source=NoiseSource(new_key()),
         checkpoints=folder / "checkpoints",
     )
 

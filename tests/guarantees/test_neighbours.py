@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_up import head_examples, without_head_patient, without_patient
+from made_up import begin_record, head_examples, without_head_patient, without_patient
 from torch import Tensor
 
 from classify.config import PretrainSettings
@@ -18,6 +18,7 @@ from synthdp.data.dataset import create_dataset, open_dataset
 from synthdp.data.images import decode_pixels
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.files import sha256_file
+from synthdp.privacy import ledger as ledgers
 from synthdp.privacy import noise
 from synthdp.privacy.noise import NoiseSource
 from synthdp.release import release
@@ -114,6 +115,7 @@ def test_neighbouring_data_release_the_same_but_for_the_weights(
     stage: str, clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "new_release_id", lambda: ID)
+    monkeypatch.setattr(ledgers, "new_token", lambda: ID)
     monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
     gone = open_dataset(clinic).split("train")[0].patient_id
     left: list[Path] = []
@@ -121,8 +123,7 @@ def test_neighbouring_data_release_the_same_but_for_the_weights(
         data = tmp_path / world / "clinic"
         if world == "with":
             shutil.copytree(clinic, data)
-            for record in (data / "private").glob("ledger*"):
-                record.unlink()
+            begin_record(data)
         else:
             without_one_patient(clinic, data, gone)
         left.append(tmp_path / world / "released")

@@ -24,6 +24,7 @@ from synthdp.data.images import decode_pixels, encode_png
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
 from synthdp.files import read_json, sha256_file
+from synthdp.privacy import ledger as ledgers
 from synthdp.privacy import noise
 from synthdp.privacy.lineage import Part
 from synthdp.release import release
@@ -306,6 +307,7 @@ def test_what_leaves_differs_in_the_noisy_weights_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runs, "new_release_id", lambda: ID)
+    monkeypatch.setattr(ledgers, "new_token", lambda: ID)
     monkeypatch.setattr(noise, "new_key", lambda: b"k" * noise.KEY_BYTES)
     gone = LOUD
     assert in_train(worlds(gone))
