@@ -12,6 +12,7 @@ from pathlib import Path
 
 from synthdp.config import PrivacySettings
 from synthdp.data.dataset import Dataset, open_dataset, refuse_unknown_image_counts
+from synthdp.data.importing.note import refuse_moved_patients
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
 from synthdp.privacy.ledger import Ledger, Terms
@@ -229,8 +230,11 @@ def plan_privacy(
     `privacy.risk` allows. A release whose noise has a fixed key counts as unprotected.
 
     Raises:
-        InputError: when the ancestors have spent the target already, or protect another unit.
+        InputError: when the ancestors have spent the target already, or protect another unit, or
+            who is in the set's splits was not decided patient by patient.
     """
+    if dataset.info.protects_patients and privacy.protects:
+        refuse_moved_patients(dataset)
     refuse_unknown_image_counts(dataset.info, privacy.images_per_patient)
     mechanism, before = None, NO_LOSS
     target = Target.of(privacy)

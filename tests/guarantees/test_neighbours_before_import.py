@@ -68,7 +68,7 @@ def clinic_files(src: Path) -> Path:
     add("twin-a.png", first, "twin-a", "0", "CC", "2")
     add("twin-b.png", np.ascontiguousarray(first[::-1]), "twin-b", "1", "MLO", "2")
     write_table(src, lines)
-    (src.parent / "links.csv").write_text("patient_id,person\ntwin-a,twin-b\n")
+    (src.parent / "links.csv").write_text("patient_id,person\ntwin-a,twin-b\ntwin-b,twin-b\n")
     return src
 
 

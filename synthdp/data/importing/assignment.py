@@ -121,6 +121,19 @@ class Assignment:
         )
 
 
+def link_problems(listing: Listing, person_of: Mapping[str, str]) -> list[str]:
+    """Persons whom links call by the id of a patient whom they do not name: who is meant?"""
+    ids = {patch.patient for patch in listing.patches}
+    taken = sum(person in ids and person not in person_of for person in set(person_of.values()))
+    if not taken:
+        return []
+    return [
+        f"links: {taken} person(s) are called by the id of a patient who has no row there; give "
+        "the id a row of its own with the same person where it is the same one, else call the "
+        "person otherwise"
+    ]
+
+
 def split_problems(
     settings: AssignmentSettings, listing: Listing, person_of: Mapping[str, str]
 ) -> list[str]:

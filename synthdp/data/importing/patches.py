@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from synthdp.cards import dataset_card
-from synthdp.config import Settings, read_json_as
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.images import decode_pixels, fit_square
@@ -21,27 +20,29 @@ from synthdp.data.importing.assignment import (
     AssignmentSettings,
     assign,
     in_cohort,
+    link_problems,
     refuse_empty_split,
     set_key,
     split_problems,
 )
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches
+from synthdp.data.importing.note import NOTE, ImportNote, read_note
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts
 from synthdp.errors import InputError
-from synthdp.files import read_json
+from synthdp.files import read_json, sha256_file
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
 from synthdp.privacy.statement import Statement, make_statement, parse_statement
 from synthdp.progress import progress
 
-NOTE = "import.json"
 #: For the private note of an import, beside the ids that look alike.
 LOOK_ALIKES_WORDS = (
     "Each id counts as a patient of its own. Look at the images of these rows. Where ids are one "
     "person, write a CSV file of columns patient_id and person, a row for each of the ids, and "
     "import again with links=FILE and key=the file `key` of this folder. Where they are different "
-    "persons, leave them. Nobody else's id, split or cohort depends on what you do."
+    "persons, leave them. Nobody else's id, split or cohort depends on what you do. Images were "
+    "compared as small grey pictures: mirrored, turned and cropped copies are not in this list."
 )
 #: Lists of the private note whose lengths are logged, and in what words.
 REPORTED = {
@@ -130,7 +131,11 @@ def run_patches(settings: PatchesSettings) -> Path:
     person_of = read_links(settings.links) if settings.links is not None else {}
     listing = list_patches(settings)
     survey = survey_images([patch.path for patch in listing.patches])
-    problems = [*listing.problems, *split_problems(settings, listing, person_of)]
+    problems = [
+        *listing.problems,
+        *link_problems(listing, person_of),
+        *split_problems(settings, listing, person_of),
+    ]
     for patch, entry in zip(listing.patches, survey, strict=True):
         if isinstance(entry, str):
             problems.append(f"{listing.counted_by} {patch.number}: {entry}")
@@ -153,35 +158,20 @@ def run_patches(settings: PatchesSettings) -> Path:
     return settings.out
 
 
-class _Note(Settings):
-    """What is read of an import's private note, in any version's form."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    settings: dict[str, Any]
-    linked_ids: tuple[tuple[str, ...], ...] = ()
-    look_alikes: tuple[Any, ...] | None = None  # None in notes of before the keyed split
-
-    def settings_now(self, out: Path) -> dict[str, Any]:
-        """The settings of the import; those of earlier versions, in today's words."""
-        fields = PatchesSettings.model_fields
-        added = {name: fields[name].default for name in fields.keys() - self.settings.keys()}
-        # Once a size of None stood for the images' own.
-        size_px = self.settings.get("size_px") or read_info(out).size_px
-        return {**added, **self.settings, "size_px": size_px}
-
-
 def _stands_already(settings: PatchesSettings) -> bool:
     """Whether `out` was imported with the same settings; raises InputError if it is otherwise."""
-    path = settings.out / "private" / NOTE
-    note = read_json_as(_Note, path) if path.is_file() else None
-    if note is not None and note.settings_now(settings.out) == settings.model_dump(mode="json"):
-        by_others = settings.val_fraction is not None or note.linked_ids
-        if note.look_alikes is None and settings.kind == "real" and by_others:
+    note = read_note(settings.out)
+    if note is not None and _settings_now(note, settings.out) == settings.model_dump(mode="json"):
+        if note.moved_by_others:
             raise InputError(
                 f"{settings.out}: imported by an earlier version, which split patients or made ids "
                 "one by who else was there; remove it, and import again for a split by a keyed "
                 "hash of each id"
+            )
+        if note.links_sha256 != _links_sha256(settings):
+            raise InputError(
+                f"{settings.out}: the table of links has changed since this was imported; name a "
+                "new `out`, or remove it first"
             )
         return True
     if settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir())):
@@ -190,6 +180,20 @@ def _stands_already(settings: PatchesSettings) -> bool:
             "remove it first"
         )
     return False
+
+
+def _settings_now(note: ImportNote, out: Path) -> dict[str, Any]:
+    """The settings of an import; those of earlier versions, in today's words."""
+    fields = PatchesSettings.model_fields
+    added = {name: fields[name].default for name in fields.keys() - note.settings.keys()}
+    # Once a size of None stood for the images' own.
+    size_px = note.settings.get("size_px") or read_info(out).size_px
+    return {**added, **note.settings, "size_px": size_px}
+
+
+def _links_sha256(settings: PatchesSettings) -> str | None:
+    there = settings.links is not None and settings.links.is_file()
+    return sha256_file(settings.links) if there and settings.links is not None else None
 
 
 def imported_lineage(settings: PatchesSettings) -> tuple[Lineage, Statement | None]:
@@ -283,7 +287,11 @@ def _write(
                 attributes=patch.attributes,
             )
         note = import_note(found, size_px=info.size_px)
-        writer.note(NOTE, {"settings": settings.model_dump(mode="json"), **note})
+        source = {
+            "settings": settings.model_dump(mode="json"),
+            "links_sha256": _links_sha256(settings),
+        }
+        writer.note(NOTE, {**source, **note})
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
     for line in note_words(note, assigned, kind=settings.kind):

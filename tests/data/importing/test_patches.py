@@ -5,13 +5,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from synthdp import files
-from synthdp.config import load_settings, validate_settings
+from synthdp.config import PrivacySettings, load_settings, validate_settings
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.images import decode_pixels, encode_png, fit_square
@@ -20,6 +21,7 @@ from synthdp.data.importing.listing import ListingSettings, list_patches, name_l
 from synthdp.data.importing.patches import PatchesSettings, imported_lineage, run_patches
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage, Part, Release
+from synthdp.privacy.plan import plan_privacy
 from synthdp.privacy.statement import make_statement
 
 Pixels = NDArray[np.uint8]
@@ -270,7 +272,7 @@ def linked(src: Path, rows: str) -> Path:
 
 
 def test_links_declare_that_ids_are_one_person(look_alikes: Path) -> None:
-    text = refusal(look_alikes, links=linked(look_alikes, "A,B\n"))
+    text = refusal(look_alikes, links=linked(look_alikes, "A,B\nB,B\n"))
     assert "1 patient(s) stand in more than one split (train, val)" in text
     for person in ("B", "A", "somebody"):
         rows = "".join(f"{one},{person}\n" for one in "AB")
@@ -296,8 +298,22 @@ def test_links_that_cannot_be_followed(look_alikes: Path, rows: str, problem: st
     assert problem in refusal(look_alikes, links=linked(look_alikes, rows))
 
 
+def test_links_that_changed_are_not_taken_for_imported(look_alikes: Path) -> None:
+    links = linked(look_alikes, "A,A\n")
+    dataset = imported(look_alikes, links=links)
+    assert run_patches(settings(look_alikes, links=links)) == dataset.root
+    linked(look_alikes, "A,A\nB,B\n")
+    with pytest.raises(InputError, match="the table of links has changed"):
+        run_patches(settings(look_alikes, links=links))
+
+
+def test_a_person_is_not_called_by_another_patients_id(look_alikes: Path) -> None:
+    text = refusal(look_alikes, links=linked(look_alikes, "A,C\n"))
+    assert "links: 1 person(s) are called by the id of a patient who has no row there" in text
+
+
 def test_who_a_person_is_does_not_hang_on_which_ids_have_images(look_alikes: Path) -> None:
-    links = linked(look_alikes, "A,B\n")
+    links = linked(look_alikes, "A,B\nB,B\n")
     table = look_alikes / "metadata.csv"
     table.write_text("".join(line for line in table.open() if ",B," not in line))
     dataset = imported(look_alikes, links=links)
@@ -308,7 +324,7 @@ def test_other_links_make_other_cohorts(look_alikes: Path) -> None:
     key, names = look_alikes.parent / "one.key", {}
     ways: dict[str, dict[str, object]] = {
         "none": {},
-        "links": {"links": linked(look_alikes, "A,B\n"), "split": "train"},
+        "links": {"links": linked(look_alikes, "A,B\nB,B\n"), "split": "train"},
         "looks": {"unit_from": "looks"},
     }
     for name, changes in ways.items():
@@ -476,6 +492,17 @@ def test_a_set_of_an_earlier_version(ward: Path) -> None:
     text = "imported by an earlier version, which split patients or made ids one by who else was"
     with pytest.raises(InputError, match=text):
         run_patches(settings(ward, val_fraction=0.5, **WARD))
+    plan: dict[str, Any] = {"stage": "finetune", "subject": "classifier", "cohort": None}
+    plan["ancestors"] = Lineage()
+    promise = PrivacySettings(epsilon=6, delta=1e-3, population=50)
+    assert plan_privacy(dataset, promise, n_units=50, **plan).mechanism is not None
+    card = dataset.root / "dataset.json"
+    fields = json.loads(card.read_text())
+    card.write_text(json.dumps({k: v for k, v in fields.items() if k != "unit_from"}))
+    with pytest.raises(InputError, match="one patient moves what others contribute"):
+        plan_privacy(open_dataset(dataset.root), promise, n_units=50, **plan)
+    nothing = PrivacySettings()  # without a promise there is none to break
+    assert plan_privacy(open_dataset(dataset.root), nothing, n_units=50, **plan).mechanism is None
     old_settings["val_fraction"] = None
     file.write_text(json.dumps({**old, "settings": {**old_settings, "size_px": None}}))
     assert run_patches(settings(ward, **WARD)) == dataset.root
