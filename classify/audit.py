@@ -35,6 +35,7 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.statement import Statement, read_statement
 from synthdp.runs import versions
+from synthdp.status import read_status
 
 SCHEMA_VERSION = 1
 FALSE_ALARM_RATES = (0.01, 0.001)
@@ -76,7 +77,7 @@ def run_audit(settings: AuditSettings) -> Path:
         "settings": settings.model_dump(mode="json", exclude={"run", "workers"}),
         "versions": versions(),
     }
-    stored = read_json(out / "audit.json") if (out / "audit.json").is_file() else {}
+    stored = _stored(out)
     if not asked.items() <= stored.items():
         subject = subject_of(settings.run, _auditable_settings(settings.run))
         broken = broken_records(settings.run, statement, subject)
@@ -92,6 +93,17 @@ def run_audit(settings: AuditSettings) -> Path:
     return out
 
 
+def _stored(out: Path) -> dict[str, Any]:
+    """The audit that stands in a folder; empty where there is none, or a damaged one."""
+    try:
+        stored = read_json(out / "audit.json") if (out / "audit.json").is_file() else {}
+    except InputError:  # it is made again
+        return {}
+    broken = stored.get("broken") if isinstance(stored, dict) else None
+    known = isinstance(broken, list) and all(isinstance(one, str) for one in broken)
+    return stored if known else {}
+
+
 def _auditable_settings(run: Path) -> FinetuneSettings:
     """The settings of a run whose head can be audited.
 
@@ -99,7 +111,8 @@ def _auditable_settings(run: Path) -> FinetuneSettings:
         InputError: when the run is of another stage, promises nothing, or trains what the attacks
             do not know.
     """
-    stage = read_json(run / "status.json")["stage"]
+    status = read_status(run)
+    stage = status.stage if status is not None else "nothing"
     if stage != "finetune":
         raise InputError(f"{run}: a run of {stage}; audit takes one of finetune with an epsilon")
     values = read_yaml(run / "config.yaml")

@@ -60,7 +60,7 @@ from gan.training.loop import (
     train_adversarially,
 )
 from synthdp.cards import model_card
-from synthdp.checkpoint import load_weights, save_weights
+from synthdp.checkpoint import load_tensor, save_weights
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
     DatasetInfo,
@@ -358,7 +358,7 @@ def _released_sums(
     """The release of the run, (2, 1 + D): made and saved once, read from its file ever after."""
     path, mechanism = run.private / SUMS_FILE, plan.privacy.mechanism
     if path.is_file() and mechanism is None:
-        return load_weights(path)["sums"]
+        return load_tensor(path, "sums")
     rows = None
     if not path.is_file():
         examples = _examples(plan, settings.size_px)
@@ -373,7 +373,7 @@ def _released_sums(
 
     if mechanism is None:
         save_weights(path, release())
-        return load_weights(path)["sums"]
+        return load_tensor(path, "sums")
     return run_once(ledger, path, release)["sums"]
 
 

@@ -127,6 +127,18 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
 
 
+def load_tensor(path: Path, name: str) -> Tensor:
+    """The tensor of that name in a safetensors file.
+
+    Raises:
+        InputError: as `load_weights`, or when the file holds no such tensor.
+    """
+    tensors = load_weights(path)
+    if name not in tensors:
+        raise InputError(f"{path.name}: holds no {name!r}, so it is another file; restore it")
+    return tensors[name]
+
+
 def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor in a safetensors file, none of which is read.
 

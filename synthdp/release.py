@@ -33,7 +33,7 @@ from synthdp.privacy.statement import Statement, make_statement, read_statement
 from synthdp.status import RunStatus
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
-from synthdp.study.record import read_sets
+from synthdp.study.record import StudyFacts, read_sets
 from synthdp.study.report.page import ReportSettings, run_report
 
 STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
@@ -158,7 +158,7 @@ def _copy_model(run: Path, folder: Path, weights: str) -> None:
     """The two files of `model/`; the public weights may stand beside them, and stay."""
     settings = _model_settings(run)
     networks = settings.get("sources", [])
-    public = {network.get("backbone", {}).get("weights") for network in networks}
+    public = {network["backbone"].get("weights") for network in networks}
     unknown = {path.name for path in (run / "model").iterdir()} - {MODEL_SETTINGS, weights} - public
     if unknown:
         raise InputError(
@@ -166,7 +166,7 @@ def _copy_model(run: Path, folder: Path, weights: str) -> None:
             f"may hold {MODEL_SETTINGS} and {weights} alone, so move the rest away"
         )
     file = _plain(run, f"model/{weights}")
-    load_weights(file, settings.get("weights_sha256"))  # refuses what is damaged
+    load_weights(file, _sha256_in(settings))  # refuses what is damaged
     write_json(folder / MODEL_SETTINGS, settings)
     shutil.copyfile(file, folder / weights)
 
@@ -178,9 +178,17 @@ def _model_settings(run: Path) -> dict[str, Any]:
     """
     settings = read_json(_plain(run, f"model/{MODEL_SETTINGS}"))
     networks = settings.get("sources", []) if isinstance(settings, dict) else None
-    if not isinstance(networks, list) or any(not isinstance(one, dict) for one in networks):
+    if not isinstance(networks, list) or any(
+        not isinstance(one, dict) or not isinstance(one.get("backbone"), dict) for one in networks
+    ):
         raise InputError(f"{run.name}/model/{MODEL_SETTINGS}: not as written; make the run again")
     return {**settings, "sources": settings_without_paths(networks)} if networks else settings
+
+
+def _sha256_in(settings: Mapping[str, Any]) -> str | None:
+    """The digest of the weights that a classifier's settings name."""
+    digest = settings.get("weights_sha256")
+    return None if digest is None else str(digest)
 
 
 def _copy_dataset(root: Path, folder: Path) -> Statement:
@@ -219,9 +227,9 @@ def _copy_study(study: Path, folder: Path) -> Statement:
         )
     write_atomic(folder / CONFIG, _config(study))
     write_results(folder / RESULTS_FILE, rows)
-    facts = read_json(_plain(study, "study.json"))
+    facts = read_json_as(StudyFacts, _plain(study, "study.json"))
     sets = [one.model_dump(mode="json") for one in read_sets(study)]
-    about = {"title": without_paths(str(facts["title"])), "sets": sets}
+    about = {"title": without_paths(facts.title), "sets": sets}
     write_json(folder / "study.json", about)
     counted = {release.id for release in statement.lineage.releases}
     for run in dict.fromkeys(row.run for row in rows):

@@ -17,7 +17,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessment
 from synthdp.evaluation.fairness import FairnessFigure
-from synthdp.evaluation.predictions import METRICS_FILE
+from synthdp.evaluation.predictions import METRICS_FILE, read_metrics
 from synthdp.files import read_json
 from synthdp.paths import last_part, settings_without_paths, without_paths
 from synthdp.privacy.dossier import DossierSubject
@@ -288,9 +288,7 @@ def _evaluation_of(folder: Path, original: Path) -> ScoredSplit:
             f"{folder}: an evaluation of {last_part(str(settings.get('run', 'nothing')))!r} by the "
             f"path in its config.yaml, not of {original}; evaluate this run where it stands"
         )
-    metrics = read_json(folder / METRICS_FILE)
-    if not isinstance(metrics, dict):
-        raise InputError(f"{folder.name}/{METRICS_FILE}: holds no metrics; evaluate again")
+    metrics = read_metrics(folder)
     groups = read_json(folder / GROUPS_FILE) if (folder / GROUPS_FILE).is_file() else []
     if not isinstance(groups, list) or any(not isinstance(one, dict) for one in groups):
         raise InputError(f"{folder.name}/{GROUPS_FILE}: holds no figures; evaluate again")

@@ -4,13 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
+from synthdp.config import Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
+from synthdp.evaluation.metrics import METRICS, THRESHOLD
+from synthdp.files import read_json
 
 METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.csv"
 _SCORE = "score_"
@@ -38,6 +43,44 @@ class Predictions:
     def beside(self, others: Sequence["Predictions"]) -> "Predictions":
         """These models and others on the same images, as `scored_on` says, in this order."""
         return replace(self, scores=np.concatenate([one.scores for one in (self, *others)]))
+
+
+class _Figure(Settings):
+    """A metric and its interval, each empty where it is not defined."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+class _MetricsFile(Settings):
+    """What `metrics.json` must hold; of several targets `mean` holds the metrics."""
+
+    model_config = ConfigDict(extra="allow")
+
+    n_images: int = Field(ge=0)
+    n_patients: int = Field(ge=0)
+    threshold: float | dict[str, float] = THRESHOLD
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read the metrics of a finished evaluation: `metrics.json`, its figures checked.
+
+    Raises:
+        InputError: when the file is missing or damaged.
+    """
+    where = f"{folder.name}/{METRICS_FILE}"
+    content = read_json(folder / METRICS_FILE)
+    checked = validate_settings(_MetricsFile, content, where=where)
+    figures = content.get("mean") if "auroc" not in content else content
+    if not isinstance(figures, dict) or "auroc" not in figures:
+        raise InputError(f"{where}: not that of an evaluation; evaluate again")
+    for name in METRICS:
+        if name in figures:
+            validate_settings(_Figure, figures[name], where=f"{where}, {name}")
+    return {**content, "threshold": checked.threshold}
 
 
 def read_predictions(folder: Path) -> Predictions:

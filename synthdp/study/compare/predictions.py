@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
-from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.predictions import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     Predictions,
     ScoredImages,
     predicted_rows,
+    read_metrics,
     read_predictions,
 )
-from synthdp.files import read_json
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import CellKey, ResultRow, cell_key
 from synthdp.study.settings import EvaluateOn, StudySettings, seen_from, set_name
@@ -158,7 +157,7 @@ def _made_of_other_images(evaluation: Path) -> InputError:
 
 def _thresholds(evaluation: Path, targets: Sequence[str]) -> tuple[float, ...]:
     """Where an evaluation called each target positive, as its metrics say."""
-    threshold = read_json(evaluation / METRICS_FILE).get("threshold", THRESHOLD)
+    threshold = read_metrics(evaluation)["threshold"]
     each = [threshold.get(name) if isinstance(threshold, dict) else threshold for name in targets]
     numbers = [float(value) for value in each if isinstance(value, int | float)]
     if len(numbers) < len(each):

@@ -14,8 +14,8 @@ from synthdp.config import MAX_LISTED, EpsilonTarget, Settings, validate_setting
 from synthdp.data.tables import NO_ROWS, csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
-from synthdp.evaluation.predictions import METRICS_FILE
-from synthdp.files import read_json, write_atomic
+from synthdp.evaluation.predictions import read_metrics
+from synthdp.files import write_atomic
 from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
@@ -285,7 +285,7 @@ def result_rows(evaluations: Iterable[Evaluation], failures: Mapping[str, str]) 
         error = failures.get(run.name)
         if error is None:
             try:
-                metrics, statement = read_json(one.folder / METRICS_FILE), read_statement(run)
+                metrics, statement = read_metrics(one.folder), read_statement(run)
             except InputError as problem:  # deleted since it was finished
                 error = f"{run.name}: deleted or cut while the study was at work ({problem})"
             else:

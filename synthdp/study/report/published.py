@@ -15,6 +15,7 @@ from pydantic import Field
 from synthdp.config import Settings, parse_yaml, validate_settings
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
+from synthdp.files import read_text
 from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
 from synthdp.privacy.mechanism import Unit
 from synthdp.study.compare.cells import Cell
@@ -83,12 +84,9 @@ def read_published(path: Path) -> Published:
     Raises:
         InputError: when it is missing, too large, or a setting is wrong.
     """
-    if not path.is_file() or path.stat().st_size > MAX_DESCRIPTION_BYTES:
-        raise InputError(
-            f"published: {path} is missing, or larger than {MAX_DESCRIPTION_BYTES:,} bytes; name "
-            "the YAML file that describes the table"
-        )
-    content = parse_yaml(path.read_text(encoding="utf-8"), where=path.name)
+    if not path.is_file():
+        raise InputError(f"published: {path} is missing; name the YAML file of the table")
+    content = parse_yaml(read_text(path, MAX_DESCRIPTION_BYTES), where=path.name)
     published = validate_settings(Published, content, where=path.name)
     return published.model_copy(update={"table": path.parent / published.table})
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from synthdp.errors import InputError
-from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE
+from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, read_metrics
 from synthdp.files import closed_to_others, read_json, refused_when_full, write_json
 from synthdp.paths import without_paths
 from synthdp.privacy.statement import read_statement
@@ -56,9 +56,7 @@ def is_evaluated(evaluation: Path) -> bool:
     if not (evaluation / METRICS_FILE).is_file():
         return False
     try:
-        metrics = read_json(evaluation / METRICS_FILE)
-        if not isinstance(metrics, dict) or not {"auroc", "mean"} & {*metrics}:
-            raise InputError(f"{METRICS_FILE}: not that of an evaluation")
+        read_metrics(evaluation)
         if not (evaluation / PREDICTIONS_FILE).is_file():
             raise InputError(f"its {PREDICTIONS_FILE} is gone")
     except InputError as error:
