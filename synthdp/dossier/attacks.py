@@ -7,7 +7,7 @@ attack ended, and its figures where they are asked for by name.
 import math
 from collections.abc import Iterator, Sequence
 
-from synthdp.dossier.evidence import Audit, Evidence
+from synthdp.dossier.evidence import Audit, AuditExtent, Evidence
 from synthdp.evaluation.assessment import Assessment, Figure
 from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import AttackFigure, AttackKind, AttackTest
@@ -138,7 +138,8 @@ def _replays(test: AttackTest) -> bool:
 def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
     record, settings = audit.record, audit.record.settings
     held = not record.broken
-    confidence = f"{100 * float(settings.get('confidence', 0)):g} %"
+    sure = settings.confidence
+    confidence = "" if sure is None else f"; {100 * sure:g} % confidence each"
     words = (
         f"Found no more than epsilon {epsilon_text(record.promise.epsilon)} at delta "
         f"{record.promise.delta:g} of this training allows."
@@ -168,7 +169,7 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
             for bound in record.bounds
             if bound.attack == attack
         ]
-        yield test(attack, f"{_extent(attack, settings)}; {confidence} confidence each", figures)
+        yield test(attack, f"{_extent(attack, settings)}{confidence}", figures)
     if record.membership:
         figures = [
             AttackFigure(
@@ -191,17 +192,17 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
         yield test(_REPLAY, extent, ())
 
 
-def _extent(attack: str, settings: dict[str, object]) -> str:
+def _extent(attack: str, settings: AuditExtent) -> str:
     """How far an attack went, from the settings of the audit; those that it knows."""
     known = {
-        "canaries in one run": (("canaries", "canaries in one training"),),
+        "canaries in one run": ((settings.canaries, "canaries in one training"),),
         "worst-case patient in many runs": (
-            ("runs", "trainings, with that patient or without"),
-            ("dimensions", "dimensions"),
+            (settings.runs, "trainings, with that patient or without"),
+            (settings.dimensions, "dimensions"),
         ),
-        "LiRA": (("shadows", "shadow trainings on halves of the patients"),),
+        "LiRA": ((settings.shadows, "shadow trainings on halves of the patients"),),
     }
-    parts = [f"{settings[key]} {words}" for key, words in known.get(attack, ()) if key in settings]
+    parts = [f"{number} {words}" for number, words in known.get(attack, ()) if number is not None]
     return ", ".join(parts) or "as its settings in private/audit/audit.json say"
 
 

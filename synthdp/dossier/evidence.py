@@ -71,13 +71,23 @@ class FoundRate(Settings, extra="ignore"):
     promised: float
 
 
+class AuditExtent(Settings, extra="ignore"):
+    """How far an audit went, of its settings; None where it has no such setting."""
+
+    confidence: float | None = None
+    canaries: int | None = None
+    runs: int | None = None
+    dimensions: int | None = None
+    shadows: int | None = None
+
+
 class AuditRecord(Settings, extra="ignore"):
     """What `synthdp audit` wrote in `audit.json`; versions add to it, so more is read past.
 
     date: the day on which the attacks ended; empty in audits of older versions.
     """
 
-    settings: dict[str, Any]
+    settings: AuditExtent
     versions: dict[str, str]
     promise: Promised
     broken: tuple[str, ...]
@@ -245,7 +255,9 @@ def _sorted_out(
     original: Path, subject: DossierSubject, beside: Sequence[Path]
 ) -> tuple[tuple[Assessment, ...], tuple[ScoredSplit, ...], list[Path]]:
     """What was named beside the original, by what it is."""
-    assessments, evaluations, runs = [], [], []
+    assessments: list[Assessment] = []
+    evaluations: list[ScoredSplit] = []
+    runs: list[Path] = []
     for path in map(Path, beside):
         if (path / RESULTS_FILE).is_file():
             evaluations += _evaluations_in(path, original)

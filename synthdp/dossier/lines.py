@@ -318,7 +318,8 @@ def _preparation_words(evidence: Evidence) -> str:
 
 
 def _networks(settings: Any) -> Iterator[str]:
-    named = [settings.get("backbone"), *(settings.get("beside") or ())]
+    beside = settings.get("beside")
+    named = [settings.get("backbone"), *(beside if isinstance(beside, list) else ())]
     yield from dict.fromkeys(
         str(one["name"]) for one in named if isinstance(one, dict) and one.get("name")
     )

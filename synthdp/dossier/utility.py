@@ -5,12 +5,14 @@ scored, and shows the figures where they are asked for by name. Scores of images
 patients', and noisy ones under their own promise, are shown at once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from synthdp.config import validate_settings
 from synthdp.dossier.evidence import Evidence, ScoredSplit, StudyTables
 from synthdp.evaluation.assessment import Assessment
 from synthdp.evaluation.fairness import FairnessFigure
+from synthdp.evaluation.predictions import METRICS_FILE
 from synthdp.privacy.bounds import epsilon_text
 from synthdp.privacy.dossier import GroupFigure, Utility
 from synthdp.study.compare.cells import Cell, cells_by_set
@@ -116,21 +118,16 @@ def _shown_words(shown: bool, of_patients: bool) -> str:
     )
 
 
-def _overall(metrics: Any) -> Iterator[GroupFigure]:
+def _overall(metrics: Mapping[str, Any]) -> Iterator[GroupFigure]:
     by_target = metrics.get("targets")
     targets = by_target if isinstance(by_target, dict) else {"": metrics}
     for target, held in targets.items():
         for name in _METRICS:
-            figure = held.get(name) if isinstance(held, dict) else None
+            figure = held.get(name) if isinstance(held, Mapping) else None
             if isinstance(figure, dict):
-                yield GroupFigure(
-                    target=str(target),
-                    measure=name,
-                    value=figure.get("value"),
-                    ci_low=figure.get("ci_low"),
-                    ci_high=figure.get("ci_high"),
-                    n_patients=held.get("n_patients"),
-                )
+                bounds = {key: figure.get(key) for key in ("value", "ci_low", "ci_high")}
+                about = {"target": target, "measure": name, "n_patients": held.get("n_patients")}
+                yield validate_settings(GroupFigure, {**about, **bounds}, where=METRICS_FILE)
 
 
 def _groups(figures: Iterable[FairnessFigure], model: str = "") -> Iterator[GroupFigure]:

@@ -299,6 +299,38 @@ def test_units_found_by_looking_and_other_releases_are_told(tmp_path: Path) -> N
     assert "5 other releases; all together epsilon 16.9, of a budget of 20" in told_of
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics.json", {"data_set": "clinic", "split": "train", "auroc": {"value": "high"}}),
+        ("metrics.json", []),
+        ("fairness.json", {"auroc": 1}),
+        ("fairness.json", [{"measure": "beauty"}]),
+        ("noisy_metrics.json", {"auroc": 0.7}),
+        ("config.yaml", 3),
+    ],
+)
+def test_a_damaged_evaluation_is_one_clear_error(
+    audited: Path, evaluation: Path, tmp_path: Path, file: str, content: Any
+) -> None:
+    damaged = Path(shutil.copytree(evaluation, tmp_path / "damaged"))
+    write_json(damaged / file, content)
+    with pytest.raises(InputError):
+        write_dossier(audited, tmp_path / "out", evidence=[damaged], shown=("utility",))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"settings": {"canaries": "many"}}, {"promise": 6}, {"bounds": [{}]}, {"broken": "no"}],
+)
+def test_a_damaged_audit_is_one_clear_error(audited: Path, tmp_path: Path, damage: Any) -> None:
+    run = Path(shutil.copytree(audited, tmp_path / "run"))
+    write_json(run / AUDIT, {**read_json(run / AUDIT), **damage})
+    with pytest.raises(InputError, match="audit"):
+        write_dossier(run, tmp_path / "out")
+
+
 def test_without_protection_it_says_so_first(tmp_path: Path) -> None:
     bare = Release(stage="finetune", data="clinic", mu=math.inf, note="<i>no noise</i>")
     lineage = Lineage(releases=(bare,))
