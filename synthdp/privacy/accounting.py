@@ -38,6 +38,8 @@ Array = NDArray[np.float64]
 
 #: Above this, a Gaussian release tells members from strangers with certainty to double precision.
 MAX_MU = 60.0
+#: The same for one sampled step: above this its losses, mu^2 / 2, fit no grid.
+_MAX_STEP_MU = 1000.0
 #: Share taken of the mu that dp_accounting solves for, whose error is 2e-11 from epsilon 1e-3 on.
 _SAFE_SIDE = 1 - 1e-9
 _ROOT = 1e-14
@@ -64,6 +66,8 @@ _FIRST_CELLS = 150
 #: Relative move of a value between two grids at which it counts as settled.
 _SETTLED = 2e-3
 _STEP_CELLS, _ALL_CELLS = 1.5e5, 1.5e6
+#: The coarsest grid: e to an interval must be a number.
+_COARSEST = 500.0
 
 _LARGEST_LOSS = 700.0
 
@@ -417,9 +421,10 @@ def _intervals(parts: tuple[SampledSteps, ...]) -> Iterator[float]:
     """Grids from coarse to fine, as far as time and memory allow."""
     widths = [high - low for low, high in map(_loss_range, parts)]
     of_all = sum(_spread(part, width) for part, width in zip(parts, widths, strict=True))
-    least = max(max(widths) / _STEP_CELLS, of_all / _ALL_CELLS)
+    least = min(max(max(widths) / _STEP_CELLS, of_all / _ALL_CELLS), _COARSEST)
     # powers of one number, so that a search over the noise meets the same grids again and again
-    power = math.floor(math.log(max(min(widths) / _FIRST_CELLS, least), _LADDER))
+    first = min(max(min(widths) / _FIRST_CELLS, least), _COARSEST)
+    power = math.floor(math.log(first, _LADDER))
     yield _LADDER**power
     while _LADDER ** (power - 1) > least:
         power -= 1
@@ -483,8 +488,10 @@ class PrivacyLoss:
 
     @property
     def unbounded(self) -> bool:
-        """Whether nothing protects the unit."""
-        return self.mu > MAX_MU or any(part.noise_multiplier == 0 for part in self.sampled)
+        """Whether nothing protects the unit, or too little for a number to be given."""
+        return self.mu > MAX_MU or any(
+            part.group > _MAX_STEP_MU * part.noise_multiplier for part in self.sampled
+        )
 
     def epsilon(self, delta: float) -> float:
         """The epsilon at `delta`, for add/remove neighbours; infinite where nothing protects.
@@ -579,20 +586,23 @@ def _sampled_epsilon(loss: PrivacyLoss, delta: float) -> float:
 def _rate_at(pmf: Any, false_alarms: float) -> float:
     """The share of members that the likelihood-ratio test finds at a rate of `false_alarms`.
 
-    Largest losses are called members first; the loss at which the false alarms are used up is
-    called by lot. That is the least of e^eps a + delta(eps) over the grid's epsilons, each of which
-    is a bound, so that rounding in the choice of the loss makes it no less of one.
+    Largest losses are called members first, and the loss at which the false alarms are used up by
+    lot; on a coarse grid that may come to more than 1. It is the least of e^eps a + delta(eps) over
+    the grid's epsilons, each of which is a bound, so that rounding in the choice of the loss makes
+    it no less of one.
     """
     dense = pmf.to_dense_pmf()
     members = dense._probs[::-1]
     losses = (np.arange(dense.size)[::-1] + dense._lower_loss) * dense._discretization
     strangers = np.cumsum(members * np.exp(np.minimum(-losses, _LARGEST_LOSS)))
-    called = int(np.searchsorted(strangers, false_alarms, side="right"))
+    # rounding at the least losses, times e^-loss, may bring the sum down again: the first crossing
+    rising = np.maximum.accumulate(strangers)
+    called = int(np.searchsorted(rising, false_alarms, side="right"))
     found = float(dense._infinity_mass + members[:called].sum())
     if called == len(members):
-        return min(found, 1.0)
+        return found
     left = false_alarms - (float(strangers[called - 1]) if called else 0.0)
-    return min(found + left * math.exp(min(losses[called], _LARGEST_LOSS)), 1.0)
+    return found + left * math.exp(min(losses[called], _LARGEST_LOSS))
 
 
 def mu_between(false_alarms: float, found: float) -> float:
@@ -614,8 +624,12 @@ def _sampled_rate(loss: PrivacyLoss, false_alarms: float) -> float:
         pmfs = (distribution._pmf_remove, distribution._pmf_add)
         return max(_rate_at(pmf, false_alarms) for pmf in pmfs) + _slack(parts)
 
-    interval, _ = _settled(parts, lambda d: min(mu_between(false_alarms, rate(d)), MAX_MU))
-    return rate(composed(parts, interval))
+    def mu(distribution: PrivacyLossDistribution) -> float:
+        """Falls with the rate, beyond 1 too, where a coarse grid says nothing yet."""
+        found = rate(distribution)
+        return min(mu_between(false_alarms, found), MAX_MU) + max(math.log(found), 0.0)
+
+    return rate(composed(parts, _settled(parts, mu)[0]))
 
 
 def noise_for(

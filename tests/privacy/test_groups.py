@@ -200,3 +200,33 @@ def test_without_a_bound_nothing_is_said_of_a_patient() -> None:
     made = stated(unprotected, of_images(4))
     assert made.patient is not None
     assert made.patient.epsilon == math.inf
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        SampledSteps(0.3, 1e-6, 1, 50),
+        SampledSteps(0.3, 1e-6, 100, 50),
+        SampledSteps(0.3, 0.01, 1, 50),
+        SampledSteps(0.02, 0.01, 1, 50),
+        SampledSteps(0.02, 1.0, 100, 2),
+        SampledSteps(30.0, 0.999, 20_000, 2),
+        SampledSteps(1e4, 1e-6, 1),
+    ],
+)
+def test_risks_where_losses_are_wide_rare_or_hardly_there(part: SampledSteps) -> None:
+    loss = PrivacyLoss(sampled=(part,))
+    drawn_always = PrivacyLoss(part.group * math.sqrt(part.steps) / part.noise_multiplier)
+    ever_drawn = -math.expm1(part.steps * part.group * math.log1p(-min(part.sampling_rate, 0.999)))
+    rates = (1e-9, 1e-4, 0.01, 0.5, 1 - 1e-6)
+    found = [loss.success(rate) for rate in rates]
+    assert found == sorted(found)
+    for rate, one in zip(rates, found, strict=True):
+        assert rate <= one <= min(drawn_always.success(rate) * 1.003 + 1e-12, 1)
+        assert one <= rate + 1.001 * ever_drawn  # who is never drawn is never found
+
+
+def test_what_no_grid_can_hold_is_unprotected() -> None:
+    loss = PrivacyLoss(sampled=(SampledSteps(0.01, 0.1, 1, 11),))
+    assert loss.unbounded
+    assert (loss.epsilon(1e-5), loss.success(0.01)) == (math.inf, 1.0)
