@@ -208,7 +208,7 @@ def test_without_a_bound_nothing_is_said_of_a_patient() -> None:
         SampledSteps(0.3, 1e-6, 1, 50),
         SampledSteps(0.3, 1e-6, 100, 50),
         SampledSteps(0.3, 0.01, 1, 50),
-        SampledSteps(0.02, 0.01, 1, 50),
+        SampledSteps(0.06, 0.01, 1, 50),
         SampledSteps(0.02, 1.0, 100, 2),
         SampledSteps(30.0, 0.999, 20_000, 2),
         SampledSteps(1e4, 1e-6, 1),
