@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 from classify.config import FinetuneSettings
 from classify.finetune import set_up_head
+from classify.head.examples import private_sum
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp import runs
@@ -149,8 +151,10 @@ def one_gone(more: Mapping[str, object], fewer: Mapping[str, object]) -> None:
 @pytest.mark.parametrize("gone", GONE)
 def test_nobody_else_moves(gone: str, worlds: Callable[[str], tuple[Dataset, Dataset]]) -> None:
     everybody, fewer = worlds(gone)
-    for name in ("dataset.json", "private/key"):
-        assert (everybody.root / name).read_bytes() == (fewer.root / name).read_bytes()
+    marks = [world.info.model_copy(update={"ledger": None}) for world in (everybody, fewer)]
+    assert marks[0] == marks[1]  # but for the random mark of each one's ledger
+    keys = [(world.private / "key").read_bytes() for world in (everybody, fewer)]
+    assert keys == [KEY, KEY]
     one_gone(contributions(everybody, everybody.rows), contributions(fewer, fewer.rows))
     splits = [{row.split for row in world.rows} for world in (everybody, fewer)]
     assert splits == [{"train", "val"}] * 2
@@ -251,6 +255,22 @@ def test_nobody_elses_features_move(
     assert len(many) == len(fewer) + 1
     for one, rows in fewer.items():  # images share a batch with others: rounding alone may differ
         np.testing.assert_allclose(many[one], rows, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_a_sum_moves_by_the_clip_norm_at_most(
+    gone: str, worlds: Callable[[str], tuple[Dataset, Dataset]], tmp_path: Path
+) -> None:
+    clip_norm, sums = 0.1, []
+    for number, world in enumerate(worlds(gone)):
+        values = {"data": world.root, "out": tmp_path / str(number), "privacy": PRIVACY}
+        settings = FinetuneSettings.model_validate({**values, "backbone": RANDOM})
+        examples = set_up_head(settings, world).examples
+        weights = torch.linspace(-1, 1, examples.inputs.shape[1]).unsqueeze(0)
+        sums.append(private_sum(weights, examples, clip_norm).double())
+    moved = float((sums[0] - sums[1]).norm())
+    assert moved <= clip_norm * (1 + 1e-4)
+    assert (moved > 0.5 * clip_norm) == in_train(worlds(gone))
 
 
 def in_train(worlds: tuple[Dataset, Dataset]) -> bool:

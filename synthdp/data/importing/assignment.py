@@ -44,8 +44,8 @@ class AssignmentSettings(ListingSettings):
     `val_fraction` is the chance of a patient to be in val where neither folders nor table split: a
     keyed hash of the id decides, so that nobody moves anybody, and the share comes out about so.
     `key` names the file of the key (made where there is none; by default each set gets its own):
-    sets that share one give an id the same split and the same written name. Synthetic images are
-    split evenly, by `seed`.
+    sets that share one give an id the same split, written name and cohort, so that an id must name
+    the same person in all of them. Synthetic images are split evenly, by `seed`.
 
     `cohort` takes a part of the patients, such as 1/2, by a keyed hash of their ids under the file
     `cohort_key`, which is also the key of their split: sets that share it and have different parts
