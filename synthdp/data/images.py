@@ -34,10 +34,13 @@ def path_problem(name: str, root: Path) -> str | None:
     if not name or relative.is_absolute() or ".." in relative.parts or "\\" in name:
         return "the path leads outside the folder"
     try:
+        name.encode()
         if not (root / name).is_file():
             return "the file is missing"
         if not (root / name).resolve().is_relative_to(root):
             return "the path leads outside the folder"
+    except UnicodeEncodeError:  # bytes that Python keeps as lone surrogates
+        return "the file's name is not UTF-8; rename it"
     except OSError:  # a name too long for the file system, or a folder that may not be read
         return "the file cannot be reached"
     return None

@@ -319,7 +319,11 @@ def import_note(found: Found, *, size_px: int) -> dict[str, Any]:
         "duplicate_images": [rows(group) for group in duplicate_groups(digests)],
         "near_duplicates": [rows(sorted(group)) for group in near],
         "look_alikes": [
-            {"ids": sorted({patches[i].patient for i in group}), "rows": rows(sorted(group))}
+            {
+                "ids": sorted({patches[i].patient for i in group}),
+                "rows": rows(sorted(group)),
+                "splits": sorted({assigned.splits[i] for i in group}),
+            }
             for group in near
         ],
         "what_to_do": LOOK_ALIKES_WORDS if near else "",

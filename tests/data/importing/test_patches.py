@@ -97,6 +97,12 @@ def test_class_folders_are_imported_without_a_table(folder: Path) -> None:
     assert dataset.info.unit == "patient"
 
 
+def test_a_name_that_is_no_text_is_refused(folder: Path, texture: Texture) -> None:
+    with open(os.fsencode(folder) + b"/benign-\xff.png", "wb") as stream:
+        stream.write(encode_png(texture(0)))
+    assert "the file's name is not UTF-8; rename it" in refusal(folder, patient_pattern="none")
+
+
 def test_real_images_need_their_patient(folder: Path) -> None:
     text = refusal(folder)
     assert "patient_pattern: real images need their patient" in text
@@ -257,7 +263,8 @@ def test_look_alikes_stay_apart_and_are_reported_with_what_to_do(
     written = [(row.patient_id, row.split) for row in dataset.rows]
     assert written == [("B", "train"), ("A", "val"), ("C", "val")]
     found = note(dataset)
-    assert found["look_alikes"] == [{"ids": ["A", "B"], "rows": [2, 3]}]
+    group = {"ids": ["A", "B"], "rows": [2, 3], "splits": ["train", "val"]}
+    assert found["look_alikes"] == [group]
     assert "import again with links=FILE" in str(found["what_to_do"])
     assert found["linked_ids"] == []
     assert "nearly the same images under different ids: if these are one person" in caplog.text
