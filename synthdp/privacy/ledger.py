@@ -61,9 +61,11 @@ class Ledger:
         self._terms: Terms | None = None
         self._block_steps, self._fingerprint = 0, ""
         self._inputs: dict[str, str] = {}
-        #: Tokens of starts: those that the data set's ledger has too, and those that it may have.
+        #: Tokens that the data set's ledger has too, those of them that are of no block of steps,
+        #: and those that it may have.
+        self._tokens: tuple[str, ...] = ()
         self._starts: tuple[str, ...] = ()
-        self._pending: tuple[str, ...] = ()
+        self._pending: dict[str, bool] = {}
         self._record: Record | None = None
         for entry in self._journal.entries:
             if entry["event"] == "terms":
@@ -74,10 +76,10 @@ class Ledger:
                 self._fingerprint = str(entry["fingerprint"])
             elif entry["event"] == "inputs":
                 self._inputs |= entry["inputs"]
-            elif entry["event"] == "start":
-                self._pending += (str(entry["token"]),)
-            elif entry["event"] == "started":
-                self._starts += (str(entry["token"]),)
+            elif entry["event"] == "signed":
+                self._note_signed(str(entry["token"]))
+            if "token" in entry and entry["event"] != "signed":
+                self._pending[str(entry["token"])] = entry["event"] == "reserve"
 
     @property
     def terms(self) -> Terms | None:
@@ -126,12 +128,13 @@ class Ledger:
             self._journal.append({"event": "terms", "terms": terms.model_dump(mode="json")})
             self._terms = terms
 
-    # Copies: each start of a run that is counted, and its end, is signed here and beside the set.
+    # Copies: each start of a run that is counted, each block of its steps, and its end, is signed
+    # here and beside the data set.
 
     def start(self, record: Record) -> None:
         """Make this process the newest that works on the run's release.
 
-        From here on `reserve` and `close` refuse as soon as a newer one has started.
+        From here on `reserve` and `close` sign too, and refuse as soon as a newer one has started.
 
         Args:
             record: the data set's ledger, which has the release on record.
@@ -142,7 +145,7 @@ class Ledger:
         Raises:
             InputError: when this run, or the data set's ledger, is older than the other.
         """
-        self._sign(record)
+        self._sign(record, {"event": "start"})
         self._record = record
 
     def close(self) -> Release:
@@ -153,26 +156,33 @@ class Ledger:
                 is no part of it.
         """
         if self._record is not None:
-            self._sign(self._record)
+            self._sign(self._record, {"event": "end"})
         return self.spent()
 
-    def _sign(self, record: Record) -> None:
-        """Put a fresh token here, then beside the data set, then note here that it stands there.
+    def _sign(self, record: Record, entry: dict[str, Any]) -> None:
+        """Put an entry here with a fresh token, the token beside the data set, and that it stands.
 
         A process that is killed in between leaves a token that may stand there or not.
+
+        Guarantee: when it returns, no copy of this run that was made before can sign any more.
         """
         release_id, token = self._opened()[0].id, new_token()
-        on_record = record.starts(release_id)
-        for known in self._pending:
-            if known in on_record and known not in self._starts:
-                self._journal.append({"event": "started", "token": known})
-                self._starts += (known,)
-        refuse_older(known=self._starts, on_record=on_record)
-        self._journal.append({"event": "start", "token": token})
-        self._pending += (token,)
-        record.add_start(release_id, token, after=self._starts)
-        self._journal.append({"event": "started", "token": token})
-        self._starts += (token,)
+        on_record = record.tokens(release_id)
+        for known in [known for known in self._pending if known in on_record]:
+            self._journal.append({"event": "signed", "token": known})
+            self._note_signed(known)
+        refuse_older(known=self._tokens, on_record=on_record)
+        is_block = entry["event"] == "reserve"
+        self._journal.append({**entry, "token": token})
+        self._pending[token] = is_block
+        record.add_token(release_id, token, after=self._tokens, is_block=is_block)
+        self._journal.append({"event": "signed", "token": token})
+        self._note_signed(token)
+
+    def _note_signed(self, token: str) -> None:
+        self._tokens += (token,)
+        if not self._pending.pop(token, False):
+            self._starts += (token,)
 
     def refuse_lost(self, record: Record, release_id: str) -> None:
         """Refuse a run of which the data set's ledger knows, and its own ledger doesn't.
@@ -290,9 +300,11 @@ class Ledger:
             )
         if steps > self._block_steps:
             raise ValueError(f"{steps} steps are more than a block of {self._block_steps}")
-        if self._record is not None:
-            refuse_older(known=self._starts, on_record=self._record.starts(self._opened()[0].id))
-        self._journal.append({"event": "reserve", "first": first, "steps": steps})
+        entry = {"event": "reserve", "first": first, "steps": steps}
+        if self._record is None:
+            self._journal.append(entry)
+        else:
+            self._sign(self._record, entry)
         return range(first, first + steps)
 
     def note_stop(self, at: int) -> None:

@@ -2,10 +2,10 @@
 
 It begins with a line at its creation that holds a random id, and `dataset.json` holds the same id
 (its mark), so that a set whose ledger was lost is not taken for one of which nothing was released.
-Each start and each end of a run that is counted adds a fresh token. A run, or a set, that was
-copied or put back from a backup then shows by its tokens that it isn't the newest. What no file can
-show: of a run copied *together* with its set each copy goes on by itself. Their releases then have
-other tokens, and count as two wherever both meet (`Release.starts`).
+Each start of a run that is counted, each block of its steps, and its end, adds a fresh token. A
+run, or a set, that was copied or put back from a backup then shows by its tokens that it isn't the
+newest. What no file can show: of a run copied *together* with its set each copy goes on by itself.
+Their releases then have other tokens, and count as two wherever both meet (`Release.starts`).
 """
 
 import fcntl
@@ -93,9 +93,9 @@ class Record:
         """What the set's patients may be asked for in all, by the newest line that says so."""
         return _budget(self._read())
 
-    def starts(self, release_id: str) -> tuple[str, ...]:
-        """The tokens of a release's starts, in their order."""
-        return _starts(self._read(), release_id)
+    def tokens(self, release_id: str) -> tuple[str, ...]:
+        """The tokens of a release's starts, blocks of steps, and ends, in their order."""
+        return _tokens(self._read(), release_id)
 
     def holds(self, release_id: str) -> bool:
         """Whether a release is on record."""
@@ -116,15 +116,24 @@ class Record:
                 _budget(journal).refuse_overspent(on_record, release)
                 journal.append({"event": "release", "release": release.model_dump(mode="json")})
 
-    def add_start(self, release_id: str, token: str, *, after: tuple[str, ...]) -> None:
-        """Make a token the newest of a release's starts, if those before are `after`.
+    def add_token(
+        self, release_id: str, token: str, *, after: tuple[str, ...], is_block: bool
+    ) -> None:
+        """Make a token the newest of a release's, if those before are `after`.
+
+        Args:
+            release_id: of a release on record.
+            token: the new one.
+            after: all those before it.
+            is_block: it is that of a block of steps, not of a start or an end.
 
         Raises:
-            InputError: when they are not.
+            InputError: when the release has other tokens on record.
         """
         with self._locked() as journal:
-            refuse_older(known=after, on_record=_starts(journal, release_id))
-            journal.append({"event": "start", "release": release_id, "token": token})
+            refuse_older(known=after, on_record=_tokens(journal, release_id))
+            event = "block" if is_block else "start"
+            journal.append({"event": event, "release": release_id, "token": token})
 
     def set_budget(self, budget: Budget, because: str) -> None:
         """Log a new budget and why; nothing that is on record changes."""
@@ -133,10 +142,10 @@ class Record:
 
 
 def refuse_older(*, known: tuple[str, ...], on_record: tuple[str, ...]) -> None:
-    """Refuse a run, or a data set, that knows less than the other of a release's starts.
+    """Refuse a run, or a data set, that knows less than the other of a release.
 
     Args:
-        known: the starts that stand in the run's ledger.
+        known: the tokens of the release that stand in the run's ledger.
         on_record: those in the data set's.
 
     Raises:
@@ -167,11 +176,13 @@ def recorded_releases(path: Path, mark: str | None = None) -> tuple[Release, ...
     return Record(path, mark).releases
 
 
-def _starts(journal: Journal, release_id: str) -> tuple[str, ...]:
+def _tokens(
+    journal: Journal, release_id: str, events: tuple[str, ...] = ("start", "block")
+) -> tuple[str, ...]:
     return tuple(
         str(entry["token"])
         for entry in journal.entries
-        if entry["event"] == "start" and entry["release"] == release_id
+        if entry["event"] in events and entry["release"] == release_id
     )
 
 
@@ -187,7 +198,7 @@ def _releases(journal: Journal) -> tuple[Release, ...]:
             "private/ledger.jsonl: a release on the data set's record is not of this version; "
             "update synthdp, or restore the file"
         ) from error
-    starts = {release.id: _starts(journal, release.id) for release in releases}
+    starts = {release.id: _tokens(journal, release.id, ("start",)) for release in releases}
     return tuple(release.started(starts[release.id]) for release in releases)
 
 
