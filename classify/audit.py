@@ -33,7 +33,8 @@ from synthdp.privacy.audit import Bound
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.noise import KEY_FILE
-from synthdp.privacy.statement import Statement, read_statement
+from synthdp.privacy.stated import written_statement
+from synthdp.privacy.statement import Statement
 from synthdp.runs import versions
 from synthdp.status import read_status
 
@@ -71,7 +72,7 @@ def run_audit(settings: AuditSettings) -> Path:
         RunError: when the promise is broken; the folder says how.
     """
     out = settings.run / "private" / "audit"
-    statement = read_statement(settings.run)
+    statement = written_statement(settings.run)
     asked = {  # what decides an audit of a run: workers don't
         "schema_version": SCHEMA_VERSION,
         "settings": settings.model_dump(mode="json", exclude={"run", "workers"}),

@@ -65,7 +65,8 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noise import open_noise_source
 from synthdp.privacy.plan import FIXED_NOISE_NOTE, PrivacyPlan, plan_privacy
-from synthdp.privacy.statement import Statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import Statement
 from synthdp.privacy.steps import run_once
 from synthdp.runs import Run, open_run
 

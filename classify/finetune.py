@@ -68,7 +68,8 @@ from synthdp.privacy.plan import (
     declared_units,
     plan_privacy,
 )
-from synthdp.privacy.statement import Statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import Statement
 from synthdp.runs import Run, open_run
 
 

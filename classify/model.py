@@ -28,7 +28,7 @@ from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.frozen import refuse_large_network
 from synthdp.networks.weights import HUB, load_tensors, refuse_download
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 
 SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
 SCHEMA_VERSION: Literal[2] = 2

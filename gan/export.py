@@ -239,7 +239,7 @@ def performance(assessment: Assessment, statement: Statement) -> dict[str, Any]:
     Raises:
         InputError: when the assessed images are not of this lineage.
     """
-    if assessment.info.lineage != statement.lineage:
+    if assessment.info.lineage.releases != statement.lineage.releases:
         raise InputError(
             "quality: the assessed set descends from other releases than this generator (drawn by "
             "another one, or filtered once); assess a set that this generator drew"

@@ -27,7 +27,7 @@ from synthdp.data.images import to_uint8, to_uint16
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError, RunError
 from synthdp.interrupts import handled, interrupt
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.statement import Statement, passed_on
 from synthdp.progress import progress
 
 #: A set's manifest is read whole, so that a larger set could be written, but not read.
@@ -91,13 +91,7 @@ def _plan(settings: GenerateSettings) -> GeneratePlan:
     generator = open_generator(settings.run)
     description, promise = generator.description, generator.statement
     facts = _facts(settings, generator)
-    statement = make_statement(
-        promise.lineage,
-        subject="data set",
-        delta=promise.delta,
-        unit=promise.unit,
-        population=promise.population,
-    )
+    statement = passed_on(promise, subject="data set")
     info = DatasetInfo(
         name=f"synthetic-{description.data}"[:64],
         kind="synthetic",
@@ -110,6 +104,7 @@ def _plan(settings: GenerateSettings) -> GeneratePlan:
             f"{'; '.join(f'{name} {value}' for name, value in facts)}."
         ),
         lineage=statement.lineage,
+        delta=statement.delta if statement.lineage.releases else None,
     )
     return GeneratePlan(generator, facts, info, statement)
 

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from synthdp import __version__
+from synthdp.config import parse_yaml
+from synthdp.errors import InputError
 from synthdp.privacy.statement import Statement
 from synthdp.privacy.words import statement_text
 
@@ -142,6 +144,23 @@ def dataset_card(
         ("Citation", _CITATION.format(version=__version__)),
     ]
     return card_text(header, title, sections)
+
+
+def restated(card: str, statement: Statement) -> str:
+    """A card with this statement in place of what it promised, in its header and its text.
+
+    Raises:
+        InputError: when the text is no card of a model or a data set.
+    """
+    parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", card, flags=re.DOTALL)
+    section = re.compile(r"^## Privacy\n\n.*?(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
+    if parts is None or len(section.findall(parts[2])) != 1:
+        raise InputError("card.md: not a card as it was written; make the run or the set again")
+    header = {**parse_yaml(parts[1], where="card.md"), "privacy": privacy_header(statement)}
+    head = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+    text = f"## Privacy\n\n{statement_text(statement)}\n\n"
+    body = section.sub(lambda _: text, parts[2]).rstrip("\n")
+    return f"---\n{head}---\n{body}\n"
 
 
 def size_category(n_images: int) -> str:

@@ -22,14 +22,17 @@ from typing import Any
 
 import yaml
 
+from synthdp.cards import restated
 from synthdp.checkpoint import load_weights
 from synthdp.config import read_json_as, read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.files import atomic_folder, read_json, write_atomic, write_json
+from synthdp.files import atomic_folder, read_json, read_text, write_atomic, write_json
 from synthdp.paths import WORDS, last_part, settings_without_paths, without_paths
-from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.statement import Statement, make_statement, read_statement
+from synthdp.privacy.plan import named_sets, set_statement, with_records
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import Statement
+from synthdp.privacy.words import statement_text
 from synthdp.status import RunStatus
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
@@ -48,7 +51,7 @@ WEIGHTS = {
     "calibrate": "weights.safetensors",
 }
 _TRAINED_ON = ("train", "all")
-_ROUNDING = 1 - 1e-6
+_MAX_CARD_BYTES = 4_000_000
 
 
 def release(original: Path, out: Path) -> Statement:
@@ -122,36 +125,25 @@ def _plain(folder: Path, name: str) -> Path:
 
 def _copy_run(run: Path, folder: Path) -> Statement:
     statement = _copy_promise(run, folder)
-    write_atomic(folder / CARD, _plain(run, CARD).read_bytes())
+    write_atomic(folder / CARD, restated(_card(run), statement))
     write_atomic(folder / CONFIG, _config(run))
     _copy_model(run, folder / "model", WEIGHTS[_status(run)["stage"]])
     return statement
 
 
 def _copy_promise(run: Path, folder: Path) -> Statement:
-    """Status and statement of a finished run or study."""
+    """Status and statement of a finished run or study, the statement made again from its record.
+
+    It tells what else the data sets have on record by now, where they are still there.
+
+    Raises:
+        InputError: when the run is not finished, or its file promises more than its record allows.
+    """
     _plain(run, PROMISE)
-    statement = read_statement(run)  # refuses what is not finished
-    _refuse_understated(run, statement)
+    statement = with_records(read_statement(run, sender=None), named_sets(run))
     write_json(folder / STATUS, _status(run))
     write_json(folder / PROMISE, statement.model_dump(mode="json"))
     return statement
-
-
-def _refuse_understated(run: Path, statement: Statement) -> None:
-    """Refuse a statement of less than its releases cost, or than the run's own ledger counts."""
-    counted = {release.id: release.mu for release in statement.lineage.releases}
-    ledger = run / "private" / "ledger.jsonl"
-    own = Ledger(ledger) if ledger.is_file() else None
-    spent = own.spent() if own is not None and own.release is not None else None
-    enough = statement.epsilon >= statement.lineage.epsilon(statement.delta) * _ROUNDING
-    if spent is not None and spent.id in counted:
-        enough = enough and counted[spent.id] >= spent.mu * _ROUNDING
-    if not enough:
-        raise InputError(
-            f"{run.name}/{PROMISE}: promises more than what was spent allows; restore the file, or "
-            "make the run again"
-        )
 
 
 def _copy_model(run: Path, folder: Path, weights: str) -> None:
@@ -210,15 +202,14 @@ def _copy_dataset(root: Path, folder: Path) -> Statement:
         shutil.copyfile(_plain(root, name), folder / name)
     write_json(folder / "dataset.json", dataset.info.model_dump(mode="json"))
     shutil.copyfile(root / "manifest.csv", folder / "manifest.csv")
+    statement = set_statement(dataset)
     if (root / CARD).is_file():
-        write_atomic(folder / CARD, _plain(root, CARD).read_bytes())
-    lineage = dataset.info.lineage
-    return make_statement(lineage, subject="data set", unit=lineage.unit)
+        write_atomic(folder / CARD, restated(_card(root), statement))
+    return statement
 
 
 def _copy_study(study: Path, folder: Path) -> Statement:
     statement = _copy_promise(study, folder)
-    write_atomic(folder / CARD, _plain(study, CARD).read_bytes())
     rows = read_results(_plain(study, "results.csv"))
     if any(row.split in _TRAINED_ON for row in rows) and statement.lineage.releases:
         raise InputError(
@@ -230,6 +221,7 @@ def _copy_study(study: Path, folder: Path) -> Statement:
     facts = read_json_as(StudyFacts, _plain(study, "study.json"))
     sets = [one.model_dump(mode="json") for one in read_sets(study)]
     about = {"title": without_paths(facts.title), "sets": sets}
+    write_atomic(folder / CARD, f"# {about['title']}\n\n{statement_text(statement)}\n")
     write_json(folder / "study.json", about)
     counted = {release.id for release in statement.lineage.releases}
     for run in dict.fromkeys(row.run for row in rows):
@@ -243,6 +235,10 @@ def _copy_study(study: Path, folder: Path) -> Statement:
         write_comparisons(folder, comparisons)
     run_report(ReportSettings(study=folder, statement=statement))  # anew: without times, pictures
     return statement
+
+
+def _card(original: Path) -> str:
+    return read_text(_plain(original, CARD), _MAX_CARD_BYTES, where=f"{original.name}/{CARD}")
 
 
 def _config(run: Path) -> str:

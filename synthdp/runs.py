@@ -158,6 +158,7 @@ class Run:
                     delta=statement.delta,
                     unit=statement.unit,
                     population=statement.population,
+                    smallest_population=statement.smallest_population,
                     ancestors=statement.lineage,
                 )
             )

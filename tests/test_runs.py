@@ -13,7 +13,8 @@ from synthdp import files
 from synthdp.config import PrivacySettings, Settings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import make_statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import make_statement
 from synthdp.runs import StageCall, open_run
 
 

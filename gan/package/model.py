@@ -19,7 +19,8 @@ from gan.package.pretrained import WEIGHTS, resolve_run
 from synthdp.checkpoint import load_weights, save_weights, weight_shapes
 from synthdp.errors import InputError
 from synthdp.files import sha256_file, write_json
-from synthdp.privacy.statement import Statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import Statement
 
 
 def write_generator(run: Path, weights: Mapping[str, Tensor], description: Description) -> None:

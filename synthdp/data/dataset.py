@@ -39,16 +39,17 @@ MAX_SHOWN_CHARS = 4  # a longer cell may be an id that slipped into the wrong co
 class DatasetInfo(Settings):
     """What `dataset.json` says: public facts, nothing counted from private images.
 
-    `lineage` names every release that the images descend from; it is empty for real images and
-    for phantoms. `as_real` makes a phantom set stand in for patients, so that demo and tests
-    exercise the promise. `unit` is what a `patient_id` stands for: `image` where it is not known
-    which images are of one patient. `unit_from` says whether ids stand as the importer declared
-    them or were made one where images look alike, and `linked` is a keyed digest of which ids were
-    made one either way. `cohort` is set where the patients are a part of a larger population, by a
-    key that the parts share. `population` is a public round number that the units of its train
-    split don't exceed: an import that exceeds it makes no set, and no training may declare fewer.
-    `ledger` is the random id in the first line of the set's own ledger, None of sets that need none
-    or are of an earlier version.
+    `lineage` names every release that the images descend from; it is empty for real images and for
+    phantoms. `delta` is that of its statement, where it has one. `as_real` makes a phantom set
+    stand in for patients, so that demo and tests exercise the promise. `unit` is what a
+    `patient_id` stands for: `image` where it is not known which images are of one patient.
+    `unit_from` says whether ids stand as the importer declared them or were made one where images
+    look alike, and `linked` is a keyed digest of which ids were made one either way. `cohort` is
+    set where the patients are a part of a larger population, by a key that the parts share.
+    `population` is a public round number that the units of its train split don't exceed: an import
+    that exceeds it makes no set, and no training may declare fewer. `ledger` is
+    the random id in the first line of the set's own ledger, None of sets that need none or are of
+    an earlier version.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -62,6 +63,7 @@ class DatasetInfo(Settings):
     unit_from: UnitFrom = "declared"
     linked: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
     lineage: Lineage = Lineage()
+    delta: float | None = Field(default=None, gt=0, lt=1)
     cohort: Cohort | None = None
     population: int | None = Field(default=None, ge=1)
     ledger: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
@@ -493,7 +495,11 @@ def holds_dataset(out: Path, info: DatasetInfo) -> bool:
     """
     if not (out / "dataset.json").is_file():
         return False
-    if open_dataset(out).info.model_copy(update={"ledger": None}) != info:
+    there = open_dataset(out).info
+    # an earlier version noted neither delta nor what was declared
+    alike = {"delta": there.delta, "lineage": there.lineage, "ledger": there.ledger}
+    releases = there.lineage.releases
+    if info.model_copy(update=alike) != there or info.lineage.releases != releases:
         raise InputError(
             f"{out}: exists already and holds another data set; name a new folder or remove it "
             "first"

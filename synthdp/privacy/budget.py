@@ -1,6 +1,5 @@
 """What the patients of a data set may be asked for in all: set at import, held by every stage."""
 
-import math
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ from pydantic import Field, model_validator
 
 from synthdp.config import EpsilonTarget, Settings
 from synthdp.errors import InputError
+from synthdp.privacy.bounds import at_most
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Unit
 
@@ -64,7 +64,7 @@ class Budget(Settings):
 
 
 def _shown(epsilon: float) -> str:
-    return "inf" if math.isinf(epsilon) else f"{epsilon:.4g}"
+    return at_most(epsilon, digits=4)
 
 
 def budget_line(budget: Budget, because: str) -> dict[str, Any]:

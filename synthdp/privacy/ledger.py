@@ -27,16 +27,17 @@ _ABOUT_STEPS = ("open", "reserve", "stop", "resume", TORN["event"])
 class Terms(Settings):
     """All that a run's statement is made of, beside what was spent of the run's own release.
 
-    subject, delta, unit, population: as `make_statement` takes them; target: the epsilon that was
-    asked for, None without one; risk: the risk that was asked for instead; ancestors: what the
-    result descends from beside the run's own release; release: that one, with its full budget,
-    where its rows are patients, else None.
+    subject, delta, unit, population, smallest_population: as the statement has them; target: the
+    epsilon that was asked for, None without one; risk: the risk that was asked for instead;
+    ancestors: what the result descends from beside the run's own release; release: that one, with
+    its full budget, where its rows are patients, else None.
     """
 
     subject: str
     delta: float = Field(gt=0, lt=1)
     unit: Unit = "patient"
     population: int | None = Field(default=None, ge=1)
+    smallest_population: int | None = Field(default=None, ge=1)
     target: float | None = Field(default=None, gt=0)
     risk: RiskTarget | None = None
     ancestors: Lineage = Lineage()

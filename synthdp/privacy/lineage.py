@@ -243,6 +243,17 @@ class Release(Settings):
             self.mechanism.noise_multiplier, noise, rel_tol=_CALIBRATED
         )
 
+    @property
+    def population(self) -> int | None:
+        """The number of units declared for the data set, of which a cohort is its share.
+
+        Every sum is divided by it, so that the mechanism holds it; None without one.
+        """
+        if self.mechanism is None:
+            return None
+        share = 1 if self.cohort is None else self.cohort.part.of
+        return round(self.mechanism.normaliser / self.mechanism.sampling_rate * share)
+
     def started(self, starts: tuple[str, ...]) -> "Release":
         """The same release, of a run that was started so."""
         return self.model_copy(update={"starts": starts})
@@ -358,6 +369,12 @@ class Lineage(Settings):
             met = {release for group in groups for release in group.releases}
             return _loss_of(release for release in self.releases if release in met)
         return max(losses, key=lambda loss: loss.epsilon(delta))
+
+    @property
+    def populations(self) -> tuple[int, ...]:
+        """The numbers of units declared for its releases, from the smallest on."""
+        declared = {release.population for release in self.releases}
+        return tuple(sorted(number for number in declared if number))
 
     @property
     def unit(self) -> Unit:

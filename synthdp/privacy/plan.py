@@ -10,23 +10,27 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from synthdp.config import PrivacySettings
+from synthdp.config import PrivacySettings, read_yaml
 from synthdp.data.dataset import Dataset, open_dataset, refuse_unknown_image_counts
 from synthdp.data.importing.note import refuse_moved_patients
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
-from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.record import Record, recorded_releases
+from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.record import Record
+from synthdp.privacy.stated import NOISY_FILE, noisy_statement, read_statement
 from synthdp.privacy.statement import (
+    DELTA,
+    OnRecord,
     Statement,
+    fitting_delta,
     joined_statement,
     make_statement,
-    read_statement,
     refuse_other_units,
 )
 from synthdp.privacy.target import Target
+from synthdp.status import read_status
 
 UNPROTECTED_NOTE = "trained without differential privacy"
 FIXED_NOISE_NOTE = "noise from a fixed key, for tests"
@@ -84,6 +88,7 @@ class PrivacyPlan:
             population=self.population,
             stage=spent if self.counted else None,
             risk=None if self.target is None else self.target.risk,
+            on_record=on_record(self.dataset, self.lineage_after(spent), self.delta, spent.unit),
         )
 
     @property
@@ -160,7 +165,7 @@ class PrivacyPlan:
     @property
     def _record(self) -> Record:
         """The data set's ledger."""
-        return Record(self.dataset.ledger_path, self.dataset.info.ledger)
+        return record_of(self.dataset)
 
     def record(self, ledger: Ledger) -> None:
         """Note the terms in the run's ledger, and the release beside a data set of patients.
@@ -173,7 +178,12 @@ class PrivacyPlan:
         """
         ledger.note_terms(self.terms)
         if self.counted:
-            self._record.add(self.release)
+            self._record.add(self.release, delta=self.delta)
+
+
+def record_of(dataset: Dataset) -> Record:
+    """The ledger of a data set."""
+    return Record(dataset.ledger_path, dataset.info.ledger)
 
 
 def declared_units(privacy: PrivacySettings, cohort: Part | None) -> float | None:
@@ -286,29 +296,100 @@ def plan_privacy(
     return plan
 
 
-def statement_of(paths: Sequence[Path]) -> Statement:
-    """The statement of one run, study or data set, or of publishing several of them together.
+def on_record(dataset: Dataset, lineage: Lineage, delta: float, unit: Unit) -> tuple[OnRecord, ...]:
+    """What else the ledger of a data set of patients holds beside what a lineage counts.
 
-    Of a data set that holds patients it is that of all releases on record about them so far.
+    Nothing where no more is on record. Releases that protect images bound nothing for a patient, so
+    that their epsilon together is infinite.
 
     Raises:
-        InputError: when a path is neither a finished run or study nor a data set, or a record is
-            damaged.
+        InputError: when the ledger is damaged or lost.
     """
-    statements = [_statement_of_one(Path(path)) for path in paths]
+    if not dataset.info.protects_patients:
+        return ()
+    record = record_of(dataset)
+    counted = {release.id for release in lineage.releases}
+    others = [release for release in record.releases if release.id not in counted]
+    budget = record.budget
+    if not others and budget.epsilon is None:
+        return ()
+    together = lineage.joined([Lineage(releases=tuple(others))])
+    weaker = any(release.unit != unit for release in others) and unit == "patient"
     return (
-        statements[0]
-        if len(statements) == 1
-        else joined_statement(statements, subject="collection")
+        OnRecord(
+            data=dataset.info.name,
+            other_releases=len(others),
+            epsilon=math.inf if weaker else together.epsilon(delta),
+            budget=budget.epsilon,
+            budget_delta=budget.delta,
+        ),
     )
 
 
+def statement_of(paths: Sequence[Path]) -> Statement:
+    """The statement of one run, study, noisy evaluation or data set, or of several together.
+
+    Of a data set that holds patients it is that of all releases on record about them so far. What
+    else is on record of the data sets that they name is read anew, where these are still there.
+
+    Raises:
+        InputError: when a path is none of these, promises more than its record allows, or a record
+            is damaged.
+    """
+    statements = [_statement_of_one(Path(path)) for path in paths]
+    if len(statements) == 1:
+        together = statements[0]
+    else:
+        together = joined_statement(statements, subject="collection")
+    return with_records(together, [data for path in paths for data in named_sets(Path(path))])
+
+
 def _statement_of_one(path: Path) -> Statement:
-    if (path / "status.json").is_file():
+    if read_status(path) is not None:
         return read_statement(path)
-    dataset = open_dataset(path)
-    recorded = Lineage(releases=recorded_releases(dataset.ledger_path, dataset.info.ledger))
-    lineage = dataset.info.lineage.joined([recorded])
+    if not (path / "dataset.json").is_file() and (path / NOISY_FILE).is_file():
+        return noisy_statement(path)
+    return set_statement(open_dataset(path))
+
+
+def set_statement(dataset: Dataset) -> Statement:
+    """The statement of a data set itself; of one of patients, of all on record about them so far.
+
+    Delta is that of the runs whose releases it counts, populations are theirs.
+
+    Raises:
+        InputError: when its ledger is damaged or lost.
+    """
+    record = record_of(dataset)
+    lineage = dataset.info.lineage.joined([Lineage(releases=record.releases)])
     made = dataset.info.kind == "synthetic"
-    subject = "data set" if made else "data set's releases so far, taken together"
-    return make_statement(lineage, subject=subject, unit=lineage.unit)
+    deltas = [*record.deltas, *([] if dataset.info.delta is None else [dataset.info.delta])]
+    return make_statement(
+        lineage,
+        subject="data set" if made else "data set's releases so far, taken together",
+        delta=fitting_delta(deltas, lineage.populations),
+        unit=lineage.unit,
+        on_record=on_record(dataset, lineage, DELTA, lineage.unit),
+    )
+
+
+def named_sets(path: Path) -> list[Dataset]:
+    """The data set that a run or an evaluation was made on, where it is still there.
+
+    None for what was received: its settings name folders of another machine.
+    """
+    if not ((path / "config.yaml").is_file() and (path / "private").is_dir()):
+        return []
+    settings = read_yaml(path / "config.yaml")
+    named = [settings[key] for key in ("data", "dataset") if isinstance(settings.get(key), str)]
+    return [open_dataset(Path(one)) for one in named if (Path(one) / "dataset.json").is_file()]
+
+
+def with_records(statement: Statement, datasets: Sequence[Dataset]) -> Statement:
+    """The statement with what these data sets have on record by now; of others as it was."""
+    by_name = {record.data: record for record in statement.on_record}
+    for dataset in datasets:
+        by_name.pop(dataset.info.name, None)
+        for record in on_record(dataset, statement.lineage, statement.delta, statement.unit):
+            by_name[record.data] = record
+    return statement.model_copy(update={"on_record": tuple(by_name.values())})

@@ -89,6 +89,12 @@ class Record:
         return _releases(self._read())
 
     @property
+    def deltas(self) -> tuple[float, ...]:
+        """The deltas that runs on record promise at; those of earlier versions noted none."""
+        noted = (entry.get("delta") for entry in self._read().entries)
+        return tuple(dict.fromkeys(delta for delta in noted if isinstance(delta, float)))
+
+    @property
     def budget(self) -> Budget:
         """What the set's patients may be asked for in all, by the newest line that says so."""
         return _budget(self._read())
@@ -101,8 +107,8 @@ class Record:
         """Whether a release is on record."""
         return release_id in (release.id for release in self.releases)
 
-    def add(self, release: Release) -> None:
-        """Put a release on record, once for each id.
+    def add(self, release: Release, *, delta: float | None = None) -> None:
+        """Put a release on record, once for each id, with the delta that its run promises at.
 
         Guarantee: when it returns, the release is on the disk, nothing takes it back, and with all
         others it is within the budget (`Budget.refuse_overspent`).
@@ -114,7 +120,8 @@ class Record:
             on_record = _releases(journal)
             if release.id not in (recorded.id for recorded in on_record):
                 _budget(journal).refuse_overspent(on_record, release)
-                journal.append({"event": "release", "release": release.model_dump(mode="json")})
+                line = {"event": "release", "release": release.model_dump(mode="json")}
+                journal.append(line if delta is None else {**line, "delta": delta})
 
     def add_token(
         self, release_id: str, token: str, *, after: tuple[str, ...], is_block: bool

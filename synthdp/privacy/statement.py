@@ -1,24 +1,23 @@
-"""What is promised of a model, a data set or a study: made, joined and read again.
+"""What is promised of a model, a data set or a study, and the one function that makes it.
 
-Its words stand in `words`, what an attacker can do in `odds`.
+Its words stand in `words`, what an attacker can do in `odds`; `stated` reads statements again.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from synthdp.config import RiskTarget, Settings
 from synthdp.errors import InputError
-from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release, Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.odds import Odds
-from synthdp.status import read_status
 
 SCHEMA_VERSION: Literal[3] = 3
+#: Where nobody asked for another one.
+DELTA = 1e-4
 NOT_COVERED = (
     "patients whose images were only evaluated, and figures published about them",
     "choices made by looking at scores of private images",
@@ -79,7 +78,7 @@ class Statement(Settings):
     """
 
     schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
-    subject: str
+    subject: str = Field(pattern=r"^[\w ,'-]{1,100}$")
     epsilon: Spent
     epsilon_stage: Spent
     delta: float
@@ -97,34 +96,6 @@ class Statement(Settings):
     not_covered: tuple[str, ...] = NOT_COVERED
 
 
-def parse_statement(content: object, *, where: str) -> Statement:
-    """The statement in the content of a `privacy.json`.
-
-    Raises:
-        InputError: when it is none, or of a newer version; `where` names the file.
-    """
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise InputError(f"{where}: written by a newer synthdp; update this one")
-    try:
-        return Statement.model_validate(content)
-    except ValueError as error:
-        raise InputError(f"{where}: not a statement, or a damaged one; restore the file") from error
-
-
-def read_statement(folder: Path) -> Statement:
-    """The statement of a finished run.
-
-    Raises:
-        InputError: when the run is not finished, or its statement is of another version.
-    """
-    status = read_status(folder)
-    if status is None or status.state != "finished":
-        state = "no run at all" if status is None else status.state
-        raise InputError(f"{folder}: not a finished run (state: {state}); finish it first")
-    return parse_statement(read_json(folder / "privacy.json"), where=f"{folder}/privacy.json")
-
-
 def refuse_other_units(lineage: Lineage, unit: Unit) -> None:
     """Refuse to promise something to each `unit` after a release that protects another unit.
 
@@ -139,24 +110,71 @@ def refuse_other_units(lineage: Lineage, unit: Unit) -> None:
         )
 
 
+def refuse_large_delta(delta: float, populations: Sequence[int]) -> None:
+    """Refuse a delta that lets one of so many patients be published outright.
+
+    Raises:
+        InputError: when delta is not below 1/N for the largest of `populations`.
+    """
+    largest = max(populations, default=0)
+    if delta * largest >= 1:
+        raise InputError(
+            f"delta {delta:g} is not below 1/{largest}, the largest population that is declared "
+            "for any part of this: at that size, publishing one patient outright would be "
+            f"allowed; choose a smaller privacy.delta, such as {_small_delta(largest):g}"
+        )
+
+
+def fitting_delta(deltas: Sequence[float], populations: Sequence[int]) -> float:
+    """The largest of `deltas` that is below 1/N for each population N; a smaller one where none is.
+
+    Without any, 1e-4 is tried.
+    """
+    largest = max(populations, default=0)
+    fitting = [delta for delta in deltas or (DELTA,) if delta * largest < 1]
+    return max(fitting) if fitting else _small_delta(largest)
+
+
+def _small_delta(population: int) -> float:
+    """A power of ten that is below a tenth of 1/N."""
+    return float(f"1e-{len(str(population)) + 1}")
+
+
 def make_statement(
     lineage: Lineage,
     *,
     subject: str,
-    delta: float = 1e-4,
+    delta: float = DELTA,
     unit: Unit = "patient",
     population: int | None = None,
+    other_populations: Sequence[int] = (),
     stage: Release | None = None,
     risk: RiskTarget | None = None,
+    on_record: Sequence[OnRecord] = (),
+    uncovered: Sequence[str] = (),
 ) -> Statement:
-    """The statement for something of this `lineage`; `stage` is its last release, if any.
+    """The statement for something of this `lineage`; the one function that makes statements.
+
+    Args:
+        lineage: all that it descends from.
+        subject: what it is: "classifier".
+        delta: with which epsilon holds.
+        unit: who it holds for.
+        population: the number of units that was declared for it, if any.
+        other_populations: those declared for its parts, beside what the mechanisms of the lineage
+            hold. The largest of all is set against delta, the smallest is guessed from.
+        stage: its last release, if any.
+        on_record: what else was released of the same data sets.
+        risk: that was asked for in place of an epsilon.
+        uncovered: what the promise leaves out beside what every promise does.
 
     Guarantee: the epsilon is the worst over every patient that any release touched. Data sets are
     taken to overlap, unless a keyed hash of the patients' ids keeps their cohorts apart. A release
     that nothing protects makes it infinite, whatever its unit.
 
     Raises:
-        InputError: when releases that are protected per patient and per image meet in one lineage.
+        InputError: when releases that are protected per patient and per image meet in one lineage,
+            or delta is too large for a population.
     """
     refuse_other_units(lineage, unit)
     unprotected = lineage.unprotected
@@ -166,6 +184,10 @@ def make_statement(
         for release in unprotected
     )
     groups = lineage.groups()
+    declared = sorted({*lineage.populations, *other_populations, *filter(None, [population])})
+    if lineage.releases and not unprotected:
+        refuse_large_delta(delta, declared)
+    smallest, largest = (declared[0], declared[-1]) if declared else (None, None)
     return Statement(
         subject=subject,
         epsilon=lineage.epsilon(delta),
@@ -173,14 +195,16 @@ def make_statement(
         delta=delta,
         unit=unit,
         neighbours=_neighbours(lineage, unit),
-        population=population,
+        population=largest,
+        smallest_population=smallest if smallest != largest else None,
         lineage=lineage,
         because="; ".join(dict.fromkeys(reasons)),
         cohorts=tuple(_cohort_promises(groups, delta)) if len(groups) > 1 else (),
-        odds=Odds.of([group.loss for group in groups], population),
+        on_record=tuple(on_record),
+        odds=Odds.of([group.loss for group in groups], smallest),
         patient=_patient_promise(groups, delta) if unit == "image" else None,
         risk=risk,
-        not_covered=_not_covered(lineage),
+        not_covered=tuple(dict.fromkeys([*NOT_COVERED, *_not_covered_by(lineage), *uncovered])),
     )
 
 
@@ -205,31 +229,92 @@ def _patient_promise(groups: Sequence[Lineage], delta: float) -> PatientPromise 
     )
 
 
-def _not_covered(lineage: Lineage) -> tuple[str, ...]:
+def _not_covered_by(lineage: Lineage) -> Iterator[str]:
+    """What promises of such a lineage leave out, beside what every promise does."""
     noisy = (release for release in lineage.releases if release.mechanism is not None)
-    off_lattice = any(release.noise is None for release in noisy)
-    return (*NOT_COVERED, FLOATING_POINT) if off_lattice else NOT_COVERED
+    if any(release.noise is None for release in noisy):
+        yield FLOATING_POINT
+    calibrated = (release for release in lineage.releases if release.stage == "calibrate")
+    for data in dict.fromkeys(release.data for release in calibrated):
+        yield (
+            f"exact figures of the patients of {data} whose scores the calibration read (their "
+            "scores are in the promise; an exact evaluation of the same split is not)"
+        )
+
+
+def passed_on(statement: Statement, *, subject: str) -> Statement:
+    """The same promise for what is made of something alone, as images that a generator drew."""
+    return make_statement(
+        statement.lineage,
+        subject=subject,
+        delta=statement.delta,
+        unit=statement.unit,
+        population=statement.population,
+        other_populations=[number for number in [statement.smallest_population] if number],
+        on_record=statement.on_record,
+        risk=statement.risk,
+        uncovered=statement.not_covered,
+    )
 
 
 def joined_statement(statements: Sequence[Statement], *, subject: str) -> Statement:
     """The statement of all that several promise together, each release once.
 
     Args:
-        statements: one or more. Delta is the largest of any, the population the smallest that is
-            stated, the unit the first's.
+        statements: one or more. Delta is the largest of theirs that is below 1/N for the largest
+            population of any, the unit is the first's.
         subject: what they make together.
 
     Raises:
         InputError: when some hold per patient and some per image.
     """
-    populations = [one.population for one in statements if one.population is not None]
+    lineage = Lineage().joined(one.lineage for one in statements)
+    populations = [
+        number
+        for one in statements
+        for number in (one.population, one.smallest_population)
+        if number is not None
+    ]
+    delta = fitting_delta([one.delta for one in statements], [*populations, *lineage.populations])
     return make_statement(
-        Lineage().joined(one.lineage for one in statements),
+        lineage,
         subject=subject,
-        delta=max(one.delta for one in statements),
+        delta=delta,
         unit=statements[0].unit,
-        population=min(populations, default=None),
+        other_populations=populations,
+        on_record=_joined_records(statements, lineage, delta),
+        uncovered=[words for one in statements for words in one.not_covered],
     )
+
+
+def _joined_records(
+    statements: Sequence[Statement], lineage: Lineage, delta: float
+) -> list[OnRecord]:
+    """What each data set's record holds beside the joined lineage, by the fullest of the records.
+
+    One that was read at a smaller delta is on the safe side; one of a larger delta says nothing.
+    """
+
+    def counted(lineage: Lineage, data: str) -> int:
+        return sum(release.data == data for release in lineage.releases)
+
+    fullest: dict[str, OnRecord] = {}
+    for one in statements:
+        for record in one.on_record:
+            total = record.other_releases + counted(one.lineage, record.data)
+            known = fullest.get(record.data)
+            if one.delta <= delta and (known is None or total > known.other_releases):
+                fullest[record.data] = record.model_copy(update={"other_releases": total})
+    together = lineage.epsilon(delta)
+    return [
+        record.model_copy(
+            update={
+                "other_releases": max(record.other_releases - counted(lineage, record.data), 0),
+                "epsilon": max(record.epsilon, together),
+            }
+        )
+        for record in fullest.values()
+    ]
 
 
 def _cohort_promises(groups: Sequence[Lineage], delta: float) -> Iterator[CohortPromise]:

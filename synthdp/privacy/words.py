@@ -7,7 +7,7 @@ from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.statement import OnRecord, Statement
 
 _SOURCES = {
     "philox": "Philox (128 bits of key)",
@@ -31,6 +31,14 @@ def statement_text(statement: Statement) -> str:
         lines += ["", "**Releases counted** (each once):", ""]
         counted = Counter(_release_words(release) for release in statement.lineage.releases)
         lines += [f"- {f'{n} times: ' * (n > 1)}{words}" for words, n in counted.items()]
+    lines += [
+        part
+        for record in statement.on_record
+        for part in ("", _record_words(record, statement.delta))
+    ]
+    if statement.lineage.declared:
+        declared = "; ".join(statement.lineage.declared)
+        lines += ["", f"**Declared, and shown by no record here:** {declared}."]
     lines += ["", "**Not covered:** " + "; ".join(statement.not_covered) + "."]
     return "\n".join(lines)
 
@@ -38,6 +46,8 @@ def statement_text(statement: Statement) -> str:
 def _headline(statement: Statement) -> str:
     unit = "IMAGE, not patient" if statement.unit == "image" else "patient"
     of_this = f"**Privacy of this {statement.subject}: epsilon ="
+    if not statement.lineage.releases and statement.lineage.declared:
+        return f"{of_this} 0 for each {unit}, as declared by the importer or the sender.**"
     if not statement.lineage.releases:
         return f"{of_this} 0 for each {unit}.** No patient's image went into it."
     headline = f"{of_this} {epsilon_text(statement.epsilon)} for each {unit}, end to end.**"
@@ -143,6 +153,21 @@ def _risk_words(statement: Statement) -> str:
     if found <= statement.risk.found:
         return f"{statement.risk}; kept"
     return f"{statement.risk}; NOT kept: {percent(found)} may be found"
+
+
+def _record_words(record: OnRecord, delta: float) -> str:
+    others = record.other_releases
+    number = "1 other release" if others == 1 else f"{others} other releases"
+    words = f"**On record of {record.data}:** nothing else."
+    if others:
+        words = (
+            f"**On record of {record.data}:** {number}; together with this epsilon "
+            f"{epsilon_text(record.epsilon)} at delta {delta:g}."
+        )
+    if record.budget is not None:
+        at = "" if record.budget_delta is None else f" at delta {record.budget_delta:g}"
+        words += f" Its budget is epsilon {record.budget:g}{at}."
+    return words
 
 
 def _release_words(release: Release) -> str:

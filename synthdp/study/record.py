@@ -19,7 +19,8 @@ from synthdp.files import write_json
 from synthdp.paths import settings_without_paths, without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.statement import Statement, joined_statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import Statement, joined_statement
 from synthdp.status import RunStatus, read_status
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings, seen_from
@@ -209,7 +210,7 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
     missing: dict[str, str] = {}
     for run in dict.fromkeys(row.run for row in rows if row.state == "finished"):
         try:
-            statements[run] = read_statement(study / "runs" / run)
+            statements[run] = read_statement(study / "runs" / run, sender=None)
         except InputError as error:
             missing[run] = without_paths(str(error))
     return StudyRecord(facts, statements, missing, _statuses(study), _shown_settings(study))
@@ -241,7 +242,7 @@ PRIVATE_PART_FILE = "privacy-dp.json"
 def own_statement(study: Path) -> Statement | None:
     """The statement of the study itself; None while it has not finished."""
     with suppress(InputError):
-        return read_statement(study)
+        return read_statement(study, sender=None)
     return None
 
 

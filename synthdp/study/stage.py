@@ -12,7 +12,8 @@ from synthdp.errors import RunError
 from synthdp.interrupts import handled, interrupt
 from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import Statement, make_statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import Statement, make_statement
 from synthdp.privacy.words import statement_text
 from synthdp.runs import Run, RunBusyError, open_run
 from synthdp.stages import STAGES

@@ -24,7 +24,7 @@ from synthdp.privacy import steps
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.release import release
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)

@@ -22,7 +22,7 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.plan import statement_of
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.privacy.words import statement_text
 from synthdp.runs import Run
 

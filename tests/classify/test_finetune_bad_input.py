@@ -22,7 +22,7 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}
 HEAD = {"steps": 20, "block_steps": 10}

@@ -18,7 +18,7 @@ from synthdp.evaluation.metrics import auroc
 from synthdp.files import sha256_file
 from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.privacy.words import statement_text
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)

@@ -15,7 +15,7 @@ from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.plan import statement_of
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.privacy.words import statement_text
 from synthdp.runs import StageCall
 

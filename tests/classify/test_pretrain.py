@@ -26,7 +26,7 @@ from synthdp.files import read_json
 from synthdp.networks.backbone import Backbone
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 

@@ -16,7 +16,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.runs import StageCall
 from synthdp.stages import STAGES
 

@@ -33,7 +33,8 @@ from synthdp.errors import InputError
 from synthdp.evaluation.assessment import AssessedSet, Assessment, FeatureFacts, Figure, Value
 from synthdp.files import read_json, sha256_file
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import make_statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import make_statement
 from tests.gan.conftest import settings_of
 
 Finished = Callable[[Path], Path]

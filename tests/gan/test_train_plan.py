@@ -24,7 +24,8 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.statement import make_statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import make_statement
 from synthdp.privacy.words import statement_text
 from synthdp.release import release
 

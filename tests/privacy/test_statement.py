@@ -8,7 +8,8 @@ from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds
-from synthdp.privacy.statement import Statement, make_statement, parse_statement
+from synthdp.privacy.stated import parse_statement
+from synthdp.privacy.statement import Statement, make_statement
 from synthdp.privacy.words import statement_text
 
 
@@ -143,4 +144,4 @@ def test_the_source_of_the_noise_is_named_and_older_noise_is_said_to_be_uncovere
     text = statement_text(statement(newer))
     assert "noise on a lattice from an exact discrete Gaussian (SHAKE-256)" in text
     assert "floating-point" not in text
-    assert "the floating-point form of noise" in statement_text(statement(newer, older))
+    assert "the floating-point form of the noise" in statement_text(statement(newer, older))

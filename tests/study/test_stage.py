@@ -10,7 +10,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.plan import statement_of
-from synthdp.privacy.statement import parse_statement
+from synthdp.privacy.stated import parse_statement
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import read_results
 from synthdp.study.record import write_facts

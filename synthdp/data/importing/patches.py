@@ -33,8 +33,15 @@ from synthdp.data.splits import connected, duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
-from synthdp.privacy.statement import Statement, make_statement, parse_statement
+from synthdp.privacy.stated import (
+    STATEMENT_FILE,
+    parse_statement,
+    read_statement,
+    received_statement,
+)
+from synthdp.privacy.statement import Statement, make_statement, passed_on
 from synthdp.progress import progress
+from synthdp.status import read_status
 
 #: For the private note of an import, beside the ids that look alike.
 LOOK_ALIKES_WORDS = (
@@ -127,7 +134,7 @@ def run_patches(settings: PatchesSettings) -> Path:
     if _stands_already(settings):
         logger.info("%s stands already, from these settings", settings.out)
         return settings.out
-    lineage, statement = imported_lineage(settings)
+    statement = imported_statement(settings)
     person_of = read_links(settings.links) if settings.links is not None else {}
     listing = list_patches(settings)
     survey = survey_images([patch.path for patch in listing.patches])
@@ -153,7 +160,7 @@ def run_patches(settings: PatchesSettings) -> Path:
         found = found.only(in_cohort(settings, cohort, assigned, key))
     if settings.val_fraction is not None and settings.kind == "real":
         refuse_empty_split(found.assigned.splits)
-    info = _described(settings, lineage, cohort, assigned.linked)
+    info = _described(settings, statement, cohort, assigned.linked)
     _write(settings, info, found, key, card=_card(settings, statement, len(found.seen)))
     return settings.out
 
@@ -196,51 +203,55 @@ def _links_sha256(settings: PatchesSettings) -> str | None:
     return sha256_file(settings.links) if there and settings.links is not None else None
 
 
-def imported_lineage(settings: PatchesSettings) -> tuple[Lineage, Statement | None]:
-    """What the images descend from; for synthetic ones also the statement for their card.
+def imported_statement(settings: PatchesSettings) -> Statement | None:
+    """What synthetic images promise by what the importer declares; None for real ones.
 
     Raises:
-        InputError: when the named statement is missing, damaged, or states less than it spent.
+        InputError: when the named statement is missing, damaged, or promises more than was spent.
     """
     if settings.kind == "real":
         if settings.lineage != "unprotected":
             raise InputError("lineage: real images have none; leave it out, or set kind=synthetic")
-        return Lineage(), None
+        return None
     if settings.lineage == "none":
-        return Lineage(), make_statement(Lineage(), subject="data set")
+        lineage = Lineage(declared=(f"no patient's image went into {settings.name}",))
+        return make_statement(lineage, subject="data set")
     if settings.lineage == "unprotected":
         note = "imported; its generator was trained without a guarantee"
         name = sha256(f"{settings.lineage_data}|{settings.name}".encode()).hexdigest()[:16]
         release = Release(
             id=name, stage="train-gan", data=settings.lineage_data, mu=np.inf, note=note
         )
-        lineage = Lineage(releases=(release,))
-        return lineage, make_statement(lineage, subject="data set", stage=release)
-    return _stated_lineage(Path(settings.lineage))
+        return make_statement(Lineage(releases=(release,)), subject="data set", stage=release)
+    stated = _statement_at(Path(settings.lineage))
+    declared = (
+        f"the images of {settings.name} are of the {stated.subject} whose statement was given"
+    )
+    lineage = stated.lineage.joined([Lineage(declared=(declared,))])
+    return passed_on(stated.model_copy(update={"lineage": lineage}), subject="data set")
 
 
-def _stated_lineage(path: Path) -> tuple[Lineage, Statement]:
+def _statement_at(path: Path) -> Statement:
+    """The statement in a file, by the record of the run whose it is, where that stands beside it.
+
+    Raises:
+        InputError: when it is missing or damaged, or promises more than was spent.
+    """
     if not path.is_file():
         raise InputError(
             f"lineage: {path} is not a file; give `unprotected`, `none`, or the path of the "
             "privacy.json of the run that made the images"
         )
-    stated = parse_statement(read_json(path), where=f"lineage: {path}")
-    statement = make_statement(
-        stated.lineage,
-        subject="data set",
-        delta=stated.delta,
-        unit=stated.unit,
-        population=stated.population,
-    )
-    if statement.epsilon < stated.epsilon * (1 - 1e-6):
-        raise InputError(f"lineage: {path} states more than its releases spent; restore the file")
-    return stated.lineage, statement
+    if path.name == STATEMENT_FILE and read_status(path.parent) is not None:
+        return read_statement(path.parent)
+    where = f"lineage: {path}"
+    return received_statement(parse_statement(read_json(path), where=where), where=where)
 
 
 def _described(
-    settings: PatchesSettings, lineage: Lineage, cohort: Cohort | None, linked: str
+    settings: PatchesSettings, statement: Statement | None, cohort: Cohort | None, linked: str
 ) -> DatasetInfo:
+    lineage = Lineage() if statement is None else statement.lineage
     return DatasetInfo(
         name=settings.name,
         kind=settings.kind,
@@ -252,6 +263,7 @@ def _described(
         unit_from=settings.unit_from,
         linked=linked,
         lineage=lineage,
+        delta=statement.delta if statement is not None and lineage.releases else None,
         cohort=cohort,
         population=settings.population,
     )

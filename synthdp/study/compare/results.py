@@ -19,7 +19,8 @@ from synthdp.files import write_atomic
 from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.statement import Statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import Statement
 from synthdp.study.sweep.grid import Evaluation
 from synthdp.study.sweep.tuning import read_tuned
 

@@ -15,7 +15,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, read_metrics
 from synthdp.files import closed_to_others, read_json, refused_when_full, write_json
 from synthdp.paths import without_paths
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.runs import RunBusyError, StageCall, open_run, take_lock, versions
 from synthdp.status import read_status
 from synthdp.study.settings import WHERE_IT_RUNS, StudySettings

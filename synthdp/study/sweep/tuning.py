@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.runs import StageCall
 from synthdp.study.settings import TunedValue
 

@@ -18,7 +18,7 @@ from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.images import decode_pixels, encode_png, fit_square
 from synthdp.data.importing import patches
 from synthdp.data.importing.listing import ListingSettings, list_patches, name_label
-from synthdp.data.importing.patches import PatchesSettings, imported_lineage, run_patches
+from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage, Part, Release
 from synthdp.privacy.plan import plan_privacy
@@ -750,8 +750,10 @@ def test_synthetic_images_are_unprotected_by_default(made: Path) -> None:
 
 def test_synthetic_images_of_no_patient(made: Path) -> None:
     dataset = imported(made, kind="synthetic", lineage="none")
-    assert dataset.info.lineage == Lineage()
-    assert "epsilon = 0 for each patient" in (dataset.root / "card.md").read_text()
+    assert dataset.info.lineage.releases == ()
+    card = (dataset.root / "card.md").read_text()
+    assert "epsilon = 0 for each patient, as declared by the importer" in card
+    assert "No patient's image went into it" not in card
 
 
 def test_the_lineage_of_a_statement_is_taken_over(made: Path, tmp_path: Path) -> None:
@@ -760,7 +762,8 @@ def test_the_lineage_of_a_statement_is_taken_over(made: Path, tmp_path: Path) ->
     path = tmp_path / "privacy.json"
     path.write_text(statement.model_dump_json())
     dataset = imported(made, kind="synthetic", lineage=str(path))
-    assert dataset.info.lineage == lineage
+    assert dataset.info.lineage.releases == lineage.releases
+    assert "whose statement was given" in dataset.info.lineage.declared[-1]
     assert f"epsilon: {statement.epsilon}" in (dataset.root / "card.md").read_text()
 
 
@@ -805,7 +808,9 @@ def test_the_baseline_is_listed_whole(real_data: Path, tmp_path: Path) -> None:
     listing = list_patches(chosen)
     assert Counter(patch.targets[0] for patch in listing.patches) == {0.0: 1500, 1.0: 1500}
     assert not listing.problems
-    assert math.isinf(imported_lineage(chosen)[0].loss.mu)
+    statement = imported_statement(chosen)
+    assert statement is not None
+    assert math.isinf(statement.lineage.loss.mu)
 
 
 def test_chest_radiographs_are_listed_with_several_targets(real_data: Path, tmp_path: Path) -> None:

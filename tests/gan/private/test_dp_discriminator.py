@@ -35,7 +35,7 @@ from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.privacy.words import statement_text
 
 TinySettings = Callable[..., TrainGanSettings]

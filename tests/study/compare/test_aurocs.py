@@ -14,7 +14,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.evaluation.predictions import read_predictions
 from synthdp.files import read_json, write_json
-from synthdp.privacy.statement import parse_statement
+from synthdp.privacy.stated import parse_statement
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
     Comparisons,

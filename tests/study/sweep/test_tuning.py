@@ -12,7 +12,8 @@ from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import make_statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import make_statement
 from synthdp.runs import StageCall
 from synthdp.study import stage
 from synthdp.study.compare.defaults import choose, write_defaults
