@@ -19,7 +19,7 @@ from synthdp.config import RiskTarget, load_settings, validate_settings
 from synthdp.data.dataset import Dataset, bounded_rows, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.plan import statement_of
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import read_statement
 from synthdp.privacy.words import statement_text
 from synthdp.study.settings import StudySettings
 

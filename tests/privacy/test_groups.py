@@ -14,7 +14,8 @@ from synthdp.privacy.accounting import GroupStep, PrivacyLoss, SampledSteps, ste
 from synthdp.privacy.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.statement import Statement, make_statement, parse_statement
+from synthdp.privacy.stated import parse_statement
+from synthdp.privacy.statement import Statement, make_statement
 from synthdp.privacy.words import statement_text
 
 

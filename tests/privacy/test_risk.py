@@ -19,7 +19,8 @@ from synthdp.privacy.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds
-from synthdp.privacy.statement import Statement, make_statement, parse_statement
+from synthdp.privacy.stated import parse_statement
+from synthdp.privacy.statement import Statement, make_statement
 from synthdp.privacy.target import Target
 from synthdp.privacy.words import statement_text
 
@@ -215,7 +216,7 @@ def stated(mechanism: Mechanism, risk: RiskTarget | None) -> Statement:
 @pytest.mark.parametrize("rate", [1.0, 0.05])
 def test_the_statement_gives_the_risk_that_was_asked_for_and_the_epsilon(rate: float) -> None:
     risk = RiskTarget(found=0.0333, false_alarms=0.01)
-    made = stated(keeping(risk, sampling_rate=rate), risk)
+    made = stated(keeping(risk, sampling_rate=rate, normaliser=600 * rate), risk)
     text = statement_text(made)
     asked = "asked for: at most 3.33 % of members found while 1 % of strangers are falsely accused"
     assert f"- {asked}; kept" in text
