@@ -8,7 +8,7 @@ import numpy as np
 from synthdp.config import Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.files import write_json
-from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import open_run

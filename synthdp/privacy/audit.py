@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import beta, chi2, kstest, norm
 
-from synthdp.privacy.accounting import MAX_MU, gaussian_epsilon
+from synthdp.privacy.gaussian import MAX_MU, gaussian_epsilon
 
 Scores = NDArray[np.float64]
 

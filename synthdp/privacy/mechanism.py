@@ -14,12 +14,8 @@ from pydantic import Field
 
 from synthdp.config import RiskTarget, Settings
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import (
-    NO_LOSS,
-    PrivacyLoss,
-    SampledSteps,
-    noise_for,
-)
+from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss, noise_for
+from synthdp.privacy.sampled_step import SampledSteps
 from synthdp.privacy.target import Target
 
 Unit = Literal["patient", "image"]

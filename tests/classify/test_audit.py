@@ -22,7 +22,7 @@ from classify.head.train import HeadRecipe
 from synthdp.cli import main
 from synthdp.config import FeatureSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, noisy_mean
 

@@ -16,7 +16,7 @@ from classify.pretrain import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
+from synthdp.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism

@@ -13,7 +13,7 @@ from classify.head.train import lr_times_steps
 from classify.strategies import expand
 from synthdp.config import dump_settings, validate_settings
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.stated import read_statement

@@ -11,7 +11,7 @@ from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from synthdp.config import FeatureSettings, PrivacySettings
 from synthdp.data.dataset import DatasetInfo, create_dataset
-from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)

@@ -30,7 +30,8 @@ from riskcal.analysis import (
 from riskcal.calibration.dpsgd import create_dpsgd_epsilon_evaluator
 from scipy.stats import qmc
 
-from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
+from synthdp.privacy.accounting import PrivacyLoss
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.mechanism import Mechanism
 
 

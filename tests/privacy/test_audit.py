@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from synthdp.privacy.accounting import gaussian_epsilon, gaussian_mu
 from synthdp.privacy.audit import (
     Counts,
     best_threshold,
@@ -18,6 +17,7 @@ from synthdp.privacy.audit import (
     planned_guesses,
     too_many_correct,
 )
+from synthdp.privacy.gaussian import gaussian_epsilon, gaussian_mu
 
 DELTA = 1e-4
 

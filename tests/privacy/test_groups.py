@@ -10,10 +10,11 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution
 from scipy.stats import binom
 
-from synthdp.privacy.accounting import GroupStep, PrivacyLoss, SampledSteps, step_delta
+from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.sampled_step import GroupStep, SampledSteps, step_delta
 from synthdp.privacy.stated import parse_statement
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.privacy.words import statement_text

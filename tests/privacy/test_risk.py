@@ -14,11 +14,13 @@ from scipy.special import ndtri
 
 from synthdp.config import PrivacySettings, RiskTarget
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss, SampledSteps, gaussian_mu
+from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
 from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds
+from synthdp.privacy.sampled_step import SampledSteps
 from synthdp.privacy.stated import parse_statement
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.privacy.target import Target

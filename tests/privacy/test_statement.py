@@ -4,7 +4,8 @@ import math
 import pytest
 
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
+from synthdp.privacy.accounting import PrivacyLoss
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds

@@ -16,7 +16,8 @@ from synthdp.config import Settings, parse_yaml, validate_settings
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import read_text
-from synthdp.privacy.accounting import PrivacyLoss, gaussian_mu
+from synthdp.privacy.accounting import PrivacyLoss
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.mechanism import Unit
 from synthdp.study.compare.cells import Cell
 

@@ -11,7 +11,7 @@ from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import MIN_PATIENTS, ONE_CLASS
 from synthdp.files import write_atomic, write_json
-from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import make_statement
 from synthdp.study.compare.fairness import (

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.study.compare.cells import cells_by_set

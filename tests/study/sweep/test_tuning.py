@@ -10,7 +10,7 @@ from synthdp.cli import main
 from synthdp.config import read_yaml
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.accounting import gaussian_mu
+from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import make_statement
