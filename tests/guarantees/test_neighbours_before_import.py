@@ -6,7 +6,7 @@ what others contribute, or tell of the patient in what leaves the house.
 
 import csv
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,11 @@ from synthdp import runs
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.data.images import decode_pixels, encode_png
+from synthdp.data.importing import assignment
+from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
+from synthdp.data.splits import split_by_patient
 from synthdp.files import read_json, sha256_file
 from synthdp.privacy import ledger as ledgers
 from synthdp.privacy import noise
@@ -346,3 +349,24 @@ def test_what_leaves_differs_in_the_noisy_weights_alone(
             hashes = [sha256_file(folder / weights) for folder in left]
             texts = [text.replace(own, "") for text, own in zip(texts, hashes, strict=True)]
         assert texts[0] == texts[1], one
+
+
+def test_a_split_that_hangs_on_who_is_there_is_noticed(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault that this file was written for, planted again."""
+
+    def shuffled(
+        settings: PatchesSettings, listing: Listing, persons: Sequence[str], key: bytes
+    ) -> list[str]:
+        labels = [patch.targets[0] for patch in listing.patches]
+        split_of = split_by_patient(persons, labels, {"train": 0.7, "val": 0.3}, seed=0)
+        return [split_of[person] for person in persons]
+
+    monkeypatch.setattr(assignment, "_given_splits", shuffled)
+    sets = [
+        imported(src, tmp_path / name, files.parent / "links.csv")
+        for name, src in (("with", files), ("without", without(files, LOUD, tmp_path / "src")))
+    ]
+    many, fewer = (contributions(dataset, dataset.rows) for dataset in sets)
+    assert sum(many[one] != fewer[one] for one in fewer) > 5

@@ -45,11 +45,13 @@ from synthdp.status import read_status
 
 #: For the private note of an import, beside the ids that look alike.
 LOOK_ALIKES_WORDS = (
-    "Each id counts as a patient of its own. Look at the images of these rows. Where ids are one "
-    "person, write a CSV file of columns patient_id and person, a row for each of the ids, and "
-    "import again with links=FILE and key=the file `key` of this folder. Where they are different "
-    "persons, leave them. Nobody else's id, split or cohort depends on what you do. Images were "
-    "compared as small grey pictures: mirrored, turned and cropped copies are not in this list."
+    "Each id counts as a patient of its own. Look at the images of these rows. Where ids are "
+    "one person, write a CSV file of columns patient_id and person, a row for each of the ids, "
+    "and import into a new folder with links=FILE and key=the file `key` beside this note (of a "
+    "cohort: cohort_key=the file `cohort.key`). Where they are different persons, leave them. "
+    "Nobody else's id, split or cohort depends on what you do. What was released on this set "
+    "still counts for its patients, so keep this folder. Images were compared as small grey "
+    "pictures: mirrored, turned and cropped copies are not in this list."
 )
 #: Lists of the private note whose lengths are logged, and in what words.
 REPORTED = {

@@ -265,7 +265,7 @@ def test_look_alikes_stay_apart_and_are_reported_with_what_to_do(
     found = note(dataset)
     group = {"ids": ["A", "B"], "rows": [2, 3], "splits": ["train", "val"]}
     assert found["look_alikes"] == [group]
-    assert "import again with links=FILE" in str(found["what_to_do"])
+    assert "import into a new folder with links=FILE" in str(found["what_to_do"])
     assert found["linked_ids"] == []
     assert "nearly the same images under different ids: if these are one person" in caplog.text
     assert dataset.info.unit_from == "declared"
