@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from synthdp.dossier.evidence import Audit, AuditExtent, Evidence
-from synthdp.evaluation.assessment import Assessment, Figure
+from synthdp.evaluation.assessment import Assessment, Figure, Section
 from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import AttackFigure, AttackKind, AttackTest
 from synthdp.privacy.statement import Statement
@@ -19,6 +19,10 @@ _NO_COMMAND = "not run; no command of synthdp does"
 _AUDIT = "not run; `synthdp audit RUN` does"
 _ASSESS = "not run; `synthdp assess SET --real DIR` does, on a set that it made"
 _ASSESS_SET = "not run; `synthdp assess SET --real DIR` does"
+_ASSESSED: dict[Section, str] = {
+    "Membership": "closeness to synthetic images, of patients in and out",
+    "Memorisation": "search for copies of patients among the images",
+}
 #: Stages whose result draws images.
 _GENERATORS = ("train-gan", "mix-generators", "import-generator")
 
@@ -75,7 +79,7 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[AttackKind, .
             texts=(_NIST_AUDIT, "NIST SP 800-226, 4 (side channels)"),
             bound="no patient moves a sum by more than the clip norm",
             tests=tuple(test for tests in of_audits for test in tests if _replays(test)),
-            not_run=_AUDIT if _can_be_audited(evidence) else _NO_COMMAND,
+            not_run=faults_not_run(evidence),
         ),
     )
 
@@ -105,6 +109,16 @@ def _odds_bounds(statement: Statement) -> dict[str, str]:
 
 def _can_be_audited(evidence: Evidence) -> bool:
     return evidence.subject.stage in ("finetune", "calibrate", "study", "train-gan")
+
+
+def faults_not_run(evidence: Evidence) -> str:
+    """What would look for faults of the training: an audit of it, or of an ancestor's."""
+    if evidence.subject.kind == "data set" or evidence.subject.stage in _GENERATORS:
+        return (
+            "not run; `synthdp audit RUN` does, for trainings that it takes; `--evidence RUN` "
+            "reads that of an ancestor"
+        )
+    return _AUDIT if _can_be_audited(evidence) else _NO_COMMAND
 
 
 def _membership_not_run(evidence: Evidence) -> str:
@@ -207,32 +221,29 @@ def _extent(attack: str, settings: AuditExtent) -> str:
 
 
 def _assessed(
-    assessments: Sequence[Assessment], section: str, with_figures: bool
+    assessments: Sequence[Assessment], section: Section, with_figures: bool
 ) -> Iterator[AttackTest]:
+    """One test for each assessment that has figures of the section."""
     for assessment in assessments:
-        for figure in (one for one in assessment.figures if one.section == section):
+        figures = [one for one in assessment.figures if one.section == section]
+        if figures:
+            spaces = ", ".join(dict.fromkeys(one.features for one in figures))
             yield AttackTest(
                 command=f"synthdp assess {assessment.info.name}",
-                attack=f"{figure.measure}, {figure.features}",
+                attack=_ASSESSED[section],
                 date=assessment.date,
-                extent=f"{figure.comparison}; against {assessment.real.name}",
+                extent=f"against {assessment.real.name}, in {spaces}",
                 result="measured",
-                words=_measured_words(figure, with_figures),
-                figures=tuple(_value(figure)) if with_figures else (),
+                words=f"{len(figures)} figure{'s' * (len(figures) > 1)}, held against no bound.",
+                figures=tuple(map(_value, figures)) if with_figures else (),
             )
 
 
-def _measured_words(figure: Figure, with_figures: bool) -> str:
-    if figure.synthetic.value is None:
-        return f"No figure: {figure.synthetic.why}." if figure.synthetic.why else "No figure."
-    return "" if with_figures else "Its figure stays in the house."
-
-
-def _value(figure: Figure) -> Iterator[AttackFigure]:
-    if figure.synthetic.value is not None:
-        yield AttackFigure(
-            name=figure.measure,
-            value=max(figure.synthetic.value, 0.0),
-            low=figure.synthetic.ci_low,
-            high=figure.synthetic.ci_high,
-        )
+def _value(figure: Figure) -> AttackFigure:
+    synthetic = figure.synthetic
+    return AttackFigure(
+        name=f"{figure.measure}, {figure.features} ({synthetic.why or figure.comparison})",
+        value=synthetic.value,
+        low=synthetic.ci_low,
+        high=synthetic.ci_high,
+    )

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from synthdp.dossier.attacks import faults_not_run
 from synthdp.dossier.evidence import Access, Evidence
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text
 from synthdp.privacy.dossier import (
@@ -206,7 +207,7 @@ def _own_parameters(release: Release) -> str:
         rate = f", sampling rate {at_most(mechanism.sampling_rate, digits=4)} (Poisson)"
     return (
         f"{release.stage}: {spent}, noise multiplier {noise}, clip norm "
-        f"{at_most(mechanism.clip_norm, digits=4)}, {steps} steps{rate}"
+        f"{at_most(mechanism.clip_norm, digits=4)}, {steps} step{'' if steps == 1 else 's'}{rate}"
     )
 
 
@@ -332,7 +333,7 @@ def _correctness_line(evidence: Evidence, attacks: Sequence[AttackKind]) -> Line
         asks="Correctness, tested on this very training",
         texts=(f"{_NIST}, 2 (auditing) and 3.1",),
         state="not run",
-        answer="not run; `synthdp audit RUN` does",
+        answer=faults_not_run(evidence),
         source="private/audit",
     )
     if not tests:

@@ -65,7 +65,7 @@ class AttackFigure(Settings):
     """An exact figure of an attack: outside every promise, and shown where that is asked for."""
 
     name: str
-    value: Spent
+    value: Spent | float | None
     low: float | None = None
     high: float | None = None
     promised: Spent | None = None

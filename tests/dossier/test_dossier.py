@@ -23,7 +23,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.files import read_json, write_json
 from synthdp.privacy.bounds import epsilon_text, percent
-from synthdp.privacy.dossier import Dossier, Line, derived_schema, dossier_schema
+from synthdp.privacy.dossier import AttackFigure, Dossier, Line, derived_schema, dossier_schema
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import OnRecord, make_statement
 from synthdp.runs import open_run
@@ -360,6 +360,11 @@ def test_a_synthetic_set_with_its_assessment(synthetic: Path, tmp_path: Path) ->
     assert not copied.tests[0].figures
     assert attack(dossier, "membership").not_run == "not run; `synthdp assess SET --real DIR` does"
     assert line(dossier, "utility").state == "stated"
+    assert "1 figures, held" not in copied.tests[0].words
+    below = AttackFigure(name="correlation", value=-0.25)
+    assert AttackFigure.model_validate(below.model_dump(mode="json")) == below
+    without_end = AttackFigure(name="epsilon at least", value=math.inf)
+    assert without_end.model_dump(mode="json")["value"] == "inf"
     shown = write_dossier(
         synthetic, tmp_path / "shown", evidence=[assessment], shown=("attacks", "utility")
     )
