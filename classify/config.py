@@ -371,25 +371,3 @@ class PredictSettings(Settings):
     out: Path
     saliency: Path | None = None
     saliency_grid: int = Field(default=9, ge=3, le=32)
-
-
-class AuditSettings(Settings):
-    """The audit stage: attacks on a finished run of finetune with an epsilon.
-
-    `seed` moves all of it, its noise too: nothing that it trains leaves the house. Bounds are
-    stated at `confidence`; a sound training is called broken in fewer than `false_alarms` of
-    audits. Beside made-up and the worst patients, the replay leaves out `replayed` at random.
-    `canaries` stand in one training; `runs` trainings on up to 100 patients, projected to
-    `dimensions`, have a worst-case patient or not; `shadows` heads are trained on halves.
-    """
-
-    run: Path
-    seed: int = Field(default=0, ge=0)
-    confidence: float = Field(default=0.99, ge=0.5, lt=1)
-    false_alarms: float = Field(default=1e-3, gt=0, le=0.1)
-    replayed: int = Field(default=3, ge=0, le=10_000)
-    canaries: int = Field(default=1000, ge=10, le=100_000)
-    runs: int = Field(default=600, ge=20, le=100_000)
-    dimensions: int = Field(default=8, ge=1)
-    shadows: int = Field(default=64, ge=4, le=10_000, multiple_of=2)
-    workers: int = Field(default=2, ge=1, le=256)

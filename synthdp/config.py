@@ -237,6 +237,30 @@ class FeatureSettings(BackboneSettings):
         return self
 
 
+class AuditSettings(Settings):
+    """The audit stage: attacks on a finished run that has an epsilon.
+
+    `seed` moves all of it, its noise too: nothing that it trains leaves the house. Bounds are
+    stated at `confidence`; a sound training is called broken in fewer than `false_alarms` of
+    audits. Beside made-up and the worst patients, the replay leaves out `replayed` at random, for
+    the first `replayed_steps` of a network's training and for all of a head's. `canaries` stand in
+    one training; `runs` trainings on up to 100 patients, projected to `dimensions`, have a
+    worst-case patient or not; `shadows` heads, or releases, are made of halves.
+    """
+
+    run: Path
+    seed: int = Field(default=0, ge=0)
+    confidence: float = Field(default=0.99, ge=0.5, lt=1)
+    false_alarms: float = Field(default=1e-3, gt=0, le=0.1)
+    replayed: int = Field(default=3, ge=0, le=10_000)
+    replayed_steps: int = Field(default=3, ge=1, le=10_000)
+    canaries: int = Field(default=1000, ge=10, le=100_000)
+    runs: int = Field(default=600, ge=20, le=100_000)
+    dimensions: int = Field(default=8, ge=1)
+    shadows: int = Field(default=64, ge=4, le=10_000, multiple_of=2)
+    workers: int = Field(default=2, ge=1, le=256)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads 1e-4 as a string, and takes the last of two equal keys; this one doesn't."""
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdp.config import Settings
+from synthdp.config import AuditSettings, Settings
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import Statement
 from synthdp.runs import StageCall
+from synthdp.status import read_status
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,22 @@ STAGES: dict[str, Stage] = {
     ),
     "predict": Stage("classify.predict", "PredictSettings", "run_predict"),
     "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
-    "audit": Stage("classify.audit", "AuditSettings", "run_audit"),
+    "audit": Stage("synthdp.stages", "AuditSettings", "run_audit"),
     "study": Stage("synthdp.study.stage", "StudySettings", "run_study", "plan_study"),
     "report": Stage("synthdp.study.report.page", "ReportSettings", "run_report"),
 }
+
+
+def run_audit(settings: AuditSettings) -> Path:
+    """Audit a finished run: of a generator or of a classifier, as its status says.
+
+    Raises:
+        InputError: when the run is not finished, promises nothing, or can't be attacked.
+        RunError: when the promise is broken; the folder says how.
+    """
+    status = read_status(settings.run)
+    room = "gan" if status is not None and status.stage == "train-gan" else "classify"
+    return Path(importlib.import_module(f"{room}.audit").run_audit(settings))
 
 
 def _strategies() -> Any:

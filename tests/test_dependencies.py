@@ -16,7 +16,7 @@ FLOORS = [
     ("gan", "classify"),
     (
         *("synthdp.networks.backbone", "synthdp.networks.frozen"),
-        "synthdp.runs",
+        *("synthdp.runs", "synthdp.audit_record"),
         *("synthdp.evaluation", "synthdp.pages"),
     ),
     ("synthdp.networks.cache", "synthdp.networks.weights"),

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from classify.auditing.subject import Subject, in_processes, scratch_folder, train_subject
+from classify.auditing.subject import Subject, in_processes, train_subject
 from classify.head.examples import HeadExamples
 from synthdp.privacy.audit import (
     Bound,
+    CanaryScores,
     Counts,
     best_threshold,
     correct_guesses,
@@ -27,6 +28,7 @@ from synthdp.privacy.audit import (
     planned_guesses,
 )
 from synthdp.privacy.noise import KEY_BYTES, NoiseSource
+from synthdp.privacy.recorded import scratch_folder
 
 #: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
 _IMAGE_NORMS = (50.0, 20.0, 120.0)
@@ -47,14 +49,6 @@ class CanaryExamples(HeadExamples):
     def gradients(self, weights: Tensor) -> Tensor:
         """Per-image gradients: the real ones at `weights`, then the canaries', always the same."""
         return torch.cat([super().gradients(weights), self.rows])
-
-
-@dataclass(frozen=True)
-class CanaryScores:
-    """Scores of canaries that took part and of those that did not, in units of the noise."""
-
-    inside: NDArray[np.float64]
-    outside: NDArray[np.float64]
 
 
 def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:

@@ -8,7 +8,7 @@ then is the clipped sum, by the clip norm at most. A method of "Privacy in Theor
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -19,37 +19,28 @@ import torch
 from torch import Tensor
 
 from classify.auditing.subject import (
-    Draw,
-    RecordedNoise,
     Subject,
     in_processes,
     open_ledger,
-    scratch_folder,
     train_subject,
 )
 from classify.head.examples import HeadExamples
+from synthdp.audit_record import Replay
 from synthdp.errors import RunError
 from synthdp.privacy.audit import noise_flaws
 from synthdp.privacy.noise import KEY_BYTES
+from synthdp.privacy.recorded import (
+    Draw,
+    RecordedNoise,
+    counted_steps,
+    repeated_noise,
+    scratch_folder,
+)
 
 #: Images of a made-up patient, and how far their inputs are beyond what features are.
 _PLANTED_IMAGES, _PLANTED_NORM = 6, 1e3
 _EXTREMES = 2
 _CRASHES = 2
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What a replay compared, and what it showed.
-
-    neighbours: how many neighbouring sets; largest_move: of a clipped sum, in clip norms; draws:
-    Gaussian values that were tested; broken: broken promises, in words; none when sound.
-    """
-
-    neighbours: int
-    largest_move: float
-    draws: int
-    broken: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +70,7 @@ class _Trace:
     released: Tensor
     draws: list[Draw]
     blocks: list[int]
-    ledger: bytes
+    ledger: list[tuple[object, ...]]
 
     @property
     def flow(self) -> tuple[object, ...]:
@@ -166,7 +157,7 @@ def _traced(subject: Subject, key: bytes, path: Tensor | None = None) -> _Trace:
         train_subject(
             subject.on(followed), noise_source, folder, observe=observe, on_block=blocks.append
         )
-        ledger = (folder / "ledger.jsonl").read_bytes()
+        ledger = counted_steps(folder / "ledger.jsonl")
     return _Trace(
         steps, torch.stack(weights), torch.stack(released), noise_source.draws, blocks, ledger
     )
@@ -209,7 +200,7 @@ def declared_sum(gradients: Tensor, units: Tensor, clip_norm: float) -> Tensor:
 
 def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     """What is wrong with the noise of a run: drawn and released alike."""
-    broken = _repeated_noise(trace.draws)
+    broken = repeated_noise(trace.draws)
     noisy = _sums(subject, trace)
     own = subject.examples
     clip_norm = subject.mechanism.clip_norm
@@ -229,17 +220,6 @@ def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
         return [*broken, "released means are not finite"]
     words = [f"the noise is {what}, not as declared" for what in noise_flaws(scaled, risk)]
     return broken + words
-
-
-def _repeated_noise(draws: Sequence[Draw]) -> list[str]:
-    """What is wrong with all that one key gave: a stream, or its values, used twice."""
-    broken = []
-    if len({draw.stream for draw in draws}) < len(draws):
-        broken.append("a stream of noise is drawn twice")
-    values = {draw.noise.numpy().tobytes() for draw in draws if draw.noise.numel() > 1}
-    if len(values) < sum(draw.noise.numel() > 1 for draw in draws):
-        broken.append("the same noise is drawn twice")
-    return broken
 
 
 def _left_out(
@@ -310,7 +290,7 @@ def _after_ctrl_c(subject: Subject, generator: np.random.Generator) -> list[str]
 def _broken_by_stop(
     subject: Subject, noise_source: RecordedNoise, spent: int, stop: str
 ) -> list[str]:
-    broken = [f"after {stop}, {words}" for words in _repeated_noise(noise_source.draws)]
+    broken = [f"after {stop}, {words}" for words in repeated_noise(noise_source.draws)]
     if spent < len(noise_source.draws) or len(noise_source.draws) > subject.mechanism.steps:
         broken.append(f"after {stop}, more steps are taken than ledger or mechanism count")
     return broken

@@ -1,12 +1,9 @@
 """What an audit attacks: a head's training, with everything that decides it but the noise."""
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from joblib import Parallel, delayed
@@ -15,12 +12,11 @@ from torch import Tensor
 from classify.head.examples import HeadExamples, PublicExamples
 from classify.head.train import HeadRecipe, train_private_head
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseKind, NoiseSource
+from synthdp.privacy.recorded import audit_ledger
 from synthdp.privacy.steps import Observer
 
-_RAM = Path("/dev/shm")  # noqa: S108 (a private folder is made in it)
 _CHUNKS_A_WORKER = 4
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -61,49 +57,9 @@ class Subject:
         return replace(self, examples=examples)
 
 
-class Draw(NamedTuple):
-    """One call of a noise source, and what it gave."""
-
-    stream: int
-    shape: tuple[int, ...]
-    scale: float
-    noise: Tensor
-
-
-@dataclass(frozen=True, repr=False)
-class RecordedNoise(NoiseSource):
-    """A noise source that keeps what it drew."""
-
-    draws: list[Draw] = field(default_factory=list)
-
-    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
-        """As `NoiseSource.gaussian`, kept in `draws`."""
-        noise = super().gaussian(shape, scale, stream=stream)
-        self.draws.append(Draw(stream, shape, scale, noise))
-        return noise
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A private folder for ledgers and checkpoints, in memory where there is some."""
-    in_memory = _RAM.is_dir() and os.access(_RAM, os.W_OK)
-    with tempfile.TemporaryDirectory(dir=_RAM if in_memory else None) as name:
-        yield Path(name)
-
-
 def open_ledger(subject: Subject, folder: Path) -> Ledger:
     """The ledger of the audited training in `folder`, claimed."""
-    release = Release(
-        id="0" * 16,
-        stage="audit",
-        data="audit",
-        unit=subject.mechanism.unit,
-        mu=subject.mechanism.mu,
-        mechanism=subject.mechanism,
-    )
-    ledger = Ledger(folder / "ledger.jsonl")
-    ledger.claim(release, fingerprint="audit", block_steps=subject.recipe.block_steps)
-    return ledger
+    return audit_ledger(subject.mechanism, folder, block_steps=subject.recipe.block_steps)
 
 
 def train_subject(

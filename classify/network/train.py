@@ -90,6 +90,7 @@ def train_private_network(
     checkpoints: Path,
     on_block: Callable[[int], None] = lambda spent: None,
     observe: Observer = lambda step, weights, released: None,
+    gradients: Callable[[TrainedTop], PatientGradients] = PatientGradients,
 ) -> None:
     """Train in place with differential privacy, going on from the newest checkpoint.
 
@@ -104,6 +105,7 @@ def train_private_network(
         checkpoints: folder of this run's checkpoints.
         on_block: given the steps spent, after each block.
         observe: given each step's number, the parameters before it, and what it released.
+        gradients: makes what sums the patients' gradients; an audit plants canaries in it.
 
     Guarantee: all iterates together cost a patient what `mechanism.loss()` says. A step that
     samples nobody releases noise alone.
@@ -112,11 +114,11 @@ def train_private_network(
         InputError: when a checkpoint stands without its ledger.
     """
     state, first_step = _resumed(top, checkpoints)
-    gradients = PatientGradients(top)
+    patient_gradients = gradients(top)
 
     def take(step: int) -> None:
         views = all_views(examples, sampled_units(mechanism, examples.tags, noise_source, step))
-        total = gradients.clipped_sum(
+        total = patient_gradients.clipped_sum(
             examples, views, clip_norm=mechanism.clip_norm, batch=recipe.batch
         )
         released = noisy_mean(total, mechanism, noise_source, step)

@@ -5,6 +5,7 @@ them, and a Gaussian fit, which is tight and holds where the scores are normal.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import beta, chi2, kstest, norm
 
+from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.gaussian import MAX_MU, gaussian_epsilon
+from synthdp.privacy.mechanism import Mechanism
 
 Scores = NDArray[np.float64]
 
@@ -22,6 +25,8 @@ Scores = NDArray[np.float64]
 _GUESSED_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 _GRID = 20_001
 _MU_TOLERANCE = 1e-4
+#: Logarithms of noise multipliers: how far from the promise is searched, and how finely.
+_NOISE_RANGE, _NOISE_TOLERANCE = 4.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,30 @@ def best_threshold(
 
 
 def too_many_correct(mu: float, correct: int, guesses: int, canaries: int, risk: float) -> bool:
-    """Whether a mu-Gaussian release lets that many guesses be correct with a chance below `risk`.
+    """As `too_many_for`, for a mu-Gaussian release."""
+
+    def least_false_alarms(found: float) -> float:
+        return float(ndtr(ndtri(found) - mu))
+
+    return too_many_for(least_false_alarms, correct, guesses, canaries, risk)
+
+
+def too_many_for(
+    least_false_alarms: Callable[[float], float],
+    correct: int,
+    guesses: int,
+    canaries: int,
+    risk: float,
+) -> bool:
+    """Whether a release lets that many guesses be correct with a chance below `risk`.
+
+    Args:
+        least_false_alarms: the release's trade-off curve: the least false alarms, Phi(Phi^-1(b) -
+            mu) for a mu-Gaussian one, of whoever finds a share b of members.
+        correct: guesses that were right.
+        guesses: how many were made.
+        canaries: among how many fair coins.
+        risk: the chance.
 
     The attacker guesses for `guesses` of `canaries` fair coins. With p_i the chance of exactly i
     correct guesses, turning one coin gives, for each j,
@@ -147,7 +175,7 @@ def too_many_correct(mu: float, correct: int, guesses: int, canaries: int, risk:
     # From the most correct guesses down: `hit` and `missed` are the sums of (i/m) p_i and of
     # ((c - i)/m) p_i so far, with as little mass as the inequalities allow.
     for i in range(correct - 1, -1, -1):
-        needed = float(ndtr(ndtri(min(hit, 1.0)) - mu))  # of `missed` with p_i, by j = i + 1
+        needed = least_false_alarms(min(hit, 1.0))  # of `missed` with p_i, by j = i + 1
         if needed > missed:  # what is missing is ((c - i)/m) p_i
             hit += (needed - missed) * i / (guesses - i)
             missed = needed
@@ -170,6 +198,79 @@ def one_run_mu(correct: int, guesses: int, canaries: int, confidence: float) -> 
         middle = (low + high) / 2
         low, high = (middle, high) if refuted(middle) else (low, middle)
     return low
+
+
+@dataclass(frozen=True)
+class CanaryScores:
+    """Scores of canaries that took part and of those that did not, in units of the noise."""
+
+    inside: Scores
+    outside: Scores
+
+
+def canary_bounds(
+    attack: str, scores: CanaryScores, mechanism: Mechanism, *, delta: float, confidence: float
+) -> list[Bound]:
+    """Lower bounds from the canaries of one run: the f-DP one, which assumes nothing, and a fit.
+
+    f-DP: the guesses refute all mechanisms with as much noise as this bound's or more, and the
+    epsilon is that of the one with the least. Better of two numbers of guesses, both fixed
+    beforehand: the one that is best where the promise holds, and all; each at half the risk.
+    Samples of patients are in the curves that are refuted.
+
+    Args:
+        attack: its name.
+        scores: of fair coins, N(0, 1) where a canary stayed out.
+        mechanism: as promised.
+        delta: at which epsilon is stated.
+        confidence: of each bound, one-sided.
+    """
+    guessed = _guessed(scores, mechanism, 1 - confidence)
+
+    def refuted(log_noise: float) -> bool:
+        loss = mechanism.with_noise(math.exp(log_noise)).loss()
+        return _refuted(loss, guessed, len(scores.inside) + len(scores.outside), 1 - confidence)
+
+    fit = canary_fit(attack, scores, delta=delta, confidence=confidence)
+    middle = math.log(mechanism.noise_multiplier)
+    low, high = middle - _NOISE_RANGE, middle + _NOISE_RANGE
+    if not refuted(high):
+        return [Bound(attack, "f-DP", 0.0, 0.0), fit]
+    if refuted(low):
+        return [Bound(attack, "f-DP", math.inf, math.inf), fit]
+    while high - low > _NOISE_TOLERANCE:  # halving, as in `one_run_mu`; `high` stays refuted
+        between = (low + high) / 2
+        low, high = (low, between) if refuted(between) else (between, high)
+    least = mechanism.with_noise(math.exp(high))
+    return [Bound(attack, "f-DP", least.loss().epsilon(delta)), fit]
+
+
+def canary_refutes(scores: CanaryScores, mechanism: Mechanism, risk: float) -> bool:
+    """Whether the canaries of one run refute a mechanism, which a sound one risks by chance."""
+    n = len(scores.inside) + len(scores.outside)
+    return _refuted(mechanism.loss(), _guessed(scores, mechanism, risk), n, risk)
+
+
+def canary_fit(attack: str, scores: CanaryScores, *, delta: float, confidence: float) -> Bound:
+    """The bound of canaries whose scores are taken as normal, as `canary_bounds`."""
+    mu = fitted_mu(scores.inside, scores.outside, confidence)
+    return gaussian_bound(attack, "Gaussian fit", mu, delta)
+
+
+def _guessed(scores: CanaryScores, mechanism: Mechanism, risk: float) -> dict[int, int]:
+    """The numbers of guesses that are tried, and how many of them are right."""
+    inside = np.repeat([True, False], [len(scores.inside), len(scores.outside)])
+    values = np.concatenate([scores.inside, scores.outside])
+    at_promise = min(mechanism.sampling_rate * mechanism.mu, MAX_MU)
+    tried = {planned_guesses(at_promise, len(values), 1 - risk / 2), len(values)}
+    return {guesses: correct_guesses(values, inside, guesses) for guesses in tried}
+
+
+def _refuted(loss: PrivacyLoss, guessed: Mapping[int, int], canaries: int, risk: float) -> bool:
+    return any(
+        too_many_for(loss.least_false_positives, correct, guesses, canaries, risk / len(guessed))
+        for guesses, correct in guessed.items()
+    )
 
 
 def expected_correct(mu: float, share: float) -> float:

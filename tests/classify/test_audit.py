@@ -13,18 +13,19 @@ from classify.audit import attack, run_audit, subject_of
 from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, with_canaries
 from classify.auditing.membership import likelihood_ratios, members_found, patient_scores
 from classify.auditing.replay import declared_sum, replay, without_patient
-from classify.auditing.subject import RecordedNoise, Subject, scratch_folder, train_subject
-from classify.config import AuditSettings, FinetuneSettings, HeadSettings, NetworkSettings
+from classify.auditing.subject import Subject, train_subject
+from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
 from classify.finetune import run_finetune
 from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
 from synthdp.cli import main
-from synthdp.config import FeatureSettings, PrivacySettings
+from synthdp.config import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.recorded import RecordedNoise, scratch_folder
 
 STEPS = 12
 FEW = {"canaries": 60, "runs": 20, "shadows": 4, "replayed": 1, "workers": 1}

@@ -6,10 +6,10 @@ import pytest
 from made_up import clinic_set
 
 from classify.audit import run_audit
-from classify.config import AuditSettings, EvaluateSettings, FinetuneSettings
+from classify.config import EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from synthdp.config import FeatureSettings, PrivacySettings
+from synthdp.config import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify.audit import broken_bounds
 from classify.auditing.canaries import one_run, one_run_bounds
 from classify.auditing.replay import replay
 from classify.auditing.subject import Subject
@@ -20,6 +19,7 @@ from classify.head import examples as head_examples
 from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
+from synthdp.audit_record import broken_bounds
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource, noisy_mean
@@ -98,7 +98,9 @@ def findings(seed: int) -> tuple[tuple[str, ...], list[str]]:
     attacked = subject(generator)
     replayed = replay(attacked, generator, patients=0, risk=RISK)
     scores = one_run(attacked, generator, 200)
-    return replayed.broken, broken_bounds(one_run_bounds(scores, attacked, 1 - RISK), attacked)
+    return replayed.broken, broken_bounds(
+        one_run_bounds(scores, attacked, 1 - RISK), attacked.epsilon
+    )
 
 
 def test_the_sound_version_passes() -> None:

@@ -1,0 +1,81 @@
+"""What an audit keeps of a training that it runs again: each draw of noise, in a scratch folder."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import NoiseSource
+
+_RAM = Path("/dev/shm")  # noqa: S108 (a private folder is made in it)
+
+
+class Draw(NamedTuple):
+    """One call of a noise source, and what it gave."""
+
+    stream: int
+    shape: tuple[int, ...]
+    scale: float
+    noise: Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class RecordedNoise(NoiseSource):
+    """A noise source that keeps what it drew."""
+
+    draws: list[Draw] = field(default_factory=list)
+
+    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
+        """As `NoiseSource.gaussian`, kept in `draws`."""
+        noise = super().gaussian(shape, scale, stream=stream)
+        self.draws.append(Draw(stream, shape, scale, noise))
+        return noise
+
+
+def repeated_noise(draws: Sequence[Draw]) -> list[str]:
+    """What is wrong with all that one key gave: a stream, or its values, used twice."""
+    broken = []
+    if len({draw.stream for draw in draws}) < len(draws):
+        broken.append("a stream of noise is drawn twice")
+    values = {draw.noise.numpy().tobytes() for draw in draws if draw.noise.numel() > 1}
+    if len(values) < sum(draw.noise.numel() > 1 for draw in draws):
+        broken.append("the same noise is drawn twice")
+    return broken
+
+
+def counted_steps(ledger: Path) -> list[tuple[object, ...]]:
+    """What a ledger says of steps, in order: nothing of it may depend on who is there."""
+    lines = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    return [tuple(line.get(key) for key in ("event", "first", "steps")) for line in lines]
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A private folder for ledgers and checkpoints, in memory where there is some."""
+    in_memory = _RAM.is_dir() and os.access(_RAM, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=_RAM if in_memory else None) as name:
+        yield Path(name)
+
+
+def audit_ledger(mechanism: Mechanism, folder: Path, *, block_steps: int) -> Ledger:
+    """The ledger of an audited training in `folder`, claimed."""
+    release = Release(
+        id="0" * 16,
+        stage="audit",
+        data="audit",
+        unit=mechanism.unit,
+        mu=mechanism.mu,
+        mechanism=mechanism,
+    )
+    ledger = Ledger(folder / "ledger.jsonl")
+    ledger.claim(release, fingerprint="audit", block_steps=block_steps)
+    return ledger

@@ -1,0 +1,179 @@
+"""The audit of a network's training: sound it passes, and each planted fault is named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up import clinic_set
+from torch import Tensor
+
+from classify.auditing.network import (
+    NetworkSubject,
+    _plant,
+    broken_promise,
+    declared_sum,
+    one_run,
+    patient_gradient,
+    replay,
+)
+from classify.config import FinetuneSettings
+from classify.finetune import run_finetune
+from classify.network import gradients as network_gradients
+from classify.network import train as network_train
+from classify.network.gradients import PatientGradients, all_views
+from synthdp.cli import main
+from synthdp.config import validate_settings
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noise import NoiseSource
+from tests.classify.network.test_train import RECIPE, examples, new_top
+
+RISK = 1e-5
+FEW = {"canaries": 60, "replayed": 1, "workers": 1}
+
+
+def subject(sampling_rate: float = 1.0, steps: int = 8) -> NetworkSubject:
+    """Ten patients with up to three images, at epsilon 6."""
+    mechanism = Mechanism.reaching(
+        epsilon=6,
+        delta=1e-3,
+        steps=steps,
+        normaliser=10 * sampling_rate,
+        sampling_rate=sampling_rate,
+        clip_norm=0.5,
+    )
+    changes = {"steps": steps, "sampling_rate": sampling_rate, "block_steps": 4}
+    return NetworkSubject(
+        top=new_top(),
+        examples=examples(views=2),
+        recipe=RECIPE.model_copy(update=changes),
+        mechanism=mechanism,
+        delta=1e-3,
+        noise="philox",
+    )
+
+
+def test_the_sum_of_its_own_is_that_of_the_code() -> None:
+    audited = subject()
+    top, everybody = audited.top, torch.arange(10)
+    planted = _plant(
+        audited.examples, [], np.zeros((0, 2, 5, 64), np.float16), torch.zeros(0).long(),
+        (torch.zeros(0).long(), torch.zeros(0)),
+    )  # fmt: skip
+    declared, norms = declared_sum(top, planted, range(10), 0.5)
+    longest = max(norms, key=lambda patient: norms[patient])
+    apart = patient_gradient(top, audited.examples, longest)
+    assert float(apart.norm()) == pytest.approx(norms[longest])
+    views = all_views(audited.examples, everybody)
+    total = PatientGradients(top).clipped_sum(audited.examples, views, clip_norm=0.5, batch=4)
+    assert torch.allclose(total.detach().double(), declared, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampling_rate", [1.0, 0.5])
+def test_a_sound_training_passes(sampling_rate: float) -> None:
+    audited = subject(sampling_rate)
+    replayed = replay(audited, np.random.default_rng(0), steps=2, patients=1, risk=RISK)
+    assert replayed.broken == ()
+    assert replayed.largest_move == pytest.approx(1, abs=1e-3)
+    assert replayed.draws == 2 * len(audited.top.flat())
+    scores = one_run(audited, np.random.default_rng(0), 300)
+    assert broken_promise(audited, scores, RISK) == []
+    expected = sampling_rate * audited.mechanism.mu
+    assert scores.inside.mean() == pytest.approx(expected, abs=0.3)
+    assert scores.outside.mean() == pytest.approx(0, abs=0.3)
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+true_gaussian = NoiseSource.gaussian
+
+
+def scaled_noise(share: float) -> Plant:
+    def gaussian(self: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
+        return share * true_gaussian(self, shape, scale, stream=stream)
+
+    return lambda patch: patch.setattr(NoiseSource, "gaussian", gaussian)
+
+
+def no_clipping(patch: pytest.MonkeyPatch) -> None:
+    def ones(norms: Tensor, clip_norm: float) -> Tensor:
+        return torch.where(torch.isfinite(norms), 1.0, 0.0).to(norms)
+
+    patch.setattr(network_gradients, "clip_factors", ones)
+
+
+def crash_refunds_its_block(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ledger, "resumed", lambda self, state_at: range(state_at, self.spent_steps))
+
+
+def true_count(patch: pytest.MonkeyPatch) -> None:
+    noisy = network_train.noisy_mean
+    summed = PatientGradients.clipped_sum
+    counted = [1.0]
+
+    def counting(self: PatientGradients, *arguments: object, **named: object) -> Tensor:
+        counted[0] = float(len(arguments[0].tags))
+        return summed(self, *arguments, **named)
+
+    def over_count(total: Tensor, mechanism: Mechanism, source: NoiseSource, step: int) -> Tensor:
+        over = mechanism.model_copy(update={"normaliser": counted[0]})
+        return noisy(total, over, source, step)
+
+    patch.setattr(PatientGradients, "clipped_sum", counting)
+    patch.setattr(network_train, "noisy_mean", over_count)
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        (scaled_noise(0.0), "the noise is of another scale"),
+        (scaled_noise(2 / 3), "the noise is of another scale"),
+        (no_clipping, "by more than the clip norm"),
+        (true_count, "declared normaliser"),
+        (crash_refunds_its_block, "a stream of noise is drawn twice"),
+    ],
+)
+def test_a_planted_fault_is_named(
+    plant: Plant, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    replayed = replay(subject(), np.random.default_rng(0), steps=2, patients=0, risk=RISK)
+    assert any(words in found for found in replayed.broken), replayed.broken
+
+
+@pytest.mark.parametrize("plant", [scaled_noise(0.0), scaled_noise(1 / 3), no_clipping])
+def test_canaries_alone_show_a_broken_promise(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audited = subject(0.5)
+    plant(monkeypatch)
+    assert broken_promise(audited, one_run(audited, np.random.default_rng(0), 300), RISK)
+
+
+def trained(data: Path, out: Path) -> Path:
+    values = {
+        "data": data,
+        "out": out,
+        "privacy": {"epsilon": 6, "delta": 1e-3, "population": 30, "noise": "philox"},
+        "backbone": {"name": "test_vit", "size_px": 32},
+        "network": {"trainable_blocks": 1, "steps": 6, "sampling_rate": 0.5, "block_steps": 3},
+    }
+    return run_finetune(validate_settings(FinetuneSettings, values, where="finetune"))
+
+
+def test_a_finished_run_is_audited_from_the_command_line(tmp_path: Path) -> None:
+    run = trained(clinic_set(tmp_path / "clinic"), tmp_path / "run")
+    asked = ["audit", str(run), *(f"{key}={value}" for key, value in FEW.items())]
+    assert main(asked) == 0
+    stored = json.loads((run / "private" / "audit" / "audit.json").read_text())
+    assert stored["audited"] == "network"
+    assert stored["broken"] == []
+    assert stored["date"]
+    assert {bound["method"] for bound in stored["bounds"]} == {"f-DP", "Gaussian fit"}
+    assert all(bound["epsilon"] < 6 for bound in stored["bounds"])
+    assert stored["membership"] == []  # nobody is held out
+    text = (run / "private" / "audit" / "audit.md").read_text()
+    assert "# Audit of a private network" in text
+    assert "secret" not in text
