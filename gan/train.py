@@ -431,6 +431,11 @@ def _examples(plan: GanPlan, size_px: int) -> Examples:
     return load(plan.privacy.dataset, plan.rows, size_px)
 
 
+def protected_examples(plan: GanPlan, size_px: int) -> tuple[Examples, Tensor]:
+    """What a run with a promise learns from: images, and (N,) int64 whose each is, from 0."""
+    return load_protected(plan.privacy.dataset, plan.rows, size_px), _unit_indices(plan)[1]
+
+
 def _unit_indices(plan: GanPlan) -> tuple[list[str], Tensor]:
     """The names of the units, and for each row (N,) int64 the index of its own among them."""
     names, units = np.unique(plan.units, return_inverse=True)

@@ -19,13 +19,12 @@ from classify.head.examples import HeadExamples
 from synthdp.privacy.audit import (
     Bound,
     CanaryScores,
-    Counts,
-    best_threshold,
+    canary_fit,
     correct_guesses,
-    fitted_mu,
     gaussian_bound,
     one_run_mu,
     planned_guesses,
+    worst_case_bounds,
 )
 from synthdp.privacy.noise import KEY_BYTES, NoiseSource
 from synthdp.privacy.recorded import scratch_folder
@@ -127,13 +126,8 @@ def one_run_bounds(scores: CanaryScores, subject: Subject, confidence: float) ->
     )
     return [
         gaussian_bound(ONE_RUN, "f-DP", mu, subject.delta),
-        _fit(ONE_RUN, scores, subject, confidence),
+        canary_fit(ONE_RUN, scores, delta=subject.delta, confidence=confidence),
     ]
-
-
-def _fit(attack: str, scores: CanaryScores, subject: Subject, confidence: float) -> Bound:
-    mu = fitted_mu(scores.inside, scores.outside, confidence)
-    return gaussian_bound(attack, "Gaussian fit", mu, subject.delta)
 
 
 def made_small(subject: Subject, generator: np.random.Generator, dimensions: int) -> Subject:
@@ -173,18 +167,7 @@ def many_runs(
 
 
 def many_runs_bounds(scores: CanaryScores, subject: Subject, confidence: float) -> list[Bound]:
-    """The Gaussian fit, and Clopper-Pearson at thresholds that the promise alone decides.
-
-    Clopper-Pearson is read in two ways: for any mechanism, and for a Gaussian trade-off curve,
-    which is what is promised.
-    """
-    inside, outside = scores.inside, scores.outside
-    middle = Counts.at(subject.mu / 2, inside, outside)
-    threshold = best_threshold(subject.mu, len(inside), len(outside), subject.delta, confidence)
-    free = Counts.at(threshold, inside, outside).epsilon(subject.delta, confidence)
-    on_curve = middle.mu(confidence)
-    return [
-        _fit(MANY_RUNS, scores, subject, confidence),
-        gaussian_bound(MANY_RUNS, "Clopper-Pearson on the curve", on_curve, subject.delta),
-        Bound(MANY_RUNS, "Clopper-Pearson", free),
-    ]
+    """As `worst_case_bounds`."""
+    return worst_case_bounds(
+        MANY_RUNS, scores, mu=subject.mu, delta=subject.delta, confidence=confidence
+    )

@@ -156,12 +156,7 @@ def patient_rows(
         units: (N,) int64 in [0, n_units), the patient of each.
         n_units: how many patients there are.
     """
-    device = features.mean.device
-    with torch.no_grad():
-        parts = [part for part in examples.images.split(_BATCH) if len(part)]  # of none, none
-        of_parts = [_of_both_sides(features, part.to(device)) for part in parts]
-        nobody = features.mean.new_zeros(0, 1 + len(features.mean))
-        vectors = torch.cat([nobody, *of_parts]).cpu()
+    vectors = image_vectors(features, examples.images)
     return patient_vectors(vectors, examples.labels, units, n_units)
 
 
@@ -182,6 +177,16 @@ def released_sums(
         return rows.mean(dim=0).view(2, -1)
     assert noise_source is not None  # given with a mechanism
     return release_once(rows, mechanism, noise_source).view(2, -1)
+
+
+@torch.no_grad()
+def image_vectors(features: PublicFeatures, images: Tensor) -> Tensor:
+    """The vector of each image (N, 1, S, S) and its mirror image, (N, 1 + D) on the CPU."""
+    device = features.mean.device
+    parts = [part for part in images.split(_BATCH) if len(part)]  # of none, none
+    of_parts = [_of_both_sides(features, part.to(device)) for part in parts]
+    nobody = features.mean.new_zeros(0, 1 + len(features.mean))
+    return torch.cat([nobody, *of_parts]).cpu()
 
 
 def _of_both_sides(features: PublicFeatures, images: Tensor) -> Tensor:

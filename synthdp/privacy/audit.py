@@ -257,6 +257,33 @@ def canary_fit(attack: str, scores: CanaryScores, *, delta: float, confidence: f
     return gaussian_bound(attack, "Gaussian fit", mu, delta)
 
 
+def worst_case_bounds(
+    attack: str, scores: CanaryScores, *, mu: float, delta: float, confidence: float
+) -> list[Bound]:
+    """Bounds from a patient's scores in many runs: a fit, and Clopper-Pearson read in two ways.
+
+    Its thresholds are decided by the promise alone. It holds for any mechanism, and for a Gaussian
+    trade-off curve, which is what is promised.
+
+    Args:
+        attack: its name.
+        scores: one a run, in units of the noise.
+        mu: as promised.
+        delta: at which epsilon is stated.
+        confidence: of each bound, one-sided.
+    """
+    inside, outside = scores.inside, scores.outside
+    middle = Counts.at(mu / 2, inside, outside)
+    threshold = best_threshold(mu, len(inside), len(outside), delta, confidence)
+    free = Counts.at(threshold, inside, outside).epsilon(delta, confidence)
+    on_curve = middle.mu(confidence)
+    return [
+        canary_fit(attack, scores, delta=delta, confidence=confidence),
+        gaussian_bound(attack, "Clopper-Pearson on the curve", on_curve, delta),
+        Bound(attack, "Clopper-Pearson", free),
+    ]
+
+
 def _guessed(scores: CanaryScores, mechanism: Mechanism, risk: float) -> dict[int, int]:
     """The numbers of guesses that are tried, and how many of them are right."""
     inside = np.repeat([True, False], [len(scores.inside), len(scores.outside)])

@@ -1,0 +1,96 @@
+"""The audit of generators: tries to break a finished run's promise, and says how far it came.
+
+It makes the run's one release of mean features again, on the run's own patients with other noise,
+and looks at the noise of the one that the run made. What it finds is private.
+"""
+
+from pathlib import Path
+
+from gan.auditing.embedding import EmbeddingSubject, attack, broken_release
+from gan.config import TrainGanSettings
+from gan.private.embedding import public_features
+from gan.train import SUMS_FILE, gan_plan, protected_examples
+from synthdp.audit_record import CHECKS, Audited, AuditResult, broken_records, keep_audit
+from synthdp.checkpoint import load_weights
+from synthdp.config import AuditSettings, read_yaml, validate_settings
+from synthdp.devices import chosen_device
+from synthdp.errors import InputError
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.statement import read_statement
+
+
+def run_audit(settings: AuditSettings) -> Path:
+    """Audit a finished run of train-gan; at once when the same audit stands.
+
+    Returns:
+        `RUN/private/audit`, with audit.json and audit.md.
+
+    Raises:
+        InputError: when the run is not finished, promises nothing, or can't be attacked.
+        RunError: when the promise is broken; the folder says how.
+    """
+    statement = read_statement(settings.run)
+
+    def attacked() -> tuple[AuditResult, Audited]:
+        asked = _auditable_settings(settings.run)
+        broken = broken_records(settings.run, statement, asked.privacy.delta)
+        subject = subject_of(settings.run, asked)
+        released = load_weights(settings.run / "private" / SUMS_FILE)["sums"]
+        broken += broken_release(subject, released, settings.false_alarms / CHECKS)
+        return attack(subject, settings, broken), subject.audited
+
+    return keep_audit(settings, attacked)
+
+
+def _auditable_settings(run: Path) -> TrainGanSettings:
+    """The settings of a run whose release can be audited.
+
+    Raises:
+        InputError: when the run promises nothing, or trains what the attacks do not know.
+    """
+    values = read_yaml(run / "config.yaml")
+    settings = validate_settings(TrainGanSettings, values, where=f"{run.name}/config.yaml")
+    if settings.privacy.epsilon is None:
+        raise InputError(
+            f"{run}: trained without differential privacy, so there is no promise to audit; audit "
+            "a run with privacy.epsilon (`synthdp assess` looks for copies in what it draws)"
+        )
+    if settings.privacy.fixed_noise_key is not None:
+        raise InputError(
+            f"{run}: its noise comes from a fixed key, so nothing is promised; audit a run without "
+            "privacy.fixed_noise_key"
+        )
+    if settings.method != "embedding":
+        raise InputError(
+            f"{run}: the audit attacks the release of method: embedding; {settings.method}, which "
+            "is experimental, has no audit"
+        )
+    return settings
+
+
+def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
+    """The release of a run, with the mechanism that stands in its ledger.
+
+    Raises:
+        InputError: when the data or an ancestor has changed since.
+    """
+    release = Ledger(run / "private" / "ledger.jsonl").release
+    if release is None or release.mechanism is None:
+        raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
+    plan = gan_plan(settings)
+    if not plan.privacy.with_release_id(release.id).release.same_but_for_rounding(release):
+        raise InputError(
+            f"{run}: its data set or an ancestor has changed since it was trained; make the run "
+            "again"
+        )
+    assert settings.embedding is not None  # TrainGanSettings asks for it
+    device = chosen_device(settings.device)
+    examples, units = protected_examples(plan, settings.size_px)
+    return EmbeddingSubject.of(
+        public_features(settings.embedding, settings.size_px, device),
+        examples,
+        units,
+        mechanism=release.mechanism,
+        delta=settings.privacy.delta,
+        noise=settings.privacy.noise,
+    )
