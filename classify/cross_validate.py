@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.auditing.subject import Subject, scratch_folder, train_subject
+from classify.auditing.subject import Subject, train_subject
 from classify.config import FinetuneSettings
 from classify.finetune import HeadSetup, finetuning_plan, set_up_head, train_plain_head
 from classify.head.examples import HeadExamples
@@ -24,6 +24,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.privacy.noise import NoiseSource, new_key
 from synthdp.privacy.plan import PrivacyPlan
+from synthdp.privacy.recorded import scratch_folder
 
 
 @dataclass(frozen=True)

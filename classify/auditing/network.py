@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -151,7 +151,7 @@ class _Planted:
         tokens = _Tokens(old.tokens, kept.numpy(), np.zeros((0, *old.tokens.shape[1:]), np.float16))
         return _Planted(
             TokenExamples(
-                tokens,  # type: ignore[arg-type] (indexed as an array is)
+                cast("NDArray[np.float16]", tokens),  # indexed as an array is
                 old.targets[kept],
                 units - (units > patient).long(),
                 [tag for index, tag in enumerate(old.tags) if index != patient],
@@ -175,7 +175,7 @@ def _plant(
     coordinates, lengths = gradients
     return _Planted(
         TokenExamples(
-            tokens,  # type: ignore[arg-type] (indexed as an array is)
+            cast("NDArray[np.float16]", tokens),  # indexed as an array is
             torch.cat([examples.targets, labels.repeat(1, examples.targets.shape[1])]),
             torch.cat([examples.units, owners + own]),
             [*examples.tags, *tags],
@@ -361,7 +361,8 @@ def _sums(subject: NetworkSubject, trace: _Trace) -> Tensor:
 def _tolerance(subject: NetworkSubject, n_drawn: int) -> float:
     """Rounding of gradients, of their sum and of the released mean, as a Euclidean norm."""
     size, clip_norm = len(subject.top.flat()), subject.mechanism.clip_norm
-    return (1e-3 + _ROUNDING * n_drawn) * clip_norm + 1e-6 * subject.noise_scale * size**0.5
+    of_noise = 1e-6 * subject.noise_scale * float(size) ** 0.5
+    return (1e-3 + _ROUNDING * n_drawn) * clip_norm + of_noise
 
 
 def patient_gradient(top: TrainedTop, examples: TokenExamples, patient: int) -> Tensor:

@@ -6,6 +6,7 @@ the tight ones too: a worst-case patient in hundreds of releases, and releases o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -204,9 +205,7 @@ def replay(
     left_out += generator.permutation(n_real)[:patients].tolist()
     worlds = [everybody, *(everybody.without(unit) for unit in dict.fromkeys(left_out))]
     key = generator.bytes(KEY_BYTES)
-    from_vectors = [
-        _World(one, lambda source, one=one: subject.released(one, source)) for one in worlds
-    ]
+    from_vectors = [_World(one, partial(subject.released, one)) for one in worlds]
     draws, moves, broken = _compared(subject, from_vectors, key)
     from_images = _image_worlds(subject, generator)
     _, image_moves, image_broken = _compared(subject, from_images, key)

@@ -249,26 +249,6 @@ class PrivacyLoss:
         """
         return self.true_positive_rate(blind)
 
-    def least_false_positives(self, true_positive_rate: float) -> float:
-        """The least share of strangers that an attack takes for members who finds this share.
-
-        Args:
-            true_positive_rate: share of members found, in [0, 1].
-
-        Formula: the inverse of `true_positive_rate`: Phi(Phi^-1(b) - mu), and the largest of
-        e^-eps (b - delta) and 1 - delta - e^eps (1 - b) over the curve.
-
-        Guarantee: a lower bound for every attacker who knows all other units.
-        """
-        found = true_positive_rate
-        if not self.sampled or self.unbounded:
-            mu = math.inf if self.unbounded else self.mu
-            return float(norm.cdf(norm.ppf(found) - mu)) if 0 < found < 1 else float(found)
-        epsilons, deltas = _curve(self)
-        direct = np.exp(-epsilons) * (found - deltas)
-        swapped = 1 - deltas - np.exp(epsilons) * (1 - found)
-        return float(np.clip(np.maximum(direct, swapped).max(), 0.0, found))
-
     @property
     def best_accuracy(self) -> float:
         """The best attack's accuracy on a fair coin flip, in or out: (1 + delta(0)) / 2."""

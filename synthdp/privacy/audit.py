@@ -7,7 +7,7 @@ them, and a Gaussian fit, which is tight and holds where the scores are normal.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,9 @@ _GRID = 20_001
 _MU_TOLERANCE = 1e-4
 #: Logarithms of noise multipliers: how far from the promise is searched, and how finely.
 _NOISE_RANGE, _NOISE_TOLERANCE = 4.0, 0.02
+#: Points of a trade-off curve with samples, and the delta of the last one.
+_CURVE_POINTS, _LEAST_DELTA = 100, 1e-7
+_MOST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,14 @@ def best_threshold(
 def too_many_correct(mu: float, correct: int, guesses: int, canaries: int, risk: float) -> bool:
     """As `too_many_for`, for a mu-Gaussian release."""
 
-    def least_false_alarms(found: float) -> float:
+    def on_curve(found: float) -> float:
         return float(ndtr(ndtri(found) - mu))
 
-    return too_many_for(least_false_alarms, correct, guesses, canaries, risk)
+    return too_many_for(on_curve, correct, guesses, canaries, risk)
 
 
 def too_many_for(
-    least_false_alarms: Callable[[float], float],
+    false_alarms_of: Callable[[float], float],
     correct: int,
     guesses: int,
     canaries: int,
@@ -152,7 +155,7 @@ def too_many_for(
     """Whether a release lets that many guesses be correct with a chance below `risk`.
 
     Args:
-        least_false_alarms: the release's trade-off curve: the least false alarms, Phi(Phi^-1(b) -
+        false_alarms_of: the release's trade-off curve: the least false alarms, Phi(Phi^-1(b) -
             mu) for a mu-Gaussian one, of whoever finds a share b of members.
         correct: guesses that were right.
         guesses: how many were made.
@@ -175,7 +178,7 @@ def too_many_for(
     # From the most correct guesses down: `hit` and `missed` are the sums of (i/m) p_i and of
     # ((c - i)/m) p_i so far, with as little mass as the inequalities allow.
     for i in range(correct - 1, -1, -1):
-        needed = least_false_alarms(min(hit, 1.0))  # of `missed` with p_i, by j = i + 1
+        needed = false_alarms_of(min(hit, 1.0))  # of `missed` with p_i, by j = i + 1
         if needed > missed:  # what is missing is ((c - i)/m) p_i
             hit += (needed - missed) * i / (guesses - i)
             missed = needed
@@ -293,9 +296,38 @@ def _guessed(scores: CanaryScores, mechanism: Mechanism, risk: float) -> dict[in
     return {guesses: correct_guesses(values, inside, guesses) for guesses in tried}
 
 
+def least_false_alarms(loss: PrivacyLoss, found: float) -> float:
+    """The least share of strangers that an attack takes for members who finds this share of these.
+
+    Args:
+        loss: of the release.
+        found: in [0, 1].
+
+    Formula: the inverse of the trade-off curve: Phi(Phi^-1(b) - mu) for Gaussian steps; with
+    samples the largest of e^-eps (b - delta) and 1 - delta - e^eps (1 - b) over points of the curve
+    of (eps, delta) (Dong, Roth and Su, arXiv 1905.02383, proposition 2.12).
+
+    Guarantee: a lower bound for every attacker who knows all other units.
+    """
+    if not loss.sampled:
+        return float(ndtr(ndtri(found) - loss.mu))
+    epsilons, deltas = _curve(loss)
+    direct = np.exp(-epsilons) * (found - deltas)
+    swapped = 1 - deltas - np.exp(np.minimum(epsilons, _MOST_EXPONENT)) * (1 - found)
+    return float(np.clip(np.maximum(direct, swapped).max(), 0.0, found))
+
+
+@lru_cache(maxsize=64)
+def _curve(loss: PrivacyLoss) -> tuple[Scores, Scores]:
+    epsilons = np.linspace(0, loss.epsilon(_LEAST_DELTA), _CURVE_POINTS)
+    return epsilons, np.array([loss.delta(epsilon) for epsilon in epsilons])
+
+
 def _refuted(loss: PrivacyLoss, guessed: Mapping[int, int], canaries: int, risk: float) -> bool:
     return any(
-        too_many_for(loss.least_false_positives, correct, guesses, canaries, risk / len(guessed))
+        too_many_for(
+            partial(least_false_alarms, loss), correct, guesses, canaries, risk / len(guessed)
+        )
         for guesses, correct in guessed.items()
     )
 

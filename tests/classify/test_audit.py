@@ -11,7 +11,7 @@ from torch import Tensor
 
 from classify.audit import attack, run_audit, subject_of
 from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, with_canaries
-from classify.auditing.membership import likelihood_ratios, members_found, patient_scores
+from classify.auditing.membership import patient_scores
 from classify.auditing.replay import declared_sum, replay, without_patient
 from classify.auditing.subject import Subject, train_subject
 from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
@@ -24,6 +24,7 @@ from synthdp.config import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.membership import likelihood_ratios, members_found
 from synthdp.privacy.noise import NoiseSource, noisy_mean
 from synthdp.privacy.recorded import RecordedNoise, scratch_folder
 
@@ -242,7 +243,7 @@ def test_what_is_no_head_is_refused(clinic: Path) -> None:
     config = (run / "config.yaml").read_text()
     network = json.dumps(NetworkSettings().model_dump())
     (run / "config.yaml").write_text(config.replace("network: null", f"network: {network}"))
-    with pytest.raises(InputError, match="without `network`"):
+    with pytest.raises(InputError, match="has changed since it was trained"):
         run_audit(AuditSettings(run=run, **FEW))
 
 

@@ -35,7 +35,7 @@ RISK = 1e-5
 FEW = {"canaries": 60, "replayed": 1, "workers": 1}
 
 
-def subject(sampling_rate: float = 1.0, steps: int = 8) -> NetworkSubject:
+def subject(sampling_rate: float = 1.0, steps: int = 4) -> NetworkSubject:
     """Ten patients with up to three images, at epsilon 6."""
     mechanism = Mechanism.reaching(
         epsilon=6,
@@ -45,7 +45,7 @@ def subject(sampling_rate: float = 1.0, steps: int = 8) -> NetworkSubject:
         sampling_rate=sampling_rate,
         clip_norm=0.5,
     )
-    changes = {"steps": steps, "sampling_rate": sampling_rate, "block_steps": 4}
+    changes = {"steps": steps, "sampling_rate": sampling_rate, "block_steps": 2}
     return NetworkSubject(
         top=new_top(),
         examples=examples(views=2),
@@ -79,11 +79,11 @@ def test_a_sound_training_passes(sampling_rate: float) -> None:
     assert replayed.broken == ()
     assert replayed.largest_move == pytest.approx(1, abs=1e-3)
     assert replayed.draws == 2 * len(audited.top.flat())
-    scores = one_run(audited, np.random.default_rng(0), 300)
+    scores = one_run(audited, np.random.default_rng(0), 150)
     assert broken_promise(audited, scores, RISK) == []
     expected = sampling_rate * audited.mechanism.mu
-    assert scores.inside.mean() == pytest.approx(expected, abs=0.3)
-    assert scores.outside.mean() == pytest.approx(0, abs=0.3)
+    assert scores.inside.mean() == pytest.approx(expected, abs=0.45)
+    assert scores.outside.mean() == pytest.approx(0, abs=0.45)
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -147,9 +147,9 @@ def test_a_planted_fault_is_named(
 def test_canaries_alone_show_a_broken_promise(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audited = subject(0.5)
+    audited = subject()
     plant(monkeypatch)
-    assert broken_promise(audited, one_run(audited, np.random.default_rng(0), 300), RISK)
+    assert broken_promise(audited, one_run(audited, np.random.default_rng(0), 150), RISK)
 
 
 def trained(data: Path, out: Path) -> Path:
