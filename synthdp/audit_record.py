@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from synthdp.config import AuditSettings
-from synthdp.errors import RunError
+from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent

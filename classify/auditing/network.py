@@ -7,6 +7,7 @@ gradient is put in the place of what the network gives for them, long and along 
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -361,7 +362,7 @@ def _sums(subject: NetworkSubject, trace: _Trace) -> Tensor:
 def _tolerance(subject: NetworkSubject, n_drawn: int) -> float:
     """Rounding of gradients, of their sum and of the released mean, as a Euclidean norm."""
     size, clip_norm = len(subject.top.flat()), subject.mechanism.clip_norm
-    of_noise = 1e-6 * subject.noise_scale * float(size) ** 0.5
+    of_noise = 1e-6 * subject.noise_scale * math.sqrt(size)
     return (1e-3 + _ROUNDING * n_drawn) * clip_norm + of_noise
 
 
