@@ -16,7 +16,7 @@ from synthdp.config import AuditSettings, read_yaml, validate_settings
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.statement import read_statement
+from synthdp.privacy.stated import written_statement
 
 
 def run_audit(settings: AuditSettings) -> Path:
@@ -29,7 +29,7 @@ def run_audit(settings: AuditSettings) -> Path:
         InputError: when the run is not finished, promises nothing, or can't be attacked.
         RunError: when the promise is broken; the folder says how.
     """
-    statement = read_statement(settings.run)
+    statement = written_statement(settings.run)
 
     def attacked() -> tuple[AuditResult, Audited]:
         asked = _auditable_settings(settings.run)
