@@ -1,6 +1,7 @@
 """Frozen typed settings: YAML files and `key=value` overrides, every error at once."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ MAX_SETTINGS_VALUES = 2**17
 MAX_LISTED = 50
 MAX_QUOTED_CHARS = 100
 MAX_MESSAGE_CHARS = 500
+#: The longest name of a file or folder, and the longest path, that file systems take.
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 #: Marks a setting, in `Annotated`, that came after the first studies: while it is None, the names
 #: of run folders (`synthdp.runs.StageCall`) are what they were without it.
 ADDED_LATER = "added later"
@@ -47,6 +50,18 @@ class Settings(BaseModel):
             if not _takes_bool(annotation):
                 raise ValueError("true and false (also yes, no, on, off) are no value for this key")
         return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _paths_can_be_looked_up(cls, value: Any) -> Any:
+        if isinstance(value, Path) and _is_too_long(value):
+            raise ValueError("a path that is too long for a file system")
+        return value
+
+
+def _is_too_long(path: Path) -> bool:
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    return longest > MAX_NAME_BYTES or len(os.fsencode(path)) > MAX_PATH_BYTES
 
 
 def _takes_bool(annotation: Any) -> bool:

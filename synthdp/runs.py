@@ -27,6 +27,7 @@ from synthdp.config import (
     Settings,
     dump_settings,
     parse_yaml,
+    quoted,
     read_yaml,
     validate_settings,
 )
@@ -221,7 +222,7 @@ def _differences(
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += _differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            lines.append(f"{prefix}{key}: {old!r} there, {new!r} asked for")
+            lines.append(f"{prefix}{key}: {quoted(old)} there, {quoted(new)} asked for")
     return lines
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
+from synthdp.config import quoted
 from synthdp.files import refuse_without_descriptors
 
 MAX_TABLE_BYTES = 256 * 2**20
@@ -53,7 +54,7 @@ def read_table(
             return Table(problems=(f"larger than {max_bytes // 2**20} MiB, so it was not read",))
         rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
         columns = tuple(_plain(cell) for cell in islice(next(rows, []), MAX_COLUMNS + 1))
-        problems = [f"column {name!r} is missing" for name in required if name not in columns]
+        problems = [f"column {quoted(name)} is missing" for name in required if name not in columns]
         problems += ["two columns have one name"] if len(set(columns)) < len(columns) else []
         problems += [f"more than {MAX_COLUMNS} columns"] if len(columns) > MAX_COLUMNS else []
         if problems:

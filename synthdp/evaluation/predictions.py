@@ -74,13 +74,15 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     where = f"{folder.name}/{METRICS_FILE}"
     content = read_json(folder / METRICS_FILE)
     checked = validate_settings(_MetricsFile, content, where=where)
-    figures = content.get("mean") if "auroc" not in content else content
+    values = {**content, **checked.model_dump(include={"n_images", "n_patients", "threshold"})}
+    figures = values if "auroc" in values else values.get("mean")
     if not isinstance(figures, dict) or "auroc" not in figures:
         raise InputError(f"{where}: not that of an evaluation; evaluate again")
     for name in METRICS:
         if name in figures:
-            validate_settings(_Figure, figures[name], where=f"{where}, {name}")
-    return {**content, "threshold": checked.threshold}
+            figure = validate_settings(_Figure, figures[name], where=f"{where}, {name}")
+            figures[name] = {**figures[name], **figure.model_dump()}
+    return values
 
 
 def read_predictions(folder: Path) -> Predictions:

@@ -69,7 +69,7 @@ class Journal:
         """
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return TORN
         fields = entry if isinstance(entry, dict) else {}
         chain, version = fields.pop("chain", None), fields.get("format")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from synthdp.config import Settings, parse_yaml, validate_settings
+from synthdp.config import Settings, parse_yaml, quoted, validate_settings
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import read_text
@@ -134,7 +134,7 @@ def _rows_of(
         if all(record[column] == words for column, words in arm.rows.items())
     ]
     if not chosen:
-        raise InputError(f"{table}: holds no row of the arm {arm.name!r}")
+        raise InputError(f"{table}: holds no row of the arm {quoted(arm.name)}")
     by_epsilon: dict[float, list[Mapping[str, str]]] = {}
     for record in chosen:
         by_epsilon.setdefault(_figure(record[published.epsilon], table), []).append(record)
