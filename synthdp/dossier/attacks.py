@@ -87,7 +87,11 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[AttackKind, .
 def _odds_bounds(statement: Statement) -> dict[str, str]:
     """At most how far an attacker comes, by what he is after: of the statement's odds."""
     if not statement.lineage.releases:
-        none = "no release on any patient is counted, so there is nobody to find"
+        none = (
+            "nothing that a record shows: what went into it is declared alone"
+            if statement.lineage.declared
+            else "no release on any patient is counted, so there is nobody to find"
+        )
         return {"membership": none, "attribute": none, "reconstruction": none}
     if math.isinf(statement.epsilon):
         none = "nothing: an attacker may find out all there is to find"

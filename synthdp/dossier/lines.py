@@ -118,6 +118,14 @@ def _promise_lines(statement: Statement) -> Iterator[Line]:
         answer=_composition_words(statement),
         source=source,
     )
+    if statement.lineage.declared:
+        yield Line(
+            key="declared",
+            asks="Declared, and shown by no record",
+            texts=(f"{_NIST}, 2.6",),
+            answer=f"{'; '.join(statement.lineage.declared)}.",
+            source=source,
+        )
     yield Line(
         key="odds",
         asks="What the best attacker could do",

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from made_up import made_up_assessment, random_run, small_study, study_settings
 from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import Settings
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.dossier.evidence import read_evidence
 from synthdp.dossier.page import dossier_page, make_dossier, write_dossier
 from synthdp.errors import InputError
@@ -350,6 +351,22 @@ def test_a_model_of_no_patient(tmp_path: Path) -> None:
     assert "no release on any patient is counted" in attack(dossier, "membership").bound
     assert line(dossier, "composition").answer == "None on any patient."
     valid_json(tmp_path / "out")
+
+
+def test_what_is_declared_alone_is_not_taken_for_a_record(tmp_path: Path) -> None:
+    info = DatasetInfo(
+        name="bought",
+        kind="synthetic",
+        size_px=32,
+        lineage=Lineage(declared=("bought: no patient went into it, says its importer",)),
+    )
+    with create_dataset(tmp_path / "bought", info) as writer:
+        pixels = np.zeros((32, 32), np.uint8)
+        writer.add(pixels, patient_id="s0", split="train", targets=[1])
+    dossier = write_dossier(tmp_path / "bought", tmp_path / "out")
+    assert "says its importer" in line(dossier, "declared").answer
+    assert attack(dossier, "membership").bound.startswith("nothing that a record shows")
+    assert "as declared by the importer" in words_on(tmp_path / "out").split("At a glance")[0]
 
 
 def test_a_synthetic_set_with_its_assessment(synthetic: Path, tmp_path: Path) -> None:
