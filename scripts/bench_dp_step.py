@@ -32,8 +32,9 @@ from classify.network.gradients import (
 from classify.network.top import TrainedTop, trained_top
 from synthdp.config import FeatureSettings
 from synthdp.networks.backbone import build_backbone
+from synthdp.privacy.lattice import noisy_mean
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, new_key, noisy_mean
+from synthdp.privacy.noise import NoiseSource, new_key
 
 WAYS = {
     "setup": "model and tokens alone",

@@ -128,7 +128,7 @@ class PrivacySettings(Settings):
     delta: float = Field(default=1e-4, gt=0, lt=1)
     unit: Literal["patient", "image"] = "patient"
     population: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=1)
-    noise: Literal["philox", "shake256"] = "shake256"
+    noise: Literal["philox", "shake256", "discrete"] = "shake256"
     fixed_noise_key: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=0)
     risk: Annotated[RiskTarget | None, BeforeValidator(_none_word), ADDED_LATER] = None
     images_per_patient: Annotated[int | None, BeforeValidator(_none_word), ADDED_LATER] = Field(

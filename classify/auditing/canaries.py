@@ -26,6 +26,7 @@ from synthdp.privacy.audit import (
     planned_guesses,
     worst_case_bounds,
 )
+from synthdp.privacy.lattice import on_lattice
 from synthdp.privacy.noise import KEY_BYTES, NoiseSource
 from synthdp.privacy.recorded import scratch_folder
 
@@ -37,17 +38,18 @@ ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 
 @dataclass(frozen=True, eq=False)
 class CanaryExamples(HeadExamples):
-    """Real images, and rows (K, T * D) of canaries' gradients after theirs; `units` has both."""
+    """Real images, and the canaries' gradients, (K, T * D), after theirs; `units` has both."""
 
-    rows: Tensor = field(kw_only=True)
+    planted: Tensor = field(kw_only=True)
 
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         """As `private_sum`, over gradients that are all made."""
-        return self.explicit_sum(weights, clip_norm)
+        assert clip_norm is not None  # the training that is attacked is a private one
+        return on_lattice(self.made_sum(weights, clip_norm), clip_norm)
 
     def gradients(self, weights: Tensor) -> Tensor:
         """Per-image gradients: the real ones at `weights`, then the canaries', always the same."""
-        return torch.cat([super().gradients(weights), self.rows])
+        return torch.cat([super().gradients(weights), self.planted])
 
 
 def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
@@ -78,7 +80,7 @@ def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
             real.targets,
             torch.cat([real.units, canary_units]),
             loss=real.loss,
-            rows=rows,
+            planted=rows,
         ),
         public=public and replace(public, examples=_padded(public.examples, len(inside))),
     )

@@ -169,7 +169,7 @@ def _sums(subject: Subject, trace: _Trace) -> Tensor:
 
 
 def _tolerance(subject: Subject, trace: _Trace) -> float:
-    """Rounding of float32 sums and noise, as a Euclidean norm: a thousandth of the clip norm."""
+    """Room for the lattice and float32 means, as a norm: a thousandth of the clip norm."""
     clip_norm, size = subject.mechanism.clip_norm, trace.released[0].numel()
     return 1e-3 * clip_norm + 1e-6 * subject.noise_scale * math.sqrt(size)
 
@@ -206,7 +206,8 @@ def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     clip_norm = subject.mechanism.clip_norm
     at_each_step = (own.gradients(weights) for weights in trace.weights)
     declared = torch.stack([declared_sum(rows, own.units, clip_norm) for rows in at_each_step])
-    drawn = [draw.noise.flatten() for draw in trace.draws]
+    # noise is drawn in the steps of a lattice: the draw's own scale is the declared one, in steps
+    drawn = [draw.noise.flatten() * (subject.noise_scale / draw.scale) for draw in trace.draws]
     if [len(noise) for noise in drawn] != [noisy.shape[1]] * len(noisy):
         broken.append("not one draw of noise in each step, of the size of its sum")
     else:

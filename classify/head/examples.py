@@ -18,10 +18,17 @@ from torch import Tensor
 
 from classify.config import LinearLoss
 from synthdp.privacy.clipping import clip_factors, clip_rows, surely_unclipped, unit_means
+from synthdp.privacy.exact import ExactRows, logistic, row_norms
+from synthdp.privacy.lattice import (
+    clip_bound,
+    lattice_step,
+    on_lattice,
+    refuse_more_than_can_be_summed,
+    whole_vectors,
+)
 
-#: Inner products lose digits where a patient's images cancel: this share of the norm that they
-#: would have without cancelling is added, so that rounding makes no norm too small.
-_CANCELLING = 1e-6
+#: Patients whose gradients are all made at a time, for memory.
+_MADE_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -47,17 +54,25 @@ class HeadExamples:
     def of(self, drawn: Tensor) -> "HeadExamples":
         """The images of the patients `drawn`, (K,) int64 ascending, counted anew from 0."""
         kept = torch.isin(self.units, drawn)
-        return replace(
+        some = replace(
             self,
             inputs=self.inputs[kept],
             targets=self.targets[kept],
             units=torch.searchsorted(drawn, self.units[kept]),
             tags=(),
         )
+        if "rows" in self.__dict__:  # known already: a row is a function of its image alone
+            some.__dict__["rows"] = self.rows.some(kept)
+        return some
 
     def gradients(self, weights: Tensor) -> Tensor:
-        """Per-image gradients at weights (T, D): (N, T * D), rows as in `units`."""
-        return image_gradients(weights, self.inputs, self.targets, self.loss)
+        """Per-image gradients at weights (T, D): (N, T * D) float64, rows as in `units`.
+
+        Formula: with logits z = W x, d/dW of the loss is outer(dloss/dz, x); zero for an unknown
+        target. Each row is a function of its image alone, and not finite where the image isn't.
+        """
+        towards = residuals(self.rows.times(weights), self.targets, self.loss)
+        return (towards.unsqueeze(2) * self.inputs.double().unsqueeze(1)).flatten(1)
 
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         """As `private_sum`.
@@ -67,46 +82,57 @@ class HeadExamples:
         inputs of norm 1 that is nearly everybody.
         """
         if clip_norm is None:
-            return self.explicit_sum(weights, None)
-        # An image's gradient, outer(residual, x), is as long as the residual times the input. The
-        # mean of these lengths over a patient's images bounds the length of the mean gradient.
-        towards = residuals(self.clean_inputs @ weights.T, self.targets, self.loss)
-        lengths = towards.double().norm(dim=1) * self._input_norms
-        shares = self.shares
-        bounds = shares.new_zeros(self.n_units).index_add_(0, self.units, shares * lengths)
-        short = surely_unclipped(bounds, clip_norm)
-        counted = torch.where(short, 1.0, 0.0)[self.units] * shares
-        parts = torch.where(counted.unsqueeze(1) > 0, counted.unsqueeze(1) * towards, 0.0)
-        total: Tensor = parts.to(weights.dtype).T @ self.clean_inputs
-        if not bool(short.all()):
-            total = total + self.of(torch.nonzero(~short).flatten()).explicit_sum(
-                weights, clip_norm
-            )
-        return total
+            return self.plain_sum(weights)
+        refuse_more_than_can_be_summed(self.n_units)
+        bound, step = clip_bound(clip_norm, weights.numel()), lattice_step(clip_norm)
+        lengths = self.shares.new_empty(len(self.units))
+        parts = self.shares.new_empty(len(self.units), len(weights))
 
-    def explicit_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
-        """As `private_sum`, over gradients that are all made."""
+        def weigh(some: slice, logits: Tensor) -> Tensor:
+            # An image's gradient, outer(residual, x), is as long as the residual times the input.
+            towards = residuals(logits, self.targets[some], self.loss).double()
+            lengths[some] = self.shares[some] * row_norms(towards) * self.rows.norms[some]
+            parts[some] = torch.where(
+                (lengths[some] <= bound).unsqueeze(1), self.shares[some].unsqueeze(1) * towards, 0.0
+            )
+            return parts[some]
+
+        total = self.rows.sum_weighted_by(weights, weigh, step)
+        # The mean of these lengths over a patient's images bounds the length of the mean gradient.
+        bounds = lengths.new_zeros(self.n_units).index_add_(0, self.units, lengths)
+        # An image that is not finite has no row; its patient is to be clipped to zero.
+        bounds.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
+        long = torch.nonzero(~surely_unclipped(bounds, bound)).flatten()
+        for some in long.split(_MADE_AT_ONCE):
+            # Whoever may be too long comes out of the sum again, exactly, and is clipped. Integers
+            # that have wrapped around on the way are back.
+            kept = torch.isin(self.units, some)
+            total -= self.rows.some(kept).weighted_sum(parts[kept], step)
+            total += self.of(some).made_sum(weights, clip_norm)
+        return on_lattice(total, clip_norm)
+
+    def made_sum(self, weights: Tensor, clip_norm: float) -> Tensor:
+        """The clipped sum over gradients that are all made, as weights, in finer steps."""
         means = unit_means(self.gradients(weights), self.units, self.n_units)
-        rows = means if clip_norm is None else clip_rows(means, clip_norm)
-        return rows.sum(dim=0).reshape(weights.shape)
+        rows = clip_rows(means, clip_bound(clip_norm, weights.numel()))
+        return whole_vectors(rows, clip_norm).sum(dim=0).reshape(weights.shape)
+
+    def plain_sum(self, weights: Tensor) -> Tensor:
+        """The sum of the patients' mean gradients as they are, float32, as weights."""
+        towards = residuals(self.inputs @ weights.T, self.targets, self.loss)
+        parts = (self.shares.unsqueeze(1) * towards.double()).to(weights.dtype)
+        return parts.T @ self.inputs
 
     @cached_property
-    def clean_inputs(self) -> Tensor:
-        """The inputs, with zeros for an image that is not finite; such an image is clipped out."""
-        finite = torch.isfinite(self.inputs).all(dim=1, keepdim=True)
-        return torch.where(finite, self.inputs, torch.zeros_like(self.inputs))
+    def rows(self) -> ExactRows:
+        """The inputs as rows whose products are exact, and zero where they are not finite."""
+        return ExactRows.of(self.inputs)
 
     @cached_property
     def shares(self) -> Tensor:
         """What each image counts in the mean of its patient, (N,) float64."""
         counts = torch.bincount(self.units, minlength=self.n_units)
         return counts[self.units].double().reciprocal()
-
-    @cached_property
-    def _input_norms(self) -> Tensor:
-        """Norms of the inputs, (N,) float64, not finite where an input isn't."""
-        norms: Tensor = torch.linalg.vector_norm(self.inputs, dim=1, dtype=torch.float64)
-        return norms
 
 
 def residuals(logits: Tensor, targets: Tensor, loss: LinearLoss) -> Tensor:
@@ -118,28 +144,23 @@ def residuals(logits: Tensor, targets: Tensor, loss: LinearLoss) -> Tensor:
     three are equal.
     """
     if loss == "logistic":
-        derivative = torch.sigmoid(logits) - targets
+        derivative = logistic(logits).to(logits.dtype) - targets
     else:
         signs = 2 * targets - 1
         derivative = (logits - signs if loss == "least_squares" else -signs) / 2
     return torch.where(torch.isnan(targets), torch.zeros_like(derivative), derivative)
 
 
-def image_gradients(
-    weights: Tensor, inputs: Tensor, targets: Tensor, loss: LinearLoss = "logistic"
-) -> Tensor:
-    """Per-image gradients of a linear head's loss, (N, T * D); an unknown target gives zero.
-
-    Formula: with logits z = W x, d/dW of the loss is outer(dloss/dz, x).
-    """
-    towards = residuals(inputs @ weights.T, targets, loss)
-    return (towards.unsqueeze(2) * inputs.unsqueeze(1)).flatten(1)
-
-
 def private_sum(weights: Tensor, examples: HeadExamples, clip_norm: float | None) -> Tensor:
     """Sum over patients of the mean gradient of each, clipped to `clip_norm`; as `weights`.
 
-    Guarantee: with a clip norm, adding or removing one patient moves it by at most that.
+    With a clip norm it is on that norm's lattice (`synthdp.privacy.lattice`), in float64.
+
+    Guarantee: with a clip norm, adding or removing one patient moves it by at most that, whoever
+    else is there: what is rounded is an exact sum.
+
+    Raises:
+        InputError: when there are more patients than can be summed.
     """
     return examples.patient_sum(weights, clip_norm)
 
@@ -208,75 +229,46 @@ class MlpExamples(HeadExamples):
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         """As `private_sum`: (P,).
 
+        A patient is clipped by the mean length of its images' gradients, which the length of its
+        mean gradient never exceeds, so that no gradient has to be made.
+
         Guarantee: with a clip norm, adding or removing one patient moves it by at most that; a
         patient with an image that is not finite counts as zero.
         """
-        first, second = self.shape.split(weights)
-        inputs = self.clean_inputs
-        before = inputs @ first.T
-        hidden = torch.cat([before.relu(), inputs.new_ones(len(inputs), 1)], dim=1)
+        refuse_more_than_can_be_summed(self.n_units)
+        first, second = self.shape.split(weights.double())
+        before = self.rows.times(first)
+        active = torch.cat([before.clamp(min=0), before.new_ones(len(before), 1)], dim=1)
+        hidden = ExactRows.of(active)
         targets = self.targets * (1 - self.smoothing) + self.smoothing / 2
-        back = residuals(hidden @ second.T, targets, "logistic")
-        back_hidden = (back @ second[:, :-1]) * (before > 0)
+        back = residuals(hidden.times(second), targets, "logistic")
+        back_hidden = torch.zeros_like(before)
+        for index in range(self.shape.targets):  # elementwise: no order of sums to depend on
+            back_hidden = back_hidden + back[:, index : index + 1] * second[index, :-1]
+        back_hidden = torch.where(before > 0, back_hidden, torch.zeros_like(before))
         # An image's gradient of a layer is outer(back, came). With each image's share of its
         # patient's mean in what comes back, a patient's gradient is the sum over its images.
-        shares = self.shares.to(torch.float32).unsqueeze(1)
-        layers = [(back_hidden * shares, inputs), (back * shares, hidden)]
-        factors = torch.ones(self.n_units, dtype=torch.float64)
-        if clip_norm is not None:
-            factors = clip_factors(self._norms(layers), clip_norm)
+        shares = self.shares.unsqueeze(1)
+        layers = [(back_hidden * shares, self.rows), (back * shares, hidden)]
+        if clip_norm is None:
+            return torch.cat([_plain_sum(out, came).flatten() for out, came in layers]).float()
+        lengths = torch.stack([row_norms(out) * came.norms for out, came in layers], dim=1)
+        by_patient = lengths.new_zeros(self.n_units)
+        by_patient.index_add_(0, self.units, row_norms(lengths))
+        by_patient.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
+        factors = clip_factors(by_patient, clip_bound(clip_norm, weights.numel()))
         # A patient's factor scales what comes back for each of its images: one product a layer
         # then clips and sums over everybody.
-        scale = factors[self.units].unsqueeze(1).to(inputs)
-        sums = [_or_zero(scale, scale * out).T @ _or_zero(scale, came) for out, came in layers]
-        return torch.cat([total.flatten() for total in sums])
-
-    @cached_property
-    def _pairs(self) -> tuple[Tensor, Tensor]:
-        """All ordered pairs of images of one patient, an image with itself too; (Q,) int64 each."""
-        order = torch.argsort(self.units, stable=True)
-        counts = torch.bincount(self.units, minlength=self.n_units)
-        ends = torch.cumsum(counts, dim=0)
-        sizes = counts[self.units[order]]  # of the patient of each image, images by patient
-        firsts = order.repeat_interleave(sizes)
-        # the second image of a pair runs from the patient's first image to its last one
-        starts = (ends - counts)[self.units[order]].repeat_interleave(sizes)
-        runs = torch.arange(len(firsts)) - (torch.cumsum(sizes, 0) - sizes).repeat_interleave(sizes)
-        return firsts, order[starts + runs]
-
-    @cached_property
-    def _input_products(self) -> Tensor:
-        """Inner products of the inputs of each pair, (Q,) float64; nan where one is not finite."""
-        first, second = self._pairs
-        return (self.inputs[first] * self.inputs[second]).sum(dim=1, dtype=torch.float64)
-
-    def _norms(self, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Norms of the patients' gradients, (U,) float64, never too small.
-
-        The squared norm of a sum of outer products is the sum over all pairs of them of the inner
-        product of what comes back times that of what came in.
-
-        Args:
-            layers: for each what comes back, (N, E), and what came in, (N, F); the first layer's
-                inputs are the examples'.
-        """
-        first, second = self._pairs
-        squares = torch.zeros(self.n_units, dtype=torch.float64)
-        for index, (back, came) in enumerate(layers):
-            outer = (back[first] * back[second]).sum(dim=1, dtype=torch.float64)
-            inner = self._input_products
-            if index > 0:
-                inner = (came[first] * came[second]).sum(dim=1, dtype=torch.float64)
-            products = outer * inner
-            squares.index_add_(0, self.units[first], products)
-            own = first == second
-            lengths = torch.zeros_like(squares).index_add_(
-                0, self.units[first][own], products[own].sqrt()
-            )
-            squares += _CANCELLING * lengths.square()
-        return squares.clamp(min=0).sqrt()
+        scale, step = factors[self.units].unsqueeze(1), lattice_step(clip_norm)
+        sums = [came.weighted_sum(_scaled(out, scale), step) for out, came in layers]
+        return on_lattice(torch.cat([total.flatten() for total in sums]), clip_norm)
 
 
-def _or_zero(scale: Tensor, values: Tensor) -> Tensor:
-    """Rows of values, zero where their scale is: they may hold what is no number."""
-    return torch.where(scale > 0, values, torch.zeros_like(values))
+def _plain_sum(weights: Tensor, rows: ExactRows) -> Tensor:
+    """The sum of weights (N, E) times row, (E, D) float64, as it comes."""
+    return (weights * rows.scales.unsqueeze(1)).T @ rows.whole.double()
+
+
+def _scaled(values: Tensor, scale: Tensor) -> Tensor:
+    """Rows of values times their scale, zero where that is: they may hold what is no number."""
+    return torch.where(scale > 0, values * scale, torch.zeros_like(values))

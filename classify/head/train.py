@@ -19,9 +19,10 @@ from classify.config import HeadSettings, Optimizer
 from classify.head.examples import HeadExamples, PublicExamples, private_sum
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
+from synthdp.privacy.lattice import noisy_mean
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import Observer, run_steps
 

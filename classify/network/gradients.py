@@ -1,15 +1,17 @@
-"""The sum of patients' clipped gradients over the end of a ViT, from Opacus's per-sample gradients.
+"""The sum of patients' clipped gradients over the end of a ViT, from Opacus's hooks.
 
 A patient's gradient is the mean over all views of its images, all parameters together, and is
-clipped as one vector (`synthdp.privacy.clipping`). Views come a physical batch at a time, ordered
-by patient; what a batch holds of a patient that goes on in the next one is carried over, so that
-the size of the batch changes memory and time, and no sum beyond rounding.
+clipped as one vector. Patients are taken one at a time: what a kernel gives for one image may
+differ in its last bits with the number of images beside it, and in bfloat16 those are no small
+part, so that in a batch of several patients each would depend on the others. A patient of many
+views comes a physical batch at a time, whose size changes memory and time, and no sum beyond
+rounding.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,9 +26,19 @@ from torch.nn import functional as F
 
 from classify.network.top import TrainedTop
 from synthdp.privacy.clipping import clip_factors
+from synthdp.privacy.lattice import (
+    clip_bound,
+    on_lattice,
+    refuse_more_than_can_be_summed,
+    whole_vectors,
+)
 
 #: Entries of a gradient whose squares are summed in float32 before float64 takes over.
 _PIECE = 256
+#: What that can be off by, relatively: 2^-24 (256 / 2 + 2), with room.
+_NORM_ERROR = 1e-5
+#: Entries of a gradient that are added to the sum at a time.
+_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +63,7 @@ class Views:
     views: Tensor
     patients: Tensor
 
-    @property
+    @cached_property
     def shares(self) -> Tensor:
         """What each view counts in the mean of its patient, (R,) float32."""
         return 1 / torch.bincount(self.patients)[self.patients].to(torch.float32)
@@ -98,12 +110,12 @@ class PatientGradients:
 
     def __init__(self, top: TrainedTop) -> None:
         self._parameters = top.trained()
-        self._hooked = _PatientSums(top)
+        self._hooked = _ViewSums(top)
 
     def clipped_sum(
         self, examples: TokenExamples, views: Views, *, clip_norm: float, batch: int
     ) -> Tensor:
-        """The sum over the patients of `views`, (P,) float32.
+        """The sum over the patients of `views`, on the lattice of `clip_norm`: (P,) float64.
 
         Args:
             examples: the patients' images.
@@ -111,72 +123,78 @@ class PatientGradients:
             clip_norm: bound on each patient's whole vector.
             batch: how many views are computed at a time.
 
-        Guarantee: adding or removing a patient moves it by at most `clip_norm`, beyond float32
-        rounding; a patient whose gradient is not finite counts as zero.
+        Guarantee: adding or removing a patient moves it by at most `clip_norm`; a patient whose
+        gradient is not finite counts as zero. Assumed: that the same kernels, of as many threads,
+        give the same bits for the same patient in two runs on one machine; the sum over patients
+        assumes nothing (`synthdp.privacy.lattice`).
+
+        Raises:
+            InputError: when there are more patients than can be summed.
         """
-        total = [torch.zeros_like(p).flatten() for p in self._parameters]
-        carried: list[Tensor] | None = None
-        shares = views.shares
-        for part in views.batches(batch):
-            # For each parameter one row a patient: the sum of its views' shares of the gradient,
-            # which over all of a patient's views is its mean gradient.
-            sums = self._patient_sums(examples, views, part, shares)
-            if carried is not None:  # the first patient here is the last one of the batch before
-                for rows, before in zip(sums, carried, strict=True):
-                    rows[0] += before
-            carried = None
-            if _goes_on(views.patients, part):
-                # Nobody may be clipped before all of its views are summed: clipping parts would
-                # let a patient through once for each batch that it stands in.
-                carried = [rows[-1].clone() for rows in sums]
-                sums = [rows[:-1] for rows in sums]
-            _add_clipped(total, sums, clip_norm)
-        return torch.cat(total)
+        refuse_more_than_can_be_summed(int(views.patients.max()) + 1 if len(views.patients) else 0)
+        sizes = [parameter.numel() for parameter in self._parameters]
+        bound = clip_bound(clip_norm, sum(sizes)) * (1 - _NORM_ERROR)
+        total = [
+            torch.zeros(size, dtype=torch.int64, device=parameter.device)
+            for size, parameter in zip(sizes, self._parameters, strict=True)
+        ]
+        for patient in _patients(views.patients):
+            gradient = self._mean_gradient(examples, views, patient, batch)
+            _add_clipped(total, gradient, bound, clip_norm)
+        return on_lattice(torch.cat(total), clip_norm)
 
-    def _patient_sums(
-        self, examples: TokenExamples, views: Views, part: slice, shares: Tensor
+    def _mean_gradient(
+        self, examples: TokenExamples, views: Views, patient: slice, batch: int
     ) -> list[Tensor]:
-        """For each parameter the sums (U, size) over a batch's views of each patient."""
-        _, counts = torch.unique_consecutive(views.patients[part], return_counts=True)
-        sums = self._hooked.collect(counts.tolist())
-        loss, tokens = weighted_loss(self._hooked, examples, views, part, shares)
-        # towards the tokens alone: the sums of gradients over the batch are not computed
-        torch.autograd.grad(loss, tokens)
-        return [sums.pop(parameter) for parameter in self._parameters]
+        """The mean over a patient's views of their gradients: for each parameter (size,)."""
+        mean: list[Tensor] = []
+        for start in range(patient.start, patient.stop, batch):
+            part = slice(start, min(start + batch, patient.stop))
+            sums = self._hooked.collect()
+            loss, tokens = weighted_loss(self._hooked, examples, views, part, views.shares)
+            # towards the tokens alone: the hooks make the parameters' gradients
+            torch.autograd.grad(loss, tokens)
+            parts = [sums.pop(parameter) for parameter in self._parameters]
+            mean = [m + p for m, p in zip(mean, parts, strict=True)] if mean else parts
+        return mean
 
 
-def _goes_on(patients: Tensor, part: slice) -> bool:
-    """Whether the last patient of a batch has views in the next one."""
-    return part.stop < len(patients) and bool(patients[part.stop] == patients[part.stop - 1])
+def _patients(patients: Tensor) -> Iterator[slice]:
+    """Where each patient's views stand, from the ordered patients of views, (R,)."""
+    _, counts = torch.unique_consecutive(patients, return_counts=True)
+    start = 0
+    for count in counts.tolist():
+        yield slice(start, start + count)
+        start += count
 
 
-def _add_clipped(total: Sequence[Tensor], sums: Sequence[Tensor], clip_norm: float) -> None:
-    """Add each patient's clipped vector onto `total`, in place.
+def _add_clipped(
+    total: Sequence[Tensor], gradient: Sequence[Tensor], bound: float, clip_norm: float
+) -> None:
+    """Add a patient's clipped vector onto `total`, in place.
 
     Args:
-        total: one (size,) for each parameter.
-        sums: (U, size) for each parameter, changed in place; a patient's vector is its row in all
-            of them.
-        clip_norm: bound on the norm of that vector.
+        total: one (size,) for each parameter, int64, in finer steps.
+        gradient: one (size,) for each parameter, float32.
+        bound: on the norm of that vector, as `_norm` takes it.
+        clip_norm: whose lattice it is.
     """
-    squares = [_norms(rows).square() for rows in sums]
-    factors = clip_factors(torch.stack(squares).sum(dim=0).sqrt(), clip_norm)
-    lost = factors == 0  # a vector that is not finite
-    scales = factors.float()
-    for whole, rows in zip(total, sums, strict=True):
-        if bool(lost.any()):
-            rows[lost] = 0  # NaN * 0 is NaN: zero has to be written
-        whole.addmv_(rows.T, scales)  # scales and sums at once, without scaled copies of the rows
+    norm = torch.stack([_norm(part) for part in gradient]).square().sum().sqrt()
+    factor = float(clip_factors(norm, bound))
+    if factor == 0:  # a vector that is not finite
+        return
+    for whole, part in zip(total, gradient, strict=True):
+        # a piece at a time, so that what is between stays in the processor's cache
+        for sums, values in zip(whole.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
+            sums.add_(whole_vectors(values.double() * factor, clip_norm))
 
 
-def _norms(rows: Tensor) -> Tensor:
-    """Norms of rows (U, size), (U,) float64; float32 over short pieces, float64 over these."""
-    n_units, size = rows.shape
-    piece = math.gcd(size, _PIECE)
-    pieces = rows.view(n_units, -1, piece) if n_units else rows.reshape(0, 1, 1)
-    of_pieces = torch.linalg.vector_norm(pieces, dim=2)
-    norms: Tensor = torch.linalg.vector_norm(of_pieces, dim=1, dtype=torch.float64)
-    return norms
+def _norm(values: Tensor) -> Tensor:
+    """The norm of (size,), float64; float32 over short pieces, float64 over these."""
+    pieces = values.view(-1, math.gcd(len(values), _PIECE))
+    of_pieces = torch.linalg.vector_norm(pieces, dim=1)
+    norm: Tensor = torch.linalg.vector_norm(of_pieces, dtype=torch.float64)
+    return norm
 
 
 # Below, Opacus's hooks, taught two kinds of layers and to sum within a patient.
@@ -192,50 +210,20 @@ def _layer_scale_gradients(
     return {layer.gamma: (activations[0] * backprops).flatten(1, -2).sum(dim=1)}
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Patients who follow each other in a batch, each with `count` views: where they and their
-    views stand in it."""
+class _ViewSums(GradSampleModule):
+    """Opacus's hooks, whose gradients are summed over the views of a batch layer by layer.
 
-    patients: slice
-    views: slice
-    count: int
-
-    def by_patient(self, values: Tensor) -> Tensor:
-        """Values of a batch's views, (B, ...), to those of the run's patients, (U, count, ...)."""
-        grouped: Tensor = values[self.views].unflatten(0, (-1, self.count))
-        return grouped
-
-
-def _runs(counts: Sequence[int]) -> list[_Run]:
-    """What one operation can sum at once, from each patient's number of views."""
-    runs, patient, view = [], 0, 0
-    for count, same in groupby(counts):
-        n = len(list(same))
-        runs.append(_Run(slice(patient, patient + n), slice(view, view + n * count), count))
-        patient, view = patient + n, view + n * count
-    return runs
-
-
-class _PatientSums(GradSampleModule):
-    """Opacus's hooks, whose gradients are summed inside each patient layer by layer.
-
-    A matrix's gradient is made for each patient at once, as one product over the tokens of all of
-    the patient's views; other parameters, which are short, for each view and then summed.
+    A matrix's gradient is one product over the tokens of all views; other parameters, which are
+    short, have one for each view, and these are summed.
     """
 
     def __init__(self, top: TrainedTop) -> None:
         super().__init__(top, loss_reduction="sum")
-        self._counts: Sequence[int] = ()
         self._sums: dict[Tensor, Tensor] = {}
-        self._buffers_of: dict[Tensor, Tensor] = {}
 
-    def collect(self, counts: Sequence[int]) -> dict[Tensor, Tensor]:
-        """Be ready for a batch with so many views of each patient, in order.
-
-        Gives what its backward pass will fill: sums (U, size) for each parameter.
-        """
-        self._counts, self._sums = counts, {}
+    def collect(self) -> dict[Tensor, Tensor]:
+        """Be ready for a batch; gives what its backward pass will fill: (size,) by parameter."""
+        self._sums = {}
         return self._sums
 
     def capture_backprops_hook(
@@ -255,49 +243,25 @@ class _PatientSums(GradSampleModule):
         if not module.activations:
             del module.max_batch_len
         if isinstance(module, nn.Linear) and module.weight.requires_grad:
-            self._add_matrix(module.weight, activations[0], backprops)
+            # An image's gradient is dy^T x summed over its tokens: one product over the tokens of
+            # all views gives the sum, and no image's is made.
+            x, dy = activations[0].flatten(0, -2), backprops.flatten(0, -2)
+            self._keep(module.weight, _product(dy.T, x))
             if module.bias is not None and module.bias.requires_grad:
-                tokens = backprops.unflatten(0, (-1, 1)).flatten(1, -2)
-                self._add(module.bias, tokens.sum(dim=1, dtype=torch.float32))
+                self._keep(module.bias, dy.sum(dim=0, dtype=torch.float32))
             return
         sampler = self.GRAD_SAMPLERS[type(module)]
         for parameter, gradients in sampler(module, activations, backprops).items():
-            self._add(parameter, gradients)
+            self._keep(parameter, gradients.sum(dim=0, dtype=torch.float32))
 
-    def _add(self, parameter: Tensor, gradients: Tensor) -> None:
-        """Add gradients (B, ...) of single views."""
-        flat = gradients.flatten(1)
-        rows = flat.new_empty(len(self._counts), flat.shape[1], dtype=torch.float32)
-        for run in _runs(self._counts):
-            torch.sum(run.by_patient(flat), dim=1, dtype=torch.float32, out=rows[run.patients])
-        self._keep(parameter, rows)
-
-    def _add_matrix(self, weight: Tensor, came_in: Tensor, came_back: Tensor) -> None:
-        """Add the gradients of a linear layer's matrix, from what came in and what came back."""
-        n, again = len(self._counts), weight in self._sums
-        rows = weight.new_empty(n, weight.numel()) if again else self._buffer(weight, n)
-        matrices = rows.view(n, *weight.shape)
-        for run in _runs(self._counts):
-            # An image's gradient is dy^T x summed over its tokens. With the tokens of all views of
-            # a patient in one axis, one product gives the patient's sum, and no image's is made.
-            x, dy = (run.by_patient(values).flatten(1, -2) for values in (came_in, came_back))
-            _multiply(dy.mT, x, out=matrices[run.patients])
-        self._keep(weight, rows)
-
-    def _keep(self, parameter: Tensor, rows: Tensor) -> None:
-        before = self._sums.get(parameter)  # there is one if the layer was called more than once
-        self._sums[parameter] = rows if before is None else before + rows
-
-    def _buffer(self, weight: Tensor, n: int) -> Tensor:
-        """Memory for rows (n, size) that the next batch uses again: new pages take time."""
-        buffer = self._buffers_of.get(weight)
-        if buffer is None or len(buffer) < n:
-            buffer = self._buffers_of[weight] = weight.new_empty(n, weight.numel())
-        return buffer[:n]
+    def _keep(self, parameter: Tensor, gradient: Tensor) -> None:
+        flat, before = gradient.flatten(), self._sums.get(parameter)
+        # there is one before if the layer was called more than once
+        self._sums[parameter] = flat if before is None else before + flat
 
 
-def _multiply(first: Tensor, second: Tensor, *, out: Tensor) -> None:
-    """Write the product of matrices, or of batches of such, into `out`, summed in float32.
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """The product of two matrices, summed in float32.
 
     Where `first` is in bfloat16 the numbers multiplied are so too, and their products are exact.
     """
@@ -305,6 +269,6 @@ def _multiply(first: Tensor, second: Tensor, *, out: Tensor) -> None:
     try:
         if first.dtype == torch.bfloat16:
             torch.set_float32_matmul_precision("medium")
-        torch.matmul(first.float(), second.float(), out=out)
+        return first.float() @ second.float()
     finally:
         torch.set_float32_matmul_precision(before)

@@ -18,9 +18,10 @@ from classify.network.gradients import PatientGradients, TokenExamples, all_view
 from classify.network.top import TrainedTop
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError
+from synthdp.privacy.lattice import noisy_mean
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import Observer, run_steps
 

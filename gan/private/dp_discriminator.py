@@ -38,9 +38,16 @@ from gan.training.loop import (
 )
 from synthdp.errors import RunError
 from synthdp.privacy.clipping import clip_rows
+from synthdp.privacy.lattice import (
+    clip_bound,
+    noisy_mean,
+    on_lattice,
+    refuse_more_than_can_be_summed,
+    whole_vectors,
+)
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.noise import NoiseSource
 from synthdp.privacy.sampling import sampled_units
 from synthdp.privacy.steps import run_steps
 
@@ -324,7 +331,7 @@ def clipped_gradient_sum(
     *,
     clip_norm: float | None,
 ) -> Tensor:
-    """The sum over the patients `drawn`, (U,) int64, of their clipped mean gradients, (P,) float32.
+    """The sum over the patients `drawn`, (U,) int64, of their clipped mean gradients, (P,).
 
     Args:
         discriminator: judges each image alone (no `batch_deviation`).
@@ -332,25 +339,34 @@ def clipped_gradient_sum(
         drawn: the indices of those that take part; of none, the sum is zeros.
         fakes: the generated images to pair with, on the discriminator's device.
         view: of the step.
-        clip_norm: bound on each patient's whole vector; None leaves them as they are.
+        clip_norm: bound on each patient's whole vector, on whose lattice the sum is then, in
+            float64; None leaves the vectors as they are, in float32.
 
-    Guarantee: adding or removing a patient moves it by at most `clip_norm`, beyond float32 rounding
-    of the sum: nobody else's vector changes. A patient whose gradient is not finite counts as zero.
+    Guarantee: adding or removing a patient moves it by at most `clip_norm`: nobody else's vector
+    changes, and sums are exact. A patient whose gradient is not finite counts as zero.
+
+    Raises:
+        InputError: when there are more patients than can be summed.
     """
-    total = torch.cat([torch.zeros_like(p).flatten() for p in discriminator.parameters()])
     # One backward pass a patient, over its few images: no example meets another's, so that nobody's
     # vector depends on who else was drawn. At these sizes it is also faster than the gradients of
     # all samples at once.
-    for patient in drawn.tolist():
-        if not len(patients.indices[patient]):  # without a label there is nothing to learn from
-            continue
-        gradient = patient_gradient(discriminator, patients, patient, fakes, view)
-        if clip_norm is not None:
-            # All weights as one vector: clipped by layer, a patient could move each by the bound.
-            # A vector that is not finite has no norm to clip by; `clip_rows` makes it zero.
-            gradient = clip_rows(gradient.unsqueeze(0), clip_norm)[0]
-        total += gradient
-    return total
+    gradients = (
+        patient_gradient(discriminator, patients, patient, fakes, view)
+        for patient in drawn.tolist()
+        if len(patients.indices[patient])  # without a label there is nothing to learn from
+    )
+    zeros = torch.cat([torch.zeros_like(p).flatten() for p in discriminator.parameters()])
+    if clip_norm is None:
+        return sum(gradients, start=zeros)
+    refuse_more_than_can_be_summed(len(drawn))
+    total, bound = zeros.to(torch.int64), clip_bound(clip_norm, len(zeros))
+    for gradient in gradients:
+        # All weights as one vector: clipped by layer, a patient could move each by the bound.
+        # A vector that is not finite has no norm to clip by; `clip_rows` makes it zero.
+        clipped = clip_rows(gradient.double().unsqueeze(0), bound)[0]
+        total += whole_vectors(clipped, clip_norm)
+    return on_lattice(total, clip_norm)
 
 
 def patient_gradient(
@@ -361,7 +377,8 @@ def patient_gradient(
     Each image is paired with a generated one of any class. What is random here, the choice of these
     and the augmentation of both, comes from a hash of seed, step and the patient's tag.
 
-    Guarantee: a function of the patient's own images, public state, and its tag alone.
+    Guarantee: a function of the patient's own images, public state, and its tag alone, as far as
+    the same kernels give the same bits for the same images.
     """
     rng = _stream(view, patients.tags[patient])
     indices = patients.indices[patient]

@@ -27,8 +27,9 @@ from synthdp.devices import reduced_precision
 from synthdp.errors import RunError
 from synthdp.networks.frozen import FrozenPyramid, build_pyramid, channel_moments
 from synthdp.privacy.clipping import unit_means
+from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, release_once
+from synthdp.privacy.noise import NoiseSource
 from synthdp.progress import progress
 
 #: Standardised features are clipped to this many standard deviations.

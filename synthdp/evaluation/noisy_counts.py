@@ -21,8 +21,9 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from synthdp.evaluation.metrics import FloatArray
+from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, release_once
+from synthdp.privacy.noise import NoiseSource
 
 BINS = 64
 _MOST_ITERATIONS = 100 * BINS

@@ -9,6 +9,8 @@ replay of an audit computes the clipped sum a second time, by code of its own: i
 import torch
 from torch import Tensor
 
+from synthdp.privacy.exact import row_norms
+
 #: What is held back of the clip norm for float32 rounding.
 _ROUNDING_MARGIN = 1 - 1e-6
 #: Share of the clip norm up to which a bound on a vector's norm is beyond doubt.
@@ -34,11 +36,12 @@ def unit_means(gradients: Tensor, units: Tensor, n_units: int) -> Tensor:
 def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
     """Scale each row to a Euclidean norm of at most `clip_norm`; a non-finite row becomes zero.
 
-    Guarantee: adding or removing one row changes the column sum by at most `clip_norm`; a
-    millionth is held back for float32 rounding.
+    Guarantee: adding or removing one row changes the exact column sum by at most `clip_norm`, of
+    which a millionth is held back for rounding; a row's result depends on that row alone. Sums in
+    floating point are rounded: `synthdp.privacy.lattice` adds up exactly.
     """
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-    factors = clip_factors(norms, clip_norm)  # float64 holds the norm of any finite float32 row
+    norms = row_norms(rows).unsqueeze(1)  # float64 holds the norm of any finite float32 row
+    factors = clip_factors(norms, clip_norm)
     scaled = rows * factors.to(rows.dtype)
     return scaled.masked_fill_(factors == 0, 0)  # NaN * 0 is NaN: zero has to be written
 

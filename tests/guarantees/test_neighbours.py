@@ -68,7 +68,9 @@ def test_a_network_has_the_same_control_flow(drawn: list[Draw], tmp_path: Path) 
     assert drawn == first
     assert [stream for _, _, stream in drawn] == list(range(network.RECIPE.steps))
     moved = float((released["a"][0] - released["b"][0]).norm()) * network.MECHANISM.normaliser
-    assert moved <= network.CLIP + 1e-4  # the first step's weights and noise are the same
+    assert (
+        moved <= network.CLIP + 1e-5
+    )  # float32 of what is released; the first step's weights and noise are the same
     events = [(tmp_path / run / "ledger.jsonl").read_text().count("reserve") for run in "ab"]
     assert events[0] == events[1] == network.RECIPE.steps // network.RECIPE.block_steps
 

@@ -20,9 +20,10 @@ from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
 from synthdp.audit_record import broken_bounds
+from synthdp.privacy.lattice import noisy_mean
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, noisy_mean
+from synthdp.privacy.noise import NoiseSource
 
 pytestmark = pytest.mark.slow
 TRIALS, ENOUGH = 20, 19

@@ -15,7 +15,6 @@ from classify.head.examples import (
     MlpExamples,
     MlpShape,
     PublicExamples,
-    image_gradients,
     private_sum,
     residuals,
 )
@@ -29,7 +28,7 @@ SHAPE = MlpShape(inputs=7, hidden=5, targets=2)
 def test_closed_form_gradients_equal_autograd() -> None:
     data = head_examples()
     weights = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
-    closed = image_gradients(weights, data.inputs, data.targets)
+    closed = data.gradients(weights).float()
     for index in range(len(data.inputs)):
         free = weights.clone().requires_grad_()
         known = ~torch.isnan(data.targets[index])
@@ -48,7 +47,7 @@ def test_removing_any_patient_moves_the_sum_by_at_most_the_clip_norm(scale: floa
     whole = private_sum(weights, data, 1.0)
     for patient in range(data.n_units):
         neighbour = private_sum(weights, without_head_patient(data, patient), 1.0)
-        assert (whole - neighbour).norm() <= 1.0 + 1e-5
+        assert (whole - neighbour).norm() <= 1.0
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, 0.3, 0.7, 5.0])
@@ -63,7 +62,7 @@ def test_patients_who_need_no_clipping_are_summed_to_the_same(
     means = unit_means(data.gradients(weights), data.units, data.n_units)
     expected = clip_rows(means, clip_norm).sum(dim=0).reshape(2, 9)
     torch.testing.assert_close(
-        private_sum(weights, data, clip_norm), expected, atol=1e-5, rtol=1e-5
+        private_sum(weights, data, clip_norm), expected, atol=1e-5 * (1 + clip_norm), rtol=1e-5
     )
 
 
@@ -78,7 +77,7 @@ def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
     moved = private_sum(weights, many, 1.0) - private_sum(
         weights, without_head_patient(many, 0), 1.0
     )
-    assert moved.norm() <= 1.0 + 1e-5
+    assert moved.norm() <= 1.0
 
 
 def test_a_nan_image_costs_its_patient_only() -> None:
@@ -158,12 +157,11 @@ def loss_of(flat: Tensor, data: MlpExamples, image: int) -> Tensor:
     return F.binary_cross_entropy_with_logits((second @ hidden)[known], soft, reduction="sum")
 
 
-def patient_gradient(flat: Tensor, data: MlpExamples, patient: int) -> Tensor:
-    """The mean over the patient's images, by autograd."""
+def image_gradients(flat: Tensor, data: MlpExamples, patient: int) -> Tensor:
+    """Those of the patient's images, by autograd."""
     free = flat.clone().requires_grad_()
     images = torch.nonzero(data.units == patient).flatten().tolist()
-    loss = torch.stack([loss_of(free, data, image) for image in images]).mean()
-    return torch.autograd.grad(loss, free)[0]
+    return torch.stack([torch.autograd.grad(loss_of(free, data, i), free)[0] for i in images])
 
 
 def without_mlp_patient(data: MlpExamples, patient: int) -> MlpExamples:
@@ -179,10 +177,12 @@ def test_an_mlps_clipped_sum_equals_that_of_gradients_by_autograd(clip_norm: flo
     data, flat = mlp_examples(), mlp_weights()
     expected = torch.zeros(SHAPE.size)
     for patient in range(data.n_units):
-        gradient = patient_gradient(flat, data, patient)
-        factor = 1.0 if clip_norm is None else min(1.0, clip_norm / float(gradient.norm()))
-        expected += factor * gradient
-    torch.testing.assert_close(private_sum(flat, data, clip_norm), expected, atol=2e-5, rtol=1e-4)
+        gradients = image_gradients(flat, data, patient)
+        length = float(gradients.norm(dim=1).mean())
+        factor = 1.0 if clip_norm is None else min(1.0, clip_norm / length)
+        expected += factor * gradients.mean(dim=0)
+    found = private_sum(flat, data, clip_norm).float()
+    torch.testing.assert_close(found, expected, atol=2e-5 * (1 + (clip_norm or 0)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3])
@@ -191,7 +191,7 @@ def test_removing_any_patient_moves_an_mlps_sum_by_at_most_the_clip_norm(scale: 
     whole = private_sum(flat, data, 1.0)
     for patient in range(data.n_units):
         moved = whole - private_sum(flat, without_mlp_patient(data, patient), 1.0)
-        assert moved.norm() <= 1.0 + 1e-4
+        assert moved.norm() <= 1.0
 
 
 def test_images_that_cancel_are_not_let_through_above_the_clip_norm() -> None:
@@ -203,7 +203,7 @@ def test_images_that_cancel_are_not_let_through_above_the_clip_norm() -> None:
         targets=torch.cat([label, 1 - label]),
         units=torch.tensor([0, 0]),
     )
-    assert private_sum(mlp_weights(), pair, 1.0).norm() <= 1.0 + 1e-5
+    assert private_sum(mlp_weights(), pair, 1.0).norm() <= 1.0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -217,16 +217,16 @@ def test_an_image_that_is_no_number_costs_its_patient_only(value: float) -> None
 
 def test_weights_beyond_all_numbers_give_an_mlp_zero() -> None:
     found = private_sum(torch.full((SHAPE.size,), math.nan), mlp_examples(), 1.0)
-    assert torch.equal(found, torch.zeros(SHAPE.size))
+    assert torch.equal(found, torch.zeros(SHAPE.size, dtype=torch.float64))
 
 
 def test_chosen_patients_keep_shape_and_smoothing() -> None:
     data, flat = mlp_examples(), mlp_weights()
     chosen = data.of(torch.tensor([1, 6]))
-    expected = sum(patient_gradient(flat, data, patient) for patient in (1, 6))
+    expected = sum(image_gradients(flat, data, patient).mean(dim=0) for patient in (1, 6))
     torch.testing.assert_close(private_sum(flat, chosen, None), expected, atol=2e-5, rtol=1e-4)
     nobody = data.of(torch.zeros(0, dtype=torch.int64))
-    assert torch.equal(private_sum(flat, nobody, 1.0), torch.zeros(SHAPE.size))
+    assert not private_sum(flat, nobody, 1.0).any()
 
 
 def test_an_mlp_learns_what_no_linear_head_can() -> None:

@@ -16,6 +16,7 @@ from classify.head.examples import (
 )
 from classify.head.train import HeadRecipe, train_head, train_private_head
 from synthdp.errors import InputError
+from synthdp.privacy.lattice import lattice_step
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
@@ -76,8 +77,9 @@ def test_samples_of_patients_are_those_of_the_key_alone(tmp_path: Path) -> None:
     def count(step: int, weights: Tensor, released: Tensor) -> None:
         drawn = sampled_units(sampled, tags, SOURCE, step)
         expected = private_sum(weights, data.of(drawn), 1.0)
-        noise = SOURCE.gaussian((2, 9), sampled.noise_scale, stream=step)
-        assert torch.allclose(50 * released, expected + noise, atol=1e-5)
+        unit = lattice_step(sampled.clip_norm)
+        noise = SOURCE.gaussian((2, 9), sampled.noise_scale / unit, stream=step).round() * unit
+        assert torch.equal(released, ((expected + noise) / 50).float())
         seen.append(len(drawn))
 
     train(tmp_path, data, sampled, observe=count)

@@ -106,11 +106,11 @@ def test_a_crash_leaves_its_block_spent_and_reuses_no_noise(tmp_path: Path) -> N
 @pytest.mark.parametrize("tune", ["blocks", "lora"])
 def test_without_noise_or_clipping_both_trainings_are_the_same(tmp_path: Path, tune: Tune) -> None:
     data, recipe = examples(), RECIPE.model_copy(update={"tune": tune, "lr": 0.1})
-    loose = MECHANISM.model_copy(update={"noise_multiplier": 0.0, "clip_norm": 1e6})
+    loose = MECHANISM.model_copy(update={"noise_multiplier": 0.0, "clip_norm": 100.0})
     private = train(tmp_path, data, recipe=recipe, mechanism=loose)
     top = new_top(tune)
     train_network(top, data, recipe, normaliser=loose.normaliser, noise_source=SOURCE)
-    assert torch.allclose(top.flat(), private, atol=1e-5)
+    assert torch.allclose(top.flat(), private, atol=1e-4)  # the steps of the lattice
     n_head = top.head.weight.numel()
     assert (top.flat() - new_top(tune).flat())[:-n_head].norm() > 0.01
 
