@@ -53,6 +53,8 @@ LOOK_ALIKES_WORDS = (
     "still counts for its patients, so keep this folder. Images were compared as small grey "
     "pictures: mirrored, turned and cropped copies are not in this list."
 )
+#: Kinds of files that nobody takes for images, so that their number is not logged.
+QUIET = (".csv files", ".txt files", ".json files", "other files")
 #: Lists of the private note whose lengths are logged, and in what words.
 REPORTED = {
     "duplicate_images": "group(s) of images with the same pixels",
@@ -363,5 +365,8 @@ def note_words(note: Mapping[str, Any], assigned: Assignment, *, kind: str) -> l
     shares = ", ".join(f"{split} {count}" for split, count in sorted(splits.items()))
     whose = f" of {len(set(assigned.ids))} patients" if kind == "real" else ""
     lines = [f"imported {len(assigned.ids)} {kind} images{whose} ({shares})"]
+    left_out = [f"{n} {kind}" for kind, n in note["left_out"].items() if n and kind not in QUIET]
+    if left_out:
+        lines.append(f"  left out: {', '.join(left_out)}")
     counts = [f"  {len(note[key])} {words}" for key, words in REPORTED.items() if note[key]]
     return [*lines, *counts, "  the rows are listed in private/import.json"] if counts else lines

@@ -690,6 +690,20 @@ def test_nothing_to_import(make_folder: MakeFolder, tmp_path: Path) -> None:
         run_patches(settings(src, metadata=tmp_path / "none.csv"))
 
 
+def test_images_that_are_left_out_are_counted_aloud(
+    make_folder: MakeFolder, texture: Texture, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures: dict[str, Pixels | bytes] = {
+        "benign/1.png": texture(0),
+        "malignant/2.png": texture(1),
+    }
+    src = make_folder({**pictures, "benign/3.jpg": b"x", "benign/4.dcm": b"x", "notes.txt": b"x"})
+    with caplog.at_level("INFO"):
+        imported(src, patient_pattern=r"(\d)")
+    assert "left out: 1 .dcm files, 1 .jpg files" in caplog.text
+    assert "txt" not in caplog.text
+
+
 def test_an_import_is_not_repeated_and_not_overwritten(table: Path) -> None:
     dataset = imported(table)
     before = (dataset.root / "dataset.json").stat().st_mtime_ns
