@@ -7,7 +7,7 @@ attack ended, and its figures where they are asked for by name.
 import math
 from collections.abc import Iterator, Sequence
 
-from synthdp.dossier.evidence import Audit, AuditExtent, Evidence
+from synthdp.dossier.evidence import Audit, AuditExtent, AuditRecord, Evidence
 from synthdp.evaluation.assessment import Assessment, Figure, Section
 from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import AttackFigure, AttackKind, AttackTest
@@ -17,7 +17,12 @@ _NIST_AUDIT = "NIST SP 800-226, 2 (auditing)"
 _TESTS = "EDPB 28/2024, 55"
 _NO_COMMAND = "not run; no command of synthdp does"
 _AUDIT = "not run; `synthdp audit RUN` does"
+_AUDIT_ANCESTOR = "not run; `synthdp audit RUN` does, of the run that this one goes on from"
 _ASSESS = "not run; `synthdp assess SET --real DIR` does, on a set that it made"
+_AUDIT_OR_ASSESS = (
+    "not run; `synthdp audit RUN` does for a run of `method: embedding`, and "
+    "`synthdp assess SET --real DIR` on a set that it made"
+)
 _ASSESS_SET = "not run; `synthdp assess SET --real DIR` does"
 _ASSESSED: dict[Section, str] = {
     "Membership": "closeness to synthetic images, of patients in and out",
@@ -111,18 +116,17 @@ def _odds_bounds(statement: Statement) -> dict[str, str]:
     }
 
 
-def _can_be_audited(evidence: Evidence) -> bool:
-    return evidence.subject.stage in ("finetune", "calibrate", "study", "train-gan")
-
-
 def faults_not_run(evidence: Evidence) -> str:
     """What would look for faults of the training: an audit of it, or of an ancestor's."""
-    if evidence.subject.kind == "data set" or evidence.subject.stage in _GENERATORS:
-        return (
-            "not run; `synthdp audit RUN` does, for trainings that it takes; `--evidence RUN` "
-            "reads that of an ancestor"
-        )
-    return _AUDIT if _can_be_audited(evidence) else _NO_COMMAND
+    known = {
+        "finetune": _AUDIT,
+        "study": _AUDIT,
+        "calibrate": _AUDIT_ANCESTOR,
+        "train-gan": "not run; `synthdp audit RUN` does for a run of `method: embedding`",
+    }
+    ancestor = f"{_AUDIT_ANCESTOR}, and `--evidence RUN` reads it"
+    no_training = ancestor if evidence.releases else _NO_COMMAND
+    return known.get(evidence.subject.stage, no_training)
 
 
 def _membership_not_run(evidence: Evidence) -> str:
@@ -134,8 +138,8 @@ def _membership_not_run(evidence: Evidence) -> str:
     if evidence.subject.kind == "data set":
         return _ASSESS_SET
     if evidence.subject.stage in _GENERATORS:
-        return _ASSESS
-    return _AUDIT if _can_be_audited(evidence) else _NO_COMMAND
+        return _AUDIT_OR_ASSESS if evidence.subject.stage == "train-gan" else _ASSESS
+    return faults_not_run(evidence)
 
 
 def _regurgitation_not_run(evidence: Evidence) -> str:
@@ -146,11 +150,11 @@ def _regurgitation_not_run(evidence: Evidence) -> str:
     return f"{_NO_COMMAND}: a classifier gives scores, and draws no image"
 
 
-_REPLAY = "replay of neighbouring sets, noise, crash and resume"
+_REPLAY = "replay of neighbouring sets, of noise and of stops"
 
 
 def _replays(test: AttackTest) -> bool:
-    return test.attack == _REPLAY
+    return test.attack.startswith(_REPLAY)
 
 
 def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
@@ -168,7 +172,7 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
     def test(attack: str, extent: str, figures: Sequence[AttackFigure]) -> AttackTest:
         return AttackTest(
             command=f"synthdp audit {audit.run}",
-            attack=attack,
+            attack=attack if record.audited == "head" else f"{attack} ({record.audited})",
             date=record.date,
             version=record.versions.get("synthdp", ""),
             extent=extent,
@@ -188,7 +192,7 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
             if bound.attack == attack
         ]
         yield test(attack, f"{_extent(attack, settings)}{confidence}", figures)
-    if record.membership:
+    for title in dict.fromkeys(at.attack for at in record.membership):
         figures = [
             AttackFigure(
                 name=f"members found at {percent(at.false_alarms)} false alarms",
@@ -198,16 +202,28 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
                 promised=at.promised,
             )
             for at in record.membership
+            if at.attack == title
         ]
-        yield test(
-            "LiRA (likelihood ratio over shadow trainings)", _extent("LiRA", settings), figures
-        )
+        name = (title or "Members found by LiRA on the finished head").removeprefix("Members ")
+        yield test(f"members {name}", _membership_extent(record), figures)
     if record.replay is not None:
+        steps = "step by step"
+        if record.audited == "network" and settings.replayed_steps is not None:
+            steps = f"their first {settings.replayed_steps} steps"
         extent = (
-            f"{record.replay.neighbours} neighbouring sets, step by step; {record.replay.draws} "
+            f"{record.replay.neighbours} neighbouring sets, {steps}; {record.replay.draws} "
             "draws of noise tested"
         )
         yield test(_REPLAY, extent, ())
+
+
+def _membership_extent(record: AuditRecord) -> str:
+    """How far the search for members went."""
+    shadows = record.settings.shadows
+    if record.audited == "network":
+        return "the one finished model, on patients of train and those held out"
+    made = "releases" if record.audited == "embedding" else "shadow trainings"
+    return f"{'' if shadows is None else f'{shadows} '}{made} on halves of the patients"
 
 
 def _extent(attack: str, settings: AuditExtent) -> str:
@@ -218,7 +234,6 @@ def _extent(attack: str, settings: AuditExtent) -> str:
             (settings.runs, "trainings, with that patient or without"),
             (settings.dimensions, "dimensions"),
         ),
-        "LiRA": ((settings.shadows, "shadow trainings on halves of the patients"),),
     }
     parts = [f"{number} {words}" for number, words in known.get(attack, ()) if number is not None]
     return ", ".join(parts) or "as its settings in private/audit/audit.json say"

@@ -62,8 +62,12 @@ class LowerBound(Settings, extra="ignore"):
 
 
 class FoundRate(Settings, extra="ignore"):
-    """How often members were found at a rate of false alarms, and at most as promised."""
+    """How often members were found at a rate of false alarms, and at most as promised.
 
+    attack: by what; empty in audits of older versions, which knew LiRA on heads alone.
+    """
+
+    attack: str = ""
     false_alarms: float
     rate: float
     low: float
@@ -79,18 +83,21 @@ class AuditExtent(Settings, extra="ignore"):
     runs: int | None = None
     dimensions: int | None = None
     shadows: int | None = None
+    replayed_steps: int | None = None
 
 
 class AuditRecord(Settings, extra="ignore"):
     """What `synthdp audit` wrote in `audit.json`; versions add to it, so more is read past.
 
-    date: the day on which the attacks ended; empty in audits of older versions.
+    audited: what was trained again, such as a head or a network; date: the day on which the attacks
+    ended; empty in audits of older versions.
     """
 
     settings: AuditExtent
     versions: dict[str, str]
     promise: Promised
     broken: tuple[str, ...]
+    audited: str = "head"
     date: str = ""
     replay: Replayed | None = None
     bounds: tuple[LowerBound, ...] = ()

@@ -223,6 +223,41 @@ def _numbers(content: Any) -> list[float]:
     return [content] if isinstance(content, int | float) else []
 
 
+@pytest.mark.parametrize(
+    ("audited_part", "title", "told"),
+    [
+        ("network", "Members found by the finished model's confidence", "their first 3 steps"),
+        ("embedding", "Members found by a likelihood ratio on the release", "4 releases on halves"),
+        (None, None, "4 shadow trainings on halves"),
+    ],
+)
+def test_audits_of_every_kind_and_version_are_read(
+    audited: Path, tmp_path: Path, audited_part: str | None, title: str | None, told: str
+) -> None:
+    run = Path(shutil.copytree(audited, tmp_path / "run"))
+    record = read_json(run / AUDIT)
+    if audited_part is None:  # as audits were written before they were dated and named
+        record.pop("date")
+        record.pop("audited")
+        record["membership"] = [
+            {key: value for key, value in one.items() if key != "attack"}
+            for one in record["membership"]
+        ]
+    else:
+        record["audited"] = audited_part
+        record["membership"] = [{**one, "attack": title} for one in record["membership"]]
+    write_json(run / AUDIT, record)
+    dossier = write_dossier(run, tmp_path / "out")
+    text = words_on(tmp_path / "out")
+    assert told in text
+    assert attack(dossier, "faults").tests[0].result == "held"
+    assert all(test.result == "held" for test in attack(dossier, "membership").tests)
+    if title is None:
+        assert "day not recorded" in text
+    else:
+        assert f"members{title.removeprefix('Members')} ({audited_part}): held" in text
+
+
 def test_a_broken_promise_stands_first(audited: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(audited, tmp_path / "broken"))
     record = read_json(broken / AUDIT)
