@@ -52,6 +52,7 @@ from synthdp.privacy.recorded import (
     RecordedNoise,
     audit_ledger,
     counted_steps,
+    declared_bound,
     repeated_noise,
     scratch_folder,
 )
@@ -204,24 +205,22 @@ class _AuditedGradients(PatientGradients):
         self._step += 1
         return super().clipped_sum(examples, views, clip_norm=clip_norm, batch=batch)
 
-    def _patient_sums(
-        self, examples: TokenExamples, views: Views, part: slice, shares: Tensor
+    def _mean_gradient(
+        self, examples: TokenExamples, views: Views, patient: slice, batch: int
     ) -> list[Tensor]:
-        sums = super()._patient_sums(examples, views, part, shares)
-        images = views.images[part]
-        _, rows = torch.unique_consecutive(views.patients[part], return_inverse=True)
-        canaries = torch.nonzero(self._planted.coordinates[images] >= 0).flatten()
-        for row in torch.unique(rows[canaries]).tolist():
-            for values in sums:
-                values[row] = 0
-        ends = np.cumsum([values.shape[1] for values in sums])
-        for view in canaries.tolist():
+        mean = super()._mean_gradient(examples, views, patient, batch)
+        images = views.images[patient]
+        canaries = torch.nonzero(self._planted.coordinates[images] >= 0).flatten().tolist()
+        if canaries:
+            mean = [torch.zeros_like(values) for values in mean]
+        ends = np.cumsum([len(values) for values in mean])
+        for view in canaries:
             coordinate = int(self._planted.coordinates[images[view]])
             index = int(np.searchsorted(ends, coordinate, side="right"))
             place = coordinate - (int(ends[index - 1]) if index else 0)
-            length = self._planted.lengths[images[view]] * shares[part][view]
-            sums[index][int(rows[view]), place] += float(length)
-        return sums
+            length = self._planted.lengths[images[view]] * views.shares[patient][view]
+            mean[index][place] += float(length)
+        return mean
 
 
 def train_subject(
@@ -408,7 +407,8 @@ def declared_sum(
         norm = float(vector.norm())
         if np.isfinite(norm):
             norms[patient] = norm
-            total += vector * min(1.0, clip_norm / norm if norm else 1.0)
+            bound = declared_bound(clip_norm, len(vector))
+            total += vector * min(1.0, bound / norm if norm else 1.0)
     return total, norms
 
 
@@ -425,7 +425,7 @@ def _broken_sums(
     noisy, mechanism = _sums(subject, trace), subject.mechanism
     sampler = NoiseSource(key, subject.noise)
     top, first_norms, rests = copy.deepcopy(subject.top), dict[int, float](), []
-    drawn_noise = [draw.noise.flatten() for draw in trace.draws]
+    drawn_noise = [draw.in_units_of(subject.noise_scale) for draw in trace.draws]
     sound_draws = [len(noise) for noise in drawn_noise] == [noisy.shape[1]] * len(noisy)
     if not sound_draws:
         broken.append("not one draw of noise in each step, of the size of its sum")
@@ -436,7 +436,7 @@ def _broken_sums(
         first_norms = first_norms or norms
         rests.append(noisy[step] - declared)
         if sound_draws:
-            gap = float((rests[-1] - drawn_noise[step].double()).norm())
+            gap = float((rests[-1] - drawn_noise[step]).norm())
             if not gap <= _tolerance(subject, len(drawn)):
                 broken.append(
                     "released x declared normaliser is not the clipped sum plus the noise drawn"

@@ -33,6 +33,7 @@ from synthdp.privacy.recorded import (
     Draw,
     RecordedNoise,
     counted_steps,
+    declared_bound,
     repeated_noise,
     scratch_folder,
 )
@@ -194,7 +195,8 @@ def declared_sum(gradients: Tensor, units: Tensor, clip_norm: float) -> Tensor:
     means = means / torch.bincount(units, minlength=size).clamp(min=1).unsqueeze(1)
     means = means[torch.isfinite(means).all(dim=1)]
     norms = means.norm(dim=1, keepdim=True)
-    clipped: Tensor = means * (clip_norm / norms.clamp(min=clip_norm))
+    bound = declared_bound(clip_norm, means.shape[1])
+    clipped: Tensor = means * (bound / norms.clamp(min=bound))
     return clipped.sum(dim=0)
 
 
@@ -206,8 +208,7 @@ def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     clip_norm = subject.mechanism.clip_norm
     at_each_step = (own.gradients(weights) for weights in trace.weights)
     declared = torch.stack([declared_sum(rows, own.units, clip_norm) for rows in at_each_step])
-    # noise is drawn in the steps of a lattice: the draw's own scale is the declared one, in steps
-    drawn = [draw.noise.flatten() * (subject.noise_scale / draw.scale) for draw in trace.draws]
+    drawn = [draw.in_units_of(subject.noise_scale) for draw in trace.draws]
     if [len(noise) for noise in drawn] != [noisy.shape[1]] * len(noisy):
         broken.append("not one draw of noise in each step, of the size of its sum")
     else:

@@ -42,10 +42,11 @@ from synthdp.privacy.audit import (
     noise_flaws,
     worst_case_bounds,
 )
+from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.membership import MembersFound, members_at_rates
-from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource, release_once
-from synthdp.privacy.recorded import RecordedNoise, repeated_noise
+from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource
+from synthdp.privacy.recorded import RecordedNoise, declared_bound, repeated_noise
 
 ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 MEMBERSHIP = "membership (likelihood ratio) of the release"
@@ -159,7 +160,8 @@ def declared_sum(embedded: Vectors, clip_norm: float) -> Tensor:
         mean /= max(len(own), 1)
         norm = float(mean.norm())
         if np.isfinite(norm):
-            total += mean * min(1.0, clip_norm / norm if norm else 1.0)
+            bound = declared_bound(clip_norm, len(mean))
+            total += mean * min(1.0, bound / norm if norm else 1.0)
     return total
 
 
@@ -243,7 +245,7 @@ def _compared(
         sums.append(noisy)
         flows.append([(draw.stream, draw.shape, draw.scale) for draw in source.draws])
         broken += repeated_noise(source.draws)
-        drawn = torch.cat([draw.noise.flatten() for draw in source.draws]).double()
+        drawn = torch.cat([draw.in_units_of(subject.noise_scale) for draw in source.draws])
         declared = declared_sum(world.embedded, clip_norm)
         if len(drawn) != size or not float((noisy - declared - drawn).norm()) <= tolerance:
             broken.append(

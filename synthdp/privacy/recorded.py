@@ -1,6 +1,7 @@
 """What an audit keeps of a training that it runs again: each draw of noise, in a scratch folder."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,13 @@ class Draw(NamedTuple):
     shape: tuple[int, ...]
     scale: float
     noise: Tensor
+
+    def in_units_of(self, noise_scale: float) -> Tensor:
+        """The noise, flat, where `noise_scale` is the declared deviation of what was drawn.
+
+        Noise is drawn in steps of a lattice, and so is its scale.
+        """
+        return self.noise.flatten().double() * (noise_scale / self.scale)
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +64,16 @@ def counted_steps(ledger: Path) -> list[tuple[object, ...]]:
     """What a ledger says of steps, in order: nothing of it may depend on who is there."""
     lines = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
     return [tuple(line.get(key) for key in ("event", "first", "steps")) for line in lines]
+
+
+def declared_bound(clip_norm: float, size: int) -> float:
+    """What vectors of `size` entries are declared to be clipped to, by code of its own.
+
+    It is the clip norm less what rounding a sum to its lattice can add: a step for each entry, the
+    step 2^-20 of the greatest power of two in the clip norm.
+    """
+    step = 2.0 ** (math.floor(math.log2(clip_norm)) - 20)
+    return clip_norm - math.sqrt(size) * step
 
 
 @contextmanager
