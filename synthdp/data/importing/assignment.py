@@ -71,6 +71,12 @@ class AssignmentSettings(ListingSettings):
         return self
 
     @model_validator(mode="after")
+    def _one_thing_splits(self) -> "AssignmentSettings":
+        if self.split is not None and self.val_fraction is not None:
+            raise ValueError("split puts all images into one split; leave it or val_fraction out")
+        return self
+
+    @model_validator(mode="after")
     def _patients_alone_have_ids(self) -> "AssignmentSettings":
         if self.kind == "real" and self.seed != 0:
             raise ValueError(

@@ -558,6 +558,11 @@ def test_val_fraction_beside_given_splits_is_refused(folder: Path) -> None:
     assert "val_fraction: folders or table split these images already" in text
 
 
+def test_a_split_for_all_and_a_share_exclude_each_other(folder: Path) -> None:
+    with pytest.raises(ValueError, match="leave it or val_fraction out"):
+        settings(folder, patient_pattern=PATIENT, split="train", val_fraction=0.2)
+
+
 def test_splits_are_chosen_and_overridden(folder: Path) -> None:
     dataset = imported(folder, patient_pattern=PATIENT, splits=("val",), split="external")
     assert [row.split for row in dataset.rows] == ["external"] * 2
