@@ -185,6 +185,8 @@ def _lineage_words(statement: Statement) -> str:
     """Every release by its id, by which it is counted once for several sets that share it."""
     releases = statement.lineage.releases
     if not releases:
+        if statement.lineage.declared:
+            return "No release on any patient, as declared by the importer or the sender."
         return "No release on any patient: nothing here descends from a patient's image."
     return "\n".join(
         f"- release {one_line(f'{one.id}: {one.stage} on {one.data}')}" for one in releases

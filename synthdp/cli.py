@@ -13,7 +13,7 @@ from synthdp import __version__
 from synthdp.config import Settings, dump_settings, load_settings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.words import statement_text
-from synthdp.stages import STAGES, Stage
+from synthdp.stages import STAGES, Stage, packaged_statements
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -127,7 +127,8 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
         )
     from synthdp.privacy.plan import statement_of  # noqa: PLC0415 (as above)
 
-    print(statement_text(statement_of(arguments.paths)))
+    known = packaged_statements(arguments.paths)
+    print(statement_text(statement_of(arguments.paths, known)))
     return EXIT_DONE
 
 

@@ -1,7 +1,7 @@
 """One table: stage name -> the function that runs it; alone names gan and classify."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,15 @@ def run_audit(settings: AuditSettings) -> Path:
     status = read_status(settings.run)
     room = "gan" if status is not None and status.stage == "train-gan" else "classify"
     return Path(importlib.import_module(f"{room}.audit").run_audit(settings))
+
+
+def packaged_statements(paths: Iterable[Path]) -> dict[Path, Statement]:
+    """The statements of those of `paths` that are `pretrained:NAME`."""
+    named = [path for path in paths if str(path).startswith("pretrained:")]
+    return {
+        path: importlib.import_module("gan.package.model").packaged_statement(path)
+        for path in named
+    }
 
 
 def _strategies() -> Any:

@@ -1,5 +1,6 @@
 """The generator of a finished run: its weights and description, written and read again."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from gan.package.description import (
     read_description,
     tensors_of,
 )
-from gan.package.pretrained import WEIGHTS, resolve_run
+from gan.package.pretrained import PREFIX, WEIGHTS, known_names, resolve_run
 from synthdp.checkpoint import load_weights, save_weights, weight_shapes
 from synthdp.errors import InputError
 from synthdp.files import sha256_file, write_json
 from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.statement import OnRecord, Statement
+
+#: On whom the statements of generators that come with the package rest.
+AUTHORS = "the authors of synthdp"
 
 
 def write_generator(run: Path, weights: Mapping[str, Tensor], description: Description) -> None:
@@ -58,7 +62,43 @@ def open_generator(run: Path) -> GeneratorRun:
         InputError: when the run is not finished, or is of another kind.
     """
     folder = resolve_run(run)
-    return GeneratorRun(folder, generator_description(folder), read_statement(folder))
+    statement = read_statement(folder)
+    if str(run).startswith(PREFIX):
+        statement = packaged_statement(run)
+    return GeneratorRun(folder, generator_description(folder), statement)
+
+
+def packaged_statement(run: Path) -> Statement:
+    """The statement of `pretrained:NAME`, with what all generators of the package promise jointly.
+
+    They saw patients of the same data set, so that whoever has one has what the others tell, too:
+    the private ones together, and all of them.
+
+    Raises:
+        InputError: when the package has no generator of that name.
+    """
+    own = read_statement(resolve_run(run), sender=AUTHORS)
+    others = [read_statement(resolve_run(Path(f"{PREFIX}{name}"))) for name in known_names()]
+    shared = {release.data for release in own.lineage.releases}
+    alike = [
+        other
+        for other in others
+        if other.unit == own.unit and shared & {release.data for release in other.lineage.releases}
+    ]
+    private = [other for other in alike if math.isfinite(other.epsilon)]
+    records = []
+    for which, of_them in (("the private generators", private), ("all generators", alike)):
+        together = own.lineage.joined(other.lineage for other in of_them)
+        if which == "all generators" or math.isfinite(own.epsilon):
+            records.append(
+                OnRecord(
+                    data=", ".join(sorted(shared)),
+                    held_by=f"{which} that come with synthdp",
+                    other_releases=len(together.releases) - len(own.lineage.releases),
+                    epsilon=together.epsilon(own.delta),
+                )
+            )
+    return own.model_copy(update={"on_record": tuple(one for one in records if one.other_releases)})
 
 
 def generator_description(run: Path) -> Description:

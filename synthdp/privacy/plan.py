@@ -326,17 +326,19 @@ def on_record(dataset: Dataset, lineage: Lineage, delta: float, unit: Unit) -> t
     )
 
 
-def statement_of(paths: Sequence[Path]) -> Statement:
+def statement_of(paths: Sequence[Path], known: Mapping[Path, Statement] | None = None) -> Statement:
     """The statement of one run, study, noisy evaluation or data set, or of several together.
 
     Of a data set that holds patients it is that of all releases on record about them so far. What
     else is on record of the data sets that they name is read anew, where these are still there.
+    `known` has the statements of paths that are no folders: generators that come with the package.
 
     Raises:
         InputError: when a path is none of these, promises more than its record allows, or a record
             is damaged.
     """
-    statements = [_statement_of_one(Path(path)) for path in paths]
+    given = known or {}
+    statements = [given.get(Path(path)) or _statement_of_one(Path(path)) for path in paths]
     if len(statements) == 1:
         together = statements[0]
     else:
@@ -387,9 +389,9 @@ def named_sets(path: Path) -> list[Dataset]:
 
 def with_records(statement: Statement, datasets: Sequence[Dataset]) -> Statement:
     """The statement with what these data sets have on record by now; of others as it was."""
-    by_name = {record.data: record for record in statement.on_record}
+    by_name = {(record.data, record.held_by): record for record in statement.on_record}
     for dataset in datasets:
-        by_name.pop(dataset.info.name, None)
+        by_name.pop((dataset.info.name, ""), None)
         for record in on_record(dataset, statement.lineage, statement.delta, statement.unit):
-            by_name[record.data] = record
+            by_name[record.data, record.held_by] = record
     return statement.model_copy(update={"on_record": tuple(by_name.values())})

@@ -53,12 +53,14 @@ class PatientPromise(Settings):
 class OnRecord(Settings):
     """What else the record of a data set held when the statement was made.
 
+    held_by: says whose record it is, where it is not the data set's own ledger;
     other_releases: of the patients of `data`, beside those that the statement counts; epsilon: of
     all on record together, at the statement's delta; budget and budget_delta: what the hospital
     allows the set in all, where it has said so.
     """
 
     data: str
+    held_by: str = ""
     other_releases: int = Field(ge=0)
     epsilon: Spent
     budget: Spent | None = None
@@ -298,15 +300,16 @@ def _joined_records(
     def counted(lineage: Lineage, data: str) -> int:
         return sum(release.data == data for release in lineage.releases)
 
-    fullest: dict[str, OnRecord] = {}
+    fullest: dict[tuple[str, str], OnRecord] = {}
     for one in statements:
         for record in one.on_record:
             total = record.other_releases + counted(one.lineage, record.data)
-            known = fullest.get(record.data)
+            key = (record.data, record.held_by)
+            known = fullest.get(key)
             if one.delta <= delta and (known is None or total > known.other_releases):
-                fullest[record.data] = record.model_copy(update={"other_releases": total})
+                fullest[key] = record.model_copy(update={"other_releases": total})
     together = lineage.epsilon(delta)
-    return [
+    joined = [
         record.model_copy(
             update={
                 "other_releases": max(record.other_releases - counted(lineage, record.data), 0),
@@ -315,6 +318,7 @@ def _joined_records(
         )
         for record in fullest.values()
     ]
+    return [one for one in joined if one.other_releases or one.budget is not None]
 
 
 def _cohort_promises(groups: Sequence[Lineage], delta: float) -> Iterator[CohortPromise]:

@@ -1,7 +1,9 @@
 """A statement in words: what a data-protection officer reads, and signs."""
 
 import math
+import re
 from collections import Counter
+from decimal import Decimal
 
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
 from synthdp.privacy.lineage import Release
@@ -23,7 +25,10 @@ def statement_text(statement: Statement) -> str:
         *_units_by_looks(statement),
         "",
         *_terms(statement),
-        *(f"- {one.patients}: epsilon {epsilon_text(one.epsilon)}" for one in statement.cohorts),
+        *(
+            f"- {_plain(one.patients)}: epsilon {epsilon_text(one.epsilon)}"
+            for one in statement.cohorts
+        ),
         "",
         f"**What an attacker could do.** {_odds_words(statement)}",
     ]
@@ -37,10 +42,15 @@ def statement_text(statement: Statement) -> str:
         for part in ("", _record_words(record, statement.delta))
     ]
     if statement.lineage.declared:
-        declared = "; ".join(statement.lineage.declared)
+        declared = "; ".join(map(_plain, statement.lineage.declared))
         lines += ["", f"**Declared, and shown by no record here:** {declared}."]
-    lines += ["", "**Not covered:** " + "; ".join(statement.not_covered) + "."]
+    lines += ["", "**Not covered:** " + "; ".join(map(_plain, statement.not_covered)) + "."]
     return "\n".join(lines)
+
+
+def _plain(words: str) -> str:
+    """Words of a file, without what would make other text of them: breaks, marks, links, tables."""
+    return " ".join(re.sub(r"[*`<>|\[\]\\]", "", words).split())
 
 
 def _headline(statement: Statement) -> str:
@@ -51,7 +61,7 @@ def _headline(statement: Statement) -> str:
     if not statement.lineage.releases:
         return f"{of_this} 0 for each {unit}.** No patient's image went into it."
     headline = f"{of_this} {epsilon_text(statement.epsilon)} for each {unit}, end to end.**"
-    return f"{headline} Because {statement.because}." if statement.because else headline
+    return f"{headline} Because {_plain(statement.because)}." if statement.because else headline
 
 
 def _units_by_looks(statement: Statement) -> list[str]:
@@ -90,7 +100,7 @@ def _terms(statement: Statement) -> list[str]:
             "nothing bounded the images of a patient (privacy.images_per_patient)"
         )
     if statement.population is not None:
-        expected = statement.population * statement.delta
+        expected = float(statement.population * Decimal(repr(statement.delta)))
         terms.append(
             f"- population: at most {statement.population} (declared), "
             f"N x delta = {at_most(expected, digits=2)}"
@@ -100,11 +110,7 @@ def _terms(statement: Statement) -> list[str]:
 
 def _odds_words(statement: Statement) -> str:
     odds = statement.odds
-    others = (
-        f"every other {statement.unit}'s images"
-        if statement.unit == "patient"
-        else ("every other image")
-    )
+    others = "every other image" if statement.unit == "image" else "every other patient's images"
     words = (
         f"Knowing {others} and holding this {statement.subject}, at most "
         f"{percent(odds.found_at_1_percent)} of members are found while 1 % of strangers are "
@@ -156,14 +162,16 @@ def _risk_words(statement: Statement) -> str:
 
 
 def _record_words(record: OnRecord, delta: float) -> str:
+    """What else is on record of a data set, and its budget."""
     others = record.other_releases
-    number = "1 other release" if others == 1 else f"{others} other releases"
-    words = f"**On record of {record.data}:** nothing else."
+    words = f"**On record of {_plain(record.data)}:** "
+    if record.held_by:
+        words = f"**Of {_plain(record.data)}, {_plain(record.held_by)}:** "
     if others:
-        words = (
-            f"**On record of {record.data}:** {number}; together with this epsilon "
-            f"{epsilon_text(record.epsilon)} at delta {delta:g}."
-        )
+        number = "1 other release" if others == 1 else f"{others} other releases"
+        words += f"{number}; together epsilon {epsilon_text(record.epsilon)} at delta {delta:g}."
+    else:
+        words += "nothing else."
     if record.budget is not None:
         at = "" if record.budget_delta is None else f" at delta {record.budget_delta:g}"
         words += f" Its budget is epsilon {record.budget:g}{at}."
@@ -181,7 +189,7 @@ def _release_words(release: Release) -> str:
     words = f"{release.stage} on {release.data}{who}, per {release.unit}{spent}"
     if release.mechanism is not None:
         words += f" ({_mechanism_words(release.mechanism, release.steps, release.noise)})"
-    return f"{words}; {release.note}" if release.note else words
+    return _plain(f"{words}; {release.note}" if release.note else words)
 
 
 def _mechanism_words(mechanism: Mechanism, steps: int | None, source: str | None) -> str:

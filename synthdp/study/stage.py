@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 
-from synthdp.data.dataset import read_info
+from synthdp.data.dataset import open_dataset, read_info
 from synthdp.errors import RunError
 from synthdp.interrupts import handled, interrupt
 from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.plan import with_records
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import Statement, make_statement
 from synthdp.privacy.words import statement_text
@@ -193,7 +194,8 @@ def _study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> St
     """The promise of publishing models of these lineages, and the patches that the report shows."""
     shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
     lineage = Lineage().joined([*lineages, *(read_info(path).lineage for path in shown)])
-    return _statement(settings, lineage, "study, all of its runs published together")
+    statement = _statement(settings, lineage, "study, all of its runs published together")
+    return with_records(statement, [open_dataset(settings.data)])
 
 
 def _statement(settings: StudySettings, lineage: Lineage, subject: str) -> Statement:

@@ -152,7 +152,9 @@ def _end_words(tried: Sequence[str], chosen: str) -> list[str]:
 
 def _promise_words(promise: Statement) -> list[str]:
     if not promise.lineage.releases:
-        return ["promise: epsilon = 0; no patient's image went into the sets it was chosen on"]
+        words = "promise: epsilon = 0; no patient's image went into the sets it was chosen on"
+        declared = promise.lineage.declared
+        return [f"{words}, as declared by whoever imported them" if declared else words]
     releases = ", ".join(
         dict.fromkeys(f"{release.stage} on {release.data}" for release in promise.lineage.releases)
     )

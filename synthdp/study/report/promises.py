@@ -38,8 +38,8 @@ def statement_html(statement: Statement) -> Markup:
 
 
 def _row_html(statement: Statement) -> Markup:
-    """A statement without what is not covered: that stands once, above all rows."""
-    text = statement_text(statement.model_copy(update={"not_covered": ()}))
+    """A statement without what is not covered, and what else is on record: those stand once."""
+    text = statement_text(statement.model_copy(update={"not_covered": (), "on_record": ()}))
     return _html(without_paths(text).split("\n\n")[:-1])
 
 
