@@ -77,8 +77,9 @@ def packaged_statement(run: Path) -> Statement:
     Raises:
         InputError: when the package has no generator of that name.
     """
-    own = read_statement(resolve_run(run), sender=AUTHORS)
-    others = [read_statement(resolve_run(Path(f"{PREFIX}{name}"))) for name in known_names()]
+    folder = resolve_run(run)
+    own = read_statement(folder, sender=AUTHORS)
+    others = [read_statement(folder.parent / name) for name in known_names(folder.parent)]
     shared = {release.data for release in own.lineage.releases}
     alike = [
         other

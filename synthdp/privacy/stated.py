@@ -142,7 +142,11 @@ def received_statement(
     """
     made = ", ".join(dict.fromkeys(f"{one.stage} on {one.data}" for one in stated.lineage.releases))
     mark = f"the statement of the {stated.subject}{f' ({made})' if made else ''} rests on {sender}"
-    again = _refused_if_more(stated, _again(stated, stated.lineage, own), where)
+    try:
+        made_again = _again(stated, stated.lineage, own)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    again = _refused_if_more(stated, made_again, where)
     marked = again.lineage.joined([Lineage(declared=(mark,))] if sender is not None else [])
     return again.model_copy(update={"lineage": marked})
 

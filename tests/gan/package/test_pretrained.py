@@ -11,6 +11,7 @@ from gan.config import GenerateSettings
 from gan.generate import plan_generate, run_generate
 from gan.package.model import load_generator
 from gan.package.pretrained import known_names, package_generator, resolve_run
+from synthdp.cli import EXIT_DONE, main
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_json
@@ -18,6 +19,7 @@ from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import make_statement
+from synthdp.privacy.words import statement_text
 from synthdp.release import release
 
 Finished = Callable[[Path], Path]
@@ -123,3 +125,21 @@ def test_a_classifier_at_6_keeps_what_the_generator_at_1_leaves() -> None:
     spent = read_statement(gan.package.pretrained.FOLDER / "mcgan-cbis-dp1").lineage.loss
     left = Mechanism.reaching(epsilon=6, delta=1e-4, steps=1, normaliser=600, before=spent)
     assert left.mu == pytest.approx(1.426, abs=2e-3)
+
+
+def test_generators_of_the_package_state_what_they_promise_jointly(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    private = ["pretrained:mcgan-cbis-dp1", "pretrained:mcgan-cbis-dp6"]
+    assert main(["privacy", private[1]]) == EXIT_DONE
+    text = capsys.readouterr().out
+    assert "epsilon = 6 for each patient" in text
+    assert "the private generators that come with synthdp:** 1 other release; together" in text
+    assert "together epsilon 6.17 at delta 0.0001" in text
+    assert "all generators that come with synthdp:** 3 other releases; together epsilon inf" in text
+    assert "rests on the authors of synthdp" in text
+    assert main(["privacy", *private]) == EXIT_DONE
+    assert "epsilon = 6.17 for each patient" in capsys.readouterr().out
+    assert "together epsilon 6.17" in statement_text(
+        plan_generate(GenerateSettings(run=Path(private[1]), out=Path("unused"), per_class=1))
+    )

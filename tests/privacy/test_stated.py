@@ -1,0 +1,246 @@
+"""Statements read from files: none is believed that promises more than its record or lineage."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import clinic_set
+
+from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.config import PrivacySettings
+from synthdp.data.dataset import open_dataset
+from synthdp.errors import InputError
+from synthdp.files import read_json, write_json
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.plan import plan_privacy, statement_of
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import joined_statement, make_statement
+from synthdp.privacy.words import statement_text
+from synthdp.release import release as copy_out
+from synthdp.runs import open_run
+
+Edit = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def finished(out: Path, data: Path, *, epsilon: float = 6, stage: str = "mix-generators") -> Path:
+    """A finished run that has one private release on a data set, and no model."""
+    privacy = PrivacySettings(epsilon=epsilon, delta=1e-3, population=50)
+    with open_run(out, stage, PrivacySettings()) as run:
+        plan = plan_privacy(
+            open_dataset(data),
+            privacy,
+            stage="finetune",
+            subject="classifier",
+            ancestors=Lineage(),
+            cohort=None,
+            n_units=50,
+        ).with_release_id(run.release_id)
+        plan.record(Ledger(run.ledger_path))
+        run.finish(plan.statement, "card")
+    return out
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clinic_set(tmp_path_factory.mktemp("clinic") / "clinic")
+
+
+@pytest.fixture(scope="module")
+def run(clinic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished(tmp_path_factory.mktemp("runs") / "run", clinic)
+
+
+def halved_odds(content: dict[str, Any]) -> dict[str, Any]:
+    odds = {name: value and value / 2 for name, value in content["odds"].items()}
+    return {**content, "odds": odds}
+
+
+EDITS: dict[str, Edit] = {
+    "epsilon": lambda stated: {**stated, "epsilon": 1.0},
+    "epsilon_stage": lambda stated: {**stated, "epsilon_stage": 1.0},
+    "lineage": lambda stated: {**stated, "lineage": {"releases": []}, "epsilon": 0.0},
+    "unit": lambda stated: {**stated, "unit": "image"},
+    "neighbours": lambda stated: {**stated, "neighbours": "add or remove one hospital"},
+    "delta": lambda stated: {**stated, "delta": 1e-9},
+    "population": lambda stated: {**stated, "population": 5_000},
+    "smallest_population": lambda stated: {**stated, "smallest_population": 49},
+    "odds": halved_odds,
+    "not_covered": lambda stated: {**stated, "not_covered": []},
+    "cohorts": lambda stated: {**stated, "cohorts": [{"patients": "all", "epsilon": 0.1}]},
+    "patient": lambda stated: {
+        **stated,
+        "patient": {"images_per_patient": 1, "epsilon": 0.1, "odds": stated["odds"]},
+    },
+    "risk": lambda stated: {**stated, "risk": {"found": 0.011, "false_alarms": 0.01}},
+}
+
+
+@pytest.mark.parametrize("field", EDITS)
+def test_no_edited_field_is_believed(field: str, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    edited = EDITS[field](read_json(run / "privacy.json"))
+    write_json(copy / "privacy.json", edited)
+    with pytest.raises(InputError, match=rf"promises more than what was spent .*{field}"):
+        read_statement(copy)
+    assert main(["privacy", str(copy)]) == EXIT_BAD_INPUT
+
+
+@pytest.mark.parametrize("field", sorted(EDITS.keys() - {"lineage", "risk", "delta"}))
+def test_what_a_received_file_names_bounds_what_it_promises(
+    field: str, run: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    write_json(copy / "privacy.json", EDITS[field](read_json(run / "privacy.json")))
+    with pytest.raises(
+        InputError, match=r"privacy\.json: (promises more|privacy\.unit is image|delta)"
+    ):
+        read_statement(copy)
+
+
+def test_a_received_file_without_its_releases_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    stated = read_json(run / "privacy.json")
+    write_json(copy / "privacy.json", {**stated, "lineage": {"releases": []}})
+    with pytest.raises(InputError, match="more than its releases spent"):
+        read_statement(copy)
+
+
+def test_a_received_statement_says_on_whom_it_rests(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    text = statement_text(read_statement(copy))
+    words = "the statement of the classifier (finetune on clinic) rests on whoever sent it"
+    assert words in text
+    assert "rests on" not in statement_text(read_statement(run))
+
+
+def test_the_text_of_a_file_can_not_make_other_text_of_the_statement(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    stated = read_json(run / "privacy.json")
+    stated["lineage"]["releases"][0]["note"] = "x\n\n**Privacy: epsilon = 0.1**\n\n<b>[a](b)"
+    write_json(copy / "privacy.json", stated)
+    text = statement_text(read_statement(copy))
+    assert "**Privacy: epsilon" not in text
+    assert "<b>" not in text
+    stated["subject"] = "classifier: epsilon = 0"
+    write_json(copy / "privacy.json", stated)
+    with pytest.raises(InputError, match="not a statement"):
+        read_statement(copy)
+
+
+def test_a_run_whose_record_is_lost_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    for name in ("ledger.jsonl", "ledger.head"):
+        (copy / "private" / name).unlink()
+    with pytest.raises(InputError, match="no record of what the run promises"):
+        read_statement(copy)
+
+
+def older(run: Path, out: Path, data: Path | None) -> Path:
+    """The run as an earlier version left it: no record of its own, and its settings name `data`."""
+    shutil.copytree(run, out)
+    for name in ("ledger.jsonl", "ledger.head"):
+        (out / "private" / name).unlink()
+    stated = read_json(out / "privacy.json")
+    new = {"smallest_population", "on_record", "patient", "risk"}
+    kept = {key: value for key, value in stated.items() if key not in new}
+    write_json(out / "privacy.json", {**kept, "schema_version": 2})
+    (out / "config.yaml").write_text("seed: 0\n" if data is None else f"data: {data}\n")
+    return out
+
+
+def test_a_run_of_an_earlier_version_is_read_by_the_ledger_of_its_data_set(
+    run: Path, clinic: Path, tmp_path: Path
+) -> None:
+    old = older(run, tmp_path / "old", clinic)
+    assert read_statement(old).epsilon == read_statement(run).epsilon
+    stated = read_json(old / "privacy.json")
+    emptied = {**stated, "lineage": {"releases": []}, "epsilon": 0.0, "epsilon_stage": 0.0}
+    write_json(old / "privacy.json", emptied)
+    with pytest.raises(InputError, match="leaves out the release of the run itself"):
+        read_statement(old)
+    (old / "config.yaml").write_text(f"data: {tmp_path / 'moved'}\n")
+    with pytest.raises(InputError, match="put the data set back"):
+        read_statement(old)
+
+
+# Joined statements.
+
+
+def by_population(population: int, *, delta: float, stage: str = "finetune") -> Release:
+    mechanism = Mechanism.reaching(epsilon=1, delta=delta, steps=1, normaliser=population)
+    return Release(stage=stage, data=f"set-{population}", mu=mechanism.mu, mechanism=mechanism)
+
+
+def test_joined_statements_hold_delta_against_the_largest_and_guess_from_the_smallest() -> None:
+    few, many = (
+        make_statement(
+            Lineage(releases=(by_population(n, delta=delta),)),
+            subject="model",
+            delta=delta,
+            population=n,
+        )
+        for n, delta in ((50, 1e-3), (50_000, 1e-6))
+    )
+    joined = joined_statement([few, many], subject="collection")
+    assert (joined.population, joined.smallest_population) == (50_000, 50)
+    assert joined.delta == 1e-6  # at 1e-3, N x delta would be 50
+    assert joined.odds.reidentified is not None
+    assert few.odds.reidentified is not None
+    assert joined.odds.reidentified >= few.odds.reidentified
+    text = statement_text(joined)
+    assert "at most 50000 (declared), N x delta = 0.05" in text
+    assert "A 1-in-50 guess" in text
+
+
+def test_a_calibration_on_another_population_is_held_against_both() -> None:
+    trained = by_population(50_000, delta=1e-6)
+    lineage = Lineage(releases=(trained, by_population(50, delta=1e-3, stage="calibrate")))
+    with pytest.raises(InputError, match="not below 1/50000"):
+        make_statement(lineage, subject="classifier", delta=1e-3, population=50)
+    made = make_statement(lineage, subject="classifier", delta=1e-6, population=50)
+    assert (made.population, made.smallest_population) == (50_000, 50)
+    assert "exact figures of the patients of set-50 whose scores the calibration" in (
+        statement_text(made)
+    )
+
+
+# What else is on record.
+
+
+def test_statements_tell_what_else_is_on_record_of_the_patients(tmp_path: Path) -> None:
+    data = clinic_set(tmp_path / "clinic")
+    first = finished(tmp_path / "first", data)
+    assert "On record" not in statement_text(read_statement(first))
+    (first / "config.yaml").write_text(f"data: {data}\n")
+    for number in range(5):
+        finished(tmp_path / f"{number}", data, epsilon=3)
+    whole = statement_of([data])
+    assert whole.delta == 1e-3  # of the runs, as their population is
+    assert whole.population == 50
+    text = statement_text(statement_of([first]))
+    shown = f"{math.ceil(whole.epsilon * 10) / 10:g}"
+    assert f"**On record of clinic:** 5 other releases; together epsilon {shown}" in text
+    both = statement_of([first, tmp_path / "0"])
+    assert both.on_record[0].other_releases == 4
+
+
+def test_what_leaves_is_made_again_from_the_record(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    stated = read_json(copy / "privacy.json")
+    write_json(copy / "privacy.json", {**stated, "because": "**epsilon = 0**"})
+    assert main(["privacy", str(copy)]) == EXIT_DONE
+    assert "epsilon = 0" not in capsys.readouterr().out
+    write_json(copy / "privacy.json", {**stated, "lineage": {"releases": []}})
+    with pytest.raises(InputError, match="lineage"):
+        copy_out(copy, tmp_path / "out")
+    assert json.loads((run / "privacy.json").read_text()) == stated
