@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from synthdp.errors import InputError
-from synthdp.files import MAX_DIGITS, read_json, read_text
+from synthdp.files import MAX_DEPTH, MAX_DIGITS, read_json, read_text
 
 #: Bounds of a settings file: its size, and its values once every alias stands for what it names.
 MAX_SETTINGS_BYTES = 2**17
@@ -291,20 +291,25 @@ class _Loader(yaml.SafeLoader):
         """Refuse a node that holds itself, or holds too many values when aliases are followed."""
         counts: dict[int, int] = {}  # of values below a node, which an alias may name again
 
-        def counted(node: yaml.Node) -> int:
+        def counted(node: yaml.Node, depth: int) -> int:
+            if depth > MAX_DEPTH:
+                problem = f"nested too deeply, more than {MAX_DEPTH} levels"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
             known = counts.get(id(node))
             if known == 0:
                 problem = "an alias stands inside what it names"
                 raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
             if known is None:
                 counts[id(node)] = 0
-                known = counts[id(node)] = 1 + sum(counted(child) for child in _children(node))
+                known = counts[id(node)] = 1 + sum(
+                    counted(child, depth + 1) for child in _children(node)
+                )
             if known > MAX_SETTINGS_VALUES:
                 problem = f"aliases make more than {MAX_SETTINGS_VALUES:,} values of this"
                 raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
             return known
 
-        counted(root)
+        counted(root, 0)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

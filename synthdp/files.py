@@ -22,6 +22,8 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_JSON_VALUES = 500_000
 #: Longer numbers count nothing that a file here could hold, and take long to read and to print.
 MAX_DIGITS = 100
+#: The deepest that values may stand inside each other.
+MAX_DEPTH = 64
 
 
 def _sync_folder(folder: Path) -> None:
@@ -175,12 +177,23 @@ def parse_json(text: str) -> Any:
         parse_int=_bounded_int,
         parse_float=_finite_float,
     )
+    _refuse_deep(value)
     if "\\u" in text:  # only an escape can hold these
         written = json.dumps(value, ensure_ascii=False)
         if "\\u0000" in written:
             raise ValueError("a text holds the character NUL")
         written.encode()  # a surrogate alone is a ValueError
     return value
+
+
+def _refuse_deep(value: Any) -> None:
+    """Refuse what would take a reader that calls itself for each level out of its stack."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
+        level = [part for part in parts if isinstance(part, dict | list)]
+    if level:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -35,7 +35,6 @@ from mutations import (
     Mutation,
 )
 
-from classify.audit import _stored
 from classify.config import EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
@@ -53,6 +52,7 @@ from gan.package.description import (
     tensors_of,
 )
 from gan.package.model import load_generator, write_generator
+from synthdp.audit_record import _stored
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config import load_settings, read_yaml
@@ -62,7 +62,10 @@ from synthdp.data.images import decode_pixels, encode_png
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import ListingSettings, list_patches
 from synthdp.data.importing.note import read_note
-from synthdp.data.importing.patches import PatchesSettings, imported_lineage, run_patches
+from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
+from synthdp.dossier.attacks import attacks_on
+from synthdp.dossier.evidence import read_evidence
+from synthdp.dossier.utility import utility_of
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.evaluation.predictions import predicted_rows, read_metrics, read_predictions
@@ -71,9 +74,10 @@ from synthdp.networks.cache import cached_array
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.statement import make_statement, read_statement
+from synthdp.privacy.stated import read_statement
+from synthdp.privacy.statement import make_statement
 from synthdp.privacy.words import statement_text
-from synthdp.release import _copy_model
+from synthdp.release import _copy_model, release
 from synthdp.runs import open_run
 from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import evaluation_row, read_results
@@ -310,13 +314,26 @@ def _read_listing(root: Path) -> None:
 def _read_lineage(root: Path) -> None:
     values = {**_patches(root).model_dump(), "kind": "synthetic"}
     values["lineage"] = str(root / "run" / "privacy.json")
-    imported_lineage(PatchesSettings.model_validate(values))
+    imported_statement(PatchesSettings.model_validate(values))
 
 
 def _read_ledger(root: Path) -> None:
     ledger = Ledger(root / "run" / "private" / "ledger.jsonl")
     if ledger.release is not None and ledger.release.mechanism is not None:
         ledger.spent()
+
+
+def _release(root: Path) -> None:
+    try:
+        release(root / "run", root / "released")
+    finally:
+        shutil.rmtree(root / "released", ignore_errors=True)
+
+
+def _read_evidence(root: Path) -> None:
+    evidence = read_evidence(root / "run", [root / "scores"])
+    utility_of(evidence, with_figures=True, with_counts=True)
+    attacks_on(evidence, with_figures=True)
 
 
 SET_LEDGER = "set/private/ledger"
@@ -361,7 +378,13 @@ KINDS = [
     Kind("source/table.csv", OF_CSV, _read_listing),
     Kind("source/links.csv", OF_CSV, lambda w: read_links(w / "source/links.csv")),
     Kind("imported/private/import.json", OF_JSON, lambda w: read_note(w / "imported")),
-    Kind("imported/manifest.csv", OF_CSV, lambda w: check_dataset(w / "imported"), None),
+    Kind("imported/manifest.csv", OF_CSV, lambda w: check_dataset(w / "imported")),
+    Kind("run/config.yaml", OF_YAML, _release),
+    Kind("run/status.json", OF_JSON, _release),
+    Kind("run/privacy.json", OF_JSON, _release),
+    Kind("run/model/settings.json", OF_JSON, _release),
+    Kind("scores/metrics.json", OF_JSON, _read_evidence),
+    Kind("scores/config.yaml", OF_YAML, _read_evidence),
 ]
 
 
@@ -430,7 +453,7 @@ def _read_kind(
             signal.setitimer(signal.ITIMER_PROF, 0)
         slowest = max(slowest, time.process_time() - began)
         if kept is not None:
-            shutil.rmtree(world / kind.folder)  # type: ignore[arg-type]
+            shutil.rmtree(world / str(kind.folder))
             shutil.copytree(kept, world / str(kind.folder))
         path.write_bytes(content)
     if kept is not None:

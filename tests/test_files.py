@@ -109,6 +109,7 @@ def test_write_json_refuses_what_json_cannot_hold(tmp_path: Path) -> None:
         (b"\xff\xfe", "not UTF-8 text"),
         (b"\xef\xbb\xbf{}", "not valid JSON .*BOM"),
         (b"[" * 100_000, "not valid JSON"),
+        (b"[" * 65 + b"]" * 65, "nested more than 64 levels deep"),
         (b"1" * 101, "a number of 101 digits"),
         (b"1" * 10_000, "a number of 10000 digits"),
         (b"1e999", "a number too large"),

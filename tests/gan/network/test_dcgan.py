@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gan import import_dcgan
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
-from gan.import_dcgan import ImportGeneratorSettings, plan_import_generator, run_import_generator
+from gan.import_dcgan import (
+    ImportGeneratorSettings,
+    plan_import_generator,
+    read_state,
+    run_import_generator,
+    shape_of,
+)
 from gan.network.dcgan import DcganDiscriminator, DcganGenerator
 from gan.package.model import load_generator
 from gan.train import run_train_gan
@@ -168,3 +175,25 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"generator": nn.Linear(2, 2)}, code)  # an object: reading it would run its code
     with pytest.raises(InputError, match=r"asks for .*Linear., which is no tensor"):
         read(code)
+
+
+def test_few_numbers_do_not_ask_for_a_giant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kernel has one input, so that a file of a megabyte names layers of gigabytes."""
+    kernels = {f"main.{n}.weight": torch.zeros(2, 2048, 4, 4) for n in range(5)}
+    path, sha256 = written(tmp_path / "x.pt", {**kernels, "last": torch.zeros(2048, 1, 4, 4)})
+
+    def memory_taken(*_: object, **__: object) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(import_dcgan, "build_generator", memory_taken)
+    settings = ImportGeneratorSettings(
+        file=path, out=tmp_path / "run", sha256=sha256, trained_on="set"
+    )
+    with pytest.raises(InputError, match="has no tensor of shape"):
+        run_import_generator(settings)
+    deep = {f"main.{n}.weight": torch.zeros(2, 2, 4, 4) for n in range(200)}
+    path, sha256 = written(tmp_path / "y.pt", {**deep, "last": torch.zeros(2, 1, 4, 4)})
+    with pytest.raises(InputError, match="the checkpoint's network:"):
+        shape_of(read_state(path, sha256), unit_range=True)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gan.network.sampling import GENERATORS
+from gan.package import model
 from gan.package.conditions import Combination, Conditions
 from gan.package.description import (
     DESCRIPTION,
@@ -18,10 +20,14 @@ from gan.package.description import (
     build_generator,
     read_description,
 )
-from gan.package.model import write_generator
+from gan.package.model import load_generator, write_generator
 from gan.package.pretrained import FOLDER, known_names
+from synthdp.config import Settings
 from synthdp.errors import InputError
-from synthdp.files import write_json
+from synthdp.files import read_json, write_json
+from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.statement import make_statement
+from synthdp.runs import open_run
 
 VIEWS = Conditions(
     names=("view",),
@@ -82,3 +88,41 @@ def test_another_kind_or_a_torn_description_is_refused_by_name(
 
 def test_every_shape_names_a_network() -> None:
     assert {shape.architecture for shape in (PLAIN, DCGAN, MIXED)} == set(GENERATORS)
+
+
+def described_run(folder: Path, shape: HaarShape, **changes: object) -> Path:
+    """A finished run of a random generator, whose settings then say something else."""
+    with open_run(folder, "train-gan", Settings()) as run:
+        weights = build_generator(shape).state_dict()
+        write_generator(run.path, weights, Description(shape, "malignant", "set"))
+        run.finish(make_statement(Lineage(), subject="generator"), "card")
+    path = folder / "model" / "settings.json"
+    write_json(path, {**read_json(path), **changes})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"channels": [2048, 2048, 2048]}, "does not fit"),
+        ({"channels": [8, 8, 10**9]}, "less than or equal to 2048"),
+        ({"channels": [8] * 9, "size_px": 1024}, "at most 8 items"),
+        ({"channels": [8, 8, 8, 8], "size_px": 64}, "does not fit"),
+        ({"size_px": 1024}, "don't lead up to 1024 px"),
+        ({"size_px": 10**6}, "less than or equal to 1024"),
+        ({"z_dim": 2048}, "does not fit"),
+        ({"haar_levels": 30}, "haar_levels"),
+    ],
+)
+def test_a_network_larger_than_its_weights_is_not_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], problem: str
+) -> None:
+    shape = HaarShape(size_px=32, channels=(8, 8, 8), z_dim=4, haar_levels=1)
+    run = described_run(tmp_path / "gan", shape, **changes)
+
+    def memory_taken(*_: object, **__: object) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(model, "build_generator", memory_taken)
+    with pytest.raises(InputError, match=problem):
+        load_generator(run, torch.device("cpu"))
