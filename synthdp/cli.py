@@ -113,6 +113,25 @@ def _run_check(arguments: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if result.problems else EXIT_DONE
 
 
+def _run_budget(arguments: argparse.Namespace) -> int:
+    from synthdp.data.budget import (  # noqa: PLC0415 (starts without the image stack)
+        budget_words,
+        change_budget,
+    )
+
+    if arguments.epsilon is None and (arguments.delta is not None or arguments.because):
+        raise InputError("data budget: --epsilon is missing; name a number, or none")
+    if arguments.epsilon is not None:
+        change_budget(
+            arguments.folder,
+            epsilon=arguments.epsilon,
+            delta=arguments.delta,
+            because=arguments.because,
+        )
+    print(budget_words(arguments.folder))
+    return EXIT_DONE
+
+
 def _run_privacy(arguments: argparse.Namespace) -> int:
     if arguments.release is not None:
         return _run_release(arguments)
@@ -191,6 +210,19 @@ def _add_data_commands(commands: Commands) -> None:
         stage="data patches",
         options=("src", "out", "name", "kind", "lineage", "metadata"),
     )
+    budget = kinds.add_parser(
+        "budget",
+        help="show or change what the patients of a set may be asked for in all",
+        description="Show or change what all releases on a set's patients may cost together.",
+        epilog="examples:\n  synthdp data budget data/clinic\n"
+        '  synthdp data budget data/clinic --epsilon 12 --delta 1e-5 --because "ethics board"',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    budget.add_argument("folder", type=Path)
+    budget.add_argument("--epsilon", help="for all releases together, or `none`")
+    budget.add_argument("--delta", type=float, help="at which; that of the budget before")
+    budget.add_argument("--because", default="", help="the reason, kept in the set's ledger")
+    budget.set_defaults(handler=_run_budget)
     check = kinds.add_parser(
         "check",
         help="read every image and report all findings (exit code 2)",

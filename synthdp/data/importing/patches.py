@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from synthdp.cards import dataset_card
+from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.images import decode_pixels, fit_square
@@ -32,6 +33,7 @@ from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
+from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
 from synthdp.privacy.stated import (
     STATEMENT_FILE,
@@ -72,6 +74,12 @@ REPORTED = {
 logger = logging.getLogger(__name__)
 
 
+class ImportPrivacy(Settings):
+    """What the patients may be asked for in all: an epsilon at a delta."""
+
+    budget: Budget
+
+
 class PatchesSettings(AssignmentSettings):
     """What to make of the listed images.
 
@@ -80,6 +88,8 @@ class PatchesSettings(AssignmentSettings):
     the path of the privacy.json of the run that made it. `size_px` is the side that every image is
     brought to; it is never read from them. `population` is a public round number, at least the
     patients of train: an import of more is refused, since a private training may not refuse.
+    `privacy.budget` is what all that is ever released of the patients may cost together; `synthdp
+    data budget` raises it.
     """
 
     out: Path
@@ -90,6 +100,13 @@ class PatchesSettings(AssignmentSettings):
     lineage_data: str = "patients of a data set that was not named"
     size_px: int = Field(default=128, ge=8, le=8192)
     population: int | None = Field(default=None, ge=1)
+    privacy: ImportPrivacy | None = None
+
+    @model_validator(mode="after")
+    def _patients_have_budgets(self) -> "PatchesSettings":
+        if self.privacy is not None and self.kind != "real":
+            raise ValueError("privacy.budget: for patients (kind: real) alone; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _keys_stand_elsewhere(self) -> "PatchesSettings":
@@ -291,7 +308,10 @@ def _write(
     settings: PatchesSettings, info: DatasetInfo, found: Found, key: bytes, *, card: str
 ) -> None:
     patches, assigned = found.listing.patches, found.assigned
-    with create_dataset(settings.out, info, card=card) as writer:
+    budget = None
+    if settings.privacy is not None:
+        budget = settings.privacy.budget.model_copy(update={"unit": info.unit})
+    with create_dataset(settings.out, info, card=card, budget=budget) as writer:
         writer.keep_key("key" if info.cohort is None else SHARED_KEY_FILE, key)
         rows = zip(patches, assigned.ids, assigned.splits, strict=True)
         for patch, patient_id, split in progress(rows, what="writing images", total=len(patches)):

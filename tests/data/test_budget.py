@@ -1,0 +1,116 @@
+"""The budget of a set of patients: set at import, shown, raised by a command with a reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_up import clinic_set
+
+from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.config import PrivacySettings
+from synthdp.data.budget import budget_words, change_budget
+from synthdp.data.dataset import open_dataset
+from synthdp.errors import InputError
+from synthdp.privacy.budget import Budget
+from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.record import Record
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Path:
+    return clinic_set(tmp_path / "clinic")
+
+
+def planned(data: Path, epsilon: float | None) -> PrivacyPlan:
+    privacy = PrivacySettings(epsilon=epsilon, delta=1e-3, population=50)
+    return plan_privacy(
+        open_dataset(data),
+        privacy,
+        stage="finetune",
+        subject="classifier",
+        ancestors=Lineage(),
+        cohort=None,
+        n_units=50,
+    )
+
+
+def start(plan: PrivacyPlan, ledger: Path) -> None:
+    if plan.mechanism is None:
+        plan.record(Ledger(ledger))
+    else:
+        plan.claim(Ledger(ledger), fingerprint="f", block_steps=1)
+
+
+def record_of(data: Path) -> Record:
+    dataset = open_dataset(data)
+    return Record(dataset.ledger_path, dataset.info.ledger)
+
+
+def test_releases_together_stay_within_the_budget_until_it_is_raised(
+    clinic: Path, tmp_path: Path
+) -> None:
+    change_budget(clinic, epsilon="6", delta=1e-3, because="ethics board")
+    plan = planned(clinic, 4)
+    start(plan, tmp_path / "a")
+    start(plan, tmp_path / "a")  # a resume is on record already
+    with pytest.raises(InputError, match=r"its privacy\.budget is epsilon 6.*spent 4.*would"):
+        start(planned(clinic, 4), tmp_path / "b")
+    assert len(record_of(clinic).releases) == 1  # what is refused is not charged
+    with pytest.raises(InputError, match="it would be inf"):
+        start(planned(clinic, None), tmp_path / "c")
+    change_budget(clinic, epsilon="8", delta=None, because="a second board")
+    assert record_of(clinic).budget == Budget(epsilon=8, delta=1e-3)
+    start(planned(clinic, 4), tmp_path / "d")
+    change_budget(clinic, epsilon="none", delta=None, because="no longer")
+    start(planned(clinic, None), tmp_path / "e")
+    lines = open_dataset(clinic).ledger_path.read_text().splitlines()
+    logged = [json.loads(line) for line in lines if '"budget"' in line]
+    assert [line["because"] for line in logged] == ["ethics board", "a second board", "no longer"]
+
+
+def test_a_whole_budget_can_be_spent_at_once(clinic: Path, tmp_path: Path) -> None:
+    change_budget(clinic, epsilon="6", delta=1e-3, because="ethics board")
+    start(planned(clinic, 6), tmp_path / "a")
+    with pytest.raises(InputError, match="budget"):
+        start(planned(clinic, 0.1), tmp_path / "b")
+
+
+def test_a_promise_to_another_unit_is_outside_the_budget(clinic: Path, tmp_path: Path) -> None:
+    change_budget(clinic, epsilon="6", delta=1e-3, because="ethics board")
+    release = planned(clinic, 1).release.model_copy(update={"unit": "image"})
+    with pytest.raises(InputError, match="for each patient, and this stage promises"):
+        record_of(clinic).add(release)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"epsilon": "6", "delta": None, "because": "x"}, "delta: missing"),
+        ({"epsilon": "6", "delta": 2.0, "because": "x"}, "less than 1"),
+        ({"epsilon": "-1", "delta": 0.1, "because": "x"}, "greater than 0"),
+        ({"epsilon": "six", "delta": 0.1, "because": "x"}, "epsilon"),
+        ({"epsilon": "6", "delta": 0.1, "because": " "}, "--because is missing"),
+    ],
+)
+def test_a_budget_that_is_none_is_refused(
+    clinic: Path, values: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        change_budget(clinic, **values)  # type: ignore[arg-type]
+    assert record_of(clinic).budget == Budget()
+
+
+def test_the_command_shows_and_raises_it(clinic: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "budget", str(clinic)]) == EXIT_DONE
+    assert "none is set; on record: 0 release(s)" in capsys.readouterr().out
+    raised = ["--epsilon", "9", "--delta", "1e-4", "--because", "board"]
+    assert main(["data", "budget", str(clinic), *raised]) == EXIT_DONE
+    assert "budget for each patient: epsilon 9; on record: 0" in capsys.readouterr().out
+    assert main(["data", "budget", str(clinic), "--because", "board"]) == EXIT_BAD_INPUT
+
+
+def test_a_set_without_patients_needs_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no patients"):
+        budget_words(clinic_set(tmp_path / "made", "phantom"))
