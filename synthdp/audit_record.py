@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from signal import SIGTERM
 from typing import Any, TypeVar
 
 from synthdp.config import AuditSettings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
+from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
 from synthdp.privacy.ledger import Ledger
@@ -98,7 +100,8 @@ def keep_audit(settings: AuditSettings, attack: Callable[[], tuple[AuditResult, 
     }
     stored = _stored(out)
     if not asked.items() <= stored.items():
-        result, audited = attack()
+        with handled((SIGTERM,), interrupt):  # so that scratch folders go
+            result, audited = attack()
         date = datetime.now(UTC).date().isoformat()
         stored = {**asked, "date": date, **as_json(result, audited)}
         write_atomic(out / "audit.md", report(result, settings, audited))

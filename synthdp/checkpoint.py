@@ -124,7 +124,10 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
             "another one: fetch it again, or correct backbone.sha256"
         )
     with _readable(path):
-        return safetensors.torch.load_file(path)
+        stored = safetensors.torch.load_file(path)
+        # Views of the file stand at odd addresses, where sums round otherwise than at those of new
+        # tensors: a training that goes on from a copy goes on to the bit.
+        return {name: tensor.clone() for name, tensor in stored.items()}
 
 
 def load_tensor(path: Path, name: str) -> Tensor:

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,8 @@ def sha256_file(path: Path) -> str:
 def _remove_abandoned(path: Path) -> None:
     """Remove what killed processes left of `path`; the folder of one that still runs is locked."""
     for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with _locked(scratch) as held:
+        # another process may remove it at once, or another user own it
+        with suppress(OSError), _locked(scratch) as held:
             if held:
                 shutil.rmtree(scratch, ignore_errors=True)
 
@@ -250,6 +251,25 @@ def _locked(folder: Path) -> Iterator[bool]:
         yield held
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def short_lived_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` for the block, its owner's alone, that goes with the block.
+
+    What processes that were killed in such a block of this path have left goes before.
+    """
+    _remove_abandoned(path)
+    name = secrets.token_hex(4)
+    made = path.parent / f".{path.name}.{name}.new"
+    made.mkdir(mode=0o700)
+    scratch = made.with_suffix(".part")
+    try:
+        with _locked(made):  # before it has the name by which others look for what was left
+            os.replace(made, scratch)
+            yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _refuse_filled(path: Path) -> None:

@@ -124,3 +124,17 @@ def test_bad_weights_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(InputError, match="not a readable safetensors file"):
         load_weights(path)
+
+
+@pytest.mark.parametrize("length", range(1, 9))
+def test_tensors_are_loaded_to_addresses_of_new_ones(tmp_path: Path, length: int) -> None:
+    """So that what is computed from them rounds as before they were saved."""
+    tensors = {
+        "n" * length: torch.arange(7.0),
+        "m": torch.arange(1000.0),
+        "b": torch.ones(3).bool(),
+    }
+    save_weights(tmp_path / "w.safetensors", tensors)
+    loaded = load_weights(tmp_path / "w.safetensors")
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+    assert {tensor.data_ptr() % 64 for tensor in loaded.values()} == {0}

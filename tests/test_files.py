@@ -1,7 +1,10 @@
 import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from synthdp.files import (
     atomic_folder,
     read_json,
     sha256_file,
+    short_lived_folder,
     write_atomic,
     write_json,
 )
@@ -244,3 +248,24 @@ def test_two_processes_that_make_one_folder_spare_each_other(tmp_path: Path) -> 
         work()
     assert names(tmp_path) == ["set"]
     assert names(tmp_path / "set") == ["fast"]
+
+
+def test_what_a_killed_process_left_of_a_short_lived_folder_goes_when_the_next_begins(
+    tmp_path: Path,
+) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with short_lived_folder(tmp_path / "audit") as folder:
+            (folder / "ledger.jsonl").touch()
+            os.write(writer, b"x")
+            time.sleep(60)
+    os.read(reader, 1)
+    with short_lived_folder(tmp_path / "audit") as folder:  # one that still runs is left alone
+        assert len(list(tmp_path.iterdir())) == 2
+        assert folder.stat().st_mode & 0o077 == 0
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with short_lived_folder(tmp_path / "audit") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())

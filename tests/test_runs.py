@@ -2,6 +2,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from multiprocessing.connection import Connection
@@ -221,3 +222,56 @@ def test_equal_calls_share_a_folder() -> None:
     assert call == StageCall("example", Example(privacy=PrivacySettings(epsilon=6), seed=1))
     assert call.folder == "example-1779b9434b64"
     assert call.folder != StageCall("example", Example(seed=2)).folder
+
+
+def test_what_killed_writes_left_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path, "pretrain", Example()):
+        raise KeyboardInterrupt
+    torn = [
+        ".card.md.0a.part",
+        "model/.weights.safetensors.0a.part",
+        "private/.ledger.head.0a.part",
+    ]
+    others = ["runs/finetune-0/.status.json.0a.part", "model/weights.part"]
+    old_key = "private/noise.key"  # of an earlier version
+    for name in (*torn, *others, "private/checkpoints/.1.json.0a.part", old_key):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with open_run(tmp_path, "pretrain", Example()):
+        left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*part*")}
+        assert left == set(others)
+        assert not (tmp_path / old_key).exists()
+
+
+@pytest.mark.parametrize("loss", ["private/ledger.jsonl", "private/ledger.*", "private/*"])
+def test_a_run_whose_ledger_is_gone_is_refused(tmp_path: Path, loss: str) -> None:
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path, "pretrain", Example()):
+        raise KeyboardInterrupt
+    for path in tmp_path.glob(loss):
+        path.unlink()
+    refused = pytest.raises(InputError, match=r"ledger\.jsonl.*so what .*spent is unknown")
+    with refused, open_run(tmp_path, "pretrain", Example()):
+        pass
+
+
+def test_a_ledger_of_another_run_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        with pytest.raises(KeyboardInterrupt), open_run(tmp_path / name, "pretrain", Example()):
+            raise KeyboardInterrupt
+    for name in ("ledger.jsonl", "ledger.head"):
+        shutil.copy(tmp_path / "a" / "private" / name, tmp_path / "b" / "private" / name)
+    refused = pytest.raises(InputError, match="the run's ledger is of another run")
+    with refused, open_run(tmp_path / "b", "pretrain", Example()):
+        pass
+
+
+def test_a_run_of_an_earlier_version_has_no_ledger_and_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path, "pretrain", Example()):
+        raise KeyboardInterrupt
+    status = json.loads((tmp_path / "status.json").read_text())
+    del status["ledger"]
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    for path in (tmp_path / "private").glob("ledger.*"):
+        path.unlink()
+    with open_run(tmp_path, "pretrain", Example()) as run:
+        assert run.resumed

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, Row, keyed_digest, load_images
@@ -24,6 +25,8 @@ from synthdp.progress import progress
 
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
 FOLDER = "features"
+#: In bytes, of the addresses of new tensors.
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def cached_array(
             raise RunError(
                 f"{what}: not finite for some images; the weights have diverged or are damaged"
             )
-        return values
+        return _aligned(values)
 
     maker = hashlib.sha256(f"{name} {dtype}".encode()).hexdigest()
     try:
@@ -147,6 +150,18 @@ def cached_features(
     return cached_array(
         dataset, rows, name=name, dtype=dtype, compute=over_images, what=what, finite=finite
     )
+
+
+def _aligned(values: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers at an address as a new tensor has, wherever they come from.
+
+    Sums round otherwise at odd addresses, where what is read from a file stands: a run that reads
+    what it once computed must go on to the bit.
+    """
+    if values.ctypes.data % _ALIGNMENT == 0:
+        return values
+    aligned: NDArray[Any] = torch.from_numpy(values).clone().numpy()
+    return aligned
 
 
 def _checksum(values: NDArray[Any]) -> str:

@@ -4,14 +4,15 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
+from synthdp.files import short_lived_folder
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
@@ -76,12 +77,14 @@ def declared_bound(clip_norm: float, size: int) -> float:
     return clip_norm - math.sqrt(size) * step
 
 
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A private folder for ledgers and checkpoints, in memory where there is some."""
+def scratch_folder() -> AbstractContextManager[Path]:
+    """A private folder for ledgers and checkpoints, in memory where there is some.
+
+    It goes with its block; what a killed audit left there goes when the next begins.
+    """
     in_memory = _RAM.is_dir() and os.access(_RAM, os.W_OK)
-    with tempfile.TemporaryDirectory(dir=_RAM if in_memory else None) as name:
-        yield Path(name)
+    parent = _RAM if in_memory else Path(tempfile.gettempdir())
+    return short_lived_folder(parent / "synthdp-audit")
 
 
 def audit_ledger(mechanism: Mechanism, folder: Path, *, block_steps: int) -> Ledger:

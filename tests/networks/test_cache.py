@@ -195,3 +195,12 @@ def test_names_of_cache_files_say_nothing_about_the_images(tmp_path: Path) -> No
     extractors, images = zip(*(name.split("-") for name in names), strict=True)
     assert len(set(extractors)) == 1
     assert len(set(images)) == 2
+
+
+def test_what_is_computed_and_what_is_read_stand_at_addresses_of_new_tensors(
+    dataset: Dataset,
+) -> None:
+    for name in ("a", "ab", "abc", "abcd"):
+        first, again = (ask(dataset, Extractor(), extractor_id=name) for _ in range(2))
+        assert np.array_equal(first, again)
+        assert {array.ctypes.data % 64 for array in (first, again)} == {0}
