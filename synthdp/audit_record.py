@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
 from signal import SIGTERM
+from time import perf_counter
 from typing import Any, TypeVar
 
 from synthdp.config import AuditSettings
