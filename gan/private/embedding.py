@@ -182,9 +182,13 @@ def released_sums(
 
 @torch.no_grad()
 def image_vectors(features: PublicFeatures, images: Tensor) -> Tensor:
-    """The vector of each image (N, 1, S, S) and its mirror image, (N, 1 + D) on the CPU."""
+    """The vector of each image (N, 1, S, S) and its mirror image, (N, 1 + D) on the CPU.
+
+    One image at a time: the last bits of what a network gives for an image may depend on what is
+    beside it in a batch, and a patient's row has to depend on that patient alone.
+    """
     device = features.mean.device
-    parts = [part for part in images.split(_BATCH) if len(part)]  # of none, none
+    parts = [part for part in images.split(1) if len(part)]  # of none, none
     of_parts = [_of_both_sides(features, part.to(device)) for part in parts]
     nobody = features.mean.new_zeros(0, 1 + len(features.mean))
     return torch.cat([nobody, *of_parts]).cpu()

@@ -29,7 +29,7 @@ from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import main
 from synthdp.config import BackboneSettings
 from synthdp.networks.frozen import build_pyramid
-from synthdp.privacy import noise
+from synthdp.privacy import lattice
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 
@@ -98,13 +98,13 @@ def scaled_noise(share: float) -> Plant:
 
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(noise, "clip_rows", lambda rows, clip_norm: torch.nan_to_num(rows))
+    patch.setattr(lattice, "clip_rows", lambda rows, clip_norm: torch.nan_to_num(rows))
 
 
 def nan_lets_through(patch: pytest.MonkeyPatch) -> None:
     """A row with a NaN is not left out: what is a number of it stays, beside clipped others."""
-    clip = noise.clip_rows
-    patch.setattr(noise, "clip_rows", lambda rows, bound: clip(torch.nan_to_num(rows), bound))
+    clip = lattice.clip_rows
+    patch.setattr(lattice, "clip_rows", lambda rows, bound: clip(torch.nan_to_num(rows), bound))
 
 
 def summed_images(patch: pytest.MonkeyPatch) -> None:

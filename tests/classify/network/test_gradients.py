@@ -224,6 +224,30 @@ def test_bfloat16_keeps_the_bound_and_nearly_the_sum() -> None:
         assert (whole - neighbour).norm() <= CLIP
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_patients_vector_is_the_same_to_the_bit_whoever_is_there(dtype: torch.dtype) -> None:
+    data = examples(views=2)
+
+    def vectors(some: TokenExamples, drawn: list[int]) -> list[Tensor]:
+        top = top_of(with_layer_scale(), dtype=dtype)
+        gradients = PatientGradients(top)
+        return [
+            gradients.clipped_sum(
+                some, all_views(some, torch.tensor([patient])), clip_norm=CLIP, batch=3
+            )
+            for patient in drawn
+        ]
+
+    everybody_there = vectors(data, [1, 2, 4])
+    fewer = vectors(without_patient(data, 0), [0, 1, 3])
+    assert all(torch.equal(a, b) for a, b in zip(everybody_there, fewer, strict=True))
+    top = top_of(with_layer_scale(), dtype=dtype)
+    views = all_views(data, torch.tensor([1, 2, 4]))
+    together = PatientGradients(top).clipped_sum(data, views, clip_norm=CLIP, batch=3)
+    step = lattice_step(CLIP)  # each of the three was rounded to the lattice alone
+    assert (together - torch.stack(everybody_there).sum(dim=0)).abs().max() <= 2 * step
+
+
 def test_nobody_drawn_is_a_sum_of_zeros() -> None:
     data = examples(3)
     views, top = all_views(data, torch.zeros(0, dtype=torch.int64)), top_of(backbone())
