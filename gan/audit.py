@@ -50,10 +50,11 @@ def _auditable_settings(run: Path) -> TrainGanSettings:
     """
     values = read_yaml(run / "config.yaml")
     settings = validate_settings(TrainGanSettings, values, where=f"{run.name}/config.yaml")
-    if settings.privacy.epsilon is None:
+    if not settings.privacy.protects:
         raise InputError(
             f"{run}: trained without differential privacy, so there is no promise to audit; audit "
-            "a run with privacy.epsilon (`synthdp assess` looks for copies in what it draws)"
+            "a run with privacy.epsilon or privacy.risk (`synthdp assess` looks for copies in what "
+            "it draws)"
         )
     if settings.privacy.fixed_noise_key is not None:
         raise InputError(

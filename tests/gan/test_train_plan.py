@@ -98,6 +98,22 @@ def test_steps_on_samples_are_planned_for_the_discriminator(
     assert 5.98 < mechanism.loss().epsilon(1e-3) <= 6
 
 
+@pytest.mark.parametrize("method", ["embedding", "dp_discriminator"])
+def test_a_risk_is_kept_in_the_place_of_an_epsilon(
+    tiny_settings: TinySettings,
+    discs_as_real: Path,
+    tmp_path: Path,
+    embedding: dict[str, Any],
+    method: str,
+) -> None:
+    asked = {"epsilon": None, "risk": {"found": 0.05, "false_alarms": 0.01}}
+    changes = embedding if method == "embedding" else DISCRIMINATOR
+    changes = {**changes, "privacy": {**PRIVACY, **asked}}
+    statement = plan_train_gan(tiny_settings(discs_as_real, tmp_path / "run", **changes))
+    assert 0.99 * 0.05 <= statement.odds.found_at_1_percent <= 0.05
+    assert "falsely accused; kept" in statement_text(statement)
+
+
 def test_phantoms_cost_nothing(
     discs: Path, tiny_settings: TinySettings, tmp_path: Path, embedding: dict[str, Any]
 ) -> None:
