@@ -191,7 +191,7 @@ def replay(
     """Compare the release with those of neighbours, and its noise with its declaration.
 
     From vectors on, with all patients and made-up ones: one far above the clip norm, one with a
-    NaN, one unlabelled. From images on with some, and made-up ones of many white images of both
+    NaN, one unlabelled. From images on with some, and made-up ones of many images of both
     classes and with a NaN. Sums are compared with sums of this file's own.
 
     Args:
@@ -282,9 +282,9 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
     )
     kept = torch.isin(subject.units, chosen)
     side = subject.examples.images.shape[-1]
-    white, broken = torch.ones(4, 1, side, side), torch.full((1, 1, side, side), torch.nan)
-    noise = torch.from_numpy(generator.normal(size=(1, 1, side, side))).float().clamp(-1, 1)
-    images = torch.cat([subject.examples.images[kept], white, broken, noise])
+    broken = torch.full((1, 1, side, side), torch.nan)
+    noise = torch.from_numpy(generator.normal(size=(5, 1, side, side))).float().clamp(-1, 1)
+    images = torch.cat([subject.examples.images[kept], noise[:4], broken, noise[4:]])
     labels = torch.cat([subject.examples.labels[kept], torch.tensor([0, 1, 1, 1, 0, 1])])
     units = torch.searchsorted(chosen, subject.units[kept])
     units = torch.cat([units, torch.tensor([0, 0, 0, 0, 1, 2]) + len(chosen)])
