@@ -29,7 +29,11 @@ The bound does not grow with N, since no sum is rounded until the last one; N en
 more units than that are refused. What is charged is sqrt(D) 2^-20 of the clip norm at most: 6e-5 at
 4000 weights, 0.002 at 3.5 million.
 
-What is left is the noise itself: Z of `philox` and `shake256` is computed in float64 from 53-bit
+Assumed and not proven: that a frozen network gives an image the same bits whatever else is in its
+batch, where its outputs are what a unit's vector is made of (features and tokens, which are made in
+batches and cached; scores that are counted with noise). Trained networks take one unit at a time.
+
+What else is left is the noise itself: Z of `philox` and `shake256` is computed in float64 from 53-bit
 uniform numbers, a fine grid beside h (at sigma 10 a step holds some 2^29 of its values), whose
 distance from a Gaussian is not proven here. `discrete` (`synthdp.privacy.discrete`) draws whole
 numbers of steps from a discrete Gaussian, exactly.
