@@ -23,7 +23,7 @@ from synthdp.privacy.words import statement_text
 def exact_group_delta(part: SampledSteps, epsilon: float, *, add: bool) -> mpmath.mpf:
     """The integral of (P - e^epsilon Q)+ over the noisy sum, with N and its mixture as P and Q."""
     sigma, rate, group = part.noise_multiplier, part.sampling_rate, part.group
-    with mpmath.workdps(40):
+    with mpmath.workdps(30):
         chances = [
             mpmath.binomial(group, j)
             * mpmath.mpf(rate) ** j
@@ -38,7 +38,7 @@ def exact_group_delta(part: SampledSteps, epsilon: float, *, add: bool) -> mpmat
 
         signed = mpmath.mpf(-epsilon if add else epsilon)
         low, high = mpmath.mpf(-2000 * sigma), mpmath.mpf(2 * group + 2000 * sigma)
-        for _ in range(160):
+        for _ in range(90):
             middle = (low + high) / 2
             low, high = (middle, high) if loss(middle) < signed else (low, middle)
         over = [mpmath.ncdf((j - low) / sigma) for j in range(group + 1)]
@@ -54,12 +54,12 @@ PARTS = [
     SampledSteps(sigma, rate, 1, group)
     for sigma, rate, group in [
         (1.484, 128 / 86524, 4),
-        (1.484, 128 / 86524, 35),
+        (1.484, 128 / 86524, 20),
         (0.5, 0.01, 3),
         (4.3, 0.11, 14),
         (1.0, 0.9, 2),
         (2.0, 1.0, 5),
-        (20.0, 1e-6, 30),
+        (20.0, 1e-6, 20),
     ]
 ]
 
