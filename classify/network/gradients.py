@@ -186,7 +186,7 @@ def _add_clipped(
     for whole, part in zip(total, gradient, strict=True):
         # a piece at a time, so that what is between stays in the processor's cache
         for sums, values in zip(whole.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
-            sums.add_(whole_vectors(values.double() * factor, clip_norm))
+            sums.add_(whole_vectors(values, clip_norm, factor))
 
 
 def _norm(values: Tensor) -> Tensor:

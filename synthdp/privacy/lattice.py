@@ -87,9 +87,10 @@ def finer_step(clip_norm: float) -> float:
     return math.ldexp(lattice_step(clip_norm), -FINER_BITS)
 
 
-def whole_vectors(rows: Tensor, clip_norm: float) -> Tensor:
-    """Clipped rows in whole numbers of the finer step, towards zero: int64, as `rows`."""
-    return (rows.double() / finer_step(clip_norm)).to(torch.int64)
+def whole_vectors(rows: Tensor, clip_norm: float, factor: float = 1.0) -> Tensor:
+    """Rows times a factor, clipped, in whole numbers of the finer step, towards zero: int64."""
+    # the step is a power of two, so that dividing the factor by it rounds nothing
+    return (rows.double() * (factor / finer_step(clip_norm))).to(torch.int64)
 
 
 def on_lattice(total: Tensor, clip_norm: float) -> Tensor:
