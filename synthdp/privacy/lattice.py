@@ -33,10 +33,10 @@ Assumed and not proven: that a frozen network gives an image the same bits whate
 batch, where its outputs are what a unit's vector is made of (features and tokens, which are made in
 batches and cached; scores that are counted with noise). Trained networks take one unit at a time.
 
-What else is left is the noise itself: Z of `philox` and `shake256` is computed in float64 from 53-bit
-uniform numbers, a fine grid beside h (at sigma 10 a step holds some 2^29 of its values), whose
-distance from a Gaussian is not proven here. `discrete` (`synthdp.privacy.discrete`) draws whole
-numbers of steps from a discrete Gaussian, exactly.
+What else is left is the noise itself: Z of `philox` and `shake256` is computed in float64 from
+53-bit uniform numbers, a fine grid beside h (at sigma 10 a step holds some 2^29 of its values),
+whose distance from a Gaussian is not proven here. `discrete` (`synthdp.privacy.discrete`) draws
+whole numbers of steps from a discrete Gaussian, exactly.
 """
 
 import math
