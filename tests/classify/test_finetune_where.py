@@ -14,6 +14,7 @@ from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.plan import statement_of
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.words import statement_text
@@ -116,7 +117,7 @@ def test_a_choice_that_does_not_fit_is_refused(
     data = make_set(tmp_path / "clinic")
     with pytest.raises(InputError, match=message):
         run_finetune(settings(data, "run", **changes))
-    assert not (data / "private" / "ledger.jsonl").exists()
+    assert recorded_releases(data / "private" / "ledger.jsonl") == ()
 
 
 def test_runs_without_a_choice_keep_the_names_that_they_had() -> None:
