@@ -347,7 +347,8 @@ def test_without_an_epsilon_it_is_the_same_recipe_and_infinite(
     statement = read_statement(run)
     assert math.isinf(statement.epsilon)
     assert "without differential privacy" in statement.because
-    assert not (run / "private" / "ledger.jsonl").exists()
+    ledger = Ledger(run / "private" / "ledger.jsonl")
+    assert (ledger.release, ledger.spent_steps) == (None, 0)
     assert len(recorded_releases(data / "private" / "ledger.jsonl")) == 1
 
 
