@@ -14,8 +14,8 @@ from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.plan import statement_of
+from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.words import statement_text
 from synthdp.runs import StageCall
