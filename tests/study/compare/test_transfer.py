@@ -59,7 +59,8 @@ def evaluation(study: Path, data: Path, site: str, run: str, strength: float) ->
             score = 1 / (1 + math.exp(-strength * (row.targets[0] - 0.5) - rng.normal()))
             lines.append(f"{row.image},{row.patient_id},{row.targets[0]:.0f},{score:.9g}")
     write_atomic(out / "predictions.csv", "\n".join(lines) + "\n")
-    write_json(out / "metrics.json", {"threshold": 0.5})
+    counts = {"n_images": len(lines) - 1, "n_patients": len(lines) - 1}
+    write_json(out / "metrics.json", {**counts, "threshold": 0.5})
     return out
 
 
