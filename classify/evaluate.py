@@ -14,9 +14,10 @@ from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
 from synthdp.config import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
-from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_unknown_patients, units_of
+from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.images import decode_pixels
 from synthdp.data.tables import csv_text
+from synthdp.data.units import refuse_unknown_patients
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images, refuse_no_groups
 from synthdp.evaluation.intervals import summarise

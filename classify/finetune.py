@@ -41,17 +41,19 @@ from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
     Row,
-    bounded_rows,
     content_digest,
     keyed_digest,
-    note_unrefused,
     open_dataset,
-    refuse_fewer_than_imported,
     refuse_one_class,
     refuse_small_population,
-    refuse_unknown_patients,
     targets_array,
     units_of,
+)
+from synthdp.data.units import (
+    bounded_rows,
+    note_unrefused,
+    refuse_fewer_than_imported,
+    refuse_unknown_patients,
 )
 from synthdp.devices import auto_device
 from synthdp.errors import InputError

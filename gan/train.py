@@ -65,15 +65,17 @@ from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
     DatasetInfo,
     Row,
-    bounded_rows,
     content_digest,
     keyed_digest,
-    note_unrefused,
     open_dataset,
-    refuse_fewer_than_imported,
     refuse_small_population,
-    refuse_unknown_patients,
     units_of,
+)
+from synthdp.data.units import (
+    bounded_rows,
+    note_unrefused,
+    refuse_fewer_than_imported,
+    refuse_unknown_patients,
 )
 from synthdp.devices import chosen_device, reduced_precision
 from synthdp.errors import InputError

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config import PrivacySettings, Settings, read_json_as
+from synthdp.config import Settings, read_json_as
 from synthdp.data.images import encode_png, path_problem, square_image
 from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError
@@ -122,20 +122,6 @@ class Dataset:
         return self.private / LEDGER
 
 
-def refuse_unknown_patients(info: DatasetInfo, unit: Unit) -> None:
-    """Refuse to promise something to each patient of a set that doesn't know its patients.
-
-    Raises:
-        InputError: when `unit` is patient, and the set's is image.
-    """
-    if info.protects_patients and unit == "patient" and info.unit == "image":
-        raise InputError(
-            f"privacy.unit is patient, but {info.name} was imported without patient ids, so that "
-            "nothing can be promised to a patient with several images; import it with "
-            "patient_pattern or a patient column, or ask for privacy.unit=image"
-        )
-
-
 def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.floating]) -> None:
     """Refuse images whose targets, (N, T) with nan for unknown, are of one class.
 
@@ -161,52 +147,6 @@ def units_of(rows: Sequence[Row], unit: Unit) -> list[str]:
     return [row.image if unit == "image" else row.patient_id for row in rows]
 
 
-def refuse_fewer_than_imported(info: DatasetInfo, population: int | None, unit: Unit) -> None:
-    """Refuse to declare fewer units for a training than the set's own import declared.
-
-    Both numbers are public: nobody is counted.
-
-    Raises:
-        InputError: when it is fewer.
-    """
-    declared = info.population
-    if None not in (declared, population) and unit == info.unit and population < declared:  # type: ignore[operator]
-        raise InputError(
-            f"privacy.population is {population}, but {info.name} was imported with a population "
-            f"of {declared}; declare {declared} or more"
-        )
-
-
-def refuse_unknown_image_counts(info: DatasetInfo, images_per_patient: int | None) -> None:
-    """Refuse a bound on images a patient in a set that doesn't know its patients.
-
-    Raises:
-        InputError: when there is such a bound, and the set's unit is image.
-    """
-    if images_per_patient is not None and info.protects_patients and info.unit == "image":
-        raise InputError(
-            f"privacy.images_per_patient: {info.name} was imported without patient ids, so that "
-            "nobody can tell which images are one patient's; import it with patient_pattern or a "
-            "patient column, or leave the bound out"
-        )
-
-
-def bounded_rows(rows: Sequence[Row], images_per_patient: int | None) -> tuple[Row, ...]:
-    """Of each patient's rows the first so many, in the manifest's order; all of them for None.
-
-    Guarantee: which rows of a patient stay depends on that patient's rows alone. An image more may
-    put another one out where the patient has more than the bound.
-    """
-    if images_per_patient is None:
-        return tuple(rows)
-    kept, taken = [], Counter[str]()
-    for row in rows:
-        taken[row.patient_id] += 1
-        if taken[row.patient_id] <= images_per_patient:
-            kept.append(row)
-    return tuple(kept)
-
-
 def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:
     """Refuse a declared population that is below the number of units in a train split.
 
@@ -223,20 +163,6 @@ def refuse_small_population(population: int | None, n_units: int, unit: Unit) ->
         )
 
 
-def note_unrefused(private: Path, rows: Sequence[Row], privacy: PrivacySettings) -> None:
-    """Write down, for the owner alone, what a training with a promise takes as it comes.
-
-    `unrefused.json` in the private folder of the run counts images without any known target and
-    units beyond the declared population, so that a mistake is found although nothing was refused.
-    """
-    n_units = len(set(units_of(rows, privacy.unit)))
-    counts = {
-        "images_without_label": sum(all(map(math.isnan, row.targets)) for row in rows),
-        "units_beyond_population": max(0, n_units - (privacy.population or n_units)),
-    }
-    write_json(private / "unrefused.json", counts)
-
-
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files.
 
@@ -244,9 +170,8 @@ def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     """
     dataset.private.mkdir(mode=0o700, exist_ok=True)
     digest = hmac.new(keep_key(dataset.private / "key"), digestmod=sha256)
-    for row in rows:
-        digest.update(repr((row.image, row.patient_id, row.split, row.targets)).encode())
-        digest.update(sha256((dataset.root / row.image).read_bytes()).digest())
+    for part in _digested(dataset, rows):
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -257,10 +182,16 @@ def content_digest(dataset: Dataset) -> str:
     """
     assert not dataset.info.protects_patients
     digest = sha256()
-    for row in dataset.rows:
-        digest.update(repr((row.image, row.patient_id, row.split, row.targets)).encode())
-        digest.update(sha256((dataset.root / row.image).read_bytes()).digest())
+    for part in _digested(dataset, dataset.rows):
+        digest.update(part)
     return digest.hexdigest()
+
+
+def _digested(dataset: Dataset, rows: Sequence[Row]) -> Iterator[bytes]:
+    """What a digest of rows is of: each one's manifest entry, then its image file."""
+    for row in rows:
+        yield repr((row.image, row.patient_id, row.split, row.targets)).encode()
+        yield sha256((dataset.root / row.image).read_bytes()).digest()
 
 
 def read_info(root: Path) -> DatasetInfo:

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 from synthdp.config import PrivacySettings, read_yaml
-from synthdp.data.dataset import Dataset, open_dataset, refuse_unknown_image_counts
+from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.importing.note import refuse_moved_patients
+from synthdp.data.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
 from synthdp.privacy.ledger import Ledger, Terms

@@ -16,7 +16,8 @@ from classify.head.examples import private_sum
 from classify.strategies import Ingredients, expand
 from gan.config import TrainGanSettings
 from synthdp.config import RiskTarget, load_settings, validate_settings
-from synthdp.data.dataset import Dataset, bounded_rows, open_dataset
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.units import bounded_rows
 from synthdp.errors import InputError
 from synthdp.privacy.plan import statement_of
 from synthdp.privacy.stated import read_statement

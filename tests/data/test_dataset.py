@@ -17,7 +17,6 @@ from synthdp.data.dataset import (
     load_images,
     open_dataset,
     read_info,
-    refuse_unknown_patients,
     targets_array,
 )
 from synthdp.errors import InputError, RunError
@@ -333,11 +332,3 @@ def test_who_is_protected() -> None:
     assert not info(kind="synthetic").protects_patients
     assert not info(kind="phantom").protects_patients
     assert info(kind="phantom", as_real=True).protects_patients
-
-
-def test_no_promise_to_patients_that_are_not_known() -> None:
-    refuse_unknown_patients(info(), "patient")
-    refuse_unknown_patients(info(unit="image"), "image")
-    refuse_unknown_patients(info(unit="image", kind="synthetic"), "patient")
-    with pytest.raises(InputError, match="tiny was imported without patient ids"):
-        refuse_unknown_patients(info(unit="image"), "patient")
