@@ -367,13 +367,17 @@ def set_statement(dataset: Dataset) -> Statement:
     lineage = dataset.info.lineage.joined([Lineage(releases=record.releases)])
     made = dataset.info.kind == "synthetic"
     deltas = [*record.deltas, *([] if dataset.info.delta is None else [dataset.info.delta])]
-    return make_statement(
+    statement = make_statement(
         lineage,
         subject="data set" if made else "data set's releases so far, taken together",
         delta=fitting_delta(deltas, lineage.populations),
         unit=lineage.unit,
         on_record=on_record(dataset, lineage, DELTA, lineage.unit),
     )
+    if lineage.releases or not dataset.info.protects_patients:
+        return statement
+    nothing = "Nothing is on record as released of its patients; the set itself never leaves"
+    return statement.model_copy(update={"because": nothing})
 
 
 def named_sets(path: Path) -> list[Dataset]:

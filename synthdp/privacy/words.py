@@ -59,7 +59,8 @@ def _headline(statement: Statement) -> str:
     if not statement.lineage.releases and statement.lineage.declared:
         return f"{of_this} 0 for each {unit}, as declared by the importer or the sender.**"
     if not statement.lineage.releases:
-        return f"{of_this} 0 for each {unit}.** No patient's image went into it."
+        why = _plain(statement.because) or "No patient's image went into it"
+        return f"{of_this} 0 for each {unit}.** {why}."
     headline = f"{of_this} {epsilon_text(statement.epsilon)} for each {unit}, end to end.**"
     return f"{headline} Because {_plain(statement.because)}." if statement.because else headline
 

@@ -217,6 +217,9 @@ def test_a_calibration_on_another_population_is_held_against_both() -> None:
 
 def test_statements_tell_what_else_is_on_record_of_the_patients(tmp_path: Path) -> None:
     data = clinic_set(tmp_path / "clinic")
+    nothing = statement_text(statement_of([data])).splitlines()[0]
+    assert "Nothing is on record as released of its patients" in nothing
+    assert "No patient's image went into it" not in nothing
     first = finished(tmp_path / "first", data)
     assert "On record" not in statement_text(read_statement(first))
     (first / "config.yaml").write_text(f"data: {data}\n")
