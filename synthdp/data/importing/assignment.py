@@ -5,7 +5,7 @@ of that name alone, so that nobody's place hangs on who else is there.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,24 @@ class Assignment:
         )
 
 
+@dataclass(frozen=True)
+class AssignedImages:
+    """N listed images, what the pixels of each say, and whose it is."""
+
+    listing: Listing
+    facts: Sequence[ImageFacts]
+    assignment: Assignment
+
+    def only(self, kept: Sequence[int]) -> "AssignedImages":
+        """The same for some of the images, by their indices."""
+        patches = self.listing.patches
+        return AssignedImages(
+            replace(self.listing, patches=tuple(patches[index] for index in kept)),
+            [self.facts[index] for index in kept],
+            self.assignment.only(kept),
+        )
+
+
 def link_problems(listing: Listing, person_of: Mapping[str, str]) -> list[str]:
     """Persons whom links call by the id of a patient whom they do not name: who is meant?"""
     ids = {patch.patient for patch in listing.patches}
@@ -183,7 +201,7 @@ def set_key(settings: AssignmentSettings) -> bytes:
 def assign(
     settings: AssignmentSettings,
     listing: Listing,
-    seen: Sequence[ImageFacts],
+    facts: Sequence[ImageFacts],
     key: bytes,
     person_of: Mapping[str, str],
 ) -> Assignment:
@@ -195,13 +213,13 @@ def assign(
     Args:
         settings: of the import.
         listing: of N images.
-        seen: the facts of each of them.
+        facts: what the pixels of each of them say.
         key: under which ids are hashed.
         person_of: what links declare; an id that they lack is its own person.
     """
     patients = [patch.patient for patch in listing.patches]
     persons = [person_of.get(patient, patient) for patient in patients]
-    thumbnails = np.stack([entry.thumbnail for entry in seen])
+    thumbnails = np.stack([entry.thumbnail for entry in facts])
     pairs = near_duplicate_pairs(thumbnails, settings.near_duplicate_correlation)
     names = np.array(persons)
     pairs = pairs[names[pairs[:, 0]] != names[pairs[:, 1]]]

@@ -1,5 +1,7 @@
-"""The private note of an import as it is read again, and what sets of before it may not do."""
+"""The private note of an import: made, said in counts, and read again by whoever relies on it."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,102 @@ from pydantic import ConfigDict
 
 from synthdp.config import Settings, read_json_as
 from synthdp.data.dataset import Dataset
+from synthdp.data.importing.assignment import AssignedImages, Assignment
+from synthdp.data.splits import connected, duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 
 NOTE = "import.json"
+#: What to do about ids that look alike.
+_WHAT_TO_DO = (
+    "Each id counts as a patient of its own. Look at the images of these rows. Where ids are "
+    "one person, write a CSV file of columns patient_id and person, a row for each of the ids, "
+    "and import into a new folder with links=FILE and key=the file `key` beside this note (of a "
+    "cohort: cohort_key=the file `cohort.key`). Where they are different persons, leave them. "
+    "Nobody else's id, split or cohort depends on what you do. What was released on this set "
+    "still counts for its patients, so keep this folder. Images were compared as small grey "
+    "pictures: mirrored, turned and cropped copies are not in this list."
+)
+#: Kinds of files that nobody takes for images, so that their number is not logged.
+_NO_IMAGES = (".csv files", ".txt files", ".json files", "other files")
+#: Lists of the note whose lengths are logged, and in what words.
+_LOGGED = {
+    "duplicate_images": "group(s) of images with the same pixels",
+    "near_duplicates": "group(s) of nearly the same images under different ids: if these "
+    "are one person, say so in `links`",
+    "linked_ids": "group(s) of ids that were made one unit",
+    "rows_with_conflicting_sources": "image(s) whose folder, name and table tell different classes",
+    "duplicates_with_other_labels": "group(s) of images with the same pixels and different labels",
+    "constant_images": "image(s) of one grey level",
+    "padded_images": "image(s) padded to a square",
+    "resampled_images": "image(s) resampled",
+    "moved_images": "image(s) moved to the split of the unit that their patient was made part of",
+}
+
+
+def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
+    """What an import keeps for its owner alone; images go by their row or position in the source.
+
+    Args:
+        images: all that were written.
+        size_px: the side that they were brought to.
+    """
+    listing, facts, assignment = images.listing, images.facts, images.assignment
+    patches, digests = listing.patches, [entry.digest for entry in facts]
+
+    def rows(indices: Sequence[int]) -> list[int]:
+        return sorted(patches[index].number for index in indices)
+
+    near = connected([(int(i), int(j)) for i, j in assignment.near_duplicates])
+    ids_of_unit: dict[str, set[str]] = {}
+    for patch, unit in zip(patches, assignment.units, strict=True):
+        ids_of_unit.setdefault(unit, set()).add(patch.patient)
+    sides = [(entry.height_px, entry.width_px) for entry in facts]
+    targets = [patch.targets for patch in patches]
+    return {
+        "counted_by": listing.counted_by,
+        "left_out": dict(listing.left_out),
+        "duplicate_images": [rows(group) for group in duplicate_groups(digests)],
+        "near_duplicates": [rows(sorted(group)) for group in near],
+        "look_alikes": [
+            {
+                "ids": sorted({patches[i].patient for i in group}),
+                "rows": rows(sorted(group)),
+                "splits": sorted({assignment.splits[i] for i in group}),
+            }
+            for group in near
+        ],
+        "what_to_do": _WHAT_TO_DO if near else "",
+        "linked_ids": [sorted(ids) for ids in ids_of_unit.values() if len(ids) > 1],
+        "rows_with_conflicting_sources": [patch.number for patch in patches if patch.conflict],
+        "duplicates_with_other_labels": [rows(g) for g in label_conflicts(digests, targets)],
+        "constant_images": rows([i for i, entry in enumerate(facts) if entry.constant]),
+        "padded_images": rows([i for i, (high, wide) in enumerate(sides) if high != wide]),
+        "resampled_images": rows([i for i, side in enumerate(sides) if side != (size_px, size_px)]),
+        "moved_images": rows(assignment.moved),
+        "ids": {
+            patch.patient: written
+            for patch, written in zip(patches, assignment.ids, strict=True)
+            if patch.patient != written
+        },
+        "source_rows": [patch.number for patch in patches],
+    }
+
+
+def note_words(note: Mapping[str, Any], assignment: Assignment, *, kind: str) -> list[str]:
+    """The import in lines for the terminal: counts alone."""
+    splits = Counter(assignment.splits)
+    shares = ", ".join(f"{split} {count}" for split, count in sorted(splits.items()))
+    whose = f" of {len(set(assignment.ids))} patients" if kind == "real" else ""
+    lines = [f"imported {len(assignment.ids)} {kind} images{whose} ({shares})"]
+    left_out = [
+        f"{count} {what}"
+        for what, count in note["left_out"].items()
+        if count and what not in _NO_IMAGES
+    ]
+    if left_out:
+        lines.append(f"  left out: {', '.join(left_out)}")
+    counts = [f"  {len(note[key])} {words}" for key, words in _LOGGED.items() if note[key]]
+    return [*lines, *counts, "  the rows are listed in private/import.json"] if counts else lines
 
 
 class ImportNote(Settings):

@@ -1,9 +1,6 @@
 """Import patches that stand in class folders, with a metadata table or without, as a data set."""
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.images import decode_pixels, fit_square
 from synthdp.data.importing.assignment import (
-    Assignment,
+    AssignedImages,
     AssignmentSettings,
     assign,
     in_cohort,
@@ -27,10 +24,9 @@ from synthdp.data.importing.assignment import (
     split_problems,
 )
 from synthdp.data.importing.links import read_links
-from synthdp.data.importing.listing import Listing, list_patches
-from synthdp.data.importing.note import NOTE, ImportNote, read_note
+from synthdp.data.importing.listing import list_patches
+from synthdp.data.importing.note import NOTE, ImportNote, import_note, note_words, read_note
 from synthdp.data.importing.survey import ImageFacts, survey_images
-from synthdp.data.splits import connected, duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
 from synthdp.privacy.budget import Budget
@@ -44,32 +40,6 @@ from synthdp.privacy.stated import (
 from synthdp.privacy.statement import Statement, make_statement, passed_on
 from synthdp.progress import progress
 from synthdp.status import read_status
-
-#: For the private note of an import, beside the ids that look alike.
-LOOK_ALIKES_WORDS = (
-    "Each id counts as a patient of its own. Look at the images of these rows. Where ids are "
-    "one person, write a CSV file of columns patient_id and person, a row for each of the ids, "
-    "and import into a new folder with links=FILE and key=the file `key` beside this note (of a "
-    "cohort: cohort_key=the file `cohort.key`). Where they are different persons, leave them. "
-    "Nobody else's id, split or cohort depends on what you do. What was released on this set "
-    "still counts for its patients, so keep this folder. Images were compared as small grey "
-    "pictures: mirrored, turned and cropped copies are not in this list."
-)
-#: Kinds of files that nobody takes for images, so that their number is not logged.
-QUIET = (".csv files", ".txt files", ".json files", "other files")
-#: Lists of the private note whose lengths are logged, and in what words.
-REPORTED = {
-    "duplicate_images": "group(s) of images with the same pixels",
-    "near_duplicates": "group(s) of nearly the same images under different ids: if these "
-    "are one person, say so in `links`",
-    "linked_ids": "group(s) of ids that were made one unit",
-    "rows_with_conflicting_sources": "image(s) whose folder, name and table tell different classes",
-    "duplicates_with_other_labels": "group(s) of images with the same pixels and different labels",
-    "constant_images": "image(s) of one grey level",
-    "padded_images": "image(s) padded to a square",
-    "resampled_images": "image(s) resampled",
-    "moved_images": "image(s) moved to the split of the unit that their patient was made part of",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -119,24 +89,6 @@ class PatchesSettings(AssignmentSettings):
         return self
 
 
-@dataclass(frozen=True)
-class Found:
-    """The listed images, what each one's pixels say, and whose it is."""
-
-    listing: Listing
-    seen: Sequence[ImageFacts]
-    assigned: Assignment
-
-    def only(self, kept: Sequence[int]) -> "Found":
-        """The same for some of the images, by their indices."""
-        patches = self.listing.patches
-        return Found(
-            replace(self.listing, patches=tuple(patches[index] for index in kept)),
-            [self.seen[index] for index in kept],
-            self.assigned.only(kept),
-        )
-
-
 def run_patches(settings: PatchesSettings) -> Path:
     """Import the images below `src` to the data set `out`; returns `out`.
 
@@ -152,8 +104,8 @@ def run_patches(settings: PatchesSettings) -> Path:
         InputError: with every problem at once, when an image is unreadable or unsafe, it is not
             known what it shows or whose it is, or a split or cohort stays empty.
     """
-    if _stands_already(settings):
-        logger.info("%s stands already, from these settings", settings.out)
+    if _is_imported(settings):
+        logger.info("%s is there already, from these settings", settings.out)
         return settings.out
     statement = imported_statement(settings)
     person_of = read_links(settings.links) if settings.links is not None else {}
@@ -172,21 +124,21 @@ def run_patches(settings: PatchesSettings) -> Path:
         "rows as in a spreadsheet)",
         problems,
     )
-    seen = [entry for entry in survey if isinstance(entry, ImageFacts)]
+    facts = [entry for entry in survey if isinstance(entry, ImageFacts)]
     key = set_key(settings)
-    assigned = assign(settings, listing, seen, key, person_of)
-    found, cohort = Found(listing, seen, assigned), None
+    assignment = assign(settings, listing, facts, key, person_of)
+    images, cohort = AssignedImages(listing, facts, assignment), None
     if settings.cohort is not None:
-        cohort = Cohort(key_id=key_id(key, assigned.linked), part=settings.cohort)
-        found = found.only(in_cohort(settings, cohort, assigned, key))
+        cohort = Cohort(key_id=key_id(key, assignment.linked), part=settings.cohort)
+        images = images.only(in_cohort(settings, cohort, assignment, key))
     if settings.val_fraction is not None and settings.kind == "real":
-        refuse_empty_split(found.assigned.splits)
-    info = _described(settings, statement, cohort, assigned.linked)
-    _write(settings, info, found, key, card=_card(settings, statement, len(found.seen)))
+        refuse_empty_split(images.assignment.splits)
+    info = _described(settings, statement, cohort, assignment.linked)
+    _write(settings, info, images, key, card=_card(settings, statement, len(images.facts)))
     return settings.out
 
 
-def _stands_already(settings: PatchesSettings) -> bool:
+def _is_imported(settings: PatchesSettings) -> bool:
     """Whether `out` was imported with the same settings; raises InputError if it is otherwise."""
     note = read_note(settings.out)
     if note is not None and _settings_now(note, settings.out) == settings.model_dump(mode="json"):
@@ -220,8 +172,8 @@ def _settings_now(note: ImportNote, out: Path) -> dict[str, Any]:
 
 
 def _links_sha256(settings: PatchesSettings) -> str | None:
-    there = settings.links is not None and settings.links.is_file()
-    return sha256_file(settings.links) if there and settings.links is not None else None
+    links = settings.links
+    return sha256_file(links) if links is not None and links.is_file() else None
 
 
 def imported_statement(settings: PatchesSettings) -> Statement | None:
@@ -305,15 +257,15 @@ def _card(settings: PatchesSettings, statement: Statement | None, n_images: int)
 
 
 def _write(
-    settings: PatchesSettings, info: DatasetInfo, found: Found, key: bytes, *, card: str
+    settings: PatchesSettings, info: DatasetInfo, images: AssignedImages, key: bytes, *, card: str
 ) -> None:
-    patches, assigned = found.listing.patches, found.assigned
+    patches, assignment = images.listing.patches, images.assignment
     budget = None
     if settings.privacy is not None:
         budget = settings.privacy.budget.model_copy(update={"unit": info.unit})
     with create_dataset(settings.out, info, card=card, budget=budget) as writer:
         writer.keep_key("key" if info.cohort is None else SHARED_KEY_FILE, key)
-        rows = zip(patches, assigned.ids, assigned.splits, strict=True)
+        rows = zip(patches, assignment.ids, assignment.splits, strict=True)
         for patch, patient_id, split in progress(rows, what="writing images", total=len(patches)):
             writer.add(
                 fit_square(decode_pixels(patch.path), info.size_px),
@@ -322,7 +274,7 @@ def _write(
                 targets=patch.targets,
                 attributes=patch.attributes,
             )
-        note = import_note(found, size_px=info.size_px)
+        note = import_note(images, size_px=info.size_px)
         source = {
             "settings": settings.model_dump(mode="json"),
             "links_sha256": _links_sha256(settings),
@@ -330,63 +282,5 @@ def _write(
         writer.note(NOTE, {**source, **note})
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
-    for line in note_words(note, assigned, kind=settings.kind):
+    for line in note_words(note, assignment, kind=settings.kind):
         logger.info(line)
-
-
-def import_note(found: Found, *, size_px: int) -> dict[str, Any]:
-    """The private note of an import; images go by their row or position in the source."""
-    listing, seen, assigned = found.listing, found.seen, found.assigned
-    patches, digests = listing.patches, [entry.digest for entry in seen]
-
-    def rows(indices: Sequence[int]) -> list[int]:
-        return sorted(patches[index].number for index in indices)
-
-    where = enumerate(seen)
-    near = connected([(int(i), int(j)) for i, j in assigned.near_duplicates])
-    ids_of_unit: dict[str, set[str]] = {}
-    for patch, unit in zip(patches, assigned.units, strict=True):
-        ids_of_unit.setdefault(unit, set()).add(patch.patient)
-    sides = [(entry.height_px, entry.width_px) for entry in seen]
-    targets = [patch.targets for patch in patches]
-    return {
-        "counted_by": listing.counted_by,
-        "left_out": dict(listing.left_out),
-        "duplicate_images": [rows(group) for group in duplicate_groups(digests)],
-        "near_duplicates": [rows(sorted(group)) for group in near],
-        "look_alikes": [
-            {
-                "ids": sorted({patches[i].patient for i in group}),
-                "rows": rows(sorted(group)),
-                "splits": sorted({assigned.splits[i] for i in group}),
-            }
-            for group in near
-        ],
-        "what_to_do": LOOK_ALIKES_WORDS if near else "",
-        "linked_ids": [sorted(ids) for ids in ids_of_unit.values() if len(ids) > 1],
-        "rows_with_conflicting_sources": [patch.number for patch in patches if patch.conflict],
-        "duplicates_with_other_labels": [rows(g) for g in label_conflicts(digests, targets)],
-        "constant_images": rows([index for index, entry in where if entry.constant]),
-        "padded_images": rows([i for i, (high, wide) in enumerate(sides) if high != wide]),
-        "resampled_images": rows([i for i, side in enumerate(sides) if side != (size_px, size_px)]),
-        "moved_images": rows(assigned.moved),
-        "ids": {
-            patch.patient: written
-            for patch, written in zip(patches, assigned.ids, strict=True)
-            if patch.patient != written
-        },
-        "source_rows": [patch.number for patch in patches],
-    }
-
-
-def note_words(note: Mapping[str, Any], assigned: Assignment, *, kind: str) -> list[str]:
-    """The import in lines for the terminal: counts alone."""
-    splits = Counter(assigned.splits)
-    shares = ", ".join(f"{split} {count}" for split, count in sorted(splits.items()))
-    whose = f" of {len(set(assigned.ids))} patients" if kind == "real" else ""
-    lines = [f"imported {len(assigned.ids)} {kind} images{whose} ({shares})"]
-    left_out = [f"{n} {kind}" for kind, n in note["left_out"].items() if n and kind not in QUIET]
-    if left_out:
-        lines.append(f"  left out: {', '.join(left_out)}")
-    counts = [f"  {len(note[key])} {words}" for key, words in REPORTED.items() if note[key]]
-    return [*lines, *counts, "  the rows are listed in private/import.json"] if counts else lines
