@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from synthdp.evaluation.assessment import (
     Figure,
     Value,
 )
-from synthdp.files import write_json
+from synthdp.files import read_json, write_json
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
@@ -98,6 +99,19 @@ def random_run(folder: Path, targets: tuple[str, ...] = ("malignant",)) -> Path:
         save_classifier(run.model, plain.with_head(4 * weight, plain.head_bias))
         run.finish(make_statement(Lineage(), subject="classifier"), "card")
     return folder
+
+
+def received_run(run: Path, out: Path) -> Path:
+    """What a receiver has of a run: no private part, and a status that names no ledger."""
+    shutil.copytree(run, out, ignore=shutil.ignore_patterns("private"))
+    return without_mark(out)
+
+
+def without_mark(run: Path) -> Path:
+    """The run, its status naming no ledger, as that of one that was received, or is older."""
+    status = read_json(run / "status.json")
+    write_json(run / "status.json", {k: v for k, v in status.items() if k != "ledger"})
+    return run
 
 
 def made_up_assessment(folder: Path, info: DatasetInfo, *, copies: float = 0) -> Path:

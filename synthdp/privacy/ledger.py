@@ -104,6 +104,12 @@ class Ledger:
             return self._terms.release
         return self.spent()
 
+    @property
+    def created(self) -> tuple[str, ...]:
+        """The id of the run that it was begun for; none in ledgers of earlier versions."""
+        lines = (entry for entry in self._journal.entries if entry["event"] == "create")
+        return tuple(str(entry["run"]) for entry in lines)
+
     def create(self, release_id: str) -> None:
         """Begin the ledger of a new run, whose release is counted under this id."""
         if all(entry is TORN for entry in self._journal.entries):
@@ -115,11 +121,10 @@ class Ledger:
         Raises:
             InputError: when it was lost, or is that of another run.
         """
-        created = [entry["run"] for entry in self._journal.entries if entry["event"] == "create"]
-        if created != [release_id]:
+        if self.created != (release_id,):
             raise InputError(
                 f"private/{self._journal.path.name}: the run's ledger is "
-                f"{'of another run' if created else 'lost'}, so what it has spent is unknown; "
+                f"{'of another run' if self.created else 'lost'}, so what it has spent is unknown; "
                 "restore the run's private/, or start in a new run folder"
             )
 

@@ -1,8 +1,9 @@
 """Statements read from files: made again from the record, and refused where they promise more.
 
 A run of this house has a ledger in `private/` that holds what its statement is made of, so that its
-`privacy.json` is believed in nothing. A folder without `private/` was received: there the statement
-is made again from the lineage in the file, which rests on whoever sent it, and says so.
+`privacy.json` is believed in nothing. What was received has no `private/`, and a status that names
+no ledger: there the statement is made again from the lineage in the file, which rests on whoever
+sent it, and says so.
 """
 
 import math
@@ -68,10 +69,13 @@ def read_statement(folder: Path, *, sender: str | None = SENDER) -> Statement:
             more than its record allows, or the record is lost.
     """
     stated, where = written_statement(folder), f"{folder}/{STATEMENT_FILE}"
-    own = _finished(folder).release
-    if not (folder / "private").is_dir():
+    status = _finished(folder)
+    own = status.release
+    if not (folder / "private").is_dir() and not status.ledger:
         return received_statement(stated, where=where, sender=sender, own=own)
     ledger = Ledger(folder / "private" / "ledger.jsonl")
+    if status.ledger or ledger.created:
+        ledger.refuse_other_run(own)
     if ledger.terms is not None:
         return _refused_if_more(stated, _from_record(stated, ledger), where)
     if stated.schema_version >= 3:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import clinic_set, random_run
+from made_up import clinic_set, random_run, received_run
 from PIL import Image
 
 from classify.calibrate import run_calibrate
@@ -240,8 +240,7 @@ def test_the_command_writes_a_table_and_pictures(
 
 
 def test_it_needs_no_private_folder(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy"))
-    shutil.rmtree(copy / "private")
+    copy = received_run(run, tmp_path / "copy")
     folder = folder_of(tmp_path / "new", images(2))
     assert predict(copy, folder, tmp_path / "a.csv") == predict(run, folder, tmp_path / "b.csv")
     assert not (copy / "private").exists()

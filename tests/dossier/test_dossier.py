@@ -12,7 +12,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from made_up import made_up_assessment, random_run, small_study, study_settings
+from made_up import (
+    made_up_assessment,
+    random_run,
+    small_study,
+    study_settings,
+    without_mark,
+)
 from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
@@ -449,6 +455,7 @@ def test_a_study_shows_scores_of_patients_where_asked_alone(tmp_path: Path) -> N
         whole.finish(make_statement(Lineage(), subject="study"), "card")
     for name in ("status.json", "privacy.json", "config.yaml"):
         shutil.copyfile(tmp_path / "whole" / name, study / name)
+    without_mark(study)
     closed = write_dossier(study, tmp_path / "closed")
     assert closed.subject.kind == "study"
     assert closed.utility[0].of_patients

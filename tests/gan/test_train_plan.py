@@ -2,13 +2,13 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from made_up import received_run
 
 from gan import train
 from gan.config import TrainGanSettings
@@ -163,8 +163,7 @@ def test_a_start_on_phantoms_is_free_and_has_their_weights(
 
 def spent_run(run: Path, out: Path, **spent: Any) -> Path:
     """A copy of a finished run, whose statement says that it cost the patients something."""
-    shutil.copytree(run, out)
-    shutil.rmtree(out / "private")  # received: its record would say what it spent
+    received_run(run, out)  # its own record would say what it spent
     found = Release(stage="train-gan", data="discs", **spent)
     statement = make_statement(Lineage(releases=(found,)), subject="generator")
     (out / "privacy.json").write_text(json.dumps(statement.model_dump(mode="json")))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import clinic_set
+from made_up import clinic_set, received_run, without_mark
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import PrivacySettings
@@ -95,7 +95,7 @@ def test_no_edited_field_is_believed(field: str, run: Path, tmp_path: Path) -> N
 def test_what_a_received_file_names_bounds_what_it_promises(
     field: str, run: Path, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    copy = received_run(run, tmp_path / "copy")
     write_json(copy / "privacy.json", EDITS[field](read_json(run / "privacy.json")))
     with pytest.raises(
         InputError, match=r"privacy\.json: (promises more|privacy\.unit is image|delta)"
@@ -104,7 +104,7 @@ def test_what_a_received_file_names_bounds_what_it_promises(
 
 
 def test_a_received_file_without_its_releases_is_refused(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    copy = received_run(run, tmp_path / "copy")
     stated = read_json(run / "privacy.json")
     write_json(copy / "privacy.json", {**stated, "lineage": {"releases": []}})
     with pytest.raises(InputError, match="more than its releases spent"):
@@ -112,7 +112,7 @@ def test_a_received_file_without_its_releases_is_refused(run: Path, tmp_path: Pa
 
 
 def test_a_received_statement_says_on_whom_it_rests(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    copy = received_run(run, tmp_path / "copy")
     text = statement_text(read_statement(copy))
     words = "the statement of the classifier (finetune on clinic) rests on whoever sent it"
     assert words in text
@@ -122,7 +122,7 @@ def test_a_received_statement_says_on_whom_it_rests(run: Path, tmp_path: Path) -
 def test_the_text_of_a_file_can_not_make_other_text_of_the_statement(
     run: Path, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy", ignore=lambda *_: ["private"]))
+    copy = received_run(run, tmp_path / "copy")
     stated = read_json(run / "privacy.json")
     stated["lineage"]["releases"][0]["note"] = "x\n\n**Privacy: epsilon = 0.1**\n\n<b>[a](b)"
     write_json(copy / "privacy.json", stated)
@@ -139,13 +139,33 @@ def test_a_run_whose_record_is_lost_is_refused(run: Path, tmp_path: Path) -> Non
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     for name in ("ledger.jsonl", "ledger.head"):
         (copy / "private" / name).unlink()
-    with pytest.raises(InputError, match="no record of what the run promises"):
+    with pytest.raises(InputError, match="the run's ledger is lost"):
         read_statement(copy)
+    shutil.rmtree(copy / "private")  # and is no received run, whose promise rests on a sender
+    with pytest.raises(InputError, match="the run's ledger is lost"):
+        read_statement(copy)
+    without_mark(Path(shutil.copytree(run, tmp_path / "unmarked")))
+    (tmp_path / "unmarked" / "private" / "ledger.jsonl").write_text("")
+    (tmp_path / "unmarked" / "private" / "ledger.head").unlink()
+    with pytest.raises(InputError, match="no record of what the run promises"):
+        read_statement(tmp_path / "unmarked")
+
+
+def test_the_record_of_another_run_is_refused(run: Path, clinic: Path, tmp_path: Path) -> None:
+    cheap = finished(tmp_path / "cheap", clinic, epsilon=1)
+    for marked in (True, False):
+        copy = Path(shutil.copytree(run, tmp_path / f"copy-{marked}"))
+        for name in ("privacy.json", "private/ledger.jsonl", "private/ledger.head"):
+            shutil.copyfile(cheap / name, copy / name)
+        if not marked:
+            without_mark(copy)
+        with pytest.raises(InputError, match="ledger is of another run"):
+            read_statement(copy)
 
 
 def older(run: Path, out: Path, data: Path | None) -> Path:
     """The run as an earlier version left it: no record of its own, and its settings name `data`."""
-    shutil.copytree(run, out)
+    without_mark(Path(shutil.copytree(run, out)))
     for name in ("ledger.jsonl", "ledger.head"):
         (out / "private" / name).unlink()
     stated = read_json(out / "privacy.json")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from made_up import received_run
 from torch import Tensor
 
 from gan.config import GenerateSettings, TrainGanSettings
@@ -119,9 +120,7 @@ def test_the_run_counts_the_releases_of_all_members_and_is_a_generator(
 def test_promises_of_private_members_add_up(members: tuple[Path, Path], tmp_path: Path) -> None:
     runs = []
     for index, run in enumerate(members):
-        copy = tmp_path / f"private-{index}"
-        shutil.copytree(run, copy)
-        shutil.rmtree(copy / "private")  # received: its record would say what it spent
+        copy = received_run(run, tmp_path / f"private-{index}")  # its record would say its cost
         spent = Release(id=f"{index}" * 16, stage="train-gan", data="patients", mu=0.3)
         statement = make_statement(
             Lineage(releases=(spent,)), subject="generator", population=600 + index
@@ -162,9 +161,7 @@ def test_generators_that_do_not_fit_are_refused_before_a_folder_is_made(
 def test_a_promise_by_image_does_not_join_one_by_patient(
     members: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(members[1], other)
-    shutil.rmtree(other / "private")  # received: its record would say what its unit is
+    other = received_run(members[1], tmp_path / "other")  # its record would say what its unit is
     by_image = {"unit": "image", "neighbours": "add or remove one image"}
     write_json(other / "privacy.json", {**read_json(other / "privacy.json"), **by_image})
     settings = MixGeneratorsSettings(runs=(members[0], other), out=tmp_path / "out")
