@@ -2,15 +2,18 @@
 
 Each line ends with a digest of all bytes before it, and the head beside the file (`NAME.head`) says
 how many lines were acknowledged. The head is written after the line is on the disk, so a line
-beyond it belongs to an append that never returned.
+beyond it belongs to an append that never returned. Both are read, and both are written, under one
+lock of the file: a reader never sees a file beside the head of another moment.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from synthdp.errors import InputError
 from synthdp.files import read_json, refused_when_full, write_json
@@ -36,15 +39,16 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._forget()
+        self.read_on()
+
+    def _forget(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self._hash = hashlib.sha256()
         self._size = 0
+        self._last_line = b""
         self._format = 0  # of the newest line that says one
-        self._open_ended = False
-        self._acknowledged = self._head_lines()  # first: another process may be appending
-        if path.exists():
-            self._read(path.read_bytes())
-        self._compare_with_head()
+        self._acknowledged = 0
 
     @property
     def _name(self) -> str:
@@ -55,12 +59,44 @@ class Journal:
     def _head_path(self) -> Path:
         return self.path.with_suffix(".head")
 
+    def read_on(self) -> None:
+        """Read what other processes have added; all anew where the file isn't the one it was.
+
+        The last line that was read holds a digest of all before it: while it stands in its place,
+        so do they.
+        """
+        if self.path.exists():
+            with open(self.path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
+                stream.seek(self._size - len(self._last_line))
+                if self._ends_torn or stream.read(len(self._last_line)) != self._last_line:
+                    self._forget()
+                    stream.seek(0)
+                self._acknowledged, content = self._head_lines(), stream.read()
+            self._read(content)
+        else:
+            self._forget()
+            self._acknowledged = self._head_lines()
+        self._compare_with_head()
+
     def _read(self, content: bytes) -> None:
-        for number, line in enumerate(content.splitlines(keepends=True), start=1):
-            self.entries.append(self._checked(line.rstrip(b"\n"), number))
-            self._hash.update(line)
-        self._size = len(content)
-        self._open_ended = not content.endswith(b"\n") and content != b""
+        for line in content.splitlines(keepends=True):
+            self.entries.append(self._checked(line.rstrip(b"\n"), len(self.entries) + 1))
+            self._took(line)
+
+    def _took(self, line: bytes) -> None:
+        """Count a line, or the rest of one, as known."""
+        self._hash.update(line)
+        self._size += len(line)
+        self._last_line = self._last_line + line if self._open_ended else line
+
+    @property
+    def _open_ended(self) -> bool:
+        """Whether the last line was torn before its end."""
+        return not self._last_line.endswith(b"\n") and self._last_line != b""
+
+    @property
+    def _ends_torn(self) -> bool:
+        return self._open_ended or (self.entries != [] and self.entries[-1] is TORN)
 
     def _checked(self, line: bytes, number: int) -> dict[str, Any]:
         """The entry of a line, or `TORN` where its end is missing.
@@ -132,23 +168,25 @@ class Journal:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._format < FORMAT:
             entry = {"format": FORMAT, **entry}
-        elif self._acknowledged < len(self.entries):  # a crash came between a line and its head
-            self._acknowledge()
-        with refused_when_full(), open(self.path, "ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with (
+            refused_when_full(),
+            open(self.path, "ab") as stream,
+            _locked(stream, fcntl.LOCK_EX),
+        ):
             if os.fstat(stream.fileno()).st_size != self._size:
                 raise InputError(
                     f"{self._name}: another process writes to it; wait for that one to end"
                 )
+            if self._acknowledged < len(self.entries):  # a crash came between a line and its head
+                self._acknowledge()
             if self._open_ended:
                 self._write(stream.fileno(), b"\n")
-                self._open_ended = False
             chain = self._chain(json.dumps(entry))
             self._write(stream.fileno(), json.dumps({**entry, "chain": chain}).encode() + b"\n")
             os.fsync(stream.fileno())
-        self.entries.append(entry)
-        self._format = FORMAT
-        self._acknowledge()
+            self.entries.append(entry)
+            self._format = FORMAT
+            self._acknowledge()
 
     def _acknowledge(self) -> None:
         write_json(self._head_path, {"lines": len(self.entries)})
@@ -158,5 +196,14 @@ class Journal:
         rest = content
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        self._hash.update(content)
-        self._size += len(content)
+        self._took(content)
+
+
+@contextmanager
+def _locked(stream: IO[bytes], kind: int) -> Iterator[None]:
+    """Hold the lock of an open file, waiting for it."""
+    fcntl.flock(stream, kind)
+    try:
+        yield
+    finally:
+        fcntl.flock(stream, fcntl.LOCK_UN)

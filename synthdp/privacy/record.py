@@ -10,9 +10,11 @@ Their releases then have other tokens, and count as two wherever both meet (`Rel
 
 import fcntl
 import secrets
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -60,10 +62,18 @@ class Record:
     def __init__(self, path: Path, mark: str | None = None) -> None:
         self._path = path
         self._mark = mark
+        self._journal: Journal | None = None
 
     def _read(self) -> Journal:
-        """The ledger's lines; a torn one that was never acknowledged never began."""
-        journal = Journal(self._path)
+        """The ledger's lines; a torn one that was never acknowledged never began.
+
+        Of those that were read before only the newer ones are: every run of a study signs here.
+        """
+        if self._journal is None:
+            self._journal = Journal(self._path)
+        else:
+            self._journal.read_on()
+        journal = self._journal
         journal.refuse_loss()
         created = [entry["set"] for entry in journal.entries if entry["event"] == "create"]
         if self._mark is not None and self._mark not in created:
@@ -105,7 +115,7 @@ class Record:
 
     def holds(self, release_id: str) -> bool:
         """Whether a release is on record."""
-        return release_id in (release.id for release in self.releases)
+        return release_id in _release_ids(self._read())
 
     def add(self, release: Release, *, delta: float | None = None) -> None:
         """Put a release on record, once for each id, with the delta that its run promises at.
@@ -117,9 +127,8 @@ class Record:
             InputError: when it would exceed the set's budget; nothing was put on record then.
         """
         with self._locked() as journal:
-            on_record = _releases(journal)
-            if release.id not in (recorded.id for recorded in on_record):
-                _budget(journal).refuse_overspent(on_record, release)
+            if release.id not in _release_ids(journal):
+                _budget(journal).refuse_overspent(_releases(journal), release)
                 line = {"event": "release", "release": release.model_dump(mode="json")}
                 journal.append(line if delta is None else {**line, "delta": delta})
 
@@ -183,30 +192,36 @@ def recorded_releases(path: Path, mark: str | None = None) -> tuple[Release, ...
     return Record(path, mark).releases
 
 
-def _tokens(
-    journal: Journal, release_id: str, events: tuple[str, ...] = ("start", "block")
-) -> tuple[str, ...]:
+def _tokens(journal: Journal, release_id: str) -> tuple[str, ...]:
     return tuple(
         str(entry["token"])
         for entry in journal.entries
-        if entry["event"] in events and entry["release"] == release_id
+        if entry["event"] in ("start", "block") and entry["release"] == release_id
     )
 
 
+def _release_ids(journal: Journal) -> set[str]:
+    return {entry["release"]["id"] for entry in journal.entries if entry["event"] == "release"}
+
+
 def _releases(journal: Journal) -> tuple[Release, ...]:
+    releases, starts = list[Release](), defaultdict[str, list[str]](list)
+    for entry in journal.entries:
+        if entry["event"] == "start":
+            starts[entry["release"]].append(str(entry["token"]))
+        elif entry["event"] == "release":
+            releases.append(_checked(entry["release"]))
+    return tuple(release.started(tuple(starts[release.id])) for release in releases)
+
+
+def _checked(value: Any) -> Release:
     try:
-        releases = [
-            Release.model_validate(entry["release"])
-            for entry in journal.entries
-            if entry["event"] == "release"
-        ]
+        return Release.model_validate(value)
     except ValidationError as error:
         raise InputError(
             "private/ledger.jsonl: a release on the data set's record is not of this version; "
             "update synthdp, or restore the file"
         ) from error
-    starts = {release.id: _tokens(journal, release.id, ("start",)) for release in releases}
-    return tuple(release.started(starts[release.id]) for release in releases)
 
 
 def _budget(journal: Journal) -> Budget:

@@ -1,5 +1,7 @@
 import json
+import shutil
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -152,17 +154,64 @@ def test_a_full_disk_leaves_a_readable_journal(path: Path, monkeypatch: pytest.M
     assert numbers(path) == [0, 1, 2, 3, "torn"]
 
 
-def test_an_append_between_the_two_reads_is_no_loss(
+def test_appends_of_another_process_wait_until_head_and_lines_are_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_bytes, other = Path.read_bytes, Journal(path)
+    head_lines, other = Journal._head_lines, Journal(path)
 
-    def late(file: Path) -> bytes:
-        content = read_bytes(file)
-        if file == path and len(other.entries) == 4:
-            other.append({"event": "reserve", "n": 4})  # its head is newer than what was read
-        return content
+    def append_twice() -> None:
+        other.append({"event": "reserve", "n": 4})
+        other.append({"event": "reserve", "n": 5})
 
-    monkeypatch.setattr(Path, "read_bytes", late)
+    appending = Thread(target=append_twice)
+
+    def late(journal: Journal) -> int:
+        acknowledged = head_lines(journal)
+        appending.start()
+        appending.join(0.3)  # two lines beyond a head are no crash's, and would be refused
+        return acknowledged
+
+    monkeypatch.setattr(Journal, "_head_lines", late)
     assert numbers(path) == [0, 1, 2, 3]
-    assert numbers(path) == [0, 1, 2, 3, 4]
+    monkeypatch.undo()
+    appending.join()
+    assert numbers(path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_others_added_is_read_on(path: Path) -> None:
+    reader, writer = Journal(path), Journal(path)
+    for number in (4, 5):
+        writer.append({"event": "reserve", "n": number})
+        reader.read_on()
+        assert reader.entries == writer.entries == Journal(path).entries
+    reader.append({"event": "reserve", "n": 6})
+    assert numbers(path) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_file_put_in_the_place_of_what_was_read_is_read_anew(path: Path) -> None:
+    reader, kept = Journal(path), path.with_name("kept.jsonl")
+    shutil.copy(path, kept)
+    shutil.copy(path.with_suffix(".head"), kept.with_suffix(".head"))
+    Journal(path).append({"event": "reserve", "n": 4})
+    Journal(kept).append({"event": "reserve", "n": 7})  # as long as the other
+    reader.read_on()
+    shutil.copy(kept, path)
+    reader.read_on()
+    assert [entry["n"] for entry in reader.entries] == [0, 1, 2, 3, 7]
+
+
+@pytest.mark.parametrize("torn", [b'{"event": "res', b'{"event": "res\n'])
+def test_what_follows_a_torn_line_is_read_on(path: Path, torn: bytes) -> None:
+    path.write_bytes(path.read_bytes() + torn)
+    reader = Journal(path)
+    assert reader.entries[-1] is TORN
+    Journal(path).append({"event": "reserve", "n": 4})
+    reader.read_on()
+    assert [entry.get("n", "torn") for entry in reader.entries] == [0, 1, 2, 3, "torn", 4]
+
+
+def test_a_file_that_loses_what_was_read_is_refused(path: Path) -> None:
+    reader, lines = Journal(path), path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    with pytest.raises(InputError, match="what was spent is unknown"):
+        reader.read_on()
