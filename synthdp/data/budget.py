@@ -51,11 +51,11 @@ def budget_words(root: Path) -> str:
         InputError: as `change_budget`.
     """
     record, budget = _record(root)
-    releases, delta = record.releases, budget.delta or _SHOWN_DELTA
-    spent = Lineage(releases=releases).epsilon(delta)
+    info, releases, delta = read_info(root), record.releases, budget.delta or _SHOWN_DELTA
+    spent = Lineage(releases=releases).epsilon_to(info.unit, delta)
     bound = "none is set" if budget.epsilon is None else f"epsilon {budget.epsilon:g}"
     return (
-        f"{read_info(root).name}: budget for each {budget.unit}: {bound}; on record: "
+        f"{info.name}: budget for each {info.unit}: {bound}; on record: "
         f"{len(releases)} release(s), together epsilon {epsilon_text(spent)} at delta {delta:g}"
     )
 

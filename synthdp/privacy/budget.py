@@ -38,8 +38,9 @@ class Budget(Settings):
             on_record: all releases on the set's patients so far.
             planned: the one to come, with its full budget.
 
-        Guarantee: when it returns, and an epsilon bounds the set, no patient's joint cost of
-        `on_record` and `planned` is above (epsilon, delta).
+        Guarantee: when it returns, and an epsilon bounds the set, no unit's joint cost of
+        `on_record` and `planned` is above (epsilon, delta), whatever units they protect
+        (`Release.loss_to`).
 
         Raises:
             InputError: says what is left.
@@ -52,8 +53,9 @@ class Budget(Settings):
                 f"promises something to each {planned.unit}; set privacy.unit={self.unit}"
             )
         before = Lineage(releases=tuple(on_record))
-        spent = before.epsilon(self.delta)
-        after = Lineage(releases=(*before.releases, planned)).epsilon(self.delta)
+        spent = before.epsilon_to(self.unit, self.delta)
+        both = Lineage(releases=(*before.releases, planned))
+        after = both.epsilon_to(self.unit, self.delta)
         if after > self.epsilon * _ROUNDING:
             raise InputError(
                 f"{planned.data}: its privacy.budget is epsilon {self.epsilon:g} at delta "

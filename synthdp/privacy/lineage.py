@@ -227,6 +227,18 @@ class Release(Settings):
             return None
         return self.loss.of_group(self.images_per_patient)
 
+    def loss_to(self, unit: Unit) -> PrivacyLoss:
+        """What it cost each `unit`, whichever it protects itself.
+
+        Guarantee: an upper bound. To a patient a release that protects images costs what they cost
+        together, if they were bounded, and nothing bounds it otherwise. To an image one that
+        protects patients costs what two of them cost: an image more or less makes of a patient's
+        vector another one, as if that patient went and another came.
+        """
+        if unit == "patient":
+            return self.loss_of_patient or PrivacyLoss(mu=math.inf)
+        return self.loss if self.unit == "image" else self.loss.of_group(2)
+
     def same_but_for_rounding(self, other: "Release") -> bool:
         """Whether `other` is this release, though its noise came out of another calibration.
 
@@ -332,14 +344,14 @@ class Lineage(Settings):
     @property
     def loss(self) -> PrivacyLoss:
         """What all releases cost a patient who took part in each of them."""
-        return _loss_of(self.releases)
+        return _sum_of(release.loss for release in self.releases)
 
     @property
     def loss_of_patient(self) -> PrivacyLoss | None:
         """What all releases cost a patient with all images; None where one bounds no images."""
         losses = [release.loss_of_patient for release in self.releases]
         known = [loss for loss in losses if loss is not None]
-        return reduce(PrivacyLoss.with_loss, known, NO_LOSS) if len(known) == len(losses) else None
+        return _sum_of(known) if len(known) == len(losses) else None
 
     @property
     def images_per_patient(self) -> tuple[int, ...]:
@@ -356,6 +368,14 @@ class Lineage(Settings):
         """The worst epsilon over every patient that any release touched."""
         return self.worst(delta).epsilon(delta)
 
+    def epsilon_to(self, unit: Unit, delta: float) -> float:
+        """The worst epsilon over every `unit`, where releases may protect others too.
+
+        Guarantee: that of `Release.loss_to`.
+        """
+        losses = (_sum_of(one.loss_to(unit) for one in group.releases) for group in self.groups())
+        return max(loss.epsilon(delta) for loss in losses)
+
     def loss_on(self, cohort: Cohort | None, delta: float) -> PrivacyLoss:
         """What the releases cost the worst-off patient of `cohort`; of all patients for None.
 
@@ -367,7 +387,7 @@ class Lineage(Settings):
         losses = [group.loss for group in groups]
         if any(loss.sampled for loss in losses):
             met = {release for group in groups for release in group.releases}
-            return _loss_of(release for release in self.releases if release in met)
+            return _sum_of(release.loss for release in self.releases if release in met)
         return max(losses, key=lambda loss: loss.epsilon(delta))
 
     @property
@@ -378,8 +398,9 @@ class Lineage(Settings):
 
     @property
     def unit(self) -> Unit:
-        """The unit of its releases; the patient where there are none."""
-        return self.releases[0].unit if self.releases else "patient"
+        """The unit of its releases that protect one, or else of all; the patient without any."""
+        protected = [release for release in self.releases if math.isfinite(release.mu)]
+        return next((release.unit for release in protected or self.releases), "patient")
 
     @property
     def found_by_looking(self) -> tuple[str, ...]:
@@ -407,8 +428,5 @@ def _meets(release: Release, position: dict[str, Fraction]) -> bool:
     return low <= position[release.cohort.key_id] < high
 
 
-def _loss_of(releases: Iterable[Release]) -> PrivacyLoss:
-    loss = NO_LOSS
-    for release in releases:
-        loss = loss.with_loss(release.loss)
-    return loss
+def _sum_of(losses: Iterable[PrivacyLoss]) -> PrivacyLoss:
+    return reduce(PrivacyLoss.with_loss, losses, NO_LOSS)

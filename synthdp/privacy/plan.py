@@ -22,7 +22,6 @@ from synthdp.privacy.mechanism import Mechanism, Unit
 from synthdp.privacy.record import Record
 from synthdp.privacy.stated import NOISY_FILE, noisy_statement, read_statement
 from synthdp.privacy.statement import (
-    DELTA,
     OnRecord,
     Statement,
     fitting_delta,
@@ -300,8 +299,7 @@ def plan_privacy(
 def on_record(dataset: Dataset, lineage: Lineage, delta: float, unit: Unit) -> tuple[OnRecord, ...]:
     """What else the ledger of a data set of patients holds beside what a lineage counts.
 
-    Nothing where no more is on record. Releases that protect images bound nothing for a patient, so
-    that their epsilon together is infinite.
+    Nothing where no more is on record. The epsilon of all together is that of each `unit`.
 
     Raises:
         InputError: when the ledger is damaged or lost.
@@ -315,12 +313,11 @@ def on_record(dataset: Dataset, lineage: Lineage, delta: float, unit: Unit) -> t
     if not others and budget.epsilon is None:
         return ()
     together = lineage.joined([Lineage(releases=tuple(others))])
-    weaker = any(release.unit != unit for release in others) and unit == "patient"
     return (
         OnRecord(
             data=dataset.info.name,
             other_releases=len(others),
-            epsilon=math.inf if weaker else together.epsilon(delta),
+            epsilon=together.epsilon_to(unit, delta),
             budget=budget.epsilon,
             budget_delta=budget.delta,
         ),
@@ -367,12 +364,13 @@ def set_statement(dataset: Dataset) -> Statement:
     lineage = dataset.info.lineage.joined([Lineage(releases=record.releases)])
     made = dataset.info.kind == "synthetic"
     deltas = [*record.deltas, *([] if dataset.info.delta is None else [dataset.info.delta])]
+    delta = fitting_delta(deltas, lineage.populations)
     statement = make_statement(
         lineage,
         subject="data set" if made else "data set's releases so far, taken together",
-        delta=fitting_delta(deltas, lineage.populations),
+        delta=delta,
         unit=lineage.unit,
-        on_record=on_record(dataset, lineage, DELTA, lineage.unit),
+        on_record=on_record(dataset, lineage, delta, lineage.unit),
     )
     if lineage.releases or not dataset.info.protects_patients:
         return statement

@@ -264,7 +264,8 @@ def joined_statement(statements: Sequence[Statement], *, subject: str) -> Statem
 
     Args:
         statements: one or more. Delta is the largest of theirs that is below 1/N for the largest
-            population of any, the unit is the first's.
+            population of any; the unit is that of their releases, or the first's
+            without any.
         subject: what they make together.
 
     Raises:
@@ -282,7 +283,7 @@ def joined_statement(statements: Sequence[Statement], *, subject: str) -> Statem
         lineage,
         subject=subject,
         delta=delta,
-        unit=statements[0].unit,
+        unit=lineage.unit if lineage.releases else statements[0].unit,
         other_populations=populations,
         on_record=_joined_records(statements, lineage, delta),
         uncovered=[words for one in statements for words in one.not_covered],

@@ -11,9 +11,12 @@ from synthdp.config import PrivacySettings
 from synthdp.data.budget import budget_words, change_budget
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
+from synthdp.privacy.bounds import at_most
 from synthdp.privacy.budget import Budget
+from synthdp.privacy.gaussian import gaussian_epsilon
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.mechanism import Mechanism, Unit
 from synthdp.privacy.plan import PrivacyPlan, plan_privacy
 from synthdp.privacy.record import Record
 
@@ -114,3 +117,41 @@ def test_the_command_shows_and_raises_it(clinic: Path, capsys: pytest.CaptureFix
 def test_a_set_without_patients_needs_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no patients"):
         budget_words(clinic_set(tmp_path / "made", "phantom"))
+
+
+def by_unit(unit: Unit, *, bound: int | None = None) -> Release:
+    mechanism = Mechanism(unit=unit, noise_multiplier=2, steps=1, normaliser=50)
+    return Release(
+        stage="finetune",
+        data="clinic",
+        unit=unit,
+        mu=mechanism.mu,
+        mechanism=mechanism,
+        images_per_patient=bound,
+    )
+
+
+def test_releases_that_protect_images_count_for_what_they_cost_a_patient(clinic: Path) -> None:
+    record = record_of(clinic)
+    record.add(by_unit("image", bound=4))
+    change_budget(clinic, epsilon="8", delta=1e-3, because="ethics board")
+    spent = at_most(gaussian_epsilon(4 * 0.5, 1e-3), digits=3)
+    assert f"1 release(s), together epsilon {spent} at delta 0.001" in budget_words(clinic)
+    record.add(by_unit("patient"))
+    with pytest.raises(InputError, match=r"spent 7\.891, with this one it would be 8\.194"):
+        record.add(by_unit("patient"))
+
+
+def test_nothing_is_left_after_a_release_that_bounds_no_images_of_a_patient(clinic: Path) -> None:
+    record = record_of(clinic)
+    record.add(by_unit("image"))
+    change_budget(clinic, epsilon="1000", delta=1e-3, because="too late")
+    with pytest.raises(InputError, match="spent inf"):
+        record.add(by_unit("patient"))
+
+
+def test_a_release_that_protects_patients_costs_an_image_what_two_of_them_do() -> None:
+    budget = Budget(epsilon=3, delta=1e-3, unit="image")
+    budget.refuse_overspent([by_unit("image")], by_unit("image"))
+    with pytest.raises(InputError, match="would be"):  # mu is 0.5 and 1, no 0.5 twice
+        budget.refuse_overspent([by_unit("patient")], by_unit("image"))

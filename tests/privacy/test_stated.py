@@ -220,6 +220,15 @@ def test_joined_statements_hold_delta_against_the_largest_and_guess_from_the_sma
     assert "A 1-in-50 guess" in text
 
 
+def test_the_unit_of_several_is_that_of_their_releases_in_any_order() -> None:
+    free = Release(stage="train-gan", data="clinic", mu=math.inf)
+    by_image = Release(stage="finetune", data="clinic", unit="image", mu=1.0)
+    both = make_statement(Lineage(releases=(free, by_image)), subject="model", unit="image")
+    phantoms = make_statement(Lineage(), subject="data set")
+    for statements in ([phantoms, both], [both, phantoms]):
+        assert joined_statement(statements, subject="collection").unit == "image"
+
+
 def test_a_calibration_on_another_population_is_held_against_both() -> None:
     trained = by_population(50_000, delta=1e-6)
     lineage = Lineage(releases=(trained, by_population(50, delta=1e-3, stage="calibrate")))
