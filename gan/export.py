@@ -28,7 +28,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.files import atomic_folder, read_json, write_atomic, write_json
 from synthdp.privacy.statement import Statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.words import headline
 
 WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
 DEPENDENCIES = ("numpy>=1.24", "torch>=2.0", "pillow>=9.4")
@@ -209,7 +209,6 @@ def _description(
     settings: ExportSettings, statement: Statement, weights_sha256: str
 ) -> dict[str, Any]:
     releases = ", ".join(one.id for one in statement.lineage.releases) or "none"
-    headline = statement_text(statement).splitlines()[0].replace("**", "")
     return {
         "title": settings.title or "Class-conditional generator, exported by synthdp",
         "provided_date": None,
@@ -224,8 +223,8 @@ def _description(
             "seed: default=None, of one call: every call with the same seed draws the same images",
         ],
         "comment": (
-            f"{headline} Releases on patients: {releases}. Sha256 of the weights in the run: "
-            f"{weights_sha256}. Python 3.10 or newer."
+            f"{headline(statement)} Releases on patients: {releases}. Sha256 of the weights in the "
+            f"run: {weights_sha256}. Python 3.10 or newer."
         ),
     }
 

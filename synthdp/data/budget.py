@@ -9,10 +9,10 @@ from pathlib import Path
 from synthdp.config import validate_settings
 from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
+from synthdp.privacy.bounds import epsilon_text
 from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.record import Record
-from synthdp.privacy.words import epsilon_text
 
 #: Where a set has no budget, what was spent is shown at this delta.
 _SHOWN_DELTA = 1e-5

@@ -103,8 +103,8 @@ def _odds_bounds(statement: Statement) -> dict[str, str]:
         return {"membership": none, "attribute": none, "reconstruction": none}
     odds = statement.odds
     return {
-        "membership": f"at most {percent(odds.found_at_1_percent)} of members are found at 1 % "
-        f"false alarms, {percent(odds.found_at_01_percent)} at 0.1 %",
+        "membership": f"at most {percent(odds.found_at_1_percent)} of those who were in are found "
+        f"while 1 % of others are falsely accused, {percent(odds.found_at_01_percent)} at 0.1 %",
         "attribute": "none stated by itself"
         if odds.attribute_even is None or odds.attribute_of_ten is None
         else f"at most {percent(odds.attribute_even)} of guesses of an even yes/no fact come right "
@@ -162,14 +162,14 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
     held = not record.broken
     sure = settings.confidence
     confidence = "" if sure is None else f"; {100 * sure:g} % confidence each"
-    words = (
+    within = (
         f"Found no more than epsilon {epsilon_text(record.promise.epsilon)} at delta "
         f"{record.promise.delta:g} of this training allows."
-        if held
-        else f"{audit.run}/private/audit/audit.md says how."
     )
 
-    def test(attack: str, extent: str, figures: Sequence[AttackFigure]) -> AttackTest:
+    def test(
+        attack: str, extent: str, figures: Sequence[AttackFigure], words: str = within
+    ) -> AttackTest:
         return AttackTest(
             command=f"synthdp audit {audit.run}",
             attack=attack if record.audited == "head" else f"{attack} ({record.audited})",
@@ -177,7 +177,7 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
             version=record.versions.get("synthdp", ""),
             extent=extent,
             result="held" if held else "BROKEN",
-            words=words,
+            words=words if held else f"{audit.run}/private/audit/audit.md says how.",
             figures=tuple(figures) if with_figures else (),
         )
 
@@ -214,7 +214,7 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
             f"{record.replay.neighbours} neighbouring sets, {steps}; {record.replay.draws} "
             "draws of noise tested"
         )
-        yield test(_REPLAY, extent, ())
+        yield test(_REPLAY, extent, (), "Sums, noise and stops came out as declared.")
 
 
 def _membership_extent(record: AuditRecord) -> str:

@@ -61,7 +61,7 @@ class LowerBound(Settings, extra="ignore"):
     epsilon: Spent
 
 
-class FoundRate(Settings, extra="ignore"):
+class MemberRate(Settings, extra="ignore"):
     """How often members were found at a rate of false alarms, and at most as promised.
 
     attack: by what; empty in audits of older versions, which knew LiRA on heads alone.
@@ -101,7 +101,7 @@ class AuditRecord(Settings, extra="ignore"):
     date: str = ""
     replay: Replayed | None = None
     bounds: tuple[LowerBound, ...] = ()
-    membership: tuple[FoundRate, ...] = ()
+    membership: tuple[MemberRate, ...] = ()
 
 
 class NoisyRecord(Settings, extra="ignore"):

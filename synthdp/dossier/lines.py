@@ -1,4 +1,4 @@
-"""The lines of a dossier: what each text asks for, and what is on record of it.
+"""The lines of a dossier: what is on record of each thing that is asked for (`asked`).
 
 Words are of the statement and of what was read beside it. A line without a record says which
 command would make one; a line that no command can fill is a blank for the controller.
@@ -6,13 +6,15 @@ command would make one; a line that no command can fill is a blank for the contr
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from synthdp.dossier.asked import blank_line, known_line
 from synthdp.dossier.attacks import faults_not_run
 from synthdp.dossier.evidence import Access, Evidence
-from synthdp.privacy.bounds import at_least, at_most, epsilon_text
+from synthdp.privacy.bounds import at_most, epsilon_text
 from synthdp.privacy.dossier import (
+    TO_FILL_IN,
     AttackKind,
     DeploymentModel,
     Implementation,
@@ -25,15 +27,23 @@ from synthdp.privacy.dossier import (
     Variant,
 )
 from synthdp.privacy.lineage import Release
-from synthdp.privacy.statement import OnRecord, Statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.statement import Statement
+from synthdp.privacy.words import (
+    headline,
+    noise_source_name,
+    odds_words,
+    record_words,
+    release_words,
+    risk_words,
+)
 from synthdp.study.record import SetFacts
 
-_NIST, _EDPB, _REGISTRY = "NIST SP 800-226", "EDPB 28/2024", "OpenDP registry"
-_CONTEXT = f"{_EDPB}, 46"
-_TO_FILL_IN = "for the controller to fill in"
 #: Up to which epsilon NIST SP 800-226, section 2.2, calls the choice conservative.
 _CONSERVATIVE = 1.0
+_TRUST = (
+    "Central: whoever runs synthdp sees the images and adds the noise, and is trusted with both. "
+    "Recipients are not trusted with anything."
+)
 
 
 def dossier_layers(
@@ -75,95 +85,24 @@ def dossier_layers(
 
 def _promise_lines(statement: Statement) -> Iterator[Line]:
     source = "privacy.json, as `synthdp privacy` reads it"
-    yield Line(
-        key="epsilon",
-        asks="Epsilon",
-        texts=(f"{_NIST}, 2.2", f"{_REGISTRY}: privacy_parameters"),
-        answer=f"{_headline(statement)}{_scale_words(statement.epsilon)}",
-        source=source,
-    )
-    yield Line(
-        key="delta",
-        asks="Delta",
-        texts=(f"{_NIST}, 2.3", f"{_REGISTRY}: privacy_parameters"),
-        answer=_delta_words(statement),
-        source=source,
-    )
-    yield Line(
-        key="original_parameters",
-        asks="Original parameters",
-        texts=(f"{_NIST}, 2.3", f"{_REGISTRY}: variant_name"),
-        answer=_parameter_words(statement),
-        source=source,
-    )
-    yield Line(
-        key="unit",
-        asks="Unit of privacy, and neighbours",
-        texts=(f"{_NIST}, 2.4", f"{_REGISTRY}: privacy_unit"),
-        answer=_unit_words(statement),
-        source=source,
-    )
+    yield known_line("epsilon", f"{headline(statement)}{_scale_words(statement.epsilon)}", source)
+    yield known_line("delta", _delta_words(statement), source)
+    yield known_line("original_parameters", _parameter_words(statement), source)
+    yield known_line("unit", _unit_words(statement), source)
     if statement.risk is not None:
-        yield Line(
-            key="risk",
-            asks="Risk that was asked for",
-            texts=(f"{_NIST}, 2.2",),
-            answer=_bullet(statement, "asked for: "),
-            source=source,
-        )
-    yield Line(
-        key="composition",
-        asks="Releases that are counted together",
-        texts=(f"{_NIST}, 2.2 and 2.6", f"{_REGISTRY}: composition"),
-        answer=_composition_words(statement),
-        source=source,
-    )
+        yield known_line("risk", risk_words(statement), source)
+    yield known_line("composition", _composition_words(statement), source)
     if statement.lineage.declared:
-        yield Line(
-            key="declared",
-            asks="Declared, and shown by no record",
-            texts=(f"{_NIST}, 2.6",),
-            answer=f"{'; '.join(statement.lineage.declared)}.",
-            source=source,
-        )
-    yield Line(
-        key="odds",
-        asks="What the best attacker could do",
-        texts=(f"{_NIST}, 2.1", f"{_EDPB}, documentation"),
-        answer=_paragraph(statement, "What an attacker could do."),
-        source=source,
-    )
+        yield known_line("declared", f"{'; '.join(statement.lineage.declared)}.", source)
+    yield known_line("odds", odds_words(statement), source)
 
 
 def _private_part_lines(evidence: Evidence) -> Iterator[Line]:
     """What publishing the private runs of a study alone promises, where it has others."""
     part = None if evidence.tables is None else evidence.tables.private_part
     if part is not None and math.isinf(evidence.statement.epsilon):
-        yield Line(
-            key="private_part",
-            asks="The runs with a finite epsilon alone",
-            texts=(f"{_NIST}, 2.6",),
-            answer=f"{_headline(part)} At delta {part.delta:g}, when no other run is published.",
-            source="the runs' privacy.json",
-        )
-
-
-def _headline(statement: Statement) -> str:
-    return statement_text(statement).splitlines()[0].replace("**", "")
-
-
-def _paragraph(statement: Statement, heading: str) -> str:
-    """The text of the statement's paragraph that begins with this heading."""
-    mark = f"**{heading}**"
-    paragraphs = statement_text(statement).split("\n\n")
-    return next((p.removeprefix(mark).strip() for p in paragraphs if p.startswith(mark)), "")
-
-
-def _bullet(statement: Statement, begins: str) -> str:
-    """What follows these words in the statement's terms."""
-    lines = statement_text(statement).splitlines()
-    mark = f"- {begins}"
-    return next((line.removeprefix(mark) for line in lines if line.startswith(mark)), "")
+        words = f"{headline(part)} At delta {part.delta:g}, when no other run is published."
+        yield known_line("private_part", words, "the runs' privacy.json")
 
 
 def _scale_words(epsilon: float) -> str:
@@ -173,8 +112,8 @@ def _scale_words(epsilon: float) -> str:
         return ""
     return (
         f" For scale: NIST calls an epsilon of at most {_CONSERVATIVE:g} conservative, and warns "
-        "that large ones may protect little; the last line of this part says what this one is "
-        "worth."
+        "that large ones may protect little; what this one is worth stands under What the best "
+        "attacker could do."
     )
 
 
@@ -198,25 +137,8 @@ def _parameter_words(statement: Statement) -> str:
         return "None: no release on any patient is counted."
     if not protected:
         return "None: no release that is counted was protected."
-    return "Gaussian noise; each release by itself: " + "; ".join(
-        dict.fromkeys(_own_parameters(release) for release in protected)
-    )
-
-
-def _own_parameters(release: Release) -> str:
-    mechanism = release.mechanism
-    if mechanism is None:
-        return f"{release.stage}: mu = {at_most(release.mu, digits=4)}"
-    steps = mechanism.steps if release.steps is None else release.steps
-    noise = at_least(mechanism.noise_multiplier, digits=4)
-    spent, rate = f"mu = {at_most(release.mu, digits=4)}", ""
-    if mechanism.sampling_rate < 1:
-        spent = "by privacy loss distributions"
-        rate = f", sampling rate {at_most(mechanism.sampling_rate, digits=4)} (Poisson)"
-    return (
-        f"{release.stage}: {spent}, noise multiplier {noise}, clip norm "
-        f"{at_most(mechanism.clip_norm, digits=4)}, {steps} step{'' if steps == 1 else 's'}{rate}"
-    )
+    each = "; ".join(dict.fromkeys(release_words(release) for release in protected))
+    return f"Gaussian noise; each release by itself: {each}."
 
 
 def _unit_words(statement: Statement) -> str:
@@ -245,10 +167,13 @@ def _composition_words(statement: Statement) -> str:
         return "None on any patient."
     names = Counter(_release_name(one) for one in statement.lineage.releases)
     listed = "; ".join(f"{f'{n} times ' * (n > 1)}{name}" for name, n in names.items())
-    return (
-        f"{counted} release{'s' if counted > 1 else ''}, each counted once, end to end: {listed}."
-        + "".join(f" {words}" for words in _record_words(statement))
-    )
+    return " ".join(
+        [
+            f"{counted} release{'s' if counted > 1 else ''}, each counted once, end to end: "
+            f"{listed}.",
+            *(record_words(one, statement.delta) for one in statement.on_record),
+        ]
+    ).replace("**", "")
 
 
 def _release_name(release: Release) -> str:
@@ -257,47 +182,40 @@ def _release_name(release: Release) -> str:
     return f"{release.stage} on {release.data}{who}{bare}"
 
 
-def _record_words(statement: Statement) -> Iterator[str]:
-    """What else is on record about the sets that the releases are of."""
-    for record in statement.on_record:
-        yield (
-            f"On record about {record.data} beside these: {record.other_releases} other "
-            f"release{'' if record.other_releases == 1 else 's'}; all together epsilon "
-            f"{epsilon_text(record.epsilon)}{_budget_words(record)}."
-        )
-
-
-def _budget_words(record: OnRecord) -> str:
-    if record.budget is None:
-        return ""
-    at = "" if record.budget_delta is None else f" at delta {record.budget_delta:g}"
-    return f", of a budget of {epsilon_text(record.budget)}{at}"
-
-
 # The middle: algorithms and correctness, utility, bias.
 
 
 def _kept_lines(
     evidence: Evidence, attacks: Sequence[AttackKind], utility: Sequence[Utility]
 ) -> Iterator[Line]:
-    yield Line(
-        key="mechanisms",
-        asks="Algorithms",
-        texts=(f"{_NIST}, 3.1 and 3.5", f"{_REGISTRY}: mechanisms"),
-        answer=_mechanism_words(evidence.statement),
-        source="privacy.json",
+    kind = evidence.subject.kind
+    yield known_line("mechanisms", _mechanism_words(evidence.statement), "privacy.json")
+    yield known_line("preparation", _preparation_words(evidence), "config.yaml")
+    yield known_line(
+        "correctness",
+        _correctness_words(evidence, attacks),
+        "private/audit",
+        not_run=faults_not_run(evidence),
     )
-    yield Line(
-        key="preparation",
-        asks="Preparation of data, and choice of settings",
-        texts=(f"{_NIST}, 4.3", f"{_REGISTRY}: preprocessing_and_hyperparameter_tuning"),
-        answer=_preparation_words(evidence),
-        source="config.yaml",
+    scored = ", ".join(f"{one.data_set} ({one.split})" for one in utility)
+    scores = "assess SET --real DATASET"
+    if kind != "data set":
+        scores = "evaluate RUN DATASET --split S"
+    yield known_line(
+        "utility",
+        f"Scored on {scored}: see Utility by sub-group." if scored else "",
+        "results.csv" if kind == "study" else "the folders of --evidence",
+        not_run=f"not run; `synthdp {scores} --out DIR` does, and `--evidence DIR` reads it",
     )
-    yield _correctness_line(evidence, attacks)
-    yield _utility_line(evidence, utility)
-    if evidence.subject.kind != "data set":
-        yield _bias_line(utility)
+    columns = dict.fromkeys(name.replace("_", " ") for one in utility for name in one.attributes)
+    if kind != "data set":
+        yield known_line(
+            "bias",
+            f"Judged by {', '.join(columns)}: see Utility by sub-group." if columns else "",
+            "the same folders",
+            not_run="not run; `synthdp evaluate RUN DATASET by=[COLUMN]` does, and so does a "
+            "study's `fairness` setting",
+        )
 
 
 def _mechanism_words(statement: Statement) -> str:
@@ -305,8 +223,8 @@ def _mechanism_words(statement: Statement) -> str:
         return "None that adds noise."
     return (
         f"In each step the vectors of {statement.unit}s, each clipped to the clip norm, are "
-        "summed, Gaussian noise is added to the sum, and it is divided by a declared number. The "
-        "numbers stand under Original parameters."
+        "summed, Gaussian noise is added to the sum, and it is divided by a declared number, the "
+        "normaliser. The numbers stand under Original parameters."
     )
 
 
@@ -326,7 +244,7 @@ def _preparation_words(evidence: Evidence) -> str:
     )
 
 
-def _networks(settings: Any) -> Iterator[str]:
+def _networks(settings: Mapping[str, Any]) -> Iterator[str]:
     beside = settings.get("beside")
     named = [settings.get("backbone"), *(beside if isinstance(beside, list) else ())]
     yield from dict.fromkeys(
@@ -334,118 +252,40 @@ def _networks(settings: Any) -> Iterator[str]:
     )
 
 
-def _correctness_line(evidence: Evidence, attacks: Sequence[AttackKind]) -> Line:
+def _correctness_words(evidence: Evidence, attacks: Sequence[AttackKind]) -> str:
+    """How the audits ended, all in all; empty where there was none."""
     tests = [test for attack in attacks for test in attack.tests if test.result != "measured"]
-    line = Line(
-        key="correctness",
-        asks="Correctness, tested on this very training",
-        texts=(f"{_NIST}, 2 (auditing) and 3.1",),
-        state="not run",
-        answer=faults_not_run(evidence),
-        source="private/audit",
-    )
     if not tests:
-        return line
-    broken = any(test.result == "BROKEN" for test in tests)
-    of = sorted({test.command for test in tests})
-    words = (
-        "THE PROMISE IS BROKEN, by an audit"
-        if broken
-        else f"An audit attacked the training {len(tests)} ways, and the promise held"
-    )
-    audited = len(evidence.audits)
-    many = f" {audited} of the study's runs were audited." if len(of) > 1 else ""
-    answer = f"{words}: see Attacks.{many} An audit can find a fault, and prove none absent."
-    return line.model_copy(update={"state": "stated", "answer": answer})
-
-
-def _utility_line(evidence: Evidence, utility: Sequence[Utility]) -> Line:
-    command = "evaluate RUN DATASET --split S"
-    if evidence.subject.kind == "data set":
-        command = "assess SET --real DATASET"
-    line = Line(
-        key="utility",
-        asks="Utility",
-        texts=(f"{_NIST}, 3.2", f"{_REGISTRY}: utility"),
-        state="not run",
-        answer=f"not run; `synthdp {command} --out DIR` does, and `--evidence DIR` reads it",
-        source="results.csv" if evidence.subject.kind == "study" else "the folders of --evidence",
-    )
-    if not utility:
-        return line
-    scored = ", ".join(f"{one.data_set} ({one.split})" for one in utility)
-    return line.model_copy(
-        update={"state": "stated", "answer": f"Scored on {scored}: see Utility by sub-group."}
-    )
-
-
-def _bias_line(utility: Sequence[Utility]) -> Line:
-    attributes = dict.fromkeys(name for one in utility for name in one.attributes)
-    line = Line(
-        key="bias",
-        asks="Bias: who is served worse",
-        texts=(f"{_NIST}, 3.3",),
-        state="not run",
-        answer="not run; `synthdp evaluate RUN DATASET by=[COLUMN]` does, and so does a study's "
-        "`fairness` setting",
-        source="the same folders",
-    )
-    if not attributes:
-        return line
-    names = ", ".join(name.replace("_", " ") for name in attributes)
-    return line.model_copy(
-        update={"state": "stated", "answer": f"Judged by {names}: see Utility by sub-group."}
-    )
+        return ""
+    ended = f"An audit attacked the training {len(tests)} ways, and the promise held"
+    if any(test.result == "BROKEN" for test in tests):
+        ended = "THE PROMISE IS BROKEN, by an audit"
+    several = len({test.command for test in tests}) > 1
+    many = f" {len(evidence.audits)} of the study's runs were audited." if several else ""
+    return f"{ended}: see Attacks.{many} An audit can find a fault, and prove none absent."
 
 
 # The bottom: trust, access, side channels, exposure.
 
 
 def _deployment_lines(evidence: Evidence) -> Iterator[Line]:
-    yield Line(
-        key="trust",
-        asks="Trust model",
-        texts=(f"{_NIST}, 4.2", f"{_REGISTRY}: deployment_model"),
-        answer=_trust_words(),
-        source="how synthdp works",
+    design = "the design of synthdp"
+    yield known_line("trust", _TRUST, design)
+    yield known_line(
+        "queries",
+        "A data release: a finished file is given out, and nobody puts questions to the patients' "
+        "images.",
+        design,
     )
-    yield Line(
-        key="queries",
-        asks="Query model",
-        texts=(f"{_NIST}, 4.1", f"{_REGISTRY}: access_type"),
-        answer="A data release: a finished file is given out, and nobody puts questions to the "
-        "patients' images.",
-        source="how synthdp works",
+    yield known_line(
+        "access", _access_words(evidence.access), "private/ itself, when this page was made"
     )
-    yield Line(
-        key="access",
-        asks="Data security and access control",
-        texts=(f"{_NIST}, 4.4",),
-        answer=_access_words(evidence.access),
-        source="looked at when this page was made",
-    )
-    yield Line(
-        key="side_channels",
-        asks="Side channels",
-        texts=(f"{_NIST}, 4.3",),
-        answer=_side_channel_words(evidence),
-        source="privacy.json, config.yaml",
-    )
-    yield Line(
-        key="exposure",
-        asks="Exposure by collecting data",
-        texts=(f"{_NIST}, 4.5", f"{_REGISTRY}: data_domain"),
-        answer=f"{_domain_words(evidence.sets)} What is promised is of what is released. The "
-        "images themselves, and private/, are exposed wherever they are kept, for as long as they "
-        "are.",
-        source="dataset.json, where it is at hand",
-    )
-
-
-def _trust_words() -> str:
-    return (
-        "Central: whoever runs synthdp sees the images and adds the noise, and is trusted with "
-        "both. Recipients are not trusted with anything."
+    yield known_line("side_channels", _side_channel_words(evidence), "privacy.json, config.yaml")
+    yield known_line(
+        "exposure",
+        f"{_domain_words(evidence.sets)} What is promised is of what is released. The images "
+        "themselves, and private/, are exposed wherever they are kept, for as long as they are.",
+        "dataset.json, where it is at hand",
     )
 
 
@@ -469,13 +309,15 @@ def _access_words(access: Access) -> str:
 
 
 def _side_channel_words(evidence: Evidence) -> str:
-    noisy = [one for one in evidence.releases if one.mechanism is not None]
+    sources = (one.noise for one in evidence.releases if one.mechanism is not None)
     parts = [
-        f"Noise source: {source}, by the release; sums and noise stand on a public lattice."
-        for source in dict.fromkeys(one.noise for one in noisy if one.noise is not None)
+        f"Noise source: {noise_source_name(source)}, by the release; sums and noise stand on a "
+        "public lattice."
+        for source in dict.fromkeys(sources)
+        if source is not None
     ]
-    fixed = evidence.settings.get("privacy", {})
-    if isinstance(fixed, dict) and fixed.get("fixed_noise_key") is not None:
+    privacy = evidence.settings.get("privacy", {})
+    if isinstance(privacy, dict) and privacy.get("fixed_noise_key") is not None:
         parts.append("THE NOISE HAS A FIXED KEY, so that nothing is promised.")
     uncovered = [words for words in evidence.statement.not_covered if "floating-point" in words]
     parts += [f"Not covered: {words}." for words in uncovered]
@@ -484,16 +326,18 @@ def _side_channel_words(evidence: Evidence) -> str:
 
 
 def _domain_words(sets: Sequence[SetFacts]) -> str:
+    """What the sets of patients hold that the settings name; phantoms that stand for some, so."""
     shown = [one for one in sets if one.stands_for_patients]
     if not shown:
         return "No set of patients' images is at hand that the settings name."
     words = []
     for one in shown:
+        stand_in = "PHANTOMS THAT STAND FOR PATIENTS, " if one.kind == "phantom" else ""
         columns = f", columns {', '.join(one.columns)}" if one.columns else ""
         licence = f", licence {one.licence}" if one.licence else ""
         words.append(
-            f"{one.name}: grey images of {one.size_px} px, labels {', '.join(one.targets)}"
-            f"{columns}{licence}"
+            f"{one.name}: {stand_in}grey images of {one.size_px} px, labels "
+            f"{', '.join(one.targets)}{columns}{licence}"
         )
     return f"{'; '.join(words)}."
 
@@ -502,76 +346,42 @@ def _domain_words(sets: Sequence[SetFacts]) -> str:
 
 
 def _document_lines(evidence: Evidence, attacks: Sequence[AttackKind]) -> Iterator[Line]:
-    yield Line(
-        key="design",
-        asks="Measures in the model's design: sources, preparation, training",
-        texts=(f"{_EDPB}, model design",),
-        answer="Training under the promise above; what went into it stands under Algorithms and "
-        "Preparation."
-        if any(math.isfinite(one.mu) for one in evidence.releases)
-        else "No release that is counted was trained under a promise."
-        if evidence.releases
-        else "No release on any patient is counted.",
-        source="privacy.json, config.yaml",
-    )
-    ran = [attack.kind for attack in attacks if attack.tests]
-    yield Line(
-        key="tests",
-        asks="Tests against state-of-the-art attacks: what, when, how far, how they ended",
-        texts=(f"{_EDPB}, 55 and documentation",),
-        state="stated" if ran else "not run",
-        answer=f"Run: {', '.join(ran)}; see Attacks. A test speaks for the attack that was run, "
-        "and for no other."
+    yield known_line("design", _design_words(evidence.releases), "privacy.json, config.yaml")
+    ran = ", ".join(attack.kind for attack in attacks if attack.tests)
+    yield known_line(
+        "tests",
+        f"Run: {ran}; see Attacks. A test speaks for the attack that was run, and for no other."
         if ran
-        else "not run; `synthdp audit RUN` does",
-        source="private/audit, quality.json",
+        else "",
+        "private/audit, quality.json",
+        not_run="not run; `synthdp audit RUN` does",
     )
-    yield Line(
-        key="theory",
-        asks="Resistance to re-identification by theory",
-        texts=(f"{_EDPB}, documentation",),
-        answer="The bounds under What is promised hold for every attacker, known or not, as far as "
-        "the promise itself does."
+    yield known_line(
+        "theory",
+        "The bounds under What is promised hold for every attacker, known or not, as far as the "
+        "promise itself does."
         if math.isfinite(evidence.statement.epsilon)
         else "None: epsilon is infinite.",
-        source="privacy.json",
+        "privacy.json",
     )
-    yield Line(
-        key="residual",
-        asks="What is left as risk, told to those who use the model",
-        texts=(f"{_EDPB}, documentation",),
-        answer="Not covered, on the first page of this file; card.md says the same to whoever "
-        "receives the model.",
-        source="privacy.json, card.md",
+    yield known_line(
+        "residual",
+        "Not covered, on the first page of this file; card.md says the same to whoever receives "
+        "the model.",
+        "privacy.json, card.md",
     )
-    yield _blank(
-        "analysis", "Who checked that these measures were carried out", f"{_EDPB}, model analysis"
-    )
+    yield blank_line("analysis")
 
 
-def controller_lines() -> tuple[Line, ...]:
-    """What only the controller knows; each stays a marked blank."""
-    documents = f"{_EDPB}, documentation"
-    curators, use = f"{_REGISTRY}: data_curators", f"{_REGISTRY}: intended_use"
+def _design_words(releases: Sequence[Release]) -> str:
+    if not releases:
+        return "No release on any patient is counted."
+    if all(math.isinf(one.mu) for one in releases):
+        return "No release that is counted was trained under a promise."
     return (
-        _blank("controller", "Controller and contact", "GDPR, Art. 24", curators),
-        _blank("purpose", "Purpose", "GDPR, Art. 5(1)(b)", use),
-        _blank("recipients", "Recipients, and how it reaches them", "GDPR, Art. 30", _CONTEXT),
-        _blank("legal_basis", "Legal basis (also for health data)", "GDPR, Art. 6 and 9"),
-        _blank("dpia", "Reference of the data-protection impact assessment", documents),
-        _blank("dpo_advice", "Advice of the data-protection officer", documents),
-        _blank("informed", "How patients were told", "GDPR, Art. 13 and 14"),
-        _blank("attackers", "Attackers that are reasonably likely", _CONTEXT),
-        _blank("rationale", "Why this epsilon and this unit", f"{_REGISTRY}: justification"),
-        _blank("retention", "How long images and private/ are kept", "GDPR, Art. 5(1)(e)"),
-        _blank("finding", "Finding: is the likelihood of identification insignificant?", _EDPB),
-        _blank("review", "Date of the next review", f"{_EDPB}, 55"),
-        _blank("signature", "Name, date, signature"),
+        "Training under the promise above; what went into it stands under Algorithms and "
+        "Preparation."
     )
-
-
-def _blank(key: str, asks: str, *texts: str) -> Line:
-    return Line(key=key, asks=asks, texts=texts, state="blank", answer="", source="")
 
 
 # The registry's record.
@@ -579,7 +389,7 @@ def _blank(key: str, asks: str, *texts: str) -> Line:
 
 def registry_record(evidence: Evidence, layers: Sequence[Layer]) -> Registry:
     """A draft of a record in OpenDP's deployment registry, of the lines that say the same."""
-    answers = {line.key: line.answer for layer in layers for line in layer.lines}
+    says = {line.key: line.says for layer in layers for line in layer.lines}
     statement = evidence.statement
     return Registry(
         dp_variant=Variant(
@@ -593,24 +403,24 @@ def registry_record(evidence: Evidence, layers: Sequence[Layer]) -> Registry:
         ),
         privacy_loss=RegistryLoss(
             privacy_unit=statement.unit,
-            privacy_unit_details=answers["unit"],
+            privacy_unit_details=says["unit"],
             privacy_parameters=PrivacyParameters(epsilon=statement.epsilon, delta=statement.delta),
-            privacy_parameters_details=answers["original_parameters"],
+            privacy_parameters_details=says["original_parameters"],
         ),
         deployment_model=DeploymentModel(
-            model_name_details=_trust_words(),
+            model_name_details=_TRUST,
             trust_assumptions="the curator alone is trusted",
-            actors=_TO_FILL_IN,
+            actors=TO_FILL_IN,
             release_type="Many releases" if len(evidence.releases) > 1 else "Single release",
             data_source_type="Static",
             access_type="Non-interactive",
         ),
         implementation=Implementation(
-            preprocessing_and_hyperparameter_tuning=answers["preparation"],
-            mechanisms=f"{answers['mechanisms']} {answers['original_parameters']}",
-            composition=answers["composition"],
+            preprocessing_and_hyperparameter_tuning=says["preparation"],
+            mechanisms=f"{says['mechanisms']} {says['original_parameters']}",
+            composition=says["composition"],
             post_processing="whatever is made of the released files alone costs nothing more",
-            justification=_TO_FILL_IN,
-            utility=answers["utility"],
+            justification=TO_FILL_IN,
+            utility=says["utility"],
         ),
     )

@@ -9,15 +9,17 @@ from typing import Any
 from jinja2 import Environment
 
 from synthdp import __version__
+from synthdp.dossier.asked import controller_lines
 from synthdp.dossier.attacks import attacks_on
 from synthdp.dossier.evidence import Evidence, read_evidence
-from synthdp.dossier.lines import controller_lines, dossier_layers, registry_record
+from synthdp.dossier.lines import dossier_layers, registry_record
 from synthdp.dossier.utility import utility_of
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.pages import content_policy, page_environment
 from synthdp.paths import without_paths
 from synthdp.privacy.bounds import at_least, epsilon_text, percent
 from synthdp.privacy.dossier import (
+    TO_FILL_IN,
     AttackFigure,
     AttackKind,
     Dossier,
@@ -25,7 +27,7 @@ from synthdp.privacy.dossier import (
     Shown,
     Utility,
 )
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.words import headline
 from synthdp.release import paths_in, refuse_paths
 from synthdp.study.report.promises import statement_html
 
@@ -146,14 +148,14 @@ def groups_view(scored: Utility) -> GroupsView:
 
 def dossier_page(dossier: Dossier) -> str:
     """The dossier as one HTML file without a script; every text is escaped."""
-    headline = statement_text(dossier.statement).splitlines()[0].replace("**", "")
     content: dict[str, Any] = {
         "dossier": dossier,
-        "headline": without_paths(headline),
+        "headline": without_paths(headline(dossier.statement)),
         "word_for_word": statement_html(dossier.statement),
-        "unit": next(one.answer for one in dossier.layers[0].lines if one.key == "unit"),
+        "unit": next(one.says for one in dossier.layers[0].lines if one.key == "unit"),
         "attacked": _attacked_words(dossier),
         "utility": [groups_view(scored) for scored in dossier.utility],
+        "to_fill_in": TO_FILL_IN,
         "marks": (),
         "policy": content_policy(),
     }

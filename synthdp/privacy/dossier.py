@@ -26,6 +26,8 @@ from synthdp.privacy.statement import Statement
 
 SCHEMA_VERSION: Literal[1] = 1
 SCHEMA_FILE = "dossier.schema.json"
+#: In the place of words that only the controller knows.
+TO_FILL_IN = "for the controller to fill in"
 #: What exact figures of patients a dossier may show, when it is asked to by name.
 Shown: TypeAlias = Literal["attacks", "utility", "counts"]
 #: stated: a command or a record says so; not run: a command would; blank: the controller knows.
@@ -41,14 +43,15 @@ _ANY_STATEMENT = {
 class Line(Settings):
     """One thing that is asked for, and what is known of it.
 
-    asks: in a few words; texts: who asks, by section; source: the file or command that says so.
+    asks: in a few words; texts: who asks, by section; says: what is known, empty for a blank;
+    source: the file or command that says so.
     """
 
     key: str
     asks: str
     texts: tuple[str, ...] = ()
     state: State = "stated"
-    answer: str = ""
+    says: str = ""
     source: str = ""
 
 

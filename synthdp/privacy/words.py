@@ -30,22 +30,27 @@ def statement_text(statement: Statement) -> str:
             for one in statement.cohorts
         ),
         "",
-        f"**What an attacker could do.** {_odds_words(statement)}",
+        f"**What an attacker could do.** {odds_words(statement)}",
     ]
     if statement.lineage.releases:
         lines += ["", "**Releases counted** (each once):", ""]
-        counted = Counter(_release_words(release) for release in statement.lineage.releases)
+        counted = Counter(release_words(release) for release in statement.lineage.releases)
         lines += [f"- {f'{n} times: ' * (n > 1)}{words}" for words, n in counted.items()]
     lines += [
         part
         for record in statement.on_record
-        for part in ("", _record_words(record, statement.delta))
+        for part in ("", record_words(record, statement.delta))
     ]
     if statement.lineage.declared:
         declared = "; ".join(map(_plain, statement.lineage.declared))
         lines += ["", f"**Declared, and shown by no record here:** {declared}."]
     lines += ["", "**Not covered:** " + "; ".join(map(_plain, statement.not_covered)) + "."]
     return "\n".join(lines)
+
+
+def headline(statement: Statement) -> str:
+    """The first line of the statement, without marks: what, which epsilon, for whom, and why so."""
+    return _headline(statement).replace("**", "")
 
 
 def _plain(words: str) -> str:
@@ -89,7 +94,7 @@ def _terms(statement: Statement) -> list[str]:
             "; that protects nobody, since an earlier stage did not"
         )
     if statement.risk is not None:
-        terms.append(f"- asked for: {_risk_words(statement)}")
+        terms.append(f"- asked for: {risk_words(statement)}")
     if statement.patient is not None:
         terms.append(
             f"- a PATIENT, of whom at most {statement.patient.images_per_patient} images are used, "
@@ -109,7 +114,8 @@ def _terms(statement: Statement) -> list[str]:
     return terms
 
 
-def _odds_words(statement: Statement) -> str:
+def odds_words(statement: Statement) -> str:
+    """How far the best attacker comes: members found, guesses about one unit, reconstruction."""
     odds = statement.odds
     others = "every other image" if statement.unit == "image" else "every other patient's images"
     words = (
@@ -151,7 +157,7 @@ def _guesses_words(odds: Odds, about: str) -> str:
     )
 
 
-def _risk_words(statement: Statement) -> str:
+def risk_words(statement: Statement) -> str:
     """The risk that was asked for, and whether the releases keep it."""
     assert statement.risk is not None  # said of statements with one
     false_alarms = statement.risk.false_alarms
@@ -162,7 +168,7 @@ def _risk_words(statement: Statement) -> str:
     return f"{statement.risk}; NOT kept: {percent(found)} may be found"
 
 
-def _record_words(record: OnRecord, delta: float) -> str:
+def record_words(record: OnRecord, delta: float) -> str:
     """What else is on record of a data set, and its budget."""
     others = record.other_releases
     words = f"**On record of {_plain(record.data)}:** "
@@ -179,7 +185,8 @@ def _record_words(record: OnRecord, delta: float) -> str:
     return words
 
 
-def _release_words(release: Release) -> str:
+def release_words(release: Release) -> str:
+    """What was released on whose data, by which mechanism, and what it spent by itself."""
     who = f", cohort {release.cohort.part}" if release.cohort is not None else ""
     sampled = release.mechanism is not None and release.mechanism.sampling_rate < 1
     spent = "" if sampled else f": mu = {at_most(release.mu, digits=4)}"
@@ -211,4 +218,9 @@ def _source_words(source: str | None) -> str:
     """The source of the noise, where it stood on a lattice; an unknown one by its own name."""
     if source is None:
         return ""
-    return f", noise on a lattice from {_SOURCES.get(source, source)}"
+    return f", noise on a lattice from {noise_source_name(source)}"
+
+
+def noise_source_name(source: str) -> str:
+    """The name of a source of noise; an unknown one keeps its own."""
+    return _SOURCES.get(source, source)

@@ -120,10 +120,10 @@ def test_what_no_command_made_is_said_to_be_not_run(run: Path, tmp_path: Path) -
     assert "not run; synthdp audit RUN does" in text
     for key in ("correctness", "utility", "bias", "tests"):
         assert line(dossier, key).state == "not run", key
-        assert line(dossier, key).answer.startswith("not run; `synthdp ")
+        assert line(dossier, key).says.startswith("not run; `synthdp ")
     assert not dossier.broken
     assert all(not one.tests for one in dossier.attacks)
-    assert "held" not in " ".join(one.answer for part in dossier.layers for one in part.lines)
+    assert "held" not in " ".join(one.says for part in dossier.layers for one in part.lines)
 
 
 def test_what_only_the_controller_knows_is_a_marked_blank(run: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_what_only_the_controller_knows_is_a_marked_blank(run: Path, tmp_path: P
     blanks = {one.key for one in dossier.controller}
     asked = {"purpose", "recipients", "legal_basis", "dpia", "retention", "review", "signature"}
     assert asked <= blanks
-    assert all(one.state == "blank" and not one.answer for one in dossier.controller)
+    assert all(one.state == "blank" and not one.says for one in dossier.controller)
     marked = page_of(tmp_path / "out").count('class="fill"')
     assert marked == len(blanks) + 3  # who checked; actors and justification of the registry
     assert valid_json(tmp_path / "out")["controller"][1]["state"] == "blank"
@@ -187,7 +187,7 @@ def test_groups_are_judged_in_the_open_only_where_asked(
     ]
     write_json(judged / "fairness.json", [one.model_dump(mode="json") for one in figures])
     dossier = write_dossier(audited, tmp_path / "closed", evidence=[judged])
-    assert line(dossier, "bias").answer == "Judged by breast density: see Utility by sub-group."
+    assert line(dossier, "bias").says == "Judged by breast density: see Utility by sub-group."
     closed = page_of(tmp_path / "closed") + (tmp_path / "closed" / "dossier.json").read_text()
     assert not re.search(r"0\.712|rare|&lt;4&gt;|0\.06", closed)
     write_dossier(audited, tmp_path / "open", evidence=[judged], shown=("utility",))
@@ -273,7 +273,7 @@ def test_a_broken_promise_stands_first(audited: Path, tmp_path: Path) -> None:
     assert dossier.broken
     assert text.index("AN AUDIT FOUND THE PROMISE BROKEN") < text.index("At a glance")
     assert "41.7" not in text
-    assert "THE PROMISE IS BROKEN" in line(dossier, "correctness").answer
+    assert "THE PROMISE IS BROKEN" in line(dossier, "correctness").says
 
 
 def test_an_audit_of_another_training_is_no_evidence(audited: Path, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_an_image_level_promise_says_what_a_patient_has(tmp_path: Path) -> None:
         run.finish(statement, "card")
     dossier = write_dossier(tmp_path / "run", tmp_path / "out")
     assert statement.patient is not None
-    unit = line(dossier, "unit").answer
+    unit = line(dossier, "unit").says
     assert "THE IMAGE, not the patient" in unit
     assert (
         f"at most 4 images are used, has epsilon {epsilon_text(statement.patient.epsilon)}" in unit
@@ -325,7 +325,7 @@ def test_an_image_level_promise_says_what_a_patient_has(tmp_path: Path) -> None:
     assert unit in words_on(tmp_path / "out").split("Not covered")[0]
 
 
-def test_units_found_by_looking_and_other_releases_are_told(tmp_path: Path) -> None:
+def test_units_found_by_looking_and_other_releases_are_named(tmp_path: Path) -> None:
     release = Release(stage="finetune", data="clinic", mu=0.3, unit_from="looks")
     record = OnRecord(data="clinic", other_releases=5, epsilon=16.9, budget=20.0)
     statement = make_statement(Lineage(releases=(release,)), subject="classifier", stage=release)
@@ -336,9 +336,25 @@ def test_units_found_by_looking_and_other_releases_are_told(tmp_path: Path) -> N
         evidence, statement=evidence.statement.model_copy(update={"on_record": (record,)})
     )
     dossier = make_dossier(told, shown=(), date="2026-11-28")
-    assert "FOUND BY LOOKING in clinic" in line(dossier, "unit").answer
-    told_of = line(dossier, "composition").answer
-    assert "5 other releases; all together epsilon 16.9, of a budget of 20" in told_of
+    assert "FOUND BY LOOKING in clinic" in line(dossier, "unit").says
+    on_record = line(dossier, "composition").says
+    assert "5 other releases; together epsilon 16.9 at delta 0.0001. Its budget is epsilon 20." in (
+        on_record
+    )
+
+
+def test_phantoms_that_stand_for_patients_are_not_taken_for_some(
+    run: Path,
+) -> None:
+    evidence = read_evidence(run)
+    stands_in = replace(
+        evidence,
+        sets=tuple(one.model_copy(update={"kind": "phantom"}) for one in evidence.sets),
+    )
+    for read, named in ((evidence, False), (stands_in, True)):
+        dossier = make_dossier(read, shown=(), date="2026-11-28")
+        words = (line(dossier, "exposure").says, dossier.registry.dp_variant.data_domain)
+        assert [("PHANTOMS THAT STAND FOR PATIENTS" in one) for one in words] == [named, named]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +398,7 @@ def test_without_protection_it_says_so_first(tmp_path: Path) -> None:
     text = words_on(tmp_path / "out")
     assert "epsilon = inf for each patient" in text
     assert "Nothing bounds what it gives away" in text
-    assert "WITHOUT PROTECTION" in line(dossier, "composition").answer
+    assert "WITHOUT PROTECTION" in line(dossier, "composition").says
     assert valid_json(tmp_path / "out")["statement"]["epsilon"] == "inf"
     assert "<i>" not in page_of(tmp_path / "out")
 
@@ -390,7 +406,7 @@ def test_without_protection_it_says_so_first(tmp_path: Path) -> None:
 def test_a_model_of_no_patient(tmp_path: Path) -> None:
     dossier = write_dossier(random_run(tmp_path / "run"), tmp_path / "out")
     assert "no release on any patient is counted" in attack(dossier, "membership").bound
-    assert line(dossier, "composition").answer == "None on any patient."
+    assert line(dossier, "composition").says == "None on any patient."
     valid_json(tmp_path / "out")
 
 
@@ -405,7 +421,7 @@ def test_what_is_declared_alone_is_not_taken_for_a_record(tmp_path: Path) -> Non
         pixels = np.zeros((32, 32), np.uint8)
         writer.add(pixels, patient_id="s0", split="train", targets=[1])
     dossier = write_dossier(tmp_path / "bought", tmp_path / "out")
-    assert "says its importer" in line(dossier, "declared").answer
+    assert "says its importer" in line(dossier, "declared").says
     assert attack(dossier, "membership").bound.startswith("nothing that a record shows")
     assert "as declared by the importer" in words_on(tmp_path / "out").split("At a glance")[0]
 
