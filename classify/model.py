@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from scipy.special import expit
 from torch import Tensor
 
 from classify.features.extract import augmented_features
-from classify.features.scaling import Scaling, head_input, plain_scaling
+from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config import FeatureSettings, Settings, TrainableBlocks, validate_settings
 from synthdp.data.dataset import Dataset, Row
@@ -28,6 +29,7 @@ from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.frozen import refuse_large_network
 from synthdp.networks.weights import HUB, load_tensors, refuse_download
+from synthdp.privacy.exact import ExactRows
 from synthdp.privacy.stated import read_statement
 
 SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
@@ -199,8 +201,11 @@ def features(
 
 
 def inputs_of(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
-    """Raw features of each network to the head's inputs, (N, D) of norm at most 1."""
-    return head_input(raws, [one.scaling for one in classifier.feature_sources])
+    """Raw features of each network to the head's inputs, (N, D) of norm at most 1.
+
+    Each row is a function of its own features alone, whoever else is there.
+    """
+    return head_input_alone(raws, [one.scaling for one in classifier.feature_sources])
 
 
 def logits(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
@@ -209,12 +214,16 @@ def logits(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:
 
 
 def head_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
-    """The head's inputs (N, D) to logits (N, T)."""
+    """The head's inputs (N, D) to logits (N, T), float32; nan for a row that is not finite.
+
+    An image's logits are a function of its own inputs alone, to the last bit: counts of scores are
+    released (`synthdp.evaluation.noisy_counts`), and one bit puts a score into another bin.
+    """
     values = inputs
     if classifier.hidden is not None:
         weight, bias = classifier.hidden
-        values = (values @ weight.T + bias).relu()
-    return values @ classifier.head_weight.T + classifier.head_bias
+        values = (ExactRows.of(values).products(weight) + bias).relu()
+    return (ExactRows.of(values).products(classifier.head_weight) + classifier.head_bias).float()
 
 
 def probabilities(classifier: Classifier, raw_logits: Tensor) -> NDArray[np.float32]:
@@ -224,7 +233,8 @@ def probabilities(classifier: Classifier, raw_logits: Tensor) -> NDArray[np.floa
         slopes = values.new_tensor([point.slope for point in classifier.points])
         offsets = values.new_tensor([point.offset for point in classifier.points])
         values = values * slopes + offsets
-    calibrated: NDArray[np.float32] = torch.sigmoid(values).numpy()
+    # not torch.sigmoid, which may take the last elements of a tensor by other code than the rest
+    calibrated: NDArray[np.float32] = expit(values.double().numpy()).astype(np.float32)
     return calibrated
 
 

@@ -9,9 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthdp.networks.backbone import Backbone
+from synthdp.privacy.exact import ExactRows, row_norms
 
 #: Whitening divides by the variance along each direction plus this share of the mean variance.
 _RIDGE = 0.3
+#: Rows in float64 at a time, for memory.
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,23 @@ class Scaling:
             weight * F.normalize(part, dim=1, eps=1e-12)
             for part, weight in zip(parts, self.weights, strict=True)
         ]
+
+    def scaled_parts_alone(self, raw: Tensor) -> list[Tensor]:
+        """As `scaled_parts`, each row a function of its own features alone; without gradients.
+
+        A product of many rows with a matrix rounds some of them by how many there are, so that a
+        patient's input would hang on who else is there (`synthdp.privacy.exact`). A row that is not
+        finite stays so.
+        """
+        shifted = raw if self.centre is None else raw - self.centre.to(raw)
+        scaled = []
+        whitening = self.whitening or (None,) * len(self.parts)
+        weighed = zip(shifted.split(self.parts, dim=1), whitening, self.weights, strict=True)
+        for part, matrix, weight in weighed:
+            values = part.double() if matrix is None else ExactRows.of(part).products(matrix.T)
+            norms = row_norms(values).clamp(min=1e-12).unsqueeze(1)
+            scaled.append((weight * values / norms).to(raw.dtype))
+        return scaled
 
     def fitted(self, public: Tensor, exponent: float) -> "Scaling":
         """The same parts, centred on public features (N, D) and whitened by them.
@@ -74,10 +94,20 @@ def head_input(raws: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:
     Rows have norm 1: each part counts the share of its weight. A part that is zero stays zero, and
     the row is shorter.
     """
-    parts = [
-        part
-        for raw, scaling in zip(raws, scalings, strict=True)
-        for part in scaling.scaled_parts(raw)
-    ]
+    pairs = zip(raws, scalings, strict=True)
+    return _joined([part for raw, one in pairs for part in one.scaled_parts(raw)], scalings)
+
+
+def head_input_alone(raws: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:
+    """As `head_input`, by `scaled_parts_alone`: a row hangs on no other, and has no gradient."""
+    rows = []
+    for pieces in zip(*(raw.split(_AT_ONCE) for raw in raws), strict=True):
+        pairs = zip(pieces, scalings, strict=True)
+        parts = [part for raw, one in pairs for part in one.scaled_parts_alone(raw)]
+        rows.append(_joined(parts, scalings))
+    return torch.cat(rows)
+
+
+def _joined(parts: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:
     whole = math.sqrt(sum(weight**2 for scaling in scalings for weight in scaling.weights))
-    return torch.cat(parts, dim=1) / whole
+    return torch.cat(list(parts), dim=1) / whole

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.special import expit
 from torch import Tensor
 
 from synthdp.evaluation.metrics import FloatArray
+from synthdp.privacy.exact import ExactRows
 from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
@@ -69,20 +71,19 @@ def unit_counts(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]
         units: (N,), the unit of each image, counted from 0.
 
     Returns:
-        (U, 2, BINS) float32, benign first; a unit's weights sum to 1, to 0 with no known label.
+        (U, 2, BINS) float64, benign first; a unit's weights sum to 1, to 0 with no known label.
+
+    Guarantee: a unit's weights are a function of its own images alone, to the last bit: scores are
+    compared with public edges, and weights added up one by one.
     """
-    counts = torch.zeros((int(units.max()) + 1 if len(units) else 0, 2, BINS))
+    counts = np.zeros((int(units.max()) + 1 if len(units) else 0, 2, BINS))
     known = ~np.isnan(targets)
     labels, values, owners = targets[known].astype(np.intp), scores[known], units[known]
-    # A score of 0 or 1 has an infinite logit, which arctan takes; what is no number counts as 1/2.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logits = np.log(values.astype(np.float64)) - np.log1p(-values.astype(np.float64))
-    positions = np.nan_to_num(0.5 + np.arctan(logits) / np.pi, nan=0.5)
-    bins = np.clip((positions * BINS).astype(np.intp), 0, BINS - 1)
+    bins = np.searchsorted(expit(logit_at(np.arange(1, BINS) / BINS)), values, side="right")
+    bins[np.isnan(values)] = BINS // 2  # what is no number counts as 1/2
     weights = 1 / np.maximum(np.bincount(owners, minlength=len(counts)), 1)[owners]
-    index = tuple(torch.from_numpy(part) for part in (owners, labels, bins))
-    counts.index_put_(index, torch.from_numpy(weights).float(), accumulate=True)
-    return counts
+    np.add.at(counts, (owners, labels, bins), weights)
+    return torch.from_numpy(counts)
 
 
 def unit_rows(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) -> Tensor:
@@ -94,17 +95,17 @@ def unit_rows(targets: FloatArray, scores: FloatArray, units: NDArray[np.intp]) 
         units: (N,), the unit of each image, counted from 0.
 
     Returns:
-        (U, T * 2 * BINS) float32.
+        (U, T * 2 * BINS) float64.
 
-    Guarantee: a row has norm at most 1: each of the T targets has coefficients of norm at most 1
-    (`haar_basis`, `unit_counts`), and all are divided by sqrt(T).
+    Guarantee: a row is a function of its own unit alone, to the last bit, of norm at most 1: each
+    of the T targets has coefficients of norm at most 1 (`haar_basis`, `unit_counts`), and all are
+    divided by sqrt(T).
     """
-    basis, n_targets = torch.from_numpy(haar_basis().T).float(), targets.shape[1]
-    parts = [
-        unit_counts(targets[:, index], scores[:, index], units) @ basis
-        for index in range(n_targets)
-    ]
-    return torch.stack(parts, dim=1).flatten(1) / math.sqrt(n_targets)
+    basis, n_targets = torch.from_numpy(haar_basis()), targets.shape[1]
+    parts = [unit_counts(targets[:, index], scores[:, index], units) for index in range(n_targets)]
+    counts = torch.stack(parts, dim=1)
+    rows = ExactRows.of(counts.flatten(0, 2)).times(basis).view(counts.shape)
+    return rows.flatten(1) / math.sqrt(n_targets)
 
 
 def released_coefficients(

@@ -132,6 +132,11 @@ class ExactRows:
             torch.mm(rows, whole, out=products[part])
         return products * self.scales.unsqueeze(1) * units
 
+    def products(self, weights: Tensor) -> Tensor:
+        """As `times`; nan for a row that is not finite, which `times` takes for zeros."""
+        values = self.times(weights)
+        return values.masked_fill_((self.scales == 0).unsqueeze(1), math.nan)
+
     def weighted_sum(self, weights: Tensor, step: float) -> Tensor:
         """The sum over rows of weights (N, E) times row: (E, D) int64, in units of step * 2^-20.
 

@@ -14,10 +14,12 @@ from classify.model import (
     Classifier,
     FeatureSource,
     features,
+    head_logits,
     load_classifier,
     logits,
     new_classifier,
     new_feature_source,
+    probabilities,
     restore_backbone,
     save_classifier,
     scores,
@@ -152,6 +154,26 @@ def test_a_new_classifier_knows_nothing(public: FeatureSettings, dataset: Datase
     assert torch.equal(logits(classifier, raws), torch.zeros(5, 1))
     with pytest.raises(ValueError, match="does not fit"):
         classifier.with_head(torch.zeros(1, 3), torch.zeros(1))
+
+
+@pytest.mark.parametrize("hidden", [0, 24])
+def test_a_score_hangs_on_no_other(hidden: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.nn.functional.normalize(torch.randn(103, 384, generator=generator), dim=1)
+    inputs[50] = torch.nan
+    layer = torch.randn(hidden, 384, generator=generator), torch.zeros(hidden)
+    classifier = Classifier(
+        feature_sources=(),
+        targets=("malignant",),
+        head_weight=torch.randn(1, hidden or 384, generator=generator),
+        head_bias=torch.ones(1),
+        hidden=layer if hidden else None,
+    )
+    everybody = probabilities(classifier, head_logits(classifier, inputs))
+    assert list(np.flatnonzero(np.isnan(everybody))) == [50]
+    for first in (1, 2, 60, 99, 102):  # libraries take what is left over of a block by other code
+        fewer = probabilities(classifier, head_logits(classifier, inputs[first:]))
+        np.testing.assert_array_equal(fewer, everybody[first:])
 
 
 class CountedTrunk:

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from classify.features.scaling import Scaling, head_input
+from classify.features.scaling import Scaling, head_input, head_input_alone
 
 PARTS = Scaling(parts=(3, 2), weights=(1.0, 1.0))
 
@@ -65,3 +66,16 @@ def test_an_image_is_scaled_alike_whoever_stands_beside_it() -> None:
     fitted = PARTS.fitted(raw(500), 0.5)
     together = head_input([raw(50)], [fitted])
     torch.testing.assert_close(together[:5], head_input([raw(50)[:5]], [fitted]))
+
+
+@pytest.mark.parametrize("whiten", [0.0, 1.0])
+def test_a_row_hangs_on_no_other(whiten: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    public, features = (torch.randn(n, 384, generator=generator) for n in (200, 102))
+    scaling = Scaling((300, 84), (1.0, 0.5)).fitted(public, whiten)
+    features[7] = torch.nan
+    everybody = head_input_alone([features], [scaling])
+    torch.testing.assert_close(everybody, head_input([features], [scaling]), equal_nan=True)
+    for some in (torch.arange(1, 102), torch.tensor([101]), torch.arange(98, 102), torch.arange(0)):
+        fewer = head_input_alone([features[some]], [scaling])
+        assert torch.equal(fewer.nan_to_num(9), everybody[some].nan_to_num(9))
