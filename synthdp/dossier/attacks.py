@@ -103,8 +103,9 @@ def _odds_bounds(statement: Statement) -> dict[str, str]:
         return {"membership": none, "attribute": none, "reconstruction": none}
     odds = statement.odds
     return {
-        "membership": f"at most {percent(odds.found_at_1_percent)} of those who were in are found "
-        f"while 1 % of others are falsely accused, {percent(odds.found_at_01_percent)} at 0.1 %",
+        "membership": "an attacker who knows everybody else's images finds at most "
+        f"{percent(odds.found_at_1_percent)} of those who were in, while 1 % of others are falsely "
+        f"accused; {percent(odds.found_at_01_percent)} at 0.1 %",
         "attribute": "none stated by itself"
         if odds.attribute_even is None or odds.attribute_of_ten is None
         else f"at most {percent(odds.attribute_even)} of guesses of an even yes/no fact come right "
