@@ -69,6 +69,26 @@ def refuse_without_descriptors(error: OSError) -> None:
         ) from error
 
 
+def folders_below(root: Path) -> tuple[list[tuple[Path, list[str], list[str]]], int]:
+    """Each folder below `root`, itself first, with the names of its subfolders and of its files.
+
+    Returns:
+        The folders, links not followed, and how many could not be read.
+
+    Raises:
+        RunError: when no file descriptor is left, so that nobody knows what is there.
+    """
+    unread = 0
+
+    def count(error: OSError) -> None:
+        nonlocal unread
+        refuse_without_descriptors(error)
+        unread += 1
+
+    walked = [(Path(folder), names, files) for folder, names, files in os.walk(root, onerror=count)]
+    return walked, unread
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` so that `path` holds all of it or what it held before.
 

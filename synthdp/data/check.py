@@ -1,7 +1,6 @@
 """Check a data-set folder: every image is read, and every problem is reported at once."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
-from synthdp.files import refuse_without_descriptors
+from synthdp.files import folders_below
 
 MAX_ROWS_NAMED = 12
 
@@ -81,16 +80,12 @@ def _unlisted(root: Path, records: Records) -> list[str]:
     that cannot be read, which may hold such files.
     """
     named = {root / record["image"] for record in records.values()}
-    count, unread = 0, 0
-
-    def note(error: OSError) -> None:
-        nonlocal unread
-        refuse_without_descriptors(error)
-        unread += 1
-
-    for folder, subfolders, files in os.walk(root / "images", onerror=note):
-        count += sum(Path(folder) / name not in named for name in files)
-        count += sum((Path(folder) / name).is_symlink() for name in subfolders)
+    folders, unread = folders_below(root / "images")
+    count = sum(
+        sum(folder / name not in named for name in files)
+        + sum((folder / name).is_symlink() for name in subfolders)
+        for folder, subfolders, files in folders
+    )
     problems = []
     if count:
         problems.append(f"images: {count} file(s) that the manifest doesn't name; remove them")

@@ -7,7 +7,8 @@ attack ended, and its figures where they are asked for by name.
 import math
 from collections.abc import Iterator, Sequence
 
-from synthdp.dossier.evidence import Audit, AuditExtent, AuditRecord, Evidence
+from synthdp.dossier.audits import Audit, AuditExtent, AuditRecord
+from synthdp.dossier.evidence import Evidence
 from synthdp.evaluation.assessment import Assessment, Figure, Section
 from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import AttackFigure, AttackKind, AttackTest

@@ -4,7 +4,6 @@ Nothing is worked out here that no command has made. An audit or an evaluation o
 refused, so that a dossier shows no attack that another model withstood.
 """
 
-import math
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 
 from synthdp.config import Settings, read_yaml, validate_settings
 from synthdp.data.dataset import open_dataset
+from synthdp.dossier.audits import Audit, read_audits, release_of
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessment
 from synthdp.evaluation.fairness import FairnessFigure
@@ -31,77 +31,9 @@ from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
 from synthdp.study.sweep.grid import evaluation_folder
 
-AUDIT_FILE = "private/audit/audit.json"
 NOISY_FILE, GROUPS_FILE = "noisy_metrics.json", "fairness.json"
 #: Settings of a stage that name the run which it goes on from.
 _ANCESTORS = ("run", "init")
-_SAME_MU = 1e-6
-
-
-class Promised(Settings, extra="ignore"):
-    """What an audit was held against: the training alone, at its delta."""
-
-    epsilon: Spent
-    delta: float
-    mu: Spent | None = None
-
-
-class Replayed(Settings, extra="ignore"):
-    """What a replay of neighbours compared."""
-
-    neighbours: int
-    draws: int
-
-
-class LowerBound(Settings, extra="ignore"):
-    """An empirical lower bound on epsilon."""
-
-    attack: str
-    method: str
-    epsilon: Spent
-
-
-class MemberRate(Settings, extra="ignore"):
-    """How often members were found at a rate of false alarms, and at most as promised.
-
-    attack: by what; empty in audits of older versions, which knew LiRA on heads alone.
-    """
-
-    attack: str = ""
-    false_alarms: float
-    rate: float
-    low: float
-    high: float
-    promised: float
-
-
-class AuditExtent(Settings, extra="ignore"):
-    """How far an audit went, of its settings; None where it has no such setting."""
-
-    confidence: float | None = None
-    canaries: int | None = None
-    runs: int | None = None
-    dimensions: int | None = None
-    shadows: int | None = None
-    replayed_steps: int | None = None
-
-
-class AuditRecord(Settings, extra="ignore"):
-    """What `synthdp audit` wrote in `audit.json`; versions add to it, so more is read past.
-
-    audited: what was trained again, such as a head or a network; date: the day on which the attacks
-    ended; empty in audits of older versions.
-    """
-
-    settings: AuditExtent
-    versions: dict[str, str]
-    promise: Promised
-    broken: tuple[str, ...]
-    audited: str = "head"
-    date: str = ""
-    replay: Replayed | None = None
-    bounds: tuple[LowerBound, ...] = ()
-    membership: tuple[MemberRate, ...] = ()
 
 
 class NoisyRecord(Settings, extra="ignore"):
@@ -113,15 +45,6 @@ class NoisyRecord(Settings, extra="ignore"):
     epsilon: Spent
     delta: float
     unit: str
-
-
-@dataclass(frozen=True)
-class Audit:
-    """An audit of one run's training: whose, and what it wrote."""
-
-    run: str
-    stage: str
-    record: AuditRecord
 
 
 @dataclass(frozen=True)
@@ -208,11 +131,11 @@ def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
     statement = statement_of([original])
     settings = _settings_of(original)
     assessments, evaluations, runs = _sorted_out(original, subject, beside)
-    audits, stale = _audits(
+    audits, stale = read_audits(
         [original, *_ancestor_runs(original), *runs, *_runs_of_study(original, subject)], statement
     )
     for run in runs:
-        if _release_id(run) not in {release.id for release in statement.lineage.releases}:
+        if release_of(run) not in {release.id for release in statement.lineage.releases}:
             raise InputError(f"{run}: {original.name} does not descend from it; name an ancestor")
     return Evidence(
         subject=subject,
@@ -344,40 +267,6 @@ def _runs_of_study(original: Path, subject: DossierSubject) -> list[Path]:
     if subject.kind != "study":
         return []
     return sorted(path.parent for path in (original / "runs").glob(f"*/{STATUS_FILE}"))
-
-
-def _release_id(run: Path) -> str:
-    status = read_status(run)
-    return "" if status is None else status.release
-
-
-def _audits(
-    runs: Sequence[Path], statement: Statement
-) -> tuple[tuple[Audit, ...], tuple[str, ...]]:
-    """Audits of trainings that the statement counts, and runs whose audit is of another one."""
-    counted = {release.id: release for release in statement.lineage.releases}
-    audits, stale = {}, {}
-    for run in dict.fromkeys(path.resolve() for path in runs):
-        release = counted.get(_release_id(run))
-        if release is None or not (run / AUDIT_FILE).is_file():
-            continue
-        content = read_json(run / AUDIT_FILE)
-        if not isinstance(content, dict):
-            raise InputError(f"{run.name}/{AUDIT_FILE}: no audit; run `synthdp audit` again")
-        record = validate_settings(AuditRecord, content, where=f"{run.name}/{AUDIT_FILE}")
-        if _is_of(record, release):
-            audits[run] = Audit(run.name, release.stage, record)
-        else:
-            stale[run] = run.name
-    return tuple(audits.values()), tuple(stale.values())
-
-
-def _is_of(record: AuditRecord, release: Release) -> bool:
-    """Whether an audit attacked this release's mechanism, by what it was held against."""
-    mechanism, mu = release.mechanism, record.promise.mu
-    if mechanism is None:
-        return False
-    return mu is None or math.isclose(mu, mechanism.mu, rel_tol=_SAME_MU)
 
 
 def _access(private: Path) -> Access:

@@ -1,7 +1,6 @@
 """Which files of a folder are images, and what class, patient and split each shows."""
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from synthdp.data.dataset import FIXED_COLUMNS, MAX_SHOWN_CHARS, SPLITS, Split
 from synthdp.data.images import path_problem
 from synthdp.data.tables import Table, read_table
 from synthdp.errors import InputError
-from synthdp.files import refuse_without_descriptors
+from synthdp.files import folders_below
 
 # The settings that say where images stand and how to read what they show.
 
@@ -204,19 +203,14 @@ def files_below(src: Path) -> tuple[list[Path], dict[str, int], list[str]]:
     Raises:
         RunError: when the system has no file descriptor left, so that nobody knows what is there.
     """
-    names, other, links, unread = [], Counter[str](), 0, 0
-
-    def note(error: OSError) -> None:
-        nonlocal unread
-        refuse_without_descriptors(error)
-        unread += 1
-
-    for folder, subfolders, files in os.walk(src, onerror=note):
-        links += sum((Path(folder) / name).is_symlink() for name in subfolders)
+    names, other, links = [], Counter[str](), 0
+    folders, unread = folders_below(src)
+    for folder, subfolders, files in folders:
+        links += sum((folder / name).is_symlink() for name in subfolders)
         for name in files:
             suffix = Path(name).suffix.lower()
             if suffix in IMAGE_SUFFIXES and not name.startswith("."):
-                names.append(Path(folder) / name)
+                names.append(folder / name)
             else:
                 other[f"{suffix} files" if suffix in OTHER_SUFFIXES else "other files"] += 1
     problems = []
