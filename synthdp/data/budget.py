@@ -7,7 +7,7 @@ newest (`synthdp.privacy.record`).
 from pathlib import Path
 
 from synthdp.config import validate_settings
-from synthdp.data.dataset import read_info
+from synthdp.data.dataset import LEDGER, read_info
 from synthdp.errors import InputError
 from synthdp.privacy.bounds import epsilon_text
 from synthdp.privacy.budget import Budget
@@ -64,5 +64,5 @@ def _record(root: Path) -> tuple[Record, Budget]:
     info = read_info(root)
     if not info.protects_patients:
         raise InputError(f"{info.name}: holds no patients, so that it needs no budget")
-    record = Record(root / "private" / "ledger.jsonl", info.ledger)
+    record = Record(root / "private" / LEDGER, info.ledger)
     return record, record.budget

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from synthdp.data.dataset import Dataset, Row
+from synthdp.data.dataset import Dataset, Row, own_key
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Cohort, Part, key_id, patient_tag
-from synthdp.privacy.noise import keep_key
 
 #: The key that a set shares with others whose cohorts are disjoint from its own.
 SHARED_KEY_FILE = "cohort.key"
@@ -19,8 +18,7 @@ def _key(dataset: Dataset) -> bytes:
     """
     cohort = dataset.info.cohort
     if cohort is None:
-        dataset.private.mkdir(mode=0o700, exist_ok=True)
-        return keep_key(dataset.private / "key")
+        return own_key(dataset)
     path = dataset.private / SHARED_KEY_FILE
     if not path.is_file() or key_id(path.read_bytes(), dataset.info.linked) != cohort.key_id:
         raise InputError(

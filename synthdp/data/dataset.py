@@ -30,7 +30,7 @@ from synthdp.progress import progress
 Split = Literal["train", "val", "test", "external"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")
 FIXED_COLUMNS = ("image", "patient_id", "split")
-LEDGER = "ledger.jsonl"
+LEDGER, KEY_FILE = "ledger.jsonl", "key"
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_PROBLEMS = 50
 MAX_SHOWN_CHARS = 4  # a longer cell may be an id that slipped into the wrong column
@@ -163,13 +163,18 @@ def refuse_small_population(population: int | None, n_units: int, unit: Unit) ->
         )
 
 
+def own_key(dataset: Dataset) -> bytes:
+    """The key of a data set, 32 bytes; made where there is none, as in sets of earlier versions."""
+    dataset.private.mkdir(mode=0o700, exist_ok=True)
+    return keep_key(dataset.private / KEY_FILE)
+
+
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files.
 
     Guarantee: without the key in `private/`, it says nothing about the images.
     """
-    dataset.private.mkdir(mode=0o700, exist_ok=True)
-    digest = hmac.new(keep_key(dataset.private / "key"), digestmod=sha256)
+    digest = hmac.new(own_key(dataset), digestmod=sha256)
     for part in _digested(dataset, rows):
         digest.update(part)
     return digest.hexdigest()
@@ -389,7 +394,7 @@ class DatasetWriter:
             info = info.model_copy(update={"ledger": mark})
             create_record(private / LEDGER, mark, budget)
         write_json(self._root / "dataset.json", info.model_dump(mode="json"))
-        keep_key(private / "key")
+        keep_key(private / KEY_FILE)
         write_json(private / "counts.json", count_rows(self._rows, self._info))
         for name, value in self._notes.items():
             write_json(private / name, value)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from synthdp.cards import dataset_card
 from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
-from synthdp.data.dataset import DatasetInfo, create_dataset, raise_problems, read_info
+from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.images import decode_pixels, fit_square
 from synthdp.data.importing.assignment import (
     AssignedImages,
@@ -264,7 +264,7 @@ def _write(
     if settings.privacy is not None:
         budget = settings.privacy.budget.model_copy(update={"unit": info.unit})
     with create_dataset(settings.out, info, card=card, budget=budget) as writer:
-        writer.keep_key("key" if info.cohort is None else SHARED_KEY_FILE, key)
+        writer.keep_key(KEY_FILE if info.cohort is None else SHARED_KEY_FILE, key)
         rows = zip(patches, assignment.ids, assignment.splits, strict=True)
         for patch, patient_id, split in progress(rows, what="writing images", total=len(patches)):
             writer.add(
