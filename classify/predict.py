@@ -33,9 +33,9 @@ from classify.model import (
 from synthdp.data.dataset import raise_problems
 from synthdp.data.images import decode_pixels, path_problem, resize_pixels, square_image
 from synthdp.data.importing.listing import files_below, linked_folder_problems
-from synthdp.data.tables import csv_text, read_table
+from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
-from synthdp.files import atomic_folder, closed_to_others, write_atomic
+from synthdp.files import atomic_folder, closed_to_others, read_text, write_atomic
 from synthdp.progress import progress
 
 MANIFEST = "manifest.csv"
@@ -63,8 +63,9 @@ def run_predict(settings: PredictSettings) -> Path:
     takes, as `synthdp data patches` does.
 
     Raises:
-        InputError: when `out` stands already, the run has no classifier, no image is found, or
-            images are unreadable or not scaled to their depth: all of them, by number.
+        InputError: when `out` holds anything but the same table, the run has no classifier, no
+            image is found, or images are unreadable or not scaled to their depth: all of them, by
+            number.
         RunError: when a score is not finite.
     """
     _refuse_outputs(settings.images, settings.out, settings.saliency)
@@ -78,8 +79,10 @@ def run_predict(settings: PredictSettings) -> Path:
         raise RunError("a score is not finite; the weights have diverged or are damaged")
     scores = probabilities(classifier, raw_scores)
     table = _table(classifier, images, scores)
+    if settings.out.exists() and read_text(settings.out, MAX_TABLE_BYTES) != table:
+        raise InputError(f"{settings.out}: holds other scores; name a new file or remove it first")
     if settings.saliency is not None:
-        with atomic_folder(settings.saliency, closed=True) as folder:
+        with atomic_folder(settings.saliency, closed=True, again=True) as folder:
             _draw_all(classifier, images, scores, settings.saliency_grid, folder)
     with closed_to_others():
         write_atomic(settings.out, table)
@@ -88,8 +91,8 @@ def run_predict(settings: PredictSettings) -> Path:
 
 def _refuse_outputs(images: Path, out: Path, saliency: Path | None) -> None:
     """Refuse to overwrite the table, and to write among the images."""
-    if out.exists():
-        raise InputError(f"{out}: exists already; name a new file or remove it first")
+    if out.exists() and not out.is_file():
+        raise InputError(f"{out}: is a folder; name a file for the table")
     for key, path in (("out", out), ("saliency", saliency)):
         if path is not None and path.resolve().is_relative_to(images.resolve()):
             raise InputError(

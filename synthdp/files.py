@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import filecmp
 import glob
 import hashlib
 import json
@@ -297,6 +298,17 @@ def _refuse_filled(path: Path) -> None:
         raise InputError(f"{path}: exists already; name a new folder or remove it first")
 
 
+def _same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files with the same bytes."""
+    names = [
+        {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
+        for folder in (one, other)
+    ]
+    return names[0] == names[1] != set() and all(
+        filecmp.cmp(one / name, other / name, shallow=False) for name in names[0]
+    )
+
+
 @contextmanager
 def closed_to_others() -> Iterator[None]:
     """Let what is made in the block be its owner's alone, files (mode 600) and folders (700).
@@ -312,16 +324,21 @@ def closed_to_others() -> Iterator[None]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, closed: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, closed: bool = False, again: bool = False) -> Iterator[Path]:
     """Yield a hidden sibling folder that becomes `path` when the block ends well.
 
-    `closed`: it is about patients, and made as by `closed_to_others`.
+    Args:
+        path: of the folder.
+        closed: it is about patients, and made as by `closed_to_others`.
+        again: the same block may make it again: what is there with the very files that it made
+            stays, as after a kill that came when all was done.
 
     Raises:
-        InputError: when `path` exists and is not an empty folder.
+        InputError: when `path` exists and is not an empty folder, or not the same one.
         RunError: when the disk is full.
     """
-    _refuse_filled(path)
+    if not again:
+        _refuse_filled(path)
     scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     with refused_when_full():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -332,8 +349,11 @@ def atomic_folder(path: Path, *, closed: bool = False) -> Iterator[Path]:
             with _locked(scratch):
                 with closed_to_others() if closed else nullcontext():
                     yield scratch
+                if again and _same_files(path, scratch):
+                    shutil.rmtree(scratch)
+                    return
                 os.sync()  # all files at once: a wait for each of thousands takes far longer
-                _refuse_filled(path)  # once more: another process may have been faster
+                _refuse_filled(path)  # another process may have been faster
                 if path.exists():
                     path.rmdir()
                 os.replace(scratch, path)

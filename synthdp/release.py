@@ -60,7 +60,7 @@ def release(original: Path, out: Path) -> Statement:
     Args:
         original: a finished run of a stage of `WEIGHTS`, a finished study, or a synthetic or
             phantom data set.
-        out: a folder that is not there yet, or empty.
+        out: a folder that is not there yet, or empty, or holds the very same release.
 
     Returns:
         The statement under which it leaves; an epsilon of inf is released too, and says so.
@@ -71,7 +71,7 @@ def release(original: Path, out: Path) -> Statement:
     """
     original, out = Path(original), Path(out)
     copy = _copier(original)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, again=True) as folder:
         statement = copy(original, folder)
         refuse_paths(folder, paths_in(original))
     return statement

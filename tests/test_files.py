@@ -196,6 +196,21 @@ def test_atomic_folder_refuses_a_filled_folder_and_a_file(tmp_path: Path) -> Non
     assert names(tmp_path) == ["file", "set"]
 
 
+def test_a_folder_that_is_made_again_may_be_the_same_and_no_other(tmp_path: Path) -> None:
+    def make(content: str, name: str = "a/file") -> None:
+        with atomic_folder(tmp_path / "set", again=True) as folder:
+            (folder / "a").mkdir()
+            (folder / name).write_text(content)
+
+    make("x")
+    make("x")
+    for content, name in (("y", "a/file"), ("x", "a/other")):
+        with pytest.raises(InputError, match="exists already"):
+            make(content, name)
+    assert (tmp_path / "set" / "a" / "file").read_text() == "x"
+    assert names(tmp_path) == ["set"]
+
+
 def test_atomic_folder_refuses_when_another_was_faster(tmp_path: Path) -> None:
     def work() -> None:
         with atomic_folder(tmp_path / "set"):

@@ -443,6 +443,17 @@ def test_a_filled_folder_is_not_touched(run: Path, tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"note"}
 
 
+def test_the_same_release_again_is_done(run: Path, tmp_path: Path) -> None:
+    first = release(run, tmp_path / "out")
+    before = (tmp_path / "out").stat()
+    assert release(run, tmp_path / "out") == first
+    assert (tmp_path / "out").stat().st_ino == before.st_ino
+    (tmp_path / "out" / "card.md").write_text("another")
+    with pytest.raises(InputError, match="exists already"):
+        release(run, tmp_path / "out")
+    assert (tmp_path / "out" / "card.md").read_text() == "another"
+
+
 def test_what_was_released_may_be_released_again(released: Path, tmp_path: Path) -> None:
     release(released, tmp_path / "again")
     for name in files_in(released):

@@ -68,7 +68,8 @@ def write_dossier(
 
     Args:
         original: a finished run or study, or a synthetic or phantom data set.
-        out: a folder that is not there yet, or empty; it appears only when whole.
+        out: a folder that is not there yet, or empty, or holds the very same dossier; it appears
+            only when whole.
         evidence: evaluations of the run, assessments of the set, audited runs that it descends
             from.
         shown: exact figures to show: of `attacks`, `utility`, and `counts` of patients.
@@ -78,7 +79,7 @@ def write_dossier(
         InputError: when the original is unfinished or holds patients' images, evidence is of
             something else, or `out` is taken.
     """
-    with atomic_folder(Path(out), closed=bool(shown)) as folder:  # first: `out` may be taken
+    with atomic_folder(Path(out), closed=bool(shown), again=True) as folder:
         read = read_evidence(Path(original), evidence)
         dossier = make_dossier(read, shown=shown, date=date or datetime.now(UTC).date().isoformat())
         write_json(folder / JSON_FILE, dossier.model_dump(mode="json"))

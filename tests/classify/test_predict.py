@@ -193,8 +193,8 @@ def test_places_that_do_not_fit_are_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "taken.csv").write_text("mine")
     (tmp_path / "empty").mkdir()
     for changes, told in (
-        ({"out": tmp_path / "taken.csv"}, "exists already"),
-        ({"out": tmp_path / "empty"}, "exists already"),
+        ({"out": tmp_path / "taken.csv"}, "holds other scores"),
+        ({"out": tmp_path / "empty"}, "is a folder"),
         ({"out": folder / "scores.csv"}, "out: lies inside the folder of images"),
         ({"saliency": folder / "maps"}, "saliency: lies inside the folder of images"),
         ({"out": tmp_path / "m" / "s.csv", "saliency": tmp_path / "m"}, "inside the folder `sal"),
@@ -235,8 +235,12 @@ def test_the_command_writes_a_table_and_pictures(
     assert [str(path) for path in maps] == [
         f"ward0/{name}.saliency.png" for name in ("000.png", "001.TIF", "002.png")
     ]
+    assert main([*words, "--saliency", str(tmp_path / "maps"), "saliency_grid=3"]) == EXIT_DONE
+    (tmp_path / "scores.csv").unlink()  # as after a kill between pictures and table
+    assert main([*words, "--saliency", str(tmp_path / "maps"), "saliency_grid=3"]) == EXIT_DONE
+    (tmp_path / "scores.csv").write_text("mine")
     assert main(words) == EXIT_BAD_INPUT
-    assert "exists already" in capsys.readouterr().err
+    assert "holds other scores" in capsys.readouterr().err
 
 
 def test_it_needs_no_private_folder(run: Path, tmp_path: Path) -> None:

@@ -531,6 +531,8 @@ def test_the_command_writes_it_and_says_what_goes_together(
     told = capsys.readouterr().out
     assert "epsilon = 6 for each patient" in told
     assert sorted(path.name for path in out.iterdir()) == ["dossier.html", "dossier.json"]
+    assert main(asked) == EXIT_DONE  # as after a kill that came when all was written
+    (out / "note").write_text("mine")
     assert main(asked) == EXIT_BAD_INPUT
     assert "exists already" in capsys.readouterr().err
     assert main(["privacy", str(audited), "--show", "utility"]) == EXIT_BAD_INPUT
