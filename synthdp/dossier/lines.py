@@ -12,7 +12,7 @@ from typing import Any
 from synthdp.dossier.asked import blank_line, known_line
 from synthdp.dossier.attacks import faults_not_run
 from synthdp.dossier.evidence import Access, Evidence
-from synthdp.privacy.bounds import at_most, epsilon_text
+from synthdp.privacy.bounds import at_least, at_most_times, epsilon_text
 from synthdp.privacy.dossier import (
     TO_FILL_IN,
     AttackKind,
@@ -125,8 +125,8 @@ def _delta_words(statement: Statement) -> str:
     asked = 1 / n**2
     words += (
         f" With at most {n} {statement.unit}s (declared, not counted), N x delta is "
-        f"{at_most(n * delta, digits=2)}; NIST's rule of thumb is a delta of at most 1 / N "
-        f"squared, here {asked:.1e}"
+        f"{at_most_times(n, delta)}; NIST's rule of thumb is a delta of at most 1 / N "
+        f"squared, here {at_least(asked, digits=2)}"
     )
     return f"{words}, which this one {'keeps to' if delta <= asked else 'exceeds'}."
 
@@ -354,7 +354,7 @@ def _document_lines(evidence: Evidence, attacks: Sequence[AttackKind]) -> Iterat
         if ran
         else "",
         "private/audit, quality.json",
-        not_run="not run; `synthdp audit RUN` does",
+        not_run=attacks[0].not_run,
     )
     yield known_line(
         "theory",

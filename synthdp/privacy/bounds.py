@@ -21,6 +21,14 @@ def at_least(value: float, *, digits: int) -> str:
     return _rounded(value, digits, ROUND_FLOOR)
 
 
+def at_most_times(count: int, share: float) -> str:
+    """A count times a share, of two digits, rounded up as in `at_most`.
+
+    The product is of the share as it is written: 600 x 0.0001 is 0.06, where floats give more.
+    """
+    return at_most(float(count * Decimal(repr(share))), digits=2)
+
+
 def percent(share: float) -> str:
     """A probability that holds at most, as a percentage of two digits, as in `20 %`.
 

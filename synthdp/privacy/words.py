@@ -3,9 +3,8 @@
 import math
 import re
 from collections import Counter
-from decimal import Decimal
 
-from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
+from synthdp.privacy.bounds import at_least, at_most, at_most_times, epsilon_text, percent
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds
@@ -106,10 +105,9 @@ def _terms(statement: Statement) -> list[str]:
             "nothing bounded the images of a patient (privacy.images_per_patient)"
         )
     if statement.population is not None:
-        expected = float(statement.population * Decimal(repr(statement.delta)))
         terms.append(
             f"- population: at most {statement.population} (declared), "
-            f"N x delta = {at_most(expected, digits=2)}"
+            f"N x delta = {at_most_times(statement.population, statement.delta)}"
         )
     return terms
 

@@ -33,6 +33,7 @@ from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import AttackFigure, Dossier, Line, derived_schema, dossier_schema
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import OnRecord, make_statement
+from synthdp.privacy.words import statement_text
 from synthdp.runs import open_run
 from synthdp.study.stage import run_study
 
@@ -341,6 +342,17 @@ def test_units_found_by_looking_and_other_releases_are_named(tmp_path: Path) -> 
     assert "5 other releases; together epsilon 16.9 at delta 0.0001. Its budget is epsilon 20." in (
         on_record
     )
+
+
+def test_a_delta_is_held_against_the_population_as_in_the_statement(
+    synthetic: Path, tmp_path: Path
+) -> None:
+    evidence = read_evidence(synthetic)
+    statement = evidence.statement.model_copy(update={"population": 600, "delta": 1e-4})
+    dossier = make_dossier(replace(evidence, statement=statement), shown=(), date="2026-11-28")
+    assert "N x delta = 0.06" in statement_text(statement).splitlines()[5]
+    assert "N x delta is 0.06;" in line(dossier, "delta").says
+    assert line(dossier, "tests").says == "not run; `synthdp assess SET --real DIR` does"
 
 
 def test_phantoms_that_stand_for_patients_are_not_taken_for_some(
