@@ -200,7 +200,8 @@ def _copy_dataset(root: Path, folder: Path) -> Statement:
             )
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_plain(root, name), folder / name)
-    write_json(folder / "dataset.json", dataset.info.model_dump(mode="json"))
+    left = dataset.info.model_copy(update={"ledger": None})  # which stays
+    write_json(folder / "dataset.json", left.model_dump(mode="json"))
     shutil.copyfile(root / "manifest.csv", folder / "manifest.csv")
     statement = set_statement(dataset)
     if (root / CARD).is_file():

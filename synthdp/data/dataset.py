@@ -24,7 +24,7 @@ from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key, write_key
-from synthdp.privacy.record import create_record, new_mark
+from synthdp.privacy.record import Record, create_record, new_mark
 from synthdp.progress import progress
 
 Split = Literal["train", "val", "test", "external"]
@@ -48,8 +48,8 @@ class DatasetInfo(Settings):
     set where the patients are a part of a larger population, by a key that the parts share.
     `population` is a public round number that the units of its train split don't exceed: an import
     that exceeds it makes no set, and no training may declare fewer. `ledger` is
-    the random id in the first line of the set's own ledger, None of sets that need none or are of
-    an earlier version.
+    the id in the first line of the set's own ledger, None of sets that were received or are of an
+    earlier version.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -210,7 +210,30 @@ def read_info(root: Path) -> DatasetInfo:
             f"{root}: not a data-set folder (no dataset.json); make one with `synthdp data "
             "patches` or `synthdp data phantoms`"
         )
-    return read_json_as(DatasetInfo, root / "dataset.json")
+    return _with_known_lineage(read_json_as(DatasetInfo, root / "dataset.json"), root)
+
+
+def _with_known_lineage(info: DatasetInfo, root: Path) -> DatasetInfo:
+    """The description of a set, whose lineage its own ledger has; marked as declared without one.
+
+    A set of patients has no lineage: its ledger has what was released of it.
+
+    Raises:
+        InputError: when the ledger has another one, is lost, or is that of a set of patients.
+    """
+    ledger = root / "private" / LEDGER
+    if info.protects_patients:
+        return info
+    if info.ledger is None and not ledger.is_file():
+        mark = f"what the images of {info.name} were made from rests on its dataset.json"
+        lineage = info.lineage.joined([Lineage(declared=(mark,))])
+        return info.model_copy(update={"lineage": lineage})
+    if Record(ledger, info.ledger).made_from != info.lineage:
+        raise InputError(
+            f"{root}/dataset.json: says of what its images were made from, or of whether they are "
+            "patients', something else than the set's ledger; restore the file from a backup"
+        )
+    return info
 
 
 def open_dataset(root: Path) -> Dataset:
@@ -375,7 +398,7 @@ class DatasetWriter:
         self._notes[name] = value
 
     def finish(self, budget: Budget | None = None) -> None:
-        """Write manifest, card and the private part: key, counts, and a ledger of patients.
+        """Write manifest, card and the private part: key, counts, and the set's ledger.
 
         Raises:
             InputError: when train holds more units than the set's declared population.
@@ -389,15 +412,20 @@ class DatasetWriter:
         private = self._root / "private"
         private.mkdir(mode=0o700, exist_ok=True)
         info = self._info
-        if info.protects_patients:
-            mark = new_mark()
-            info = info.model_copy(update={"ledger": mark})
-            create_record(private / LEDGER, mark, budget)
+        made_from = None if info.protects_patients else info.lineage
+        mark = new_mark() if made_from is None else _mark_of(made_from)
+        info = info.model_copy(update={"ledger": mark})
+        create_record(private / LEDGER, mark, budget, made_from=made_from)
         write_json(self._root / "dataset.json", info.model_dump(mode="json"))
         keep_key(private / KEY_FILE)
         write_json(private / "counts.json", count_rows(self._rows, self._info))
         for name, value in self._notes.items():
             write_json(private / name, value)
+
+
+def _mark_of(made_from: Lineage) -> str:
+    """The mark of a set without patients: no random one, so that a set made again is the same."""
+    return sha256(made_from.model_dump_json().encode()).hexdigest()[:16]
 
 
 def _cells(row: Row, attributes: Sequence[str]) -> list[object]:

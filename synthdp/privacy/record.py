@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,8 +22,9 @@ from synthdp.errors import InputError
 from synthdp.files import refused_when_full
 from synthdp.privacy.budget import Budget, budget_line
 from synthdp.privacy.journal import Journal
-from synthdp.privacy.lineage import Release
+from synthdp.privacy.lineage import Lineage, Release
 
+_Part = TypeVar("_Part", Lineage, Release, Budget)
 _BACKUP = (
     "restore the set's private/ from a backup that is not older than its last run; importing the "
     "patients again begins a new ledger, which knows nothing of what was released before"
@@ -35,10 +36,20 @@ def new_mark() -> str:
     return secrets.token_hex(8)
 
 
-def create_record(path: Path, mark: str, budget: Budget | None = None) -> None:
-    """Begin the ledger of a new data set, with its budget where one is set at import."""
+def create_record(
+    path: Path, mark: str, budget: Budget | None = None, *, made_from: Lineage | None = None
+) -> None:
+    """Begin the ledger of a new data set.
+
+    Args:
+        path: of the ledger.
+        mark: that `dataset.json` has, too.
+        budget: where one is set at import.
+        made_from: what the images descend from, of a set that holds no patients.
+    """
     journal = Journal(path)
-    journal.append({"event": "create", "set": mark})
+    made = {} if made_from is None else {"made_from": made_from.model_dump(mode="json")}
+    journal.append({"event": "create", "set": mark, **made})
     if budget is not None:
         journal.append(budget_line(budget, "set at import"))
 
@@ -48,8 +59,8 @@ class Record:
 
     Args:
         path: of the ledger.
-        mark: what `dataset.json` says of it; None for a set of an earlier version, or one without
-            patients, whose ledger may be absent.
+        mark: what `dataset.json` says of it; None for a set that was received, or is of an earlier
+            version, whose ledger may be absent.
 
     Guarantee: what a method returned for is on the disk, and a later reading gives it back or is
     refused.
@@ -97,6 +108,13 @@ class Record:
     def releases(self) -> tuple[Release, ...]:
         """All releases on record, each with the starts of its run."""
         return _releases(self._read())
+
+    @property
+    def made_from(self) -> Lineage | None:
+        """What the images of a set without patients were made from; None of any other."""
+        created = (entry for entry in self._read().entries if entry["event"] == "create")
+        known = [entry["made_from"] for entry in created if "made_from" in entry]
+        return _checked(Lineage, known[0], "what its images were made from") if known else None
 
     @property
     def deltas(self) -> tuple[float, ...]:
@@ -210,26 +228,20 @@ def _releases(journal: Journal) -> tuple[Release, ...]:
         if entry["event"] == "start":
             starts[entry["release"]].append(str(entry["token"]))
         elif entry["event"] == "release":
-            releases.append(_checked(entry["release"]))
+            releases.append(_checked(Release, entry["release"], "a release"))
     return tuple(release.started(tuple(starts[release.id])) for release in releases)
 
 
-def _checked(value: Any) -> Release:
+def _checked(kind: type[_Part], value: Any, what: str) -> _Part:
     try:
-        return Release.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         raise InputError(
-            "private/ledger.jsonl: a release on the data set's record is not of this version; "
+            f"private/ledger.jsonl: {what} on the data set's record is not of this version; "
             "update synthdp, or restore the file"
         ) from error
 
 
 def _budget(journal: Journal) -> Budget:
     lines = [entry["budget"] for entry in journal.entries if entry["event"] == "budget"]
-    try:
-        return Budget.model_validate(lines[-1]) if lines else Budget()
-    except ValidationError as error:
-        raise InputError(
-            "private/ledger.jsonl: the budget on the data set's record is not of this version; "
-            "update synthdp, or restore the file"
-        ) from error
+    return _checked(Budget, lines[-1], "the budget") if lines else Budget()

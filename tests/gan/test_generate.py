@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from made_up import without_mark
 
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import MAX_PER_CLASS, bytes_on_disk, label_order, plan_generate, run_generate
@@ -185,8 +186,12 @@ def test_a_set_of_before_whose_filter_read_patients_is_read_and_counted(
     note = "images filtered by their likeness to real ones, without differential privacy"
     filtered = Release(stage="generate", data="discs", mu=math.inf, note=note)
     lineage = made.info.lineage.with_release(filtered)
-    info = made.info.model_copy(update={"lineage": lineage})
+    info = made.info.model_copy(update={"lineage": lineage, "ledger": None})
     write_json(made.root / "dataset.json", info.model_dump(mode="json"))
+    with pytest.raises(InputError, match="something else than the set's ledger"):
+        open_dataset(made.root)
+    for file in made.private.glob("ledger*"):
+        file.unlink()
     assert filtered in open_dataset(made.root).info.lineage.unprotected
     ledger = tmp_path / "ledger.jsonl"
     Record(ledger).add(filtered)
@@ -313,6 +318,7 @@ def test_bad_input_is_refused(
     whole = finished_run(discs)
     for name in ("status.json", "privacy.json", "model/generator.safetensors"):
         (torn / name).write_bytes((whole / name).read_bytes())
+    without_mark(torn)
     text = (whole / "model/settings.json").read_text().replace('"z_dim": 16', '"z_dim": 17')
     (torn / "model/settings.json").write_text(text)
     with pytest.raises(InputError, match="does not fit"):

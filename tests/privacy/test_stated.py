@@ -191,6 +191,39 @@ def test_a_run_of_an_earlier_version_is_read_by_the_ledger_of_its_data_set(
         read_statement(old)
 
 
+# Sets that hold no patients, whose lineage their own ledger has.
+
+
+def test_an_edited_lineage_of_a_synthetic_set_is_not_believed(tmp_path: Path) -> None:
+    exposed = Lineage(releases=(Release(stage="train-gan", data="clinic", mu=math.inf),))
+    made = clinic_set(tmp_path / "made", "synthetic", lineage=exposed)
+    about = read_json(made / "dataset.json")
+    assert math.isinf(statement_of([made]).epsilon)
+    emptied = {**about, "lineage": {"releases": []}}
+    for edited in (emptied, {**emptied, "ledger": None}):
+        write_json(made / "dataset.json", edited)
+        with pytest.raises(InputError, match="says of what its images were made"):
+            statement_of([made])
+        with pytest.raises(InputError, match="says of what its images were made"):
+            copy_out(made, tmp_path / "out")
+
+
+def test_patients_do_not_become_made_up_by_an_edit(tmp_path: Path) -> None:
+    data = clinic_set(tmp_path / "clinic")
+    write_json(data / "dataset.json", {**read_json(data / "dataset.json"), "kind": "synthetic"})
+    with pytest.raises(InputError, match="or of whether they are patients'"):
+        open_dataset(data)
+
+
+def test_the_lineage_of_a_received_set_is_said_to_rest_on_its_file(tmp_path: Path) -> None:
+    made = clinic_set(tmp_path / "made", "synthetic")
+    assert "No patient's image went into it" in statement_text(statement_of([made]))
+    copy_out(made, tmp_path / "received")
+    text = statement_text(statement_of([tmp_path / "received"]))
+    assert "epsilon = 0 for each patient, as declared by the importer or the sender" in text
+    assert "made were made from rests on its dataset.json" in text
+
+
 # Joined statements.
 
 
