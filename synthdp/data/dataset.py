@@ -44,12 +44,12 @@ class DatasetInfo(Settings):
     stand in for patients, so that demo and tests exercise the promise. `unit` is what a
     `patient_id` stands for: `image` where it is not known which images are of one patient.
     `unit_from` says whether ids stand as the importer declared them or were made one where images
-    look alike, and `linked` is a keyed digest of which ids were made one either way. `cohort` is
-    set where the patients are a part of a larger population, by a key that the parts share.
-    `population` is a public round number that the units of its train split don't exceed: an import
-    that exceeds it makes no set, and no training may declare fewer. `ledger` is
-    the id in the first line of the set's own ledger, None of sets that were received or are of an
-    earlier version.
+    look alike, and `linked` is a keyed digest of which ids were made one either way, and of whether
+    they name images. `cohort` is set where the patients are a part of a larger population, by a key
+    that the parts share. `population` is a public round number that the units of its train split
+    don't exceed: an import that exceeds it makes no set, and no training may declare fewer.
+    `ledger` is the id in the first line of the set's own ledger, None of sets that were received or
+    are of an earlier version.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")

@@ -110,12 +110,17 @@ def key_id(key: bytes, linked: str = "") -> str:
     return hmac.new(key, b"synthdp key id" + linked.encode(), "sha256").hexdigest()[:16]
 
 
-def linked_digest(key: bytes, person_of: Mapping[str, str]) -> str:
-    """A keyed digest of which ids are which person; empty where each id is its own."""
+def linked_digest(key: bytes, person_of: Mapping[str, str], *, of_images: bool = False) -> str:
+    """A keyed digest of which ids are which person; empty where each id is its own.
+
+    `of_images` says that ids name images. A person's images then stand in other parts of one key
+    than the person's own id does, so that such parts bear a name of their own as well.
+    """
     links = sorted((one, person) for one, person in person_of.items() if one != person)
-    if not links:
+    if not links and not of_images:
         return ""
-    return hmac.new(key, b"synthdp links " + repr(links).encode(), "sha256").hexdigest()[:16]
+    what = b"synthdp images " if of_images else b"synthdp links "
+    return hmac.new(key, what + repr(links).encode(), "sha256").hexdigest()[:16]
 
 
 def patient_tag(key: bytes, patient_id: str) -> bytes:

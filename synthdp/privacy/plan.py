@@ -27,7 +27,7 @@ from synthdp.privacy.statement import (
     fitting_delta,
     joined_statement,
     make_statement,
-    refuse_other_units,
+    refuse_unstatable,
 )
 from synthdp.privacy.target import Target
 from synthdp.status import read_status
@@ -240,8 +240,9 @@ def plan_privacy(
     `privacy.risk` allows. A release whose noise has a fixed key counts as unprotected.
 
     Raises:
-        InputError: when the ancestors have spent the target already, or protect another unit, or
-            who is in the set's splits was not decided patient by patient.
+        InputError: when the ancestors have spent the target already, or protect another unit,
+            delta is too large for a population, or who is in the set's splits was not decided
+            patient by patient.
     """
     if dataset.info.protects_patients and privacy.protects:
         refuse_moved_patients(dataset)
@@ -292,7 +293,8 @@ def plan_privacy(
         delta=privacy.delta,
         population=privacy.population,
     )
-    refuse_other_units(plan.lineage_after(release), privacy.unit)
+    declared = [privacy.population] if privacy.population is not None else []
+    refuse_unstatable(plan.lineage_after(release), privacy.unit, privacy.delta, declared)
     return plan
 
 

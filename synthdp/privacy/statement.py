@@ -112,6 +112,25 @@ def refuse_other_units(lineage: Lineage, unit: Unit) -> None:
         )
 
 
+def refuse_unstatable(
+    lineage: Lineage, unit: Unit, delta: float, populations: Sequence[int] = ()
+) -> None:
+    """Refuse what no statement can be made of; a stage asks it before it spends anything.
+
+    Args:
+        lineage: of what is to be stated.
+        unit: who it is to hold for.
+        delta: with which.
+        populations: that were declared beside those that the mechanisms of the lineage hold.
+
+    Raises:
+        InputError: as `refuse_other_units` and `refuse_large_delta`.
+    """
+    refuse_other_units(lineage, unit)
+    if lineage.releases and not lineage.unprotected:
+        refuse_large_delta(delta, [*lineage.populations, *populations])
+
+
 def refuse_large_delta(delta: float, populations: Sequence[int]) -> None:
     """Refuse a delta that lets one of so many patients be published outright.
 
@@ -178,7 +197,8 @@ def make_statement(
         InputError: when releases that are protected per patient and per image meet in one lineage,
             or delta is too large for a population.
     """
-    refuse_other_units(lineage, unit)
+    populations = [*other_populations, *filter(None, [population])]
+    refuse_unstatable(lineage, unit, delta, populations)
     unprotected = lineage.unprotected
     reasons = (
         f"{release.stage} on {release.data} had no protection"
@@ -186,9 +206,7 @@ def make_statement(
         for release in unprotected
     )
     groups = lineage.groups()
-    declared = sorted({*lineage.populations, *other_populations, *filter(None, [population])})
-    if lineage.releases and not unprotected:
-        refuse_large_delta(delta, declared)
+    declared = sorted({*lineage.populations, *populations})
     smallest, largest = (declared[0], declared[-1]) if declared else (None, None)
     return Statement(
         subject=subject,

@@ -152,6 +152,8 @@ def test_what_is_linked_names_the_cohorts() -> None:
     assert one != linked_digest(KEY, {"A": "P"})
     assert one != linked_digest(OTHER_KEY, {"A": "P", "B": "P"})
     assert key_id(KEY, one) != key_id(KEY)
+    images = linked_digest(KEY, {}, of_images=True)
+    assert len({images, linked_digest(KEY, {"A": "P", "B": "P"}, of_images=True), one, ""}) == 4
 
 
 def test_old_releases_have_declared_units() -> None:

@@ -218,3 +218,16 @@ def test_the_normaliser_is_declared(patients: Dataset) -> None:
     assert plan.mechanism is not None
     assert (plan.mechanism.normaliser, plan.mechanism.clip_norm) == (12.5, 2.0)
     assert declared_units(PrivacySettings(), None) is None
+
+
+def test_what_no_statement_can_be_made_of_is_refused_before_it_is_spent(patients: Dataset) -> None:
+    """A cohort's population is its share of all: 700 of a half say that there are 1400."""
+    privacy = PRIVACY.model_copy(update={"population": 700})
+    half = cohort_of(patients, Part(part=1, of=2))
+    with pytest.raises(InputError, match="is not below 1/1400"):
+        planned(patients, privacy, cohort=half, n_units=700)
+    larger = planned(patients, PRIVACY.model_copy(update={"population": 999})).release
+    assert larger.mechanism is not None
+    ancestor = spent(0.1, mechanism=larger.mechanism.with_noise(60), cohort=half)
+    with pytest.raises(InputError, match="is not below 1/1998"):
+        planned(patients, ancestors=ancestor, cohort=half)

@@ -97,7 +97,7 @@ class Assignment:
     A person is what ids and links declare; a unit is one person, or several that look alike.
     `moved` holds the indices of images whose unit took another split than theirs;
     `near_duplicates`, (M, 2) int64, the pairs of indices that look alike under different persons;
-    `linked`, a keyed digest of which ids are which unit.
+    `linked`, a keyed digest of which ids are which unit, and of whether they name images.
     """
 
     persons: Sequence[str]
@@ -230,6 +230,10 @@ def assign(
     split_of = one_split_a_unit(units, given)
     written = _written_ids(settings, units, key)
     splits = [split_of[unit] for unit in units]
+    linked = ""
+    if settings.kind == "real":
+        of_images = settings.images_are_patients
+        linked = linked_digest(key, unit_of | unit_of_id, of_images=of_images)
     return Assignment(
         persons=persons,
         units=units,
@@ -237,7 +241,7 @@ def assign(
         splits=splits,
         moved=[index for index, split in enumerate(splits) if split != given[index]],
         near_duplicates=pairs,
-        linked=linked_digest(key, unit_of | unit_of_id) if settings.kind == "real" else "",
+        linked=linked,
     )
 
 

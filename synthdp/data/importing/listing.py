@@ -1,6 +1,7 @@
 """Which files of a folder are images, and what class, patient and split each shows."""
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -211,6 +212,8 @@ def files_below(src: Path) -> tuple[list[Path], dict[str, int], list[str]]:
             suffix = Path(name).suffix.lower()
             if suffix in IMAGE_SUFFIXES and not name.startswith("."):
                 names.append(folder / name)
+            elif _leads_nowhere(folder / name):
+                links += 1
             else:
                 other[f"{suffix} files" if suffix in OTHER_SUFFIXES else "other files"] += 1
     problems = []
@@ -222,13 +225,22 @@ def files_below(src: Path) -> tuple[list[Path], dict[str, int], list[str]]:
     return sorted(names), {**dict(sorted(other.items())), LINKED_FOLDERS: links}, problems
 
 
+def _leads_nowhere(path: Path) -> bool:
+    """Whether a file may be a link to a folder that can't be reached, as on a disk not mounted.
+
+    Links of hidden names are locks of editors.
+    """
+    named_as_folder = not path.name.startswith(".") and path.suffix.lower() not in OTHER_SUFFIXES
+    return named_as_folder and path.is_symlink() and not os.path.exists(path)
+
+
 def linked_folder_problems(left_out: Mapping[str, int]) -> list[str]:
     """What to say of folders that are links, where nothing else names the images."""
     if not left_out[LINKED_FOLDERS]:
         return []
     return [
-        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed; put the folders "
-        "themselves there"
+        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed or lead "
+        "nowhere; put the folders themselves there"
     ]
 
 

@@ -237,6 +237,24 @@ def test_cohorts_of_one_key_share_out_the_patients(
     assert (tmp_path / "cohort.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_parts_by_image_are_no_parts_of_patients(
+    make_folder: MakeFolder, texture: Texture, tmp_path: Path
+) -> None:
+    """An image stands in the first part by its name, and in the second by its patient's id."""
+    src = make_folder({f"benign/p{number}.png": texture(number) for number in range(24)})
+    key, sets = tmp_path / "cohort.key", {}
+    for pattern, cohort in (("none", "1/2"), (r"p(\d+)", "2/2")):
+        sets[cohort] = imported(
+            src, out=tmp_path / cohort[0], patient_pattern=pattern, cohort=cohort, cohort_key=key
+        )
+    by_image, by_patient = (
+        {(found.root / row.image).read_bytes() for row in found.rows} for found in sets.values()
+    )
+    assert by_image & by_patient
+    cohorts = [cohort_of(found, None) for found in sets.values()]
+    assert len({cohort.key_id for cohort in cohorts if cohort is not None}) == 2
+
+
 def test_a_cohort_needs_its_key() -> None:
     with pytest.raises(InputError, match="go together"):
         validate_settings(
@@ -646,13 +664,15 @@ def test_all_that_is_wrong_with_names_at_once(make_folder: MakeFolder, texture: 
         }
     )
     (src / "linked").symlink_to(src / "benign")
+    (src / "not mounted").symlink_to(src.parent / "disk" / "benign")
+    (src / ".#lock").symlink_to("somebody@somewhere")
     text = refusal(src, patient_pattern=r"p(\d)")
     for line in (
         "image 1: not a readable PNG or TIFF",
         "image 2: patient_pattern finds no patient",
         "image 3: neither pattern tells its class",
         "image 4: neither pattern tells its class",
-        "1 folder(s) are links, which are not followed",
+        "2 folder(s) are links, which are not followed or lead nowhere",
     ):
         assert line in text
     assert "secret" not in text
