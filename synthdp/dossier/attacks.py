@@ -40,7 +40,7 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[AttackKind, .
         evidence: what commands wrote down.
         with_figures: show the exact figures of attacks, which are outside every promise.
     """
-    of_audits = [list(_audit_tests(audit, with_figures)) for audit in evidence.audits]
+    audits = evidence.audits
     of_sets = evidence.assessments
     promised = _odds_bounds(evidence.statement)
     return (
@@ -49,7 +49,7 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[AttackKind, .
             texts=(_TESTS, _NIST_AUDIT),
             bound=promised["membership"],
             tests=(
-                *(test for tests in of_audits for test in tests if not _replays(test)),
+                *(test for audit in audits for test in _membership_tests(audit, with_figures)),
                 *_assessed(of_sets, "Membership", with_figures),
             ),
             not_run=_membership_not_run(evidence),
@@ -84,7 +84,7 @@ def attacks_on(evidence: Evidence, *, with_figures: bool) -> tuple[AttackKind, .
             kind="faults of the implementation",
             texts=(_NIST_AUDIT, "NIST SP 800-226, 4 (side channels)"),
             bound="no patient moves a sum by more than the clip norm",
-            tests=tuple(test for tests in of_audits for test in tests if _replays(test)),
+            tests=tuple(test for audit in audits for test in _fault_tests(audit)),
             not_run=faults_not_run(evidence),
         ),
     )
@@ -152,37 +152,15 @@ def _regurgitation_not_run(evidence: Evidence) -> str:
     return f"{_NO_COMMAND}: a classifier gives scores, and draws no image"
 
 
-_REPLAY = "replay of neighbouring sets, of noise and of stops"
-
-
-def _replays(test: AttackTest) -> bool:
-    return test.attack.startswith(_REPLAY)
-
-
-def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
+def _membership_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
+    """The attacks of an audit that ask who was in: lower bounds on epsilon, and members found."""
     record, settings = audit.record, audit.record.settings
-    held = not record.broken
     sure = settings.confidence
     confidence = "" if sure is None else f"; {100 * sure:g} % confidence each"
     within = (
         f"Found no more than epsilon {epsilon_text(record.promise.epsilon)} at delta "
         f"{record.promise.delta:g} of this training allows."
     )
-
-    def test(
-        attack: str, extent: str, figures: Sequence[AttackFigure], words: str = within
-    ) -> AttackTest:
-        return AttackTest(
-            command=f"synthdp audit {audit.run}",
-            attack=attack if record.audited == "head" else f"{attack} ({record.audited})",
-            date=record.date,
-            version=record.versions.get("synthdp", ""),
-            extent=extent,
-            result="held" if held else "BROKEN",
-            words=words if held else f"{audit.run}/private/audit/audit.md says how.",
-            figures=tuple(figures) if with_figures else (),
-        )
-
     for attack in dict.fromkeys(bound.attack for bound in record.bounds):
         figures = [
             AttackFigure(
@@ -193,7 +171,8 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
             for bound in record.bounds
             if bound.attack == attack
         ]
-        yield test(attack, f"{_extent(attack, settings)}{confidence}", figures)
+        extent = f"{_extent(attack, settings)}{confidence}"
+        yield _audit_test(audit, attack, extent, within, figures if with_figures else ())
     for title in dict.fromkeys(at.attack for at in record.membership):
         figures = [
             AttackFigure(
@@ -202,21 +181,47 @@ def _audit_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
                 low=at.low,
                 high=at.high,
                 promised=at.promised,
+                is_share=True,
             )
             for at in record.membership
             if at.attack == title
         ]
         name = (title or "Members found by LiRA on the finished head").removeprefix("Members ")
-        yield test(f"members {name}", _membership_extent(record), figures)
-    if record.replay is not None:
-        steps = "step by step"
-        if record.audited == "network" and settings.replayed_steps is not None:
-            steps = f"their first {settings.replayed_steps} steps"
-        extent = (
-            f"{record.replay.neighbours} neighbouring sets, {steps}; {record.replay.draws} "
-            "draws of noise tested"
-        )
-        yield test(_REPLAY, extent, (), "Sums, noise and stops came out as declared.")
+        extent = _membership_extent(record)
+        yield _audit_test(audit, f"members {name}", extent, within, figures if with_figures else ())
+
+
+def _fault_tests(audit: Audit) -> Iterator[AttackTest]:
+    """The replay of an audit: what neighbouring sets, noise and stops came to."""
+    record, replay = audit.record, audit.record.replay
+    if replay is None:
+        return
+    steps = "step by step"
+    if record.audited == "network" and record.settings.replayed_steps is not None:
+        steps = f"their first {record.settings.replayed_steps} steps"
+    yield _audit_test(
+        audit,
+        "replay of neighbouring sets, of noise and of stops",
+        f"{replay.neighbours} neighbouring sets, {steps}; {replay.draws} draws of noise tested",
+        "Sums, noise and stops came out as declared.",
+    )
+
+
+def _audit_test(
+    audit: Audit, attack: str, extent: str, held: str, figures: Sequence[AttackFigure] = ()
+) -> AttackTest:
+    """One attack of an audit; `held`: what is said of it where nothing in the audit broke."""
+    record = audit.record
+    return AttackTest(
+        command=f"synthdp audit {audit.run}",
+        attack=attack if record.audited == "head" else f"{attack} ({record.audited})",
+        date=record.date,
+        version=record.versions.get("synthdp", ""),
+        extent=extent,
+        result="BROKEN" if record.broken else "held",
+        words=f"{audit.run}/private/audit/audit.md says how." if record.broken else held,
+        figures=tuple(figures),
+    )
 
 
 def _membership_extent(record: AuditRecord) -> str:

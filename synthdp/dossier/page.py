@@ -188,14 +188,14 @@ def _figure_words(value: float | None) -> str:
 
 def _attack_figure_words(figure: AttackFigure) -> str:
     """A figure with its interval, and what the promise allows; what it shows at least, cut off."""
-    shown = _share_words if figure.name.startswith("members found") else _plain_words
+    shown = _share_words if figure.is_share else _plain_words
     if figure.value is None:
         return f"{figure.name}: no figure"
     words = f"{figure.name}: {shown(figure.value)}"
     if figure.low is not None and figure.high is not None:
         words += f" ({shown(figure.low)} to {shown(figure.high)})"
     if figure.promised is not None:
-        bound = percent if shown is _share_words else epsilon_text
+        bound = percent if figure.is_share else epsilon_text
         words += f"; at most {bound(figure.promised)}, as promised"
     return words
 

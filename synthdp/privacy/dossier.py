@@ -65,13 +65,18 @@ class Layer(Settings):
 
 
 class AttackFigure(Settings):
-    """An exact figure of an attack: outside every promise, and shown where that is asked for."""
+    """An exact figure of an attack: outside every promise, and shown where that is asked for.
+
+    low, high: its interval; promised: at most, by the promise; is_share: of 1, else a number such
+    as an epsilon.
+    """
 
     name: str
     value: Spent | float | None
     low: float | None = None
     high: float | None = None
     promised: Spent | None = None
+    is_share: bool = False
 
 
 class AttackTest(Settings):
