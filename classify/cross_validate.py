@@ -24,7 +24,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.privacy.noise import NoiseSource, new_key
 from synthdp.privacy.plan import PrivacyPlan
-from synthdp.privacy.recorded import scratch_folder
+from synthdp.privacy.rerun import scratch_folder
 
 
 @dataclass(frozen=True)

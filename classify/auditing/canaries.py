@@ -28,7 +28,7 @@ from synthdp.privacy.audit import (
 )
 from synthdp.privacy.lattice import on_lattice
 from synthdp.privacy.noise import KEY_BYTES, NoiseSource
-from synthdp.privacy.recorded import scratch_folder
+from synthdp.privacy.rerun import scratch_folder
 
 #: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
 _IMAGE_NORMS = (50.0, 20.0, 120.0)

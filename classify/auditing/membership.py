@@ -18,7 +18,7 @@ from classify.head.examples import HeadExamples
 from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.membership import MembersFound, members_at_rates
 from synthdp.privacy.noise import KEY_BYTES, NoiseSource
-from synthdp.privacy.recorded import scratch_folder
+from synthdp.privacy.rerun import scratch_folder
 
 ATTACK = "membership (LiRA) of the head"
 _LEAST_PATIENTS = 2

@@ -47,7 +47,7 @@ from synthdp.privacy.clipping import unit_means
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.membership import MembersFound, members_of_one_model
 from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource
-from synthdp.privacy.recorded import (
+from synthdp.privacy.rerun import (
     Draw,
     RecordedNoise,
     audit_ledger,

@@ -29,7 +29,7 @@ from synthdp.audit_record import Replay
 from synthdp.errors import RunError
 from synthdp.privacy.audit import noise_flaws
 from synthdp.privacy.noise import KEY_BYTES
-from synthdp.privacy.recorded import (
+from synthdp.privacy.rerun import (
     Draw,
     RecordedNoise,
     counted_steps,

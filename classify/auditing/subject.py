@@ -14,7 +14,7 @@ from classify.head.train import HeadRecipe, train_private_head
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseKind, NoiseSource
-from synthdp.privacy.recorded import audit_ledger
+from synthdp.privacy.rerun import audit_ledger
 from synthdp.privacy.steps import Observer
 
 _CHUNKS_A_WORKER = 4

@@ -46,7 +46,7 @@ from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.membership import MembersFound, members_at_rates
 from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource
-from synthdp.privacy.recorded import RecordedNoise, declared_bound, repeated_noise
+from synthdp.privacy.rerun import RecordedNoise, declared_bound, repeated_noise
 
 ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 MEMBERSHIP = "membership (likelihood ratio) of the release"

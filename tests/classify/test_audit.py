@@ -27,7 +27,7 @@ from synthdp.privacy.lattice import noisy_mean
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.membership import likelihood_ratios, members_found
 from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.recorded import RecordedNoise, scratch_folder
+from synthdp.privacy.rerun import RecordedNoise, scratch_folder
 
 STEPS = 12
 FEW = {"canaries": 60, "runs": 20, "shadows": 4, "replayed": 1, "workers": 1}
