@@ -52,8 +52,13 @@ def card_text(header: Mapping[str, Any], title: str, sections: Sequence[tuple[st
 #: What is markup anywhere in a text: HTML, and the middle of a link, a picture or a definition.
 _MARKUP = r"<|\](?=[(\[:])"
 _IN_A_LINE = re.compile(rf"([\\`*|~]|(?<!\w)_|_(?!\w)|{_MARKUP})")
-#: What is markup where a line begins: headings, quotations, tables, fences and rules.
-_AT_A_START = re.compile(r"(?m)^([ \t]*)([#=>~|]|`{3}|-{2,}[ \t]*$)")
+#: The same behind backslashes of the text's own, which must not take the one put there for a pair.
+_IN_PARAGRAPHS = re.compile(rf"(\\*)({_MARKUP})")
+#: What is markup where a line or an item of a list begins: headings, quotations, tables, fences
+#: and rules.
+_AT_A_START = re.compile(
+    r"(?m)^([ \t]*(?:(?:[-+*]|\d+[.)])[ \t]+)*)([#=>~|]|`{3}|(?:[-*_][ \t]*){2,}$|-[ \t]*$)"
+)
 
 
 def one_line(text: str) -> str:
@@ -66,7 +71,7 @@ def paragraphs(text: str) -> str:
 
     Names and notes of other people stand in it: no link, picture, HTML, heading or rule.
     """
-    plain = re.sub(rf"({_MARKUP})", r"\\\1", text.replace("\r", " "))
+    plain = _IN_PARAGRAPHS.sub(r"\1\1\\\2", text.replace("\r", " "))
     return _AT_A_START.sub(r"\1\\\2", plain)
 
 
@@ -146,6 +151,11 @@ def dataset_card(
     return card_text(header, title, sections)
 
 
+def plain_card(title: str, statement: Statement) -> str:
+    """A card without a header: a title, and what is promised."""
+    return f"# {one_line(title)}\n\n{paragraphs(statement_text(statement))}\n"
+
+
 def restated(card: str, statement: Statement) -> str:
     """A card with this statement in place of what it promised, in its header and its text.
 
@@ -158,7 +168,7 @@ def restated(card: str, statement: Statement) -> str:
         raise InputError("card.md: not a card as it was written; make the run or the set again")
     header = {**parse_yaml(parts[1], where="card.md"), "privacy": privacy_header(statement)}
     head = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-    text = f"## Privacy\n\n{statement_text(statement)}\n\n"
+    text = f"## Privacy\n\n{paragraphs(statement_text(statement))}\n\n"
     body = section.sub(lambda _: text, parts[2]).rstrip("\n")
     return f"---\n{head}---\n{body}\n"
 

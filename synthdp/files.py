@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from synthdp.errors import InputError, RunError
@@ -309,18 +310,43 @@ def _same_files(one: Path, other: Path) -> bool:
     )
 
 
+class _Mask:
+    """The process's mask for new files, closed while any thread is in a block that asks for it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._blocks = 0
+        self._before = 0
+
+    def close(self) -> None:
+        with self._lock:
+            if self._blocks == 0:
+                self._before = os.umask(0o077)
+            self._blocks += 1
+
+    def reopen(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if self._blocks == 0:
+                os.umask(self._before)
+
+
+_mask = _Mask()
+
+
 @contextmanager
 def closed_to_others() -> Iterator[None]:
     """Let what is made in the block be its owner's alone, files (mode 600) and folders (700).
 
     For what is about patients. What leaves is written anew, outside such a block. The mask is the
-    process's own, so that two threads can't differ in it.
+    process's own: what other threads make meanwhile is closed too, and the last block to end in any
+    of them gives back the mask from before the first.
     """
-    before = os.umask(0o077)
+    _mask.close()
     try:
         yield
     finally:
-        os.umask(before)
+        _mask.reopen()
 
 
 @contextmanager

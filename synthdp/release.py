@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from synthdp.cards import restated
+from synthdp.cards import plain_card, restated
 from synthdp.checkpoint import load_weights
 from synthdp.config import read_json_as, read_yaml
 from synthdp.data.dataset import open_dataset
@@ -32,7 +32,6 @@ from synthdp.paths import WORDS, last_part, settings_without_paths, without_path
 from synthdp.privacy.plan import named_sets, set_statement, with_records
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import Statement
-from synthdp.privacy.words import statement_text
 from synthdp.status import RunStatus
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
@@ -222,7 +221,7 @@ def _copy_study(study: Path, folder: Path) -> Statement:
     facts = read_json_as(StudyFacts, _plain(study, "study.json"))
     sets = [one.model_dump(mode="json") for one in read_sets(study)]
     about = {"title": without_paths(facts.title), "sets": sets}
-    write_atomic(folder / CARD, f"# {about['title']}\n\n{statement_text(statement)}\n")
+    write_atomic(folder / CARD, plain_card(without_paths(facts.title), statement))
     write_json(folder / "study.json", about)
     counted = {release.id for release in statement.lineage.releases}
     for run in dict.fromkeys(row.run for row in rows):

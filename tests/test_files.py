@@ -2,8 +2,10 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import (
     append_line,
     atomic_folder,
+    closed_to_others,
     read_json,
     sha256_file,
     short_lived_folder,
@@ -284,3 +287,35 @@ def test_what_a_killed_process_left_of_a_short_lived_folder_goes_when_the_next_b
     with short_lived_folder(tmp_path / "audit") as folder:
         assert list(tmp_path.iterdir()) == [folder]
     assert not list(tmp_path.iterdir())
+
+
+def test_blocks_of_several_threads_are_closed_to_the_last_and_then_open_again(
+    tmp_path: Path,
+) -> None:
+    """A worker of a Dask cluster may have several threads, each at work on a run of its own."""
+    both_in, one_out = threading.Barrier(2), threading.Event()
+
+    def first() -> None:
+        with closed_to_others():
+            both_in.wait(10)
+        one_out.set()
+
+    def second() -> None:
+        with closed_to_others():
+            both_in.wait(10)
+            one_out.wait(10)
+            write_atomic(tmp_path / "closed", "x")
+
+    mask = os.umask(0o022)
+    try:
+        threads = [threading.Thread(target=one) for one in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        write_atomic(tmp_path / "open", "x")
+    finally:
+        after = os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o644
+    assert after == 0o022

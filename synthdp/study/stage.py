@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 
+from synthdp.cards import plain_card
 from synthdp.data.dataset import open_dataset, read_info
 from synthdp.errors import RunError
 from synthdp.interrupts import handled, interrupt
@@ -15,7 +16,6 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.plan import with_records
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import Statement, make_statement
-from synthdp.privacy.words import statement_text
 from synthdp.runs import Run, RunBusyError, open_run
 from synthdp.stages import STAGES
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
@@ -140,7 +140,7 @@ def _run_and_report(
         )
     if settings.tune is not None:
         write_defaults(settings.out / DEFAULTS_FILE, results, tuned_on)
-    run.finish(statement, f"# {settings.title}\n\n{statement_text(statement)}\n")
+    run.finish(statement, plain_card(settings.title, statement))
 
 
 def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:

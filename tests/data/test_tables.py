@@ -1,5 +1,6 @@
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ FORMULAS = [
     "+1+1",
     "-2+3",
     "@SUM(A1)",
-    "\t=1",
+    "\t1",
     " =1+1",
     "\N{FULLWIDTH EQUALS SIGN}1",
     "-A1",
@@ -38,6 +39,19 @@ def test_a_formula_is_written_as_text_and_read_back_as_it_was(tmp_path: Path, te
         {"image": "a.png", text: text},
         {"image": text, text: "1"},
     ]
+
+
+@pytest.mark.parametrize("cut", [";", "\t", "\n", ";\t", ";;", "; "])
+@pytest.mark.parametrize("text", ["=1+1", "\t=1", "+A1", "-A1", "@SUM(A1)", " =1", "'=1", "''-"])
+def test_no_formula_stands_where_a_spreadsheet_may_cut_a_line(
+    tmp_path: Path, text: str, cut: str
+) -> None:
+    """Where the comma is for decimals, a table is cut at semicolons, quoted or not."""
+    cell = f"a{cut}{text}{cut}{text}, b"
+    table = csv_text(["a", "b"], [[cell, cell]])
+    parts = [part.strip(' "') for part in re.split(r"[;\t\n,]", table)]
+    assert not [part for part in parts if part.startswith(("=", "+", "-", "@"))]
+    assert read_table(written(tmp_path, table)).records[2] == {"a": cell, "b": cell}
 
 
 def test_a_carriage_return_begins_no_row(tmp_path: Path) -> None:
