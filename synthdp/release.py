@@ -24,7 +24,7 @@ import yaml
 
 from synthdp.cards import plain_card, restated
 from synthdp.checkpoint import load_weights
-from synthdp.config import read_json_as, read_yaml
+from synthdp.config import Settings, read_json_as, read_yaml, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, read_text, write_atomic, write_json
@@ -145,41 +145,42 @@ def _copy_promise(run: Path, folder: Path) -> Statement:
     return statement
 
 
+class _Backbone(Settings, extra="allow"):
+    weights: str | None = None
+
+
+class _Network(Settings, extra="allow"):
+    backbone: _Backbone
+
+
+class _ModelSettings(Settings, extra="allow"):
+    """What is looked at in `model/settings.json`: a generator has no networks of others."""
+
+    sources: tuple[_Network, ...] = ()
+    weights_sha256: str | None = None
+
+
 def _copy_model(run: Path, folder: Path, weights: str) -> None:
-    """The two files of `model/`; the public weights may stand beside them, and stay."""
-    settings = _model_settings(run)
-    networks = settings.get("sources", [])
-    public = {network["backbone"].get("weights") for network in networks}
-    unknown = {path.name for path in (run / "model").iterdir()} - {MODEL_SETTINGS, weights} - public
+    """The two files of `model/`; the public weights may stand beside them, and stay.
+
+    Files of public weights are named without their folders.
+    """
+    where = f"{run.name}/model/{MODEL_SETTINGS}"
+    content = read_json(_plain(run, f"model/{MODEL_SETTINGS}"))
+    settings = validate_settings(_ModelSettings, content, where=where)
+    named = {last_part(one.backbone.weights) for one in settings.sources if one.backbone.weights}
+    unknown = {path.name for path in (run / "model").iterdir()} - {MODEL_SETTINGS, weights} - named
     if unknown:
         raise InputError(
             f"{run.name}/model: holds {len(unknown)} file(s) that this stage does not write; it "
             f"may hold {MODEL_SETTINGS} and {weights} alone, so move the rest away"
         )
     file = _plain(run, f"model/{weights}")
-    load_weights(file, _sha256_in(settings))  # refuses what is damaged
-    write_json(folder / MODEL_SETTINGS, settings)
+    load_weights(file, settings.weights_sha256)  # refuses what is damaged
+    if settings.sources:
+        content = {**content, "sources": settings_without_paths(content["sources"])}
+    write_json(folder / MODEL_SETTINGS, content)
     shutil.copyfile(file, folder / weights)
-
-
-def _model_settings(run: Path) -> dict[str, Any]:
-    """The model's settings, with the names alone of the files of public weights.
-
-    A classifier names its networks under `sources`; a generator has none.
-    """
-    settings = read_json(_plain(run, f"model/{MODEL_SETTINGS}"))
-    networks = settings.get("sources", []) if isinstance(settings, dict) else None
-    if not isinstance(networks, list) or any(
-        not isinstance(one, dict) or not isinstance(one.get("backbone"), dict) for one in networks
-    ):
-        raise InputError(f"{run.name}/model/{MODEL_SETTINGS}: not as written; make the run again")
-    return {**settings, "sources": settings_without_paths(networks)} if networks else settings
-
-
-def _sha256_in(settings: Mapping[str, Any]) -> str | None:
-    """The digest of the weights that a classifier's settings name."""
-    digest = settings.get("weights_sha256")
-    return None if digest is None else str(digest)
 
 
 def _copy_dataset(root: Path, folder: Path) -> Statement:

@@ -35,11 +35,13 @@ from mutations import (
     Mutation,
 )
 
-from classify.config import EvaluateSettings, FinetuneSettings
+from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.model import load_classifier, restore_backbone
-from classify.predict import find_images
+from classify.predict import find_images, run_predict
+from gan.config import GenerateSettings
+from gan.generate import run_generate
 from gan.import_dcgan import read_state, renamed_tensors, shape_of
 from gan.network.dcgan import DcganGenerator
 from gan.network.sampling import draw_codes, sample_images
@@ -73,6 +75,7 @@ from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.cache import cached_array
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.plan import statement_of
 from synthdp.privacy.record import recorded_releases
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import make_statement
@@ -82,6 +85,7 @@ from synthdp.runs import open_run
 from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import evaluation_row, read_results
 from synthdp.study.record import read_record
+from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.report.published import published_rows, read_published
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.state import is_finished, recorded_failures
@@ -132,7 +136,8 @@ def make_world(root: Path) -> None:
     }  # fmt: skip
     (root / "published" / "about.yaml").write_text(yaml.safe_dump(about))
     _make_import(root)
-    write_json(root / "run" / "private" / "audit" / "audit.json", {"broken": [], "settings": {}})
+    audit = {"settings": {}, "versions": {}, "promise": {"epsilon": 6, "delta": 1e-3}, "broken": []}
+    write_json(root / "run" / "private" / "audit" / "audit.json", audit)
     (root / "finetune.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     study = {
         "data": "set", "out": "x", "strategies": ["real_only"], "epsilons": [6], "seeds": [0],
@@ -336,6 +341,46 @@ def _read_evidence(root: Path) -> None:
     attacks_on(evidence, with_figures=True)
 
 
+# Whole stages on a folder of which a file was changed.
+
+
+def _without(out: Path, stage: Callable[[], object]) -> None:
+    """Run a stage whose output, which may be a file, goes again."""
+    try:
+        stage()
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+        out.unlink(missing_ok=True)
+
+
+def _predict(root: Path) -> None:
+    out = root / "predicted.csv"
+    settings = PredictSettings(run=root / "run", images=root / "set" / "images", out=out)
+    _without(out, lambda: run_predict(settings))
+
+
+def _generate(root: Path) -> None:
+    out = root / "generated"
+    settings = GenerateSettings(run=root / "gan", out=out, per_class=1)
+    _without(out, lambda: run_generate(settings))
+
+
+def _evaluate(root: Path) -> None:
+    out = root / "evaluated"
+    settings = EvaluateSettings(
+        run=root / "run", dataset=root / "set", split="train", out=out, redraws=2
+    )
+    _without(out, lambda: run_evaluate(settings))
+
+
+def _report(root: Path) -> None:
+    run_report(ReportSettings(study=root / "study"))
+
+
+def _state(root: Path) -> None:
+    statement_text(statement_of([root / "run", root / "set", root / "gan"]))
+
+
 SET_LEDGER = "set/private/ledger"
 RUN_LEDGER = "run/private/ledger"
 KINDS = [
@@ -385,6 +430,18 @@ KINDS = [
     Kind("run/model/settings.json", OF_JSON, _release),
     Kind("scores/metrics.json", OF_JSON, _read_evidence),
     Kind("scores/config.yaml", OF_YAML, _read_evidence),
+    Kind("run/private/audit/audit.json", OF_JSON, _read_evidence),
+    Kind("run/card.md", ANY, _release),
+    Kind("run/model/settings.json", OF_JSON, _predict),
+    Kind("set/images/000001.png", ANY, _predict),
+    Kind("gan/privacy.json", OF_JSON, _generate),
+    Kind("gan/model/settings.json", OF_JSON, _generate),
+    Kind("set/dataset.json", OF_JSON, _evaluate),
+    Kind("set/manifest.csv", OF_CSV, _evaluate, "set"),
+    Kind("study/results.csv", OF_CSV, _report, "study"),
+    Kind("study/study.json", OF_JSON, _report, "study"),
+    Kind("run/status.json", OF_JSON, _state),
+    Kind("set/dataset.json", OF_JSON, _state),
 ]
 
 
@@ -432,6 +489,7 @@ def _read_kind(
     if kind.folder is not None:
         kept = world / f".{kind.folder}"
         shutil.copytree(world / kind.folder, kept)
+    kind.read(world)  # what is unchanged is read: a refusal below is one of the change
     slowest = 0.0
     for number in range(count):
         mutation = kind.mutations[number % len(kind.mutations)]

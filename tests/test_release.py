@@ -142,6 +142,19 @@ def evaluated(run: Path, data: Path, out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.parametrize("weights", [[], {}, 3])
+def test_a_model_whose_settings_name_no_file_is_refused(
+    run: Path, tmp_path: Path, weights: object
+) -> None:
+    copy = copy_of(run, tmp_path)
+    settings = read_json(copy / "model" / "settings.json")
+    settings["sources"][0]["backbone"]["weights"] = weights
+    write_json(copy / "model" / "settings.json", settings)
+    with pytest.raises(InputError, match=r"settings\.json:\n  sources\.0\.backbone\.weights: "):
+        release(copy, tmp_path / "share")
+    assert not (tmp_path / "share").exists()
+
+
 def test_a_released_model_scores_as_its_run_does(
     clinic: Path, run: Path, released: Path, tmp_path: Path
 ) -> None:
