@@ -33,7 +33,7 @@ from synthdp.privacy.stated import read_statement
 from synthdp.release import release, settings_without_paths
 from synthdp.runs import open_run
 from synthdp.study.compare.aurocs import read_comparisons
-from synthdp.study.compare.results import evaluation_row, write_results
+from synthdp.study.compare.results import evaluation_row, read_results, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
@@ -304,6 +304,20 @@ def test_a_study_that_leaves_out_what_a_run_spent_is_refused(study: Path, tmp_pa
     write_json(copy / "privacy.json", {**content, "lineage": {"releases": []}})
     with pytest.raises(InputError, match=r"promises more than what was spent allows \(.*lineage"):
         release(copy, tmp_path / "out")
+
+
+@pytest.mark.parametrize("field", ["epsilon_end_to_end", "epsilon_stage", "delta", "unit"])
+def test_a_row_that_promises_more_than_its_run_is_refused(
+    field: str, study: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(study, tmp_path)
+    rows = read_results(copy / "results.csv")
+    less = {"epsilon_end_to_end": 0.1, "epsilon_stage": 0.1, "delta": 1e-9, "unit": "image"}
+    edited = [row.model_copy(update={field: less[field]}) for row in rows]
+    write_results(copy / "results.csv", edited)
+    with pytest.raises(InputError, match=r"results\.csv, run .* something else than the run's own"):
+        release(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_holds_patients_images_is_refused(clinic: Path, tmp_path: Path) -> None:

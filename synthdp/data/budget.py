@@ -9,7 +9,7 @@ from pathlib import Path
 from synthdp.config import validate_settings
 from synthdp.data.dataset import LEDGER, read_info
 from synthdp.errors import InputError
-from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.bounds import epsilon_text, exactly
 from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.record import Record
@@ -53,10 +53,11 @@ def budget_words(root: Path) -> str:
     record, budget = _record(root)
     info, releases, delta = read_info(root), record.releases, budget.delta or _SHOWN_DELTA
     spent = Lineage(releases=releases).epsilon_to(info.unit, delta)
-    bound = "none is set" if budget.epsilon is None else f"epsilon {budget.epsilon:g}"
+    bound = "none is set" if budget.epsilon is None else f"epsilon {exactly(budget.epsilon)}"
     return (
         f"{info.name}: budget for each {info.unit}: {bound}; on record: "
-        f"{len(releases)} release(s), together epsilon {epsilon_text(spent)} at delta {delta:g}"
+        f"{len(releases)} release(s), together epsilon {epsilon_text(spent)} at delta "
+        f"{exactly(delta)}"
     )
 
 

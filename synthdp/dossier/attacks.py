@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from synthdp.dossier.audits import Audit, AuditExtent, AuditRecord
 from synthdp.dossier.evidence import Evidence
 from synthdp.evaluation.assessment import Assessment, Figure, Section
-from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.bounds import epsilon_text, exactly, percent
 from synthdp.privacy.dossier import AttackFigure, AttackKind, AttackTest
 from synthdp.privacy.statement import Statement
 
@@ -159,7 +159,7 @@ def _membership_tests(audit: Audit, with_figures: bool) -> Iterator[AttackTest]:
     confidence = "" if sure is None else f"; {100 * sure:g} % confidence each"
     within = (
         f"Found no more than epsilon {epsilon_text(record.promise.epsilon)} at delta "
-        f"{record.promise.delta:g} of this training allows."
+        f"{exactly(record.promise.delta)} of this training allows."
     )
     for attack in dict.fromkeys(bound.attack for bound in record.bounds):
         figures = [

@@ -12,7 +12,7 @@ from typing import Any
 from synthdp.dossier.asked import blank_line, known_line
 from synthdp.dossier.attacks import faults_not_run
 from synthdp.dossier.evidence import Access, Evidence
-from synthdp.privacy.bounds import at_least, at_most_times, epsilon_text
+from synthdp.privacy.bounds import at_least, at_most_times, epsilon_text, exactly
 from synthdp.privacy.dossier import (
     TO_FILL_IN,
     AttackKind,
@@ -101,7 +101,7 @@ def _private_part_lines(evidence: Evidence) -> Iterator[Line]:
     """What publishing the private runs of a study alone promises, where it has others."""
     part = None if evidence.tables is None else evidence.tables.private_part
     if part is not None and math.isinf(evidence.statement.epsilon):
-        words = f"{headline(part)} At delta {part.delta:g}, when no other run is published."
+        words = f"{headline(part)} At delta {exactly(part.delta)}, when no other run is published."
         yield known_line("private_part", words, "the runs' privacy.json")
 
 
@@ -118,7 +118,7 @@ def _scale_words(epsilon: float) -> str:
 
 
 def _delta_words(statement: Statement) -> str:
-    words = f"{statement.delta:g}."
+    words = f"{exactly(statement.delta)}."
     if statement.population is None:
         return f"{words} No population was declared that it could be held against."
     n, delta = statement.population, statement.delta
@@ -151,7 +151,8 @@ def _unit_words(statement: Statement) -> str:
     if statement.patient is not None:
         words.append(
             f"A patient, of whom at most {statement.patient.images_per_patient} images are used, "
-            f"has epsilon {epsilon_text(statement.patient.epsilon)} at delta {statement.delta:g}."
+            f"has epsilon {epsilon_text(statement.patient.epsilon)} at delta "
+            f"{exactly(statement.delta)}."
         )
     if looked_at := statement.lineage.found_by_looking:
         words.append(

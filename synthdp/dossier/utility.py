@@ -13,7 +13,7 @@ from synthdp.dossier.evidence import Evidence, ScoredSplit, StudyTables
 from synthdp.evaluation.assessment import Assessment
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.evaluation.predictions import METRICS_FILE
-from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.bounds import epsilon_text, exactly
 from synthdp.privacy.dossier import GroupFigure, Utility
 from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.results import cell_key
@@ -62,7 +62,7 @@ def _of_evaluation(evaluation: ScoredSplit, with_figures: bool) -> Utility:
                 measure="noisy auroc",
                 value=noisy.auroc.get("value"),
                 note=f"under a promise of its own: epsilon {epsilon_text(noisy.epsilon)} at delta "
-                f"{noisy.delta:g} for each {noisy.unit} that was scored",
+                f"{exactly(noisy.delta)} for each {noisy.unit} that was scored",
             )
         )
         words += (

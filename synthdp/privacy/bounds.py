@@ -47,6 +47,11 @@ def epsilon_text(epsilon: float) -> str:
     return at_most(epsilon, digits=3)
 
 
+def exactly(value: float) -> str:
+    """A number that was chosen, such as a delta, in as many digits as it takes."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def _rounded(value: float, digits: int, rounding: str) -> str:
     if math.isinf(value) or math.isnan(value):
         return "nan" if math.isnan(value) else "inf"

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from synthdp.config import EpsilonTarget, Settings
 from synthdp.errors import InputError
-from synthdp.privacy.bounds import at_most
+from synthdp.privacy.bounds import at_most, exactly
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Unit
 
@@ -58,10 +58,10 @@ class Budget(Settings):
         after = both.epsilon_to(self.unit, self.delta)
         if after > self.epsilon * _ROUNDING:
             raise InputError(
-                f"{planned.data}: its privacy.budget is epsilon {self.epsilon:g} at delta "
-                f"{self.delta:g}; releases on record have spent {_shown(spent)}, with this one it "
-                f"would be {_shown(after)}. Ask for less, or raise it: synthdp data budget DIR "
-                "--epsilon E --because TEXT"
+                f"{planned.data}: its privacy.budget is epsilon {exactly(self.epsilon)} at delta "
+                f"{exactly(self.delta)}; releases on record have spent {_shown(spent)}, with "
+                f"this one it would be {_shown(after)}. Ask for less, or raise it: synthdp data "
+                "budget DIR --epsilon E --because TEXT"
             )
 
 

@@ -10,12 +10,15 @@ import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from synthdp.config import read_yaml
+from pydantic import ConfigDict
+
+from synthdp.config import Settings, read_json_as, read_yaml
 from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
 from synthdp.files import read_json
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.lineage import Lineage, Release, Spent
+from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.odds import Odds
 from synthdp.privacy.record import Record
 from synthdp.privacy.statement import SCHEMA_VERSION, Statement, make_statement
@@ -106,11 +109,24 @@ def _finished(folder: Path) -> RunStatus:
     return status
 
 
+class _NoisyFigure(Settings):
+    """What `noisy_metrics.json` says of what its figure spent."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    epsilon: Spent
+    delta: float
+    unit: Unit
+    population: int | None
+    release: Release
+
+
 def noisy_statement(evaluation: Path) -> Statement:
     """The statement of the noisy figure of an evaluation, made from its ledger.
 
     Raises:
-        InputError: when it has no ledger, or its figure says less than it spent.
+        InputError: when it has no ledger or that of another one, or its figure says less than it
+            spent.
     """
     ledger = Ledger(evaluation / "private" / "ledger.jsonl")
     terms, counted = ledger.terms, ledger.counted
@@ -118,6 +134,15 @@ def noisy_statement(evaluation: Path) -> Statement:
         raise InputError(
             f"{evaluation}: its private/ledger.jsonl holds no record of what its noisy AUROC "
             "spent; name the data set instead, whose ledger has it"
+        )
+    figure = read_json_as(_NoisyFigure, evaluation / NOISY_FILE)
+    spent = counted.loss.epsilon(terms.delta)
+    of_ledger = (terms.delta, terms.unit, terms.population, counted.started(()))
+    of_figure = (figure.delta, figure.unit, figure.population, figure.release.started(()))
+    if of_figure != of_ledger or _less(figure.epsilon, spent):
+        raise InputError(
+            f"{evaluation}/{NOISY_FILE}: says of what its figure spent something else than the "
+            "ledger beside it; restore both from a backup"
         )
     return make_statement(
         terms.ancestors.with_release(counted),

@@ -313,7 +313,8 @@ def _joined_records(
 ) -> list[OnRecord]:
     """What each data set's record holds beside the joined lineage, by the fullest of the records.
 
-    One that was read at a smaller delta is on the safe side; one of a larger delta says nothing.
+    The epsilon of one that was read at a smaller delta is on the safe side; that of one of a larger
+    delta bounds nothing at this one.
     """
 
     def counted(lineage: Lineage, data: str) -> int:
@@ -325,8 +326,10 @@ def _joined_records(
             total = record.other_releases + counted(one.lineage, record.data)
             key = (record.data, record.held_by)
             known = fullest.get(key)
-            if one.delta <= delta and (known is None or total > known.other_releases):
-                fullest[key] = record.model_copy(update={"other_releases": total})
+            if known is None or total > known.other_releases:
+                epsilon = record.epsilon if one.delta <= delta else math.inf
+                changed = {"other_releases": total, "epsilon": epsilon}
+                fullest[key] = record.model_copy(update=changed)
     together = lineage.epsilon(delta)
     joined = [
         record.model_copy(

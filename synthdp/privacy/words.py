@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 
-from synthdp.privacy.bounds import at_least, at_most, at_most_times, epsilon_text, percent
+from synthdp.privacy.bounds import at_least, at_most, at_most_times, epsilon_text, exactly, percent
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.odds import Odds
@@ -83,7 +83,7 @@ def _units_by_looks(statement: Statement) -> list[str]:
 
 
 def _terms(statement: Statement) -> list[str]:
-    delta = f"at delta {statement.delta:g}"
+    delta = f"at delta {exactly(statement.delta)}"
     terms = [f"- unit: {statement.unit}", f"- neighbours: {statement.neighbours}"]
     if not math.isinf(statement.epsilon):
         terms.append(f"- epsilon {epsilon_text(statement.epsilon)} {delta}")
@@ -174,12 +174,14 @@ def record_words(record: OnRecord, delta: float) -> str:
         words = f"**Of {_plain(record.data)}, {_plain(record.held_by)}:** "
     if others:
         number = "1 other release" if others == 1 else f"{others} other releases"
-        words += f"{number}; together epsilon {epsilon_text(record.epsilon)} at delta {delta:g}."
+        words += (
+            f"{number}; together epsilon {epsilon_text(record.epsilon)} at delta {exactly(delta)}."
+        )
     else:
         words += "nothing else."
     if record.budget is not None:
-        at = "" if record.budget_delta is None else f" at delta {record.budget_delta:g}"
-        words += f" Its budget is epsilon {record.budget:g}{at}."
+        at = "" if record.budget_delta is None else f" at delta {exactly(record.budget_delta)}"
+        words += f" Its budget is epsilon {exactly(record.budget)}{at}."
     return words
 
 

@@ -98,6 +98,8 @@ def _named_sets(settings: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 # `study.json`, and what the folders of the runs say.
 
 FACTS_FILE = "study.json"
+#: What the arithmetic of two machines may leave of an epsilon.
+_ROUNDING = 1 - 1e-6
 
 
 class StudyFacts(Settings):
@@ -202,18 +204,42 @@ def read_record(study: Path, rows: Iterable[ResultRow]) -> StudyRecord:
     """Read what the folder `study` holds about the runs of `rows`.
 
     Raises:
-        InputError: when `study.json` is there and wrong.
+        InputError: when `study.json` is there and wrong, or a row promises more than its run.
     """
     path = study / FACTS_FILE
     facts = read_json_as(StudyFacts, path) if path.is_file() else StudyFacts()
     statements: dict[str, Statement] = {}
     missing: dict[str, str] = {}
+    rows = tuple(rows)
     for run in dict.fromkeys(row.run for row in rows if row.state == "finished"):
         try:
             statements[run] = read_statement(study / "runs" / run, sender=None)
         except InputError as error:
             missing[run] = without_paths(str(error))
+    _refuse_overstated(rows, statements)
     return StudyRecord(facts, statements, missing, _statuses(study), _shown_settings(study))
+
+
+def _refuse_overstated(rows: Iterable[ResultRow], statements: Mapping[str, Statement]) -> None:
+    """Refuse rows that promise more than the statements of their runs, which go by run.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for row in rows:
+        stated = statements.get(row.run)
+        if row.state != "finished" or stated is None:
+            continue
+        pairs = (
+            (row.epsilon_end_to_end, stated.epsilon),
+            (row.epsilon_stage, stated.epsilon_stage),
+        )
+        less = any(one is None or one < other * _ROUNDING for one, other in pairs)
+        if less or (row.delta, row.unit) != (stated.delta, stated.unit):
+            raise InputError(
+                f"results.csv, run {row.run}: promises something else than the run's own "
+                "statement; restore the file, or run the study again to write it anew"
+            )
 
 
 def _statuses(study: Path) -> dict[str, RunStatus]:

@@ -12,7 +12,7 @@ from classify.evaluate import run_evaluate
 from synthdp.config import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_atomic
+from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.plan import statement_of
 from synthdp.privacy.record import recorded_releases
 
@@ -69,6 +69,25 @@ def test_it_is_charged_once_for_each_folder(run: Path, tmp_path: Path) -> None:
     other = run_evaluate(asked(run, data, tmp_path / "b"))
     assert spent(data) == 2
     assert read_json(other / "noisy_metrics.json")["auroc"] != found["auroc"]
+
+
+def test_a_figure_that_says_less_than_its_ledger_is_refused(run: Path, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "clinic")
+    out = run_evaluate(asked(run, data, tmp_path / "a"))
+    cheap = run_evaluate(asked(run, data, tmp_path / "b", auroc_epsilon=1))
+    found = read_json(out / "noisy_metrics.json")
+    assert statement_of([out]).epsilon == pytest.approx(6, rel=1e-3)
+    edits = [{"epsilon": 1.0}, {"delta": 1e-9}, {"unit": "image"}, {"population": 5000}]
+    edits.append({"release": {**found["release"], "id": "0" * 16}})
+    for edit in edits:
+        write_json(out / "noisy_metrics.json", {**found, **edit})
+        with pytest.raises(InputError, match="something else than the ledger beside it"):
+            statement_of([out])
+    write_json(out / "noisy_metrics.json", found)
+    for name in ("ledger.jsonl", "ledger.head"):
+        (out / "private" / name).write_bytes((cheap / "private" / name).read_bytes())
+    with pytest.raises(InputError, match="something else than the ledger beside it"):
+        statement_of([out])
 
 
 def test_what_is_published_names_no_patient_and_no_count(run: Path, tmp_path: Path) -> None:

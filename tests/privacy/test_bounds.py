@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
+from synthdp.privacy.bounds import at_least, at_most, epsilon_text, exactly, percent
 
 
 def random_bounds(seed: int) -> list[float]:
@@ -24,6 +24,12 @@ def test_no_printed_bound_is_below_what_it_bounds() -> None:
         assert float(at_least(value, digits=4)) <= value
         share = min(value, 1.0)
         assert float(percent(share).removesuffix(" %")) / 100 >= share
+
+
+def test_a_chosen_number_is_printed_as_it_is() -> None:
+    for value in random_bounds(1):
+        assert float(exactly(value)) == value
+    assert [exactly(value) for value in (6.0, 1e-5, 1.2345649e-3)] == ["6", "1e-05", "0.0012345649"]
 
 
 def test_rounding_up_takes_one_step_of_the_last_digit_at_most() -> None:

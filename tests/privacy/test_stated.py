@@ -20,7 +20,7 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.plan import plan_privacy, statement_of
 from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import joined_statement, make_statement
+from synthdp.privacy.statement import OnRecord, joined_statement, make_statement
 from synthdp.privacy.words import statement_text
 from synthdp.release import release as copy_out
 from synthdp.runs import open_run
@@ -295,6 +295,23 @@ def test_statements_tell_what_else_is_on_record_of_the_patients(tmp_path: Path) 
     assert f"**On record of clinic:** 5 other releases; together epsilon {shown}" in text
     both = statement_of([first, tmp_path / "0"])
     assert both.on_record[0].other_releases == 4
+
+
+def test_what_was_on_record_at_a_larger_delta_is_not_passed_over() -> None:
+    """At a smaller delta more was spent, and nobody can tell how much from the old figure."""
+    told = OnRecord(data="set-50", other_releases=5, epsilon=16.9)
+    few, many = (
+        make_statement(
+            Lineage(releases=(by_population(n, delta=delta),)),
+            subject="model",
+            delta=delta,
+            population=n,
+            on_record=records,
+        )
+        for n, delta, records in ((50, 1e-3, [told]), (50_000, 1e-6, []))
+    )
+    joined = joined_statement([few, many], subject="collection")
+    assert joined.on_record == (told.model_copy(update={"epsilon": math.inf}),)
 
 
 def test_what_leaves_is_made_again_from_the_record(

@@ -10,7 +10,7 @@ import yaml
 
 from synthdp.errors import RunError
 from synthdp.files import write_atomic
-from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.bounds import epsilon_text, exactly
 from synthdp.privacy.statement import Statement
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import TunedValue
@@ -159,7 +159,7 @@ def _promise_words(promise: Statement) -> list[str]:
         dict.fromkeys(f"{release.stage} on {release.data}" for release in promise.lineage.releases)
     )
     return [
-        f"promise: epsilon {epsilon_text(promise.epsilon)} at delta {promise.delta:g} for each "
-        f"{promise.unit} of {releases}",
+        f"promise: epsilon {epsilon_text(promise.epsilon)} at delta "
+        f"{exactly(promise.delta)} for each {promise.unit} of {releases}",
         "What is tuned by this file descends from these releases and shares their promise.",
     ]

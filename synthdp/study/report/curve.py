@@ -133,7 +133,8 @@ def odds_by_epsilon(
 
 
 def _to_three_digits(value: float) -> float:
-    return float(f"{value:.3g}")
+    """An epsilon as it is printed: never below what it is."""
+    return float(epsilon_text(value))
 
 
 def _ticks(cells: Sequence[Cell], scale: Scale, odds: Sequence[tuple[float, float]]) -> list[float]:

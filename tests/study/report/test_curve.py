@@ -118,6 +118,13 @@ def test_odds_are_the_worst_at_each_epsilon_and_hollow_rows_stand_at_no_promise(
     assert "members" not in without
 
 
+def test_no_epsilon_is_shown_below_what_it_is() -> None:
+    spent = 5.481  # to nearest it would be 5.48
+    found = {("1",): 0.2}
+    rows = [cell("a", 6.0, end_to_end=spent, runs=("1",))]
+    assert odds_by_epsilon(rows, found) == [(5.49, 0.2)]
+
+
 def test_close_epsilons_are_labelled_without_touching() -> None:
     rows = [cell(epsilon=value) for value in (1.0, 1.05, 1.1, 2.0, 100.0)]
     drawing = draw_curve(rows, ["real_only"], prefix="a", width_in=6, members_found={})
