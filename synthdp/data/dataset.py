@@ -143,8 +143,24 @@ def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.float
 
 
 def units_of(rows: Sequence[Row], unit: Unit) -> list[str]:
-    """The name of the unit that each row belongs to: its patient, or itself."""
-    return [row.image if unit == "image" else row.patient_id for row in rows]
+    """The name of the unit that each row belongs to: its patient, or its image.
+
+    An image is called by its patient and its place among that patient's images, not by its file,
+    which is called by its place among all: what is drawn by a name (samples, augmentation) would
+    move for every image behind one that is not there.
+
+    Guarantee: no other patient's image changes a name; where each image was imported as a patient
+    of its own, no other image does. Of a patient with several, the names behind a missing one move
+    up: keyed hashes of them (`patient_tags`) are then others, alike in distribution.
+    """
+    if unit == "patient":
+        return [row.patient_id for row in rows]
+    names, counts = dict[str, str](), Counter[str]()
+    for row in rows:
+        if row.image not in names:
+            counts[row.patient_id] += 1
+            names[row.image] = f"{row.patient_id} {counts[row.patient_id]}"
+    return [names[row.image] for row in rows]
 
 
 def refuse_small_population(population: int | None, n_units: int, unit: Unit) -> None:

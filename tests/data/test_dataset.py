@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from synthdp import files
 from synthdp.data.dataset import (
     DatasetInfo,
+    Row,
     create_dataset,
     keyed_digest,
     load_images,
     open_dataset,
     read_info,
     targets_array,
+    units_of,
 )
 from synthdp.errors import InputError, RunError
 
@@ -332,3 +334,13 @@ def test_who_is_protected() -> None:
     assert not info(kind="synthetic").protects_patients
     assert not info(kind="phantom").protects_patients
     assert info(kind="phantom", as_real=True).protects_patients
+
+
+def test_an_image_is_a_unit_under_its_patient() -> None:
+    rows = [
+        Row(f"images/{name}.png", patient, "train", (0.0,))
+        for name, patient in (("1", "a"), ("2", "b"), ("3", "a"), ("1", "a"))
+    ]
+    assert units_of(rows, "patient") == ["a", "b", "a", "a"]
+    assert units_of(rows, "image") == ["a 1", "b 1", "a 2", "a 1"]
+    assert units_of(rows[1:3], "image") == ["b 1", "a 1"]

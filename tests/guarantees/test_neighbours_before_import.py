@@ -21,7 +21,7 @@ from gan.config import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp import runs
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
-from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.images import decode_pixels, encode_png
 from synthdp.data.importing import assignment
 from synthdp.data.importing.listing import Listing
@@ -218,6 +218,13 @@ def test_an_image_of_unit_image_moves_no_other(files: Path, tmp_path: Path) -> N
     one_gone(*(contributions(dataset, dataset.rows) for dataset in sets))
     ids = [[row.patient_id for row in dataset.rows] for dataset in sets]
     assert all(len(set(of_set)) == len(of_set) for of_set in ids)
+    tags = []
+    for dataset in sets:
+        names = units_of(dataset.rows, "image")
+        contents = [(dataset.root / row.image).read_bytes() for row in dataset.rows]
+        of_images = patient_tags(dataset, names)
+        tags.append(dict(zip(of_images, contents, strict=True)))
+    one_gone(*tags)  # by tags samples are drawn, and augmentation
 
 
 def test_merging_by_looks_moves_others_and_says_so(files: Path, tmp_path: Path) -> None:
