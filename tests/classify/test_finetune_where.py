@@ -21,6 +21,7 @@ from synthdp.privacy.words import statement_text
 from synthdp.runs import StageCall
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}
+UNPROTECTED = {**PRIVACY, "epsilon": None}  # with an epsilon, nobody's presence is told by an error
 
 
 def make_set(out: Path, chosen: Callable[[int, int], bool] = lambda patient, image: True) -> Path:
@@ -106,9 +107,9 @@ def test_another_choice_on_the_same_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"where": {"site": "C"}}, "no image of the split has site C"),
+        ({"where": {"site": "C"}, "privacy": UNPROTECTED}, "no image of the split has site C"),
         ({"where": {"hospital": "A"}}, "no column hospital; .*: site"),
-        ({"where": {"site": "A"}, "privacy": {**PRIVACY, "population": 5}}, "more patients"),
+        ({"where": {"site": "A"}, "privacy": {**UNPROTECTED, "population": 5}}, "more patients"),
     ],
 )
 def test_a_choice_that_does_not_fit_is_refused(
