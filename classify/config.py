@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from synthdp.config import (
     ADDED_LATER,
+    ClipNorm,
     EpsilonTarget,
     FeatureSettings,
     PrivacySettings,
@@ -103,7 +104,7 @@ class HeadSettings(Settings):
     views: int = Field(default=1, ge=1, le=64)
     steps: int = Field(default=400, ge=1, le=100_000)
     lr_times_steps: ByEpsilon = None
-    clip_norm: float = Field(default=1.0, gt=0)
+    clip_norm: ClipNorm = 1.0
     average_from: float = Field(default=0.5, ge=0, le=1)
     bias_input: float = Field(default=0.5, ge=0, le=10)
     input_norm: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, le=1000)
@@ -165,7 +166,7 @@ class NetworkSettings(Settings):
     lr: float = Field(default=2.0, gt=0)
     scale: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    clip_norm: float = Field(default=1.0, gt=0)
+    clip_norm: ClipNorm = 1.0
     average_from: float = Field(default=0.5, ge=0, lt=1)
     images: Literal["all"] = "all"
     views: int = Field(default=1, ge=1, le=64)

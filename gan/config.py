@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gan.package.conditions import Conditions
 from gan.package.description import DcganShape, HaarShape
-from synthdp.config import BackboneSettings, PrivacySettings, Settings
+from synthdp.config import BackboneSettings, ClipNorm, PrivacySettings, Settings
 from synthdp.privacy.lineage import CohortPart
 
 Positive = Annotated[float, Field(gt=0)]
@@ -115,7 +115,7 @@ class DpDiscriminatorSettings(Settings):
 
     steps: int = Field(default=1000, ge=1, le=100_000)
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
-    clip_norm: float = Field(default=1.0, gt=0)
+    clip_norm: ClipNorm = 1.0
     discriminator_steps_per_generator_step: float = Field(default=10, ge=0.01, le=1000)
     head_start: int = Field(default=0, ge=0)
     channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (48, 32, 32, 24)

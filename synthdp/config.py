@@ -80,6 +80,10 @@ def _none_word(value: Any) -> Any:
 #: A privacy target: a positive number, or the word `none` for training without privacy.
 EpsilonTarget = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 
+#: Clip norms that are of any use, and whose squares are far from the ends of float32.
+LEAST_CLIP_NORM, MOST_CLIP_NORM = 1e-9, 1e9
+ClipNorm = Annotated[float, Field(ge=LEAST_CLIP_NORM, le=MOST_CLIP_NORM)]
+
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)

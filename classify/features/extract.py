@@ -1,8 +1,8 @@
 """What a backbone gives for the images of a data set, from its cache or computed now.
 
-Every batch has the same number of images, the last one filled up with empty ones: so what an image
-gives does not depend on how many others there are, in bfloat16 neither. Random views of an image
-are the same in every run, so that all runs on a data set share what is kept of them.
+What an image gives does not depend on who else is there (`synthdp.networks.alone`), in bfloat16
+neither. Random views of an image are the same in every run, so that all runs on a data set share
+what is kept of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,11 @@ from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
+from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
 from synthdp.networks.cache import cached_array, cached_features
 from synthdp.progress import progress
 
-#: Images at once.
-BATCH = 16
 #: Random views are the same in every run; a training's own seed moves which of them it shows.
 _VIEWS_SEED = 0
 
@@ -31,20 +30,17 @@ _VIEWS_SEED = 0
 def on_arrays(
     module: Callable[[Tensor], Tensor], backbone: Backbone
 ) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """`module` of a backbone, for arrays in and out, without gradients.
-
-    Batches of fewer than `BATCH` rows are filled up with zeros, whose results are left out.
-    """
+    """`module` of a backbone, for arrays in and out, without gradients, each row by itself."""
     device = auto_device()
     backbone.to(device)
     wanted = backbone.settings.precision == "auto"
 
+    alone = Alone(module)
+
     def compute(values: NDArray[Any]) -> NDArray[Any]:
-        batch = torch.from_numpy(values).to(device, torch.float32)
-        if len(batch) < BATCH:
-            batch = torch.cat([batch, batch.new_zeros(BATCH - len(batch), *batch.shape[1:])])
+        rows = torch.from_numpy(values).to(device, torch.float32)
         with torch.inference_mode(), reduced_precision(device, wanted=wanted):
-            result = module(batch)[: len(values)]
+            result = alone(rows)
         computed: NDArray[Any] = result.float().cpu().numpy()
         return computed
 

@@ -23,7 +23,6 @@ from synthdp.privacy.lattice import (
     clip_bound,
     lattice_step,
     on_lattice,
-    refuse_more_than_can_be_summed,
     whole_vectors,
 )
 
@@ -83,7 +82,6 @@ class HeadExamples:
         """
         if clip_norm is None:
             return self.plain_sum(weights)
-        refuse_more_than_can_be_summed(self.n_units)
         bound, step = clip_bound(clip_norm, weights.numel()), lattice_step(clip_norm)
         lengths = self.shares.new_empty(len(self.units))
         parts = self.shares.new_empty(len(self.units), len(weights))
@@ -158,9 +156,6 @@ def private_sum(weights: Tensor, examples: HeadExamples, clip_norm: float | None
 
     Guarantee: with a clip norm, adding or removing one patient moves it by at most that, whoever
     else is there: what is rounded is an exact sum.
-
-    Raises:
-        InputError: when there are more patients than can be summed.
     """
     return examples.patient_sum(weights, clip_norm)
 
@@ -235,7 +230,6 @@ class MlpExamples(HeadExamples):
         Guarantee: with a clip norm, adding or removing one patient moves it by at most that; a
         patient with an image that is not finite counts as zero.
         """
-        refuse_more_than_can_be_summed(self.n_units)
         first, second = self.shape.split(weights.double())
         before = self.rows.times(first)
         active = torch.cat([before.clamp(min=0), before.new_ones(len(before), 1)], dim=1)

@@ -29,7 +29,6 @@ from synthdp.privacy.clipping import clip_factors
 from synthdp.privacy.lattice import (
     clip_bound,
     on_lattice,
-    refuse_more_than_can_be_summed,
     whole_vectors,
 )
 
@@ -127,11 +126,7 @@ class PatientGradients:
         gradient is not finite counts as zero. Assumed: that the same kernels, of as many threads,
         give the same bits for the same patient in two runs on one machine; the sum over patients
         assumes nothing (`synthdp.privacy.lattice`).
-
-        Raises:
-            InputError: when there are more patients than can be summed.
         """
-        refuse_more_than_can_be_summed(int(views.patients.max()) + 1 if len(views.patients) else 0)
         sizes = [parameter.numel() for parameter in self._parameters]
         bound = clip_bound(clip_norm, sum(sizes)) * (1 - _NORM_ERROR)
         total = [

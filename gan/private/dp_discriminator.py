@@ -42,7 +42,6 @@ from synthdp.privacy.lattice import (
     clip_bound,
     noisy_mean,
     on_lattice,
-    refuse_more_than_can_be_summed,
     whole_vectors,
 )
 from synthdp.privacy.ledger import Ledger
@@ -344,9 +343,6 @@ def clipped_gradient_sum(
 
     Guarantee: adding or removing a patient moves it by at most `clip_norm`: nobody else's vector
     changes, and sums are exact. A patient whose gradient is not finite counts as zero.
-
-    Raises:
-        InputError: when there are more patients than can be summed.
     """
     # One backward pass a patient, over its few images: no example meets another's, so that nobody's
     # vector depends on who else was drawn. At these sizes it is also faster than the gradients of
@@ -359,7 +355,6 @@ def clipped_gradient_sum(
     zeros = torch.cat([torch.zeros_like(p).flatten() for p in discriminator.parameters()])
     if clip_norm is None:
         return sum(gradients, start=zeros)
-    refuse_more_than_can_be_summed(len(drawn))
     total, bound = zeros.to(torch.int64), clip_bound(clip_norm, len(zeros))
     for gradient in gradients:
         # All weights as one vector: clipped by layer, a patient could move each by the bound.

@@ -13,25 +13,28 @@ D coordinates. It holds for these reasons, one for each line of code:
 2. It is brought to whole numbers of a finer step, h 2^-20, towards zero in each coordinate, which
    makes no vector longer. (Where rows are weighted, weights are rounded towards zero, and the
    length of each row bounds its part: `ExactRows.weighted_sum`.)
-3. Sums of these whole numbers are exact: each coordinate of a vector is below 2^42 in magnitude, N
-   vectors with N <= `MOST_UNITS` = 2^20 stay below 2^62, and 64-bit integers hold them. So, with
-   and without a unit, exact sums differ by that unit's vector, of norm at most C', however many
-   other units there are, and in whatever order they come.
+3. Sums of these whole numbers are exact, modulo 2^64 (torch's integers wrap around). So, with and
+   without a unit, sums differ by that unit's vector, of norm at most C', however many other units
+   there are, and in whatever order they come. Nothing wraps below 2^22 units, since a coordinate of
+   a vector is at most C, less than 2^41 finer steps; but nothing is refused for their number, which
+   is private, and the promise does not hang on it: see 5.
 4. The sum is rounded to the step h, once. Two numbers that differ by d are rounded to multiples of
    h that differ by at most |d| + h; over D coordinates the difference is at most C' + sqrt(D) h in
-   norm, which is at most C: that is how C' is chosen.
+   norm, which is at most C: that is how C' is chosen. A sum modulo 2^64 gives the rounded sum
+   modulo 2^44, since rounding drops 20 bits.
 5. The noise is rounded to the same lattice and added in integers. For a whole number k,
    round(Z / h) + k = round((Z + k h) / h): what is released is the Gaussian mechanism's own output,
-   rounded, and rounding is post-processing.
+   rounded, and rounding is post-processing. So is taking it modulo 2^44, which comes last and
+   needs the sum modulo 2^44 alone.
 6. Division by the public normaliser is post-processing.
 
-The bound does not grow with N, since no sum is rounded until the last one; N enters at 3 alone, and
-more units than that are refused. What is charged is sqrt(D) 2^-20 of the clip norm at most: 6e-5 at
-4000 weights, 0.002 at 3.5 million.
+The bound does not grow with N, since no sum is rounded until the last one. What is charged is
+sqrt(D) 2^-20 of the clip norm at most: 6e-5 at 4000 weights, 0.002 at 3.5 million. Clip norms are
+within `synthdp.config.ClipNorm`, far from where squares of float32 come to 0 or overflow.
 
-Assumed and not proven: that a frozen network gives an image the same bits whatever else is in its
-batch, where its outputs are what a unit's vector is made of (features and tokens, which are made in
-batches and cached; scores that are counted with noise). Trained networks take one unit at a time.
+Assumed and not proven: that the same kernel on the same machine gives the same bits for the same
+image. What is beside it in a batch decides none (`synthdp.networks.alone`, of features, tokens, a
+head's inputs, and scores that are counted). Trained networks take one unit at a time.
 
 What else is left is the noise itself: Z of `philox` and `shake256` is computed in float64 from
 53-bit uniform numbers, a fine grid beside h (at sigma 10 a step holds some 2^29 of its values),
@@ -44,26 +47,36 @@ import math
 import torch
 from torch import Tensor
 
+from synthdp.config import LEAST_CLIP_NORM, MOST_CLIP_NORM
 from synthdp.errors import InputError
 from synthdp.privacy.clipping import clip_rows
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseSource
 
-#: Most units whose vectors are summed.
-MOST_UNITS = 2**20
 #: Bits of a step below the clip norm, and of the finer step of a sum below that.
 _STEP_BITS = 20
 FINER_BITS = 20
 #: Rows that are clipped at a time, for memory.
 _ROWS = 1024
-#: The most noise, in clip norms, whose whole numbers stay exact in float64 at any draw.
-_MOST_NOISE = 2.0**26
+#: Bits of what leaves, in steps: those of a sum modulo 2^64 that rounding leaves.
+_LEFT_BITS = 64 - FINER_BITS
+#: The most noise, in clip norms: 64 standard deviations of it do not wrap around.
+_MOST_NOISE = 2.0**16
 #: What a float64 norm, factor and product can be off by, relatively, for D below 2^40.
 _FLOAT64 = 2.0**-40
 
 
 def lattice_step(clip_norm: float) -> float:
-    """The step h of the public lattice: a power of two, at most 2^-20 of the clip norm."""
+    """The step h of the public lattice: a power of two, at most 2^-20 of the clip norm.
+
+    Raises:
+        InputError: when the clip norm is so small or large that norms would not be computed well.
+    """
+    if not LEAST_CLIP_NORM <= clip_norm <= MOST_CLIP_NORM:
+        raise InputError(
+            f"a clip norm of {clip_norm:.3g} is beyond all use; take one from "
+            f"{LEAST_CLIP_NORM:g} to {MOST_CLIP_NORM:g}"
+        )
     _, exponent = math.frexp(clip_norm)
     return math.ldexp(1.0, exponent - 1 - _STEP_BITS)
 
@@ -108,26 +121,12 @@ def clipped_sum(rows: Tensor, clip_norm: float) -> Tensor:
 
     Guarantee: adding or removing a row moves it by at most `clip_norm`; a row that is not finite
     counts as zero. Rows must each be a function of their own unit.
-
-    Raises:
-        InputError: when there are more than `MOST_UNITS` rows.
     """
-    refuse_more_than_can_be_summed(len(rows))
     bound = clip_bound(clip_norm, rows.shape[1])
     total = torch.zeros(rows.shape[1], dtype=torch.int64)
     for part in rows.split(_ROWS):
         total += whole_vectors(clip_rows(part.double(), bound), clip_norm).sum(dim=0)
     return on_lattice(total, clip_norm)
-
-
-def refuse_more_than_can_be_summed(n_units: int) -> None:
-    """Refuse sums that 64-bit integers might not hold.
-
-    Raises:
-        InputError: when there are more than `MOST_UNITS`.
-    """
-    if n_units > MOST_UNITS:
-        raise InputError(f"a step sums at most {MOST_UNITS} patients; sample fewer of them")
 
 
 def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, step: int) -> Tensor:
@@ -147,7 +146,7 @@ def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, s
     the clip norm (the module's reasons 5 and 6).
 
     Raises:
-        InputError: when the noise is beyond what integers hold.
+        InputError: when the noise is more than whole numbers of `_LEFT_BITS` hold.
     """
     if mechanism.noise_multiplier > _MOST_NOISE:
         raise InputError(
@@ -157,6 +156,8 @@ def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, s
     unit = lattice_step(mechanism.clip_norm)
     noise = noise_source.gaussian(tuple(total.shape), mechanism.noise_scale / unit, stream=step)
     steps = _whole(total.detach().cpu().double() / unit) + _whole(noise)
+    half = 1 << (_LEFT_BITS - 1)
+    steps = ((steps + half) & ((1 << _LEFT_BITS) - 1)) - half
     mean = steps.double() * (unit / mechanism.normaliser)
     return mean.float().to(total.device)
 

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from synthdp.errors import InputError
-from synthdp.privacy import lattice
 from synthdp.privacy.lattice import (
     clip_bound,
     clipped_sum,
@@ -61,10 +60,35 @@ def test_noise_beyond_what_integers_hold_is_refused() -> None:
         noisy_mean(torch.zeros(2), mechanism, NoiseSource(KEY), 0)
 
 
-def test_more_rows_than_integers_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lattice, "MOST_UNITS", 3)
-    with pytest.raises(InputError, match="at most 3 patients"):
-        clipped_sum(torch.zeros(4, 2), 1.0)
+@pytest.mark.parametrize("clip_norm", [5e-324, 1e-300, 1e-170, 1e-10, 1e10, 1e300])
+def test_clip_norms_where_squares_or_steps_would_not_fit_are_refused(clip_norm: float) -> None:
+    rows = torch.full((2, 100), 100 * clip_norm, dtype=torch.float64)
+    with pytest.raises(InputError, match="clip norm"):  # 1e-170 was clipped to 1000 times as much
+        clipped_sum(rows, clip_norm)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-9, 1e9])
+def test_the_least_and_largest_clip_norm_are_kept(clip_norm: float) -> None:
+    for length in (1e-3, 1.0, 1e6):
+        row = torch.full((1, 100), clip_norm * length, dtype=torch.float64)
+        assert 0 < clipped_sum(row, clip_norm).norm() <= clip_norm
+
+
+def test_sums_that_wrap_around_release_what_those_that_do_not_would_modulo() -> None:
+    mechanism = Mechanism(noise_multiplier=2.0, steps=1, normaliser=1.0)
+    source, unit = NoiseSource(KEY), torch.tensor([(1 << 60) + 12345], dtype=torch.int64)
+
+    def released(total: Tensor) -> float:
+        return float(noisy_mean(on_lattice(total, 1.0), mechanism, source, 0))
+
+    # 2^63 wraps to its negative: as a true sum it would be released as itself, modulo 2^44 steps
+    most = torch.tensor([2**63 - 1], dtype=torch.int64)
+    for total in (most - 5 * (1 << 20), most, most + unit, most + unit + unit):
+        exact = int(total) % 2**64
+        noise = source.gaussian((1,), 2.0 / lattice_step(1.0), stream=0).round()
+        steps = ((exact + (1 << 19)) >> 20) + int(noise)
+        expected = ((steps + (1 << 43)) % (1 << 44) - (1 << 43)) * lattice_step(1.0)
+        assert released(total) == pytest.approx(expected, abs=1)  # float32 of 2^23
 
 
 def adversarial(case: str, n: int = 20_000, size: int = 60) -> Tensor:
