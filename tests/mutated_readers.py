@@ -438,7 +438,6 @@ KINDS = [
     Kind("gan/model/settings.json", OF_JSON, _generate),
     Kind("set/dataset.json", OF_JSON, _evaluate),
     Kind("set/manifest.csv", OF_CSV, _evaluate, "set"),
-    Kind("study/results.csv", OF_CSV, _report, "study"),
     Kind("study/study.json", OF_JSON, _report, "study"),
     Kind("run/status.json", OF_JSON, _state),
     Kind("set/dataset.json", OF_JSON, _state),

@@ -23,6 +23,21 @@ from synthdp.files import read_json, refused_when_full, write_json
 FORMAT = 2
 #: What stands for a line whose end is missing.
 TORN: dict[str, Any] = {"event": "torn"}
+#: What a line of each kind holds at least, in either ledger; other kinds are read past.
+_FIELDS: dict[str, dict[str, type]] = {
+    "terms": {"terms": dict},
+    "open": {"release": dict, "block_steps": int, "fingerprint": str},
+    "inputs": {"inputs": dict},
+    "signed": {"token": str},
+    "reserve": {"first": int, "steps": int},
+    "stop": {"at": int},
+    "resume": {"at": int},
+    "release": {"release": dict},
+    "start": {"token": str},
+    "block": {"token": str, "release": str},
+    "end": {"token": str},
+    "budget": {"budget": dict},
+}
 _CHAIN_DIGITS = 16
 _UNKNOWN = "so what was spent is unknown; restore the file from a backup"
 
@@ -112,7 +127,10 @@ class Journal:
         if isinstance(version, int) and version > FORMAT:
             raise InputError(f"{self._name}: written by a newer synthdp; update this one")
         self._format = version if isinstance(version, int) else self._format
-        if chain is None or chain != self._chain(json.dumps(entry)):
+        event = fields.get("event")
+        wanted = _FIELDS.get(event, {}) if isinstance(event, str) else {"event": str}
+        whole = all(isinstance(fields.get(name), kind) for name, kind in wanted.items())
+        if not whole or chain is None or chain != self._chain(json.dumps(entry)):
             raise InputError(
                 f"{self._name}, line {number}: edited, damaged, or of another version, {_UNKNOWN}"
             )

@@ -108,7 +108,7 @@ class Ledger:
     def created(self) -> tuple[str, ...]:
         """The id of the run that it was begun for; none in ledgers of earlier versions."""
         lines = (entry for entry in self._journal.entries if entry["event"] == "create")
-        return tuple(str(entry["run"]) for entry in lines)
+        return tuple(str(entry.get("run")) for entry in lines)
 
     def create(self, release_id: str) -> None:
         """Begin the ledger of a new run, whose release is counted under this id."""

@@ -86,7 +86,7 @@ class Record:
             self._journal.read_on()
         journal = self._journal
         journal.refuse_loss()
-        created = [entry["set"] for entry in journal.entries if entry["event"] == "create"]
+        created = [entry.get("set") for entry in journal.entries if entry["event"] == "create"]
         if self._mark is not None and self._mark not in created:
             what = "of another data set" if created else "lost"
             raise InputError(
@@ -214,7 +214,7 @@ def _tokens(journal: Journal, release_id: str) -> tuple[str, ...]:
     return tuple(
         str(entry["token"])
         for entry in journal.entries
-        if entry["event"] in ("start", "block") and entry["release"] == release_id
+        if entry["event"] in ("start", "block") and entry.get("release") == release_id
     )
 
 
@@ -226,7 +226,7 @@ def _releases(journal: Journal) -> tuple[Release, ...]:
     releases, starts = list[Release](), defaultdict[str, list[str]](list)
     for entry in journal.entries:
         if entry["event"] == "start":
-            starts[entry["release"]].append(str(entry["token"]))
+            starts[str(entry.get("release"))].append(str(entry["token"]))
         elif entry["event"] == "release":
             releases.append(_checked(Release, entry["release"], "a release"))
     return tuple(release.started(tuple(starts[release.id])) for release in releases)

@@ -15,7 +15,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "ledger.jsonl"
     journal = Journal(path)
     for number in range(4):
-        journal.append({"event": "reserve", "n": number})
+        journal.append({"event": "note", "n": number})
     return path
 
 
@@ -25,7 +25,7 @@ def numbers(path: Path) -> list[object]:
 
 def test_entries_come_back_and_the_journal_goes_on(path: Path) -> None:
     assert numbers(path) == [0, 1, 2, 3]
-    Journal(path).append({"event": "reserve", "n": 4})
+    Journal(path).append({"event": "note", "n": 4})
     assert numbers(path) == [0, 1, 2, 3, 4]
 
 
@@ -34,20 +34,20 @@ def test_a_torn_last_line_is_known_as_torn(path: Path, kept: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]) + lines[-1].rstrip(b"\n")[:kept])
     assert Journal(path).entries[-1] is TORN
-    Journal(path).append({"event": "reserve", "n": 9})
+    Journal(path).append({"event": "note", "n": 9})
     assert numbers(path) == [0, 1, 2, "torn", 9]
 
 
 def test_a_line_that_lacks_only_its_end_is_whole(path: Path) -> None:
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    Journal(path).append({"event": "reserve", "n": 4})
+    Journal(path).append({"event": "note", "n": 4})
     assert numbers(path) == [0, 1, 2, 3, 4]
 
 
 def test_appends_torn_twice_are_both_known(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"event": "res\n{"ev')
     assert numbers(path) == [0, 1, 2, 3, "torn", "torn"]
-    Journal(path).append({"event": "reserve", "n": 4})
+    Journal(path).append({"event": "note", "n": 4})
     assert numbers(path) == [0, 1, 2, 3, "torn", "torn", 4]
 
 
@@ -110,14 +110,14 @@ def test_a_missing_head_is_refused(path: Path) -> None:
 
 def test_an_append_that_never_got_its_head_counts(path: Path) -> None:
     before = path.with_suffix(".head").read_bytes()
-    Journal(path).append({"event": "reserve", "n": 4})
+    Journal(path).append({"event": "note", "n": 4})
     path.with_suffix(".head").write_bytes(before)
     assert numbers(path) == [0, 1, 2, 3, 4]
 
 
 def test_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journals, "FORMAT", journals.FORMAT + 1)
-    Journal(tmp_path / "ledger.jsonl").append({"event": "open"})
+    Journal(tmp_path / "ledger.jsonl").append({"event": "note"})
     monkeypatch.undo()
     with pytest.raises(InputError, match="newer synthdp"):
         Journal(tmp_path / "ledger.jsonl")
@@ -133,9 +133,9 @@ def test_a_file_without_chain_is_refused(tmp_path: Path) -> None:
 
 def test_two_writers_are_refused(path: Path) -> None:
     one, other = Journal(path), Journal(path)
-    one.append({"event": "reserve", "n": 4})
+    one.append({"event": "note", "n": 4})
     with pytest.raises(InputError, match="another process"):
-        other.append({"event": "reserve", "n": 4})
+        other.append({"event": "note", "n": 4})
     assert numbers(path) == [0, 1, 2, 3, 4]
 
 
@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_a_readable_journal(path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(journals.os, "write", full)
     with pytest.raises(RunError, match="disk is full"):
-        journal.append({"event": "reserve", "n": 4})
+        journal.append({"event": "note", "n": 4})
     monkeypatch.undo()
     assert numbers(path) == [0, 1, 2, 3, "torn"]
 
@@ -160,8 +160,8 @@ def test_appends_of_another_process_wait_until_head_and_lines_are_read(
     head_lines, other = Journal._head_lines, Journal(path)
 
     def append_twice() -> None:
-        other.append({"event": "reserve", "n": 4})
-        other.append({"event": "reserve", "n": 5})
+        other.append({"event": "note", "n": 4})
+        other.append({"event": "note", "n": 5})
 
     appending = Thread(target=append_twice)
 
@@ -181,10 +181,10 @@ def test_appends_of_another_process_wait_until_head_and_lines_are_read(
 def test_what_others_added_is_read_on(path: Path) -> None:
     reader, writer = Journal(path), Journal(path)
     for number in (4, 5):
-        writer.append({"event": "reserve", "n": number})
+        writer.append({"event": "note", "n": number})
         reader.read_on()
         assert reader.entries == writer.entries == Journal(path).entries
-    reader.append({"event": "reserve", "n": 6})
+    reader.append({"event": "note", "n": 6})
     assert numbers(path) == [0, 1, 2, 3, 4, 5, 6]
 
 
@@ -192,8 +192,8 @@ def test_a_file_put_in_the_place_of_what_was_read_is_read_anew(path: Path) -> No
     reader, kept = Journal(path), path.with_name("kept.jsonl")
     shutil.copy(path, kept)
     shutil.copy(path.with_suffix(".head"), kept.with_suffix(".head"))
-    Journal(path).append({"event": "reserve", "n": 4})
-    Journal(kept).append({"event": "reserve", "n": 7})  # as long as the other
+    Journal(path).append({"event": "note", "n": 4})
+    Journal(kept).append({"event": "note", "n": 7})  # as long as the other
     reader.read_on()
     shutil.copy(kept, path)
     reader.read_on()
@@ -205,7 +205,7 @@ def test_what_follows_a_torn_line_is_read_on(path: Path, torn: bytes) -> None:
     path.write_bytes(path.read_bytes() + torn)
     reader = Journal(path)
     assert reader.entries[-1] is TORN
-    Journal(path).append({"event": "reserve", "n": 4})
+    Journal(path).append({"event": "note", "n": 4})
     reader.read_on()
     assert [entry.get("n", "torn") for entry in reader.entries] == [0, 1, 2, 3, "torn", 4]
 
@@ -215,3 +215,16 @@ def test_a_file_that_loses_what_was_read_is_refused(path: Path) -> None:
     path.write_bytes(b"".join(lines[:2]))
     with pytest.raises(InputError, match="what was spent is unknown"):
         reader.read_on()
+
+
+@pytest.mark.parametrize(
+    "line", [{}, {"event": 3}, {"event": "reserve", "first": 0}, {"event": "open", "release": "x"}]
+)
+def test_a_line_that_lacks_what_its_kind_holds_is_refused(
+    tmp_path: Path, line: dict[str, object]
+) -> None:
+    """Its digest is right, as whoever edits a file can make it."""
+    path = tmp_path / "ledger.jsonl"
+    Journal(path).append(line)
+    with pytest.raises(InputError, match="line 1: edited, damaged"):
+        Journal(path)
