@@ -24,7 +24,7 @@ from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.noise import keep_key, write_key
-from synthdp.privacy.record import Record, create_record, new_mark
+from synthdp.privacy.record import Record, begun_without_patients, create_record, new_mark
 from synthdp.progress import progress
 
 Split = Literal["train", "val", "test", "external"]
@@ -232,23 +232,27 @@ def read_info(root: Path) -> DatasetInfo:
 def _with_known_lineage(info: DatasetInfo, root: Path) -> DatasetInfo:
     """The description of a set, whose lineage its own ledger has; marked as declared without one.
 
-    A set of patients has no lineage: its ledger has what was released of it.
+    A set of patients has no lineage: its ledger has what was released of it. That one may be long,
+    and its first line alone is read, which says whether it was begun for a set of patients.
 
     Raises:
-        InputError: when the ledger has another one, is lost, or is that of a set of patients.
+        InputError: when the ledger has another one, is lost, or is that of the other kind of set.
     """
     ledger = root / "private" / LEDGER
+    other = InputError(
+        f"{root}/dataset.json: says of what its images were made from, or of whether they are "
+        "patients', something else than the set's ledger; restore the file from a backup"
+    )
     if info.protects_patients:
+        if begun_without_patients(ledger):
+            raise other
         return info
     if info.ledger is None and not ledger.is_file():
         mark = f"what the images of {info.name} were made from rests on its dataset.json"
         lineage = info.lineage.joined([Lineage(declared=(mark,))])
         return info.model_copy(update={"lineage": lineage})
     if Record(ledger, info.ledger).made_from != info.lineage:
-        raise InputError(
-            f"{root}/dataset.json: says of what its images were made from, or of whether they are "
-            "patients', something else than the set's ledger; restore the file from a backup"
-        )
+        raise other
     return info
 
 

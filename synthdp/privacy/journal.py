@@ -39,6 +39,8 @@ _FIELDS: dict[str, dict[str, type]] = {
     "budget": {"budget": dict},
 }
 _CHAIN_DIGITS = 16
+#: Of a first line.
+_MOST_BYTES = 1 << 24
 _UNKNOWN = "so what was spent is unknown; restore the file from a backup"
 
 
@@ -215,6 +217,22 @@ class Journal:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         self._took(content)
+
+
+def first_entry(path: Path) -> dict[str, Any]:
+    """The first entry of a file of which nothing else is read; `TORN` where there is none.
+
+    It is not held against its digest: whoever is to rely on more than this line reads a `Journal`.
+    """
+    if not path.is_file():
+        return TORN
+    with open(path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
+        line = stream.readline(_MOST_BYTES)
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return TORN
+    return entry if isinstance(entry, dict) else TORN
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from synthdp.errors import InputError
 from synthdp.files import refused_when_full
 from synthdp.privacy.budget import Budget, budget_line
-from synthdp.privacy.journal import Journal
+from synthdp.privacy.journal import Journal, first_entry
 from synthdp.privacy.lineage import Lineage, Release
 
 _Part = TypeVar("_Part", Lineage, Release, Budget)
@@ -52,6 +52,15 @@ def create_record(
     journal.append({"event": "create", "set": mark, **made})
     if budget is not None:
         journal.append(budget_line(budget, "set at import"))
+
+
+def begun_without_patients(path: Path) -> bool:
+    """Whether the ledger of a data set was begun for images that are no patients'.
+
+    It reads the first line alone, which takes as long however much was released. A line that is
+    torn, or not there, or was edited too, is left to whoever reads the ledger: all that spend do.
+    """
+    return "made_from" in first_entry(path)
 
 
 class Record:
