@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from synthdp.config import PrivacySettings, read_yaml
-from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
 from synthdp.data.importing.note import refuse_moved_patients
 from synthdp.data.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
@@ -322,6 +322,7 @@ def on_record(dataset: Dataset, lineage: Lineage, delta: float, unit: Unit) -> t
             epsilon=together.epsilon_to(unit, delta),
             budget=budget.epsilon,
             budget_delta=budget.delta,
+            ledger=dataset.info.ledger,
         ),
     )
 
@@ -394,9 +395,19 @@ def named_sets(path: Path) -> list[Dataset]:
 
 def with_records(statement: Statement, datasets: Sequence[Dataset]) -> Statement:
     """The statement with what these data sets have on record by now; of others as it was."""
-    by_name = {(record.data, record.held_by): record for record in statement.on_record}
-    for dataset in datasets:
-        by_name.pop((dataset.info.name, ""), None)
-        for record in on_record(dataset, statement.lineage, statement.delta, statement.unit):
-            by_name[record.data, record.held_by] = record
-    return statement.model_copy(update={"on_record": tuple(by_name.values())})
+    there = {dataset.root.resolve(): dataset for dataset in datasets}.values()
+    records = [
+        record
+        for record in statement.on_record
+        if record.held_by or not any(_is_of(record, dataset.info) for dataset in there)
+    ]
+    for dataset in there:
+        records += on_record(dataset, statement.lineage, statement.delta, statement.unit)
+    return statement.model_copy(update={"on_record": tuple(records)})
+
+
+def _is_of(record: OnRecord, info: DatasetInfo) -> bool:
+    """Whether a record is that of this set: by the ledger's id, or by name where one has none."""
+    if record.ledger is not None and info.ledger is not None:
+        return record.ledger == info.ledger
+    return record.data == info.name

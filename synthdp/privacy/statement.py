@@ -4,7 +4,8 @@ Its words stand in `words`, what an attacker can do in `odds`; `stated` reads st
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -58,7 +59,9 @@ class OnRecord(Settings):
     held_by: says whose record it is, where it is not the data set's own ledger;
     other_releases: of the patients of `data`, beside those that the statement counts; epsilon: of
     all on record together, at the statement's delta; budget and budget_delta: what the hospital
-    allows the set in all, where it has said so.
+    allows the set in all, where it has said so; ledger: the id of the set's ledger, since two sets
+    may have one name (None in statements of earlier versions); earlier: it was not read from that
+    ledger now, but is what a statement's file says of the day when its run was finished.
     """
 
     data: str
@@ -67,6 +70,8 @@ class OnRecord(Settings):
     epsilon: Spent
     budget: Spent | None = None
     budget_delta: float | None = None
+    ledger: str | None = None
+    earlier: bool = False
 
 
 class Statement(Settings):
@@ -319,30 +324,43 @@ def _joined_records(
     delta bounds nothing at this one.
     """
 
-    def counted(lineage: Lineage, data: str) -> int:
-        return sum(release.data == data for release in lineage.releases)
+    records = [(one, record) for one in statements for record in one.on_record]
+    names = Counter(key[-1] for key in {_set_of(record) for _, record in records})
 
-    fullest: dict[tuple[str, str], OnRecord] = {}
-    for one in statements:
-        for record in one.on_record:
-            total = record.other_releases + counted(one.lineage, record.data)
-            key = (record.data, record.held_by)
-            known = fullest.get(key)
-            if known is None or total > known.other_releases:
-                epsilon = record.epsilon if one.delta <= delta else math.inf
-                changed = {"other_releases": total, "epsilon": epsilon}
-                fullest[key] = record.model_copy(update=changed)
+    def counted(lineages: Iterable[Lineage], data: str) -> int:
+        return sum(release.data == data for release in Lineage().joined(lineages).releases)
+
+    def together_counted(record: OnRecord) -> int:
+        """Releases of this set in the joined lineage; at least, where another has its name."""
+        if names[record.data] == 1:
+            return counted([lineage], record.data)
+        mine = (one.lineage for one, other in records if _set_of(other) == _set_of(record))
+        return counted(mine, record.data)
+
+    fullest: dict[tuple[str | None, ...], OnRecord] = {}
+    for one, record in records:
+        total = record.other_releases + counted([one.lineage], record.data)
+        known = fullest.get(_set_of(record))
+        if known is None or total > known.other_releases:
+            epsilon = record.epsilon if one.delta <= delta else math.inf
+            changed = {"other_releases": total, "epsilon": epsilon}
+            fullest[_set_of(record)] = record.model_copy(update=changed)
     together = lineage.epsilon(delta)
     joined = [
         record.model_copy(
             update={
-                "other_releases": max(record.other_releases - counted(lineage, record.data), 0),
+                "other_releases": max(record.other_releases - together_counted(record), 0),
                 "epsilon": max(record.epsilon, together),
             }
         )
         for record in fullest.values()
     ]
     return [one for one in joined if one.other_releases or one.budget is not None]
+
+
+def _set_of(record: OnRecord) -> tuple[str | None, ...]:
+    """Whose record it is, and of which set; its name comes last."""
+    return record.ledger, record.held_by, record.data
 
 
 def _cohort_promises(groups: Sequence[Lineage], delta: float) -> Iterator[CohortPromise]:

@@ -169,7 +169,8 @@ def risk_words(statement: Statement) -> str:
 def record_words(record: OnRecord, delta: float) -> str:
     """What else is on record of a data set, and its budget."""
     others = record.other_releases
-    words = f"**On record of {_plain(record.data)}:** "
+    when = " when the run was finished" if record.earlier else ""
+    words = f"**On record of {_plain(record.data)}{when}:** "
     if record.held_by:
         words = f"**Of {_plain(record.data)}, {_plain(record.held_by)}:** "
     if others:

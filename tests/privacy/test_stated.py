@@ -215,6 +215,20 @@ def test_patients_do_not_become_made_up_by_an_edit(tmp_path: Path) -> None:
         open_dataset(data)
 
 
+@pytest.mark.parametrize("mark", ["kept", "emptied"])
+def test_made_images_do_not_become_patients_by_an_edit(tmp_path: Path, mark: str) -> None:
+    """As patients they would have no ancestors: those stand in the first line of their ledger."""
+    exposed = Lineage(releases=(Release(stage="train-gan", data="clinic", mu=math.inf),))
+    made = clinic_set(tmp_path / "made", "synthetic", lineage=exposed)
+    about = {**read_json(made / "dataset.json"), "kind": "real", "lineage": {"releases": []}}
+    if mark == "emptied":
+        about["ledger"] = None
+    write_json(made / "dataset.json", about)
+    for use in (open_dataset, lambda data: statement_of([data])):
+        with pytest.raises(InputError, match="or of whether they are patients'"):
+            use(made)
+
+
 def test_the_lineage_of_a_received_set_is_said_to_rest_on_its_file(tmp_path: Path) -> None:
     made = clinic_set(tmp_path / "made", "synthetic")
     assert "No patient's image went into it" in statement_text(statement_of([made]))
@@ -295,6 +309,31 @@ def test_statements_tell_what_else_is_on_record_of_the_patients(tmp_path: Path) 
     assert f"**On record of clinic:** 5 other releases; together epsilon {shown}" in text
     both = statement_of([first, tmp_path / "0"])
     assert both.on_record[0].other_releases == 4
+
+
+def test_what_is_on_record_of_a_set_that_is_gone_is_said_to_be_of_then(tmp_path: Path) -> None:
+    data = clinic_set(tmp_path / "clinic")
+    finished(tmp_path / "other", data)
+    first = finished(tmp_path / "first", data)
+    (first / "config.yaml").write_text(f"data: {data}\n")
+    assert "**On record of clinic:** 1 other release;" in statement_text(statement_of([first]))
+    data.rename(tmp_path / "moved")
+    text = statement_text(statement_of([first]))
+    assert "**On record of clinic when the run was finished:** 1 other release;" in text
+
+
+def test_two_sets_of_one_name_have_a_line_each(tmp_path: Path) -> None:
+    runs = []
+    for place, n_others in (("here", 2), ("there", 1)):
+        data = clinic_set(tmp_path / place / "clinic")
+        for number in range(n_others):
+            finished(tmp_path / f"{place}-{number}", data)
+        runs.append(finished(tmp_path / f"run-{place}", data))
+        (runs[-1] / "config.yaml").write_text(f"data: {data}\n")
+    assert [one.other_releases for one in statement_of(runs).on_record] == [2, 1]
+    told = [read_statement(run) for run in runs]  # as where the sets are not at hand
+    joined = joined_statement(told, subject="collection")
+    assert [one.other_releases for one in joined.on_record] == [2, 1]
 
 
 def test_what_was_on_record_at_a_larger_delta_is_not_passed_over() -> None:
