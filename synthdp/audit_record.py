@@ -14,7 +14,7 @@ from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.audit import Bound
-from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent
+from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent, percent_interval
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.membership import MembersFound
 from synthdp.privacy.noise import KEY_FILE
@@ -189,7 +189,7 @@ def report(result: AuditResult, settings: AuditSettings, audited: Audited) -> st
         [
             f"{100 * at.false_alarms:g} % ({at.people:.1f} people)",
             f"{100 * at.rate:.2f} %",
-            f"{100 * at.low:.2f} to {100 * at.high:.2f} %",
+            percent_interval(at.low, at.high),
             percent(at.promised),
         ]
         for at in result.members
@@ -222,8 +222,8 @@ def report(result: AuditResult, settings: AuditSettings, audited: Audited) -> st
         "## Replay",
         "",
         f"{result.replayed.neighbours} neighbouring sets, step by step: one patient moves a sum by "
-        f"at most {result.replayed.largest_move:.6f} clip norms; {result.replayed.draws} draws of "
-        f"noise tested; {result.replay_words}",
+        f"at most {at_most(result.replayed.largest_move, digits=7)} clip norms; "
+        f"{result.replayed.draws} draws of noise tested; {result.replay_words}",
         "",
         "## Time",
         "",

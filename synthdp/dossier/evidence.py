@@ -24,6 +24,7 @@ from synthdp.privacy.dossier import DossierSubject
 from synthdp.privacy.lineage import Release, Spent
 from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.plan import statement_of
+from synthdp.privacy.stated import NOISY_FILE, noisy_statement
 from synthdp.privacy.statement import Statement
 from synthdp.status import STATUS_FILE, RunStatus, read_status
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
@@ -31,7 +32,7 @@ from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
 from synthdp.study.sweep.grid import evaluation_folder
 
-NOISY_FILE, GROUPS_FILE = "noisy_metrics.json", "fairness.json"
+GROUPS_FILE = "fairness.json"
 #: Settings of a stage that name the run which it goes on from.
 _ANCESTORS = ("run", "init")
 
@@ -234,7 +235,6 @@ def _evaluation_of(folder: Path, original: Path) -> ScoredSplit:
     groups = read_json(folder / GROUPS_FILE) if (folder / GROUPS_FILE).is_file() else []
     if not isinstance(groups, list) or any(not isinstance(one, dict) for one in groups):
         raise InputError(f"{folder.name}/{GROUPS_FILE}: holds no figures; evaluate again")
-    noisy = folder / NOISY_FILE
     of_patients = True  # unless the set says that it holds none
     with suppress(InputError):
         data = Path(str(settings.get("dataset", "")))
@@ -248,10 +248,19 @@ def _evaluation_of(folder: Path, original: Path) -> ScoredSplit:
             validate_settings(FairnessFigure, one, where=f"{folder.name}/{GROUPS_FILE}")
             for one in groups
         ),
-        noisy=validate_settings(NoisyRecord, read_json(noisy), where=f"{folder.name}/{NOISY_FILE}")
-        if noisy.is_file()
-        else None,
+        noisy=_noisy_record(folder) if (folder / NOISY_FILE).is_file() else None,
     )
+
+
+def _noisy_record(folder: Path) -> NoisyRecord:
+    """The noisy AUROC of an evaluation; what it spent is by its ledger, where one is beside it."""
+    where = f"{folder.name}/{NOISY_FILE}"
+    record = validate_settings(NoisyRecord, read_json(folder / NOISY_FILE), where=where)
+    if not (folder / "private" / "ledger.jsonl").is_file():
+        return record
+    spent = noisy_statement(folder)
+    told = {"epsilon": spent.epsilon_stage, "delta": spent.delta, "unit": spent.unit}
+    return record.model_copy(update=told)
 
 
 def _ancestor_runs(original: Path) -> Iterator[Path]:

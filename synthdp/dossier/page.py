@@ -17,7 +17,7 @@ from synthdp.dossier.utility import utility_of
 from synthdp.files import atomic_folder, write_atomic, write_json
 from synthdp.pages import content_policy, page_environment
 from synthdp.paths import without_paths
-from synthdp.privacy.bounds import at_least, epsilon_text, percent
+from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent, percent_interval
 from synthdp.privacy.dossier import (
     TO_FILL_IN,
     AttackFigure,
@@ -193,7 +193,8 @@ def _attack_figure_words(figure: AttackFigure) -> str:
         return f"{figure.name}: no figure"
     words = f"{figure.name}: {shown(figure.value)}"
     if figure.low is not None and figure.high is not None:
-        words += f" ({shown(figure.low)} to {shown(figure.high)})"
+        interval = percent_interval if figure.is_share else _plain_interval
+        words += f" ({interval(figure.low, figure.high)})"
     if figure.promised is not None:
         bound = percent if figure.is_share else epsilon_text
         words += f"; at most {bound(figure.promised)}, as promised"
@@ -206,3 +207,7 @@ def _share_words(share: float) -> str:
 
 def _plain_words(value: float) -> str:
     return at_least(value, digits=3)
+
+
+def _plain_interval(low: float, high: float) -> str:
+    return f"{at_least(low, digits=3)} to {at_most(high, digits=3)}"

@@ -34,9 +34,15 @@ def percent(share: float) -> str:
 
     Guarantee: what is printed is never below `share`.
     """
-    # the shift is by the point alone: a product with 100 would round
-    shifted = Decimal(repr(share)).scaleb(2)
-    return f"{_plain(_cut(shifted, 2, ROUND_CEILING))} %"
+    return f"{_percent(share, 2, ROUND_CEILING)} %"
+
+
+def percent_interval(low: float, high: float) -> str:
+    """An interval of probabilities as percentages of three digits, as in `2.01 to 20.4 %`.
+
+    Guarantee: what is printed holds all of the interval.
+    """
+    return f"{_percent(low, 3, ROUND_FLOOR)} to {_percent(high, 3, ROUND_CEILING)} %"
 
 
 def epsilon_text(epsilon: float) -> str:
@@ -57,6 +63,11 @@ def _rounded(value: float, digits: int, rounding: str) -> str:
         return "nan" if math.isnan(value) else "inf"
     # the shortest decimal that reads as the same number, so that 0.07 is not printed as 0.071
     return _plain(_cut(Decimal(repr(float(value))), digits, rounding))
+
+
+def _percent(share: float, digits: int, rounding: str) -> str:
+    # the shift is by the point alone: a product with 100 would round
+    return _plain(_cut(Decimal(repr(float(share))).scaleb(2), digits, rounding))
 
 
 def _cut(value: Decimal, digits: int, rounding: str) -> Decimal:

@@ -20,7 +20,7 @@ from synthdp.paths import settings_without_paths, without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import Statement, joined_statement
+from synthdp.privacy.statement import DELTA, Statement, fitting_delta, joined_statement
 from synthdp.status import RunStatus, read_status
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings, seen_from
@@ -38,8 +38,8 @@ _ROLES = {
 class SetFacts(Settings):
     """The public facts of one data set, and its roles in the study; nothing counted.
 
-    `epsilon` is what the releases that it descends from spent, at delta 1e-4: 0 for images of
-    patients themselves, which promise nothing, and for phantoms.
+    `epsilon` is what the releases that it descends from spent, at the `delta` of the set's own
+    statement: 0 for images of patients themselves, which promise nothing, and for phantoms.
     """
 
     name: str
@@ -53,6 +53,7 @@ class SetFacts(Settings):
     description: str = ""
     columns: tuple[str, ...] = ()
     epsilon: Spent = 0.0
+    delta: float = Field(default=DELTA, gt=0, lt=1)
 
 
 def read_sets(study: Path) -> tuple[SetFacts, ...]:
@@ -66,6 +67,8 @@ def read_sets(study: Path) -> tuple[SetFacts, ...]:
         with suppress(InputError):
             dataset = open_dataset(seen_from(study, path))
             info = dataset.info
+            deltas = [] if info.delta is None else [info.delta]
+            delta = fitting_delta(deltas, info.lineage.populations)
             sets.append(
                 SetFacts(
                     name=info.name,
@@ -78,7 +81,8 @@ def read_sets(study: Path) -> tuple[SetFacts, ...]:
                     licence=info.licence,
                     description=without_paths(info.description),
                     columns=tuple(dataset.rows[0].attributes) if dataset.rows else (),
-                    epsilon=info.lineage.epsilon(1e-4),
+                    epsilon=info.lineage.epsilon(delta),
+                    delta=delta,
                 )
             )
     return tuple(sets)

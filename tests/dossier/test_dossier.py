@@ -25,12 +25,13 @@ from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.dossier.evidence import read_evidence
-from synthdp.dossier.page import dossier_page, make_dossier, write_dossier
+from synthdp.dossier.page import _attack_figure_words, dossier_page, make_dossier, write_dossier
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.files import read_json, write_json
 from synthdp.privacy.bounds import epsilon_text, percent
 from synthdp.privacy.dossier import AttackFigure, Dossier, Line, derived_schema, dossier_schema
+from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.statement import OnRecord, make_statement
 from synthdp.privacy.words import statement_text
@@ -218,6 +219,32 @@ def test_a_noisy_auroc_is_shown_under_its_own_promise(
     text = words_on(tmp_path / "out")
     assert "epsilon 0.5 at delta 0.0001 for each patient that was scored" in text
     assert "0.688" in text
+
+
+def test_what_a_noisy_auroc_spent_is_told_by_its_ledger(
+    audited: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    noisy = Path(shutil.copytree(evaluation, tmp_path / "noisy"))
+    release = Release(id="d" * 16, stage="evaluate", data="clinic", mu=1.0)
+    ledger = Ledger(noisy / "private" / "ledger.jsonl")
+    ledger.note_terms(Terms(subject="noisy AUROC", delta=1e-4, population=50, release=release))
+    spent = release.loss.epsilon(1e-4)
+    figure = {
+        "data_set": "clinic", "split": "train", "auroc": {"value": 0.6875}, "epsilon": spent,
+        "delta": 1e-4, "unit": "patient", "population": 50,
+        "release": release.model_dump(mode="json"),
+    }  # fmt: skip
+    write_json(noisy / "noisy_metrics.json", figure)
+    write_dossier(audited, tmp_path / "out", evidence=[noisy])
+    assert f"epsilon {epsilon_text(spent)} at delta 0.0001" in words_on(tmp_path / "out")
+    write_json(noisy / "noisy_metrics.json", {**figure, "epsilon": 0.5})
+    with pytest.raises(InputError, match="something else than the ledger beside it"):
+        write_dossier(audited, tmp_path / "less", evidence=[noisy])
+
+
+def test_the_interval_of_a_found_share_is_never_shown_narrower() -> None:
+    figure = AttackFigure(name="found", value=0.0523, low=0.01239, high=0.10421, is_share=True)
+    assert _attack_figure_words(figure) == "found: 5.2 % (1.23 to 10.5 %)"
 
 
 def _numbers(content: Any) -> list[float]:

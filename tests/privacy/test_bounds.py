@@ -3,7 +3,14 @@ import random
 
 import pytest
 
-from synthdp.privacy.bounds import at_least, at_most, epsilon_text, exactly, percent
+from synthdp.privacy.bounds import (
+    at_least,
+    at_most,
+    epsilon_text,
+    exactly,
+    percent,
+    percent_interval,
+)
 
 
 def random_bounds(seed: int) -> list[float]:
@@ -24,6 +31,14 @@ def test_no_printed_bound_is_below_what_it_bounds() -> None:
         assert float(at_least(value, digits=4)) <= value
         share = min(value, 1.0)
         assert float(percent(share).removesuffix(" %")) / 100 >= share
+
+
+def test_a_printed_interval_holds_all_of_the_interval() -> None:
+    for value in random_bounds(2):
+        low, high = sorted((min(value, 1.0), min(value * 1.0001, 1.0)))
+        printed = percent_interval(low, high).removesuffix(" %").split(" to ")
+        assert float(printed[0]) / 100 <= low
+        assert float(printed[1]) / 100 >= high
 
 
 def test_a_chosen_number_is_printed_as_it_is() -> None:

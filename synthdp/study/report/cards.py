@@ -15,7 +15,7 @@ from synthdp.cards import (
     paragraphs,
     privacy_header,
 )
-from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.bounds import epsilon_text, exactly, percent
 from synthdp.privacy.statement import Statement
 from synthdp.privacy.words import statement_text
 from synthdp.study.compare.cells import Cell
@@ -197,6 +197,6 @@ def _set_items(one: SetFacts) -> str:
     if one.stands_for_patients:
         items["unit of the promise"] = one.unit
     else:
-        items["epsilon spent on patients (delta 1e-4)"] = epsilon_text(one.epsilon)
+        items[f"epsilon spent on patients (delta {exactly(one.delta)})"] = epsilon_text(one.epsilon)
     text = listed(items)
     return f"{paragraphs(one.description)}\n\n{text}" if one.description else text

@@ -3,10 +3,14 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
+from made_up import clinic_set
 from made_up_study import describe, make_patches, make_study
 
 from synthdp.data.dataset import open_dataset
+from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.study.compare.results import ResultRow, write_results
+from synthdp.study.record import read_sets
 from synthdp.study.report.cards import DATA_CARD, MODEL_CARD
 from synthdp.study.report.page import ReportSettings, run_report
 
@@ -61,6 +65,20 @@ def test_the_data_card_tells_what_is_public_of_each_set_and_counts_nothing(study
     real = open_dataset(study.parent / "real")
     assert "evaluation, split val" in text
     assert str(len(real.rows)) not in text
+
+
+def test_what_a_set_spent_stands_at_its_own_delta(tmp_path: Path) -> None:
+    release = Release(stage="train-gan", data="clinic", mu=1.5)
+    lineage = Lineage(releases=(release,))
+    made = clinic_set(tmp_path / "made", "synthetic", lineage=lineage, delta=1e-6)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"synthetic": str(made)}))
+    (facts,) = read_sets(tmp_path)
+    assert facts.delta == 1e-6
+    assert facts.epsilon == lineage.epsilon(1e-6) > lineage.epsilon(1e-4)
+    write_results(tmp_path / "results.csv", [])
+    run_report(ReportSettings(study=tmp_path))
+    card = DatasetCard.load(tmp_path / DATA_CARD)
+    assert f"(delta 1e-06): {epsilon_text(facts.epsilon)}" in card.content.replace("*", "")
 
 
 @pytest.mark.parametrize("name", [MODEL_CARD, DATA_CARD])
