@@ -75,7 +75,8 @@ def folders_below(root: Path) -> tuple[list[tuple[Path, list[str], list[str]]], 
     """Each folder below `root`, itself first, with the names of its subfolders and of its files.
 
     Returns:
-        The folders, links not followed, and how many could not be read.
+        The folders, links not followed, and how many could not be read, or not be entered: their
+        files have names, and nothing else.
 
     Raises:
         RunError: when no file descriptor is left, so that nobody knows what is there.
@@ -87,7 +88,13 @@ def folders_below(root: Path) -> tuple[list[tuple[Path, list[str], list[str]]], 
         refuse_without_descriptors(error)
         unread += 1
 
-    walked = [(Path(folder), names, files) for folder, names, files in os.walk(root, onerror=count)]
+    walked = []
+    for folder, names, files in os.walk(root, onerror=count):
+        if os.access(folder, os.X_OK):
+            walked.append((Path(folder), names, files))
+        else:
+            unread += 1
+            names.clear()  # none of them is walked
     return walked, unread
 
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -16,7 +17,7 @@ from synthdp.data.dataset import FIXED_COLUMNS, MAX_SHOWN_CHARS, SPLITS, Split
 from synthdp.data.images import path_problem
 from synthdp.data.tables import Table, read_table
 from synthdp.errors import InputError
-from synthdp.files import folders_below
+from synthdp.files import folders_below, refuse_without_descriptors
 
 # The settings that say where images stand and how to read what they show.
 
@@ -135,6 +136,12 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 #: Others are not named in messages, since the end of a name may hold part of an id.
 OTHER_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".pgm", ".dcm", ".npy", ".csv", ".txt", ".json")
 LINKED_FOLDERS = "linked folders"
+#: Files that would be images under another name: hidden ones, and those without a known suffix.
+UNNAMED_IMAGES = "images that are hidden, or whose names do not end as an image's"
+UNREAD_FILES = "other files that cannot be read"
+#: How PNG, TIFF and JPEG begin; DICOM has its mark behind a preamble.
+_IMAGES_BEGIN = (b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"\xff\xd8\xff")
+_DICOM_AT, _BEGINNING = 128, 132
 #: What a cell of a target may hold, in lower case.
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0, "": math.nan}
 #: Columns that are carried over where the settings name none.
@@ -174,8 +181,12 @@ def list_patches(settings: ListingSettings) -> Listing:
         InputError: when `src` or the table is missing.
     """
     src = settings.src
-    if not src.is_dir():
-        raise InputError(f"src: there is no folder {src}; correct the path")
+    if not os.path.isdir(src):  # `Path.is_dir` fails where a folder above may not be entered
+        raise InputError(f"src: there is no folder {src}, or none to be seen; correct the path")
+    if not os.access(src, os.R_OK | os.X_OK):
+        raise InputError(
+            f"src: {src} may not be read and entered; give the user that runs this both rights"
+        )
     names, left_out, problems = files_below(src)
     table_path = src / "metadata.csv" if settings.metadata is None else settings.metadata
     if isinstance(table_path, Path) and (table_path.is_file() or settings.metadata is not None):
@@ -184,7 +195,10 @@ def list_patches(settings: ListingSettings) -> Listing:
         patches, listed = _from_table(settings, read_table(table_path))
         counted_by = f"{table_path.name}, row"
         problems += [f"{table_path.name}, {line}" for line in listed]
-        left_out["images not listed"] = len(set(names) - {patch.path for patch in patches})
+        taken = {patch.path for patch in patches}
+        left_out["images not listed"] = len(set(names) - taken)
+        for kind, count in Counter(map(_other_kind, taken - set(names))).items():
+            left_out[kind] = max(left_out.get(kind, 0) - count, 0)
     else:
         patches, listed = _from_names(settings, names)
         counted_by = "image"
@@ -215,7 +229,7 @@ def files_below(src: Path) -> tuple[list[Path], dict[str, int], list[str]]:
             elif _leads_nowhere(folder / name):
                 links += 1
             else:
-                other[f"{suffix} files" if suffix in OTHER_SUFFIXES else "other files"] += 1
+                other[_other_kind(folder / name)] += 1
     problems = []
     if unread:
         problems.append(
@@ -223,6 +237,25 @@ def files_below(src: Path) -> tuple[list[Path], dict[str, int], list[str]]:
             "user that runs this the right to read them, or move them away"
         )
     return sorted(names), {**dict(sorted(other.items())), LINKED_FOLDERS: links}, problems
+
+
+def _other_kind(path: Path) -> str:
+    """What a file that is not taken is counted as: by its suffix, else by how it begins.
+
+    Raises:
+        RunError: when no file descriptor is left.
+    """
+    suffix = path.suffix.lower()
+    if suffix in OTHER_SUFFIXES:
+        return f"{suffix} files"
+    try:
+        with open(path, "rb") if path.is_file() else BytesIO() as stream:
+            begins = stream.read(_BEGINNING)
+    except OSError as error:
+        refuse_without_descriptors(error)
+        return UNREAD_FILES
+    is_dicom = begins[_DICOM_AT:] == b"DICM"
+    return UNNAMED_IMAGES if is_dicom or begins.startswith(_IMAGES_BEGIN) else "other files"
 
 
 def _leads_nowhere(path: Path) -> bool:

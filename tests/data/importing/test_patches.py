@@ -729,6 +729,43 @@ def test_images_that_are_left_out_are_counted_aloud(
     assert "txt" not in caplog.text
 
 
+def test_images_under_other_names_are_counted_aloud(
+    make_folder: MakeFolder, texture: Texture, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures: dict[str, Pixels | bytes] = {
+        "benign/1.png": texture(0),
+        "malignant/2.png": texture(1),
+    }
+    others = {"benign/.3.png": encode_png(texture(2)), "benign/4": encode_png(texture(3))}
+    others |= {"malignant/5": b"\0" * 128 + b"DICM", "malignant/._2.png": b"\0\5\x16\7", "6": b""}
+    src = make_folder({**pictures, **others})
+    os.mkfifo(src / "pipe")  # reading it would wait for ever
+    with caplog.at_level("INFO"):
+        assert len(imported(src, patient_pattern=r"(\d)").rows) == 2
+    assert "left out: 3 images that are hidden, or whose names do not end" in caplog.text
+
+
+def test_a_table_takes_images_of_any_name(
+    make_folder: MakeFolder, texture: Texture, caplog: pytest.LogCaptureFixture
+) -> None:
+    src = make_folder({name: encode_png(texture(i)) for i, name in enumerate(("1", "2", "3"))})
+    (src / "metadata.csv").write_text("image,patient_id,malignant\n1,a,0\n2,b,1\n")
+    with caplog.at_level("INFO"):
+        assert len(imported(src, file_column="image").rows) == 2
+    assert "left out: 1 images that are hidden" in caplog.text
+
+
+def test_a_folder_that_may_not_be_entered_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files have names, so that one would think that they are read."""
+    for closed, told in ((folder, "may not be read and entered"), (None, "cannot be read, so")):
+        below = str(closed or next(path for path in folder.iterdir() if path.is_dir()))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "access", lambda path, mode, below=below: str(path) != below)
+            assert told in refusal(folder, patient_pattern=PATIENT)
+
+
 def test_an_import_is_not_repeated_and_not_overwritten(table: Path) -> None:
     dataset = imported(table)
     before = (dataset.root / "dataset.json").stat().st_mtime_ns
