@@ -28,6 +28,10 @@ MAX_DIGITS = 100
 MAX_DEPTH = 64
 
 
+_WITHOUT_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -56,6 +60,35 @@ def refused_when_full(bytes_needed: int = 0) -> Iterator[None]:
                 "what was finished before is kept"
             ) from error
         raise
+
+
+@contextmanager
+def refused_without_rights(what: str) -> Iterator[None]:
+    """Turn a file that can't be read, written or locked into one clear error.
+
+    Args:
+        what: is used, without the folders above it, which may have a patient's name.
+
+    Raises:
+        RunError: when the file system is read-only, withholds the right, has no locks, or is full.
+    """
+    with refused_when_full():
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _WITHOUT_RIGHT:
+                raise RunError(
+                    f"{what} cannot be read or written ({os.strerror(error.errno)}): give the user "
+                    "that runs this both rights to it and its folder, on a disk that may be "
+                    "written"
+                ) from error
+            if error.errno in _WITHOUT_LOCKS:
+                raise RunError(
+                    f"{what} cannot be locked ({os.strerror(error.errno)}): its file system has no "
+                    "working locks, and without them two processes could spend at once unseen; "
+                    "move the folder to one that has (a local disk, or NFS with its lock service)"
+                ) from error
+            raise
 
 
 def refuse_without_descriptors(error: OSError) -> None:

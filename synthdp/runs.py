@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import socket
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.statement import Statement
-from synthdp.status import RunStatus, State, read_status, write_status
+from synthdp.status import RunStatus, State, read_status, unix_time, write_status
 
 LEDGER = "ledger.jsonl"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
@@ -172,7 +171,7 @@ class Run:
         return os.path.samestat(os.fstat(self._lock.fileno()), lock.stat())
 
     def _set_state(self, state: State) -> None:
-        now = time.time()
+        now = unix_time()
         before = self._status.last
         worked = max(0.0, now - before) if before is not None else 0.0  # a clock may be set back
         seconds = round((self._status.seconds or 0.0) + worked, 3)
@@ -362,7 +361,7 @@ def _start(out: Path, stage: str, settings: Settings, status: RunStatus | None) 
     if status.ledger:
         Ledger(out / "private" / LEDGER).refuse_other_run(status.release)
     _remove_abandoned(out)
-    started = {"state": "running", "attempts": status.attempts + 1, "last": time.time()}
+    started = {"state": "running", "attempts": status.attempts + 1, "last": unix_time()}
     run = Run(out, stage, status.model_copy(update=started))
     run._set_state("running")
     return run

@@ -1,5 +1,6 @@
 """`status.json`: what a run says of itself, from its first moment on."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,11 @@ class RunStatus(Settings):
     def as_json(self) -> dict[str, Any]:
         """The content of the file; what is not known is left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def unix_time() -> float:
+    """Seconds since 1970 by this machine's clock; within what a status may hold, if it is wrong."""
+    return min(max(0.0, time.time()), _LAST_DATE)
 
 
 def read_status(run: Path) -> RunStatus | None:

@@ -17,6 +17,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import make_statement
 from synthdp.runs import StageCall, open_run
+from synthdp.status import read_status
 
 
 class Example(Settings):
@@ -197,6 +198,21 @@ def test_full_disk_ends_the_run_and_it_resumes(
         read_statement(tmp_path)
     finish(tmp_path)
     assert read_statement(tmp_path) == STATEMENT
+
+
+@pytest.mark.parametrize("clock", [-86_400.0, 1e12])
+def test_a_clock_that_is_wrong_writes_a_status_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: float
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: clock)
+        with pytest.raises(RunError), open_run(tmp_path, "pretrain", Example()):
+            raise RunError("stopped")
+    with open_run(tmp_path, "pretrain", Example()) as run:
+        assert not run.finished
+    status = read_status(tmp_path)
+    assert status is not None
+    assert status.attempts == 2
 
 
 def test_full_disk_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from synthdp.errors import InputError
-from synthdp.files import read_json, refused_when_full, write_json
+from synthdp.files import read_json, refused_without_rights, write_json
 
 #: Raised when the meaning of a line changes; stands in the first line of each format. Format 1 had
 #: neither terms nor starts, and a data set's ledger no line at its creation.
@@ -52,6 +52,7 @@ class Journal:
 
     Raises:
         InputError: when the file was cut, edited, or written by a newer version.
+        RunError: when it can't be read or locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,17 +83,18 @@ class Journal:
         The last line that was read holds a digest of all before it: while it stands in its place,
         so do they.
         """
-        if self.path.exists():
-            with open(self.path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
-                stream.seek(self._size - len(self._last_line))
-                if self._ends_torn or stream.read(len(self._last_line)) != self._last_line:
-                    self._forget()
-                    stream.seek(0)
-                self._acknowledged, content = self._head_lines(), stream.read()
-            self._read(content)
-        else:
-            self._forget()
-            self._acknowledged = self._head_lines()
+        with refused_without_rights(self._name):
+            if self.path.exists():
+                with open(self.path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
+                    stream.seek(self._size - len(self._last_line))
+                    if self._ends_torn or stream.read(len(self._last_line)) != self._last_line:
+                        self._forget()
+                        stream.seek(0)
+                    self._acknowledged, content = self._head_lines(), stream.read()
+                self._read(content)
+            else:
+                self._forget()
+                self._acknowledged = self._head_lines()
         self._compare_with_head()
 
     def _read(self, content: bytes) -> None:
@@ -183,13 +185,14 @@ class Journal:
 
         Raises:
             InputError: when another process has written to the file since it was read.
-            RunError: when the disk is full.
+            RunError: when the disk is full, or the file can't be written or locked.
         """
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._format < FORMAT:
             entry = {"format": FORMAT, **entry}
+        with refused_without_rights(self._name):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (
-            refused_when_full(),
+            refused_without_rights(self._name),
             open(self.path, "ab") as stream,
             _locked(stream, fcntl.LOCK_EX),
         ):
@@ -224,10 +227,11 @@ def first_entry(path: Path) -> dict[str, Any]:
 
     It is not held against its digest: whoever is to rely on more than this line reads a `Journal`.
     """
-    if not path.is_file():
-        return TORN
-    with open(path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
-        line = stream.readline(_MOST_BYTES)
+    with refused_without_rights(f"private/{path.name}"):
+        if not path.is_file():
+            return TORN
+        with open(path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
+            line = stream.readline(_MOST_BYTES)
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):

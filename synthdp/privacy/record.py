@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from synthdp.errors import InputError
-from synthdp.files import refused_when_full
+from synthdp.files import refused_without_rights
 from synthdp.privacy.budget import Budget, budget_line
 from synthdp.privacy.journal import Journal, first_entry
 from synthdp.privacy.lineage import Lineage, Release
@@ -77,6 +77,7 @@ class Record:
     Raises:
         InputError: from every method, when the ledger was cut, edited, lost, or written by a newer
             version.
+        RunError: when it can't be read, written or locked, or the disk is full.
     """
 
     def __init__(self, path: Path, mark: str | None = None) -> None:
@@ -106,11 +107,13 @@ class Record:
 
     @contextmanager
     def _locked(self) -> Iterator[Journal]:
-        with refused_when_full():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = open(self._path.with_suffix(".lock"), "a", encoding="utf-8")  # noqa: SIM115
+        path = self._path.with_suffix(".lock")
+        with refused_without_rights(f"private/{path.name} of the data set"):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = open(path, "a", encoding="utf-8")  # noqa: SIM115
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with refused_without_rights(f"private/{path.name} of the data set"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield self._read()
 
     @property

@@ -1,13 +1,22 @@
 """A data set's ledger: releases once each, nothing lost without a refusal, starts and budget."""
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
-from synthdp.errors import InputError
+from synthdp.errors import InputError, RunError
+from synthdp.privacy.journal import Journal
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.record import Record, recorded_releases
+from synthdp.privacy.record import (
+    Record,
+    begun_without_patients,
+    create_record,
+    recorded_releases,
+)
 
 MECHANISM = Mechanism(noise_multiplier=5.0, steps=60, normaliser=600)
 
@@ -43,3 +52,52 @@ def test_a_data_sets_ledger_that_lost_a_release_is_refused(tmp_path: Path) -> No
     path.unlink()
     with pytest.raises(InputError, match="lines are missing"):
         recorded_releases(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "cannot be read or written"),
+        (errno.ENOLCK, "cannot be locked"),
+        (errno.EOPNOTSUPP, "cannot be locked"),
+    ],
+)
+def test_a_ledger_that_cannot_be_locked_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    path, mark = tmp_path / "private" / "ledger.jsonl", "0" * 16
+    create_record(path, mark)
+
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refused)
+        uses = (Record(path, mark).add, lambda _: recorded_releases(path, mark))
+        for use in (*uses, lambda _: begun_without_patients(path)):
+            with pytest.raises(RunError, match=told) as error:
+                use(release())
+            assert str(tmp_path) not in str(error.value)
+    assert recorded_releases(path, mark) == ()
+
+
+def test_a_ledger_on_a_read_only_disk_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, mark = tmp_path / "private" / "ledger.jsonl", "0" * 16
+    create_record(path, mark)
+    opened = open
+
+    def read_only(file: object, mode: str = "r", **rest: object) -> object:
+        if mode.startswith("a"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+        return opened(file, mode, **rest)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", read_only)
+        with pytest.raises(RunError, match=r"private/ledger.lock of the data set cannot be"):
+            Record(path, mark).add(release())
+        assert recorded_releases(path, mark) == ()
+        with pytest.raises(RunError, match=r"private/ledger.jsonl cannot be read or written"):
+            Journal(path).append({"event": "note"})
+    assert recorded_releases(path, mark) == ()
