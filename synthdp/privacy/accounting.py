@@ -5,9 +5,9 @@ from the top: many steps as a privacy loss distribution (PLD, `composed`), all o
 (`PrivacyLoss`), and the way back from a target to noise (`noise_for`).
 
 Steps in which every unit takes part compose exactly, in mu. Steps on Poisson samples are composed
-as PLDs: dp_accounting puts a step's curve on a grid of losses ("connect the dots": Doroshenko et
-al., arXiv 2207.04380, algorithm 1), which lies above the true curve everywhere, and composes it by
-Fourier transform.
+as PLDs: a step's curve is put on a grid of losses ("connect the dots": Doroshenko et al., arXiv
+2207.04380, algorithm 1), which lies above the true curve everywhere, and composed by Fourier
+transform: first the steps of one kind, then all kinds, on a coarser grid (`composition`).
 
 >>> sampled = PrivacyLoss(sampled=(SampledSteps(4.337, 1 / 9, 2700),))
 >>> round(sampled.epsilon(1e-4), 2)
@@ -21,12 +21,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from dp_accounting.pld import pld_pmf
+from dp_accounting.pld.pld_pmf import DensePLDPmf
 from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from synthdp.errors import InputError
+from synthdp.privacy.composition import composed_losses, losses_on_grid, on_coarser_grid
 from synthdp.privacy.gaussian import (
     MAX_MU,
     Array,
@@ -45,10 +46,13 @@ _TAILS_ROUNDING = 1e-11
 #: Rounding of the Fourier transform, absolute in delta, a composed step (measured: under 1e-17).
 _FOURIER = 1e-16
 #: Grids are powers of this; a finer one cuts the error about by its square.
-_LADDER = 3.0
-_FIRST_CELLS = 150
+_LADDER = 3
+#: Cells of a loss on the coarsest grid, and its width in deviations: that of a Gaussian step.
+_FIRST_CELLS, _WIDTH = 150, 20.0
 #: Relative move of a value between two grids at which it counts as settled.
 _SETTLED = 2e-3
+#: The most of the ladder's powers between the grids of a kind and of the whole: 64 bits hold it.
+_MOST_FINER = 30
 _STEP_CELLS, _ALL_CELLS = 1.5e5, 1.5e6
 #: The coarsest grid: e to an interval must be a number.
 _COARSEST = 500.0
@@ -60,34 +64,51 @@ _LEAST_NOISE, _MOST_NOISE = 1e-2, 1e7
 _AIM, _CLOSE = 0.9995, 4e-4
 
 
-def _step_distribution(part: SampledSteps, interval: float) -> PrivacyLossDistribution:
-    """The distribution of one step, in both directions."""
+def _step_losses(part: SampledSteps, interval: float) -> Iterator[DensePLDPmf]:
+    """The losses of one step, for a unit that is taken out and for one that is added."""
     least, largest = loss_range(part)
     low, high = math.floor(least / interval), math.ceil(largest / interval)
-
-    def on_grid(first: int, last: int, *, add: bool) -> Any:
+    # the losses of a unit that is added are those of one taken out with the sign turned
+    for first, last, add in ((low, high, False), (-high, -low, True)):
         epsilons: Array = np.arange(first, last + 1, dtype=np.float64) * interval
         if part.group > 1:
             deltas = GroupStep.of(part).deltas(epsilons, add=add)
         else:
             deltas = step_delta(part.noise_multiplier, part.sampling_rate, epsilons, add=add)
         # rounding may let a curve rise that falls: the larger value on the right holds for both
-        return pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(
-            interval, first, last, np.clip(np.maximum.accumulate(deltas[::-1])[::-1], 0, 1)
-        )
+        falling = np.clip(np.maximum.accumulate(deltas[::-1])[::-1], 0, 1)
+        yield losses_on_grid(falling, first, interval)
 
-    # the losses of a unit that is added are those of one taken out with the sign turned
-    removed = on_grid(low, high, add=False)
-    return PrivacyLossDistribution(removed, on_grid(-high, -low, add=True))
+
+@lru_cache(maxsize=2048)
+def _of_kind(part: SampledSteps, interval: float, factor: int) -> tuple[DensePLDPmf, DensePLDPmf]:
+    """All steps of one kind, taken out and added: composed on `interval`, then made coarser."""
+    removed, added = (
+        on_coarser_grid(composed_losses([losses], [part.steps]), factor)
+        for losses in _step_losses(part, interval)
+    )
+    return removed, added
 
 
 @lru_cache(maxsize=16)
 def composed(parts: tuple[SampledSteps, ...], interval: float) -> PrivacyLossDistribution:
-    """The distribution of all steps together, on a grid of `interval`."""
-    total = _step_distribution(parts[0], interval).self_compose(parts[0].steps)
-    for part in parts[1:]:
-        total = total.compose(_step_distribution(part, interval).self_compose(part.steps))
-    return total
+    """The distribution of all steps together, on a grid of `interval`.
+
+    Steps of one kind are composed first, on a grid that is finer than that of the whole as their
+    own losses are smaller: what is kept of a kind then holds a few hundred cells, and serves each
+    composition it is part of.
+    """
+    made = []
+    for part, finer in zip(parts, _finer_by(parts), strict=True):
+        # a grid as fine as the kind asks for, unless that is more than time and memory allow
+        factor = _LADDER**finer
+        while factor > 1 and _least_interval(part) > interval / factor:
+            factor //= _LADDER
+        made.append(_of_kind(part, interval / factor, factor))
+    if len(made) == 1:
+        return PrivacyLossDistribution(*made[0])
+    removed, added = (composed_losses(pmfs, [1] * len(parts)) for pmfs in zip(*made, strict=True))
+    return PrivacyLossDistribution(removed, added)
 
 
 def _slack(parts: tuple[SampledSteps, ...]) -> float:
@@ -107,27 +128,72 @@ def _epsilon_at(
     return max(float(distribution.get_epsilon_for_delta(delta)), 0.0)
 
 
-def _spread(part: SampledSteps, width: float) -> float:
-    """About the width of the composed grid: 2 * 6 standard deviations and two single steps."""
+@lru_cache(maxsize=2048)
+def _width(part: SampledSteps) -> float:
+    """From the least to the largest loss of one step."""
+    least, largest = loss_range(part)
+    return largest - least
+
+
+@lru_cache(maxsize=2048)
+def _deviation(part: SampledSteps) -> float:
+    """About the standard deviation of the loss of all steps together."""
     if part.group > 1:
         moment = GroupStep.of(part).second_moment()
     else:
         moment = part.sampling_rate**2 * math.expm1(min(part.noise_multiplier**-2, 500.0))
-    return 2 * width + 12 * math.sqrt(part.steps * min(moment, width**2 / 4))
+    return math.sqrt(part.steps * min(moment, _width(part) ** 2 / 4))
+
+
+def _least_interval(part: SampledSteps) -> float:
+    """The finest grid for a part that time and memory allow: 12 deviations and two steps wide."""
+    width = _width(part)
+    return max(width / _STEP_CELLS, (2 * width + 12 * _deviation(part)) / _ALL_CELLS)
+
+
+def _first_power(interval: float) -> int:
+    """Of `_LADDER`, so that a search over the noise meets the same grids again and again."""
+    return math.floor(math.log(min(interval, _COARSEST), _LADDER))
+
+
+@lru_cache(maxsize=16)
+def _first_powers(parts: tuple[SampledSteps, ...]) -> tuple[int, tuple[int, ...]]:
+    """The coarsest grids: of the whole, and of each part; as powers of `_LADDER`.
+
+    What a grid adds to the variance of the whole is about the square of its interval for each loss
+    that is put on it. So a part's grid goes by the width of one of its steps, and that of the whole
+    by the root mean square of the widths of its parts.
+    """
+    own = tuple(
+        _first_power(max(_width(part) / _FIRST_CELLS, _least_interval(part))) for part in parts
+    )
+    if len(parts) == 1:
+        return own[0], own
+    width = _WIDTH * math.sqrt(sum(_deviation(part) ** 2 for part in parts) / len(parts))
+    return _first_power(max(width / _FIRST_CELLS, _least_of_all(parts))), own
+
+
+def _least_of_all(parts: tuple[SampledSteps, ...]) -> float:
+    """The finest grid of the whole: none of the parts' cells and all of them together too many."""
+    width = max(_width(part) for part in parts)
+    total = math.sqrt(sum(_deviation(part) ** 2 for part in parts))
+    return max(*(_least_interval(part) for part in parts), (2 * width + 12 * total) / _ALL_CELLS)
+
+
+def _finer_by(parts: tuple[SampledSteps, ...]) -> tuple[int, ...]:
+    """By which powers of `_LADDER` the parts' own grids are finer than that of the whole."""
+    whole, own = _first_powers(parts)
+    return tuple(min(max(whole - power, 0), _MOST_FINER) for power in own)
 
 
 def _intervals(parts: tuple[SampledSteps, ...]) -> Iterator[float]:
-    """Grids from coarse to fine, as far as time and memory allow."""
-    widths = [high - low for low, high in map(loss_range, parts)]
-    of_all = sum(_spread(part, width) for part, width in zip(parts, widths, strict=True))
-    least = min(max(max(widths) / _STEP_CELLS, of_all / _ALL_CELLS), _COARSEST)
-    # powers of one number, so that a search over the noise meets the same grids again and again
-    first = min(max(min(widths) / _FIRST_CELLS, least), _COARSEST)
-    power = math.floor(math.log(first, _LADDER))
-    yield _LADDER**power
-    while _LADDER ** (power - 1) > least:
+    """Grids of the whole from coarse to fine, as far as time and memory allow."""
+    least = min(_least_of_all(parts) if len(parts) > 1 else _least_interval(parts[0]), _COARSEST)
+    power, _ = _first_powers(parts)
+    yield float(_LADDER) ** power
+    while float(_LADDER) ** (power - 1) > least:
         power -= 1
-        yield _LADDER**power
+        yield float(_LADDER) ** power
 
 
 def _settled(
