@@ -246,6 +246,8 @@ class FinetuneSettings(Settings):
             raise ValueError(
                 "network does not mix in a synthetic set; pretrain on it and name that run as init"
             )
+        if self.network is not None:
+            self.privacy.refuse_discrete("network")
         self.privacy.refuse_missing_population()
         return self
 

@@ -291,6 +291,7 @@ class TrainGanSettings(Settings):
     def _the_private_discriminator_fits(self) -> Self:
         if self.method != "dp_discriminator":
             return self
+        self.privacy.refuse_discrete("method: dp_discriminator")
         if len(self.dp_discriminator.channels) != len(self.channels):
             raise ValueError(
                 f"dp_discriminator.channels has {len(self.dp_discriminator.channels)} entries, but "

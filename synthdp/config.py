@@ -124,8 +124,9 @@ class PrivacySettings(Settings):
     the number of patients: it alone enters the normaliser, the check of delta, and the odds. Where
     `unit` is image, `images_per_patient` declares how many images of a patient may be used: the
     rest stay out, and the statement then gives the epsilon of a patient too.
-    `noise` names the generator (`synthdp.privacy.noise`). A `fixed_noise_key` repeats the noise,
-    for tests: whoever knows it can subtract it, so that nothing is promised (epsilon = inf).
+    `noise` names the generator (`synthdp.privacy.noise`); `discrete` is for heads, means and
+    counts, not for weights of a network. A `fixed_noise_key` repeats the noise, for tests: whoever
+    knows it can subtract it, so that nothing is promised (epsilon = inf).
     """
 
     epsilon: EpsilonTarget = None
@@ -187,6 +188,23 @@ class PrivacySettings(Settings):
             raise ValueError(
                 "privacy.risk is for a single run; a study asks for what its `epsilons` say, so "
                 "leave it out (the statement of a run with that risk gives its epsilon)"
+            )
+
+    def refuse_discrete(self, trained: str) -> None:
+        """Refuse discrete noise for the gradients of millions of weights.
+
+        What it is off by from the Gaussian curve that is stated grows with them, and is not charged
+        (`synthdp.privacy.noise`): of 3.5 million weights up to 1.6e-6 of delta in each step, at a
+        noise multiplier of 1.
+
+        Raises:
+            ValueError: for the validator of a stage's settings; `trained` names what they say.
+        """
+        if self.protects and self.noise == "discrete":
+            raise ValueError(
+                f"privacy.noise is discrete, but {trained} releases gradients of up to millions of "
+                "weights, for which it is off the promised curve by more than may be passed over; "
+                "set privacy.noise: shake256"
             )
 
     def refuse_missing_population(self) -> None:

@@ -96,7 +96,8 @@ class NoiseSource:
         Gaussian has integrals, and by the midpoint rule's error a step's delta at any epsilon is
         off by at most about (4 D + 0.4 mu + mu^2) / (8 scale^2), to first order, for D coordinates
         and mu = clip norm / standard deviation: 2^-29 for 4000 weights and a noise multiplier of 1.
-        That is not charged.
+        That is not charged; where D may be millions, settings refuse it
+        (`PrivacySettings.refuse_discrete`).
         """
         count = int(np.prod(shape, dtype=np.int64))
         return torch.from_numpy(self._draws(count, scale, stream).reshape(shape))

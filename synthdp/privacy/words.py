@@ -13,7 +13,8 @@ from synthdp.privacy.statement import OnRecord, Statement
 _SOURCES = {
     "philox": "Philox (128 bits of key)",
     "shake256": "SHAKE-256",
-    "discrete": "an exact discrete Gaussian (SHAKE-256)",
+    "discrete": "an exact discrete Gaussian (SHAKE-256), whose delta is a Gaussian's but for about "
+    "5e-13 a step and number released, over the squared noise multiplier",
 }
 
 

@@ -248,3 +248,13 @@ def test_one_class_is_refused_without_privacy_and_noise_alone_with_it(tmp_path: 
     assert recorded_releases(open_dataset(out).ledger_path) == ()
     run = run_finetune(settings(out, out=out.parent / "private"))
     assert read_statement(run).epsilon <= PRIVACY["epsilon"]
+
+
+@pytest.mark.parametrize("tune", ["blocks", "lora"])
+def test_discrete_noise_for_the_weights_of_a_network_is_refused(tmp_path: Path, tune: str) -> None:
+    """Of millions of weights its distance from the stated curve would count."""
+    asked = {"epsilon": 6, "delta": 1e-3, "population": 50, "noise": "discrete"}
+    settings = {"data": tmp_path, "out": tmp_path / "run", "backbone": {}, "privacy": asked}
+    assert FinetuneSettings.model_validate(settings).privacy.noise == "discrete"
+    with pytest.raises(ValueError, match=r"but network releases .* set privacy.noise: shake256"):
+        FinetuneSettings.model_validate({**settings, "network": {"tune": tune}})

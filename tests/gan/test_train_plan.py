@@ -65,6 +65,10 @@ def embedding(discs: Path) -> dict[str, Any]:
         ({**DISCRIMINATOR, "dp_discriminator": {"channels": (8, 8)}}, "one for each stage"),
         ({**DISCRIMINATOR, "dp_discriminator": {"steps": 9}}, "would never move"),
         ({**DISCRIMINATOR, "privacy": {**PRIVACY, "delta": 0.1}}, "not below 1/population"),
+        (
+            {**DISCRIMINATOR, "privacy": {**PRIVACY, "noise": "discrete"}},
+            "set privacy.noise: shake256",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
