@@ -129,6 +129,21 @@ def clipped_sum(rows: Tensor, clip_norm: float) -> Tensor:
     return on_lattice(total, clip_norm)
 
 
+def refuse_too_much_noise(mechanism: Mechanism) -> None:
+    """Refuse a mechanism whose noise is more than whole numbers of `_LEFT_BITS` hold.
+
+    A plan asks before anything is spent (`synthdp.privacy.plan`).
+
+    Raises:
+        InputError: when it is; with so much noise nothing is learnt.
+    """
+    if mechanism.noise_multiplier > _MOST_NOISE:
+        raise InputError(
+            f"a noise multiplier of {mechanism.noise_multiplier:.3g} is beyond all use; raise "
+            "privacy.epsilon or privacy.delta, or take fewer steps"
+        )
+
+
 def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, step: int) -> Tensor:
     """A step's sum with its noise, over the public normaliser: the one way in which sums leave.
 
@@ -146,13 +161,9 @@ def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, s
     the clip norm (the module's reasons 5 and 6).
 
     Raises:
-        InputError: when the noise is more than whole numbers of `_LEFT_BITS` hold.
+        InputError: as `refuse_too_much_noise`.
     """
-    if mechanism.noise_multiplier > _MOST_NOISE:
-        raise InputError(
-            f"a noise multiplier of {mechanism.noise_multiplier:.3g} is beyond all use; raise "
-            "privacy.epsilon or take fewer steps"
-        )
+    refuse_too_much_noise(mechanism)
     unit = lattice_step(mechanism.clip_norm)
     noise = noise_source.gaussian(tuple(total.shape), mechanism.noise_scale / unit, stream=step)
     steps = _whole(total.detach().cpu().double() / unit) + _whole(noise)

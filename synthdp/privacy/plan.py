@@ -16,6 +16,7 @@ from synthdp.data.importing.note import refuse_moved_patients
 from synthdp.data.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
+from synthdp.privacy.lattice import refuse_too_much_noise
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
@@ -241,8 +242,8 @@ def plan_privacy(
 
     Raises:
         InputError: when the ancestors have spent the target already, or protect another unit,
-            delta is too large for a population, or who is in the set's splits was not decided
-            patient by patient.
+            delta is too large for a population, the target takes more noise than a lattice holds,
+            or who is in the set's splits was not decided patient by patient.
     """
     if dataset.info.protects_patients and privacy.protects:
         refuse_moved_patients(dataset)
@@ -265,6 +266,7 @@ def plan_privacy(
             clip_norm=clip_norm,
             unit=privacy.unit,
         )
+        refuse_too_much_noise(mechanism)
     if mechanism is None:
         mu, exposed = math.inf, unprotected_note
     elif privacy.fixed_noise_key is not None:
