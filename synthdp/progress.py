@@ -1,4 +1,9 @@
-"""Progress of a loop, for a person at a terminal."""
+"""Progress of a loop, for a person at a terminal.
+
+A bar counts images, of patients too: at the terminal of whoever holds the data it tells nobody
+more. Where standard error is no terminal (a log, a pipe, a job on a cluster) nothing is written,
+since logs are sent on. All bars are made here but that of a study, which counts runs.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator
