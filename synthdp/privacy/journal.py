@@ -223,18 +223,14 @@ class Journal:
 
 
 def first_entry(path: Path) -> dict[str, Any]:
-    """The first entry of a file of which nothing else is read; `TORN` where there is none.
+    """The first entry of a file of which nothing else is read; `TORN` where none can be read.
 
     It is not held against its digest: whoever is to rely on more than this line reads a `Journal`.
     """
-    with refused_without_rights(f"private/{path.name}"):
-        if not path.is_file():
-            return TORN
-        with open(path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
-            line = stream.readline(_MOST_BYTES)
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+        with open(path, "rb") as stream:  # without the lock: a first line is never written again
+            entry = json.loads(stream.readline(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
         return TORN
     return entry if isinstance(entry, dict) else TORN
 

@@ -58,7 +58,7 @@ def begun_without_patients(path: Path) -> bool:
     """Whether the ledger of a data set was begun for images that are no patients'.
 
     It reads the first line alone, which takes as long however much was released. A line that is
-    torn, or not there, or was edited too, is left to whoever reads the ledger: all that spend do.
+    torn, not to be read, or edited too, is left to whoever reads the ledger: all that spend do.
     """
     return "made_from" in first_entry(path)
 
