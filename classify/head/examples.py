@@ -101,7 +101,7 @@ class HeadExamples:
         # An image that is not finite has no row; its patient is to be clipped to zero.
         bounds.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
         long = torch.nonzero(~surely_unclipped(bounds, bound)).flatten()
-        for some in long.split(_MADE_AT_ONCE):
+        for some in long.split(_MADE_AT_ONCE) if len(long) else ():  # none at all splits into one
             # Whoever may be too long comes out of the sum again, exactly, and is clipped. Integers
             # that have wrapped around on the way are back.
             kept = torch.isin(self.units, some)

@@ -26,6 +26,8 @@ ROW_BITS = 20
 _WEIGHT_BITS = 53 - ROW_BITS
 #: Rows whose products are summed in float64, before whole numbers of 64 bits take over.
 _CHUNK = 256
+#: Numbers in float64 that are worked on at a time: more don't stay in the processor's cache.
+_AT_ONCE = 2**20
 #: A logistic function's argument beyond which it is 0 or 1 to within 1e-13.
 _FLAT = 30
 _KNOTS_PER_UNIT = 128
@@ -169,19 +171,22 @@ class ExactRows:
     def _add(self, total: Tensor, part: slice, rows: Tensor, weights: Tensor, step: float) -> None:
         """Add weights (n, E) times row onto (E, D) int64, in units of step * 2^-20."""
         counts = (weights * self.scales[part].unsqueeze(1) * (2.0**ROW_BITS / step)).trunc()
-        # 2^8 rows of products below 2^24 * 2^20: at most 2^52, exact in any order
-        total += (counts.T @ rows).to(torch.int64)
+        for few, of_few in zip(counts.split(_CHUNK), rows.split(_CHUNK), strict=True):
+            # 2^8 rows of products below 2^24 * 2^20: at most 2^52, exact in any order
+            total += (few.T @ of_few).to(torch.int64)
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Rows as float64, so many at a time that they stay in the processor's cache."""
-        for start in range(0, len(self), _CHUNK):
-            part = slice(start, min(start + _CHUNK, len(self)))
+        for start in range(0, len(self), max(len(self._buffer), 1)):
+            part = slice(start, min(start + len(self._buffer), len(self)))
             yield part, self._buffer[: part.stop - start].copy_(self.whole[part])
 
     @cached_property
     def _buffer(self) -> Tensor:
         """Memory that each step uses again: new pages take time."""
-        return torch.empty(min(_CHUNK, len(self)), self.whole.shape[1], dtype=torch.float64)
+        width = self.whole.shape[1]
+        rows = max(_AT_ONCE // max(width, 1), _CHUNK)
+        return torch.empty(min(rows, len(self)), width, dtype=torch.float64)
 
 
 def _whole_weights(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from synthdp.privacy import exact
 from synthdp.privacy.exact import ExactRows, logistic, row_norms
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -70,3 +71,24 @@ def test_weights_that_are_not_finite_give_no_numbers() -> None:
     products = rows.times(torch.tensor([[1.0, math.inf, 0.0], [1.0, 1.0, 1.0]]))
     assert products[:, 0].isnan().all()
     assert products[:, 1].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("at_once", [1, 600 * 37, 2**20])
+def test_how_many_rows_are_worked_on_at_once_changes_no_bit(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the largest whole numbers there are: in float64, sums of more than 2^9 of them are rounded
+    generator = torch.Generator().manual_seed(2)
+    whole = torch.randint(2**20 - 99, 2**20, (1000, 37), generator=generator)
+    rows = ExactRows(whole.float(), torch.ones(1000, dtype=torch.float64))
+    counts = torch.randint(2**24 - 99, 2**24, (1000, 2), generator=generator)
+    exactly = counts.T @ whole
+    assert exactly.max() > 2**53
+    weights = torch.randn(2, 37, generator=generator)
+
+    monkeypatch.setattr(exact, "_AT_ONCE", at_once)
+    assert torch.equal(rows.weighted_sum(counts.double(), 2.0**20), exactly)
+    summed = rows.sum_weighted_by(weights, lambda part, _: counts[part].double(), 2.0**20)
+    assert torch.equal(summed, exactly)
+    one_by_one = [row.times(weights) for row in map(rows.some, torch.arange(1000).split(1))]
+    assert torch.equal(rows.times(weights), torch.cat(one_by_one))

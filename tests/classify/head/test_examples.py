@@ -66,6 +66,22 @@ def test_patients_who_need_no_clipping_are_summed_to_the_same(
     )
 
 
+def test_no_gradient_is_made_where_nobody_may_be_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = HeadExamples.made_sum
+
+    def counting(self: HeadExamples, weights: Tensor, clip_norm: float) -> Tensor:
+        made.append(self.n_units)
+        return original(self, weights, clip_norm)
+
+    monkeypatch.setattr(HeadExamples, "made_sum", counting)
+    data, weights = head_examples(), torch.zeros(2, 9)
+    private_sum(weights, data, 1e6)
+    assert not made
+    private_sum(weights, data, 1e-6)
+    assert made == [data.n_units]
+
+
 def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
     data = head_examples()
     many = HeadExamples(
