@@ -19,7 +19,7 @@ from synthdp.config import Settings, read_json_as
 from synthdp.data.images import encode_png, path_problem, square_image
 from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError
-from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.files import atomic_folder, refused_without_rights, write_atomic, write_json
 from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
 from synthdp.privacy.mechanism import Unit
@@ -180,15 +180,23 @@ def refuse_small_population(population: int | None, n_units: int, unit: Unit) ->
 
 
 def own_key(dataset: Dataset) -> bytes:
-    """The key of a data set, 32 bytes; made where there is none, as in sets of earlier versions."""
-    dataset.private.mkdir(mode=0o700, exist_ok=True)
-    return keep_key(dataset.private / KEY_FILE)
+    """The key of a data set, 32 bytes; made where there is none, as in sets of earlier versions.
+
+    Raises:
+        RunError: when it can't be read, or made.
+    """
+    with refused_without_rights(f"private/{KEY_FILE} of the data set"):
+        dataset.private.mkdir(mode=0o700, exist_ok=True)
+        return keep_key(dataset.private / KEY_FILE)
 
 
 def keyed_digest(dataset: Dataset, rows: Sequence[Row]) -> str:
     """HMAC-SHA-256, under the data set's key, of these rows' manifest entries and image files.
 
     Guarantee: without the key in `private/`, it says nothing about the images.
+
+    Raises:
+        RunError: when the key can't be read, or made.
     """
     digest = hmac.new(own_key(dataset), digestmod=sha256)
     for part in _digested(dataset, rows):

@@ -89,7 +89,7 @@ def cached_array(
         with closed_to_others():
             folder.mkdir(exist_ok=True)
             lock = open(folder / f".{entry_name}.lock", "a", encoding="utf-8")  # noqa: SIM115
-    except OSError:  # a read-only folder, or one of somebody else
+    except (OSError, RunError):  # a read-only folder, or one of somebody else
         return checked(computed())
     entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
     with lock:

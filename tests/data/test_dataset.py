@@ -344,3 +344,17 @@ def test_an_image_is_a_unit_under_its_patient() -> None:
     assert units_of(rows, "patient") == ["a", "b", "a", "a"]
     assert units_of(rows, "image") == ["a 1", "b 1", "a 2", "a 1"]
     assert units_of(rows[1:3], "image") == ["b 1", "a 1"]
+
+
+def test_a_key_that_cannot_be_read_is_one_clear_error(
+    make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(make_set())
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dataset.root))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(RunError, match="private/key of the data set cannot be read") as error:
+        keyed_digest(dataset, dataset.rows)
+    assert str(dataset.root) not in str(error.value)
