@@ -396,10 +396,13 @@ def named_sets(path: Path) -> list[Dataset]:
 
 
 def with_records(statement: Statement, datasets: Sequence[Dataset]) -> Statement:
-    """The statement with what these data sets have on record by now; of others as it was."""
+    """The statement with what these data sets have on record by now.
+
+    Of others it tells what their record held when the run was finished, and says so.
+    """
     there = {dataset.root.resolve(): dataset for dataset in datasets}.values()
     records = [
-        record
+        record if record.held_by else record.model_copy(update={"earlier": True})
         for record in statement.on_record
         if record.held_by or not any(_is_of(record, dataset.info) for dataset in there)
     ]

@@ -21,7 +21,7 @@ from synthdp.privacy.lineage import Lineage, Release, Spent
 from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.odds import Odds
 from synthdp.privacy.record import Record
-from synthdp.privacy.statement import SCHEMA_VERSION, OnRecord, Statement, make_statement
+from synthdp.privacy.statement import SCHEMA_VERSION, Statement, make_statement
 from synthdp.status import RunStatus, read_status
 
 STATEMENT_FILE = "privacy.json"
@@ -190,15 +190,10 @@ def _again(stated: Statement, lineage: Lineage, own: str) -> Statement:
         population=stated.population,
         other_populations=[number for number in [stated.smallest_population] if number],
         stage=next((one for one in lineage.releases if one.id == own), None),
-        on_record=_as_of_its_end(stated),
+        on_record=stated.on_record,
         risk=stated.risk,
         uncovered=[words for words in stated.not_covered if words not in _EARLIER_WORDS],
     )
-
-
-def _as_of_its_end(stated: Statement) -> list[OnRecord]:
-    """What a file says was on record when its run was finished; more may be by now."""
-    return [record.model_copy(update={"earlier": True}) for record in stated.on_record]
 
 
 def _from_record(stated: Statement, ledger: Ledger) -> Statement:
@@ -214,7 +209,7 @@ def _from_record(stated: Statement, ledger: Ledger) -> Statement:
         other_populations=[number for number in [terms.smallest_population] if number],
         stage=counted,
         risk=terms.risk,
-        on_record=_as_of_its_end(stated),
+        on_record=stated.on_record,
         uncovered=stated.not_covered,
     )
 
