@@ -17,8 +17,10 @@ from synthdp.privacy.gaussian import Array
 
 #: Probability that is cut off the two ends of a composition; counted as an infinite loss.
 _CUT = 1e-15
-#: Orders of the moments that bound the ends, beside those that are best for a Gaussian.
-_ORDERS = 2.0 ** np.array([-3.0, -2.0, -1.0, -0.5, 0.0, 0.5])
+#: Orders of the moments that bound the ends: as shares of that which is best for a Gaussian, and,
+#: where wide losses are rare, of one over the widest.
+_ORDERS = 2.0 ** np.array([-2.0, -1.0, -0.5, 0.0, 0.5])
+_ORDERS_OF_RARE = np.array([1.0, 3.0, 8.0, 20.0])
 #: A sum of exponentials below this may have lost its terms to underflow.
 _LEAST_SUM = 1e-250
 #: Relative rounding of a share, on top.
@@ -97,7 +99,10 @@ def _ends(losses: Sequence[DensePLDPmf], times: Sequence[int]) -> tuple[int, int
         for at, one, mean, number in zip(cells, probabilities, means, times, strict=True)
     )
     room = math.log(2 / _CUT)
-    orders = _ORDERS * math.sqrt(2 * room / max(variance, 1e-6))
+    widest = max(loss.size for loss in losses)
+    orders = np.append(
+        _ORDERS * math.sqrt(2 * room / max(variance, 1e-6)), _ORDERS_OF_RARE / widest
+    )
 
     def furthest(*, downwards: bool) -> float:
         logs: Array = np.zeros(len(orders))

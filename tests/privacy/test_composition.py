@@ -115,3 +115,10 @@ def test_a_kind_of_no_width_beside_a_wide_one(noise: float) -> None:
     wide = PrivacyLoss(2.0)
     loss = PrivacyLoss(2.0, (SampledSteps(noise, 0.001, 5), SampledSteps(noise, 0.01, 1000)))
     assert wide.epsilon(1e-5) <= loss.epsilon(1e-5) <= 1.001 * wide.epsilon(1e-5)
+
+
+def test_rare_wide_losses_do_not_make_the_grid_of_many_steps_wide() -> None:
+    part = SampledSteps(0.4, 0.003, 1000)
+    for losses in accounting._of_kind(part, 0.01, 1):
+        # was thousands wide in the direction of the unit that is added
+        assert losses.size * 0.01 < 500
