@@ -5,7 +5,6 @@ plants canaries, and asks who was in. What it finds is private.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +28,15 @@ from synthdp.audit_record import (
     Audited,
     AuditResult,
     Clock,
+    audited_plan,
     broken_bounds,
     broken_records,
     keep_audit,
+    refuse_unprotected,
 )
 from synthdp.config import AuditSettings, read_yaml, validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.audit import Bound
-from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.stated import written_statement
 from synthdp.status import read_status
 
@@ -87,16 +86,7 @@ def _auditable_settings(run: Path) -> FinetuneSettings:
         )
     values = read_yaml(run / "config.yaml")
     settings = validate_settings(FinetuneSettings, values, where=f"{run.name}/config.yaml")
-    if not settings.privacy.protects:
-        raise InputError(
-            f"{run}: trained without differential privacy, so there is no promise to audit; audit "
-            "a run with privacy.epsilon or privacy.risk"
-        )
-    if settings.privacy.fixed_noise_key is not None:
-        raise InputError(
-            f"{run}: its noise comes from a fixed key, so nothing is promised; audit a run without "
-            "privacy.fixed_noise_key"
-        )
+    refuse_unprotected(run, settings.privacy)
     if settings.network is None and (
         settings.head.kind == "mlp" or settings.head.sampling_rate < 1
     ):
@@ -107,32 +97,14 @@ def _auditable_settings(run: Path) -> FinetuneSettings:
     return settings
 
 
-def _plan_of(run: Path, settings: FinetuneSettings) -> PrivacyPlan:
-    """The plan of a run, with the release that stands in its ledger.
-
-    Raises:
-        InputError: when there is none, or the data or an ancestor has changed since.
-    """
-    release = Ledger(run / "private" / "ledger.jsonl").release
-    if release is None or release.mechanism is None:
-        raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
-    plan = finetuning_plan(settings).with_release_id(release.id)
-    if not plan.release.same_but_for_rounding(release):
-        raise InputError(
-            f"{run}: its data set or an ancestor has changed since it was trained; make the run "
-            "again"
-        )
-    return replace(plan, release=release)
-
-
 def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
     """The training of a run's head, with the mechanism that stands in its ledger.
 
     Raises:
         InputError: when the data or an ancestor has changed since.
     """
-    plan = _plan_of(run, settings)
-    assert plan.mechanism is not None  # `_plan_of` has asked
+    plan = audited_plan(run, finetuning_plan(settings))
+    assert plan.mechanism is not None  # `audited_plan` has asked
     setup = set_up_head(settings, plan.dataset)
     return Subject(
         examples=setup.examples,
@@ -149,8 +121,8 @@ def network_subject_of(
     run: Path, settings: FinetuneSettings, recipe: NetworkSettings
 ) -> network.NetworkSubject:
     """The training of a run's last blocks, as `subject_of`."""
-    plan = _plan_of(run, settings)
-    assert plan.mechanism is not None  # `_plan_of` has asked
+    plan = audited_plan(run, finetuning_plan(settings))
+    assert plan.mechanism is not None  # `audited_plan` has asked
     setup = set_up_network(settings, recipe, plan.dataset)
     return network.NetworkSubject(
         top=setup.top,

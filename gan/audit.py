@@ -10,12 +10,19 @@ from gan.auditing.embedding import EmbeddingSubject, attack, broken_release
 from gan.config import TrainGanSettings
 from gan.private.embedding import public_features
 from gan.train import SUMS_FILE, gan_plan, protected_examples
-from synthdp.audit_record import CHECKS, Audited, AuditResult, broken_records, keep_audit
+from synthdp.audit_record import (
+    CHECKS,
+    Audited,
+    AuditResult,
+    audited_plan,
+    broken_records,
+    keep_audit,
+    refuse_unprotected,
+)
 from synthdp.checkpoint import load_weights
 from synthdp.config import AuditSettings, read_yaml, validate_settings
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.stated import written_statement
 
 
@@ -50,17 +57,8 @@ def _auditable_settings(run: Path) -> TrainGanSettings:
     """
     values = read_yaml(run / "config.yaml")
     settings = validate_settings(TrainGanSettings, values, where=f"{run.name}/config.yaml")
-    if not settings.privacy.protects:
-        raise InputError(
-            f"{run}: trained without differential privacy, so there is no promise to audit; audit "
-            "a run with privacy.epsilon or privacy.risk (`synthdp assess` looks for copies in what "
-            "it draws)"
-        )
-    if settings.privacy.fixed_noise_key is not None:
-        raise InputError(
-            f"{run}: its noise comes from a fixed key, so nothing is promised; audit a run without "
-            "privacy.fixed_noise_key"
-        )
+    looks = " (`synthdp assess` looks for copies in what it draws)"
+    refuse_unprotected(run, settings.privacy, instead=looks)
     if settings.method != "embedding":
         raise InputError(
             f"{run}: the audit attacks the release of method: embedding; {settings.method}, which "
@@ -75,15 +73,9 @@ def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
     Raises:
         InputError: when the data or an ancestor has changed since.
     """
-    release = Ledger(run / "private" / "ledger.jsonl").release
-    if release is None or release.mechanism is None:
-        raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
     plan = gan_plan(settings)
-    if not plan.privacy.with_release_id(release.id).release.same_but_for_rounding(release):
-        raise InputError(
-            f"{run}: its data set or an ancestor has changed since it was trained; make the run "
-            "again"
-        )
+    mechanism = audited_plan(run, plan.privacy).mechanism
+    assert mechanism is not None  # `audited_plan` has asked
     assert settings.embedding is not None  # TrainGanSettings asks for it
     device = chosen_device(settings.device)
     examples, units = protected_examples(plan, settings.size_px)
@@ -91,7 +83,7 @@ def subject_of(run: Path, settings: TrainGanSettings) -> EmbeddingSubject:
         public_features(settings.embedding, settings.size_px, device),
         examples,
         units,
-        mechanism=release.mechanism,
+        mechanism=mechanism,
         delta=settings.privacy.delta,
         noise=settings.privacy.noise,
     )

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
 from time import perf_counter
 from typing import Any, TypeVar
 
-from synthdp.config import AuditSettings
+from synthdp.config import AuditSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.interrupts import handled, interrupt
@@ -18,6 +18,7 @@ from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent, per
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.membership import MembersFound
 from synthdp.privacy.noise import KEY_FILE
+from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.statement import Statement
 from synthdp.runs import versions
 
@@ -122,6 +123,51 @@ def _stored(out: Path) -> dict[str, Any]:
     broken = stored.get("broken") if isinstance(stored, dict) else None
     known = isinstance(broken, list) and all(isinstance(one, str) for one in broken)
     return stored if known else {}
+
+
+def refuse_unprotected(run: Path, privacy: PrivacySettings, *, instead: str = "") -> None:
+    """Refuse a run that promises nothing, since there is nothing to break.
+
+    Args:
+        run: its folder.
+        privacy: its settings.
+        instead: what looks at such a run, for the error.
+
+    Raises:
+        InputError: when its training had no noise, or noise that anybody can draw again.
+    """
+    if not privacy.protects:
+        raise InputError(
+            f"{run}: trained without differential privacy, so there is no promise to audit; audit "
+            f"a run with privacy.epsilon or privacy.risk{instead}"
+        )
+    if privacy.fixed_noise_key is not None:
+        raise InputError(
+            f"{run}: its noise comes from a fixed key, so nothing is promised; audit a run without "
+            "privacy.fixed_noise_key"
+        )
+
+
+def audited_plan(run: Path, planned: PrivacyPlan) -> PrivacyPlan:
+    """The plan of a finished run, with the release that stands in its ledger.
+
+    Args:
+        run: its folder.
+        planned: from its settings.
+
+    Raises:
+        InputError: when the ledger holds no release with a mechanism, or the data or an ancestor
+            has changed since.
+    """
+    release = Ledger(run / "private" / "ledger.jsonl").release
+    if release is None or release.mechanism is None:
+        raise InputError(f"{run}: its ledger holds no release with a mechanism; restore it")
+    if not planned.with_release_id(release.id).release.same_but_for_rounding(release):
+        raise InputError(
+            f"{run}: its data set or an ancestor has changed since it was trained; make the run "
+            "again"
+        )
+    return replace(planned, release=release)
 
 
 def broken_records(run: Path, statement: Statement, delta: float) -> list[str]:

@@ -49,6 +49,7 @@ from synthdp.privacy.membership import MembersFound, members_of_one_model
 from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource
 from synthdp.privacy.rerun import (
     Draw,
+    PromisedTraining,
     RecordedNoise,
     audit_ledger,
     counted_steps,
@@ -74,7 +75,7 @@ _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkSubject:
+class NetworkSubject(PromisedTraining):
     """A private training of last blocks and head, ready to be run again; `top` is never moved.
 
     dataset: whose train split `examples` are of; delta: at which the mechanism's epsilon is stated;
@@ -88,16 +89,6 @@ class NetworkSubject:
     delta: float
     dataset: Dataset | None = None
     noise: NoiseKind = "shake256"
-
-    @property
-    def epsilon(self) -> float:
-        """The epsilon that is promised for this training alone."""
-        return self.mechanism.loss().epsilon(self.delta)
-
-    @property
-    def noise_scale(self) -> float:
-        """Declared standard deviation, from the public numbers and not from the code under test."""
-        return self.mechanism.noise_multiplier * self.mechanism.clip_norm
 
     @property
     def audited(self) -> Audited:

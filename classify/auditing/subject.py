@@ -14,7 +14,7 @@ from classify.head.train import HeadRecipe, train_private_head
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noise import NoiseKind, NoiseSource
-from synthdp.privacy.rerun import audit_ledger
+from synthdp.privacy.rerun import PromisedTraining, audit_ledger
 from synthdp.privacy.steps import Observer
 
 _CHUNKS_A_WORKER = 4
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(PromisedTraining):
     """A private training of a head, ready to be run again on neighbouring patients.
 
     delta: at which the mechanism's epsilon is stated; the rest as in `train_private_head`.
@@ -41,16 +41,6 @@ class Subject:
     def mu(self) -> float:
         """Signal-to-noise that is promised."""
         return self.mechanism.mu
-
-    @property
-    def epsilon(self) -> float:
-        """The epsilon that is promised for this training alone."""
-        return self.mechanism.loss().epsilon(self.delta)
-
-    @property
-    def noise_scale(self) -> float:
-        """Declared standard deviation, from the public numbers and not from the code under test."""
-        return self.mechanism.noise_multiplier * self.mechanism.clip_norm
 
     def on(self, examples: HeadExamples) -> "Subject":
         """The same training of other patients."""

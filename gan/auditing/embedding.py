@@ -46,7 +46,7 @@ from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.membership import MembersFound, members_at_rates
 from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource
-from synthdp.privacy.rerun import RecordedNoise, declared_bound, repeated_noise
+from synthdp.privacy.rerun import PromisedTraining, RecordedNoise, declared_bound, repeated_noise
 
 ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 MEMBERSHIP = "membership (likelihood ratio) of the release"
@@ -94,7 +94,7 @@ class Vectors:
 
 
 @dataclass(frozen=True, eq=False)
-class EmbeddingSubject:
+class EmbeddingSubject(PromisedTraining):
     """The private release of a generator, ready to be made again.
 
     features: the public map; examples: the patients' images; units: (N,) the patient of each;
@@ -123,16 +123,6 @@ class EmbeddingSubject:
         """With the images embedded."""
         embedded = Vectors(image_vectors(features, examples.images), examples.labels, units)
         return cls(features, examples, units, embedded, mechanism, delta, noise)
-
-    @property
-    def epsilon(self) -> float:
-        """The epsilon that is promised for this release alone."""
-        return self.mechanism.loss().epsilon(self.delta)
-
-    @property
-    def noise_scale(self) -> float:
-        """Declared standard deviation, from the public numbers and not from the code under test."""
-        return self.mechanism.noise_multiplier * self.mechanism.clip_norm
 
     @property
     def audited(self) -> Audited:

@@ -37,6 +37,26 @@ class Draw(NamedTuple):
         return self.noise.flatten().double() * (noise_scale / self.scale)
 
 
+class PromisedTraining:
+    """What an audit runs again: the public numbers that its promise is made of.
+
+    delta: at which the mechanism's epsilon is stated.
+    """
+
+    mechanism: Mechanism
+    delta: float
+
+    @property
+    def epsilon(self) -> float:
+        """The epsilon that is promised for this training alone."""
+        return self.mechanism.loss().epsilon(self.delta)
+
+    @property
+    def noise_scale(self) -> float:
+        """Declared standard deviation, from the public numbers and not from the code under test."""
+        return self.mechanism.noise_multiplier * self.mechanism.clip_norm
+
+
 @dataclass(frozen=True, repr=False)
 class RecordedNoise(NoiseSource):
     """A noise source that keeps what it drew."""
