@@ -41,12 +41,12 @@ class Alone:
             self._together[shape] = self._same_at_every_place(rows)
         at_once = self._batch if self._together[shape] else 1
         # of no row, too, the shape is asked for
-        parts = [self._filled(part) for part in rows.split(at_once)]
-        return torch.cat(parts) if parts else self._filled(rows)
+        parts = [self._filled(part, at_once) for part in rows.split(at_once)]
+        return torch.cat(parts) if parts else self._filled(rows, at_once)
 
-    def _filled(self, rows: Tensor) -> Tensor:
-        """The results for at most a batch of rows, beside zeros."""
-        batch = rows.new_zeros(self._batch, *rows.shape[1:])  # always new: addresses decide, too
+    def _filled(self, rows: Tensor, size: int) -> Tensor:
+        """The results for at most `size` rows, in a batch of that size, beside zeros."""
+        batch = rows.new_zeros(size, *rows.shape[1:])  # always new: addresses decide, too
         batch[: len(rows)] = rows
         return self._function(batch)[: len(rows)]
 
