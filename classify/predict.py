@@ -32,7 +32,7 @@ from classify.model import (
 )
 from synthdp.data.dataset import raise_problems
 from synthdp.data.images import decode_pixels, path_problem, resize_pixels, square_image
-from synthdp.data.importing.listing import files_below, linked_folder_problems
+from synthdp.data.importing.folder import files_below, linked_folder_problems
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.files import atomic_folder, closed_to_others, read_text, write_atomic

@@ -62,9 +62,10 @@ from synthdp.data.check import check_dataset
 from synthdp.data.dataset import keyed_digest, open_dataset
 from synthdp.data.images import decode_pixels, encode_png
 from synthdp.data.importing.links import read_links
-from synthdp.data.importing.listing import ListingSettings, list_patches
+from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.note import read_note
 from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
+from synthdp.data.importing.settings import ListingSettings
 from synthdp.dossier.attacks import attacks_on
 from synthdp.dossier.evidence import read_evidence
 from synthdp.dossier.utility import utility_of

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
-from synthdp.data.importing.listing import Listing, ListingSettings
+from synthdp.data.importing.listing import Listing
+from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.survey import ImageFacts
 from synthdp.data.splits import (
     NEAR_DUPLICATE_CORRELATION,

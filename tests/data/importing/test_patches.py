@@ -17,8 +17,10 @@ from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.images import decode_pixels, encode_png, fit_square
 from synthdp.data.importing import patches
-from synthdp.data.importing.listing import ListingSettings, list_patches, name_label
+from synthdp.data.importing.listing import list_patches
+from synthdp.data.importing.names import name_label
 from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
+from synthdp.data.importing.settings import ListingSettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage, Part, Release
 from synthdp.privacy.plan import plan_privacy
