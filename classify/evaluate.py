@@ -15,7 +15,7 @@ from classify.model import Classifier, load_classifier, scores
 from synthdp.config import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
-from synthdp.data.images import decode_pixels
+from synthdp.data.decoding import decode_pixels
 from synthdp.data.tables import csv_text
 from synthdp.data.units import refuse_unknown_patients
 from synthdp.errors import InputError

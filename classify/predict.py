@@ -31,7 +31,8 @@ from classify.model import (
     restore_backbone,
 )
 from synthdp.data.dataset import raise_problems
-from synthdp.data.images import decode_pixels, path_problem, resize_pixels, square_image
+from synthdp.data.decoding import decode_pixels, square_image
+from synthdp.data.images import path_problem, resize_pixels
 from synthdp.data.importing.folder import files_below, linked_folder_problems
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError

@@ -60,7 +60,8 @@ from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config import load_settings, read_yaml
 from synthdp.data.check import check_dataset
 from synthdp.data.dataset import keyed_digest, open_dataset
-from synthdp.data.images import decode_pixels, encode_png
+from synthdp.data.decoding import decode_pixels
+from synthdp.data.images import encode_png
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.note import read_note

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from synthdp.config import Settings, read_json_as
-from synthdp.data.images import encode_png, path_problem, square_image
+from synthdp.data.decoding import square_image
+from synthdp.data.images import encode_png, path_problem
 from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, refused_without_rights, write_atomic, write_json

@@ -1,7 +1,6 @@
-"""Safe paths, bounded decoding of grey PNG and TIFF images, and the writing of PNG."""
+"""Arrays of grey images: scaled, padded, resampled, written as PNG; safe paths to them."""
 
 import io
-import warnings
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,17 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from synthdp.errors import InputError
-from synthdp.files import refuse_without_descriptors
-
-MAX_FILE_BYTES = 64 * 2**20
-MAX_SIDE_PX = 8192
-MAX_PIXELS = 32 * 2**20
-FORMATS = ("PNG", "TIFF")
-EIGHT_BIT_MODES = ("L", "RGB", "RGBA", "LA", "P", "1")
-SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I")
 EIGHT_BIT_TOP, SIXTEEN_BIT_TOP = 255, 65535
-_UNREADABLE = "not a readable PNG or TIFF (truncated, or of another kind)"
 
 
 def path_problem(name: str, root: Path) -> str | None:
@@ -46,79 +35,10 @@ def path_problem(name: str, root: Path) -> str | None:
     return None
 
 
-def decode_pixels(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decode one grey image, in its own depth; colour images become grey.
-
-    Returns:
-        (H, W) uint8 or uint16.
-
-    Raises:
-        InputError: when the file is missing, too large, truncated, or of another format. The
-            message never names the file, since a name may hold a patient's id.
-    """
-    try:
-        if not path.is_file():
-            raise InputError("the file is missing")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                _refuse_unsafe(image)
-                image.verify()  # the checksums of a PNG, which decoding alone leaves unread
-            with Image.open(path, formats=FORMATS) as image:
-                return _grey(image)
-    except InputError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(_too_large_words("more pixels than")) from error
-    except OSError as error:
-        if error.errno is None:  # a decoder's own, of a damaged file
-            raise InputError(_UNREADABLE) from error
-        refuse_without_descriptors(error)
-        raise InputError(
-            "the file cannot be read; give the user that runs this the right to"
-        ) from error
-    except Exception as error:  # a decoder raises whatever a damaged file leads it into
-        raise InputError(_UNREADABLE) from error
-
-
-def _too_large_words(size: str) -> str:
-    return f"{size} this reader takes (side {MAX_SIDE_PX} px, {MAX_PIXELS:,} pixels at most)"
-
-
-def _refuse_unsafe(image: Image.Image) -> None:
-    width, height = image.size
-    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
-        raise InputError(_too_large_words(f"{width}x{height} px is more than"))
-    if getattr(image, "n_frames", 1) != 1:
-        raise InputError("holds several frames where one image is expected")
-
-
-def _grey(image: Image.Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    if image.mode in SIXTEEN_BIT_MODES:
-        pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > SIXTEEN_BIT_TOP:
-            raise InputError("holds values outside 16 bits")
-        return pixels.astype(np.uint16)
-    if image.mode in EIGHT_BIT_MODES:
-        return np.asarray(image.convert("L"), dtype=np.uint8)
-    raise InputError(f"has pixels of mode {image.mode}; 8- and 16-bit grey images are read")
-
-
 def to_float(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
     """Pixels in 8 or 16 bits, scaled to float32 in [-1, 1]."""
     top = EIGHT_BIT_TOP if pixels.dtype == np.uint8 else SIXTEEN_BIT_TOP
     return pixels.astype(np.float32) * np.float32(2 / top) - np.float32(1)
-
-
-def decode_image(path: Path) -> NDArray[np.float32]:
-    """Decode one grey image to (H, W) float32 in [-1, 1].
-
-    Raises:
-        InputError: as `decode_pixels`.
-    """
-    return to_float(decode_pixels(path))
 
 
 def to_uint8(images: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -165,22 +85,6 @@ def resize_pixels(image: NDArray[np.float32], size_px: int) -> NDArray[np.float3
     batch = torch.from_numpy(image)[None, None]
     resized: NDArray[np.float32] = resize(batch, size_px)[0, 0].numpy()
     return resized
-
-
-def square_image(path: Path, size_px: int | None = None) -> NDArray[np.float32]:
-    """An image file as networks see it: (S, S) in [-1, 1], padded with black, not stretched.
-
-    Args:
-        path: of a PNG or TIFF file.
-        size_px: S, the side to resample to; the longer side of the image when None.
-
-    Raises:
-        InputError: as `decode_image`.
-    """
-    image = decode_image(path)
-    if image.shape[0] != image.shape[1]:
-        image = pad_square(image, black=-1.0)
-    return image if size_px is None else resize_pixels(image, size_px)
 
 
 def fit_square(

@@ -9,17 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from synthdp.data.images import (
-    decode_image,
-    decode_pixels,
-    encode_png,
-    path_problem,
-    resize,
-    resize_pixels,
-    square_image,
-    to_float,
-    to_uint8,
-)
+from synthdp.data.decoding import decode_image, decode_pixels, square_image
+from synthdp.data.images import encode_png, path_problem, resize, resize_pixels, to_float, to_uint8
 from synthdp.errors import InputError
 
 GREY_8 = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5

@@ -24,7 +24,7 @@ from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
-from synthdp.data.images import decode_pixels
+from synthdp.data.decoding import decode_pixels
 from synthdp.errors import InputError, RunError
 from synthdp.files import write_json
 from synthdp.privacy.lineage import Release

@@ -15,7 +15,7 @@ from classify.pretrain import run_pretrain
 from gan.train import run_train_gan
 from synthdp import runs
 from synthdp.data.dataset import create_dataset, open_dataset
-from synthdp.data.images import decode_pixels
+from synthdp.data.decoding import decode_pixels
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.files import sha256_file
 from synthdp.privacy import ledger as ledgers

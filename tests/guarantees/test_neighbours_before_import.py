@@ -22,7 +22,8 @@ from gan.train import run_train_gan
 from synthdp import runs
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
-from synthdp.data.images import decode_pixels, encode_png
+from synthdp.data.decoding import decode_pixels
+from synthdp.data.images import encode_png
 from synthdp.data.importing import assignment
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patches import PatchesSettings, run_patches

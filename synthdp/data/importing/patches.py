@@ -12,7 +12,8 @@ from synthdp.cards import dataset_card
 from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
-from synthdp.data.images import decode_pixels, fit_square
+from synthdp.data.decoding import decode_pixels
+from synthdp.data.images import fit_square
 from synthdp.data.importing.assignment import (
     AssignedImages,
     AssignmentSettings,

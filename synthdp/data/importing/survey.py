@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.images import decode_pixels, resize_pixels
+from synthdp.data.decoding import decode_pixels
+from synthdp.data.images import resize_pixels
 from synthdp.errors import InputError
 from synthdp.progress import progress
 

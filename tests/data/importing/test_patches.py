@@ -15,7 +15,8 @@ from synthdp import files
 from synthdp.config import PrivacySettings, load_settings, validate_settings
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
-from synthdp.data.images import decode_pixels, encode_png, fit_square
+from synthdp.data.decoding import decode_pixels
+from synthdp.data.images import encode_png, fit_square
 from synthdp.data.importing import patches
 from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.names import name_label
@@ -564,7 +565,7 @@ def test_a_file_that_cannot_be_opened(
     def refused(*_: object, **__: object) -> object:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("synthdp.data.images.Image.open", refused)
+    monkeypatch.setattr("synthdp.data.decoding.Image.open", refused)
     if number == errno.EMFILE:
         with pytest.raises(RunError, match="too many files are open"):
             run_patches(settings(folder, patient_pattern=PATIENT))
