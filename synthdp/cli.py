@@ -113,6 +113,15 @@ def _run_check(arguments: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if result.problems else EXIT_DONE
 
 
+def _run_show(arguments: argparse.Namespace) -> int:
+    from synthdp.dataset_page import (  # noqa: PLC0415 (starts without the image stack)
+        write_dataset_page,
+    )
+
+    print(write_dataset_page(arguments.folder, arguments.out))
+    return EXIT_DONE
+
+
 def _run_budget(arguments: argparse.Namespace) -> int:
     from synthdp.data.budget import (  # noqa: PLC0415 (starts without the image stack)
         budget_words,
@@ -231,6 +240,17 @@ def _add_data_commands(commands: Commands) -> None:
     )
     check.add_argument("folder", type=Path)
     check.set_defaults(handler=_run_check)
+    show = kinds.add_parser(
+        "show",
+        help="write one page with pictures and counts of a set, which stays with it",
+        description="Write one HTML page of a data set for who holds it: contact sheet by class, "
+        "splits, grey levels, copies to judge, what was left out.",
+        epilog="example:\n  synthdp data show data/cbis-ddsm",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_argument("folder", type=Path)
+    show.add_argument("--out", type=Path, metavar="FILE", help="private/dataset.html by default")
+    show.set_defaults(handler=_run_show)
 
 
 def _add_model_commands(commands: Commands) -> None:

@@ -86,6 +86,7 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
             for patch, written in zip(patches, assignment.ids, strict=True)
             if patch.patient != written
         },
+        "source_sizes": dict(Counter(f"{wide}x{high} px" for high, wide in sides).most_common(12)),
         "source_rows": [patch.number for patch in patches],
     }
 
