@@ -1,0 +1,183 @@
+"""A square crop around a lesion, cut from its full image and averaged down to the set's size.
+
+The recipe of the paper's patches: the full image's darkest and brightest pixel become 0 and 255, a
+square around the lesion is cut, and its pixels are averaged by area (arXiv 2407.12669; `notes`).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from synthdp.config import Settings
+from synthdp.data.importing.region import Region
+from synthdp.errors import InputError
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+#: Extra crops are moved alike for every lesion: what is drawn for one hangs on nobody else.
+_JITTER_SEED = 20170
+
+
+class CropSettings(Settings):
+    """How a lesion is cut out.
+
+    The square is as wide as the longer side of the lesion's box, with `margin` (a share of that
+    side) and `margin_px` added on each side, and `least_side_px` at least; or, where context is to
+    be the same for all, `side_px` or `side_mm` wide (mm need the pixel spacing in the file).
+    `edge`: a square that reaches over the image's edge is moved inside (`shift`), or what lies
+    beyond is `black`, or the image mirrored (`mirror`). A square that is larger than the image
+    is black there, or mirrored.
+    `levels`: `image_range` stretches the full image's darkest to brightest pixel over 8 bits;
+    `full_range` keeps the levels and the depth that the file means.
+    `extra_crops` of each lesion of train are added, moved and scaled by up to `jitter` of the side.
+    """
+
+    margin: float = Field(default=0.0, ge=0, le=10)
+    margin_px: int = Field(default=60, ge=0, le=4096)
+    least_side_px: int = Field(default=128, ge=8, le=8192)
+    side_px: int | None = Field(default=None, ge=8, le=8192)
+    side_mm: float | None = Field(default=None, gt=0, le=1000)
+    edge: Literal["shift", "black", "mirror"] = "shift"
+    levels: Literal["image_range", "full_range"] = "image_range"
+    extra_crops: int = Field(default=0, ge=0, le=64)
+    jitter: float = Field(default=0.1, gt=0, le=0.25)
+
+    @model_validator(mode="after")
+    def _one_side(self) -> "CropSettings":
+        if self.side_px is not None and self.side_mm is not None:
+            raise ValueError("side_px and side_mm both say how wide a crop is; keep one")
+        return self
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square in pixels of a full image; it may reach beyond."""
+
+    left: int
+    top: int
+    side: int
+
+
+def mask_region(mask: Pixels) -> Region:
+    """The box around what is bright in a (H, W) mask, of two values with the darker outside.
+
+    Raises:
+        InputError: when it holds other values too, or one alone.
+    """
+    low, high = mask.min(), mask.max()
+    if low == high:
+        raise InputError("the mask is empty: every pixel has one value; restore it")
+    lit = mask == high
+    # Counting in rows is cheap; a set of 12 million pixels is not.
+    if int(np.count_nonzero(mask == low)) + int(np.count_nonzero(lit)) != mask.size:
+        raise InputError(
+            "holds more than two values where a mask is expected; name the mask's file"
+        )
+    columns, rows = np.flatnonzero(lit.any(axis=0)), np.flatnonzero(lit.any(axis=1))
+    return Region(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def squares_around(
+    region: Region, crop: CropSettings, *, spacing_mm: float | None
+) -> tuple[Square, ...]:
+    """The square around a region, then the extra ones.
+
+    Args:
+        region: of the lesion, with y downwards.
+        crop: how it is cut.
+        spacing_mm: from pixel to pixel in the full image, where it is known.
+
+    Raises:
+        InputError: when the side is given in mm and the spacing is not known.
+    """
+    longer = max(region.right - region.left, region.bottom - region.top)
+    wanted = longer * (1 + 2 * crop.margin) + 2 * crop.margin_px
+    if crop.side_px is not None:
+        wanted = crop.side_px
+    elif crop.side_mm is not None:
+        if spacing_mm is None:
+            raise InputError(
+                "has no pixel spacing, which crop.side_mm needs; set crop.side_px instead, or "
+                "leave both out"
+            )
+        wanted = crop.side_mm / spacing_mm
+    if crop.side_px is None:
+        wanted = max(wanted, crop.least_side_px)
+    x, y = (region.left + region.right) / 2, (region.top + region.bottom) / 2
+    squares = [_square(x, y, wanted)]
+    for extra in range(crop.extra_crops):
+        right, down, wider = np.random.default_rng([_JITTER_SEED, extra]).uniform(
+            -crop.jitter, crop.jitter, 3
+        )
+        squares.append(_square(x + right * wanted, y + down * wanted, wanted * (1 + wider)))
+    return tuple(squares)
+
+
+def _square(x: float, y: float, side: float) -> Square:
+    whole = max(math.ceil(side), 1)
+    return Square(math.floor(x - whole / 2 + 0.5), math.floor(y - whole / 2 + 0.5), whole)
+
+
+def whole_image(pixels: Pixels) -> Square:
+    """The square around a full (H, W) image, which lies in its middle."""
+    height, width = pixels.shape
+    side = max(height, width)
+    return Square(-((side - width) // 2), -((side - height) // 2), side)
+
+
+def cut(pixels: Pixels, square: Square, edge: str) -> Pixels:
+    """The part of a (H, W) image in a square, (side, side), of the image's own depth.
+
+    `edge` is one of `CropSettings`: what lies beyond the image is the image's darkest level, or
+    mirrored; `shift` moves the square inside as far as it fits.
+    """
+    height, width = pixels.shape
+    left, top, side = square.left, square.top, square.side
+    if edge == "shift":
+        left = min(max(left, 0), width - side) if side <= width else left
+        top = min(max(top, 0), height - side) if side <= height else top
+    inside = pixels[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    if inside.shape == (side, side):
+        return inside
+    above, before = max(-top, 0), max(-left, 0)
+    below, behind = max(top + side - height, 0), max(left + side - width, 0)
+    margins = ((above, below), (before, behind))
+    if edge == "mirror":
+        filled = np.pad(inside, margins, mode="symmetric")
+    else:
+        filled = np.pad(inside, margins, constant_values=pixels.min())
+    return filled.astype(np.uint8 if pixels.dtype == np.uint8 else np.uint16, copy=False)
+
+
+def averaged(pixels: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+    """A (S, S) image averaged by area to (size_px, size_px); a smaller one is interpolated."""
+    smaller = pixels.shape[0] < size_px
+    how = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
+    return cv2.resize(pixels, (size_px, size_px), interpolation=how).astype(np.float32, copy=False)
+
+
+def crops(
+    pixels: Pixels, squares: tuple[Square, ...], crop: CropSettings, size_px: int
+) -> list[Pixels]:
+    """The parts of a full (H, W) image in `squares`, each (size_px, size_px).
+
+    Raises:
+        InputError: when every pixel of the full image is the same.
+    """
+    low, high = int(pixels.min()), int(pixels.max())
+    if low == high:
+        raise InputError("every pixel of the full image is the same; restore the file")
+    stretched = crop.levels == "image_range"
+    kind = np.uint8 if stretched or pixels.dtype == np.uint8 else np.uint16
+    scale, zero = (255 / (high - low), low) if stretched else (1.0, 0)
+    made: list[Pixels] = []
+    for square in squares:
+        part = averaged(cut(pixels, square, crop.edge).astype(np.float32), size_px)
+        levels = np.clip(np.rint((part - zero) * scale), 0, np.iinfo(kind).max)
+        made.append(levels.astype(kind))
+    return made

@@ -1,0 +1,206 @@
+"""Where a lesion lies in an image, in whichever of the usual ways a table says it."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import model_validator
+
+from synthdp.config import Settings
+
+#: How far beyond its image a box may reach, in px: what rounding and 1-based counting make.
+SLACK_PX = 1.0
+_BLANK = {"", "-1", "-1.0", "nan", "none", "null", "n/a", "na"}
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Region:
+    """The box around a lesion in pixels of its full image, `right` and `bottom` not included.
+
+    x runs to the right from the left edge, y downwards from the top edge; where `y_up`, y is
+    counted upwards from the bottom edge (as mini-MIAS does), and `within` turns it over.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    y_up: bool = False
+
+    def within(self, height_px: int, width_px: int) -> "Region":
+        """The region in an image of this size, with y downwards, cut to the image.
+
+        Raises:
+            ValueError: when it reaches more than `SLACK_PX` beyond the image.
+        """
+        top, bottom = self.top, self.bottom
+        if self.y_up:
+            top, bottom = height_px - self.bottom, height_px - self.top
+        beyond = max(-self.left, -top, self.right - width_px, bottom - height_px)
+        if beyond > SLACK_PX:
+            raise ValueError(
+                f"the region reaches outside the image (of {width_px} x {height_px} px); correct "
+                "it, or name the columns and the unit that it is given in"
+            )
+        return replace(
+            self,
+            left=max(self.left, 0.0),
+            top=max(top, 0.0),
+            right=min(self.right, float(width_px)),
+            bottom=min(bottom, float(height_px)),
+            y_up=False,
+        )
+
+
+#: Roles of columns that together make a region; the first form of which all are named is taken.
+_FORMS: tuple[tuple[str, ...], ...] = (
+    ("left", "top", "right", "bottom"),
+    ("left", "top", "width", "height"),
+    ("centre_x", "centre_y", "width", "height"),
+    ("centre_x", "centre_y", "radius"),
+    ("contour_x", "contour_y"),
+    ("contour",),
+    ("mask",),
+)
+#: What public tables call these columns, in lower case. A width and a height alone may be the
+#: image's own, so that they count only beside a corner or a centre.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "left": ("xmin", "x_min", "x1", "left", "bbox_x1", "x", "bbox_x"),
+    "top": ("ymin", "y_min", "y1", "top", "bbox_y1", "y", "bbox_y"),
+    "right": ("xmax", "x_max", "x2", "right", "bbox_x2"),
+    "bottom": ("ymax", "y_max", "y2", "bottom", "bbox_y2"),
+    "width": ("w", "width", "bbox_w", "bbox_width", "box_width"),
+    "height": ("h", "height", "bbox_h", "bbox_height", "box_height"),
+    "centre_x": ("centre_x", "center_x", "cx", "x_centre", "x_center", "x"),
+    "centre_y": ("centre_y", "center_y", "cy", "y_centre", "y_center", "y"),
+    "radius": ("radius", "r"),
+    "contour_x": ("contour_x", "lw_x_points", "x_points"),
+    "contour_y": ("contour_y", "lw_y_points", "y_points"),
+    "contour": ("contour", "polygon", "points"),
+    "mask": ("mask", "mask_file", "mask_path", "roi_mask", "roi_mask_file_path"),
+}
+
+
+class RegionColumns(Settings):
+    """Which columns of a table say where a lesion lies; one of the forms, each by its role.
+
+    `left, top, right, bottom`, or `left, top, width, height`, or `centre_x, centre_y` with `width,
+    height` or `radius`: numbers of pixels. `contour_x, contour_y`: the points of an outline, in two
+    cells; `contour`: in one, x and y by turns. `mask`: the file of a picture of the image's own
+    size that is bright where the lesion is. `y_up`: y is counted from the bottom edge.
+    """
+
+    left: str | None = None
+    top: str | None = None
+    right: str | None = None
+    bottom: str | None = None
+    width: str | None = None
+    height: str | None = None
+    centre_x: str | None = None
+    centre_y: str | None = None
+    radius: str | None = None
+    contour_x: str | None = None
+    contour_y: str | None = None
+    contour: str | None = None
+    mask: str | None = None
+    y_up: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_form(self) -> "RegionColumns":
+        named = {role for form in _FORMS for role in form if getattr(self, role) is not None}
+        if named not in [set(form) for form in _FORMS]:
+            forms = "; ".join(", ".join(form) for form in _FORMS)
+            raise ValueError(f"name the columns of one form, and all of it: {forms}")
+        return self
+
+    @property
+    def form(self) -> tuple[str, ...]:
+        """The roles whose columns are named."""
+        return next(
+            form
+            for form in _FORMS
+            if {role for role in _SYNONYMS if getattr(self, role) is not None} == set(form)
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of these columns, in the order of `form`."""
+        return tuple(str(getattr(self, role)) for role in self.form)
+
+
+def guessed_columns(columns: Sequence[str]) -> RegionColumns | None:
+    """The columns of a table that say where a lesion lies, by usual names; None without such."""
+    by_name = {name.strip().lower().replace(" ", "_"): name for name in reversed(columns)}
+    for form in _FORMS:
+        names = {
+            role: next((by_name[word] for word in _SYNONYMS[role] if word in by_name), None)
+            for role in form
+        }
+        if None not in names.values() and len(set(names.values())) == len(form):
+            return RegionColumns.model_validate(names)
+    return None
+
+
+def region_in(record: Mapping[str, str], columns: RegionColumns) -> Region | str | None:
+    """What a row says of its lesion: a region, the name of a mask's file, or None for nothing.
+
+    Raises:
+        ValueError: when it is no region; the text names columns, and no value.
+    """
+    cells = [record[name].strip() for name in columns.names]
+    blank = [cell.lower() in _BLANK for cell in cells]
+    if all(blank):
+        return None
+    named = ", ".join(columns.names)
+    if any(blank):
+        raise ValueError(f"{named}: some are given and others are not; give all or none")
+    if columns.form == ("mask",):
+        return cells[0]
+    if "contour" in columns.form[0]:
+        return _around_points(_points(cells, named), columns.y_up, named)
+    values = dict(zip(columns.form, (_number(cell, named) for cell in cells), strict=True))
+    return _boxed(values, columns.y_up, named)
+
+
+def _number(cell: str, named: str) -> float:
+    text = cell.replace(",", ".") if cell.count(",") == 1 and "." not in cell else cell
+    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError(f"{named}: not numbers of pixels")
+    return float(text)
+
+
+def _boxed(values: Mapping[str, float], y_up: bool, named: str) -> Region:
+    if "radius" in values:
+        half_width = half_height = values["radius"]
+    else:
+        half_width, half_height = values.get("width", 0.0) / 2, values.get("height", 0.0) / 2
+    if "centre_x" in values:
+        x, y = values["centre_x"], values["centre_y"]
+        box = (x - half_width, y - half_height, x + half_width, y + half_height)
+    else:
+        x, y = values["left"], values["top"]
+        right = values.get("right", x + 2 * half_width)
+        bottom = values.get("bottom", y + 2 * half_height)
+        box = (x, min(y, bottom), right, max(y, bottom)) if y_up else (x, y, right, bottom)
+    region = Region(*box, y_up=y_up)
+    if region.right <= region.left or region.bottom <= region.top:
+        raise ValueError(f"{named}: the box is empty, or turned over")
+    return region
+
+
+def _points(cells: Sequence[str], named: str) -> list[tuple[float, float]]:
+    numbers = [[float(word) for word in _NUMBER.findall(cell)] for cell in cells]
+    xs, ys = numbers if len(numbers) == 2 else (numbers[0][::2], numbers[0][1::2])
+    if len(xs) != len(ys) or len(xs) < 3:
+        raise ValueError(f"{named}: an outline needs three points or more, with an x and a y each")
+    return list(zip(xs, ys, strict=True))
+
+
+def _around_points(points: Iterable[tuple[float, float]], y_up: bool, named: str) -> Region:
+    xs, ys = zip(*points, strict=True)
+    region = Region(min(xs), min(ys), max(xs), max(ys), y_up=y_up)
+    if region.right <= region.left or region.bottom <= region.top:
+        raise ValueError(f"{named}: the outline surrounds nothing")
+    return region
