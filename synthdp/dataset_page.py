@@ -25,6 +25,7 @@ from synthdp.data.dataset import SPLITS, Dataset, Row, load_images, open_dataset
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.importing.note import NOTE
 from synthdp.data.importing.survey import ImageFacts, survey_images
+from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.errors import InputError
 from synthdp.files import closed_to_others, read_json, refused_without_rights, write_atomic
@@ -84,8 +85,8 @@ def dataset_page(dataset: Dataset) -> str:
     Raises:
         InputError: when an image is unreadable.
     """
-    facts = _facts(dataset)
-    groups = _groups(dataset, facts)
+    facts, thumbnails = _surveyed(dataset)
+    groups = _groups(dataset, facts, thumbnails)
     note = _note(dataset)
     classes = _classes_held(dataset)
     template = page_environment("synthdp").get_template("dataset.html.j2")
@@ -113,10 +114,10 @@ def dataset_page(dataset: Dataset) -> str:
     )
 
 
-def _facts(dataset: Dataset) -> list[ImageFacts]:
+def _surveyed(dataset: Dataset) -> tuple[list[ImageFacts], Thumbnails]:
     facts, problems = [], []
     survey = survey_images([dataset.root / row.image for row in dataset.rows])
-    for number, entry in enumerate(survey, start=2):
+    for number, entry in enumerate(survey.entries, start=2):
         if isinstance(entry, ImageFacts):
             facts.append(entry)
         else:
@@ -126,7 +127,7 @@ def _facts(dataset: Dataset) -> list[ImageFacts]:
             f"{dataset.info.name}: {len(problems)} image(s) cannot be shown, such as "
             f"{problems[0]}; `synthdp data check` lists them all"
         )
-    return facts
+    return facts, survey.thumbnails
 
 
 def _note(dataset: Dataset) -> Mapping[str, Any]:
@@ -289,7 +290,9 @@ def _pictures(dataset: Dataset, rows: Sequence[Row]) -> tuple[Picture, ...]:
     )
 
 
-def _groups(dataset: Dataset, facts: Sequence[ImageFacts]) -> dict[str, list[Group]]:
+def _groups(
+    dataset: Dataset, facts: Sequence[ImageFacts], thumbnails: Thumbnails
+) -> dict[str, list[Group]]:
     """Copies by kind, for a person to judge: most urgent first."""
     digests = [entry.digest for entry in facts]
     targets = [row.targets for row in dataset.rows]
@@ -305,7 +308,7 @@ def _groups(dataset: Dataset, facts: Sequence[ImageFacts]) -> dict[str, list[Gro
         ],
     }
     if dataset.info.kind == "real":  # images of one generator may resemble each other
-        pairs = near_duplicate_pairs(np.stack([entry.thumbnail for entry in facts]))
+        pairs = near_duplicate_pairs(thumbnails.rows(range(len(facts))))
         across = [
             (int(i), int(j))
             for i, j in pairs

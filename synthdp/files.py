@@ -29,7 +29,7 @@ MAX_DEPTH = 64
 
 
 _WITHOUT_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -82,7 +82,7 @@ def refused_without_rights(what: str) -> Iterator[None]:
                     "that runs this both rights to it and its folder, on a disk that may be "
                     "written"
                 ) from error
-            if error.errno in _WITHOUT_LOCKS:
+            if error.errno in WITHOUT_LOCKS:
                 raise RunError(
                     f"{what} cannot be locked ({os.strerror(error.errno)}): its file system has no "
                     "working locks, and without them two processes could spend at once unseen; "

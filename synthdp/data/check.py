@@ -18,6 +18,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.data.images import path_problem
 from synthdp.data.importing.survey import ImageFacts, survey_images
+from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
@@ -59,12 +60,14 @@ def check_dataset(root: Path) -> CheckResult:
     safe = [n for n, r in table.records.items() if path_problem(r["image"], resolved) is None]
     survey = survey_images([root / table.records[number]["image"] for number in safe])
     seen = {
-        n: entry for n, entry in zip(safe, survey, strict=True) if isinstance(entry, ImageFacts)
+        n: entry
+        for n, entry in zip(safe, survey.entries, strict=True)
+        if isinstance(entry, ImageFacts)
     }
-    read = zip(safe, survey, strict=True)
+    read = zip(safe, survey.entries, strict=True)
     problems += [f"row {n}: image: {entry}" for n, entry in read if isinstance(entry, str)]
     problems += _image_problems(seen, info)
-    problems += _copy_problems(seen, table.records, targets, info)
+    problems += _copy_problems(seen, survey.thumbnails, table.records, targets, info)
     return CheckResult(tuple(problems), _summary(root, info, table.records, seen, len(problems)))
 
 
@@ -110,6 +113,7 @@ def _image_problems(seen: Mapping[int, ImageFacts], info: DatasetInfo | None) ->
 
 def _copy_problems(
     seen: Mapping[int, ImageFacts],
+    thumbnails: Thumbnails,
     records: Records,
     targets: Sequence[str],
     info: DatasetInfo | None,
@@ -125,7 +129,7 @@ def _copy_problems(
     if not seen or (info is not None and info.kind != "real"):
         return problems  # images of one generator may resemble each other
     patients = np.array([records[number]["patient_id"] for number in numbers])
-    pairs = near_duplicate_pairs(np.stack([entry.thumbnail for entry in seen.values()]))
+    pairs = near_duplicate_pairs(thumbnails.rows(range(len(seen))))
     across = [(int(i), int(j)) for i, j in pairs if patients[i] != patients[j]]
     return problems + [
         f"{_rows(numbers, sorted(group))}: nearly the same image under different patient ids; if "

@@ -406,6 +406,28 @@ class DatasetWriter:
         Raises:
             InputError: when a value does not fit the contract.
         """
+        self.add_png(
+            encode_png(pixels, compress_level),
+            patient_id=patient_id,
+            split=split,
+            targets=targets,
+            attributes=attributes,
+        )
+
+    def add_png(
+        self,
+        png: bytes,
+        *,
+        patient_id: str,
+        split: str,
+        targets: Sequence[float],
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write the content of a PNG file that `encode_png` made; else as `add`.
+
+        Raises:
+            InputError: when a value does not fit the contract.
+        """
         name = f"images/{len(self._rows) + 1:06d}.png"
         if not SAFE_ID.fullmatch(patient_id) or split not in SPLITS:
             raise InputError(f"image {len(self._rows) + 1}: patient id or split is not allowed")
@@ -413,7 +435,7 @@ class DatasetWriter:
             raise InputError(f"image {len(self._rows) + 1}: {len(self._info.targets)} targets due")
         if any(not math.isnan(target) and target not in (0, 1) for target in targets):
             raise InputError(f"image {len(self._rows) + 1}: a target is not 0, 1 or unknown")
-        (self._root / name).write_bytes(encode_png(pixels, compress_level))
+        (self._root / name).write_bytes(png)
         self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
         self._attributes.update(dict.fromkeys(attributes or {}))
 

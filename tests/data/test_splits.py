@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from synthdp.data.importing.survey import thumbnail
+from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.splits import (
     connected,
     duplicate_groups,
@@ -21,7 +22,9 @@ NAN = math.nan
 
 
 def thumbnails(*images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.stack([thumbnail(image) for image in images])
+    store = Thumbnails()
+    store.append(np.stack([thumbnail(image) for image in images]))
+    return store.rows(range(len(images)))
 
 
 def noise(seed: int, side_px: int = 64) -> NDArray[np.uint8]:

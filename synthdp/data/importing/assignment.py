@@ -16,6 +16,7 @@ from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.survey import ImageFacts
+from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.splits import (
     NEAR_DUPLICATE_CORRELATION,
     link_ids,
@@ -203,6 +204,8 @@ def assign(
     settings: AssignmentSettings,
     listing: Listing,
     facts: Sequence[ImageFacts],
+    thumbnails: Thumbnails,
+    *,
     key: bytes,
     person_of: Mapping[str, str],
 ) -> Assignment:
@@ -215,13 +218,14 @@ def assign(
         settings: of the import.
         listing: of N images.
         facts: what the pixels of each of them say.
+        thumbnails: how each of them looks.
         key: under which ids are hashed.
         person_of: what links declare; an id that they lack is its own person.
     """
     patients = [patch.patient for patch in listing.patches]
     persons = [person_of.get(patient, patient) for patient in patients]
-    thumbnails = np.stack([entry.thumbnail for entry in facts])
-    pairs = near_duplicate_pairs(thumbnails, settings.near_duplicate_correlation)
+    looks = thumbnails.rows(range(len(facts)))
+    pairs = near_duplicate_pairs(looks, settings.near_duplicate_correlation)
     names = np.array(persons)
     pairs = pairs[names[pairs[:, 0]] != names[pairs[:, 1]]]
     unit_of = link_ids(pairs if settings.unit_from == "looks" else (), persons)

@@ -1,6 +1,8 @@
 """Import patches that stand in class folders, with a metadata table or without, as a data set."""
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.images import fit_square
 from synthdp.data.importing.assignment import (
     AssignedImages,
     AssignmentSettings,
@@ -25,9 +26,10 @@ from synthdp.data.importing.assignment import (
     split_problems,
 )
 from synthdp.data.importing.links import read_links
-from synthdp.data.importing.listing import list_patches
+from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.note import NOTE, ImportNote, import_note, note_words, read_note
-from synthdp.data.importing.survey import ImageFacts, survey_images
+from synthdp.data.importing.prepare import Prepared, PreparedImages, prepare, staging_beside
+from synthdp.data.importing.survey import Pixels
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
 from synthdp.privacy.budget import Budget
@@ -60,7 +62,8 @@ class PatchesSettings(AssignmentSettings):
     brought to; it is never read from them. `population` is a public round number, at least the
     patients of train: an import of more is refused, since a private training may not refuse.
     `privacy.budget` is what all that is ever released of the patients may cost together; `synthdp
-    data budget` raises it.
+    data budget` raises it. `workers` is how many processes read images at once: as many as there
+    are cores where it is not given; what is made does not depend on it.
     """
 
     out: Path
@@ -72,6 +75,7 @@ class PatchesSettings(AssignmentSettings):
     size_px: int = Field(default=128, ge=8, le=8192)
     population: int | None = Field(default=None, ge=1)
     privacy: ImportPrivacy | None = None
+    workers: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _patients_have_budgets(self) -> "PatchesSettings":
@@ -111,32 +115,76 @@ def run_patches(settings: PatchesSettings) -> Path:
     statement = imported_statement(settings)
     person_of = read_links(settings.links) if settings.links is not None else {}
     listing = list_patches(settings)
-    survey = survey_images([patch.path for patch in listing.patches])
+    with staging_beside(settings.out) as staging:
+        made = prepare(
+            [ImageFile(patch.path) for patch in listing.patches],
+            read_image_file,
+            staging=staging,
+            size_px=settings.size_px,
+            workers=settings.workers,
+        )
+        _refuse_problems(settings, listing, made, person_of)
+        prepared = [images[0] for images in made.outcomes if not isinstance(images, str)]
+        facts, key = [image.facts for image in prepared], set_key(settings)
+        assignment = assign(settings, listing, facts, made.thumbnails, key=key, person_of=person_of)
+        images, cohort = AssignedImages(listing, facts, assignment), None
+        if settings.cohort is not None:
+            cohort = Cohort(key_id=key_id(key, assignment.linked), part=settings.cohort)
+            kept = in_cohort(settings, cohort, assignment, key)
+            images, prepared = images.only(kept), [prepared[index] for index in kept]
+        if settings.val_fraction is not None and settings.kind == "real":
+            refuse_empty_split(images.assignment.splits)
+        info = _described(settings, statement, cohort, assignment.linked)
+        card = _card(settings, statement, len(images.facts))
+        _write(settings, info, images, prepared, key, card=card)
+    return settings.out
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file that is one image of the set."""
+
+    path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """That file alone."""
+        return (self.path,)
+
+
+def read_image_file(source: ImageFile) -> list[Pixels]:
+    """The one image of a file.
+
+    Raises:
+        InputError: as `decode_pixels`.
+    """
+    return [decode_pixels(source.path)]
+
+
+def _refuse_problems(
+    settings: PatchesSettings,
+    listing: Listing,
+    made: PreparedImages,
+    person_of: Mapping[str, str],
+) -> None:
+    """Refuse an import with all that is wrong with it.
+
+    Raises:
+        InputError: when anything is.
+    """
     problems = [
         *listing.problems,
         *link_problems(listing, person_of),
         *split_problems(settings, listing, person_of),
     ]
-    for patch, entry in zip(listing.patches, survey, strict=True):
-        if isinstance(entry, str):
-            problems.append(f"{listing.counted_by} {patch.number}: {entry}")
+    for patch, outcome in zip(listing.patches, made.outcomes, strict=True):
+        if isinstance(outcome, str):
+            problems.append(f"{listing.counted_by} {patch.number}: {outcome}")
     raise_problems(
         f"{settings.src}: nothing was imported (images are counted in the order of their paths, "
         "rows as in a spreadsheet)",
         problems,
     )
-    facts = [entry for entry in survey if isinstance(entry, ImageFacts)]
-    key = set_key(settings)
-    assignment = assign(settings, listing, facts, key, person_of)
-    images, cohort = AssignedImages(listing, facts, assignment), None
-    if settings.cohort is not None:
-        cohort = Cohort(key_id=key_id(key, assignment.linked), part=settings.cohort)
-        images = images.only(in_cohort(settings, cohort, assignment, key))
-    if settings.val_fraction is not None and settings.kind == "real":
-        refuse_empty_split(images.assignment.splits)
-    info = _described(settings, statement, cohort, assignment.linked)
-    _write(settings, info, images, key, card=_card(settings, statement, len(images.facts)))
-    return settings.out
 
 
 def _is_imported(settings: PatchesSettings) -> bool:
@@ -258,7 +306,13 @@ def _card(settings: PatchesSettings, statement: Statement | None, n_images: int)
 
 
 def _write(
-    settings: PatchesSettings, info: DatasetInfo, images: AssignedImages, key: bytes, *, card: str
+    settings: PatchesSettings,
+    info: DatasetInfo,
+    images: AssignedImages,
+    prepared: Sequence[Prepared],
+    key: bytes,
+    *,
+    card: str,
 ) -> None:
     patches, assignment = images.listing.patches, images.assignment
     budget = None
@@ -266,10 +320,12 @@ def _write(
         budget = settings.privacy.budget.model_copy(update={"unit": info.unit})
     with create_dataset(settings.out, info, card=card, budget=budget) as writer:
         writer.keep_key(KEY_FILE if info.cohort is None else SHARED_KEY_FILE, key)
-        rows = zip(patches, assignment.ids, assignment.splits, strict=True)
-        for patch, patient_id, split in progress(rows, what="writing images", total=len(patches)):
-            writer.add(
-                fit_square(decode_pixels(patch.path), info.size_px),
+        rows = zip(patches, prepared, assignment.ids, assignment.splits, strict=True)
+        for patch, image, patient_id, split in progress(
+            rows, what="writing images", total=len(patches)
+        ):
+            writer.add_png(
+                image.png(),
                 patient_id=patient_id,
                 split=split,
                 targets=patch.targets,

@@ -17,7 +17,7 @@ from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png, fit_square
-from synthdp.data.importing import patches
+from synthdp.data.importing import prepare
 from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.names import name_label
 from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
@@ -797,7 +797,7 @@ def test_a_full_disk_and_ctrl_c_leave_nothing(table: Path, monkeypatch: pytest.M
         with pytest.raises(RunError, match="the disk is full"):
             run_patches(settings(table))
     with monkeypatch.context() as patch:
-        patch.setattr(patches, "fit_square", stop)
+        patch.setattr(prepare.Prepared, "png", stop)
         with pytest.raises(KeyboardInterrupt):
             run_patches(settings(table))
     assert [path.name for path in table.parent.iterdir()] == ["src"]

@@ -1,0 +1,32 @@
+"""Work on many parts, by several processes, handed back in the order of the parts."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from joblib import Parallel, cpu_count, delayed, parallel_config
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+#: Parts that a process must have to be worth its start.
+_PARTS_A_WORKER = 4
+
+
+def in_order(
+    work: Callable[[Part], Result], parts: Sequence[Part], *, workers: int | None = None
+) -> Iterator[Result]:
+    """What `work` gives for each part, one after another; few results wait at once.
+
+    Args:
+        work: a function of a module, on one thread.
+        parts: what it is called with.
+        workers: processes at once; None takes all cores, but no more than the parts are worth.
+    """
+    wanted = cpu_count() if workers is None else workers
+    if workers is None:
+        wanted = min(wanted, len(parts) // _PARTS_A_WORKER)
+    if wanted <= 1:
+        yield from map(work, parts)
+        return
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        jobs = Parallel(n_jobs=wanted, return_as="generator", batch_size=1, pre_dispatch="3*n_jobs")
+        yield from jobs(delayed(work)(part) for part in parts)
