@@ -50,22 +50,26 @@ def read_table(
     Raises:
         RunError: when no file descriptor is left.
     """
+    number = 0
     try:
         if not path.is_file():
             return Table(problems=("missing; restore it or make the data set again",))
         if path.stat().st_size > max_bytes:
             return Table(problems=(f"larger than {max_bytes // 2**20} MiB, so it was not read",))
-        rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        columns = tuple(_plain(cell) for cell in islice(next(rows, []), MAX_COLUMNS + 1))
+        text = path.read_text(encoding="utf-8-sig")
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = tuple(plain_text(cell) for cell in islice(next(rows, []), MAX_COLUMNS + 1))
         problems = [f"column {quoted(name)} is missing" for name in required if name not in columns]
         problems += ["two columns have one name"] if len(set(columns)) < len(columns) else []
         problems += [f"more than {MAX_COLUMNS} columns"] if len(columns) > MAX_COLUMNS else []
         if problems:
             return Table(columns, problems=tuple(problems))
         records: dict[int, dict[str, str]] = {}
-        for number, row in enumerate(filter(None, rows), start=2):
+        for number, row in enumerate(rows, start=2):
             if len(row) == len(columns):
-                records[number] = dict(zip(columns, map(_plain, row), strict=True))
+                records[number] = dict(zip(columns, map(plain_text, row), strict=True))
+                continue
+            if not row:  # an empty line counts, as in a spreadsheet, and says nothing
                 continue
             problems.append(f"row {number}: has more or fewer cells than the header")
             if len(problems) == MAX_TORN_ROWS:
@@ -75,7 +79,8 @@ def read_table(
         refuse_without_descriptors(error)
         return Table(problems=("cannot be read; give the user that runs this the right to",))
     except (UnicodeDecodeError, csv.Error) as error:
-        return Table(problems=(f"not readable as UTF-8 CSV ({type(error).__name__})",))
+        torn = csv_problem(error, number + 1) if isinstance(error, csv.Error) else None
+        return Table(problems=(torn or "not readable as UTF-8 CSV; save it as such",))
     problems += [] if records or problems else [NO_ROWS]
     return Table(columns, records, tuple(problems))
 
@@ -97,5 +102,16 @@ def _as_text(cell: str) -> str:
     return cell if _NUMBER.fullmatch(cell) else _BARE.sub("'", cell)
 
 
-def _plain(cell: str) -> str:
+def csv_problem(error: csv.Error, number: int) -> str:
+    """What is wrong with the row that begins as the row of that number, where csv gave up."""
+    if "field limit" in str(error):
+        return (
+            f"row {number}: a cell of more than {csv.field_size_limit():,} characters, or a quote "
+            "that is not closed"
+        )
+    return f"row {number}: a quote is not closed, or text stands behind a closing one"
+
+
+def plain_text(cell: str) -> str:
+    """A cell without a spreadsheet's mark of text, which `csv_text` writes."""
     return _MARKED.sub("", cell) if "'" in cell else cell

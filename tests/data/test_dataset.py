@@ -170,7 +170,10 @@ def test_every_finding_at_once_and_fifty_in_full(make_set: MakeSet) -> None:
         (b"image,patient_id,split,malignant\na,b\n", "row 2: has more or fewer cells"),
         (b"image,patient_id,split,malignant\na,b,train,1,x\n", "row 2: has more or fewer cells"),
         (b"image,patient_id,split,malignant\n\xff\xfe\n", "not readable as UTF-8 CSV"),
-        (b'image,patient_id,split,malignant\n"' + b"x" * 200_000, "not readable as UTF-8 CSV"),
+        (
+            b'image,patient_id,split,malignant\n"' + b"x" * 200_000,
+            "row 2: a cell of more than 131,072 characters, or a quote that is not closed",
+        ),
     ],
 )
 def test_a_broken_manifest(make_set: MakeSet, content: bytes, words: str) -> None:

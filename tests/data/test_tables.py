@@ -77,3 +77,24 @@ def test_a_wide_header_over_many_short_rows_takes_little(tmp_path: Path) -> None
     assert read.problems[-1] == "so many rows are torn that the rest was not read"
     more = read_table(written(tmp_path, f"{header},more\n"))
     assert more.problems == (f"more than {MAX_COLUMNS} columns",)
+
+
+def test_rows_are_numbered_as_in_a_spreadsheet_where_lines_are_empty(tmp_path: Path) -> None:
+    read = read_table(written(tmp_path, "a,b\n\n1,2\n\n\n3\n"))
+    assert dict(read.records) == {3: {"a": "1", "b": "2"}}
+    assert read.problems == ("row 6: has more or fewer cells than the header",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ('"x,1\ny,2\nz,3\n', "row 3: a quote is not closed, or text stands behind a closing one"),
+        ('"x"y,1\n', "row 3: a quote is not closed, or text stands behind a closing one"),
+        (f"{'x' * 131_073},1\n", "row 3: a cell of more than 131,072 characters, or a quote that"),
+        (f'"{"x" * 131_073}\n', "row 3: a cell of more than 131,072 characters, or a quote that"),
+    ],
+)
+def test_an_open_quote_swallows_no_rows(tmp_path: Path, rows: str, problem: str) -> None:
+    read = read_table(written(tmp_path, f"a,b\n0,0\n{rows}"))
+    assert len(read.problems) == 1
+    assert read.problems[0].startswith(problem)
