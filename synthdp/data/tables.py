@@ -65,6 +65,7 @@ def read_table(
         if problems:
             return Table(columns, problems=tuple(problems))
         records: dict[int, dict[str, str]] = {}
+        number = 1
         for number, row in enumerate(rows, start=2):
             if len(row) == len(columns):
                 records[number] = dict(zip(columns, map(plain_text, row), strict=True))

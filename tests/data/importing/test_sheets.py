@@ -138,7 +138,7 @@ def test_what_cannot_be_read_as_meant_is_refused_with_the_mend(
 
 
 def test_mixed_encodings_are_refused_by_row(tmp_path: Path) -> None:
-    rows = ["file,patient_id".encode(), "a,Jos\u00e9".encode(), b'"b\nb",Jos\xe9', b"c,Ann"]
+    rows = [b"file,patient_id", "a,Jos\u00e9".encode(), b'"b\nb",Jos\xe9', b"c,Ann"]
     said = problem(tmp_path, b"\n".join([*rows, "d,\u00e9".encode("latin-1")]))
     assert "row(s) 3, 5: not UTF-8, while other rows are" in said
     assert "Jos" not in said
