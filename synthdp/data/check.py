@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from synthdp.data.dataset import (
 from synthdp.data.images import path_problem
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
+from synthdp.data.leftovers import png_leftover, table_leftovers
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
@@ -57,6 +59,7 @@ def check_dataset(root: Path) -> CheckResult:
     records = table.records.values()
     problems += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
     problems += _unlisted(root, table.records)
+    problems += _leftovers(root, table.records, table.columns, info)
     safe = [n for n, r in table.records.items() if path_problem(r["image"], resolved) is None]
     survey = survey_images([root / table.records[number]["image"] for number in safe])
     seen = {
@@ -95,6 +98,30 @@ def _unlisted(root: Path, records: Records) -> list[str]:
     if unread:
         problems.append(f"images: {unread} folder(s) cannot be read; make them readable")
     return problems
+
+
+def _leftovers(
+    root: Path, records: Records, columns: Sequence[str], info: DatasetInfo | None
+) -> list[str]:
+    """What may tell who patients are, in names and cells and beside the pixels.
+
+    Of images that no patient is in, only what stands beside the pixels: ids and names are made up.
+    """
+    resolved, beside = root.resolve(), dict[str, list[int]]()
+    for number, record in records.items():
+        if path_problem(record["image"], resolved) is None:
+            with suppress(InputError):  # which decoding it says too
+                if (found := png_leftover(root / record["image"])) is not None:
+                    beside.setdefault(f"image: {found}", []).append(number)
+    found_in_cells: Iterable[tuple[str, list[int]]] = ()
+    if info is None or info.kind == "real":
+        known = (*FIXED_COLUMNS, *(info.targets if info is not None else ()))
+        attributes = tuple(name for name in columns if name not in known)
+        found_in_cells = table_leftovers(records, attributes)
+    return [
+        f"{_rows(rows, range(len(rows)))}: {words}" if rows else f"manifest.csv: {words}"
+        for words, rows in (*found_in_cells, *beside.items())
+    ]
 
 
 def _image_problems(seen: Mapping[int, ImageFacts], info: DatasetInfo | None) -> list[str]:
