@@ -33,7 +33,7 @@ from classify.model import (
 from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import decode_pixels, square_image
 from synthdp.data.images import path_problem, resize_pixels
-from synthdp.data.importing.folder import files_below, linked_folder_problems
+from synthdp.data.importing.folder import folder_contents, linked_folder_problems
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.files import atomic_folder, closed_to_others, read_text, write_atomic
@@ -118,9 +118,10 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
         raise_problems(f"{folder.name}/{MANIFEST}", table.problems)
         named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
     else:
-        files, left_out, unread = files_below(folder)
-        raise_problems(_heading(folder.name), [*unread, *linked_folder_problems(left_out)])
-        names = (path.relative_to(folder).as_posix() for path in files)
+        contents = folder_contents(folder)
+        links = linked_folder_problems(contents.left_out())
+        raise_problems(_heading(folder.name), [*contents.problems, *links])
+        names = (path.relative_to(folder).as_posix() for path in contents.images)
         named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
     if not named:
         raise InputError(f"{folder}: holds no PNG or TIFF image, so there is nothing to score")

@@ -1,6 +1,7 @@
 """Arrays of grey images: scaled, padded, resampled, written as PNG; safe paths to them."""
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,25 +16,32 @@ if TYPE_CHECKING:  # an import reads images in many processes, each of which it 
 EIGHT_BIT_TOP, SIXTEEN_BIT_TOP = 255, 65535
 
 
-def path_problem(name: str, root: Path) -> str | None:
+MISSING_FILE = "the file is missing"
+
+
+def path_problem(name: str, root: Path, linked: Sequence[Path] = ()) -> str | None:
     """What is wrong with the file that a table calls `name`; None when it is safe and there.
 
-    `root` is the resolved folder that the file must stand in, links followed. The answer never
-    repeats the name, since a name may hold a patient's id.
+    `root` is the resolved folder that the file must stand in, links followed; `linked` are resolved
+    folders where a link may lead too. The answer never repeats the name, since a name may hold a
+    patient's id.
     """
     relative = PurePosixPath(name)
     if not name or relative.is_absolute() or ".." in relative.parts or "\\" in name:
         return "the path leads outside the folder"
     try:
-        name.encode()
         if not (root / name).is_file():
-            return "the file is missing"
-        if not (root / name).resolve().is_relative_to(root):
-            return "the path leads outside the folder"
-    except UnicodeEncodeError:  # bytes that Python keeps as lone surrogates
-        return "the file's name is not UTF-8; rename it"
+            return MISSING_FILE
+        real = (root / name).resolve()
+    except UnicodeEncodeError:  # half a surrogate pair, which no file's name can hold
+        return MISSING_FILE
     except OSError:  # a name too long for the file system, or a folder that may not be read
         return "the file cannot be reached"
+    if not any(real.is_relative_to(folder) for folder in (root, *linked)):
+        return (
+            "the path leads outside the folder, by a link; put the file itself there, or let an "
+            "import follow links into that folder (follow_links_into)"
+        )
     return None
 
 

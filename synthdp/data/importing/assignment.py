@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
+from synthdp.data.importing.ids import alike_ids
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.survey import ImageFacts
@@ -158,6 +159,19 @@ def link_problems(listing: Listing, person_of: Mapping[str, str]) -> list[str]:
         "the id a row of its own with the same person where it is the same one, else call the "
         "person otherwise"
     ]
+
+
+def id_problems(
+    settings: ListingSettings, listing: Listing, person_of: Mapping[str, str]
+) -> list[str]:
+    """Ids that differ only as spellings of one do, and of which links do not say who they are."""
+    if settings.kind == "synthetic" or settings.images_are_patients:
+        return []
+    first_number: dict[str, int] = {}
+    for patch in listing.patches:
+        first_number.setdefault(patch.patient, patch.number)
+    alike = alike_ids(first_number, settled=person_of)
+    return [f"{listing.counted_by} {problem}" for problem in alike]
 
 
 def split_problems(

@@ -1,80 +1,209 @@
-"""What stands in a folder: its images, and by kind what is not taken."""
+"""What stands in a folder: its images, and by reason what is not taken."""
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from synthdp.files import folders_below, refuse_without_descriptors
+from synthdp.files import refuse_without_descriptors
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+#: Names that promise an image; what the file truly is, its content says when it is decoded.
+IMAGE_SUFFIXES = (
+    *(".png", ".tif", ".tiff", ".jpg", ".jpeg", ".jpe", ".jfif", ".npy", ".npz", ".dcm", ".dicom"),
+)
 #: Others are not named in messages, since the end of a name may hold part of an id.
-OTHER_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".pgm", ".dcm", ".npy", ".csv", ".txt", ".json")
+OTHER_SUFFIXES = (
+    *(".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".webp", ".heic", ".jp2", ".j2k", ".jpx", ".jxl"),
+    *(".nii", ".gz", ".mha", ".mhd", ".nrrd", ".raw", ".les", ".avi", ".mp4", ".svs"),
+    *(".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".pdf", ".html", ".log"),
+    *(".xls", ".xlsx", ".ods", ".docx", ".zip", ".tar", ".7z", ".rar", ".py", ".ipynb", ".pt"),
+    *(".bak", ".tmp", ".part", ".crdownload", ".lnk"),
+)
+#: Folders of systems and programs, in lower case, whose files are copies, thumbnails and rubbish.
+SYSTEM_FOLDERS = (
+    *("@eadir", "__macosx", "#recycle", "@recycle", "@tmp", "$recycle.bin", "recycler", "recycled"),
+    *("lost+found", "system volume information", "__pycache__", "#snapshot", "~snapshot"),
+)
+#: Files of theirs, in lower case; a DICOMDIR lists images and holds none.
+SYSTEM_FILES = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir", "lockfile", "autorun.inf"),
+)
+
 LINKED_FOLDERS = "linked folders"
-#: Files that would be images under another name: hidden ones, and those without a known suffix.
-UNNAMED_IMAGES = "images that are hidden, or whose names do not end as an image's"
+SKIPPED = "files in hidden or system folders (as .ipynb_checkpoints, @eaDir, __MACOSX)"
+HIDDEN_IMAGES = "hidden images (whose names begin with a dot)"
+HIDDEN_FILES = "hidden files"
+SYSTEM = "files of the system (as Thumbs.db, DICOMDIR)"
+UNNAMED_IMAGES = "images whose names do not end as an image's"
 UNREAD_FILES = "other files that cannot be read"
-#: How PNG, TIFF and JPEG begin; DICOM has its mark behind a preamble.
-_IMAGES_BEGIN = (b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"\xff\xd8\xff")
+OTHER_FILES = "other files"
+#: How PNG, TIFF, JPEG and arrays of NumPy begin; DICOM has its mark behind a preamble.
+_IMAGES_BEGIN = (b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"\xff\xd8\xff", b"\x93NUMPY")
 _DICOM_AT, _BEGINNING = 128, 132
 
 
-def files_below(src: Path) -> tuple[list[Path], dict[str, int], list[str]]:
-    """Images below `src` in the order of their paths, counts of what else stands there, problems.
+@dataclass(frozen=True)
+class FolderContents:
+    """Images in the order of their paths, every other file with the reason why it is not taken,
+    counts of what was not looked into, and problems.
+    """
 
-    A folder that may not be read is a problem: what it holds would be left out unseen.
+    images: tuple[Path, ...]
+    others: Mapping[Path, str]
+    skipped: Mapping[str, int]
+    problems: tuple[str, ...]
+
+    def left_out(self, used: Iterable[Path] = ()) -> dict[str, int]:
+        """How many files are not taken, by reason; without those `used` after all."""
+        but = set(used)
+        others = Counter(reason for path, reason in self.others.items() if path not in but)
+        return {**dict(sorted(others.items())), **self.skipped}
+
+
+def folder_contents(src: Path, follow_links_into: Sequence[Path] = ()) -> FolderContents:
+    """Walk `src`; hidden folders and those of systems are skipped and their files counted.
+
+    Linked folders are followed where they lead into one of `follow_links_into`, and each folder is
+    walked once. A folder that may not be read is a problem: what it holds would be left out unseen.
 
     Raises:
-        RunError: when the system has no file descriptor left, so that nobody knows what is there.
+        RunError: when no file descriptor is left, so that nobody knows what is there.
     """
-    names, other, links = [], Counter[str](), 0
-    folders, unread = folders_below(src)
-    for folder, subfolders, files in folders:
-        links += sum((folder / name).is_symlink() for name in subfolders)
-        for name in files:
-            suffix = Path(name).suffix.lower()
-            if suffix in IMAGE_SUFFIXES and not name.startswith("."):
-                names.append(folder / name)
-            elif _leads_nowhere(folder / name):
-                links += 1
-            else:
-                other[other_kind(folder / name)] += 1
+    allowed = [folder.resolve() for folder in follow_links_into]
+    images: list[Path] = []
+    others: dict[Path, str] = {}
+    skipped = Counter({LINKED_FOLDERS: 0})
+    unread = 0
+
+    def count_unread(error: OSError) -> None:
+        nonlocal unread
+        refuse_without_descriptors(error)
+        unread += 1
+
+    to_walk, met = [src], {src.resolve()}
+    while to_walk:
+        for name, subfolders, files in os.walk(to_walk.pop(), onerror=count_unread):
+            folder = Path(name)
+            if os.access(folder, os.X_OK):
+                to_walk += _choose(folder, subfolders, allowed, met, skipped)
+            else:  # its files have names, and nothing else
+                unread += 1
+                subfolders.clear()
+                continue
+            for path in map(folder.joinpath, files):
+                reason = _why_not(path)
+                if reason is None:
+                    images.append(path)
+                elif reason == LINKED_FOLDERS:
+                    skipped[reason] += 1
+                else:
+                    others[path] = reason
     problems = []
     if unread:
         problems.append(
             f"{unread} folder(s) cannot be read, so what they hold would be left out; give the "
             "user that runs this the right to read them, or move them away"
         )
-    return sorted(names), {**dict(sorted(other.items())), LINKED_FOLDERS: links}, problems
+    return FolderContents(tuple(sorted(images)), others, skipped, tuple(problems))
 
 
-def other_kind(path: Path) -> str:
-    """What a file that is not taken is counted as: by its suffix, else by how it begins.
+def _choose(
+    folder: Path,
+    subfolders: list[str],
+    allowed: Sequence[Path],
+    met: set[Path],
+    skipped: Counter[str],
+) -> list[Path]:
+    """Leave those of `subfolders` that are walked, and return the links that are followed too.
+
+    Args:
+        folder: where they stand.
+        subfolders: their names; the others are taken out.
+        allowed: resolved folders into which links are followed.
+        met: resolved folders where the walk has been or will be, links aside; gets these.
+        skipped: counts what is passed over.
+    """
+    names, followed = list(subfolders), []
+    subfolders.clear()
+    for name in names:
+        path = folder / name
+        if is_skipped_folder(name):
+            skipped[SKIPPED] += _files_in(path)
+        elif not path.is_symlink():
+            subfolders.append(name)
+            met.add(path.resolve())
+        elif is_inside(path, allowed) and path.resolve() not in met:
+            met.add(path.resolve())
+            followed.append(path)
+        else:
+            skipped[LINKED_FOLDERS] += 1
+    return followed
+
+
+def is_skipped_folder(name: str) -> bool:
+    """Whether a folder is hidden, or one of a system or program."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def is_inside(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path, links followed, lies in one of these resolved folders."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+    return any(real.is_relative_to(folder) for folder in folders)
+
+
+def readable_name(name: str) -> str:
+    r"""A file's name as text that any table can hold: bytes that are no UTF-8 as `\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _files_in(folder: Path) -> int:
+    """How many files lie in a folder that is skipped; what cannot be read there counts nothing."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _why_not(path: Path) -> str | None:
+    """Why a file is not taken for an image; None for one that is.
 
     Raises:
         RunError: when no file descriptor is left.
     """
-    suffix = path.suffix.lower()
-    if suffix in OTHER_SUFFIXES:
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if name in SYSTEM_FILES:
+        return SYSTEM
+    hidden = name.startswith(".")
+    if suffix in IMAGE_SUFFIXES and not hidden:
+        return None
+    if suffix in OTHER_SUFFIXES and not hidden:
         return f"{suffix} files"
+    if path.is_symlink() and not os.path.exists(path) and not hidden:
+        return LINKED_FOLDERS  # may lead to a folder on a disk that is not mounted
+    return _why_not_by_content(path, hidden=hidden)
+
+
+def _why_not_by_content(path: Path, *, hidden: bool) -> str | None:
+    """The same for a file whose name does not say what it is."""
     try:
-        with open(path, "rb") if path.is_file() else BytesIO() as stream:
-            begins = stream.read(_BEGINNING)
+        begins_as_image = _begins_as_image(path)
     except OSError as error:
         refuse_without_descriptors(error)
-        return UNREAD_FILES
-    is_dicom = begins[_DICOM_AT:] == b"DICM"
-    return UNNAMED_IMAGES if is_dicom or begins.startswith(_IMAGES_BEGIN) else "other files"
+        return HIDDEN_FILES if hidden else UNREAD_FILES
+    if not begins_as_image:
+        return HIDDEN_FILES if hidden else OTHER_FILES
+    if hidden:
+        return HIDDEN_IMAGES
+    # Scanners write names without an end, or with a number of a series behind the last dot.
+    return UNNAMED_IMAGES if path.suffix.strip(".0123456789") else None
 
 
-def _leads_nowhere(path: Path) -> bool:
-    """Whether a file may be a link to a folder that can't be reached, as on a disk not mounted.
-
-    Links of hidden names are locks of editors.
-    """
-    named_as_folder = not path.name.startswith(".") and path.suffix.lower() not in OTHER_SUFFIXES
-    return named_as_folder and path.is_symlink() and not os.path.exists(path)
+def _begins_as_image(path: Path) -> bool:
+    with open(path, "rb") if path.is_file() else BytesIO() as stream:
+        begins = stream.read(_BEGINNING)
+    return begins[_DICOM_AT:] == b"DICM" or begins.startswith(_IMAGES_BEGIN)
 
 
 def linked_folder_problems(left_out: Mapping[str, int]) -> list[str]:
@@ -82,6 +211,11 @@ def linked_folder_problems(left_out: Mapping[str, int]) -> list[str]:
     if not left_out[LINKED_FOLDERS]:
         return []
     return [
-        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed or lead "
-        "nowhere; put the folders themselves there"
+        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed or lead nowhere, "
+        "or where the walk has been; put the folders themselves there"
     ]
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """How many files are not used, by reason, for the terminal; empty where all are."""
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)

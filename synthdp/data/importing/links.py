@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synthdp.data.dataset import raise_problems
+from synthdp.data.importing.ids import normalised_id
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 
@@ -13,9 +14,10 @@ ID_COLUMN, PERSON_COLUMN = "patient_id", "person"
 def read_links(path: Path) -> Mapping[str, str]:
     """The person of each id in a table of links; an id that it does not name is its own person.
 
-    Its columns are `patient_id` and `person`, further ones are not read. A person may be called by
-    one of the ids, which then has a row too, or by any other word: the name stands in the file, so
-    that it does not depend on which of the ids have images.
+    Its columns are `patient_id` and `person`, further ones are not read; ids are taken in their one
+    spelling (`synthdp.data.importing.ids`). A person may be called by one of the ids, which then
+    has a row too, or by any other word: the name stands in the file, so that it does not depend on
+    which of the ids have images.
 
     Raises:
         InputError: with every problem at once, by row and never by id.
@@ -27,10 +29,13 @@ def read_links(path: Path) -> Mapping[str, str]:
     person_of: dict[str, str] = {}
     row_of: dict[str, int] = {}
     for number, record in table.records.items():
-        one, person = record[ID_COLUMN].strip(), record[PERSON_COLUMN].strip()
-        if not one or not person:
-            problems.append(f"row {number}: {ID_COLUMN} or {PERSON_COLUMN} is empty")
-        elif person_of.setdefault(one, person) != person:
+        one, person = normalised_id(record[ID_COLUMN]), normalised_id(record[PERSON_COLUMN])
+        if one is None or person is None:
+            problems.append(
+                f"row {number}: {ID_COLUMN} or {PERSON_COLUMN} is empty, or a word for nothing"
+            )
+            continue
+        if person_of.setdefault(one, person) != person:
             problems.append(f"row {number}: row {row_of[one]} gives this id another person")
         row_of.setdefault(one, number)
     for one, person in person_of.items():

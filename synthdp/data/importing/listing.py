@@ -1,12 +1,16 @@
 """Which images are to be imported: by the table where there is one, else by the files' names."""
 
 import os
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from synthdp.data.importing.folder import files_below, linked_folder_problems, other_kind
+from synthdp.data.importing.findings import Finding, Reason, sift
+from synthdp.data.importing.folder import (
+    folder_contents,
+    left_out_words,
+    linked_folder_problems,
+)
 from synthdp.data.importing.names import patches_by_name
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.rows import patches_by_row
@@ -14,15 +18,36 @@ from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 
+UNLISTED = "images that the table does not name"
+
 
 @dataclass(frozen=True)
 class Listing:
-    """Every image that was asked for, what is wrong, and how many other files stand there."""
+    """Every image that was asked for, what is wrong, and what is not used.
+
+    `left_out` counts files by the reason why they are not taken. `left_out_rows` are the images
+    or rows that `leave_out` let go, by reason; `unlisted` the files that the table does not name,
+    by their positions in the order of paths.
+    """
 
     counted_by: str  # what a number counts: "metadata.csv, row" or "image"
     patches: tuple[Patch, ...]
     problems: tuple[str, ...]
     left_out: Mapping[str, int]
+    left_out_rows: Mapping[Reason, tuple[int, ...]] = field(default_factory=dict)
+    unlisted: tuple[int, ...] = ()
+
+    def sifted(self, findings: Iterable[Finding], leave_out: Iterable[Reason]) -> "Listing":
+        """The same with findings of images among the problems, or left out where that is allowed.
+
+        The images that they are of stay among the patches.
+        """
+        problems, left_out = sift(findings, leave_out, self.counted_by)
+        rows = {
+            reason: tuple(sorted((*self.left_out_rows.get(reason, ()), *left_out.get(reason, ()))))
+            for reason in (*self.left_out_rows, *left_out)
+        }
+        return replace(self, problems=(*self.problems, *problems), left_out_rows=rows)
 
 
 def list_patches(settings: ListingSettings) -> Listing:
@@ -38,24 +63,27 @@ def list_patches(settings: ListingSettings) -> Listing:
         raise InputError(
             f"src: {src} may not be read and entered; give the user that runs this both rights"
         )
-    names, left_out, problems = files_below(src)
+    contents = folder_contents(src, settings.follow_links_into)
+    problems, unlisted = list(contents.problems), tuple[int, ...]()
     table_path = src / "metadata.csv" if settings.metadata is None else settings.metadata
     if isinstance(table_path, Path) and (table_path.is_file() or settings.metadata is not None):
         if not table_path.is_file():
             raise InputError(f"metadata: there is no file {table_path}; correct the path")
-        patches, listed = patches_by_row(settings, read_table(table_path))
+        patches, findings, of_table = patches_by_row(settings, read_table(table_path))
         counted_by = f"{table_path.name}, row"
-        problems += [f"{table_path.name}, {line}" for line in listed]
+        problems += [f"{table_path.name}, {problem}" for problem in of_table]
         taken = {patch.path for patch in patches}
-        left_out["images not listed"] = len(set(names) - taken)
-        for kind, count in Counter(map(other_kind, taken - set(names))).items():
-            left_out[kind] = max(left_out.get(kind, 0) - count, 0)
+        unlisted = tuple(
+            number for number, path in enumerate(contents.images, start=1) if path not in taken
+        )
+        left_out = contents.left_out({table_path, *taken}) | {UNLISTED: len(unlisted)}
     else:
-        patches, listed = patches_by_name(settings, names)
-        counted_by = "image"
-        problems += listed
-        problems += linked_folder_problems(left_out)
-    if not patches and not problems:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items() if count)
-        problems.append(f"no PNG or TIFF image to take was found ({kinds or 'an empty folder'})")
-    return Listing(counted_by, tuple(patches), tuple(problems), left_out)
+        patches, findings, of_settings = patches_by_name(settings, contents.images)
+        counted_by, left_out = "image", contents.left_out()
+        problems += [*of_settings, *linked_folder_problems(left_out)]
+    listing = Listing(counted_by, tuple(patches), tuple(problems), left_out, unlisted=unlisted)
+    listing = listing.sifted(findings, settings.leave_out)
+    if not patches and not listing.problems:
+        what = left_out_words(left_out) or "an empty folder"
+        return replace(listing, problems=(f"no image to take was found ({what})",))
+    return listing

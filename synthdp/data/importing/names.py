@@ -1,11 +1,15 @@
 """What the path of an image tells: its class, its patient and its split."""
 
-import math
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from synthdp.data.dataset import SPLITS
-from synthdp.data.images import path_problem
+from synthdp.data.images import MISSING_FILE, path_problem
+from synthdp.data.importing.findings import Finding, Reason
+from synthdp.data.importing.folder import readable_name
+from synthdp.data.importing.ids import id_problem, normalised_id
+from synthdp.data.importing.labels import Reading
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import ListingSettings
 
@@ -22,9 +26,10 @@ def folder_split(name: str) -> str | None:
 
 
 def named_patient(settings: ListingSettings, name: str, number: int) -> str | None:
-    """The patient that a file's name holds; None where a real one has none."""
+    """The id that a file's name holds, as it stands there; None where a real one has none."""
     if settings.kind == "synthetic":
         return f"synthetic-{number:06d}"
+    name = readable_name(name)
     if settings.images_are_patients:
         return name  # not its number, which hangs on who else is there
     match = re.search(settings.patient_pattern, name) if settings.patient_pattern else None
@@ -35,48 +40,109 @@ def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool
     """The class that a relative path names, and whether folder and file name disagree.
 
     The innermost folder that names a class is believed, then the file name, then the whole path.
+    Where words are denied or left open, no folder further out is believed, and a file's name
+    disagrees with its folder.
     """
     *folders, file = PurePosixPath(name).parts or ("",)
-    labels = [_pattern_label(settings, f"{part}/") for part in reversed(folders)]
-    folder = next((label for label in labels if label is not None), None)
-    own = _pattern_label(settings, file)
-    if folder is None:
-        return (own if own is not None else _pattern_label(settings, name)), False
-    return folder, own is not None and own != folder
+    # A folder that is a value alone belongs to the word above it, as in `malignant/0`.
+    values = [settings.words.is_answer(part) for part in folders] + [False]
+    parts = [
+        f"{part} {folders[index + 1]}" if values[index + 1] else part
+        for index, part in enumerate(folders)
+    ]
+    readings = (_reading(settings, f"{part}/") for part in reversed(parts))
+    folder = next((one for one in readings if one not in ("nothing", "both")), "nothing")
+    own = _reading(settings, file)
+    if folder in _CLASSES:
+        return _CLASSES[folder], own not in (folder, "nothing", "both")
+    if folder == "nothing" and own in _CLASSES:
+        return _CLASSES[own], False
+    by_pattern = settings.malignant_pattern is not None or settings.benign_pattern is not None
+    return (_CLASSES.get(_reading(settings, name)) if by_pattern else None), False
 
 
-def _pattern_label(settings: ListingSettings, text: str) -> float | None:
-    malignant = re.search(settings.malignant_pattern, text) is not None
-    benign = re.search(settings.benign_pattern, text) is not None
-    return float(malignant) if malignant != benign else None
+_CLASSES: dict[Reading, float] = {"positive": 1.0, "negative": 0.0}
 
 
-def patches_by_name(settings: ListingSettings, files: list[Path]) -> tuple[list[Patch], list[str]]:
-    """The images that were asked for, by what their paths tell, and what is wrong with others."""
-    if settings.targets != ("malignant",):
-        return [], ["targets: names tell only `malignant`; give a metadata table for others"]
+def _reading(settings: ListingSettings, text: str) -> Reading:
+    """What a text says by the words for classes, or by a pattern in the place of those of one."""
+    malignant, benign = settings.malignant_pattern, settings.benign_pattern
+    by_words = settings.words.of_name(text.removesuffix("/"))
+    if malignant is None and benign is None:
+        return by_words
+    found = [
+        by_words == reading if pattern is None else re.search(pattern, text) is not None
+        for pattern, reading in ((malignant, "positive"), (benign, "negative"))
+    ]
+    if all(found):
+        return "both"
+    return "positive" if found[0] else "negative" if found[1] else "nothing"
+
+
+def patches_by_name(
+    settings: ListingSettings, files: Sequence[Path]
+) -> tuple[list[Patch], list[Finding], list[str]]:
+    """The images that were asked for, by what their paths tell; what is wrong with others, and with
+    the settings.
+    """
+    if len(settings.targets) > 1 or (settings.targets != ("malignant",) and not settings.labels):
+        return (
+            [],
+            [],
+            [
+                "targets: names tell only `malignant`; give `labels` for another one, or a table "
+                "(metadata) for several"
+            ],
+        )
     if settings.kind == "real" and settings.patient_pattern is None:
-        return [], [
-            "patient_pattern: real images need their patient, and there is no table; give a "
-            r"pattern with one group, such as 'patient(\d+)', or the word none where each image "
-            "counts as a patient of its own"
-        ]
-    root = settings.src.resolve()
-    patches, problems = [], []
+        return (
+            [],
+            [],
+            [
+                "patient_pattern: real images need their patient, and there is no table; give a "
+                r"pattern with one group, such as 'patient(\d+)', or the word none where each "
+                "image counts as a patient of its own"
+            ],
+        )
+    root, linked = settings.src.resolve(), settings.linked_folders
+    patches: list[Patch] = []
+    findings: list[Finding] = []
     for number, path in enumerate(files, start=1):
         name = path.relative_to(settings.src).as_posix()
         split = folder_split(name)
         if split is not None and split not in settings.splits:
             continue
         label, conflict = name_label(settings, name)
-        patient = named_patient(settings, name, number)
-        of_image = [
-            path_problem(name, root),
-            "neither pattern tells its class" if label is None else None,
-            "patient_pattern finds no patient" if patient is None else None,
-        ]
-        problems += [f"image {number}: {problem}" for problem in of_image if problem]
-        if not any(of_image):
-            target = math.nan if label is None else label
-            patches.append(Patch(number, path, patient or "", split, (target,), conflict=conflict))
-    return patches, problems
+        patient, of_image = patient_in_name(settings, name, number)
+        if (problem := path_problem(name, root, linked)) is not None:
+            of_image.append(Finding(number, problem, file_reason(problem)))
+        if label is None:
+            of_image.append(Finding(number, _NO_CLASS, "unknown_class"))
+        findings += of_image
+        if label is not None and not of_image:
+            patches.append(Patch(number, path, patient, split, (label,), conflict=conflict))
+    return patches, findings, []
+
+
+#: A name says none, or denies one, or leaves it open.
+_NO_CLASS = (
+    "its path tells no class beyond doubt; name the words of each class in `labels` (a denial such "
+    "as no_malignant and an open malignant_0 are no class), or give the patterns"
+)
+
+
+def file_reason(problem: str) -> Reason | None:
+    """Why an image may be left out whose path has this problem."""
+    return "missing_file" if problem == MISSING_FILE else None
+
+
+def patient_in_name(settings: ListingSettings, name: str, number: int) -> tuple[str, list[Finding]]:
+    """The patient that a name holds, in the id's one spelling, or what is wrong."""
+    text = named_patient(settings, name, number)
+    if text is None:
+        return "", [Finding(number, "patient_pattern finds no patient", "no_patient")]
+    if settings.kind == "synthetic" or settings.images_are_patients:
+        return text, []
+    if (problem := id_problem(text)) is not None:
+        return "", [Finding(number, f"patient_pattern: {problem}", "no_patient")]
+    return normalised_id(text) or "", []

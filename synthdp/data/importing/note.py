@@ -5,15 +5,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ConfigDict
 
 from synthdp.config import Settings, read_json_as
-from synthdp.data.dataset import Dataset
-from synthdp.data.importing.assignment import AssignedImages, Assignment
+from synthdp.data.dataset import SPLITS, Dataset, target_words
+from synthdp.data.importing.assignment import AssignedImages
+from synthdp.data.importing.findings import REASON_WORDS
+from synthdp.data.importing.folder import left_out_words
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 
 NOTE = "import.json"
+#: How many rows a line on the terminal names.
+MAX_NUMBERS = 12
+#: How many files that no row names the note lists; all are counted.
+MAX_UNLISTED = 10_000
 #: What to do about ids that look alike.
 _WHAT_TO_DO = (
     "Each id counts as a patient of its own. Look at the images of these rows. Where ids are "
@@ -24,8 +31,6 @@ _WHAT_TO_DO = (
     "still counts for its patients, so keep this folder. Images were compared as small grey "
     "pictures: mirrored, turned and cropped copies are not in this list."
 )
-#: Kinds of files that nobody takes for images, so that their number is not logged.
-_NO_IMAGES = (".csv files", ".txt files", ".json files", "other files")
 #: Lists of the note whose lengths are logged, and in what words.
 _LOGGED = {
     "duplicate_images": "group(s) of images with the same pixels",
@@ -63,6 +68,8 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
     return {
         "counted_by": listing.counted_by,
         "left_out": dict(listing.left_out),
+        "left_out_rows": {reason: list(rows) for reason, rows in listing.left_out_rows.items()},
+        "unlisted": list(listing.unlisted[:MAX_UNLISTED]),
         "duplicate_images": [rows(group) for group in duplicate_groups(digests)],
         "near_duplicates": [rows(sorted(group)) for group in near],
         "look_alikes": [
@@ -91,21 +98,69 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
     }
 
 
-def note_words(note: Mapping[str, Any], assignment: Assignment, *, kind: str) -> list[str]:
-    """The import in lines for the terminal: counts alone."""
-    splits = Counter(assignment.splits)
-    shares = ", ".join(f"{split} {count}" for split, count in sorted(splits.items()))
+def note_words(
+    note: Mapping[str, Any], images: AssignedImages, targets: Sequence[str], *, kind: str
+) -> list[str]:
+    """The import in lines for the terminal of who holds the images: counts, and numbers of rows.
+
+    Args:
+        note: of `import_note`.
+        images: all that were written.
+        targets: the names of their targets.
+        kind: of the set.
+    """
+    assignment = images.assignment
     whose = f" of {len(set(assignment.ids))} patients" if kind == "real" else ""
-    lines = [f"imported {len(assignment.ids)} {kind} images{whose} ({shares})"]
-    left_out = [
-        f"{count} {what}"
-        for what, count in note["left_out"].items()
-        if count and what not in _NO_IMAGES
+    lines = [f"imported {len(assignment.ids)} {kind} images{whose}"]
+    for split in [one for one in SPLITS if one in assignment.splits]:
+        at = [index for index, name in enumerate(assignment.splits) if name == split]
+        of_split = [images.listing.patches[index].targets for index in at]
+        whose = f" of {len({assignment.ids[index] for index in at})} patients" if whose else ""
+        counts = ", ".join(target_words(targets, of_split))
+        lines.append(f"  {split}: {len(at)} images{whose}; {counts}")
+    lines += [f"  {missing}" for missing in _missing_classes(images, targets)]
+    if not_used := left_out_words(note["left_out"]):
+        unlisted = named_numbers(note["unlisted"])
+        where = f"; those are images {unlisted} in the order of paths" if unlisted else ""
+        lines.append(f"  not used: {not_used}{where}")
+    counted = "row" if "row" in note["counted_by"] else "image"
+    lines += [
+        f"  left out: {len(rows)} {counted}(s) {REASON_WORDS[reason]} ({named_numbers(rows)})"
+        for reason, rows in images.listing.left_out_rows.items()
     ]
-    if left_out:
-        lines.append(f"  left out: {', '.join(left_out)}")
     counts = [f"  {len(note[key])} {words}" for key, words in _LOGGED.items() if note[key]]
     return [*lines, *counts, "  the rows are listed in private/import.json"] if counts else lines
+
+
+def _missing_classes(images: AssignedImages, targets: Sequence[str]) -> list[str]:
+    """Splits that have no image of a class that the set has, and what to do about it."""
+    labels = np.array([patch.targets for patch in images.listing.patches])
+    splits = np.array(images.assignment.splits)
+    words = []
+    for index, name in enumerate(targets):
+        known = labels[:, index]
+        for value, called in ((1.0, "yes"), (0.0, "no")):
+            of_class = known == value
+            lacking = [one for one in SPLITS if (splits == one).any() and one in ("train", "val")]
+            lacking = [one for one in lacking if not of_class[splits == one].any()]
+            if not of_class.any():
+                words.append(f"no image has {name} {called}: there is nothing to tell apart")
+            elif lacking:
+                words.append(
+                    f"{' and '.join(lacking)} has no image with {name} {called}, so that nothing "
+                    "can be learned or measured there; import into a new folder with another "
+                    "val_fraction or another file for `key`, or give the splits in folders or "
+                    "table (a keyed hash of each id splits patients, so that nobody's place hangs "
+                    "on others' classes and no split can be evened out)"
+                )
+    return words
+
+
+def named_numbers(numbers: Sequence[int]) -> str:
+    """Numbers of rows or images for the terminal, the first of them where there are many."""
+    shown = ", ".join(str(number) for number in numbers[:MAX_NUMBERS])
+    more = len(numbers) - MAX_NUMBERS
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 class ImportNote(Settings):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,20 @@ from synthdp.data.importing.assignment import (
     AssignedImages,
     AssignmentSettings,
     assign,
+    id_problems,
     in_cohort,
     link_problems,
     refuse_empty_split,
     set_key,
     split_problems,
 )
+from synthdp.data.importing.findings import Finding
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.note import NOTE, ImportNote, import_note, note_words, read_note
+from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.prepare import Prepared, PreparedImages, prepare, staging_beside
+from synthdp.data.importing.settings import FORMER_PATTERNS
 from synthdp.data.importing.survey import Pixels
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
@@ -123,8 +127,8 @@ def run_patches(settings: PatchesSettings) -> Path:
             size_px=settings.size_px,
             workers=settings.workers,
         )
-        _refuse_problems(settings, listing, made, person_of)
-        prepared = [images[0] for images in made.outcomes if not isinstance(images, str)]
+        listing, prepared = _readable(settings, listing, made)
+        _refuse_problems(settings, listing, person_of)
         facts, key = [image.facts for image in prepared], set_key(settings)
         assignment = assign(settings, listing, facts, made.thumbnails, key=key, person_of=person_of)
         images, cohort = AssignedImages(listing, facts, assignment), None
@@ -161,11 +165,22 @@ def read_image_file(source: ImageFile) -> list[Pixels]:
     return [decode_pixels(source.path)]
 
 
+def _readable(
+    settings: PatchesSettings, listing: Listing, made: PreparedImages
+) -> tuple[Listing, list[Prepared]]:
+    """The listing of the images that could be read, and these; what is wrong with the others."""
+    findings, kept = list[Finding](), list[tuple[Patch, Prepared]]()
+    for patch, outcome in zip(listing.patches, made.outcomes, strict=True):
+        if isinstance(outcome, str):
+            findings.append(Finding(patch.number, outcome, "unreadable"))
+        else:
+            kept.append((patch, outcome[0]))
+    listing = listing.sifted(findings, settings.leave_out)
+    return replace(listing, patches=tuple(patch for patch, _ in kept)), [one for _, one in kept]
+
+
 def _refuse_problems(
-    settings: PatchesSettings,
-    listing: Listing,
-    made: PreparedImages,
-    person_of: Mapping[str, str],
+    settings: PatchesSettings, listing: Listing, person_of: Mapping[str, str]
 ) -> None:
     """Refuse an import with all that is wrong with it.
 
@@ -175,11 +190,11 @@ def _refuse_problems(
     problems = [
         *listing.problems,
         *link_problems(listing, person_of),
+        *id_problems(settings, listing, person_of),
         *split_problems(settings, listing, person_of),
     ]
-    for patch, outcome in zip(listing.patches, made.outcomes, strict=True):
-        if isinstance(outcome, str):
-            problems.append(f"{listing.counted_by} {patch.number}: {outcome}")
+    if not listing.patches and not problems:
+        problems.append("every image was left out")
     raise_problems(
         f"{settings.src}: nothing was imported (images are counted in the order of their paths, "
         "rows as in a spreadsheet)",
@@ -217,7 +232,13 @@ def _settings_now(note: ImportNote, out: Path) -> dict[str, Any]:
     added = {name: fields[name].default for name in fields.keys() - note.settings.keys()}
     # Once a size of None stood for the images' own.
     size_px = note.settings.get("size_px") or read_info(out).size_px
-    return {**added, **note.settings, "size_px": size_px}
+    # Once patterns stood for the words of a class.
+    former = {
+        name: None
+        for name, pattern in FORMER_PATTERNS.items()
+        if note.settings.get(name) == pattern
+    }
+    return {**added, **note.settings, **former, "size_px": size_px}
 
 
 def _links_sha256(settings: PatchesSettings) -> str | None:
@@ -339,5 +360,5 @@ def _write(
         writer.note(NOTE, {**source, **note})
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
-    for line in note_words(note, assignment, kind=settings.kind):
+    for line in note_words(note, images, settings.targets, kind=settings.kind):
         logger.info(line)

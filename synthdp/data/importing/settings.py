@@ -2,33 +2,61 @@
 
 import re
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config import Settings
 from synthdp.data.dataset import FIXED_COLUMNS, SPLITS, Split
+from synthdp.data.importing.findings import Reason
+from synthdp.data.importing.labels import Labels, default_labels, own_labels
 
-# Before a class's word there is no letter, so that no longer word is taken for it, and no denial.
-# After `is_` a value decides.
+#: What the patterns were by default before words decided; imports of then name them.
 _WORD = r"(?<![a-z])(?<!is_)(?<!non[ _-])(?<!not[ _-])"
-MALIGNANT_PATTERN = (
-    rf"(?i)is_benign_(?:false|0(?!\d))|is_malignant_(?:true|1(?!\d))|{_WORD}malignant(?![a-z])"
-)
-BENIGN_PATTERN = (
-    rf"(?i)is_benign_(?:true|1(?!\d))|is_malignant_(?:false|0(?!\d))|{_WORD}benign(?![a-z])"
-)
+FORMER_PATTERNS = {
+    "malignant_pattern": (
+        r"(?i)is_benign_(?:false|0(?!\d))|is_malignant_(?:true|1(?!\d))|"
+        rf"{_WORD}malignant(?![a-z])"
+    ),
+    "benign_pattern": (
+        rf"(?i)is_benign_(?:true|1(?!\d))|is_malignant_(?:false|0(?!\d))|{_WORD}benign(?![a-z])"
+    ),
+}
+
+
+def _as_text(value: Any) -> Any:
+    """A word of a label as text: YAML makes numbers and booleans of some."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _as_words(value: Any) -> Any:
+    return [_as_text(word) for word in value] if isinstance(value, list | tuple) else value
+
+
+#: Words that mean the same class.
+LabelWords = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], BeforeValidator(_as_words)
+]
 
 
 class ListingSettings(Settings):
     """Where the images stand and how to read what they show.
 
     `metadata` is a table with a row for each image (`src`/metadata.csv when there is one; `none`
-    leaves it aside). Without one, the class comes from patterns on folder and file names, and
-    `patient_pattern` finds the patient: one group, or the word `none` where each image counts as
-    a patient of its own. `benign_column` holds 1 for benign, and is turned into `malignant` by
-    the listing alone. `splits` chooses by the split that folders or table give; `split` overrides.
+    leaves it aside). Without one, the class comes from words in folder and file names, or from
+    `malignant_pattern` and `benign_pattern` where they are given, and `patient_pattern` finds the
+    patient: one group, or the word `none` where each image counts as a patient of its own.
+    `labels` are the words for each class, in cells as in names: `{malignant: [MALIGNANT, M, 1],
+    benign: [BENIGN, B, 0], unknown: [U]}`; of other targets `positive` and `negative`. Where it is
+    given, no other word has a meaning. `benign_column` holds 1 for benign, and is turned into
+    `malignant` by the listing alone. `splits` chooses by the split that folders or table give;
+    `split` overrides. `follow_links_into` names folders outside `src` into which links are
+    followed. `leave_out` names reasons for which an image is left out, and counted, where otherwise
+    nothing would be imported.
     """
 
     src: Path
@@ -40,11 +68,14 @@ class ListingSettings(Settings):
     targets: tuple[str, ...] = Field(default=("malignant",), min_length=1)
     benign_column: str = "is_benign"
     attributes: tuple[str, ...] | None = None
-    malignant_pattern: str = MALIGNANT_PATTERN
-    benign_pattern: str = BENIGN_PATTERN
+    labels: dict[str, LabelWords] | None = None
+    malignant_pattern: str | None = None
+    benign_pattern: str | None = None
     patient_pattern: str | None = None
     split: Split | None = None
     splits: tuple[Split, ...] = Field(default=SPLITS, min_length=1)
+    follow_links_into: tuple[Path, ...] = ()
+    leave_out: tuple[Reason, ...] = ()
 
     @field_validator("malignant_pattern", "benign_pattern", "patient_pattern")
     @classmethod
@@ -68,6 +99,44 @@ class ListingSettings(Settings):
         if pattern not in (None, "none") and re.compile(str(pattern)).groups != 1:
             raise ValueError("patient_pattern: put the patient's id, and only it, into one (group)")
         return self
+
+    @model_validator(mode="after")
+    def _labels_are_complete(self) -> "ListingSettings":
+        if self.labels is None:
+            return self
+        positive, negative = self._label_keys()
+        for keys in (positive, negative):
+            if sum(bool(self.labels.get(key)) for key in keys) != 1:
+                raise ValueError(f"labels: give the words of {' or '.join(sorted(keys))}, once")
+        if further := sorted(self.labels.keys() - positive - negative - {"unknown"}):
+            known = ", ".join(sorted({*positive, *negative, "unknown"}))
+            raise ValueError(f"labels: {', '.join(further)[:100]} is none of {known}")
+        try:
+            _ = self.words
+        except ValueError as error:
+            raise ValueError(f"labels: {error}") from error
+        return self
+
+    def _label_keys(self) -> tuple[set[str], set[str]]:
+        """What the words of class 1 and those of class 0 may stand under in `labels`."""
+        own = set(self.targets) if len(self.targets) == 1 else set()
+        return {"positive", *own}, {"negative"} | ({"benign"} if own == {"malignant"} else set())
+
+    @cached_property
+    def words(self) -> Labels:
+        """The words for the classes."""
+        if self.labels is None:
+            return default_labels()
+        positive, negative = (
+            tuple(word for key in keys for word in (self.labels or {}).get(key, ()))
+            for keys in self._label_keys()
+        )
+        return own_labels(positive, negative, self.labels.get("unknown", ()))
+
+    @property
+    def linked_folders(self) -> tuple[Path, ...]:
+        """The folders outside `src` into which links may lead, resolved."""
+        return tuple(folder.resolve() for folder in self.follow_links_into)
 
     @property
     def images_are_patients(self) -> bool:

@@ -100,10 +100,17 @@ def test_class_folders_are_imported_without_a_table(folder: Path) -> None:
     assert dataset.info.unit == "patient"
 
 
-def test_a_name_that_is_no_text_is_refused(folder: Path, texture: Texture) -> None:
-    with open(os.fsencode(folder) + b"/benign-\xff.png", "wb") as stream:
-        stream.write(encode_png(texture(0)))
-    assert "the file's name is not UTF-8; rename it" in refusal(folder, patient_pattern="none")
+def test_names_that_are_no_text_are_imported(folder: Path, texture: Texture) -> None:
+    """As an archive of another encoding leaves them, or with a line break in them."""
+    for number, name in enumerate((b"\xff.png", b"\xfe.png", b"\n.png")):
+        with open(os.fsencode(folder) + b"/train/benign-" + name, "wb") as stream:
+            stream.write(encode_png(texture(500 + number)))
+    dataset = imported(folder, patient_pattern="none")
+    assert len({row.patient_id for row in dataset.rows}) == len(dataset.rows) == 15
+    ids = note(dataset)["ids"]
+    assert isinstance(ids, dict)
+    names = {"train/benign-\\xff.png", "train/benign-\\xfe.png", "train/benign-\n.png"}
+    assert names <= set(ids)
 
 
 def test_real_images_need_their_patient(folder: Path) -> None:
@@ -641,7 +648,7 @@ def test_all_that_is_wrong_with_a_table_at_once(make_folder: MakeFolder, texture
     text = refusal(src)
     for line in (
         "metadata.csv, row 2: file: the path leads outside the folder",
-        "metadata.csv, row 3: is_benign: '2' is not 0, 1 or empty",
+        "metadata.csv, row 3: is_benign: '2' is no word for a class; say what it means in `labels`",
         "metadata.csv, row 4: patient_id: no patient is given",
         "metadata.csv, row 5: split: is none of train, val, test, external",
         "metadata.csv, row 6: not a readable PNG or TIFF",
@@ -673,8 +680,8 @@ def test_all_that_is_wrong_with_names_at_once(make_folder: MakeFolder, texture: 
     for line in (
         "image 1: not a readable PNG or TIFF",
         "image 2: patient_pattern finds no patient",
-        "image 3: neither pattern tells its class",
-        "image 4: neither pattern tells its class",
+        "image 3: its path tells no class beyond doubt",
+        "image 4: its path tells no class beyond doubt",
         "2 folder(s) are links, which are not followed or lead nowhere",
     ):
         assert line in text
@@ -707,10 +714,11 @@ def test_a_table_is_left_aside_on_request(folder: Path) -> None:
 
 
 def test_nothing_to_import(make_folder: MakeFolder, tmp_path: Path) -> None:
-    src = make_folder({"a.jpg": b"x", "b.dcm": b"x", "._c.png": b"x", "d.P_00012": b"x"})
+    src = make_folder({"a.gif": b"x", "b.nii": b"x", "._c.png": b"x", "d.P_00012": b"x"})
     text = refusal(src, patient_pattern="none")
     assert (
-        "no PNG or TIFF image to take was found (1 .dcm files, 1 .jpg files, 2 other files)" in text
+        "no image to take was found (1 .gif files, 1 .nii files, 1 hidden files, 1 other files)"
+        in text
     )
     with pytest.raises(InputError, match="src: there is no folder"):
         run_patches(settings(tmp_path / "none"))
@@ -725,11 +733,10 @@ def test_images_that_are_left_out_are_counted_aloud(
         "benign/1.png": texture(0),
         "malignant/2.png": texture(1),
     }
-    src = make_folder({**pictures, "benign/3.jpg": b"x", "benign/4.dcm": b"x", "notes.txt": b"x"})
+    src = make_folder({**pictures, "benign/3.gif": b"x", "benign/4.nii": b"x", "notes.txt": b"x"})
     with caplog.at_level("INFO"):
         imported(src, patient_pattern=r"(\d)")
-    assert "left out: 1 .dcm files, 1 .jpg files" in caplog.text
-    assert "txt" not in caplog.text
+    assert "not used: 1 .gif files, 1 .nii files, 1 .txt files" in caplog.text
 
 
 def test_images_under_other_names_are_counted_aloud(
@@ -739,13 +746,26 @@ def test_images_under_other_names_are_counted_aloud(
         "benign/1.png": texture(0),
         "malignant/2.png": texture(1),
     }
-    others = {"benign/.3.png": encode_png(texture(2)), "benign/4": encode_png(texture(3))}
-    others |= {"malignant/5": b"\0" * 128 + b"DICM", "malignant/._2.png": b"\0\5\x16\7", "6": b""}
+    others = {"benign/.3.png": encode_png(texture(2)), "benign/4.old": encode_png(texture(3))}
+    others |= {"malignant/5.x": b"\0" * 128 + b"DICM", "malignant/._2.png": b"\0\5\x16", "6": b""}
     src = make_folder({**pictures, **others})
     os.mkfifo(src / "pipe")  # reading it would wait for ever
     with caplog.at_level("INFO"):
         assert len(imported(src, patient_pattern=r"(\d)").rows) == 2
-    assert "left out: 3 images that are hidden, or whose names do not end" in caplog.text
+    for words in (
+        "1 hidden images",
+        "1 hidden files",
+        "2 images whose names do not end as an image's",
+        "2 other files",
+    ):
+        assert words in caplog.text
+
+
+def test_an_image_needs_no_ending_of_its_name(make_folder: MakeFolder, texture: Texture) -> None:
+    """As scanners write them: none, or the number of a series behind the last dot."""
+    names = ("benign/1", "malignant/2.840.113.7")
+    src = make_folder({name: encode_png(texture(i)) for i, name in enumerate(names)})
+    assert len(imported(src, patient_pattern=r"(\d)").rows) == 2
 
 
 def test_a_table_takes_images_of_any_name(
@@ -755,7 +775,7 @@ def test_a_table_takes_images_of_any_name(
     (src / "metadata.csv").write_text("image,patient_id,malignant\n1,a,0\n2,b,1\n")
     with caplog.at_level("INFO"):
         assert len(imported(src, file_column="image").rows) == 2
-    assert "left out: 1 images that are hidden" in caplog.text
+    assert "not used: 1 images that the table does not name" in caplog.text
 
 
 def test_a_folder_that_may_not_be_entered_is_refused(

@@ -1,0 +1,54 @@
+"""What is wrong with single images or rows, and which may be left out instead of refused."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+#: Why an image or row may be left out, where `leave_out` names the reason. Each is told from that
+#: image and row alone, so that nobody's place hangs on who else is there.
+Reason = Literal["missing_file", "no_patient", "unknown_class", "unreadable", "narrow_range"]
+#: The reasons in words that follow a count.
+REASON_WORDS: Mapping[Reason, str] = {
+    "missing_file": "whose file is missing",
+    "no_patient": "without a patient",
+    "unknown_class": "whose class is not known",
+    "unreadable": "that cannot be read",
+    "narrow_range": "that use less than a sixteenth of their range",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with the image or row of a number; a `reason` where it may be left out."""
+
+    number: int
+    text: str
+    reason: Reason | None = None
+
+
+def sift(
+    findings: Iterable[Finding], leave_out: Iterable[Reason], counted_by: str
+) -> tuple[list[str], dict[Reason, tuple[int, ...]]]:
+    """The findings that stand as problems, and the numbers that are left out, by reason.
+
+    An image is left out when each of its findings has a reason that `leave_out` names; it is
+    counted under the first of them. Otherwise all of its findings are problems.
+
+    Args:
+        findings: of any number of images.
+        leave_out: the reasons that were allowed.
+        counted_by: what a number counts, for the problems: "image", or "TABLE, row".
+    """
+    of_number: dict[int, list[Finding]] = {}
+    for finding in findings:
+        of_number.setdefault(finding.number, []).append(finding)
+    allowed = set(leave_out)
+    problems: list[str] = []
+    left_out: dict[Reason, list[int]] = {}
+    for number, found in of_number.items():
+        first = found[0].reason
+        if first is not None and all(finding.reason in allowed for finding in found):
+            left_out.setdefault(first, []).append(number)
+        else:
+            problems += [f"{counted_by} {number}: {finding.text}" for finding in found]
+    return problems, {reason: tuple(sorted(numbers)) for reason, numbers in left_out.items()}

@@ -1,0 +1,217 @@
+"""Which words mean which class, in the cells of tables and in the names of folders and files.
+
+Words count whole, whatever their case, accents, and what stands between their parts. In a name a
+denial or a doubt before a class's word (`no_malignant`, `pre-malignant`) is no class, not the other
+one: who has no malignant lesion may have no lesion at all. A value behind it decides where it is
+one beyond doubt (`malignant=0`, `is_benign_true`); `malignant_0` may be a value or a counter.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from synthdp.data.importing.ids import is_nothing
+
+Words = tuple[str, ...]
+#: What a name says of the class: 1, 0, nothing, both (such as a title of the whole set), or
+#: something that no one may take for the class or for its contrary.
+Reading = Literal["positive", "negative", "nothing", "both", "doubt"]
+
+_TRUE = (
+    *("1", "true", "t", "yes", "y", "positive", "pos", "ja", "oui", "si", "sim", "wahr", "vrai"),
+    *("vero", "verdadero", "verdadeiro", "да", "是"),
+)
+_FALSE = (
+    *("0", "false", "f", "no", "n", "negative", "neg", "nein", "non", "nao", "falsch", "faux"),
+    *("falso", "нет", "否"),
+)
+_MALIGNANT = (
+    *("malignant", "malignancy", "malign", "maligne", "malin", "maligno", "maligna", "malignes"),
+    *("bösartig", "bösartige", "kwaadaardig", "elakartad", "ondartet", "złośliwy"),
+    *("злокачественная", "злокачественное", "恶性", "惡性", "悪性"),
+)
+_BENIGN = (
+    *("benign", "benigne", "bénigne", "bénin", "benigno", "benigna", "gutartig", "gutartige"),
+    *("goedaardig", "godartad", "godartet", "łagodny", "доброкачественная", "доброкачественное"),
+    *("良性",),
+)
+_DENIALS = frozenset(
+    (
+        *("no", "non", "not", "without", "never", "un", "nil", "neg", "negative", "never"),
+        *("excluded", "exclude", "exclusion", "pre", "post", "semi", "sub", "quasi", "pseudo"),
+        *("suspected", "suspicious", "suspect", "possible", "possibly", "probable", "probably"),
+        *("likely", "unlikely", "maybe", "presumed", "uncertain", "unknown", "unclear", "rule"),
+        *("ruled", "kein", "keine", "keiner", "nicht", "ohne", "sans", "pas", "ni", "sin", "senza"),
+        *("sem", "nao", "geen", "niet", "zonder", "utan", "inte", "ej", "ingen", "inget", "ikke"),
+        *("uden", "uten", "bez", "nie", "без", "не", "нет", "非", "无", "無", "不"),
+    )
+)
+#: Words that may stand between a denial and what it denies.
+_BETWEEN = frozenset(
+    (*("a", "an", "any", "the", "o", "of", "for", "be", "is", "evidence", "signs", "sign", "de"),)
+)
+#: Words behind a class's that leave it open.
+_OPEN_ENDED = frozenset(
+    (
+        *("free", "absent", "unlikely", "excluded", "unknown", "uncertain", "suspected"),
+        *("suspicious", "possible", "probable", "like", "no", "n", "f", "neg", "negative", "not"),
+        *("none", "non", "nein", "falsch", "faux", "falso"),
+    )
+)
+_DENYING_BEGINNINGS = ("non", "not", "no", "pre", "un", "semi", "pseudo")
+_TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?|[=:]")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:[.,]0+)?")
+#: Shorter words are too often a part of a name for something else.
+_LEAST_LETTERS_IN_NAMES = 3
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The class of each word: 1, 0, or nan where it says that nothing is known.
+
+    `by_name` says the same of words in names, as tokens; `own` whether the user gave the words.
+    """
+
+    by_cell: Mapping[str, float]
+    by_name: Mapping[Words, float]
+    own: bool = False
+
+    def of_cell(self, text: str) -> float | None:
+        """The class that a cell of a table holds, nan for unknown; None for another word."""
+        label = self.by_cell.get(_cell_key(text))
+        return math.nan if label is None and is_nothing(text) else label
+
+    def of_benign_cell(self, text: str) -> float | None:
+        """The same for a column that says whether an image is benign: yes and no change places.
+
+        A word that names the class itself means it there too, as do all words of the user's.
+        """
+        label = self.of_cell(text)
+        is_answer = not self.own and _cell_key(text) in _ANSWERS
+        return 1 - label if label is not None and is_answer else label
+
+    def is_answer(self, part: str) -> bool:
+        """Whether a part of a path is a mere value, such as 0 or false."""
+        return _cell_key(part) in _ANSWERS and (not self.own or _cell_key(part) not in self.by_cell)
+
+    def of_name(self, part: str) -> Reading:
+        """The class that one part of a path names, as a whole or by a word in it."""
+        whole = self.by_cell.get(_cell_key(part)) if self.own else None
+        if whole is not None and not math.isnan(whole):
+            return "positive" if whole else "negative"
+        tokens = _tokens(part)
+        readings, at = set[Reading](), 0
+        while at < len(tokens):
+            words = self._words_at(tokens, at)
+            if not words:
+                if self._is_denied_word(tokens[at]):
+                    readings.add("doubt")
+                at += 1
+                continue
+            label = self.by_name[words]
+            readings.add(_in_context(label, tokens[:at], tokens[at + len(words) :]))
+            at += len(words)
+        if "doubt" in readings or not readings:
+            return "doubt" if readings else "nothing"
+        return "both" if len(readings) > 1 else readings.pop()
+
+    def _words_at(self, tokens: Sequence[str], at: int) -> Words:
+        """The longest words of a class that begin there; none, where none does."""
+        longest = max(map(len, self.by_name), default=0)
+        ends = range(min(len(tokens), at + longest), at, -1)
+        return next((t for end in ends if (t := tuple(tokens[at:end])) in self.by_name), ())
+
+    def _is_denied_word(self, token: str) -> bool:
+        """Whether a token is a class's word with a denial grown to it, as in `nonmalignant`."""
+        return any(
+            token.startswith(denial) and (token.removeprefix(denial),) in self.by_name
+            for denial in _DENYING_BEGINNINGS
+        )
+
+
+def _in_context(label: float, before: Sequence[str], behind: Sequence[str]) -> Reading:
+    """What a class's word says between other tokens of a name."""
+    near = next((token for token in reversed(before) if token not in _BETWEEN), "")
+    if near in _DENIALS or math.isnan(label):
+        return "doubt"
+    is_value = bool(before) and before[-1] == "is"
+    if behind and behind[0] in "=:":
+        is_value, behind = True, behind[1:]
+    value = _cell_key(behind[0]) if behind else ""
+    if is_value:
+        true, false = value in _TRUE_KEYS, value in _FALSE_KEYS
+        if true == false:
+            return "doubt"
+        label = label if true else 1 - label
+    elif value == "false":
+        label = 1 - label
+    elif value in _OPEN_ENDED or bool(behind and behind[0] == "0"):
+        return "doubt"
+    return "positive" if label else "negative"
+
+
+def _plain(text: str) -> str:
+    """A text without width, case and accents."""
+    parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(c for c in parts if unicodedata.category(c) not in ("Mn", "Cf"))
+
+
+def _tokens(text: str) -> list[str]:
+    return _TOKEN.findall(_plain(_HUMP.sub(" ", text)))
+
+
+def _cell_key(text: str) -> str:
+    """What spellings of one word share: `1.0` and `1`, or `Benign_without callback`."""
+    plain = _plain(text).strip()
+    number = _NUMBER.fullmatch(plain)
+    if number is not None:
+        return f"{'-' if number[1] == '-' and number[2] != '0' else ''}{number[2]}"
+    return " ".join(re.findall(r"[^\W_]+|[^\w\s]", re.sub(r"[_\-./]+", " ", plain))) or plain
+
+
+_TRUE_KEYS, _FALSE_KEYS = (frozenset(map(_cell_key, words)) for words in (_TRUE, _FALSE))
+_ANSWERS = _TRUE_KEYS | _FALSE_KEYS
+
+
+def _in_names(words: Iterable[str]) -> list[Words]:
+    split = (tuple(_tokens(word)) for word in words)
+    return [
+        tokens
+        for tokens in split
+        if any(len(token) >= _LEAST_LETTERS_IN_NAMES and not token.isdigit() for token in tokens)
+        or any(not token.isascii() for token in tokens)
+    ]
+
+
+def default_labels() -> Labels:
+    """Yes and no, true and false, 1 and 0, and the words for malignant and benign."""
+    meaning = {1.0: _MALIGNANT, 0.0: _BENIGN}
+    by_cell = {**dict.fromkeys(_TRUE_KEYS, 1.0), **dict.fromkeys(_FALSE_KEYS, 0.0)}
+    by_cell |= {_cell_key(word): label for label, words in meaning.items() for word in words}
+    by_name = {words: label for label, given in meaning.items() for words in _in_names(given)}
+    return Labels(by_cell, by_name)
+
+
+def own_labels(positive: Words, negative: Words, unknown: Words = ()) -> Labels:
+    """The words that a user gave, which then are all: as whole cells or whole parts of a path, and
+    those of three letters or more also as words in a name.
+
+    Raises:
+        ValueError: when a word stands under two meanings, or is empty.
+    """
+    by_cell: dict[str, float] = {}
+    by_name: dict[Words, float] = {}
+    for label, words in ((1.0, positive), (0.0, negative), (math.nan, unknown)):
+        for word in words:
+            key = _cell_key(word)
+            if not key:
+                raise ValueError("an empty word; an empty cell is unknown anyway")
+            known = by_cell.setdefault(key, label)
+            if known is not label and known != label:
+                raise ValueError(f"{word[:40]!r} stands under two meanings; leave it under one")
+        by_name |= dict.fromkeys(_in_names(words), label)
+    return Labels(by_cell, by_name, own=True)
