@@ -116,8 +116,8 @@ def note_words(
         at = [index for index, name in enumerate(assignment.splits) if name == split]
         of_split = [images.listing.patches[index].targets for index in at]
         whose = f" of {len({assignment.ids[index] for index in at})} patients" if whose else ""
-        counts = ", ".join(target_words(targets, of_split))
-        lines.append(f"  {split}: {len(at)} images{whose}; {counts}")
+        of_classes = ", ".join(target_words(targets, of_split))
+        lines.append(f"  {split}: {len(at)} images{whose}; {of_classes}")
     lines += [f"  {missing}" for missing in _missing_classes(images, targets)]
     if not_used := left_out_words(note["left_out"]):
         unlisted = named_numbers(note["unlisted"])
