@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import FileMetaDataset
-from pydicom.dataset import Dataset, FileDataset
+from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 MG_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.2"
@@ -18,10 +17,11 @@ def a_ramp(height: int = 16, width: int = 12, top: int = 4095) -> NDArray[np.uin
     return np.linspace(0, top, height * width).round().astype(np.uint16).reshape(height, width)
 
 
-def mammogram(pixels: NDArray[Any] | None = None, **others: Any) -> FileDataset:
+def mammogram(pixels: NDArray[Any] | None = None, **others: Any) -> Dataset:
     """A data set of a mammogram of 12 bits in 16; `others` are elements that it has instead."""
     pixels = a_ramp() if pixels is None else pixels
-    dataset = FileDataset("", Dataset(), preamble=bytes(128), file_meta=FileMetaDataset())
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
     dataset.SOPClassUID = MG_FOR_PRESENTATION
     dataset.SOPInstanceUID = "2.25.111"
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "2.25.11", "2.25.1"
@@ -46,7 +46,12 @@ def mammogram(pixels: NDArray[Any] | None = None, **others: Any) -> FileDataset:
     return dataset
 
 
-def write_mammogram(path: Path, pixels: NDArray[Any] | None = None, **others: Any) -> Path:
-    """Write one, in the transfer syntax of its file meta information."""
-    mammogram(pixels, **others).save_as(path, enforce_file_format=True)
+def save(dataset: Dataset, path: Path) -> Path:
+    """Write a data set in the transfer syntax of its file meta information."""
+    dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def write_mammogram(path: Path, pixels: NDArray[Any] | None = None, **others: Any) -> Path:
+    """Write a mammogram in Explicit VR Little Endian."""
+    return save(mammogram(pixels, **others), path)
