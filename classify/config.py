@@ -365,12 +365,14 @@ class CalibrateSettings(Settings):
 class PredictSettings(Settings):
     """The predict stage: a finished run on new images.
 
-    `images` is a folder of PNG and TIFF files, or a data set; `out` the table to write. `saliency`
-    is a folder for pictures of what moves the score, looked for at `saliency_grid` regions a side.
+    `images` is a folder of image files, or a data set; `out` the table to write. `bits` says how
+    many bits of each sample are used, where the files state more (12 in 16). `saliency` is a folder
+    for pictures of what moves the score, looked for at `saliency_grid` regions a side.
     """
 
     run: Path
     images: Path
     out: Path
+    bits: int | None = Field(default=None, ge=1, le=16)
     saliency: Path | None = None
     saliency_grid: int = Field(default=9, ge=3, le=32)

@@ -14,8 +14,8 @@ from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
 from synthdp.config import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
-from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
-from synthdp.data.decoding import decode_pixels
+from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, units_of
+from synthdp.data.decoding import decode_pixels, refuse_narrow
 from synthdp.data.tables import csv_text
 from synthdp.data.units import refuse_unknown_patients
 from synthdp.errors import InputError
@@ -66,8 +66,8 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
 
     Raises:
         InputError: when the run is not finished, the data set lacks a target of the classifier or
-            the split, an image is unreadable, `out` holds something else, or a noisy AUROC does
-            not fit the data set.
+            the split, an image is unreadable or uses too little of its range, `out` holds something
+            else, or a noisy AUROC does not fit the data set.
     """
     if is_written(settings.out, settings, last=METRICS_FILE, what="an evaluation"):
         return settings.out
@@ -84,6 +84,8 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         may_be_empty=promised,
     )
     targets = known_targets(dataset, rows, classifier.targets)
+    # Under a promise nothing may hang on one patient's image, and its import has refused such ones.
+    repeats = vars(count_repeats(dataset, rows, targets, may_refuse_narrow=not promised))
     scored = scores(classifier, dataset, rows, finite=not promised)
     try:
         exact = _exact_figures(settings, classifier, dataset, (rows, targets, scored))
@@ -91,7 +93,6 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         if not promised:
             raise
         exact = {METRICS_FILE: {"left_out": str(error)}}
-    repeats = vars(count_repeats(dataset, rows, targets))
     about = {"data_set": dataset.info.name, "split": settings.split}
     exact[METRICS_FILE] = {**about, **exact[METRICS_FILE], **repeats}
     with atomic_folder(settings.out, closed=dataset.info.protects_patients) as folder:
@@ -250,19 +251,38 @@ def known_targets(
     return np.array(known, dtype=np.float64).reshape(len(rows), len(names))
 
 
-def count_repeats(dataset: Dataset, rows: Sequence[Row], targets: NDArray[np.float64]) -> Repeats:
+def count_repeats(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    targets: NDArray[np.float64],
+    *,
+    may_refuse_narrow: bool = True,
+) -> Repeats:
     """Count images that occur again, by a hash of their pixels.
 
     Args:
         dataset: the opened data set.
         rows: N of its rows.
         targets: (N, T), nan unknown.
+        may_refuse_narrow: whether an image may stop it by what it shows.
+
+    Raises:
+        InputError: with all images that are unreadable, or use too little of their range.
     """
     labels: dict[bytes, list[NDArray[np.float64]]] = {}
+    problems = []
     for row, label in zip(rows, targets, strict=True):
-        pixels = decode_pixels(dataset.root / row.image)
+        try:
+            pixels = decode_pixels(dataset.root / row.image)
+            if may_refuse_narrow:
+                refuse_narrow(pixels)
+        except InputError as error:
+            problems.append(f"row {dataset.rows.index(row) + 2}: {error}")
+            continue
         digest = sha256(f"{pixels.shape} {pixels.dtype}".encode() + pixels.tobytes()).digest()
         labels.setdefault(digest, []).append(label)
+    where = f"{dataset.info.name}: nothing was evaluated (rows are those of manifest.csv)"
+    raise_problems(where, problems)
     return Repeats(
         duplicates=sum(len(same) - 1 for same in labels.values()),
         label_conflicts=sum(_conflict(np.array(same)) for same in labels.values()),

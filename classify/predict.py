@@ -31,7 +31,7 @@ from classify.model import (
     restore_backbone,
 )
 from synthdp.data.dataset import raise_problems
-from synthdp.data.decoding import decode_pixels, square_image
+from synthdp.data.decoding import decode_pixels, refuse_narrow, square_image
 from synthdp.data.images import path_problem, resize_pixels
 from synthdp.data.importing.folder import folder_contents, linked_folder_problems
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
@@ -40,9 +40,6 @@ from synthdp.files import atomic_folder, closed_to_others, read_text, write_atom
 from synthdp.progress import progress
 
 MANIFEST = "manifest.csv"
-#: An image that is nowhere above this share of its depth's full scale was not scaled to it.
-LEAST_RANGE = 1 / 16
-
 FloatImage = NDArray[np.float32]
 
 
@@ -72,9 +69,9 @@ def run_predict(settings: PredictSettings) -> Path:
     _refuse_outputs(settings.images, settings.out, settings.saliency)
     classifier = load_classifier(settings.run)
     images = find_images(settings.images)
-    refuse_bad_images(settings.images.name, images)
+    refuse_bad_images(settings.images.name, images, settings.bits)
     paths = [image.path for image in images]
-    raws = [_features(one, paths) for one in classifier.feature_sources]
+    raws = [_features(one, paths, settings.bits) for one in classifier.feature_sources]
     raw_scores = logits(classifier, raws)
     if not bool(torch.isfinite(raw_scores).all()):
         raise RunError("a score is not finite; the weights have diverged or are damaged")
@@ -84,7 +81,7 @@ def run_predict(settings: PredictSettings) -> Path:
         raise InputError(f"{settings.out}: holds other scores; name a new file or remove it first")
     if settings.saliency is not None:
         with atomic_folder(settings.saliency, closed=True, again=True) as folder:
-            _draw_all(classifier, images, scores, settings.saliency_grid, folder)
+            _draw_all(classifier, images, scores, settings, folder)
     with closed_to_others():
         write_atomic(settings.out, table)
     return settings.out
@@ -124,7 +121,7 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
         names = (path.relative_to(folder).as_posix() for path in contents.images)
         named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
     if not named:
-        raise InputError(f"{folder}: holds no PNG or TIFF image, so there is nothing to score")
+        raise InputError(f"{folder}: holds no image, so there is nothing to score")
     problems = [(label, path_problem(name, root)) for label, name in named]
     raise_problems(
         _heading(folder.name), [f"{label}: {problem}" for label, problem in problems if problem]
@@ -132,8 +129,13 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
     return tuple(NewImage(label, name, folder / name) for label, name in named)
 
 
-def refuse_bad_images(where: str, images: Sequence[NewImage]) -> None:
-    """Refuse images that can't be read, or would be scored as nearly black.
+def refuse_bad_images(where: str, images: Sequence[NewImage], bits: int | None = None) -> None:
+    """Refuse images that can't be read, or use too little of their range to be scored.
+
+    Args:
+        where: what errors call the folder.
+        images: to look at.
+        bits: how many bits of their samples are used, as in `decode_pixels`.
 
     Raises:
         InputError: with all of them, by number and never by name.
@@ -141,16 +143,9 @@ def refuse_bad_images(where: str, images: Sequence[NewImage]) -> None:
     problems = []
     for image in progress(images, what="reading images"):
         try:
-            pixels = decode_pixels(image.path)
+            refuse_narrow(decode_pixels(image.path, bits=bits))
         except InputError as error:
             problems.append(f"{image.label}: {error}")
-            continue
-        bits = 8 * pixels.dtype.itemsize
-        if int(pixels.max()) < np.iinfo(pixels.dtype).max * LEAST_RANGE:
-            problems.append(
-                f"{image.label}: uses less than a sixteenth of its {bits} bits and would be "
-                "scored as nearly black; rescale its pixels to the full range"
-            )
     raise_problems(_heading(where), problems)
 
 
@@ -158,13 +153,13 @@ def _heading(where: str) -> str:
     return f"{where}: nothing was scored (images are counted in the order of their paths)"
 
 
-def _features(feature_source: FeatureSource, paths: Sequence[Path]) -> Tensor:
+def _features(feature_source: FeatureSource, paths: Sequence[Path], bits: int | None) -> Tensor:
     """Raw features of image files, (N, D), in batches of fixed size."""
     size_px = feature_source.backbone.size_px
     compute = features_on_arrays(restore_backbone(feature_source))
     what, parts = f"features of {feature_source.backbone.name}", []
     for start in progress(range(0, len(paths), BATCH), what=what):
-        batch = [square_image(path, size_px) for path in paths[start : start + BATCH]]
+        batch = [square_image(path, size_px, bits=bits) for path in paths[start : start + BATCH]]
         parts.append(compute(np.stack(batch)[:, None]))
     return torch.from_numpy(np.concatenate(parts))
 
@@ -187,7 +182,7 @@ def _draw_all(
     classifier: Classifier,
     images: Sequence[NewImage],
     scores: NDArray[np.float32],
-    grid: int,
+    settings: PredictSettings,
     folder: Path,
 ) -> None:
     """A picture for each image, under its name below the folder."""
@@ -195,8 +190,8 @@ def _draw_all(
     for image, values in progress(
         list(zip(images, scores, strict=True)), what="saliency (one view an image)"
     ):
-        pixels = square_image(image.path)
-        falls = saliency_map(pixels, model, grid)
+        pixels = square_image(image.path, bits=settings.bits)
+        falls = saliency_map(pixels, model, settings.saliency_grid)
         picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
         write_atomic(folder / f"{image.name}.saliency.png", picture)
 

@@ -17,6 +17,7 @@ from synthdp.data.dataset import (
     patients_in_two_splits,
     row_problems,
 )
+from synthdp.data.decoding import narrow_range
 from synthdp.data.images import path_problem
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
@@ -133,8 +134,8 @@ def _image_problems(seen: Mapping[int, ImageFacts], info: DatasetInfo | None) ->
                 f"row {number}: image: {sides[0]}x{sides[1]} px, where dataset.json says "
                 f"{info.size_px}x{info.size_px}"
             )
-        if entry.constant:
-            problems.append(f"row {number}: image: every pixel has the grey level {entry.darkest}")
+        if (narrow := narrow_range(entry.darkest, entry.brightest, entry.bits)) is not None:
+            problems.append(f"row {number}: image: {narrow}")
     return problems
 
 

@@ -75,12 +75,14 @@ def test_all_findings_at_once_without_ids_or_paths(
     for problem in (
         "manifest.csv, row 18: has more or fewer cells than the header",
         "row 2: malignant: '2' is not 0, 1 or empty",
-        "row 2: image: not a readable PNG or TIFF (truncated, or of another kind)",
+        "row 2: image: not a readable PNG (truncated, or damaged); copy or export it again",
         "row 3: image: the path leads outside the folder",
         "row 4: image: the file is missing",
         "rows 5, 6: the same pixels",
         "rows 5, 6: the same pixels, but different labels",
-        "row 7: image: every pixel has the grey level 7",
+        "row 7: image: uses less than a sixteenth of its 8 bits (grey levels 7 to 7), as an image "
+        "does that is empty or was not scaled to its depth; say how many bits are used by `bits`, "
+        "or scale its pixels to the full range",
         "row 8: image: 40x40 px, where dataset.json says 32x32",
         "row 10: split: is none of train, val, test, external",
         "row 11: patient_id: 1 to 64 letters, digits, - or _ are allowed",

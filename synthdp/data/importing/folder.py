@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from synthdp.data.decoding import IMAGE_SUFFIXES, kind_of
 from synthdp.files import refuse_without_descriptors
 
-#: Names that promise an image; what the file truly is, its content says when it is decoded.
-IMAGE_SUFFIXES = (
-    *(".png", ".tif", ".tiff", ".jpg", ".jpeg", ".jpe", ".jfif", ".npy", ".npz", ".dcm", ".dicom"),
-)
 #: Others are not named in messages, since the end of a name may hold part of an id.
 OTHER_SUFFIXES = (
-    *(".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".webp", ".heic", ".jp2", ".j2k", ".jpx", ".jxl"),
+    *(".bmp", ".gif", ".ppm", ".pnm", ".webp", ".heic", ".jp2", ".j2k", ".jpx", ".jxl"),
     *(".nii", ".gz", ".mha", ".mhd", ".nrrd", ".raw", ".les", ".avi", ".mp4", ".svs"),
     *(".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".pdf", ".html", ".log"),
     *(".xls", ".xlsx", ".ods", ".docx", ".zip", ".tar", ".7z", ".rar", ".py", ".ipynb", ".pt"),
@@ -39,9 +36,7 @@ SYSTEM = "files of the system (as Thumbs.db, DICOMDIR)"
 UNNAMED_IMAGES = "images whose names do not end as an image's"
 UNREAD_FILES = "other files that cannot be read"
 OTHER_FILES = "other files"
-#: How PNG, TIFF, JPEG and arrays of NumPy begin; DICOM has its mark behind a preamble.
-_IMAGES_BEGIN = (b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"\xff\xd8\xff", b"\x93NUMPY")
-_DICOM_AT, _BEGINNING = 128, 132
+_BEGINNING = 132
 
 
 @dataclass(frozen=True)
@@ -202,8 +197,8 @@ def _why_not_by_content(path: Path, *, hidden: bool) -> str | None:
 
 def _begins_as_image(path: Path) -> bool:
     with open(path, "rb") if path.is_file() else BytesIO() as stream:
-        begins = stream.read(_BEGINNING)
-    return begins[_DICOM_AT:] == b"DICM" or begins.startswith(_IMAGES_BEGIN)
+        # An archive without a name that says so is seldom one of arrays.
+        return kind_of(stream.read(_BEGINNING)) not in (None, "NPZ")
 
 
 def linked_folder_problems(left_out: Mapping[str, int]) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from synthdp.cards import dataset_card
 from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
-from synthdp.data.decoding import decode_pixels
+from synthdp.data.decoding import NARROW, decode_pixels
 from synthdp.data.importing.assignment import (
     AssignedImages,
     AssignmentSettings,
@@ -26,7 +27,7 @@ from synthdp.data.importing.assignment import (
     set_key,
     split_problems,
 )
-from synthdp.data.importing.findings import Finding
+from synthdp.data.importing.findings import Finding, Reason
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.note import NOTE, ImportNote, import_note, note_words, read_note
@@ -122,7 +123,7 @@ def run_patches(settings: PatchesSettings) -> Path:
     with staging_beside(settings.out) as staging:
         made = prepare(
             [ImageFile(patch.path) for patch in listing.patches],
-            read_image_file,
+            partial(read_image_file, bits=settings.bits),
             staging=staging,
             size_px=settings.size_px,
             workers=settings.workers,
@@ -156,13 +157,13 @@ class ImageFile:
         return (self.path,)
 
 
-def read_image_file(source: ImageFile) -> list[Pixels]:
-    """The one image of a file.
+def read_image_file(source: ImageFile, *, bits: int | None = None) -> list[Pixels]:
+    """The one image of a file, of whose samples `bits` are used.
 
     Raises:
         InputError: as `decode_pixels`.
     """
-    return [decode_pixels(source.path)]
+    return [decode_pixels(source.path, bits=bits)]
 
 
 def _readable(
@@ -172,7 +173,8 @@ def _readable(
     findings, kept = list[Finding](), list[tuple[Patch, Prepared]]()
     for patch, outcome in zip(listing.patches, made.outcomes, strict=True):
         if isinstance(outcome, str):
-            findings.append(Finding(patch.number, outcome, "unreadable"))
+            reason: Reason = "narrow_range" if outcome.startswith(NARROW) else "unreadable"
+            findings.append(Finding(patch.number, outcome, reason))
         else:
             kept.append((patch, outcome[0]))
     listing = listing.sifted(findings, settings.leave_out)

@@ -23,6 +23,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from synthdp.data.decoding import refuse_narrow
 from synthdp.data.images import encode_png, fit_square
 from synthdp.data.importing.parallel import in_order
 from synthdp.data.importing.survey import ImageFacts, Pixels, image_facts, thumbnail
@@ -224,13 +225,13 @@ def _prepare_part(
     for source in sources:
         digests.append(_digest(source.files))
         try:
-            images = read(source)
+            images = [(pixels, _fitted(pixels, size_px)) for pixels in read(source)]
         except InputError as error:
             outcomes.append(str(error))
             continue
         made = []
-        for pixels in images:
-            png = encode_png(fit_square(pixels, size_px))
+        for pixels, square in images:
+            png = encode_png(square)
             made.append([asdict(image_facts(pixels)), len(png)])
             looks.append(thumbnail(pixels))
             contents.append(png)
@@ -250,6 +251,18 @@ def _prepare_part(
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
+
+
+def _fitted(pixels: Pixels, size_px: int) -> Pixels:
+    """An image at the set's size, refused where it uses too little of its range, before or after.
+
+    Raises:
+        InputError: when it does.
+    """
+    refuse_narrow(pixels)
+    square = fit_square(pixels, size_px)
+    refuse_narrow(square)
+    return square
 
 
 def _load(

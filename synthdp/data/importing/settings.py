@@ -56,7 +56,8 @@ class ListingSettings(Settings):
     `malignant` by the listing alone. `splits` chooses by the split that folders or table give;
     `split` overrides. `follow_links_into` names folders outside `src` into which links are
     followed. `leave_out` names reasons for which an image is left out, and counted, where otherwise
-    nothing would be imported.
+    nothing would be imported. `bits` says how many bits of each sample are used, where the files
+    state more (12 in 16).
     """
 
     src: Path
@@ -76,6 +77,7 @@ class ListingSettings(Settings):
     splits: tuple[Split, ...] = Field(default=SPLITS, min_length=1)
     follow_links_into: tuple[Path, ...] = ()
     leave_out: tuple[Reason, ...] = ()
+    bits: int | None = Field(default=None, ge=1, le=16)
 
     @field_validator("malignant_pattern", "benign_pattern", "patient_pattern")
     @classmethod
