@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
+from synthdp.data.importing.findings import Number
 from synthdp.data.importing.ids import alike_ids
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.settings import ListingSettings
@@ -167,7 +168,7 @@ def id_problems(
     """Ids that differ only as spellings of one do, and of which links do not say who they are."""
     if settings.kind == "synthetic" or settings.images_are_patients:
         return []
-    first_number: dict[str, int] = {}
+    first_number: dict[str, Number] = {}
     for patch in listing.patches:
         first_number.setdefault(patch.patient, patch.number)
     alike = alike_ids(first_number, settled=person_of)

@@ -4,14 +4,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+#: The row of a table, or the position of an image in the order of paths; a text such as
+#: `12 of train.csv` where there are several tables.
+Number = int | str
 #: Why an image or row may be left out, where `leave_out` names the reason. Each is told from that
 #: image and row alone, so that nobody's place hangs on who else is there.
-Reason = Literal["missing_file", "no_patient", "unknown_class", "unreadable", "narrow_range"]
+Reason = Literal[
+    "missing_file", "no_patient", "unknown_class", "no_region", "unreadable", "narrow_range"
+]
 #: The reasons in words that follow a count.
 REASON_WORDS: Mapping[Reason, str] = {
     "missing_file": "whose file is missing",
     "no_patient": "without a patient",
     "unknown_class": "whose class is not known",
+    "no_region": "that say nowhere where a lesion lies",
     "unreadable": "that cannot be read",
     "narrow_range": "that use less than a sixteenth of their range",
 }
@@ -21,14 +27,14 @@ REASON_WORDS: Mapping[Reason, str] = {
 class Finding:
     """What is wrong with the image or row of a number; a `reason` where it may be left out."""
 
-    number: int
+    number: Number
     text: str
     reason: Reason | None = None
 
 
 def sift(
     findings: Iterable[Finding], leave_out: Iterable[Reason], counted_by: str
-) -> tuple[list[str], dict[Reason, tuple[int, ...]]]:
+) -> tuple[list[str], dict[Reason, tuple[Number, ...]]]:
     """The findings that stand as problems, and the numbers that are left out, by reason.
 
     An image is left out when each of its findings has a reason that `leave_out` names; it is
@@ -39,16 +45,21 @@ def sift(
         leave_out: the reasons that were allowed.
         counted_by: what a number counts, for the problems: "image", or "TABLE, row".
     """
-    of_number: dict[int, list[Finding]] = {}
+    of_number: dict[int | str, list[Finding]] = {}
     for finding in findings:
         of_number.setdefault(finding.number, []).append(finding)
     allowed = set(leave_out)
     problems: list[str] = []
-    left_out: dict[Reason, list[int]] = {}
+    left_out: dict[Reason, list[Number]] = {}
     for number, found in of_number.items():
         first = found[0].reason
         if first is not None and all(finding.reason in allowed for finding in found):
             left_out.setdefault(first, []).append(number)
         else:
             problems += [f"{counted_by} {number}: {finding.text}" for finding in found]
-    return problems, {reason: tuple(sorted(numbers)) for reason, numbers in left_out.items()}
+    return problems, {reason: tuple(in_order(numbers)) for reason, numbers in left_out.items()}
+
+
+def in_order(numbers: Iterable[Number]) -> list[Number]:
+    """Numbers as they follow on one another; texts by their letters."""
+    return sorted(numbers, key=lambda number: (isinstance(number, str), str(number).rjust(12, "0")))

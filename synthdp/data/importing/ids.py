@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from synthdp.data.importing.findings import Number, in_order
+
 #: What programs, spreadsheets and people write where there is nothing, as `_folded` spells it.
 NOTHING = frozenset(
     (
@@ -111,7 +113,7 @@ def _likeness(one: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", plain) if number is None else number
 
 
-def alike_ids(first_number: Mapping[str, int], settled: Iterable[str] = ()) -> list[str]:
+def alike_ids(first_number: Mapping[str, Number], settled: Iterable[str] = ()) -> list[str]:
     """Problems of ids that differ only as spellings of one id do, by the numbers of their rows.
 
     Args:
@@ -132,7 +134,7 @@ def alike_ids(first_number: Mapping[str, int], settled: Iterable[str] = ()) -> l
             if shared.startswith(_AS_NUMBER)
             else "differ only in case, blanks, width or leading zeros"
         )
-        numbers = ", ".join(str(number) for number in sorted(first_number[one] for one in group))
+        numbers = ", ".join(str(number) for number in in_order(first_number[one] for one in group))
         problems.append(
             f"{numbers}: the ids {how}; write them alike where they are one person, else give "
             "each of them a row in `links`"

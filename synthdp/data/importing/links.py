@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synthdp.data.dataset import raise_problems
+from synthdp.data.importing.cells import column_problem, find_column
 from synthdp.data.importing.ids import normalised_id
-from synthdp.data.tables import read_table
+from synthdp.data.importing.sheets import read_sheet
 from synthdp.errors import InputError
 
 ID_COLUMN, PERSON_COLUMN = "patient_id", "person"
@@ -24,12 +25,19 @@ def read_links(path: Path) -> Mapping[str, str]:
     """
     if not path.is_file():
         raise InputError(f"links: there is no file {path.name}; correct the path")
-    table = read_table(path, required=(ID_COLUMN, PERSON_COLUMN))
+    table = read_sheet(path, wanted=((ID_COLUMN,), (PERSON_COLUMN,)))
     problems = list(table.problems)
+    ids, persons = (find_column([one], table.columns) for one in (ID_COLUMN, PERSON_COLUMN))
+    if ids is None or persons is None:
+        of_columns = (column_problem("links", one, table) for one in (ID_COLUMN, PERSON_COLUMN))
+        problems += [problem for problem in of_columns if problem is not None and table.columns]
+        raise_problems(f"links, {path.name}", problems)
+    assert ids is not None  # else there was a problem
+    assert persons is not None
     person_of: dict[str, str] = {}
     row_of: dict[str, int] = {}
     for number, record in table.records.items():
-        one, person = normalised_id(record[ID_COLUMN]), normalised_id(record[PERSON_COLUMN])
+        one, person = normalised_id(record[ids]), normalised_id(record[persons])
         if one is None or person is None:
             problems.append(
                 f"row {number}: {ID_COLUMN} or {PERSON_COLUMN} is empty, or a word for nothing"

@@ -1,11 +1,14 @@
 """Which images are to be imported: by the table where there is one, else by the files' names."""
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from synthdp.data.importing.findings import Finding, Reason, sift
+from synthdp.data.dataset import Split, raise_problems
+from synthdp.data.importing.arrays import patches_in_arrays
+from synthdp.data.importing.findings import Finding, Number, Reason, in_order, sift
 from synthdp.data.importing.folder import (
     folder_contents,
     left_out_words,
@@ -13,12 +16,14 @@ from synthdp.data.importing.folder import (
 )
 from synthdp.data.importing.names import patches_by_name
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.rows import patches_by_row
+from synthdp.data.importing.rows import SourceTable, asked_columns, patches_by_row
 from synthdp.data.importing.settings import ListingSettings
-from synthdp.data.tables import read_table
+from synthdp.data.importing.sheets import Sheet, read_sheet
 from synthdp.errors import InputError
 
 UNLISTED = "images that the table does not name"
+PASSED_OVER = "rows that `only` leaves aside"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Listing:
     patches: tuple[Patch, ...]
     problems: tuple[str, ...]
     left_out: Mapping[str, int]
-    left_out_rows: Mapping[Reason, tuple[int, ...]] = field(default_factory=dict)
+    left_out_rows: Mapping[Reason, tuple[Number, ...]] = field(default_factory=dict)
     unlisted: tuple[int, ...] = ()
 
     def sifted(self, findings: Iterable[Finding], leave_out: Iterable[Reason]) -> "Listing":
@@ -44,7 +49,9 @@ class Listing:
         """
         problems, left_out = sift(findings, leave_out, self.counted_by)
         rows = {
-            reason: tuple(sorted((*self.left_out_rows.get(reason, ()), *left_out.get(reason, ()))))
+            reason: tuple(
+                in_order((*self.left_out_rows.get(reason, ()), *left_out.get(reason, ())))
+            )
             for reason in (*self.left_out_rows, *left_out)
         }
         return replace(self, problems=(*self.problems, *problems), left_out_rows=rows)
@@ -64,26 +71,110 @@ def list_patches(settings: ListingSettings) -> Listing:
             f"src: {src} may not be read and entered; give the user that runs this both rights"
         )
     contents = folder_contents(src, settings.follow_links_into)
-    problems, unlisted = list(contents.problems), tuple[int, ...]()
-    table_path = src / "metadata.csv" if settings.metadata is None else settings.metadata
-    if isinstance(table_path, Path) and (table_path.is_file() or settings.metadata is not None):
-        if not table_path.is_file():
-            raise InputError(f"metadata: there is no file {table_path}; correct the path")
-        patches, findings, of_table = patches_by_row(settings, read_table(table_path))
-        counted_by = f"{table_path.name}, row"
-        problems += [f"{table_path.name}, {problem}" for problem in of_table]
+    tables = _tables(settings)
+    if tables is None:
+        patches, findings, of_source = patches_by_name(settings, contents.images)
+        counted_by, left_out = "image", contents.left_out()
+        problems, unlisted = linked_folder_problems(left_out), tuple[int, ...]()
+    else:
+        patches, findings, of_source, counted_by, passed_over = _listed(settings, tables)
         taken = {patch.path for patch in patches}
         unlisted = tuple(
             number for number, path in enumerate(contents.images, start=1) if path not in taken
         )
-        left_out = contents.left_out({table_path, *taken}) | {UNLISTED: len(unlisted)}
-    else:
-        patches, findings, of_settings = patches_by_name(settings, contents.images)
-        counted_by, left_out = "image", contents.left_out()
-        problems += [*of_settings, *linked_folder_problems(left_out)]
+        left_out = contents.left_out({*tables, *taken}) | {UNLISTED: len(unlisted)}
+        problems, left_out = [], left_out | {PASSED_OVER: passed_over}
+    problems = [*contents.problems, *of_source, *problems]
     listing = Listing(counted_by, tuple(patches), tuple(problems), left_out, unlisted=unlisted)
     listing = listing.sifted(findings, settings.leave_out)
     if not patches and not listing.problems:
         what = left_out_words(left_out) or "an empty folder"
         return replace(listing, problems=(f"no image to take was found ({what})",))
     return listing
+
+
+def _tables(settings: ListingSettings) -> dict[Path, Split | None] | None:
+    """The tables that say which images to take, each with the split of its rows, if it has one.
+
+    None where names alone do.
+
+    Raises:
+        InputError: when one that the settings name is missing.
+    """
+    if isinstance(settings.metadata, Path):
+        if not settings.metadata.is_file():
+            raise InputError(f"metadata: there is no file {settings.metadata}; correct the path")
+        return {settings.metadata: None}
+    if settings.metadata is None and settings.tables:
+        return _named_tables(settings.src, settings.tables)
+    usual = settings.src / "metadata.csv"
+    return {usual: None} if settings.metadata is None and usual.is_file() else None
+
+
+def _named_tables(src: Path, tables: Mapping[str, Split | None]) -> dict[Path, Split | None]:
+    found: dict[Path, Split | None] = {}
+    problems = []
+    for pattern, split in tables.items():
+        paths = sorted(path for path in src.glob(pattern) if path.is_file())
+        paths = [path for path in paths if not path.name.startswith(".")]
+        twice = [path for path in paths if path in found]
+        if twice:
+            problems.append(f"tables: {pattern} names a table that an earlier one names too")
+        if not paths:
+            workbook = Path(pattern).suffix == ".csv" and any(
+                src.glob(f"{pattern.removesuffix('.csv')}.xls*")
+            )
+            mend = (
+                "there is a workbook: save its sheet as CSV (UTF-8) beside it"
+                if workbook
+                else "put it there, name it in `tables`, or give `metadata` its path"
+            )
+            problems.append(f"tables: no {pattern} stands in `src`; {mend}")
+        found |= dict.fromkeys(paths, split)
+    raise_problems(f"{src}: nothing was imported", problems)
+    return found
+
+
+def _listed(
+    settings: ListingSettings, tables: Mapping[Path, Split | None]
+) -> tuple[list[Patch], list[Finding], list[str], str, int]:
+    """The images that tables name; what is wrong with others, and with the tables; what a number
+    counts; and how many rows are left aside.
+    """
+    if settings.arrays is not None:
+        (path, *others) = tables
+        more = [f"arrays: {len(others)} more files fit `tables`; name one"] if others else []
+        patches, findings, problems = patches_in_arrays(settings, settings.arrays, path)
+        named = [*(f"{path.name}: {problem}" for problem in problems), *more]
+        return patches, findings, named, f"{path.name}, image", 0
+    wanted, several = asked_columns(settings), len(tables) > 1
+    read = []
+    for path, split in tables.items():
+        sheet = read_sheet(path, settings.sheet_form, wanted=wanted)
+        if sheet.said:
+            logger.info("%s: %s", path.name, sheet.said)
+        read.append(_source_table(settings, path, sheet, split, several=several))
+    rows = patches_by_row(settings, read)
+    return (
+        rows.patches,
+        rows.findings,
+        rows.problems,
+        ("row" if several else f"{next(iter(tables)).name}, row"),
+        rows.passed_over,
+    )
+
+
+def _source_table(
+    settings: ListingSettings, path: Path, sheet: Sheet, split: Split | None, *, several: bool
+) -> SourceTable:
+    folder = ""
+    if settings.paths_from == "table" and path.is_relative_to(settings.src):
+        folder = path.parent.relative_to(settings.src).as_posix() + "/"
+    named = replace(sheet, problems=tuple(f"{path.name}, {text}" for text in sheet.problems))
+    return SourceTable(
+        named,
+        path.name,
+        "" if folder == "./" else folder,
+        split,
+        number=f"{{}} of {path.name}".format if several else int,
+    )

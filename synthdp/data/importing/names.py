@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from synthdp.data.dataset import SPLITS
 from synthdp.data.images import MISSING_FILE, path_problem
-from synthdp.data.importing.findings import Finding, Reason
+from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.folder import readable_name
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.labels import Reading
@@ -25,10 +25,10 @@ def folder_split(name: str) -> str | None:
     return next((SPLIT_FOLDERS[part] for part in folders if part in SPLIT_FOLDERS), None)
 
 
-def named_patient(settings: ListingSettings, name: str, number: int) -> str | None:
+def named_patient(settings: ListingSettings, name: str, number: Number) -> str | None:
     """The id that a file's name holds, as it stands there; None where a real one has none."""
     if settings.kind == "synthetic":
-        return f"synthetic-{number:06d}"
+        return f"synthetic-{number:06d}" if isinstance(number, int) else f"synthetic {number}"
     name = readable_name(name)
     if settings.images_are_patients:
         return name  # not its number, which hangs on who else is there
@@ -136,7 +136,9 @@ def file_reason(problem: str) -> Reason | None:
     return "missing_file" if problem == MISSING_FILE else None
 
 
-def patient_in_name(settings: ListingSettings, name: str, number: int) -> tuple[str, list[Finding]]:
+def patient_in_name(
+    settings: ListingSettings, name: str, number: Number
+) -> tuple[str, list[Finding]]:
     """The patient that a name holds, in the id's one spelling, or what is wrong."""
     text = named_patient(settings, name, number)
     if text is None:

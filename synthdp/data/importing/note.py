@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 from synthdp.config import Settings, read_json_as
 from synthdp.data.dataset import SPLITS, Dataset, target_words
 from synthdp.data.importing.assignment import AssignedImages
-from synthdp.data.importing.findings import REASON_WORDS
+from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
 from synthdp.data.importing.folder import left_out_words
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts
 from synthdp.errors import InputError
@@ -56,8 +56,8 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
     listing, facts, assignment = images.listing, images.facts, images.assignment
     patches, digests = listing.patches, [entry.digest for entry in facts]
 
-    def rows(indices: Sequence[int]) -> list[int]:
-        return sorted(patches[index].number for index in indices)
+    def rows(indices: Sequence[int]) -> list[Number]:
+        return in_order(patches[index].number for index in indices)
 
     near = connected([(int(i), int(j)) for i, j in assignment.near_duplicates])
     ids_of_unit: dict[str, set[str]] = {}
@@ -156,7 +156,7 @@ def _missing_classes(images: AssignedImages, targets: Sequence[str]) -> list[str
     return words
 
 
-def named_numbers(numbers: Sequence[int]) -> str:
+def named_numbers(numbers: Sequence[Number]) -> str:
     """Numbers of rows or images for the terminal, the first of them where there are many."""
     shown = ", ".join(str(number) for number in numbers[:MAX_NUMBERS])
     more = len(numbers) - MAX_NUMBERS

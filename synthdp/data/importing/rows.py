@@ -1,11 +1,25 @@
-"""What the rows of a metadata table tell of images: file, class, patient, split, attributes."""
+"""What the rows of a table tell of images: file, class, patient, split, attributes, lesion."""
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS
-from synthdp.data.images import path_problem
-from synthdp.data.importing.findings import Finding
+from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS, Split
+from synthdp.data.images import MISSING_FILE, path_problem
+from synthdp.data.importing.cells import (
+    Cell,
+    Column,
+    column_problem,
+    find_cell,
+    find_column,
+    has_wildcards,
+    names_in,
+    number_text,
+    same_word,
+)
+from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.names import (
     SPLIT_FOLDERS,
@@ -15,108 +29,440 @@ from synthdp.data.importing.names import (
     patient_in_name,
 )
 from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.region import Region, region_in
 from synthdp.data.importing.settings import ListingSettings
-from synthdp.data.tables import Table
+from synthdp.data.importing.sheets import Sheet
+from synthdp.errors import InputError
 
 #: Columns that are carried over where the settings name none.
 ATTRIBUTES = (
     *("view", "laterality", "breast_density", "age", "sex", "site", "scanner"),
     *("subtlety", "birads_assessment", "mass_shape", "mass_margins", "follow_up"),
 )
+#: What all rows of one image must agree about.
+_OF_THE_IMAGE = ("laterality", "view")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_OUTSIDE = "the path leads outside the folder; name files as they are called from `src`"
 
 
-def patches_by_row(
-    settings: ListingSettings, table: Table
-) -> tuple[list[Patch], list[Finding], list[str]]:
-    """The images that were asked for, by the rows of a table; what is wrong with others, and with
-    the table.
+@dataclass(frozen=True)
+class SourceTable:
+    """A table that was read: its sheet, the folder that its files are called from, its split.
+
+    `name` is how errors call it. `folder` is relative to `src`, and ends in a slash or is empty.
+    `number` makes of a row what findings and notes call it.
     """
-    missing = _missing_columns(settings, table.columns)
-    if missing or not table.records:
-        return [], [], [*table.problems, *missing]
-    kept = ATTRIBUTES if settings.attributes is None else settings.attributes
-    carried = [name for name in kept if name in table.columns and name not in settings.targets]
-    root, linked = settings.src.resolve(), settings.linked_folders
-    patches: list[Patch] = []
-    findings: list[Finding] = []
-    first_row: dict[Path, int] = {}
-    for number, record in table.records.items():
-        name = record[settings.file_column]
-        split = _table_split(settings, record)
-        if split in SPLITS and split not in settings.splits:
+
+    sheet: Sheet
+    name: str
+    folder: str = ""
+    split: Split | None = None
+    number: Callable[[int], Number] = int
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """The images that rows ask for, what is wrong with others, and with the tables; and how many
+    rows `only` leaves aside.
+    """
+
+    patches: list[Patch]
+    findings: list[Finding]
+    problems: list[str]
+    passed_over: int = 0
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How the rows of one table are read: its columns found, the words of settings as they are
+    compared, and the resolved folders in which files may stand.
+    """
+
+    file: Cell
+    many_files: bool
+    patient: Cell | None
+    split: Cell | None
+    targets: Mapping[str, tuple[str, Cell]]  # of those that a column holds, with its name
+    benign: Cell | None
+    attributes: Mapping[str, Cell]
+    only: Mapping[str, frozenset[str]]
+    header: Mapping[str, Cell]
+    region: Mapping[str, str]  # the columns of a lesion by the names that settings give them
+    unknown: frozenset[str]
+    split_words: Mapping[str, Split]
+    attribute_words: Mapping[str, Mapping[str, str]]
+    root: Path
+    linked: Sequence[Path]
+
+
+def asked_columns(settings: ListingSettings) -> list[tuple[str, ...]]:
+    """The synonyms of each column that settings ask for, by which a header is told."""
+    return [names for _, column in _needed(settings) for names in names_in(column)]
+
+
+def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> RowsRead:
+    """The images that were asked for, by the rows of tables, and what is wrong with others."""
+    read = RowsRead([], [], [])
+    passed_over, first = 0, _FirstRows({}, {})
+    for table in tables:
+        missing = [f"{table.name}, {one}" for one in _missing_columns(settings, table.sheet)]
+        read.problems.extend([*table.sheet.problems, *missing])
+        if missing or not table.sheet.records:
             continue
+        reader = _reader(settings, table.sheet)
+        for row, cells in table.sheet.records.items():
+            record = _known_cells(cells, reader.unknown)
+            if not all(same_word(record[name]) in words for name, words in reader.only.items()):
+                passed_over += 1
+                continue
+            patches, findings = _of_row(settings, table, reader, record, table.number(row))
+            for patch in patches:
+                findings += first.disagreements(patch, reader.file.shown)
+            read.findings.extend(findings)
+            if not findings:
+                read.patches.extend(patches)
+    return RowsRead(read.patches, read.findings, read.problems, passed_over)
+
+
+@dataclass(frozen=True)
+class _FirstRows:
+    """Where each image, and each lesion of one, was met first."""
+
+    of_lesion: dict[tuple[Path, Region | Path | None], Number]
+    of_image: dict[Path, Patch]
+
+    def disagreements(self, patch: Patch, column: str) -> list[Finding]:
+        """What earlier rows say otherwise of the image of this one, or say already.
+
+        `column` is where the file was named.
+        """
+        first = self.of_image.setdefault(patch.path, patch)
+        findings = []
+        met = self.of_lesion.setdefault((patch.path, patch.lesion), patch.number)
+        if met != patch.number:
+            what = "the same file" if patch.lesion is None else "the same lesion"
+            findings.append(Finding(patch.number, f"{column}: {what} as row {met}"))
+        if first.patient and patch.patient and first.patient != patch.patient:
+            text = f"{column}: row {first.number} gives the same file to another patient"
+            findings.append(Finding(patch.number, text))
+        findings += [
+            Finding(
+                patch.number,
+                f"{name}: row {first.number} gives the same file another one; an image has one",
+            )
+            for name in _OF_THE_IMAGE
+            if patch.attributes.get(name) and first.attributes.get(name)
+            if same_word(patch.attributes[name]) != same_word(first.attributes[name])
+        ]
+        return findings
+
+
+def _known_cells(cells: Mapping[str, str], unknown: frozenset[str]) -> Mapping[str, str]:
+    """A record in which words for nothing are empty cells."""
+    if not unknown:
+        return cells
+    return {name: "" if same_word(cell) in unknown else cell for name, cell in cells.items()}
+
+
+def _of_row(
+    settings: ListingSettings,
+    table: SourceTable,
+    reader: _Reader,
+    record: Mapping[str, str],
+    number: Number,
+) -> tuple[list[Patch], list[Finding]]:
+    """The images of a row, of which there are several where a pattern names them."""
+    findings: list[Finding] = []
+    names = _file_names(settings, table, reader, record)
+    if isinstance(names, str):
+        findings.append(Finding(number, f"{reader.file.shown}: {names}", file_reason(names)))
+        names = [table.folder + _slashed(reader, reader.file.text(record))]
+    split = _split(table, reader, record, names[0])
+    if split in SPLITS and split not in settings.splits:
+        return [], []
+    if split is not None and split not in SPLITS:
+        text = f"{settings.split_column}: is none of {', '.join(SPLITS)}; say so in split_words"
+        findings.append(Finding(number, text))
+    lesion, of_lesion = _lesion(settings, table, reader, record, number)
+    findings += of_lesion
+    attributes = {
+        name: _attribute(settings, reader, name, cell.text(record))
+        for name, cell in reader.attributes.items()
+    }
+    patches: list[Patch] = []
+    for name in names:
+        patient, of_patient = _patient(settings, reader, record, name, number)
+        targets, conflict, of_targets = _targets(settings, reader, record, name, number)
+        findings += [one for one in (*of_patient, *of_targets) if one not in findings]
         path = settings.src / name
-        patient, of_row = _table_patient(settings, record, number)
-        targets, conflict, of_targets = _table_targets(settings, record, number)
-        of_row += of_targets
+        patches.append(
+            Patch(number, path, patient, split, targets, attributes, conflict, lesion=lesion)
+        )
+    return patches, findings
+
+
+def _slashed(reader: _Reader, text: str) -> str:
+    """A file's name with the slashes of this system; below `src` where it is a whole path."""
+    return text.replace("\\", "/").removeprefix(f"{reader.root}/")
+
+
+def _file_names(
+    settings: ListingSettings, table: SourceTable, reader: _Reader, record: Mapping[str, str]
+) -> list[str] | str:
+    """The files that a row names, relative to `src`; else what is wrong. None is repeated."""
+    text = reader.file.text(record)
+    if not text:
+        return "no file is named"
+    if _DRIVE.match(text):
+        return _OUTSIDE
+    root, linked = reader.root, reader.linked
+    name = _slashed(reader, text)
+    if not reader.many_files:
+        # Tables and file systems spell one name in composed and in decomposed letters.
+        spellings = dict.fromkeys([name, *(unicodedata.normalize(f, name) for f in ("NFC", "NFD"))])
+        problems = [path_problem(table.folder + one, root, linked) for one in spellings]
+        found = [one for one, problem in zip(spellings, problems, strict=True) if problem is None]
+        return [table.folder + found[0]] if found else str(problems[0])
+    if ".." in name.split("/") or name.startswith("/"):
+        return _OUTSIDE
+    pattern = table.folder + reader.file.pattern(record)
+    names = sorted(path.relative_to(settings.src).as_posix() for path in settings.src.glob(pattern))
+    names = [name for name in names if not name.split("/")[-1].startswith(".")]
+    for name in names:
         if (problem := path_problem(name, root, linked)) is not None:
-            text = f"{settings.file_column}: {problem}"
-            of_row.append(Finding(number, text, file_reason(problem)))
-        if split is not None and split not in SPLITS:
-            text = f"{settings.split_column}: is none of {', '.join(SPLITS)}"
-            of_row.append(Finding(number, text))
-        if first_row.setdefault(path, number) != number:
-            text = f"{settings.file_column}: the same file as row {first_row[path]}"
-            of_row.append(Finding(number, text))
-        findings += of_row
-        if not of_row:
-            attributes = {column: record[column] for column in carried}
-            patches.append(Patch(number, path, patient, split, targets, attributes, conflict))
-    return patches, findings, list(table.problems)
+            return problem
+    return _of_the_header(settings, reader, record, names) if names else MISSING_FILE
 
 
-def _table_split(settings: ListingSettings, record: Mapping[str, str]) -> str | None:
-    text = record.get(settings.split_column, "").strip().lower()
-    return SPLIT_FOLDERS.get(text, text) or folder_split(record[settings.file_column])
+def _of_the_header(
+    settings: ListingSettings, reader: _Reader, record: Mapping[str, str], names: list[str]
+) -> list[str] | str:
+    """Those of several files whose DICOM header says what the row does."""
+    if not reader.header:
+        return (
+            names
+            if len(names) == 1
+            else (
+                f"{len(names)} files fit; name the one in file_column, or tell them by match_header"
+            )
+        )
+    from synthdp.data.dicom import read_header  # noqa: PLC0415 (an extra)
+
+    kept = []
+    for name in names:
+        try:
+            header = read_header(settings.src / name)
+        except InputError as error:
+            return f"one of {len(names)} files: {error}"
+        said = {"laterality": header.laterality, "view": header.view}
+        if unsaid := [fact for fact in reader.header if not said[fact]]:
+            return f"one of {len(names)} files does not say its {unsaid[0]}"
+        if all(_same_fact(said[fact], cell.text(record)) for fact, cell in reader.header.items()):
+            kept.append(name)
+    return kept or f"{len(names)} files fit, none of them with the row's {', '.join(reader.header)}"
 
 
-def _table_patient(
-    settings: ListingSettings, record: Mapping[str, str], number: int
+def _same_fact(one: str, other: str) -> bool:
+    """Whether two words mean one side or view: `L`, `Left` and `LEFT` do."""
+    sides = {"left": "l", "right": "r"}
+    one, other = one.strip().casefold(), other.strip().casefold()
+    return sides.get(one, one) == sides.get(other, other)
+
+
+def _split(table: SourceTable, reader: _Reader, record: Mapping[str, str], name: str) -> str | None:
+    text = "" if reader.split is None else reader.split.text(record).lower()
+    meant = reader.split_words.get(same_word(text)) or SPLIT_FOLDERS.get(text, text)
+    return table.split or meant or folder_split(name)
+
+
+def _patient(
+    settings: ListingSettings,
+    reader: _Reader,
+    record: Mapping[str, str],
+    name: str,
+    number: Number,
 ) -> tuple[str, list[Finding]]:
-    """The patient of a row, in the id's one spelling, or what is wrong."""
-    if settings.kind == "synthetic" or settings.patient_pattern is not None:
-        return patient_in_name(settings, record[settings.file_column], number)
-    text = record[settings.patient_column]
+    """The patient of an image, in the id's one spelling, or what is wrong."""
+    if reader.patient is None:
+        patient, findings = patient_in_name(settings, name, number)
+        if settings.films_per_patient is None or findings:
+            return patient, findings
+        if not patient.isdecimal() or not int(patient):
+            text = (
+                "patient_pattern: finds no number of a film, from 1, which films_per_patient needs"
+            )
+            return "", [Finding(number, text, "no_patient")]
+        return str((int(patient) - 1) // settings.films_per_patient + 1), []
+    text = reader.patient.text(record)
     if (problem := id_problem(text)) is not None:
-        return "", [Finding(number, f"{settings.patient_column}: {problem}", "no_patient")]
+        shown = f"{reader.patient.shown}: {problem}"
+        return "", [Finding(number, shown, "no_patient" if normalised_id(text) is None else None)]
     return normalised_id(text) or "", []
 
 
-def _missing_columns(settings: ListingSettings, columns: tuple[str, ...]) -> list[str]:
-    wanted = [("file_column", settings.file_column)]
-    if settings.kind == "real" and settings.patient_pattern is None:
-        wanted.append(("patient_column", settings.patient_column))
-    wanted += [("attributes", name) for name in settings.attributes or ()]
-    wanted += [("targets", name) for name in settings.targets if name != "malignant"]
-    known = ", ".join(columns)
-    return [
-        f"{key}: the table has no column {name!r} (it has: {known}); set {key}"
-        for key, name in wanted
-        if name not in columns
-    ]
-
-
-def _table_targets(
-    settings: ListingSettings, record: Mapping[str, str], number: int
+def _targets(
+    settings: ListingSettings,
+    reader: _Reader,
+    record: Mapping[str, str],
+    name: str,
+    number: Number,
 ) -> tuple[tuple[float, ...], bool, list[Finding]]:
-    """The targets of one row, whether the file's path disagrees, and what is wrong."""
-    path_label, conflict = name_label(settings, record[settings.file_column])
+    """The targets of one image, whether the file's path disagrees, and what is wrong."""
+    path_label, conflict = name_label(settings, name)
     values: list[float] = []
     findings: list[Finding] = []
     for target in settings.targets:
-        column, label = target, path_label
-        if target in record:
-            label = settings.words.of_cell(record[target])
-        elif settings.benign_column in record:
-            column = settings.benign_column
-            label = settings.words.of_benign_cell(record[column])
+        column, cell, label = target, "", path_label
+        if target in reader.targets:
+            column, read = reader.targets[target]
+            cell = _with_point(settings, read.words(record))
+            label = settings.words.of_cell(cell)
+        elif reader.benign is not None:
+            column = reader.benign.shown
+            cell = _with_point(settings, reader.benign.text(record))
+            label = settings.words.of_benign_cell(cell)
         if label is None:
             problem = "there is no such column, and the path tells no class"
-            if column in record:
-                shown = f"{record[column]!r} " if len(record[column]) <= MAX_SHOWN_CHARS else ""
+            if column != target or target in reader.targets:
+                shown = f"{cell!r} " if len(cell) <= MAX_SHOWN_CHARS else ""
                 problem = f"{shown}is no word for a class; say what it means in `labels`"
             findings.append(Finding(number, f"{column}: {problem}", "unknown_class"))
         else:
             values.append(label)
             conflict |= target == "malignant" and path_label is not None and label == 1 - path_label
     return tuple(values), conflict, findings
+
+
+def _with_point(settings: ListingSettings, cell: str) -> str:
+    """A cell with a decimal point, if it is a number; a comma of which nobody knows stays."""
+    try:
+        return number_text(cell, settings.decimal)
+    except ValueError:
+        return cell
+
+
+def _attribute(settings: ListingSettings, reader: _Reader, name: str, cell: str) -> str:
+    text = _with_point(settings, cell)
+    return reader.attribute_words.get(name, {}).get(same_word(text), text)
+
+
+def _lesion(
+    settings: ListingSettings,
+    table: SourceTable,
+    reader: _Reader,
+    record: Mapping[str, str],
+    number: Number,
+) -> tuple[Region | Path | None, list[Finding]]:
+    """Where the lesion of a row lies: a region, or the file of its mask."""
+    columns = settings.region
+    if columns is None:
+        return None, []
+    try:
+        cells = {asked: record[found] for asked, found in reader.region.items()}
+        if "contour" not in columns.form[0] and columns.form != ("mask",):
+            cells = {name: number_text(cell, settings.decimal) for name, cell in cells.items()}
+        found = region_in(cells, columns)
+    except ValueError as error:
+        return None, [Finding(number, f"region: {error}")]
+    if found is None:
+        reason: Reason = "no_region"
+        return None, [Finding(number, "region: the row says nowhere where a lesion lies", reason)]
+    if isinstance(found, Region):
+        return found, []
+    name = table.folder + _slashed(reader, found)
+    problem = path_problem(name, reader.root, reader.linked)
+    if problem is not None:
+        return None, [Finding(number, f"region: {problem}", file_reason(problem))]
+    return settings.src / name, []
+
+
+def _needed(settings: ListingSettings) -> list[tuple[str, Column]]:
+    """Each column without which the rows can't be read, under the setting that asks for it."""
+    needed: list[tuple[str, Column]] = [("file_column", settings.file_column)]
+    if settings.kind == "real" and settings.patient_pattern is None:
+        needed.append(("patient_column", settings.patient_column))
+    needed += [
+        ("attributes", settings.attribute_columns.get(name, name))
+        for name in settings.attributes or ()
+    ]
+    needed += [
+        ("attribute_columns", column)
+        for column in settings.attribute_columns.values()
+        if isinstance(column, str) and settings.attributes is None
+    ]
+    needed += [
+        ("targets", settings.target_columns.get(name, name))
+        for name in settings.targets
+        if name != "malignant"
+    ]
+    malignant = settings.target_columns.get("malignant")
+    if isinstance(malignant, str) and "malignant" in settings.targets:
+        needed.append(("target_columns", malignant))
+    needed += [("only", name) for name in settings.only]
+    needed += [("match_header", column) for column in settings.match_header.values()]
+    needed += [("region", name) for name in settings.region.names] if settings.region else []
+    return needed
+
+
+def _missing_columns(settings: ListingSettings, sheet: Sheet) -> list[str]:
+    if not sheet.columns:
+        return []
+    problems = (column_problem(key, column, sheet) for key, column in _needed(settings))
+    return list(dict.fromkeys(problem for problem in problems if problem is not None))
+
+
+def _reader(settings: ListingSettings, sheet: Sheet) -> _Reader:
+    """Find the columns of a table in which none that is needed is missing."""
+
+    def cell(column: Column) -> Cell | None:
+        return find_cell(column, sheet.columns)
+
+    file = cell(settings.file_column)
+    assert file is not None  # `_missing_columns` saw it
+    targets = {
+        target: (found.shown, found)
+        for target in settings.targets
+        if (found := cell(settings.target_columns.get(target, target))) is not None
+    }
+    kept = settings.attributes
+    if kept is None:
+        kept = tuple(settings.attribute_columns) or ATTRIBUTES
+    attributes = {
+        name: found
+        for name in kept
+        if name not in settings.targets
+        if (found := cell(settings.attribute_columns.get(name, name))) is not None
+    }
+    by_column = settings.kind == "real" and settings.patient_pattern is None
+    return _Reader(
+        file=file,
+        many_files=has_wildcards(settings.file_column),
+        patient=cell(settings.patient_column) if by_column else None,
+        split=cell(settings.split_column),
+        targets=targets,
+        benign=cell(settings.benign_column),
+        attributes=attributes,
+        only={
+            name: frozenset(map(same_word, words))
+            for asked, words in settings.only.items()
+            if (name := find_column([asked], sheet.columns)) is not None
+        },
+        header={
+            fact: found
+            for fact, column in settings.match_header.items()
+            if (found := cell(column)) is not None
+        },
+        region={
+            asked: name
+            for asked in (settings.region.names if settings.region else ())
+            if (name := find_column([asked], sheet.columns)) is not None
+        },
+        unknown=frozenset(map(same_word, settings.unknown)),
+        split_words={same_word(word): split for word, split in settings.split_words.items()},
+        attribute_words={
+            name: {same_word(word): meaning for word, meaning in words.items()}
+            for name, words in settings.attribute_words.items()
+        },
+        root=settings.src.resolve(),
+        linked=settings.linked_folders,
+    )

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from synthdp.config import Settings
 from synthdp.data.dataset import FIXED_COLUMNS, SPLITS, Split
+from synthdp.data.importing.cells import Column
 from synthdp.data.importing.findings import Reason
 from synthdp.data.importing.labels import Labels, default_labels, own_labels
+from synthdp.data.importing.table_settings import TableSettings
 
 #: What the patterns were by default before words decided; imports of then name them.
 _WORD = r"(?<![a-z])(?<!is_)(?<!non[ _-])(?<!not[ _-])"
@@ -43,7 +44,7 @@ LabelWords = Annotated[
 ]
 
 
-class ListingSettings(Settings):
+class ListingSettings(TableSettings):
     """Where the images stand and how to read what they show.
 
     `metadata` is a table with a row for each image (`src`/metadata.csv when there is one; `none`
@@ -63,11 +64,11 @@ class ListingSettings(Settings):
     src: Path
     kind: Literal["real", "synthetic"] = "real"
     metadata: Literal["none"] | Path | None = None
-    file_column: str = "file"
-    patient_column: str = "patient_id"
-    split_column: str = "split"
+    file_column: Column = "file"
+    patient_column: Column = "patient_id"
+    split_column: Column = "split"
     targets: tuple[str, ...] = Field(default=("malignant",), min_length=1)
-    benign_column: str = "is_benign"
+    benign_column: Column = "is_benign"
     attributes: tuple[str, ...] | None = None
     labels: dict[str, LabelWords] | None = None
     malignant_pattern: str | None = None

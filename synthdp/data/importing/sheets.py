@@ -237,7 +237,7 @@ def _header(
 ) -> tuple[_Cut, int, tuple[str, ...]]:
     """How the table is cut, the number of the row of names, and the names."""
     best = (-1, 0, 0)
-    found = (_cuts(text, form.delimiter)[0], 1, ())
+    found: tuple[_Cut, int, tuple[str, ...]] = (_cuts(text, form.delimiter)[0], 1, ())
     for cut in _cuts(text, form.delimiter):
         try:
             for number, row in islice(_records(text, cut), HEADER_ROWS):
@@ -281,6 +281,8 @@ def _parsed(text: str, encoding: str, form: SheetForm, wanted: Sequence[Sequence
             cells = _cells(row, len(names), filled=form.short_rows == "blank" or not cut.sign)
             if number <= header_row or not cells:
                 continue
+            if form.header is not None and not records and _names_the_same(cells, names):
+                continue  # the table has a row of names after all
             if (problem := _row_problem(cells, len(names))) is None:
                 records[number] = {name: cells[index] for index, name in kept}
                 continue
@@ -291,7 +293,7 @@ def _parsed(text: str, encoding: str, form: SheetForm, wanted: Sequence[Sequence
                 break
     except csv.Error as error:
         problems.append(csv_problem(error, number + 1))
-    if longer and longer >= len(problems) - 1 and not records:
+    if longer > 1 and longer >= len(problems) - 1 and not records:
         problems = [
             "every row has one cell more than the header, as where R writes row names; give the "
             "header a name for the first column"
@@ -312,6 +314,10 @@ def _cells(row: Sequence[str], columns: int, *, filled: bool) -> list[str]:
     while len(cells) > columns and not cells[-1]:
         cells.pop()
     return cells + [""] * (columns - len(cells)) if filled else cells
+
+
+def _names_the_same(cells: Sequence[str], names: Sequence[str]) -> bool:
+    return list(map(same_name, cells)) == list(map(same_name, names))
 
 
 def _row_problem(cells: Sequence[str], columns: int) -> str | None:

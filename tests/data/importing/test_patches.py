@@ -326,7 +326,7 @@ def test_links_declare_that_ids_are_one_person(look_alikes: Path) -> None:
         ("A,B\nA,C\n", "row 3: row 2 gives this id another person"),
         ("A,B\nB,C\n", "row 2: its person is an id that row 3 gives to another person"),
         ("A,\n", "row 2: patient_id or person is empty"),
-        ("A,B,C\n", "row 2: has more or fewer cells"),
+        ("A,B,C\n", "row 2: has 3 cells, more than the 2 columns"),
     ],
 )
 def test_links_that_cannot_be_followed(look_alikes: Path, rows: str, problem: str) -> None:
@@ -654,8 +654,8 @@ def test_all_that_is_wrong_with_a_table_at_once(make_folder: MakeFolder, texture
         "metadata.csv, row 6: not a readable",
         "metadata.csv, row 7: file: the file is missing",
         "metadata.csv, row 8: file: the same file as row 4",
-        "metadata.csv, row 9: has more or fewer cells than the header",
-        "metadata.csv, row 10: file: the path leads outside the folder",
+        "metadata.csv, row 9: has 5 cells, more than the 4 columns of the header",
+        "metadata.csv, row 10: file: no file is named",
         "metadata.csv, row 11: file: the path leads outside the folder",
     ):
         assert line in text

@@ -125,7 +125,7 @@ def test_cells_that_a_spreadsheet_left_out_are_empty_where_that_is_said(tmp_path
         (b"file,patient_id\n", "holds no rows"),
         (b"", "holds no rows"),
         (b"\n\n\n", "holds no rows"),
-        (b"file,patient_id\na.png,1,2\n", "every row has one cell more than the header"),
+        (b"file,patient_id\na.png,1,2\nb.png,1,2\n", "every row has one cell more than the header"),
         (b"file,patient_id\na.png,1\na,1,2\n", "row 3: has 3 cells, more than the 2 columns"),
         (b'file,patient_id\na.png,1\n"a,1\nb,2\n', "row 3: a quote is not closed"),
         (b"file,patient_id\n" + b"x" * 131_073 + b",1\n", "row 2: a cell of more than 131,072"),

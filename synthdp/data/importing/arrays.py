@@ -1,0 +1,197 @@
+"""Images that stand as arrays in one .npz file, a split beside the other, as MedMNIST's do."""
+
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthdp.data.dataset import SPLITS
+from synthdp.data.importing.findings import Finding
+from synthdp.data.importing.ids import id_problem, normalised_id
+from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.survey import Pixels
+from synthdp.data.importing.table_settings import ArraySettings
+from synthdp.errors import InputError
+from synthdp.files import refuse_without_descriptors
+
+#: An array is unpacked whole, and held while its images are read.
+MAX_ARRAY_BYTES = 2 * 2**30
+_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS, _CHANNELS = 3, 4, 3
+
+
+@dataclass(frozen=True)
+class ArrayImage:
+    """One image of an array: the file, the array in it, the index along its first axis."""
+
+    path: Path
+    array: str
+    index: int
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file that holds it."""
+        return (self.path,)
+
+
+def read_array_image(source: ArrayImage) -> list[Pixels]:
+    """The one image of a source.
+
+    Raises:
+        InputError: when the array can't be read, or the image is no grey one.
+    """
+    array = _array(source.path, source.array, source.path.stat().st_mtime_ns)
+    return [_grey(array[source.index])]
+
+
+def patches_in_arrays(
+    settings: ListingSettings, arrays: ArraySettings, path: Path
+) -> tuple[list[Patch], list[Finding], list[str]]:
+    """The images of a .npz file that were asked for, counted through its splits; what is wrong with
+    others; and with the file.
+    """
+    patches: list[Patch] = []
+    findings: list[Finding] = []
+    problems: list[str] = []
+    seen = Counter[str]()
+    number = 0
+    for split in SPLITS:
+        try:
+            images, labels, patients = _of_split(settings, arrays, path, split)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if images is None or split not in settings.splits:
+            number += 0 if images is None else len(images)
+            continue
+        for index in range(len(images)):
+            number += 1
+            targets, of_image = _targets(settings, labels[index], number)
+            digest = sha256(f"{split} {labels[index].tolist()} {images[index].shape}".encode())
+            digest.update(images[index].tobytes())
+            # Its place in the array would hang on who else is there; what it shows does not.
+            own = digest.hexdigest()[:32]
+            patient = own if not seen[own] else f"{own}-{seen[own]}"
+            seen[own] += 1
+            if patients is not None:
+                text = str(patients[index])
+                patient = normalised_id(text) or ""
+                if (problem := id_problem(text)) is not None:
+                    of_image.append(Finding(number, problem, "no_patient"))
+            findings += of_image
+            if not of_image:
+                entry = (arrays.images.replace("{split}", split), index)
+                patches.append(Patch(number, path, patient, split, targets, entry=entry))
+    if not number and not problems:
+        problems.append(
+            f"holds no array {arrays.images.replace('{split}', 'train')}; name its arrays in "
+            "`arrays`"
+        )
+    return patches, findings, problems
+
+
+def _of_split(
+    settings: ListingSettings, arrays: ArraySettings, path: Path, split: str
+) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any] | None]:
+    """Images (N, H, W) or (N, H, W, 3), labels (N, K) and patients (N,) of one split, if any."""
+    image_name, label_name = (
+        name.replace("{split}", split) for name in (arrays.images, arrays.labels)
+    )
+    names = _names(path)
+    if image_name not in names:
+        return None, np.empty(0), None
+    stamp = path.stat().st_mtime_ns
+    images = _array(path, image_name, stamp)
+    if images.ndim not in (_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS) or images.dtype.kind != "u":
+        raise InputError(
+            f"{image_name}: an array of {images.ndim} dimensions of {images.dtype}; images are "
+            "(N, height, width) of uint8 or uint16"
+        )
+    if label_name not in names:
+        raise InputError(f"{label_name}: there is no such array; name it in `arrays`")
+    labels = _array(path, label_name, stamp)
+    labels = labels.reshape(len(labels), -1) if labels.ndim else labels.reshape(1, 1)
+    if labels.shape != (len(images), len(settings.targets)):
+        raise InputError(
+            f"{label_name}: of shape {labels.shape} for {len(images)} images and "
+            f"{len(settings.targets)} target(s); name the targets in their order"
+        )
+    patients = None
+    if arrays.patients is not None:
+        patients = _array(path, arrays.patients.replace("{split}", split), stamp).ravel()
+        if len(patients) != len(images):
+            raise InputError(f"{arrays.patients}: {len(patients)} for {len(images)} images")
+    return images, labels, patients
+
+
+def _targets(
+    settings: ListingSettings, labels: NDArray[Any], number: int
+) -> tuple[tuple[float, ...], list[Finding]]:
+    values, findings = [], []
+    for target, label in zip(settings.targets, labels.tolist(), strict=True):
+        value = settings.words.of_cell(str(label))
+        if value is None:
+            problem = f"{target}: {label!r} is no word for a class; say what it means in `labels`"
+            findings.append(Finding(number, problem, "unknown_class"))
+        else:
+            values.append(value)
+    return tuple(values), findings
+
+
+def _names(path: Path) -> frozenset[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+    except OSError as error:
+        refuse_without_descriptors(error)
+        raise InputError("cannot be read; give the user that runs this the right to") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise InputError("not a readable .npz file (truncated, or of another kind)") from error
+
+
+@lru_cache(maxsize=3)
+def _array(path: Path, name: str, stamp: int) -> NDArray[Any]:
+    """An array of a .npz file, which `stamp` tells from another of that name.
+
+    Raises:
+        InputError: when it is larger than `MAX_ARRAY_BYTES`, damaged, or holds objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read(member)
+            if int(np.prod(shape, dtype=object)) * dtype.itemsize > MAX_ARRAY_BYTES:
+                raise InputError(f"{name}: an array of more than {MAX_ARRAY_BYTES // 2**30} GiB")
+        with np.load(path, allow_pickle=False) as content:
+            array: NDArray[Any] = content[name]
+            return array
+    except InputError:
+        raise
+    except OSError as error:
+        refuse_without_descriptors(error)
+        raise InputError(f"{name}: cannot be read") from error
+    except Exception as error:  # a damaged file leads the reader into anything
+        raise InputError(f"{name}: not a readable array of numbers") from error
+
+
+def _grey(image: NDArray[Any]) -> Pixels:
+    if image.ndim == _COLOUR_DIMENSIONS - 1:
+        if image.shape[-1] != _CHANNELS or (image != image[..., :1]).any():
+            raise InputError("a colour image, where grey ones are expected")
+        image = image[..., 0]
+    if image.dtype == np.uint8:
+        return image.astype(np.uint8)
+    if image.dtype == np.uint16:
+        return image.astype(np.uint16)
+    raise InputError(f"of {image.dtype}, where images are uint8 or uint16")
