@@ -6,9 +6,12 @@ patients on the images: it is theirs, and outside every promise.
 """
 
 import io
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -30,16 +33,27 @@ from classify.model import (
     probabilities,
     restore_backbone,
 )
+from synthdp.config import MAX_NAME_BYTES
 from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import decode_pixels, refuse_narrow, square_image
 from synthdp.data.images import path_problem, resize_pixels
-from synthdp.data.importing.folder import folder_contents, linked_folder_problems
+from synthdp.data.importing.folder import (
+    folder_contents,
+    left_out_words,
+    linked_folder_problems,
+    readable_name,
+)
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.files import atomic_folder, closed_to_others, read_text, write_atomic
 from synthdp.progress import progress
 
+logger = logging.getLogger(__name__)
+
 MANIFEST = "manifest.csv"
+#: What a file that is being written has more in its name, and what is kept of a name too long.
+_SCRATCH_BYTES, _KEPT_BYTES = 24, 120
+
 FloatImage = NDArray[np.float32]
 
 
@@ -104,6 +118,8 @@ def _refuse_outputs(images: Path, out: Path, saliency: Path | None) -> None:
 def find_images(folder: Path) -> tuple[NewImage, ...]:
     """The images of a folder: those that its manifest names, or all below it in sorted order.
 
+    What else stands in a folder without a manifest is counted on the terminal, by reason.
+
     Raises:
         InputError: when there is none, a folder cannot be read, or a name leads out of the folder.
     """
@@ -116,8 +132,11 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
         named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
     else:
         contents = folder_contents(folder)
-        links = linked_folder_problems(contents.left_out())
+        left_out = contents.left_out()
+        links = linked_folder_problems(left_out)
         raise_problems(_heading(folder.name), [*contents.problems, *links])
+        if passed_over := left_out_words(left_out):
+            logger.info("not scored: %s", passed_over)
         names = (path.relative_to(folder).as_posix() for path in contents.images)
         named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
     if not named:
@@ -174,7 +193,7 @@ def _table(classifier: Classifier, images: Sequence[NewImage], scores: NDArray[n
             int(float(value) >= point.threshold)
             for value, point in zip(values, points.values(), strict=False)
         ]
-        cells.append([image.name, *(f"{value:.9g}" for value in values), *called])
+        cells.append([readable_name(image.name), *(f"{value:.9g}" for value in values), *called])
     return csv_text(columns, cells)
 
 
@@ -193,7 +212,20 @@ def _draw_all(
         pixels = square_image(image.path, bits=settings.bits)
         falls = saliency_map(pixels, model, settings.saliency_grid)
         picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
-        write_atomic(folder / f"{image.name}.saliency.png", picture)
+        write_atomic(folder / picture_name(image.name), picture)
+
+
+def picture_name(name: str) -> str:
+    """The file of an image's picture, by the image's name below its folder.
+
+    A name that would be too long for a file system is cut, and told from others by a digest.
+    """
+    suffix, last = ".saliency.png", os.fsencode(PurePosixPath(name).name)
+    if len(last) + len(suffix) <= MAX_NAME_BYTES - _SCRATCH_BYTES:
+        return f"{name}{suffix}"
+    kept = last[:_KEPT_BYTES].decode(errors="ignore")
+    cut = f"{kept}-{sha256(last).hexdigest()[:16]}{suffix}"
+    return str(PurePosixPath(name).with_name(cut))
 
 
 # Saliency: which regions of an image a score hangs on, by hiding them one after the other. An aid

@@ -29,6 +29,8 @@ from classify.predict import (
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.images import encode_png
+from synthdp.data.tables import read_table
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.statement import make_statement
@@ -359,3 +361,55 @@ def test_folders_that_cannot_be_read_are_not_left_out(
     with pytest.raises(InputError, match=r"1 folder\(s\) are links"):
         predict(run, folder, tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv").exists()
+
+
+def test_what_is_not_scored_is_counted_aloud(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "new"
+    (folder / "ward").mkdir(parents=True)
+    picture = encode_png(images(1)[0])
+    for name in (
+        "ward/1.png",
+        "a.gif",
+        ".b.png",
+        "._c.png",
+        "Thumbs.db",
+        "@eaDir/d.png",
+        ".Trash-0/e.png",
+        "f",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x" if name in ("a.gif", "._c.png", "f") else picture)
+    with caplog.at_level("INFO"):
+        assert len(predict(run, folder, tmp_path / "scores.csv")) == 1
+    for words in (
+        "1 .gif files",
+        "1 hidden images",
+        "1 files of the system",
+        "2 files in hidden or system folders",
+        "1 other files",
+        "1 hidden files",
+    ):
+        assert words in caplog.text
+
+
+def test_names_of_all_alphabets_and_lengths_have_scores_and_pictures(
+    run: Path, tmp_path: Path
+) -> None:
+    """Also bytes that are no text, a line break, and names as long as a file system takes."""
+    picture = encode_png(images(1)[0])
+    names = ("Müller.png", "乳腺\n1.png", "=1+1.png", "x" * 251 + ".png", "y" * 240 + ".png")
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for name in (*map(os.fsencode, names), b"\xff\xfe.png", "乳".encode() * 83 + b".png"):
+        (folder / os.fsdecode(name)).write_bytes(picture)
+    rows = predict(run, folder, tmp_path / "scores.csv", saliency=tmp_path / "maps")
+    assert len(rows) == 7
+    table = read_table(tmp_path / "scores.csv")
+    named = {record["image"] for record in table.records.values()}
+    assert {*names, "\\xff\\xfe.png", "乳" * 83 + ".png"} == named
+    pictures = list(os.listdir(tmp_path / "maps"))
+    assert len(pictures) == 7
+    assert {"Müller.png.saliency.png", "=1+1.png.saliency.png"} < set(pictures)
+    assert all(name.endswith(".saliency.png") for name in pictures)
