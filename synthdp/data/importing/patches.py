@@ -230,8 +230,12 @@ def _is_imported(settings: PatchesSettings) -> bool:
 
 def _settings_now(note: ImportNote, out: Path) -> dict[str, Any]:
     """The settings of an import; those of earlier versions, in today's words."""
-    fields = PatchesSettings.model_fields
-    added = {name: fields[name].default for name in fields.keys() - note.settings.keys()}
+    defaults = {name: field.default for name, field in PatchesSettings.model_fields.items()}
+    added = {
+        name: list(default) if isinstance(default, tuple) else default  # as JSON has it
+        for name, default in defaults.items()
+        if name not in note.settings
+    }
     # Once a size of None stood for the images' own.
     size_px = note.settings.get("size_px") or read_info(out).size_px
     # Once patterns stood for the words of a class.

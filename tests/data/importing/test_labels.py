@@ -108,7 +108,7 @@ def test_denials_and_doubts_are_findings(name: str, named: Callable[..., Path]) 
         ("MALIGNANT", 1),
         ("Maligne", 1),
         ("bösartig", 1),
-        ("b\u0308osartig", 1),
+        ("bo\u0308sartig", 1),
         ("be\u0301nigne", 0),
         ("gutartig", 0),
         ("benigno", 0),
@@ -128,8 +128,6 @@ def test_denials_and_doubts_are_findings(name: str, named: Callable[..., Path]) 
     ],
 )
 def test_values_and_other_spellings(name: str, label: int, named: Callable[..., Path]) -> None:
-    if name == "b\u0308osartig":
-        pytest.skip("not the word")
     dataset = imported(named(name))
     assert [row.targets for row in dataset.rows] == [(label,)]
 
