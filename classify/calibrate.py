@@ -39,7 +39,8 @@ from classify.model import (
 )
 from synthdp.cards import model_card
 from synthdp.data.cohorts import cohort_of, cohort_rows
-from synthdp.data.dataset import Row, keyed_digest, open_dataset, refuse_one_class, units_of
+from synthdp.data.dataset import Row, open_dataset, refuse_one_class, units_of
+from synthdp.data.identity import keyed_digest
 from synthdp.data.units import bounded_rows, refuse_unknown_patients
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import FloatArray

@@ -30,6 +30,7 @@ from synthdp.evaluation.predictions import (
     ScoredImages,
 )
 from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.inputs import named_inputs, read_inputs, write_inputs
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noise import NoiseSource, new_key
@@ -71,6 +72,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
     """
     if is_written(settings.out, settings, last=METRICS_FILE, what="an evaluation"):
         return settings.out
+    inputs = read_inputs(named_inputs(settings))  # before they are read, so that an edit shows
     classifier = load_classifier(settings.run)
     dataset = open_dataset(settings.dataset)
     plan = _privacy_plan(settings, dataset, classifier.targets)
@@ -102,6 +104,7 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         write_atomic(
             folder / PREDICTIONS_FILE, _predictions(rows, targets, scored, classifier.targets)
         )
+        write_inputs(folder, inputs)
         if plan is not None:  # last, since from here on it is spent
             noisy = _released(
                 settings, plan, rows, folder, targets=targets[:, 0], scored=scored[:, 0]

@@ -41,14 +41,13 @@ from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
     Row,
-    content_digest,
-    keyed_digest,
     open_dataset,
     refuse_one_class,
     refuse_small_population,
     targets_array,
     units_of,
 )
+from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.units import (
     bounded_rows,
     note_unrefused,

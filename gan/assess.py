@@ -36,6 +36,7 @@ from synthdp.evaluation.assessment import (
     Value,
 )
 from synthdp.files import atomic_folder, write_atomic, write_json
+from synthdp.inputs import named_inputs, read_inputs, write_inputs
 from synthdp.networks.weights import HUB
 from synthdp.progress import progress
 from synthdp.runs import is_written
@@ -59,6 +60,7 @@ def run_assess(settings: AssessSettings) -> Path:
     """
     if is_written(settings.out, settings, last=QUALITY_FILE, what="an assessment"):
         return settings.out
+    inputs = read_inputs(named_inputs(settings))  # before they are read, so that an edit shows
     # first, so that a taken `out` is refused at once
     with atomic_folder(settings.out, closed=True) as folder:
         sets = measure_sets(settings)
@@ -69,6 +71,7 @@ def run_assess(settings: AssessSettings) -> Path:
         figures.sort(key=lambda figure: SECTIONS.index(figure.section))
         assessment = _assessment(settings, sets, figures)
         write_atomic(folder / CONFIG_FILE, dump_settings(settings))
+        write_inputs(folder, inputs)
         write_json(folder / QUALITY_FILE, assessment.model_dump(mode="json"))
         write_atomic(folder / PAGE_FILE, assessment_page(assessment, sets))
     return settings.out

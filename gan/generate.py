@@ -21,11 +21,13 @@ from gan.config import GenerateSettings
 from gan.network.sampling import AnyGenerator, draw_codes, sample_images
 from gan.package.conditions import Conditions, attribute_cells
 from gan.package.model import GeneratorRun, open_generator
+from gan.package.pretrained import resolve_run
 from synthdp.cards import dataset_card
 from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError, RunError
+from synthdp.inputs import INPUTS_FILE, as_json, named_inputs, read_inputs, refuse_changed
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.statement import Statement, passed_on
 from synthdp.progress import progress
@@ -75,7 +77,9 @@ def run_generate(settings: GenerateSettings) -> Path:
         RunError: when the disk is full, or the generator draws pixels that are no numbers.
     """
     plan = _plan(settings)
+    inputs = read_inputs(named_inputs(settings), resolve=resolve_run)
     if holds_dataset(settings.out, plan.info):
+        refuse_changed(settings.out, lambda: inputs)
         return settings.out
     logger.info(_checked_size(settings, plan.info.size_px))
     generator = plan.generator.load(chosen_device(settings.device))
@@ -84,6 +88,7 @@ def run_generate(settings: GenerateSettings) -> Path:
         create_dataset(settings.out, plan.info, card=_card(settings, plan)) as writer,
     ):
         _draw(settings, generator, plan.generator.description.shape.conditions, writer)
+        writer.note(INPUTS_FILE.name, as_json(inputs))
     return settings.out
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gan.package.description import Description, HaarShape, MixtureShape
 from gan.package.model import GeneratorRun, open_generator, write_generator
+from gan.package.pretrained import resolve_run
 from synthdp.cards import model_card
 from synthdp.config import Settings
 from synthdp.errors import InputError
@@ -44,7 +45,7 @@ def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
     begun = (settings.out / "status.json").is_file()
     # What does not fit is refused before a folder is made; a finished run needs no plan.
     planned = None if begun else _plan(settings.runs)
-    with open_run(settings.out, STAGE, settings) as run:
+    with open_run(settings.out, STAGE, settings, resolve=resolve_run) as run:
         if run.finished:
             return run.path
         members, description, statement = planned or _plan(settings.runs)

@@ -25,6 +25,7 @@ from gan.package.model import (
     open_generator,
     write_generator,
 )
+from gan.package.pretrained import resolve_run
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,
@@ -65,12 +66,11 @@ from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import (
     DatasetInfo,
     Row,
-    content_digest,
-    keyed_digest,
     open_dataset,
     refuse_small_population,
     units_of,
 )
+from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.units import (
     bounded_rows,
     note_unrefused,
@@ -235,7 +235,7 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
     plan = None
     if not (settings.out / "status.json").is_file():
         plan = gan_plan(settings)  # what does not fit is refused before a folder is made
-    with open_run(settings.out, STAGE, settings) as run:
+    with open_run(settings.out, STAGE, settings, resolve=resolve_run) as run:
         if not run.finished:
             plan = plan or gan_plan(settings)
             plan = replace(plan, privacy=plan.privacy.with_release_id(run.release_id))

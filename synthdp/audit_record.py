@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from synthdp.config import AuditSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, write_atomic, write_json
+from synthdp.inputs import noted_paths, read_inputs, refuse_changed
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent, percent_interval
@@ -91,8 +92,10 @@ def keep_audit(settings: AuditSettings, attack: Callable[[], tuple[AuditResult, 
     """The folder of an audit: attacked now, or at once when the same audit stands.
 
     Raises:
+        InputError: when what the run was made from has changed since: it can't be trained again.
         RunError: when the promise is broken; the folder says how.
     """
+    refuse_changed(settings.run, lambda: read_inputs(noted_paths(settings.run)))
     out = settings.run / "private" / "audit"
     asked = {  # what decides an audit of a run: workers don't
         "schema_version": SCHEMA_VERSION,

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +32,15 @@ from synthdp.config import (
 )
 from synthdp.errors import InputError, RunError
 from synthdp.files import append_line, closed_to_others, refused_when_full, write_atomic, write_json
+from synthdp.inputs import (
+    Input,
+    Resolve,
+    as_named,
+    named_inputs,
+    read_inputs,
+    refuse_changed,
+    write_inputs,
+)
 from synthdp.interrupts import handled, interrupt
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
@@ -190,22 +199,23 @@ def versions() -> dict[str, str]:
 
 
 def is_written(out: Path, settings: Settings, *, last: str, what: str) -> bool:
-    """Whether what a stage writes in one go is at `out`, made with these settings.
+    """Whether what a stage writes in one go is at `out`, made with these settings and inputs.
 
     Args:
-        out: the folder, with the settings in `config.yaml`.
+        out: the folder, with the settings in `config.yaml`, and its inputs noted (`write_inputs`).
         settings: of the stage.
         last: the name of a file that such a folder holds.
         what: it is, for the error: "an evaluation".
 
     Raises:
-        InputError: when it was made with other settings.
+        InputError: when it was made with other settings, or from other inputs.
     """
     if not (out / last).is_file():
         return False
     where = f"{out.name}/config.yaml"
     if validate_settings(type(settings), read_yaml(out / "config.yaml"), where=where) != settings:
         raise InputError(f"{out}: holds {what} with other settings; name another out")
+    refuse_changed(out, lambda: read_inputs(named_inputs(settings)))
     return True
 
 
@@ -291,15 +301,28 @@ def take_lock(lock: IO[str], out: Path, *, shared: bool = False) -> None:
 
 @contextmanager
 def open_run(
-    out: Path, stage: str, settings: Settings, *, free: Collection[str] = ()
+    out: Path,
+    stage: str,
+    settings: Settings,
+    *,
+    free: Collection[str] = (),
+    resolve: Resolve = as_named,
 ) -> Iterator[Run]:
     """Open the run folder `out`: a new one, one to resume, or a finished one.
 
     What the stage makes meanwhile is closed to all but its owner (`closed_to_others`). A resume may
-    change the settings named in `free`: those that decide nothing of the result.
+    change the settings named in `free`: those that decide nothing of the result. The digests of
+    what the settings name are noted when the run begins (`synthdp.inputs`).
+
+    Args:
+        out: the folder.
+        stage: its name.
+        settings: of the stage.
+        free: the keys of settings that a resume may change.
+        resolve: gives the folder of an input that is a name.
 
     Raises:
-        InputError: when the folder holds other files, or a run of other settings.
+        InputError: when the folder holds other files, or a run of other settings or inputs.
         RunBusyError: when another process is at work on it.
     """
     out = Path(out)
@@ -316,7 +339,14 @@ def open_run(
         handled((SIGTERM,), interrupt),
     ):
         take_lock(lock, out)
-        run = _start(out, stage, settings, _matching_status(out, stage, settings, free))
+        status = _matching_status(out, stage, settings, free)
+
+        def inputs() -> Mapping[str, Input]:
+            return read_inputs(named_inputs(settings), resolve=resolve)
+
+        if status is not None and status.state != "starting":
+            refuse_changed(out, inputs)
+        run = _start(out, stage, settings, status, inputs)
         run._lock = lock
         try:
             yield run
@@ -341,7 +371,13 @@ def _remove_abandoned(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _start(out: Path, stage: str, settings: Settings, status: RunStatus | None) -> Run:
+def _start(
+    out: Path,
+    stage: str,
+    settings: Settings,
+    status: RunStatus | None,
+    inputs: Callable[[], Mapping[str, Input]],
+) -> Run:
     if status is None:
         status = RunStatus(
             stage=stage,
@@ -354,6 +390,7 @@ def _start(out: Path, stage: str, settings: Settings, status: RunStatus | None) 
     if status.state == "starting":
         (out / "private").mkdir(mode=0o700, exist_ok=True)
         write_atomic(out / "config.yaml", dump_settings(settings))
+        write_inputs(out, inputs())
         Ledger(out / "private" / LEDGER).create(status.release)
         status = status.model_copy(update={"ledger": True})
     if status.state == "finished":

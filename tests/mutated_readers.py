@@ -59,8 +59,9 @@ from synthdp.cards import model_card
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config import load_settings, read_yaml
 from synthdp.data.check import check_dataset
-from synthdp.data.dataset import keyed_digest, open_dataset
+from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
+from synthdp.data.identity import keyed_digest
 from synthdp.data.images import encode_png
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import list_patches

@@ -22,7 +22,8 @@ from gan.train import run_train_gan
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import FeatureSettings, PrivacySettings, read_yaml
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, keyed_digest, open_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
+from synthdp.data.identity import keyed_digest
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file, write_json

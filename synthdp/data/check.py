@@ -18,10 +18,10 @@ from synthdp.data.dataset import (
     row_problems,
 )
 from synthdp.data.decoding import narrow_range
-from synthdp.data.images import path_problem
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.leftovers import png_leftover, table_leftovers
+from synthdp.data.named_files import NamedFiles
 from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
@@ -53,15 +53,15 @@ def check_dataset(root: Path) -> CheckResult:
     targets = info.targets if info is not None else ()
     table = read_table(root / "manifest.csv", required=(*FIXED_COLUMNS, *targets))
     problems += [f"manifest.csv, {problem}" for problem in table.problems]
-    resolved = root.resolve()
+    files = NamedFiles(root.resolve())
     for number, record in table.records.items():
-        of_row = row_problems(record, targets, resolved)
+        of_row = row_problems(record, targets, files)
         problems += [f"row {number}: {problem}" for problem in of_row]
     records = table.records.values()
     problems += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
     problems += _unlisted(root, table.records)
     problems += _leftovers(root, table.records, table.columns, info)
-    safe = [n for n, r in table.records.items() if path_problem(r["image"], resolved) is None]
+    safe = [n for n, r in table.records.items() if files.problem(r["image"]) is None]
     survey = survey_images([root / table.records[number]["image"] for number in safe])
     seen = {
         n: entry

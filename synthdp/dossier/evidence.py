@@ -19,6 +19,7 @@ from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessm
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.evaluation.predictions import METRICS_FILE, read_metrics
 from synthdp.files import read_json
+from synthdp.inputs import changed_inputs, noted_inputs, read_inputs
 from synthdp.paths import last_part, settings_without_paths, without_paths
 from synthdp.privacy.dossier import DossierSubject
 from synthdp.privacy.lineage import Release, Spent
@@ -207,12 +208,19 @@ def _sorted_out(
 
 def _assessment_of(folder: Path, original: Path, subject: DossierSubject) -> Assessment:
     assessment = read_assessment(folder)
-    if subject.kind != "data set" or assessment.info != open_dataset(original).info:
+    other = subject.kind != "data set" or assessment.info != open_dataset(original).info
+    if other or _is_of_another(folder, "synthetic", original):
         raise InputError(
             f"{folder}: an assessment of {assessment.info.name}, not of {original.name}; name one "
             "of this very set"
         )
     return assessment
+
+
+def _is_of_another(folder: Path, key: str, original: Path) -> bool:
+    """Whether what was noted as judged in this folder is something else than stands there now."""
+    noted = noted_inputs(folder) or {}
+    return key in noted and bool(changed_inputs({key: noted[key]}, read_inputs({key: original})))
 
 
 def _evaluations_in(study: Path, original: Path) -> Iterator[ScoredSplit]:
@@ -230,6 +238,11 @@ def _evaluation_of(folder: Path, original: Path) -> ScoredSplit:
         raise InputError(
             f"{folder}: an evaluation of {last_part(str(settings.get('run', 'nothing')))!r} by the "
             f"path in its config.yaml, not of {original}; evaluate this run where it stands"
+        )
+    if _is_of_another(folder, "run", original):
+        raise InputError(
+            f"{folder}: an evaluation of another model than stands at {original} now; evaluate "
+            "this one into a new folder"
         )
     metrics = read_metrics(folder)
     groups = read_json(folder / GROUPS_FILE) if (folder / GROUPS_FILE).is_file() else []

@@ -18,7 +18,8 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import Dataset, Row, keyed_digest, load_images
+from synthdp.data.dataset import Dataset, Row, load_images
+from synthdp.data.identity import keyed_digest
 from synthdp.errors import RunError
 from synthdp.files import closed_to_others, write_atomic
 from synthdp.progress import progress

@@ -14,13 +14,13 @@ from synthdp.data.dataset import (
     DatasetInfo,
     Row,
     create_dataset,
-    keyed_digest,
     load_images,
     open_dataset,
     read_info,
     targets_array,
     units_of,
 )
+from synthdp.data.identity import keyed_digest
 from synthdp.errors import InputError, RunError
 
 MakeSet = Callable[..., Path]

@@ -5,6 +5,7 @@ that a person has to decide. A run that was cut is never made again by itself, s
 would be spent twice.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,11 +15,14 @@ from pathlib import Path
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, read_metrics
 from synthdp.files import closed_to_others, read_json, refused_when_full, write_json
+from synthdp.inputs import MEND, Input, changed_inputs, noted_inputs, read_inputs
 from synthdp.paths import without_paths
 from synthdp.privacy.stated import read_statement
 from synthdp.runs import RunBusyError, StageCall, open_run, take_lock, versions
 from synthdp.status import read_status
-from synthdp.study.settings import WHERE_IT_RUNS, StudySettings
+from synthdp.study.settings import WHERE_IT_RUNS, StudySettings, seen_from
+
+log = logging.getLogger(__name__)
 
 # Runs and evaluations.
 
@@ -97,6 +101,56 @@ def other_versions(runs: Iterable[Path]) -> list[str]:
             if now.get(name) != version
         )
     return [f"{n} with {version}" for version, n in different.items()]
+
+
+def refuse_changed_results(study: Path, folders: Iterable[Path]) -> None:
+    """Refuse to go on with results, or to report them, when what they were made from has changed.
+
+    They are not made again by themselves: that would spend the patients' privacy anew, unasked; and
+    results of two states of one set may not stand in one report.
+
+    Args:
+        study: the study's folder.
+        folders: of its runs and evaluations; those that are not there are passed over.
+
+    Raises:
+        InputError: saying which inputs have changed, what of them, and for how many results.
+    """
+    known, changed, n_untold = dict[Path, Input | None](), Counter[str](), 0
+    for folder in folders:
+        if not (folder / "config.yaml").is_file():
+            continue
+        noted = noted_inputs(folder)
+        if noted is None:
+            n_untold += 1
+            continue
+        paths = {key: _seen_in(study, Path(one.path)) for key, one in noted.items()}
+        changed.update(changed_inputs(noted, read_inputs(paths, known=known)))
+    if changed:
+        lines = [f"{line} ({n} of its runs and scores)" for line, n in sorted(changed.items())]
+        raise InputError(
+            "\n  ".join(
+                [f"{study}: was made from other inputs than stand there now:", *lines, MEND]
+            )
+        )
+    if n_untold:
+        log.info(
+            "%s: %d of its runs and scores are of an earlier version, which noted no digests of "
+            "inputs, so whether these are still the same can't be told",
+            study,
+            n_untold,
+        )
+
+
+def result_folders(study: Path) -> list[Path]:
+    """The folders of all runs and evaluations of a study."""
+    return [*sorted((study / "runs").glob("*/")), *sorted((study / "evaluations").glob("*/"))]
+
+
+def _seen_in(study: Path, path: Path) -> Path:
+    """A path of a study's settings; one of its own runs where the study stands now."""
+    own = study / "runs" / path.name
+    return own if own.is_dir() else seen_from(study, path)
 
 
 # Failures on record in the study's folder, so that another shard can write them into results. Each
