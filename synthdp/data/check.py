@@ -108,9 +108,9 @@ def _leftovers(
 
     Of images that no patient is in, only what stands beside the pixels: ids and names are made up.
     """
-    resolved, beside = root.resolve(), dict[str, list[int]]()
+    files, beside = NamedFiles(root.resolve()), dict[str, list[int]]()
     for number, record in records.items():
-        if path_problem(record["image"], resolved) is None:
+        if files.problem(record["image"]) is None:
             with suppress(InputError):  # which decoding it says too
                 if (found := png_leftover(root / record["image"])) is not None:
                     beside.setdefault(f"image: {found}", []).append(number)
