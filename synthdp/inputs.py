@@ -32,6 +32,7 @@ _CHANGED = {
     "images": "its images are others",
     "model": "another model stands there",
     "file": "its content is another",
+    "files": "files in it were added, removed, renamed or changed",
 }
 #: What to do about a result whose inputs have changed.
 MEND = (
@@ -50,7 +51,7 @@ class Input(Settings):
     """
 
     path: str
-    kind: Literal["data set", "run", "file"]
+    kind: Literal["data set", "run", "file", "folder"]
     digests: Mapping[str, str]
 
 

@@ -21,7 +21,13 @@ from synthdp.data.images import encode_png
 from synthdp.data.named_files import NamedFiles
 from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError
-from synthdp.files import atomic_folder, refused_without_rights, write_atomic, write_json
+from synthdp.files import (
+    atomic_folder,
+    closed_to_others,
+    refused_without_rights,
+    write_atomic,
+    write_json,
+)
 from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
 from synthdp.privacy.mechanism import Unit
@@ -460,6 +466,12 @@ class DatasetWriter:
         """Keep a key in the set's private part."""
         (self._root / "private").mkdir(mode=0o700, exist_ok=True)
         write_key(self._root / "private" / name, key)
+
+    def keep_file(self, name: str, content: bytes) -> None:
+        """Keep a file in the set's private part."""
+        (self._root / "private").mkdir(mode=0o700, exist_ok=True)
+        with closed_to_others():
+            write_atomic(self._root / "private" / name, content)
 
     def note(self, name: str, value: Any) -> None:
         """Keep `value` as JSON in the private file `name`."""

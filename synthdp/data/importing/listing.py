@@ -71,7 +71,7 @@ def list_patches(settings: ListingSettings) -> Listing:
             f"src: {src} may not be read and entered; give the user that runs this both rights"
         )
     contents = folder_contents(src, settings.follow_links_into)
-    tables = _tables(settings)
+    tables = tables_of(settings)
     if tables is None:
         patches, findings, of_source = patches_by_name(settings, contents.images)
         counted_by, left_out = "image", contents.left_out()
@@ -93,7 +93,7 @@ def list_patches(settings: ListingSettings) -> Listing:
     return listing
 
 
-def _tables(settings: ListingSettings) -> dict[Path, Split | None] | None:
+def tables_of(settings: ListingSettings) -> dict[Path, Split | None] | None:
     """The tables that say which images to take, each with the split of its rows, if it has one.
 
     None where names alone do.

@@ -34,9 +34,16 @@ from synthdp.data.importing.note import NOTE, ImportNote, import_note, note_word
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.prepare import Prepared, PreparedImages, prepare, staging_beside
 from synthdp.data.importing.settings import FORMER_PATTERNS
+from synthdp.data.importing.sources import (
+    SOURCE_DIGESTS_FILE,
+    refuse_changed_sources,
+    source_files,
+    source_inputs,
+)
 from synthdp.data.importing.survey import Pixels
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
+from synthdp.inputs import INPUTS_FILE, Input, as_json
 from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
 from synthdp.privacy.stated import (
@@ -131,17 +138,20 @@ def run_patches(settings: PatchesSettings) -> Path:
         listing, prepared = _readable(settings, listing, made)
         _refuse_problems(settings, listing, person_of)
         facts, key = [image.facts for image in prepared], set_key(settings)
+        kept = staging / SOURCE_DIGESTS_FILE
+        inputs = source_inputs(settings, settings.src, source_files(settings), key=key, kept=kept)
         assignment = assign(settings, listing, facts, made.thumbnails, key=key, person_of=person_of)
         images, cohort = AssignedImages(listing, facts, assignment), None
         if settings.cohort is not None:
             cohort = Cohort(key_id=key_id(key, assignment.linked), part=settings.cohort)
-            kept = in_cohort(settings, cohort, assignment, key)
-            images, prepared = images.only(kept), [prepared[index] for index in kept]
+            members = in_cohort(settings, cohort, assignment, key)
+            images, prepared = images.only(members), [prepared[index] for index in members]
         if settings.val_fraction is not None and settings.kind == "real":
             refuse_empty_split(images.assignment.splits)
         info = _described(settings, statement, cohort, assignment.linked)
         card = _card(settings, statement, len(images.facts))
-        _write(settings, info, images, prepared, key, card=card)
+        sources = kept.read_bytes() if kept.is_file() else None
+        _write(settings, info, images, prepared, key, card=card, inputs=inputs, sources=sources)
     return settings.out
 
 
@@ -205,7 +215,11 @@ def _refuse_problems(
 
 
 def _is_imported(settings: PatchesSettings) -> bool:
-    """Whether `out` was imported with the same settings; raises InputError if it is otherwise."""
+    """Whether `out` was imported with the same settings from the same sources.
+
+    Raises:
+        InputError: when it was imported otherwise, or holds something else.
+    """
     note = read_note(settings.out)
     if note is not None and _settings_now(note, settings.out) == settings.model_dump(mode="json"):
         if note.moved_by_others:
@@ -219,6 +233,10 @@ def _is_imported(settings: PatchesSettings) -> bool:
                 f"{settings.out}: the table of links has changed since this was imported; name a "
                 "new `out`, or remove it first"
             )
+        key_file = KEY_FILE if settings.cohort is None else SHARED_KEY_FILE
+        refuse_changed_sources(
+            settings.out, settings, settings.src, lambda: source_files(settings), key_file=key_file
+        )
         return True
     if settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir())):
         raise InputError(
@@ -340,6 +358,8 @@ def _write(
     key: bytes,
     *,
     card: str,
+    inputs: Mapping[str, Input],
+    sources: bytes | None,
 ) -> None:
     patches, assignment = images.listing.patches, images.assignment
     budget = None
@@ -364,6 +384,9 @@ def _write(
             "links_sha256": _links_sha256(settings),
         }
         writer.note(NOTE, {**source, **note})
+        writer.note(INPUTS_FILE.name, as_json(inputs))
+        if sources is not None:
+            writer.keep_file(SOURCE_DIGESTS_FILE, sources)
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
     for line in note_words(note, images, settings.targets, kind=settings.kind):
