@@ -30,8 +30,8 @@ def _stage_parser(
     positionals: Sequence[str] = (),
     options: Sequence[str] = (),
     flags: Sequence[str] = (),
-) -> None:
-    """Add one stage: positionals and options name keys of its settings."""
+) -> argparse.ArgumentParser:
+    """Add one stage, and return its parser: positionals and options name keys of its settings."""
     parser = commands.add_parser(
         name,
         help=purpose,
@@ -50,16 +50,24 @@ def _stage_parser(
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of settings")
     keys = (*positionals, *options, *flags)
     parser.set_defaults(handler=lambda arguments: _run_stage(stage or name, keys, arguments))
+    return parser
 
 
-def _run_stage(stage_name: str, keys: Sequence[str], arguments: argparse.Namespace) -> int:
+def _run_stage(
+    stage_name: str,
+    keys: Sequence[str],
+    arguments: argparse.Namespace,
+    *,
+    beneath: Path | None = None,
+) -> int:
+    """Run a stage; a settings file `beneath` says what neither config nor command line does."""
     stage = STAGES[stage_name]
     config, overrides = arguments.config, list(arguments.overrides)
     if overrides and "=" not in overrides[0] and config is None:
         config = Path(overrides.pop(0))
     given = ((key, getattr(arguments, key)) for key in keys)
     overrides += [f"{key}={value}" for key, value in given if value not in (None, False)]
-    settings = load_settings(stage.settings_class(), config, overrides)
+    settings = load_settings(stage.settings_class(), config, overrides, beneath=beneath)
     if arguments.dry_run:
         return _print_plan(stage_name, settings)
     special = {"export": _export, "report": _report}
@@ -100,6 +108,24 @@ def _print_plan(stage_name: str, settings: Settings) -> int:
     statement = STAGES[stage_name].planned(settings)
     if statement is not None:
         print(f"\n{statement_text(statement)}")
+    return EXIT_DONE
+
+
+def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
+    """Import by the mapping of a known collection, or print the mapping by which it would be."""
+    from synthdp.data.importing.collection import collection_file  # noqa: PLC0415 (as below)
+
+    mapping = collection_file(arguments.like) if arguments.like is not None else None
+    if not arguments.guess:
+        return _run_stage("data patches", keys, arguments, beneath=mapping)
+    if mapping is not None:
+        print(mapping.read_text(encoding="utf-8"), end="")
+        return EXIT_DONE
+    if arguments.src is None:
+        raise InputError("data import: --guess needs --src DIR, or --like NAME")
+    from synthdp.data.importing.guess import guess  # noqa: PLC0415 (as below)
+
+    print(guess(Path(arguments.src)), end="")
     return EXIT_DONE
 
 
@@ -219,6 +245,21 @@ def _add_data_commands(commands: Commands) -> None:
         stage="data patches",
         options=("src", "out", "name", "kind", "lineage", "metadata"),
     )
+    keys = ("src", "out", "name", "kind", "lineage", "metadata")
+    imports = _stage_parser(
+        kinds,
+        "import",
+        "Import another lab's set by a small mapping: of a known collection, or your own.",
+        "synthdp data import --like vindr-mammo --src vindr --out data/vindr\n"
+        "  synthdp data import --guess --src download > mapping.yaml\n"
+        "  synthdp data import mapping.yaml --out data/ours --name ours",
+        options=keys,
+    )
+    imports.add_argument("--like", metavar="NAME", help="the mapping of a known collection")
+    imports.add_argument(
+        "--guess", action="store_true", help="print the mapping that would be used, import nothing"
+    )
+    imports.set_defaults(handler=lambda arguments: _run_import(keys, arguments))
     budget = kinds.add_parser(
         "budget",
         help="show or change what the patients of a set may be asked for in all",

@@ -435,14 +435,26 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_settings(
-    cls: type[SettingsType], path: Path | None, overrides: Sequence[str] = ()
+    cls: type[SettingsType],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    beneath: Path | None = None,
 ) -> SettingsType:
     """Read settings of type `cls` from `path` and `overrides`.
+
+    Args:
+        cls: of the settings.
+        path: of a settings file, or None.
+        overrides: what the command line says.
+        beneath: a settings file whose keys count where neither `path` nor `overrides` has them.
 
     Raises:
         InputError: with every error at once, each on its line.
     """
-    values = read_yaml(path) if path is not None else {}
+    values: dict[str, Any] = {}
+    for file in (beneath, path):
+        values |= read_yaml(file) if file is not None else {}
     return validate_settings(
         cls, apply_overrides(values, overrides), where=str(path) if path else "settings"
     )

@@ -2,7 +2,6 @@
 
 import zipfile
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.data.dataset import SPLITS
+from synthdp.data.formats.samples import Samples, grey_levels
 from synthdp.data.importing.findings import Finding
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.patch import Patch
@@ -23,31 +23,24 @@ from synthdp.files import refuse_without_descriptors
 
 #: An array is unpacked whole, and held while its images are read.
 MAX_ARRAY_BYTES = 2 * 2**30
-_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS, _CHANNELS = 3, 4, 3
+_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS = 3, 4
 
 
-@dataclass(frozen=True)
-class ArrayImage:
-    """One image of an array: the file, the array in it, the index along its first axis."""
+def array_image(path: Path, array: str, index: int, *, bits: int | None = None) -> Pixels:
+    """The (H, W) grey levels of the image of that index in an array of a .npz file.
 
-    path: Path
-    array: str
-    index: int
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file that holds it."""
-        return (self.path,)
-
-
-def read_array_image(source: ArrayImage) -> list[Pixels]:
-    """The one image of a source.
+    Args:
+        path: of the file.
+        array: its name in the file.
+        index: along its first axis.
+        bits: how many bits of a sample are used, where its type has more.
 
     Raises:
         InputError: when the array can't be read, or the image is no grey one.
     """
-    array = _array(source.path, source.array, source.path.stat().st_mtime_ns)
-    return [_grey(array[source.index])]
+    stored = _array(path, array, path.stat().st_mtime_ns)[index]
+    values = stored.reshape(*stored.shape[:2], -1)
+    return grey_levels(Samples(values, top=2 ** (8 * values.dtype.itemsize) - 1), bits)
 
 
 def patches_in_arrays(
@@ -183,15 +176,3 @@ def _array(path: Path, name: str, stamp: int) -> NDArray[Any]:
         raise InputError(f"{name}: cannot be read") from error
     except Exception as error:  # a damaged file leads the reader into anything
         raise InputError(f"{name}: not a readable array of numbers") from error
-
-
-def _grey(image: NDArray[Any]) -> Pixels:
-    if image.ndim == _COLOUR_DIMENSIONS - 1:
-        if image.shape[-1] != _CHANNELS or (image != image[..., :1]).any():
-            raise InputError("a colour image, where grey ones are expected")
-        image = image[..., 0]
-    if image.dtype == np.uint8:
-        return image.astype(np.uint8)
-    if image.dtype == np.uint16:
-        return image.astype(np.uint16)
-    raise InputError(f"of {image.dtype}, where images are uint8 or uint16")

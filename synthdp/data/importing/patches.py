@@ -16,6 +16,7 @@ from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import NARROW, decode_pixels
+from synthdp.data.importing.arrays import array_image
 from synthdp.data.importing.assignment import (
     AssignedImages,
     AssignmentSettings,
@@ -129,7 +130,7 @@ def run_patches(settings: PatchesSettings) -> Path:
     listing = list_patches(settings)
     with staging_beside(settings.out) as staging:
         made = prepare(
-            [ImageFile(patch.path) for patch in listing.patches],
+            [ImageFile(patch.path, patch.entry) for patch in listing.patches],
             partial(read_image_file, bits=settings.bits),
             staging=staging,
             size_px=settings.size_px,
@@ -157,9 +158,10 @@ def run_patches(settings: PatchesSettings) -> Path:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file that is one image of the set."""
+    """A file that is one image of the set, or holds it at an index of an array."""
 
     path: Path
+    entry: tuple[str, int] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -171,8 +173,10 @@ def read_image_file(source: ImageFile, *, bits: int | None = None) -> list[Pixel
     """The one image of a file, of whose samples `bits` are used.
 
     Raises:
-        InputError: as `decode_pixels`.
+        InputError: as `decode_pixels` and `array_image`.
     """
+    if source.entry is not None:
+        return [array_image(source.path, *source.entry, bits=bits)]
     return [decode_pixels(source.path, bits=bits)]
 
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -294,9 +294,14 @@ def _digest(files: Sequence[Path]) -> str:
     """SHA-256 over the contents of files, one after another; a file that can't be read is empty."""
     digest = sha256()
     for path in files:
-        of_file = sha256()
-        with suppress(OSError, ValueError), open(path, "rb") as stream:
-            while block := stream.read(2**20):
-                of_file.update(block)
-        digest.update(of_file.digest())
+        digest.update(_file_digest(path, _identity(path)))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)  # sources may share a file: lesions a mammogram, images an array
+def _file_digest(path: Path, _of_now: str) -> bytes:
+    of_file = sha256()
+    with suppress(OSError, ValueError), open(path, "rb") as stream:
+        while block := stream.read(2**20):
+            of_file.update(block)
+    return of_file.digest()

@@ -1,0 +1,461 @@
+"""Tiny folders laid out as public collections are, imported by the mappings that come along."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from synthdp.config import load_settings, read_yaml
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.images import encode_png
+from synthdp.data.importing.collection import collection_file, collection_names
+from synthdp.data.importing.listing import Listing, list_patches
+from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.region import Region
+from synthdp.errors import InputError
+from tests.dicom_files import write_mammogram
+
+
+def noise(seed: int, high: int = 40, wide: int = 32) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (high, wide), dtype=np.uint8)
+
+
+def picture(path: Path, seed: int, **size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(noise(seed, **size)))
+
+
+def dicom(path: Path, seed: int, **others: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = noise(seed).astype(np.uint16) * 16
+    write_mammogram(path, pixels, SOPInstanceUID=f"2.25.{1000 + seed}", **others)
+
+
+def write_table(path: Path, *lines: str, encoding: str = "utf-8") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(("\n".join(lines) + "\n").encode(encoding))
+
+
+def settings(src: Path, name: str, *overrides: str) -> PatchesSettings:
+    words = [f"src={src}", f"out={src.parent / 'out'}", "size_px=16", *overrides]
+    if "name" not in read_yaml(collection_file(name)):
+        words.append("name=tiny")
+    return load_settings(PatchesSettings, None, words, beneath=collection_file(name))
+
+
+def listed(src: Path, name: str, *overrides: str) -> Listing:
+    listing = list_patches(settings(src, name, *overrides))
+    assert listing.problems == ()
+    return listing
+
+
+def imported(src: Path, name: str, *overrides: str) -> Dataset:
+    return open_dataset(run_patches(settings(src, name, *overrides)))
+
+
+def refusal(src: Path, name: str, *overrides: str) -> str:
+    with pytest.raises(InputError) as error:
+        run_patches(settings(src, name, *overrides))
+    assert not (src.parent / "out").exists()
+    return str(error.value)
+
+
+def facts(listing: Listing) -> list[tuple[str, str | None, float]]:
+    """Patient, split and first target of each image."""
+    return [(patch.patient, patch.split, patch.targets[0]) for patch in listing.patches]
+
+
+def files(listing: Listing, src: Path) -> list[str]:
+    return [patch.path.relative_to(src).as_posix() for patch in listing.patches]
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    folder = tmp_path / "src"
+    folder.mkdir()
+    return folder
+
+
+def unknown(values: Sequence[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]
+
+
+@pytest.mark.parametrize("name", collection_names())
+def test_every_mapping_is_settings_of_an_import(name: str, tmp_path: Path) -> None:
+    assert settings(tmp_path / "src", name).src == tmp_path / "src"
+    text = collection_file(name).read_text(encoding="utf-8")
+    assert text.startswith("# "), "a mapping says first what it is for"
+
+
+def test_an_unknown_collection_is_refused_with_what_is_known() -> None:
+    with pytest.raises(InputError, match="did you mean vindr-mammo"):
+        collection_file("vindr_mammo")
+    with pytest.raises(InputError, match="choose one of bcdr"):
+        collection_file("../../x")
+
+
+def test_class_folders(src: Path) -> None:
+    for index, name in enumerate(
+        ("train/malignant/p1_a", "train/benign/p2_a", "val/malignant/p3_a", "val/benign/p3_b")
+    ):
+        picture(src / f"{name}.png", index)
+    dataset = imported(src, "class-folders", r"patient_pattern='(p\d+)_'".replace("'", ""))
+    assert [(row.patient_id, row.split, row.targets) for row in dataset.rows] == [
+        ("p2", "train", (0.0,)),
+        ("p1", "train", (1.0,)),
+        ("p3", "val", (0.0,)),
+        ("p3", "val", (1.0,)),
+    ]
+
+
+def test_a_table_with_other_names_for_its_columns(
+    src: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(3):
+        picture(src / "images" / f"{index}.png", index)
+    write_table(
+        src / "Export.csv",
+        "Liste;2020",
+        "",
+        "Patient ID;Image File Path;Pathology;Side;Set;Age",
+        r"7;images\0.png;Malignant ;L;training;61,5",
+        "8; images/1.png;benign;R;validation;;;",
+        ";;;;;",
+        "9;images/2.png;;L;validation;44",
+        encoding="cp1252",
+    )
+    with caplog.at_level("INFO"):
+        dataset = imported(src, "table")
+    assert "Export.csv: cut at each semicolon, header in row 3" in caplog.text
+    assert [(row.patient_id, row.split) for row in dataset.rows] == [
+        ("7", "train"),
+        ("8", "val"),
+        ("9", "val"),
+    ]
+    assert unknown([row.targets[0] for row in dataset.rows]) == [1.0, 0.0, None]
+    assert dataset.rows[0].attributes == {"laterality": "L", "age": "61.5"}
+
+
+def test_a_table_for_each_split(src: Path) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        picture(src / f"{split}.png", number)
+        write_table(src / f"{split}.csv", "image,patient,label", f"{split}.png,{number},1")
+    listing = listed(src, "table-a-split")
+    assert facts(listing) == [("0", "train", 1.0), ("1", "val", 1.0), ("2", "test", 1.0)]
+    assert [patch.number for patch in listing.patches] == [
+        "2 of train.csv",
+        "2 of val.csv",
+        "2 of test.csv",
+    ]
+    write_table(src / "val.csv", "image,patient,label", "none.png,1,1", "val.png,1,x")
+    said = refusal(src, "table-a-split")
+    assert "row 2 of val.csv: image: the file is missing" in said
+    assert "row 3 of val.csv: label: 'x' is no word for a class" in said
+    (src / "val.csv").unlink()
+    assert "tables: no val.csv stands in `src`" in refusal(src, "table-a-split")
+
+
+FINDINGS = (
+    "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,"
+    "breast_density,finding_categories,finding_birads,xmin,ymin,xmax,ymax,split"
+)
+
+
+def test_vindr_mammo(src: Path) -> None:
+    dicom(src / "images/s1/i1.dicom", 1)
+    dicom(src / "images/s2/i2.dicom", 2)
+    write_table(
+        src / "finding_annotations.csv",
+        FINDINGS,
+        "s1,x,i1,L,CC,40,32,BI-RADS 4,DENSITY C,['Mass'],BI-RADS 4,4.5,5,20,21.5,training",
+        "s1,x,i1,L,CC,40,32,BI-RADS 4,DENSITY C,['Mass'],BI-RADS 3,1,1,9,9,training",
+        "s2,x,i2,R,MLO,40,32,BI-RADS 1,DENSITY B,['No Finding'],,,,,,test",
+    )
+    listing = listed(src, "vindr-mammo")
+    assert facts(listing) == [("s1", "train", 1.0), ("s1", "train", 0.0)]
+    assert [patch.lesion for patch in listing.patches] == [
+        Region(4.5, 5.0, 20.0, 21.5),
+        Region(1.0, 1.0, 9.0, 9.0),
+    ]
+    assert listing.left_out_rows == {"no_region": (4,)}
+    assert listing.patches[0].attributes == {
+        "view": "CC",
+        "laterality": "L",
+        "breast_density": "3",
+        "birads_assessment": "BI-RADS 4",
+        "finding": "['Mass']",
+    }
+
+
+def test_whole_images_of_vindr_mammo(src: Path) -> None:
+    dicom(src / "images/s1/i1.dicom", 1)
+    dicom(src / "images/s2/i2.dicom", 2)
+    write_table(
+        src / "breast-level_annotations.csv",
+        "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,"
+        "breast_density,split",
+        "s1,x,i1,L,CC,40,32,BI-RADS 5,DENSITY A,training",
+        "s2,x,i2,R,MLO,40,32,BI-RADS 2,DENSITY D,test",
+    )
+    dataset = imported(src, "vindr-mammo-images")
+    assert [(row.split, row.targets) for row in dataset.rows] == [
+        ("train", (1.0,)),
+        ("test", (0.0,)),
+    ]
+    assert len({row.patient_id for row in dataset.rows}) == 2
+
+
+def test_inbreast(src: Path) -> None:
+    release = src / "INbreast Release 1.0"
+    patients = {"20586908": "6c613a14b80a8591", "22678622": "61b13c59bcba149e"}
+    for number, (file, patient) in enumerate(patients.items()):
+        dicom(release / "AllDICOMs" / f"{file}_{patient}_MG_R_CC_ANON.dcm", number)
+    write_table(
+        release / "INbreast.csv",
+        "Patient ID;Patient age;Laterality;View;Acquisition date;File Name;ACR;Bi-Rads",
+        "removed;removed;R;CC;201001;20586908;3;5",
+        "removed;removed;R;CC;201001;22678622;     ;2",
+        ";;;;;;;",
+    )
+    listing = listed(src, "inbreast")
+    assert facts(listing) == [("6c613a14b80a8591", None, 1.0), ("61b13c59bcba149e", None, 0.0)]
+    assert listing.patches[1].attributes["breast_density"] == ""
+    assert listing.left_out["images that the table does not name"] == 0
+    with (release / "INbreast.csv").open("a") as table:
+        table.write("removed;removed;L;CC;201001;99;1;1\nremoved;removed;L;CC;201001;2*;1;1\n")
+    said = refusal(src, "inbreast")
+    assert said.count("the file is missing") == 2, "what cells hold is no pattern"
+    assert "INbreast.csv, row 5: AllDICOMs/{File Name}_*.dcm: the file is missing" in said
+
+
+OUTLINES = (
+    "patient_id,study_id,series,lesion_id,segmentation_id,image_view,image_filename,lw_x_points,"
+    "lw_y_points,mammography_type,mammography_nodule,mammography_calcification,"
+    "mammography_microcalcification,mammography_axillary_adenopathy,"
+    "mammography_architectural_distortion,mammography_stroma_distortion,age,density,classification"
+)
+
+
+def test_bcdr(src: Path) -> None:
+    for part, patient in (("D01", 3), ("F03", 4)):
+        folder = src / f"BCDR-{part}_dataset"
+        name = f"patient_{patient}/study_1/img_{patient}_1_1_RCC.png"
+        picture(folder / name, patient)
+        write_table(
+            folder / f"bcdr_{part.lower()}_outlines.csv",
+            OUTLINES,
+            f"{patient},1,1,1,1,1, {name}, 4 9 6, 5 6 20,1,1,0,0,0,0,0,61, 3, Malign ",
+            f"{patient},1,1,2,2,4, {name}, 1 2 3, 1 3 2,1,0,1,0,0,0,0,61,NaN, Benign ",
+        )
+    listing = listed(src, "bcdr")
+    assert facts(listing) == [("3", None, 1.0), ("4", None, 1.0)]
+    assert listing.patches[0].lesion == Region(4.0, 5.0, 9.0, 20.0)
+    assert listing.patches[0].attributes == {
+        "view": "CC",
+        "laterality": "R",
+        "breast_density": "3",
+        "age": "61",
+    }
+    assert listing.left_out["rows that `only` leaves aside"] == 2
+    said = refusal(src, "bcdr", "only={}")
+    assert "laterality: row 2 of bcdr_d01_outlines.csv gives the same file another one" in said
+
+
+def test_cmmd(src: Path) -> None:
+    for number, (patient, side) in enumerate((("D1-0001", "R"), ("D1-0001", "L"), ("D2-9", "L"))):
+        series = src / "CMMD" / patient / "07-18-2010-NA-NA-79377" / "1.000000-NA-70244"
+        dicom(series / f"1-{number}.dcm", number, ImageLaterality=side)
+    table = src / "CMMD_clinicaldata_revision.csv"
+    write_table(
+        table,
+        "ID1,LeftRight,Age,number,abnormality,classification,subtype",
+        "D1-0001,R,44,2,calcification,Benign,",
+        "D2-9,L,64,2,mass,Malignant,Luminal B",
+    )
+    listing = listed(src, "cmmd")
+    assert facts(listing) == [("D1-0001", None, 0.0), ("D2-9", None, 1.0)]
+    assert [name[-7:] for name in files(listing, src)] == ["1-0.dcm", "1-2.dcm"]
+    assert listing.left_out["images that the table does not name"] == 1
+    with table.open("a") as stream:
+        stream.write("D2-9,R,64,2,mass,Malignant,\n")
+    said = refusal(src, "cmmd")
+    assert "row 4" in said
+    assert "1 files fit, none of them with the row's laterality" in said
+    table.rename(table.with_suffix(".xlsx"))
+    assert "there is a workbook: save its sheet as CSV" in refusal(src, "cmmd")
+
+
+def test_rsna(src: Path) -> None:
+    dicom(src / "train_images/10006/462822612.dcm", 1)
+    dicom(src / "train_images/99/111.dcm", 2)
+    write_table(
+        src / "train.csv",
+        "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,BIRADS,implant,"
+        "density,machine_id,difficult_negative_case",
+        "2,10006,462822612,L,CC,61.0,0,0,0,,0,,29,False",
+        "1,99,111,R,CC,55.0,1,1,1,0.0,0,B,21,False",
+    )
+    listing = listed(src, "rsna")
+    assert facts(listing) == [("10006", None, 0.0), ("99", None, 1.0)]
+    assert listing.patches[1].attributes == {
+        "view": "CC",
+        "laterality": "R",
+        "age": "55.0",
+        "breast_density": "2",
+        "birads_assessment": "0.0",
+        "site": "1",
+        "scanner": "21",
+    }
+
+
+@pytest.mark.parametrize("header", ["", "REFNUM BG CLASS SEVERITY X Y RADIUS\n\n"])
+def test_mini_mias(src: Path, header: str) -> None:
+    for number in range(1, 6):
+        pixels = noise(number, 1024, 1024)
+        (src / f"mdb{number:03d}.pgm").write_bytes(b"P5\n1024 1024\n255\n" + pixels.tobytes())
+    write_table(
+        src / "Info.txt",
+        f"{header}mdb001 G CIRC B 535 425 197 ",
+        "mdb002 G CIRC M 522 280 69",
+        "mdb003 D NORM ",
+        "mdb004 D CALC M *NOTE 3*",
+        "mdb005 F CIRC B 477 133 30",
+        "mdb005 F CIRC B 500 168 26",
+    )
+    listing = listed(src, "mini-mias")
+    assert facts(listing) == [
+        ("1", None, 0.0),
+        ("1", None, 1.0),
+        ("3", None, 0.0),
+        ("3", None, 0.0),
+    ]
+    lesion = listing.patches[1].lesion
+    assert isinstance(lesion, Region)
+    assert lesion.within(1024, 1024) == Region(453.0, 1024 - 349.0, 591.0, 1024 - 211.0)
+    assert len(listing.left_out_rows["no_region"]) == 2
+
+
+def test_csaw_cc(src: Path) -> None:
+    rows = [
+        ("1", "1", "Left", "Left", "1.0", 1.0),
+        ("1", "1", "Right", "Left", "1", None),
+        ("1", "1", "Left", "Left", "3.0", None),
+        ("2", "0", "Right", "", "", 0.0),
+    ]
+    lines = [
+        "anon_patientid,exam_year,x_case,x_cancer_laterality,imagelaterality,viewposition,"
+        "rad_timing,x_age,anon_filename"
+    ]
+    for number, (patient, case, side, cancer, timing, _) in enumerate(rows):
+        name = f"{patient}_20990909_{side[0]}_CC_{number}.dcm"
+        dicom(src / name, number)
+        lines.append(f"{patient},2010,{case},{cancer},{side},CC,{timing},1,{name}")
+    write_table(src / "CSAW-CC_breast_cancer_screening_data.csv", *lines)
+    listing = listed(src, "csaw-cc")
+    assert [patch.patient for patch in listing.patches] == ["1", "1", "1", "2"]
+    assert unknown([patch.targets[0] for patch in listing.patches]) == [row[-1] for row in rows]
+    assert listing.patches[1].attributes["laterality"] == "R"
+
+
+def test_cbis_ddsm_crops(src: Path) -> None:
+    for split in ("train", "test"):
+        path = f"Mass-{split}_P_00001_LEFT_CC_1/1.3.6.1/1.3.6.2/000001.png"
+        picture(src / path, len(split))
+        write_table(
+            src / f"mass_case_description_{split}_set.csv",
+            "patient_id,breast_density,left or right breast,image view,abnormality id,"
+            "abnormality type,mass shape,mass margins,assessment,pathology,subtlety,"
+            "image file path,cropped image file path,ROI mask file path",
+            f"P_{split},3,LEFT,CC,1,mass,OVAL,SPICULATED,4,BENIGN_WITHOUT_CALLBACK,4,"
+            f'full.png,"{path}\n","mask.png\n"',
+        )
+    listing = listed(src, "cbis-ddsm-crops")
+    assert facts(listing) == [("P_train", "train", 0.0), ("P_test", "test", 0.0)]
+    assert listing.patches[0].attributes["mass_margins"] == "SPICULATED"
+    assert listing.patches[0].attributes["laterality"] == "L"
+
+
+def npz(path: Path, *, split_sizes: dict[str, int], columns: int = 1, **more: Any) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, count in split_sizes.items():
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count * columns).reshape(count, columns) % 2
+    np.savez_compressed(path, **{**arrays, **more})
+
+
+def test_breast_images_of_medmnist(src: Path, caplog: pytest.LogCaptureFixture) -> None:
+    npz(src / "breastmnist.npz", split_sizes={"train": 4, "val": 2, "test": 2})
+    with caplog.at_level("INFO"):
+        dataset = imported(src, "medmnist-breast")
+    assert "each image counts as a patient of its own" in caplog.text
+    assert [row.split for row in dataset.rows] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    assert [row.targets[0] for row in dataset.rows] == [1.0, 0.0] * 4
+    assert dataset.info.unit == "image"
+    assert len({row.patient_id for row in dataset.rows}) == 8
+    only_train = listed(src, "medmnist-breast", "splits=[train]")
+    assert [patch.number for patch in only_train.patches] == [1, 2, 3, 4]
+
+
+def test_many_targets_of_medmnist(src: Path) -> None:
+    npz(src / "chestmnist_64.npz", split_sizes={"train": 3}, columns=14)
+    listing = listed(src, "medmnist-chest")
+    assert listing.patches[0].targets == (0.0, 1.0) * 7
+    npz(src / "chestmnist_64.npz", split_sizes={"train": 3}, columns=13)
+    assert "train_labels: of shape (3, 13) for 3 images and 14 target(s)" in refusal(
+        src, "medmnist-chest"
+    )
+
+
+def test_an_image_in_an_array_is_called_by_what_it_shows(src: Path) -> None:
+    """Its index would hang on who stands before it, and with it the name that is written."""
+    npz(src / "breastmnist.npz", split_sizes={"train": 4})
+    before = {patch.patient for patch in listed(src, "medmnist-breast").patches}
+    with np.load(src / "breastmnist.npz") as arrays:
+        rest = {name: array[1:] for name, array in arrays.items()}
+    np.savez(src / "breastmnist.npz", **rest)
+    after = {patch.patient for patch in listed(src, "medmnist-breast").patches}
+    assert after < before
+    assert len(after) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"train_images": np.zeros((4, 28, 28))},
+            "train_images: an array of 3 dimensions of float",
+        ),
+        ({"train_images": np.zeros((4, 28), np.uint8)}, "train_images: an array of 2 dimensions"),
+        ({"train_labels": np.array([0, 1, 2, 1])}, "image 3: malignant: 2 is no word for a class"),
+        ({"train_labels": np.array([{}] * 4)}, "train_labels: not a readable array of numbers"),
+        (
+            {"train_images": np.arange(4 * 28 * 28 * 3).astype(np.uint8).reshape(4, 28, 28, 3)},
+            "image 1: is in colour",
+        ),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(
+    src: Path, change: dict[str, Any], said: str
+) -> None:
+    npz(src / "breastmnist.npz", split_sizes={"train": 4}, **change)
+    assert said in refusal(src, "medmnist-breast")
+
+
+def test_grey_in_three_channels_is_grey(src: Path) -> None:
+    grey = np.stack([noise(index, 28, 28) for index in range(2)])
+    npz(
+        src / "breastmnist.npz", split_sizes={"train": 2}, train_images=grey[..., None].repeat(3, 3)
+    )
+    assert len(imported(src, "medmnist-breast").rows) == 2
+
+
+def test_a_damaged_file_of_arrays_is_refused(src: Path) -> None:
+    (src / "breastmnist.npz").write_bytes(b"PK\x03\x04 and no more")
+    assert "not a readable .npz file" in refusal(src, "medmnist-breast")
+    np.savez(src / "breastmnist.npz", images=np.zeros((2, 28, 28), np.uint8))
+    assert "holds no array train_images" in refusal(src, "medmnist-breast")
