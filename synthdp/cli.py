@@ -132,7 +132,7 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
 def _run_check(arguments: argparse.Namespace) -> int:
     from synthdp.data.check import check_dataset  # noqa: PLC0415 (starts without the image stack)
 
-    result = check_dataset(arguments.folder)
+    result = check_dataset(arguments.folder, counts=arguments.counts)
     print(result.summary)
     for problem in result.problems:
         print(problem, file=sys.stderr)
@@ -280,6 +280,12 @@ def _add_data_commands(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument("folder", type=Path)
+    check.add_argument(
+        "--counts",
+        action="store_true",
+        help="also say how many patients' images are of which class (of other sets it is said "
+        "anyway)",
+    )
     check.set_defaults(handler=_run_check)
     show = kinds.add_parser(
         "show",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from synthdp.config import read_json_as
+from synthdp.data.classes import class_counts, missing_classes
 from synthdp.data.dataset import (
     FIXED_COLUMNS,
     SPLITS,
@@ -18,6 +19,7 @@ from synthdp.data.dataset import (
     row_problems,
 )
 from synthdp.data.decoding import narrow_range
+from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.leftovers import png_leftover, table_leftovers
@@ -40,8 +42,11 @@ class CheckResult:
     summary: str
 
 
-def check_dataset(root: Path) -> CheckResult:
+def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     """Read the whole data set at `root` and report all that is wrong with it.
+
+    The summary of patients' images says how many are of which class on request (`counts`) alone,
+    that of other images always.
 
     Raises:
         InputError: when there is no such folder.
@@ -59,6 +64,8 @@ def check_dataset(root: Path) -> CheckResult:
         problems += [f"row {number}: {problem}" for problem in of_row]
     records = table.records.values()
     problems += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
+    if info is None or info.kind == "real":
+        problems += _nobody(table.records)
     problems += _unlisted(root, table.records)
     problems += _leftovers(root, table.records, table.columns, info)
     safe = [n for n, r in table.records.items() if files.problem(r["image"]) is None]
@@ -72,7 +79,9 @@ def check_dataset(root: Path) -> CheckResult:
     problems += [f"row {n}: image: {entry}" for n, entry in read if isinstance(entry, str)]
     problems += _image_problems(seen, info)
     problems += _copy_problems(seen, survey.thumbnails, table.records, targets, info)
-    return CheckResult(tuple(problems), _summary(root, info, table.records, seen, len(problems)))
+    return CheckResult(
+        tuple(problems), _summary(root, info, table.records, seen, len(problems), counts=counts)
+    )
 
 
 def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
@@ -80,6 +89,17 @@ def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
         return read_json_as(DatasetInfo, root / "dataset.json", where="dataset.json"), []
     except InputError as error:
         return None, [str(error)]
+
+
+def _nobody(records: Records) -> list[str]:
+    """Ids that are words for nothing, as in sets that were written by hand or long ago."""
+    rows = [n for n, record in records.items() if normalised_id(record["patient_id"]) is None]
+    if not rows:
+        return []
+    return [
+        f"{_rows(rows, range(len(rows)))}: patient_id: a word for nothing, so that several "
+        "patients may count as one; give each one an id, and import again"
+    ]
 
 
 def _unlisted(root: Path, records: Records) -> list[str]:
@@ -182,15 +202,24 @@ def _summary(
     records: Records,
     seen: Mapping[int, ImageFacts],
     problem_count: int,
+    *,
+    counts: bool,
 ) -> str:
     title = f"{info.name} ({info.kind})" if info is not None else root.name
     whose = "made-up ids" if info is not None and info.kind == "synthetic" else "patients"
     lines = [f"{title}: {len(records)} rows, {_patients(list(records.values()))} {whose}"]
+    told = info is not None and (counts or not info.protects_patients)
+    names = info.targets if info is not None else ()
     for split in SPLITS:
         rows = [record for record in records.values() if record["split"] == split]
         if rows:
-            counts = ", ".join(_target_words(rows, info.targets)) if info is not None else ""
-            lines.append(f"  {split}: {len(rows)} images of {_patients(rows)} {whose}; {counts}")
+            labels = [tuple(_label(row, name) for name in names) for row in rows]
+            by_class = class_counts(names, labels) if told else "classes with --counts"
+            lines.append(f"  {split}: {len(rows)} images of {_patients(rows)} {whose}; {by_class}")
+    if told:
+        labels = [tuple(_label(record, name) for name in names) for record in records.values()]
+        splits = [record["split"] for record in records.values()]
+        lines += [f"  {words}" for words in missing_classes(names, labels, splits)]
     sizes = Counter(f"{entry.width_px}x{entry.height_px} px" for entry in seen.values())
     bits = Counter(f"{entry.bits} bit" for entry in seen.values())
     lines.append(f"  read: {len(seen)} images; {_counted(sizes)}; {_counted(bits)}")
@@ -204,15 +233,6 @@ def _summary(
 
 def _patients(rows: Sequence[Mapping[str, str]]) -> int:
     return len({row["patient_id"] for row in rows})
-
-
-def _target_words(rows: Sequence[Mapping[str, str]], targets: Sequence[str]) -> list[str]:
-    words = []
-    for target in targets:
-        counts = Counter(row[target] for row in rows)
-        unknown = f", {counts['']} unknown" if counts[""] else ""
-        words.append(f"{target} {counts['1']} yes, {counts['0']} no{unknown}")
-    return words
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -531,24 +531,6 @@ def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, in
     return counts
 
 
-def target_words(names: Sequence[str], targets: Sequence[tuple[float, ...]]) -> list[str]:
-    """How many images have each of the targets, have it not, or may have it, in words.
-
-    Args:
-        names: of the T targets.
-        targets: of each image, T of them: 1, 0, or nan for unknown.
-    """
-    words = []
-    for index, name in enumerate(names):
-        values = [of_image[index] for of_image in targets]
-        unknown = sum(map(math.isnan, values))
-        words.append(
-            f"{name} {values.count(1)} yes, {values.count(0)} no"
-            + (f", {unknown} unknown" if unknown else "")
-        )
-    return words
-
-
 def holds_dataset(out: Path, info: DatasetInfo) -> bool:
     """Whether the data set of this description is at `out` already.
 

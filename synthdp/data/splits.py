@@ -48,12 +48,40 @@ def split_by_patient(
     by_stratum = sorted(strata, key=lambda patient: (strata[patient], patient))
     line = [by_stratum[index] for index in _shuffled_within(by_stratum, strata, rng)]
     split_of = dict(zip(line, _evenly(fractions, len(line)), strict=True))
+    _share_out_rare(split_of, strata, list(fractions))
     if empty := sorted(set(fractions) - set(split_of.values())):
         raise InputError(
             f"{len(line)} patient(s) are too few for these split fractions: {', '.join(empty)} "
             "would stay empty; ask for a larger share"
         )
     return split_of
+
+
+def _share_out_rare(
+    split_of: dict[str, str], strata: Mapping[str, float], splits: Sequence[str]
+) -> None:
+    """Give a patient of a rare class to each split that has none, in exchange for another patient.
+
+    It happens where a class has as many patients as there are splits, or more, and all of them
+    came into some: an even cut of the line promises a split no patient of a short stretch.
+    """
+    members: dict[tuple[float, str], list[str]] = {}
+    for patient, split in split_of.items():
+        members.setdefault((strata[patient], split), []).append(patient)
+    values = sorted(set(strata.values()))
+    for value in [value for value in values if value >= 0]:  # the classes that are known
+        of_split = {split: members.get((value, split), []) for split in splits}
+        for lacking in [split for split in splits if not of_split[split]]:
+            giver = max(splits, key=lambda split: len(of_split[split]))
+            taker = max(values, key=lambda other: len(members.get((other, lacking), [])))
+            exchanged = members.get((taker, lacking), [])
+            if len(of_split[giver]) < 2 or len(exchanged) < 2:
+                continue
+            one, other = of_split[giver].pop(), exchanged.pop()
+            split_of[one], split_of[other] = lacking, giver
+            of_split[lacking].append(one)
+            members[value, lacking] = of_split[lacking]
+            members.setdefault((taker, giver), []).append(other)
 
 
 def _shuffled_within(

@@ -39,7 +39,8 @@ def problems(root: Path) -> list[str]:
 
 
 def test_a_sound_set(make_set: MakeSet) -> None:
-    result = check_dataset(make_set())
+    root = make_set()
+    result = check_dataset(root, counts=True)
     assert result.problems == ()
     lines = result.summary.splitlines()
     assert lines[0] == "tiny (real): 8 rows, 4 patients"
@@ -48,6 +49,31 @@ def test_a_sound_set(make_set: MakeSet) -> None:
     assert "  read: 8 images; 32x32 px (8); 8 bit (8)" in lines
     assert any(line.startswith("  grey levels at 8 bit: 0 to 25") for line in lines)
     assert lines[-1] == "  findings: 0"
+    assert "  val has no image with malignant no, so that nothing can be learned or measured" in (
+        result.summary
+    )
+
+
+def test_classes_of_patients_are_counted_on_request_alone(
+    make_set: MakeSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_set()
+    assert main(["data", "check", str(root)]) == 0
+    assert "train: 6 images of 3 patients; classes with --counts" in capsys.readouterr().out
+    assert main(["data", "check", str(root), "--counts"]) == 0
+    assert "malignant 2 yes, 4 no" in capsys.readouterr().out
+
+
+def test_classes_of_public_images_are_always_counted(make_set: MakeSet) -> None:
+    assert "malignant 2 yes, 4 no" in check_dataset(make_set(kind="phantom")).summary
+
+
+def test_ids_that_are_words_for_nothing(make_set: MakeSet) -> None:
+    root = make_set()
+    for row in (2, 3, 5):
+        edit(root, row, patient_id="nan")
+    (found,) = problems(root)
+    assert found.startswith("rows 2, 3, 5: patient_id: a word for nothing")
 
 
 def test_all_findings_at_once_without_ids_or_paths(
@@ -159,7 +185,7 @@ def test_a_missing_manifest_and_folder(make_set: MakeSet, tmp_path: Path) -> Non
 def test_unknown_labels_are_counted(make_set: MakeSet) -> None:
     root = make_set()
     edit(root, 2, malignant="")
-    assert "malignant 2 yes, 3 no, 1 unknown" in check_dataset(root).summary
+    assert "malignant 2 yes, 3 no, 1 unknown" in check_dataset(root, counts=True).summary
 
 
 def test_folders_that_cannot_be_read_are_named(

@@ -59,6 +59,27 @@ def test_the_seed_moves_the_split_and_the_order_does_not() -> None:
     assert first != split_by_patient(ids, labels, fractions, seed=2)
 
 
+@pytest.mark.parametrize("positives", [2, 3, 7])
+@pytest.mark.parametrize("patients", [50, 100, 137])
+def test_a_rare_class_stands_in_every_split(patients: int, positives: int) -> None:
+    """2 % are enough for two splits, whatever the seed."""
+    ids = [f"P{index}" for index in range(patients)]
+    labels = [float(index < positives) for index in range(patients)]
+    fractions = {"train": 0.85, "val": 0.15}
+    for seed in range(30):
+        split_of = split_by_patient(ids, labels, fractions, seed=seed)
+        assert {split_of[name] for name in ids[:positives]} == {"train", "val"}
+        in_val = sum(split == "val" for split in split_of.values())
+        assert abs(in_val - 0.15 * patients) <= 1
+
+
+def test_a_class_with_too_few_patients_for_all_splits_is_not_forced() -> None:
+    ids = [f"P{index}" for index in range(20)]
+    labels = [1.0] + [0.0] * 19
+    split_of = split_by_patient(ids, labels, {"train": 0.5, "val": 0.5}, seed=0)
+    assert set(split_of.values()) == {"train", "val"}
+
+
 def test_unknown_labels_are_a_stratum_of_their_own() -> None:
     ids = [f"P{index}" for index in range(40)]
     labels = [NAN] * 20 + [1.0] * 20

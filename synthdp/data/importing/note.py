@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ConfigDict
 
 from synthdp.config import Settings, read_json_as
-from synthdp.data.dataset import SPLITS, Dataset, target_words
+from synthdp.data.classes import class_counts, missing_classes
+from synthdp.data.dataset import SPLITS, Dataset
 from synthdp.data.importing.assignment import AssignedImages
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
 from synthdp.data.importing.folder import left_out_words
@@ -30,6 +30,12 @@ _WHAT_TO_DO = (
     "Nobody else's id, split or cohort depends on what you do. What was released on this set "
     "still counts for its patients, so keep this folder. Images were compared as small grey "
     "pictures: mirrored, turned and cropped copies are not in this list."
+)
+#: What to do about a split that lacks a class.
+_UNEVEN = (
+    "for another split, import into a new folder with another val_fraction or another file for "
+    "`key`, or give the splits in folders or table: a keyed hash of each id splits patients, so "
+    "that nobody's place hangs on the classes of others, and so it can't share them out"
 )
 #: Lists of the note whose lengths are logged, and in what words.
 _LOGGED = {
@@ -116,9 +122,11 @@ def note_words(
         at = [index for index, name in enumerate(assignment.splits) if name == split]
         of_split = [images.listing.patches[index].targets for index in at]
         whose = f" of {len({assignment.ids[index] for index in at})} patients" if whose else ""
-        of_classes = ", ".join(target_words(targets, of_split))
-        lines.append(f"  {split}: {len(at)} images{whose}; {of_classes}")
-    lines += [f"  {missing}" for missing in _missing_classes(images, targets)]
+        counts = class_counts(targets, of_split)
+        lines.append(f"  {split}: {len(at)} images{whose}; {counts}")
+    labels = [patch.targets for patch in images.listing.patches]
+    missing = missing_classes(targets, labels, assignment.splits)
+    lines += [f"  {words}" for words in missing] + ([f"  {_UNEVEN}"] if missing else [])
     if not_used := left_out_words(note["left_out"]):
         unlisted = named_numbers(note["unlisted"])
         where = f"; those are images {unlisted} in the order of paths" if unlisted else ""
@@ -128,32 +136,8 @@ def note_words(
         f"  left out: {len(rows)} {counted}(s) {REASON_WORDS[reason]} ({named_numbers(rows)})"
         for reason, rows in images.listing.left_out_rows.items()
     ]
-    counts = [f"  {len(note[key])} {words}" for key, words in _LOGGED.items() if note[key]]
-    return [*lines, *counts, "  the rows are listed in private/import.json"] if counts else lines
-
-
-def _missing_classes(images: AssignedImages, targets: Sequence[str]) -> list[str]:
-    """Splits that have no image of a class that the set has, and what to do about it."""
-    labels = np.array([patch.targets for patch in images.listing.patches])
-    splits = np.array(images.assignment.splits)
-    words = []
-    for index, name in enumerate(targets):
-        known = labels[:, index]
-        for value, called in ((1.0, "yes"), (0.0, "no")):
-            of_class = known == value
-            lacking = [one for one in SPLITS if (splits == one).any() and one in ("train", "val")]
-            lacking = [one for one in lacking if not of_class[splits == one].any()]
-            if not of_class.any():
-                words.append(f"no image has {name} {called}: there is nothing to tell apart")
-            elif lacking:
-                words.append(
-                    f"{' and '.join(lacking)} has no image with {name} {called}, so that nothing "
-                    "can be learned or measured there; import into a new folder with another "
-                    "val_fraction or another file for `key`, or give the splits in folders or "
-                    "table (a keyed hash of each id splits patients, so that nobody's place hangs "
-                    "on others' classes and no split can be evened out)"
-                )
-    return words
+    more = [f"  {len(note[key])} {words}" for key, words in _LOGGED.items() if note[key]]
+    return [*lines, *more, "  the rows are listed in private/import.json"] if more else lines
 
 
 def named_numbers(numbers: Sequence[Number]) -> str:

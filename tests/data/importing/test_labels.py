@@ -286,6 +286,6 @@ def test_a_rare_class_that_val_lacks_is_said_with_the_mend(
     (tmp_path / "key").write_bytes(bytes(32))
     with caplog.at_level("INFO"):
         imported(src, val_fraction=0.3, key=tmp_path / "key")
-    (lacking,) = [line for line in caplog.messages if "has no image" in line]
-    for mend in ("val has no image with malignant yes", "val_fraction", "`key`", "give the splits"):
-        assert mend in lacking
+    assert "val has no image with malignant yes, so that nothing can be learned" in caplog.text
+    for mend in ("another val_fraction", "another file for `key`", "give the splits"):
+        assert mend in caplog.text
