@@ -26,7 +26,8 @@ from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.importing.note import NOTE
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
-from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
+from synthdp.data.likeness import look_alikes
+from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.files import closed_to_others, read_json, refused_without_rights, write_atomic
 from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, RULE, inline_svg, page_environment
@@ -308,14 +309,10 @@ def _groups(
         ],
     }
     if dataset.info.kind == "real":  # images of one generator may resemble each other
-        pairs = near_duplicate_pairs(thumbnails.rows(range(len(facts))))
-        across = [
-            (int(i), int(j))
-            for i, j in pairs
-            if patients[i] != patients[j] and digests[i] != digests[j]
-        ]
         found["Nearly the same picture under different ids"] = [
-            tuple(sorted(group)) for group in connected(across)
+            group
+            for group in look_alikes(thumbnails, patients, digests=digests)
+            if len({digests[index] for index in group}) > 1
         ]
     shown = partial(_group, dataset)
     return {what: list(map(shown, groups)) for what, groups in found.items() if groups}

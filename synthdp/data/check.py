@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from synthdp.config import read_json_as
 from synthdp.data.classes import class_counts, missing_classes
 from synthdp.data.dataset import (
@@ -23,8 +21,9 @@ from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.leftovers import png_leftover, table_leftovers
+from synthdp.data.likeness import look_alikes
 from synthdp.data.named_files import NamedFiles
-from synthdp.data.splits import connected, duplicate_groups, label_conflicts, near_duplicate_pairs
+from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.files import folders_below
@@ -176,13 +175,11 @@ def _copy_problems(
     ]
     if not seen or (info is not None and info.kind != "real"):
         return problems  # images of one generator may resemble each other
-    patients = np.array([records[number]["patient_id"] for number in numbers])
-    pairs = near_duplicate_pairs(thumbnails.rows(range(len(seen))))
-    across = [(int(i), int(j)) for i, j in pairs if patients[i] != patients[j]]
+    patients = [records[number]["patient_id"] for number in numbers]
     return problems + [
-        f"{_rows(numbers, sorted(group))}: nearly the same image under different patient ids; if "
+        f"{_rows(numbers, group)}: nearly the same image under different patient ids; if "
         "these are one person, say so in `links` and import again"
-        for group in connected(across)
+        for group in look_alikes(thumbnails, patients, digests=digests)
     ]
 
 

@@ -9,10 +9,6 @@ from numpy.typing import NDArray
 from synthdp.data.dataset import SPLITS
 from synthdp.errors import InputError
 
-#: On mammography patches and chest radiographs, images of different patients stay below it.
-NEAR_DUPLICATE_CORRELATION = 0.98
-_BLOCK = 512  # images that are compared with all others at once
-
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -132,30 +128,6 @@ def label_conflicts(
     return conflicts
 
 
-def near_duplicate_pairs(
-    thumbnails: NDArray[np.float32], threshold: float = NEAR_DUPLICATE_CORRELATION
-) -> NDArray[np.int64]:
-    """Pairs (i, j), i < j, of images whose thumbnails correlate above `threshold`.
-
-    Args:
-        thumbnails: (N, D) float32, each of mean 0 and length 1 (`synthdp.data.importing.survey`).
-        threshold: a correlation.
-
-    Returns:
-        (M, 2) int64.
-    """
-    pairs = [np.empty((0, 2), dtype=np.int64)]
-    # Block by block: all correlations at once would take N x N numbers. A block is compared with
-    # itself and what follows, so that each pair is met once: `triu` drops an image with itself, and
-    # the half of the block's square that repeats the other. The columns begin at the block too, so
-    # `start` is added to both indices.
-    for start in range(0, len(thumbnails), _BLOCK):
-        correlations = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
-        first, second = np.nonzero(np.triu(correlations > threshold, k=1))
-        pairs.append(np.stack([first, second], axis=1) + start)
-    return np.concatenate(pairs)
-
-
 def connected(pairs: Sequence[tuple[Key, Key]]) -> list[set[Key]]:
     """The groups that `pairs` tie together, directly or through others (union-find)."""
     parent: dict[Key, Key] = {}
@@ -175,12 +147,17 @@ def connected(pairs: Sequence[tuple[Key, Key]]) -> list[set[Key]]:
     return list(groups.values())
 
 
-def link_ids(pairs: Iterable[Sequence[int]], patient_ids: Sequence[str]) -> dict[str, str]:
-    """The unit of each patient, where `pairs` of images (by index) tie patients together.
+def link_ids(groups: Iterable[Sequence[int]], patient_ids: Sequence[str]) -> dict[str, str]:
+    """The unit of each patient, where `groups` of images (by index) tie patients together.
 
     A unit bears the first of its ids in sorted order.
     """
-    tied = {(patient_ids[i], patient_ids[j]) for i, j in pairs if patient_ids[i] != patient_ids[j]}
+    tied = {
+        (patient_ids[group[0]], patient_ids[index])
+        for group in groups
+        for index in group
+        if patient_ids[group[0]] != patient_ids[index]
+    }
     units = {patient: patient for patient in patient_ids}
     for group in connected(sorted(tied)):
         units.update(dict.fromkeys(group, min(group)))

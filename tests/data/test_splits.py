@@ -1,30 +1,20 @@
 import math
-import time
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.importing.survey import thumbnail
-from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.splits import (
     connected,
     duplicate_groups,
     label_conflicts,
     link_ids,
-    near_duplicate_pairs,
     one_split_a_unit,
     split_by_patient,
 )
 from synthdp.errors import InputError
 
 NAN = math.nan
-
-
-def thumbnails(*images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    store = Thumbnails()
-    store.append(np.stack([thumbnail(image) for image in images]))
-    return store.rows(range(len(images)))
 
 
 def noise(seed: int, side_px: int = 64) -> NDArray[np.uint8]:
@@ -108,54 +98,10 @@ def test_too_few_patients_are_refused() -> None:
         split_by_patient(["A", "B", "C"], [0, 1, 0], {"train": 0.9, "val": 0.1}, seed=0)
 
 
-def test_the_correlation_of_thumbnails() -> None:
-    image = noise(0)
-    darker = (image // 2 + 20).astype(np.uint8)
-    deeper = image.astype(np.uint16) * 257
-    found = thumbnails(image, darker, deeper, noise(1), np.full((64, 64), 7, dtype=np.uint8))
-    products = found @ found.T
-    assert products[0, 0] == pytest.approx(1, abs=1e-5)
-    assert products[0, 1] > 0.999
-    assert products[0, 2] == pytest.approx(1, abs=1e-5)
-    assert abs(products[0, 3]) < 0.2
-    assert products[4].tolist() == [0] * 5
-
-
-def test_near_duplicates_are_found_across_blocks() -> None:
-    images = [noise(seed, 32) for seed in range(1300)]
-    images[1299] = np.clip(images[3].astype(int) + 2, 0, 255).astype(np.uint8)
-    images[600] = np.clip(images[20].astype(int) - 3, 0, 255).astype(np.uint8)
-    images[5] = images[4]
-    rows = thumbnails(*images)
-    start = time.process_time()
-    pairs = near_duplicate_pairs(rows)
-    assert time.process_time() - start < 20  # a bound on waste, not a speed
-    assert sorted(map(tuple, pairs.tolist())) == [(3, 1299), (4, 5), (20, 600)]
-
-
-def test_no_images_have_no_duplicates() -> None:
-    assert near_duplicate_pairs(np.empty((0, 1024), dtype=np.float32)).shape == (0, 2)
-
-
 def test_linked_ids_become_one_unit() -> None:
     ids = ["D", "A", "B", "C", "A", "E"]
     assert link_ids([(0, 1), (2, 4)], ids) == {"D": "A", "A": "A", "B": "A", "C": "C", "E": "E"}
     assert link_ids([(1, 4)], ids) == {name: name for name in ids}
-
-
-def test_near_duplicates_link_patients() -> None:
-    image = noise(0)
-    rows = thumbnails(image, noise(1), image, noise(2))
-    units = link_ids(near_duplicate_pairs(rows), ["B", "C", "A", "D"])
-    assert units == {"A": "A", "B": "A", "C": "C", "D": "D"}
-
-
-def test_blank_images_tie_nobody() -> None:
-    blank = np.zeros((32, 32), dtype=np.uint8)
-    assert link_ids(near_duplicate_pairs(thumbnails(blank, blank)), ["A", "B"]) == {
-        "A": "A",
-        "B": "B",
-    }
 
 
 def test_connected_groups() -> None:

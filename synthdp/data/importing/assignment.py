@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
@@ -19,13 +17,8 @@ from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.survey import ImageFacts
 from synthdp.data.importing.thumbnails import Thumbnails
-from synthdp.data.splits import (
-    NEAR_DUPLICATE_CORRELATION,
-    link_ids,
-    near_duplicate_pairs,
-    one_split_a_unit,
-    split_by_patient,
-)
+from synthdp.data.likeness import NEAR_DUPLICATE_CORRELATION, look_alikes
+from synthdp.data.splits import link_ids, one_split_a_unit, split_by_patient
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import (
     Cohort,
@@ -100,7 +93,7 @@ class Assignment:
 
     A person is what ids and links declare; a unit is one person, or several that look alike.
     `moved` holds the indices of images whose unit took another split than theirs;
-    `near_duplicates`, (M, 2) int64, the pairs of indices that look alike under different persons;
+    `look_alikes` the groups of indices that look alike under different persons;
     `linked`, a keyed digest of which ids are which unit, and of whether they name images.
     """
 
@@ -109,16 +102,15 @@ class Assignment:
     ids: Sequence[str]
     splits: Sequence[str]
     moved: Sequence[int]
-    near_duplicates: NDArray[np.int64]
+    look_alikes: Sequence[tuple[int, ...]]
     linked: str
 
     def only(self, kept: Sequence[int]) -> "Assignment":
         """The same for some of the images, by their indices."""
         position = {index: number for number, index in enumerate(kept)}
-        pairs = [
-            (position[i], position[j])
-            for i, j in self.near_duplicates.tolist()
-            if i in position and j in position
+        groups = [
+            tuple(position[index] for index in group if index in position)
+            for group in self.look_alikes
         ]
         return Assignment(
             persons=[self.persons[index] for index in kept],
@@ -126,7 +118,9 @@ class Assignment:
             ids=[self.ids[index] for index in kept],
             splits=[self.splits[index] for index in kept],
             moved=[position[index] for index in self.moved if index in position],
-            near_duplicates=np.array(pairs, dtype=np.int64).reshape(-1, 2),
+            look_alikes=[
+                group for group in groups if len({self.persons[kept[index]] for index in group}) > 1
+            ],
             linked=self.linked,
         )
 
@@ -226,7 +220,7 @@ def assign(
 ) -> Assignment:
     """Decide units, ids and splits.
 
-    Pairs of images that look alike under two persons are searched for the private note. They decide
+    Images that look alike under several persons are searched for the private note. They decide
     something with `unit_from: looks` alone: such persons are one unit, which stands in one split.
 
     Args:
@@ -239,11 +233,10 @@ def assign(
     """
     patients = [patch.patient for patch in listing.patches]
     persons = [person_of.get(patient, patient) for patient in patients]
-    looks = thumbnails.rows(range(len(facts)))
-    pairs = near_duplicate_pairs(looks, settings.near_duplicate_correlation)
-    names = np.array(persons)
-    pairs = pairs[names[pairs[:, 0]] != names[pairs[:, 1]]]
-    unit_of = link_ids(pairs if settings.unit_from == "looks" else (), persons)
+    alike = look_alikes(
+        thumbnails, persons, settings.near_duplicate_correlation, [one.digest for one in facts]
+    )
+    unit_of = link_ids(alike if settings.unit_from == "looks" else (), persons)
     unit_of_id = {one: unit_of.get(person, person) for one, person in person_of.items()}
     units = [unit_of[person] for person in persons]
     given = _given_splits(settings, listing, persons, key)
@@ -260,7 +253,7 @@ def assign(
         ids=[written[unit] for unit in units],
         splits=splits,
         moved=[index for index, split in enumerate(splits) if split != given[index]],
-        near_duplicates=pairs,
+        look_alikes=alike,
         linked=linked,
     )
 

@@ -13,7 +13,7 @@ from synthdp.data.dataset import SPLITS, Dataset
 from synthdp.data.importing.assignment import AssignedImages
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
 from synthdp.data.importing.folder import left_out_words
-from synthdp.data.splits import connected, duplicate_groups, label_conflicts
+from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 
 NOTE = "import.json"
@@ -65,7 +65,7 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
     def rows(indices: Sequence[int]) -> list[Number]:
         return in_order(patches[index].number for index in indices)
 
-    near = connected([(int(i), int(j)) for i, j in assignment.near_duplicates])
+    near = assignment.look_alikes
     ids_of_unit: dict[str, set[str]] = {}
     for patch, unit in zip(patches, assignment.units, strict=True):
         ids_of_unit.setdefault(unit, set()).add(patch.patient)
@@ -77,11 +77,11 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
         "left_out_rows": {reason: list(rows) for reason, rows in listing.left_out_rows.items()},
         "unlisted": list(listing.unlisted[:MAX_UNLISTED]),
         "duplicate_images": [rows(group) for group in duplicate_groups(digests)],
-        "near_duplicates": [rows(sorted(group)) for group in near],
+        "near_duplicates": [rows(group) for group in near],
         "look_alikes": [
             {
                 "ids": sorted({patches[i].patient for i in group}),
-                "rows": rows(sorted(group)),
+                "rows": rows(group),
                 "splits": sorted({assignment.splits[i] for i in group}),
             }
             for group in near

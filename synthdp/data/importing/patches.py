@@ -141,7 +141,8 @@ def run_patches(settings: PatchesSettings) -> Path:
         facts, key = [image.facts for image in prepared], set_key(settings)
         kept = staging / SOURCE_DIGESTS_FILE
         inputs = source_inputs(settings, settings.src, source_files(settings), key=key, kept=kept)
-        assignment = assign(settings, listing, facts, made.thumbnails, key=key, person_of=person_of)
+        looks = made.thumbnails.of([image.row for image in prepared])
+        assignment = assign(settings, listing, facts, looks, key=key, person_of=person_of)
         images, cohort = AssignedImages(listing, facts, assignment), None
         if settings.cohort is not None:
             cohort = Cohort(key_id=key_id(key, assignment.linked), part=settings.cohort)

@@ -35,7 +35,7 @@ from synthdp.progress import progress
 logger = logging.getLogger(__name__)
 
 _FORM = b"synthdp prepared 1\n"
-_HEAD = len(_FORM) + 12
+_HEAD, _SUFFIX = len(_FORM) + 12, ".images"
 #: Sources in a file of prepared images: what a kill costs at most, for each process.
 AT_ONCE = 64
 #: So few files are made again in a moment, and nothing waits for an import that never comes.
@@ -186,7 +186,7 @@ def _file_name(part: Sequence[Source], recipe: str) -> str:
         digest.update(f"\n{source!r}".encode("utf-8", "surrogateescape"))
         for path in source.files:
             digest.update(_identity(path).encode())
-    return digest.hexdigest()[:40]
+    return f"{digest.hexdigest()[:40]}{_SUFFIX}"
 
 
 def _identity(path: Path) -> str:
@@ -200,7 +200,7 @@ def _identity(path: Path) -> str:
 
 def _clear(staging: Path, keep: set[str]) -> None:
     for entry in os.scandir(staging):
-        if entry.name not in keep:
+        if _SUFFIX in entry.name and entry.name not in keep:
             with suppress(OSError):
                 os.unlink(entry.path)
 

@@ -1,0 +1,280 @@
+"""Which images of different patients look alike, leaving out what many images of the set share.
+
+A mask, a border, a burned-in label or a scanner's frame is common to images of people who have
+nothing else in common, and can be nearly all that a small grey picture shows. Two images are alike
+when their thumbnails correlate *and* what is left of them without the common part does.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from synthdp.data.importing.thumbnails import THUMBNAIL_PX, Thumbnails
+from synthdp.data.splits import duplicate_groups
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+#: On mammography patches and chest radiographs, images of different patients stay below it.
+NEAR_DUPLICATE_CORRELATION = 0.98
+#: What must be left of the correlation without the common part. Measured on mammography patches
+#: and radiographs with and without masks: copies stay above, other patients' images below.
+_CORRELATION_LEFT = 0.7
+#: A direction is common when it holds so much of what is left of all images, and as much as so
+#: many whole images: a few copies of one image are no common part.
+_COMMON_SHARE, _COMMON_IMAGES, _MAX_COMMON = 0.05, 8, 12
+#: Images of which the common part is made, at most; in a larger set, evenly drawn.
+_SAMPLE = 20_000
+#: Thumbnails without anything in them but rounding.
+_NOTHING = 1e-4
+_READ_AT_ONCE = 4096
+#: Leading directions in which pairs are compared first, of thumbnails and of what is left of them.
+_DIRECTIONS, _DIRECTIONS_LEFT = 32, 64
+#: So few images are compared whole: to find directions would take longer.
+_COMPARED_WHOLE = 2048
+_ROWS, _COLUMNS = 2048, 8192
+#: Rounding of a product of two vectors of length 1, with room.
+_ROUNDING = np.float32(1e-4)
+
+
+@dataclass(frozen=True)
+class CommonPart:
+    """What many images of a set share: K directions, and the pixels that are compared without it.
+
+    `directions` is (K, 1024) orthonormal, `weights` (1024,) of 0 and 1.
+    """
+
+    directions: Floats
+    weights: Floats
+
+    def left_of(self, rows: Floats) -> Floats:
+        """Thumbnails (n, 1024) without it, of length 1; 0 where nothing is left."""
+        left = (rows - (rows @ self.directions.T) @ self.directions) * self.weights
+        lengths = np.linalg.norm(left, axis=1, keepdims=True)
+        np.divide(left, lengths, out=left, where=lengths > _NOTHING)
+        left[lengths[:, 0] <= _NOTHING] = 0
+        return np.asarray(left, dtype=np.float32)
+
+
+def common_part(rows: Floats) -> CommonPart:
+    """What (n, 1024) thumbnails share: principal directions, one after another, while each holds
+    much of what those before have left.
+
+    At a mask's edge a copy that is shifted by half a pixel differs by more than other images do, so
+    that such pixels are not compared.
+    """
+    everywhere = np.ones(THUMBNAIL_PX**2, dtype=np.float32)
+    none = CommonPart(np.zeros((0, THUMBNAIL_PX**2), dtype=np.float32), everywhere)
+    if len(rows) <= _COMMON_IMAGES:
+        return none
+    energies, directions = _principal(rows)
+    needed = max(_COMMON_SHARE, _COMMON_IMAGES / len(rows))
+    count = 0
+    while count < _MAX_COMMON and energies[count] > needed * energies[count:].sum():
+        count += 1
+    if count == 0:
+        return none
+    common = np.asarray(directions[:count], dtype=np.float32)
+    left = rows - (rows @ common.T) @ common
+    steps = sum(
+        energy * _largest_step(direction) ** 2
+        for energy, direction in zip(energies, directions[:count], strict=False)
+    )
+    weights = np.asarray(0.25 * steps <= np.square(left).mean(axis=0), dtype=np.float32)
+    return CommonPart(common, weights if weights.sum() >= THUMBNAIL_PX else everywhere)
+
+
+def _principal(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Energies (K,) of (n, D) vectors along their principal directions (K, D), falling.
+
+    K is the lesser of n and D; where it is n, from the products of the vectors, which are fewer.
+    """
+    exact = rows.astype(np.float64)
+    if len(rows) >= rows.shape[1]:
+        energies, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))
+        return np.maximum(energies[::-1], 0) / len(rows), directions[:, ::-1].T
+    energies, shares = np.linalg.eigh(exact @ exact.T)
+    energies = np.maximum(energies[::-1], 0)
+    lengths = np.sqrt(np.maximum(energies, np.finfo(np.float64).tiny))
+    return energies / len(rows), shares[:, ::-1].T @ exact / lengths[:, None]
+
+
+def _largest_step(direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how much each pixel of a (1024,) picture differs from its neighbours, at most."""
+    picture = direction.reshape(THUMBNAIL_PX, THUMBNAIL_PX)
+    step = np.zeros_like(picture)
+    for one, other in (
+        (np.s_[1:, :], np.s_[:-1, :]),
+        (np.s_[:-1, :], np.s_[1:, :]),
+        (np.s_[:, 1:], np.s_[:, :-1]),
+        (np.s_[:, :-1], np.s_[:, 1:]),
+    ):
+        step[one] = np.maximum(step[one], np.abs(picture[one] - picture[other]))
+    return step.ravel()
+
+
+def look_alikes(
+    thumbnails: Thumbnails,
+    owners: Sequence[str],
+    threshold: float = NEAR_DUPLICATE_CORRELATION,
+    digests: Sequence[str] = (),
+) -> list[tuple[int, ...]]:
+    """Groups of images that are alike, directly or through others, under different owners.
+
+    Args:
+        thumbnails: of N images.
+        owners: whose each of them is; images of one owner are not compared.
+        threshold: a correlation of thumbnails.
+        digests: of the images' pixels, where they are known. Images of the same pixels are alike
+            even where they are so many that they are themselves what the set shares.
+
+    Returns:
+        The indices of each group, rising.
+    """
+    count = len(thumbnails)
+    if count < 2:
+        return []
+    step = max(1, -(-count // _SAMPLE))
+    sample = thumbnails.rows(range(0, count, step))
+    common = common_part(sample)
+    whole = _Directions(sample, _DIRECTIONS)
+    left = _Directions(common.left_of(sample), _DIRECTIONS_LEFT)
+    del sample
+    for start in range(0, count, _READ_AT_ONCE):
+        rows = thumbnails.rows(range(start, min(start + _READ_AT_ONCE, count)))
+        whole.append(rows)
+        left.append(common.left_of(rows))
+    owner_codes = np.unique(np.array(list(owners)), return_inverse=True)[1]
+    groups = _Groups(count)
+    whole_parts, left_parts = whole.parts(), left.parts()
+    groups.join(*_same_pixels(digests, thumbnails, owners))
+    floor = np.float32(threshold)
+    for rows_of, columns_of in _tiles(count):
+        bound = whole_parts[rows_of] @ whole_parts[columns_of].T
+        near = bound > floor - _ROUNDING
+        n_near = np.count_nonzero(near)
+        if n_near * 16 > near.size:
+            bound = left_parts[rows_of] @ left_parts[columns_of].T
+            near &= bound > np.float32(_CORRELATION_LEFT) - _ROUNDING
+        elif n_near == 0:
+            continue
+        first, second = np.nonzero(near)
+        first, second = first + rows_of.start, second + columns_of.start
+        apart = (second > first) & (owner_codes[first] != owner_codes[second])
+        first, second = groups.not_yet_one(first[apart], second[apart])
+        bounds = _products(left_parts, first, second)
+        possible = bounds > np.float32(_CORRELATION_LEFT) - _ROUNDING
+        candidates = {"first": first[possible], "second": second[possible]}
+        _compare(thumbnails, common, floor, groups=groups, **candidates)
+    return groups.found()
+
+
+def _same_pixels(
+    digests: Sequence[str], thumbnails: Thumbnails, owners: Sequence[str]
+) -> tuple[Indices, Indices]:
+    """Pairs that tie together each image with its copies of other owners, unless it is constant."""
+    pairs: list[tuple[int, int]] = []
+    for group in duplicate_groups(digests):
+        others = [index for index in group if owners[index] != owners[group[0]]]
+        if others and thumbnails.rows(group[:1]).any():
+            pairs += [(group[0], other) for other in others]
+            pairs += [(index, others[0]) for index in group if owners[index] == owners[group[0]]]
+    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return ends[:, 0], ends[:, 1]
+
+
+def _tiles(count: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of rows and columns that together hold each pair once, on or above the diagonal."""
+    for top in range(0, count, _ROWS):
+        for side in range(top, count, _COLUMNS):
+            yield slice(top, min(top + _ROWS, count)), slice(side, min(side + _COLUMNS, count))
+
+
+class _Directions:
+    """Vectors by their leading directions and the length of the rest, which bound their products.
+
+    With a = Pa + Ra, orthogonal, a.b = Pa.Pb + Ra.Rb <= Pa.Pb + |Ra| |Rb| (Cauchy and Schwarz): the
+    product of (Pa, |Ra|) and (Pb, |Rb|). No pair above a threshold is below it here.
+    """
+
+    def __init__(self, sample: Floats, count: int) -> None:
+        if len(sample) <= _COMPARED_WHOLE:
+            self._directions = np.eye(sample.shape[1], dtype=np.float32)
+        else:
+            directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))[1][:, ::-1]
+            self._directions = np.asarray(directions[:, :count], dtype=np.float32)
+        self._parts: list[Floats] = []
+
+    def append(self, rows: Floats) -> None:
+        """Add (n, D) vectors of length 1, or 0."""
+        leading = rows @ self._directions
+        rest = np.square(rows).sum(axis=1) - np.square(leading).sum(axis=1)
+        self._parts.append(np.column_stack([leading, np.sqrt(np.maximum(rest, 0))]))
+
+    def parts(self) -> Floats:
+        """(N, K + 1) float32."""
+        return np.concatenate(self._parts)
+
+
+def _products(rows: Floats, first: Indices, second: Indices) -> Floats:
+    """The products of pairs of rows, few at a time."""
+    found = np.empty(len(first), dtype=np.float32)
+    for start in range(0, len(first), _READ_AT_ONCE):
+        at = slice(start, start + _READ_AT_ONCE)
+        found[at] = np.einsum("nd,nd->n", rows[first[at]], rows[second[at]])
+    return found
+
+
+def _compare(
+    thumbnails: Thumbnails,
+    common: CommonPart,
+    threshold: np.float32,
+    *,
+    groups: "_Groups",
+    first: Indices,
+    second: Indices,
+) -> None:
+    """Put into one group what is alike among candidate pairs, by the definition itself."""
+    for start in range(0, len(first), _READ_AT_ONCE):
+        one, other = groups.not_yet_one(
+            first[start : start + _READ_AT_ONCE], second[start : start + _READ_AT_ONCE]
+        )
+        needed, position = np.unique(np.concatenate([one, other]), return_inverse=True)
+        rows = thumbnails.rows(needed)
+        left = common.left_of(rows)
+        of_one, of_other = position[: len(one)], position[len(one) :]
+        alike = np.einsum("nd,nd->n", rows[of_one], rows[of_other]) > threshold
+        alike &= np.einsum("nd,nd->n", left[of_one], left[of_other]) > _CORRELATION_LEFT
+        groups.join(one[alike], other[alike])
+
+
+class _Groups:
+    """Which of N images are tied together; it grows by pairs."""
+
+    def __init__(self, count: int) -> None:
+        self._labels = np.arange(count, dtype=np.int64)
+
+    def not_yet_one(self, first: Indices, second: Indices) -> tuple[Indices, Indices]:
+        """The pairs that are not of one group already, so that they would tell nothing new."""
+        apart = self._labels[first] != self._labels[second]
+        return first[apart], second[apart]
+
+    def join(self, first: Indices, second: Indices) -> None:
+        """Make one group of each pair's groups."""
+        if not len(first):
+            return
+        count = len(self._labels)
+        pairs = (self._labels[first], self._labels[second])
+        ties = coo_array((np.ones(len(first), dtype=np.int8), pairs), shape=(count, count))
+        self._labels = connected_components(ties, directed=False)[1][self._labels].astype(np.int64)
+
+    def found(self) -> list[tuple[int, ...]]:
+        """The groups of two and more."""
+        order = np.argsort(self._labels, kind="stable")
+        starts = np.flatnonzero(np.diff(self._labels[order], prepend=-1))
+        groups = np.split(order, starts[1:])
+        return sorted(tuple(group.tolist()) for group in groups if len(group) > 1)
