@@ -6,9 +6,9 @@ ICC and the like say how to show an image, not what was measured, and are left u
 
 import io
 import struct
+import zlib
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -41,7 +41,7 @@ def read_png(content: bytes) -> Samples:
         image.verify()  # the checksums, which decoding alone leaves unread
     with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
         deep_colour = depth == 16 and colour != _GREY
-        values = _deep_values(content) if deep_colour else np.asarray(image)
+        values = _deep_values(content, colour) if deep_colour else np.asarray(image)
         orientation = exif_orientation(image)
     if colour == _PALETTE:
         return Samples(_by_palette(values, chunks), 255, orientation=orientation)
@@ -76,13 +76,31 @@ def _chunks(content: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _deep_values(content: bytes) -> NDArray[np.uint16]:
-    """Colours of 16 bits, (H, W, C), of which Pillow keeps 8."""
-    from torchvision.io import ImageReadMode, decode_png  # noqa: PLC0415 - slow, and seldom needed
+def _deep_values(content: bytes, colour: int) -> NDArray[np.uint16]:
+    """Colours of 16 bits, (H, W, C), of which Pillow keeps the higher byte.
 
-    stored = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    channels: NDArray[np.uint16] = decode_png(stored, ImageReadMode.UNCHANGED).numpy()
-    return channels.transpose(1, 2, 0)
+    It undoes the filters by the bytes of a pixel alone, so that each byte can be had: grey and
+    opacity of 16 bits as four channels of 8, and colours once by their higher byte and once by the
+    one that were the higher in the other byte order. (torchvision reads them, and crashes on some
+    that are damaged.)
+    """
+    if colour == _GREY_ALPHA:
+        header = content[12:24] + bytes([8, _RGBA]) + content[26:29]
+        relabelled = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+        with Image.open(io.BytesIO(relabelled), formats=("PNG",)) as image:
+            pairs = np.asarray(image)
+        return _joined(pairs[..., ::2], pairs[..., 1::2])
+    halves = []
+    for order in "BL":
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            image.tile = [part._replace(args=f"{image.mode};16{order}") for part in image.tile]
+            halves.append(np.asarray(image))
+    return _joined(*halves)
+
+
+def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Numbers of 16 bits by their bytes."""
+    return np.stack([low, high], axis=-1).view("<u2")[..., 0].astype(np.uint16)
 
 
 def _by_palette(indices: NDArray[np.integer], chunks: dict[bytes, bytes]) -> NDArray[np.uint8]:
