@@ -10,16 +10,23 @@ Number = int | str
 #: Why an image or row may be left out, where `leave_out` names the reason. Each is told from that
 #: image and row alone, so that nobody's place hangs on who else is there.
 Reason = Literal[
-    "missing_file", "no_patient", "unknown_class", "no_region", "unreadable", "narrow_range"
+    "missing_file",
+    "no_patient",
+    "unknown_class",
+    "unreadable",
+    "narrow_range",
+    "no_region",
+    "contradiction",
 ]
 #: The reasons in words that follow a count.
 REASON_WORDS: Mapping[Reason, str] = {
     "missing_file": "whose file is missing",
     "no_patient": "without a patient",
     "unknown_class": "whose class is not known",
-    "no_region": "that say nowhere where a lesion lies",
     "unreadable": "that cannot be read",
     "narrow_range": "that use less than a sixteenth of their range",
+    "no_region": "whose lesion cannot be found in its image",
+    "contradiction": "of which two sources say different things",
 }
 
 

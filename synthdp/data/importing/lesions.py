@@ -47,6 +47,11 @@ class CropSettings(Settings):
     extra_crops: int = Field(default=0, ge=0, le=64)
     jitter: float = Field(default=0.1, gt=0, le=0.25)
 
+    @property
+    def crops(self) -> int:
+        """How many crops are made of each lesion."""
+        return 1 + self.extra_crops
+
     @model_validator(mode="after")
     def _one_side(self) -> "CropSettings":
         if self.side_px is not None and self.side_mm is not None:
@@ -151,7 +156,7 @@ def cut(pixels: Pixels, square: Square, edge: str) -> Pixels:
         filled = np.pad(inside, margins, mode="symmetric")
     else:
         filled = np.pad(inside, margins, constant_values=pixels.min())
-    return filled.astype(np.uint8 if pixels.dtype == np.uint8 else np.uint16, copy=False)
+    return filled.astype(np.uint8) if pixels.dtype == np.uint8 else filled.astype(np.uint16)
 
 
 def averaged(pixels: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:

@@ -79,6 +79,7 @@ def list_patches(settings: ListingSettings) -> Listing:
     else:
         patches, findings, of_source, counted_by, passed_over = _listed(settings, tables)
         taken = {patch.path for patch in patches}
+        taken |= {patch.lesion for patch in patches if isinstance(patch.lesion, Path)}
         unlisted = tuple(
             number for number, path in enumerate(contents.images, start=1) if path not in taken
         )

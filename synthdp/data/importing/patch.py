@@ -13,8 +13,8 @@ class Patch:
     """One listed image; `number` is its row in the table, or its position in the order of paths.
 
     Where there are several tables, `number` is a text that names the table too. With a `lesion`, a
-    region or the file of a mask, the image is what is cut around it; with an `entry`, it is the
-    image of that index in that array of a .npz file.
+    region or the file of a mask, the image is what is cut around it, and an `extra` one is cut once
+    more, moved a little. With an `entry`, it is the image of that index in that array of a .npz.
     """
 
     number: Number
@@ -26,3 +26,4 @@ class Patch:
     conflict: bool = False  # folder, file name and table disagree about its class
     lesion: Region | Path | None = None
     entry: tuple[str, int] | None = None
+    extra: bool = False

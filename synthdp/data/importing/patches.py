@@ -16,6 +16,7 @@ from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import NARROW, decode_pixels
+from synthdp.data.dicom import DicomReading
 from synthdp.data.importing.arrays import array_image
 from synthdp.data.importing.assignment import (
     AssignedImages,
@@ -29,6 +30,12 @@ from synthdp.data.importing.assignment import (
     split_problems,
 )
 from synthdp.data.importing.findings import Finding, Reason
+from synthdp.data.importing.full_images import (
+    FULL_IMAGES_AT_ONCE,
+    full_images,
+    read_lesions,
+)
+from synthdp.data.importing.lesions import CropSettings
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.note import NOTE, ImportNote, import_note, note_words, read_note
@@ -77,6 +84,9 @@ class PatchesSettings(AssignmentSettings):
     `privacy.budget` is what all that is ever released of the patients may cost together; `synthdp
     data budget` raises it. `workers` is how many processes read images at once: as many as there
     are cores where it is not given; what is made does not depend on it.
+
+    Where `region` names columns, an image of the set is what is cut around a lesion, as `crop` says
+    (`synthdp.data.importing.lesions`); `dicom` says which DICOM images are taken.
     """
 
     out: Path
@@ -89,6 +99,8 @@ class PatchesSettings(AssignmentSettings):
     population: int | None = Field(default=None, ge=1)
     privacy: ImportPrivacy | None = None
     workers: int | None = Field(default=None, ge=1)
+    crop: CropSettings | None = None
+    dicom: DicomReading | None = None
 
     @model_validator(mode="after")
     def _patients_have_budgets(self) -> "PatchesSettings":
@@ -125,18 +137,20 @@ def run_patches(settings: PatchesSettings) -> Path:
     if _is_imported(settings):
         logger.info("%s is there already, from these settings", settings.out)
         return settings.out
+    return import_listed(settings, list_patches(settings))
+
+
+def import_listed(settings: PatchesSettings, listing: Listing) -> Path:
+    """Import what was listed to the data set `out`; with the promise of `run_patches`.
+
+    Raises:
+        InputError: as `run_patches`.
+    """
     statement = imported_statement(settings)
     person_of = read_links(settings.links) if settings.links is not None else {}
-    listing = list_patches(settings)
     with staging_beside(settings.out) as staging:
-        made = prepare(
-            [ImageFile(patch.path, patch.entry) for patch in listing.patches],
-            partial(read_image_file, bits=settings.bits),
-            staging=staging,
-            size_px=settings.size_px,
-            workers=settings.workers,
-        )
-        listing, prepared = _readable(settings, listing, made)
+        made, outcomes = _prepared(settings, listing, staging)
+        listing, prepared = _readable(settings, listing, outcomes)
         _refuse_problems(settings, listing, person_of)
         facts, key = [image.facts for image in prepared], set_key(settings)
         kept = staging / SOURCE_DIGESTS_FILE
@@ -144,10 +158,12 @@ def run_patches(settings: PatchesSettings) -> Path:
         looks = made.thumbnails.of([image.row for image in prepared])
         assignment = assign(settings, listing, facts, looks, key=key, person_of=person_of)
         images, cohort = AssignedImages(listing, facts, assignment), None
+        members = _without_extra_crops(listing.patches, assignment.splits)
         if settings.cohort is not None:
             cohort = Cohort(key_id=key_id(key, assignment.linked), part=settings.cohort)
-            members = in_cohort(settings, cohort, assignment, key)
-            images, prepared = images.only(members), [prepared[index] for index in members]
+            in_part = set(in_cohort(settings, cohort, assignment, key))
+            members = [index for index in members if index in in_part]
+        images, prepared = images.only(members), [prepared[index] for index in members]
         if settings.val_fraction is not None and settings.kind == "real":
             refuse_empty_split(images.assignment.splits)
         info = _described(settings, statement, cohort, assignment.linked)
@@ -155,6 +171,56 @@ def run_patches(settings: PatchesSettings) -> Path:
         sources = kept.read_bytes() if kept.is_file() else None
         _write(settings, info, images, prepared, key, card=card, inputs=inputs, sources=sources)
     return settings.out
+
+
+def _prepared(
+    settings: PatchesSettings, listing: Listing, staging: Path
+) -> tuple[PreparedImages, list[tuple[Patch, Prepared | str]]]:
+    """Prepare all listed images; each with its patch, or the text of what is wrong with it.
+
+    A full image is read once, and what is cut from it comes together.
+    """
+    size_px, workers = settings.size_px, settings.workers
+    of_each: list[tuple[Patch, ...]]
+    if all(patch.lesion is None for patch in listing.patches):
+        of_each = [(patch,) for patch in listing.patches]
+        made = prepare(
+            [ImageFile(patch.path, patch.entry) for patch in listing.patches],
+            partial(read_image_file, bits=settings.bits),
+            staging=staging,
+            size_px=size_px,
+            workers=workers,
+        )
+    else:
+        together = list(full_images(listing.patches))
+        crop = settings.crop or CropSettings()
+        of_each = [
+            tuple(replace(patch, extra=at > 0) for patch in some for at in range(crop.crops))
+            for _, some in together
+        ]
+        reading = settings.dicom or DicomReading()
+        made = prepare(
+            [source for source, _ in together],
+            partial(read_lesions, crop=crop, reading=reading, bits=settings.bits, size_px=size_px),
+            staging=staging,
+            size_px=size_px,
+            workers=workers,
+            at_once=FULL_IMAGES_AT_ONCE,
+        )
+    outcomes: list[tuple[Patch, Prepared | str]] = []
+    for patches, outcome in zip(of_each, made.outcomes, strict=True):
+        images = [outcome] * len(patches) if isinstance(outcome, str) else outcome
+        outcomes += zip(patches, images, strict=True)
+    return made, outcomes
+
+
+def _without_extra_crops(patches: Sequence[Patch], splits: Sequence[str]) -> list[int]:
+    """The indices of all images but the extra crops outside train: what is judged counts once."""
+    return [
+        index
+        for index, (patch, split) in enumerate(zip(patches, splits, strict=True))
+        if split == "train" or not patch.extra
+    ]
 
 
 @dataclass(frozen=True)
@@ -182,16 +248,16 @@ def read_image_file(source: ImageFile, *, bits: int | None = None) -> list[Pixel
 
 
 def _readable(
-    settings: PatchesSettings, listing: Listing, made: PreparedImages
+    settings: PatchesSettings, listing: Listing, outcomes: Sequence[tuple[Patch, Prepared | str]]
 ) -> tuple[Listing, list[Prepared]]:
     """The listing of the images that could be read, and these; what is wrong with the others."""
     findings, kept = list[Finding](), list[tuple[Patch, Prepared]]()
-    for patch, outcome in zip(listing.patches, made.outcomes, strict=True):
-        if isinstance(outcome, str):
-            reason: Reason = "narrow_range" if outcome.startswith(NARROW) else "unreadable"
+    for patch, outcome in outcomes:
+        if not isinstance(outcome, str):
+            kept.append((patch, outcome))
+        elif not patch.extra:
+            reason: Reason = "narrow_range" if NARROW in outcome else "unreadable"
             findings.append(Finding(patch.number, outcome, reason))
-        else:
-            kept.append((patch, outcome[0]))
     listing = listing.sifted(findings, settings.leave_out)
     return replace(listing, patches=tuple(patch for patch, _ in kept)), [one for _, one in kept]
 

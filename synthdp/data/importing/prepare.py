@@ -51,9 +51,10 @@ class Source(Protocol):
 
 
 SomeSource = TypeVar("SomeSource", bound=Source)
-#: How a source is read: its images, (H, W) each; an InputError says what is wrong. A function of a
-#: module (or a `functools.partial` of one), as other processes call it.
-Read = Callable[[SomeSource], Sequence[Pixels]]
+#: How a source is read: its images, (H, W) each, or in place of one what is wrong with it alone. An
+#: InputError that is raised says what is wrong with all of it. A function of a module (or a
+#: `functools.partial` of one), as other processes call it.
+Read = Callable[[SomeSource], Sequence[Pixels | InputError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """What became of N sources: the images of each, or the text of what is wrong with it.
+    """What became of N sources: the images of each, or the text of what is wrong with it or one.
 
     `digests` are the SHA-256 of each source's files, which may not leave the house; `thumbnails`
     has a row for each image, source after source.
     """
 
-    outcomes: Sequence[tuple[Prepared, ...] | str]
+    outcomes: Sequence[tuple[Prepared | str, ...] | str]
     digests: Sequence[str]
     thumbnails: Thumbnails
 
@@ -162,7 +163,7 @@ def prepare(
         in_order(work, missing, workers=workers), what="preparing images", total=len(missing)
     ):
         pass
-    outcomes: list[tuple[Prepared, ...] | str] = []
+    outcomes: list[tuple[Prepared | str, ...] | str] = []
     digests: list[str] = []
     thumbnails = Thumbnails(staging)
     for path in files:
@@ -225,12 +226,16 @@ def _prepare_part(
     for source in sources:
         digests.append(_digest(source.files))
         try:
-            images = [(pixels, _fitted(pixels, size_px)) for pixels in read(source)]
+            images = read(source)
         except InputError as error:
             outcomes.append(str(error))
             continue
-        made = []
-        for pixels, square in images:
+        made: list[object] = []
+        for pixels in images:
+            square = _fitted(pixels, size_px)
+            if isinstance(pixels, InputError) or isinstance(square, InputError):
+                made.append(str(square))
+                continue
             png = encode_png(square)
             made.append([asdict(image_facts(pixels)), len(png)])
             looks.append(thumbnail(pixels))
@@ -253,37 +258,48 @@ def _prepare_part(
             raise
 
 
-def _fitted(pixels: Pixels, size_px: int) -> Pixels:
-    """An image at the set's size, refused where it uses too little of its range, before or after.
-
-    Raises:
-        InputError: when it does.
-    """
-    refuse_narrow(pixels)
-    square = fit_square(pixels, size_px)
-    refuse_narrow(square)
+def _fitted(pixels: Pixels | InputError, size_px: int) -> Pixels | InputError:
+    """An image at the set's size, or what is wrong where it uses too little of its range."""
+    if isinstance(pixels, InputError):
+        return pixels
+    try:
+        refuse_narrow(pixels)
+        square = fit_square(pixels, size_px)
+        refuse_narrow(square)
+    except InputError as error:
+        return error
     return square
 
 
 def _load(
     path: Path, *, first_row: int
-) -> tuple[list[tuple[Prepared, ...] | str], list[str], NDArray[np.float16]]:
+) -> tuple[list[tuple[Prepared | str, ...] | str], list[str], NDArray[np.float16]]:
     """What a file of prepared images says: outcomes, digests of the sources, thumbnails."""
     with open(path, "rb") as stream:
         stream.seek(len(_FORM) + 4)
         header_length = int.from_bytes(stream.read(8), "big")
         header = json.loads(stream.read(header_length))
-        n_images = sum(len(one) for one in header["outcomes"] if not isinstance(one, str))
+        made = (
+            one
+            for of_source in header["outcomes"]
+            if isinstance(of_source, list)
+            for one in of_source
+        )
+        n_images = sum(not isinstance(one, str) for one in made)
         row_bytes = 2 * THUMBNAIL_PX**2
         looks = np.frombuffer(stream.read(n_images * row_bytes), dtype=np.float16)
     at, row = _HEAD + header_length + n_images * row_bytes, first_row
-    outcomes: list[tuple[Prepared, ...] | str] = []
+    outcomes: list[tuple[Prepared | str, ...] | str] = []
     for outcome in header["outcomes"]:
         if isinstance(outcome, str):
             outcomes.append(outcome)
             continue
-        images = []
-        for facts, length in outcome:
+        images: list[Prepared | str] = []
+        for one in outcome:
+            if isinstance(one, str):
+                images.append(one)
+                continue
+            facts, length = one
             images.append(Prepared(ImageFacts(**facts), row, path, at, length))
             at, row = at + length, row + 1
         outcomes.append(tuple(images))
