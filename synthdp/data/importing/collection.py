@@ -22,6 +22,9 @@ def collection_file(name: str) -> Path:
     names = collection_names()
     if name not in names:
         close = difflib.get_close_matches(name[:100], names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
-        raise InputError(f"like: no collection of this name is known, {hint}")
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise InputError(
+            f"like: no collection of this name is known; {hint}choose one of {', '.join(names)}, "
+            "or write a mapping of your own (synthdp data import --guess --src DIR begins one)"
+        )
     return _FOLDER / f"{name}.yaml"

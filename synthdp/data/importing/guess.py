@@ -174,6 +174,7 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
         lines.append(_line("benign_column", benign, "1 is benign"))
     elif target is None:
         lines.append("# target_columns: {malignant: ...}: no column is called as a class")
+        lines += _answers_line(records, sheet.columns)
     else:
         certainty += 1
         lines.append(_line("target_columns", {"malignant": target}))
@@ -201,6 +202,12 @@ def _split_lines(records: Sequence[Mapping[str, str]], split: str | None) -> lis
         return []
     shown = ", ".join(word[:_MAX_WORD_CHARS] for word in strange)
     return [f"# split_words: say which of train, val, test, external is meant by: {shown}"]
+
+
+def _answers_line(records: Sequence[Mapping[str, str]], columns: Sequence[str]) -> list[str]:
+    """The columns that hold nothing but 0 and 1, which may be targets."""
+    names = [name for name in columns if {record[name] for record in records} == {"0", "1"}]
+    return [f"# columns of 0 and 1 that may be targets: {', '.join(names)}"] if names else []
 
 
 def _label_lines(cells: set[str], labels: Labels) -> list[str]:
@@ -318,7 +325,9 @@ def _of_names(images: Sequence[str]) -> list[str]:
 
 
 def _line(key: str, value: object, reason: str = "") -> str:
-    text = yaml.safe_dump(
-        {key: value}, default_flow_style=None, width=1000, allow_unicode=True, sort_keys=False
-    ).rstrip("\n")
-    return f"{text} # {reason}" if reason and "\n" not in text else text
+    flow = yaml.safe_dump(
+        value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False
+    )
+    shown = flow.strip().removesuffix("...").strip()  # YAML's end of a document
+    text = f"{key}: {shown}"
+    return f"{text} # {reason}" if reason else text

@@ -1,0 +1,156 @@
+"""What `data import --guess` prints for folders of all kinds, and that it can be used as it is."""
+
+from pathlib import Path
+
+import pytest
+
+from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.config import load_settings, read_yaml
+from synthdp.data.dataset import open_dataset
+from synthdp.data.importing.collection import collection_file, collection_names
+from synthdp.data.importing.guess import guess
+from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.errors import InputError
+from tests.data.importing.test_collections import FINDINGS, npz, picture, write_table
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    folder = tmp_path / "src"
+    folder.mkdir()
+    return folder
+
+
+def guessed(src: Path) -> tuple[str, dict[str, object]]:
+    """What is printed, and what it says as settings."""
+    text = guess(src)
+    file = src.parent / "mapping.yaml"
+    file.write_text(text, encoding="utf-8")
+    return text, dict(read_yaml(file))
+
+
+def clinic(src: Path, *, malignant: str = "malignant") -> Path:
+    """Three patients, two images each, in folders by patient, and a table with odd names."""
+    for index in range(6):
+        picture(src / f"images/{index // 2}/im{index}.png", index)
+    write_table(
+        src / "list.csv",
+        "Clinic X;;;;",
+        "Patient;Image;Pathology;Partition;Side",
+        *(
+            f"{index // 2};im{index};{malignant if index % 2 else 'benign'};"
+            f"{'dev' if index > 1 else 'test'};L"
+            for index in range(6)
+        ),
+    )
+    return src
+
+
+def test_a_table_is_guessed_with_the_reason_of_each_line(src: Path) -> None:
+    text, mapping = guessed(clinic(src))
+    assert mapping == {
+        "src": str(src),
+        "tables": ["list.csv"],
+        "file_column": "images/{Patient}/{Image}.png",
+        "patient_column": "Patient",
+        "split_column": "Partition",
+        "target_columns": {"malignant": "Pathology"},
+        "attribute_columns": {"laterality": "Side"},
+    }
+    for reason in (
+        "# 6 rows; cut at each semicolon, header in row 2",
+        "# 100% of the rows lead to a file",
+        "# 3 different ones in 6 rows",
+        "# split_words: say which of train, val, test, external is meant by: dev",
+        "# its words are understood: malignant: malignant; benign: benign",
+    ):
+        assert reason in text
+
+
+def test_what_was_guessed_imports(src: Path) -> None:
+    clinic(src)
+    guessed(src)
+    words = ["name=tiny", f"out={src.parent / 'out'}", "size_px=16", "split_words={dev: train}"]
+    settings = load_settings(PatchesSettings, src.parent / "mapping.yaml", words)
+    dataset = open_dataset(run_patches(settings))
+    assert [row.split for row in dataset.rows] == ["test"] * 2 + ["train"] * 4
+    assert [row.patient_id for row in dataset.rows] == ["0", "0", "1", "1", "2", "2"]
+    assert [row.targets[0] for row in dataset.rows] == [0.0, 1.0] * 3
+
+
+def test_words_that_nobody_knows_are_left_to_the_user(src: Path) -> None:
+    text, mapping = guessed(clinic(src, malignant="Ca."))
+    assert "# put each of these words where it belongs: Ca." in text
+    assert mapping["labels"] == {"malignant": [], "benign": ["benign"]}
+
+
+def test_names_alone_are_guessed(src: Path) -> None:
+    for index in range(4):
+        label = "malignant" if index % 2 else "benign"
+        picture(src / f"train/{label}/patient_{index // 2}_{index}.png", index)
+    text, mapping = guessed(src)
+    assert mapping["metadata"] == "none"
+    assert "2 benign, 2 malignant" in text
+    assert "finds 2 patients in 4 images" in text
+    picture(src / "train/benign/other.png", 9)
+    assert "# patient_pattern: names show no patient" in guess(src)
+
+
+def test_a_table_that_names_no_file_is_said_to(src: Path) -> None:
+    clinic(src)
+    write_table(src / "list.csv", "when,what,mass,edema", "1,2,0,1", "2,3,1,0")
+    text = guess(src)
+    assert "# file_column: no column names the files here" in text
+    assert "# patient_column: no column is called as one of patients" in text
+    assert "# columns of 0 and 1 that may be targets: mass, edema" in text
+
+
+def test_known_collections_are_known_again(src: Path) -> None:
+    picture(src / "x.png", 1)
+    write_table(src / "finding_annotations.csv", FINDINGS, *["s,x,i,,,,,,,,,1,1,2,2,test"])
+    assert guess(src).startswith("# This looks like vindr-mammo:")
+    (src / "finding_annotations.csv").unlink()
+    npz(src / "breastmnist_224.npz", split_sizes={"train": 1})
+    assert guess(src).startswith("# This looks like medmnist-breast:")
+
+
+def test_a_folder_with_nothing_to_import_is_refused(src: Path) -> None:
+    with pytest.raises(InputError, match="holds neither images nor a table"):
+        guess(src)
+    with pytest.raises(InputError, match="there is no folder"):
+        guess(src / "none")
+
+
+def test_the_command_prints_mappings_and_imports_nothing(
+    src: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clinic(src)
+    assert main(["data", "import", "--guess", "--src", str(src)]) == EXIT_DONE
+    assert capsys.readouterr().out == guess(src)
+    assert main(["data", "import", "--guess", "--like", "cmmd"]) == EXIT_DONE
+    assert capsys.readouterr().out == collection_file("cmmd").read_text(encoding="utf-8")
+    assert main(["data", "import", "--guess"]) == EXIT_BAD_INPUT
+    assert "--guess needs --src DIR" in capsys.readouterr().err
+    assert [path.name for path in src.parent.iterdir()] == ["src"]
+
+
+def test_the_command_imports_by_a_mapping(src: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    npz(src / "breastmnist.npz", split_sizes={"train": 3, "val": 2})
+    out = src.parent / "out"
+    command = ["data", "import", "--like", "medmnist-breast", "--src", str(src), "--out", str(out)]
+    assert main([*command, "--dry-run"]) == EXIT_DONE
+    assert "patient_pattern: none" in capsys.readouterr().out
+    assert main([*command, "size_px=16"]) == EXIT_DONE
+    assert open_dataset(out).info.size_px == 16, "what the command line says counts"
+    assert main([*command, "size_px=16"]) == EXIT_DONE, "it is there already"
+    assert main([*command[:3], "medmnist-brest", *command[4:]]) == EXIT_BAD_INPUT
+    assert "did you mean medmnist-breast?" in capsys.readouterr().err
+
+
+def test_every_collection_stands_in_the_wheel() -> None:
+    """Package data is what the list in pyproject.toml says it is."""
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"data/importing/collections/*.yaml"' in text
+    assert {"vindr-mammo", "inbreast", "bcdr", "cmmd", "rsna", "mini-mias"} < set(
+        collection_names()
+    )
