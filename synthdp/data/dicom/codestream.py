@@ -1,6 +1,7 @@
 """What compressed pixel data say of themselves (JPEG, JPEG-LS, JPEG 2000), before they are decoded.
 
 A decoder believes the size in its own stream: one that lies could make it set aside gigabytes.
+The marks are those of ISO/IEC 10918-1 (annex B), 14495-1 (annex C) and 15444-1 (annex A).
 """
 
 from collections.abc import Sequence
@@ -8,14 +9,21 @@ from collections.abc import Sequence
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f"
 _END = b"\xff\xd9"
 _JP2_BOX = b"\x00\x00\x00\x0cjP  "
-#: Markers of JPEG that carry the size: SOF0 to SOF15 save the tables and extensions among them, and
-#: the one of JPEG-LS.
-_SIZE_MARKERS = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+#: Markers of JPEG that carry the size: those of baseline, extended and lossless frames, of JPEG-LS.
+_FRAMES = frozenset((0xC0, 0xC1, 0xC3, 0xF7))
+#: Markers before a scan that are nothing but tables, applications' own, and comments.
+_TABLES = frozenset((0xC4, 0xDB, 0xDD, 0xF8, 0xFE, *range(0xE0, 0xF0)))
+_SCAN = 0xDA
+#: Behind a byte of 255 in a scan: a stuffed zero or, in JPEG-LS, any byte below 128; a restart.
+_IN_SCAN = frozenset((*range(0x80), *range(0xD0, 0xD8)))
 
 
 def stated_size(stream: bytes) -> tuple[int, int] | None:
-    """Rows and columns of a compressed image by its own stream; None where it says none."""
+    """Rows and columns of a compressed image by its own stream; None where it says none.
+
+    A stream of JPEG is None too where its markers don't follow each other as they must: what stands
+    in it then is damaged, and decoders differ in what they make of it. GDCM ends the process.
+    """
     if stream.startswith(_JP2_BOX):  # a file format about the stream, which begins with SOC, SIZ
         start = stream.find(_JPEG_2000 + b"\xff\x51")
         return None if start < 0 else stated_size(stream[start : start + 64])
@@ -28,19 +36,34 @@ def stated_size(stream: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(stream) and stream[at] == 0xFF:
-        marker = stream[at + 1]
+    """The size in the one frame of a JPEG, walked through from marker to marker to its end."""
+    at, size = 2, None
+    while at + 4 <= len(stream) and stream[at] == 0xFF:
+        marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
+        content = stream[at + 4 : at + 2 + length]
         if marker == 0xFF:  # a filling byte
             at += 1
-        elif marker in _SIZE_MARKERS:
-            rows, columns = stream[at + 5 : at + 7], stream[at + 7 : at + 9]
-            return int.from_bytes(rows, "big"), int.from_bytes(columns, "big")
-        elif marker in _WITHOUT_LENGTH:
-            at += 2
-        else:
-            at += 2 + max(int.from_bytes(stream[at + 2 : at + 4], "big"), 2)
+            continue
+        if length < 2 or len(content) != length - 2:
+            return None
+        at += 2 + length
+        if marker in _FRAMES and size is None and len(content) >= 6:
+            size = int.from_bytes(content[1:3], "big"), int.from_bytes(content[3:5], "big")
+        elif marker == _SCAN and size is not None:
+            at = _end_of_scan(stream, at)
+            if stream[at : at + 2] == _END:
+                return size
+        elif marker not in _TABLES:
+            return None
     return None
+
+
+def _end_of_scan(stream: bytes, start: int) -> int:
+    """Where the first marker behind a scan stands; the stream's length where there is none."""
+    at = stream.find(b"\xff", start)
+    while 0 <= at < len(stream) - 1 and stream[at + 1] in _IN_SCAN:
+        at = stream.find(b"\xff", at + 2)
+    return at if at >= 0 else len(stream)
 
 
 def is_whole(stream: bytes) -> bool:

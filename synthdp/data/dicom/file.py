@@ -89,8 +89,10 @@ def only_input_errors() -> Iterator[None]:
         raise InputError(
             "the file cannot be read; give the user that runs this the right to"
         ) from None
-    except Exception:  # parsers and decoders raise whatever a damaged file leads them into
-        raise InputError(_UNREADABLE) from None
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException:  # whatever a damaged file leads parsers and decoders into: those in Rust
+        raise InputError(_UNREADABLE) from None  # panic, which is no Exception
     finally:
         log.disabled = was
 
