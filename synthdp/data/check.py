@@ -18,7 +18,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.data.decoding import narrow_range
 from synthdp.data.importing.ids import normalised_id
-from synthdp.data.importing.survey import ImageFacts, survey_images
+from synthdp.data.importing.survey import ImageFacts, range_words, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.leftovers import png_leftover, table_leftovers
 from synthdp.data.likeness import look_alikes
@@ -220,10 +220,7 @@ def _summary(
     sizes = Counter(f"{entry.width_px}x{entry.height_px} px" for entry in seen.values())
     bits = Counter(f"{entry.bits} bit" for entry in seen.values())
     lines.append(f"  read: {len(seen)} images; {_counted(sizes)}; {_counted(bits)}")
-    for depth in sorted({entry.bits for entry in seen.values()}):
-        entries = [entry for entry in seen.values() if entry.bits == depth]
-        low, high = min(e.darkest for e in entries), max(e.brightest for e in entries)
-        lines.append(f"  grey levels at {depth} bit: {low} to {high}")
+    lines += [f"  {words}" for words in range_words(list(seen.values()))]
     lines.append(f"  findings: {problem_count}")
     return "\n".join(lines)
 

@@ -10,9 +10,11 @@ from pydantic import ConfigDict
 from synthdp.config import Settings, read_json_as
 from synthdp.data.classes import class_counts, missing_classes
 from synthdp.data.dataset import SPLITS, Dataset
+from synthdp.data.decoding import is_jpeg
 from synthdp.data.importing.assignment import AssignedImages
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
 from synthdp.data.importing.folder import left_out_words
+from synthdp.data.importing.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 
@@ -45,7 +47,8 @@ _LOGGED = {
     "linked_ids": "group(s) of ids that were made one unit",
     "rows_with_conflicting_sources": "image(s) whose folder, name and table tell different classes",
     "duplicates_with_other_labels": "group(s) of images with the same pixels and different labels",
-    "constant_images": "image(s) of one grey level",
+    "jpeg_images": "image(s) from JPEG, which has lost detail that a classifier may live on: ask "
+    "for the files that they were made from",
     "padded_images": "image(s) padded to a square",
     "resampled_images": "image(s) resampled",
     "moved_images": "image(s) moved to the split of the unit that their patient was made part of",
@@ -90,7 +93,7 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
         "linked_ids": [sorted(ids) for ids in ids_of_unit.values() if len(ids) > 1],
         "rows_with_conflicting_sources": [patch.number for patch in patches if patch.conflict],
         "duplicates_with_other_labels": [rows(g) for g in label_conflicts(digests, targets)],
-        "constant_images": rows([i for i, entry in enumerate(facts) if entry.constant]),
+        "jpeg_images": [patch.number for patch in patches if is_jpeg(patch.path)],
         "padded_images": rows([i for i, (high, wide) in enumerate(sides) if high != wide]),
         "resampled_images": rows([i for i, side in enumerate(sides) if side != (size_px, size_px)]),
         "moved_images": rows(assignment.moved),
@@ -131,6 +134,7 @@ def note_words(
         unlisted = named_numbers(note["unlisted"])
         where = f"; those are images {unlisted} in the order of paths" if unlisted else ""
         lines.append(f"  not used: {not_used}{where}")
+    lines += [f"  {words}" for words in range_words(images.facts)]
     counted = "row" if "row" in note["counted_by"] else "image"
     lines += [
         f"  left out: {len(rows)} {counted}(s) {REASON_WORDS[reason]} ({named_numbers(rows)})"

@@ -1,5 +1,6 @@
 """What the pixels of an image say: its size, depth, range, digest, and how it looks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +19,7 @@ from synthdp.progress import progress
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 #: Images that a worker reads before it hands back what it saw.
 _AT_ONCE = 128
+SIXTEEN_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ class ImageFacts:
     digest: str
 
     @property
-    def constant(self) -> bool:
-        """Whether every pixel is the same."""
-        return self.darkest == self.brightest
+    def span(self) -> float:
+        """The share of the range that the pixels could have which lies between their extremes."""
+        return float((self.brightest - self.darkest) / (2**self.bits - 1))
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,30 @@ def image_facts(pixels: Pixels) -> ImageFacts:
         brightest=int(pixels.max()),
         digest=sha256(repr((pixels.shape, pixels.dtype)).encode() + pixels.tobytes()).hexdigest(),
     )
+
+
+def range_words(facts: Sequence[ImageFacts]) -> list[str]:
+    """Of each depth a line: the grey levels of all images, and how much of its range one uses."""
+    lines = []
+    for bits in sorted({entry.bits for entry in facts}):
+        entries = [entry for entry in facts if entry.bits == bits]
+        low, high = min(e.darkest for e in entries), max(e.brightest for e in entries)
+        spans = sorted(entry.span for entry in entries)
+        lines.append(
+            f"grey levels at {bits} bit: {low} to {high}; an image spans {_percent(spans[0])} to "
+            f"{_percent(spans[-1])} of the range, half of them {_percent(spans[len(spans) // 2])} "
+            "or more"
+        )
+        if bits == SIXTEEN_BITS and high < 2 ** (SIXTEEN_BITS - 1):
+            lines.append(
+                f"no 16-bit image goes beyond {high.bit_length()} bits; if they were taken at so "
+                "many, import them with `bits` at it"
+            )
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{math.floor(100 * share)} %"
 
 
 def survey_images(paths: Sequence[Path], *, workers: int | None = None) -> Survey:
