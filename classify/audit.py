@@ -34,7 +34,7 @@ from synthdp.audit_record import (
     keep_audit,
     refuse_unprotected,
 )
-from synthdp.config import AuditSettings, read_yaml, validate_settings
+from synthdp.config import AuditSettings, read_settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.audit import Bound
 from synthdp.privacy.stated import written_statement
@@ -84,7 +84,7 @@ def _auditable_settings(run: Path) -> FinetuneSettings:
         raise InputError(
             f"{run}: a run of {stage}; audit takes one of finetune or train-gan with an epsilon"
         )
-    values = read_yaml(run / "config.yaml")
+    values = read_settings(FinetuneSettings, run / "config.yaml")
     settings = validate_settings(FinetuneSettings, values, where=f"{run.name}/config.yaml")
     refuse_unprotected(run, settings.privacy)
     if settings.network is None and (

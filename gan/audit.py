@@ -20,7 +20,7 @@ from synthdp.audit_record import (
     refuse_unprotected,
 )
 from synthdp.checkpoint import load_weights
-from synthdp.config import AuditSettings, read_yaml, validate_settings
+from synthdp.config import AuditSettings, read_settings, validate_settings
 from synthdp.devices import chosen_device
 from synthdp.errors import InputError
 from synthdp.privacy.stated import written_statement
@@ -55,7 +55,7 @@ def _auditable_settings(run: Path) -> TrainGanSettings:
     Raises:
         InputError: when the run promises nothing, or trains what the attacks do not know.
     """
-    values = read_yaml(run / "config.yaml")
+    values = read_settings(TrainGanSettings, run / "config.yaml")
     settings = validate_settings(TrainGanSettings, values, where=f"{run.name}/config.yaml")
     looks = " (`synthdp assess` looks for copies in what it draws)"
     refuse_unprotected(run, settings.privacy, instead=looks)

@@ -5,13 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from synthdp import __version__
-from synthdp.config import parse_yaml
 from synthdp.errors import InputError
 from synthdp.privacy.statement import Statement
 from synthdp.privacy.words import statement_text
+from synthdp.yaml_core import dump_yaml, parse_yaml
 
 #: Licences by the names that the Hub knows; any other one is `other`, with its name beside it.
 HUB_LICENCES = (
@@ -44,7 +42,7 @@ _CITATION = (
 
 def card_text(header: Mapping[str, Any], title: str, sections: Sequence[tuple[str, str]]) -> str:
     """A card: its YAML header, a title, and the sections that say something."""
-    head = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
+    head = dump_yaml(dict(header))
     body = "\n\n".join(f"## {one_line(name)}\n\n{text}" for name, text in sections if text)
     return f"---\n{head}---\n\n# {one_line(title)}\n\n{body}\n"
 
@@ -167,7 +165,7 @@ def restated(card: str, statement: Statement) -> str:
     if parts is None or len(section.findall(parts[2])) != 1:
         raise InputError("card.md: not a card as it was written; make the run or the set again")
     header = {**parse_yaml(parts[1], where="card.md"), "privacy": privacy_header(statement)}
-    head = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+    head = dump_yaml(header)
     text = f"## Privacy\n\n{paragraphs(statement_text(statement))}\n\n"
     body = section.sub(lambda _: text, parts[2]).rstrip("\n")
     return f"---\n{head}---\n{body}\n"

@@ -3,12 +3,12 @@
 import difflib
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,15 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from synthdp.errors import InputError
-from synthdp.files import MAX_DEPTH, MAX_DIGITS, read_json, read_text
+from synthdp.errors import MAX_QUOTED_CHARS, InputError, quoted
+from synthdp.files import read_json
+from synthdp.typed_values import is_section, read_value, syntax_problem, typing
+from synthdp.yaml_core import dump_yaml, read_yaml
 
-#: Bounds of a settings file: its size, and its values once every alias stands for what it names.
-MAX_SETTINGS_BYTES = 2**17
-MAX_SETTINGS_VALUES = 2**17
 #: What an error lists and quotes at most.
 MAX_LISTED = 50
-MAX_QUOTED_CHARS = 100
 MAX_MESSAGE_CHARS = 500
 #: The longest name of a file or folder, and the longest path, that file systems take.
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
@@ -48,15 +46,45 @@ class Settings(BaseModel):
         if isinstance(value, bool) and info.field_name is not None:
             annotation = cls.model_fields[info.field_name].annotation
             if not _takes_bool(annotation):
-                raise ValueError("true and false (also yes, no, on, off) are no value for this key")
+                raise ValueError("true and false are no value for this key")
+            return value
+        if isinstance(value, str) and value not in ("true", "false", "True", "False"):
+            field = cls.model_fields.get(info.field_name or "")
+            if field is not None and field.annotation is bool:
+                raise ValueError("write true or false")
         return value
 
     @field_validator("*", mode="after")
     @classmethod
     def _paths_can_be_looked_up(cls, value: Any) -> Any:
-        if isinstance(value, Path) and _is_too_long(value):
-            raise ValueError("a path that is too long for a file system")
+        for path in value if isinstance(value, tuple) else (value,):
+            problem = _path_problem(path) if isinstance(path, Path) else None
+            if problem is not None:
+                raise ValueError(problem)
         return value
+
+
+#: An address, whose slashes `Path` has made one; a drive of Windows has one letter.
+_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
+_VARIABLE = re.compile(r"^\$(?:[A-Za-z_]\w*|\{[^}]*\})")
+
+
+def _path_problem(path: Path) -> str | None:
+    """What is wrong with a path wherever it leads, in words."""
+    if _is_too_long(path):
+        return "a path that is too long for a file system"
+    first = path.parts[0] if path.parts else ""
+    if first.startswith("~"):
+        return (
+            "nothing expands the ~ here; write the path in full, or let the shell do it ($HOME/...)"
+        )
+    if any(_VARIABLE.match(part) for part in path.parts):
+        return "nothing expands variables here; write the path in full, or let the shell do it"
+    if (address := _ADDRESS.match(str(path))) is not None:
+        return f"{address[1]}: makes an address, and not a path of this machine; " + (
+            "leave file:// out" if address[1] == "file" else "copy what is there to a folder"
+        )
+    return None
 
 
 def _is_too_long(path: Path) -> bool:
@@ -74,7 +102,7 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 def _none_word(value: Any) -> Any:
-    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
+    return None if value == "none" else value
 
 
 #: A privacy target: a positive number, or the word `none` for training without privacy.
@@ -298,140 +326,81 @@ class AuditSettings(Settings):
     workers: int = Field(default=2, ge=1, le=256)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-4 as a string, and takes the last of two equal keys; this one doesn't."""
+def apply_overrides(
+    values: Mapping[str, Any], overrides: Sequence[str], cls: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """Return `values` with each `a.b=value` of `overrides` put in its place, read by its type.
 
-    def get_single_data(self) -> Any:
-        """The document's value; aliases that stand for too much are refused before it is built."""
-        node = self.get_single_node()
-        if node is None:
-            return None
-        self._refuse_large(node)
-        return self.construct_document(node)
-
-    def _refuse_large(self, root: yaml.Node) -> None:
-        """Refuse a node that holds itself, or holds too many values when aliases are followed."""
-        counts: dict[int, int] = {}  # of values below a node, which an alias may name again
-
-        def counted(node: yaml.Node, depth: int) -> int:
-            if depth > MAX_DEPTH:
-                problem = f"nested too deeply, more than {MAX_DEPTH} levels"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-            known = counts.get(id(node))
-            if known == 0:
-                problem = "an alias stands inside what it names"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-            if known is None:
-                counts[id(node)] = 0
-                known = counts[id(node)] = 1 + sum(
-                    counted(child, depth + 1) for child in _children(node)
-                )
-            if known > MAX_SETTINGS_VALUES:
-                problem = f"aliases make more than {MAX_SETTINGS_VALUES:,} values of this"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-            return known
-
-        counted(root, 0)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                problem = "a key is a list or a mapping; write a word"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            if key.value in seen:
-                problem = f"the key {quoted(key.value)} stands twice; keep one"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
-
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        value = super().construct_scalar(node)
-        number = node.tag.endswith((":int", ":float"))
-        if isinstance(value, str) and ("\0" in value or (number and len(value) > MAX_DIGITS)):
-            problem = f"a number of more than {MAX_DIGITS} digits" if number else "a character NUL"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        return value
-
-
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    """The nodes right below one."""
-    if isinstance(node, yaml.MappingNode):
-        return [child for pair in node.value for child in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def parse_yaml(text: str, *, where: str) -> Any:
-    """Parse YAML safely; `where` names the source in the error.
+    Args:
+        values: of a settings file.
+        overrides: what the command line says; no two of them may be about one setting.
+        cls: declares the types of settings (`synthdp.typed_values`); None where they are unknown.
 
     Raises:
-        InputError: when the text is not YAML.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
-    except RecursionError as error:
-        raise InputError(f"{where}: nested too deeply for a settings file") from error
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise InputError(f"{where}{line}: {problem}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        # what PyYAML's own readers of dates, numbers and bytes let through
-        raise InputError(
-            f"{where}: a value is not of the kind that it is written as, such as a date that no "
-            "calendar has; put it in quotes if it is a word"
-        ) from error
-
-
-def read_yaml(path: Path) -> Mapping[str, Any]:
-    """Read a settings file: one YAML mapping.
-
-    Raises:
-        InputError: when the file is missing, too large, or no mapping.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such settings file")
-    text = read_text(path, MAX_SETTINGS_BYTES, where=str(path))
-    content = parse_yaml(text, where=str(path))
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a settings file holds `key: value` lines at its top level")
-    return content
-
-
-def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `values` with each `a.b=value` of `overrides` put in its place.
-
-    Raises:
-        InputError: when an override has no `=`, or goes through something that has no keys.
+        InputError: with every override at once that is no `key=value`, is empty, is about a setting
+            that another one is about, would drop settings of the file unseen, or goes through
+            something that has no keys.
     """
     merged: dict[str, Any] = _copied(values)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise InputError(f"{override!r}: an override is written key=value, as in seed=3")
-        *parents, last = key.split(".")
-        level = merged
-        for parent in parents:
-            level = level.setdefault(parent, {})
-            if not isinstance(level, dict):
-                raise InputError(f"{key}: {parent} is a single value and has no keys of its own")
-        level[last] = parse_yaml(text, where=key)
+    problems = [problem for word in overrides if (problem := syntax_problem(word)) is not None]
+    pairs = [word.partition("=")[::2] for word in overrides if syntax_problem(word) is None]
+    problems += _said_twice([key for key, _ in pairs])
+    for key, text in () if problems else pairs:
+        try:
+            value = read_value(cls, key, text)
+            _put(merged, key, value, drops=cls is None or not is_section(cls, key))
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
     return merged
+
+
+def _said_twice(keys: Sequence[str]) -> list[str]:
+    """A line for each key that stands twice, or inside another one."""
+    counts = Counter(keys)
+    lines = [f"{key}: given {count} times; keep one" for key, count in counts.items() if count > 1]
+    for key in counts:
+        above = [whole for whole in counts if key.startswith(f"{whole}.")]
+        lines += [f"{key}: {whole} is given as a whole too; keep one" for whole in above]
+    return lines
+
+
+def _put(values: dict[str, Any], key: str, value: Any, *, drops: bool) -> None:
+    """Put a value at a dotted key; unless it `drops` what is there, every key there stays one."""
+    *parents, last = key.split(".")
+    level = values
+    for parent in parents:
+        level = level.setdefault(parent, {})
+        if not isinstance(level, dict):
+            raise InputError(f"{key}: {parent} is a single value and has no keys of its own")
+    before = level.get(last)
+    if not drops and isinstance(before, Mapping) and isinstance(value, Mapping):
+        lost = [f"{key}.{name}" for name in before if name not in value]
+        if lost:
+            raise InputError(
+                f"{key}: would drop {', '.join(lost)} of the settings file; override single keys, "
+                f"as in {key}.{next(iter(value), 'key')}=..., or name all of them"
+            )
+    level[last] = value
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def read_settings(cls: type[BaseModel], path: Path) -> Mapping[str, Any]:
+    """Read a file that holds settings of type `cls`, as plain values that are not checked yet.
+
+    Raises:
+        InputError: when it is missing, too large or no mapping, or with every value at once that is
+            not written as its setting asks (`synthdp.typed_values`).
+    """
+    problems: list[str] = []
+    values = read_yaml(path, prepare=typing(cls, problems))
+    if problems:
+        raise InputError("\n".join([f"{path}:", *(f"  {problem}" for problem in problems)]))
+    return values
 
 
 def load_settings(
@@ -454,10 +423,9 @@ def load_settings(
     """
     values: dict[str, Any] = {}
     for file in (beneath, path):
-        values |= read_yaml(file) if file is not None else {}
-    return validate_settings(
-        cls, apply_overrides(values, overrides), where=str(path) if path else "settings"
-    )
+        values |= read_settings(cls, file) if file is not None else {}
+    merged = apply_overrides(values, overrides, cls)
+    return validate_settings(cls, merged, where=str(path) if path else "settings")
 
 
 def validate_settings(
@@ -492,12 +460,6 @@ def read_json_as(cls: type[SettingsType], path: Path, *, where: str = "") -> Set
     """
     where = where or f"{path.parent.name}/{path.name}"
     return validate_settings(cls, read_json(path), where=where)
-
-
-def quoted(value: object) -> str:
-    """A value as an error shows it: on one line, cut, without control characters."""
-    shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return shown if len(shown) <= MAX_QUOTED_CHARS else f"{shown[:MAX_QUOTED_CHARS]}..."
 
 
 def _explained(cls: type[BaseModel], detail: Mapping[str, Any]) -> str:
@@ -540,4 +502,4 @@ def _settings_in(annotation: Any) -> type[BaseModel] | None:
 
 def dump_settings(settings: Settings) -> str:
     """The settings as YAML that `load_settings` reads back."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(settings.model_dump(mode="json"))

@@ -20,11 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from synthdp.cards import plain_card, restated
 from synthdp.checkpoint import load_weights
-from synthdp.config import Settings, read_json_as, read_yaml, validate_settings
+from synthdp.config import Settings, read_json_as, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import atomic_folder, read_json, read_text, write_atomic, write_json
@@ -37,6 +35,7 @@ from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
 from synthdp.study.record import StudyFacts, read_sets
 from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.yaml_core import dump_yaml, read_yaml
 
 STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
 MODEL_SETTINGS = "settings.json"
@@ -245,7 +244,7 @@ def _card(original: Path) -> str:
 def _config(run: Path) -> str:
     """The settings as YAML, each path cut to its last part."""
     settings = settings_without_paths(read_yaml(_plain(run, CONFIG)))
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return dump_yaml(settings)
 
 
 def paths_in(original: Path) -> Sequence[str]:

@@ -25,12 +25,10 @@ from synthdp.config import (
     ADDED_LATER,
     Settings,
     dump_settings,
-    parse_yaml,
-    quoted,
-    read_yaml,
+    read_settings,
     validate_settings,
 )
-from synthdp.errors import InputError, RunError
+from synthdp.errors import InputError, RunError, quoted
 from synthdp.files import append_line, closed_to_others, refused_when_full, write_atomic, write_json
 from synthdp.inputs import (
     Input,
@@ -47,6 +45,8 @@ from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.noise import KEY_FILE
 from synthdp.privacy.statement import Statement
 from synthdp.status import RunStatus, State, read_status, unix_time, write_status
+from synthdp.typed_values import typing
+from synthdp.yaml_core import parse_yaml
 
 LEDGER = "ledger.jsonl"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
@@ -213,7 +213,8 @@ def is_written(out: Path, settings: Settings, *, last: str, what: str) -> bool:
     if not (out / last).is_file():
         return False
     where = f"{out.name}/config.yaml"
-    if validate_settings(type(settings), read_yaml(out / "config.yaml"), where=where) != settings:
+    stored = read_settings(type(settings), out / "config.yaml")
+    if validate_settings(type(settings), stored, where=where) != settings:
         raise InputError(f"{out}: holds {what} with other settings; name another out")
     refuse_changed(out, lambda: read_inputs(named_inputs(settings)))
     return True
@@ -260,10 +261,11 @@ def _matching_status(
         )
     if status.state == "starting":  # killed before its settings were noted
         return status
-    asked = parse_yaml(dump_settings(settings), where="settings")
+    as_typed = typing(type(settings), [])
+    asked = parse_yaml(dump_settings(settings), where="settings", prepare=as_typed)
     fixed, wanted = (
         {key: value for key, value in values.items() if key not in free}
-        for values in (read_yaml(out / "config.yaml"), asked)
+        for values in (read_settings(type(settings), out / "config.yaml"), asked)
     )
     if lines := _differences(fixed, wanted):
         words = f"{out}: was started with other settings; name a new `out`, or go back to them:"

@@ -57,7 +57,7 @@ from gan.package.model import load_generator, write_generator
 from synthdp.audit_record import _stored
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
-from synthdp.config import load_settings, read_yaml
+from synthdp.config import load_settings
 from synthdp.data.check import check_dataset
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
@@ -92,6 +92,7 @@ from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.report.published import published_rows, read_published
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.state import is_finished, recorded_failures
+from synthdp.yaml_core import read_yaml
 
 LIMIT_S, LIMIT_BYTES = 10, 2**30
 

@@ -5,7 +5,6 @@ import pytest
 from pydantic import Field
 
 from synthdp.config import (
-    MAX_SETTINGS_BYTES,
     BackboneSettings,
     PrivacySettings,
     Settings,
@@ -16,6 +15,7 @@ from synthdp.config import (
     validate_settings,
 )
 from synthdp.errors import InputError
+from synthdp.yaml_core import MAX_SETTINGS_BYTES
 
 
 class Part(Settings):
@@ -53,10 +53,39 @@ def test_settings_are_frozen() -> None:
         settings.seed = 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("word", ["none", "None", "null", "~"])
-def test_none_is_training_without_privacy(word: str) -> None:
-    settings = load_settings(Example, None, ["data=x", f"privacy.epsilon={word}"])
+def test_none_is_training_without_privacy() -> None:
+    settings = load_settings(Example, None, ["data=x", "privacy.epsilon=none"])
     assert settings.privacy.epsilon is None
+
+
+@pytest.mark.parametrize("word", ["None", "NONE", "null", "Null", "~", "nil", "undefined"])
+def test_no_other_word_is_training_without_privacy(word: str, tmp_path: Path) -> None:
+    assert "privacy.epsilon: " in refused("data=x", f"privacy.epsilon={word}")
+    path = tmp_path / "x.yaml"
+    path.write_text(f"data: x\nprivacy: {{epsilon: {word}}}\n")
+    if word == "null":  # what the config.yaml of a run holds
+        assert load_settings(Example, path).privacy.epsilon is None
+    else:
+        assert "  privacy.epsilon: " in refused(path=path)
+
+
+@pytest.mark.parametrize("value", ["", " ", "\u00a0", "\t"])
+def test_an_unset_variable_of_the_shell_is_no_value(value: str) -> None:
+    text = refused(f"data={value}", f"privacy.epsilon={value}", f"seed={value}")
+    for key in ("privacy.epsilon", "seed", "data"):
+        assert f"{key}: " in text
+    assert "is empty, as an unset variable leaves it; write `none` to leave it unset" in text
+
+
+def test_an_empty_value_of_a_file_is_no_value(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("data:\nseed:\nprivacy: {epsilon: , delta: 1e-5}\nparts:\n")
+    lines = refused(path=tmp_path / "x.yaml").splitlines()
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        "data",
+        "seed",
+        "privacy.epsilon",
+        "parts",
+    ]
 
 
 def test_every_error_at_once_with_did_you_mean() -> None:
@@ -88,9 +117,16 @@ def test_an_epsilon_that_is_none_is_refused(epsilon: str) -> None:
 
 
 def test_true_is_no_number_but_a_flag() -> None:
-    assert "seed: true and false" in refused("data=x", "seed=yes")
-    settings = load_settings(Example, None, ["data=x", "flag=yes", "anything=true"])
+    assert "seed: true and false" in refused("data=x", "seed=true")
+    settings = load_settings(Example, None, ["data=x", "flag=true", "anything=true"])
     assert (settings.flag, settings.anything) == (True, True)
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "y", "no", "off", "0x", "TRUE!"])
+def test_a_truth_value_is_true_or_false(word: str, tmp_path: Path) -> None:
+    assert "flag: write true or false" in refused("data=x", f"flag={word}")
+    (tmp_path / "x.yaml").write_text(f"data: x\nflag: {word}\n")
+    assert "flag: write true or false" in refused(path=tmp_path / "x.yaml")
 
 
 @pytest.mark.parametrize("delta", ["0.01", "0.0016666666666666668"])
@@ -116,6 +152,59 @@ def test_an_override_without_key_or_value(override: str) -> None:
 def test_an_override_through_a_value() -> None:
     with pytest.raises(InputError, match=r"seed\.a: seed is a single value"):
         apply_overrides({"seed": 1}, ["seed.a=2"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["seed=1", "seed=1"], "seed: given 2 times; keep one"),
+        (["out=a", "seed=2", "out=b"], "out: given 2 times; keep one"),
+        (
+            ["privacy.epsilon=3", "privacy={delta: 1e-5}"],
+            "privacy.epsilon: privacy is given as a whole too; keep one",
+        ),
+        (["seed", "=", "3"], "without blanks around the ="),
+        (["seed = 3"], "without blanks around the ="),
+        (["seed =3"], "without blanks around the ="),
+        (["seed= 3"], "seed: ' 3' begins or ends with a blank"),
+        (["seed=3\r"], "seed: ends in a carriage return"),
+        (["seed=3\u00a0"], "seed: '3\\xa0' begins or ends with a blank"),
+        (["\u2013seed=3"], "begins with a typographic dash"),
+        (["\u2014out"], "begins with a typographic dash"),
+        (["data=\u201ca b\u201d"], "stands in typographic quotes"),
+        (["data='a b'"], "stands in quotes that the shell was to take away"),
+        (["data=a\nb"], "holds a control character"),
+    ],
+)
+def test_slips_of_a_shell_are_told(overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError) as error:
+        apply_overrides({}, overrides, Example)
+    assert told in str(error.value)
+
+
+def test_an_override_drops_no_setting_of_the_file_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("data: x\nprivacy: {epsilon: 6, delta: 1e-5}\n")
+    text = refused("privacy={delta: 1e-6}", path=path)
+    assert "privacy: would drop privacy.epsilon of the settings file" in text
+    both = load_settings(Example, path, ["privacy={delta: 1e-6, epsilon: none}"])
+    assert both.privacy == PrivacySettings(delta=1e-6)
+    assert load_settings(Example, path, ["privacy.delta=1e-6"]).privacy.epsilon == 6
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["~", "~/x", "~ann/x", "$HOME/x", "a/${SITE}/b", "file:///x", "s3://bucket/x", "http://x"],
+)
+def test_a_path_that_nothing_expands_is_refused(path: str, tmp_path: Path) -> None:
+    assert "data: " in refused(f"data={path}")
+    (tmp_path / "x.yaml").write_text(f"data: {path}\n")
+    assert "data: " in refused(path=tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("path", ["a~b", "x/~y", "a$1", "100$", "x/~", "pretrained:NAME", "C:/x"])
+def test_a_path_that_only_looks_so_is_taken(path: str) -> None:
+    assert load_settings(Example, None, [f"data={path}"]).data == Path(path)
 
 
 def test_overrides_leave_their_source_alone() -> None:
@@ -180,7 +269,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
         ("a: &a {x: 1}\nb:\n  <<: [" + "*a, " * 200_000 + "*a]", "larger than|aliases make more"),
         ("a: &a [*a]", "an alias stands inside what it names"),
         ("a: &a {b: *a}", "an alias stands inside what it names"),
-        ("a: 2026-13-45", "such as a date that no calendar has"),
+        ("a: !!timestamp 2026-13-45", "such as a date that no calendar has"),
         ("a: !!int abc", "not of the kind"),
         ("a: !!bool maybe", "not of the kind"),
         ("a: !!timestamp x", "not of the kind"),

@@ -21,7 +21,7 @@ from gan.generate import run_generate
 from gan.train import run_train_gan
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import FeatureSettings, PrivacySettings, read_yaml
+from synthdp.config import FeatureSettings, PrivacySettings
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
 from synthdp.data.identity import keyed_digest
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
@@ -36,6 +36,7 @@ from synthdp.runs import open_run
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import evaluation_row, read_results, write_results
 from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.yaml_core import read_yaml
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=500)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-from synthdp.config import quoted
+from synthdp.errors import quoted
 from synthdp.files import refuse_without_descriptors
 
 MAX_TABLE_BYTES = 256 * 2**20

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdp.config import Settings, read_yaml, validate_settings
+from synthdp.config import Settings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.dossier.audits import Audit, read_audits, release_of
 from synthdp.errors import InputError
@@ -32,6 +32,7 @@ from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fair
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
 from synthdp.study.sweep.grid import evaluation_folder
+from synthdp.yaml_core import read_yaml
 
 GROUPS_FILE = "fairness.json"
 #: Settings of a stage that name the run which it goes on from.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from synthdp.config import PrivacySettings, read_yaml
+from synthdp.config import PrivacySettings
 from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
 from synthdp.data.importing.note import refuse_moved_patients
 from synthdp.data.units import refuse_unknown_image_counts
@@ -32,6 +32,7 @@ from synthdp.privacy.statement import (
 )
 from synthdp.privacy.target import Target
 from synthdp.status import read_status
+from synthdp.yaml_core import read_yaml
 
 UNPROTECTED_NOTE = "trained without differential privacy"
 FIXED_NOISE_NOTE = "noise from a fixed key, for tests"

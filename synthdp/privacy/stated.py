@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
-from synthdp.config import Settings, read_json_as, read_yaml
+from synthdp.config import Settings, read_json_as
 from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
 from synthdp.files import read_json
@@ -23,6 +23,7 @@ from synthdp.privacy.odds import Odds
 from synthdp.privacy.record import Record
 from synthdp.privacy.statement import SCHEMA_VERSION, Statement, make_statement
 from synthdp.status import RunStatus, read_status
+from synthdp.yaml_core import read_yaml
 
 STATEMENT_FILE = "privacy.json"
 #: What an evaluation of patients may publish, beside its own ledger.

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
-from synthdp.config import Settings, read_json_as, read_yaml
+from synthdp.config import Settings, read_json_as
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.files import write_json
@@ -24,6 +23,7 @@ from synthdp.privacy.statement import DELTA, Statement, fitting_delta, joined_st
 from synthdp.status import RunStatus, read_status
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings, seen_from
+from synthdp.yaml_core import dump_yaml, read_yaml
 
 # What may be said of the data sets of a study: what their folders say in public, and no count.
 
@@ -260,7 +260,7 @@ def _shown_settings(study: Path) -> str:
     """The settings of the study, with every path cut to its last part."""
     with suppress(InputError):  # damaged settings are not worth a report
         settings = settings_without_paths(read_yaml(study / "config.yaml"))
-        return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        return dump_yaml(settings)
     return ""
 
 

@@ -14,7 +14,8 @@ from synthdp.data.dataset import read_info
 from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.intervals import REDRAWS
 from synthdp.evaluation.metrics import AT_SENSITIVITY
-from synthdp.stages import crosses_grid, strategy_names
+from synthdp.stages import STAGES, crosses_grid, strategy_names
+from synthdp.typed_values import KeysOf
 
 # Where the runs of a study run.
 
@@ -237,6 +238,11 @@ class ShownPatches(Settings):
     show_real: bool = False
 
 
+#: Some settings of a stage, which are checked when the recipes are made.
+_KeysOfPretrain = Annotated[dict[str, Any], KeysOf(STAGES["pretrain"].settings_class)]
+_KeysOfFinetune = Annotated[dict[str, Any], KeysOf(STAGES["finetune"].settings_class)]
+
+
 class StudySettings(EngineSettings):
     """A study: the grid, what its recipes are made from, and where models are scored.
 
@@ -268,8 +274,8 @@ class StudySettings(EngineSettings):
     backbone: FeatureSettings = FeatureSettings()
     beside: tuple[FeatureSettings, ...] = ()
     teacher: FeatureSettings | None = None
-    pretrain: dict[str, Any] = Field(default_factory=dict)
-    finetune: dict[str, Any] = Field(default_factory=dict)
+    pretrain: _KeysOfPretrain = Field(default_factory=dict)
+    finetune: _KeysOfFinetune = Field(default_factory=dict)
     pretrain_seed: int | None = None
     fairness: Fairness = None
     transfer: TransferSettings | None = None

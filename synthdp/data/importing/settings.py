@@ -73,7 +73,7 @@ class ListingSettings(TableSettings):
     labels: dict[str, LabelWords] | None = None
     malignant_pattern: str | None = None
     benign_pattern: str | None = None
-    patient_pattern: str | None = None
+    patient_pattern: Literal["none"] | str | None = None
     split: Split | None = None
     splits: tuple[Split, ...] = Field(default=SPLITS, min_length=1)
     follow_links_into: tuple[Path, ...] = ()

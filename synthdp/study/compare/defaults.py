@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import yaml
-
 from synthdp.errors import RunError
 from synthdp.files import write_atomic
 from synthdp.privacy.bounds import epsilon_text, exactly
@@ -15,6 +13,7 @@ from synthdp.privacy.statement import Statement
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import TunedValue
 from synthdp.study.sweep.tuning import put_value, read_tuned, tuned_words
+from synthdp.yaml_core import dump_yaml
 
 DEFAULTS_FILE = "defaults.yaml"
 #: Means closer than this are ties: the table itself has no more decimals.
@@ -96,7 +95,7 @@ def write_defaults(path: Path, rows: Sequence[ResultRow], promise: Statement) ->
     single = len({row.strategy for row in rows}) == 1
     document: Any = next(iter(by_strategy.values())) if single else by_strategy
     comment = "".join(f"# {line}\n" for line in _history(rows, chosen, promise))
-    body = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    body = dump_yaml(document, flow_leaves=True)
     write_atomic(path, comment + body)
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from synthdp.config import Settings, parse_yaml, quoted, validate_settings
+from synthdp.config import Settings, validate_settings
 from synthdp.data.tables import read_table
-from synthdp.errors import InputError
+from synthdp.errors import InputError, quoted
 from synthdp.files import read_text
 from synthdp.privacy.accounting import PrivacyLoss
 from synthdp.privacy.gaussian import gaussian_mu
 from synthdp.privacy.mechanism import Unit
 from synthdp.study.compare.cells import Cell
+from synthdp.yaml_core import parse_yaml
 
 MAX_DESCRIPTION_BYTES = 2**16
 

@@ -7,7 +7,6 @@ import yaml
 from made_up import clinic_set, study_settings
 
 from synthdp.cli import main
-from synthdp.config import read_yaml
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.gaussian import gaussian_mu
@@ -29,6 +28,7 @@ from synthdp.study.stage import plan_study, run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 from synthdp.study.sweep.tuning import tuning_lineage
+from synthdp.yaml_core import read_yaml
 
 LR, BIAS = "finetune.head.lr_times_steps", "finetune.head.bias_input"
 FREE = make_statement(Lineage(), subject="tuned settings")
