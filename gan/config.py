@@ -1,14 +1,19 @@
 """Settings of the generator's stages: train-gan with its parts, generate, export and assess."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from gan.package.conditions import Conditions
-from gan.package.description import DcganShape, HaarShape
 from synthdp.config import BackboneSettings, ClipNorm, PrivacySettings, Settings
 from synthdp.privacy.lineage import CohortPart
+
+if TYPE_CHECKING:
+    from gan.package.description import DcganShape, HaarShape
+
+#: Generators that are joined into one, at most.
+MAX_MIXED = 8
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -208,8 +213,13 @@ class TrainGanSettings(Settings):
     tensorboard: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
-    def shape(self, conditions: Conditions) -> HaarShape | DcganShape:
+    def shape(self, conditions: Conditions) -> "HaarShape | DcganShape":
         """The network that is asked for; its film is no part of it, as it is fitted at the end."""
+        from gan.package.description import (  # noqa: PLC0415 (commands start without torch)
+            DcganShape,
+            HaarShape,
+        )
+
         if self.arch == "dcgan":
             return DcganShape(size_px=self.size_px, channels=self.channels, z_dim=self.z_dim)
         return HaarShape(
@@ -428,3 +438,25 @@ class AssessSettings(Settings):
         if len(set(labels)) != len(labels):
             raise ValueError("two spaces have the same label; name each after its network")
         return spaces
+
+
+class MixGeneratorsSettings(Settings):
+    """Which finished generators are joined: runs of train-gan (arch: haar) or `pretrained:NAME`."""
+
+    runs: tuple[Path, ...] = Field(min_length=2, max_length=MAX_MIXED)
+    out: Path
+
+
+class ImportGeneratorSettings(Settings):
+    """A checkpoint `{"generator": state_dict}` of a conditional DCGAN.
+
+    `sha256` is that of the file. `trained_on` names the data set whose train patients it saw.
+    `unit_range`: it was trained on images in [0, 1], as the paper's was, not in [-1, 1].
+    """
+
+    file: Path
+    out: Path
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    trained_on: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
+    target: str = "malignant"
+    unit_range: bool = True

@@ -5,9 +5,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field
 from torch import Tensor
 
+from gan.config import ImportGeneratorSettings
 from gan.package.description import (
     MAX_STAGES,
     DcganShape,
@@ -17,7 +17,7 @@ from gan.package.description import (
 )
 from gan.package.model import write_generator
 from synthdp.cards import model_card
-from synthdp.config import Settings, validate_settings
+from synthdp.config import validate_settings
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.privacy.lineage import Lineage, Release
@@ -29,21 +29,6 @@ STAGE = "import-generator"
 MAX_BYTES = 2**30
 #: The paper's code registers its first layers twice, under this name too.
 _DUPLICATES = "first_layers."
-
-
-class ImportGeneratorSettings(Settings):
-    """A checkpoint `{"generator": state_dict}` of a conditional DCGAN.
-
-    `sha256` is that of the file. `trained_on` names the data set whose train patients it saw.
-    `unit_range`: it was trained on images in [0, 1], as the paper's was, not in [-1, 1].
-    """
-
-    file: Path
-    out: Path
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    trained_on: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
-    target: str = "malignant"
-    unit_range: bool = True
 
 
 def plan_import_generator(settings: ImportGeneratorSettings) -> Statement:

@@ -4,26 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
+from gan.config import MixGeneratorsSettings
 from gan.package.description import Description, HaarShape, MixtureShape
 from gan.package.model import GeneratorRun, open_generator, write_generator
 from gan.package.pretrained import resolve_run
 from synthdp.cards import model_card
-from synthdp.config import Settings
 from synthdp.errors import InputError
 from synthdp.privacy.statement import Statement, joined_statement
 from synthdp.runs import open_run
 
 STAGE = "mix-generators"
-MAX_MEMBERS = 8
-
-
-class MixGeneratorsSettings(Settings):
-    """Which finished generators are joined: runs of train-gan (arch: haar) or `pretrained:NAME`."""
-
-    runs: tuple[Path, ...] = Field(min_length=2, max_length=MAX_MEMBERS)
-    out: Path
 
 
 def plan_mix_generators(settings: MixGeneratorsSettings) -> Statement:

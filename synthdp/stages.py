@@ -17,7 +17,9 @@ from synthdp.status import read_status
 class Stage:
     """Where a stage stands: a module and the names in it, imported when they are used.
 
-    `chained` stages start from another run, so their plan takes the lineages of runs to come.
+    Its settings may stand in a module of their own, so that what is wrong with them is told before
+    torch and its like are imported. `chained` stages start from another run, so their plan takes
+    the lineages of runs to come.
     """
 
     module: str
@@ -25,13 +27,15 @@ class Stage:
     run: str
     plan: str | None = None
     chained: bool = False
+    settings_module: str = ""
 
     def _get(self, name: str) -> Any:
         return getattr(importlib.import_module(self.module), name)
 
     def settings_class(self) -> type[Settings]:
         """The class of the stage's settings."""
-        cls: type[Settings] = self._get(self.settings)
+        module = importlib.import_module(self.settings_module or self.module)
+        cls: type[Settings] = getattr(module, self.settings)
         return cls
 
     def planned(
@@ -52,36 +56,88 @@ class Stage:
         return Path(self._get(self.run)(settings))
 
 
+_GAN, _CLASSIFY = "gan.config", "classify.config"
+
 STAGES: dict[str, Stage] = {
-    "data phantoms": Stage("synthdp.data.phantoms.phantoms", "PhantomSettings", "run_phantoms"),
+    "data phantoms": Stage(
+        "synthdp.data.phantoms.phantoms",
+        "PhantomSettings",
+        "run_phantoms",
+        settings_module="synthdp.data.phantoms.settings",
+    ),
     "data patches": Stage("synthdp.data.importing.patches", "PatchesSettings", "run_patches"),
     "train-gan": Stage(
-        "gan.train", "TrainGanSettings", "run_train_gan", "plan_train_gan", chained=True
+        "gan.train",
+        "TrainGanSettings",
+        "run_train_gan",
+        "plan_train_gan",
+        chained=True,
+        settings_module=_GAN,
     ),
     "mix-generators": Stage(
-        "gan.mix", "MixGeneratorsSettings", "run_mix_generators", "plan_mix_generators"
+        "gan.mix",
+        "MixGeneratorsSettings",
+        "run_mix_generators",
+        "plan_mix_generators",
+        settings_module=_GAN,
     ),
     "import-generator": Stage(
         "gan.import_dcgan",
         "ImportGeneratorSettings",
         "run_import_generator",
         "plan_import_generator",
+        settings_module=_GAN,
     ),
-    "generate": Stage("gan.generate", "GenerateSettings", "run_generate", "plan_generate"),
-    "assess": Stage("gan.assess", "AssessSettings", "run_assess"),
-    "export": Stage("gan.export", "ExportSettings", "run_export", "plan_export"),
-    "pretrain": Stage("classify.pretrain", "PretrainSettings", "run_pretrain", "plan_pretrain"),
+    "generate": Stage(
+        "gan.generate", "GenerateSettings", "run_generate", "plan_generate", settings_module=_GAN
+    ),
+    "assess": Stage("gan.assess", "AssessSettings", "run_assess", settings_module=_GAN),
+    "export": Stage(
+        "gan.export", "ExportSettings", "run_export", "plan_export", settings_module=_GAN
+    ),
+    "pretrain": Stage(
+        "classify.pretrain",
+        "PretrainSettings",
+        "run_pretrain",
+        "plan_pretrain",
+        settings_module=_CLASSIFY,
+    ),
     "finetune": Stage(
-        "classify.finetune", "FinetuneSettings", "run_finetune", "plan_finetune", chained=True
+        "classify.finetune",
+        "FinetuneSettings",
+        "run_finetune",
+        "plan_finetune",
+        chained=True,
+        settings_module=_CLASSIFY,
     ),
     "calibrate": Stage(
-        "classify.calibrate", "CalibrateSettings", "run_calibrate", "plan_calibrate", chained=True
+        "classify.calibrate",
+        "CalibrateSettings",
+        "run_calibrate",
+        "plan_calibrate",
+        chained=True,
+        settings_module=_CLASSIFY,
     ),
-    "predict": Stage("classify.predict", "PredictSettings", "run_predict"),
-    "evaluate": Stage("classify.evaluate", "EvaluateSettings", "run_evaluate"),
+    "predict": Stage(
+        "classify.predict", "PredictSettings", "run_predict", settings_module=_CLASSIFY
+    ),
+    "evaluate": Stage(
+        "classify.evaluate", "EvaluateSettings", "run_evaluate", settings_module=_CLASSIFY
+    ),
     "audit": Stage("synthdp.stages", "AuditSettings", "run_audit"),
-    "study": Stage("synthdp.study.stage", "StudySettings", "run_study", "plan_study"),
-    "report": Stage("synthdp.study.report.page", "ReportSettings", "run_report"),
+    "study": Stage(
+        "synthdp.study.stage",
+        "StudySettings",
+        "run_study",
+        "plan_study",
+        settings_module="synthdp.study.settings",
+    ),
+    "report": Stage(
+        "synthdp.study.report.page",
+        "ReportSettings",
+        "run_report",
+        settings_module="synthdp.study.report.settings",
+    ),
 }
 
 

@@ -4,15 +4,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from synthdp.config import Settings
 from synthdp.data.dataset import Row
 from synthdp.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_LEVELS = 16
 MAX_NAMES = 16
@@ -124,8 +125,10 @@ def _levels(rows: Sequence[Row], name: str) -> tuple[str, ...]:
     return tuple(levels)
 
 
-def encode(conditions: Conditions, rows: Sequence[Row]) -> Tensor:
+def encode(conditions: Conditions, rows: Sequence[Row]) -> "Tensor":
     """The codes of the rows' attributes, (N, A) int64; 0 where a cell is empty."""
+    import torch  # noqa: PLC0415 (commands start without it)
+
     codes_of = [
         {"": UNKNOWN, **{level: code for code, level in enumerate(levels, start=1)}}
         for levels in conditions.levels

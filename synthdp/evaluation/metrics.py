@@ -8,9 +8,8 @@ Brier score and calibration take scores as probabilities; scores outside [0, 1] 
 from collections.abc import Mapping
 
 import numpy as np
+import scipy  # its parts are imported at their first use
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
 THRESHOLD = 0.5
 #: The share of positives to be found, at which models of any threshold can be compared.
@@ -35,6 +34,8 @@ def auroc(targets: FloatArray, scores: FloatArray) -> float:
         targets: (N,) of 1, 0 or nan.
         scores: (N,), finite; only their order counts.
     """
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 (takes a second)
+
     labels, values = known(targets, scores)
     return float(roc_auc_score(labels, values)) if np.unique(labels).size == 2 else float("nan")
 
@@ -44,6 +45,8 @@ def auprc(targets: FloatArray, scores: FloatArray) -> float:
 
     Arguments as for `auroc`.
     """
+    from sklearn.metrics import average_precision_score  # noqa: PLC0415 (as above)
+
     labels, values = known(targets, scores)
     if np.unique(labels).size < 2:
         return float("nan")
@@ -80,6 +83,8 @@ def specificity_at_sensitivity(
     The threshold is fitted to these very images, so the figure compares models and promises no
     decision. In [0, 1]; nan with one class.
     """
+    from sklearn.metrics import roc_curve  # noqa: PLC0415 (as above)
+
     labels, values = known(targets, scores)
     if np.unique(labels).size < 2:
         return float("nan")
@@ -92,6 +97,8 @@ def brier(targets: FloatArray, scores: FloatArray) -> float:
 
     nan where a score is no probability or no target is known.
     """
+    from sklearn.metrics import brier_score_loss  # noqa: PLC0415 (as above)
+
     labels, values = known(targets, scores)
     if not labels.size or not are_probabilities(values):
         return float("nan")
@@ -304,7 +311,7 @@ def are_probabilities(scores: FloatArray) -> bool:
 
 def _logits(scores: FloatArray) -> Array:
     held = np.clip(scores.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    logits: Array = logit(held)
+    logits: Array = scipy.special.logit(held)
     return logits
 
 
@@ -413,7 +420,7 @@ def _newton(
     size = design.shape[1]
     products = (design[:, :, None] * design[:, None, :]).reshape(len(design), size * size)
     for _ in range(_MOST_STEPS):
-        chances = expit(points[active] @ design.T + offset)
+        chances = scipy.special.expit(points[active] @ design.T + offset)
         weighed = weights if active.size == len(weights) else weights[active]
         # of the log-likelihood: its slope, and how sharply it bends (Fisher's information)
         gradient = (weighed * (targets - chances)) @ design

@@ -14,17 +14,16 @@ transform: first the steps of one kind, then all kinds, on a coarser grid (`comp
 5.48
 """
 
+from __future__ import annotations  # dp_accounting is imported at its first use
+
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dp_accounting.pld.pld_pmf import DensePLDPmf
-from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
-from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+import scipy  # its parts are imported at their first use
 
 from synthdp.errors import InputError
 from synthdp.privacy.composition import composed_losses, losses_on_grid, on_coarser_grid
@@ -37,6 +36,10 @@ from synthdp.privacy.gaussian import (
     refuse_delta,
 )
 from synthdp.privacy.sampled_step import GroupStep, SampledSteps, loss_range, step_delta
+
+if TYPE_CHECKING:
+    from dp_accounting.pld.pld_pmf import DensePLDPmf
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 #: As `MAX_MU`, for one sampled step: above this its losses, mu^2 / 2, fit no grid.
 _MAX_STEP_MU = 1000.0
@@ -98,6 +101,10 @@ def composed(parts: tuple[SampledSteps, ...], interval: float) -> PrivacyLossDis
     own losses are smaller: what is kept of a kind then holds a few hundred cells, and serves each
     composition it is part of.
     """
+    from dp_accounting.pld.privacy_loss_distribution import (  # noqa: PLC0415 (takes a second)
+        PrivacyLossDistribution,
+    )
+
     made = []
     for part, finer in zip(parts, _finer_by(parts), strict=True):
         # a grid as fine as the kind asks for, unless that is more than time and memory allow
@@ -230,7 +237,7 @@ class PrivacyLoss:
     mu: float = 0.0
     sampled: tuple[SampledSteps, ...] = ()
 
-    def with_loss(self, other: "PrivacyLoss") -> "PrivacyLoss":
+    def with_loss(self, other: PrivacyLoss) -> PrivacyLoss:
         """This composed with `other`: mu adds in squares, steps of one kind in number."""
         steps: dict[SampledSteps, int] = {}
         for part in self.sampled + other.sampled:
@@ -239,7 +246,7 @@ class PrivacyLoss:
         sampled = tuple(replace(kind, steps=number) for kind, number in sorted(steps.items()))
         return PrivacyLoss(math.hypot(self.mu, other.mu), sampled)
 
-    def of_group(self, size: int) -> "PrivacyLoss":
+    def of_group(self, size: int) -> PrivacyLoss:
         """What the same steps cost `size` units together, such as all images of a patient.
 
         Formula: mu grows to size times mu, as sums do (Dong, Roth and Su, arXiv 1905.02383,
@@ -296,7 +303,11 @@ class PrivacyLoss:
             return 1.0
         if self.mu == 0 and not self.sampled:
             return a
-        rate = _sampled_rate(self, a) if self.sampled else float(ndtr(ndtri(a) + self.mu))
+        rate = (
+            _sampled_rate(self, a)
+            if self.sampled
+            else float(scipy.special.ndtr(scipy.special.ndtri(a) + self.mu))
+        )
         return min(max(rate, a) * (1 + _TAILS_ROUNDING), 1.0)
 
     def success(self, blind: float) -> float:
@@ -433,7 +444,9 @@ def noise_for(
                 f"{asked} is more than any noise needs; write `none` to train without privacy"
             )
         low, high, step = max(low - step, math.log(_LEAST_NOISE)), low, 2 * step
-    log_noise = low if low == high else float(brentq(excess, low, high, xtol=_CLOSE / 4))
+    log_noise = (
+        low if low == high else float(scipy.optimize.brentq(excess, low, high, xtol=_CLOSE / 4))
+    )
     # where epsilon jumps from one grid to another no point may be close enough: step over to the
     # side that keeps the target. `high` keeps it, so that this ends there at the latest
     step = _CLOSE / 4

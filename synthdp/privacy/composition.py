@@ -6,14 +6,19 @@ all so far; here all are composed in one product of Fourier transforms, and what
 of many small losses goes on to a grid as coarse as its own width allows.
 """
 
+from __future__ import annotations  # dp_accounting is imported at its first use
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from dp_accounting.pld.pld_pmf import DensePLDPmf
-from scipy import fft
+import scipy  # its parts are imported at their first use
 
 from synthdp.privacy.gaussian import Array
+
+if TYPE_CHECKING:
+    from dp_accounting.pld.pld_pmf import DensePLDPmf
 
 #: Probability that is cut off the two ends of a composition; counted as an infinite loss.
 _CUT = 1e-15
@@ -25,6 +30,15 @@ _ORDERS_OF_RARE = np.array([1.0, 3.0, 8.0, 20.0])
 _LEAST_SUM = 1e-250
 #: Relative rounding of a share, on top.
 _ROUNDING = 1e-15
+
+
+def _distribution(
+    interval: float, first: int, probabilities: Array, infinite: float
+) -> DensePLDPmf:
+    """Probabilities of the losses `first`, `first` + 1, ... times `interval`, and of infinity."""
+    from dp_accounting.pld.pld_pmf import DensePLDPmf  # noqa: PLC0415 (takes a second)
+
+    return DensePLDPmf(interval, first, probabilities, infinite, pessimistic_estimate=True)
 
 
 def losses_on_grid(deltas: Array, first: int, interval: float) -> DensePLDPmf:
@@ -45,7 +59,7 @@ def losses_on_grid(deltas: Array, first: int, interval: float) -> DensePLDPmf:
     lines = -np.diff(deltas) / -math.expm1(-interval)
     rising = np.append(1 - deltas[0], lines)
     probabilities = np.maximum(rising - math.exp(-interval) * np.append(lines, 0.0), 0)
-    return DensePLDPmf(interval, first, probabilities, float(deltas[-1]), pessimistic_estimate=True)
+    return _distribution(interval, first, probabilities, float(deltas[-1]))
 
 
 def composed_losses(losses: Sequence[DensePLDPmf], times: Sequence[int]) -> DensePLDPmf:
@@ -56,21 +70,20 @@ def composed_losses(losses: Sequence[DensePLDPmf], times: Sequence[int]) -> Dens
     """
     low, high = _ends(losses, times)
     longest = max(loss.size for loss in losses)
-    length = fft.next_fast_len(max(high - low + 1, longest), real=True)
+    length = scipy.fft.next_fast_len(max(high - low + 1, longest), real=True)
     spectrum = np.ones(length // 2 + 1, dtype=np.complex128)
     for loss, number in zip(losses, times, strict=True):
-        spectrum *= _power(fft.rfft(loss._probs, length), number)
-    wrapped = fft.irfft(spectrum, length)
+        spectrum *= _power(scipy.fft.rfft(loss._probs, length), number)
+    wrapped = scipy.fft.irfft(spectrum, length)
     infinite = math.fsum(
         number * math.log1p(-float(loss._infinity_mass))
         for loss, number in zip(losses, times, strict=True)
     )
-    return DensePLDPmf(
+    return _distribution(
         losses[0]._discretization,
         low + sum(n * loss._lower_loss for loss, n in zip(losses, times, strict=True)),
         np.maximum(np.roll(wrapped, -(low % length))[: high - low + 1], 0),
         _CUT - math.expm1(infinite),
-        pessimistic_estimate=True,
     )
 
 
@@ -142,8 +155,6 @@ def on_coarser_grid(losses: DensePLDPmf, factor: int) -> DensePLDPmf:
     up = np.minimum(np.expm1(-rest) / math.expm1(-interval * factor) * (1 + _ROUNDING), 1)
     rows -= first
     number = int(rows[-1]) + 2
-    coarse = np.bincount(rows, losses._probs * (1 - up), number)
+    coarse: Array = np.bincount(rows, losses._probs * (1 - up), number).astype(np.float64)
     coarse += np.bincount(rows + 1, losses._probs * up, number)
-    return DensePLDPmf(
-        interval * factor, first, coarse, losses._infinity_mass, pessimistic_estimate=True
-    )
+    return _distribution(interval * factor, first, coarse, losses._infinity_mass)

@@ -10,11 +10,8 @@ import math
 import sys
 
 import numpy as np
-from dp_accounting import get_sigma_gaussian
+import scipy  # its parts are imported at their first use
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import erfcx, ndtr, ndtri
-from scipy.stats import norm
 
 from synthdp.errors import InputError
 
@@ -67,8 +64,10 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
         return math.inf
     if gaussian_delta(mu, 0.0) <= delta:
         return 0.0
-    high = mu * (mu / 2 + float(norm.isf(delta / 2)) + 1)
-    root = brentq(lambda e: gaussian_delta(mu, e) - delta, 0.0, high, xtol=1e-300, rtol=_ROOT)
+    high = mu * (mu / 2 + float(-scipy.special.ndtri(delta / 2)) + 1)
+    root = scipy.optimize.brentq(
+        lambda e: gaussian_delta(mu, e) - delta, 0.0, high, xtol=1e-300, rtol=_ROOT
+    )
     return float(root) * (1 + 2 * _ROOT)
 
 
@@ -89,6 +88,8 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
             f"privacy.epsilon is {epsilon:g}: more than any noise needs; write `none` to train "
             "without privacy"
         )
+    from dp_accounting import get_sigma_gaussian  # noqa: PLC0415 (takes a second to import)
+
     mu = _SAFE_SIDE / float(get_sigma_gaussian(epsilon, delta))
     # Its logarithms lose digits where epsilon is tiny or delta is next to 0 or 1: there its answer
     # was over the target by more than the safe side (twofold at epsilon 1e-12, by 3e-8 of it at
@@ -127,7 +128,7 @@ def gaussian_deltas(mu: float, epsilons: Array) -> Array:
     """
 
     def mills(t: Array) -> Array:
-        return np.asarray(math.sqrt(math.pi / 2) * erfcx(t / math.sqrt(2)))
+        return np.asarray(math.sqrt(math.pi / 2) * scipy.special.erfcx(t / math.sqrt(2)))
 
     t = np.abs(epsilons) / mu - mu / 2
     density = np.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
@@ -136,7 +137,7 @@ def gaussian_deltas(mu: float, epsilons: Array) -> Array:
         deltas = density * mu / 2 * ((1 - inner * mills(inner)) @ _WEIGHTS)
     else:
         over = density * (mills(np.maximum(t, 0)) - mills(t + mu))
-        deltas = np.where(t < 0, ndtr(-t) - density * mills(t + mu), over)
+        deltas = np.where(t < 0, scipy.special.ndtr(-t) - density * mills(t + mu), over)
     below = np.minimum(epsilons, 0)
     deltas = np.where(epsilons < 0, np.exp(below) * deltas - np.expm1(below), deltas)
     return np.clip(deltas * (1 + ROUNDING), 0.0, 1.0)
@@ -146,4 +147,8 @@ def mu_between(false_alarms: float, found: float) -> float:
     """The mu of a Gaussian release that finds this share of members at these false alarms."""
     if found <= false_alarms:
         return 0.0
-    return float(ndtri(found) - ndtri(false_alarms)) if found < 1 else math.inf
+    return (
+        float(scipy.special.ndtri(found) - scipy.special.ndtri(false_alarms))
+        if found < 1
+        else math.inf
+    )

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported at their first use
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from synthdp.privacy.accounting import PrivacyLoss
 
@@ -106,7 +106,7 @@ def members_at_rates(
         rate = members_found(ratios, members, false_alarms)
         again = [members_found(ratios[:, who], members[:, who], false_alarms) for who in redrawn]
         tails = np.quantile(again, [(1 - confidence) / 2, (1 + confidence) / 2])
-        alarm = rate - float(norm.isf(risk)) * float(np.std(again))
+        alarm = rate - float(scipy.stats.norm.isf(risk)) * float(np.std(again))
         at_rates.append(
             MembersFound(
                 false_alarms=false_alarms,

@@ -12,15 +12,16 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from synthdp.config import PrivacySettings
 from synthdp.privacy.discrete import discrete_gaussian
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEY_BYTES = 32
 #: Where earlier versions kept the key of a run; `open_run` removes it.
@@ -77,7 +78,7 @@ class NoiseSource:
     key: bytes
     kind: NoiseKind = "philox"
 
-    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
+    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> "Tensor":
         """Float64 noise N(0, scale^2) of `shape`, a function of key, kind, scale and stream alone.
 
         `discrete` gives whole numbers, for a scale counted in the steps of a lattice.
@@ -99,6 +100,8 @@ class NoiseSource:
         That is not charged; where D may be millions, settings refuse it
         (`PrivacySettings.refuse_discrete`).
         """
+        import torch  # noqa: PLC0415 (commands start without it)
+
         count = int(np.prod(shape, dtype=np.int64))
         return torch.from_numpy(self._draws(count, scale, stream).reshape(shape))
 

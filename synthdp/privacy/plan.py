@@ -16,7 +16,6 @@ from synthdp.data.importing.note import refuse_moved_patients
 from synthdp.data.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
-from synthdp.privacy.lattice import refuse_too_much_noise
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
@@ -267,6 +266,10 @@ def plan_privacy(
             clip_norm=clip_norm,
             unit=privacy.unit,
         )
+        from synthdp.privacy.lattice import (  # noqa: PLC0415 (commands start without torch)
+            refuse_too_much_noise,
+        )
+
         refuse_too_much_noise(mechanism)
     if mechanism is None:
         mu, exposed = math.inf, unprotected_note

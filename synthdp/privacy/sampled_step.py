@@ -8,19 +8,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import logsumexp, ndtr, ndtri
-from scipy.stats import binom
+import scipy  # its parts are imported at their first use
 
 from synthdp.privacy.gaussian import ROUNDING, Array, gaussian_deltas
 
 #: Probability of a step's losses beyond the grid; counted as an infinite loss.
 _TAIL = 1e-22
-_TAIL_SIGMAS = -float(ndtri(_TAIL))
 #: Relative room in epsilon for the root that `GroupStep.places` finds.
 _ROOM = 1e-10
 _NEWTON_STEPS = 100
 #: Rows that are at work at a time: 8 bytes a row and number of units drawn.
 _ROWS = 20_000
+
+
+@lru_cache(maxsize=1)
+def _tail_sigmas() -> float:
+    """How many standard deviations `_TAIL` lies from the mean of a Gaussian."""
+    return -float(scipy.special.ndtri(_TAIL))
 
 
 @dataclass(frozen=True, order=True)
@@ -89,9 +93,9 @@ class GroupStep:
     def of(cls, part: SampledSteps) -> "GroupStep":
         """The step of a part, whatever the number of its steps."""
         drawn = np.arange(part.group + 1)
-        beyond = binom.sf(drawn, part.group, part.sampling_rate)
+        beyond = scipy.stats.binom.sf(drawn, part.group, part.sampling_rate)
         last = int(np.argmax(beyond <= _TAIL / 100))  # at the end of the group it is 0
-        log_chances = binom.logpmf(drawn[: last + 1], part.group, part.sampling_rate)
+        log_chances = scipy.stats.binom.logpmf(drawn[: last + 1], part.group, part.sampling_rate)
         return cls(part.noise_multiplier, log_chances, float(beyond[last]))
 
     @property
@@ -106,7 +110,7 @@ class GroupStep:
     def losses(self, places: Array) -> Array:
         """The loss of the step at each place x of the sum, (N,); it rises with x."""
         parts = self.log_chances + self._exponents(places)
-        losses: Array = logsumexp(parts, axis=1)
+        losses: Array = scipy.special.logsumexp(parts, axis=1)
         return losses
 
     def places(self, losses: Array) -> Array:
@@ -124,7 +128,7 @@ class GroupStep:
         places: Array = of_drawn.min(axis=1)
         for _ in range(_NEWTON_STEPS):
             parts = self.log_chances + self._exponents(places)
-            now = np.asarray(logsumexp(parts, axis=1))
+            now = np.asarray(scipy.special.logsumexp(parts, axis=1))
             slopes = np.exp(parts - now[:, None]) @ self._drawn / self.sigma**2
             moves = (now - losses) / np.maximum(slopes, 1e-300)
             places = places - np.maximum(moves, 0)
@@ -167,12 +171,12 @@ class GroupStep:
     def _ends(self) -> tuple[float, float]:
         """Where the sum lies with all but `_TAIL` of each probability."""
         drawn, chances = self._drawn, np.exp(self.log_chances)
-        low, high = 0.0, len(drawn) + self.sigma * _TAIL_SIGMAS
+        low, high = 0.0, len(drawn) + self.sigma * _tail_sigmas()
         while high - low > 1e-3 * high:
             middle = (low + high) / 2
-            over = float(chances @ ndtr((drawn - middle) / self.sigma))
+            over = float(chances @ scipy.special.ndtr((drawn - middle) / self.sigma))
             low, high = (middle, high) if over > _TAIL else (low, middle)
-        return -self.sigma * _TAIL_SIGMAS, high
+        return -self.sigma * _tail_sigmas(), high
 
     def loss_range(self) -> tuple[float, float]:
         """The least and largest loss that the grid holds, for a group taken out."""
@@ -191,7 +195,7 @@ def loss_range(part: SampledSteps) -> tuple[float, float]:
     if part.group > 1:
         return GroupStep.of(part).loss_range()
     mu, rate = 1 / part.noise_multiplier, part.sampling_rate
-    far = mu**2 / 2 + mu * _TAIL_SIGMAS
+    far = mu**2 / 2 + mu * _tail_sigmas()
     not_drawn = math.log1p(-rate) if rate < 1 else -math.inf
 
     def loss_of_step(z: float) -> float:

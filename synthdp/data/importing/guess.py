@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from synthdp.config import read_yaml
+from synthdp.yaml_core import read_yaml
 from synthdp.data.importing.cells import Column, find_column, names_in
 from synthdp.data.importing.collection import collection_file, collection_names
 from synthdp.data.importing.folder import IMAGE_SUFFIXES, is_skipped_folder

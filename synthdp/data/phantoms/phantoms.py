@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from scipy.special import expit
 
 from synthdp import __version__
-from synthdp.config import Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, holds_dataset
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.progress import progress
 
@@ -34,39 +33,6 @@ LEVEL_OF_DENSITY = (0.485, 0.5, 0.515, 0.53)
 SAME_LABEL_AGAIN = 0.8
 #: Steps of the sequences that give out splits and sites: multiples of these fill [0, 1) evenly.
 SPLIT_STEP, SITE_STEP = (5**0.5 - 1) / 2, 2**0.5 - 1
-
-
-class PhantomSettings(Settings):
-    """A phantom data set.
-
-    `separation` is how far apart the classes lie, in standard deviations of the hidden suspicion
-    that shapes every lesion: a classifier that saw it exactly would reach an AUROC of
-    Phi(separation / sqrt 2), 0.94 at 2.2; what pixels still show of it allows less. `as_real` makes
-    the ledger treat the phantoms as patients. `site_b_fraction` of the patients come from a second
-    site, B, with a digital detector in the place of A's film; `site_shift` sets the two further
-    apart, in response, noise and sharpness, for studies of domain transfer.
-    """
-
-    out: Path
-    patients: int = Field(default=500, ge=1, le=999_999)
-    size_px: int = Field(default=128, ge=16, le=1024)
-    seed: int = Field(default=0, ge=0)
-    name: str = "phantoms"
-    as_real: bool = False
-    val_fraction: float = Field(default=0.15, ge=0, lt=1)
-    test_fraction: float = Field(default=0.15, ge=0, lt=1)
-    malignant_fraction: float = Field(default=0.45, ge=0, le=1)
-    site_b_fraction: float = Field(default=0.3, ge=0, le=1)
-    separation: float = Field(default=2.2, ge=0, le=10)
-    site_shift: float = Field(default=0.0, ge=0, le=4)
-
-    @model_validator(mode="after")
-    def _leaves_a_train_split(self) -> "PhantomSettings":
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                "val_fraction + test_fraction leave no patient for training; lower one of them"
-            )
-        return self
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jinja2 import Environment
 
 from synthdp import __version__
-from synthdp.config import Settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE, Assessment, read_assessment
-from synthdp.evaluation.fairness import Fairness, FairnessSettings
+from synthdp.evaluation.fairness import FairnessSettings
 from synthdp.files import write_atomic
 from synthdp.pages import (
     MARKS,
@@ -31,7 +30,7 @@ from synthdp.pages import (
 )
 from synthdp.paths import without_paths
 from synthdp.privacy.bounds import epsilon_text, percent
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.statement import make_statement
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
     Comparisons,
@@ -70,8 +69,9 @@ from synthdp.study.report.promises import (
     study_promise_views,
 )
 from synthdp.study.report.published import published_rows, read_published
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.report.summary import MembersFound, strategy_words, summary
-from synthdp.study.report.tables import METRIC_WORDS, TableFormat, results_table
+from synthdp.study.report.tables import METRIC_WORDS, results_table
 from synthdp.study.settings import ComparePlan, seen_from
 from synthdp.study.sweep.grid import evaluation_folder
 from synthdp.study.sweep.state import refuse_changed_results
@@ -79,31 +79,6 @@ from synthdp.study.sweep.tuning import tuned_words
 
 REPORT_FILE = "report.html"
 MAX_PAIRS_BYTES = 8 * 2**20
-
-
-class ReportSettings(Settings):
-    """Which study to report, and what may be shown.
-
-    `statement` is the promise of publishing the whole study; when None, the study's own is read,
-    or composed from its runs. `show_real` shows patches of real patients, as does the study's
-    own setting `report.show_real`. `fairness` judges the models by other columns than the study's
-    own setting does, and writes `fairness.csv` anew; `transfer` writes `transfer.csv` anew, for a
-    study of one evaluation set too; `compare` changes what is compared, where sets go by their
-    names; `published` describes figures of others to set beside. `format` other than html gives the
-    table over seeds of `metric`, for papers. `out` is the file to write: `report.html` in the study
-    for html, the terminal for a table, when None.
-    """
-
-    study: Path
-    statement: Statement | None = None
-    show_real: bool = False
-    compare: ComparePlan | None = None
-    fairness: Fairness = None
-    transfer: bool = False
-    published: Path | None = None
-    format: Literal["html"] | TableFormat = "html"
-    metric: Literal["auroc", "auprc", "sensitivity", "specificity"] = "auroc"
-    out: Path | None = None
 
 
 @dataclass(frozen=True)

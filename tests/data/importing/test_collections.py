@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.config import load_settings, read_yaml
+from synthdp.config import load_settings
+from synthdp.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.collection import collection_file, collection_names

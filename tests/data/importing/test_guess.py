@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import load_settings, read_yaml
+from synthdp.config import load_settings
+from synthdp.yaml_core import read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.data.importing.collection import collection_file, collection_names
 from synthdp.data.importing.guess import guess

@@ -1,0 +1,69 @@
+"""Commands that say something at once start without what takes long to import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
+
+#: Each takes from .2 to 2 s of CPU.
+SLOW = (
+    *("torch", "torchvision", "timm", "opacus", "dp_accounting", "sklearn", "matplotlib"),
+    *("scipy.stats", "albumentations", "pydicom", "dask", "ray", "skimage"),
+)
+#: A composition of Gaussian steps takes scipy's normal tails and its root finder.
+STATED_WITH = ("scipy.special", "scipy.optimize", "joblib")
+
+CODE = """
+import contextlib, io, json, sys
+from synthdp.cli import main
+told = []
+for words in json.loads(sys.argv[1]):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = ended.code
+    loaded = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    told.append([words, code, loaded, out.getvalue()])
+print(json.dumps(told))
+"""
+
+
+def after(commands: list[list[str]], modules: tuple[str, ...]) -> list[tuple[int, list[str], str]]:
+    """Exit code, which of `modules` were imported, and output, after each command in turn."""
+    made = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps(commands), json.dumps(modules)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [(code, loaded, text) for _, code, loaded, text in json.loads(made.stdout)]
+
+
+def test_commands_that_say_something_at_once_import_nothing_slow(tmp_path: Path) -> None:
+    data = run_phantoms(PhantomSettings(out=tmp_path / "set", patients=9, size_px=16, as_real=True))
+    light = [["--version"], ["--help"], ["finetune", "--help"], ["no-such-stage"]]
+    for code, loaded, text in after(light, (*SLOW, *STATED_WITH, "PIL")):
+        assert (code, loaded) == (2 if "no-such-stage" in text else 0, [])
+    wrong = [
+        ["finetune", "nosuch.yaml"],
+        *(
+            [*stage, "sed=3"]
+            for stage in (
+                *(["data", "phantoms"], ["data", "patches"], ["train-gan"], ["mix-generators"]),
+                *(["import-generator", "x"], ["generate", "x"], ["assess", "x"], ["pretrain"]),
+                *(["export", "x", "y"], ["finetune"], ["calibrate", "x", "y"], ["study"]),
+                *(["predict", "x", "y"], ["evaluate", "x", "y"], ["audit", "x"], ["report", "x"]),
+            )
+        ),
+    ]
+    for code, loaded, text in after(wrong, SLOW):
+        assert (code, loaded) == (2, [])
+        assert "no such settings file" in text or "sed: unknown key" in text
+    states = [["data", "check", str(data)], ["data", "budget", str(data)], ["privacy", str(data)]]
+    for (code, loaded, text), words in zip(after(states, SLOW), states, strict=True):
+        assert (code, loaded) == (0, []), (words, text)
