@@ -16,7 +16,6 @@ from typing import Any
 
 import yaml
 
-from synthdp.yaml_core import read_yaml
 from synthdp.data.importing.cells import Column, find_column, names_in
 from synthdp.data.importing.collection import collection_file, collection_names
 from synthdp.data.importing.folder import IMAGE_SUFFIXES, is_skipped_folder
@@ -26,6 +25,7 @@ from synthdp.data.importing.region import guessed_columns
 from synthdp.data.importing.sheets import Sheet, SheetForm, read_sheet
 from synthdp.errors import InputError
 from synthdp.files import folders_below
+from synthdp.yaml_core import read_yaml
 
 #: Mappings that fit anything: their synonyms say what columns are often called.
 _GENERIC = ("class-folders", "table", "table-a-split")

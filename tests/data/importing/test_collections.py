@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from synthdp.config import load_settings
-from synthdp.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.collection import collection_file, collection_names
@@ -18,6 +17,7 @@ from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.region import Region
 from synthdp.errors import InputError
+from synthdp.yaml_core import read_yaml
 from tests.dicom_files import write_mammogram
 
 

@@ -6,12 +6,12 @@ import pytest
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import load_settings
-from synthdp.yaml_core import read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.data.importing.collection import collection_file, collection_names
 from synthdp.data.importing.guess import guess
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.errors import InputError
+from synthdp.yaml_core import read_yaml
 from tests.data.importing.test_collections import FINDINGS, npz, picture, write_table
 
 
