@@ -12,7 +12,6 @@ from typing import TypeAlias
 from synthdp import __version__
 from synthdp.config import Settings, dump_settings, load_settings
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.words import statement_text
 from synthdp.stages import STAGES, Stage, packaged_statements
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -107,6 +106,8 @@ def _print_plan(stage_name: str, settings: Settings) -> int:
     print(dump_settings(settings), end="")
     statement = STAGES[stage_name].planned(settings)
     if statement is not None:
+        from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
+
         print(f"\n{statement_text(statement)}")
     return EXIT_DONE
 
@@ -180,6 +181,7 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
             "--dossier RUN OUT"
         )
     from synthdp.privacy.plan import statement_of  # noqa: PLC0415 (as above)
+    from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
 
     known = packaged_statements(arguments.paths)
     print(statement_text(statement_of(arguments.paths, known)))
@@ -189,6 +191,7 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
 def _run_release(arguments: argparse.Namespace) -> int:
     if arguments.paths:
         raise InputError("privacy: --release takes RUN and OUT alone; leave the other paths out")
+    from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
     from synthdp.release import release  # noqa: PLC0415 (as above)
 
     original, out = arguments.release
@@ -204,6 +207,7 @@ def _run_dossier(arguments: argparse.Namespace) -> int:
             "--evidence"
         )
     from synthdp.dossier.page import PAGE_FILE, write_dossier  # noqa: PLC0415 (as above)
+    from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
 
     original, out = arguments.dossier
     dossier = write_dossier(

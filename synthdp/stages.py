@@ -1,16 +1,20 @@
 """One table: stage name -> the function that runs it; alone names gan and classify."""
 
+from __future__ import annotations  # what a stage promises and calls is named here, not imported
+
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synthdp.config import AuditSettings, Settings
-from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import Statement
-from synthdp.runs import StageCall
 from synthdp.status import read_status
+
+if TYPE_CHECKING:
+    from synthdp.privacy.lineage import Lineage
+    from synthdp.privacy.statement import Statement
+    from synthdp.runs import StageCall
 
 
 @dataclass(frozen=True)
