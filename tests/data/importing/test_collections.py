@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
 from synthdp.data.importing.collection import collection_file, collection_names
 from synthdp.data.importing.listing import Listing, list_patches
@@ -42,10 +43,12 @@ def write_table(path: Path, *lines: str, encoding: str = "utf-8") -> None:
 
 
 def settings(src: Path, name: str, *overrides: str) -> PatchesSettings:
-    words = [f"src={src}", f"out={src.parent / 'out'}", "size_px=16", *overrides]
+    words = {"src": str(src), "out": str(src.parent / "out"), "size_px": "16"}
     if "name" not in read_yaml(collection_file(name)):
-        words.append("name=tiny")
-    return load_settings(PatchesSettings, None, words, beneath=collection_file(name))
+        words["name"] = "tiny"
+    words |= dict(override.split("=", 1) for override in overrides)
+    pairs = [f"{key}={value}" for key, value in words.items()]
+    return load_settings(PatchesSettings, None, pairs, beneath=collection_file(name))
 
 
 def listed(src: Path, name: str, *overrides: str) -> Listing:
@@ -59,9 +62,10 @@ def imported(src: Path, name: str, *overrides: str) -> Dataset:
 
 
 def refusal(src: Path, name: str, *overrides: str) -> str:
+    asked = settings(src, name, *overrides)
     with pytest.raises(InputError) as error:
-        run_patches(settings(src, name, *overrides))
-    assert not (src.parent / "out").exists()
+        run_patches(asked)
+    assert not asked.out.exists()
     return str(error.value)
 
 
@@ -460,3 +464,56 @@ def test_a_damaged_file_of_arrays_is_refused(src: Path) -> None:
     assert "not a readable .npz file" in refusal(src, "medmnist-breast")
     np.savez(src / "breastmnist.npz", images=np.zeros((2, 28, 28), np.uint8))
     assert "holds no array train_images" in refusal(src, "medmnist-breast")
+
+
+def lit(high: int, wide: int, *, left: int, top: int, side: int) -> NDArray[np.uint8]:
+    """A dark image with a bright square, none of whose parts is of one grey level."""
+    pixels = np.linspace(0, 80, high).astype(np.uint8)[:, None].repeat(wide, axis=1)
+    ramp = np.linspace(160, 255, side).astype(np.uint8)
+    pixels[top : top + side, left : left + side] = ramp
+    return pixels
+
+
+def test_a_circle_of_mini_mias_is_cut_where_it_lies(src: Path) -> None:
+    """Its y runs upwards from the bottom left corner."""
+    pixels = lit(1024, 1024, left=500, top=100, side=200)
+    (src / "mdb001.pgm").write_bytes(b"P5\n1024 1024\n255\n" + pixels.tobytes())
+    write_table(src / "Info.txt", f"mdb001 G CIRC M 600 {1024 - 200} 100")
+    dataset = imported(src, "mini-mias", "crop.margin_px=0", "split=train")
+    (row,) = dataset.rows
+    cut = decode_pixels(dataset.root / row.image)
+    assert cut.shape == (16, 16)
+    assert cut.min() >= 160
+
+
+def test_a_finding_of_vindr_mammo_is_cut_where_its_box_lies(src: Path) -> None:
+    pixels = lit(300, 200, left=40, top=150, side=130).astype(np.uint16) * 16
+    path = src / "images/s1/i1.dicom"
+    path.parent.mkdir(parents=True)
+    write_mammogram(path, pixels)
+    write_table(
+        src / "finding_annotations.csv",
+        FINDINGS,
+        "s1,x,i1,L,MLO,300,200,BI-RADS 4,DENSITY C,['Mass'],BI-RADS 4,40,150,170,280,training",
+        "s1,x,i1,L,MLO,300,200,BI-RADS 4,DENSITY C,['Mass'],BI-RADS 2,0,0,128,128,training",
+    )
+    dataset = imported(src, "vindr-mammo", "crop.margin_px=0")
+    mass, dark = (decode_pixels(dataset.root / row.image) for row in dataset.rows)
+    assert mass.min() >= 160
+    assert dark.max() <= 80
+    with (src / "finding_annotations.csv").open("a") as table:
+        table.write(
+            "s1,x,i1,L,MLO,300,200,BI-RADS 4,C,['Mass'],BI-RADS 4,40,150,270,280,training\n"
+        )
+        table.write("s1,x,i1,R,MLO,300,200,BI-RADS 4,C,['Mass'],BI-RADS 4,41,150,60,280,training\n")
+        table.write("s1,x,i1,L,MLO,300,200,BI-RADS 4,C,['Mass'],BI-RADS 4,40,,60,280,training\n")
+        table.write("s1,x,i1,L,MLO,300,200,BI-RADS 4,C,['Mass'],BI-RADS 4,0,0,128,128,training\n")
+    said = refusal(src, "vindr-mammo", f"out={src.parent / 'other'}")
+    for line in (
+        "row 4: the region reaches outside the image (of 200 x 300 px)",
+        "row 5: laterality: row 2 gives the same file another one",
+        "row 6: region: xmin, ymin, xmax, ymax: some are given and others are not",
+        "row 7: images/{study_id}/{image_id}.dicom: the same lesion as row 3",
+    ):
+        assert f"finding_annotations.csv, {line}" in said
+    assert "s1" not in said.split("\n", 1)[1]
