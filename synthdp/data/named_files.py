@@ -33,7 +33,7 @@ class NamedFiles:
         plain = self._plain.get(folder)
         if plain is None:
             plain = self._plain[folder] = self._plain_files(folder)
-        if last in plain:
+        if last in plain and not name.startswith("/"):
             return None
         self._all_plain = False
         return path_problem(name, self._root)
@@ -57,7 +57,7 @@ class NamedFiles:
         if relative.is_absolute() or ".." in relative.parts or "\\" in folder or "\0" in folder:
             return frozenset()
         try:
-            path = (self._root / folder).resolve()
+            path = Path(os.path.realpath(self._root / folder))  # of a loop, as far as it leads
             if not path.is_relative_to(self._root) or not os.access(path, os.X_OK):
                 return frozenset()
             with os.scandir(path) as entries:
