@@ -23,7 +23,7 @@ from synthdp import __version__
 from synthdp.data.columns import cell_of, columns_of
 from synthdp.data.dataset import SPLITS, Dataset, Row, load_images, open_dataset
 from synthdp.data.images import encode_png, to_uint8
-from synthdp.data.importing.note import NOTE
+from synthdp.data.importing.note import NOTE, left_out_row_words
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.likeness import look_alikes
@@ -108,7 +108,10 @@ def dataset_page(dataset: Dataset) -> str:
         groups=groups,
         max_groups=MAX_GROUPS,
         source_sizes=note.get("source_sizes", {}),
-        left_out=[f"{count} {what}" for what, count in note.get("left_out", {}).items() if count],
+        left_out=[
+            *(f"{count} {what}" for what, count in note.get("left_out", {}).items() if count),
+            *left_out_row_words(note),
+        ],
         imported=settings_without_paths(note.get("settings", {})),
         marks=MARKS,
         synthdp_version=__version__,

@@ -43,6 +43,9 @@ _UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 def normalised_id(text: str) -> str | None:
     """An id in its one spelling; None for an empty one, and for the words for nothing."""
+    if text.isascii() and text.isprintable():
+        one = text.strip()
+        return None if is_nothing(one) or _folded(one) in NOBODY else one
     first, last = 0, len(text)
     while first < last and _is_unseen(text[first]):
         first += 1
@@ -83,6 +86,8 @@ def _folded(one: str) -> str:
 
     A blank between two digits stays one, since `1 11` and `11 1` are two ids.
     """
+    if one.isascii() and one.isprintable() and " " not in one:
+        return one.lower()
     wide = unicodedata.normalize("NFKC", one).casefold()
     text = "".join(
         "-" if unicodedata.category(c) == "Pd" else " " if c.isspace() else c
@@ -108,7 +113,9 @@ def _as_number(folded: str) -> str | None:
 def _likeness(one: str) -> str:
     """What ids share that are most often one person's."""
     folded = re.sub(r"^=?[\"'](.*)[\"']$|^'", r"\1", _folded(one))
-    plain = "".join(str(unicodedata.decimal(c, c)) for c in folded)
+    plain = folded
+    if not folded.isascii():
+        plain = "".join(str(unicodedata.decimal(c, c)) for c in folded)
     number = _as_number(plain)
     return re.sub(r"(?<!\d)0+(?=\d)", "", plain) if number is None else number
 

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from synthdp.data.importing.ids import is_nothing
@@ -80,6 +81,14 @@ class Labels:
     by_name: Mapping[Words, float]
     own: bool = False
 
+    @cached_property
+    def _beginnings(self) -> frozenset[str]:
+        return frozenset(words[0] for words in self.by_name)
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self.by_name), default=0)
+
     def of_cell(self, text: str) -> float | None:
         """The class that a cell of a table holds, nan for unknown; None for another word."""
         label = self.by_cell.get(_cell_key(text))
@@ -121,13 +130,14 @@ class Labels:
 
     def _words_at(self, tokens: Sequence[str], at: int) -> Words:
         """The longest words of a class that begin there; none, where none does."""
-        longest = max(map(len, self.by_name), default=0)
-        ends = range(min(len(tokens), at + longest), at, -1)
+        if tokens[at] not in self._beginnings:
+            return ()
+        ends = range(min(len(tokens), at + self._longest), at, -1)
         return next((t for end in ends if (t := tuple(tokens[at:end])) in self.by_name), ())
 
     def _is_denied_word(self, token: str) -> bool:
         """Whether a token is a class's word with a denial grown to it, as in `nonmalignant`."""
-        return any(
+        return token.startswith(_DENYING_BEGINNINGS) and any(
             token.startswith(denial) and (token.removeprefix(denial),) in self.by_name
             for denial in _DENYING_BEGINNINGS
         )
@@ -156,6 +166,8 @@ def _in_context(label: float, before: Sequence[str], behind: Sequence[str]) -> R
 
 def _plain(text: str) -> str:
     """A text without width, case and accents."""
+    if text.isascii():
+        return text.lower()
     parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     return "".join(c for c in parts if unicodedata.category(c) not in ("Mn", "Cf"))
 
@@ -164,6 +176,7 @@ def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(_plain(_HUMP.sub(" ", text)))
 
 
+@lru_cache(maxsize=4096)
 def _cell_key(text: str) -> str:
     """What spellings of one word share: `1.0` and `1`, or `Benign_without callback`."""
     plain = _plain(text).strip()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from synthdp.data.dataset import SPLITS
@@ -21,8 +22,18 @@ SPLIT_FOLDERS: dict[str, str] = {
 
 def folder_split(name: str) -> str | None:
     """The split that a folder of a relative path is named after, the outermost first."""
-    folders = (part.lower() for part in PurePosixPath(name).parent.parts)
-    return next((SPLIT_FOLDERS[part] for part in folders if part in SPLIT_FOLDERS), None)
+    folders = PurePosixPath(name).parent.parts
+    return next((split for part in folders if (split := _named_split(part)) is not None), None)
+
+
+@lru_cache(maxsize=4096)
+def _named_split(folder: str) -> str | None:
+    """The split of a folder's name: its word, alone or beside `set` and numbers.
+
+    `train_images` is none: downloads call all that has labels so.
+    """
+    words = set(re.findall(r"[^\W\d_]+", folder.casefold())) - {"set", "split"}
+    return SPLIT_FOLDERS.get(words.pop()) if len(words) == 1 else None
 
 
 def named_patient(settings: ListingSettings, name: str, number: Number) -> str | None:
@@ -37,7 +48,7 @@ def named_patient(settings: ListingSettings, name: str, number: Number) -> str |
 
 
 def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool]:
-    """The class that a relative path names, and whether folder and file name disagree.
+    """The class that a relative path names, and whether other folders or the file's name disagree.
 
     The innermost folder that names a class is believed, then the file name, then the whole path.
     Where words are denied or left open, no folder further out is believed, and a file's name
@@ -50,11 +61,13 @@ def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool
         f"{part} {folders[index + 1]}" if values[index + 1] else part
         for index, part in enumerate(folders)
     ]
-    readings = (_reading(settings, f"{part}/") for part in reversed(parts))
-    folder = next((one for one in readings if one not in ("nothing", "both")), "nothing")
+    readings = [_reading(settings, f"{part}/") for part in reversed(parts)]
+    told = [one for one in readings if one not in ("nothing", "both")]
+    folder = told[0] if told else "nothing"
     own = _reading(settings, file)
     if folder in _CLASSES:
-        return _CLASSES[folder], own not in (folder, "nothing", "both")
+        others = {*told, own} - {folder, "nothing", "both"}
+        return _CLASSES[folder], bool(others)
     if folder == "nothing" and own in _CLASSES:
         return _CLASSES[own], False
     by_pattern = settings.malignant_pattern is not None or settings.benign_pattern is not None

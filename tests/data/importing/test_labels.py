@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.importing.labels import default_labels
-from synthdp.data.importing.names import name_label
+from synthdp.data.importing.names import folder_split, name_label
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.settings import FORMER_PATTERNS, ListingSettings
 from synthdp.errors import InputError
@@ -289,3 +289,16 @@ def test_a_rare_class_that_val_lacks_is_said_with_the_mend(
     assert "val has no image with malignant yes, so that nothing can be learned" in caplog.text
     for mend in ("another val_fraction", "another file for `key`", "give the splits"):
         assert mend in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *(("Training_set/x.png", "train"), ("01-train/x.png", "train"), ("VALID/x.png", "val")),
+        *(("a/Test-Set/b/x.png", "test"), ("external/x.png", "external"), ("set/x.png", None)),
+        *(("test_patient/x.png", None), ("contest/x.png", None), ("trains/x.png", None)),
+        *(("train.png", None), ("train_val/x.png", None), ("train_images/x.png", None)),
+    ],
+)
+def test_splits_in_names_of_folders(name: str, split: str | None) -> None:
+    assert folder_split(name) == split

@@ -154,7 +154,8 @@ def test_each_image_a_patient_only_when_asked(
     ],
 )
 def test_the_default_patterns(name: str, label: int | None) -> None:
-    assert name_label(ListingSettings(src=Path()), name) == (label, False)
+    conflict = name == "malignant/benign/x.png"  # the innermost is believed, and it is reported
+    assert name_label(ListingSettings(src=Path()), name) == (label, conflict)
 
 
 def test_folder_and_name_that_disagree_are_reported(
