@@ -134,16 +134,8 @@ def note_words(
         unlisted = named_numbers(note["unlisted"])
         where = f"; those are images {unlisted} in the order of paths" if unlisted else ""
         lines.append(f"  not used: {not_used}{where}")
-<<<<<<< HEAD
     lines += [f"  {words}" for words in range_words(images.facts)]
-    counted = "row" if "row" in note["counted_by"] else "image"
-    lines += [
-        f"  left out: {len(rows)} {counted}(s) {REASON_WORDS[reason]} ({named_numbers(rows)})"
-        for reason, rows in images.listing.left_out_rows.items()
-    ]
-=======
     lines += [f"  left out: {words}" for words in left_out_row_words(note)]
->>>>>>> 677a82f (Report folders that disagree, take Training_set for a split, read names in bulk faster)
     more = [f"  {len(note[key])} {words}" for key, words in _LOGGED.items() if note[key]]
     return [*lines, *more, "  the rows are listed in private/import.json"] if more else lines
 
