@@ -13,6 +13,7 @@ from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
 from synthdp.config import validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.images import encode_png
 from synthdp.errors import InputError
 from synthdp.files import read_json
 
@@ -151,6 +152,18 @@ def test_an_unreadable_image_stops_and_leaves_nothing(run: Path, tmp_path: Path)
     picture.write_bytes(picture.read_bytes()[:60])
     with pytest.raises(InputError, match="row 4"):
         evaluate(run, dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_that_hardly_vary_stop_it_all_at_once(run: Path, tmp_path: Path) -> None:
+    dataset = make_set(tmp_path / "set", images(4), [[0], [1], [0], [1]])
+    for name, grey in (("000002", 200), ("000004", 0)):
+        picture = dataset / "images" / f"{name}.png"
+        picture.write_bytes(encode_png(np.full((32, 32), grey, np.uint8)))
+    with pytest.raises(InputError) as refused:
+        evaluate(run, dataset, tmp_path / "out")
+    for row in (3, 5):
+        assert f"row {row}: uses less than a sixteenth of its 8 bits" in str(refused.value)
     assert not (tmp_path / "out").exists()
 
 

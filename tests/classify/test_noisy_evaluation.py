@@ -11,6 +11,7 @@ from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
 from synthdp.config import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.images import encode_png
 from synthdp.errors import InputError
 from synthdp.files import read_json, write_atomic, write_json
 from synthdp.privacy.plan import statement_of
@@ -69,6 +70,17 @@ def test_it_is_charged_once_for_each_folder(run: Path, tmp_path: Path) -> None:
     other = run_evaluate(asked(run, data, tmp_path / "b"))
     assert spent(data) == 2
     assert read_json(other / "noisy_metrics.json")["auroc"] != found["auroc"]
+
+
+def test_no_image_that_hardly_varies_stops_a_figure_under_a_promise(
+    run: Path, tmp_path: Path
+) -> None:
+    """Whether there is one would hang on that patient; an import refuses such images."""
+    data = make_set(tmp_path / "clinic")
+    flat = encode_png(np.full((32, 32), 200, np.uint8))
+    (data / "images" / "000003.png").write_bytes(flat)
+    out = run_evaluate(asked(run, data, tmp_path / "a"))
+    assert (out / "noisy_metrics.json").is_file()
 
 
 def test_a_figure_that_says_less_than_its_ledger_is_refused(run: Path, tmp_path: Path) -> None:

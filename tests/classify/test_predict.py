@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_zoo import Tiff, tiff
 from made_up import clinic_set, random_run, received_run
 from PIL import Image
 
@@ -182,6 +183,27 @@ def test_bad_images_are_told_by_number_and_nothing_is_written(run: Path, tmp_pat
     assert "maier" not in told
     assert not (tmp_path / "scores.csv").exists()
     assert not (tmp_path / "maps").exists()
+
+
+def test_flat_and_offset_images_are_refused_however_bright(run: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "new", images(1))
+    Image.fromarray(np.full((32, 32), 200, np.uint8)).save(folder / "ward0" / "008.png")
+    ramp = np.arange(1024).reshape(32, 32)
+    signed = tiff(ramp, Tiff(16, tags={339: (3, [2])}))  # around the middle of the range
+    (folder / "ward0" / "009.tif").write_bytes(signed)
+    with pytest.raises(InputError) as refused:
+        predict(run, folder, tmp_path / "scores.csv")
+    for number, levels in ((2, "200 to 200"), (3, "32768 to 33791")):
+        assert f"image {number}: uses less than a sixteenth" in str(refused.value)
+        assert f"(grey levels {levels})" in str(refused.value)
+
+
+def test_bits_give_twelve_of_sixteen_bits_their_meaning(run: Path, tmp_path: Path) -> None:
+    twelve = [(picture.astype(np.uint16) << 4) + 3 for picture in images(2)]
+    stored = folder_of(tmp_path / "stored", twelve)
+    scaled = [np.rint(picture * (65535 / 4095)).astype(np.uint16) for picture in twelve]
+    wanted = predict(run, folder_of(tmp_path / "scaled", scaled), tmp_path / "wanted.csv")
+    assert predict(run, stored, tmp_path / "scores.csv", bits=12) == wanted
 
 
 def test_exactly_a_sixteenth_is_enough(run: Path, tmp_path: Path) -> None:
