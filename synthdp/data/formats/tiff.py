@@ -45,24 +45,27 @@ _MAX_ENTRIES, _MAX_VALUES, _MAX_DESCRIPTION = 4096, 2**20, 2**16
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 #: How many colours a pixel has; other photometric interpretations are refused by name.
-_COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, YCBCR: 3}
-_OTHER_PHOTOMETRIC = {
+COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, YCBCR: 3}
+OTHER_PHOTOMETRIC = {
     4: "a transparency mask", 5: "CMYK", 8: "CIELab", 9: "ICCLab", 10: "ITULab",
     32803: "a colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
 }  # fmt: skip
 _SIGNED, _FLOAT = 2, 3
-_OTHER_FORMATS = {_FLOAT: "floating-point", 5: "complex", 6: "complex"}
+FORMATS = (1, _SIGNED, 4)  # the last is undefined, and read as unsigned
+OTHER_FORMATS = {_FLOAT: "floating-point", 5: "complex", 6: "complex"}
 
 _PLAIN, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
 _FAX = (2, 3, 4)
 _LZMA, _ZSTD = 34925, 50000
 _BY_LIBTIFF = (_LZW, _PACKBITS, _LZMA, _ZSTD, *_FAX)
+COMPRESSIONS = (_PLAIN, _DEFLATE, _OLD_DEFLATE, _JPEG, *_BY_LIBTIFF)
 _PREDICTED = (_LZW, _DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD)
-_OTHER_COMPRESSIONS = {
+OTHER_COMPRESSIONS = {
     6: "JPEG in its old form", 32809: "ThunderScan", 33003: "JPEG 2000", 33005: "JPEG 2000",
     34676: "SGI Log", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG (DNG)",
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
+DEPTHS = (*range(1, 17), 32)
 _MAX_GROUP_BYTES = 32 * 2**20
 _BLOCK_ROWS = 64
 
@@ -101,11 +104,11 @@ def read_tiff(content: bytes) -> Samples:
     photometric = tags.one(PHOTOMETRIC) if PHOTOMETRIC in tags.values else None
     if photometric is None:
         raise InputError("does not say whether 0 is black or white (tag 262); export it again")
-    if photometric not in _COLOURS:
-        named = _OTHER_PHOTOMETRIC.get(photometric, f"of photometric interpretation {photometric}")
+    if photometric not in COLOURS:
+        named = OTHER_PHOTOMETRIC.get(photometric, f"of photometric interpretation {photometric}")
         raise InputError(f"its pixels are {named} (tag 262); export it in grey")
     _refuse_formats(tags)
-    colours, channels = _COLOURS[photometric], tags.one(CHANNELS, 1)
+    colours, channels = COLOURS[photometric], tags.one(CHANNELS, 1)
     if channels not in (colours, colours + 1):
         raise InputError(
             f"has {channels} channels (tag 277) where {colours} make a pixel; export it in grey"
@@ -171,18 +174,18 @@ def read_tags(content: bytes) -> Tags:
 
 def _refuse_formats(tags: Tags) -> None:
     """Refuse samples that are no whole numbers, and depths and compressions that are not read."""
-    if (number := tags.one(SAMPLE_FORMAT, 1)) not in (1, _SIGNED, 4):
-        named = _OTHER_FORMATS.get(number, "undefined")
+    if (number := tags.one(SAMPLE_FORMAT, 1)) not in FORMATS:
+        named = OTHER_FORMATS.get(number, "undefined")
         raise InputError(
             f"holds {named} samples (tag 339), whose full range it does not say; export it in 16 "
             "bits, scaled alike for all images"
         )
     bits = tags.one(BITS, 1)
-    if not (1 <= bits <= 16 or bits == 32):
+    if bits not in DEPTHS:
         raise InputError(f"holds samples of {bits} bits (tag 258); export it in 16 bits")
     compression = tags.one(COMPRESSION, _PLAIN)
-    if compression not in (_PLAIN, _DEFLATE, _OLD_DEFLATE, _JPEG, *_BY_LIBTIFF):
-        named = _OTHER_COMPRESSIONS.get(compression, "unknown here")
+    if compression not in COMPRESSIONS:
+        named = OTHER_COMPRESSIONS.get(compression, "unknown here")
         raise InputError(f"its compression ({compression}, {named}) is not read; export it in LZW")
     if compression in _FAX and bits != 1:
         raise InputError(f"says fax compression for samples of {bits} bits; export it again")
