@@ -385,3 +385,30 @@ def test_a_split_that_hangs_on_who_is_there_is_noticed(
     ]
     many, fewer = (contributions(dataset, dataset.rows) for dataset in sets)
     assert sum(many[one] != fewer[one] for one in fewer) > 5
+
+
+def test_what_is_left_out_of_one_moves_nobody_else(files: Path, tmp_path: Path) -> None:
+    """A person with torn images, without some files, of an unknown class, and of unclean ids."""
+    everybody = tmp_path / "everybody"
+    shutil.copytree(files, everybody)
+    with open(everybody / "metadata.csv", newline="") as stream:
+        lines = list(csv.reader(stream))
+    (everybody / "a torn one.png").write_bytes(b"")
+    lines += [
+        ["a torn one.png", "\u200b1001 ", "1", "CC", "1"],
+        ["not there.png", "1001", "1", "CC", "1"],
+        ["twin-c.png", "1001", "perhaps", "CC", "1"],
+        ["twin-d.png", "nan", "1", "CC", "1"],
+        ["twin-e.png", "1001\n", "1", "CC", "1"],
+    ]
+    for name in ("twin-c.png", "twin-d.png", "twin-e.png"):
+        shutil.copy(everybody / "twin-a.png", everybody / name)
+    write_table(everybody, lines)
+    reasons = ("unreadable", "missing_file", "unknown_class", "no_patient")
+    worlds = [
+        imported(src, tmp_path / name, files.parent / "links.csv", leave_out=reasons)
+        for name, src in (("with", everybody), ("without", files))
+    ]
+    brought = [contributions(world, world.rows) for world in worlds]
+    one_gone(*brought)
+    assert len(brought[0]["1001"]) == 1
