@@ -12,6 +12,7 @@ from synthdp.config import (
     EpsilonTarget,
     FeatureSettings,
     PrivacySettings,
+    Seed,
     Settings,
     TrainableBlocks,
 )
@@ -207,7 +208,7 @@ class FinetuneSettings(Settings):
 
     data: Path
     out: Path
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
     where: Annotated[Where | None, ADDED_LATER] = None
@@ -267,7 +268,7 @@ class PretrainSettings(Settings):
 
     data: Path
     out: Path
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None
     backbone: FeatureSettings = FeatureSettings()
@@ -313,7 +314,7 @@ class EvaluateSettings(Settings):
     out: Path
     where: Where | None = None
     redraws: int = Field(default=2000, ge=1, le=100_000)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     at_sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, le=1)
     auroc_epsilon: EpsilonTarget = None
     auroc_delta: float = Field(default=1e-4, gt=0, lt=1)
@@ -351,7 +352,7 @@ class CalibrateSettings(Settings):
     data: Path
     out: Path
     split: Literal["train", "val", "test", "external", "all"] = "train"
-    seed: int = 0
+    seed: Seed = 0
     sensitivity: float = Field(default=0.9, gt=0, lt=1)
     privacy: PrivacySettings = PrivacySettings()
     cohort: CohortPart = None

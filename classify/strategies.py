@@ -8,7 +8,13 @@ from typing import Any
 from pydantic import model_validator
 
 from classify.config import FinetuneSettings, PretrainSettings
-from synthdp.config import FeatureSettings, PrivacySettings, Settings, validate_settings
+from synthdp.config import (
+    FeatureSettings,
+    PrivacySettings,
+    Seed,
+    Settings,
+    validate_settings,
+)
 from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
 from synthdp.runs import StageCall
@@ -34,7 +40,7 @@ class Ingredients(Settings):
     teacher: FeatureSettings | None = None
     pretrain: Mapping[str, Any] = {}
     finetune: Mapping[str, Any] = {}
-    pretrain_seed: int | None = None
+    pretrain_seed: Seed | None = None
 
     @model_validator(mode="after")
     def _epsilons_say_what_is_asked(self) -> "Ingredients":

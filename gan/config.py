@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gan.package.conditions import Conditions
-from synthdp.config import BackboneSettings, ClipNorm, PrivacySettings, Settings
+from synthdp.config import (
+    BackboneSettings,
+    ClipNorm,
+    PrivacySettings,
+    Seed,
+    Settings,
+)
 from synthdp.privacy.lineage import CohortPart
 
 if TYPE_CHECKING:
@@ -174,7 +180,7 @@ class TrainGanSettings(Settings):
 
     data: Path
     out: Path
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     method: Literal["adversarial", "embedding", "dp_discriminator"] = "adversarial"
     privacy: PrivacySettings = PrivacySettings()
     class_prior: float = Field(default=0.5, gt=0, lt=1)
@@ -336,7 +342,7 @@ class GenerateSettings(Settings):
     per_class: int | None = None
     total: int | None = None
     malignant_share: Share | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     bits: Literal[8, 16] = 8
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
     licence: str = Field(default="", max_length=64)
@@ -414,7 +420,7 @@ class AssessSettings(Settings):
     synthetic: Path
     real: Path
     out: Path
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     baseline: Path | None = None
     features: tuple[FeatureSpace, ...] = Field(default=(), max_length=8, validate_default=True)
     inception: InceptionSettings | None = None

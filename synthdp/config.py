@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -111,6 +112,20 @@ EpsilonTarget = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(
 #: Clip norms that are of any use, and whose squares are far from the ends of float32.
 LEAST_CLIP_NORM, MOST_CLIP_NORM = 1e-9, 1e9
 ClipNorm = Annotated[float, Field(ge=LEAST_CLIP_NORM, le=MOST_CLIP_NORM)]
+
+
+#: The largest seed: a stage adds small numbers to it, and torch takes 64 bits.
+MOST_SEED = 2**63 - 1
+
+
+def _is_a_seed(value: int) -> int:
+    if not 0 <= value <= MOST_SEED:
+        raise ValueError(f"a seed is a whole number from 0 to {MOST_SEED}")
+    return value
+
+
+#: What moves initialisation, splits of public sets and augmentation, and no noise.
+Seed = Annotated[int, AfterValidator(_is_a_seed)]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -314,7 +329,7 @@ class AuditSettings(Settings):
     """
 
     run: Path
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     confidence: float = Field(default=0.99, ge=0.5, lt=1)
     false_alarms: float = Field(default=1e-3, gt=0, le=0.1)
     replayed: int = Field(default=3, ge=0, le=10_000)

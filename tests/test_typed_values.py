@@ -69,6 +69,28 @@ def test_text_of_every_stage_is_the_very_text_and_nothing_is_empty(stage: str) -
     assert texts > 0
 
 
+@pytest.mark.parametrize("stage", STAGE_CLASSES)
+def test_every_seed_has_the_one_type_and_says_its_range(stage: str) -> None:
+    cls = STAGE_CLASSES[stage]
+    keys = [key for key, _ in fields_of(cls) if key.endswith(("seed", "seeds"))]
+    # a study's settings of its stages are checked as these stages' own
+    for key in (key for key in keys if not key.startswith(("pretrain.", "finetune."))):
+        for seed in (-1, 2**63, 2**64, 10**98, -(10**98)):
+            assert "a seed is a whole number from 0 to 9223372036854775807" in _told(cls, key, seed)
+        for seed in (0, 2**63 - 1):
+            assert "a seed is" not in _told(cls, key, seed)
+
+
+def _told(cls: type[Any], key: str, seed: int) -> str:
+    """What is wrong with settings of which there is nothing but a seed."""
+    value = f"[{seed}]" if key.endswith("seeds") else str(seed)
+    try:
+        load_settings(cls, None, [f"{key}={value}"])
+    except InputError as error:
+        return "\n".join(line for line in str(error).splitlines() if f"{key}" in line)
+    return ""
+
+
 @pytest.mark.parametrize("text", VERBATIM)
 def test_text_of_a_file_is_the_very_text_where_yaml_has_it_so(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"

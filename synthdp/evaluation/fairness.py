@@ -19,7 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from synthdp.config import Settings
+from synthdp.config import (
+    Seed,
+    Settings,
+)
 from synthdp.data.columns import UNKNOWN, cell_of, refuse_missing_column
 from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
@@ -74,7 +77,7 @@ class FairnessSettings(Settings):
 
     attributes: Attributes
     redraws: int = Field(default=2000, ge=1, le=100_000)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 def _from_list(value: Any) -> Any:

@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from synthdp.config import EpsilonTarget, FeatureSettings, Names, PrivacySettings, Settings
+from synthdp.config import (
+    EpsilonTarget,
+    FeatureSettings,
+    Names,
+    PrivacySettings,
+    Seed,
+    Settings,
+)
 from synthdp.data.columns import Where, where_words
 from synthdp.data.dataset import read_info
 from synthdp.evaluation.fairness import Fairness
@@ -262,7 +269,7 @@ class StudySettings(EngineSettings):
     out: Path
     strategies: Names = Field(min_length=1)
     epsilons: tuple[EpsilonTarget, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     tune: Tune | None = None
     evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
     synthetic: Path | None = None
@@ -276,7 +283,7 @@ class StudySettings(EngineSettings):
     teacher: FeatureSettings | None = None
     pretrain: _KeysOfPretrain = Field(default_factory=dict)
     finetune: _KeysOfFinetune = Field(default_factory=dict)
-    pretrain_seed: int | None = None
+    pretrain_seed: Seed | None = None
     fairness: Fairness = None
     transfer: TransferSettings | None = None
     report: ShownPatches = ShownPatches()

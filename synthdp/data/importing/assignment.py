@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from synthdp.config import Seed
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
 from synthdp.data.importing.findings import Number
 from synthdp.data.importing.ids import alike_ids
@@ -51,7 +52,7 @@ class AssignmentSettings(ListingSettings):
     """
 
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
     key: Path | None = None
     links: Path | None = None
     unit_from: UnitFrom = "declared"

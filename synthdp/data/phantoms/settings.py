@@ -4,7 +4,10 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from synthdp.config import Settings
+from synthdp.config import (
+    Seed,
+    Settings,
+)
 
 
 class PhantomSettings(Settings):
@@ -21,7 +24,7 @@ class PhantomSettings(Settings):
     out: Path
     patients: int = Field(default=500, ge=1, le=999_999)
     size_px: int = Field(default=128, ge=16, le=1024)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     name: str = "phantoms"
     as_real: bool = False
     val_fraction: float = Field(default=0.15, ge=0, lt=1)
