@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
@@ -29,8 +29,12 @@ def _stage_parser(
     positionals: Sequence[str] = (),
     options: Sequence[str] = (),
     flags: Sequence[str] = (),
+    option_names: Mapping[str, str] | None = None,
 ) -> argparse.ArgumentParser:
-    """Add one stage, and return its parser: positionals and options name keys of its settings."""
+    """Add one stage, and return its parser: positionals and options name keys of its settings.
+
+    An option is called by its key, or by its name in `option_names`.
+    """
     parser = commands.add_parser(
         name,
         help=purpose,
@@ -41,7 +45,8 @@ def _stage_parser(
     for key in positionals:
         parser.add_argument(key, metavar=key.upper())
     for key in options:
-        parser.add_argument(f"--{key.replace('_', '-')}", dest=key, metavar=key.upper())
+        option = (option_names or {}).get(key, key)
+        parser.add_argument(f"--{option.replace('_', '-')}", dest=key, metavar=option.upper())
     for key in flags:
         parser.add_argument(f"--{key.replace('_', '-')}", dest=key, action="store_true")
     parser.add_argument("--config", type=Path, help="a settings file (YAML)")
@@ -248,6 +253,23 @@ def _add_data_commands(commands: Commands) -> None:
         "synthdp data patches --src ../shared/data/cbis-ddsm --out data/cbis-ddsm --name cbis-ddsm",
         stage="data patches",
         options=("src", "out", "name", "kind", "lineage", "metadata"),
+    )
+    _stage_parser(
+        kinds,
+        "dicom",
+        "Import DICOM images by a table with a row for each lesion, or for each image.",
+        "synthdp data dicom --images export --table lesions.csv --out data/clinic",
+        stage="data dicom",
+        options=("src", "metadata", "out", "name"),
+        option_names={"src": "images", "metadata": "table"},
+    )
+    _stage_parser(
+        kinds,
+        "cbis-ddsm",
+        "Import CBIS-DDSM as The Cancer Imaging Archive serves it: tables and DICOM files.",
+        "synthdp data cbis-ddsm --src manifest-1648648375084 --out data/cbis abnormalities=mass",
+        stage="data cbis-ddsm",
+        options=("src", "out", "name"),
     )
     keys = ("src", "out", "name", "kind", "lineage", "metadata")
     imports = _stage_parser(

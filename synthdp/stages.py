@@ -70,6 +70,10 @@ STAGES: dict[str, Stage] = {
         settings_module="synthdp.data.phantoms.settings",
     ),
     "data patches": Stage("synthdp.data.importing.patches", "PatchesSettings", "run_patches"),
+    "data dicom": Stage("synthdp.data.importing.dicom", "DicomSettings", "run_dicom"),
+    "data cbis-ddsm": Stage(
+        "synthdp.data.importing.cbis_ddsm", "CbisDdsmSettings", "run_cbis_ddsm"
+    ),
     "train-gan": Stage(
         "gan.train",
         "TrainGanSettings",

@@ -7,6 +7,7 @@ of that name alone, so that nobody's place hangs on who else is there.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -49,6 +50,9 @@ class AssignmentSettings(ListingSettings):
     `cohort_key`, which is also the key of their split: sets that share it and have different parts
     are disjoint, where an id names the same person in all of them and `links` are the same, and the
     ledger counts them in parallel.
+
+    `ids: kept` writes a safe id as it is declared, and any other as a keyed hash; `hashed` writes
+    all of them as keyed hashes, and none of them into the note of the import.
     """
 
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
@@ -59,6 +63,12 @@ class AssignmentSettings(ListingSettings):
     near_duplicate_correlation: float = Field(default=NEAR_DUPLICATE_CORRELATION, gt=0.5, le=1)
     cohort: CohortPart = None
     cohort_key: Path | None = None
+    ids: Literal["kept", "hashed"] = "kept"
+
+    @property
+    def cuts_val_from_train(self) -> bool:
+        """Whether `val_fraction` is of the patients whom folders or tables have in train."""
+        return False
 
     @model_validator(mode="after")
     def _cohort_has_a_key(self) -> "AssignmentSettings":
@@ -187,7 +197,7 @@ def split_problems(
         problems.append(
             f"{without} image(s) have no split while others do; give all one, or `split`"
         )
-    if given and settings.val_fraction is not None:
+    if given and settings.val_fraction is not None and not settings.cuts_val_from_train:
         problems.append("val_fraction: folders or table split these images already; leave it out")
     return problems
 
@@ -247,7 +257,9 @@ def assign(
     linked = ""
     if settings.kind == "real":
         of_images = settings.images_are_patients
-        linked = linked_digest(key, unit_of | unit_of_id, of_images=of_images)
+        # Cohorts hang on written ids: those of hashed ids are others than those of kept ones.
+        how_written = {} if settings.ids == "kept" else {"\0ids": settings.ids}
+        linked = linked_digest(key, unit_of | unit_of_id | how_written, of_images=of_images)
     return Assignment(
         persons=persons,
         units=units,
@@ -267,7 +279,14 @@ def _given_splits(
         return [settings.split or patch.split or "train" for patch in listing.patches]
     fractions = {"val": settings.val_fraction, "train": 1 - settings.val_fraction}
     if settings.kind == "real":
-        return [keyed_split(key, person, fractions) for person in persons]
+        drawn = [keyed_split(key, person, fractions) for person in persons]
+        if not settings.cuts_val_from_train:
+            return drawn
+        declared = [patch.split or "train" for patch in listing.patches]
+        return [
+            split if given == "train" else given
+            for given, split in zip(declared, drawn, strict=True)
+        ]
     labels = [patch.targets[0] for patch in listing.patches]
     in_line = {split: fractions[split] for split in ("train", "val")}
     split_of = split_by_patient(persons, labels, in_line, seed=settings.seed)
@@ -282,8 +301,11 @@ def _written_ids(settings: AssignmentSettings, units: Sequence[str], key: bytes)
     if settings.kind == "synthetic":
         return {unit: f"synthetic-{n:06d}" for n, unit in enumerate(dict.fromkeys(units), start=1)}
     kind = "image" if settings.images_are_patients else "patient"
+    kept = settings.ids == "kept"
     return {
-        unit: unit if SAFE_ID.fullmatch(unit) else f"{kind}-{patient_tag(key, unit).hex()[:24]}"
+        unit: unit
+        if kept and SAFE_ID.fullmatch(unit)
+        else f"{kind}-{patient_tag(key, unit).hex()[:24]}"
         for unit in set(units)
     }
 

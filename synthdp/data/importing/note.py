@@ -55,12 +55,13 @@ _LOGGED = {
 }
 
 
-def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
+def import_note(images: AssignedImages, *, size_px: int, with_ids: bool) -> dict[str, Any]:
     """What an import keeps for its owner alone; images go by their row or position in the source.
 
     Args:
         images: all that were written.
         size_px: the side that they were brought to.
+        with_ids: whether patients are named by their own ids, beside those that were written.
     """
     listing, facts, assignment = images.listing, images.facts, images.assignment
     patches, digests = listing.patches, [entry.digest for entry in facts]
@@ -72,6 +73,7 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
     ids_of_unit: dict[str, set[str]] = {}
     for patch, unit in zip(patches, assignment.units, strict=True):
         ids_of_unit.setdefault(unit, set()).add(patch.patient)
+    written_of_unit = dict(zip(assignment.units, assignment.ids, strict=True))
     sides = [(entry.height_px, entry.width_px) for entry in facts]
     targets = [patch.targets for patch in patches]
     return {
@@ -83,14 +85,20 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
         "near_duplicates": [rows(group) for group in near],
         "look_alikes": [
             {
-                "ids": sorted({patches[i].patient for i in group}),
+                "ids": sorted(
+                    {patches[i].patient if with_ids else assignment.ids[i] for i in group}
+                ),
                 "rows": rows(group),
                 "splits": sorted({assignment.splits[i] for i in group}),
             }
             for group in near
         ],
         "what_to_do": _WHAT_TO_DO if near else "",
-        "linked_ids": [sorted(ids) for ids in ids_of_unit.values() if len(ids) > 1],
+        "linked_ids": [
+            sorted(ids) if with_ids else [written_of_unit[unit]]
+            for unit, ids in ids_of_unit.items()
+            if len(ids) > 1
+        ],
         "rows_with_conflicting_sources": [patch.number for patch in patches if patch.conflict],
         "duplicates_with_other_labels": [rows(g) for g in label_conflicts(digests, targets)],
         "jpeg_images": [patch.number for patch in patches if is_jpeg(patch.path)],
@@ -100,7 +108,7 @@ def import_note(images: AssignedImages, *, size_px: int) -> dict[str, Any]:
         "ids": {
             patch.patient: written
             for patch, written in zip(patches, assignment.ids, strict=True)
-            if patch.patient != written
+            if with_ids and patch.patient != written
         },
         "source_sizes": dict(Counter(f"{wide}x{high} px" for high, wide in sides).most_common(12)),
         "source_rows": [patch.number for patch in patches],

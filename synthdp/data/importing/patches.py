@@ -1,7 +1,7 @@
 """Import patches that stand in class folders, with a metadata table or without, as a data set."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -134,18 +134,21 @@ def run_patches(settings: PatchesSettings) -> Path:
         InputError: with every problem at once, when an image is unreadable or unsafe, it is not
             known what it shows or whose it is, or a split or cohort stays empty.
     """
-    if _is_imported(settings):
-        logger.info("%s is there already, from these settings", settings.out)
-        return settings.out
-    return import_listed(settings, list_patches(settings))
+    return import_once(settings, lambda: list_patches(settings))
 
 
-def import_listed(settings: PatchesSettings, listing: Listing) -> Path:
-    """Import what was listed to the data set `out`; with the promise of `run_patches`.
+def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Path:
+    """Import what is `listed` to the data set `out`, if it is not there; returns `out`.
+
+    Guarantee: as `run_patches`, where the listing of a patient's images hangs on nobody else.
 
     Raises:
         InputError: as `run_patches`.
     """
+    if _is_imported(settings):
+        logger.info("%s is there already, from these settings", settings.out)
+        return settings.out
+    listing = listed()
     statement = imported_statement(settings)
     person_of = read_links(settings.links) if settings.links is not None else {}
     with staging_beside(settings.out) as staging:
@@ -292,7 +295,7 @@ def _is_imported(settings: PatchesSettings) -> bool:
         InputError: when it was imported otherwise, or holds something else.
     """
     note = read_note(settings.out)
-    if note is not None and _settings_now(note, settings.out) == settings.model_dump(mode="json"):
+    if note is not None and _settings_now(note, settings) == settings.model_dump(mode="json"):
         if note.moved_by_others:
             raise InputError(
                 f"{settings.out}: imported by an earlier version, which split patients or made ids "
@@ -317,16 +320,17 @@ def _is_imported(settings: PatchesSettings) -> bool:
     return False
 
 
-def _settings_now(note: ImportNote, out: Path) -> dict[str, Any]:
+def _settings_now(note: ImportNote, settings: PatchesSettings) -> dict[str, Any]:
     """The settings of an import; those of earlier versions, in today's words."""
-    defaults = {name: field.default for name, field in PatchesSettings.model_fields.items()}
+    fields = type(settings).model_fields
+    defaults = {name: field.default for name, field in fields.items()}
     added = {
         name: list(default) if isinstance(default, tuple) else default  # as JSON has it
         for name, default in defaults.items()
         if name not in note.settings
     }
     # Once a size of None stood for the images' own.
-    size_px = note.settings.get("size_px") or read_info(out).size_px
+    size_px = note.settings.get("size_px") or read_info(settings.out).size_px
     # Once patterns stood for the words of a class.
     former = {
         name: None
@@ -449,7 +453,7 @@ def _write(
                 targets=patch.targets,
                 attributes=patch.attributes,
             )
-        note = import_note(images, size_px=info.size_px)
+        note = import_note(images, size_px=info.size_px, with_ids=settings.ids == "kept")
         source = {
             "settings": settings.model_dump(mode="json"),
             "links_sha256": _links_sha256(settings),

@@ -257,12 +257,14 @@ def _of_the_header(
         said = {"laterality": header.laterality, "view": header.view}
         if unsaid := [fact for fact in reader.header if not said[fact]]:
             return f"one of {len(names)} files does not say its {unsaid[0]}"
-        if all(_same_fact(said[fact], cell.text(record)) for fact, cell in reader.header.items()):
+        if all(
+            same_side_or_view(said[fact], cell.text(record)) for fact, cell in reader.header.items()
+        ):
             kept.append(name)
     return kept or f"{len(names)} files fit, none of them with the row's {', '.join(reader.header)}"
 
 
-def _same_fact(one: str, other: str) -> bool:
+def same_side_or_view(one: str, other: str) -> bool:
     """Whether two words mean one side or view: `L`, `Left` and `LEFT` do."""
     sides = {"left": "l", "right": "r"}
     one, other = one.strip().casefold(), other.strip().casefold()

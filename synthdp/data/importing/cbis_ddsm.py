@@ -1,0 +1,414 @@
+"""CBIS-DDSM as The Cancer Imaging Archive serves it: four tables, and folders of DICOM files.
+
+A row of a table names a full mammogram, a crop and a mask by paths that hold no longer once files
+were downloaded: the archive's own (`case/study UID/series UID/000000.dcm`), those of its retriever
+(`1-1.dcm`, in folders called by date and description), and copies of either. So the UIDs in the
+paths are looked up in the files. Which file of a lesion is mask and which is crop is told by what
+they are, since the archive has many of them swapped (Lee et al. 2017, Scientific Data 4:170177).
+"""
+
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from synthdp.data.dicom import DicomHeader, DicomReading, read_dicom, read_header
+from synthdp.data.importing.dicom import DicomSettings
+from synthdp.data.importing.findings import Finding, Number, Reason
+from synthdp.data.importing.folder import folder_contents
+from synthdp.data.importing.full_images import is_dicom
+from synthdp.data.importing.ids import id_problem, normalised_id
+from synthdp.data.importing.lesions import mask_region
+from synthdp.data.importing.listing import Listing
+from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.patches import import_once
+from synthdp.data.importing.rows import same_side_or_view
+from synthdp.data.importing.sheets import Sheet, read_sheet
+from synthdp.errors import InputError
+from synthdp.files import sha256_file
+from synthdp.progress import progress
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["mass", "calc"]
+Abnormality = Literal["mass", "calcification"]
+_TABLE = re.compile(r"(?i)(mass|calc)_case_description_(train|test)_set.*\.csv")
+_UID = re.compile(r"[0-9.]{1,64}")
+#: The order in which rows are counted where there are several tables.
+_ORDER = (("mass", "train"), ("mass", "test"), ("calc", "train"), ("calc", "test"))
+_REQUIRED = (
+    *("patient_id", "left_or_right_breast", "image_view", "abnormality_type", "pathology"),
+    *("image_file_path", "cropped_image_file_path", "roi_mask_file_path"),
+)
+#: A column of the tables, and what it is called in the set.
+_ATTRIBUTES = {
+    "image_view": "view",
+    "left_or_right_breast": "laterality",
+    "breast_density": "breast_density",
+    "abnormality_type": "abnormality_type",
+    "subtlety": "subtlety",
+    "assessment": "birads_assessment",
+    "mass_shape": "mass_shape",
+    "mass_margins": "mass_margins",
+    "calc_type": "calc_type",
+    "calc_distribution": "calc_distribution",
+}
+#: The words of the tables, one of which is of this collection alone.
+_PATHOLOGY = {"MALIGNANT": 1.0, "BENIGN": 0.0, "BENIGN_WITHOUT_CALLBACK": 0.0}
+#: Keys of an import by a table of one's own, which say nothing of these.
+_OF_OTHER_TABLES = (
+    *("file_column", "patient_column", "split_column", "benign_column", "region", "targets"),
+    *("metadata", "patient_pattern", "malignant_pattern", "benign_pattern", "whole_images"),
+)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class CbisDdsmSettings(DicomSettings):
+    """Settings of `synthdp data cbis-ddsm`: those of `data dicom`, but for what the tables say.
+
+    `src` is the folder of the download, in which the tables stand too, at any depth; `tables` names
+    them where several copies do. `abnormalities` chooses masses or calcifications.
+    `official_splits` keeps the archive's train and test; `val_fraction` then takes patients of
+    train for val, by a keyed hash of each id. Without it, that hash splits all patients.
+    """
+
+    name: str = Field(default="cbis-ddsm", pattern=r"^[A-Za-z0-9_. -]{1,64}$")
+    licence: str = "CC-BY-3.0"
+    description: str = (
+        "Lesions of CBIS-DDSM (Lee et al. 2017, Scientific Data 4:170177; Clark et al. 2013, "
+        "TCIA), cut square out of the full mammograms."
+    )
+    abnormalities: Annotated[tuple[Abnormality, ...], BeforeValidator(_as_list)] = Field(
+        default=("mass", "calcification"), min_length=1
+    )
+    official_splits: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_called_by_its_folder(cls, values: Any) -> Any:
+        return values  # it has a name of its own
+
+    @model_validator(mode="after")
+    def _tables_are_known(self) -> "CbisDdsmSettings":
+        if given := sorted(self.model_fields_set.intersection(_OF_OTHER_TABLES)):
+            raise ValueError(
+                f"{', '.join(given)}: the archive's own tables are read; leave out (another table: "
+                "`synthdp data dicom`)"
+            )
+        return self
+
+    @property
+    def cuts_val_from_train(self) -> bool:
+        """The official test split stays what it is."""
+        return self.official_splits
+
+
+def run_cbis_ddsm(settings: CbisDdsmSettings) -> Path:
+    """Import the lesions of CBIS-DDSM, as downloaded, to the data set `out`; returns `out`.
+
+    Guarantee: as `run_patches`.
+
+    Raises:
+        InputError: as `run_patches`; also when tables, files or headers contradict each other, or a
+            patient stands in both official splits.
+    """
+    if not settings.src.is_dir():
+        raise InputError(f"src: there is no folder {settings.src}; correct the path")
+    tables = case_tables(settings)
+    # The tables are named before anything is compared, so that a further one is a change.
+    named = {table.path.relative_to(settings.src).as_posix(): None for table in tables}
+    settings = settings.model_copy(update={"tables": named})
+    return import_once(settings, lambda: list_cases(settings, tables))
+
+
+def list_cases(settings: CbisDdsmSettings, tables: "list[CaseTable]") -> Listing:
+    """The lesions that the tables name, and what is wrong with others."""
+    download = index_download(settings.src, settings.dicom or DicomReading())
+    patches: list[Patch] = []
+    findings: list[Finding] = []
+    problems: list[str] = list(download.problems)
+    for table in tables:
+        of_table, found, wrong = cases(table, settings, download)
+        patches += of_table
+        findings += found
+        problems += [f"{table.path.name}, {problem}" for problem in wrong]
+    used = {path for patch in patches for path in (patch.path, patch.lesion)}
+    unused = {
+        "DICOM files of which no row makes use": len(download.headers.keys() - used),
+        "DICOM files that cannot be read": len(download.unreadable),
+    }
+    if not patches and not problems and not findings:
+        problems.append("no row of the tables is of the chosen `abnormalities`")
+    listing = Listing("row", tuple(patches), tuple(problems), {**download.left_out, **unused})
+    return listing.sifted(findings, settings.leave_out)
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """One of the tables: what it is of, the official split, and where it stands."""
+
+    kind: Kind
+    split: Literal["train", "test"]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Download:
+    """The DICOM files below a folder by the series that they belong to, and what else is there.
+
+    `headers` are by path; `unreadable` says why there is none. `problems` are of the folder, and
+    `left_out` counts its other files.
+    """
+
+    headers: Mapping[Path, DicomHeader]
+    by_series: Mapping[str, tuple[Path, ...]]
+    unreadable: Mapping[Path, str]
+    problems: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def case_tables(settings: CbisDdsmSettings) -> list[CaseTable]:
+    """The tables of case descriptions below `src`, in their order.
+
+    Raises:
+        InputError: when there is none, or one that is not called as the archive calls it, or two
+            are of the same kind and split.
+    """
+    patterns = settings.tables or {"**/*_case_description_*.csv": None}
+    paths = sorted({path for pattern in patterns for path in settings.src.glob(pattern)})
+    tables: dict[tuple[str, str], CaseTable] = {}
+    for path in paths:
+        match = _TABLE.fullmatch(path.name)
+        if match is None:
+            raise InputError(
+                "tables: one is not called as the archive calls it (such as "
+                "mass_case_description_train_set.csv), which says what it is of; rename it"
+            )
+        kind: Kind = "mass" if match[1].lower() == "mass" else "calc"
+        split: Literal["train", "test"] = "train" if match[2].lower() == "train" else "test"
+        if (kind, split) in tables:
+            raise InputError(
+                f"tables: two are of {kind} and {split}; name the right ones in `tables`"
+            )
+        tables[kind, split] = CaseTable(kind, split, path)
+    if not tables:
+        raise InputError(
+            f"tables: none was found in {settings.src} (such as "
+            "mass_case_description_train_set.csv); download them from the archive, and put them "
+            "into that folder"
+        )
+    return [tables[key] for key in _ORDER if key in tables]
+
+
+def index_download(src: Path, reading: DicomReading) -> Download:
+    """Read the header of every DICOM file below a folder, hidden and system folders apart."""
+    contents = folder_contents(src)
+    headers: dict[Path, DicomHeader] = {}
+    unreadable: dict[Path, str] = {}
+    by_series: dict[str, list[Path]] = {}
+    named_dicom = [path for path in (*contents.images, *sorted(contents.others)) if is_dicom(path)]
+    for path in progress(named_dicom, what="reading headers"):
+        try:
+            headers[path] = read_header(path, reading)
+        except InputError as error:
+            unreadable[path] = str(error)
+            continue
+        by_series.setdefault(headers[path].series_uid, []).append(path)
+    together = {series: tuple(paths) for series, paths in by_series.items()}
+    count = contents.left_out(named_dicom)
+    return Download(headers, together, unreadable, contents.problems, count)
+
+
+def cases(
+    table: CaseTable, settings: "CbisDdsmSettings", download: Download
+) -> tuple[list[Patch], list[Finding], list[str]]:
+    """The lesions of one table, what is wrong with others by their rows, and with the table."""
+    read: Sheet = read_sheet(table.path)
+    column_of = {"_".join(name.lower().split()): name for name in read.columns}
+    missing = [name for name in _REQUIRED if name not in column_of]
+    if missing or read.problems:
+        no_column = f"has no column {', '.join(missing)}; download the table again"
+        return [], [], [*read.problems, *([no_column] if missing else [])]
+    patches: list[Patch] = []
+    findings: list[Finding] = []
+    first_row: dict[tuple[Path, Path], int] = {}
+    shown_by: dict[Path, tuple[int, tuple[str, str, str]]] = {}
+    for line, record in read.records.items():
+        row = {name: " ".join(record[column].split()) for name, column in column_of.items()}
+        if row["abnormality_type"].lower() not in settings.abnormalities:
+            continue
+        number = f"{line} of {table.path.name}"
+        patch, of_row = _case(number, row, table, settings, download)
+        if patch is not None and isinstance(patch.lesion, Path):
+            seen = first_row.setdefault((patch.path, patch.lesion), line)
+            if seen != line:
+                of_row.append(Finding(number, f"the same lesion as row {seen}"))
+            whose = (patch.patient, row["left_or_right_breast"], row["image_view"])
+            first, said = shown_by.setdefault(patch.path, (line, whose))
+            if said != whose:
+                text = f"its image has another patient, side or view in row {first}"
+                of_row.append(Finding(number, text))
+        findings += of_row
+        if patch is not None and not of_row:
+            patches.append(patch)
+    return patches, findings, []
+
+
+def _case(
+    number: Number,
+    row: Mapping[str, str],
+    table: CaseTable,
+    settings: "CbisDdsmSettings",
+    download: Download,
+) -> tuple[Patch | None, list[Finding]]:
+    """The lesion of one row, or what is wrong with it."""
+    findings: list[Finding] = []
+    patient = normalised_id(row["patient_id"]) or ""
+    if (problem := id_problem(row["patient_id"])) is not None:
+        findings.append(Finding(number, f"patient_id: {problem}", "no_patient"))
+    word = row["pathology"]
+    label = _PATHOLOGY.get(word) if settings.labels is None else settings.words.of_cell(word)
+    if label is None or math.isnan(label):
+        text = "pathology: is none of MALIGNANT, BENIGN, BENIGN_WITHOUT_CALLBACK; see `labels`"
+        findings.append(Finding(number, text, "unknown_class"))
+        label = math.nan
+    try:
+        path = _full_image(row, download)
+        header = download.headers[path]
+        if (problem := _contradiction(row, header)) is not None:
+            findings.append(Finding(number, problem, "contradiction"))
+        mask = _mask(row, download, path, settings.dicom or DicomReading())
+    except _UnusableError as error:
+        return None, [*findings, Finding(number, str(error), error.reason)]
+    split = table.split if settings.official_splits else None
+    attributes = {called: row[name] for name, called in _ATTRIBUTES.items() if row.get(name)}
+    kept = settings.attributes
+    return (
+        Patch(
+            number=number,
+            path=path,
+            patient=patient,
+            split=split,
+            targets=(label,),
+            attributes={
+                name: value for name, value in attributes.items() if kept is None or name in kept
+            },
+            lesion=mask,
+        ),
+        findings,
+    )
+
+
+class _UnusableError(ValueError):
+    """Why a row has no image or no mask, and the reason for which it may be left out."""
+
+    def __init__(self, text: str, reason: Reason) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def _series_uid(cell: str, name: str) -> str:
+    """The series that a path of the table names: the folder that the file lies in."""
+    parts = cell.replace("\\", "/").replace(" ", "").split("/")
+    if len(parts) < 2 or not _UID.fullmatch(parts[-2]):
+        raise _UnusableError(
+            f"{name}: is no path as the archive has them (case/study UID/series UID/file)",
+            "missing_file",
+        )
+    return parts[-2]
+
+
+def _files_of(series_uid: str, download: Download, what: str) -> list[Path]:
+    """The files of a series; of copies that are the same to the bit, one."""
+    files: dict[str, Path] = {}
+    for path in download.by_series.get(series_uid, ()):
+        first = files.setdefault(download.headers[path].sop_uid, path)
+        if first != path and sha256_file(first) != sha256_file(path):
+            raise _UnusableError(
+                f"{what}: two files bear one UID (SOP instance) and are not the same; remove the "
+                "damaged one, or download the series again",
+                "contradiction",
+            )
+    if not files:
+        damaged = [
+            problem for path, problem in download.unreadable.items() if series_uid in path.parts
+        ]
+        if damaged:
+            raise _UnusableError(f"{what}: {damaged[0]}", "unreadable")
+        raise _UnusableError(
+            f"{what}: no file in the folder is of its series; download it", "missing_file"
+        )
+    return list(files.values())
+
+
+def _full_image(row: Mapping[str, str], download: Download) -> Path:
+    what = "the full image"
+    series = _series_uid(row["image_file_path"], "image file path")
+    files = _files_of(series, download, what)
+    if len(files) > 1:
+        raise _UnusableError(
+            f"{what}: its series holds {len(files)} images, where one is expected", "contradiction"
+        )
+    return files[0]
+
+
+def _contradiction(row: Mapping[str, str], header: DicomHeader) -> str | None:
+    """What the row and the header of its image say differently."""
+    side, view = row["left_or_right_breast"], row["image_view"]
+    if header.laterality and not same_side_or_view(side, header.laterality):
+        return "the table and the image's header name two sides (laterality) for one image"
+    if header.view and not same_side_or_view(view, header.view):
+        return "the table and the image's header name two views for one image"
+    return None
+
+
+def _mask(row: Mapping[str, str], download: Download, image: Path, reading: DicomReading) -> Path:
+    """The mask of a row among the files that it names as mask and as crop, by what they are."""
+    full = download.headers[image]
+    series = {
+        _series_uid(row["roi_mask_file_path"], "ROI mask file path"): None,
+        _series_uid(row["cropped_image_file_path"], "cropped image file path"): None,
+    }
+    candidates: dict[Path, None] = {}
+    problem: _UnusableError | None = None
+    for one in series:
+        try:
+            candidates |= dict.fromkeys(_files_of(one, download, "the mask"))
+        except _UnusableError as error:
+            problem = error  # the other series may hold both
+    size = (full.height_px, full.width_px)
+    fitting = [
+        path
+        for path in candidates
+        if path != image
+        and (download.headers[path].height_px, download.headers[path].width_px) == size
+    ]
+    if len(fitting) > 1:  # a crop as large as the image, or two masks
+        fitting = [path for path in fitting if _has_two_levels(path, reading)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if problem is not None and not fitting:
+        raise problem
+    if fitting:
+        raise _UnusableError("the mask: several files are masks of this image", "contradiction")
+    raise _UnusableError(
+        f"the mask: no file of the row has the {size[1]} x {size[0]} px of its image, so that "
+        "nobody knows where the lesion lies",
+        "no_region",
+    )
+
+
+def _has_two_levels(path: Path, reading: DicomReading) -> bool:
+    try:
+        mask_region(read_dicom(path, reading).pixels)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,141 @@
+"""Import mammograms and other radiographs in DICOM files, by a table of their lesions."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
+from synthdp.data.importing.findings import Finding
+from synthdp.data.importing.full_images import is_dicom
+from synthdp.data.importing.listing import Listing, list_patches, tables_of
+from synthdp.data.importing.patches import PatchesSettings, import_once
+from synthdp.data.importing.region import guessed_columns
+from synthdp.data.importing.rows import same_side_or_view
+from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.sheets import read_sheet
+from synthdp.errors import InputError
+from synthdp.progress import progress
+
+logger = logging.getLogger(__name__)
+
+#: What both a table and a header may say of an image.
+_OF_BOTH = ("laterality", "view")
+
+
+class DicomSettings(PatchesSettings):
+    """Settings of `synthdp data dicom`: those of `data patches`, for the files of hospitals.
+
+    `src` (`--images`) is the folder of the files, `metadata` (`--table`) the table with a row for
+    each lesion, or for each image. Columns that say where a lesion lies are found by their usual
+    names, unless `region` names them; with `whole_images` they are left aside, and images are taken
+    whole. Patients are written under keyed hashes of their ids, unless `ids` is `kept`. The set is
+    called by the folder `out`, unless `name` is given.
+    """
+
+    ids: Literal["hashed", "kept"] = "hashed"
+    whole_images: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_called_by_its_folder(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "name" not in values and values.get("out"):
+            return {**values, "name": Path(values["out"]).name}
+        return values
+
+    @model_validator(mode="after")
+    def _whole_images_have_no_region(self) -> "DicomSettings":
+        if self.whole_images and self.region is not None:
+            raise ValueError("whole_images: no lesion is cut then; leave it or `region` out")
+        return self
+
+
+def run_dicom(settings: DicomSettings) -> Path:
+    """Import the images that a table names to the data set `out`; returns `out`.
+
+    Each full image is read once, its lesions are cut (`synthdp.data.importing.lesions`), and
+    nothing of its header is kept but view and laterality, where the table has none.
+
+    Guarantee: as `run_patches`.
+
+    Raises:
+        InputError: as `run_patches`; also when files share a UID, or a header and the table name
+            two sides or views for one image.
+    """
+    settings = with_region(settings)
+    return import_once(settings, lambda: checked_by_headers(list_patches(settings), settings))
+
+
+def with_region(settings: DicomSettings) -> DicomSettings:
+    """The settings, with the columns of the table that say where a lesion lies.
+
+    Raises:
+        InputError: when there is no table, or its columns say it in two ways.
+    """
+    tables = tables_of(settings) if settings.src.is_dir() else None
+    if tables is None:
+        raise InputError(
+            "metadata: there is no table of the images; name one with --table, with a row for each "
+            "lesion (DICOM files in class folders are imported by `synthdp data patches`)"
+        )
+    if settings.region is not None or settings.whole_images:
+        return settings
+    forms = {guessed_columns(read_sheet(path, settings.sheet_form).columns) for path in tables}
+    if len(forms) > 1:
+        raise InputError("region: the tables say in different ways where lesions lie; name columns")
+    region = forms.pop()
+    if region is None:
+        logger.info("no column says where a lesion lies, so that images are taken whole")
+        return settings
+    logger.info("lesions are cut by the columns %s", ", ".join(region.names))
+    return settings.model_copy(update={"region": region})
+
+
+def checked_by_headers(listing: Listing, settings: ListingSettings) -> Listing:
+    """The listing, with what its DICOM headers say of view and side, or say otherwise.
+
+    A file that can't be read is passed over: that is found when its pixels are.
+    """
+    paths = list(dict.fromkeys(patch.path for patch in listing.patches))
+    reading = getattr(settings, "dicom", None) or DicomReading()
+    headers = dict(zip(paths, read_headers(paths, reading), strict=True))
+    known = {path: header for path, header in headers.items() if header is not None}
+    bearing = list(known)
+    shared = {bearing[index] for group in same_instance(list(known.values())) for index in group}
+    findings: list[Finding] = []
+    patches = []
+    for patch in listing.patches:
+        header = known.get(patch.path)
+        if header is None:
+            patches.append(patch)
+            continue
+        if patch.path in shared:
+            text = "another file has the UID of this one (SOP instance), so that one is a copy"
+            findings.append(Finding(patch.number, f"{text}; name each image once"))
+        attributes = dict(patch.attributes)
+        for name in _OF_BOTH:
+            said = str(getattr(header, name))
+            if not attributes.get(name) and settings.attributes is None and said:
+                attributes[name] = said
+            elif said and attributes.get(name) and not same_side_or_view(said, attributes[name]):
+                text = f"{name}: the table and the image's header name two for one image"
+                findings.append(Finding(patch.number, text, "contradiction"))
+        patches.append(replace(patch, attributes=attributes))
+    listing = replace(listing, patches=tuple(patches)).sifted(findings, settings.leave_out)
+    bad = {finding.number for finding in findings}
+    return replace(listing, patches=tuple(one for one in listing.patches if one.number not in bad))
+
+
+def read_headers(paths: Sequence[Path], reading: DicomReading) -> list[DicomHeader | None]:
+    """The header of each file; None of one that is not DICOM, or can't be read."""
+    return [_header(path, reading) for path in progress(paths, what="reading headers")]
+
+
+def _header(path: Path, reading: DicomReading) -> DicomHeader | None:
+    try:
+        return read_header(path, reading) if is_dicom(path) else None
+    except InputError:
+        return None

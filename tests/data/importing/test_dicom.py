@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_mammograms import breast, mammogram, write
+
+from synthdp.cli import main
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.decoding import decode_pixels
+from synthdp.data.images import encode_png
+from synthdp.data.importing import full_images
+from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.lesions import CropSettings, crops, squares_around
+from synthdp.data.importing.region import Region
+from synthdp.errors import InputError
+
+CROP = {"margin_px": 10, "least_side_px": 16}
+BOXES = {0: (30, 60, 70, 90), 1: (20, 120, 60, 180), 2: (5, 100, 65, 150), 3: (40, 90, 90, 130)}
+HEAD = "file,patient_id,malignant,laterality,xmin,ymin,xmax,ymax"
+
+
+def settings(src: Path, **changes: object) -> DicomSettings:
+    values = {
+        **{"src": src, "metadata": src / "lesions.csv", "out": src.parent / "set", "size_px": 32},
+        **{"crop": CROP, "workers": 1},
+    }
+    return DicomSettings.model_validate({**values, **changes})
+
+
+def imported(src: Path, **changes: object) -> Dataset:
+    return open_dataset(run_dicom(settings(src, **changes)))
+
+
+def row(number: int, patient: str = "", side: str = "L", **box: str) -> str:
+    corners = ",".join(map(str, BOXES[number])) if not box else box["box"]
+    return f"{number}.dcm,{patient or f'Pat{number // 2}'},{number % 2},{side},{corners}"
+
+
+def write_table(src: Path, *rows: str, head: str = HEAD) -> None:
+    (src / "lesions.csv").write_text("\n".join([head, *rows]) + "\n")
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    """Four mammograms of two patients, a table with a box in each, and one file of no row."""
+    folder = tmp_path / "src"
+    for number in range(5):
+        one = mammogram(breast(number), f"{number}", Laterality="L", PatientOrientation="CC")
+        write(one, folder / f"{number}.dcm")
+    write_table(folder, *map(row, range(4)))
+    return folder
+
+
+def refusal(src: Path, **changes: object) -> str:
+    with pytest.raises(InputError) as error:
+        run_dicom(settings(src, **changes))
+    assert not (src.parent / "set").exists()
+    for name in ("Pat0", "id-", "0.dcm"):
+        assert name not in str(error.value)
+    return str(error.value)
+
+
+def expected(number: int) -> np.ndarray:
+    crop = CropSettings.model_validate(CROP)
+    squares = squares_around(Region(*BOXES[number]), crop, spacing_mm=None)
+    (made,) = crops(breast(number), squares, crop, 32)
+    return made.astype(int)
+
+
+def test_boxes_are_cut_and_headers_give_what_the_table_lacks(src: Path) -> None:
+    dataset = imported(src)
+    assert dataset.info.name == "set"
+    for number, one in enumerate(dataset.rows):
+        made = decode_pixels(dataset.root / one.image).astype(int)
+        assert np.abs(made - expected(number)).max() <= 1
+        assert one.attributes == {"laterality": "L", "view": "CC"}
+        assert one.targets == (number % 2,)
+    note = json.loads((dataset.private / "import.json").read_text())
+    assert note["unlisted"] == [5]
+    assert run_dicom(settings(src)) == dataset.root  # done already
+
+
+def test_nothing_of_people_comes_out(src: Path) -> None:
+    dataset = imported(src)
+    files = [path for path in dataset.root.rglob("*") if path.is_file()]
+    content = b"".join(path.read_bytes() for path in files)
+    for word in (b"Pat0", b"Name^", b"20160807", b"1.2.826", b"id-0", b"0.dcm"):
+        assert word not in content
+    assert all(one.patient_id.startswith("patient-") for one in dataset.rows)
+    kept = imported(src, ids="kept", out=src.parent / "kept")
+    assert [one.patient_id for one in kept.rows] == ["Pat0", "Pat0", "Pat1", "Pat1"]
+    assert kept.info.linked != dataset.info.linked  # so that their cohorts are never taken for one
+
+
+def test_the_command_is_the_one_that_is_promised(
+    src: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = src.parent / "clinic"
+    options = ["--images", str(src), "--table", str(src / "lesions.csv"), "--out", str(out)]
+    assert main(["data", "dicom", *options, "size_px=32", "crop.margin_px=10", "workers=1"]) == 0
+    assert open_dataset(out).info.name == "clinic"
+    assert str(out) in capsys.readouterr().out
+
+
+def test_a_full_image_is_read_once_for_all_its_lesions(
+    src: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, seen = full_images.read_dicom, list[Path]()
+    monkeypatch.setattr(
+        full_images, "read_dicom", lambda path, how: seen.append(path) or read(path, how)
+    )
+    boxes = [f"0.dcm,Pat0,1,L,{x},60,{x + 30},90" for x in (10, 30, 50)]
+    write_table(src, *boxes, row(2))
+    dataset = imported(src)
+    assert len(dataset.rows) == 4
+    assert len(seen) == 2
+
+
+def test_masks_and_other_formats_are_taken_too(src: Path) -> None:
+    mask = np.zeros((240, 160), np.uint8)
+    left, top, right, bottom = BOXES[0]
+    mask[top:bottom, left:right] = 255
+    write(mammogram(mask, "mask"), src / "m.dcm")
+    (src / "m.png").write_bytes(encode_png(mask))
+    (src / "0.png").write_bytes(encode_png(breast(0)))
+    lines = ["0.dcm,Pat0,1,m.dcm", "0.png,Pat0,1,m.png"]
+    write_table(src, *lines, head="file,patient_id,malignant,mask")
+    dataset = imported(src)
+    for one in dataset.rows:
+        made = decode_pixels(dataset.root / one.image).astype(int)
+        assert np.abs(made - expected(0)).max() <= 1
+
+
+def test_images_without_columns_of_lesions_are_taken_whole(src: Path) -> None:
+    lines = [f"{number}.dcm,Pat{number},{number % 2}" for number in range(4)]
+    write_table(src, *lines, head="file,patient_id,malignant")
+    dataset = imported(src)
+    assert decode_pixels(dataset.root / dataset.rows[0].image).shape == (32, 32)
+    assert decode_pixels(dataset.root / dataset.rows[0].image).dtype == np.uint16
+
+
+def test_extra_crops_are_of_train_alone(src: Path) -> None:
+    head = f"{HEAD},split"
+    write_table(src, f"{row(0)},train", f"{row(1)},train", f"{row(2)},val", head=head)
+    dataset = imported(src, crop={**CROP, "extra_crops": 3})
+    assert [one.split for one in dataset.rows] == ["train"] * 8 + ["val"]
+    assert [one.targets[0] for one in dataset.rows] == [0] * 4 + [1] * 4 + [0]
+    pictures = [(dataset.root / one.image).read_bytes() for one in dataset.rows]
+    assert len(set(pictures)) == 9
+
+
+def test_all_that_is_wrong_is_said_at_once(src: Path) -> None:
+    two_uids = mammogram(breast(1), "0", Laterality="L")  # of the UID of image 0
+    write(two_uids, src / "4.dcm")
+    (src / "3.dcm").write_bytes((src / "3.dcm").read_bytes()[:4000])
+    write_table(
+        src,
+        row(0),
+        row(1, box="1,1,9000,20"),
+        row(2, side="R"),
+        row(3),
+        "4.dcm,Pat4,0,L,5,5,50,50",
+        "gone.dcm,Pat5,0,L,5,5,50,50",
+        "../../x.dcm,Pat6,0,L,5,5,50,50",
+        "2.dcm,Pat7,0,L,5,5,50,50",
+        "2.dcm,Pat1,0,R,50,5,5,50",
+        "2.dcm,Pat1,0,R,,,,",
+        row(0),
+    )
+    words = refusal(src)
+    for line in (
+        "row 2: another file has the UID",
+        "row 3: the region reaches outside the image (of 160 x 240 px)",
+        "row 4: laterality: the table and the image's header name two",
+        "row 5: its pixel data are truncated",
+        "row 6: another file has the UID",
+        "row 7: file: the file is missing",
+        "row 8: file: the path leads outside",
+        "row 9: file: row 4 gives the same file to another patient",
+        "row 9: laterality: row 4 gives the same file another one",
+        "row 10: region: xmin, ymin, xmax, ymax: the box is empty, or turned over",
+        "row 11: region: the row says nowhere",
+        "row 12: file: the same lesion as row 2",
+    ):
+        assert line in words, line
+
+
+def test_one_bad_lesion_leaves_the_others_of_its_image(src: Path) -> None:
+    write_table(src, row(0), row(0, box="1,1,9000,20"), row(1), row(2), row(3))
+    assert "row 3: the region reaches outside" in refusal(src)
+    dataset = imported(src, leave_out=["unreadable"])
+    assert len(dataset.rows) == 4
+    note = json.loads((dataset.private / "import.json").read_text())
+    assert note["left_out_rows"] == {"unreadable": [3]}
+
+
+def test_a_table_is_asked_for(src: Path) -> None:
+    assert "--table" in refusal(src, metadata=None)
+    with pytest.raises(ValueError, match="no lesion is cut then"):
+        settings(src, whole_images=True, region={"mask": "m"})
+
+
+def test_what_a_patient_becomes_hangs_on_nobody_else(src: Path) -> None:
+    key = src.parent / "key"
+    both = imported(src, key=key, split="train")
+    write_table(src, row(2), row(3))
+    alone = imported(src, key=key, split="train", out=src.parent / "alone")
+    ours = [
+        (one.patient_id, one.split, one.attributes, (both.root / one.image).read_bytes())
+        for one in both.rows[2:]
+    ]
+    assert ours == [
+        (one.patient_id, one.split, one.attributes, (alone.root / one.image).read_bytes())
+        for one in alone.rows
+    ]
