@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from synthdp.data.ages import AGE_COLUMNS, capped_age
 from synthdp.errors import InputError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -41,7 +42,6 @@ _TELLING = frozenset(
         *("institution",),
     )
 )
-_AGES, _OLD = ("age", "patient_age", "age_years"), 89.0
 
 
 def png_leftover(path: Path) -> str | None:
@@ -93,8 +93,8 @@ def table_leftovers(
             yield f"{column}: what is called a {telling[0]} may tell who it is; leave it out", []
         for form, rows in _forms(records, column, long_numbers=True):
             yield f"{column}: looks like {form}; leave the column out of `attributes`", rows
-        if column.lower() in _AGES and (old := _rows_where(records, column, _is_old)):
-            yield f"{column}: an age of 90 or more is rare enough to tell who it is; write 90+", old
+        if column.lower() in AGE_COLUMNS and (old := _rows_where(records, column, _is_old)):
+            yield f"{column}: an age above 90 is rare enough to tell who it is; write 90", old
 
 
 def _is_counter(image: str) -> bool:
@@ -104,10 +104,7 @@ def _is_counter(image: str) -> bool:
 
 
 def _is_old(age: str) -> bool:
-    try:
-        return float(age.rstrip("Yy")) > _OLD
-    except ValueError:
-        return False
+    return capped_age(age) != age
 
 
 def _forms(

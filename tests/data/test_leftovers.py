@@ -109,8 +109,8 @@ def found_in(column: str, cell: str) -> list[str]:
         ("image", "images/20210203.png", "no counter"),
         ("birth_date", "", "what is called a birth"),
         ("Accession-Number", "7", "what is called a accession"),
-        ("age", "93", "an age of 90 or more"),
-        ("age", "093Y", "an age of 90 or more"),
+        ("age", "93", "an age above 90"),
+        ("age", "093Y", "an age above 90"),
     ],
 )
 def test_what_may_tell_who_somebody_is(column: str, cell: str, form: str) -> None:
@@ -131,7 +131,8 @@ def test_what_may_tell_who_somebody_is(column: str, cell: str, form: str) -> Non
         ("breast_density", "3"),
         ("mass_margins", "CIRCUMSCRIBED-ILL_DEFINED"),
         ("age", "89"),
-        ("age", "90+"),
+        ("age", "90"),
+        ("age", "unknown"),
         ("age", ""),
     ],
 )

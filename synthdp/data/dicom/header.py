@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from synthdp.config import Settings
+from synthdp.data.ages import capped_age, years
 from synthdp.data.dicom.elements import number, numbers, text, whole
 from synthdp.data.dicom.file import only_input_errors, parse
 from synthdp.data.splits import duplicate_groups
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 64 * 2**20
-MAX_AGE = 90
 
 _FOR_PROCESSING = (
     *("1.2.840.10008.5.1.4.1.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1.2.1"),  # DX, MG
@@ -71,7 +71,7 @@ class DicomHeader:
     """The facts of one image, as the header has them; empty or None where it doesn't say.
 
     `view` and `laterality` are words of closed lists, `spacing_mm` is between rows and between
-    columns, in the plane of the patient where it is known. `age` is in whole years, `90+` from 90.
+    columns, in the plane of the patient where it is known. `age` is in whole years, 90 at most.
     The ids are raw: they tell which images belong together, and are never written or printed.
     """
 
@@ -126,7 +126,7 @@ def header_of(dataset: "Dataset", reading: DicomReading) -> DicomHeader:
         intent=_intent(dataset),
         burned_in=_said(text(dataset, "BurnedInAnnotation")),
         recognizable=_said(text(dataset, "RecognizableVisualFeatures")),
-        age=capped_age(text(dataset, "PatientAge")),
+        age=_age(text(dataset, "PatientAge")),
         sex=_sex(text(dataset, "PatientSex")),
         patient_id=text(dataset, "PatientID"),
         study_uid=text(dataset, "StudyInstanceUID"),
@@ -147,19 +147,6 @@ def same_instance(headers: Sequence[DicomHeader]) -> list[tuple[int, ...]]:
     named = [index for index, header in enumerate(headers) if header.sop_uid]
     groups = duplicate_groups([headers[index].sop_uid for index in named])
     return [tuple(named[index] for index in group) for group in groups]
-
-
-def capped_age(age: str) -> str:
-    """A DICOM age (`072Y`, `018M`, `009W`, `012D`) in whole years, `90+` from 90; else empty.
-
-    Those of 90 and more are few enough to be found by their age (HIPAA, 45 CFR 164.514(b)(2)).
-    """
-    digits, unit = age[:-1], age[-1:].upper()
-    a_year = {"Y": 1, "M": 12, "W": 52, "D": 365}
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 3) or unit not in a_year:
-        return ""
-    years = int(digits) // a_year[unit]
-    return str(years) if years < MAX_AGE else f"{MAX_AGE}+"
 
 
 def _refuse_kind(dataset: "Dataset", reading: DicomReading) -> None:
@@ -245,6 +232,12 @@ def _intent(dataset: "Dataset") -> Literal["presentation", "processing", ""]:
 def _said(word: str) -> Said:
     answers: dict[str, Said] = {"YES": "yes", "NO": "no"}
     return answers.get(word.upper(), "unsaid")
+
+
+def _age(said: str) -> str:
+    """In whole years, capped; empty of what is not as DICOM has it."""
+    number = years(said) if said[-1:].isalpha() else None
+    return "" if number is None else capped_age(str(number))
 
 
 def _sex(word: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthdp.data.ages import AGE_COLUMNS, capped_age
 from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS, Split
 from synthdp.data.images import MISSING_FILE, path_problem
 from synthdp.data.importing.cells import (
@@ -345,6 +346,8 @@ def _with_point(settings: ListingSettings, cell: str) -> str:
 
 def _attribute(settings: ListingSettings, reader: _Reader, name: str, cell: str) -> str:
     text = _with_point(settings, cell)
+    if settings.kind == "real" and name.lower() in AGE_COLUMNS:
+        text = capped_age(text)
     return reader.attribute_words.get(name, {}).get(same_word(text), text)
 
 

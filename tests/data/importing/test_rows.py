@@ -261,3 +261,13 @@ def test_no_table_breaks_the_listing(
         assert patch.patient
         assert len(patch.targets) == 1
     assert "a" * 300 not in "".join(found.problems)
+
+
+def test_no_age_above_ninety_is_carried_over(src: Path) -> None:
+    rows = [
+        ("file", "patient_id", "malignant", "Age"),
+        ("a.png", "P1", "0", "93"),
+        ("sub/b.png", "P2", "1", "089Y"),
+    ]
+    kept = [patch.attributes["age"] for patch in listing(src, rows).patches]
+    assert kept == ["90", "089Y"]
