@@ -367,13 +367,15 @@ class PredictSettings(Settings):
     """The predict stage: a finished run on new images.
 
     `images` is a folder of image files, or a data set; `out` the table to write. `bits` says how
-    many bits of each sample are used, where the files state more (12 in 16). `saliency` is a folder
-    for pictures of what moves the score, looked for at `saliency_grid` regions a side.
+    many bits of each sample are used, where the files state more (12 in 16). `follow_links_into`
+    names folders outside `images` into which links are followed. `saliency` is a folder for
+    pictures of what moves the score, looked for at `saliency_grid` regions a side.
     """
 
     run: Path
     images: Path
     out: Path
     bits: int | None = Field(default=None, ge=1, le=16)
+    follow_links_into: tuple[Path, ...] = ()
     saliency: Path | None = None
     saliency_grid: int = Field(default=9, ge=3, le=32)

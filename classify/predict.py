@@ -82,7 +82,7 @@ def run_predict(settings: PredictSettings) -> Path:
     """
     _refuse_outputs(settings.images, settings.out, settings.saliency)
     classifier = load_classifier(settings.run)
-    images = find_images(settings.images)
+    images = find_images(settings.images, settings.follow_links_into)
     refuse_bad_images(settings.images.name, images, settings.bits)
     paths = [image.path for image in images]
     raws = [_features(one, paths, settings.bits) for one in classifier.feature_sources]
@@ -115,10 +115,14 @@ def _refuse_outputs(images: Path, out: Path, saliency: Path | None) -> None:
         raise InputError("out: lies inside the folder `saliency`; name a file outside it")
 
 
-def find_images(folder: Path) -> tuple[NewImage, ...]:
+def find_images(folder: Path, follow_links_into: Sequence[Path] = ()) -> tuple[NewImage, ...]:
     """The images of a folder: those that its manifest names, or all below it in sorted order.
 
     What else stands in a folder without a manifest is counted on the terminal, by reason.
+
+    Args:
+        folder: of the images.
+        follow_links_into: folders outside it where links may lead.
 
     Raises:
         InputError: when there is none, a folder cannot be read, or a name leads out of the folder.
@@ -131,7 +135,7 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
         raise_problems(f"{folder.name}/{MANIFEST}", table.problems)
         named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
     else:
-        contents = folder_contents(folder)
+        contents = folder_contents(folder, follow_links_into)
         left_out = contents.left_out()
         links = linked_folder_problems(left_out)
         raise_problems(_heading(folder.name), [*contents.problems, *links])
@@ -141,7 +145,8 @@ def find_images(folder: Path) -> tuple[NewImage, ...]:
         named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
     if not named:
         raise InputError(f"{folder}: holds no image, so there is nothing to score")
-    problems = [(label, path_problem(name, root)) for label, name in named]
+    linked = [one.resolve() for one in follow_links_into]
+    problems = [(label, path_problem(name, root, linked)) for label, name in named]
     raise_problems(
         _heading(folder.name), [f"{label}: {problem}" for label, problem in problems if problem]
     )

@@ -39,8 +39,8 @@ def path_problem(name: str, root: Path, linked: Sequence[Path] = ()) -> str | No
         return "the file cannot be reached"
     if not any(real.is_relative_to(folder) for folder in (root, *linked)):
         return (
-            "the path leads outside the folder, by a link; put the file itself there, or let an "
-            "import follow links into that folder (follow_links_into)"
+            "the path leads outside the folder, by a link; put the file itself there, or "
+            "name the folder that it leads into in follow_links_into"
         )
     return None
 

@@ -435,3 +435,17 @@ def test_names_of_all_alphabets_and_lengths_have_scores_and_pictures(
     assert len(pictures) == 7
     assert {"Müller.png.saliency.png", "=1+1.png.saliency.png"} < set(pictures)
     assert all(name.endswith(".saliency.png") for name in pictures)
+
+
+def test_links_into_a_folder_are_followed_when_it_is_named(run: Path, tmp_path: Path) -> None:
+    """As in caches of downloads, where names are links to contents."""
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
+    for one in (blobs, folder):
+        one.mkdir()
+    for number, pixels in enumerate(images(2)):
+        (blobs / f"{number:064x}").write_bytes(encode_png(pixels))
+        (folder / f"{number}.png").symlink_to(f"../blobs/{number:064x}")
+    with pytest.raises(InputError, match="image 2: the path leads outside the folder, by a link"):
+        predict(run, folder, tmp_path / "scores.csv")
+    rows = predict(run, folder, tmp_path / "scores.csv", follow_links_into=(blobs,))
+    assert [row["image"] for row in rows] == ["0.png", "1.png"]

@@ -29,6 +29,7 @@ SYSTEM_FILES = (
 )
 
 LINKED_FOLDERS = "linked folders"
+LINKED_AGAIN = "links to folders that were walked"
 SKIPPED = "files in hidden or system folders (as .ipynb_checkpoints, @eaDir, __MACOSX)"
 HIDDEN_IMAGES = "hidden images (whose names begin with a dot)"
 HIDDEN_FILES = "hidden files"
@@ -77,12 +78,18 @@ def folder_contents(src: Path, follow_links_into: Sequence[Path] = ()) -> Folder
         refuse_without_descriptors(error)
         unread += 1
 
-    to_walk, met = [src], {src.resolve()}
-    while to_walk:
-        for name, subfolders, files in os.walk(to_walk.pop(), onerror=count_unread):
+    links: list[Path] = [src]  # a folder's own tree comes first, then what its links lead to
+    met = set[Path]()
+    while links:
+        root = links.pop(0)
+        if root.resolve() in met:
+            skipped[LINKED_AGAIN] += 1
+            continue
+        met.add(root.resolve())
+        for name, subfolders, files in os.walk(root, onerror=count_unread):
             folder = Path(name)
             if os.access(folder, os.X_OK):
-                to_walk += _choose(folder, subfolders, allowed, met, skipped)
+                links += _choose(folder, subfolders, allowed, met, skipped)
             else:  # its files have names, and nothing else
                 unread += 1
                 subfolders.clear()
@@ -111,29 +118,31 @@ def _choose(
     met: set[Path],
     skipped: Counter[str],
 ) -> list[Path]:
-    """Leave those of `subfolders` that are walked, and return the links that are followed too.
+    """Leave those of `subfolders` that are walked, and return the links that may be followed too.
 
     Args:
         folder: where they stand.
         subfolders: their names; the others are taken out.
         allowed: resolved folders into which links are followed.
-        met: resolved folders where the walk has been or will be, links aside; gets these.
+        met: resolved folders where the walk has been or will be; gets these.
         skipped: counts what is passed over.
     """
-    names, followed = list(subfolders), []
+    names, followed = sorted(subfolders), []
     subfolders.clear()
     for name in names:
         path = folder / name
         if is_skipped_folder(name):
             skipped[SKIPPED] += _files_in(path)
-        elif not path.is_symlink():
-            subfolders.append(name)
-            met.add(path.resolve())
-        elif is_inside(path, allowed) and path.resolve() not in met:
-            met.add(path.resolve())
-            followed.append(path)
+        elif path.is_symlink():
+            if is_inside(path, allowed):
+                followed.append(path)
+            else:
+                skipped[LINKED_FOLDERS] += 1
+        elif (real := path.resolve()) in met:
+            skipped[LINKED_AGAIN] += 1
         else:
-            skipped[LINKED_FOLDERS] += 1
+            met.add(real)
+            subfolders.append(name)
     return followed
 
 
@@ -206,8 +215,8 @@ def linked_folder_problems(left_out: Mapping[str, int]) -> list[str]:
     if not left_out[LINKED_FOLDERS]:
         return []
     return [
-        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed or lead nowhere, "
-        "or where the walk has been; put the folders themselves there"
+        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed or lead nowhere; "
+        "put the folders themselves there, or name them in follow_links_into"
     ]
 
 

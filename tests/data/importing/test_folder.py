@@ -225,7 +225,17 @@ def test_linked_folders_are_walked_once_when_named(clinic: Path, texture: Textur
     contents = folder_contents(clinic, (elsewhere.parent,))
     assert sum(path.name == "30.png" for path in contents.images) == 1
     assert len(contents.images) == 7
-    assert contents.skipped["linked folders"] == 3
+    assert contents.skipped == {"linked folders": 0, "links to folders that were walked": 3}
+    assert len(imported(clinic, follow_links_into=(elsewhere.parent,)).rows) == 7
+
+
+def test_a_link_to_the_folder_above_brings_nothing_twice(clinic: Path) -> None:
+    (clinic / "above").symlink_to(clinic.parent)
+    (clinic / "a").symlink_to(clinic / "benign")
+    contents = folder_contents(clinic, (clinic.parent,))
+    assert len(contents.images) == 6
+    assert {path.parent.name for path in contents.images} == {"benign", "malignant"}
+    assert not contents.problems
 
 
 def test_long_names_and_deep_folders(make_folder: MakeFolder, texture: Texture) -> None:
