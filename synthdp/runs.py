@@ -24,6 +24,7 @@ from synthdp import __version__
 from synthdp.config import (
     ADDED_LATER,
     Settings,
+    SettingsType,
     dump_settings,
     read_settings,
     validate_settings,
@@ -40,6 +41,7 @@ from synthdp.inputs import (
     write_inputs,
 )
 from synthdp.interrupts import handled, interrupt
+from synthdp.places import respelled, started_in
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
 from synthdp.privacy.noise import KEY_FILE
@@ -214,7 +216,9 @@ def is_written(out: Path, settings: Settings, *, last: str, what: str) -> bool:
         return False
     where = f"{out.name}/config.yaml"
     stored = read_settings(type(settings), out / "config.yaml")
-    if validate_settings(type(settings), stored, where=where) != settings:
+    known = validate_settings(type(settings), stored, where=where).model_dump(mode="json")
+    asked = settings.model_dump(mode="json")
+    if known != respelled(settings, asked, known, started_in(out, known.get("out"))):
         raise InputError(f"{out}: holds {what} with other settings; name another out")
     refuse_changed(out, lambda: read_inputs(named_inputs(settings)))
     return True
@@ -234,6 +238,27 @@ def _differences(
         elif old != new:
             lines.append(f"{prefix}{key}: {quoted(old)} there, {quoted(new)} asked for")
     return lines
+
+
+def spelled_as_started(out: Path, settings: SettingsType) -> SettingsType:
+    """The settings with paths as they were spelled when the run at `out` was started.
+
+    For a study, whose runs have names that are made of these paths.
+
+    Raises:
+        InputError: when the run was started in another folder with paths that were relative to it.
+    """
+    config = out / "config.yaml"
+    if not config.is_file():
+        return settings
+    stored, plain = read_settings(type(settings), config), settings.model_dump(mode="json")
+    here = respelled(settings, plain, stored, Path.cwd())
+    if respelled(settings, plain, stored, started_in(out, stored.get("out"))) != here:
+        raise InputError(
+            f"{out}: was started in another folder, with paths relative to it, of which the names "
+            "of its runs are made; run the command in the folder in which it was started"
+        )
+    return validate_settings(type(settings), here, where="settings")
 
 
 def _matching_status(
@@ -263,9 +288,11 @@ def _matching_status(
         return status
     as_typed = typing(type(settings), [])
     asked = parse_yaml(dump_settings(settings), where="settings", prepare=as_typed)
+    stored = read_settings(type(settings), out / "config.yaml")
+    asked = respelled(settings, asked, stored, started_in(out, stored.get("out")))
     fixed, wanted = (
         {key: value for key, value in values.items() if key not in free}
-        for values in (read_settings(type(settings), out / "config.yaml"), asked)
+        for values in (stored, asked)
     )
     if lines := _differences(fixed, wanted):
         words = f"{out}: was started with other settings; name a new `out`, or go back to them:"

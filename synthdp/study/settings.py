@@ -323,7 +323,7 @@ class StudySettings(EngineSettings):
         if problem:
             raise ValueError(problem)
         fixed_on = self.compare.threshold_on
-        if fixed_on is not None and fixed_on not in self.evaluate_on:
+        if fixed_on is not None and _key(fixed_on) not in map(_key, self.evaluate_on):
             raise ValueError(
                 "compare.threshold_on: models are not scored there; add it to evaluate_on too"
             )
@@ -377,4 +377,8 @@ class StudySettings(EngineSettings):
         made = (self.synthetic, self.private_synthetic, self.phantoms)
         trained = self.transfer.data if self.transfer is not None else ()
         named = (self.data, *trained, *made, *(on.data for on in self.evaluate_on))
-        return [path for path in dict.fromkeys(named) if path is not None]
+        by_place = dict[Path, Path]()
+        for path in named:
+            if path is not None:
+                by_place.setdefault(path.resolve(), path)
+        return list(by_place.values())

@@ -16,7 +16,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.plan import with_records
 from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import Run, RunBusyError, open_run
+from synthdp.runs import Run, RunBusyError, open_run, spelled_as_started
 from synthdp.stages import STAGES
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.compare.fairness import judge_study
@@ -60,6 +60,7 @@ def plan_study(settings: StudySettings) -> Statement:
     Raises:
         InputError: when the grid or an ingredient does not fit.
     """
+    settings = spelled_as_started(settings.out, settings)
     refuse_unfit_sets(settings)
     rows = expand_grid(settings)
     refuse_unfit_grid(settings, rows)
@@ -84,6 +85,7 @@ def run_study(settings: StudySettings) -> Path:
         RunBusyError: when another process is at work on the study and does not share it.
         RunError: when a run failed, whose error stands in `results.csv`, or the cluster went away.
     """
+    settings = spelled_as_started(settings.out, settings)
     # What a study began with was checked then, and may be gone by now.
     if not (settings.out / REPORT_FILE).is_file():
         refuse_unfit_sets(settings)

@@ -52,6 +52,7 @@ from synthdp.data.importing.survey import Pixels
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
 from synthdp.inputs import INPUTS_FILE, Input, as_json
+from synthdp.places import respelled, started_in
 from synthdp.privacy.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
 from synthdp.privacy.stated import (
@@ -295,7 +296,7 @@ def _is_imported(settings: PatchesSettings) -> bool:
         InputError: when it was imported otherwise, or holds something else.
     """
     note = read_note(settings.out)
-    if note is not None and _settings_now(note, settings) == settings.model_dump(mode="json"):
+    if note is not None and _is_as_noted(settings, _settings_now(note, settings)):
         if note.moved_by_others:
             raise InputError(
                 f"{settings.out}: imported by an earlier version, which split patients or made ids "
@@ -318,6 +319,13 @@ def _is_imported(settings: PatchesSettings) -> bool:
             "remove it first"
         )
     return False
+
+
+def _is_as_noted(settings: PatchesSettings, noted: Mapping[str, Any]) -> bool:
+    """Whether settings are those of an import, however paths of one place are spelled."""
+    asked = settings.model_dump(mode="json")
+    base = started_in(settings.out, noted.get("out"))
+    return bool(noted == respelled(settings, asked, noted, base))
 
 
 def _settings_now(note: ImportNote, settings: PatchesSettings) -> dict[str, Any]:

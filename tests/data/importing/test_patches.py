@@ -790,6 +790,17 @@ def test_a_folder_that_may_not_be_entered_is_refused(
             assert told in refusal(folder, patient_pattern=PATIENT)
 
 
+def test_an_import_is_known_again_however_its_paths_are_spelled(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = imported(table).root
+    written = out.stat().st_mtime_ns
+    monkeypatch.chdir(table.parent)
+    for src in (table.name, f"./{table.name}/", f"set/../{table.name}"):
+        assert imported(Path(src), out=Path("set")).root == Path("set")
+    assert out.stat().st_mtime_ns == written
+
+
 def test_an_import_is_not_repeated_and_not_overwritten(table: Path) -> None:
     dataset = imported(table)
     before = (dataset.root / "dataset.json").stat().st_mtime_ns
