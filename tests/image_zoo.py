@@ -168,11 +168,11 @@ def _pieces(values: Array, how: Tiff) -> list[bytes]:
     return found
 
 
-def tiff(values: Array, how: Tiff, **changes: object) -> bytes:
-    """A TIFF of samples (H, W) or (H, W, C)."""
+def tiff(values: Array, how: Tiff, pieces: list[bytes] | None = None) -> bytes:
+    """A TIFF of samples (H, W) or (H, W, C), or of strips that were made elsewhere."""
     values = values if values.ndim == 3 else values[..., None]
     height, width, channels = values.shape
-    pieces = _pieces(values, how)
+    pieces = _pieces(values, how) if pieces is None else pieces
     header = 16 if how.big else 8
     body, offsets = b"", []
     for piece in pieces:

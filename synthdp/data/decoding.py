@@ -5,6 +5,7 @@ What is accepted, refused by name, and left unread stands in a table in docs/dat
 by its name.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -117,15 +118,17 @@ def _content(path: Path) -> bytes:
             raise InputError("the file is missing")
         with open(path, "rb") as stream:
             content = stream.read(_SEEN_BYTES)
-            if kind_of(content) != DICOM:
-                content += stream.read(MAX_FILE_BYTES + 1 - len(content))
+            if kind_of(content) == DICOM:
+                return content
+            n_bytes = os.fstat(stream.fileno()).st_size
+            if n_bytes > MAX_FILE_BYTES:
+                raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
+            content += stream.read(max(n_bytes - len(content), 0))
     except OSError as error:
         refuse_without_descriptors(error)
         raise InputError(
             "the file cannot be read; give the user that runs this the right to"
         ) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
     if not content:
         raise InputError("the file is empty; copy or export it again")
     return content

@@ -1,16 +1,22 @@
 """What is read of image files, and the words for what is not."""
 
 import io
+import os
 import random
 import struct
+import tracemalloc
 import zlib
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_zoo import Tiff, chunk, npy, png, tiff, zipped
 from PIL import Image
 
 from synthdp.data.decoding import decode_pixels, square_image
+from synthdp.data.dicom import read_dicom
 from synthdp.data.images import encode_png, to_float
 from synthdp.errors import InputError
 
@@ -159,3 +165,83 @@ def test_networks_see_a_square_that_is_padded_and_not_stretched(tmp_path: Path) 
     square = np.arange(64, dtype=np.uint8).reshape(8, 8)
     (tmp_path / "square.png").write_bytes(encode_png(square))
     assert (square_image(tmp_path / "square.png") == to_float(square)).all()
+
+
+@cache
+def bombs() -> dict[str, bytes]:
+    """Small files that would unpack to a hundred times what their headers say, or more."""
+    grey = np.zeros((19, 37), np.int64)
+    zeros = zlib.compress(bytes(64 * 2**20), 9)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 37, 19, 8, 0, 0, 0, 0))
+    many = 5000
+    shared = {278: (4, [1]), 273: (4, [8] * many), 279: (4, [40_000] * many)}
+    return {
+        "png": b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zeros) + chunk(b"IEND", b""),
+        "png text": png(grey, 8, 0, before=chunk(b"zTXt", b"a\0\0" + zeros)),
+        "png profile": png(grey, 8, 0, before=chunk(b"iCCP", b"a\0\0" + zeros)),
+        "tiff": tiff(grey, Tiff(8, 1, "<", 8), pieces=[zeros]),
+        "tiff of shared strips": tiff(
+            np.zeros((many, 8), np.int64), Tiff(8, 1, "<", 5, tags=shared), pieces=[zeros[:50_000]]
+        ),
+        "npz": zipped(image=npy(grey.astype(np.uint8)) + bytes(64 * 2**20)),
+        "pgm": b"P2 37 19 255\n" + b"0 " * 2_000_000,
+    }
+
+
+def test_bombs_take_little_memory(tmp_path: Path) -> None:
+    decoded(tmp_path, encode_png(GREY_8))  # what is imported late is none of theirs
+    for name, content in bombs().items():
+        (tmp_path / "x").write_bytes(content)
+        tracemalloc.start()
+        with suppress(InputError):
+            decode_pixels(tmp_path / "x")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16 * len(content) + 8 * 2**20, name
+
+
+def test_strips_that_share_their_bytes_without_end_are_refused(tmp_path: Path) -> None:
+    assert "share their bytes" in refusal(tmp_path, bombs()["tiff of shared strips"])
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"GIF89a" + bytes(40), "GIF"),
+        (b"BM" + bytes(40), "BMP"),
+        (b"%PDF-1.7" + bytes(40), "PDF"),
+        (b"<!doctype html><html>Sign in</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "JPEG 2000"),
+        (b"P6\n2 2\n255\n" + bytes(12), "PPM"),
+    ],
+)
+def test_other_kinds_are_named(tmp_path: Path, content: bytes, name: str) -> None:
+    words = refusal(tmp_path, content)
+    assert f"is not an image that is read, but {name}" in words
+    assert "PNG, TIFF, JPEG" in words
+
+
+def test_an_empty_file_says_so(tmp_path: Path) -> None:
+    assert "the file is empty" in refusal(tmp_path, b"")
+
+
+def test_what_is_no_file_is_missing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "loop.png", "zero.png", "none.png"):
+        with pytest.raises(InputError, match="the file is missing"):
+            decode_pixels(tmp_path / name)
+
+
+def test_a_kind_is_told_by_content(tmp_path: Path) -> None:
+    for name in ("x.tif", "x.jpg", "x", "x.dcm"):
+        (tmp_path / name).write_bytes(encode_png(GREY_8))
+        assert np.array_equal(decode_pixels(tmp_path / name), GREY_8)
+
+
+def test_dicom_goes_to_its_own_reader(tmp_path: Path) -> None:
+    data = pytest.importorskip("pydicom.data").get_testdata_file("CT_small.dcm")
+    (tmp_path / "x.png").write_bytes(Path(data).read_bytes())
+    assert np.array_equal(decode_pixels(tmp_path / "x.png"), read_dicom(tmp_path / "x.png").pixels)

@@ -20,6 +20,7 @@ ZIP_BEGINNING = b"PK\x03\x04"
 _COLOURS = (1, 3, 4)
 _MAX_HEADER = 10_000
 _MEMBER = ".npy"
+_DIRECTORY_ENTRY, _MAX_MEMBERS = b"PK\x01\x02", 1000
 
 
 def read_npy(content: bytes) -> Samples:
@@ -37,6 +38,8 @@ def read_npz(content: bytes) -> Samples:
     Raises:
         InputError: as `read_npy`; when it holds another number of arrays.
     """
+    if content.count(_DIRECTORY_ENTRY) > _MAX_MEMBERS:  # before each becomes an object
+        raise InputError("holds a great many files where one image is expected")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) != 1 or not members[0].filename.endswith(_MEMBER):

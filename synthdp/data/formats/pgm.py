@@ -13,6 +13,7 @@ _SPACE = rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])+"
 _HEADER = re.compile(
     rb"P[25]" + 3 * (_SPACE + rb"(\d{1,9})") + rb"(?:[ \t]*#[^\r\n]*[\r\n]|[ \t\r\n\v\f])"
 )
+_DIGITS_AND_SPACE = b"0123456789 \t\r\n\v\f"
 _MAX_HEADER_BYTES = 2**16
 
 
@@ -31,12 +32,14 @@ def read_pgm(content: bytes) -> Samples:
         raise InputError(f"says that its greatest sample is {top}; 1 to 65535 are possible")
     count, body = width * height, content[header.end() :]
     if content.startswith(b"P2"):
-        words = re.sub(rb"#[^\r\n]*", b"", body).split()
-        if len(words) < count:
+        numbers = re.sub(rb"#[^\r\n]*", b"", body)
+        if numbers.translate(None, _DIGITS_AND_SPACE):
+            raise InputError("holds other than numbers after its header; export it again")
+        values = np.fromstring(numbers.decode("ascii"), dtype=np.int64, sep=" ")
+        if len(values) < count:
             raise InputError(TRUNCATED)
-        if len(words) > count or any(len(word) > 5 or not word.isdigit() for word in words):
-            raise InputError("holds more than its samples, or other than numbers; export it again")
-        values = np.array(words, dtype=np.int64)
+        if len(values) > count:
+            raise InputError("holds more than its samples; export it again")
     else:
         stored = np.dtype(np.uint8 if top < 256 else ">u2")
         n_bytes = count * stored.itemsize

@@ -68,6 +68,8 @@ OTHER_COMPRESSIONS = {
 DEPTHS = (*range(1, 17), 32)
 _MAX_GROUP_BYTES = 32 * 2**20
 _BLOCK_ROWS = 64
+#: Pieces that are alike may share their bytes; beyond this it is a bomb.
+_MOST_SHARED = 4
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def _values(content: bytes, tags: Tags) -> NDArray[np.integer]:
         raise InputError("says that a strip has no rows (tag 278); export it again")
     down = -(-height // chunk_height)
     per_plane = across * down
-    chunks = list(_chunks(content, tags, tiled=tiled))
+    chunks = _chunks(content, tags, tiled=tiled)
     sizes = _chunk_rows(height, chunk_height, down, across, tiled=tiled)
     if len(chunks) != planes * per_plane:
         raise InputError(
@@ -305,7 +307,7 @@ def _chunk_rows(
     return [min(chunk_height, height - chunk_height * index) for index in range(down)]
 
 
-def _chunks(content: bytes, tags: Tags, *, tiled: bool) -> Iterator[memoryview]:
+def _chunks(content: bytes, tags: Tags, *, tiled: bool) -> list[memoryview]:
     """The bytes of each strip or tile."""
     offsets = tags.values.get(TILE_OFFSETS if tiled else STRIP_OFFSETS, ())
     lengths = tags.values.get(TILE_BYTES if tiled else STRIP_BYTES)
@@ -313,11 +315,12 @@ def _chunks(content: bytes, tags: Tags, *, tiled: bool) -> Iterator[memoryview]:
         lengths = (max(len(content) - offsets[0], 0),)  # some writers leave it out
     if lengths is None or len(lengths) != len(offsets):
         raise InputError("does not say how long the pieces of its pixels are; export it again")
+    if any(at + n > len(content) for at, n in zip(offsets, lengths, strict=True)):
+        raise InputError(TRUNCATED)
+    if sum(lengths) > _MOST_SHARED * len(content):
+        raise InputError("says that pieces of its pixels share their bytes; export it again")
     view = memoryview(content)
-    for offset, length in zip(offsets, lengths, strict=True):
-        if offset + length > len(content):
-            raise InputError(TRUNCATED)
-        yield view[offset : offset + length]
+    return [view[at : at + n] for at, n in zip(offsets, lengths, strict=True)]
 
 
 def _rows(
