@@ -13,6 +13,7 @@ from synthdp import __version__
 from synthdp.config import Settings, dump_settings, load_settings
 from synthdp.errors import InputError, RunError
 from synthdp.stages import STAGES, Stage, packaged_statements
+from synthdp.terminal import accept_any_text, flush, has_no_reader, let_go_of_output, tell
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -141,7 +142,7 @@ def _run_check(arguments: argparse.Namespace) -> int:
     result = check_dataset(arguments.folder, counts=arguments.counts)
     print(result.summary)
     for problem in result.problems:
-        print(problem, file=sys.stderr)
+        tell(problem)
     return EXIT_BAD_INPUT if result.problems else EXIT_DONE
 
 
@@ -490,27 +491,40 @@ def _add_study_commands(commands: Commands) -> None:
 
 def _guarded(handler: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     try:
-        return handler(arguments)
+        return _with_output(handler(arguments))
     except InputError as error:
-        print(f"synthdp: {error}", file=sys.stderr)
+        tell(f"synthdp: {error}")
         return EXIT_BAD_INPUT
     except RunError as error:
-        print(f"synthdp: {error}", file=sys.stderr)
+        tell(f"synthdp: {error}")
         return EXIT_FAILED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
     except OSError as error:  # its own text may hold a path below a patient's folder
-        print(f"synthdp: a file could not be read or written: {error.strerror}", file=sys.stderr)
+        if isinstance(error, BrokenPipeError) and has_no_reader():
+            let_go_of_output()
+            return EXIT_DONE  # the reader, such as `head`, has seen enough
+        tell(f"synthdp: a file could not be read or written: {error.strerror}")
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("synthdp: interrupted; the same command resumes it", file=sys.stderr)
+        tell("synthdp: interrupted; the same command resumes it")
         return EXIT_INTERRUPTED
+
+
+def _with_output(code: int) -> int:
+    """The code of a command whose output has been written."""
+    try:
+        flush()
+    except BrokenPipeError:
+        let_go_of_output()
+    except OSError:
+        let_go_of_output()
+        raise
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine
+    accept_any_text()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)  # argparse leaves pairs behind an option over

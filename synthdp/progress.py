@@ -5,11 +5,12 @@ more. Where standard error is no terminal (a log, a pipe, a job on a cluster) no
 since logs are sent on. All bars are made here but that of a study, which counts runs.
 """
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from synthdp.terminal import is_watched
 
 Item = TypeVar("Item")
 _silent = False
@@ -23,5 +24,5 @@ def silence_bars() -> None:
 
 def progress(items: Iterable[Item], *, what: str, total: int | None = None) -> Iterator[Item]:
     """Yield `items`, showing a bar named `what` when standard error is a terminal."""
-    hidden = _silent or not sys.stderr.isatty()
+    hidden = _silent or not is_watched()
     yield from tqdm(items, desc=what, total=total, disable=hidden, leave=False, delay=1.0)

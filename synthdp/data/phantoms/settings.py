@@ -25,7 +25,7 @@ class PhantomSettings(Settings):
     patients: int = Field(default=500, ge=1, le=999_999)
     size_px: int = Field(default=128, ge=16, le=1024)
     seed: Seed = 0
-    name: str = "phantoms"
+    name: str = Field(default="phantoms", pattern=r"^[A-Za-z0-9_. -]{1,64}$")
     as_real: bool = False
     val_fraction: float = Field(default=0.15, ge=0, lt=1)
     test_fraction: float = Field(default=0.15, ge=0, lt=1)

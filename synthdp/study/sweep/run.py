@@ -7,7 +7,6 @@ start from is run once.
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -23,6 +22,7 @@ from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep.engine import Engine, opened_engine
 from synthdp.study.sweep.grid import Evaluation, GridRow
 from synthdp.study.sweep.state import is_evaluated, is_finished, missing_calls, other_versions
+from synthdp.terminal import is_watched
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Progress:
     def __init__(self, n_jobs: int) -> None:
         self._n_jobs, self._n_done, self._n_failed = n_jobs, 0, 0
         self._logged_at = -math.inf
-        hidden = not sys.stderr.isatty()
+        hidden = not is_watched()
         self._bar = tqdm(
             total=n_jobs, desc="study", unit="run", smoothing=SMOOTHING, disable=hidden, leave=False
         )

@@ -1,0 +1,52 @@
+"""Standard output and standard error of any kind: ASCII, closed, a broken pipe, a full disk."""
+
+import io
+import os
+import select
+import sys
+from contextlib import suppress
+
+
+def accept_any_text() -> None:
+    """Write what the streams' encoding does not have as escapes, such as names in an ASCII log."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_watched() -> bool:
+    """Whether standard error is a terminal, with somebody before it."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def tell(text: str) -> None:
+    """Write a line to standard error, where there is one that takes it."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # a closed or broken stream: the exit code says it too
+            print(text, file=sys.stderr, flush=True)
+
+
+def flush() -> None:
+    """Write out what was printed.
+
+    Raises:
+        OSError: when it can't be written; BrokenPipeError when nobody reads any more.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def has_no_reader() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(state & select.POLLERR for _, state in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no stream of the system
+        return False
+
+
+def let_go_of_output() -> None:
+    """Drop what can't be written, which the end of the process would try once more."""
+    with suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
