@@ -13,7 +13,7 @@ from synthdp.data.dataset import SPLITS, Dataset
 from synthdp.data.decoding import is_jpeg
 from synthdp.data.importing.assignment import AssignedImages
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
-from synthdp.data.importing.folder import left_out_words
+from synthdp.data.importing.folder import left_out_words, readable_name
 from synthdp.data.importing.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
@@ -163,6 +163,22 @@ def named_numbers(numbers: Sequence[Number]) -> str:
     shown = ", ".join(str(number) for number in numbers[:MAX_NUMBERS])
     more = len(numbers) - MAX_NUMBERS
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def noted_settings(settings: Settings) -> dict[str, Any]:
+    """Settings as a note has them: as JSON, with bytes of paths that are no text as `\\xff`."""
+
+    def readable(value: Any) -> Any:
+        if isinstance(value, str):
+            return readable_name(value)
+        if isinstance(value, list):
+            return [readable(one) for one in value]
+        if isinstance(value, dict):
+            return {readable(name): readable(one) for name, one in value.items()}
+        return value
+
+    noted: dict[str, Any] = readable(settings.model_dump(mode="json"))
+    return noted
 
 
 class ImportNote(Settings):

@@ -38,7 +38,14 @@ from synthdp.data.importing.full_images import (
 from synthdp.data.importing.lesions import CropSettings
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches
-from synthdp.data.importing.note import NOTE, ImportNote, import_note, note_words, read_note
+from synthdp.data.importing.note import (
+    NOTE,
+    ImportNote,
+    import_note,
+    note_words,
+    noted_settings,
+    read_note,
+)
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.prepare import Prepared, PreparedImages, prepare, staging_beside
 from synthdp.data.importing.settings import FORMER_PATTERNS
@@ -323,7 +330,7 @@ def _is_imported(settings: PatchesSettings) -> bool:
 
 def _is_as_noted(settings: PatchesSettings, noted: Mapping[str, Any]) -> bool:
     """Whether settings are those of an import, however paths of one place are spelled."""
-    asked = settings.model_dump(mode="json")
+    asked = noted_settings(settings)
     base = started_in(settings.out, noted.get("out"))
     return bool(noted == respelled(settings, asked, noted, base))
 
@@ -463,7 +470,7 @@ def _write(
             )
         note = import_note(images, size_px=info.size_px, with_ids=settings.ids == "kept")
         source = {
-            "settings": settings.model_dump(mode="json"),
+            "settings": noted_settings(settings),
             "links_sha256": _links_sha256(settings),
         }
         writer.note(NOTE, {**source, **note})

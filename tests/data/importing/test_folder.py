@@ -245,6 +245,17 @@ def test_long_names_and_deep_folders(make_folder: MakeFolder, texture: Texture) 
     assert len(imported(src).rows) == 3
 
 
+def test_folders_whose_names_are_no_text(clinic: Path) -> None:
+    src = Path(os.fsdecode(os.fsencode(clinic.parent) + b"/M\xfcller"))
+    clinic.rename(src)
+    out = Path(os.fsdecode(os.fsencode(src) + b"-out"))
+    dataset = imported(src, out=out)
+    assert len(dataset.rows) == 6
+    assert imported(src, out=out).info == dataset.info  # it is found finished
+    noted = read_json(dataset.private / "import.json")["settings"]
+    assert noted["src"].endswith("M\\xfcller")
+
+
 def test_bytes_that_are_no_text_in_an_id(make_folder: MakeFolder, texture: Texture) -> None:
     src = make_folder({"benign/9.png": texture(0)})
     for number, name in enumerate((b"M\xfcller_1.png", b"M\xfcller_2.png", b"M\xe4ller_1.png")):
