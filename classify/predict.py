@@ -41,11 +41,10 @@ from synthdp.data.importing.folder import (
     folder_contents,
     left_out_words,
     linked_folder_problems,
-    readable_name,
 )
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
-from synthdp.files import atomic_folder, closed_to_others, read_text, write_atomic
+from synthdp.files import atomic_folder, closed_to_others, read_text, readable_name, write_atomic
 from synthdp.progress import progress
 
 logger = logging.getLogger(__name__)

@@ -282,6 +282,11 @@ def _finite_float(digits: str) -> float:
     return value
 
 
+def readable_name(name: str) -> str:
+    r"""A file's name as text that any table or JSON file holds: bytes that are no text as `\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

@@ -9,12 +9,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from synthdp.config import Settings, read_json_as
 from synthdp.data.identity import set_digests
 from synthdp.errors import InputError, RunError
-from synthdp.files import read_json, sha256_file, write_json
+from synthdp.files import read_json, readable_name, sha256_file, write_json
 from synthdp.unchanged import FileState, clock_ns
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ class Input(Settings):
     A set of patients without a key, in a folder that can't be written to, has no digests.
     """
 
-    path: str
+    path: Annotated[str, AfterValidator(readable_name)]
     kind: Literal["data set", "run", "file", "folder"]
     digests: Mapping[str, str]
 

@@ -160,11 +160,6 @@ def is_inside(path: Path, folders: Iterable[Path]) -> bool:
     return any(real.is_relative_to(folder) for folder in folders)
 
 
-def readable_name(name: str) -> str:
-    r"""A file's name as text that any table can hold: bytes that are no UTF-8 as `\xff`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def _files_in(folder: Path) -> int:
     """How many files lie in a folder that is skipped; what cannot be read there counts nothing."""
     return sum(len(files) for _, _, files in os.walk(folder))

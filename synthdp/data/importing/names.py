@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 from synthdp.data.dataset import SPLITS
 from synthdp.data.images import MISSING_FILE, path_problem
 from synthdp.data.importing.findings import Finding, Number, Reason
-from synthdp.data.importing.folder import readable_name
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.labels import Reading
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import ListingSettings
+from synthdp.files import readable_name
 
 SPLIT_FOLDERS: dict[str, str] = {
     **{name: name for name in SPLITS},
