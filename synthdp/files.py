@@ -283,7 +283,7 @@ def _finite_float(digits: str) -> float:
 
 
 def readable_name(name: str) -> str:
-    r"""A file's name as text that any table or JSON file holds: bytes that are no text as `\xff`."""
+    r"""A file's name as text that any table or JSON file holds: bytes that are none as `\xff`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
