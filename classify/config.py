@@ -17,6 +17,8 @@ from synthdp.config import (
     TrainableBlocks,
 )
 from synthdp.data.columns import Where
+from synthdp.data.dicom import DicomReading
+from synthdp.data.importing.lesions import CropSettings
 from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.privacy.lineage import CohortPart
@@ -306,10 +308,19 @@ class EvaluateSettings(Settings):
     that epsilon at `auroc_delta`, on top of what models spent on them, and `population` is a public
     round upper bound on their number. `by` names columns of the manifest: figures of their groups
     are written to `fairness.json`, as `synthdp.evaluation.fairness` says.
+
+    With a `table` of labels and lesions, `dataset` is a folder of DICOM files or other full images,
+    which are imported for this evaluation alone, as `synthdp data dicom` does, all of them as
+    `split`; `crop`, `dicom`, `bits` and `size_px` are those of the set that the run was trained on.
     """
 
     run: Path
     dataset: Path
+    table: Annotated[Path | None, ADDED_LATER] = None
+    crop: Annotated[CropSettings | None, ADDED_LATER] = None
+    dicom: Annotated[DicomReading | None, ADDED_LATER] = None
+    bits: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=1, le=16)
+    size_px: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=8, le=8192)
     split: Literal["train", "val", "test", "external", "all"] = "val"
     out: Path
     where: Where | None = None
@@ -321,6 +332,19 @@ class EvaluateSettings(Settings):
     auroc_unit: Literal["patient", "image"] = "patient"
     population: int | None = Field(default=None, ge=1)
     by: Fairness = None
+
+    @model_validator(mode="after")
+    def _a_table_is_of_full_images(self) -> "EvaluateSettings":
+        if self.table is None and (self.crop or self.dicom or self.bits or self.size_px):
+            raise ValueError("crop, dicom, bits, size_px: for full images with a `table` alone")
+        if self.table is not None and self.auroc_epsilon is not None:
+            raise ValueError(
+                "auroc_epsilon: is charged to the ledger of a data set; import the images with "
+                "`synthdp data dicom`, and evaluate on that set"
+            )
+        if self.table is not None and self.split == "all":
+            raise ValueError("split: name the one split as which images with a `table` count")
+        return self
 
     @model_validator(mode="after")
     def _a_release_has_a_population_and_a_small_delta(self) -> "EvaluateSettings":
@@ -370,11 +394,19 @@ class PredictSettings(Settings):
     many bits of each sample are used, where the files state more (12 in 16). `follow_links_into`
     names folders outside `images` into which links are followed. `saliency` is a folder for
     pictures of what moves the score, looked for at `saliency_grid` regions a side.
+
+    `boxes` is a table of where lesions lie in the images (columns of a file, and of a box, an
+    outline or a mask): they are cut as `crop` and `dicom` say, and averaged to `size_px`. Name what
+    `synthdp data dicom` was given for the set that the run was trained on.
     """
 
     run: Path
     images: Path
     out: Path
+    boxes: Path | None = None
+    crop: CropSettings | None = None
+    dicom: DicomReading | None = None
+    size_px: int = Field(default=128, ge=8, le=8192)
     bits: int | None = Field(default=None, ge=1, le=16)
     follow_links_into: tuple[Path, ...] = ()
     saliency: Path | None = None

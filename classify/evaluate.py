@@ -1,7 +1,8 @@
 """The evaluate stage: scores and metrics of a finished run on a split of any data set."""
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
-from synthdp.config import PrivacySettings, dump_settings
+from synthdp.config import PrivacySettings, dump_settings, validate_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, units_of
 from synthdp.data.decoding import decode_pixels, refuse_narrow
+from synthdp.data.importing.dicom import DicomSettings, refuse_other_sources, run_dicom
 from synthdp.data.tables import csv_text
 from synthdp.data.units import refuse_unknown_patients
 from synthdp.errors import InputError
@@ -29,13 +31,16 @@ from synthdp.evaluation.predictions import (
     Predictions,
     ScoredImages,
 )
-from synthdp.files import atomic_folder, write_atomic, write_json
-from synthdp.inputs import named_inputs, read_inputs, write_inputs
+from synthdp.files import atomic_folder, short_lived_folder, write_atomic, write_json
+from synthdp.inputs import Input, named_inputs, read_inputs, write_inputs
 from synthdp.privacy.ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noise import NoiseSource, new_key
 from synthdp.privacy.plan import PrivacyPlan, plan_privacy
 from synthdp.runs import is_written
+
+#: The set that full images with a table were imported to, below an evaluation.
+IMPORTED = Path("private") / "imported"
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,37 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             else, or a noisy AUROC does not fit the data set.
     """
     if is_written(settings.out, settings, last=METRICS_FILE, what="an evaluation"):
+        if settings.table is not None:
+            refuse_other_sources(settings.out / IMPORTED, _import_settings(settings, Path("set")))
         return settings.out
     inputs = read_inputs(named_inputs(settings))  # before they are read, so that an edit shows
+    if settings.table is None:
+        return _evaluate(settings, inputs, open_dataset(settings.dataset))
+    with short_lived_folder(settings.out) as scratch:
+        imported = run_dicom(_import_settings(settings, scratch / "set"))
+        return _evaluate(settings, inputs, open_dataset(imported))
+
+
+def _import_settings(settings: EvaluateSettings, out: Path) -> DicomSettings:
+    """How full images with a table are imported for an evaluation."""
+    asked: dict[str, Any] = {
+        "src": settings.dataset,
+        "metadata": settings.table,
+        "out": out,
+        "name": "evaluated",
+        "split": settings.split,
+        "crop": settings.crop,
+        "dicom": settings.dicom,
+        "bits": settings.bits,
+    }
+    if settings.size_px is not None:
+        asked["size_px"] = settings.size_px
+    return validate_settings(DicomSettings, asked, where="evaluate")
+
+
+def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], dataset: Dataset) -> Path:
+    """Score a split of a set and write what `run_evaluate` says."""
     classifier = load_classifier(settings.run)
-    dataset = open_dataset(settings.dataset)
     plan = _privacy_plan(settings, dataset, classifier.targets)
     promised = plan is not None
     for attribute in settings.by.attributes if settings.by is not None else ():
@@ -105,6 +137,8 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
             folder / PREDICTIONS_FILE, _predictions(rows, targets, scored, classifier.targets)
         )
         write_inputs(folder, inputs)
+        if settings.table is not None:  # the set tells when the files have changed since
+            shutil.copytree(dataset.root, folder / IMPORTED)
         if plan is not None:  # last, since from here on it is spent
             noisy = _released(
                 settings, plan, rows, folder, targets=targets[:, 0], scored=scored[:, 0]

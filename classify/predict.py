@@ -36,15 +36,25 @@ from classify.model import (
 from synthdp.config import MAX_NAME_BYTES
 from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import decode_pixels, refuse_narrow, square_image
+from synthdp.data.dicom import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
+from synthdp.data.importing.boxes import cut_boxes
 from synthdp.data.importing.folder import (
     folder_contents,
     left_out_words,
     linked_folder_problems,
 )
+from synthdp.data.importing.lesions import CropSettings
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
-from synthdp.files import atomic_folder, closed_to_others, read_text, readable_name, write_atomic
+from synthdp.files import (
+    atomic_folder,
+    closed_to_others,
+    read_text,
+    readable_name,
+    short_lived_folder,
+    write_atomic,
+)
 from synthdp.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -58,11 +68,15 @@ FloatImage = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image to score: how errors call it, its name below the folder, and its file."""
+    """An image to score: how errors call it, its name below the folder, and its file.
+
+    Of a lesion that was cut from an image, the file is that of the crop, and `row` is of its box.
+    """
 
     label: str
     name: str
     path: Path
+    row: int | None = None
 
 
 def run_predict(settings: PredictSettings) -> Path:
@@ -71,7 +85,8 @@ def run_predict(settings: PredictSettings) -> Path:
     Its columns: `image`, the path below the folder; `score_<target>`, a probability, calibrated
     where the run is; and `positive_<target>`, 0 or 1 at the run's threshold, where it has one.
     Images of any size are padded with black to a square and resampled to the side that the model
-    takes, as `synthdp data patches` does.
+    takes, as `synthdp data patches` does. With `boxes` the lesions of that table are cut from them
+    and scored, as `synthdp data dicom` cuts them, and a column `row` says of which row each is.
 
     Raises:
         InputError: when `out` holds anything but the same table, the run has no classifier, no
@@ -81,10 +96,51 @@ def run_predict(settings: PredictSettings) -> Path:
     """
     _refuse_outputs(settings.images, settings.out, settings.saliency)
     classifier = load_classifier(settings.run)
-    images = find_images(settings.images, settings.follow_links_into)
-    refuse_bad_images(settings.images.name, images, settings.bits)
+    if settings.boxes is None:
+        return _scored(
+            settings, classifier, find_images(settings.images, settings.follow_links_into)
+        )
+    with short_lived_folder(settings.out) as scratch:
+        return _scored(settings, classifier, find_lesions(settings, scratch))
+
+
+def find_lesions(settings: PredictSettings, scratch: Path) -> tuple[NewImage, ...]:
+    """The lesions of the table `boxes`, cut into files below `scratch`.
+
+    Raises:
+        InputError: when there is none, or with all that is wrong, by row and never by name.
+    """
+    assert settings.boxes is not None
+    if not settings.images.is_dir():
+        raise InputError(
+            f"{settings.images}: there is no such folder; name one that holds the images"
+        )
+    (scratch / "staging").mkdir()
+    lesions, problems = cut_boxes(
+        settings.images,
+        settings.boxes,
+        crop=settings.crop or CropSettings(),
+        reading=settings.dicom or DicomReading(),
+        size_px=settings.size_px,
+        bits=settings.bits,
+        staging=scratch / "staging",
+        follow_links_into=settings.follow_links_into,
+    )
+    raise_problems(f"boxes, {settings.boxes.name}: nothing was scored", problems)
+    images = []
+    for lesion in lesions:
+        path = scratch / f"{lesion.row}.png"
+        path.write_bytes(lesion.png)
+        images.append(NewImage(f"row {lesion.row}", lesion.name, path, lesion.row))
+    return tuple(images)
+
+
+def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[NewImage]) -> Path:
+    """Score images and write the table, as `run_predict` says."""
+    bits = settings.bits if settings.boxes is None else None
+    refuse_bad_images(settings.images.name, images, bits)
     paths = [image.path for image in images]
-    raws = [_features(one, paths, settings.bits) for one in classifier.feature_sources]
+    raws = [_features(one, paths, bits) for one in classifier.feature_sources]
     raw_scores = logits(classifier, raws)
     if not bool(torch.isfinite(raw_scores).all()):
         raise RunError("a score is not finite; the weights have diverged or are damaged")
@@ -190,14 +246,18 @@ def _features(feature_source: FeatureSource, paths: Sequence[Path], bits: int | 
 def _table(classifier: Classifier, images: Sequence[NewImage], scores: NDArray[np.float32]) -> str:
     points = dict(zip(classifier.targets, classifier.points, strict=False))
     scored = [f"score_{name}" for name in classifier.targets]
-    columns = ["image", *scored, *(f"positive_{name}" for name in points)]
+    of_row = ["row"] if any(image.row is not None for image in images) else []
+    columns = ["image", *of_row, *scored, *(f"positive_{name}" for name in points)]
     cells: list[list[object]] = []
     for image, values in zip(images, scores, strict=True):
         called = [
             int(float(value) >= point.threshold)
             for value, point in zip(values, points.values(), strict=False)
         ]
-        cells.append([readable_name(image.name), *(f"{value:.9g}" for value in values), *called])
+        row = [] if image.row is None else [image.row]
+        cells.append(
+            [readable_name(image.name), *row, *(f"{value:.9g}" for value in values), *called]
+        )
     return csv_text(columns, cells)
 
 
@@ -213,10 +273,11 @@ def _draw_all(
     for image, values in progress(
         list(zip(images, scores, strict=True)), what="saliency (one view an image)"
     ):
-        pixels = square_image(image.path, bits=settings.bits)
+        pixels = square_image(image.path, bits=settings.bits if image.row is None else None)
         falls = saliency_map(pixels, model, settings.saliency_grid)
         picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
-        write_atomic(folder / picture_name(image.name), picture)
+        name = image.name if image.row is None else f"{image.name}.row-{image.row}"
+        write_atomic(folder / picture_name(name), picture)
 
 
 def picture_name(name: str) -> str:

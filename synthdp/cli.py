@@ -406,7 +406,7 @@ def _add_model_commands(commands: Commands) -> None:
         "synthdp predict runs/dp-calibrated new-patches --out scores.csv\n"
         "  synthdp predict to-share/dp new-patches --out scores.csv --saliency saliency",
         positionals=("run", "images"),
-        options=("out", "saliency"),
+        options=("out", "boxes", "saliency"),
     )
     _stage_parser(
         commands,
@@ -414,7 +414,7 @@ def _add_model_commands(commands: Commands) -> None:
         "Score a split of any data set, with intervals by patient.",
         "synthdp evaluate runs/dp data/cbis-ddsm --split val --out evaluations/dp-val",
         positionals=("run", "dataset"),
-        options=("split", "out", "auroc_epsilon", "auroc_delta", "population"),
+        options=("split", "out", "table", "auroc_epsilon", "auroc_delta", "population"),
     )
     _stage_parser(
         commands,

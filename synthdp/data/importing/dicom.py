@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from synthdp.data.dataset import KEY_FILE
 from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
 from synthdp.data.importing.findings import Finding
 from synthdp.data.importing.full_images import is_dicom
@@ -17,6 +18,7 @@ from synthdp.data.importing.region import guessed_columns
 from synthdp.data.importing.rows import same_side_or_view
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.sheets import read_sheet
+from synthdp.data.importing.sources import refuse_changed_sources, source_files
 from synthdp.errors import InputError
 from synthdp.progress import progress
 
@@ -67,6 +69,18 @@ def run_dicom(settings: DicomSettings) -> Path:
     """
     settings = with_region(settings)
     return import_once(settings, lambda: checked_by_headers(list_patches(settings), settings))
+
+
+def refuse_other_sources(imported: Path, settings: DicomSettings) -> None:
+    """Refuse to take a set for the import of these files where they have changed since.
+
+    Raises:
+        InputError: saying what has changed.
+    """
+    settings = with_region(settings)
+    refuse_changed_sources(
+        imported, settings, settings.src, lambda: source_files(settings), key_file=KEY_FILE
+    )
 
 
 def with_region(settings: DicomSettings) -> DicomSettings:

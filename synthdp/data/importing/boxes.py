@@ -1,0 +1,118 @@
+"""Lesions cut from new images by a table that says where they lie, and nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from synthdp.data.dicom import DicomReading
+from synthdp.data.images import path_problem
+from synthdp.data.importing.cells import find_column
+from synthdp.data.importing.full_images import FULL_IMAGES_AT_ONCE, full_images, read_lesions
+from synthdp.data.importing.lesions import CropSettings
+from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.prepare import prepare
+from synthdp.data.importing.region import Region, RegionColumns, guessed_columns, region_in
+from synthdp.data.importing.sheets import Sheet, read_sheet
+
+#: What the column of the image's file may be called.
+FILE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path", "image_id")
+
+
+@dataclass(frozen=True)
+class CutLesion:
+    """A lesion that was cut: the row of the table, the image's name below its folder, the crop."""
+
+    row: int
+    name: str
+    png: bytes = field(repr=False)
+
+
+def cut_boxes(
+    images: Path,
+    boxes: Path,
+    *,
+    crop: CropSettings,
+    reading: DicomReading,
+    size_px: int,
+    bits: int | None,
+    staging: Path,
+    follow_links_into: Sequence[Path] = (),
+) -> tuple[list[CutLesion], list[str]]:
+    """The lesions that a table names, in the order of its rows, and what is wrong with others.
+
+    Args:
+        images: the folder of the full images.
+        boxes: a table with a column of files, and columns of where a lesion lies.
+        crop: how they are cut; extra crops are left out.
+        reading: which DICOM images are taken.
+        size_px: the side that crops are averaged to.
+        bits: how many bits of a file's samples are used, where it does not say.
+        staging: a folder for what was made, of the block around this call.
+        follow_links_into: folders outside `images` into which links may lead.
+    """
+    sheet = read_sheet(boxes)
+    columns, file_column = guessed_columns(sheet.columns), find_column(FILE_COLUMNS, sheet.columns)
+    if columns is None or file_column is None or sheet.problems:
+        asked = (
+            "no columns of file and of where a lesion lies (such as file, xmin, ymin, xmax, ymax)"
+        )
+        return [], [*sheet.problems, *([asked] if columns is None or file_column is None else [])]
+    linked = tuple(folder.resolve() for folder in follow_links_into)
+    listed, problems = _listed(images, sheet, file_column, columns, linked)
+    together = list(full_images(listed))
+    made = prepare(
+        [source for source, _ in together],
+        partial(
+            read_lesions,
+            crop=crop.model_copy(update={"extra_crops": 0}),
+            reading=reading,
+            bits=bits,
+            size_px=size_px,
+        ),
+        staging=staging,
+        size_px=size_px,
+        at_once=FULL_IMAGES_AT_ONCE,
+    )
+    lesions: list[CutLesion] = []
+    for (_, patches), outcome in zip(together, made.outcomes, strict=True):
+        of_each = [outcome] * len(patches) if isinstance(outcome, str) else outcome
+        for patch, one in zip(patches, of_each, strict=True):
+            if isinstance(one, str):
+                problems.append((int(patch.number), one))
+            else:
+                name = patch.path.relative_to(images).as_posix()
+                lesions.append(CutLesion(int(patch.number), name, one.png()))
+    lesions.sort(key=lambda lesion: lesion.row)
+    return lesions, [f"row {row}: {problem}" for row, problem in sorted(problems)]
+
+
+def _listed(
+    images: Path,
+    sheet: Sheet,
+    file_column: str,
+    columns: RegionColumns,
+    linked: Sequence[Path],
+) -> tuple[list[Patch], list[tuple[int, str]]]:
+    """The lesions of the rows, as patches of nobody, and what is wrong with others by row."""
+    root = images.resolve()
+    patches: list[Patch] = []
+    problems: list[tuple[int, str]] = []
+    for row, record in sheet.records.items():
+        name = record[file_column].replace("\\", "/")
+        wrong = path_problem(name, root, linked)
+        lesion: Region | Path | None = None
+        try:
+            where = region_in(record, columns)
+            lesion = images / where if isinstance(where, str) else where
+            if isinstance(where, str) and (problem := path_problem(where, root, linked)):
+                wrong = f"{columns.names[0]}: {problem}"
+            elif where is None:
+                wrong = "the row says nowhere where a lesion lies"
+        except ValueError as error:
+            wrong = str(error)
+        if wrong is not None or lesion is None:
+            problems.append((row, str(wrong)))
+        else:
+            patches.append(Patch(row, images / name, "", None, (), lesion=lesion))
+    return patches, problems

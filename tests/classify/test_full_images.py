@@ -1,0 +1,141 @@
+"""Predict and evaluate on full images with a table of lesions: the scores of the imported set."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from made_up import random_run, received_run
+from made_up_mammograms import breast, mammogram, write
+
+from classify.config import EvaluateSettings, PredictSettings
+from classify.evaluate import run_evaluate
+from classify.predict import run_predict
+from synthdp.config import Settings
+from synthdp.data.images import encode_png
+from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.errors import InputError
+
+CROP = {"margin_px": 10, "least_side_px": 16}
+BOXES = [(30, 60, 70, 90), (20, 120, 60, 180), (5, 100, 65, 150), (40, 90, 90, 130)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def src(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two mammograms with two lesions each, of two patients; one of them as PNG."""
+    folder = tmp_path_factory.mktemp("mammograms")
+    write(mammogram(breast(0), "0"), folder / "0.dcm")
+    (folder / "1.png").write_bytes(encode_png(breast(1)))
+    lines = ["file,patient_id,malignant,xmin,ymin,xmax,ymax"]
+    for index, box in enumerate(BOXES):
+        name = ("0.dcm", "1.png")[index // 2]
+        lines.append(f"{name},P{index // 2},{index % 2},{','.join(map(str, box))}")
+    (folder / "lesions.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def parsed(cls: type[Settings], **values: object) -> Settings:
+    return cls.model_validate(values)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def of_the_set(run: Path, src: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The scores that evaluate gives on the imported set."""
+    root = tmp_path_factory.mktemp("imported")
+    values = {"src": src, "metadata": src / "lesions.csv", "out": root / "set", "split": "test"}
+    dataset = run_dicom(DicomSettings.model_validate({**values, "size_px": 32, "crop": CROP}))
+    settings = parsed(EvaluateSettings, run=run, dataset=dataset, split="test", out=root / "e")
+    out = run_evaluate(settings)  # type: ignore[arg-type]
+    return [float(row["score_malignant"]) for row in rows_of(out / "predictions.csv")]
+
+
+def predicted(run: Path, src: Path, out: Path, **changes: object) -> list[dict[str, str]]:
+    values = {"boxes": src / "lesions.csv", "size_px": 32, "crop": CROP, **changes}
+    settings = parsed(PredictSettings, run=run, images=src, out=out, **values)
+    return rows_of(run_predict(settings))  # type: ignore[arg-type]
+
+
+def test_predict_scores_lesions_as_evaluate_does_on_the_imported_set(
+    run: Path, src: Path, of_the_set: list[float], tmp_path: Path
+) -> None:
+    rows = predicted(run, src, tmp_path / "scores.csv", saliency=tmp_path / "maps", saliency_grid=3)
+    assert [(row["image"], row["row"]) for row in rows] == [
+        *(("0.dcm", "2"), ("0.dcm", "3"), ("1.png", "4"), ("1.png", "5")),
+    ]
+    assert [float(row["score_malignant"]) for row in rows] == of_the_set
+    assert len(set(of_the_set)) == 4
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        *("0.dcm.row-2.saliency.png", "0.dcm.row-3.saliency.png"),
+        *("1.png.row-4.saliency.png", "1.png.row-5.saliency.png"),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "scores.csv"]
+
+
+def test_a_released_run_scores_lesions_alike(
+    run: Path, src: Path, of_the_set: list[float], tmp_path: Path
+) -> None:
+    rows = predicted(received_run(run, tmp_path / "received"), src, tmp_path / "scores.csv")
+    assert [float(row["score_malignant"]) for row in rows] == of_the_set
+
+
+def test_predict_names_all_bad_boxes_by_row(run: Path, src: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.csv"
+    lines = [
+        "0.dcm,1,1,9000,9",
+        "gone.dcm,1,1,9,9",
+        "../0.dcm,1,1,9,9",
+        "0.dcm,,,,",
+        "1.png,9,9,1,1",
+    ]
+    boxes.write_text("\n".join(["image,xmin,ymin,xmax,ymax", *lines]) + "\n")
+    with pytest.raises(InputError) as error:
+        predicted(run, src, tmp_path / "scores.csv", boxes=boxes)
+    said = [
+        *("row 2: the region reaches outside", "row 3: the file is missing"),
+        *("row 4: the path leads outside", "row 5: the row says nowhere", "row 6: xmin"),
+    ]
+    assert all(line in str(error.value) for line in said)
+    assert "gone" not in str(error.value)
+    boxes.write_text("image,width,height\n0.dcm,1,2\n")
+    with pytest.raises(InputError, match="no columns of file and of where a lesion lies"):
+        predicted(run, src, tmp_path / "scores.csv", boxes=boxes)
+
+
+def test_evaluate_takes_full_images_with_a_table(
+    run: Path, src: Path, of_the_set: list[float], tmp_path: Path
+) -> None:
+    folder = tmp_path / "src"
+    shutil.copytree(src, folder)
+    values = {"dataset": folder, "table": folder / "lesions.csv", "size_px": 32, "crop": CROP}
+    settings = parsed(EvaluateSettings, run=run, split="test", out=tmp_path / "e", **values)
+    out = run_evaluate(settings)  # type: ignore[arg-type]
+    rows = rows_of(out / "predictions.csv")
+    assert [float(row["score_malignant"]) for row in rows] == of_the_set
+    assert {row["patient_id"][:8] for row in rows} == {"patient-"}
+    assert run_evaluate(settings) == out  # type: ignore[arg-type]
+    (folder / "1.png").write_bytes(encode_png(breast(7)))
+    with pytest.raises(InputError, match="files in it were added, removed, renamed or changed"):
+        run_evaluate(settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"crop": CROP}, "with a `table` alone"),
+        ({"table": "t.csv", "split": "all"}, "name the one split"),
+        ({"table": "t.csv", "auroc_epsilon": 1.0, "population": 10}, "import the images"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parsed(EvaluateSettings, run="r", dataset="d", out="o", **values)
