@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.dataset import KEY_FILE
 from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
 from synthdp.data.importing.findings import Finding
@@ -16,7 +17,7 @@ from synthdp.data.importing.listing import Listing, list_patches, tables_of
 from synthdp.data.importing.patches import PatchesSettings, import_once
 from synthdp.data.importing.region import guessed_columns
 from synthdp.data.importing.rows import same_side_or_view
-from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.settings import ATTRIBUTES, ListingSettings
 from synthdp.data.importing.sheets import read_sheet
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
 from synthdp.errors import InputError
@@ -47,6 +48,11 @@ class DicomSettings(PatchesSettings):
         if isinstance(values, dict) and "name" not in values and values.get("out"):
             return {**values, "name": Path(values["out"]).name}
         return values
+
+    @property
+    def default_attributes(self) -> tuple[str, ...]:
+        """Those of `data patches` without ages, which are kept where `attributes` asks for them."""
+        return tuple(name for name in ATTRIBUTES if name not in AGE_COLUMNS)
 
     @model_validator(mode="after")
     def _whole_images_have_no_region(self) -> "DicomSettings":

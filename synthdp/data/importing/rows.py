@@ -35,11 +35,6 @@ from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.sheets import Sheet
 from synthdp.errors import InputError
 
-#: Columns that are carried over where the settings name none.
-ATTRIBUTES = (
-    *("view", "laterality", "breast_density", "age", "sex", "site", "scanner"),
-    *("subtlety", "birads_assessment", "mass_shape", "mass_margins", "follow_up"),
-)
 #: What all rows of one image must agree about.
 _OF_THE_IMAGE = ("laterality", "view")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -431,7 +426,7 @@ def _reader(settings: ListingSettings, sheet: Sheet) -> _Reader:
     }
     kept = settings.attributes
     if kept is None:
-        kept = tuple(settings.attribute_columns) or ATTRIBUTES
+        kept = tuple(settings.attribute_columns) or settings.default_attributes
     attributes = {
         name: found
         for name in kept

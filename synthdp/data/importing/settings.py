@@ -26,6 +26,12 @@ FORMER_PATTERNS = {
     ),
 }
 
+#: Columns that are carried over where the settings name none.
+ATTRIBUTES = (
+    *("view", "laterality", "breast_density", "age", "sex", "site", "scanner"),
+    *("subtlety", "birads_assessment", "mass_shape", "mass_margins", "follow_up"),
+)
+
 
 def _as_text(value: Any) -> Any:
     """A word of a label as text: YAML makes numbers and booleans of some."""
@@ -135,6 +141,11 @@ class ListingSettings(TableSettings):
             for keys in self._label_keys()
         )
         return own_labels(positive, negative, self.labels.get("unknown", ()))
+
+    @property
+    def default_attributes(self) -> tuple[str, ...]:
+        """Columns that are carried over where the settings name none."""
+        return ATTRIBUTES
 
     @property
     def linked_folders(self) -> tuple[Path, ...]:
