@@ -1,49 +1,54 @@
 """Which reader is right about TIFF more often: ours over libtiff, tifffile, or Pillow as it is.
 
-Run from the repository's root, with tifffile installed, and once more with imagecodecs beside it:
-`PYTHONPATH=tests python scripts/compare_tiff_readers.py`. A reader is right about a file where it
-gives the grey levels that were stored, or refuses a file that has no one meaning. "By the same
-rules" is its array, read by the tags that it hands out as ours is: polarity, depth, sign,
-orientation, channels.
+Run from the repository's root: `python scripts/bench_tiff_readers.py`, with tifffile installed, and
+once more with imagecodecs beside it. A reader is right about a file where it gives the grey levels
+that were stored, or refuses a file that has no one meaning. "By the same rules" is its array, read
+by the tags that it hands out as ours is: polarity, depth, sign, orientation, channels.
 """
 
+import importlib.util
 import io
 import logging
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tifffile
-from image_zoo import Specimen, zoo
 from PIL import Image
 
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.formats.samples import Samples, grey_levels
 from synthdp.errors import InputError
 
+try:
+    import tifffile
+except ImportError:
+    tifffile = None
 
-def ours(specimen: Specimen) -> np.ndarray:
+
+def ours(specimen: Any) -> np.ndarray:
     """By synthdp."""
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(specimen.content)
         return decode_pixels(Path(file.name), bits=specimen.bits)
 
 
-def pillow(specimen: Specimen) -> np.ndarray:
+def pillow(specimen: Any) -> np.ndarray:
     """By Pillow alone, as `np.asarray(Image.open(file))`."""
     with Image.open(io.BytesIO(specimen.content)) as image:
         array = np.asarray(image)
     return array if array.dtype != bool else array * np.uint8(255)
 
 
-def tifffile_alone(specimen: Specimen) -> np.ndarray:
+def tifffile_alone(specimen: Any) -> np.ndarray:
     """By tifffile alone, as `tifffile.imread(file)`."""
     array = tifffile.imread(io.BytesIO(specimen.content))
     return array if array.dtype != bool else array * np.uint8(255)
 
 
-def tifffile_by_tags(specimen: Specimen) -> np.ndarray:
+def tifffile_by_tags(specimen: Any) -> np.ndarray:
     """By tifffile, and the tags that it hands out read by our rules."""
     with tifffile.TiffFile(io.BytesIO(specimen.content)) as file:
         series = file.series[0]
@@ -85,7 +90,7 @@ def tifffile_by_tags(specimen: Specimen) -> np.ndarray:
         return grey_levels(samples, specimen.bits)
 
 
-def is_right(read: Callable[[Specimen], np.ndarray], specimen: Specimen) -> bool:
+def is_right(read: Callable[[Any], np.ndarray], specimen: Any) -> bool:
     """Whether a reader gives what a file means, or refuses what means nothing."""
     try:
         shown = read(specimen)
@@ -97,23 +102,26 @@ def is_right(read: Callable[[Specimen], np.ndarray], specimen: Specimen) -> bool
 
 def main() -> None:
     """Print how often each reader is right."""
+    sys.path.append(str(Path(__file__).parent.parent / "tests"))
+    zoo = importlib.import_module("image_zoo").zoo
     logging.disable()
     tiffs = [specimen for specimen in zoo() if specimen.name.startswith("tiff")]
     meant = sum(specimen.meant is not None for specimen in tiffs)
-    try:
-        import imagecodecs  # noqa: PLC0415
-
-        codecs = f" with imagecodecs {imagecodecs.__version__}"
-    except ImportError:
-        codecs = " without imagecodecs"
     print(f"{len(tiffs)} TIFF files: {meant} with a meaning, {len(tiffs) - meant} to be refused")
-    print(f"Pillow {Image.__version__}, tifffile {tifffile.__version__}{codecs}")
-    for name, read in (
-        ("synthdp (tags read here, libtiff of Pillow)", ours),
-        ("tifffile, tags by the same rules", tifffile_by_tags),
-        ("tifffile as it is", tifffile_alone),
-        ("Pillow as it is", pillow),
-    ):
+    readers = [("synthdp (tags read here, libtiff of Pillow)", ours)]
+    versions = f"Pillow {Image.__version__}"
+    if tifffile is not None:
+        readers += [
+            ("tifffile, tags by the same rules", tifffile_by_tags),
+            ("tifffile as it is", tifffile_alone),
+        ]
+        has_codecs = importlib.util.find_spec("imagecodecs") is not None
+        versions += (
+            f", tifffile {tifffile.__version__} with{'' if has_codecs else 'out'} imagecodecs"
+        )
+    readers.append(("Pillow as it is", pillow))
+    print(versions)
+    for name, read in readers:
         right = [specimen for specimen in tiffs if is_right(read, specimen)]
         of_meaning = sum(specimen.meant is not None for specimen in right)
         print(
