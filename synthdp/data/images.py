@@ -1,9 +1,12 @@
 """Arrays of grey images: scaled, padded, resampled, written as PNG; safe paths to them."""
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,18 +29,20 @@ def path_problem(name: str, root: Path, linked: Sequence[Path] = ()) -> str | No
     folders where a link may lead too. The answer never repeats the name, since a name may hold a
     patient's id.
     """
-    relative = PurePosixPath(name)
-    if not name or relative.is_absolute() or ".." in relative.parts or "\\" in name:
+    # Texts, since the paths of hundreds of thousands of images are looked at.
+    if not name or name.startswith("/") or ".." in name.split("/") or "\\" in name:
         return "the path leads outside the folder"
+    path = os.path.join(root, name)
     try:
-        if not (root / name).is_file():
+        if not stat.S_ISREG(os.stat(path).st_mode):
             return MISSING_FILE
-        real = (root / name).resolve()
-    except UnicodeEncodeError:  # half a surrogate pair, which no file's name can hold
+        real = os.path.realpath(path)
+    except ValueError:  # half a surrogate pair or a NUL, which no file's name can hold
         return MISSING_FILE
-    except OSError:  # a name too long for the file system, or a folder that may not be read
-        return "the file cannot be reached"
-    if not any(real.is_relative_to(folder) for folder in (root, *linked)):
+    except OSError as error:  # else a name that is too long, or a folder that may not be read
+        lost = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+        return MISSING_FILE if error.errno in lost else "the file cannot be reached"
+    if not any(real.startswith(os.path.join(folder, "")) for folder in (root, *linked)):
         return (
             "the path leads outside the folder, by a link; put the file itself there, or "
             "name the folder that it leads into in follow_links_into"

@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from synthdp.data.importing.sheets import Sheet, same_name
@@ -24,7 +25,7 @@ class Cell:
 
     parts: tuple[tuple[str, bool], ...]  # a text, or a column's name and True
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
         return tuple(text for text, is_column in self.parts if is_column)
@@ -44,6 +45,8 @@ class Cell:
 
     def text(self, record: Mapping[str, str]) -> str:
         """The value; empty where any of the columns is."""
+        if len(self.parts) == 1 and self.columns:
+            return record[self.columns[0]]
         if not all(record[name] for name in self.columns):
             return ""
         return "".join(record[text] if is_column else text for text, is_column in self.parts)
@@ -124,7 +127,8 @@ def column_problem(key: str, column: Column, sheet: Sheet) -> str | None:
 
 def same_word(text: str) -> str:
     """What spellings of one word in a cell share: `Yes` and `yes`, 1 and 1.0."""
-    return _WHOLE.sub(r"\1", text.strip()).casefold()
+    text = text.strip().casefold()
+    return _WHOLE.sub(r"\1", text) if "." in text else text
 
 
 def number_text(text: str, decimal: Decimal) -> str:

@@ -211,23 +211,37 @@ def _file_names(
         return "no file is named"
     if _DRIVE.match(text):
         return _OUTSIDE
-    root, linked = reader.root, reader.linked
     name = _slashed(reader, text)
-    if not reader.many_files:
-        # Tables and file systems spell one name in composed and in decomposed letters.
-        spellings = dict.fromkeys([name, *(unicodedata.normalize(f, name) for f in ("NFC", "NFD"))])
-        problems = [path_problem(table.folder + one, root, linked) for one in spellings]
-        found = [one for one, problem in zip(spellings, problems, strict=True) if problem is None]
-        return [table.folder + found[0]] if found else str(problems[0])
-    if ".." in name.split("/") or name.startswith("/"):
+    if reader.many_files:
+        return _files_by_pattern(settings, table, reader, record, name)
+    problem = path_problem(table.folder + name, reader.root, reader.linked)
+    if problem is None:
+        return [table.folder + name]
+    # Tables and file systems spell one name in composed and in decomposed letters.
+    others = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    found = [table.folder + one for one in others if one != name]
+    found = [one for one in found if path_problem(one, reader.root, reader.linked) is None]
+    return found[:1] or problem
+
+
+def _files_by_pattern(
+    settings: ListingSettings,
+    table: SourceTable,
+    reader: _Reader,
+    record: Mapping[str, str],
+    text: str,
+) -> list[str] | str:
+    """The files that a row's pattern finds, whose text is given too; else what is wrong."""
+    if ".." in text.split("/") or text.startswith("/"):
         return _OUTSIDE
     pattern = table.folder + reader.file.pattern(record)
     names = sorted(path.relative_to(settings.src).as_posix() for path in settings.src.glob(pattern))
     names = [name for name in names if not name.split("/")[-1].startswith(".")]
-    for name in names:
-        if (problem := path_problem(name, root, linked)) is not None:
-            return problem
-    return _of_the_header(settings, reader, record, names) if names else MISSING_FILE
+    problems = (path_problem(name, reader.root, reader.linked) for name in names)
+    problem = next((problem for problem in problems if problem is not None), None)
+    if problem is not None or not names:
+        return problem or MISSING_FILE
+    return _of_the_header(settings, reader, record, names)
 
 
 def _of_the_header(
