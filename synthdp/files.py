@@ -17,6 +17,7 @@ from threading import Lock
 from typing import Any
 
 from synthdp.errors import InputError, RunError
+from synthdp.locks import WITHOUT_LOCKS
 
 #: The largest JSON file that is read, and the most values in it: what is written stays far below,
 #: and a file at both bounds takes some hundred megabytes of memory.
@@ -29,7 +30,6 @@ MAX_DEPTH = 64
 
 
 _WITHOUT_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -307,13 +307,20 @@ def _remove_abandoned(path: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Try to lock a folder for the block: True when held, False when another process holds it."""
+    """Try to lock a folder for the block: True when held, False when another process holds it.
+
+    False too where the file system has no locks: nobody removes then what another may be at.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         held = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            held = False
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
             held = False
         yield held
     finally:

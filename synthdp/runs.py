@@ -5,11 +5,9 @@ What a stage writes in one go (an evaluation, an assessment) has no status: `is_
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
-import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +39,7 @@ from synthdp.inputs import (
     write_inputs,
 )
 from synthdp.interrupts import handled, interrupt
+from synthdp.locks import locked, owner_of, owner_words
 from synthdp.places import respelled, started_in
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import new_release_id
@@ -300,32 +299,38 @@ def _matching_status(
     return status
 
 
-def take_lock(lock: IO[str], out: Path, *, shared: bool = False) -> None:
-    """Lock an open file for as long as this process lives; an exclusive owner is written into it.
+@contextmanager
+def held_lock(lock: IO[str], out: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of an open file for the block; an exclusive owner is written into it.
 
     Raises:
-        InputError: when the file system keeps no locks.
+        InputError: when the file system keeps no locks that can be shared.
         RunBusyError: when another process holds it; says which.
     """
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        owner = lock.read(200).strip()
-        by = f" ({owner})" if owner else ""
-        raise RunBusyError(
-            f"{out}: another process is at work there{by}; wait for it, or stop it first"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{out}: its file system keeps no locks ({error.strerror}), so two processes could "
-            "work on one run; name a folder on one that does"
-        ) from error
-    with contextlib.suppress(OSError):  # the name of the owner is a courtesy: a disk may be full
-        os.ftruncate(lock.fileno(), 0)
-        if not shared:
-            os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    with contextlib.ExitStack() as held:
+        try:
+            mine = held.enter_context(locked(lock, shared=shared, wait=False))
+        except OSError as error:
+            raise InputError(
+                f"{out}: its file system keeps no locks ({error.strerror}), so what is to be "
+                "written there by several processes can't be; name a folder on one that does, or "
+                "start a single process"
+            ) from error
+        if not mine:
+            lock.seek(0)
+            beside = owner_of(lock)
+            owner = beside or lock.read(200).strip()
+            by = f" ({owner})" if owner else ""
+            stale = f", or remove {Path(lock.name).name}.owner in it if that one has ended"
+            raise RunBusyError(
+                f"{out}: another process is at work there{by}; wait for it, or stop it first"
+                f"{stale if beside else ''}"
+            )
+        with contextlib.suppress(OSError):  # the owner's name is a courtesy: a disk may be full
+            os.ftruncate(lock.fileno(), 0)
+            if not shared:
+                os.write(lock.fileno(), f"{owner_words()}\n".encode())
+        yield
 
 
 @contextmanager
@@ -366,8 +371,8 @@ def open_run(
         closed_to_others(),
         open(out / ".lock", "a+", encoding="utf-8") as lock,
         handled((SIGTERM,), interrupt),
+        held_lock(lock, out),
     ):
-        take_lock(lock, out)
         status = _matching_status(out, stage, settings, free)
 
         def inputs() -> Mapping[str, Input]:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def cached_array(
         # first without the lock, so that readers need not wait for each other
         if (stored := _read(entry)) is not None:
             return checked(stored)
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
+        with suppress(OSError):  # without locks, several processes may compute it at once
+            fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
         if (stored := _read(entry)) is not None:  # another process computed it meanwhile
             return checked(stored)
         values = checked(computed())

@@ -6,17 +6,15 @@ beyond it belongs to an append that never returned. Both are read, and both are 
 lock of the file: a reader never sees a file beside the head of another moment.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from synthdp.errors import InputError
 from synthdp.files import read_json, refused_without_rights, write_json
+from synthdp.locks import locked
 
 #: Raised when the meaning of a line changes; stands in the first line of each format. Format 1 had
 #: neither terms nor starts, and a data set's ledger no line at its creation.
@@ -85,7 +83,7 @@ class Journal:
         """
         with refused_without_rights(self._name):
             if self.path.exists():
-                with open(self.path, "rb") as stream, _locked(stream, fcntl.LOCK_SH):
+                with open(self.path, "rb") as stream, locked(stream, shared=True):
                     stream.seek(self._size - len(self._last_line))
                     if self._ends_torn or stream.read(len(self._last_line)) != self._last_line:
                         self._forget()
@@ -194,7 +192,7 @@ class Journal:
         with (
             refused_without_rights(self._name),
             open(self.path, "ab") as stream,
-            _locked(stream, fcntl.LOCK_EX),
+            locked(stream),
         ):
             if os.fstat(stream.fileno()).st_size != self._size:
                 raise InputError(
@@ -233,13 +231,3 @@ def first_entry(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return TORN
     return entry if isinstance(entry, dict) else TORN
-
-
-@contextmanager
-def _locked(stream: IO[bytes], kind: int) -> Iterator[None]:
-    """Hold the lock of an open file, waiting for it."""
-    fcntl.flock(stream, kind)
-    try:
-        yield
-    finally:
-        fcntl.flock(stream, fcntl.LOCK_UN)

@@ -8,11 +8,10 @@ newest. What no file can show: of a run copied *together* with its set each copy
 Their releases then have other tokens, and count as two wherever both meet (`Release.starts`).
 """
 
-import fcntl
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 
 from synthdp.errors import InputError
 from synthdp.files import refused_without_rights
+from synthdp.locks import locked
 from synthdp.privacy.budget import Budget, budget_line
 from synthdp.privacy.journal import Journal, first_entry
 from synthdp.privacy.lineage import Lineage, Release
@@ -111,9 +111,9 @@ class Record:
         with refused_without_rights(f"private/{path.name} of the data set"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        with lock:
+        with lock, ExitStack() as held:
             with refused_without_rights(f"private/{path.name} of the data set"):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                held.enter_context(locked(lock))
             yield self._read()
 
     @property

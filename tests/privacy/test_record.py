@@ -58,8 +58,7 @@ def test_a_data_sets_ledger_that_lost_a_release_is_refused(tmp_path: Path) -> No
     ("number", "told"),
     [
         (errno.EACCES, "cannot be read or written"),
-        (errno.ENOLCK, "cannot be locked"),
-        (errno.EOPNOTSUPP, "cannot be locked"),
+        (errno.EPERM, "cannot be read or written"),
     ],
 )
 def test_a_ledger_that_cannot_be_locked_is_one_clear_error(

@@ -356,6 +356,9 @@ def claim_slot(folder: Path, count: int) -> int:
         except BlockingIOError:
             stream.close()
             continue
+        except OSError:  # the file system keeps no locks
+            stream.close()
+            break
         _held.append(stream)
         return slot
     return os.getpid() % count

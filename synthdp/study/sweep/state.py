@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from synthdp.errors import InputError
@@ -18,7 +18,7 @@ from synthdp.files import closed_to_others, read_json, refused_when_full, write_
 from synthdp.inputs import MEND, Input, changed_inputs, noted_inputs, read_inputs
 from synthdp.paths import without_paths
 from synthdp.privacy.stated import read_statement
-from synthdp.runs import RunBusyError, StageCall, open_run, take_lock, versions
+from synthdp.runs import RunBusyError, StageCall, held_lock, open_run, versions
 from synthdp.status import read_status
 from synthdp.study.settings import WHERE_IT_RUNS, StudySettings, seen_from
 
@@ -207,9 +207,9 @@ def locked_study(out: Path, *, shared: bool) -> Iterator[None]:
         with closed_to_others():
             out.mkdir(exist_ok=True)
             (out / ".study.lock").touch()
-    with open(out / ".study.lock", "a+", encoding="utf-8") as lock:
+    with open(out / ".study.lock", "a+", encoding="utf-8") as lock, ExitStack() as held:
         try:
-            take_lock(lock, out, shared=shared)
+            held.enter_context(held_lock(lock, out, shared=shared))
         except RunBusyError as error:
             why = (
                 "the plain command is at work there and takes every run, so no shard is needed"
