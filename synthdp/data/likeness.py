@@ -28,7 +28,7 @@ _CORRELATION_LEFT = 0.7
 #: many whole images: a few copies of one image are no common part.
 _COMMON_SHARE, _COMMON_IMAGES, _MAX_COMMON = 0.05, 8, 12
 #: Images of which the common part is made, at most; in a larger set, evenly drawn.
-_SAMPLE = 20_000
+_SAMPLE = 8192
 #: Thumbnails without anything in them but rounding.
 _NOTHING = 1e-4
 _READ_AT_ONCE = 4096
@@ -37,6 +37,8 @@ _DIRECTIONS, _DIRECTIONS_LEFT = 32, 64
 #: So few images are compared whole: to find directions would take longer.
 _COMPARED_WHOLE = 2048
 _ROWS, _COLUMNS = 2048, 8192
+#: Pairs of a block that are compared one by one; of more, all of the block at once is faster.
+_MANY = 16_384
 #: Rounding of a product of two vectors of length 1, with room.
 _ROUNDING = np.float32(1e-4)
 
@@ -93,10 +95,10 @@ def _principal(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
     K is the lesser of n and D; where it is n, from the products of the vectors, which are fewer.
     """
-    exact = rows.astype(np.float64)
     if len(rows) >= rows.shape[1]:
         energies, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))
         return np.maximum(energies[::-1], 0) / len(rows), directions[:, ::-1].T
+    exact = rows.astype(np.float64)
     energies, shares = np.linalg.eigh(exact @ exact.T)
     energies = np.maximum(energies[::-1], 0)
     lengths = np.sqrt(np.maximum(energies, np.finfo(np.float64).tiny))
@@ -145,29 +147,27 @@ def look_alikes(
     left = _Directions(common.left_of(sample), _DIRECTIONS_LEFT)
     del sample
     for start in range(0, count, _READ_AT_ONCE):
-        rows = thumbnails.rows(range(start, min(start + _READ_AT_ONCE, count)))
+        rows = _read(thumbnails, slice(start, min(start + _READ_AT_ONCE, count)))
         whole.append(rows)
         left.append(common.left_of(rows))
     owner_codes = np.unique(np.array(list(owners)), return_inverse=True)[1]
     groups = _Groups(count)
     whole_parts, left_parts = whole.parts(), left.parts()
     groups.join(*_same_pixels(digests, thumbnails, owners))
-    floor = np.float32(threshold)
+    floor, left_floor = np.float32(threshold), np.float32(_CORRELATION_LEFT)
     for rows_of, columns_of in _tiles(count):
-        bound = whole_parts[rows_of] @ whole_parts[columns_of].T
-        near = bound > floor - _ROUNDING
-        n_near = np.count_nonzero(near)
-        if n_near * 16 > near.size:
-            bound = left_parts[rows_of] @ left_parts[columns_of].T
-            near &= bound > np.float32(_CORRELATION_LEFT) - _ROUNDING
-        elif n_near == 0:
-            continue
+        near = whole_parts[rows_of] @ whole_parts[columns_of].T > floor - _ROUNDING
+        if np.count_nonzero(near) > _MANY:
+            near &= left_parts[rows_of] @ left_parts[columns_of].T > left_floor - _ROUNDING
+        if np.count_nonzero(near) > _MANY:
+            one, other = _read(thumbnails, rows_of), _read(thumbnails, columns_of)
+            near &= one @ other.T > floor
+            near &= common.left_of(one) @ common.left_of(other).T > left_floor
         first, second = np.nonzero(near)
         first, second = first + rows_of.start, second + columns_of.start
         apart = (second > first) & (owner_codes[first] != owner_codes[second])
         first, second = groups.not_yet_one(first[apart], second[apart])
-        bounds = _products(left_parts, first, second)
-        possible = bounds > np.float32(_CORRELATION_LEFT) - _ROUNDING
+        possible = _products(left_parts, first, second) > left_floor - _ROUNDING
         candidates = {"first": first[possible], "second": second[possible]}
         _compare(thumbnails, common, floor, groups=groups, **candidates)
     return groups.found()
@@ -185,6 +185,10 @@ def _same_pixels(
             pairs += [(index, others[0]) for index in group if owners[index] == owners[group[0]]]
     ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return ends[:, 0], ends[:, 1]
+
+
+def _read(thumbnails: Thumbnails, images: slice) -> Floats:
+    return thumbnails.rows(range(images.start, images.stop))
 
 
 def _tiles(count: int) -> Iterator[tuple[slice, slice]]:

@@ -176,7 +176,8 @@ def test_no_pair_is_lost_to_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = sorted(tuple(sorted(group)) for group in connected(pairs))
     assert len(expected) > 50
     monkeypatch.setattr(likeness, "_COMPARED_WHOLE", 0)
-    for rows_at_once, directions in ((2048, 32), (64, 3), (17, 1)):
+    for rows_at_once, directions, many in ((2048, 32, 10**9), (64, 3, 20), (17, 1, 0)):
+        monkeypatch.setattr(likeness, "_MANY", many)
         monkeypatch.setattr(likeness, "_ROWS", rows_at_once)
         monkeypatch.setattr(likeness, "_COLUMNS", 2 * rows_at_once)
         monkeypatch.setattr(likeness, "_DIRECTIONS", directions)

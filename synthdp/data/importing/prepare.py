@@ -38,6 +38,8 @@ _FORM = b"synthdp prepared 1\n"
 _HEAD, _SUFFIX = len(_FORM) + 12, ".images"
 #: Sources in a file of prepared images: what a kill costs at most, for each process.
 AT_ONCE = 64
+#: As small as 6 on patches of mammograms, in two thirds of the time.
+_COMPRESS_LEVEL = 4
 #: So few files are made again in a moment, and nothing waits for an import that never comes.
 _KEPT_ABOVE = 8
 
@@ -236,7 +238,7 @@ def _prepare_part(
             if isinstance(pixels, InputError) or isinstance(square, InputError):
                 made.append(str(square))
                 continue
-            png = encode_png(square)
+            png = encode_png(square, _COMPRESS_LEVEL)
             made.append([asdict(image_facts(pixels)), len(png)])
             looks.append(thumbnail(pixels))
             contents.append(png)
