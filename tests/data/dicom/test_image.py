@@ -1,6 +1,7 @@
 """What is seen of a DICOM image, whatever way it is stored in."""
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from dicom_files import a_ramp, mammogram, save, write_mammogram
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import Dataset, uid
+from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, get_frame
 
@@ -456,3 +457,54 @@ def test_without_pydicom_the_extra_is_named(path: Path, monkeypatch: pytest.Monk
     write_mammogram(path)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     assert 'pip install "synthdp[dicom]"' in refusal(path)
+
+
+# -- files of others: pydicom-data, whose folder `data_store/data` an environment variable names
+
+OTHERS = Path(os.environ.get("PYDICOM_DATA", "../pydicom-data/data_store/data"))
+of_others = pytest.mark.skipif(not OTHERS.is_dir(), reason="needs the files of pydicom-data")
+
+
+@of_others
+@pytest.mark.parametrize("name", ["RG1", "RG3", "693", "MR2"])
+def test_radiographs_and_slices_in_jpeg_2000(name: str) -> None:
+    """The same picture, lossless: plain, as it was before, and compressed."""
+    plain, packed = (
+        read_dicom(OTHERS / f"{name}_{form}.dcm", ANY_KIND).pixels for form in ("UNCR", "J2KR")
+    )
+    np.testing.assert_array_equal(plain, packed)
+
+
+@of_others
+def test_a_negative_of_a_chest_is_seen_as_a_radiograph() -> None:
+    """Air is dark in a radiograph: the lungs darker than the spine between them."""
+    image = read_dicom(OTHERS / "RG1_UNCR.dcm", ANY_KIND)
+    height, width = image.pixels.shape
+    band = image.pixels[height // 3 : height // 2].mean(axis=0)
+    lung, spine = band[width // 4 - 40 : width // 4 + 40], band[width // 2 - 40 : width // 2 + 40]
+    assert image.header.view == "PA"
+    assert lung.mean() < 0.9 * spine.mean()
+
+
+@of_others
+def test_a_modality_table_of_signed_values() -> None:
+    """A table of 4096 entries from -2048 on, written for tests of tables: its values, spread."""
+    dataset = dcmread(OTHERS / "mlut_18.dcm")
+    stored = dataset.pixel_array.astype(int)
+    table = np.asarray(dataset.ModalityLUTSequence[0].LUTData, dtype=float)
+    assert_others(OTHERS / "mlut_18.dcm", spread(table[stored + 2048]))
+
+
+@of_others
+def test_a_table_of_interest() -> None:
+    dataset = dcmread(OTHERS / "vlut_04.dcm")
+    count, first, bits = dataset.VOILUTSequence[0].LUTDescriptor
+    table = np.asarray(dataset.VOILUTSequence[0].LUTData, dtype=float)
+    indices = np.clip(dataset.pixel_array.astype(int) - first, 0, count - 1)
+    expected = table[indices] / (2**bits - 1)
+    assert_others(OTHERS / "vlut_04.dcm", expected, window="dicom", within=1 / 255)
+
+
+def assert_others(path: Path, expected: NDArray[Any], within: float = 1e-5, **reading: Any) -> None:
+    found = seen(path, modalities=("OT", "CT", "MR", "CR", "US", "XA", ""), **reading)
+    np.testing.assert_allclose(found, expected, atol=within)
