@@ -166,6 +166,37 @@ def test_words_for_nothing_and_rows_to_take_are_settings(src: Path) -> None:
     assert found.left_out["rows that `only` leaves aside"] == 1
 
 
+@pytest.mark.parametrize("gone", range(6))
+def test_nobody_changes_how_another_row_is_read(src: Path, gone: int) -> None:
+    """Each patient of a table in turn leaves, who alone has what might tell how it is written."""
+    lines = [
+        "Export 2020;;;;;",
+        "file;patient_id;malignant;laterality;age;note",
+        "a.png;M\u00fcller;1;L;61,5;x",  # alone not ASCII
+        "sub/b.png;2;0;R;61.5;a,b,c,d,e,f,g",  # more commas than semicolons
+        "sub/c d.png;3;;;;;;;",  # ends in delimiters
+        "1.png;file;0;L;1,234;file\tpatient_id\tmalignant",  # its words are those of the header
+        "2.png;5;1;L;\u201c;",
+        '3.png;6;1;L;70;"two\nlines"',
+    ]
+    for name in ("1", "2", "3"):
+        (src / f"{name}.png").write_bytes(encode_png(noise(int(name))))
+
+    def told(rows: list[str]) -> list[tuple[object, ...]]:
+        (src / "metadata.csv").write_bytes("\n".join([*lines[:2], *rows]).encode("cp1252"))
+        found = list_patches(ListingSettings(src=src))
+        assert found.problems == ()
+        return [
+            (patch.path.name, patch.patient, str(patch.targets), *patch.attributes.items())
+            for patch in found.patches
+        ]
+
+    everyone = told(lines[2:])
+    assert len(everyone) == 6
+    others = [row for index, row in enumerate(lines[2:]) if index != gone]
+    assert told(others) == [row for index, row in enumerate(everyone) if index != gone]
+
+
 def test_a_column_that_is_asked_for_and_stands_twice_is_refused(src: Path) -> None:
     rows = [["file", "patient_id", "malignant", "note", "note"], ["a.png", "1", "1", "x", "y"]]
     assert listing(src, rows).problems == ()
