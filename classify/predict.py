@@ -35,7 +35,7 @@ from classify.model import (
 )
 from synthdp.config import MAX_NAME_BYTES
 from synthdp.data.dataset import raise_problems
-from synthdp.data.decoding import decode_pixels, refuse_narrow, square_image
+from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
 from synthdp.data.dicom import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
 from synthdp.data.importing.boxes import cut_boxes
@@ -137,9 +137,11 @@ def find_lesions(settings: PredictSettings, scratch: Path) -> tuple[NewImage, ..
 
 def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[NewImage]) -> Path:
     """Score images and write the table, as `run_predict` says."""
-    bits = settings.bits if settings.boxes is None else None
+    bits = settings.bits if settings.boxes is None else None  # crops are at their full range
     refuse_bad_images(settings.images.name, images, bits)
     paths = [image.path for image in images]
+    if n_jpeg := sum(is_jpeg(path) for path in paths):
+        logger.info("%d image(s) are JPEG, which has lost detail that scores may hang on", n_jpeg)
     raws = [_features(one, paths, bits) for one in classifier.feature_sources]
     raw_scores = logits(classifier, raws)
     if not bool(torch.isfinite(raw_scores).all()):
@@ -150,7 +152,7 @@ def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[
         raise InputError(f"{settings.out}: holds other scores; name a new file or remove it first")
     if settings.saliency is not None:
         with atomic_folder(settings.saliency, closed=True, again=True) as folder:
-            _draw_all(classifier, images, scores, settings, folder)
+            _draw_all(classifier, images, scores, settings.saliency_grid, folder, bits=bits)
     with closed_to_others():
         write_atomic(settings.out, table)
     return settings.out
@@ -265,16 +267,18 @@ def _draw_all(
     classifier: Classifier,
     images: Sequence[NewImage],
     scores: NDArray[np.float32],
-    settings: PredictSettings,
+    grid: int,
     folder: Path,
+    *,
+    bits: int | None,
 ) -> None:
     """A picture for each image, under its name below the folder."""
     model = one_view(classifier)
     for image, values in progress(
         list(zip(images, scores, strict=True)), what="saliency (one view an image)"
     ):
-        pixels = square_image(image.path, bits=settings.bits if image.row is None else None)
-        falls = saliency_map(pixels, model, settings.saliency_grid)
+        pixels = square_image(image.path, bits=bits)
+        falls = saliency_map(pixels, model, grid)
         picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
         name = image.name if image.row is None else f"{image.name}.row-{image.row}"
         write_atomic(folder / picture_name(name), picture)

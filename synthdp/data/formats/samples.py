@@ -53,11 +53,12 @@ def one_channel(values: NDArray[np.integer]) -> NDArray[np.integer]:
     """
     first = values[..., 0]
     for channel in range(1, values.shape[-1]):
-        differ = int(np.count_nonzero(values[..., channel] != first))
-        if differ:
+        differ = values[..., channel] != first
+        if differ.any():
+            by = np.abs(values[..., channel].astype(np.int64) - first)[differ].max()
             raise InputError(
-                f"is in colour: its channels differ in {differ:,} of {first.size:,} pixels; "
-                "convert it to grey, and leave out what is drawn on it"
+                f"is in colour: its channels differ in {int(differ.sum()):,} of {first.size:,} "
+                f"pixels, by {by:,} at most; convert it to grey, and leave out what is drawn on it"
             )
     return first
 
