@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from made_up_mammograms import breast, mammogram, write
 from synthdp.cli import main
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
+from synthdp.data.dicom import DicomImage, DicomReading
 from synthdp.data.images import encode_png
 from synthdp.data.importing import full_images
 from synthdp.data.importing.dicom import DicomSettings, run_dicom
@@ -214,3 +217,39 @@ def test_what_a_patient_becomes_hangs_on_nobody_else(src: Path) -> None:
         (one.patient_id, one.split, one.attributes, (alone.root / one.image).read_bytes())
         for one in alone.rows
     ]
+
+
+def test_a_killed_import_goes_on_from_what_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, count = tmp_path / "src", 24
+    lines = []
+    for number in range(count):
+        write(mammogram(breast(number, 60, 40), f"{number}"), folder / f"{number}.dcm")
+        lines.append(f"{number}.dcm,P{number},{number % 2},5,5,20,25")
+    write_table(folder, *lines, head="file,patient_id,malignant,xmin,ymin,xmax,ymax")
+    script = (
+        "import os; from pathlib import Path; from synthdp.data.importing import full_images as f\n"
+        "from synthdp.data.importing.dicom import DicomSettings, run_dicom\n"
+        "read, left = f.read_dicom, [18]\n"
+        "def dying(path, how):\n"
+        "    left[0] -= 1\n"
+        "    return read(path, how) if left[0] else os._exit(9)\n"
+        "f.read_dicom = dying\n"
+        f"src = Path({str(folder)!r})\n"
+        "values = {'src': src, 'metadata': src / 'lesions.csv', 'out': src.parent / 'set'}\n"
+        "run_dicom(DicomSettings.model_validate({**values, 'size_px': 32, 'workers': 1}))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert not (tmp_path / "set").exists()
+    read, seen = full_images.read_dicom, list[Path]()
+
+    def counted(path: Path, how: DicomReading) -> DicomImage:
+        seen.append(path)
+        return read(path, how)
+
+    monkeypatch.setattr(full_images, "read_dicom", counted)
+    dataset = imported(folder, crop=None)
+    assert len(dataset.rows) == count
+    assert len(seen) == count - 16  # two files of eight sources each were whole
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
