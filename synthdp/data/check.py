@@ -29,6 +29,7 @@ from synthdp.errors import InputError
 from synthdp.files import folders_below
 
 MAX_ROWS_NAMED = 12
+_OF_A_SET = ("manifest.csv", "dataset.json", "card.md", "images", "private")
 
 Records = Mapping[int, Mapping[str, str]]
 
@@ -113,6 +114,11 @@ def _unlisted(root: Path, records: Records) -> list[str]:
         for folder, subfolders, files in folders
     )
     problems = []
+    if foreign := sum(path.name not in _OF_A_SET for path in root.iterdir()):
+        problems.append(
+            f"{foreign} file(s) or folder(s) stand beside the set's own and would leave with it; "
+            "remove them"
+        )
     if count:
         problems.append(f"images: {count} file(s) that the manifest doesn't name; remove them")
     if unread:

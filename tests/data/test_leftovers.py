@@ -156,3 +156,12 @@ def test_made_up_people_need_no_hiding(make_set: MakeSet) -> None:
     root = make_set(kind="phantom")
     rewrite(root, lambda row: row.update(patient_id=f"{row['patient_id']}_19640312"))
     assert check_dataset(root).problems == ()
+
+
+def test_files_beside_those_of_a_set(make_set: MakeSet) -> None:
+    root = make_set()
+    (root / "Doe^Jane.dcm").write_bytes(b"DICM")
+    (root / "originals").mkdir()
+    assert check_dataset(root).problems == (
+        "2 file(s) or folder(s) stand beside the set's own and would leave with it; remove them",
+    )
