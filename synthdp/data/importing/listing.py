@@ -16,12 +16,12 @@ from synthdp.data.importing.folder import (
 )
 from synthdp.data.importing.names import patches_by_name
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.rows import SourceTable, asked_columns, patches_by_row
+from synthdp.data.importing.rows import RowsRead, SourceTable, asked_columns, patches_by_row
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.sheets import Sheet, read_sheet
 from synthdp.errors import InputError
 
-UNLISTED = "images that the table does not name"
+UNLISTED = "images that no row asks for"
 PASSED_OVER = "rows that `only` leaves aside"
 logger = logging.getLogger(__name__)
 
@@ -77,14 +77,15 @@ def list_patches(settings: ListingSettings) -> Listing:
         counted_by, left_out = "image", contents.left_out()
         problems, unlisted = linked_folder_problems(left_out), tuple[int, ...]()
     else:
-        patches, findings, of_source, counted_by, passed_over = _listed(settings, tables)
-        taken = {patch.path for patch in patches}
+        rows, counted_by = _listed(settings, tables)
+        patches, findings, of_source = rows.patches, rows.findings, rows.problems
+        taken = {*rows.files, *(patch.path for patch in patches)}
         taken |= {patch.lesion for patch in patches if isinstance(patch.lesion, Path)}
         unlisted = tuple(
             number for number, path in enumerate(contents.images, start=1) if path not in taken
         )
         left_out = contents.left_out({*tables, *taken}) | {UNLISTED: len(unlisted)}
-        problems, left_out = [], left_out | {PASSED_OVER: passed_over}
+        problems, left_out = [], left_out | {PASSED_OVER: rows.passed_over}
     problems = [*contents.problems, *of_source, *problems]
     listing = Listing(counted_by, tuple(patches), tuple(problems), left_out, unlisted=unlisted)
     listing = listing.sifted(findings, settings.leave_out)
@@ -136,18 +137,14 @@ def _named_tables(src: Path, tables: Mapping[str, Split | None]) -> dict[Path, S
     return found
 
 
-def _listed(
-    settings: ListingSettings, tables: Mapping[Path, Split | None]
-) -> tuple[list[Patch], list[Finding], list[str], str, int]:
-    """The images that tables name; what is wrong with others, and with the tables; what a number
-    counts; and how many rows are left aside.
-    """
+def _listed(settings: ListingSettings, tables: Mapping[Path, Split | None]) -> tuple[RowsRead, str]:
+    """What tables say, and what a number of theirs counts."""
     if settings.arrays is not None:
         (path, *others) = tables
         more = [f"arrays: {len(others)} more files fit `tables`; name one"] if others else []
         patches, findings, problems = patches_in_arrays(settings, settings.arrays, path)
         named = [*(f"{path.name}: {problem}" for problem in problems), *more]
-        return patches, findings, named, f"{path.name}, image", 0
+        return RowsRead(patches, findings, named), f"{path.name}, image"
     wanted, several = asked_columns(settings), len(tables) > 1
     read = []
     for path, split in tables.items():
@@ -155,14 +152,8 @@ def _listed(
         if sheet.said:
             logger.info("%s: %s", path.name, sheet.said)
         read.append(_source_table(settings, path, sheet, split, several=several))
-    rows = patches_by_row(settings, read)
-    return (
-        rows.patches,
-        rows.findings,
-        rows.problems,
-        ("row" if several else f"{next(iter(tables)).name}, row"),
-        rows.passed_over,
-    )
+    counted_by = "row" if several else f"{next(iter(tables)).name}, row"
+    return patches_by_row(settings, read), counted_by
 
 
 def _source_table(

@@ -159,5 +159,6 @@ def patient_in_name(
     if settings.kind == "synthetic" or settings.images_are_patients:
         return text, []
     if (problem := id_problem(text)) is not None:
-        return "", [Finding(number, f"patient_pattern: {problem}", "no_patient")]
+        reason: Reason | None = "no_patient" if normalised_id(text) is None else None
+        return "", [Finding(number, f"patient_pattern: {problem}", reason)]
     return normalised_id(text) or "", []

@@ -38,6 +38,7 @@ from synthdp.errors import InputError
 #: What all rows of one image must agree about.
 _OF_THE_IMAGE = ("laterality", "view")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_NO_COLUMN = "there is no such column, and the path tells no class"
 _OUTSIDE = "the path leads outside the folder; name files as they are called from `src`"
 
 
@@ -58,14 +59,15 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """The images that rows ask for, what is wrong with others, and with the tables; and how many
-    rows `only` leaves aside.
+    """The images that rows ask for, what is wrong with others, and with the tables; how many rows
+    `only` leaves aside, and every file that a row which was read names.
     """
 
     patches: list[Patch]
     findings: list[Finding]
     problems: list[str]
     passed_over: int = 0
+    files: frozenset[Path] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
         read.problems.extend([*table.sheet.problems, *missing])
         if missing or not table.sheet.records:
             continue
-        reader = _reader(settings, table.sheet)
+        reader, of_table = _reader(settings, table.sheet), list[Finding]()
         for row, cells in table.sheet.records.items():
             record = _known_cells(cells, reader.unknown)
             if not all(same_word(record[name]) in words for name, words in reader.only.items()):
@@ -114,10 +116,30 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
             patches, findings = _of_row(settings, table, reader, record, table.number(row))
             for patch in patches:
                 findings += first.disagreements(patch, reader.file.shown)
-            read.findings.extend(findings)
+            of_table += findings
             if not findings:
                 read.patches.extend(patches)
-    return RowsRead(read.patches, read.findings, read.problems, passed_over)
+        untold = _untold_targets(settings, table, of_table, reader)
+        read.problems.extend(untold)
+        read.findings.extend([one for one in of_table if not (untold and _NO_COLUMN in one.text)])
+    files = frozenset(first.of_image)
+    return RowsRead(read.patches, read.findings, read.problems, passed_over, files)
+
+
+def _untold_targets(
+    settings: ListingSettings, table: SourceTable, findings: Sequence[Finding], reader: _Reader
+) -> list[str]:
+    """Targets of which no column and no path tells anything: one problem for all rows."""
+    rows = {finding.number for finding in findings if _NO_COLUMN in finding.text}
+    if len(rows) < len(table.sheet.records):
+        return []
+    names = [name for name in settings.targets if name not in reader.targets]
+    known = ", ".join(table.sheet.columns)
+    return [
+        f"{table.name}, targets: no column is called {' or '.join(names)} (it has: {known}), and "
+        "no path tells a class; name the column in target_columns, as {TARGET: COLUMN}, and its words "
+        "in `labels`"
+    ]
 
 
 @dataclass(frozen=True)
@@ -334,7 +356,7 @@ def _targets(
             cell = _with_point(settings, reader.benign.text(record))
             label = settings.words.of_benign_cell(cell)
         if label is None:
-            problem = "there is no such column, and the path tells no class"
+            problem = _NO_COLUMN
             if column != target or target in reader.targets:
                 shown = f"{cell!r} " if len(cell) <= MAX_SHOWN_CHARS else ""
                 problem = f"{shown}is no word for a class; say what it means in `labels`"

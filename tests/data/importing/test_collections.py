@@ -229,7 +229,7 @@ def test_inbreast(src: Path) -> None:
     listing = listed(src, "inbreast")
     assert facts(listing) == [("6c613a14b80a8591", None, 1.0), ("61b13c59bcba149e", None, 0.0)]
     assert listing.patches[1].attributes["breast_density"] == ""
-    assert listing.left_out["images that the table does not name"] == 0
+    assert listing.left_out["images that no row asks for"] == 0
     with (release / "INbreast.csv").open("a") as table:
         table.write("removed;removed;L;CC;201001;99;1;1\nremoved;removed;L;CC;201001;2*;1;1\n")
     said = refusal(src, "inbreast")
@@ -284,7 +284,7 @@ def test_cmmd(src: Path) -> None:
     listing = listed(src, "cmmd")
     assert facts(listing) == [("D1-0001", None, 0.0), ("D2-9", None, 1.0)]
     assert [name[-7:] for name in files(listing, src)] == ["1-0.dcm", "1-2.dcm"]
-    assert listing.left_out["images that the table does not name"] == 1
+    assert listing.left_out["images that no row asks for"] == 1
     with table.open("a") as stream:
         stream.write("D2-9,R,64,2,mass,Malignant,\n")
     said = refusal(src, "cmmd")

@@ -170,7 +170,7 @@ def test_rows_without_files_and_files_without_rows(
         dataset = imported(clinic, patient_pattern=None, leave_out=("missing_file",))
     assert len(dataset.rows) == 2
     assert "left out: 2 row(s) whose file is missing (3, 5)" in caplog.text
-    unlisted = "4 images that the table does not name; those are images 2, 3, 4, 6 in the order of"
+    unlisted = "4 images that no row asks for; those are images 2, 3, 4, 6 in the order of"
     assert unlisted in caplog.text
     assert ".csv" not in caplog.text  # the table is used
 
@@ -265,3 +265,28 @@ def test_bytes_that_are_no_text_in_an_id(make_folder: MakeFolder, texture: Textu
     assert len({row.patient_id for row in dataset.rows}) == 3
     ids = read_json(dataset.private / "import.json")["ids"]
     assert set(ids) == {"M\\xfcller", "M\\xe4ller"}
+
+
+def test_rows_that_are_left_out_name_their_files(
+    clinic: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "benign/0.png,a,0\nbenign/2.png,nan,0\nmalignant/3.png,c,x\nmalignant/1.png,d,1\n"
+    (clinic / "metadata.csv").write_text(f"file,patient_id,malignant\n{rows}")
+    with caplog.at_level("INFO"):
+        reasons = ("no_patient", "unknown_class")
+        assert len(imported(clinic, patient_pattern=None, leave_out=reasons).rows) == 2
+    assert "not used: 2 images that no row asks for; those are images 3, 6 in the" in caplog.text
+
+
+def test_a_table_whose_columns_tell_no_class_is_one_finding(
+    make_folder: MakeFolder, texture: Texture
+) -> None:
+    files: dict[str, Pixels | bytes] = {f"{i}.png": texture(i) for i in range(5)}
+    rows = "".join(f"{i}.png,P{i},MALIGNANT\n" for i in range(5))
+    src = make_folder({**files, "metadata.csv": f"file,patient_id,pathology\n{rows}".encode()})
+    text = refusal(src, patient_pattern=None)
+    assert text.count("\n") == 1
+    for words in ("no column is called malignant", "it has: file, patient_id, pathology", "labels"):
+        assert words in text
+    dataset = imported(src, patient_pattern=None, target_columns={"malignant": "pathology"})
+    assert {row.targets for row in dataset.rows} == {(1.0,)}

@@ -776,7 +776,7 @@ def test_a_table_takes_images_of_any_name(
     (src / "metadata.csv").write_text("image,patient_id,malignant\n1,a,0\n2,b,1\n")
     with caplog.at_level("INFO"):
         assert len(imported(src, file_column="image").rows) == 2
-    assert "not used: 1 images that the table does not name" in caplog.text
+    assert "not used: 1 images that no row asks for" in caplog.text
 
 
 def test_a_folder_that_may_not_be_entered_is_refused(
