@@ -174,17 +174,30 @@ def _copy_problems(
     """Duplicates, conflicting labels, and near-duplicates of different patients."""
     numbers, digests = list(seen), [entry.digest for entry in seen.values()]
     labels = [tuple(_label(records[n], target) for target in targets) for n in numbers]
-    problems = [f"{_rows(numbers, group)}: the same pixels" for group in duplicate_groups(digests)]
+    of_patients = info is None or info.kind == "real"
+    patients = [records[number]["patient_id"] for number in numbers]
+
+    def whose(group: Sequence[int]) -> str:
+        """Under how many ids and where a group stands, of which a person is to judge."""
+        ids = len({patients[index] for index in group})
+        if not of_patients or ids == 1:
+            return ""
+        in_splits = {records[numbers[index]]["split"] for index in group}
+        return f" under {ids} patient ids, in {' and '.join(sorted(in_splits))}"
+
+    problems = [
+        f"{_rows(numbers, group)}: the same pixels{whose(group)}"
+        for group in duplicate_groups(digests)
+    ]
     problems += [
         f"{_rows(numbers, group)}: the same pixels, but different labels"
         for group in label_conflicts(digests, labels)
     ]
-    if not seen or (info is not None and info.kind != "real"):
+    if not of_patients:
         return problems  # images of one generator may resemble each other
-    patients = [records[number]["patient_id"] for number in numbers]
     return problems + [
-        f"{_rows(numbers, group)}: nearly the same image under different patient ids; if "
-        "these are one person, say so in `links` and import again"
+        f"{_rows(numbers, group)}: nearly the same image{whose(group)}; look at them (`synthdp "
+        "data show`), and if these are one person, say so in `links` and import again"
         for group in look_alikes(thumbnails, patients, digests=digests)
     ]
 

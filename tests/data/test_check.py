@@ -104,7 +104,7 @@ def test_all_findings_at_once_without_ids_or_paths(
         "row 2: image: not a readable PNG (truncated, or damaged); copy or export it again",
         "row 3: image: the path leads outside the folder",
         "row 4: image: the file is missing",
-        "rows 5, 6: the same pixels",
+        "rows 5, 6: the same pixels under 2 patient ids, in train",
         "rows 5, 6: the same pixels, but different labels",
         "row 7: image: uses less than a sixteenth of its 8 bits (grey levels 7 to 7), as an image "
         "does that is empty or was not scaled to its depth; say how many bits are used by `bits`, "
@@ -132,9 +132,17 @@ def test_near_duplicates_of_different_patients(make_set: MakeSet, texture: Textu
     put(root, 4, texture(6)[::-1])
     put(root, 9, np.clip(near.astype(int) + 1, 0, 255).astype(np.uint8))
     assert problems(root) == [
-        "rows 2, 3, 9: nearly the same image under different patient ids; if these are one person, "
-        "say so in `links` and import again"
+        "rows 2, 3, 9: nearly the same image under 2 patient ids, in train and val; look at them "
+        "(`synthdp data show`), and if these are one person, say so in `links` and import again"
     ]
+
+
+def test_copies_within_a_split_under_two_ids_are_shown(make_set: MakeSet, texture: Texture) -> None:
+    root = make_set()
+    put(root, 5, texture(0))
+    first, second = problems(root)[0], problems(root)[-1]
+    assert first == "rows 2, 5: the same pixels under 2 patient ids, in train"
+    assert second.startswith("rows 2, 5: nearly the same image under 2 patient ids, in train; look")
 
 
 def test_images_of_a_generator_may_look_alike(make_set: MakeSet, texture: Texture) -> None:

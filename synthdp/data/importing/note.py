@@ -91,6 +91,7 @@ def import_note(images: AssignedImages, *, size_px: int, with_ids: bool) -> dict
                 ),
                 "rows": rows(group),
                 "splits": sorted({assignment.splits[i] for i in group}),
+                "same_pixels": len({digests[i] for i in group}) == 1,
             }
             for group in near
         ],
@@ -146,6 +147,12 @@ def note_words(
     lines += [f"  {words}" for words in range_words(images.facts)]
     lines += [f"  left out: {words}" for words in left_out_row_words(note)]
     more = [f"  {len(note[key])} {words}" for key, words in _LOGGED.items() if note[key]]
+    if alike := note["look_alikes"]:
+        within = sum(len(group["splits"]) == 1 for group in alike)
+        more.append(
+            f"  of those under different ids, {within} stand within one split and "
+            f"{len(alike) - within} across; look at them with `synthdp data show`"
+        )
     return [*lines, *more, "  the rows are listed in private/import.json"] if more else lines
 
 

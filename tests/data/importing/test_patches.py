@@ -292,13 +292,27 @@ def test_look_alikes_stay_apart_and_are_reported_with_what_to_do(
     written = [(row.patient_id, row.split) for row in dataset.rows]
     assert written == [("B", "train"), ("A", "val"), ("C", "val")]
     found = note(dataset)
-    group = {"ids": ["A", "B"], "rows": [2, 3], "splits": ["train", "val"]}
+    group = {"ids": ["A", "B"], "rows": [2, 3], "splits": ["train", "val"], "same_pixels": False}
     assert found["look_alikes"] == [group]
+    assert "0 stand within one split and 1 across" in caplog.text
     assert "import into a new folder with links=FILE" in str(found["what_to_do"])
     assert found["linked_ids"] == []
     assert "nearly the same images under different ids: if these are one person" in caplog.text
     assert dataset.info.unit_from == "declared"
     assert dataset.info.linked == ""
+
+
+def test_copies_within_a_split_under_two_ids_are_shown(
+    make_folder: MakeFolder, texture: Texture, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = b"file,patient_id,malignant\na.png,B,1\nb.png,A,1\nc.png,C,0\n"
+    pictures = {"a.png": texture(0), "b.png": texture(0), "c.png": texture(2)}
+    with caplog.at_level("INFO"):
+        found = note(imported(make_folder({**pictures, "metadata.csv": table})))
+    assert found["look_alikes"] == [
+        {"ids": ["A", "B"], "rows": [2, 3], "splits": ["train"], "same_pixels": True}
+    ]
+    assert "1 stand within one split and 0 across" in caplog.text
 
 
 def linked(src: Path, rows: str) -> Path:
