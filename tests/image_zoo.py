@@ -295,6 +295,12 @@ def _turned_big_and_fax_tiffs() -> Iterator[Specimen]:
             values = levels(bits, 5)
             how = Tiff(bits, layout=layout, fill_order=2, tags={266: (3, [2])})
             yield Specimen(f"tiff fill {how}", tiff(values, how), spread(values, 2**bits - 1))
+    for bits in (10, 12, 14):  # unpacked, though the tag says fewer bits than a word has
+        for order in "<>":
+            values, top = levels(bits, bits), 2**bits - 1
+            words = [packed(values, 16, order)]
+            content = tiff(values, Tiff(bits, 0, order), words)
+            yield Specimen(f"tiff {bits} in words {order}", content, spread(top - values, top))
     for kind in ("group3", "group4"):
         for photometric in (0, 1):
             values = levels(1, 2)
@@ -719,6 +725,19 @@ def _jpegs() -> Iterator[Specimen]:
         entry = content.index(struct.pack("<HHI", 262, 3, 1))
         content[entry + 8] = photometric
         yield Specimen(f"tiff jpeg {photometric}", bytes(content), shown)
+    for orientation in range(1, 9):
+        stream = io.BytesIO()
+        said = {274: orientation}
+        Image.fromarray(grey).save(stream, "TIFF", compression="jpeg", quality=100, tiffinfo=said)
+        shown = turned(grey, orientation)
+        yield Specimen(f"tiff jpeg turned {orientation}", stream.getvalue(), shown)
+    trailer = saved(image) + b"written by a camera" * 1000
+    yield Specimen("jpeg trailer", trailer, grey)
+    preview = Image.Exif()
+    preview[274] = 1
+    preview[305] = "\xff\xd9"
+    torn = saved(image, exif=preview.tobytes() + b"\xff\xd9")
+    yield Specimen("jpeg torn behind a preview", torn[:-20], refused="truncated")
 
 
 def _pgms() -> Iterator[Specimen]:

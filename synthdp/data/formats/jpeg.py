@@ -26,14 +26,15 @@ def read_jpeg(content: bytes) -> Samples:
     Raises:
         InputError: when the file is damaged, or of a kind that is refused by name.
     """
-    marker, depth, height, width, components = _frame(content)
+    at, marker, depth, height, width, components = _frame(content)
     refuse_size(width, height)
     if depth != 8 or marker in _LOSSLESS:
         kind = "lossless JPEG" if marker in _LOSSLESS else "JPEG"
         raise InputError(f"is {kind} of {depth} bits, which is not read; export it as 16-bit PNG")
     if components not in _COMPONENTS:
         raise InputError(f"is JPEG of {components} channels (CMYK); export it in grey")
-    if _END not in content[-4096:]:
+    # Within a scan no byte pair reads as the end; a preview in EXIF has one before the frame.
+    if content.rfind(_END) < at:
         raise InputError(TRUNCATED)
     with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
         if getattr(image, "n_frames", 1) != 1:
@@ -43,8 +44,8 @@ def read_jpeg(content: bytes) -> Samples:
     return Samples(pixels.reshape(height, width, -1), 255, orientation=orientation)
 
 
-def _frame(content: bytes) -> tuple[int, int, int, int, int]:
-    """Marker, bits a sample, height, width and channels of the frame's header."""
+def _frame(content: bytes) -> tuple[int, int, int, int, int, int]:
+    """Where the frame's header is; its marker, bits a sample, height, width and channels."""
     at = 2
     while at + 10 <= len(content):
         if content[at] != 0xFF:
@@ -55,7 +56,7 @@ def _frame(content: bytes) -> tuple[int, int, int, int, int]:
             continue
         if marker in _FRAMES:
             depth, height, width, components = struct.unpack_from(">BHHB", content, at + 4)
-            return marker, depth, height, width, components
+            return at, marker, depth, height, width, components
         if marker == _START_OF_SCAN:
             break
         if marker in range(0xD0, 0xD8) or marker == 0x01:  # without a length

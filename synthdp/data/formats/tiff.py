@@ -327,7 +327,8 @@ def _rows(
     chunks: Sequence[memoryview], sizes: Sequence[int], tags: Tags, *, width: int, channels: int
 ) -> Iterator[NDArray[np.integer]]:
     """Samples (rows, width * channels) of each strip or tile."""
-    bits, compression = tags.one(BITS, 1), tags.one(COMPRESSION, _PLAIN)
+    compression = tags.one(COMPRESSION, _PLAIN)
+    bits = _stored_bits(chunks, sizes, tags, in_row=width * channels)
     per_row = -(-width * channels * bits // 8)
     signed = tags.one(SAMPLE_FORMAT, 1) == _SIGNED
     predicted = tags.one(PREDICTOR, 1) == 2 and compression in _PREDICTED
@@ -337,13 +338,23 @@ def _rows(
         if len(raw) < n_rows * per_row:
             raise InputError(TRUNCATED)
         rows = np.frombuffer(raw, np.uint8, n_rows * per_row).reshape(n_rows, per_row)
-        if tags.one(FILL_ORDER, 1) == 2 and compression not in _BY_LIBTIFF:
+        if tags.one(FILL_ORDER, 1) == 2 and compression == _PLAIN:
             rows = np.packbits(np.unpackbits(rows, axis=1, bitorder="little"), axis=1)
         samples = _unpacked(rows, bits, width * channels, tags.order)
         if predicted:
             by_pixel = samples.reshape(n_rows, width, channels)
             samples = np.cumsum(by_pixel, axis=1, dtype=samples.dtype).reshape(n_rows, -1)
-        yield _signed(samples, bits) if signed else samples
+        yield _signed(samples, tags.one(BITS, 1)) if signed else samples
+
+
+def _stored_bits(
+    chunks: Sequence[memoryview], sizes: Sequence[int], tags: Tags, *, in_row: int
+) -> int:
+    """The bits that a sample takes: 16 where a writer says 9 to 15 and has not packed them."""
+    bits = tags.one(BITS, 1)
+    in_words = [2 * in_row * n_rows for n_rows in sizes]
+    unpacked = tags.one(COMPRESSION, _PLAIN) == _PLAIN and list(map(len, chunks)) == in_words
+    return 16 if 8 < bits < 16 and unpacked else bits
 
 
 def _unpacked(rows: NDArray[np.uint8], bits: int, count: int, order: str) -> NDArray[np.integer]:
@@ -376,7 +387,7 @@ def _uncompressed(
     compression = tags.one(COMPRESSION, _PLAIN)
     if compression == _PLAIN:
         yield from chunks
-    elif compression in (_DEFLATE, _OLD_DEFLATE):
+    elif compression in (_DEFLATE, _OLD_DEFLATE) and tags.one(FILL_ORDER, 1) == 1:
         for chunk, n_rows in zip(chunks, sizes, strict=True):
             # One byte more than is needed, so that the checksum behind the pixels is read too.
             yield zlib.decompressobj().decompress(chunk, n_rows * per_row + 1)
