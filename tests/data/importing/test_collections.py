@@ -517,3 +517,31 @@ def test_a_finding_of_vindr_mammo_is_cut_where_its_box_lies(src: Path) -> None:
     ):
         assert f"finding_annotations.csv, {line}" in said
     assert "s1" not in said.split("\n", 1)[1]
+
+
+def test_no_id_of_a_dicom_collection_is_written(src: Path) -> None:
+    """Neither the table's, nor those in headers and names of files; nor a date of its paths."""
+    for number, side in enumerate("LR"):
+        series = src / "CMMD/D1-0001/07-18-2010-NA-NA-79377/1.000000-NA-70244"
+        others = {"ImageLaterality": side, "PatientID": "D1-0001", "StudyDate": "20100718"}
+        dicom(series / f"1-{number}.dcm", number, **others)
+    write_table(
+        src / "CMMD_clinicaldata_revision.csv",
+        "ID1,LeftRight,Age,number,abnormality,classification,subtype",
+        "D1-0001,R,44,2,calcification,Benign,",
+        "D1-0001,L,44,2,mass,Malignant,Luminal B",
+    )
+    dataset = imported(src, "cmmd")
+    assert sorted(row.targets[0] for row in dataset.rows) == [0.0, 1.0]
+    assert len({row.patient_id for row in dataset.rows}) == 1
+    written = b"".join(path.read_bytes() for path in dataset.root.rglob("*") if path.is_file())
+    for text in (b"D1-0001", b"2010", b"79377", b"1-0.dcm", b"2.25."):
+        assert text not in written
+
+
+def test_minus_one_and_blank_are_unknown(src: Path) -> None:
+    for number in range(3):
+        picture(src / f"{number}.png", number)
+    write_table(src / "all.csv", "file,patient,label", "0.png,1,-1", "1.png,2,", "2.png,3,1.0")
+    listing = listed(src, "table")
+    assert unknown([patch.targets[0] for patch in listing.patches]) == [None, None, 1.0]
