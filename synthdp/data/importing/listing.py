@@ -14,7 +14,7 @@ from synthdp.data.importing.folder import (
     left_out_words,
     linked_folder_problems,
 )
-from synthdp.data.importing.names import patches_by_name
+from synthdp.data.importing.names import folder_split, patches_by_name
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.rows import RowsRead, SourceTable, asked_columns, patches_by_row
 from synthdp.data.importing.settings import ListingSettings
@@ -23,6 +23,8 @@ from synthdp.errors import InputError
 
 UNLISTED = "images that no row asks for"
 PASSED_OVER = "rows that `only` leaves aside"
+#: Of images, or of rows where a table names them.
+OTHER_SPLITS = "of splits that `splits` leaves aside"
 logger = logging.getLogger(__name__)
 
 
@@ -31,8 +33,8 @@ class Listing:
     """Every image that was asked for, what is wrong, and what is not used.
 
     `left_out` counts files by the reason why they are not taken. `left_out_rows` are the images
-    or rows that `leave_out` let go, by reason; `unlisted` the files that the table does not name,
-    by their positions in the order of paths.
+    or rows that `leave_out` let go, by reason; `unlisted` the images that no row asks for, by their
+    positions in the order of paths.
     """
 
     counted_by: str  # what a number counts: "metadata.csv, row" or "image"
@@ -74,7 +76,9 @@ def list_patches(settings: ListingSettings) -> Listing:
     tables = tables_of(settings)
     if tables is None:
         patches, findings, of_source = patches_by_name(settings, contents.images)
-        counted_by, left_out = "image", contents.left_out()
+        splits = (folder_split(path.relative_to(src).as_posix()) for path in contents.images)
+        aside = sum(split is not None and split not in settings.splits for split in splits)
+        counted_by, left_out = "image", contents.left_out() | {f"images {OTHER_SPLITS}": aside}
         problems, unlisted = linked_folder_problems(left_out), tuple[int, ...]()
     else:
         rows, counted_by = _listed(settings, tables)
@@ -85,7 +89,14 @@ def list_patches(settings: ListingSettings) -> Listing:
             number for number, path in enumerate(contents.images, start=1) if path not in taken
         )
         left_out = contents.left_out({*tables, *taken}) | {UNLISTED: len(unlisted)}
-        problems, left_out = [], left_out | {PASSED_OVER: rows.passed_over}
+        problems, left_out = (
+            [],
+            left_out
+            | {
+                PASSED_OVER: rows.passed_over,
+                f"rows {OTHER_SPLITS}": rows.other_splits,
+            },
+        )
     problems = [*contents.problems, *of_source, *problems]
     listing = Listing(counted_by, tuple(patches), tuple(problems), left_out, unlisted=unlisted)
     listing = listing.sifted(findings, settings.leave_out)

@@ -60,13 +60,14 @@ class SourceTable:
 @dataclass(frozen=True)
 class RowsRead:
     """The images that rows ask for, what is wrong with others, and with the tables; how many rows
-    `only` leaves aside, and every file that a row which was read names.
+    `only` leaves aside, and `splits`, and every file that a row which was read names.
     """
 
     patches: list[Patch]
     findings: list[Finding]
     problems: list[str]
     passed_over: int = 0
+    other_splits: int = 0
     files: frozenset[Path] = frozenset()
 
 
@@ -101,7 +102,7 @@ def asked_columns(settings: ListingSettings) -> list[tuple[str, ...]]:
 def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> RowsRead:
     """The images that were asked for, by the rows of tables, and what is wrong with others."""
     read = RowsRead([], [], [])
-    passed_over, first = 0, _FirstRows({}, {})
+    passed_over, other_splits, first = 0, 0, _FirstRows({}, {})
     for table in tables:
         missing = [f"{table.name}, {one}" for one in _missing_columns(settings, table.sheet)]
         read.problems.extend([*table.sheet.problems, *missing])
@@ -114,6 +115,7 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
                 passed_over += 1
                 continue
             patches, findings = _of_row(settings, table, reader, record, table.number(row))
+            other_splits += not patches and not findings
             for patch in patches:
                 findings += first.disagreements(patch, reader.file.shown)
             of_table += findings
@@ -123,7 +125,7 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
         read.problems.extend(untold)
         read.findings.extend([one for one in of_table if not (untold and _NO_COLUMN in one.text)])
     files = frozenset(first.of_image)
-    return RowsRead(read.patches, read.findings, read.problems, passed_over, files)
+    return RowsRead(read.patches, read.findings, read.problems, passed_over, other_splits, files)
 
 
 def _untold_targets(
@@ -137,8 +139,8 @@ def _untold_targets(
     known = ", ".join(table.sheet.columns)
     return [
         f"{table.name}, targets: no column is called {' or '.join(names)} (it has: {known}), and "
-        "no path tells a class; name the column in target_columns, as {TARGET: COLUMN}, and its words "
-        "in `labels`"
+        "no path tells a class; name the column in target_columns, as {TARGET: COLUMN}, and its "
+        "words in `labels`"
     ]
 
 

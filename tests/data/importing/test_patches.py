@@ -606,10 +606,18 @@ def test_a_split_for_all_and_a_share_exclude_each_other(folder: Path) -> None:
         settings(folder, patient_pattern=PATIENT, split="train", val_fraction=0.2)
 
 
-def test_splits_are_chosen_and_overridden(folder: Path) -> None:
-    dataset = imported(folder, patient_pattern=PATIENT, splits=("val",), split="external")
+def test_splits_are_chosen_and_overridden(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        dataset = imported(folder, patient_pattern=PATIENT, splits=("val",), split="external")
+    assert "not used: 10 images of splits that `splits` leaves aside" in caplog.text
     assert [row.split for row in dataset.rows] == ["external"] * 2
     assert note(dataset)["moved_images"] == []
+
+
+def test_rows_of_other_splits_are_counted(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert len(imported(table, splits=("train",)).rows) == 3
+    assert "1 rows of splits that `splits` leaves aside" in caplog.text
 
 
 def test_a_folder_named_validation_is_never_trained_on(
