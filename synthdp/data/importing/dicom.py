@@ -42,6 +42,11 @@ class DicomSettings(PatchesSettings):
     ids: Literal["hashed", "kept"] = "hashed"
     whole_images: bool = False
 
+    @property
+    def finds_region(self) -> bool:
+        """By the usual names of columns."""
+        return not self.whole_images
+
     @model_validator(mode="before")
     @classmethod
     def _is_called_by_its_folder(cls, values: Any) -> Any:
@@ -107,6 +112,11 @@ def with_region(settings: DicomSettings) -> DicomSettings:
     if len(forms) > 1:
         raise InputError("region: the tables say in different ways where lesions lie; name columns")
     region = forms.pop()
+    if region is None and settings.crop is not None:
+        raise InputError(
+            "crop: no column is called as those of lesions usually are, so that nothing is cut; "
+            "name the columns in `region`, or leave `crop` out for whole images"
+        )
     if region is None:
         logger.info("no column says where a lesion lies, so that images are taken whole")
         return settings

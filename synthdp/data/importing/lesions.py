@@ -19,6 +19,8 @@ from synthdp.errors import InputError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
+#: A crop is no wider: twice the widest image that is read.
+MAX_CROP_PX = 32768
 #: Extra crops are moved alike for every lesion: what is drawn for one hangs on nobody else.
 _JITTER_SEED = 20170
 
@@ -98,7 +100,8 @@ def squares_around(
         spacing_mm: from pixel to pixel in the full image, where it is known.
 
     Raises:
-        InputError: when the side is given in mm and the spacing is not known.
+        InputError: when the side is given in mm and the spacing is not known, or a crop would be
+            wider than any image.
     """
     longer = max(region.right - region.left, region.bottom - region.top)
     wanted = longer * (1 + 2 * crop.margin) + 2 * crop.margin_px
@@ -113,6 +116,11 @@ def squares_around(
         wanted = crop.side_mm / spacing_mm
     if crop.side_px is None:
         wanted = max(wanted, crop.least_side_px)
+    if wanted > MAX_CROP_PX:
+        raise InputError(
+            f"the crop would be {wanted:,.0f} px wide (at most {MAX_CROP_PX:,}); ask for less margin, "
+            "or look at the pixel spacing that the file states"
+        )
     x, y = (region.left + region.right) / 2, (region.top + region.bottom) / 2
     squares = [_square(x, y, wanted)]
     for extra in range(crop.extra_crops):

@@ -16,7 +16,7 @@ from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import NARROW, decode_pixels
-from synthdp.data.dicom import DicomReading
+from synthdp.data.dicom import DicomReading, read_dicom
 from synthdp.data.importing.arrays import array_image
 from synthdp.data.importing.assignment import (
     AssignedImages,
@@ -33,6 +33,7 @@ from synthdp.data.importing.findings import Finding, Reason
 from synthdp.data.importing.full_images import (
     FULL_IMAGES_AT_ONCE,
     full_images,
+    is_dicom,
     read_lesions,
 )
 from synthdp.data.importing.lesions import CropSettings
@@ -126,6 +127,17 @@ class PatchesSettings(AssignmentSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _crops_are_of_lesions(self) -> "PatchesSettings":
+        if self.crop is not None and self.region is None and not self.finds_region:
+            raise ValueError("crop: nothing is cut without `region`; name columns, or leave it out")
+        return self
+
+    @property
+    def finds_region(self) -> bool:
+        """Whether it is found out where lesions lie, where `region` does not say it."""
+        return False
+
 
 def run_patches(settings: PatchesSettings) -> Path:
     """Import the images below `src` to the data set `out`; returns `out`.
@@ -197,7 +209,7 @@ def _prepared(
         of_each = [(patch,) for patch in listing.patches]
         made = prepare(
             [ImageFile(patch.path, patch.entry) for patch in listing.patches],
-            partial(read_image_file, bits=settings.bits),
+            partial(read_image_file, bits=settings.bits, reading=settings.dicom),
             staging=staging,
             size_px=size_px,
             workers=workers,
@@ -247,14 +259,18 @@ class ImageFile:
         return (self.path,)
 
 
-def read_image_file(source: ImageFile, *, bits: int | None = None) -> list[Pixels]:
-    """The one image of a file, of whose samples `bits` are used.
+def read_image_file(
+    source: ImageFile, *, bits: int | None = None, reading: DicomReading | None = None
+) -> list[Pixels]:
+    """The one image of a file, of whose samples `bits` are used; of DICOM, as `reading` says.
 
     Raises:
-        InputError: as `decode_pixels` and `array_image`.
+        InputError: as `decode_pixels`, `read_dicom` and `array_image`.
     """
     if source.entry is not None:
         return [array_image(source.path, *source.entry, bits=bits)]
+    if reading is not None and is_dicom(source.path):
+        return [read_dicom(source.path, reading).pixels]
     return [decode_pixels(source.path, bits=bits)]
 
 

@@ -138,9 +138,25 @@ def test_masks_and_other_formats_are_taken_too(src: Path) -> None:
 def test_images_without_columns_of_lesions_are_taken_whole(src: Path) -> None:
     lines = [f"{number}.dcm,Pat{number},{number % 2}" for number in range(4)]
     write_table(src, *lines, head="file,patient_id,malignant")
-    dataset = imported(src)
+    assert "name the columns in `region`" in refusal(src)
+    dataset = imported(src, crop=None)
     assert decode_pixels(dataset.root / dataset.rows[0].image).shape == (32, 32)
     assert decode_pixels(dataset.root / dataset.rows[0].image).dtype == np.uint16
+
+
+def test_settings_of_dicom_hold_for_lesions_and_for_whole_images(src: Path) -> None:
+    raw = mammogram(breast(0), "0", PresentationIntentType="FOR PROCESSING")
+    write(raw, src / "0.dcm")
+    taken = {"for_processing": "take"}
+    assert "for processing" in refusal(src)
+    assert "for processing" in refusal(src, whole_images=True, crop=None)
+    assert len(imported(src, dicom=taken).rows) == 4
+    whole = imported(
+        src, dicom=taken, whole_images=True, crop=None, leave_out=[], out=src.parent / "whole"
+    )
+    assert len(whole.rows) == 4
+    with pytest.raises(ValueError, match="nothing is cut without `region`"):
+        settings(src, whole_images=True)
 
 
 def test_extra_crops_are_of_train_alone(src: Path) -> None:
@@ -201,7 +217,7 @@ def test_one_bad_lesion_leaves_the_others_of_its_image(src: Path) -> None:
 def test_a_table_is_asked_for(src: Path) -> None:
     assert "--table" in refusal(src, metadata=None)
     with pytest.raises(ValueError, match="no lesion is cut then"):
-        settings(src, whole_images=True, region={"mask": "m"})
+        settings(src, whole_images=True, region={"mask": "m"}, crop=None)
 
 
 def test_what_a_patient_becomes_hangs_on_nobody_else(src: Path) -> None:

@@ -72,6 +72,8 @@ def test_margins_context_and_the_least_side_say_how_wide() -> None:
 def test_millimetres_need_a_spacing() -> None:
     with pytest.raises(InputError, match="no pixel spacing"):
         squares_around(Region(0, 0, 9, 9), crop(side_mm=10), spacing_mm=None)
+    with pytest.raises(InputError, match="would be 10,000,000 px wide"):
+        squares_around(Region(0, 0, 9, 9), crop(side_mm=1000), spacing_mm=1e-4)
     with pytest.raises(ValueError, match="keep one"):
         crop(side_mm=10, side_px=10)
 

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from synthdp.data.importing.region import Region, RegionColumns, guessed_columns, region_in
 
@@ -98,3 +100,22 @@ def test_a_region_may_lean_over_the_edge_by_a_rounding_alone() -> None:
 def test_columns_are_of_one_whole_form(roles: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="one form"):
         columns(**roles)
+
+
+@given(st.lists(st.text(max_size=12) | st.floats().map(str), min_size=4, max_size=4))
+@example(["9" * 400, "1", "2", "3"])
+@example(["\u0661", "\u0662", "\u0663", "\u0664"])
+@example(["1e999", "0", "1", "1"])
+@settings(derandomize=True, deadline=None, max_examples=200)
+def test_cells_of_any_text_are_a_region_or_refused(cells: list[str]) -> None:
+    for form in (CORNERS, columns(left="xmin", top="ymin", width="xmax", height="ymax")):
+        region: Region | str | None = None
+        problem = "xmin, ymin, xmax, ymax: "
+        try:
+            region = region_in(dict(zip(CORNERS.names, cells, strict=True)), form)
+        except ValueError as error:
+            problem = str(error)
+        assert problem.startswith("xmin, ymin, xmax, ymax: ")
+        if isinstance(region, Region):
+            assert region.left < region.right
+            assert region.top < region.bottom
