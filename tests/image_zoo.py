@@ -1,8 +1,8 @@
 """Five hundred small image files of every kind that is read or refused, and what each one means.
 
 The writers here are made from the specifications, so that what is expected of a file hangs on no
-reader: a grey level is known by construction, before it is stored. Pillow writes JPEG, fax codes
-and what is inside EXIF alone.
+reader: a grey level is known by construction, before it is stored. Pillow writes JPEG, fax codes,
+Zstandard, LZMA and what is inside EXIF alone.
 """
 
 import io
@@ -277,7 +277,7 @@ def _signed_tiffs() -> Iterator[Specimen]:
                     yield Specimen(f"tiff signed {how}", tiff(stored, how), spread(shown, top))
 
 
-def _turned_big_and_fax_tiffs() -> Iterator[Specimen]:
+def _turned_and_big_tiffs() -> Iterator[Specimen]:
     for orientation in range(1, 9):
         for bits, layout in ((8, "one"), (16, "strips"), (12, "tiles")):
             values = levels(bits, orientation)
@@ -301,6 +301,15 @@ def _turned_big_and_fax_tiffs() -> Iterator[Specimen]:
             words = [packed(values, 16, order)]
             content = tiff(values, Tiff(bits, 0, order), words)
             yield Specimen(f"tiff {bits} in words {order}", content, spread(top - values, top))
+
+
+def _tiffs_by_libtiff() -> Iterator[Specimen]:
+    for kind in ("zstd", "lzma"):
+        for bits in (8, 16):
+            values = spread(levels(bits, 4), 2**bits - 1)
+            stream = io.BytesIO()
+            Image.fromarray(values).save(stream, "TIFF", compression=kind)
+            yield Specimen(f"tiff {kind} {bits}", stream.getvalue(), values)
     for kind in ("group3", "group4"):
         for photometric in (0, 1):
             values = levels(1, 2)
@@ -820,7 +829,8 @@ def zoo() -> tuple[Specimen, ...]:
     """All specimens, in an order that does not change."""
     makers = (
         *(_grey_tiffs, _predicted_tiffs, _signed_tiffs),
-        *(_turned_big_and_fax_tiffs, _tiffs_of_fewer_bits, _coloured_tiffs, _refused_tiffs),
+        *(_turned_and_big_tiffs, _tiffs_by_libtiff),
+        *(_tiffs_of_fewer_bits, _coloured_tiffs, _refused_tiffs),
         *(_pngs, _coloured_pngs, _palette_pngs, _pngs_with_chunks, _refused_pngs),
         *(_jpegs, _pgms, _numpy_files),
     )
