@@ -4,13 +4,13 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from synthdp import __version__
-from synthdp.config import Settings, dump_settings, load_settings
+from synthdp.config import Settings, dump_settings, load_settings, read_yaml
 from synthdp.errors import InputError, RunError
 from synthdp.stages import STAGES, Stage, packaged_statements
 from synthdp.terminal import accept_any_text, flush, has_no_reader, let_go_of_output, tell
@@ -67,11 +67,7 @@ def _run_stage(
 ) -> int:
     """Run a stage; a settings file `beneath` says what neither config nor command line does."""
     stage = STAGES[stage_name]
-    config, overrides = arguments.config, list(arguments.overrides)
-    if overrides and "=" not in overrides[0] and config is None:
-        config = Path(overrides.pop(0))
-    given = ((key, getattr(arguments, key)) for key in keys)
-    overrides += [f"{key}={value}" for key, value in given if value not in (None, False)]
+    config, overrides = _config_and_overrides(keys, arguments)
     settings = load_settings(stage.settings_class(), config, overrides, beneath=beneath)
     if arguments.dry_run:
         return _print_plan(stage_name, settings)
@@ -79,6 +75,19 @@ def _run_stage(
     run = special.get(stage_name)
     print(stage.start(settings) if run is None else run(stage, settings))
     return EXIT_DONE
+
+
+def _config_and_overrides(
+    keys: Sequence[str], arguments: argparse.Namespace
+) -> tuple[Path | None, list[str]]:
+    """The settings file of a command line, and its overrides: options too, which `keys` name."""
+    config, overrides = arguments.config, list(arguments.overrides)
+    if overrides and "=" not in overrides[0] and config is None:
+        config = Path(overrides.pop(0))
+    given = ((key, getattr(arguments, key)) for key in keys)
+    return config, overrides + [
+        f"{key}={value}" for key, value in given if value not in (None, False)
+    ]
 
 
 def _report(stage: Stage, settings: Settings) -> Path | str:
@@ -124,7 +133,11 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
 
     mapping = collection_file(arguments.like) if arguments.like is not None else None
     if not arguments.guess:
-        return _run_stage("data patches", keys, arguments, beneath=mapping)
+        config, overrides = _config_and_overrides(keys, arguments)
+        given = {override.partition("=")[0] for override in overrides}
+        for file in (mapping, config):
+            given |= read_yaml(file).keys() if file is not None else set()
+        return _run_stage(_import_stage(given), keys, arguments, beneath=mapping)
     if mapping is not None:
         print(mapping.read_text(encoding="utf-8"), end="")
         return EXIT_DONE
@@ -134,6 +147,14 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
 
     print(guess(Path(arguments.src)), end="")
     return EXIT_DONE
+
+
+def _import_stage(keys: Collection[str]) -> str:
+    """The stage that takes settings of these keys: of DICOM files, where it alone knows one."""
+    patches, dicom = (
+        STAGES[name].settings_class().model_fields.keys() for name in ("data patches", "data dicom")
+    )
+    return "data dicom" if (dicom - patches).intersection(keys) else "data patches"
 
 
 def _run_check(arguments: argparse.Namespace) -> int:

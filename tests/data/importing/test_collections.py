@@ -14,6 +14,7 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
 from synthdp.data.importing.collection import collection_file, collection_names
+from synthdp.data.importing.dicom import DicomSettings, run_dicom
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.region import Region
@@ -43,12 +44,19 @@ def write_table(path: Path, *lines: str, encoding: str = "utf-8") -> None:
 
 
 def settings(src: Path, name: str, *overrides: str) -> PatchesSettings:
+    """The settings of the stage that imports the collection."""
     words = {"src": str(src), "out": str(src.parent / "out"), "size_px": "16"}
     if "name" not in read_yaml(collection_file(name)):
         words["name"] = "tiny"
     words |= dict(override.split("=", 1) for override in overrides)
     pairs = [f"{key}={value}" for key, value in words.items()]
-    return load_settings(PatchesSettings, None, pairs, beneath=collection_file(name))
+    is_dicom = "whole_images" in read_yaml(collection_file(name))
+    stage = DicomSettings if is_dicom else PatchesSettings
+    return load_settings(stage, None, pairs, beneath=collection_file(name))
+
+
+def run(asked: PatchesSettings) -> Path:
+    return run_dicom(asked) if isinstance(asked, DicomSettings) else run_patches(asked)
 
 
 def listed(src: Path, name: str, *overrides: str) -> Listing:
@@ -58,13 +66,13 @@ def listed(src: Path, name: str, *overrides: str) -> Listing:
 
 
 def imported(src: Path, name: str, *overrides: str) -> Dataset:
-    return open_dataset(run_patches(settings(src, name, *overrides)))
+    return open_dataset(run(settings(src, name, *overrides)))
 
 
 def refusal(src: Path, name: str, *overrides: str) -> str:
     asked = settings(src, name, *overrides)
     with pytest.raises(InputError) as error:
-        run_patches(asked)
+        run(asked)
     assert not asked.out.exists()
     return str(error.value)
 
@@ -197,7 +205,7 @@ def test_vindr_mammo(src: Path) -> None:
 
 
 def test_whole_images_of_vindr_mammo(src: Path) -> None:
-    dicom(src / "images/s1/i1.dicom", 1)
+    dicom(src / "images/s1/i1.dicom", 1, ViewPosition="CC")
     dicom(src / "images/s2/i2.dicom", 2)
     write_table(
         src / "breast-level_annotations.csv",
@@ -206,6 +214,10 @@ def test_whole_images_of_vindr_mammo(src: Path) -> None:
         "s1,x,i1,L,CC,40,32,BI-RADS 5,DENSITY A,training",
         "s2,x,i2,R,MLO,40,32,BI-RADS 2,DENSITY D,test",
     )
+    assert "row 3: laterality: the table and the image's header name two for one image" in refusal(
+        src, "vindr-mammo-images"
+    )
+    dicom(src / "images/s2/i2.dicom", 2, ImageLaterality="R")
     dataset = imported(src, "vindr-mammo-images")
     assert [(row.split, row.targets) for row in dataset.rows] == [
         ("train", (1.0,)),

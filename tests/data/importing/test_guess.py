@@ -148,6 +148,18 @@ def test_the_command_imports_by_a_mapping(src: Path, capsys: pytest.CaptureFixtu
     assert "did you mean medmnist-breast?" in capsys.readouterr().err
 
 
+def test_collections_of_dicom_are_held_against_their_headers(
+    src: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are imported by the stage that reads headers and hashes ids."""
+    command = ["data", "import", "--src", str(src), "--out", str(src / "out"), "--dry-run"]
+    for name in collection_names():
+        is_dicom = "whole_images" in read_yaml(collection_file(name))
+        assert main([*command, "--like", name, "name=x"]) == EXIT_DONE
+        assert ("ids: hashed" in capsys.readouterr().out) == is_dicom
+        assert is_dicom == ("DICOM" in collection_file(name).read_text(encoding="utf-8"))
+
+
 def test_every_collection_stands_in_the_wheel() -> None:
     """Package data is what the list in pyproject.toml says it is."""
     text = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
