@@ -14,6 +14,7 @@ _FRAMES = frozenset((0xC0, 0xC1, 0xC3, 0xF7))
 #: Markers before a scan that are nothing but tables, applications' own, and comments.
 _TABLES = frozenset((0xC4, 0xDB, 0xDD, 0xF8, 0xFE, *range(0xE0, 0xF0)))
 _SCAN = 0xDA
+_SIZE_OF_JPEG_2000, _TILE_PART = b"\xff\x51", 0x90
 #: Behind a byte of 255 in a scan: a stuffed zero or, in JPEG-LS, any byte below 128; a restart.
 _IN_SCAN = frozenset((*range(0x80), *range(0xD0, 0xD8)))
 
@@ -21,18 +22,34 @@ _IN_SCAN = frozenset((*range(0x80), *range(0xD0, 0xD8)))
 def stated_size(stream: bytes) -> tuple[int, int] | None:
     """Rows and columns of a compressed image by its own stream; None where it says none.
 
-    A stream of JPEG is None too where its markers don't follow each other as they must: what stands
-    in it then is damaged, and decoders differ in what they make of it. GDCM ends the process.
+    None too where its markers don't follow each other to its end as they must: what stands in it
+    then is damaged, and decoders differ in what they make of it. GDCM ends the process.
     """
     if stream.startswith(_JP2_BOX):  # a file format about the stream, which begins with SOC, SIZ
-        start = stream.find(_JPEG_2000 + b"\xff\x51")
-        return None if start < 0 else stated_size(stream[start : start + 64])
-    if stream.startswith(_JPEG_2000):  # SIZ follows at once: its extent, and the offset within it
-        right, bottom, left, top = (
-            int.from_bytes(stream[at : at + 4], "big") for at in range(8, 24, 4)
-        )
-        return (bottom - top, right - left) if len(stream) >= 24 else None
+        start = stream.find(_JPEG_2000 + _SIZE_OF_JPEG_2000)
+        return None if start < 0 else _jpeg_2000_size(stream[start:])
+    if stream.startswith(_JPEG_2000):
+        return _jpeg_2000_size(stream)
     return _jpeg_size(stream) if stream.startswith(_JPEG) else None
+
+
+def _jpeg_2000_size(stream: bytes) -> tuple[int, int] | None:
+    """The extent in SIZ less the offset within it, walked through from tile part to tile part."""
+    if len(stream) < 24 or stream[2:4] != _SIZE_OF_JPEG_2000:
+        return None
+    right, bottom, left, top = (
+        int.from_bytes(stream[at : at + 4], "big") for at in range(8, 24, 4)
+    )
+    at = 2
+    while at + 10 <= len(stream) and stream[at] == 0xFF:
+        of_part = int.from_bytes(stream[at + 6 : at + 10], "big")
+        if stream[at + 1] != _TILE_PART:
+            at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        elif of_part == 0:  # it takes all that is left
+            return bottom - top, right - left
+        else:
+            at += max(of_part, 12)
+    return (bottom - top, right - left) if stream[at : at + 2] == _END else None
 
 
 def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
@@ -79,4 +96,6 @@ def holds_another_image(fragments: Sequence[bytes]) -> bool:
 
     JPEG 2000 and JPEG mark a beginning by bytes that no compressed data in their middle have.
     """
-    return any(part.startswith((_JPEG + b"\xff", _JPEG_2000 + b"\xff\x51")) for part in fragments)
+    return any(
+        part.startswith((_JPEG + b"\xff", _JPEG_2000 + _SIZE_OF_JPEG_2000)) for part in fragments
+    )

@@ -108,7 +108,7 @@ def parse(path: Path, *, pixels: bool) -> "Dataset":
         InputError: when pydicom is not installed, or the file is missing, too large or damaged.
     """
     try:
-        from pydicom import config, dcmread  # noqa: PLC0415 (an extra)
+        from pydicom import dcmread  # noqa: PLC0415 (an extra)
     except Exception as error:  # also what a broken decoder among those that it looks for raises
         raise InputError(
             "DICOM is read with pydicom, which is not installed, or cannot be loaded: "
@@ -120,7 +120,6 @@ def parse(path: Path, *, pixels: bool) -> "Dataset":
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
-        config.settings.reading_validation_mode = config.IGNORE
         tags: list[Any] = [*_FACTS, *((*_GREY, *_DATA, *OVERLAY_BITS) if pixels else ())]
         with open(path, "rb") as stream:
             source = _inflated(_Bounded(stream, size))

@@ -177,9 +177,12 @@ def _the_frame(data: bytes, size: tuple[int, int], syntax: str) -> bytes:
         return frame
     if not is_whole(frame):
         raise InputError("its compressed pixel data are truncated")
-    if (stated := stated_size(frame)) != size:
-        shown = "no size" if stated is None else f"{stated[1]}x{stated[0]} px"
+    stated = stated_size(frame)
+    if stated is None:
+        raise InputError("its compressed pixel data are damaged; copy the file again")
+    if stated != size:
         raise InputError(
-            f"its compressed pixel data say {shown}, where the header says {size[1]}x{size[0]} px"
+            f"its compressed pixel data say {stated[1]}x{stated[0]} px, where the header says "
+            f"{size[1]}x{size[0]} px"
         )
     return frame

@@ -415,6 +415,16 @@ def test_files_that_end_early(path: Path, syntax: uid.UID | None, kept: float) -
     refusal(path)
 
 
+@pytest.mark.parametrize("syntax", [uid.JPEGLSLossless, uid.JPEG2000Lossless])
+def test_a_piece_that_is_missing_from_the_middle(path: Path, syntax: uid.UID) -> None:
+    noise = np.random.default_rng(0).integers(0, 4096, (48, 48)).astype(np.uint16)
+    dataset = mammogram(noise)
+    dataset.compress(syntax)
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.PixelData = encapsulate([frame[:900] + frame[1100:]])
+    refusal(save(dataset, path))
+
+
 def test_a_length_beyond_the_file_takes_no_memory(path: Path) -> None:
     content = write_mammogram(path).read_bytes()
     at = content.rindex(b"\xe0\x7f\x10\x00OW\0\0") + 8
