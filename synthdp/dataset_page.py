@@ -23,13 +23,13 @@ from synthdp import __version__
 from synthdp.data.columns import cell_of, columns_of
 from synthdp.data.dataset import SPLITS, Dataset, Row, load_images, open_dataset
 from synthdp.data.images import encode_png, to_uint8
-from synthdp.data.importing.note import NOTE, left_out_row_words
+from synthdp.data.importing.note import left_out_row_words, read_whole_note
 from synthdp.data.importing.survey import ImageFacts, survey_images
 from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.likeness import look_alikes
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
-from synthdp.files import closed_to_others, read_json, refused_without_rights, write_atomic
+from synthdp.files import closed_to_others, refused_without_rights, write_atomic
 from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, RULE, inline_svg, page_environment
 from synthdp.paths import settings_without_paths
 
@@ -136,8 +136,7 @@ def _surveyed(dataset: Dataset) -> tuple[list[ImageFacts], Thumbnails]:
 
 def _note(dataset: Dataset) -> Mapping[str, Any]:
     """What the import kept for the owner; nothing for a set that was not imported."""
-    path = dataset.private / NOTE
-    note: Any = read_json(path) if path.is_file() else {}
+    note = read_whole_note(dataset.root)
     return note if isinstance(note, Mapping) else {}
 
 

@@ -204,11 +204,13 @@ def read_text(path: Path, max_bytes: int, *, where: str = "") -> str:
         raise InputError(f"{where}: not UTF-8 text; save it as UTF-8, or restore it") from error
 
 
-def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_json(
+    path: Path, max_bytes: int = MAX_JSON_BYTES, max_values: int = MAX_JSON_VALUES
+) -> Any:
     """Read a JSON file of at most `max_bytes`, in bounded time and memory.
 
     Refused are also what JSON does not have (NaN, infinity, halves of surrogate pairs), what no
-    file here needs (NUL, numbers of more than `MAX_DIGITS` digits, more than `MAX_JSON_VALUES`
+    file here needs (NUL, numbers of more than `MAX_DIGITS` digits, more than `max_values`
     values) and a key that stands twice, since readers differ in which one they take.
 
     Raises:
@@ -216,22 +218,22 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """
     text = read_text(path, max_bytes)
     try:
-        return parse_json(text)
+        return parse_json(text, max_values)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path.name}: not valid JSON ({error}); restore the file or make the folder again"
         ) from error
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, max_values: int = MAX_JSON_VALUES) -> Any:
     """The value in a JSON text, under the bounds of `read_json`.
 
     Raises:
         ValueError: when it is no such JSON.
         RecursionError: when it is nested too deeply.
     """
-    if text.count(",") + text.count("[") + text.count("{") > MAX_JSON_VALUES:
-        raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
+    if text.count(",") + text.count("[") + text.count("{") > max_values:
+        raise ValueError(f"more than {max_values:,} values")
     value = json.loads(
         text,
         object_pairs_hook=_without_repeats,

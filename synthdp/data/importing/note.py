@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from synthdp.config import Settings, read_json_as
+from synthdp.config import Settings, validate_settings
 from synthdp.data.classes import class_counts, missing_classes
 from synthdp.data.dataset import SPLITS, Dataset
 from synthdp.data.decoding import is_jpeg
@@ -17,9 +17,11 @@ from synthdp.data.importing.folder import left_out_words
 from synthdp.data.importing.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
-from synthdp.files import readable_name
+from synthdp.files import read_json, readable_name
 
 NOTE = "import.json"
+#: A note has a number and at times an id for each image: bounds for two million of them.
+MAX_BYTES, MAX_VALUES = 192 * 2**20, 5_000_000
 #: How many rows a line on the terminal names.
 MAX_NUMBERS = 12
 #: How many files that no row names the note lists; all are counted.
@@ -217,8 +219,19 @@ def read_note(root: Path) -> ImportNote | None:
     Raises:
         InputError: when it is damaged.
     """
+    note = read_whole_note(root)
+    where = f"private/{NOTE}"
+    return validate_settings(ImportNote, note, where=where) if note is not None else None
+
+
+def read_whole_note(root: Path) -> Any:
+    """All that the note of the data set at `root` holds; None where it was not imported.
+
+    Raises:
+        InputError: when it is damaged.
+    """
     path = root / "private" / NOTE
-    return read_json_as(ImportNote, path) if path.is_file() else None
+    return read_json(path, MAX_BYTES, MAX_VALUES) if path.is_file() else None
 
 
 def refuse_moved_patients(dataset: Dataset) -> None:

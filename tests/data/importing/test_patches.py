@@ -315,6 +315,15 @@ def test_copies_within_a_split_under_two_ids_are_shown(
     assert "1 stand within one split and 0 across" in caplog.text
 
 
+def test_the_note_of_many_images_is_read_again(table: Path) -> None:
+    dataset = imported(table)
+    path = dataset.private / "import.json"
+    many = {f"{index:07d}": f"patient-{index:024x}" for index in range(300_000)}
+    whole = {**note(dataset), "ids": many, "source_rows": list(range(300_000))}
+    path.write_text(json.dumps(whole, indent=2))
+    assert run_patches(settings(table)) == dataset.root
+
+
 def linked(src: Path, rows: str) -> Path:
     path = src.parent / "links.csv"
     path.write_text(f"patient_id,person\n{rows}")
