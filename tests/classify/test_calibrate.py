@@ -226,6 +226,9 @@ def test_another_classifier_gets_no_old_noise(
             run_calibrate(settings)
     about = run / "model" / "settings.json"
     about.write_text(about.read_text() + "\n")
+    with pytest.raises(InputError, match="run: has changed since: another model"):
+        run_calibrate(settings)
+    (tmp_path / "a" / "private" / "inputs.json").unlink()  # a run of an earlier version
     with pytest.raises(InputError, match="changed since this run began"):
         run_calibrate(settings)
 
