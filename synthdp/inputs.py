@@ -6,6 +6,7 @@ of patients' sets are keyed and the file stands in `private/`, so that nothing o
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -126,7 +127,9 @@ def _read(named: Path, path: Path) -> Input | None:
         if file is None:
             return None
         kind, digests = "file", {"file": _file_digest(file)}
-    return Input(path=str(named), kind=kind, digests=digests)
+    # whole, since it may be looked for from another folder; a name stays one
+    where = os.path.abspath(named) if named == path else str(named)
+    return Input(path=where, kind=kind, digests=digests)
 
 
 def _set_digests(root: Path) -> dict[str, str]:

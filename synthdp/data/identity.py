@@ -77,6 +77,7 @@ def set_digests(root: Path) -> dict[str, str]:
         RunError: when the key of a set of patients can't be read, or made.
     """
     dataset = open_dataset(root)
+    key = own_key(dataset) if dataset.info.protects_patients else None
     facts = {
         key: value for key, value in read_json(root / "dataset.json").items() if key != "ledger"
     }
@@ -88,9 +89,8 @@ def set_digests(root: Path) -> dict[str, str]:
         "manifest": sha256_file(root / "manifest.csv"),
         "images": images.hexdigest(),
     }
-    if not dataset.info.protects_patients:
+    if key is None:
         return plain
-    key = own_key(dataset)
     digests = {"key": "the key itself", **plain}
     return {
         part: hmac.new(key, f"synthdp set {part} {digest}".encode(), sha256).hexdigest()

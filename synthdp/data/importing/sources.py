@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from synthdp.config import Settings
-from synthdp.data.importing.folder import folder_contents
+from synthdp.data.importing.folder import UNNAMED_IMAGES, folder_contents
 from synthdp.data.importing.listing import tables_of
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.files import sha256_file
@@ -23,9 +23,10 @@ SOURCE_DIGESTS_FILE = "source-digests"
 
 
 def source_files(settings: ListingSettings) -> list[Path]:
-    """Every image below `src` that an import looks at, and its tables, in the order of paths."""
+    """Every image below `src`, under whatever name, and its tables, in the order of paths."""
     contents = folder_contents(settings.src, settings.follow_links_into)
-    return sorted({*contents.images, *(tables_of(settings) or ())})
+    unnamed = (path for path, reason in contents.others.items() if reason == UNNAMED_IMAGES)
+    return sorted({*contents.images, *unnamed, *(tables_of(settings) or ())})
 
 
 def source_inputs(
@@ -49,11 +50,12 @@ def source_inputs(
         of_names.update(sha256(os.fsencode(name)).digest() + digest)
     for name in unread:  # which an import may have left out
         of_names.update(sha256(os.fsencode(name)).digest())
-    inputs = {"src": Input(path=str(src), kind="folder", digests={"files": of_names.hexdigest()})}
+    of_src = {"files": of_names.hexdigest()}
+    inputs = {"src": Input(path=os.path.abspath(src), kind="folder", digests=of_src)}
     for name, path in named_inputs(settings).items():
         if path.is_file():
             of_file = hmac.new(key, sha256_file(path).encode(), sha256).hexdigest()
-            inputs[name] = Input(path=str(path), kind="file", digests={"file": of_file})
+            inputs[name] = Input(path=os.path.abspath(path), kind="file", digests={"file": of_file})
     return inputs
 
 

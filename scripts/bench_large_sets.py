@@ -1,0 +1,86 @@
+"""What a large set and a large study take before any image is looked at, in CPU seconds.
+
+A manifest of so many rows is opened, the set is told from others for the first time (each image is
+read) and again (none is), and a study of so many cells is planned, as `--dry-run` does. Images are
+small files that nobody decodes; the study's sets are phantoms.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench_study import made_up_study
+
+from synthdp.data import dataset
+from synthdp.data.identity import set_digests
+from synthdp.study.stage import plan_study
+
+#: What changed in the last two seconds is looked at again (`synthdp.unchanged`).
+SETTLED_AFTER_S = 2.5
+SPLITS = ("train", "val", "test")
+
+
+def made_up_set(root: Path, rows: int) -> Path:
+    """A set of patients with four images each, and eight columns."""
+    (root / "images").mkdir(parents=True)
+    facts = {"name": "large", "kind": "real", "size_px": 128}
+    (root / "dataset.json").write_text(json.dumps(facts))
+    lines = ["image,patient_id,split,malignant,view,laterality,density,site"]
+    for row in range(rows):
+        name, patient = f"images/{row + 1:06d}.png", row // 4
+        (root / name).write_bytes(b"%200d" % row)
+        split = SPLITS[patient % 3]
+        lines.append(f"{name},p{patient:06d},{split},{patient % 2},CC,L,{row % 4},site{row % 3}")
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds that some work takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def main() -> None:
+    """Print the CPU seconds of each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example:  python scripts/bench_large_sets.py --rows 20000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--cells", type=int, default=500)
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as name:
+        root = made_up_set(Path(name) / "large", arguments.rows)
+        time.sleep(SETTLED_AFTER_S)
+
+        def anew() -> None:
+            dataset._known_rows.clear()  # as another process
+
+        print(
+            f"{arguments.rows:,} rows, opened: {cpu_seconds(lambda: dataset.open_dataset(root)):.1f} s"
+        )
+        again = cpu_seconds(lambda: dataset.open_dataset(root))
+        print(f"opened again in one process: {again:.3f} s")
+        for what in ("for the first time", "again"):
+            anew()
+            print(f"told from others {what}: {cpu_seconds(lambda: set_digests(root)):.1f} s")
+
+        study = made_up_study(Path(name), 400)
+        seeds = tuple(range(-(-arguments.cells // 5)))
+        grid = {"epsilons": (1.0, 2.0, 6.0, 8.0, None), "seeds": seeds}
+        study = study.model_copy(update=grid)
+        time.sleep(SETTLED_AFTER_S)
+        planned = cpu_seconds(lambda: plan_study(study))
+        print(f"a study of {5 * len(seeds)} cells, planned: {planned:.1f} s, imports included")
+
+
+if __name__ == "__main__":
+    main()
