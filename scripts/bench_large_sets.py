@@ -64,9 +64,8 @@ def main() -> None:
         def anew() -> None:
             dataset._known_rows.clear()  # as another process
 
-        print(
-            f"{arguments.rows:,} rows, opened: {cpu_seconds(lambda: dataset.open_dataset(root)):.1f} s"
-        )
+        opened = cpu_seconds(lambda: dataset.open_dataset(root))
+        print(f"{arguments.rows:,} rows, opened: {opened:.1f} s")
         again = cpu_seconds(lambda: dataset.open_dataset(root))
         print(f"opened again in one process: {again:.3f} s")
         for what in ("for the first time", "again"):
