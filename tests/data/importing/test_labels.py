@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from synthdp.config import load_settings
@@ -302,3 +304,32 @@ def test_a_rare_class_that_val_lacks_is_said_with_the_mend(
 )
 def test_splits_in_names_of_folders(name: str, split: str | None) -> None:
     assert folder_split(name) == split
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(
+    denial=st.sampled_from(["no", "non", "not", "without", "pre", "ohne", "sans", "sin", "bez"]),
+    word=st.sampled_from(["malignant", "Benign", "maligne", "gutartig", "benigno", "malignancy"]),
+    between=st.sampled_from(["_", "-", " ", "--", ". ", "_a_", " evidence of "]),
+    before=st.text(alphabet="xyz019_- ", max_size=6),
+    behind=st.sampled_from(["", "_01", ".png", " 3", "/", "_left", "-CC"]),
+)
+@example(denial="no", word="malignant", between="_", before="", behind="_1")
+def test_no_denied_word_is_a_class(
+    denial: str, word: str, between: str, before: str, behind: str
+) -> None:
+    name = f"{before} {denial}{between}{word}{behind}"
+    assert default_labels().of_name(name) == "doubt"
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.text(max_size=30))
+@example("is_malignant=")
+@example("=malignant=")
+@example("\udcff malignant")
+def test_any_text_is_read(text: str) -> None:
+    """Every text says one thing, and the same with blanks around it."""
+    labels = default_labels()
+    assert labels.of_name(text) == labels.of_name(f" {text} ")
+    first, second = labels.of_cell(text), labels.of_cell(f" {text} ")
+    assert first == second or (math.isnan(first or 0) and math.isnan(second or 0))
