@@ -375,6 +375,12 @@ def _coloured_tiffs() -> Iterator[Specimen]:
                 yield Specimen(f"tiff coloured {how}", tiff(differ, how), refused="in colour")
                 yield Specimen(f"tiff opaque {how}", tiff(opaque, with_alpha), spread(grey, top))
                 yield Specimen(f"tiff clear {how}", tiff(clear, with_alpha), refused="transparent")
+        few = Tiff(bits, 2, tags={258: (3, [bits])})
+        yield Specimen(f"tiff one depth for three {bits}", tiff(equal, few), spread(grey, top))
+        many = Tiff(bits, 1, tags={258: (3, [bits, 0, 0, 7])})
+        yield Specimen(f"tiff depths to spare {bits}", tiff(grey, many), spread(grey, top))
+        mixed = Tiff(bits, 2, tags={258: (3, [bits, bits, 5])})
+        yield Specimen(f"tiff depths that differ {bits}", tiff(equal, mixed), refused="tag 258")
         two = np.stack([grey, np.full_like(grey, top)], axis=2)
         yield Specimen(
             f"tiff grey alpha {bits}",

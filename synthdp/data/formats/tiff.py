@@ -171,6 +171,9 @@ def read_tags(content: bytes) -> Tags:
     stack = re.match(rb"ImageJ=.*^images=(\d{1,9})", described, re.DOTALL | re.MULTILINE)
     if after or (stack is not None and int(stack[1]) > 1):
         raise InputError(SEVERAL_FRAMES)
+    channels = max(values.get(CHANNELS, (1,)))
+    for tag in {BITS, SAMPLE_FORMAT, GREATEST} & values.keys():  # some have values to spare
+        values[tag] = values[tag][:channels] if channels > 0 else values[tag]
     return Tags(order, values)
 
 
