@@ -67,7 +67,8 @@ def stored_pixels(dataset: "Dataset", size: tuple[int, int]) -> StoredPixels:
         words: NDArray[Any] = native.view(f"u{native.itemsize}")
         shift = high + 1 - stored if as_stored else 0
         occurring = _occurring(words)
-        if not any(tag in dataset for tag in OVERLAY_BITS):
+        # at bit 0 of its own data, an overlay does not lie in the pixels
+        if not any(tag in dataset and dataset[tag].value for tag in OVERLAY_BITS):
             _refuse_unused_bits(occurring, stored, shift=shift, signed=signed)
         return StoredPixels(words, occurring, stored, shift, signed, monochrome=True)
     if photometric == "PALETTE COLOR" and samples in (None, 1):

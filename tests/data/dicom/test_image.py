@@ -104,6 +104,9 @@ def test_an_overlay_in_unused_bits_is_not_seen(path: Path) -> None:
 def test_bits_that_the_header_does_not_know_of_are_refused(path: Path, signed: int) -> None:
     write_mammogram(path, a_ramp(top=16000), PixelRepresentation=signed)
     assert "more than the 12 bits that BitsStored says" in refusal(path)
+    dataset = mammogram(a_ramp(top=16000), PixelRepresentation=signed)
+    dataset.add_new((0x6000, 0x0102), "US", 0)  # an overlay, but not in the pixels
+    assert "more than the 12 bits that BitsStored says" in refusal(save(dataset, path))
 
 
 def test_big_endian_words_and_bytes(path: Path) -> None:
