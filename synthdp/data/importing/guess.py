@@ -29,6 +29,7 @@ from synthdp.yaml_core import read_yaml
 
 #: Mappings that fit anything: their synonyms say what columns are often called.
 _GENERIC = ("class-folders", "table", "table-a-split")
+_DICOM_SUFFIXES = (".dcm", ".dicom")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 #: What a guess looks at: files below the folder, and rows of a table.
 _MAX_FILES, _MAX_ROWS = 500_000, 300
@@ -190,6 +191,9 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
     if region is not None:
         roles = {role: getattr(region, role) for role in region.form}
         lines.append(_line("region", roles, "where a lesion lies: it will be cut out"))
+    if template and any(PurePosixPath(image).suffix.lower() in _DICOM_SUFFIXES for image in images):
+        reason = "DICOM files: their headers are held against the table, and ids are hashed"
+        lines.append(_line("whole_images", region is None, reason))
     return _Guess(certainty, lines)
 
 

@@ -12,7 +12,7 @@ from synthdp.data.importing.guess import guess
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.errors import InputError
 from synthdp.yaml_core import read_yaml
-from tests.data.importing.test_collections import FINDINGS, npz, picture, write_table
+from tests.data.importing.test_collections import FINDINGS, dicom, npz, picture, write_table
 
 
 @pytest.fixture
@@ -77,6 +77,19 @@ def test_what_was_guessed_imports(src: Path) -> None:
     assert [row.split for row in dataset.rows] == ["test"] * 2 + ["train"] * 4
     assert [row.patient_id for row in dataset.rows] == ["0", "0", "1", "1", "2", "2"]
     assert [row.targets[0] for row in dataset.rows] == [0.0, 1.0] * 3
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+def test_files_of_dicom_are_guessed_for_the_stage_that_reads_headers(
+    src: Path, boxes: bool
+) -> None:
+    dicom(src / "mg/1.dcm", 1, PatientID="7")
+    columns, cells = (",x,y,w,h", ",1,2,20,20") if boxes else ("", "")
+    write_table(src / "list.csv", f"sop,patient,diagnosis{columns}", f"1,7,benign{cells}")
+    _, mapping = guessed(src)
+    assert mapping["file_column"] == "mg/{sop}.dcm"
+    assert mapping["whole_images"] == (not boxes)
+    assert ("region" in mapping) == boxes
 
 
 def test_words_that_nobody_knows_are_left_to_the_user(src: Path) -> None:
