@@ -1,5 +1,6 @@
 """DICOM files that tests write: one small mammogram, and whatever is to be other in it."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def mammogram(pixels: NDArray[Any] | None = None, **others: Any) -> Dataset:
     dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
     dataset.PixelData = pixels.tobytes()
     dataset["PixelData"].VR = "OW"
-    for keyword, value in others.items():
-        setattr(dataset, keyword, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is not as DICOM has it is what some tests are about
+        for keyword, value in others.items():
+            setattr(dataset, keyword, value)
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
