@@ -609,6 +609,9 @@ def _coloured_pngs() -> Iterator[Specimen]:
 
 
 def _palette_pngs() -> Iterator[Specimen]:
+    grey = levels(8, 3)
+    key = chunk(b"tRNS", struct.pack(">H", 0xFF00 | int(grey[0, 1])))
+    yield Specimen("png key with more bits", png(grey, 8, 0, before=key), refused="transparent")
     for bits in (1, 2, 4):
         values = levels(bits, 1)
         key = chunk(b"tRNS", struct.pack(">H", 1))
@@ -746,6 +749,11 @@ def _jpegs() -> Iterator[Specimen]:
         Image.fromarray(grey).save(stream, "TIFF", compression="jpeg", quality=100, tiffinfo=said)
         shown = turned(grey, orientation)
         yield Specimen(f"tiff jpeg turned {orientation}", stream.getvalue(), shown)
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, "TIFF", compression="jpeg", tiffinfo={274: 8})
+    content = bytearray(stream.getvalue())
+    content[content.index(struct.pack("<HHI", 274, 3, 1)) + 8] = 9
+    yield Specimen("tiff jpeg turned 9", bytes(content), refused="orientation")
     trailer = saved(image) + b"written by a camera" * 1000
     yield Specimen("jpeg trailer", trailer, grey)
     preview = Image.Exif()

@@ -80,3 +80,14 @@ def test_depths_of_tiff(tmp_path: Path, bits: int) -> None:
 def test_a_line_has_files_in_the_zoo(line: str, names: str) -> None:
     assert row(line)
     assert any(specimen.name.startswith(names) for specimen in zoo())
+
+
+def test_the_page_counts_the_zoo_as_it_is() -> None:
+    tiffs = [specimen for specimen in zoo() if specimen.name.startswith("tiff")]
+    meant = sum(specimen.meant is not None for specimen in tiffs)
+    text = PAGE.read_text(encoding="utf-8").replace("\n", " ")
+    counted = (
+        f"{len(tiffs)} TIFF files ({meant} with a meaning, {len(tiffs) - meant} to be refused)"
+    )
+    assert counted in text
+    assert f"counts as right: this reader {len(tiffs)};" in text  # as test_zoo holds it

@@ -54,6 +54,7 @@ def read_png(content: bytes) -> Samples:
         hidden = np.array(struct.unpack(f">{len(key) // 2}H", key[: len(key) // 2 * 2]))
         if len(hidden) != values.shape[-1]:
             raise InputError(TRUNCATED)
+        hidden &= 2**depth - 1  # the rest of its two bytes means nothing
         refuse_transparent(not bool((values == hidden).all(axis=-1).any()))
     return Samples(
         values,

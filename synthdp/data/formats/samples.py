@@ -126,17 +126,26 @@ def grey_levels(samples: Samples, bits: int | None = None) -> GreyLevels:
     return shown.astype(np.uint16, copy=False)
 
 
-def upright(levels: NDArray[np.integer], orientation: int) -> NDArray[np.integer]:
-    """A (H, W) image as its orientation tag asks it to be shown.
+def refuse_orientation(orientation: int) -> None:
+    """Refuse an orientation tag that says no direction.
 
     Raises:
-        InputError: when the tag has no meaning.
+        InputError: when it has no meaning.
     """
     if orientation not in _ORIENTATIONS:
         raise InputError(
             f"its orientation tag says {orientation}, which has no meaning (1 to 8); save it "
             "upright, without the tag"
         )
+
+
+def upright(levels: NDArray[np.integer], orientation: int) -> NDArray[np.integer]:
+    """A (H, W) image as its orientation tag asks it to be shown.
+
+    Raises:
+        InputError: as `refuse_orientation`.
+    """
+    refuse_orientation(orientation)
     transpose, up_down, left_right = _ORIENTATIONS[orientation]
     levels = levels.T if transpose else levels
     levels = levels[::-1] if up_down else levels

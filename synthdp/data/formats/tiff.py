@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthdp.data.formats.limits import SEVERAL_FRAMES, TRUNCATED, refuse_size
-from synthdp.data.formats.samples import Samples, one_channel
+from synthdp.data.formats.samples import Samples, one_channel, refuse_orientation
 from synthdp.errors import InputError
 
 BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -451,6 +451,7 @@ def _read_jpeg(content: bytes, tags: Tags) -> Samples:
     """A TIFF whose pieces are JPEG images of 8 bits, upright and with black at 0 by Pillow."""
     if tags.one(BITS, 1) != 8:
         raise InputError("holds JPEG of more than 8 bits; export it in LZW")
+    refuse_orientation(tags.one(ORIENTATION, 1))  # the others Pillow follows
     with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
         if image.mode not in ("L", "RGB"):
             raise InputError(f"holds JPEG in {image.mode}; export it in grey")
