@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -546,6 +547,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine
     accept_any_text()
+    # what joblib says at its import without shared memory is said by `synthdp.processes`, if at all
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)  # argparse leaves pairs behind an option over

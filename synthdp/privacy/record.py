@@ -108,11 +108,12 @@ class Record:
     @contextmanager
     def _locked(self) -> Iterator[Journal]:
         path = self._path.with_suffix(".lock")
-        with refused_without_rights(f"private/{path.name} of the data set"):
+        named = f"private/{path.name} of the data set, beside the ledger of all that is made of it,"
+        with refused_without_rights(named):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = open(path, "a", encoding="utf-8")  # noqa: SIM115
         with lock, ExitStack() as held:
-            with refused_without_rights(f"private/{path.name} of the data set"):
+            with refused_without_rights(named):
                 held.enter_context(locked(lock))
             yield self._read()
 

@@ -94,7 +94,10 @@ def test_a_ledger_on_a_read_only_disk_is_one_clear_error(
 
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", read_only)
-        with pytest.raises(RunError, match=r"private/ledger.lock of the data set cannot be"):
+        with pytest.raises(
+            RunError,
+            match=r"private/ledger.lock of the data set, beside the ledger of all .* cannot be",
+        ):
             Record(path, mark).add(release())
         assert recorded_releases(path, mark) == ()
         with pytest.raises(RunError, match=r"private/ledger.jsonl cannot be read or written"):

@@ -5,6 +5,8 @@ from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
+from synthdp.processes import can_work_together
+
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 #: Parts that a process must have to be worth its start.
@@ -24,7 +26,7 @@ def in_order(
     wanted = cpu_count() if workers is None else workers
     if workers is None:
         wanted = min(wanted, len(parts) // _PARTS_A_WORKER)
-    if wanted <= 1:
+    if wanted <= 1 or not can_work_together():
         yield from map(work, parts)
         return
     with parallel_config(backend="loky", inner_max_num_threads=1):

@@ -24,6 +24,7 @@ from typing import IO, Any
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from synthdp.errors import InputError, RunError
+from synthdp.processes import can_work_together
 from synthdp.progress import silence_bars
 from synthdp.runs import RunBusyError, StageCall
 from synthdp.study.settings import Devices, EngineSettings
@@ -225,6 +226,11 @@ def opened_engine(settings: EngineSettings) -> Iterator[Engine]:
 
 def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
     n_workers = workers_that_fit(settings, cpu_count(), "this machine")
+    backend: dict[str, Any] = {"backend": "sequential"}
+    if can_work_together():
+        backend = {"backend": "loky", "inner_max_num_threads": min(settings.threads, cpu_count())}
+    else:
+        n_workers = 1
     threads = min(settings.threads, cpu_count())
     devices = device_names(settings.devices)
     slots = stack.enter_context(tempfile.TemporaryDirectory(prefix="synthdp-"))
@@ -236,7 +242,6 @@ def _local(settings: EngineSettings, stack: ExitStack) -> Engine:
         slots=slots,
         parent=os.getpid() if n_workers > 1 else None,
     )
-    backend = {"backend": "loky", "inner_max_num_threads": threads}
     return Engine("local", lambda: n_workers, lambda _: backend, setup)
 
 
