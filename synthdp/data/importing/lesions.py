@@ -118,8 +118,8 @@ def squares_around(
         wanted = max(wanted, crop.least_side_px)
     if wanted > MAX_CROP_PX:
         raise InputError(
-            f"the crop would be {wanted:,.0f} px wide (at most {MAX_CROP_PX:,}); ask for less margin, "
-            "or look at the pixel spacing that the file states"
+            f"the crop would be {wanted:,.0f} px wide (at most {MAX_CROP_PX:,}); ask for less "
+            "margin, or look at the pixel spacing that the file states"
         )
     x, y = (region.left + region.right) / 2, (region.top + region.bottom) / 2
     squares = [_square(x, y, wanted)]
@@ -134,13 +134,6 @@ def squares_around(
 def _square(x: float, y: float, side: float) -> Square:
     whole = max(math.ceil(side), 1)
     return Square(math.floor(x - whole / 2 + 0.5), math.floor(y - whole / 2 + 0.5), whole)
-
-
-def whole_image(pixels: Pixels) -> Square:
-    """The square around a full (H, W) image, which lies in its middle."""
-    height, width = pixels.shape
-    side = max(height, width)
-    return Square(-((side - width) // 2), -((side - height) // 2), side)
 
 
 def cut(pixels: Pixels, square: Square, edge: str) -> Pixels:

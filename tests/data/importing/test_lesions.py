@@ -10,7 +10,6 @@ from synthdp.data.importing.lesions import (
     cut,
     mask_region,
     squares_around,
-    whole_image,
 )
 from synthdp.data.importing.region import Region
 from synthdp.errors import InputError
@@ -97,13 +96,6 @@ def test_a_square_larger_than_the_image_is_filled(edge: str) -> None:
     assert made.shape == (30, 30)
     assert np.array_equal(made[10:13, 10:14], pixels)
     assert (made == 1).sum() == (30 * 30 - 11 if edge != "mirror" else (made == 1).sum())
-
-
-def test_a_whole_image_lies_in_the_middle_of_its_square() -> None:
-    pixels = np.ones((10, 4), np.uint8)
-    made = cut(pixels * 9, whole_image(pixels), "black")
-    assert whole_image(pixels) == Square(-3, 0, 10)
-    assert made.shape == (10, 10)
 
 
 @pytest.mark.parametrize("edge", ["shift", "black", "mirror"])
