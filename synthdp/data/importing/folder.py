@@ -146,6 +146,19 @@ def _choose(
     return followed
 
 
+def files_fitting(src: Path, pattern: str) -> list[str]:
+    """The files below `src` whose paths fit a pattern, relative to it and in order.
+
+    Hidden ones and what lies in folders of systems is left out, as by `folder_contents`.
+    """
+    fitting = (path.relative_to(src) for path in src.glob(pattern) if path.is_file())
+    return sorted(
+        path.as_posix()
+        for path in fitting
+        if not path.name.startswith(".") and not any(map(is_skipped_folder, path.parts[:-1]))
+    )
+
+
 def is_skipped_folder(name: str) -> bool:
     """Whether a folder is hidden, or one of a system or program."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS

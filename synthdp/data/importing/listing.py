@@ -10,6 +10,7 @@ from synthdp.data.dataset import Split, raise_problems
 from synthdp.data.importing.arrays import patches_in_arrays
 from synthdp.data.importing.findings import Finding, Number, Reason, in_order, sift
 from synthdp.data.importing.folder import (
+    files_fitting,
     folder_contents,
     left_out_words,
     linked_folder_problems,
@@ -128,14 +129,13 @@ def _named_tables(src: Path, tables: Mapping[str, Split | None]) -> dict[Path, S
     found: dict[Path, Split | None] = {}
     problems = []
     for pattern, split in tables.items():
-        paths = sorted(path for path in src.glob(pattern) if path.is_file())
-        paths = [path for path in paths if not path.name.startswith(".")]
+        paths = [src / name for name in files_fitting(src, pattern)]
         twice = [path for path in paths if path in found]
         if twice:
             problems.append(f"tables: {pattern} names a table that an earlier one names too")
         if not paths:
-            workbook = Path(pattern).suffix == ".csv" and any(
-                src.glob(f"{pattern.removesuffix('.csv')}.xls*")
+            workbook = pattern.endswith(".csv") and files_fitting(
+                src, f"{pattern.removesuffix('.csv')}.xls*"
             )
             mend = (
                 "there is a workbook: save its sheet as CSV (UTF-8) beside it"

@@ -21,6 +21,7 @@ from synthdp.data.importing.cells import (
     same_word,
 )
 from synthdp.data.importing.findings import Finding, Number, Reason
+from synthdp.data.importing.folder import files_fitting
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.names import (
     SPLIT_FOLDERS,
@@ -259,8 +260,7 @@ def _files_by_pattern(
     if ".." in text.split("/") or text.startswith("/"):
         return _OUTSIDE
     pattern = table.folder + reader.file.pattern(record)
-    names = sorted(path.relative_to(settings.src).as_posix() for path in settings.src.glob(pattern))
-    names = [name for name in names if not name.split("/")[-1].startswith(".")]
+    names = files_fitting(settings.src, pattern)
     problems = (path_problem(name, reader.root, reader.linked) for name in names)
     problem = next((problem for problem in problems if problem is not None), None)
     if problem is not None or not names:

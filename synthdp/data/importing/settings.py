@@ -95,6 +95,14 @@ class ListingSettings(TableSettings):
             raise ValueError(f"not a regular expression ({error})") from error
         return pattern
 
+    @field_validator("file_column")
+    @classmethod
+    def _stars_stand_alone(cls, column: Column) -> Column:
+        for name in (column,) if isinstance(column, str) else column:
+            if any("**" in part and part != "**" for part in name.split("/")):
+                raise ValueError("** stands alone between slashes, for any folders")
+        return column
+
     @model_validator(mode="after")
     def _columns_have_their_own_names(self) -> "ListingSettings":
         named = [*FIXED_COLUMNS, *self.targets, *(self.attributes or ())]

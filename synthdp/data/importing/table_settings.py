@@ -91,6 +91,8 @@ class TableSettings(Settings):
             path = PurePosixPath(pattern)
             if not pattern or path.is_absolute() or ".." in path.parts:
                 raise ValueError("tables: names or patterns below `src`")
+            if any("**" in part and part != "**" for part in path.parts):
+                raise ValueError("tables: ** stands alone between slashes, for any folders")
         return tables
 
     @field_validator("encoding")

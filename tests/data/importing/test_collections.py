@@ -238,6 +238,11 @@ def test_inbreast(src: Path) -> None:
         "removed;removed;R;CC;201001;22678622;     ;2",
         ";;;;;;;",
     )
+    for name in ("INbreast.csv", "AllDICOMs/20586908_x_MG_R_CC_ANON.dcm"):
+        copy = src / "__MACOSX" / "INbreast Release 1.0" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(b"what a Mac puts into its archives")
+    (release / "AllDICOMs" / "._20586908_x_MG_R_CC_ANON.dcm").write_bytes(b"and beside files")
     listing = listed(src, "inbreast")
     assert facts(listing) == [("6c613a14b80a8591", None, 1.0), ("61b13c59bcba149e", None, 0.0)]
     assert listing.patches[1].attributes["breast_density"] == ""

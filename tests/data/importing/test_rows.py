@@ -216,6 +216,8 @@ def test_a_column_that_is_asked_for_and_stands_twice_is_refused(src: Path) -> No
         {"tables": ["../x.csv"]},
         {"tables": ["/x.csv"]},
         {"tables": [""]},
+        {"tables": ["**x.csv"]},
+        {"file_column": "{file}**"},
         {"encoding": "rot13"},
         {"header": ["a", "a"]},
         {"header": ["a", ""]},
