@@ -1,5 +1,6 @@
 """Tiny folders laid out as public collections are, imported by the mappings that come along."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from synthdp.data.importing.dicom import DicomSettings, run_dicom
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.region import Region
+from synthdp.data.importing.table_settings import TableSettings
 from synthdp.errors import InputError
 from synthdp.yaml_core import read_yaml
 from tests.dicom_files import write_mammogram
@@ -562,3 +564,21 @@ def test_minus_one_and_blank_are_unknown(src: Path) -> None:
     write_table(src / "all.csv", "file,patient,label", "0.png,1,-1", "1.png,2,", "2.png,3,1.0")
     listing = listed(src, "table")
     assert unknown([patch.targets[0] for patch in listing.patches]) == [None, None, 1.0]
+
+
+def test_a_set_of_before_these_settings_is_found_finished(
+    src: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its note has none of them, and they stand at their defaults."""
+    for index in range(2):
+        picture(src / f"{index}.png", index)
+    write_table(src / "metadata.csv", "file,patient_id,malignant", "0.png,1,1", "1.png,2,0")
+    asked = PatchesSettings(src=src, out=src.parent / "out", name="tiny", size_px=16)
+    note = run_patches(asked) / "private" / "import.json"
+    content = json.loads(note.read_text())
+    for key in TableSettings.model_fields:
+        del content["settings"][key]
+    note.write_text(json.dumps(content))
+    with caplog.at_level("INFO"):
+        run_patches(asked)
+    assert "is there already, from these settings" in caplog.text
