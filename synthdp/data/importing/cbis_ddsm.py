@@ -10,7 +10,7 @@ they are, since the archive has many of them swapped (Lee et al. 2017, Scientifi
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -131,7 +131,7 @@ def run_cbis_ddsm(settings: CbisDdsmSettings) -> Path:
 
 def list_cases(settings: CbisDdsmSettings, tables: "list[CaseTable]") -> Listing:
     """The lesions that the tables name, and what is wrong with others."""
-    download = index_download(settings.src, settings.dicom or DicomReading())
+    download = index_download(settings.src, settings.dicom or DicomReading(), tables)
     patches: list[Patch] = []
     findings: list[Finding] = []
     problems: list[str] = list(download.problems)
@@ -142,7 +142,9 @@ def list_cases(settings: CbisDdsmSettings, tables: "list[CaseTable]") -> Listing
         problems += [f"{table.path.name}, {problem}" for problem in wrong]
     used = {path for patch in patches for path in (patch.path, patch.lesion)}
     unused = {
-        "DICOM files of which no row makes use": len(download.headers.keys() - used),
+        "DICOM files that no row uses (ready-made crops among them)": len(
+            download.headers.keys() - used
+        ),
         "DICOM files that cannot be read": len(download.unreadable),
     }
     if not patches and not problems and not findings:
@@ -208,7 +210,7 @@ def case_tables(settings: CbisDdsmSettings) -> list[CaseTable]:
     return [tables[key] for key in _ORDER if key in tables]
 
 
-def index_download(src: Path, reading: DicomReading) -> Download:
+def index_download(src: Path, reading: DicomReading, tables: Sequence[CaseTable]) -> Download:
     """Read the header of every DICOM file below a folder, hidden and system folders apart."""
     contents = folder_contents(src)
     headers: dict[Path, DicomHeader] = {}
@@ -223,7 +225,7 @@ def index_download(src: Path, reading: DicomReading) -> Download:
             continue
         by_series.setdefault(headers[path].series_uid, []).append(path)
     together = {series: tuple(paths) for series, paths in by_series.items()}
-    count = contents.left_out(named_dicom)
+    count = contents.left_out([*named_dicom, *(table.path for table in tables)])
     return Download(headers, together, unreadable, contents.problems, count)
 
 

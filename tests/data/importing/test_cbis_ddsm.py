@@ -65,6 +65,9 @@ def test_lesions_are_found_in_every_layout_and_cut_by_their_masks(
         (expected,) = crops(image.pixels, squares, crop, 32)
         made = decode_pixels(dataset.root / row.image).astype(int)
         assert np.abs(made - expected).max() <= 1
+    note = json.loads((dataset.private / "import.json").read_text())
+    not_used = {what: count for what, count in note["left_out"].items() if count}
+    assert not_used == {"DICOM files that no row uses (ready-made crops among them)": 6}
     first, last = dataset.rows[0], dataset.rows[-1]
     assert first.attributes["mass_shape"] == "OVAL"
     assert first.attributes["view"] == "CC"
