@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -162,6 +161,8 @@ def cut(pixels: Pixels, square: Square, edge: str) -> Pixels:
 
 def averaged(pixels: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
     """A (S, S) image averaged by area to (size_px, size_px); a smaller one is interpolated."""
+    import cv2  # noqa: PLC0415 (settings alone need none of it, and every command reads settings)
+
     smaller = pixels.shape[0] < size_px
     how = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
     return cv2.resize(pixels, (size_px, size_px), interpolation=how).astype(np.float32, copy=False)
