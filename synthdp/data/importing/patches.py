@@ -368,7 +368,8 @@ def _settings_now(note: ImportNote, settings: PatchesSettings) -> dict[str, Any]
         for name, pattern in FORMER_PATTERNS.items()
         if note.settings.get(name) == pattern
     }
-    return {**added, **note.settings, **former, "size_px": size_px}
+    now = {"size_px": size_px, "workers": settings.workers}  # how many worked decides nothing
+    return {**added, **note.settings, **former, **now}
 
 
 def _links_sha256(settings: PatchesSettings) -> str | None:

@@ -832,6 +832,13 @@ def test_an_import_is_known_again_however_its_paths_are_spelled(
     assert out.stat().st_mtime_ns == written
 
 
+def test_how_many_processes_work_decides_nothing(table: Path) -> None:
+    dataset = imported(table, workers=1)
+    before = (dataset.root / "dataset.json").stat().st_mtime_ns
+    assert run_patches(settings(table, workers=2)) == run_patches(settings(table)) == dataset.root
+    assert (dataset.root / "dataset.json").stat().st_mtime_ns == before
+
+
 def test_an_import_is_not_repeated_and_not_overwritten(table: Path) -> None:
     dataset = imported(table)
     before = (dataset.root / "dataset.json").stat().st_mtime_ns
