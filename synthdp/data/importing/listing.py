@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -158,26 +158,41 @@ def _listed(settings: ListingSettings, tables: Mapping[Path, Split | None]) -> t
         return RowsRead(patches, findings, named), f"{path.name}, image"
     wanted, several = asked_columns(settings), len(tables) > 1
     read = []
-    for path, split in tables.items():
+    for (path, split), name in zip(tables.items(), _names_apart(list(tables)), strict=True):
         sheet = read_sheet(path, settings.sheet_form, wanted=wanted)
         if sheet.said:
-            logger.info("%s: %s", path.name, sheet.said)
-        read.append(_source_table(settings, path, sheet, split, several=several))
+            logger.info("%s: %s", name, sheet.said)
+        read.append(_source_table(settings, path, name, sheet, split, several=several))
     counted_by = "row" if several else f"{next(iter(tables)).name}, row"
     return patches_by_row(settings, read), counted_by
 
 
+def _names_apart(paths: Sequence[Path]) -> list[str]:
+    """A name for each table, without its folder; those called alike are numbered in their order."""
+    names = [path.name for path in paths]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: index + 1].count(name)})"
+        for index, name in enumerate(names)
+    ]
+
+
 def _source_table(
-    settings: ListingSettings, path: Path, sheet: Sheet, split: Split | None, *, several: bool
+    settings: ListingSettings,
+    path: Path,
+    name: str,
+    sheet: Sheet,
+    split: Split | None,
+    *,
+    several: bool,
 ) -> SourceTable:
     folder = ""
     if settings.paths_from == "table" and path.is_relative_to(settings.src):
         folder = path.parent.relative_to(settings.src).as_posix() + "/"
-    named = replace(sheet, problems=tuple(f"{path.name}, {text}" for text in sheet.problems))
+    named = replace(sheet, problems=tuple(f"{name}, {text}" for text in sheet.problems))
     return SourceTable(
         named,
-        path.name,
+        name,
         "" if folder == "./" else folder,
         split,
-        number=f"{{}} of {path.name}".format if several else int,
+        number=f"{{}} of {name}".format if several else int,
     )

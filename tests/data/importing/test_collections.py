@@ -174,6 +174,22 @@ def test_a_table_for_each_split(src: Path) -> None:
     assert "tables: no val.csv stands in `src`" in refusal(src, "table-a-split")
 
 
+def test_tables_of_one_name_in_two_folders_are_told_apart(src: Path) -> None:
+    """Each names files beside it; a row of one is no row of the other."""
+    for number, site in enumerate("ab"):
+        picture(src / site / "1.png", number)
+        write_table(src / site / "list.csv", "image,patient,label", f"1.png,{number},{number}")
+    asked = ("tables=['**/list.csv']", "paths_from=table")
+    listing = listed(src, "table", *asked)
+    assert files(listing, src) == ["a/1.png", "b/1.png"]
+    assert [patch.number for patch in listing.patches] == [
+        "2 of list.csv (1)",
+        "2 of list.csv (2)",
+    ]
+    same = refusal(src, "table", "tables=['**/list.csv']", "file_column=a/{image}")
+    assert "row 2 of list.csv (2): a/{image}: the same file as row 2 of list.csv (1)" in same
+
+
 FINDINGS = (
     "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,"
     "breast_density,finding_categories,finding_birads,xmin,ymin,xmax,ymax,split"
