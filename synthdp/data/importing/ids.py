@@ -38,6 +38,12 @@ NOBODY = frozenset(
 _SHORTENED = re.compile(r"[+-]?\d(?:[.,](\d+))?e\+(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"([+-]?)(\d*)(?:[.,](\d*))?(?:e([+-]?\d{1,4}))?", re.IGNORECASE)
 _AS_NUMBER = "number "  # begins what ids share that are equal as numbers
+#: Small Cyrillic and Greek letters whose capitals look as Latin ones do, by what they look like.
+_LOOK_LATIN = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456"
+    "\u03b1\u03b2\u03b5\u03ba\u03b7\u03b9\u03bc\u03bf\u03c1\u03c4\u03c5\u03c7",
+    "abekmhopctyxi" + "abekhimoptyx",
+)
 _UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
@@ -115,7 +121,7 @@ def _likeness(one: str) -> str:
     folded = re.sub(r"^=?[\"'](.*)[\"']$|^'", r"\1", _folded(one))
     plain = folded
     if not folded.isascii():
-        plain = "".join(str(unicodedata.decimal(c, c)) for c in folded)
+        plain = "".join(str(unicodedata.decimal(c, c)) for c in folded).translate(_LOOK_LATIN)
     number = _as_number(plain)
     return re.sub(r"(?<!\d)0+(?=\d)", "", plain) if number is None else number
 

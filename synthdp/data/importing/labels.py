@@ -48,22 +48,28 @@ _DENIALS = frozenset(
         *("ruled", "kein", "keine", "keiner", "nicht", "ohne", "sans", "pas", "ni", "sin", "senza"),
         *("sem", "nao", "geen", "niet", "zonder", "utan", "inte", "ej", "ingen", "inget", "ikke"),
         *("uden", "uten", "bez", "nie", "без", "не", "нет", "非", "无", "無", "不"),
+        *("anti", "ex", "former", "formerly", "history", "risk", "potential", "potentially", "?"),
     )
 )
 #: Words that may stand between a denial and what it denies.
 _BETWEEN = frozenset(
-    (*("a", "an", "any", "the", "o", "of", "for", "be", "is", "evidence", "signs", "sign", "de"),)
+    (
+        *("a", "an", "any", "the", "o", "of", "for", "be", "is", "evidence", "signs", "sign", "de"),
+        *("yet", "longer"),
+    )
 )
 #: Words behind a class's that leave it open.
 _OPEN_ENDED = frozenset(
     (
         *("free", "absent", "unlikely", "excluded", "unknown", "uncertain", "suspected"),
         *("suspicious", "possible", "probable", "like", "no", "n", "f", "neg", "negative", "not"),
-        *("none", "non", "nein", "falsch", "faux", "falso"),
+        *("none", "non", "nein", "falsch", "faux", "falso", "?", "mimic", "mimicking", "potential"),
+        *("score", "risk", "probability", "prob", "grade", "rate", "suspicion"),
     )
 )
+_DEGREES = ("malignancy",)
 _DENYING_BEGINNINGS = ("non", "not", "no", "pre", "un", "semi", "pseudo")
-_TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?|[=:]")
+_TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?|[=:?]")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:[.,]0+)?")
 #: Shorter words are too often a part of a name for something else.
@@ -122,7 +128,9 @@ class Labels:
                 at += 1
                 continue
             label = self.by_name[words]
-            readings.add(_in_context(label, tokens[:at], tokens[at + len(words) :]))
+            before, behind = tokens[:at], tokens[at + len(words) :]
+            is_degree = words[-1] in _DEGREES
+            readings.add(_in_context(label, before, behind, is_degree=is_degree))
             at += len(words)
         if "doubt" in readings or not readings:
             return "doubt" if readings else "nothing"
@@ -143,8 +151,13 @@ class Labels:
         )
 
 
-def _in_context(label: float, before: Sequence[str], behind: Sequence[str]) -> Reading:
-    """What a class's word says between other tokens of a name."""
+def _in_context(
+    label: float, before: Sequence[str], behind: Sequence[str], *, is_degree: bool
+) -> Reading:
+    """What a class's word says between other tokens of a name.
+
+    A number behind a word that `is_degree` may be a grade, as in `malignancy_1` of 5.
+    """
     near = next((token for token in reversed(before) if token not in _BETWEEN), "")
     if near in _DENIALS or math.isnan(label):
         return "doubt"
@@ -152,6 +165,8 @@ def _in_context(label: float, before: Sequence[str], behind: Sequence[str]) -> R
     if behind and behind[0] in "=:":
         is_value, behind = True, behind[1:]
     value = _cell_key(behind[0]) if behind else ""
+    if is_degree and value.isdigit():
+        return "doubt"
     if is_value:
         true, false = value in _TRUE_KEYS, value in _FALSE_KEYS
         if true == false:

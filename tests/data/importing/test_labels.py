@@ -83,6 +83,8 @@ def table(make_folder: MakeFolder, texture: Texture) -> Callable[..., Path]:
             "malignant (excluded)",
             "NOTmalignant",
         ),
+        *("malignant?", "? benign", "not yet malignant", "malignancy_1", "malignancy score 0.1"),
+        *("history_of_malignancy", "malignant mimic", "low malignant potential", "ex-malignant"),
     ],
 )
 def test_denials_and_doubts_are_findings(name: str, named: Callable[..., Path]) -> None:
