@@ -15,10 +15,26 @@ from synthdp.config import Settings, dump_settings, load_settings, read_yaml
 from synthdp.errors import InputError, RunError
 from synthdp.stages import STAGES, Stage, packaged_statements
 from synthdp.terminal import accept_any_text, flush, has_no_reader, let_go_of_output, tell
+from synthdp.typed_values import TYPOGRAPHIC_DASHES, syntax_problem
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class _Once(argparse.Action):
+    """Keeps an option's value as it is typed, and refuses a second one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string}: given twice; keep one")
+        setattr(namespace, self.dest, values)
 
 
 def _stage_parser(
@@ -48,10 +64,11 @@ def _stage_parser(
         parser.add_argument(key, metavar=key.upper())
     for key in options:
         option = (option_names or {}).get(key, key)
-        parser.add_argument(f"--{option.replace('_', '-')}", dest=key, metavar=option.upper())
+        typed, shown = f"--{option.replace('_', '-')}", option.upper()
+        parser.add_argument(typed, dest=key, metavar=shown, action=_Once)
     for key in flags:
         parser.add_argument(f"--{key.replace('_', '-')}", dest=key, action="store_true")
-    parser.add_argument("--config", type=Path, help="a settings file (YAML)")
+    parser.add_argument("--config", type=Path, action=_Once, help="a settings file (YAML)")
     parser.add_argument("--dry-run", action="store_true", help="print settings and promise, stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of settings")
     keys = (*positionals, *options, *flags)
@@ -84,7 +101,10 @@ def _config_and_overrides(
     """The settings file of a command line, and its overrides: options too, which `keys` name."""
     config, overrides = arguments.config, list(arguments.overrides)
     if overrides and "=" not in overrides[0] and config is None:
-        config = Path(overrides.pop(0))
+        word = overrides.pop(0)
+        if overrides[:1] == ["="] or word.startswith(TYPOGRAPHIC_DASHES):
+            raise InputError(syntax_problem(word))
+        config = Path(word)
     given = ((key, getattr(arguments, key)) for key in keys)
     return config, overrides + [
         f"{key}={value}" for key, value in given if value not in (None, False)

@@ -24,7 +24,7 @@ from synthdp.yaml_core import NULL, TEXT, Prepare, parse_yaml, plain_scalar
 _NOTHING = ("none", "null", "nil", "undefined", "~")
 #: What word processors make of quotation marks and of the two dashes before an option.
 _CURLY = "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
-_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+TYPOGRAPHIC_DASHES = tuple("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 _LISTS = (tuple, list, set, frozenset, Sequence)
 _MAPPINGS = (dict, Mapping)
 
@@ -311,7 +311,7 @@ def _shell_problem(text: str, takes: Takes) -> str | None:
 def syntax_problem(word: str) -> str | None:
     """What is wrong with a word of the command line that should be `key=value`."""
     key, equals, _ = word.partition("=")
-    if word.startswith(tuple(_DASHES)):
+    if word.startswith(TYPOGRAPHIC_DASHES):
         return f"{quoted(word)} begins with a typographic dash; type two hyphens"
     if not equals or not key or key != key.strip():
         return (

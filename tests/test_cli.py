@@ -45,6 +45,37 @@ def test_every_error_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None
         assert part in told
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["seed", "=", "3"], "an override is written key=value, without blanks around the ="),
+        (["\u2013out", "x"], "begins with a typographic dash"),
+        (["out=x", "out=y"], "out: given 2 times; keep one"),
+        (["--out", "x", "out=y"], "out: given 2 times; keep one"),
+        (["--out", "x", "--out", "y"], "--out: given twice; keep one"),
+        (["--out", "", "seed=3"], "out: is empty, as an unset variable leaves it"),
+        (["--seed", "6:30", "--out", "x"], "seed: Input should be a valid integer"),
+    ],
+)
+def test_slips_of_the_command_line_are_told(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["data", "phantoms", "--dry-run", *words])
+    except SystemExit as stop:
+        code = int(str(stop.code))
+    assert code == EXIT_BAD_INPUT
+    assert told in capsys.readouterr().err
+
+
+def test_values_of_options_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--src", "a #2/b: c", "--out", "001", "--name", "2024", "patient_pattern=[0-9]+(.)"]
+    assert main(["data", "patches", "--dry-run", *words]) == EXIT_DONE
+    told = capsys.readouterr().out
+    for line in ("src: 'a #2/b: c'", "out: '001'", "name: '2024'", "patient_pattern: '[0-9]+(.)'"):
+        assert f"{line}\n" in told
+
+
 def test_a_settings_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finetune", "nowhere.yaml"]) == EXIT_BAD_INPUT
     assert "nowhere.yaml: there is no such settings file" in capsys.readouterr().err
