@@ -29,6 +29,7 @@ from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
 from synthdp.data.importing.rows import same_side_or_view
 from synthdp.data.importing.sheets import Sheet, read_sheet
+from synthdp.data.importing.table_settings import TableSettings
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.progress import progress
@@ -62,8 +63,9 @@ _ATTRIBUTES = {
 _PATHOLOGY = {"MALIGNANT": 1.0, "BENIGN": 0.0, "BENIGN_WITHOUT_CALLBACK": 0.0}
 #: Keys of an import by a table of one's own, which say nothing of these.
 _OF_OTHER_TABLES = (
-    *("file_column", "patient_column", "split_column", "benign_column", "region", "targets"),
-    *("metadata", "patient_pattern", "malignant_pattern", "benign_pattern", "whole_images"),
+    *(name for name in TableSettings.model_fields if name != "tables"),
+    *("file_column", "patient_column", "split_column", "benign_column", "targets", "metadata"),
+    *("patient_pattern", "malignant_pattern", "benign_pattern", "whole_images", "kind", "lineage"),
 )
 
 
@@ -77,7 +79,8 @@ class CbisDdsmSettings(DicomSettings):
     `src` is the folder of the download, in which the tables stand too, at any depth; `tables` names
     them where several copies do. `abnormalities` chooses masses or calcifications.
     `official_splits` keeps the archive's train and test; `val_fraction` then takes patients of
-    train for val, by a keyed hash of each id. Without it, that hash splits all patients.
+    train for val, by a keyed hash of each id. Without it, that hash splits all patients. `splits`
+    chooses tables, such as `[train]`.
     """
 
     name: str = Field(default="cbis-ddsm", pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -98,7 +101,11 @@ class CbisDdsmSettings(DicomSettings):
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> "CbisDdsmSettings":
-        if given := sorted(self.model_fields_set.intersection(_OF_OTHER_TABLES)):
+        fields = type(self).model_fields
+        given = sorted(
+            name for name in _OF_OTHER_TABLES if getattr(self, name) != fields[name].default
+        )
+        if given:
             raise ValueError(
                 f"{', '.join(given)}: the archive's own tables are read; leave out (another table: "
                 "`synthdp data dicom`)"
@@ -122,7 +129,9 @@ def run_cbis_ddsm(settings: CbisDdsmSettings) -> Path:
     """
     if not settings.src.is_dir():
         raise InputError(f"src: there is no folder {settings.src}; correct the path")
-    tables = case_tables(settings)
+    tables = [table for table in case_tables(settings) if table.split in settings.splits]
+    if not tables:
+        raise InputError("splits: no table is of these; the archive's splits are train and test")
     # The tables are named before anything is compared, so that a further one is a change.
     named = {table.path.relative_to(settings.src).as_posix(): None for table in tables}
     settings = settings.model_copy(update={"tables": named})
@@ -131,7 +140,7 @@ def run_cbis_ddsm(settings: CbisDdsmSettings) -> Path:
 
 def list_cases(settings: CbisDdsmSettings, tables: "list[CaseTable]") -> Listing:
     """The lesions that the tables name, and what is wrong with others."""
-    download = index_download(settings.src, settings.dicom or DicomReading(), tables)
+    download = index_download(settings, tables)
     patches: list[Patch] = []
     findings: list[Finding] = []
     problems: list[str] = list(download.problems)
@@ -210,9 +219,10 @@ def case_tables(settings: CbisDdsmSettings) -> list[CaseTable]:
     return [tables[key] for key in _ORDER if key in tables]
 
 
-def index_download(src: Path, reading: DicomReading, tables: Sequence[CaseTable]) -> Download:
-    """Read the header of every DICOM file below a folder, hidden and system folders apart."""
-    contents = folder_contents(src)
+def index_download(settings: CbisDdsmSettings, tables: Sequence[CaseTable]) -> Download:
+    """Read the header of every DICOM file below `src`, hidden and system folders apart."""
+    contents = folder_contents(settings.src, settings.follow_links_into)
+    reading = settings.dicom or DicomReading()
     headers: dict[Path, DicomHeader] = {}
     unreadable: dict[Path, str] = {}
     by_series: dict[str, list[Path]] = {}

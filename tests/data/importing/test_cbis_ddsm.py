@@ -213,3 +213,15 @@ def test_without_tables_it_says_what_to_download(tmp_path: Path) -> None:
     assert "mass_case_description_train_set.csv" in refusal(src)
     with pytest.raises(ValueError, match="file_column"):
         settings(src, file_column="x")
+    asked = settings(src)
+    assert CbisDdsmSettings.model_validate(asked.model_dump()) == asked  # as --dry-run prints it
+
+
+def test_the_test_split_may_be_left_where_it_is(tmp_path: Path, images: list[Image]) -> None:
+    src = tmp_path / "src"
+    write_tcia(src, images)
+    dataset = imported(src, splits=["train"])
+    assert {row.split for row in dataset.rows} == {"train"}
+    assert len(dataset.rows) == 5
+    with pytest.raises(InputError, match="splits are train and test"):
+        run_cbis_ddsm(settings(src, out=tmp_path / "other", splits=["val"]))
