@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,6 @@ from synthdp.config import Settings, read_json_as
 from synthdp.data.identity import set_digests
 from synthdp.errors import InputError, RunError
 from synthdp.files import read_json, readable_name, sha256_file, write_json
-from synthdp.status import STATUS_FILE
 from synthdp.unchanged import FileState, clock_ns
 
 log = logging.getLogger(__name__)
@@ -118,7 +116,7 @@ def read_inputs(
 
 
 def _read(named: Path, path: Path) -> Input | None:
-    kind: Literal["data set", "run", "file", "folder"]
+    kind: Literal["data set", "run", "file"]
     if (path / "dataset.json").is_file():
         kind, digests = "data set", _set_digests(path)
     elif (path / "model" / _MODEL_SETTINGS).is_file():
@@ -126,12 +124,9 @@ def _read(named: Path, path: Path) -> Input | None:
     else:
         files = [path, *(path / name for name in _MAIN_FILES)]
         file = next((one for one in files if one.is_file()), None)
-        if file is not None:
-            kind, digests = "file", {"file": _file_digest(file)}
-        elif path.is_dir() and not (path / STATUS_FILE).is_file():
-            kind, digests = "folder", {"files": _folder_digest(path)}
-        else:
+        if file is None:
             return None
+        kind, digests = "file", {"file": _file_digest(file)}
     # whole, since it may be looked for from another folder; a name stays one
     where = os.path.abspath(named) if named == path else str(named)
     return Input(path=where, kind=kind, digests=digests)
@@ -155,19 +150,6 @@ def _model_digest(model: Path) -> str:
         return of_settings
     weights = model / _GENERATOR
     return f"{of_settings} {_file_digest(weights)}" if weights.is_file() else of_settings
-
-
-def _folder_digest(folder: Path) -> str:
-    """A digest of the names and bytes of all files below a folder, hidden ones apart."""
-    digest = sha256()
-    for above, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(name for name in files if not name.startswith(".")):
-            path = Path(above, name)
-            digest.update(sha256(os.fsencode(path.relative_to(folder))).digest())
-            if path.is_file() and os.access(path, os.R_OK):
-                digest.update(bytes.fromhex(_file_digest(path)))
-    return digest.hexdigest()
 
 
 def _file_digest(path: Path) -> str:

@@ -208,25 +208,6 @@ def test_a_generators_weights_count_beside_its_settings(tmp_path: Path) -> None:
     assert lines == ["run: has changed since: another model stands there"]
 
 
-@pytest.mark.parametrize("change", ["edited", "renamed", "added"])
-def test_a_folder_of_full_images_is_its_files(tmp_path: Path, change: str) -> None:
-    folder = tmp_path / "images"
-    (folder / "a").mkdir(parents=True)
-    (folder / "a" / "1.dcm").write_bytes(b"one")
-    (folder / ".hidden").write_bytes(b"")
-    before = read_inputs({"dataset": folder})
-    (folder / ".hidden").unlink()
-    assert not changed_inputs(before, read_inputs({"dataset": folder}))
-    if change == "edited":
-        (folder / "a" / "1.dcm").write_bytes(b"two")
-    elif change == "renamed":
-        (folder / "a" / "1.dcm").rename(folder / "1.dcm")
-    else:
-        (folder / "2.dcm").write_bytes(b"two")
-    (line,) = changed_inputs(before, read_inputs({"dataset": folder}))
-    assert line.startswith("dataset: has changed since: files in it were added, removed")
-
-
 def test_names_are_resolved_by_whoever_knows_them(tmp_path: Path) -> None:
     run, named = random_run(tmp_path / "run"), Path("pretrained:name")
     assert read_inputs({"run": named}) == {}
