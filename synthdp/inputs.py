@@ -211,7 +211,9 @@ def changed_inputs(noted: Mapping[str, Input], now: Mapping[str, Input]) -> list
     return lines
 
 
-def refuse_changed(folder: Path, now: Callable[[], Mapping[str, Input]]) -> None:
+def refuse_changed(
+    folder: Path, now: Callable[[], Mapping[str, Input]], *, mend: str = MEND
+) -> None:
     """Refuse to give out what was made from other inputs than stand there now.
 
     Of a result of an earlier version, and of inputs that are gone, it can't be told; a line of the
@@ -220,6 +222,7 @@ def refuse_changed(folder: Path, now: Callable[[], Mapping[str, Input]]) -> None
     Args:
         folder: of the result.
         now: gives what stands there now.
+        mend: what to do about it.
 
     Raises:
         InputError: naming each input that has changed, and what of it.
@@ -235,7 +238,7 @@ def refuse_changed(folder: Path, now: Callable[[], Mapping[str, Input]]) -> None
     there = now()
     if lines := changed_inputs(noted, there):
         head = f"{folder}: was made from other inputs than stand there now:"
-        raise InputError("\n  ".join([head, *lines, MEND]))
+        raise InputError("\n  ".join([head, *lines, mend]))
     untold = [
         key
         for key, before in noted.items()

@@ -348,6 +348,7 @@ def test_an_import_of_sources_that_have_changed_is_refused(
     with pytest.raises(InputError, match="src: has changed since: files in it were") as error:
         run_patches(imported)
     assert "patient0" not in str(error.value)
+    assert "keep this folder" in str(error.value)  # its ledger stands in it
     assert (imported.out / "manifest.csv").read_bytes() == manifest
 
 
