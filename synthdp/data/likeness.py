@@ -36,7 +36,7 @@ _READ_AT_ONCE = 4096
 _DIRECTIONS, _DIRECTIONS_LEFT = 32, 64
 #: So few images are compared whole: to find directions would take longer.
 _COMPARED_WHOLE = 2048
-_ROWS, _COLUMNS = 2048, 8192
+_ROWS, _COLUMNS = 2048, 4096
 #: Pairs of a block that are compared one by one; of more, all of the block at once is faster.
 _MANY = 16_384
 #: Rounding of a product of two vectors of length 1, with room.

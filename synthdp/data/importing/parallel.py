@@ -11,6 +11,8 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 #: Parts that a process must have to be worth its start.
 _PARTS_A_WORKER = 4
+#: How long processes stay, with what they hold, when all is done.
+_IDLE_S = 20
 
 
 def in_order(
@@ -29,6 +31,7 @@ def in_order(
     if wanted <= 1 or not can_work_together():
         yield from map(work, parts)
         return
-    with parallel_config(backend="loky", inner_max_num_threads=1):
+    settings = {"inner_max_num_threads": 1, "idle_worker_timeout": _IDLE_S}
+    with parallel_config(backend="loky", **settings):
         jobs = Parallel(n_jobs=wanted, return_as="generator", batch_size=1, pre_dispatch="3*n_jobs")
         yield from jobs(delayed(work)(part) for part in parts)
