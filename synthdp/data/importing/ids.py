@@ -145,7 +145,7 @@ def alike_ids(first_number: Mapping[str, Number], settled: Iterable[str] = ()) -
         how = (
             "are equal as numbers (as 1001, 01001 and 1001.0 are)"
             if shared.startswith(_AS_NUMBER)
-            else "differ only in case, blanks, width or leading zeros"
+            else "differ only in case, blanks, width, leading zeros or letters that look alike"
         )
         numbers = ", ".join(str(number) for number in in_order(first_number[one] for one in group))
         problems.append(
