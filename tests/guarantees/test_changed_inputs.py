@@ -312,7 +312,7 @@ def imported(tmp_path: Path) -> PatchesSettings:
         folder = src / ("malignant" if number % 2 else "benign")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"patient{number}.png").write_bytes(picture(number))
-    (tmp_path / "links.csv").write_text("patient_id,person\n")
+    (tmp_path / "key").write_bytes(bytes([1]) * 32)  # by which both splits have patients
     settings = PatchesSettings(
         src=src,
         out=tmp_path / "set",
@@ -321,6 +321,7 @@ def imported(tmp_path: Path) -> PatchesSettings:
         size_px=32,
         patient_pattern=r"patient(\d+)",
         val_fraction=0.5,
+        key=tmp_path / "key",
     )
     run_patches(settings)
     return settings
