@@ -2,11 +2,13 @@ import csv
 import errno
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import clinic_set
 from numpy.typing import NDArray
 
 from synthdp import files
@@ -361,3 +363,25 @@ def test_a_key_that_cannot_be_read_is_one_clear_error(
     with pytest.raises(RunError, match="private/key of the data set cannot be read") as error:
         keyed_digest(dataset, dataset.rows)
     assert str(dataset.root) not in str(error.value)
+
+
+@pytest.mark.parametrize("change", ["a label", "an image less", "an image that is a link now"])
+def test_a_set_that_was_opened_is_looked_at_again_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    later = time.time_ns() + 10**11  # as if the files had stood for a while
+    monkeypatch.setattr("synthdp.data.dataset.clock_ns", lambda: later)
+    root = clinic_set(tmp_path / "set", n_patients=3)
+    before = open_dataset(root)
+    assert open_dataset(root).rows is before.rows  # not read again
+    image = root / before.rows[0].image
+    if change == "a label":
+        edit(root, 2, malignant="1")
+        assert open_dataset(root).rows[0].targets == (1.0,)
+        return
+    image.unlink()
+    if change == "an image that is a link now":
+        (tmp_path / "elsewhere.png").write_bytes(b"x")
+        image.symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(InputError, match="row 2: image"):
+        open_dataset(root)

@@ -40,6 +40,7 @@ from synthdp.errors import InputError
 from synthdp.files import read_json, write_json
 from synthdp.inputs import INPUTS_FILE, named_inputs, read_inputs, write_inputs
 from synthdp.privacy.record import recorded_releases
+from synthdp.release import release
 from synthdp.runs import is_written
 from synthdp.stages import STAGES, run_audit
 from synthdp.study import stage
@@ -187,6 +188,22 @@ def test_patients_made_anew_are_refused_and_what_was_spent_stays(
     moved.rename(clinic)
     assert commands["finetune"].again() == root / "tuned"
     assert recorded_releases(clinic / "private" / "ledger.jsonl") == spent
+
+
+def test_no_digest_of_an_input_leaves_with_a_release(
+    commands: dict[str, Command], tmp_path: Path
+) -> None:
+    run = commands["finetune"].result
+    noted = read_json(run / INPUTS_FILE)["inputs"]
+    digests = [digest for one in noted.values() for digest in one["digests"].values()]
+    assert len(noted["data"]["digests"]) == len({"key", "facts", "manifest", "images"})
+    release(run, tmp_path / "out")
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert left
+    assert all(path.parent.name != "private" for path in left)
+    for path in left:
+        content = path.read_bytes()
+        assert not any(digest.encode() in content for digest in digests)
 
 
 def test_images_drawn_by_another_generator_are_refused(
