@@ -22,6 +22,10 @@ MAX_FILE_BYTES = 512 * 2**20
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _META_GROUP = 2
 _UNREADABLE = "not a readable DICOM file (damaged, truncated, or of another kind)"
+_WITHOUT_END = (
+    "the file ends before its elements do: copied in part, or written without the mark at the end "
+    "of compressed pixels; copy it again, or rewrite it (`dcmconv +Ep +rd` of DCMTK does)"
+)
 
 #: What is read of people, of the examination, and of how the picture is to be seen. Nothing else
 #: is parsed: no name, date, address, comment, private element.
@@ -123,12 +127,15 @@ def parse(path: Path, *, pixels: bool) -> "Dataset":
         tags: list[Any] = [*_FACTS, *((*_GREY, *_DATA, *OVERLAY_BITS) if pixels else ())]
         with open(path, "rb") as stream:
             source = _inflated(_Bounded(stream, size))
-            return dcmread(
+            dataset = dcmread(
                 source,
                 force=True,
                 specific_tags=tags,
                 stop_before_pixels=not pixels,
             )
+        if len(dataset) == 0:  # what pydicom makes of a file in which something has no end
+            raise InputError(_WITHOUT_END)
+        return dataset
 
 
 class _Bounded:

@@ -133,6 +133,12 @@ def checked_by_headers(listing: Listing, settings: ListingSettings) -> Listing:
     reading = getattr(settings, "dicom", None) or DicomReading()
     headers = dict(zip(paths, read_headers(paths, reading), strict=True))
     known = {path: header for path, header in headers.items() if header is not None}
+    if unsaid := sum(header.burned_in == "unsaid" for header in known.values()):
+        logger.info(
+            "%d DICOM images do not say whether anything is written into the picture; look at the "
+            "page of `synthdp data show`",
+            unsaid,
+        )
     bearing = list(known)
     shared = {bearing[index] for group in same_instance(list(known.values())) for index in group}
     findings: list[Finding] = []
