@@ -21,8 +21,12 @@ from typing import IO, Any
 
 from synthdp.errors import RunError
 
-#: What a file system without locks says.
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+#: What a file system without locks says; the last is of those that make `flock` of POSIX locks, as
+#: NFSv4: what can't be opened for writing, such as a folder, can't be locked there.
+WITHOUT_LOCKS = (
+    *(errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL),
+    errno.EBADF,
+)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _ENDING = ".owner"
 _MAX_OWNER_BYTES = 200

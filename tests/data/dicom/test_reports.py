@@ -115,6 +115,19 @@ def test_a_negative_without_any_table_is_a_positive_in_the_set(tmp_path: Path) -
     assert plain[0, 0] < plain[-1, -1]
 
 
+def test_the_table_says_whose_an_image_is(tmp_path: Path) -> None:
+    """pehses/twixtools#24: zeros stand before the header's id and not before the table's."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for number in range(2):
+        others = {"PatientID": f"001462928{number}", "SOPInstanceUID": f"2.25.{number}"}
+        write_mammogram(folder / f"{number}.dcm", **others)
+    rows = [f"{number}.dcm,1462928{number},{number}" for number in range(2)]
+    assert main([*lesions(folder, *rows), "ids=kept"]) == 0
+    dataset = open_dataset(tmp_path / "set")
+    assert [row.patient_id for row in dataset.rows] == ["14629280", "14629281"]
+
+
 @pytest.mark.parametrize("implicit", [False, True])
 def test_entries_of_a_table_are_unsigned_where_pixels_are_not(path: Path, implicit: bool) -> None:
     """cornerstonejs/cornerstoneWADOImageLoader#259: the first mapped value alone has a sign."""
