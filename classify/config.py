@@ -18,7 +18,7 @@ from synthdp.config import (
 )
 from synthdp.data.columns import Where
 from synthdp.data.dicom import DicomReading
-from synthdp.data.importing.lesions import CropSettings
+from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.privacy.lineage import CohortPart

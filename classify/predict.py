@@ -38,13 +38,13 @@ from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
 from synthdp.data.dicom import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
-from synthdp.data.importing.boxes import cut_boxes
-from synthdp.data.importing.folder import (
+from synthdp.data.importing.folders.folder import (
     folder_contents,
     left_out_words,
     linked_folder_problems,
 )
-from synthdp.data.importing.lesions import CropSettings
+from synthdp.data.importing.lesions.boxes import cut_boxes
+from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.files import (

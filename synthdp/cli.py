@@ -150,7 +150,7 @@ def _print_plan(stage_name: str, settings: Settings) -> int:
 
 def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
     """Import by the mapping of a known collection, or print the mapping by which it would be."""
-    from synthdp.data.importing.collection import collection_file  # noqa: PLC0415 (as below)
+    from synthdp.data.importing.tables.collection import collection_file  # noqa: PLC0415 (as below)
 
     mapping = collection_file(arguments.like) if arguments.like is not None else None
     if not arguments.guess:
@@ -164,7 +164,7 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     if arguments.src is None:
         raise InputError("data import: --guess needs --src DIR, or --like NAME")
-    from synthdp.data.importing.guess import guess  # noqa: PLC0415 (as below)
+    from synthdp.data.importing.tables.guess import guess  # noqa: PLC0415 (as below)
 
     print(guess(Path(arguments.src)), end="")
     return EXIT_DONE

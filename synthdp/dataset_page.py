@@ -23,9 +23,9 @@ from synthdp import __version__
 from synthdp.data.columns import cell_of, columns_of
 from synthdp.data.dataset import SPLITS, Dataset, Row, load_images, open_dataset
 from synthdp.data.images import encode_png, to_uint8
+from synthdp.data.importing.images.survey import ImageFacts, survey_images
+from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.note import left_out_row_words, read_whole_note
-from synthdp.data.importing.survey import ImageFacts, survey_images
-from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.likeness import look_alikes
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from synthdp.data.importing.parallel import in_order
+from synthdp.data.importing.images.parallel import in_order
 from synthdp.processes import can_work_together
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep.engine import opened_engine

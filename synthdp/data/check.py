@@ -18,8 +18,8 @@ from synthdp.data.dataset import (
 )
 from synthdp.data.decoding import narrow_range
 from synthdp.data.importing.ids import normalised_id
-from synthdp.data.importing.survey import ImageFacts, range_words, survey_images
-from synthdp.data.importing.thumbnails import Thumbnails
+from synthdp.data.importing.images.survey import ImageFacts, range_words, survey_images
+from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.leftovers import png_leftover, table_leftovers
 from synthdp.data.likeness import look_alikes
 from synthdp.data.named_files import NamedFiles

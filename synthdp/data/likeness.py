@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from synthdp.data.importing.thumbnails import THUMBNAIL_PX, Thumbnails
+from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.data.splits import duplicate_groups
 
 Floats = NDArray[np.float32]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from synthdp.data import likeness
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import fit_square, resample
-from synthdp.data.importing.survey import thumbnail
-from synthdp.data.importing.thumbnails import Thumbnails
+from synthdp.data.importing.images.survey import thumbnail
+from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.likeness import look_alikes
 from synthdp.data.splits import connected
 

@@ -15,10 +15,10 @@ from synthdp.config import Seed
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
 from synthdp.data.importing.findings import Number
 from synthdp.data.importing.ids import alike_ids
+from synthdp.data.importing.images.survey import ImageFacts
+from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.settings import ListingSettings
-from synthdp.data.importing.survey import ImageFacts
-from synthdp.data.importing.thumbnails import Thumbnails
 from synthdp.data.likeness import NEAR_DUPLICATE_CORRELATION, look_alikes
 from synthdp.data.splits import link_ids, one_split_a_unit, split_by_patient
 from synthdp.errors import InputError

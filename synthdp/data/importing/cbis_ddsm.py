@@ -20,16 +20,16 @@ from pydantic import BeforeValidator, Field, model_validator
 from synthdp.data.dicom import DicomHeader, DicomReading, read_dicom, read_header
 from synthdp.data.importing.dicom import DicomSettings
 from synthdp.data.importing.findings import Finding, Number, Reason
-from synthdp.data.importing.folder import folder_contents
-from synthdp.data.importing.full_images import is_dicom
+from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.ids import id_problem, normalised_id
-from synthdp.data.importing.lesions import mask_region
+from synthdp.data.importing.lesions.crops import mask_region
+from synthdp.data.importing.lesions.full_images import is_dicom
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
-from synthdp.data.importing.rows import same_side_or_view
-from synthdp.data.importing.sheets import Sheet, read_sheet
-from synthdp.data.importing.table_settings import TableSettings
+from synthdp.data.importing.tables.rows import same_side_or_view
+from synthdp.data.importing.tables.sheets import Sheet, read_sheet
+from synthdp.data.importing.tables.table_settings import TableSettings
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.progress import progress

@@ -12,14 +12,14 @@ from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.dataset import KEY_FILE
 from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
 from synthdp.data.importing.findings import Finding
-from synthdp.data.importing.full_images import is_dicom
+from synthdp.data.importing.lesions.full_images import is_dicom
+from synthdp.data.importing.lesions.region import guessed_columns
 from synthdp.data.importing.listing import Listing, list_patches, tables_of
 from synthdp.data.importing.patches import PatchesSettings, import_once
-from synthdp.data.importing.region import guessed_columns
-from synthdp.data.importing.rows import same_side_or_view
 from synthdp.data.importing.settings import ATTRIBUTES, ListingSettings
-from synthdp.data.importing.sheets import read_sheet
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
+from synthdp.data.importing.tables.rows import same_side_or_view
+from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
 from synthdp.progress import progress
 
@@ -69,7 +69,7 @@ class DicomSettings(PatchesSettings):
 def run_dicom(settings: DicomSettings) -> Path:
     """Import the images that a table names to the data set `out`; returns `out`.
 
-    Each full image is read once, its lesions are cut (`synthdp.data.importing.lesions`), and
+    Each full image is read once, its lesions are cut (`synthdp.data.importing.lesions.crops`), and
     nothing of its header is kept but view and laterality, where the table has none.
 
     Guarantee: as `run_patches`.

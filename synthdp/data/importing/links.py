@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synthdp.data.dataset import raise_problems
-from synthdp.data.importing.cells import column_problem, find_column
 from synthdp.data.importing.ids import normalised_id
-from synthdp.data.importing.sheets import read_sheet
+from synthdp.data.importing.tables.cells import column_problem, find_column
+from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
 
 ID_COLUMN, PERSON_COLUMN = "patient_id", "person"

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from synthdp.data.dataset import Split, raise_problems
-from synthdp.data.importing.arrays import patches_in_arrays
 from synthdp.data.importing.findings import Finding, Number, Reason, in_order, sift
-from synthdp.data.importing.folder import (
+from synthdp.data.importing.folders.arrays import patches_in_arrays
+from synthdp.data.importing.folders.folder import (
     files_fitting,
     folder_contents,
     left_out_words,
     linked_folder_problems,
 )
-from synthdp.data.importing.names import folder_split, patches_by_name
+from synthdp.data.importing.folders.names import folder_split, patches_by_name
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.rows import RowsRead, SourceTable, asked_columns, patches_by_row
 from synthdp.data.importing.settings import ListingSettings
-from synthdp.data.importing.sheets import Sheet, read_sheet
+from synthdp.data.importing.tables.rows import RowsRead, SourceTable, asked_columns, patches_by_row
+from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.errors import InputError
 
 UNLISTED = "images that no row asks for"

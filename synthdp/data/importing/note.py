@@ -13,8 +13,8 @@ from synthdp.data.dataset import SPLITS, Dataset
 from synthdp.data.decoding import is_jpeg
 from synthdp.data.importing.assignment import AssignedImages
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
-from synthdp.data.importing.folder import left_out_words
-from synthdp.data.importing.survey import range_words
+from synthdp.data.importing.folders.folder import left_out_words
+from synthdp.data.importing.images.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.files import read_json, readable_name

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthdp.data.importing.findings import Number
-from synthdp.data.importing.region import Region
+from synthdp.data.importing.lesions.region import Region
 
 
 @dataclass(frozen=True)

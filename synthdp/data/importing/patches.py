@@ -17,7 +17,6 @@ from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import NARROW, decode_pixels
 from synthdp.data.dicom import DicomReading, read_dicom
-from synthdp.data.importing.arrays import array_image
 from synthdp.data.importing.assignment import (
     AssignedImages,
     AssignmentSettings,
@@ -30,13 +29,16 @@ from synthdp.data.importing.assignment import (
     split_problems,
 )
 from synthdp.data.importing.findings import Finding, Reason
-from synthdp.data.importing.full_images import (
+from synthdp.data.importing.folders.arrays import array_image
+from synthdp.data.importing.images.prepare import Prepared, PreparedImages, prepare, staging_beside
+from synthdp.data.importing.images.survey import Pixels
+from synthdp.data.importing.lesions.crops import CropSettings
+from synthdp.data.importing.lesions.full_images import (
     FULL_IMAGES_AT_ONCE,
     full_images,
     is_dicom,
     read_lesions,
 )
-from synthdp.data.importing.lesions import CropSettings
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.note import (
@@ -48,7 +50,6 @@ from synthdp.data.importing.note import (
     read_note,
 )
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.prepare import Prepared, PreparedImages, prepare, staging_beside
 from synthdp.data.importing.settings import FORMER_PATTERNS
 from synthdp.data.importing.sources import (
     SOURCE_DIGESTS_FILE,
@@ -56,7 +57,6 @@ from synthdp.data.importing.sources import (
     source_files,
     source_inputs,
 )
-from synthdp.data.importing.survey import Pixels
 from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
 from synthdp.inputs import INPUTS_FILE, Input, as_json
@@ -95,7 +95,7 @@ class PatchesSettings(AssignmentSettings):
     are cores where it is not given; what is made does not depend on it.
 
     Where `region` names columns, an image of the set is what is cut around a lesion, as `crop` says
-    (`synthdp.data.importing.lesions`); `dicom` says which DICOM images are taken.
+    (`synthdp.data.importing.lesions.crops`); `dicom` says which DICOM images are taken.
     """
 
     out: Path

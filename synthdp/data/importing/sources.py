@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from synthdp.config import Settings
-from synthdp.data.importing.folder import UNNAMED_IMAGES, folder_contents
+from synthdp.data.importing.folders.folder import UNNAMED_IMAGES, folder_contents
 from synthdp.data.importing.listing import tables_of
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.files import sha256_file

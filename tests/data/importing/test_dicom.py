@@ -12,10 +12,10 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.dicom import DicomImage, DicomReading
 from synthdp.data.images import encode_png
-from synthdp.data.importing import full_images
 from synthdp.data.importing.dicom import DicomSettings, run_dicom
-from synthdp.data.importing.lesions import CropSettings, crops, squares_around
-from synthdp.data.importing.region import Region
+from synthdp.data.importing.lesions import full_images
+from synthdp.data.importing.lesions.crops import CropSettings, crops, squares_around
+from synthdp.data.importing.lesions.region import Region
 from synthdp.errors import InputError
 
 CROP = {"margin_px": 10, "least_side_px": 16}
@@ -245,7 +245,8 @@ def test_a_killed_import_goes_on_from_what_was_made(
         lines.append(f"{number}.dcm,P{number},{number % 2},5,5,20,25")
     write_table(folder, *lines, head="file,patient_id,malignant,xmin,ymin,xmax,ymax")
     script = (
-        "import os; from pathlib import Path; from synthdp.data.importing import full_images as f\n"
+        "import os; from pathlib import Path\n"
+        "from synthdp.data.importing.lesions import full_images as f\n"
         "from synthdp.data.importing.dicom import DicomSettings, run_dicom\n"
         "read, left = f.read_dicom, [18]\n"
         "def dying(path, how):\n"

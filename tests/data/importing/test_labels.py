@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.importing.folders.names import folder_split, name_label
 from synthdp.data.importing.labels import default_labels
-from synthdp.data.importing.names import folder_split, name_label
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.settings import FORMER_PATTERNS, ListingSettings
 from synthdp.errors import InputError

@@ -17,9 +17,9 @@ from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png, fit_square
-from synthdp.data.importing import prepare
+from synthdp.data.importing.folders.names import name_label
+from synthdp.data.importing.images import prepare
 from synthdp.data.importing.listing import list_patches
-from synthdp.data.importing.names import name_label
 from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.errors import InputError, RunError

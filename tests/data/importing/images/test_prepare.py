@@ -16,10 +16,10 @@ import pytest
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
-from synthdp.data.importing import prepare as preparing
+from synthdp.data.importing.images import prepare as preparing
+from synthdp.data.importing.images.prepare import Prepared, prepare, staging_beside
+from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.patches import PatchesSettings, run_patches
-from synthdp.data.importing.prepare import Prepared, prepare, staging_beside
-from synthdp.data.importing.survey import Pixels
 from synthdp.errors import InputError, RunError
 
 Texture = Callable[..., Pixels]

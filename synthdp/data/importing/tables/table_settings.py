@@ -7,9 +7,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config import Settings
 from synthdp.data.dataset import Split
-from synthdp.data.importing.cells import Column, Decimal
-from synthdp.data.importing.region import RegionColumns
-from synthdp.data.importing.sheets import Delimiter, SheetForm, is_encoding
+from synthdp.data.importing.lesions.region import RegionColumns
+from synthdp.data.importing.tables.cells import Column, Decimal
+from synthdp.data.importing.tables.sheets import Delimiter, SheetForm, is_encoding
 
 
 def _as_mapping(value: Any) -> Any:

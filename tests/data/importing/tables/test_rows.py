@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from synthdp.data.images import encode_png
-from synthdp.data.importing.cells import find_cell, find_column, number_text
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.tables.cells import find_cell, find_column, number_text
 from synthdp.errors import InputError
-from tests.data.importing.test_collections import noise
+from tests.data.importing.tables.test_collections import noise
 
 
 @pytest.fixture

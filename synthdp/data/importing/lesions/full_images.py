@@ -6,9 +6,15 @@ from pathlib import Path
 
 from synthdp.data.decoding import decode_pixels, refuse_narrow
 from synthdp.data.dicom import DicomReading, looks_like_dicom, read_dicom
-from synthdp.data.importing.lesions import CropSettings, Pixels, crops, mask_region, squares_around
+from synthdp.data.importing.lesions.crops import (
+    CropSettings,
+    Pixels,
+    crops,
+    mask_region,
+    squares_around,
+)
+from synthdp.data.importing.lesions.region import Region
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.region import Region
 from synthdp.errors import InputError
 from synthdp.files import refuse_without_descriptors
 

@@ -14,12 +14,12 @@ from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
-from synthdp.data.importing.collection import collection_file, collection_names
 from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.lesions.region import Region
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.patches import PatchesSettings, run_patches
-from synthdp.data.importing.region import Region
-from synthdp.data.importing.table_settings import TableSettings
+from synthdp.data.importing.tables.collection import collection_file, collection_names
+from synthdp.data.importing.tables.table_settings import TableSettings
 from synthdp.errors import InputError
 from synthdp.yaml_core import read_yaml
 from tests.dicom_files import write_mammogram

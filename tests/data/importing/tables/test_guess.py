@@ -7,12 +7,12 @@ import pytest
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
-from synthdp.data.importing.collection import collection_file, collection_names
-from synthdp.data.importing.guess import guess
 from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.tables.collection import collection_file, collection_names
+from synthdp.data.importing.tables.guess import guess
 from synthdp.errors import InputError
 from synthdp.yaml_core import read_yaml
-from tests.data.importing.test_collections import FINDINGS, dicom, npz, picture, write_table
+from tests.data.importing.tables.test_collections import FINDINGS, dicom, npz, picture, write_table
 
 
 @pytest.fixture
@@ -175,8 +175,8 @@ def test_collections_of_dicom_are_held_against_their_headers(
 
 def test_every_collection_stands_in_the_wheel() -> None:
     """Package data is what the list in pyproject.toml says it is."""
-    text = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
-    assert '"data/importing/collections/*.yaml"' in text
+    text = (Path(__file__).parents[4] / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"data/importing/tables/collections/*.yaml"' in text
     assert {"vindr-mammo", "inbreast", "bcdr", "cmmd", "rsna", "mini-mias"} < set(
         collection_names()
     )

@@ -9,7 +9,20 @@ from pathlib import Path
 from synthdp.data.ages import AGE_COLUMNS, capped_age
 from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS, Split
 from synthdp.data.images import MISSING_FILE, path_problem
-from synthdp.data.importing.cells import (
+from synthdp.data.importing.findings import Finding, Number, Reason
+from synthdp.data.importing.folders.folder import files_fitting
+from synthdp.data.importing.folders.names import (
+    SPLIT_FOLDERS,
+    file_reason,
+    folder_split,
+    name_label,
+    patient_in_name,
+)
+from synthdp.data.importing.ids import id_problem, normalised_id
+from synthdp.data.importing.lesions.region import Region, region_in
+from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.tables.cells import (
     Cell,
     Column,
     column_problem,
@@ -20,20 +33,7 @@ from synthdp.data.importing.cells import (
     number_text,
     same_word,
 )
-from synthdp.data.importing.findings import Finding, Number, Reason
-from synthdp.data.importing.folder import files_fitting
-from synthdp.data.importing.ids import id_problem, normalised_id
-from synthdp.data.importing.names import (
-    SPLIT_FOLDERS,
-    file_reason,
-    folder_split,
-    name_label,
-    patient_in_name,
-)
-from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.region import Region, region_in
-from synthdp.data.importing.settings import ListingSettings
-from synthdp.data.importing.sheets import Sheet
+from synthdp.data.importing.tables.sheets import Sheet
 from synthdp.errors import InputError
 
 #: What all rows of one image must agree about.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.config import Settings
-from synthdp.data.importing.region import Region
+from synthdp.data.importing.lesions.region import Region
 from synthdp.errors import InputError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]

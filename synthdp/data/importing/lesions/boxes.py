@@ -7,13 +7,17 @@ from pathlib import Path
 
 from synthdp.data.dicom import DicomReading
 from synthdp.data.images import path_problem
-from synthdp.data.importing.cells import find_column
-from synthdp.data.importing.full_images import FULL_IMAGES_AT_ONCE, full_images, read_lesions
-from synthdp.data.importing.lesions import CropSettings
+from synthdp.data.importing.images.prepare import prepare
+from synthdp.data.importing.lesions.crops import CropSettings
+from synthdp.data.importing.lesions.full_images import (
+    FULL_IMAGES_AT_ONCE,
+    full_images,
+    read_lesions,
+)
+from synthdp.data.importing.lesions.region import Region, RegionColumns, guessed_columns, region_in
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.prepare import prepare
-from synthdp.data.importing.region import Region, RegionColumns, guessed_columns, region_in
-from synthdp.data.importing.sheets import Sheet, read_sheet
+from synthdp.data.importing.tables.cells import find_column
+from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 
 #: What the column of the image's file may be called.
 FILE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path", "image_id")

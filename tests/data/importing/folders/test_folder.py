@@ -11,7 +11,7 @@ from PIL import Image
 
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.images import encode_png
-from synthdp.data.importing.folder import folder_contents
+from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.errors import InputError
 from synthdp.files import read_json

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from synthdp.data.decoding import refuse_narrow
 from synthdp.data.images import encode_png, fit_square
-from synthdp.data.importing.parallel import in_order
-from synthdp.data.importing.survey import ImageFacts, Pixels, image_facts, thumbnail
-from synthdp.data.importing.thumbnails import THUMBNAIL_PX, Thumbnails
+from synthdp.data.importing.images.parallel import in_order
+from synthdp.data.importing.images.survey import ImageFacts, Pixels, image_facts, thumbnail
+from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.errors import InputError, RunError
 from synthdp.files import WITHOUT_LOCKS, refused_when_full, refused_without_rights
 from synthdp.progress import progress

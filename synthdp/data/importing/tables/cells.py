@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from synthdp.data.importing.sheets import Sheet, same_name
+from synthdp.data.importing.tables.sheets import Sheet, same_name
 
 #: A column's name, or a text with `{names}` of columns in it; several names are synonyms, of which
 #: the first that the table has counts. `{a|b}` names synonyms inside a template.

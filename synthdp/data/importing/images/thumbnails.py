@@ -17,7 +17,7 @@ _ROW_BYTES = 2 * _VALUES
 
 
 class Thumbnails:
-    """N vectors of 1024 half-precision numbers, as `synthdp.data.importing.survey.thumbnail` makes.
+    """N vectors of 1024 half-precision numbers, as `survey.thumbnail` makes.
 
     The file is the process's alone: it has no name, and goes with it.
     """

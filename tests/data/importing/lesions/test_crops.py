@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.importing.lesions import (
+from synthdp.data.importing.lesions.crops import (
     CropSettings,
     Square,
     crops,
@@ -11,7 +11,7 @@ from synthdp.data.importing.lesions import (
     mask_region,
     squares_around,
 )
-from synthdp.data.importing.region import Region
+from synthdp.data.importing.lesions.region import Region
 from synthdp.errors import InputError
 
 

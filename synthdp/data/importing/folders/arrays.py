@@ -14,10 +14,10 @@ from synthdp.data.dataset import SPLITS
 from synthdp.data.formats.samples import Samples, grey_levels
 from synthdp.data.importing.findings import Finding
 from synthdp.data.importing.ids import id_problem, normalised_id
+from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import ListingSettings
-from synthdp.data.importing.survey import Pixels
-from synthdp.data.importing.table_settings import ArraySettings
+from synthdp.data.importing.tables.table_settings import ArraySettings
 from synthdp.errors import InputError
 from synthdp.files import refuse_without_descriptors
 

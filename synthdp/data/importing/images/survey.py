@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import resample
-from synthdp.data.importing.parallel import in_order
-from synthdp.data.importing.thumbnails import THUMBNAIL_PX, Thumbnails
+from synthdp.data.importing.images.parallel import in_order
+from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.errors import InputError
 from synthdp.progress import progress
 

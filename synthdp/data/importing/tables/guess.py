@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
-from synthdp.data.importing.cells import Column, find_column, names_in
-from synthdp.data.importing.collection import collection_file, collection_names
-from synthdp.data.importing.folder import IMAGE_SUFFIXES, is_skipped_folder
+from synthdp.data.importing.folders.folder import IMAGE_SUFFIXES, is_skipped_folder
+from synthdp.data.importing.folders.names import SPLIT_FOLDERS
 from synthdp.data.importing.labels import Labels, default_labels
-from synthdp.data.importing.names import SPLIT_FOLDERS
-from synthdp.data.importing.region import guessed_columns
-from synthdp.data.importing.sheets import Sheet, SheetForm, read_sheet
+from synthdp.data.importing.lesions.region import guessed_columns
+from synthdp.data.importing.tables.cells import Column, find_column, names_in
+from synthdp.data.importing.tables.collection import collection_file, collection_names
+from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet
 from synthdp.errors import InputError
 from synthdp.files import folders_below
 from synthdp.yaml_core import read_yaml

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synthdp.data.importing.sheets import Sheet, SheetForm, is_encoding, read_sheet, trimmed
+from synthdp.data.importing.tables.sheets import Sheet, SheetForm, is_encoding, read_sheet, trimmed
 
 WANTED = (("file", "image"), ("patient_id",))
 PLAIN = {"file": "a.png", "patient_id": "1", "note": "x"}

@@ -1,0 +1,1 @@
+"""What stands in folders and archives, and what names of files tell."""

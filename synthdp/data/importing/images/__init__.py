@@ -1,0 +1,1 @@
+"""Images of an import: read once, in parallel, surveyed."""

@@ -1,0 +1,1 @@
+"""Where lesions lie in full images, and how they are cut."""

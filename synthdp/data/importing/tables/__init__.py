@@ -1,0 +1,1 @@
+"""Other people's tables, and mappings of public collections."""
