@@ -4,6 +4,7 @@ What is right was written down from PNG, TIFF 6.0 and EXIF before this reader wa
 """
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,19 @@ def test_a_box_lies_where_it_was_drawn_on_an_upright_picture(
     made = decode_pixels(dataset.root / row.image).astype(int)
     assert made[5:11, 5:11].min() > 200
     assert made[:3].max() < 60
+
+
+def test_the_log_and_the_tests_name_the_same_reports() -> None:
+    here = Path(__file__).parent
+    rows = [line.split("|") for line in (here / "reports.md").read_text().splitlines()]
+    rows = [[cell.strip() for cell in row[1:-1]] for row in rows if len(row) == 6][2:]
+    report = re.compile(r"[\w.-]+/[\w.-]+#\d+")
+    tests = [here / folder / Path(__file__).name for folder in ("", "dicom", "importing")]
+    tried = {name for path in tests for name in report.findall(path.read_text())}
+    logged = [name for row in rows for name in report.findall(row[0])]
+    assert sorted(logged) == sorted(tried)
+    held = sum(row[3] == "yes" for row in rows)
+    assert len(rows) >= 40
+    assert f"{held} of {len(rows)} lines held at first try" in (here / "reports.md").read_text()
+    assert all(row[3] == "yes" or row[3].startswith("no: ") for row in rows)
+    assert len({name.split("#")[0] for name in logged}) >= 5
