@@ -1,9 +1,12 @@
 """Which words mean which class, in the cells of tables and in the names of folders and files.
 
 Words count whole, whatever their case, accents, and what stands between their parts. In a name a
-denial or a doubt before a class's word (`no_malignant`, `pre-malignant`) is no class, not the other
-one: who has no malignant lesion may have no lesion at all. A value behind it decides where it is
-one beyond doubt (`malignant=0`, `is_benign_true`); `malignant_0` may be a value or a counter.
+class's word counts where what stands beside it is known to change nothing: a number, a side, a word
+such as `mass` or `cases`. Denials and doubts have more words than any list (`no_malignant`,
+`absence of`, `Verdacht auf`), so every other word leaves the class open. An open name is no class,
+not the other one: who has no malignant lesion may have no lesion at all. A value behind it decides
+where it is one beyond doubt (`malignant=0`, `is_benign_true`); `malignant_0` may be a value or a
+counter.
 """
 
 import math
@@ -17,9 +20,9 @@ from typing import Literal
 from synthdp.data.importing.ids import is_nothing
 
 Words = tuple[str, ...]
-#: What a name says of the class: 1, 0, nothing, both (such as a title of the whole set), or
-#: something that no one may take for the class or for its contrary.
-Reading = Literal["positive", "negative", "nothing", "both", "doubt"]
+#: What a name says of the class: 1, 0, nothing, both (such as a title of the whole set), that it is
+#: none of them (`no_malignant`, `normal`), or something that no one may take for either.
+Reading = Literal["positive", "negative", "nothing", "both", "doubt", "open"]
 
 _TRUE = (
     *("1", "true", "t", "yes", "y", "positive", "pos", "ja", "oui", "si", "sim", "wahr", "vrai"),
@@ -58,6 +61,41 @@ _BETWEEN = frozenset(
         *("yet", "longer"),
     )
 )
+#: Words for who is neither: where a folder further out names a class, it is not of these.
+_NEITHER = frozenset(
+    (
+        *("normal", "normals", "normale", "normales", "healthy", "control", "controls", "gesund"),
+        *("unauffällig", "sain", "sano", "sana", "saudavel", "gezond", "正常"),
+    )
+)
+#: Words, as tokens, that may stand beside a class's and change nothing.
+_PLAIN = frozenset(
+    (
+        *("mass", "masses", "masse", "massen", "masa", "masas", "massa", "tumor", "tumors"),
+        *("tumour", "tumours", "tumoren", "tumore", "tumori", "tumeur", "tumeurs", "tumores"),
+        *("lesion", "lesions", "lasion", "lasionen", "lesione", "lesioni", "lesiones", "lesao"),
+        *("lesoes", "nodule", "nodules", "nodulo", "nodulos", "knoten", "finding", "findings"),
+        *("calc", "calcs", "calcification", "calcifications", "microcalcification", "neoplasm"),
+        *("microcalcifications", "mikrokalk", "melanoma", "melanom", "cyst", "tissue", "cells"),
+        *("case", "cases", "fall", "cas", "caso", "casos", "casi", "patient", "patients", "pat"),
+        *("image", "images", "img", "imgs", "imagenes", "bild", "bilder", "picture", "pictures"),
+        *("patch", "patches", "crop", "crops", "cropped", "roi", "rois", "sample", "samples"),
+        *("slice", "slices", "frame", "frames", "tile", "tiles", "scan", "scans", "film", "films"),
+        *("data", "dataset", "set", "folder", "dir", "batch", "part", "group", "gruppe", "file"),
+        *("class", "klasse", "classe", "clase", "label", "labels", "category", "type", "pathology"),
+        *("diagnosis", "diagnose", "dx", "train", "training", "val", "valid", "validation"),
+        *("test", "testing", "external", "all", "only", "new", "final", "full", "raw", "original"),
+        *("resized", "processed", "aug", "augmented", "gray", "grey", "proven", "confirmed"),
+        *("biopsy", "histology", "left", "right", "links", "rechts", "cc", "mlo", "ml", "lm"),
+        *("view", "breast", "brust", "sein", "mama", "mammo", "mammogram", "mammograms"),
+        *("mammography", "us", "ultrasound", "ct", "mr", "mri", "xray", "skin", "lung", "thyroid"),
+        *("id", "nr", "sob", "png", "jpg", "jpeg", "tif", "tiff", "pgm", "npy", "npz", "dcm"),
+        *("dicom", "is"),
+    )
+)
+_UNHEARD = _BETWEEN | _PLAIN
+#: Words behind a class's that leave it as it is, as CBIS-DDSM has them.
+_PLAIN_ENDINGS = (("without", "callback"), ("without", "callbacks"))
 #: Words behind a class's that leave it open.
 _OPEN_ENDED = frozenset(
     (
@@ -74,6 +112,9 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:[.,]0+)?")
 #: Shorter words are too often a part of a name for something else.
 _LEAST_LETTERS_IN_NAMES = 3
+#: Shorter ones end too many other words.
+_LEAST_LETTERS_GROWN = 5
+_BLANKS_PART = re.compile(r"[\u0000-\u052f]")
 
 
 @dataclass(frozen=True)
@@ -94,6 +135,16 @@ class Labels:
     @cached_property
     def _longest(self) -> int:
         return max(map(len, self.by_name), default=0)
+
+    @cached_property
+    def _endings(self) -> Words:
+        single = (words[0] for words in self.by_name if len(words) == 1)
+        return tuple(word for word in single if len(word) >= _LEAST_LETTERS_GROWN)
+
+    @cached_property
+    def _unspaced(self) -> Words:
+        single = (words[0] for words in self.by_name if len(words) == 1)
+        return tuple(word for word in single if not _BLANKS_PART.match(word))
 
     def of_cell(self, text: str) -> float | None:
         """The class that a cell of a table holds, nan for unknown; None for another word."""
@@ -123,8 +174,10 @@ class Labels:
         while at < len(tokens):
             words = self._words_at(tokens, at)
             if not words:
-                if self._is_denied_word(tokens[at]):
+                if tokens[at] in _NEITHER_TOKENS or self._is_denied_word(tokens[at]):
                     readings.add("doubt")
+                elif self._has_grown(tokens[at]):
+                    readings.add("open")
                 at += 1
                 continue
             label = self.by_name[words]
@@ -132,9 +185,10 @@ class Labels:
             is_degree = words[-1] in _DEGREES
             readings.add(_in_context(label, before, behind, is_degree=is_degree))
             at += len(words)
-        if "doubt" in readings or not readings:
-            return "doubt" if readings else "nothing"
-        return "both" if len(readings) > 1 else readings.pop()
+        for one in ("doubt", "open"):
+            if one in readings:
+                return one
+        return "both" if len(readings) > 1 else readings.pop() if readings else "nothing"
 
     def _words_at(self, tokens: Sequence[str], at: int) -> Words:
         """The longest words of a class that begin there; none, where none does."""
@@ -150,6 +204,12 @@ class Labels:
             for denial in _DENYING_BEGINNINGS
         )
 
+    def _has_grown(self, token: str) -> bool:
+        """Whether a token ends with a class's word, or holds one of a script without blanks."""
+        if token.endswith(self._endings):
+            return True
+        return not token.isascii() and any(word in token for word in self._unspaced)
+
 
 def _in_context(
     label: float, before: Sequence[str], behind: Sequence[str], *, is_degree: bool
@@ -158,25 +218,40 @@ def _in_context(
 
     A number behind a word that `is_degree` may be a grade, as in `malignancy_1` of 5.
     """
-    near = next((token for token in reversed(before) if token not in _BETWEEN), "")
-    if near in _DENIALS or math.isnan(label):
-        return "doubt"
     is_value = bool(before) and before[-1] == "is"
     if behind and behind[0] in "=:":
         is_value, behind = True, behind[1:]
-    value = _cell_key(behind[0]) if behind else ""
-    if is_degree and value.isdigit():
+    value, further = _cell_key(behind[0]) if behind else "", behind[1:]
+    true, false = value in _TRUE_KEYS, value in _FALSE_KEYS
+    near = next((one for one in reversed(before) if one not in _UNHEARD), "")
+    doubt = near in _DENIALS or math.isnan(label) or (is_degree and value.isdigit())
+    is_open = False
+    if is_value or value == "false":
+        doubt = doubt or true == false
+        label, behind = label if true else 1 - label, further
+    elif true and not value.isdigit():
+        behind = further
+    else:
+        doubt = doubt or value in _OPEN_ENDED
+        is_open = bool(behind) and behind[0] == "0"
+    if doubt:
         return "doubt"
-    if is_value:
-        true, false = value in _TRUE_KEYS, value in _FALSE_KEYS
-        if true == false:
-            return "doubt"
-        label = label if true else 1 - label
-    elif value == "false":
-        label = 1 - label
-    elif value in _OPEN_ENDED or bool(behind and behind[0] == "0"):
-        return "doubt"
+    if tuple(behind[:2]) in _PLAIN_ENDINGS:
+        behind = behind[2:]
+    if is_open or not (_changes_nothing(before[::-1]) and _changes_nothing(behind)):
+        return "open"
     return "positive" if label else "negative"
+
+
+def _changes_nothing(beside: Sequence[str]) -> bool:
+    """Whether the tokens that lead away from a class's word begin with one that leaves it as it is.
+
+    A single letter counts a case or names a side; two are short for words, as in `w/o`.
+    """
+    one, following = (*beside[:2], "", "")[:2]
+    if len(one) == 1 and one.isascii() and one.isalpha():
+        return not (len(following) == 1 and following.isalpha())
+    return not one or not any(map(str.isalpha, one)) or one in _PLAIN
 
 
 def _plain(text: str) -> str:
@@ -203,6 +278,7 @@ def _cell_key(text: str) -> str:
 
 _TRUE_KEYS, _FALSE_KEYS = (frozenset(map(_cell_key, words)) for words in (_TRUE, _FALSE))
 _ANSWERS = _TRUE_KEYS | _FALSE_KEYS
+_NEITHER_TOKENS = frozenset(token for word in _NEITHER for token in _tokens(word))
 
 
 def _in_names(words: Iterable[str]) -> list[Words]:

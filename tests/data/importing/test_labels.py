@@ -84,6 +84,14 @@ def table(make_folder: MakeFolder, texture: Texture) -> Callable[..., Path]:
             "NOTmalignant",
         ),
         *("malignant?", "? benign", "not yet malignant", "malignancy_1", "malignancy score 0.1"),
+        *("absence of malignancy", "lack of malignancy", "wo_malignant", "w.o. malignant"),
+        *("rule out malignancy", "malignancy ruled out", "Verdacht auf malignant", "V.a. maligne"),
+        *("probablement bénin", "wahrscheinlich_benigne", "sospechoso maligno", "no_mass_benign"),
+        *("equivocal benign", "other than malignant", "malignant_false_positive", "DD malignant"),
+        *("predicted_malignant", "malignant_unconfirmed", "benign_controls", "prior_malignant"),
+        *("nichtmaligne", "незлокачественная", "非恶性", "恶性可能", "malign_degil"),
+        *("malignant_study/normal", "Malignant_Hyperthermia_Clinic/healthy", "malignant/control"),
+        *("Malignant_Hyperthermia_Clinic/x", "Benigni_Hospital/x", "benign_to_malignant/x"),
         *("history_of_malignancy", "malignant mimic", "low malignant potential", "ex-malignant"),
     ],
 )
@@ -129,6 +137,13 @@ def test_denials_and_doubts_are_findings(name: str, named: Callable[..., Path]) 
         ("benign_vs_malignant/malignant", 1),
         ("no_malignant/benign", 0),
         ("malignant/patient 0", 1),
+        ("Benigni_Hospital/malignant", 1),
+        ("malignant/Benigni_Hospital", 1),
+        ("Malignant_Hyperthermia_Clinic/benign", 0),
+        ("Malignant cases", 1),
+        ("tumeur maligne", 1),
+        ("train_malignant_mass_07_L", 1),
+        ("1_benign", 0),
     ],
 )
 def test_values_and_other_spellings(name: str, label: int, named: Callable[..., Path]) -> None:

@@ -66,7 +66,7 @@ def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool
     folder = told[0] if told else "nothing"
     own = _reading(settings, file)
     if folder in _CLASSES:
-        others = {*told, own} - {folder, "nothing", "both"}
+        others = {*told, own} - {folder, "nothing", "both", "open"}
         return _CLASSES[folder], bool(others)
     if folder == "nothing" and own in _CLASSES:
         return _CLASSES[own], False
@@ -139,8 +139,9 @@ def patches_by_name(
 
 #: A name says none, or denies one, or leaves it open.
 _NO_CLASS = (
-    "its path tells no class beyond doubt; name the words of each class in `labels` (a denial such "
-    "as no_malignant and an open malignant_0 are no class), or give the patterns"
+    "its path tells no class beyond doubt (a denial such as no_malignant does not, nor an open "
+    "malignant_0, nor a word beside others that may change it); give its words, all together, in "
+    "`labels`, or a pattern, such as malignant_pattern=malignant, where every name may be believed"
 )
 
 
