@@ -17,6 +17,8 @@ from synthdp.errors import InputError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_WORD_BITS = 16
+
 
 def grey_levels(
     dataset: "Dataset",
@@ -48,7 +50,7 @@ def grey_levels(
         padding = _is_padding(dataset, levels, stored)
         levels = _modality_values(dataset, levels, signed=stored.signed)
         if window == "dicom":
-            window_table = _of_interest(dataset, levels, signed=stored.signed)
+            window_table = _of_interest(dataset, levels)
     if window_table is None:
         seen = stored.occurring & ~padding
         if not seen.any():
@@ -133,24 +135,24 @@ def _modality_values(
     if tables:
         return _by_table(tables[0], values, signed=signed)[0]
     slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
-    if slope is None and text(dataset, "RescaleSlope"):
-        raise InputError("RescaleSlope is no number; correct it in a copy of the file")
+    for name, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
+        if value is None and text(dataset, name):
+            raise InputError(f"{name} is no number; correct it in a copy of the file")
     if slope == 0:
         raise InputError("RescaleSlope is 0, which makes every pixel the same")
     return values * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
-def _of_interest(
-    dataset: "Dataset", values: NDArray[np.float64], *, signed: bool
-) -> NDArray[np.float64] | None:
+def _of_interest(dataset: "Dataset", values: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """The first VOI table or window over `values`, 0 to 1; None where there is none.
 
-    The functions are those of PS3.3 C.11.2.1.2 and C.11.2.1.3.
+    The functions are those of PS3.3 C.11.2.1.2 and C.11.2.1.3. What a table maps first is signed
+    where `values`, of all that could be stored, may be, whatever the stored ones are (C.11.2.1.1).
     """
     tables = dataset.get("VOILUTSequence") or ()
     if tables:
-        found, bits = _by_table(tables[0], np.rint(values), signed=signed)
-        return found / np.float64(2**bits - 1)
+        found, white = _by_table(tables[0], np.rint(values), signed=bool(values.min() < 0))
+        return found / white
     center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is None or width is None:
         return None
@@ -174,8 +176,8 @@ def _of_interest(
 
 def _by_table(
     item: "Dataset", values: NDArray[np.float64], *, signed: bool
-) -> tuple[NDArray[np.float64], int]:
-    """Values by a LUT of the header, its ends continued, and its bits.
+) -> tuple[NDArray[np.float64], np.float64]:
+    """Values by a LUT of the header, its ends continued, and which of its values is white.
 
     Raises:
         InputError: when its descriptor and its entries don't fit.
@@ -195,5 +197,7 @@ def _by_table(
     entries = entries[:count]
     if entries.max() > 2**bits - 1:
         raise InputError(f"a look-up table of the header has entries beyond its {bits} bits")
+    if bits == _WORD_BITS:  # some writers give the size of a word for the range of what is in it
+        bits = max(int(entries.max()).bit_length(), 1)
     index = np.clip(values - first, 0, count - 1).astype(np.int64)
-    return entries[index], bits
+    return entries[index], np.float64(2**bits - 1)

@@ -180,6 +180,99 @@ def test_a_window_without_width(path: Path, width: str) -> None:
     np.testing.assert_allclose(seen(path), a_ramp() / 4095, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("center", "width", "meant"),
+    [
+        pytest.param(
+            "1906.5", "1000.5", (1906.5, 1000.5), id="DIAGNijmegen/rse-grand-challenge#1367"
+        ),
+        pytest.param(
+            ["00400", "00900"],
+            ["00400", "2"],
+            (400, 400),
+            id="DIAGNijmegen/rse-grand-challenge#1374",
+        ),
+        pytest.param(
+            ["60", "60"], ["80", "80"], (60, 80), id="DIAGNijmegen/rse-grand-challenge#1376"
+        ),
+        pytest.param("20958.0000415", "4096", (20958.0000415, 4096), id="fo-dicom/fo-dicom#1296"),
+        pytest.param("0.5", "1.0", (0.5, 1.0), id="horosproject/horos#58"),
+    ],
+)
+def test_windows_of_fractions_and_of_several_views(
+    path: Path, center: Any, width: Any, meant: tuple[float, float]
+) -> None:
+    """Several windows are as many views; the first is taken with the first."""
+    pixels = np.arange(192, dtype=np.uint16).reshape(16, 12) * 120
+    write_mammogram(path, pixels, **sixteen_bits(WindowCenter=center, WindowWidth=width))
+    step = (pixels > 0).astype(float)  # of a width of 1, at the centre less a half
+    expected = step if meant[1] == 1 else linear(pixels.astype(float), *meant)
+    np.testing.assert_allclose(seen(path, AS_SHOWN), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("keyword", ["WindowCenter", "RescaleIntercept", "RescaleSlope"])
+def test_what_is_no_number_is_not_taken_for_one(path: Path, keyword: str) -> None:
+    """fo-dicom/fo-dicom#1757: the whole range without a window, no made-up rescale."""
+    others = {"WindowCenter": "2000", "WindowWidth": "1000", "RescaleSlope": "1"}
+    one = mammogram(**{**others, "RescaleIntercept": "-100", keyword: "1"})
+    save(one, path)
+    content = path.read_bytes()
+    tag = {"WindowCenter": b"\x28\0\x50\x10", "RescaleIntercept": b"\x28\0\x52\x10"}
+    at = content.rindex(tag.get(keyword, b"\x28\0\x53\x10")) + 8
+    path.write_bytes(content[: at - 2] + b"\4\0" + b"NaN " + content[at + 2 :])
+    if keyword == "WindowCenter":
+        np.testing.assert_allclose(seen(path, AS_SHOWN), a_ramp() / 4095, atol=1e-5)
+    else:
+        with pytest.raises(InputError, match=f"{keyword} is no number"):
+            read_dicom(path, AS_SHOWN)
+
+
+def test_a_table_of_all_words(path: Path) -> None:
+    """fo-dicom/fo-dicom#1062: 0 entries are 65,536, from the least of signed pixels."""
+    pixels = (np.linspace(-32768, 32767, 192).round()).astype(np.int16).reshape(16, 12)
+    entries = [at // 16 for at in range(65536)]
+    tables = table(0, -32768, 12, entries, "SS")
+    write_mammogram(path, pixels, **sixteen_bits(VOILUTSequence=tables))
+    expected = ((pixels.astype(int) + 32768) // 16) / 4095
+    np.testing.assert_allclose(seen(path, AS_SHOWN), expected, atol=1e-5)
+
+
+def test_a_table_of_more_entries_than_a_signed_number_counts(path: Path) -> None:
+    """pydicom/pydicom#942: its length is unsigned, though its first value is not."""
+    pixels = (np.linspace(-2048, 60671 - 2048, 192)).astype(np.int16).reshape(16, 12)
+    tables = table(62720, -2048, 16, list(range(62720)), "SS")
+    write_mammogram(path, pixels, **sixteen_bits(VOILUTSequence=tables))
+    expected = (pixels.astype(int) + 2048).clip(0) / 65535
+    np.testing.assert_allclose(seen(path, AS_SHOWN), expected, atol=1e-5)
+
+
+def test_the_first_value_of_a_table_is_signed_as_what_goes_in(path: Path) -> None:
+    """dcm4che/dcm4che#1521: above 32,767 for unsigned pixels, below 0 behind a rescale of CT."""
+    pixels = (np.arange(192, dtype=np.uint16) + 40000).reshape(16, 12)
+    tables = table(192, 40000, 8, list(range(0, 192)))
+    write_mammogram(path, pixels, **sixteen_bits(VOILUTSequence=tables))
+    np.testing.assert_allclose(seen(path, AS_SHOWN), (pixels - 40000) / 255, atol=1e-5)
+    pixels = (np.arange(192, dtype=np.uint16) + 24).reshape(16, 12)  # -1000 to -809
+    others = {"Modality": "CT", "RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    tables = table(192, -1000, 8, list(range(0, 192)), "SS")
+    write_mammogram(path, pixels, VOILUTSequence=tables, **others)
+    np.testing.assert_allclose(seen(path, AS_SHOWN), (pixels - 24) / 255, atol=1e-5)
+
+
+def test_a_table_that_gives_the_size_of_its_words_for_their_range(path: Path) -> None:
+    """Enet4/dicom-rs#825: entries of 12 bits, said to have 16 (CR of Agfa); white is 4095."""
+    entries = list(range(4096))
+    write_mammogram(path, VOILUTSequence=table(4096, 0, 16, entries))
+    np.testing.assert_allclose(seen(path, AS_SHOWN), a_ramp() / 4095, atol=1e-5)
+
+
+def test_a_modality_table_of_twelve_bits(path: Path) -> None:
+    """pydicom/pydicom#2326"""
+    entries = [4095 - at for at in range(4096)]
+    write_mammogram(path, ModalityLUTSequence=table(4096, 0, 12, entries), RescaleSlope=None)
+    np.testing.assert_allclose(seen(path), 1 - a_ramp() / 4095, atol=1e-5)
+
+
 # -- how many bytes there are
 
 
@@ -275,6 +368,48 @@ def test_a_small_picture_of_the_picture_in_its_header(path: Path) -> None:
     one.IconImageSequence = [small]
     save(one, path)
     np.testing.assert_allclose(seen(path), pixels / 4095, atol=1e-5)
+
+
+SIGNED = (np.arange(64 * 64) % 4096 - 2048).astype(np.int16).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "bits"),
+    [
+        pytest.param(uid.JPEG2000Lossless, 16, id="fo-dicom/fo-dicom#738"),
+        pytest.param(uid.JPEG2000Lossless, 13, id="pydicom/pydicom#693"),
+        pytest.param(uid.JPEGLSLossless, 13, id="pydicom/pydicom#2009"),
+        pytest.param(uid.JPEGLSLossless, 12, id="pydicom/pydicom#2009, the fewest bits"),
+    ],
+)
+def test_signed_pixels_keep_their_sign_in_a_compression(
+    path: Path, syntax: uid.UID, bits: int
+) -> None:
+    one = mammogram(SIGNED, BitsStored=bits, HighBit=bits - 1)
+    one.compress(syntax)
+    save(one, path)
+    np.testing.assert_allclose(seen(path), (SIGNED.astype(float) + 2048) / 4095, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [13, 16])
+def test_signed_pixels_that_were_compressed_as_unsigned_ones(path: Path, bits: int) -> None:
+    """pydicom/pydicom#1149: the codestream says unsigned, the header signed; the header knows."""
+    words = (SIGNED.view(np.uint16) & (2**bits - 1)).astype(np.uint16)
+    one = mammogram(words, BitsStored=bits, HighBit=bits - 1)
+    one.compress(uid.JPEG2000Lossless)
+    one.PixelRepresentation = 1
+    save(one, path)
+    np.testing.assert_allclose(seen(path), (SIGNED.astype(float) + 2048) / 4095, atol=1e-5)
+
+
+@pytest.mark.parametrize("said", [12, 16])
+def test_twelve_bits_stay_twelve_whatever_the_header_allows(path: Path, said: int) -> None:
+    """pydicom/pydicom#2073: neither shifted down to 8 bits nor up to 16."""
+    one = compressed(LARGE)  # of 12 bits, and so in the codestream
+    one.BitsStored, one.HighBit = said, said - 1
+    one.WindowCenter, one.WindowWidth = "2048", "4096"
+    save(one, path)
+    np.testing.assert_allclose(seen(path, AS_SHOWN), linear(LARGE, 2048, 4096), atol=1e-4)
 
 
 # -- what headers lack
