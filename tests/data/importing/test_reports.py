@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -85,13 +86,23 @@ def clinic(make_folder: MakeFolder, texture: Texture) -> Path:
             "2 files in hidden or system folders",
             id="bghira/SimpleTuner#94",
         ),
+        pytest.param(
+            {"__MACOSX/benign/._0.png": b"\0\5\x16\7\0\2\0\0Mac OS X", "__MACOSX/._src": b"\0"},
+            "2 files in hidden or system folders",
+            id="ImageMarkup/isic-challenge-scoring#15, ultralytics/hub#89",
+        ),
+        pytest.param(
+            {"malignant/._1.png": b"\0\5\x16\7\0\2\0\0Mac OS X", "benign/._4.PNG": b"\0\5"},
+            "2 hidden files",
+            id="SanjaySoniLV/ProjectKestrel#58, Difegue/LANraragi#1380",
+        ),
     ],
 )
 def test_leavings_are_no_class_and_no_image(
     clinic: Path, texture: Texture, run: Run, left: dict[str, bytes | None], counted: str
 ) -> None:
     for name, content in left.items():
-        (clinic / name).parent.mkdir(exist_ok=True)
+        (clinic / name).parent.mkdir(parents=True, exist_ok=True)
         (clinic / name).write_bytes(encode_png(texture(9)) if content is None else content)
     assert counted in run(clinic, BY_NAME)
     assert len(made(clinic).rows) == 6
@@ -266,6 +277,53 @@ def test_zeros_before_ids_stay(make_folder: MakeFolder, texture: Texture, run: R
     assert ",001,train," in (src.parent / "set" / "manifest.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param(["0047583311587E590003", "0047583311587E590004"], id="tilo/smarter_csv#345"),
+        pytest.param(["219E01BE", "219E02BE"], id="bloom-housing/bloom#4458"),
+        pytest.param(
+            ["39089837499752854", "39089837499752864"],
+            id="n3mo/massmine#8, react-csv/react-csv#136",
+        ),
+    ],
+)
+def test_ids_that_a_spreadsheet_takes_for_numbers_stay_text(
+    make_folder: MakeFolder, texture: Texture, run: Run, ids: list[str]
+) -> None:
+    rows = table(*(f"{i}.png,{one},{i}" for i, one in enumerate(ids)))
+    src = make_folder({f"{i}.png": texture(i) for i in range(2)} | {"metadata.csv": rows})
+    run(src)
+    assert [row.patient_id for row in made(src).rows] == ids
+
+
+def test_ids_that_are_numbers_in_e_notation_are_asked_about(
+    make_folder: MakeFolder, texture: Texture, run: Run
+) -> None:
+    """compbiocore/VariantVisualization.jl#91: 0E8 and 1E3 are samples, and 1000 is another."""
+    ids = ["0E8", "1E3", "1000", "A7"]
+    rows = table(*(f"{i}.png,{one},{i % 2}" for i, one in enumerate(ids)))
+    src = make_folder({f"{i}.png": texture(i) for i in range(4)} | {"metadata.csv": rows})
+    told = run(src, ends=EXIT_BAD_INPUT)
+    assert "row 3, 4: the ids are equal as numbers" in told
+    links = src.parent / "links.csv"
+    links.write_text("patient_id,person\n1E3,one\n1000,other\n")
+    run(src, f"links={links}")
+    assert len({row.patient_id for row in made(src).rows}) == 4
+
+
+def test_long_ids_that_were_shortened_are_refused(
+    make_folder: MakeFolder, texture: Texture, run: Run
+) -> None:
+    """desihub/prospect#88, ejh243/BrainFANS#84: several people stand under one number."""
+    rows = table("0.png,3.91E+16,0", "1.png,3.91E+16,1", "2.png,P2,1")
+    src = make_folder({f"{i}.png": texture(i) for i in range(3)} | {"metadata.csv": rows})
+    told = run(src, ends=EXIT_BAD_INPUT)
+    for number in (2, 3):
+        assert f"row {number}: patient_id" in told
+    assert "export the ids as text" in told
+
+
 # -- how tables are written
 
 ACCENTS = "fichier;patient_id;malin;âge;épaisseur"
@@ -315,6 +373,65 @@ def test_tables_of_other_programs(
         assert rows[0].attributes["view"] == "round, smooth, 5 mm"
 
 
+def test_blank_cells_are_unknown_and_not_negative(
+    make_folder: MakeFolder, texture: Texture, run: Run
+) -> None:
+    """stanfordmlgroup/chexpert-labeler#9: findings of 1, 0, -1 (uncertain) and blank."""
+    head = "file,patient_id,Edema,Pleural Effusion"
+    rows = table("0.png,P0,1.0,", "1.png,P1,,0.0", "2.png,P2,-1.0,1.0", head=head)
+    src = make_folder({f"{i}.png": texture(i) for i in range(3)} | {"metadata.csv": rows})
+    words = [
+        "targets=[edema, effusion]",
+        "target_columns={edema: Edema, effusion: Pleural Effusion}",
+        "labels={positive: [1], negative: [0], unknown: [-1]}",
+    ]
+    run(src, *words)
+    known = [[None if np.isnan(one) else one for one in row.targets] for row in made(src).rows]
+    assert known == [[1, None], [None, 0], [None, 1]]
+
+
+def test_a_row_that_lacks_a_cell_is_not_moved_up(
+    make_folder: MakeFolder, texture: Texture, run: Run
+) -> None:
+    """bhklab/nbia-toolkit#67: without the cell in the middle, every later one is another's."""
+    head = "file,patient_id,sex,malignant"
+    rows = table("0.png,P0,M,0", "1.png,P1,1", "2.png,P2,F,1", head=head)
+    src = make_folder({f"{i}.png": texture(i) for i in range(3)} | {"metadata.csv": rows})
+    assert "row 3" in run(src, ends=EXIT_BAD_INPUT)
+
+
+def test_columns_without_a_name_are_passed_over(
+    make_folder: MakeFolder, texture: Texture, run: Run
+) -> None:
+    """entitize/Fakeddit#4: indices of tables that were written again and again."""
+    head = ",,,file,patient_id,malignant"
+    rows = table("0,7,7,0.png,P0,0", "1,9,9,1.png,P1,1", head=head)
+    run(src := make_folder({f"{i}.png": texture(i) for i in range(2)} | {"metadata.csv": rows}))
+    assert [row.targets for row in made(src).rows] == [(0,), (1,)]
+
+
+def test_numbers_for_nothing_are_said(make_folder: MakeFolder, texture: Texture, run: Run) -> None:
+    """muccg/rdrf#1282: 999 and -1 stand for what is missing."""
+    head = "file,patient_id,malignant,age"
+    rows = table("0.png,P0,0,999", "1.png,P1,1,-1", "2.png,P2,-1,44", head=head)
+    src = make_folder({f"{i}.png": texture(i) for i in range(3)} | {"metadata.csv": rows})
+    run(src, "unknown=[999, -1]")
+    rows_made = made(src).rows
+    assert [row.attributes["age"] for row in rows_made] == ["", "", "44"]
+    assert np.isnan(rows_made[2].targets[0])
+
+
+def test_names_in_decomposed_letters(make_folder: MakeFolder, texture: Texture, run: Run) -> None:
+    """lidge-jun/aside-codemode#30: the user's pattern is composed, what macOS wrote is not."""
+    folder = unicodedata.normalize("NFD", "données")
+    files = {f"{folder}/Malignité {i}.png": texture(i) for i in range(2)}
+    src = make_folder({unicodedata.normalize("NFD", name): one for name, one in files.items()})
+    rows = table(*(f"données/Malignité {i}.png,P{i},{i}" for i in range(2)))
+    (src / unicodedata.normalize("NFD", "hôpital.csv")).write_bytes(rows)
+    run(src, "tables=hôpital.csv")
+    assert len(made(src).rows) == 2
+
+
 # -- lesions
 
 
@@ -361,6 +478,59 @@ def test_tables_and_folders_of_an_early_download(tmp_path: Path) -> None:
     assert [(row.split, *row.targets) for row in made(src).rows] == [("test", 0), ("test", 1)]
 
 
+def boxed(src: Path, *boxes: str, head: str = "xmin,ymin,xmax,ymax") -> list[str]:
+    """The words of an import of a lesion in each of several images of 64 x 48 px."""
+    src.mkdir()
+    rows = []
+    for number, box in enumerate(boxes):
+        pixels = np.random.default_rng(number).integers(0, 256, (48, 64), dtype=np.uint8)
+        (src / f"{number}.png").write_bytes(encode_png(pixels))
+        rows.append(f"{number}.png,P{number},{number % 2},{box}")
+    (src / "t.csv").write_bytes(table(*rows, head=f"file,patient_id,malignant,{head}"))
+    out = ["--table", str(src / "t.csv"), "--out", str(src.parent / "set")]
+    size = ["size_px=8", "crop.margin_px=0", "crop.least_side_px=8", "workers=1"]
+    return ["data", "dicom", "--images", str(src), *out, *size]
+
+
+SOUND = "10,10,30,30"
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param("-5,10,30,30", id="ricbl/eyetracking#2"),
+        pytest.param("3816,1244,4057,1726", id="HumanSignal/labelImg#278"),
+        pytest.param("20,10,20,30", id="sovit-123/fasterrcnn-pytorch-training-pipeline#44"),
+        pytest.param("50,10,70,30", id="bupt-ai-cz/BALNMP#6"),
+        pytest.param("10,20,30,60", id="tensorflow/models#5474"),
+    ],
+)
+def test_boxes_that_are_not_in_their_image_are_named_by_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], box: str
+) -> None:
+    """Outside on any side, of another size of the image, empty, x and y exchanged."""
+    told = boxed(tmp_path / "src", SOUND, SOUND, box)
+    assert main(told) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    assert "row 4: " in error
+    assert "row 2" not in error
+    assert "row 3" not in error
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param("43.69,20.74,64,34.6", id="microsoft/VoTT#923"),
+        pytest.param("40,20,65,48", id="bit-bots/imagetagger#105"),
+        pytest.param("40,20,64,48", id="sergeyk/selective_search_ijcv_with_python#4"),
+    ],
+)
+def test_boxes_that_end_at_the_edge_are_taken(tmp_path: Path, box: str) -> None:
+    """The edge of 64 px is 64; a rounding beyond it is none of the user's doing."""
+    assert main(boxed(tmp_path / "src", SOUND, box)) == EXIT_DONE
+    assert len(made(tmp_path / "src").rows) == 2
+
+
 # -- settings
 
 
@@ -384,6 +554,28 @@ def test_a_time_of_day_is_no_number(clinic: Path, run: Run, text: str) -> None:
     again = yaml.safe_load(yaml.safe_dump({"description": text}))
     file.write_text(file.read_text().split("description")[0] + yaml.safe_dump(again))
     assert main(["data", "patches", str(file), *out]) == EXIT_DONE  # the same: found finished
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("no", id="tomasz-c/nft-blackhole#4, canonical/cloud-init#6127"),
+        pytest.param("0510210600", id="wireviz/WireViz#213"),
+        pytest.param("009", id="kislyuk/yq#152"),
+    ],
+)
+def test_words_that_old_yaml_makes_something_else_of(
+    make_folder: MakeFolder, texture: Texture, run: Run, text: str
+) -> None:
+    """As a name, and as a word for a class, in a settings file without quotes."""
+    rows = table(f"0.png,P0,{text}", "1.png,P1,on")
+    src = make_folder({f"{i}.png": texture(i) for i in range(2)} | {"metadata.csv": rows})
+    file = src.parent / "settings.yaml"
+    labels = f"labels: {{malignant: [on], benign: [{text}]}}\n"
+    file.write_text(f"src: {src}\nout: {src.parent / 'set'}\nname: {text}\n{labels}")
+    assert main(["data", "patches", str(file), "size_px=32", "workers=1"]) == EXIT_DONE
+    assert made(src).info.name == text
+    assert [row.targets for row in made(src).rows] == [(0,), (1,)]
 
 
 # -- file systems

@@ -1,6 +1,7 @@
 """What stands in a folder: its images, and by reason what is not taken."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,9 +150,12 @@ def _choose(
 def files_fitting(src: Path, pattern: str) -> list[str]:
     """The files below `src` whose paths fit a pattern, relative to it and in order.
 
-    Hidden ones and what lies in folders of systems is left out, as by `folder_contents`.
+    Hidden ones and what lies in folders of systems is left out, as by `folder_contents`. A pattern
+    fits names in composed and in decomposed letters, as systems write them.
     """
-    fitting = (path.relative_to(src) for path in src.glob(pattern) if path.is_file())
+    spellings = {pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))}
+    found = {path for spelling in spellings for path in src.glob(spelling)}
+    fitting = (path.relative_to(src) for path in found if path.is_file())
     return sorted(
         path.as_posix()
         for path in fitting
