@@ -36,6 +36,9 @@ NOBODY = frozenset(
 )
 #: How a spreadsheet shortens a long number: the digits behind are lost, and persons with them.
 _SHORTENED = re.compile(r"[+-]?\d(?:[.,](\d+))?e\+(\d+)", re.IGNORECASE)
+#: What a spreadsheet makes of 1-2, 2/1 or MAR5, so that several ids become one.
+_MONTH = "(?:jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)"
+_DATED = re.compile(rf"\d{{1,2}}[-. ]+{_MONTH}\.?|{_MONTH}[-. ]+\d{{2}}")
 _NUMBER = re.compile(r"([+-]?)(\d*)(?:[.,](\d*))?(?:e([+-]?\d{1,4}))?", re.IGNORECASE)
 _AS_NUMBER = "number "  # begins what ids share that are equal as numbers
 #: Small Cyrillic and Greek letters whose capitals look as Latin ones do, by what they look like.
@@ -79,6 +82,11 @@ def id_problem(text: str) -> str | None:
         return (
             "the id is a number that a spreadsheet has shortened (as 1.23E+15), so that several "
             "persons may have become one; export the ids as text"
+        )
+    if _DATED.fullmatch(one.casefold()) or not one.strip("#"):
+        return (
+            "the id is what a spreadsheet makes of another (a date of 1-2, ### of a long number), "
+            "so that several persons may have become one; export the ids as text"
         )
     return None
 

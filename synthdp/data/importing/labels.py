@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Literal
 
 from synthdp.data.importing.ids import is_nothing
@@ -40,7 +40,7 @@ _MALIGNANT = (
 _BENIGN = (
     *("benign", "benigne", "bénigne", "bénin", "benigno", "benigna", "gutartig", "gutartige"),
     *("goedaardig", "godartad", "godartet", "łagodny", "доброкачественная", "доброкачественное"),
-    *("良性",),
+    *("良性", "benign without callback", "benign without callbacks"),
 )
 _DENIALS = frozenset(
     (
@@ -273,7 +273,11 @@ def _cell_key(text: str) -> str:
     number = _NUMBER.fullmatch(plain)
     if number is not None:
         return f"{'-' if number[1] == '-' and number[2] != '0' else ''}{number[2]}"
-    return " ".join(re.findall(r"[^\W_]+|[^\w\s]", re.sub(r"[_\-./]+", " ", plain))) or plain
+    # A sign parts words where it stands between two; elsewhere, as in `ER-`, it says something.
+    parted = re.sub(
+        r"(?<=[^\W_])\s*-+\s*(?=[^\W_])", " ", re.sub(r"(?<!\d)[./]|[./](?!\d)", " ", plain)
+    )
+    return " ".join(re.findall(r"\d+[./]\d+|[^\W_]+|[^\w\s]", parted)) or plain
 
 
 _TRUE_KEYS, _FALSE_KEYS = (frozenset(map(_cell_key, words)) for words in (_TRUE, _FALSE))
@@ -291,10 +295,16 @@ def _in_names(words: Iterable[str]) -> list[Words]:
     ]
 
 
+@cache
+def answers() -> Labels:
+    """Yes and no, true and false, 1 and 0: what a cell says of any target."""
+    return Labels({**dict.fromkeys(_TRUE_KEYS, 1.0), **dict.fromkeys(_FALSE_KEYS, 0.0)}, {})
+
+
 def default_labels() -> Labels:
-    """Yes and no, true and false, 1 and 0, and the words for malignant and benign."""
+    """The same, and the words for malignant and benign."""
     meaning = {1.0: _MALIGNANT, 0.0: _BENIGN}
-    by_cell = {**dict.fromkeys(_TRUE_KEYS, 1.0), **dict.fromkeys(_FALSE_KEYS, 0.0)}
+    by_cell = dict(answers().by_cell)
     by_cell |= {_cell_key(word): label for label, words in meaning.items() for word in words}
     by_name = {words: label for label, given in meaning.items() for words in _in_names(given)}
     return Labels(by_cell, by_name)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.data.dataset import FIXED_COLUMNS, SPLITS, Split
 from synthdp.data.importing.findings import Reason
-from synthdp.data.importing.labels import Labels, default_labels, own_labels
+from synthdp.data.importing.labels import Labels, answers, default_labels, own_labels
 from synthdp.data.importing.tables.cells import Column
 from synthdp.data.importing.tables.table_settings import TableSettings
 
@@ -129,9 +129,14 @@ class ListingSettings(TableSettings):
             known = ", ".join(sorted({*positive, *negative, "unknown"}))
             raise ValueError(f"labels: {', '.join(further)[:100]} is none of {known}")
         try:
-            _ = self.words
+            words = self.words
         except ValueError as error:
             raise ValueError(f"labels: {error}") from error
+        if both := [word for word in self.unknown if words.of_cell(word) in (0.0, 1.0)]:
+            raise ValueError(
+                f"labels, unknown: {', '.join(both)[:100]} is a class and stands for an empty cell "
+                "too; leave it out of one of them (unknown: [] where a mapping has it)"
+            )
         return self
 
     def _label_keys(self) -> tuple[set[str], set[str]]:
@@ -149,6 +154,10 @@ class ListingSettings(TableSettings):
             for keys in self._label_keys()
         )
         return own_labels(positive, negative, self.labels.get("unknown", ()))
+
+    def words_of(self, target: str) -> Labels:
+        """The words in cells of one target; those for malignant say nothing of others."""
+        return answers() if self.labels is None and target != "malignant" else self.words
 
     @property
     def default_attributes(self) -> tuple[str, ...]:

@@ -146,6 +146,18 @@ def test_numbers_that_a_spreadsheet_shortened_are_refused(imported: Import) -> N
     assert id_problem("1e345678") is None  # eight digits of a hash
 
 
+@pytest.mark.parametrize("one", ["02-Jan", "2. Mrz", "Mar-05", "05-Okt", "########"])
+def test_ids_that_a_spreadsheet_made_dates_of_are_refused(imported: Import, one: str) -> None:
+    """1-2, 01/02 and 2-Jan have become one."""
+    with pytest.raises(InputError, match="row 3: patient_id: the id is what a spreadsheet makes"):
+        imported(["P1", one])
+
+
+@pytest.mark.parametrize("one", ["Jan", "5-Janssen", "MAR5", "A-Mar-05", "1-2", "#7"])
+def test_ids_that_hold_a_month_are_ids(one: str) -> None:
+    assert id_problem(one) is None
+
+
 @pytest.mark.parametrize(
     "ids",
     [

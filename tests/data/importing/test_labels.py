@@ -223,6 +223,31 @@ def test_own_labels_are_all_that_have_a_meaning(table: Callable[..., Path]) -> N
     assert targets[3] == 0
 
 
+@pytest.mark.parametrize(
+    ("cell", "label"), [("ER+", 1), ("ER-", 0), ("er +", 1), ("1.5", 0), ("1,5", 0), ("B_2", 0)]
+)
+def test_signs_that_say_something_are_kept(
+    cell: str, label: int, table: Callable[..., Path]
+) -> None:
+    labels = {"malignant": ["ER+", "M"], "benign": ["ER-", "1.5", "B-2"]}
+    dataset = imported(table("malignant", cell), labels=labels, patient_pattern=None)
+    assert [row.targets for row in dataset.rows] == [(label,)]
+
+
+@pytest.mark.parametrize("cell", ["ER", "-ER", "1 5", "1-5", "M-", "- M", "B-2-"])
+def test_words_that_differ_by_such_a_sign_are_others(cell: str, table: Callable[..., Path]) -> None:
+    labels = {"malignant": ["ER+", "M"], "benign": ["ER-", "1.5", "B-2"]}
+    with pytest.raises(InputError, match="no word for a class"):
+        imported(table("malignant", cell), labels=labels, patient_pattern=None)
+
+
+def test_a_word_is_a_class_or_unknown() -> None:
+    with pytest.raises(ValueError, match="-1 is a class and stands for an empty cell too"):
+        ListingSettings.model_validate(
+            {"src": ".", "unknown": [-1], "labels": {"malignant": [1], "benign": [-1]}}
+        )
+
+
 def test_labels_of_names(named: Callable[..., Path]) -> None:
     src = named("M", "b", "no_malignant", "MALIGNANT_CASES", "benign without callback", "CAM")
     labels = {"malignant": ["MALIGNANT", "M"], "benign": ["B", "benign", "no_malignant"]}

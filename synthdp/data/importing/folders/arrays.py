@@ -128,7 +128,7 @@ def _targets(
 ) -> tuple[tuple[float, ...], list[Finding]]:
     values, findings = [], []
     for target, label in zip(settings.targets, labels.tolist(), strict=True):
-        value = settings.words.of_cell(str(label))
+        value = settings.words_of(target).of_cell(str(label))
         if value is None:
             problem = f"{target}: {label!r} is no word for a class; say what it means in `labels`"
             findings.append(Finding(number, problem, "unknown_class"))

@@ -33,12 +33,14 @@ from synthdp.data.importing.tables.cells import (
     number_text,
     same_word,
 )
-from synthdp.data.importing.tables.sheets import Sheet
+from synthdp.data.importing.tables.sheets import Sheet, same_name
 from synthdp.errors import InputError
 
 #: What all rows of one image must agree about.
 _OF_THE_IMAGE = ("laterality", "view")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+#: Names, as `same_name` spells them, of columns in which yes means malignant.
+_SAY_MALIGNANT = ("malignancy", "cancer", "ismalignant", "iscancer")
 _NO_COLUMN = "there is no such column, and the path tells no class"
 _OUTSIDE = "the path leads outside the folder; name files as they are called from `src`"
 
@@ -84,6 +86,7 @@ class _Reader:
     split: Cell | None
     targets: Mapping[str, tuple[str, Cell]]  # of those that a column holds, with its name
     benign: Cell | None
+    rivals: Mapping[str, tuple[Cell, ...]]  # further columns of a target's synonyms
     attributes: Mapping[str, Cell]
     only: Mapping[str, frozenset[str]]
     header: Mapping[str, Cell]
@@ -122,6 +125,7 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
             of_table += findings
             if not findings:
                 read.patches.extend(patches)
+        read.problems.extend(_unsaid_answers(settings, table, reader))
         untold = _untold_targets(settings, table, of_table, reader)
         read.problems.extend(untold)
         read.findings.extend([one for one in of_table if not (untold and _NO_COLUMN in one.text)])
@@ -143,6 +147,27 @@ def _untold_targets(
         "no path tells a class; name the column in target_columns, as {TARGET: COLUMN}, and its "
         "words in `labels`"
     ]
+
+
+def _unsaid_answers(settings: ListingSettings, table: SourceTable, reader: _Reader) -> list[str]:
+    """Columns that were found by a list of synonyms, and hold 0 and 1 for nobody knows what.
+
+    1 is the benign class in as many tables as it is the malignant one, under `label` or `target`.
+    """
+    problems = []
+    for target, (column, cell) in reader.targets.items():
+        by_synonym = not isinstance(settings.target_columns.get(target, target), str)
+        saying = {same_name(target), *(_SAY_MALIGNANT if target == "malignant" else ())}
+        if not by_synonym or same_name(column) in saying:
+            continue
+        words = settings.words_of(target)
+        if any(words.is_answer(cell.words(record)) for record in table.sheet.records.values()):
+            problems.append(
+                f"{table.name}, target_columns: {column!r} holds answers such as 0 and 1, and its "
+                f"name does not say to what; set target_columns={{{target}: {column}}} where 1 is "
+                f"{target}, else say it in `labels`"
+            )
+    return problems
 
 
 @dataclass(frozen=True)
@@ -202,7 +227,11 @@ def _of_row(
     if split in SPLITS and split not in settings.splits:
         return [], []
     if split is not None and split not in SPLITS:
-        text = f"{settings.split_column}: is none of {', '.join(SPLITS)}; say so in split_words"
+        shown = settings.split_column if reader.split is None else reader.split.shown
+        text = (
+            f"{shown}: is none of {', '.join(SPLITS)}; say which in split_words, or set "
+            "split_column=none where the column is no split"
+        )
         findings.append(Finding(number, text))
     lesion, of_lesion = _lesion(settings, table, reader, record, number)
     findings += of_lesion
@@ -352,7 +381,7 @@ def _targets(
         if target in reader.targets:
             column, read = reader.targets[target]
             cell = _with_point(settings, read.words(record))
-            label = settings.words.of_cell(cell)
+            label = settings.words_of(target).of_cell(cell)
         elif reader.benign is not None:
             column = reader.benign.shown
             cell = _with_point(settings, reader.benign.text(record))
@@ -365,8 +394,32 @@ def _targets(
             findings.append(Finding(number, f"{column}: {problem}", "unknown_class"))
         else:
             values.append(label)
+            if (other := _contradiction(settings, reader, record, target, label)) is not None:
+                text = f"{column}: column {other} tells another class; name the right one"
+                mend = f"{text} in target_columns, as {{{target}: COLUMN}}"
+                findings.append(Finding(number, mend, "contradiction"))
             conflict |= target == "malignant" and path_label is not None and label == 1 - path_label
     return tuple(values), conflict, findings
+
+
+def _contradiction(
+    settings: ListingSettings,
+    reader: _Reader,
+    record: Mapping[str, str],
+    target: str,
+    label: float,
+) -> str | None:
+    """The column that tells another class than the one that was read, if there is one."""
+    words = settings.words_of(target)
+    for cell in reader.rivals.get(target, ()):
+        told = words.of_cell(text := _with_point(settings, cell.words(record)))
+        if told is not None and told == 1 - label and not words.is_answer(text):
+            return cell.shown
+    if reader.benign is not None and target == "malignant":
+        told = words.of_benign_cell(_with_point(settings, reader.benign.text(record)))
+        if told is not None and told == 1 - label:
+            return reader.benign.shown
+    return None
 
 
 def _with_point(settings: ListingSettings, cell: str) -> str:
@@ -462,6 +515,16 @@ def _reader(settings: ListingSettings, sheet: Sheet) -> _Reader:
         for target in settings.targets
         if (found := cell(settings.target_columns.get(target, target))) is not None
     }
+    rivals = {
+        target: tuple(
+            Cell(((column, True),))
+            for name in synonyms
+            if (column := find_column([name], sheet.columns)) not in (None, targets[target][0])
+            and column is not None
+        )
+        for target, synonyms in settings.target_columns.items()
+        if target in targets and not isinstance(synonyms, str)
+    }
     kept = settings.attributes
     if kept is None:
         kept = tuple(settings.attribute_columns) or settings.default_attributes
@@ -479,6 +542,7 @@ def _reader(settings: ListingSettings, sheet: Sheet) -> _Reader:
         split=cell(settings.split_column),
         targets=targets,
         benign=cell(settings.benign_column),
+        rivals=rivals,
         attributes=attributes,
         only={
             name: frozenset(map(same_word, words))

@@ -158,7 +158,7 @@ def test_a_table_with_other_names_for_its_columns(
 def test_a_table_for_each_split(src: Path) -> None:
     for number, split in enumerate(("train", "val", "test")):
         picture(src / f"{split}.png", number)
-        write_table(src / f"{split}.csv", "image,patient,label", f"{split}.png,{number},1")
+        write_table(src / f"{split}.csv", "image,patient,cancer", f"{split}.png,{number},1")
     listing = listed(src, "table-a-split")
     assert facts(listing) == [("0", "train", 1.0), ("1", "val", 1.0), ("2", "test", 1.0)]
     assert [patch.number for patch in listing.patches] == [
@@ -166,10 +166,10 @@ def test_a_table_for_each_split(src: Path) -> None:
         "2 of val.csv",
         "2 of test.csv",
     ]
-    write_table(src / "val.csv", "image,patient,label", "none.png,1,1", "val.png,1,x")
+    write_table(src / "val.csv", "image,patient,cancer", "none.png,1,1", "val.png,1,x")
     said = refusal(src, "table-a-split")
     assert "row 2 of val.csv: image: the file is missing" in said
-    assert "row 3 of val.csv: label: 'x' is no word for a class" in said
+    assert "row 3 of val.csv: cancer: 'x' is no word for a class" in said
     (src / "val.csv").unlink()
     assert "tables: no val.csv stands in `src`" in refusal(src, "table-a-split")
 
@@ -178,7 +178,7 @@ def test_tables_of_one_name_in_two_folders_are_told_apart(src: Path) -> None:
     """Each names files beside it; a row of one is no row of the other."""
     for number, site in enumerate("ab"):
         picture(src / site / "1.png", number)
-        write_table(src / site / "list.csv", "image,patient,label", f"1.png,{number},{number}")
+        write_table(src / site / "list.csv", "image,patient,cancer", f"1.png,{number},{number}")
     asked = ("tables=['**/list.csv']", "paths_from=table")
     listing = listed(src, "table", *asked)
     assert files(listing, src) == ["a/1.png", "b/1.png"]
@@ -577,9 +577,57 @@ def test_no_id_of_a_dicom_collection_is_written(src: Path) -> None:
 def test_minus_one_and_blank_are_unknown(src: Path) -> None:
     for number in range(3):
         picture(src / f"{number}.png", number)
-    write_table(src / "all.csv", "file,patient,label", "0.png,1,-1", "1.png,2,", "2.png,3,1.0")
+    write_table(src / "all.csv", "file,patient,malignant", "0.png,1,-1", "1.png,2,", "2.png,3,1.0")
     listing = listed(src, "table")
     assert unknown([patch.targets[0] for patch in listing.patches]) == [None, None, 1.0]
+
+
+@pytest.mark.parametrize("column", ["label", "class", "target", "diagnosis", "benign_malignant"])
+def test_nobody_guesses_what_one_means_in_a_column_that_does_not_say(
+    src: Path, column: str
+) -> None:
+    picture(src / "0.png", 0)
+    picture(src / "1.png", 1)
+    write_table(src / "all.csv", f"file,patient,{column}", "0.png,1,0", "1.png,2,1")
+    assert f"{column!r} holds answers such as 0 and 1" in refusal(src, "table")
+    named = listed(src, "table", f"target_columns={{malignant: {column}}}")
+    assert [patch.targets for patch in named.patches] == [(0.0,), (1.0,)]
+    turned = listed(src, "table", "labels={malignant: [0], benign: [1]}")
+    assert [patch.targets for patch in turned.patches] == [(1.0,), (0.0,)]
+    write_table(src / "all.csv", f"file,patient,{column}", "0.png,1,benign", "1.png,2,Malignant")
+    assert [patch.targets for patch in listed(src, "table").patches] == [(0.0,), (1.0,)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "first", "second"),
+    [("malignant,is_benign", "1,1", "0,1"), ("pathology,cancer", "benign,malignant", "malignant,")],
+)
+def test_two_columns_of_one_row_that_tell_other_classes_are_refused(
+    src: Path, columns: str, first: str, second: str
+) -> None:
+    picture(src / "0.png", 0)
+    picture(src / "1.png", 1)
+    write_table(src / "all.csv", f"file,patient,{columns}", f"0.png,1,{first}", f"1.png,2,{second}")
+    said = refusal(src, "table")
+    chosen, other = columns.split(",")
+    assert f"row 2: {chosen}: column {other} tells another class" in said
+    assert "row 3" not in said
+    left = listed(src, "table", "leave_out=[contradiction]")
+    assert left.left_out_rows == {"contradiction": (2,)}
+
+
+def test_words_for_malignant_say_nothing_of_another_target(src: Path) -> None:
+    picture(src / "0.png", 0)
+    write_table(src / "all.csv", "file,patient,effusion", "0.png,1,benign")
+    said = refusal(src, "table", "targets=[effusion]", "target_columns={}")
+    assert "row 2: effusion: is no word for a class" in said
+
+
+def test_a_column_that_is_no_split_is_set_aside(src: Path) -> None:
+    picture(src / "0.png", 0)
+    write_table(src / "all.csv", "file,patient,cancer,fold", "0.png,1,1,3")
+    assert "row 2: fold: is none of train, val, test, external" in refusal(src, "table")
+    assert listed(src, "table", "split_column=none").patches[0].split is None
 
 
 def test_a_set_of_before_these_settings_is_found_finished(
