@@ -12,7 +12,7 @@ from pathlib import Path
 
 from synthdp.config import PrivacySettings
 from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
-from synthdp.data.importing.note import refuse_moved_patients
+from synthdp.data.importing.note import refuse_moved_patients, refuse_units_of_crops
 from synthdp.data.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
@@ -247,6 +247,7 @@ def plan_privacy(
     """
     if dataset.info.protects_patients and privacy.protects:
         refuse_moved_patients(dataset)
+        refuse_units_of_crops(dataset, privacy.unit)
     refuse_unknown_image_counts(dataset.info, privacy.images_per_patient)
     mechanism, before = None, NO_LOSS
     target = Target.of(privacy)

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dicom_files import mammogram, save
+from made_up_mammograms import Image, Lesion, write_tcia
+from pydicom import dcmread
 from torch import Tensor
 
 from classify.config import FinetuneSettings
@@ -25,10 +28,13 @@ from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
 from synthdp.data.importing import assignment
+from synthdp.data.importing.cbis_ddsm import CbisDdsmSettings, run_cbis_ddsm
+from synthdp.data.importing.dicom import DicomSettings, run_dicom
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
 from synthdp.data.splits import split_by_patient
+from synthdp.errors import InputError
 from synthdp.files import read_json, sha256_file
 from synthdp.privacy import ledger as ledgers
 from synthdp.privacy import noise
@@ -412,3 +418,177 @@ def test_what_is_left_out_of_one_moves_nobody_else(files: Path, tmp_path: Path) 
     brought = [contributions(world, world.rows) for world in worlds]
     one_gone(*brought)
     assert len(brought[0]["1001"]) == 1
+
+
+# Other ways in: DICOM files, the archive's own tables, several tables, tables that are torn.
+
+
+def of_dicom(src: Path, world: Path, **changes: object) -> Dataset:
+    """An import of the DICOM files and the table of a folder, under the one key."""
+    world.mkdir(parents=True, exist_ok=True)
+    (world / "the.key").write_bytes(KEY)
+    values = {
+        **{"src": src, "metadata": src / "t.csv", "out": world / "clinic", "size_px": SIDE_PX},
+        **{"key": world / "the.key", "val_fraction": 0.3, "workers": 1},
+    }
+    return open_dataset(run_dicom(DicomSettings.model_validate({**values, **changes})))
+
+
+def hospital_files(src: Path) -> Path:
+    """Mammograms and a table of their lesions, each person with two.
+
+    The first is the only one whose headers say view, side and spacing, has the largest image and
+    the only one of 16 bits, and a lesion that nobody can find.
+    """
+    src.mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    lines = [["file", "patient_id", "malignant", "xmin", "ymin", "xmax", "ymax"]]
+    for number in range(24):
+        person, loud = f"P{number // 2}" if number > 1 else LOUD, number < 2
+        pixels = rng.integers(0, 4096, (300, 200) if loud else (90, 70)).astype(np.uint16)
+        said: dict[str, object] = {} if loud else {"ImageLaterality": "", "ViewPosition": ""}
+        if loud:
+            pixels = np.clip(pixels * 16, 0, 65535).astype(np.uint16)
+            said = {"BitsStored": 16, "HighBit": 15, "PixelSpacing": [0.1, 0.1]}
+        save(mammogram(pixels, SOPInstanceUID=f"2.25.{number + 1}", **said), src / f"{number}.dcm")
+        corners = ["", "", "", ""] if number == 1 else ["10", "20", "40", "60"]
+        lines.append([f"{number}.dcm", person, str(number % 2), *corners])
+    write_rows(src / "t.csv", lines)
+    return src
+
+
+def write_rows(path: Path, lines: list[list[str]]) -> None:
+    with open(path, "w", newline="") as stream:
+        csv.writer(stream).writerows(lines)
+
+
+def without_person(src: Path, person: str, out: Path) -> Path:
+    """A copy of DICOM files and their table without one person."""
+    shutil.copytree(src, out)
+    with open(src / "t.csv", newline="") as stream:
+        lines = list(csv.reader(stream))
+    for line in lines:
+        if line[1] == person:
+            (out / line[0]).unlink()
+    write_rows(out / "t.csv", [line for line in lines if line[1] != person])
+    return out
+
+
+@pytest.mark.parametrize("crop", [None, {"margin_px": 4, "least_side_px": 16, "extra_crops": 2}])
+def test_nobody_else_moves_in_dicom_files(crop: dict[str, object] | None, tmp_path: Path) -> None:
+    src = hospital_files(tmp_path / "src")
+    worlds = (src, without_person(src, LOUD, tmp_path / "fewer"))
+    how: dict[str, object] = {"crop": crop} if crop else {"whole_images": True}
+    sets = [
+        of_dicom(one, tmp_path / name, leave_out=("no_region",), **how)
+        for name, one in zip(("with", "without"), worlds, strict=True)
+    ]
+    one_gone(*(contributions(dataset, dataset.rows) for dataset in sets))
+    heads = [(one.root / "manifest.csv").read_text().splitlines()[0] for one in sets]
+    assert heads[0] == heads[1] == "image,patient_id,split,malignant,laterality,view"
+
+
+def of_archive(src: Path, world: Path, **changes: object) -> Dataset:
+    (world / "the.key").write_bytes(KEY)
+    values = {
+        **{"src": src, "out": world / "set", "size_px": SIDE_PX, "workers": 1},
+        **{"key": world / "the.key", "crop": {"margin_px": 10, "least_side_px": 16}},
+    }
+    return open_dataset(run_cbis_ddsm(CbisDdsmSettings.model_validate({**values, **changes})))
+
+
+OTHERS = [
+    *(Image(f"P_{n:05d}", "LR"[n % 2], "CC", [Lesion()]) for n in range(2, 6)),
+    Image("P_00007", "R", "MLO", kind="calc"),
+]
+
+
+def test_nobody_else_moves_in_the_archive_s_own_tables(tmp_path: Path) -> None:
+    """One is the only one of whom the table says what the calcification is."""
+    loud, sets = Image("P_00001", "L", "MLO", kind="calc", density=4), []
+    for name, images in (("with", [loud, *OTHERS]), ("without", OTHERS)):
+        src = tmp_path / name / "src"
+        write_tcia(src, images)
+        table = src / "calc_case_description_train_set.csv"
+        lines = table.read_text().split("\nP_00007")
+        unsaid = lines[1].replace("PLEOMORPHIC,CLUSTERED", ",")
+        table.write_text("\nP_00007".join([lines[0], unsaid]))
+        sets.append(of_archive(src, tmp_path / name))
+    one_gone(*(contributions(dataset, dataset.rows) for dataset in sets))
+
+
+def test_files_of_two_persons_under_one_uid_leave_nobody_out_unseen(tmp_path: Path) -> None:
+    """What may be left out is what an image's own files say; this is refused, with a row."""
+    src = tmp_path / "src"
+    write_tcia(src, OTHERS)
+    assert len(of_archive(src, tmp_path, leave_out=("contradiction",)).rows) == len(OTHERS)
+    one, other = (
+        next(path for path in src.rglob("*.dcm") if dcmread(path).PatientID == OTHERS[n].case)
+        for n in (0, 1)
+    )
+    dataset = dcmread(other)
+    dataset.SeriesInstanceUID = dcmread(one).SeriesInstanceUID
+    save(dataset, other)
+    with pytest.raises(InputError, match=r"row 2 of mass_case\S* the full image: its series holds"):
+        of_archive(src, tmp_path, leave_out=("contradiction", "missing_file"), out=tmp_path / "2")
+
+
+def test_columns_are_those_of_tables_and_not_of_who_has_a_row(files: Path, tmp_path: Path) -> None:
+    """The one whose table has a further column is left out for another reason."""
+    sets = []
+    for name, label in (("with", "1"), ("without", "perhaps")):
+        src = tmp_path / name
+        shutil.copytree(files, src)
+        (src / "metadata.csv").rename(src / "most.csv")
+        lines = [["file", "patient_id", "malignant", "site"], ["one.png", "one", label, "north"]]
+        write_rows(src / "one.csv", lines)
+        shutil.copy(src / "twin-a.png", src / "one.png")
+        how = {"tables": ("most.csv", "one.csv"), "attributes": None}
+        links, left_out = files.parent / "links.csv", ("unknown_class",)
+        sets.append(imported(src, tmp_path / f"{name} set", links, leave_out=left_out, **how))
+    one_gone(*(contributions(dataset, dataset.rows) for dataset in sets))
+
+
+@pytest.mark.parametrize("column", [1, 2, 3])
+def test_a_quote_too_many_takes_nobody_elses_rows(column: int, tmp_path: Path) -> None:
+    """Between two quotes that somebody's rows do not close, others' rows would be one cell."""
+    src = tmp_path / "src"
+    src.mkdir()
+    texture = np.random.default_rng(0).integers(0, 255, (8, SIDE_PX, SIDE_PX)).astype(np.uint8)
+    lines = ["file,patient_id,malignant,view"]
+    for number in range(8):
+        (src / f"{number}.png").write_bytes(encode_png(texture[number]))
+        cells = [f"{number}.png", "X" if number in (2, 5) else f"P{number}", "1", "CC"]
+        if number == 2:
+            cells[column] = f'"{cells[column]}'
+        if number == 5:
+            cells[column] = '"'
+        lines.append(",".join(cells))
+    (src / "metadata.csv").write_text("\n".join(lines) + "\n")
+    anything = ("missing_file", "no_patient", "unknown_class", "contradiction")
+    with pytest.raises(InputError, match="row 4: a cell holds line breaks and what looks like"):
+        imported(src, tmp_path, None, attributes=None, leave_out=anything)
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_an_image_of_which_several_are_cut_is_no_unit(extra: int, tmp_path: Path) -> None:
+    """Each crop would be promised what the image was: two lesions, or a lesion and its extra crop.
+
+    A set that knows its patients may hold both, but promises nothing to each crop of one lesion.
+    """
+    src = hospital_files(tmp_path / "src")
+    with open(src / "t.csv", newline="") as stream:
+        head, _, _, *lines = csv.reader(stream)
+    second = [*lines[0][:3], "5", "5", "30", "30"]
+    write_rows(src / "t.csv", [head, *lines, *([] if extra else [second])])
+    how = {"crop": {"margin_px": 4, "least_side_px": 16, "extra_crops": extra}, "split": "train"}
+    how |= {"key": None, "val_fraction": None}
+    with pytest.raises(InputError, match="image\\(s\\) several were cut"):
+        of_dicom(src, tmp_path / "refused", patient_pattern="none", **how)
+    dataset = of_dicom(src, tmp_path / "known", **how)
+    by_image = PRIVACY.model_copy(update={"unit": "image"})
+    if extra:
+        with pytest.raises(InputError, match="one lesion is several images"):
+            finetuned(dataset.root, tmp_path / "run", privacy=by_image)
+    else:
+        finetuned(dataset.root, tmp_path / "run", privacy=by_image)

@@ -4,6 +4,7 @@ Persons are what ids and the hospital's links declare. Split and cohort of a per
 of that name alone, so that nobody's place hangs on who else is there.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,6 +179,21 @@ def id_problems(
         first_number.setdefault(patch.patient, patch.number)
     alike = alike_ids(first_number, settled=person_of)
     return [f"{listing.counted_by} {problem}" for problem in alike]
+
+
+def unit_problems(settings: ListingSettings, listing: Listing) -> list[str]:
+    """Images, each a patient of its own, of which several were cut: each would count as one."""
+    if not settings.images_are_patients:
+        return []
+    crops = Counter(patch.patient for patch in listing.patches)
+    if not (torn := sum(count > 1 for count in crops.values())):
+        return []
+    return [
+        f"patient_pattern: none makes each image a patient of its own, but of {torn} image(s) "
+        "several were cut (lesions, or crop.extra_crops), each of which would count as one, so "
+        "that less would be promised to an image than is said; leave patient_pattern out, and name "
+        "the column of files as patient_column"
+    ]
 
 
 def split_problems(

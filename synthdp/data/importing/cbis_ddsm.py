@@ -10,7 +10,7 @@ they are, since the archive has many of them swapped (Lee et al. 2017, Scientifi
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from synthdp.data.dicom import DicomHeader, DicomReading, read_dicom, read_header
 from synthdp.data.importing.dicom import DicomSettings
 from synthdp.data.importing.findings import Finding, Number, Reason
-from synthdp.data.importing.folders.folder import folder_contents
+from synthdp.data.importing.folders.folder import files_fitting, folder_contents
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.lesions.crops import mask_region
 from synthdp.data.importing.lesions.full_images import is_dicom
@@ -58,6 +58,11 @@ _ATTRIBUTES = {
     "mass_margins": "mass_margins",
     "calc_type": "calc_type",
     "calc_distribution": "calc_distribution",
+}
+#: Columns that only one kind of lesion has.
+_OF_ONE_KIND: dict[str, Abnormality] = {
+    **dict.fromkeys(("mass_shape", "mass_margins"), "mass"),
+    **dict.fromkeys(("calc_type", "calc_distribution"), "calcification"),
 }
 #: The words of the tables, one of which is of this collection alone.
 _PATHOLOGY = {"MALIGNANT": 1.0, "BENIGN": 0.0, "BENIGN_WITHOUT_CALLBACK": 0.0}
@@ -144,8 +149,11 @@ def list_cases(settings: CbisDdsmSettings, tables: "list[CaseTable]") -> Listing
     patches: list[Patch] = []
     findings: list[Finding] = []
     problems: list[str] = list(download.problems)
+    attributes: dict[str, None] = {}
     for table in tables:
-        of_table, found, wrong = cases(table, settings, download)
+        read = read_sheet(table.path)
+        attributes |= dict.fromkeys(_attributes(settings, _columns(read)).values())
+        of_table, found, wrong = cases(table, read, settings, download)
         patches += of_table
         findings += found
         problems += [f"{table.path.name}, {problem}" for problem in wrong]
@@ -158,7 +166,13 @@ def list_cases(settings: CbisDdsmSettings, tables: "list[CaseTable]") -> Listing
     }
     if not patches and not problems and not findings:
         problems.append("no row of the tables is of the chosen `abnormalities`")
-    listing = Listing("row", tuple(patches), tuple(problems), {**download.left_out, **unused})
+    listing = Listing(
+        "row",
+        tuple(patches),
+        tuple(problems),
+        {**download.left_out, **unused},
+        attributes=tuple(attributes),
+    )
     return listing.sifted(findings, settings.leave_out)
 
 
@@ -194,7 +208,8 @@ def case_tables(settings: CbisDdsmSettings) -> list[CaseTable]:
             are of the same kind and split.
     """
     patterns = settings.tables or {"**/*_case_description_*.csv": None}
-    paths = sorted({path for pattern in patterns for path in settings.src.glob(pattern)})
+    names = {name for pattern in patterns for name in files_fitting(settings.src, pattern)}
+    paths = sorted(settings.src / name for name in names)
     tables: dict[tuple[str, str], CaseTable] = {}
     for path in paths:
         match = _TABLE.fullmatch(path.name)
@@ -239,12 +254,27 @@ def index_download(settings: CbisDdsmSettings, tables: Sequence[CaseTable]) -> D
     return Download(headers, together, unreadable, contents.problems, count)
 
 
+def _columns(read: Sheet) -> dict[str, str]:
+    """The columns of a table by their names in lower case and without blanks."""
+    return {"_".join(name.lower().split()): name for name in read.columns}
+
+
+def _attributes(settings: "CbisDdsmSettings", columns: Iterable[str]) -> dict[str, str]:
+    """The columns of a table that are kept, and what each is called in the set."""
+    kept, kinds = settings.attributes, settings.abnormalities
+    return {
+        name: called
+        for name, called in _ATTRIBUTES.items()
+        if name in columns and (kept is None or called in kept)
+        if name not in _OF_ONE_KIND or _OF_ONE_KIND[name] in kinds
+    }
+
+
 def cases(
-    table: CaseTable, settings: "CbisDdsmSettings", download: Download
+    table: CaseTable, read: Sheet, settings: "CbisDdsmSettings", download: Download
 ) -> tuple[list[Patch], list[Finding], list[str]]:
     """The lesions of one table, what is wrong with others by their rows, and with the table."""
-    read: Sheet = read_sheet(table.path)
-    column_of = {"_".join(name.lower().split()): name for name in read.columns}
+    column_of = _columns(read)
     missing = [name for name in _REQUIRED if name not in column_of]
     if missing or read.problems:
         no_column = f"has no column {', '.join(missing)}; download the table again"
@@ -301,8 +331,6 @@ def _case(
     except _UnusableError as error:
         return None, [*findings, Finding(number, str(error), error.reason)]
     split = table.split if settings.official_splits else None
-    attributes = {called: row[name] for name, called in _ATTRIBUTES.items() if row.get(name)}
-    kept = settings.attributes
     return (
         Patch(
             number=number,
@@ -310,9 +338,7 @@ def _case(
             patient=patient,
             split=split,
             targets=(label,),
-            attributes={
-                name: value for name, value in attributes.items() if kept is None or name in kept
-            },
+            attributes={called: row[name] for name, called in _attributes(settings, row).items()},
             lesion=mask,
         ),
         findings,
@@ -320,9 +346,9 @@ def _case(
 
 
 class _UnusableError(ValueError):
-    """Why a row has no image or no mask, and the reason for which it may be left out."""
+    """Why a row has no image or no mask, and the reason for which it may be left out, if any."""
 
-    def __init__(self, text: str, reason: Reason) -> None:
+    def __init__(self, text: str, reason: Reason | None) -> None:
         super().__init__(text)
         self.reason = reason
 
@@ -339,7 +365,10 @@ def _series_uid(cell: str, name: str) -> str:
 
 
 def _files_of(series_uid: str, download: Download, what: str) -> list[Path]:
-    """The files of a series; of copies that are the same to the bit, one."""
+    """The files of a series; of copies that are the same to the bit, one.
+
+    A row is left out for what its own files say; where files of several persons may be meant, none.
+    """
     files: dict[str, Path] = {}
     for path in download.by_series.get(series_uid, ()):
         first = files.setdefault(download.headers[path].sop_uid, path)
@@ -347,7 +376,7 @@ def _files_of(series_uid: str, download: Download, what: str) -> list[Path]:
             raise _UnusableError(
                 f"{what}: two files bear one UID (SOP instance) and are not the same; remove the "
                 "damaged one, or download the series again",
-                "contradiction",
+                _reason_within((first, path), download),
             )
     if not files:
         damaged = [
@@ -361,13 +390,23 @@ def _files_of(series_uid: str, download: Download, what: str) -> list[Path]:
     return list(files.values())
 
 
+def _reason_within(files: Sequence[Path], download: Download) -> Reason | None:
+    """Why a row may be left out for files that contradict each other: they are of one person.
+
+    Where UIDs are of several persons, one who is not there would leave another's row in.
+    """
+    persons = {download.headers[path].patient_id for path in files}
+    return "contradiction" if len(persons) == 1 and persons != {""} else None
+
+
 def _full_image(row: Mapping[str, str], download: Download) -> Path:
     what = "the full image"
     series = _series_uid(row["image_file_path"], "image file path")
     files = _files_of(series, download, what)
     if len(files) > 1:
         raise _UnusableError(
-            f"{what}: its series holds {len(files)} images, where one is expected", "contradiction"
+            f"{what}: its series holds {len(files)} images, where one is expected",
+            _reason_within(files, download),
         )
     return files[0]
 
@@ -410,7 +449,8 @@ def _mask(row: Mapping[str, str], download: Download, image: Path, reading: Dico
     if problem is not None and not fitting:
         raise problem
     if fitting:
-        raise _UnusableError("the mask: several files are masks of this image", "contradiction")
+        text = "the mask: several files are masks of this image"
+        raise _UnusableError(text, _reason_within(fitting, download))
     raise _UnusableError(
         f"the mask: no file of the row has the {size[1]} x {size[0]} px of its image, so that "
         "nobody knows where the lesion lies",

@@ -127,7 +127,8 @@ def with_region(settings: DicomSettings) -> DicomSettings:
 def checked_by_headers(listing: Listing, settings: ListingSettings) -> Listing:
     """The listing, with what its DICOM headers say of view and side, or say otherwise.
 
-    A file that can't be read is passed over: that is found when its pixels are.
+    A file that can't be read is passed over: that is found when its pixels are. View and side are
+    columns whether a header says them or not.
     """
     paths = list(dict.fromkeys(patch.path for patch in listing.patches))
     reading = getattr(settings, "dicom", None) or DicomReading()
@@ -143,6 +144,8 @@ def checked_by_headers(listing: Listing, settings: ListingSettings) -> Listing:
     shared = {bearing[index] for group in same_instance(list(known.values())) for index in group}
     findings: list[Finding] = []
     patches = []
+    filled = [name for name in _OF_BOTH if name not in settings.targets]
+    filled = filled if settings.attributes is None else []
     for patch in listing.patches:
         header = known.get(patch.path)
         if header is None:
@@ -154,13 +157,15 @@ def checked_by_headers(listing: Listing, settings: ListingSettings) -> Listing:
         attributes = dict(patch.attributes)
         for name in _OF_BOTH:
             said = str(getattr(header, name))
-            if not attributes.get(name) and settings.attributes is None and said:
+            if not attributes.get(name) and name in filled and said:
                 attributes[name] = said
             elif said and attributes.get(name) and not same_side_or_view(said, attributes[name]):
                 text = f"{name}: the table and the image's header name two for one image"
                 findings.append(Finding(patch.number, text, "contradiction"))
         patches.append(replace(patch, attributes=attributes))
-    listing = replace(listing, patches=tuple(patches)).sifted(findings, settings.leave_out)
+    columns = tuple(dict.fromkeys((*listing.attributes, *filled)))
+    listing = replace(listing, patches=tuple(patches), attributes=columns)
+    listing = listing.sifted(findings, settings.leave_out)
     bad = {finding.number for finding in findings}
     return replace(listing, patches=tuple(one for one in listing.patches if one.number not in bad))
 

@@ -35,7 +35,8 @@ class Listing:
 
     `left_out` counts files by the reason why they are not taken. `left_out_rows` are the images
     or rows that `leave_out` let go, by reason; `unlisted` the images that no row asks for, by their
-    positions in the order of paths.
+    positions in the order of paths. `attributes` are the set's free columns: those of tables and
+    settings, so that no column hangs on what somebody's row or file says.
     """
 
     counted_by: str  # what a number counts: "metadata.csv, row" or "image"
@@ -44,6 +45,7 @@ class Listing:
     left_out: Mapping[str, int]
     left_out_rows: Mapping[Reason, tuple[Number, ...]] = field(default_factory=dict)
     unlisted: tuple[int, ...] = ()
+    attributes: tuple[str, ...] = ()
 
     def sifted(self, findings: Iterable[Finding], leave_out: Iterable[Reason]) -> "Listing":
         """The same with findings of images among the problems, or left out where that is allowed.
@@ -81,9 +83,11 @@ def list_patches(settings: ListingSettings) -> Listing:
         aside = sum(split is not None and split not in settings.splits for split in splits)
         counted_by, left_out = "image", contents.left_out() | {f"images {OTHER_SPLITS}": aside}
         problems, unlisted = linked_folder_problems(left_out), tuple[int, ...]()
+        attributes = tuple[str, ...]()
     else:
         rows, counted_by = _listed(settings, tables)
         patches, findings, of_source = rows.patches, rows.findings, rows.problems
+        attributes = rows.attributes
         taken = {*rows.files, *(patch.path for patch in patches)}
         taken |= {patch.lesion for patch in patches if isinstance(patch.lesion, Path)}
         unlisted = tuple(
@@ -99,7 +103,14 @@ def list_patches(settings: ListingSettings) -> Listing:
             },
         )
     problems = [*contents.problems, *of_source, *problems]
-    listing = Listing(counted_by, tuple(patches), tuple(problems), left_out, unlisted=unlisted)
+    listing = Listing(
+        counted_by,
+        tuple(patches),
+        tuple(problems),
+        left_out,
+        unlisted=unlisted,
+        attributes=attributes,
+    )
     listing = listing.sifted(findings, settings.leave_out)
     if not patches and not listing.problems:
         what = left_out_words(left_out) or "an empty folder"

@@ -18,6 +18,7 @@ from synthdp.data.importing.images.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.files import read_json, readable_name
+from synthdp.privacy.mechanism import Unit
 
 NOTE = "import.json"
 #: A note has a number and at times an id for each image: bounds for two million of them.
@@ -232,6 +233,22 @@ def read_whole_note(root: Path) -> Any:
     """
     path = root / "private" / NOTE
     return read_json(path, MAX_BYTES, MAX_VALUES) if path.is_file() else None
+
+
+def refuse_units_of_crops(dataset: Dataset, unit: Unit) -> None:
+    """Refuse to promise something to each image of a set that holds several of one lesion.
+
+    Raises:
+        InputError: when `unit` is image, and the import added crops of each lesion.
+    """
+    note = read_note(dataset.root) if unit == "image" else None
+    crop = note.settings.get("crop") if note is not None else None
+    if isinstance(crop, dict) and crop.get("extra_crops"):
+        raise InputError(
+            f"privacy.unit is image, but {dataset.info.name} was imported with crop.extra_crops, "
+            "so that one lesion is several images, and less would be promised to it than is said; "
+            "ask for privacy.unit=patient, or import without extra crops"
+        )
 
 
 def refuse_moved_patients(dataset: Dataset) -> None:

@@ -27,6 +27,7 @@ from synthdp.data.importing.assignment import (
     refuse_empty_split,
     set_key,
     split_problems,
+    unit_problems,
 )
 from synthdp.data.importing.findings import Finding, Reason
 from synthdp.data.importing.folders.arrays import array_image
@@ -301,6 +302,7 @@ def _refuse_problems(
         *listing.problems,
         *link_problems(listing, person_of),
         *id_problems(settings, listing, person_of),
+        *unit_problems(settings, listing),
         *split_problems(settings, listing, person_of),
     ]
     if not listing.patches and not problems:
@@ -468,22 +470,22 @@ def _write(
     inputs: Mapping[str, Input],
     sources: bytes | None,
 ) -> None:
-    patches, assignment = images.listing.patches, images.assignment
+    listing, assignment = images.listing, images.assignment
     budget = None
     if settings.privacy is not None:
         budget = settings.privacy.budget.model_copy(update={"unit": info.unit})
     with create_dataset(settings.out, info, card=card, budget=budget) as writer:
         writer.keep_key(KEY_FILE if info.cohort is None else SHARED_KEY_FILE, key)
-        rows = zip(patches, prepared, assignment.ids, assignment.splits, strict=True)
+        rows = zip(listing.patches, prepared, assignment.ids, assignment.splits, strict=True)
         for patch, image, patient_id, split in progress(
-            rows, what="writing images", total=len(patches)
+            rows, what="writing images", total=len(prepared)
         ):
             writer.add_png(
                 image.png(),
                 patient_id=patient_id,
                 split=split,
                 targets=patch.targets,
-                attributes=patch.attributes,
+                attributes={name: patch.attributes.get(name, "") for name in listing.attributes},
             )
         note = import_note(images, size_px=info.size_px, with_ids=settings.ids == "kept")
         source = {

@@ -66,10 +66,11 @@ def patches_in_arrays(
         for index in range(len(images)):
             number += 1
             targets, of_image = _targets(settings, labels[index], number)
-            digest = sha256(f"{split} {labels[index].tolist()} {images[index].shape}".encode())
+            # Of what labels mean, since how they are stored may hang on another's (1 or 1.0).
+            digest = sha256(f"{split} {targets} {images[index].shape}".encode())
             digest.update(images[index].tobytes())
             # Its place in the array would hang on who else is there; what it shows does not.
-            own = digest.hexdigest()[:32]
+            own = f"pixels {digest.hexdigest()[:32]}"  # no safe id, so that a keyed hash is written
             patient = own if not seen[own] else f"{own}-{seen[own]}"
             seen[own] += 1
             if patients is not None:
@@ -81,6 +82,11 @@ def patches_in_arrays(
             if not of_image:
                 entry = (arrays.images.replace("{split}", split), index)
                 patches.append(Patch(number, path, patient, split, targets, entry=entry))
+    if arrays.patients is None and settings.kind == "real" and not settings.images_are_patients:
+        problems.append(
+            "arrays: no array tells whose an image is; name it as `patients`, or set "
+            "patient_pattern to the word none where each image counts as a patient of its own"
+        )
     if not number and not problems:
         problems.append(
             f"holds no array {arrays.images.replace('{split}', 'train')}; name its arrays in "

@@ -1,8 +1,9 @@
 """Images of a set, made from source files: each is decoded once, and a killed import goes on.
 
 What was made waits in a hidden folder beside the set, in a file for each few sources. A file's name
-is a digest of how its sources are read and of what the file system says of them, so that what was
-made from other files, or by other settings, is neither taken nor kept.
+is a digest of how its sources are read, by which versions of what packages, and of what the file
+system says of them, so that what was made from other files, by other settings, or without a decoder
+that was installed since, is neither taken nor kept.
 """
 
 import fcntl
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -40,6 +42,11 @@ _HEAD, _SUFFIX = len(_FORM) + 12, ".images"
 AT_ONCE = 64
 #: As small as 6 on patches of mammograms, in two thirds of the time.
 _COMPRESS_LEVEL = 4
+#: Packages that decide what is read of a file, or whether it can be.
+_READERS = (
+    *("synthdp", "numpy", "pillow", "opencv-python-headless", "pydicom", "pylibjpeg"),
+    *("pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "python-gdcm"),
+)
 #: So few files are made again in a moment, and nothing waits for an import that never comes.
 _KEPT_ABOVE = 8
 
@@ -156,7 +163,7 @@ def prepare(
         RunError: when the disk is full; what was made is kept.
     """
     parts = [tuple(sources[at : at + at_once]) for at in range(0, len(sources), at_once)]
-    recipe = f"{size_px} {_name_of(read)}"
+    recipe = f"{size_px} {_name_of(read)} {_installed()}"
     files = [staging / _file_name(part, recipe) for part in parts]
     _clear(staging, keep={path.name for path in files})
     missing = [(part, path) for part, path in zip(parts, files, strict=True) if not _whole(path)]
@@ -181,6 +188,15 @@ def _name_of(read: object) -> str:
     if isinstance(read, partial):
         return f"{_name_of(read.func)} {read.args!r} {sorted(read.keywords.items())!r}"
     return f"{getattr(read, '__module__', '')}.{getattr(read, '__qualname__', repr(read))}"
+
+
+def _installed() -> str:
+    """The versions of `_READERS`, as far as they are there."""
+    versions = []
+    for name in _READERS:
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
+    return ", ".join(versions)
 
 
 def _file_name(part: Sequence[Source], recipe: str) -> str:

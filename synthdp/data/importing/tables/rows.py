@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synthdp.data.ages import AGE_COLUMNS, capped_age
@@ -64,6 +64,8 @@ class SourceTable:
 class RowsRead:
     """The images that rows ask for, what is wrong with others, and with the tables; how many rows
     `only` leaves aside, and `splits`, and every file that a row which was read names.
+
+    `attributes` are those for which a table has a column, whether a row fills it or not.
     """
 
     patches: list[Patch]
@@ -72,6 +74,7 @@ class RowsRead:
     passed_over: int = 0
     other_splits: int = 0
     files: frozenset[Path] = frozenset()
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,14 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
     """The images that were asked for, by the rows of tables, and what is wrong with others."""
     read = RowsRead([], [], [])
     passed_over, other_splits, first = 0, 0, _FirstRows({}, {})
+    attributes: dict[str, None] = {}
     for table in tables:
         missing = [f"{table.name}, {one}" for one in _missing_columns(settings, table.sheet)]
         read.problems.extend([*table.sheet.problems, *missing])
         if missing or not table.sheet.records:
             continue
         reader, of_table = _reader(settings, table.sheet), list[Finding]()
+        attributes |= dict.fromkeys(reader.attributes)
         for row, cells in table.sheet.records.items():
             record = _known_cells(cells, reader.unknown)
             if not all(same_word(record[name]) in words for name, words in reader.only.items()):
@@ -130,7 +135,13 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
         read.problems.extend(untold)
         read.findings.extend([one for one in of_table if not (untold and _NO_COLUMN in one.text)])
     files = frozenset(first.of_image)
-    return RowsRead(read.patches, read.findings, read.problems, passed_over, other_splits, files)
+    return replace(
+        read,
+        passed_over=passed_over,
+        other_splits=other_splits,
+        files=files,
+        attributes=tuple(attributes),
+    )
 
 
 def _untold_targets(

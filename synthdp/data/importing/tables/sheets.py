@@ -283,7 +283,8 @@ def _parsed(text: str, encoding: str, form: SheetForm, wanted: Sequence[Sequence
                 continue
             if form.header is not None and not records and _names_the_same(cells, names):
                 continue  # the table has a row of names after all
-            if (problem := _row_problem(cells, len(names))) is None:
+            problem = _swallowed(row, cut.sign, len(names)) or _row_problem(cells, len(names))
+            if problem is None:
                 records[number] = {name: cells[index] for index, name in kept}
                 continue
             longer += len(cells) == len(names) + 1
@@ -318,6 +319,25 @@ def _cells(row: Sequence[str], columns: int, *, filled: bool) -> list[str]:
 
 def _names_the_same(cells: Sequence[str], names: Sequence[str]) -> bool:
     return list(map(same_name, cells)) == list(map(same_name, names))
+
+
+def _swallowed(row: Sequence[str], sign: str, columns: int) -> str | None:
+    """What is wrong with a row of which a cell holds further rows.
+
+    Where one quote too many opens a cell and another one closes it rows below, those between, of
+    whomever, would be gone without a word.
+    """
+    for position, cell in enumerate(row, start=1):
+        _, *lines = re.split(r"\r\n?|\n", cell)
+        cells = [line.count(sign) + 1 for line in lines]
+        # Whole rows, then the beginning of the one in which the cell ends.
+        whole = max(cells[:-1], default=0) >= columns
+        if columns > 1 and (whole or (cells and cells[-1] == position > 1)):
+            return (
+                "a cell holds line breaks and what looks like further rows; take out the quote "
+                "that is too many there, or the line breaks of the cell"
+            )
+    return None
 
 
 def _row_problem(cells: Sequence[str], columns: int) -> str | None:

@@ -135,6 +135,27 @@ def test_other_files_and_other_settings_are_not_taken(
     assert len(list(staging.iterdir())) == 5  # what was made at 32 px is gone
 
 
+def test_what_other_packages_made_is_not_taken(
+    pictures: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that was missing, and was installed because the first import said so."""
+    installed = preparing.metadata.version
+
+    def without_one(name: str) -> str:
+        if name == "pyjpegls":
+            raise preparing.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    monkeypatch.setattr(preparing.metadata, "version", without_one)
+    prepared(pictures, staging)
+    monkeypatch.undo()
+    READ.clear()
+    prepared(pictures, staging)
+    assert len(READ) == len(pictures)
+
+
 def test_workers_make_the_same(pictures: list[Picture], tmp_path: Path) -> None:
     made = []
     for workers in (1, 2):

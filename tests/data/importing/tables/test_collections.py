@@ -461,6 +461,18 @@ def test_an_image_in_an_array_is_called_by_what_it_shows(src: Path) -> None:
     after = {patch.patient for patch in listed(src, "medmnist-breast").patches}
     assert after < before
     assert len(after) == 3
+    rest["train_labels"] = rest["train_labels"].astype(float)  # as where somebody has none
+    np.savez(src / "breastmnist.npz", **rest)
+    assert {patch.patient for patch in listed(src, "medmnist-breast").patches} == after
+    ids = {row.patient_id for row in imported(src, "medmnist-breast").rows}
+    assert all(one.startswith("image-") for one in ids)  # a keyed hash, and not of pixels alone
+
+
+def test_whose_an_image_in_an_array_is_must_be_said(src: Path) -> None:
+    npz(src / "breastmnist.npz", split_sizes={"train": 4})
+    asked = settings(src, "medmnist-breast").model_copy(update={"patient_pattern": None})
+    with pytest.raises(InputError, match="arrays: no array tells whose an image is"):
+        run(asked)
 
 
 @pytest.mark.parametrize(
