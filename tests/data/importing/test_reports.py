@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 import synthdp.locks
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.dicom import DicomReading
 from synthdp.data.images import encode_png
+from synthdp.data.importing.lesions.boxes import cut_boxes
+from synthdp.data.importing.lesions.crops import CropSettings
 
 Pixels = NDArray[np.uint8]
 Texture = Callable[..., Pixels]
@@ -529,6 +532,40 @@ def test_boxes_that_end_at_the_edge_are_taken(tmp_path: Path, box: str) -> None:
     """The edge of 64 px is 64; a rounding beyond it is none of the user's doing."""
     assert main(boxed(tmp_path / "src", SOUND, box)) == EXIT_DONE
     assert len(made(tmp_path / "src").rows) == 2
+
+
+def test_files_of_masks_and_of_lesions_to_predict_in_decomposed_letters(tmp_path: Path) -> None:
+    """unmade/shelf-back#50: the table's letters are composed, those of the disk are not."""
+    src = tmp_path / "src"
+    src.mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 20:40] = 255
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (48, 64), dtype=np.uint8)
+        for name, one in ((f"é{number}.png", pixels), (f"masqué/é{number}.png", mask)):
+            path = src / unicodedata.normalize("NFD", name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(encode_png(one))
+    rows = table(
+        *(f"é{number}.png,P{number},{number},masqué\\é{number}.png" for number in range(2)),
+        head="file,patient_id,malignant,mask",
+    )
+    (src / "t.csv").write_bytes(rows)
+    told = ["--images", str(src), "--table", str(src / "t.csv"), "--out", str(tmp_path / "set")]
+    crop = ["crop.margin_px=0", "crop.least_side_px=8"]
+    assert main(["data", "dicom", *told, *crop, "size_px=8", "workers=1"]) == EXIT_DONE
+    assert len(made(src).rows) == 2
+    cut, problems = cut_boxes(
+        src,
+        src / "t.csv",
+        crop=CropSettings(margin_px=0, least_side_px=8),
+        reading=DicomReading(),
+        size_px=8,
+        bits=None,
+        staging=tmp_path,
+    )
+    assert not problems
+    assert [lesion.row for lesion in cut] == [2, 3]
 
 
 # -- settings

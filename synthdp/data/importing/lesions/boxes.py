@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from synthdp.data.dicom import DicomReading
-from synthdp.data.images import path_problem
+from synthdp.data.images import file_named
 from synthdp.data.importing.images.prepare import prepare
 from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.data.importing.lesions.full_images import (
@@ -103,15 +103,17 @@ def _listed(
     patches: list[Patch] = []
     problems: list[tuple[int, str]] = []
     for row, record in sheet.records.items():
-        name = record[file_column].replace("\\", "/")
-        wrong = path_problem(name, root, linked)
+        name, wrong = file_named(record[file_column].replace("\\", "/"), root, linked)
         lesion: Region | Path | None = None
         try:
             where = region_in(record, columns)
-            lesion = images / where if isinstance(where, str) else where
-            if isinstance(where, str) and (problem := path_problem(where, root, linked)):
-                wrong = f"{columns.names[0]}: {problem}"
-            elif where is None:
+            if isinstance(where, str):
+                mask, problem = file_named(where.replace("\\", "/"), root, linked)
+                lesion = images / mask
+                wrong = wrong if problem is None else f"{columns.names[0]}: {problem}"
+            elif where is not None:
+                lesion = where
+            else:
                 wrong = "the row says nowhere where a lesion lies"
         except ValueError as error:
             wrong = str(error)

@@ -1,14 +1,13 @@
 """What the rows of a table tell of images: file, class, patient, split, attributes, lesion."""
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synthdp.data.ages import AGE_COLUMNS, capped_age
 from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS, Split
-from synthdp.data.images import MISSING_FILE, path_problem
+from synthdp.data.images import MISSING_FILE, file_named, path_problem
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.folders.folder import files_fitting
 from synthdp.data.importing.folders.names import (
@@ -279,14 +278,8 @@ def _file_names(
     name = _slashed(reader, text)
     if reader.many_files:
         return _files_by_pattern(settings, table, reader, record, name)
-    problem = path_problem(table.folder + name, reader.root, reader.linked)
-    if problem is None:
-        return [table.folder + name]
-    # Tables and file systems spell one name in composed and in decomposed letters.
-    others = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    found = [table.folder + one for one in others if one != name]
-    found = [one for one in found if path_problem(one, reader.root, reader.linked) is None]
-    return found[:1] or problem
+    found, problem = file_named(name, reader.root, reader.linked, folder=table.folder)
+    return [found] if problem is None else problem
 
 
 def _files_by_pattern(
@@ -471,8 +464,8 @@ def _lesion(
         return None, [Finding(number, "region: the row says nowhere where a lesion lies", reason)]
     if isinstance(found, Region):
         return found, []
-    name = table.folder + _slashed(reader, found)
-    problem = path_problem(name, reader.root, reader.linked)
+    name = _slashed(reader, found)
+    name, problem = file_named(name, reader.root, reader.linked, folder=table.folder)
     if problem is not None:
         return None, [Finding(number, f"region: {problem}", file_reason(problem))]
     return settings.src / name, []
