@@ -17,6 +17,7 @@ from synthdp.cli import main
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels, square_image
 from synthdp.data.images import encode_png
+from synthdp.errors import InputError
 
 
 def decoded(path: Path, content: bytes) -> NDArray[np.integer]:
@@ -117,6 +118,48 @@ def test_few_bits_are_unpacked_and_spread(path: Path, bits: int) -> None:
     np.testing.assert_array_equal(
         decoded(path, tiff(values, Tiff(bits, photometric=0))), spread(top - values, top)
     )
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_differences_within_tiles_that_end_beyond_the_image(path: Path, bits: int) -> None:
+    """haraldk/TwelveMonkeys#77: along a row of a tile, not of the image."""
+    values = levels(bits, 1, (20, 37))
+    how = Tiff(bits, compression=8, predictor=2, layout="tiles")
+    np.testing.assert_array_equal(decoded(path, tiff(values, how)), values)
+
+
+def test_a_plain_strip_whose_length_is_counted_wrong(path: Path) -> None:
+    """haraldk/TwelveMonkeys#683: too few bytes are said for rows of 12 bits, and all are there."""
+    values = levels(12, 2, (6, 9))
+    content = tiff(values, Tiff(12))
+    said = {279: (4, [6 * 13])}
+    shorter = tiff(values, Tiff(12, tags=said))
+    assert content != shorter
+    with pytest.raises(InputError, match="truncated"):
+        decoded(path, shorter)
+
+
+def test_words_in_the_other_order(path: Path) -> None:
+    """pearu/pylibtiff#29"""
+    values = levels(16, 3)
+    np.testing.assert_array_equal(decoded(path, tiff(values, Tiff(16, order=">"))), values)
+
+
+def test_planes_side_by_side_in_strips_of_few_rows(path: Path) -> None:
+    """imagej/imagej2#196"""
+    values = levels(8, 4)
+    colours = np.stack([values] * 3, axis=2)
+    how = Tiff(8, photometric=2, planar=2, layout="strips")
+    np.testing.assert_array_equal(decoded(path, tiff(colours, how)), values)
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2"])
+def test_arrays_in_fortran_s_order_are_not_turned(path: Path, kind: str) -> None:
+    """OpenChemistry/tomviz#1809, sonos/tract#655"""
+    pixels = (np.arange(12 * 20).reshape(12, 20) * 200).astype(kind)
+    stream = io.BytesIO()
+    np.save(stream, np.asfortranarray(pixels))
+    np.testing.assert_array_equal(decoded(path, stream.getvalue()), pixels)
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])

@@ -458,6 +458,25 @@ def test_a_detector_of_fifteen_bits(path: Path) -> None:
     np.testing.assert_allclose(seen(path, AS_SHOWN), linear(pixels, 16383, 32767), atol=1e-5)
 
 
+def test_an_orientation_that_is_none_stops_nothing(path: Path) -> None:
+    """nroduit/Weasis#376"""
+    write_mammogram(path, Modality="DX", PatientOrientation=["?", "?"], ViewPosition="")
+    assert read_header(path).view == ""
+    np.testing.assert_allclose(seen(path), a_ramp() / 4095, atol=1e-5)
+
+
+def test_a_view_that_is_not_said_is_unknown(tmp_path: Path) -> None:
+    """MIT-LCP/mimic-cxr#15"""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for number, view in enumerate(("PA", "")):
+        others = {"ViewPosition": view, "SOPInstanceUID": f"2.25.{number}"}
+        write_mammogram(folder / f"{number}.dcm", Modality="DX", **others)
+    assert main(lesions(folder, "0.dcm,P0,0", "1.dcm,P1,1")) == 0
+    rows = open_dataset(tmp_path / "set").rows
+    assert [row.attributes["view"] for row in rows] == ["PA", ""]
+
+
 # -- what headers hold of people
 
 

@@ -424,6 +424,37 @@ def test_numbers_for_nothing_are_said(make_folder: MakeFolder, texture: Texture,
     assert np.isnan(rows_made[2].targets[0])
 
 
+def test_quotes_that_are_marks_of_inches_hide_no_rows(
+    make_folder: MakeFolder, texture: Texture, run: Run
+) -> None:
+    """wireservice/csvkit#433: what stands between two of them would become one cell."""
+    head = "file,patient_id,malignant,view"
+    lines = ["0.png,P0,0,CC", '1.png,P1,1,"half', "2.png,P2,0,CC", "3.png,P3,1,CC"]
+    rows = table(*lines, '4.png,P4,0,"whole', "5.png,P5,1,CC", head=head)
+    src = make_folder({f"{i}.png": texture(i) for i in range(6)} | {"metadata.csv": rows})
+    assert "row 3" in run(src, ends=EXIT_BAD_INPUT)
+    rows = table(*lines, '4.png,P4,0,CC"', "5.png,P5,1,CC", head=head)  # and one that closes it
+    (src / "metadata.csv").write_bytes(rows)
+    assert "row 3" in run(src, ends=EXIT_BAD_INPUT)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("reading,\nfirst", id="tidyverse/readr#784, tilo/smarter_csv#192"),
+        pytest.param("last,first", id="melihbirim/csvql#95"),
+    ],
+)
+def test_names_of_columns_with_signs_in_them(
+    make_folder: MakeFolder, texture: Texture, run: Run, name: str
+) -> None:
+    rows = table(
+        '0.png,"a,\nb",P0,0', '1.png,"c,d",P1,1', head=f'file,"{name}",patient_id,malignant'
+    )
+    run(src := make_folder({f"{i}.png": texture(i) for i in range(2)} | {"metadata.csv": rows}))
+    assert [(row.patient_id, *row.targets) for row in made(src).rows] == [("P0", 0), ("P1", 1)]
+
+
 def test_names_in_decomposed_letters(make_folder: MakeFolder, texture: Texture, run: Run) -> None:
     """lidge-jun/aside-codemode#30: the user's pattern is composed, what macOS wrote is not."""
     folder = unicodedata.normalize("NFD", "données")
