@@ -1,7 +1,7 @@
 """Import mammograms and other radiographs in DICOM files, by a table of their lesions."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +11,15 @@ from pydantic import model_validator
 from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.dataset import KEY_FILE
 from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
-from synthdp.data.importing.findings import Finding
+from synthdp.data.importing.findings import Finding, Number, in_order
+from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.lesions.full_images import is_dicom
 from synthdp.data.importing.lesions.region import guessed_columns
+from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches, tables_of
+from synthdp.data.importing.note import named_numbers
 from synthdp.data.importing.patches import PatchesSettings, import_once
-from synthdp.data.importing.settings import ATTRIBUTES, ListingSettings
+from synthdp.data.importing.settings import ATTRIBUTES
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
 from synthdp.data.importing.tables.rows import same_side_or_view
 from synthdp.data.importing.tables.sheets import read_sheet
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: What both a table and a header may say of an image.
 _OF_BOTH = ("laterality", "view")
+#: How many groups of ids that may be one person an error names.
+MAX_GROUPS = 30
 
 
 class DicomSettings(PatchesSettings):
@@ -37,10 +42,15 @@ class DicomSettings(PatchesSettings):
     names, unless `region` names them; with `whole_images` they are left aside, and images are taken
     whole. Patients are written under keyed hashes of their ids, unless `ids` is `kept`. The set is
     called by the folder `out`, unless `name` is given.
+
+    Who is one person, the table says. Where it has several patients for images of which the headers
+    have one PatientID, or are of one study, the import is refused until `links` says who they are;
+    `header_ids: leave_aside` is for files whose ids an anonymiser has made alike.
     """
 
     ids: Literal["hashed", "kept"] = "hashed"
     whole_images: bool = False
+    header_ids: Literal["compare", "leave_aside"] = "compare"
 
     @property
     def finds_region(self) -> bool:
@@ -124,14 +134,14 @@ def with_region(settings: DicomSettings) -> DicomSettings:
     return settings.model_copy(update={"region": region})
 
 
-def checked_by_headers(listing: Listing, settings: ListingSettings) -> Listing:
-    """The listing, with what its DICOM headers say of view and side, or say otherwise.
+def checked_by_headers(listing: Listing, settings: DicomSettings) -> Listing:
+    """The listing, with what its DICOM headers say of persons, view and side, or say otherwise.
 
     A file that can't be read is passed over: that is found when its pixels are. View and side are
     columns whether a header says them or not.
     """
     paths = list(dict.fromkeys(patch.path for patch in listing.patches))
-    reading = getattr(settings, "dicom", None) or DicomReading()
+    reading = settings.dicom or DicomReading()
     headers = dict(zip(paths, read_headers(paths, reading), strict=True))
     known = {path: header for path, header in headers.items() if header is not None}
     if unsaid := sum(header.burned_in == "unsaid" for header in known.values()):
@@ -166,8 +176,57 @@ def checked_by_headers(listing: Listing, settings: ListingSettings) -> Listing:
     columns = tuple(dict.fromkeys((*listing.attributes, *filled)))
     listing = replace(listing, patches=tuple(patches), attributes=columns)
     listing = listing.sifted(findings, settings.leave_out)
+    if settings.header_ids == "compare":
+        person_of = read_links(settings.links) if settings.links is not None else {}
+        torn = torn_person_problems(listing, known, person_of)
+        listing = replace(listing, problems=(*listing.problems, *torn))
     bad = {finding.number for finding in findings}
     return replace(listing, patches=tuple(one for one in listing.patches if one.number not in bad))
+
+
+def torn_person_problems(
+    listing: Listing, headers: Mapping[Path, DicomHeader], person_of: Mapping[str, str]
+) -> list[str]:
+    """Patients of the table who are one by the headers of their images, each group once.
+
+    A table of exams or of pseudonyms made twice tears persons so, and a promise for each patient
+    would then be one for each part of a person. Nobody is joined unasked: two hospitals may have
+    given two persons one PatientID.
+
+    Args:
+        listing: of images with the patients that the table names.
+        headers: of those images that have one.
+        person_of: what `links` declare; whom it names all, it has settled.
+    """
+    first_number: dict[str, Number] = {}
+    ids_sharing: dict[tuple[str, str], set[str]] = {}
+    for patch in listing.patches:
+        header = headers.get(patch.path)
+        if header is None or not patch.patient:
+            continue
+        first_number.setdefault(patch.patient, patch.number)
+        shared = (("have one PatientID", header.patient_id), ("are of one study", header.study_uid))
+        for how, one in shared:
+            if normalised_id(one) is not None:
+                ids_sharing.setdefault((how, one), set()).add(patch.patient)
+    torn: dict[str, set[frozenset[str]]] = {"have one PatientID": set(), "are of one study": set()}
+    for (how, _), ids in ids_sharing.items():
+        if len(ids) > 1 and not person_of.keys() >= ids:
+            torn[how].add(frozenset(ids))
+    torn["are of one study"] -= torn["have one PatientID"]
+    problems = []
+    for how, groups in torn.items():
+        rows = sorted(in_order(first_number[one] for one in ids) for ids in groups)
+        named = "; ".join(named_numbers(row) for row in rows[:MAX_GROUPS])
+        more = f"; and {len(rows) - MAX_GROUPS} more" if len(rows) > MAX_GROUPS else ""
+        if rows:
+            problems.append(
+                f"{listing.counted_by} {named}{more}: the table has several patients where the "
+                f"headers of their images {how}; give each of these ids a row in `links`, with one "
+                "person where they are one and else each with its own (header_ids: leave_aside is "
+                "for files whose ids an anonymiser has made alike)"
+            )
+    return problems
 
 
 def read_headers(paths: Sequence[Path], reading: DicomReading) -> list[DicomHeader | None]:

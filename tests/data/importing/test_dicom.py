@@ -270,3 +270,35 @@ def test_a_killed_import_goes_on_from_what_was_made(
     assert len(dataset.rows) == count
     assert len(seen) == count - 16  # two files of eight sources each were whole
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_persons_whom_the_table_tears_apart_are_refused(src: Path) -> None:
+    def write_images(**of_all: str) -> None:
+        for number in range(4):
+            person = {"PatientID": f"id-{number // 2}", "StudyInstanceUID": f"1.2.826.{number}"}
+            one = mammogram(breast(number), f"{number}", Laterality="L", PatientOrientation="CC")
+            for name, value in {**person, **of_all}.items():
+                setattr(one, name, value)
+            write(one, src / f"{number}.dcm")
+
+    pseudonyms = ["Exam1", "Exam2", "Exam3", "Exam3"]  # the first person is two of the table's
+    write_table(src, *(row(number, name) for number, name in enumerate(pseudonyms)))
+    write_images()
+    text = refusal(src)
+    assert "row 2, 3: the table has several patients where the headers" in text
+    assert "have one PatientID" in text
+    assert "Exam" not in text
+    write_images(PatientID="removed", StudyInstanceUID="1.2.826.9")
+    assert "row 2, 3, 4: the table has several" in refusal(src)
+    assert "are of one study" in refusal(src)
+
+    links = src.parent / "links.csv"
+    links.write_text("patient_id,person\nExam1,a\nExam2,a\n")
+    assert "row 2, 3, 4" in refusal(src, links=links)  # nothing is said of the third
+    links.write_text("patient_id,person\nExam1,a\nExam2,a\nExam3,b\n")
+    joined = imported(src, links=links)
+    assert len({one.patient_id for one in joined.rows}) == 2
+    aside = imported(src, header_ids="leave_aside", out=src.parent / "aside")
+    assert len({one.patient_id for one in aside.rows}) == 3
+    write_images(PatientID="removed")
+    assert len({one.patient_id for one in imported(src, out=src.parent / "other").rows}) == 3

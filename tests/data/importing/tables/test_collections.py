@@ -37,7 +37,8 @@ def picture(path: Path, seed: int, **size: int) -> None:
 def dicom(path: Path, seed: int, **others: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = noise(seed).astype(np.uint16) * 16
-    write_mammogram(path, pixels, SOPInstanceUID=f"2.25.{1000 + seed}", **others)
+    uids = {"SOPInstanceUID": f"2.25.{1000 + seed}", "StudyInstanceUID": f"2.25.{5000 + seed}"}
+    write_mammogram(path, pixels, **{"PatientID": f"P-{seed}", **uids, **others})
 
 
 def write_table(path: Path, *lines: str, encoding: str = "utf-8") -> None:
