@@ -40,7 +40,8 @@ _VIEW_CODES = {
     **dict.fromkeys(("441555000", "R-40AAA"), "ISO"),
     **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
 }
-_VIEWS = frozenset({*_VIEW_CODES.values(), "XCC", "PA", "AP", "LL", "RL", "LLD", "RLD", "LAT"})
+#: Words for views, as headers come out.
+VIEWS = frozenset({*_VIEW_CODES.values(), "XCC", "PA", "AP", "LL", "RL", "LLD", "RLD", "LAT"})
 _SIDES = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R", "B": "B", "BOTH": "B"}
 
 Said = Literal["yes", "no", "unsaid"]
@@ -203,7 +204,7 @@ def _view(dataset: "Dataset") -> str:
     codes = dataset.get("ViewCodeSequence") or ()
     words += [_VIEW_CODES.get(text(code, "CodeValue"), "") for code in codes]
     words.append(text(dataset, "PatientOrientation"))
-    return next((word.upper() for word in words if word.upper() in _VIEWS), "")
+    return next((word.upper() for word in words if word.upper() in VIEWS), "")
 
 
 def _spacing_mm(dataset: "Dataset") -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from pydantic import model_validator
 from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.dataset import KEY_FILE
 from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
+from synthdp.data.dicom.header import VIEWS
 from synthdp.data.importing.findings import Finding, Number, in_order
 from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.lesions.full_images import is_dicom
@@ -21,7 +22,7 @@ from synthdp.data.importing.note import named_numbers
 from synthdp.data.importing.patches import PatchesSettings, import_once
 from synthdp.data.importing.settings import ATTRIBUTES
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
-from synthdp.data.importing.tables.rows import same_side_or_view
+from synthdp.data.importing.tables.rows import is_side, same_side_or_view
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
 from synthdp.progress import progress
@@ -169,9 +170,11 @@ def checked_by_headers(listing: Listing, settings: DicomSettings) -> Listing:
             said = str(getattr(header, name))
             if not attributes.get(name) and name in filled and said:
                 attributes[name] = said
-            elif said and attributes.get(name) and not same_side_or_view(said, attributes[name]):
-                text = f"{name}: the table and the image's header name two for one image"
-                findings.append(Finding(patch.number, text, "contradiction"))
+            elif said and attributes.get(name):
+                if not same_side_or_view(said, attributes[name]):
+                    findings.append(_disagreement(patch.number, name, attributes[name]))
+                elif name not in settings.attribute_words:
+                    attributes[name] = said  # the header's word, so that a set has one for each
         patches.append(replace(patch, attributes=attributes))
     columns = tuple(dict.fromkeys((*listing.attributes, *filled)))
     listing = replace(listing, patches=tuple(patches), attributes=columns)
@@ -182,6 +185,16 @@ def checked_by_headers(listing: Listing, settings: DicomSettings) -> Listing:
         listing = replace(listing, problems=(*listing.problems, *torn))
     bad = {finding.number for finding in findings}
     return replace(listing, patches=tuple(one for one in listing.patches if one.number not in bad))
+
+
+def _disagreement(number: Number, name: str, word: str) -> Finding:
+    """A table's word for a side or view that is not what the header says."""
+    if is_side(word) if name == "laterality" else word.strip().upper() in VIEWS:
+        text = f"{name}: the table and the image's header name two for one image"
+        return Finding(number, text, "contradiction")
+    meant = "L" if name == "laterality" else "CC"
+    text = f"{name}: the table's word is none that is known; say what each means"
+    return Finding(number, f"{text}, as in attribute_words: {{{name}: {{WORD: {meant}}}}}")
 
 
 def torn_person_problems(

@@ -1,6 +1,6 @@
 """What is wrong with single images or rows, and which may be left out instead of refused."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +28,8 @@ REASON_WORDS: Mapping[Reason, str] = {
     "no_region": "whose lesion cannot be found in its image",
     "contradiction": "of which two sources say different things",
 }
+#: As many rows with one text have a line each; more share one, which names so many spans of them.
+MOST_ALONE, MOST_SPANS = 12, 40
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,45 @@ def sift(
     for finding in findings:
         of_number.setdefault(finding.number, []).append(finding)
     allowed = set(leave_out)
-    problems: list[str] = []
+    problems: list[Finding] = []
     left_out: dict[Reason, list[Number]] = {}
     for number, found in of_number.items():
         first = found[0].reason
         if first is not None and all(finding.reason in allowed for finding in found):
             left_out.setdefault(first, []).append(number)
         else:
-            problems += [f"{counted_by} {number}: {finding.text}" for finding in found]
-    return problems, {reason: tuple(in_order(numbers)) for reason, numbers in left_out.items()}
+            problems += found
+    texts = _as_texts(problems, counted_by)
+    return texts, {reason: tuple(in_order(numbers)) for reason, numbers in left_out.items()}
+
+
+def _as_texts(findings: Sequence[Finding], counted_by: str) -> list[str]:
+    """A line for each finding; one for all of a text that many share, where the first stands.
+
+    A word that nobody knows is wrong in each row of its column, and would hide what else is wrong.
+    """
+    numbers: dict[str, list[Number]] = {}
+    for finding in findings:
+        numbers.setdefault(finding.text, []).append(finding.number)
+    spans = {text: number_spans(of) for text, of in numbers.items() if len(of) > MOST_ALONE}
+    shown = ((spans.get(one.text, one.number), one.text) for one in findings)
+    return list(dict.fromkeys(f"{counted_by} {number}: {text}" for number, text in shown))
+
+
+def number_spans(numbers: Iterable[Number]) -> str:
+    """Numbers as they follow on one another, as `2 to 9, 11`; how many more behind `MOST_SPANS`."""
+    spans: list[list[Number]] = []
+    for number in in_order(set(numbers)):
+        last = spans[-1][-1] if spans else None
+        if isinstance(number, int) and isinstance(last, int) and number == last + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    shown = [
+        f"{one[0]} to {one[-1]}" if len(one) > 1 else str(one[0]) for one in spans[:MOST_SPANS]
+    ]
+    more = sum(map(len, spans[MOST_SPANS:]))
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def in_order(numbers: Iterable[Number]) -> list[Number]:

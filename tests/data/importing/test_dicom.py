@@ -302,3 +302,28 @@ def test_persons_whom_the_table_tears_apart_are_refused(src: Path) -> None:
     assert len({one.patient_id for one in aside.rows}) == 3
     write_images(PatientID="removed")
     assert len({one.patient_id for one in imported(src, out=src.parent / "other").rows}) == 3
+
+
+def test_words_for_sides_are_known_or_asked_for(src: Path) -> None:
+    write_table(src, row(0, side="links"), row(1, side="LI"), row(2, side="Left"), row(3, side=""))
+    known = imported(src, out=src.parent / "known")
+    assert {one.attributes["laterality"] for one in known.rows} == {"L"}
+    write_table(src, row(0, side="lhs"), row(1), row(2, side="rechts"), row(3))
+    text = refusal(src)
+    assert "row 2: laterality: the table's word is none that is known" in text
+    assert "attribute_words: {laterality: {WORD: L}}" in text
+    assert "row 4: laterality: the table and the image's header name two" in text
+    meant = {"laterality": {"lhs": "left", "L": "left", "rechts": "left"}}
+    kept = imported(src, attribute_words=meant)
+    assert [one.attributes["laterality"] for one in kept.rows] == ["left"] * 4
+
+
+def test_one_word_in_many_rows_hides_nothing_else(src: Path) -> None:
+    boxes = [f"0.dcm,Pat0,B5b,L,{x},1,{x + 5},5" for x in range(30)]
+    write_table(src, *boxes[:12])
+    assert refusal(src).count("'B5b' is no word for a class") == 12
+    write_table(src, *boxes[:20], row(1), *boxes[20:], row(0).replace("0.dcm", "gone.dcm"))
+    text = refusal(src)
+    assert "lesions.csv, row 2 to 21, 23 to 32: malignant: 'B5b' is no word for a class" in text
+    assert text.count("B5b") == 1
+    assert "row 33: file: the file is missing" in text

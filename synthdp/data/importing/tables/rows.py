@@ -37,6 +37,14 @@ from synthdp.errors import InputError
 
 #: What all rows of one image must agree about.
 _OF_THE_IMAGE = ("laterality", "view")
+#: What tables call the left and the right side, in several languages.
+_SIDES = {
+    **dict.fromkeys(
+        ("l", "left", "li", "links", "gauche", "izquierda", "sinistra", "esquerda"), "l"
+    ),
+    **dict.fromkeys(("r", "right", "re", "rechts", "droite", "derecha", "destra", "direita"), "r"),
+    **dict.fromkeys(("b", "both", "bilateral", "beidseits"), "b"),
+}
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 #: Names, as `same_name` spells them, of columns in which yes means malignant.
 _SAY_MALIGNANT = ("malignancy", "cancer", "ismalignant", "iscancer")
@@ -332,10 +340,14 @@ def _of_the_header(
 
 
 def same_side_or_view(one: str, other: str) -> bool:
-    """Whether two words mean one side or view: `L`, `Left` and `LEFT` do."""
-    sides = {"left": "l", "right": "r"}
+    """Whether two words mean one side or view: `L`, `Left` and `links` do."""
     one, other = one.strip().casefold(), other.strip().casefold()
-    return sides.get(one, one) == sides.get(other, other)
+    return _SIDES.get(one, one) == _SIDES.get(other, other)
+
+
+def is_side(word: str) -> bool:
+    """Whether a word is known to mean a side."""
+    return word.strip().casefold() in _SIDES
 
 
 def _split(table: SourceTable, reader: _Reader, record: Mapping[str, str], name: str) -> str | None:
