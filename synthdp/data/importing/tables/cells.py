@@ -13,6 +13,8 @@ from synthdp.data.importing.tables.sheets import Sheet, same_name
 #: the first that the table has counts. `{a|b}` names synonyms inside a template.
 Column = str | tuple[str, ...]
 Decimal = Literal["auto", "point", "comma"]
+#: Names, as `same_name` spells them, of columns in which yes means malignant.
+_SAY_MALIGNANT = ("malignant", "malignancy", "cancer", "ismalignant", "iscancer")
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _COMMA = re.compile(r"[+-]?\d*,\d+")
@@ -110,6 +112,15 @@ def find_cell(column: Column, columns: Sequence[str]) -> Cell | None:
                 return None
             parts.append((name, True))
     return Cell(tuple(parts))
+
+
+def says_target(column: str, target: str) -> bool:
+    """Whether a column's name says that 1 and yes in it mean the target.
+
+    Under `label`, `target` and the like 1 is the benign class in as many tables as it is not.
+    """
+    known = _SAY_MALIGNANT if target == "malignant" else (same_name(target),)
+    return same_name(column) in known
 
 
 def column_problem(key: str, column: Column, sheet: Sheet) -> str | None:

@@ -3,6 +3,7 @@
 It is printed for the one who holds the data, to be read, mended and kept; nothing is imported.
 """
 
+import glob
 import math
 import os
 import re
@@ -20,7 +21,7 @@ from synthdp.data.importing.folders.folder import IMAGE_SUFFIXES, is_skipped_fol
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS
 from synthdp.data.importing.labels import Labels, default_labels
 from synthdp.data.importing.lesions.region import guessed_columns
-from synthdp.data.importing.tables.cells import Column, find_column, names_in
+from synthdp.data.importing.tables.cells import Column, find_column, names_in, says_target
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet
 from synthdp.errors import InputError
@@ -36,6 +37,8 @@ _MAX_FILES, _MAX_ROWS = 500_000, 300
 #: A column with more words than these is not one of classes or splits.
 _MAX_WORDS = 12
 _MAX_WORD_CHARS = 40
+#: A column that leads to files for more than this share of the rows may be the one of files.
+_MOST_ROWS = 0.5
 #: How names show a patient, most certain first; each with one group around the id.
 _PATIENT_PATTERNS = (
     r"(?i)patient[ _-]?(?:id)?[ _-]?([a-z]*[_-]?\d+)",
@@ -67,9 +70,15 @@ def guess(src: Path) -> str:
         and (sheet := read_sheet(src / file, wanted=_usual_names())).records
     ]
     guesses = [_of_table(file, sheet, images) for file, sheet in sheets]
-    lines = max(guesses, key=lambda found: found.certainty, default=_Guess(-1, [])).lines
-    if not lines and images:
+    best = max(guesses, key=lambda found: found.certainty, default=None)
+    if (
+        images
+        and not (best is not None and best.names_files)
+        and (best is None or _classes(images))
+    ):
         lines = _of_names(images)
+    else:
+        lines = [] if best is None else [*_tables_lines(best.file, sheets), *best.lines]
     if not lines:
         raise InputError(
             f"src: {src} holds neither images nor a table that names any; name another folder"
@@ -80,7 +89,11 @@ def guess(src: Path) -> str:
 
 @dataclass(frozen=True)
 class _Guess:
+    """How one table would be read, without the line that names it."""
+
+    file: str
     certainty: float
+    names_files: bool
     lines: list[str]
 
 
@@ -147,10 +160,15 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
     """How a table would be read, and how many of the four things that matter were found."""
     usual = _usual()
     records = list(islice(sheet.records.values(), _MAX_ROWS))
-    lines = [_line("tables", [file], f"{len(sheet.records)} rows; {sheet.said or 'plain CSV'}")]
+    lines: list[str] = []
     certainty = 0.0
-    template, fits = _file_template(records, sheet.columns, images)
-    if template:
+    usually = find_column(usual["file_column"], sheet.columns)
+    naming = _naming_files(records, _may_name_files(sheet.columns), images)
+    template, fits, others = _most_likely(naming, usually)
+    if others:
+        shown = ", ".join([template, *others])
+        lines.append(f"# file_column: each of these leads to files; name the right one: {shown}")
+    elif template:
         certainty += 1 + fits
         lines.append(_line("file_column", template, f"{fits:.0%} of the rows lead to a file"))
     else:
@@ -170,7 +188,8 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
     lines += _split_lines(records, split)
     target = find_column(usual["target_columns"]["malignant"], sheet.columns)
     benign = find_column(["is_benign"], sheet.columns)
-    if target is None and benign is not None:
+    unsaid = _unsaid(records, target)
+    if benign is not None and (target is None or unsaid):
         certainty += 1
         lines.append(_line("benign_column", benign, "1 is benign"))
     elif target is None:
@@ -179,7 +198,7 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
     else:
         certainty += 1
         lines.append(_line("target_columns", {"malignant": target}))
-        lines += _label_lines({record[target] for record in records}, default_labels())
+        lines += _label_lines({record[target] for record in records}, default_labels(), unsaid)
     attributes = {
         ours: column
         for ours, names in usual["attribute_columns"].items()
@@ -194,7 +213,42 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
     if template and any(PurePosixPath(image).suffix.lower() in _DICOM_SUFFIXES for image in images):
         reason = "DICOM files: their headers are held against the table, and ids are hashed"
         lines.append(_line("whole_images", region is None, reason))
-    return _Guess(certainty, lines)
+    return _Guess(file, certainty, bool(template), lines)
+
+
+def _tables_lines(file: str, sheets: Sequence[tuple[str, Sheet]]) -> list[str]:
+    """The line that names the tables: all that have the columns of the one that is read."""
+    (sheet,) = (sheet for name, sheet in sheets if name == file)
+    alike = {name: one for name, one in sheets if set(one.columns) == set(sheet.columns)}
+    rows = sum(len(one.records) for one in alike.values())
+    reason = f"{rows} rows; {sheet.said or 'plain CSV'}"
+    splits = {name: SPLIT_FOLDERS.get(PurePosixPath(name).stem.lower()) for name in alike}
+    named: list[str] | dict[str, str | None] = [glob.escape(name) for name in alike]
+    if all(splits.values()):
+        named = {glob.escape(name): split for name, split in splits.items()}
+        reason += "; each is a split, by its name"
+    lines = [_line("tables", named, reason)]
+    if len(alike) < len(sheets):
+        others = len(sheets) - len(alike)
+        lines.append(f"# {others} further table(s) have other columns, and are not read")
+    return lines
+
+
+def _may_name_files(columns: Sequence[str]) -> list[str]:
+    """The columns that may name files: numbers of an age or a class do so by chance alone."""
+    usual = _usual()
+    kinds = [*usual["attribute_columns"].values(), *usual["target_columns"].values()]
+    kinds += [usual["split_column"], ["is_benign"]]
+    usually = find_column(usual["file_column"], columns)
+    others = {find_column(names, columns) for names in kinds} - {usually}
+    return [name for name in columns if name not in others]
+
+
+def _unsaid(records: Sequence[Mapping[str, str]], target: str | None) -> bool:
+    """Whether a column of classes holds answers whose question its name does not say."""
+    if target is None or says_target(target, "malignant"):
+        return False
+    return any(default_labels().is_answer(record[target]) for record in records)
 
 
 def _split_lines(records: Sequence[Mapping[str, str]], split: str | None) -> list[str]:
@@ -214,15 +268,18 @@ def _answers_line(records: Sequence[Mapping[str, str]], columns: Sequence[str]) 
     return [f"# columns of 0 and 1 that may be targets: {', '.join(names)}"] if names else []
 
 
-def _label_lines(cells: set[str], labels: Labels) -> list[str]:
-    """What the words of a column of classes mean, and which of them nobody knows."""
+def _label_lines(cells: set[str], labels: Labels, unsaid: bool) -> list[str]:
+    """What the words of a column of classes mean, and which of them nobody knows.
+
+    That is all answers such as 0 and 1, where the column leaves their question `unsaid`.
+    """
     if len(cells) > _MAX_WORDS or any(len(cell) > _MAX_WORD_CHARS for cell in cells):
         return [f"# it holds {len(cells)} different words, so it may not be one of classes"]
     of_class: dict[str, list[str]] = {"malignant": [], "benign": [], "unknown": []}
     strange = []
     for cell in sorted(cells):
         value = labels.of_cell(cell)
-        if value is None:
+        if value is None or (unsaid and labels.is_answer(cell)):
             strange.append(cell)
         elif cell:
             of_class[
@@ -240,38 +297,74 @@ def _label_lines(cells: set[str], labels: Labels) -> list[str]:
     ]
 
 
-def _file_template(
+@dataclass(frozen=True)
+class _Naming:
+    """A column, or a template with it, that leads to files, for a share of the rows.
+
+    `whole` says whether its cells are whole names of files, with their ends.
+    """
+
+    column: str
+    template: str
+    share: float
+    whole: bool
+    files: tuple[str, ...]
+
+
+def _naming_files(
     records: Sequence[Mapping[str, str]], columns: Sequence[str], images: Sequence[str]
-) -> tuple[str, float]:
-    """The column or template that leads to files, and for how many of the rows it does."""
-    whole = set(images)
+) -> list[_Naming]:
+    """Every way in which one of the columns leads to images."""
+    paths = set(images)
     by_name: dict[str, list[str]] = {}
     by_stem: dict[str, list[str]] = {}
     for image in images:
         path = PurePosixPath(image)
         by_name.setdefault(path.name, []).append(image)
         by_stem.setdefault(path.stem, []).append(image)
-    best: tuple[str, float] = ("", 0.0)
+    ways = []
     for column in columns:
         cells = [record[column].replace("\\", "/") for record in records]
-        filled = [cell for cell in cells if cell]
-        if not filled:
+        filled = sum(map(bool, cells))
+        if direct := tuple(cell for cell in cells if cell in paths):
+            ways.append(_Naming(column, column, len(direct) / filled, whole=True, files=direct))
             continue
-        direct = sum(cell in whole for cell in filled) / len(filled)
-        if direct > best[1]:
-            best = column, direct
-        for index, field in ((by_name, "{%s}"), (by_stem, "{%s}%s")):
+        for index in (by_name, by_stem):
             found = [
                 (record, index[cell][0])
                 for record, cell in zip(records, cells, strict=True)
                 if len(index.get(cell, ())) == 1
             ]
-            share = len(found) / len(filled)
-            if found and share > best[1]:
-                suffix = PurePosixPath(found[0][1]).suffix
-                last = field % ((column, suffix) if index is by_stem else column)
-                best = "/".join([*_folders(found, columns), last]), share
-    return best
+            if found:
+                end = PurePosixPath(found[0][1]).suffix if index is by_stem else ""
+                template = "/".join([*_folders(found, list(records[0])), f"{{{column}}}{end}"])
+                files = tuple(path for _, path in found)
+                share, whole = len(found) / filled, index is by_name
+                ways.append(_Naming(column, template, share, whole=whole, files=files))
+    return ways
+
+
+def _most_likely(ways: Sequence[_Naming], usually: str | None) -> tuple[str, float, list[str]]:
+    """The template that names the files, and for how many of the rows; others that may as well.
+
+    A column that is `usually` called so counts first, then whole names. Numbers without an end may
+    be those of files or of rows, and where several lead to different files nobody can tell.
+    """
+    if not ways:
+        return "", 0.0, []
+
+    def certainty(way: _Naming) -> tuple[bool, bool, bool, float]:
+        often = way.share > _MOST_ROWS
+        return often and way.column == usually, often, way.whole, way.share
+
+    best = max(ways, key=certainty)
+    others = [
+        way.template
+        for way in ways
+        if way.share > _MOST_ROWS and not way.whole and way.files != best.files
+    ]
+    is_sure = best.column == usually or best.whole
+    return best.template, best.share, [] if is_sure else others
 
 
 def _folders(found: Sequence[tuple[Mapping[str, str], str]], columns: Sequence[str]) -> list[str]:
@@ -297,22 +390,26 @@ def _folders(found: Sequence[tuple[Mapping[str, str], str]], columns: Sequence[s
     return made
 
 
+def _classes(images: Sequence[str]) -> Counter[str]:
+    """How many images have a class by their names, of each."""
+    labels = default_labels()
+    readings: Counter[str] = Counter()
+    for image in images:
+        parts = map(labels.of_name, reversed(PurePosixPath(image).parts))
+        told = next((one for one in parts if one in ("positive", "negative")), None)
+        if told is not None:
+            readings[told] += 1
+    return readings
+
+
 def _of_names(images: Sequence[str]) -> list[str]:
     """How images without a table would be read: class and patient by their names."""
-    labels = default_labels()
-    readings = Counter(
-        next(
-            (
-                reading
-                for part in reversed(PurePosixPath(image).parts)
-                if (reading := labels.of_name(part)) in ("positive", "negative")
-            ),
-            "no class",
-        )
-        for image in images
-    )
     words = {"positive": "malignant", "negative": "benign"}
-    shown = ", ".join(f"{count} {words.get(what, what)}" for what, count in readings.items())
+    readings = _classes(images)
+    readings["no class"] = len(images) - readings.total()
+    shown = ", ".join(
+        f"{count} {words.get(what, what)}" for what, count in readings.items() if count
+    )
     lines = [_line("metadata", "none", f"no table names these images; by their names: {shown}")]
     for pattern in _PATIENT_PATTERNS:
         found = [match[1] for image in images if (match := re.search(pattern, image))]

@@ -31,8 +31,9 @@ from synthdp.data.importing.tables.cells import (
     names_in,
     number_text,
     same_word,
+    says_target,
 )
-from synthdp.data.importing.tables.sheets import Sheet, same_name
+from synthdp.data.importing.tables.sheets import Sheet
 from synthdp.errors import InputError
 
 #: What all rows of one image must agree about.
@@ -46,8 +47,6 @@ _SIDES = {
     **dict.fromkeys(("b", "both", "bilateral", "beidseits"), "b"),
 }
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-#: Names, as `same_name` spells them, of columns in which yes means malignant.
-_SAY_MALIGNANT = ("malignancy", "cancer", "ismalignant", "iscancer")
 _NO_COLUMN = "there is no such column, and the path tells no class"
 _OUTSIDE = "the path leads outside the folder; name files as they are called from `src`"
 
@@ -168,15 +167,11 @@ def _untold_targets(
 
 
 def _unsaid_answers(settings: ListingSettings, table: SourceTable, reader: _Reader) -> list[str]:
-    """Columns that were found by a list of synonyms, and hold 0 and 1 for nobody knows what.
-
-    1 is the benign class in as many tables as it is the malignant one, under `label` or `target`.
-    """
+    """Columns that were found by a list of synonyms, and hold 0 and 1 for nobody knows what."""
     problems = []
     for target, (column, cell) in reader.targets.items():
         by_synonym = not isinstance(settings.target_columns.get(target, target), str)
-        saying = {same_name(target), *(_SAY_MALIGNANT if target == "malignant" else ())}
-        if not by_synonym or same_name(column) in saying:
+        if not by_synonym or says_target(column, target):
             continue
         words = settings.words_of(target)
         if any(words.is_answer(cell.words(record)) for record in table.sheet.records.values()):

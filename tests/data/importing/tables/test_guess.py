@@ -7,6 +7,7 @@ import pytest
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import load_settings
 from synthdp.data.dataset import open_dataset
+from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.guess import guess
@@ -126,6 +127,61 @@ def test_known_collections_are_known_again(src: Path) -> None:
     (src / "finding_annotations.csv").unlink()
     npz(src / "breastmnist_224.npz", split_sizes={"train": 1})
     assert guess(src).startswith("# This looks like medmnist-breast:")
+
+
+def numbered(src: Path, count: int = 6) -> None:
+    for number in range(count):
+        picture(src / f"{number}.png", number)
+
+
+@pytest.mark.parametrize("column", ["label", "class", "target", "outcome"])
+def test_what_one_means_is_left_to_the_user_where_no_name_says_it(src: Path, column: str) -> None:
+    numbered(src)
+    write_table(src / "t.csv", f"file,patient,{column}", "0.png,A,0", "1.png,B,1")
+    text, mapping = guessed(src)
+    assert "# put each of these words where it belongs: 0, 1" in text
+    assert mapping["labels"] == {"malignant": [], "benign": []}
+    write_table(src / "t.csv", f"file,patient,{column},is_benign", "0.png,A,0,1", "1.png,B,1,0")
+    assert guessed(src)[1]["benign_column"] == "is_benign"
+
+
+def test_ages_and_running_numbers_are_no_names_of_files(src: Path) -> None:
+    numbered(src, 50)
+    write_table(src / "t.csv", "age,no,patient,image_id,cancer", "40,1,A,0,0", "41,2,B,1,1")
+    assert guessed(src)[1]["file_column"] == "{image_id}.png"
+    write_table(src / "t.csv", "age,no,patient,scan,cancer", "40,1,A,0.png,0", "41,2,B,1.png,1")
+    assert guessed(src)[1]["file_column"] == "scan"
+    write_table(src / "t.csv", "age,no,patient,scan,cancer", "40,1,A,0,0", "41,2,B,1,1")
+    text, mapping = guessed(src)
+    assert "each of these leads to files; name the right one: {no}.png, {scan}.png" in text
+    assert "file_column" not in mapping
+
+
+def test_a_text_file_that_names_no_image_is_no_table_of_a_folder_of_classes(src: Path) -> None:
+    picture(src / "benign/patient1.png", 1)
+    picture(src / "malignant/patient2.png", 2)
+    write_table(src / "README.txt", "Images of two women", "", "Kind regards", "The clinic")
+    text, mapping = guessed(src)
+    assert mapping["metadata"] == "none"
+    assert "by their names: 1 malignant, 1 benign" in text
+
+
+def test_all_tables_of_the_same_columns_are_named(src: Path) -> None:
+    numbered(src)
+    for number, name in enumerate(("site [a]", "site b")):
+        write_table(src / f"{name}.csv", "file,patient,cancer", f"{number}.png,{number},1")
+    write_table(src / "notes.csv", "day,weather", "1,fine")
+    text, mapping = guessed(src)
+    assert "# 1 further table(s) have other columns, and are not read" in text
+    mapping |= {"out": src.parent / "out", "name": "ours", "val_fraction": 0.5, "size_px": 16}
+    assert len(list_patches(PatchesSettings.model_validate(mapping)).patches) == 2
+
+
+def test_tables_called_as_splits_are_their_splits(src: Path) -> None:
+    numbered(src)
+    for number, name in enumerate(("train", "validation")):
+        write_table(src / f"{name}.csv", "file,patient,cancer", f"{number}.png,{number},1")
+    assert guessed(src)[1]["tables"] == {"train.csv": "train", "validation.csv": "val"}
 
 
 def test_a_folder_with_nothing_to_import_is_refused(src: Path) -> None:
