@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dicom_files import write_mammogram
+from made_up_collections import FINDINGS, dicom, noise, npz, picture, write_table
 from numpy.typing import NDArray
 
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.images import encode_png
 from synthdp.data.importing.dicom import DicomSettings, run_dicom
 from synthdp.data.importing.lesions.region import Region
 from synthdp.data.importing.listing import Listing, list_patches
@@ -22,28 +23,6 @@ from synthdp.data.importing.tables.collection import collection_file, collection
 from synthdp.data.importing.tables.table_settings import TableSettings
 from synthdp.errors import InputError
 from synthdp.yaml_core import read_yaml
-from tests.dicom_files import write_mammogram
-
-
-def noise(seed: int, high: int = 40, wide: int = 32) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (high, wide), dtype=np.uint8)
-
-
-def picture(path: Path, seed: int, **size: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(noise(seed, **size)))
-
-
-def dicom(path: Path, seed: int, **others: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = noise(seed).astype(np.uint16) * 16
-    uids = {"SOPInstanceUID": f"2.25.{1000 + seed}", "StudyInstanceUID": f"2.25.{5000 + seed}"}
-    write_mammogram(path, pixels, **{"PatientID": f"P-{seed}", **uids, **others})
-
-
-def write_table(path: Path, *lines: str, encoding: str = "utf-8") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(("\n".join(lines) + "\n").encode(encoding))
 
 
 def settings(src: Path, name: str, *overrides: str) -> PatchesSettings:
@@ -189,12 +168,6 @@ def test_tables_of_one_name_in_two_folders_are_told_apart(src: Path) -> None:
     ]
     same = refusal(src, "table", "tables=['**/list.csv']", "file_column=a/{image}")
     assert "row 2 of list.csv (2): a/{image}: the same file as row 2 of list.csv (1)" in same
-
-
-FINDINGS = (
-    "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,"
-    "breast_density,finding_categories,finding_birads,xmin,ymin,xmax,ymax,split"
-)
 
 
 def test_vindr_mammo(src: Path) -> None:
@@ -418,15 +391,6 @@ def test_cbis_ddsm_crops(src: Path) -> None:
     assert facts(listing) == [("P_train", "train", 0.0), ("P_test", "test", 0.0)]
     assert listing.patches[0].attributes["mass_margins"] == "SPICULATED"
     assert listing.patches[0].attributes["laterality"] == "L"
-
-
-def npz(path: Path, *, split_sizes: dict[str, int], columns: int = 1, **more: Any) -> None:
-    rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for split, count in split_sizes.items():
-        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        arrays[f"{split}_labels"] = np.arange(count * columns).reshape(count, columns) % 2
-    np.savez_compressed(path, **{**arrays, **more})
 
 
 def test_breast_images_of_medmnist(src: Path, caplog: pytest.LogCaptureFixture) -> None:

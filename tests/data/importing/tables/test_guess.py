@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from made_up_collections import FINDINGS, dicom, npz, picture, write_table
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import load_settings
@@ -13,7 +14,6 @@ from synthdp.data.importing.tables.collection import collection_file, collection
 from synthdp.data.importing.tables.guess import guess
 from synthdp.errors import InputError
 from synthdp.yaml_core import read_yaml
-from tests.data.importing.tables.test_collections import FINDINGS, dicom, npz, picture, write_table
 
 
 @pytest.fixture

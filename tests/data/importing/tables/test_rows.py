@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
+from made_up_collections import noise
 from pydantic import ValidationError
 
 from synthdp.data.images import encode_png
@@ -17,7 +18,6 @@ from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.tables.cells import find_cell, find_column, number_text
 from synthdp.errors import InputError
-from tests.data.importing.tables.test_collections import noise
 
 
 @pytest.fixture
