@@ -15,6 +15,7 @@ Reason = Literal[
     "unknown_class",
     "unreadable",
     "narrow_range",
+    "mask",
     "no_region",
     "contradiction",
 ]
@@ -25,6 +26,7 @@ REASON_WORDS: Mapping[Reason, str] = {
     "unknown_class": "whose class is not known",
     "unreadable": "that cannot be read",
     "narrow_range": "that use less than a sixteenth of their range",
+    "mask": "whose names say that they are masks",
     "no_region": "whose lesion cannot be found in its image",
     "contradiction": "of which two sources say different things",
 }

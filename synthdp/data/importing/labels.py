@@ -68,6 +68,13 @@ _NEITHER = frozenset(
         *("unauffällig", "sain", "sano", "sana", "saudavel", "gezond", "正常"),
     )
 )
+#: Words in the name of a picture of where a lesion lies, which is no picture of it.
+_MASKS = frozenset(
+    (
+        *("mask", "masks", "maske", "masken", "segmentation", "segmentations", "segmentierung"),
+        *("masque", "masques", "mascara", "maschera", "groundtruth", "overlay", "overlays"),
+    )
+)
 #: Words, as tokens, that may stand beside a class's and change nothing.
 _PLAIN = frozenset(
     (
@@ -252,6 +259,21 @@ def _changes_nothing(beside: Sequence[str]) -> bool:
     if len(one) == 1 and one.isascii() and one.isalpha():
         return not (len(following) == 1 and following.isalpha())
     return not one or not any(map(str.isalpha, one)) or one in _PLAIN
+
+
+def names_mask(path: str) -> bool:
+    """Whether a path says that its image is a mask: a word in the file's name, or a folder's name.
+
+    `BUSI_with_masks/` is the title of all, and says nothing of one image.
+    """
+    *folders, file = path.split("/")
+    if not _MASKS.isdisjoint(_tokens(file)):
+        return True
+    words = ([token for token in _tokens(folder) if token not in _PLAIN] for folder in folders)
+    return any(
+        not _MASKS.isdisjoint(tokens) and all(t in _MASKS or not t.isalpha() for t in tokens)
+        for tokens in words
+    )
 
 
 def _plain(text: str) -> str:

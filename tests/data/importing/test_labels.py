@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from synthdp.config import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.importing.folders.names import folder_split, name_label
-from synthdp.data.importing.labels import default_labels
+from synthdp.data.importing.labels import default_labels, names_mask
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.settings import FORMER_PATTERNS, ListingSettings
 from synthdp.errors import InputError
@@ -246,6 +246,32 @@ def test_a_word_is_a_class_or_unknown() -> None:
         ListingSettings.model_validate(
             {"src": ".", "unknown": [-1], "labels": {"malignant": [1], "benign": [-1]}}
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "is_mask"),
+    [
+        *(
+            ("benign (1)_mask.png", True),
+            ("benign/1_mask_1.png", True),
+            ("masks/benign/1.png", True),
+        ),
+        *(("benign/Masken/1.png", True), ("x-Segmentation.tif", True), ("lesionMask.png", True)),
+        *(("benign/1.png", False), ("masked/1.png", False), ("BUSI_with_masks/1.png", False)),
+        *(("unmasked_1.png", False), ("Maskell/1.png", False), ("mask_wearing_study/1.png", False)),
+    ],
+)
+def test_names_of_masks(name: str, is_mask: bool) -> None:
+    assert names_mask(name) is is_mask
+
+
+def test_masks_beside_images_are_no_images(named: Callable[..., Path], texture: Texture) -> None:
+    src = named("malignant", "benign")
+    (src / "benign" / "2_mask.png").write_bytes((src / "benign" / "1.png").read_bytes())
+    pattern = r"(\d+)(?:_mask)?\."
+    with pytest.raises(InputError, match=r"image 2: its name says that it is a mask"):
+        imported(src, patient_pattern=pattern)
+    assert len(imported(src, patient_pattern=pattern, leave_out=("mask",)).rows) == 2
 
 
 def test_labels_of_names(named: Callable[..., Path]) -> None:

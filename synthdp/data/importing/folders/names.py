@@ -9,7 +9,7 @@ from synthdp.data.dataset import SPLITS
 from synthdp.data.images import MISSING_FILE, path_problem
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.ids import id_problem, normalised_id
-from synthdp.data.importing.labels import Reading
+from synthdp.data.importing.labels import Reading, names_mask
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.files import readable_name
@@ -129,6 +129,8 @@ def patches_by_name(
         patient, of_image = patient_in_name(settings, name, number)
         if (problem := path_problem(name, root, linked)) is not None:
             of_image.append(Finding(number, problem, file_reason(problem)))
+        if names_mask(name):
+            of_image.append(Finding(number, _A_MASK, "mask"))
         if label is None:
             of_image.append(Finding(number, _NO_CLASS, "unknown_class"))
         findings += of_image
@@ -137,6 +139,10 @@ def patches_by_name(
     return patches, findings, []
 
 
+_A_MASK = (
+    "its name says that it is a mask, not a picture; leave_out: [mask], move it away, or name the "
+    "pictures in a table"
+)
 #: A name says none, or denies one, or leaves it open.
 _NO_CLASS = (
     "its path tells no class beyond doubt (a denial such as no_malignant does not, nor an open "
