@@ -166,7 +166,13 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
         raise InputError("data import: --guess needs --src DIR, or --like NAME")
     from synthdp.data.importing.tables.guess import guess  # noqa: PLC0415 (as below)
 
-    print(guess(Path(arguments.src)), end="")
+    table = arguments.metadata
+    for override in arguments.overrides:
+        key, _, value = override.partition("=")
+        if key != "metadata":
+            raise InputError(f"data import: --guess takes --src and --metadata alone; drop {key}")
+        table = value
+    print(guess(Path(arguments.src), None if table is None else Path(table)), end="")
     return EXIT_DONE
 
 

@@ -17,28 +17,32 @@ from typing import Any
 
 import yaml
 
-from synthdp.data.importing.folders.folder import IMAGE_SUFFIXES, is_skipped_folder
+from synthdp.data.decoding import IMAGE_SUFFIXES
+from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS
 from synthdp.data.importing.labels import Labels, default_labels
-from synthdp.data.importing.lesions.region import guessed_columns
+from synthdp.data.importing.lesions.full_images import is_dicom
+from synthdp.data.importing.lesions.region import RegionColumns, guessed_columns
 from synthdp.data.importing.tables.cells import Column, find_column, names_in, says_target
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet
 from synthdp.errors import InputError
-from synthdp.files import folders_below
 from synthdp.yaml_core import read_yaml
 
 #: Mappings that fit anything: their synonyms say what columns are often called.
 _GENERIC = ("class-folders", "table", "table-a-split")
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-#: What a guess looks at: files below the folder, and rows of a table.
-_MAX_FILES, _MAX_ROWS = 500_000, 300
+#: How many rows of a table a guess looks at.
+_MAX_ROWS = 300
 #: A column with more words than these is not one of classes or splits.
 _MAX_WORDS = 12
 _MAX_WORD_CHARS = 40
 #: A column that leads to files for more than this share of the rows may be the one of files.
 _MOST_ROWS = 0.5
+#: A number of pixels in a table, and the fewest columns that say where a lesion lies.
+_PIXELS = re.compile(r"-?\d{1,5}(?:[.,]\d*)?")
+_LEAST_REGION = 3
 #: How names show a patient, most certain first; each with one group around the id.
 _PATIENT_PATTERNS = (
     r"(?i)patient[ _-]?(?:id)?[ _-]?([a-z]*[_-]?\d+)",
@@ -47,29 +51,40 @@ _PATIENT_PATTERNS = (
 )
 
 
-def guess(src: Path) -> str:
+def guess(src: Path, table: Path | None = None) -> str:
     """A settings file for `data import` of a folder, with the reason of each line as a comment.
 
+    `table` is the one that names the images, where it stands elsewhere or is one of several.
+
     Raises:
-        InputError: when there is no such folder, or nothing in it to import.
+        InputError: when there is no such folder or table, or nothing in it to import.
     """
     if not os.path.isdir(src):
         raise InputError(f"src: there is no folder {src}, or none to be seen; correct the path")
-    files = _files(src)
-    if (name := _known_collection(src, files)) is not None:
+    if table is not None and not table.is_file():
+        raise InputError(f"metadata: there is no file {table}; correct the path")
+    contents = folder_contents(src)
+    images = [path.relative_to(src).as_posix() for path in contents.images]
+    others = sorted(path.relative_to(src).as_posix() for path in contents.others)
+    if table is None and (name := _known_collection(src, [*images, *others])) is not None:
         return (
             f"# This looks like {name}: its tables are here, with the columns that it has.\n"
             f"# synthdp data import --like {name} --src {src} --out ... uses this:\n"
             f"{collection_file(name).read_text(encoding='utf-8')}"
         )
-    images = [file for file in files if PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES]
+    files = {
+        file: src / file
+        for file in others
+        if PurePosixPath(file).suffix.lower() in _TABLE_SUFFIXES
+        if not PurePosixPath(file).name.startswith(".")
+    }
     sheets = [
         (file, sheet)
-        for file in files
-        if PurePosixPath(file).suffix.lower() in _TABLE_SUFFIXES
-        and (sheet := read_sheet(src / file, wanted=_usual_names())).records
+        for file, path in (files if table is None else {str(table): table}).items()
+        if (sheet := read_sheet(path, wanted=_usual_names())).records
     ]
-    guesses = [_of_table(file, sheet, images) for file, sheet in sheets]
+    has_dicom = any(_may_be_dicom(src / image) for image in images)
+    guesses = [_of_table(file, sheet, images, has_dicom=has_dicom) for file, sheet in sheets]
     best = max(guesses, key=lambda found: found.certainty, default=None)
     if (
         images
@@ -78,7 +93,11 @@ def guess(src: Path) -> str:
     ):
         lines = _of_names(images)
     else:
-        lines = [] if best is None else [*_tables_lines(best.file, sheets), *best.lines]
+        lines = [] if best is None else best.lines
+        if best is not None and table is None:
+            lines = [*_tables_lines(best.file, sheets), *lines]
+        elif best is not None:
+            lines = [_line("metadata", str(table), _read_as(sheets[0][1])), *lines]
     if not lines:
         raise InputError(
             f"src: {src} holds neither images nor a table that names any; name another folder"
@@ -97,17 +116,10 @@ class _Guess:
     lines: list[str]
 
 
-def _files(src: Path) -> list[str]:
-    """Paths below the folder, relative to it, in order; hidden folders and files left out."""
-    folders, _ = folders_below(src)
-    names = (
-        (folder / name).relative_to(src).as_posix()
-        for folder, _, files in folders
-        if not any(map(is_skipped_folder, folder.relative_to(src).parts))
-        for name in files
-        if not name.startswith(".")
-    )
-    return sorted(islice(names, _MAX_FILES))
+def _may_be_dicom(path: Path) -> bool:
+    """Whether a file is called as DICOM, or is it where its name says nothing."""
+    suffix = path.suffix.lower()
+    return suffix in _DICOM_SUFFIXES or (suffix not in IMAGE_SUFFIXES and is_dicom(path))
 
 
 def _known_collection(src: Path, files: Sequence[str]) -> str | None:
@@ -156,7 +168,7 @@ def _usual_names() -> list[tuple[str, ...]]:
     return [tuple(_usual()[key]) for key in ("file_column", "patient_column", "split_column")]
 
 
-def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
+def _of_table(file: str, sheet: Sheet, images: Sequence[str], *, has_dicom: bool) -> _Guess:
     """How a table would be read, and how many of the four things that matter were found."""
     usual = _usual()
     records = list(islice(sheet.records.values(), _MAX_ROWS))
@@ -207,13 +219,16 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str]) -> _Guess:
     if attributes:
         lines.append(_line("attribute_columns", attributes))
     region = guessed_columns(sheet.columns)
-    if region is not None:
-        roles = {role: getattr(region, role) for role in region.form}
-        lines.append(_line("region", roles, "where a lesion lies: it will be cut out"))
-    if template and any(PurePosixPath(image).suffix.lower() in _DICOM_SUFFIXES for image in images):
+    lines += _region_lines(records, sheet.columns, region)
+    if template and has_dicom:
         reason = "DICOM files: their headers are held against the table, and ids are hashed"
         lines.append(_line("whole_images", region is None, reason))
     return _Guess(file, certainty, bool(template), lines)
+
+
+def _read_as(sheet: Sheet, rows: int | None = None) -> str:
+    """How a table was read, with the number of its rows, or of all tables' like it."""
+    return f"{len(sheet.records) if rows is None else rows} rows; {sheet.said or 'plain CSV'}"
 
 
 def _tables_lines(file: str, sheets: Sequence[tuple[str, Sheet]]) -> list[str]:
@@ -221,7 +236,7 @@ def _tables_lines(file: str, sheets: Sequence[tuple[str, Sheet]]) -> list[str]:
     (sheet,) = (sheet for name, sheet in sheets if name == file)
     alike = {name: one for name, one in sheets if set(one.columns) == set(sheet.columns)}
     rows = sum(len(one.records) for one in alike.values())
-    reason = f"{rows} rows; {sheet.said or 'plain CSV'}"
+    reason = _read_as(sheet, rows)
     splits = {name: SPLIT_FOLDERS.get(PurePosixPath(name).stem.lower()) for name in alike}
     named: list[str] | dict[str, str | None] = [glob.escape(name) for name in alike]
     if all(splits.values()):
@@ -266,6 +281,27 @@ def _answers_line(records: Sequence[Mapping[str, str]], columns: Sequence[str]) 
     """The columns that hold nothing but 0 and 1, which may be targets."""
     names = [name for name in columns if {record[name] for record in records} == {"0", "1"}]
     return [f"# columns of 0 and 1 that may be targets: {', '.join(names)}"] if names else []
+
+
+def _region_lines(
+    records: Sequence[Mapping[str, str]], columns: Sequence[str], region: RegionColumns | None
+) -> list[str]:
+    """Where a lesion lies; else the columns of numbers that may say it, if they are enough."""
+    if region is not None:
+        roles = {role: getattr(region, role) for role in region.form}
+        return [_line("region", roles, "where a lesion lies: it will be cut out")]
+    numeric = [
+        name
+        for name in columns
+        if len(cells := {record[name] for record in records} - {""}) > 1
+        and all(_PIXELS.fullmatch(cell) for cell in cells)
+    ]
+    if len(numeric) < _LEAST_REGION:
+        return []
+    return [
+        "# region: {left: ..., top: ..., right: ..., bottom: ...}: where a lesion lies; images "
+        f"are taken whole unless it names columns (of numbers: {', '.join(numeric)})"
+    ]
 
 
 def _label_lines(cells: set[str], labels: Labels, unsaid: bool) -> list[str]:
@@ -406,10 +442,9 @@ def _of_names(images: Sequence[str]) -> list[str]:
     """How images without a table would be read: class and patient by their names."""
     words = {"positive": "malignant", "negative": "benign"}
     readings = _classes(images)
-    readings["no class"] = len(images) - readings.total()
-    shown = ", ".join(
-        f"{count} {words.get(what, what)}" for what, count in readings.items() if count
-    )
+    counts = {word: readings[reading] for reading, word in words.items()}
+    counts["no class"] = len(images) - readings.total()
+    shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     lines = [_line("metadata", "none", f"no table names these images; by their names: {shown}")]
     for pattern in _PATIENT_PATTERNS:
         found = [match[1] for image in images if (match := re.search(pattern, image))]

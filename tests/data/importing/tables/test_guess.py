@@ -105,7 +105,7 @@ def test_names_alone_are_guessed(src: Path) -> None:
         picture(src / f"train/{label}/patient_{index // 2}_{index}.png", index)
     text, mapping = guessed(src)
     assert mapping["metadata"] == "none"
-    assert "2 benign, 2 malignant" in text
+    assert "2 malignant, 2 benign" in text
     assert "finds 2 patients in 4 images" in text
     picture(src / "train/benign/other.png", 9)
     assert "# patient_pattern: names show no patient" in guess(src)
@@ -236,3 +236,32 @@ def test_every_collection_stands_in_the_wheel() -> None:
     assert {"vindr-mammo", "inbreast", "bcdr", "cmmd", "rsna", "mini-mias"} < set(
         collection_names()
     )
+
+
+def test_an_export_of_files_without_an_end_and_a_table_elsewhere(
+    src: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(4):
+        dicom(src / f"ST{index // 2}/SE{index}/MG{index:06d}", index)
+    rows = (
+        f"00{index // 2};ST{index // 2}\\SE{index}\\MG{index:06d};links;"
+        f"{('bösartig', 'gutartig')[index % 2]};{index},5;4;1{index}"
+        for index in range(4)
+    )
+    table = src.parent / "Befunde.csv"
+    write_table(
+        table, "Pseudonym;Bilddatei;Seite;Histologie;x;y oben;Höhe", *rows, encoding="cp1252"
+    )
+    assert main(["data", "import", "--guess", "--src", str(src), f"metadata={table}"]) == EXIT_DONE
+    text = capsys.readouterr().out
+    (src.parent / "mapping.yaml").write_text(text, encoding="utf-8")
+    assert read_yaml(src.parent / "mapping.yaml") == {
+        **{"src": str(src), "metadata": str(table), "file_column": "Bilddatei"},
+        **{"patient_column": "Pseudonym", "target_columns": {"malignant": "Histologie"}},
+        **{"attribute_columns": {"laterality": "Seite"}, "whole_images": True},
+    }
+    assert "# 4 file(s) that may be images" in text
+    assert "(of numbers: Pseudonym, x, Höhe)" in text
+    for wrong in (f"metadata={table}x", "out=elsewhere"):
+        arguments = ["data", "import", "--guess", "--src", str(src), wrong]
+        assert main(arguments) == EXIT_BAD_INPUT
