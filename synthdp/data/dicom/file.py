@@ -48,6 +48,14 @@ _GREY = (
     *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
     *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
 )
+#: Where images of the enhanced kinds have what others have on their first level (PS3.3 C.7.6.16):
+#: of all frames or of each, by the sequence that holds it.
+_OF_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_IN_GROUPS = {
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "FrameVOILUTSequence": ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+}
 _DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 #: Where an overlay lies in unused bits of the pixels: (60xx,0102) of the sixteen overlay groups.
 OVERLAY_BITS = tuple((0x6000 + 2 * group) << 16 | 0x0102 for group in range(16))
@@ -124,7 +132,11 @@ def parse(path: Path, *, pixels: bool) -> "Dataset":
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise InputError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
-        tags: list[Any] = [*_FACTS, *((*_GREY, *_DATA, *OVERLAY_BITS) if pixels else ())]
+        tags: list[Any] = [
+            *_FACTS,
+            *_OF_FRAMES,
+            *((*_GREY, *_DATA, *OVERLAY_BITS) if pixels else ()),
+        ]
         with open(path, "rb") as stream:
             source = _inflated(_Bounded(stream, size))
             dataset = dcmread(
@@ -135,7 +147,21 @@ def parse(path: Path, *, pixels: bool) -> "Dataset":
             )
         if len(dataset) == 0:  # what pydicom makes of a file in which something has no end
             raise InputError(_WITHOUT_END)
+        _lift(dataset)
         return dataset
+
+
+def _lift(dataset: "Dataset") -> None:
+    """Put what the groups of the first frame say of grey levels and spacing on the first level."""
+    for of_frames in _OF_FRAMES:
+        groups = dataset.get(of_frames) or ()
+        for sequence, names in _IN_GROUPS.items():
+            items = (groups[0].get(sequence) or ()) if groups else ()
+            for name in names:
+                if items and name in items[0] and name not in dataset:
+                    dataset[name] = items[0][name]
+        if of_frames in dataset:
+            del dataset[of_frames]
 
 
 class _Bounded:

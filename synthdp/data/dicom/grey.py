@@ -155,6 +155,8 @@ def _of_interest(dataset: "Dataset", values: NDArray[np.float64]) -> NDArray[np.
         return found / white
     center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is None or width is None:
+        if text(dataset, "WindowCenter") or text(dataset, "WindowWidth"):
+            raise InputError("its window is no pair of numbers; set `window: full`")
         return None
     function = text(dataset, "VOILUTFunction").upper() or "LINEAR"
     if width < 1 if function == "LINEAR" else width <= 0:

@@ -208,12 +208,16 @@ def _view(dataset: "Dataset") -> str:
 
 
 def _spacing_mm(dataset: "Dataset") -> tuple[float, float] | None:
-    """Between rows and columns: PixelSpacing, else the detector's over the magnification."""
+    """Between rows and columns: PixelSpacing, else the detector's over the magnification.
+
+    A PixelSpacing equal to the detector's was not corrected for the magnification (PS3.3 10.7.1.1).
+    """
     magnification = number(dataset, "EstimatedRadiographicMagnificationFactor")
     if magnification is None or not 1 <= magnification <= 10:
         magnification = 1.0
+    uncorrected = numbers(dataset, "PixelSpacing") == numbers(dataset, "ImagerPixelSpacing")
     for name, over in (
-        ("PixelSpacing", 1.0),
+        ("PixelSpacing", magnification if uncorrected else 1.0),
         ("ImagerPixelSpacing", magnification),
         ("NominalScannedPixelSpacing", 1.0),
     ):

@@ -115,6 +115,14 @@ def test_two_sides_for_one_image(path: Path) -> None:
     assert "names two sides" in refusal(path, ImageLaterality="L", Laterality="R")
 
 
+def groups(**measures: Any) -> Dataset:
+    """What an image of an enhanced kind says of its frames."""
+    item, of_frames = Dataset(), Dataset()
+    item.update(measures)
+    of_frames.PixelMeasuresSequence = [item]
+    return of_frames
+
+
 @pytest.mark.parametrize(
     ("others", "spacing"),
     [
@@ -131,6 +139,23 @@ def test_two_sides_for_one_image(path: Path) -> None:
             (0.05, 0.05),
         ),
         ({"NominalScannedPixelSpacing": ["0.05", "0.05"]}, (0.05, 0.05)),
+        (  # equal to the detector's: not corrected (PS3.3 10.7.1.1)
+            {
+                "PixelSpacing": ["0.1", "0.1"],
+                "ImagerPixelSpacing": ["0.1", "0.1"],
+                "EstimatedRadiographicMagnificationFactor": "2",
+            },
+            (0.05, 0.05),
+        ),
+        (
+            {
+                "PixelSpacing": ["0.06", "0.06"],
+                "ImagerPixelSpacing": ["0.1", "0.1"],
+                "EstimatedRadiographicMagnificationFactor": "2",
+            },
+            (0.06, 0.06),
+        ),
+        ({"SharedFunctionalGroupsSequence": [groups(PixelSpacing=[0.09, 0.09])]}, (0.09, 0.09)),
     ],
 )
 def test_spacing(path: Path, others: dict[str, Any], spacing: tuple[float, float] | None) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dicom_files import a_ramp, mammogram, save, write_mammogram
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import Dataset, dcmread, uid
+from pydicom import DataElement, Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, get_frame
 
@@ -231,6 +231,32 @@ def test_a_window_is_over_rescaled_values(path: Path) -> None:
     write_mammogram(path, **rescale, **window)
     hounsfield = a_ramp() * 2.0 - 1024
     assert_seen(path, np.clip((hounsfield - 100) / 400 + 0.5, 0, 1), window="dicom")
+
+
+@pytest.mark.parametrize("of", ["Shared", "PerFrame"])
+def test_what_an_enhanced_image_says_of_its_one_frame_counts(path: Path, of: str) -> None:
+    transformation, interest, groups = Dataset(), Dataset(), Dataset()
+    transformation.RescaleSlope, transformation.RescaleIntercept = "-1", "4095"
+    interest.WindowCenter, interest.WindowWidth = "1000", "500"
+    interest.VOILUTFunction = "LINEAR_EXACT"
+    groups.PixelValueTransformationSequence = [transformation]
+    groups.FrameVOILUTSequence = [interest]
+    write_mammogram(path, NumberOfFrames=1, **{f"{of}FunctionalGroupsSequence": [groups]})
+    assert_seen(path, 1 - spread(a_ramp()))
+    expected = np.clip((4095.0 - a_ramp() - 1000) / 500 + 0.5, 0, 1)
+    assert_seen(path, expected, window="dicom")
+
+
+@pytest.mark.parametrize(
+    "window", [{"WindowCenter": "1,5"}, {"WindowWidth": "500"}, {"WindowCenter": ["1000", "x"]}]
+)
+def test_half_a_window_is_not_the_whole_range(path: Path, window: dict[str, Any]) -> None:
+    dataset = mammogram()
+    for name, value in window.items():
+        dataset[name] = DataElement(name, "LO", value)  # which holds what DS refuses
+    save(dataset, path)
+    assert "no pair of numbers" in refusal(path, window="dicom")
+    assert_seen(path, spread(a_ramp()))
 
 
 def test_a_falling_rescale_turns_the_image(path: Path) -> None:

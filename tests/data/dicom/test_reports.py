@@ -212,7 +212,7 @@ def test_windows_of_fractions_and_of_several_views(
 
 @pytest.mark.parametrize("keyword", ["WindowCenter", "RescaleIntercept", "RescaleSlope"])
 def test_what_is_no_number_is_not_taken_for_one(path: Path, keyword: str) -> None:
-    """fo-dicom/fo-dicom#1757: the whole range without a window, no made-up rescale."""
+    """fo-dicom/fo-dicom#1757: no made-up rescale, and no other range than the one asked for."""
     others = {"WindowCenter": "2000", "WindowWidth": "1000", "RescaleSlope": "1"}
     one = mammogram(**{**others, "RescaleIntercept": "-100", keyword: "1"})
     save(one, path)
@@ -220,11 +220,9 @@ def test_what_is_no_number_is_not_taken_for_one(path: Path, keyword: str) -> Non
     tag = {"WindowCenter": b"\x28\0\x50\x10", "RescaleIntercept": b"\x28\0\x52\x10"}
     at = content.rindex(tag.get(keyword, b"\x28\0\x53\x10")) + 8
     path.write_bytes(content[: at - 2] + b"\4\0" + b"NaN " + content[at + 2 :])
-    if keyword == "WindowCenter":
-        np.testing.assert_allclose(seen(path, AS_SHOWN), a_ramp() / 4095, atol=1e-5)
-    else:
-        with pytest.raises(InputError, match=f"{keyword} is no number"):
-            read_dicom(path, AS_SHOWN)
+    wrong = "no pair of numbers" if keyword == "WindowCenter" else f"{keyword} is no number"
+    with pytest.raises(InputError, match=wrong):
+        read_dicom(path, AS_SHOWN)
 
 
 def test_a_table_of_all_words(path: Path) -> None:

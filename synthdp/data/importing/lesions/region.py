@@ -11,6 +11,8 @@ from synthdp.config import Settings
 
 #: How far beyond its image a box may reach, in px: what rounding and 1-based counting make.
 SLACK_PX = 1.0
+#: No lesion ends so near to the corner; what does is given in shares of the image's sides.
+_LEAST_FAR_END_PX = 2.0
 _BLANK = {"", "-1", "-1.0", "nan", "none", "null", "n/a", "na"}
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
@@ -187,6 +189,20 @@ def _boxed(values: Mapping[str, float], y_up: bool, named: str) -> Region:
     region = Region(*box, y_up=y_up)
     if region.right <= region.left or region.bottom <= region.top:
         raise ValueError(f"{named}: the box is empty, or turned over")
+    return _in_pixels(region, named)
+
+
+def _in_pixels(region: Region, named: str) -> Region:
+    """The region, refused where it lies within a corner's few pixels, as shares of a side would.
+
+    Raises:
+        ValueError: when it does.
+    """
+    if max(region.right, region.bottom) < _LEAST_FAR_END_PX:
+        raise ValueError(
+            f"{named}: not numbers of pixels, by their size, but shares of the image's width and "
+            "height; multiply them by these"
+        )
     return region
 
 
@@ -203,4 +219,4 @@ def _around_points(points: Iterable[tuple[float, float]], y_up: bool, named: str
     region = Region(min(xs), min(ys), max(xs), max(ys), y_up=y_up)
     if region.right <= region.left or region.bottom <= region.top:
         raise ValueError(f"{named}: the outline surrounds nothing")
-    return region
+    return _in_pixels(region, named)

@@ -75,6 +75,23 @@ def test_what_is_no_box_is_said_without_its_values(cells: str, said: str) -> Non
     assert "xmin, ymin, xmax, ymax" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "cells"),
+    [
+        ("x_center y_center width height", "0.52|0.4|0.1|0.08"),  # as YOLO has them
+        ("xmin ymin xmax ymax", "0.2|0.3|0.45|0.5"),
+        ("x y radius", "0.5|0.5|0.05"),
+        ("xmin ymin xmax ymax", "0|0|1|1.01"),
+        ("contour", "0.1 0.2 0.4 0.2 0.3 0.6"),
+    ],
+)
+def test_shares_of_the_image_are_no_pixels(names: str, cells: str) -> None:
+    found = guessed_columns(names.split())
+    assert found is not None
+    with pytest.raises(ValueError, match="shares of the image"):
+        region_in(dict(zip(found.names, cells.split("|"), strict=True)), found)
+
+
 @pytest.mark.parametrize("points", ["1 2 3 4", "1 2 3", "5 5 5 6 5 7"])
 def test_an_outline_surrounds_something(points: str) -> None:
     with pytest.raises(ValueError, match=r"three points|surrounds nothing"):
