@@ -7,6 +7,7 @@ when their thumbnails correlate *and* what is left of them without the common pa
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +33,18 @@ _SAMPLE = 8192
 #: Thumbnails without anything in them but rounding.
 _NOTHING = 1e-4
 _READ_AT_ONCE = 4096
-#: Leading directions in which pairs are compared first, of thumbnails and of what is left of them.
-_DIRECTIONS, _DIRECTIONS_LEFT = 32, 64
+#: Pairs are compared in so many leading directions first, in the further ones only where many of a
+#: block are left over; in no more than hold nearly all that there is to compare.
+_TIERS, _HELD_BY_TIERS = (32, 64, 128, 256, 512), 0.95
 #: So few images are compared whole: to find directions would take longer.
 _COMPARED_WHOLE = 2048
-_ROWS, _COLUMNS = 2048, 4096
+_ROWS, _COLUMNS = 2048, 2048
+#: Images of the sample by which it is told which of two bounds rules out more.
+_TRIED = 512
 #: Pairs of a block that are compared one by one; of more, all of the block at once is faster.
-_MANY = 16_384
-#: Rounding of a product of two vectors of length 1, with room.
-_ROUNDING = np.float32(1e-4)
+_MANY = 8192
+#: Rounding of a product of two vectors of length 1 in half precision, with room.
+_ROUNDING = np.float32(1.2e-3)
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,9 @@ def look_alikes(
     step = max(1, -(-count // _SAMPLE))
     sample = thumbnails.rows(range(0, count, step))
     common = common_part(sample)
-    whole = _Directions(sample, _DIRECTIONS)
-    left = _Directions(common.left_of(sample), _DIRECTIONS_LEFT)
+    floors = (np.float32(threshold), np.float32(_CORRELATION_LEFT))
+    whole = _Bounds(sample, count, floors[0])
+    left = _Bounds(common.left_of(sample), count, floors[1])
     del sample
     for start in range(0, count, _READ_AT_ONCE):
         rows = _read(thumbnails, slice(start, min(start + _READ_AT_ONCE, count)))
@@ -152,24 +157,22 @@ def look_alikes(
         left.append(common.left_of(rows))
     owner_codes = np.unique(np.array(list(owners)), return_inverse=True)[1]
     groups = _Groups(count)
-    whole_parts, left_parts = whole.parts(), left.parts()
     groups.join(*_same_pixels(digests, thumbnails, owners))
-    floor, left_floor = np.float32(threshold), np.float32(_CORRELATION_LEFT)
+    bounds = sorted((whole, left), key=_Bounds.share_left)
     for rows_of, columns_of in _tiles(count):
-        near = whole_parts[rows_of] @ whole_parts[columns_of].T > floor - _ROUNDING
-        if np.count_nonzero(near) > _MANY:
-            near &= left_parts[rows_of] @ left_parts[columns_of].T > left_floor - _ROUNDING
+        near = _near(bounds, rows_of, columns_of)
         if np.count_nonzero(near) > _MANY:
             one, other = _read(thumbnails, rows_of), _read(thumbnails, columns_of)
-            near &= one @ other.T > floor
-            near &= common.left_of(one) @ common.left_of(other).T > left_floor
-        first, second = np.nonzero(near)
+            near &= one @ other.T > floors[0]
+            near &= common.left_of(one) @ common.left_of(other).T > floors[1]
+        first, second = np.divmod(np.flatnonzero(near), near.shape[1])
         first, second = first + rows_of.start, second + columns_of.start
         apart = (second > first) & (owner_codes[first] != owner_codes[second])
         first, second = groups.not_yet_one(first[apart], second[apart])
-        possible = _products(left_parts, first, second) > left_floor - _ROUNDING
-        candidates = {"first": first[possible], "second": second[possible]}
-        _compare(thumbnails, common, floor, groups=groups, **candidates)
+        for bound in reversed(bounds):
+            possible = bound.may_be_near(first, second)
+            first, second = first[possible], second[possible]
+        _compare(thumbnails, common, floors[0], groups=groups, first=first, second=second)
     return groups.found()
 
 
@@ -198,39 +201,88 @@ def _tiles(count: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + _ROWS, count)), slice(side, min(side + _COLUMNS, count))
 
 
-class _Directions:
-    """Vectors by their leading directions and the length of the rest, which bound their products.
+class _Bounds:
+    """Bounds of the products of N vectors, sharper with each tier of their leading directions.
 
     With a = Pa + Ra, orthogonal, a.b = Pa.Pb + Ra.Rb <= Pa.Pb + |Ra| |Rb| (Cauchy and Schwarz): the
-    product of (Pa, |Ra|) and (Pb, |Rb|). No pair above a threshold is below it here.
+    product of (Pa, |Ra|) and (Pb, |Rb|). No pair above the floor is below it here. A further tier
+    adds the product in its own directions, and has a shorter rest in the place of the one before.
     """
 
-    def __init__(self, sample: Floats, count: int) -> None:
+    def __init__(self, sample: Floats, count: int, floor: np.float32) -> None:
+        """Find the directions for `count` vectors like the (n, D) of the sample."""
+        self._floor = floor - _ROUNDING
+        self._sample = sample[:: max(1, len(sample) // _TRIED)]
         if len(sample) <= _COMPARED_WHOLE:
             self._directions = np.eye(sample.shape[1], dtype=np.float32)
+            self._ends = [sample.shape[1]]
         else:
-            directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))[1][:, ::-1]
-            self._directions = np.asarray(directions[:, :count], dtype=np.float32)
-        self._parts: list[Floats] = []
+            energies, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+            held = np.cumsum(energies[::-1]) / max(energies.sum(), np.finfo(np.float64).tiny)
+            enough = [at for at, end in enumerate(_TIERS) if held[end - 1] >= _HELD_BY_TIERS]
+            self._ends = list(_TIERS[: enough[0] + 1 if enough else len(_TIERS)])
+            leading = directions[:, ::-1][:, : self._ends[-1]]
+            self._directions = np.asarray(leading, dtype=np.float32)
+        # Half precision moves a product by less than 1e-3, and takes half the room.
+        widths = np.diff([0, *self._ends]) + 2
+        self._tiers = [np.empty((count, width), dtype=np.float16) for width in widths]
+        self._filled = 0
 
     def append(self, rows: Floats) -> None:
         """Add (n, D) vectors of length 1, or 0."""
+        at = slice(self._filled, self._filled + len(rows))
+        for tier, part in zip(self._tiers, self._parts(rows), strict=True):
+            tier[at] = part
+        self._filled = at.stop
+
+    def _parts(self, rows: Floats) -> Iterator[Floats]:
+        """Of each tier the parts of vectors in its directions, and the rests behind and before."""
         leading = rows @ self._directions
-        rest = np.square(rows).sum(axis=1) - np.square(leading).sum(axis=1)
-        self._parts.append(np.column_stack([leading, np.sqrt(np.maximum(rest, 0))]))
+        rest, before = np.square(rows).sum(axis=1), np.zeros(len(rows), dtype=np.float32)
+        for begin, end in pairwise((0, *self._ends)):
+            part = leading[:, begin:end]
+            rest = np.maximum(rest - np.square(part).sum(axis=1), 0)
+            yield np.column_stack([part, np.sqrt(rest), before])
+            before = np.sqrt(rest)
 
-    def parts(self) -> Floats:
-        """(N, K + 1) float32."""
-        return np.concatenate(self._parts)
+    def share_left(self) -> float:
+        """Which share of pairs the first tier does not rule out, as the sample has it."""
+        part = next(self._parts(self._sample))
+        return float(np.mean(part @ part.T > self._floor))
+
+    def near(self, rows_of: slice, columns_of: slice) -> Iterator[NDArray[np.bool_]]:
+        """Which pairs of a block each tier does not rule out."""
+        products: Floats | None = None
+        for tier in self._tiers:
+            one, other = tier[rows_of].astype(np.float32), tier[columns_of].astype(np.float32)
+            other[:, -1] *= -1
+            if products is None:
+                products = one @ other.T
+            else:
+                products += one @ other.T
+            yield products > self._floor
+
+    def may_be_near(self, first: Indices, second: Indices) -> NDArray[np.bool_]:
+        """Which pairs no tier rules out, few at a time."""
+        possible = np.ones(len(first), dtype=np.bool_)
+        for start in range(0, len(first), _READ_AT_ONCE):
+            at = slice(start, start + _READ_AT_ONCE)
+            products = np.zeros(len(first[at]), dtype=np.float32)
+            for tier in self._tiers:
+                one, other = (tier[pair[at]].astype(np.float32) for pair in (first, second))
+                other[:, -1] *= -1
+                products += np.einsum("nd,nd->n", one, other)
+            possible[at] = products > self._floor
+        return possible
 
 
-def _products(rows: Floats, first: Indices, second: Indices) -> Floats:
-    """The products of pairs of rows, few at a time."""
-    found = np.empty(len(first), dtype=np.float32)
-    for start in range(0, len(first), _READ_AT_ONCE):
-        at = slice(start, start + _READ_AT_ONCE)
-        found[at] = np.einsum("nd,nd->n", rows[first[at]], rows[second[at]])
-    return found
+def _near(bounds: Sequence[_Bounds], rows_of: slice, columns_of: slice) -> NDArray[np.bool_]:
+    """Which pairs of a block no bound rules out, with no more bounds than leave few of them."""
+    tiers = (tier for bound in bounds for tier in bound.near(rows_of, columns_of))
+    near = next(tiers)
+    while np.count_nonzero(near) > _MANY and (further := next(tiers, None)) is not None:
+        near &= further
+    return near
 
 
 def _compare(
@@ -271,10 +323,14 @@ class _Groups:
         """Make one group of each pair's groups."""
         if not len(first):
             return
-        count = len(self._labels)
-        pairs = (self._labels[first], self._labels[second])
-        ties = coo_array((np.ones(len(first), dtype=np.int8), pairs), shape=(count, count))
-        self._labels = connected_components(ties, directed=False)[1][self._labels].astype(np.int64)
+        pairs = self._labels[np.concatenate([first, second])]
+        labels, ends = np.unique(pairs, return_inverse=True)
+        ties = (np.ones(len(first), dtype=np.int8), (ends[: len(first)], ends[len(first) :]))
+        graph = coo_array(ties, shape=(len(labels), len(labels)))
+        parts = connected_components(graph, directed=False)[1]
+        now = np.arange(len(self._labels), dtype=np.int64)
+        now[labels] = labels[np.unique(parts, return_index=True)[1]][parts]
+        self._labels = now[self._labels]
 
     def found(self) -> list[tuple[int, ...]]:
         """The groups of two and more."""

@@ -10,7 +10,7 @@ from synthdp.data import likeness
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import fit_square, resample
 from synthdp.data.importing.images.survey import thumbnail
-from synthdp.data.importing.images.thumbnails import Thumbnails
+from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.data.likeness import look_alikes
 from synthdp.data.splits import connected
 
@@ -154,10 +154,19 @@ def test_a_set_that_is_one_image_many_times() -> None:
     assert look_alikes(store(images), owners, digests=digests) == [tuple(range(60))]
 
 
-def test_no_pair_is_lost_to_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+def speckle(seed: int) -> Picture:
+    """Noise on an even grey, which no few directions hold."""
+    picture = 120 + np.random.default_rng(seed).normal(0, 12, (SIDE_PX, SIDE_PX))
+    return picture.astype(np.uint8)
+
+
+@pytest.mark.parametrize("texture", [tissue, speckle])
+def test_no_pair_is_lost_to_pruning(
+    monkeypatch: pytest.MonkeyPatch, texture: Callable[[int], Picture]
+) -> None:
     """Against all pairs by the definition, with blocks and directions so small that all matter."""
     rng = np.random.default_rng(5)
-    base = [circle(tissue(seed)) if seed % 3 else tissue(seed) for seed in range(300)]
+    base = [circle(texture(seed)) if seed % 3 else texture(seed) for seed in range(300)]
     images = list(base)
     for _ in range(200):  # from near copies to such as are just none
         picture = base[rng.integers(300)] + rng.normal(0, rng.uniform(1, 40), (SIDE_PX, SIDE_PX))
@@ -174,15 +183,42 @@ def test_no_pair_is_lost_to_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
         if owners[one] != owners[other]
     ]
     expected = sorted(tuple(sorted(group)) for group in connected(pairs))
-    assert len(expected) > 50
+    assert len(expected) > 30
     monkeypatch.setattr(likeness, "_COMPARED_WHOLE", 0)
-    for rows_at_once, directions, many in ((2048, 32, 10**9), (64, 3, 20), (17, 1, 0)):
+    for rows_at_once, tiers, many in (
+        (128, (3, 6, 200), 20),
+        (90, (1, 2), 0),
+        (300, (1024,), 0),
+    ):
         monkeypatch.setattr(likeness, "_MANY", many)
         monkeypatch.setattr(likeness, "_ROWS", rows_at_once)
         monkeypatch.setattr(likeness, "_COLUMNS", 2 * rows_at_once)
-        monkeypatch.setattr(likeness, "_DIRECTIONS", directions)
-        monkeypatch.setattr(likeness, "_DIRECTIONS_LEFT", 2 * directions)
+        monkeypatch.setattr(likeness, "_TIERS", tiers)
         assert look_alikes(thumbnails, owners) == expected
+
+
+def test_no_bound_is_below_a_product() -> None:
+    """Whatever tier it is of, in half precision: of random, equal, opposite and empty vectors."""
+    rng = np.random.default_rng(0)
+    fall = np.geomspace(1, 1e-3, THUMBNAIL_PX**2)
+    rows = rng.normal(size=(2500, THUMBNAIL_PX**2)) * fall
+    rows[1000:1500] = rows[:500] + 0.3 * rng.normal(size=(500, THUMBNAIL_PX**2)) * fall
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[2000], rows[2001], rows[2002] = rows[0], -rows[0], 0
+    vectors = rows.astype(np.float32)
+    above = vectors[:1250] @ vectors[1250:].T > np.float32(0.7)
+    bounds = likeness._Bounds(vectors, len(vectors), np.float32(0.7))
+    bounds.append(vectors[:900])
+    bounds.append(vectors[900:])
+    tiers = list(bounds.near(slice(0, 1250), slice(1250, 2500)))
+    assert len(tiers) > 2
+    passed = [np.count_nonzero(near) for near in tiers]
+    assert passed == sorted(passed, reverse=True)
+    for near in tiers:
+        assert not np.any(above & ~near)
+    first, second = np.nonzero(above)
+    assert bounds.may_be_near(first, second + 1250).all()
+    assert passed[-1] < 2 * len(first)
 
 
 def test_groups_grow_by_pairs() -> None:
