@@ -43,16 +43,16 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name is not None:
-            annotation = cls.model_fields[info.field_name].annotation
-            if not _takes_bool(annotation):
-                raise ValueError("true and false are no value for this key")
-            return value
-        if isinstance(value, str) and value not in ("true", "false", "True", "False"):
-            field = cls.model_fields.get(info.field_name or "")
-            if field is not None and field.annotation is bool:
+    def _is_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields.get(info.field_name or "")
+        annotation = Any if field is None else field.annotation
+        if _holds_truth(value) and not _takes_bool(annotation):
+            raise ValueError("true and false are no value for this key")
+        if isinstance(value, str):
+            if annotation is bool and value not in ("true", "false", "True", "False"):
                 raise ValueError("write true or false")
+            if not value and _takes_path(annotation):  # which `Path` makes the working directory
+                raise ValueError("is empty; name a path, and the working directory as .")
         return value
 
     @field_validator("*", mode="after")
@@ -72,6 +72,8 @@ _VARIABLE = re.compile(r"^\$(?:[A-Za-z_]\w*|\{[^}]*\})")
 
 def _path_problem(path: Path) -> str | None:
     """What is wrong with a path wherever it leads, in words."""
+    if "\0" in str(path):
+        return "a path with a character NUL, which no file system takes"
     if _is_too_long(path):
         return "a path that is too long for a file system"
     first = path.parts[0] if path.parts else ""
@@ -93,10 +95,21 @@ def _is_too_long(path: Path) -> bool:
     return longest > MAX_NAME_BYTES or len(os.fsencode(path)) > MAX_PATH_BYTES
 
 
+def _holds_truth(value: Any) -> bool:
+    """Whether a value is a truth value, numpy's too, or a list with one in it."""
+    if isinstance(value, list | tuple):
+        return any(_holds_truth(one) for one in value)
+    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+
+
 def _takes_bool(annotation: Any) -> bool:
     if annotation in (bool, Any) or isinstance(annotation, TypeVar):
         return True
     return any(part is True or _takes_bool(part) for part in get_args(annotation))
+
+
+def _takes_path(annotation: Any) -> bool:
+    return annotation is Path or any(_takes_path(part) for part in get_args(annotation))
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)

@@ -170,13 +170,20 @@ def _text_problem(text: str, takes: Takes, *, direct: bool) -> str | None:
 
 
 class _Typing:
-    """Marks the nodes of a YAML document by the types of a settings class, and notes problems."""
+    """Marks the nodes of a YAML document by the types of a settings class, and notes problems.
 
-    def __init__(self, annotation: Any, problems: list[str], prefix: str = "") -> None:
+    A run's config.yaml holds `null` for a setting that is not set, so that files may say it; what
+    is typed on a command line may not (`null_unsets`).
+    """
+
+    def __init__(
+        self, annotation: Any, problems: list[str], prefix: str = "", *, null_unsets: bool
+    ) -> None:
         self._text = ""
         self._annotation = annotation
         self._problems = problems
         self._prefix = prefix
+        self._null_unsets = null_unsets
 
     def __call__(self, text: str, node: yaml.Node) -> None:
         self._text = text
@@ -216,10 +223,10 @@ class _Typing:
             node.tag = NULL
             node.value = "null"
             return
-        if takes.unset and text == "null":
-            return  # what a run's config.yaml holds for a setting that is not set
+        if takes.unset and text == "null" and self._null_unsets:
+            return
         if not takes.text:
-            if direct and takes.unset and text.lower() in _NOTHING:
+            if takes.unset and text.lower() in _NOTHING:
                 self._problems.append(f"{key}: {_nothing_problem(text, takes)}")
             return
         problem = _text_problem(text, takes, direct=direct) or self._cut_problem(node)
@@ -251,7 +258,7 @@ def typing(cls: type[BaseModel], problems: list[str]) -> Prepare:
 
     `problems` gets a line for each value that is refused.
     """
-    return _Typing(cls, problems)
+    return _Typing(cls, problems, null_unsets=True)
 
 
 def read_value(cls: type[BaseModel] | None, key: str, text: str) -> Any:
@@ -271,7 +278,8 @@ def read_value(cls: type[BaseModel] | None, key: str, text: str) -> Any:
         raise InputError(f"{key}: {problem}")
     if takes.containers and text[0] in "[{":
         problems: list[str] = []
-        value = parse_yaml(text, where=key, prepare=_Typing(annotation, problems, key))
+        marked = _Typing(annotation, problems, key, null_unsets=False)
+        value = parse_yaml(text, where=key, prepare=marked)
         if problems:
             raise InputError("\n".join(problems))
         return value

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import Field
 
@@ -12,9 +13,11 @@ from synthdp.config import (
     dump_settings,
     load_settings,
     read_json_as,
+    read_settings,
     validate_settings,
 )
 from synthdp.errors import InputError
+from synthdp.stages import STAGES
 from synthdp.yaml_core import MAX_SETTINGS_BYTES
 
 
@@ -69,6 +72,20 @@ def test_no_other_word_is_training_without_privacy(word: str, tmp_path: Path) ->
         assert "  privacy.epsilon: " in refused(path=path)
 
 
+@pytest.mark.parametrize("word", ["None", "NONE", "null", "Null", "~"])
+def test_no_other_word_is_training_without_privacy_inside_a_list(word: str, tmp_path: Path) -> None:
+    study = STAGES["study"].settings_class()
+    for override in (f"epsilons=[6, {word}]", f"epsilons=[{word}]"):
+        with pytest.raises(InputError, match=f"epsilons.[01]: '{word}' is no value here"):
+            load_settings(study, None, [override])
+    assert "privacy.epsilon: " in refused("data=x", f"privacy={{epsilon: {word}}}")
+    path = tmp_path / "x.yaml"
+    path.write_text(f"epsilons: [6, {word}]\n")
+    if word != "null":  # what the config.yaml of a study holds
+        with pytest.raises(InputError, match=f"epsilons.1: '{word}' is no value here"):
+            read_settings(study, path)
+
+
 @pytest.mark.parametrize("value", ["", " ", "\u00a0", "\t"])
 def test_an_unset_variable_of_the_shell_is_no_value(value: str) -> None:
     text = refused(f"data={value}", f"privacy.epsilon={value}", f"seed={value}")
@@ -120,6 +137,21 @@ def test_true_is_no_number_but_a_flag() -> None:
     assert "seed: true and false" in refused("data=x", "seed=true")
     settings = load_settings(Example, None, ["data=x", "flag=true", "anything=true"])
     assert (settings.flag, settings.anything) == (True, True)
+
+
+def test_true_is_no_number_in_a_list_or_of_numpy() -> None:
+    study = STAGES["study"].settings_class()
+    for key in ("epsilons", "seeds"):
+        with pytest.raises(InputError, match=f"{key}: true and false are no value"):
+            load_settings(study, None, [f"{key}=[true]"])
+    with pytest.raises(ValueError, match="true and false are no value"):
+        PrivacySettings(epsilon=np.bool_(True))
+
+
+@pytest.mark.parametrize(("path", "words"), [("", "is empty"), ("a\0b", "a character NUL")])
+def test_a_path_that_python_gives_is_one(path: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Example(data=path)
 
 
 @pytest.mark.parametrize("word", ["yes", "on", "y", "no", "off", "0x", "TRUE!"])
