@@ -33,6 +33,7 @@ from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config import AuditSettings, FeatureSettings, PrivacySettings, Settings, dump_settings
 from synthdp.data.dataset import read_info
 from synthdp.data.images import encode_png
+from synthdp.data.importing import patches
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.dossier.evidence import read_evidence
@@ -368,6 +369,24 @@ def test_an_import_of_sources_that_have_changed_is_refused(
     assert "patient0" not in str(error.value)
     assert "keep this folder" in str(error.value)  # its ledger stands in it
     assert (imported.out / "manifest.csv").read_bytes() == manifest
+
+
+@pytest.mark.parametrize("how", SOURCE_CHANGES)
+def test_sources_that_change_while_they_are_imported_are_found_out(
+    imported: PatchesSettings, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = patches._prepared
+
+    def meanwhile(*arguments: object) -> object:
+        made = prepared(*arguments)
+        SOURCE_CHANGES[how](imported.src)
+        return made
+
+    settings = imported.model_copy(update={"out": tmp_path / "late"})
+    monkeypatch.setattr(patches, "_prepared", meanwhile)
+    run_patches(settings)
+    with pytest.raises(InputError, match="src: has changed since: files in it were"):
+        run_patches(settings)
 
 
 def test_an_import_is_the_same_wherever_its_sources_have_been_meanwhile(

@@ -169,16 +169,18 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
     if _is_imported(settings):
         logger.info("%s is there already, from these settings", settings.out)
         return settings.out
+    sources = source_files(settings)
     listing = listed()
     statement = imported_statement(settings)
     person_of = read_links(settings.links) if settings.links is not None else {}
     with staging_beside(settings.out) as staging:
+        kept, key = staging / SOURCE_DIGESTS_FILE, set_key(settings)
+        # before they are read, so that an edit of one meanwhile, or a file that comes late, shows
+        inputs = source_inputs(settings, settings.src, sources, key=key, kept=kept)
         made, outcomes = _prepared(settings, listing, staging)
         listing, prepared = _readable(settings, listing, outcomes)
         _refuse_problems(settings, listing, person_of)
-        facts, key = [image.facts for image in prepared], set_key(settings)
-        kept = staging / SOURCE_DIGESTS_FILE
-        inputs = source_inputs(settings, settings.src, source_files(settings), key=key, kept=kept)
+        facts = [image.facts for image in prepared]
         looks = made.thumbnails.of([image.row for image in prepared])
         assignment = assign(settings, listing, facts, looks, key=key, person_of=person_of)
         images, cohort = AssignedImages(listing, facts, assignment), None
@@ -192,8 +194,8 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
             refuse_empty_split(images.assignment.splits)
         info = _described(settings, statement, cohort, assignment.linked)
         card = _card(settings, statement, len(images.facts))
-        sources = kept.read_bytes() if kept.is_file() else None
-        _write(settings, info, images, prepared, key, card=card, inputs=inputs, sources=sources)
+        digests = kept.read_bytes() if kept.is_file() else None
+        _write(settings, info, images, prepared, key, card=card, inputs=inputs, digests=digests)
     return settings.out
 
 
@@ -468,7 +470,7 @@ def _write(
     *,
     card: str,
     inputs: Mapping[str, Input],
-    sources: bytes | None,
+    digests: bytes | None,
 ) -> None:
     listing, assignment = images.listing, images.assignment
     budget = None
@@ -494,8 +496,8 @@ def _write(
         }
         writer.note(NOTE, {**source, **note})
         writer.note(INPUTS_FILE.name, as_json(inputs))
-        if sources is not None:
-            writer.keep_file(SOURCE_DIGESTS_FILE, sources)
+        if digests is not None:
+            writer.keep_file(SOURCE_DIGESTS_FILE, digests)
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
     for line in note_words(note, images, settings.targets, kind=settings.kind):
