@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 from synthdp.config import Settings, read_json_as
 from synthdp.data.identity import set_digests
 from synthdp.errors import InputError, RunError
-from synthdp.files import read_json, readable_name, sha256_file, write_json
+from synthdp.files import readable_name, sha256_file, write_json
 from synthdp.unchanged import FileState, clock_ns
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,9 @@ INPUTS_FILE = Path("private") / "inputs.json"
 OUTPUTS = ("out", "saliency")
 #: The file that says all of a folder which is neither a data set nor a run: an assessment's.
 _MAIN_FILES = ("quality.json",)
-_MODEL_SETTINGS, _GENERATOR = "settings.json", "generator.safetensors"
+_MODEL_SETTINGS = "settings.json"
+#: Of a generator, of a classifier.
+_WEIGHTS = ("generator.safetensors", "weights.safetensors")
 _CHANGED = {
     "key": "a data set that was made anew stands there, with a key of its own",
     "facts": "its dataset.json says something else",
@@ -140,16 +142,12 @@ def _set_digests(root: Path) -> dict[str, str]:
 
 
 def _model_digest(model: Path) -> str:
-    """A digest of a run's model.
+    """A digest of a run's model: of its settings and its weights, whatever the one says of these.
 
-    A classifier's settings hold the SHA-256 of its weights, which is checked when they are read.
+    Public weights that stand beside them are named by their SHA-256 in the settings.
     """
-    settings = read_json(model / _MODEL_SETTINGS)
-    of_settings = _file_digest(model / _MODEL_SETTINGS)
-    if isinstance(settings, dict) and "weights_sha256" in settings:
-        return of_settings
-    weights = model / _GENERATOR
-    return f"{of_settings} {_file_digest(weights)}" if weights.is_file() else of_settings
+    files = (model / name for name in (_MODEL_SETTINGS, *_WEIGHTS))
+    return " ".join(_file_digest(path) for path in files if path.is_file())
 
 
 def _file_digest(path: Path) -> str:

@@ -157,6 +157,18 @@ def test_a_finished_stage_is_refused_when_an_input_has_changed(
     assert times(command.result) == written
 
 
+def test_weights_that_are_not_those_of_their_settings_are_another_model(
+    commands: dict[str, Command], root: Path
+) -> None:
+    weights = root / "tuned" / "model" / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-4] + b"\0\0\0\1")
+    with pytest.raises(InputError, match="run: has changed since: another model stands there"):
+        commands["evaluate"].again()
+    weights.write_bytes(content)
+    assert commands["evaluate"].again() == root / "ev"
+
+
 def test_every_input_of_every_stage_is_tried(commands: dict[str, Command]) -> None:
     named = {(stage, key) for stage, command in commands.items() for key in command.inputs}
     assert named == {*STAGE_INPUTS}
