@@ -446,10 +446,11 @@ def hospital_files(src: Path) -> Path:
     for number in range(24):
         person, loud = f"P{number // 2}" if number > 1 else LOUD, number < 2
         pixels = rng.integers(0, 4096, (300, 200) if loud else (90, 70)).astype(np.uint16)
-        said: dict[str, object] = {} if loud else {"ImageLaterality": "", "ViewPosition": ""}
+        said: dict[str, object] = {"ImageLaterality": "", "ViewPosition": ""}
         if loud:
             pixels = np.clip(pixels * 16, 0, 65535).astype(np.uint16)
             said = {"BitsStored": 16, "HighBit": 15, "PixelSpacing": [0.1, 0.1]}
+        said |= {"PatientID": person, "StudyInstanceUID": f"2.25.9{number}"}
         save(mammogram(pixels, SOPInstanceUID=f"2.25.{number + 1}", **said), src / f"{number}.dcm")
         corners = ["", "", "", ""] if number == 1 else ["10", "20", "40", "60"]
         lines.append([f"{number}.dcm", person, str(number % 2), *corners])

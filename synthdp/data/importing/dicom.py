@@ -22,7 +22,7 @@ from synthdp.data.importing.note import named_numbers
 from synthdp.data.importing.patches import PatchesSettings, import_once
 from synthdp.data.importing.settings import ATTRIBUTES
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
-from synthdp.data.importing.tables.rows import is_side, same_side_or_view
+from synthdp.data.importing.tables.rows import asked_columns, is_side, same_side_or_view
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
 from synthdp.progress import progress
@@ -119,7 +119,9 @@ def with_region(settings: DicomSettings) -> DicomSettings:
         )
     if settings.region is not None or settings.whole_images:
         return settings
-    forms = {guessed_columns(read_sheet(path, settings.sheet_form).columns) for path in tables}
+    wanted = asked_columns(settings)  # by which the header is told from a title
+    sheets = [read_sheet(path, settings.sheet_form, wanted=wanted) for path in tables]
+    forms = {guessed_columns(sheet.columns) for sheet in sheets}
     if len(forms) > 1:
         raise InputError("region: the tables say in different ways where lesions lie; name columns")
     region = forms.pop()
@@ -179,7 +181,7 @@ def checked_by_headers(listing: Listing, settings: DicomSettings) -> Listing:
     columns = tuple(dict.fromkeys((*listing.attributes, *filled)))
     listing = replace(listing, patches=tuple(patches), attributes=columns)
     listing = listing.sifted(findings, settings.leave_out)
-    if settings.header_ids == "compare":
+    if settings.header_ids == "compare" and not settings.images_are_patients:
         person_of = read_links(settings.links) if settings.links is not None else {}
         torn = torn_person_problems(listing, known, person_of)
         listing = replace(listing, problems=(*listing.problems, *torn))

@@ -135,6 +135,14 @@ def test_masks_and_other_formats_are_taken_too(src: Path) -> None:
         assert np.abs(made - expected(0)).max() <= 1
 
 
+def test_lesions_are_cut_below_a_title_too(src: Path) -> None:
+    plain, table = imported(src, out=src.parent / "plain"), src / "lesions.csv"
+    table.write_text("Lesions of the clinic\n\n" + table.read_text())
+    titled = imported(src)
+    for one, other in zip(plain.rows, titled.rows, strict=True):
+        assert (plain.root / one.image).read_bytes() == (titled.root / other.image).read_bytes()
+
+
 def test_images_without_columns_of_lesions_are_taken_whole(src: Path) -> None:
     lines = [f"{number}.dcm,Pat{number},{number % 2}" for number in range(4)]
     write_table(src, *lines, head="file,patient_id,malignant")

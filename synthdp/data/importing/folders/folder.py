@@ -30,7 +30,8 @@ SYSTEM_FILES = (
 )
 
 LINKED_FOLDERS = "linked folders"
-LINKED_AGAIN = "links to folders that were walked"
+LINKED_AGAIN = "links to folders that they stand in"
+LINKED_TWICE = "links to folders that were walked under another name"
 SKIPPED = "files in hidden or system folders (as .ipynb_checkpoints, @eaDir, __MACOSX)"
 HIDDEN_IMAGES = "hidden images (whose names begin with a dot)"
 HIDDEN_FILES = "hidden files"
@@ -63,7 +64,8 @@ def folder_contents(src: Path, follow_links_into: Sequence[Path] = ()) -> Folder
     """Walk `src`; hidden folders and those of systems are skipped and their files counted.
 
     Linked folders are followed where they lead into one of `follow_links_into`, and each folder is
-    walked once. A folder that may not be read is a problem: what it holds would be left out unseen.
+    walked once: under which of its names hangs on what else is there (`linked_folder_problems`). A
+    folder that may not be read is a problem: what it holds would be left out unseen.
 
     Raises:
         RunError: when no file descriptor is left, so that nobody knows what is there.
@@ -84,7 +86,7 @@ def folder_contents(src: Path, follow_links_into: Sequence[Path] = ()) -> Folder
     while links:
         root = links.pop(0)
         if root.resolve() in met:
-            skipped[LINKED_AGAIN] += 1
+            skipped[_again(root)] += 1
             continue
         met.add(root.resolve())
         for name, subfolders, files in os.walk(root, onerror=count_unread):
@@ -140,11 +142,16 @@ def _choose(
             else:
                 skipped[LINKED_FOLDERS] += 1
         elif (real := path.resolve()) in met:
-            skipped[LINKED_AGAIN] += 1
+            skipped[_again(path)] += 1
         else:
             met.add(real)
             subfolders.append(name)
     return followed
+
+
+def _again(path: Path) -> str:
+    """What it is that a folder which was walked already is met again: a circle, or another name."""
+    return LINKED_AGAIN if is_inside(path.parent, [path.resolve()]) else LINKED_TWICE
 
 
 def files_fitting(src: Path, pattern: str) -> list[str]:
@@ -224,12 +231,18 @@ def _begins_as_image(path: Path) -> bool:
 
 def linked_folder_problems(left_out: Mapping[str, int]) -> list[str]:
     """What to say of folders that are links, where nothing else names the images."""
-    if not left_out[LINKED_FOLDERS]:
-        return []
-    return [
-        f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed or lead nowhere; "
-        "put the folders themselves there, or name them in follow_links_into"
-    ]
+    problems = []
+    if left_out[LINKED_FOLDERS]:
+        problems.append(
+            f"{left_out[LINKED_FOLDERS]} folder(s) are links, which are not followed or lead "
+            "nowhere; put the folders themselves there, or name them in follow_links_into"
+        )
+    if twice := left_out.get(LINKED_TWICE, 0):
+        problems.append(
+            f"{twice} link(s) lead to folders that have another name below the folder too, so that "
+            "it can't be told whose their images are; keep one of the names of each"
+        )
+    return problems
 
 
 def left_out_words(left_out: Mapping[str, int]) -> str:

@@ -55,7 +55,7 @@ def cut_boxes(
         staging: a folder for what was made, of the block around this call.
         follow_links_into: folders outside `images` into which links may lead.
     """
-    sheet = read_sheet(boxes)
+    sheet = read_sheet(boxes, wanted=[FILE_COLUMNS])
     columns, file_column = guessed_columns(sheet.columns), find_column(FILE_COLUMNS, sheet.columns)
     if columns is None or file_column is None or sheet.problems:
         asked = (
