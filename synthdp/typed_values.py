@@ -140,6 +140,13 @@ def _has_settings(annotation: Any) -> bool:
     )
 
 
+def _takes_mapping(annotation: Any) -> bool:
+    return any(
+        get_origin(one) in _MAPPINGS or one in _MAPPINGS or _is_settings(one)
+        for one in _alternatives(annotation)
+    )
+
+
 def is_section(cls: type[BaseModel], key: str) -> bool:
     """Whether a dotted key of settings names a section: settings of their own."""
     annotation: Any = cls
@@ -276,7 +283,9 @@ def read_value(cls: type[BaseModel] | None, key: str, text: str) -> Any:
     problem = _shell_problem(text, takes)
     if problem is not None:
         raise InputError(f"{key}: {problem}")
-    if takes.containers and text[0] in "[{":
+    # Where no mapping is taken, a text may begin with a brace, as `{image_id}.png` does.
+    opens = "[{" if not takes.text or _takes_mapping(annotation) else "["
+    if takes.containers and text[0] in opens:
         problems: list[str] = []
         marked = _Typing(annotation, problems, key, null_unsets=False)
         value = parse_yaml(text, where=key, prepare=marked)

@@ -170,3 +170,9 @@ def test_keys_below_a_study_s_stages_have_the_types_of_these_stages() -> None:
         read_value(cls, "finetune.where", "None")
     assert read_value(cls, "pretrain.epochs", "3") == 3
     assert takes_of(_below(cls, "data")).text
+
+
+def test_a_text_that_begins_with_a_brace_is_one_where_no_mapping_is_taken() -> None:
+    """Templates of file names do, and no shell could quote them for YAML."""
+    assert read_value(Example, "words", "{image_id}.png") == "{image_id}.png"
+    assert read_value(Example, "by_word", "{a: [b]}") == {"a": ["b"]}

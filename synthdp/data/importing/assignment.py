@@ -52,6 +52,10 @@ class AssignmentSettings(ListingSettings):
     are disjoint, where an id names the same person in all of them and `links` are the same, and the
     ledger counts them in parallel.
 
+    Ids that differ as spellings of one do (1.1 and 1.10, P01 and p01) are refused, where `links`
+    has no row for each; `alike_ids: distinct` declares that all such are different persons, where
+    `links` does not say otherwise.
+
     `ids: kept` writes a safe id as it is declared, and any other as a keyed hash; `hashed` writes
     all of them as keyed hashes, and none of them into the note of the import.
     """
@@ -65,6 +69,7 @@ class AssignmentSettings(ListingSettings):
     cohort: CohortPart = None
     cohort_key: Path | None = None
     ids: Literal["kept", "hashed"] = "kept"
+    alike_ids: Literal["refuse", "distinct"] = "refuse"
 
     @property
     def cuts_val_from_train(self) -> bool:
@@ -169,10 +174,12 @@ def link_problems(listing: Listing, person_of: Mapping[str, str]) -> list[str]:
 
 
 def id_problems(
-    settings: ListingSettings, listing: Listing, person_of: Mapping[str, str]
+    settings: AssignmentSettings, listing: Listing, person_of: Mapping[str, str]
 ) -> list[str]:
     """Ids that differ only as spellings of one do, and of which links do not say who they are."""
     if settings.kind == "synthetic" or settings.images_are_patients:
+        return []
+    if settings.alike_ids == "distinct":
         return []
     first_number: dict[str, Number] = {}
     for patch in listing.patches:

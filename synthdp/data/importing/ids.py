@@ -158,6 +158,6 @@ def alike_ids(first_number: Mapping[str, Number], settled: Iterable[str] = ()) -
         numbers = ", ".join(str(number) for number in in_order(first_number[one] for one in group))
         problems.append(
             f"{numbers}: the ids {how}; write them alike where they are one person, else give "
-            "each of them a row in `links`"
+            "each of them a row in `links`, or set alike_ids=distinct where all such are"
         )
     return problems

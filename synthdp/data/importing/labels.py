@@ -33,14 +33,19 @@ _FALSE = (
     *("falso", "нет", "否"),
 )
 _MALIGNANT = (
-    *("malignant", "malignancy", "malign", "maligne", "malin", "maligno", "maligna", "malignes"),
-    *("bösartig", "bösartige", "kwaadaardig", "elakartad", "ondartet", "złośliwy"),
-    *("злокачественная", "злокачественное", "恶性", "惡性", "悪性"),
+    *("malignant", "malignancy", "malign", "maligne", "maligner", "malignes", "malignen", "malin"),
+    *("malins", "maligno", "maligna", "malignos", "malignas", "malignt", "bösartig", "bösartige"),
+    *("bösartiger", "bösartiges", "bösartigen", "kwaadaardig", "elakartad", "ondartet"),
+    *("złośliwy", "złośliwa", "złośliwe", "злокачественный", "злокачественная"),
+    *("злокачественное", "злокачественные", "恶性", "惡性", "悪性"),
 )
 _BENIGN = (
-    *("benign", "benigne", "bénigne", "bénin", "benigno", "benigna", "gutartig", "gutartige"),
-    *("goedaardig", "godartad", "godartet", "łagodny", "доброкачественная", "доброкачественное"),
-    *("良性", "benign without callback", "benign without callbacks"),
+    *("benign", "benigne", "benigner", "benignen", "bénigne", "bénignes", "bénin", "bénins"),
+    *("benigno", "benigna", "benignos", "benignas", "benignt", "gutartig", "gutartige"),
+    *("gutartiger", "gutartiges", "gutartigen", "goedaardig", "godartad", "godartet"),
+    *("łagodny", "łagodna", "łagodne", "доброкачественный", "доброкачественная"),
+    *("доброкачественное", "доброкачественные", "良性"),
+    *("benign without callback", "benign without callbacks"),
 )
 _DENIALS = frozenset(
     (

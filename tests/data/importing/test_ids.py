@@ -215,6 +215,15 @@ def test_links_settle_who_is_meant(imported: Import) -> None:
     assert len({row.patient_id for row in apart.rows}) == 3
 
 
+def test_ids_of_site_and_number_are_declared_distinct_at_once(imported: Import) -> None:
+    """1.1, 1.10 and 1.100 are three patients of one site; thousands need no row each."""
+    ids = ["1.1", "1.10", "1.100", "01.1", "A1", "a1"]
+    with pytest.raises(InputError, match="set alike_ids=distinct"):
+        imported(ids)
+    dataset = imported(ids, alike_ids="distinct")
+    assert len({row.patient_id for row in dataset.rows}) == len(ids)
+
+
 def test_links_make_them_one(imported: Import) -> None:
     one = imported(["1001", "1001.0", "A"], links="1001,1001\n1001.0,1001\n")
     assert len({row.patient_id for row in one.rows}) == 2

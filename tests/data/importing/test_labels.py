@@ -144,6 +144,8 @@ def test_denials_and_doubts_are_findings(name: str, named: Callable[..., Path]) 
         ("tumeur maligne", 1),
         ("train_malignant_mass_07_L", 1),
         ("1_benign", 0),
+        ("masses bénignes", 0),
+        ("lesiones malignas", 1),
     ],
 )
 def test_values_and_other_spellings(name: str, label: int, named: Callable[..., Path]) -> None:

@@ -147,7 +147,8 @@ _A_MASK = (
 _NO_CLASS = (
     "its path tells no class beyond doubt (a denial such as no_malignant does not, nor an open "
     "malignant_0, nor a word beside others that may change it); give its words, all together, in "
-    "`labels`, or a pattern, such as malignant_pattern=malignant, where every name may be believed"
+    "`labels`, or patterns, such as malignant_pattern=malignant and benign_pattern=benign, where "
+    "every name may be believed"
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from synthdp.data.ages import AGE_COLUMNS, capped_age
 from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS, Split
+from synthdp.data.decoding import IMAGE_SUFFIXES
 from synthdp.data.images import MISSING_FILE, file_named, path_problem
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.folders.folder import files_fitting
@@ -282,7 +283,23 @@ def _file_names(
     if reader.many_files:
         return _files_by_pattern(settings, table, reader, record, name)
     found, problem = file_named(name, reader.root, reader.linked, folder=table.folder)
+    if problem == MISSING_FILE:
+        problem = _without_end(table, reader, name) or problem
     return [found] if problem is None else problem
+
+
+def _without_end(table: SourceTable, reader: _Reader, name: str) -> str | None:
+    """What to do where a table names a file without its end, as `image_id` columns do."""
+    column = reader.file.shown
+    template = column if reader.file.is_template else f"{{{column}}}"
+    return next(
+        (
+            f"there is such a file with the end {end}; set file_column={template}{end}"
+            for end in IMAGE_SUFFIXES
+            if path_problem(table.folder + name + end, reader.root, reader.linked) is None
+        ),
+        None,
+    )
 
 
 def _files_by_pattern(

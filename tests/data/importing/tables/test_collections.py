@@ -593,6 +593,15 @@ def test_two_columns_of_one_row_that_tell_other_classes_are_refused(
     assert left.left_out_rows == {"contradiction": (2,)}
 
 
+def test_names_without_an_end_are_told_with_the_mend(src: Path) -> None:
+    picture(src / "a/1.png", 0)
+    write_table(src / "all.csv", "image_id,patient,cancer", "a/1,1,0")
+    said = refusal(src, "table")
+    assert "row 2: image_id: there is such a file with the end .png" in said
+    assert "set file_column={image_id}.png" in said
+    assert files(listed(src, "table", "file_column={image_id}.png"), src) == ["a/1.png"]
+
+
 def test_words_for_malignant_say_nothing_of_another_target(src: Path) -> None:
     picture(src / "0.png", 0)
     write_table(src / "all.csv", "file,patient,effusion", "0.png,1,benign")
