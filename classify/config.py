@@ -311,12 +311,15 @@ class EvaluateSettings(Settings):
 
     With a `table` of labels and lesions, `dataset` is a folder of DICOM files or other full images,
     which are imported for this evaluation alone, as `synthdp data dicom` does, all of them as
-    `split`; `crop`, `dicom`, `bits` and `size_px` are those of the set that the run was trained on.
+    `split`. `as_imported` is the settings file by which the set that the run was trained on was
+    imported: what it says of columns, words and crops holds here. `crop`, `dicom`, `bits` and
+    `size_px` count before it.
     """
 
     run: Path
     dataset: Path
     table: Annotated[Path | None, ADDED_LATER] = None
+    as_imported: Annotated[Path | None, ADDED_LATER] = None
     crop: Annotated[CropSettings | None, ADDED_LATER] = None
     dicom: Annotated[DicomReading | None, ADDED_LATER] = None
     bits: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=1, le=16)
@@ -335,8 +338,11 @@ class EvaluateSettings(Settings):
 
     @model_validator(mode="after")
     def _a_table_is_of_full_images(self) -> "EvaluateSettings":
-        if self.table is None and (self.crop or self.dicom or self.bits or self.size_px):
-            raise ValueError("crop, dicom, bits, size_px: for full images with a `table` alone")
+        asked = (self.as_imported, self.crop, self.dicom, self.bits, self.size_px)
+        if self.table is None and any(value is not None for value in asked):
+            raise ValueError(
+                "as_imported, crop, dicom, bits, size_px: for full images with a `table` alone"
+            )
         if self.table is not None and self.auroc_epsilon is not None:
             raise ValueError(
                 "auroc_epsilon: is charged to the ledger of a data set; import the images with "
@@ -397,17 +403,25 @@ class PredictSettings(Settings):
 
     `boxes` is a table of where lesions lie in the images (columns of a file, and of a box, an
     outline or a mask): they are cut as `crop` and `dicom` say, and averaged to `size_px`. Name what
-    `synthdp data dicom` was given for the set that the run was trained on.
+    `synthdp data dicom` was given for the set that the run was trained on, or in `as_imported` the
+    settings file that it was given, which says too how columns are called.
     """
 
     run: Path
     images: Path
     out: Path
     boxes: Path | None = None
+    as_imported: Path | None = None
     crop: CropSettings | None = None
     dicom: DicomReading | None = None
-    size_px: int = Field(default=128, ge=8, le=8192)
+    size_px: int | None = Field(default=None, ge=8, le=8192)
     bits: int | None = Field(default=None, ge=1, le=16)
     follow_links_into: tuple[Path, ...] = ()
     saliency: Path | None = None
     saliency_grid: int = Field(default=9, ge=3, le=32)
+
+    @model_validator(mode="after")
+    def _a_file_of_an_import_is_for_boxes(self) -> "PredictSettings":
+        if self.as_imported is not None and self.boxes is None:
+            raise ValueError("as_imported: for full images with a table of `boxes` alone")
+        return self

@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 
 from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
-from synthdp.config import PrivacySettings, dump_settings, validate_settings
+from synthdp.config import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, units_of
 from synthdp.data.decoding import decode_pixels, refuse_narrow
-from synthdp.data.importing.dicom import DicomSettings, refuse_other_sources, run_dicom
+from synthdp.data.importing.dicom import (
+    DicomSettings,
+    refuse_other_sources,
+    run_dicom,
+    settings_as_imported,
+)
 from synthdp.data.tables import csv_text
 from synthdp.data.units import refuse_unknown_patients
 from synthdp.errors import InputError
@@ -89,19 +94,18 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
 
 def _import_settings(settings: EvaluateSettings, out: Path) -> DicomSettings:
     """How full images with a table are imported for an evaluation."""
-    asked: dict[str, Any] = {
-        "src": settings.dataset,
-        "metadata": settings.table,
-        "out": out,
-        "name": "evaluated",
-        "split": settings.split,
-        "crop": settings.crop,
-        "dicom": settings.dicom,
-        "bits": settings.bits,
-    }
-    if settings.size_px is not None:
-        asked["size_px"] = settings.size_px
-    return validate_settings(DicomSettings, asked, where="evaluate")
+    return settings_as_imported(
+        settings.as_imported,
+        src=settings.dataset,
+        metadata=settings.table,
+        out=out,
+        name="evaluated",
+        split=settings.split,
+        crop=settings.crop,
+        dicom=settings.dicom,
+        bits=settings.bits,
+        size_px=settings.size_px,
+    )
 
 
 def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], dataset: Dataset) -> Path:

@@ -38,12 +38,13 @@ from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
 from synthdp.data.dicom import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
+from synthdp.data.importing.dicom import settings_as_imported
 from synthdp.data.importing.folders.folder import (
     folder_contents,
     left_out_words,
     linked_folder_problems,
 )
-from synthdp.data.importing.lesions.boxes import cut_boxes
+from synthdp.data.importing.lesions.boxes import FILE_COLUMNS, cut_boxes
 from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
@@ -116,15 +117,30 @@ def find_lesions(settings: PredictSettings, scratch: Path) -> tuple[NewImage, ..
             f"{settings.images}: there is no such folder; name one that holds the images"
         )
     (scratch / "staging").mkdir()
+    how = settings_as_imported(
+        settings.as_imported,
+        src=settings.images,
+        metadata=settings.boxes,
+        out=settings.out,
+        name="predicted",
+        crop=settings.crop,
+        dicom=settings.dicom,
+        bits=settings.bits,
+        size_px=settings.size_px,
+    )
     lesions, problems = cut_boxes(
         settings.images,
         settings.boxes,
-        crop=settings.crop or CropSettings(),
-        reading=settings.dicom or DicomReading(),
-        size_px=settings.size_px,
-        bits=settings.bits,
+        crop=how.crop or CropSettings(),
+        reading=how.dicom or DicomReading(),
+        size_px=how.size_px,
+        bits=how.bits,
         staging=scratch / "staging",
         follow_links_into=settings.follow_links_into,
+        form=how.sheet_form,
+        file_column=how.file_column if "file_column" in how.model_fields_set else FILE_COLUMNS,
+        region=how.region,
+        decimal=how.decimal,
     )
     raise_problems(f"boxes, {settings.boxes.name}: nothing was scored", problems)
     images = []

@@ -139,3 +139,45 @@ def test_evaluate_takes_full_images_with_a_table(
 def test_settings_that_do_not_go_together_are_refused(values: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parsed(EvaluateSettings, run="r", dataset="d", out="o", **values)
+
+
+def test_the_settings_file_of_an_import_reads_other_tables_alike(
+    run: Path, src: Path, of_the_set: list[float], tmp_path: Path
+) -> None:
+    lines = ["Pseudonym;Bilddatei;Dignität;links;oben;rechts;unten"]
+    for index, box in enumerate(BOXES):
+        numbers = ";".join(f"{side},0" for side in box)
+        lines.append(
+            f"K{index // 2};{('0.dcm', '1.png')[index // 2]};{('B2', 'B5')[index % 2]};{numbers}"
+        )
+    table, file = tmp_path / "Befunde.csv", tmp_path / "clinic.yaml"
+    table.write_text("\n".join(lines) + "\n", encoding="cp1252")
+    file.write_text(
+        "src: elsewhere\nout: data/clinic\nval_fraction: 0.2\nfile_column: Bilddatei\n"
+        "patient_column: Pseudonym\ntarget_columns: {malignant: Dignität}\n"
+        "labels: {malignant: [B5], benign: [B2]}\nsize_px: 32\n"
+        "region: {left: links, top: oben, right: rechts, bottom: unten}\n"
+        "crop: {margin_px: 10, least_side_px: 16}\n",
+        encoding="utf-8",
+    )
+    how = {"as_imported": file, "crop": None, "size_px": None}
+    rows = predicted(run, src, tmp_path / "scores.csv", boxes=table, **how)
+    assert [float(row["score_malignant"]) for row in rows] == of_the_set
+    values = {"run": run, "dataset": src, "table": table, "as_imported": file, "split": "test"}
+    settings = parsed(EvaluateSettings, **values, out=tmp_path / "e")
+    out = run_evaluate(settings)  # type: ignore[arg-type]
+    evaluated = rows_of(out / "predictions.csv")
+    assert [float(row["score_malignant"]) for row in evaluated] == of_the_set
+    assert [row["malignant"] for row in evaluated] == ["0", "1"] * 2
+    assert run_evaluate(settings) == out  # type: ignore[arg-type]
+    file.write_text(
+        file.read_text(encoding="utf-8").replace("[B5]", "[B2]").replace("n: [B2]", "n: [B5]")
+    )
+    with pytest.raises(InputError):
+        run_evaluate(settings)  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="as_imported names a settings file"):
+        predicted(run, src, tmp_path / "other.csv", boxes=table)
+    table.write_text(table.read_text(encoding="cp1252").replace("70,0", "1,070"), encoding="cp1252")
+    with pytest.raises(InputError, match="row 2: a comma may be for thousands or for decimals"):
+        predicted(run, src, tmp_path / "other.csv", boxes=table, **how)

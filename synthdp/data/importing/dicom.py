@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from synthdp.config import read_settings, validate_settings
 from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.dataset import KEY_FILE
 from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
@@ -75,6 +76,31 @@ class DicomSettings(PatchesSettings):
         if self.whole_images and self.region is not None:
             raise ValueError("whole_images: no lesion is cut then; leave it or `region` out")
         return self
+
+
+#: Settings that are of one set, and say nothing of how other images and tables are read.
+_OF_ONE_SET = (
+    *("src", "metadata", "tables", "out", "name", "licence", "description", "kind", "lineage"),
+    *("lineage_data", "ids", "key", "links", "unit_from", "cohort", "cohort_key", "val_fraction"),
+    *("split", "splits", "split_column", "split_words", "population", "privacy", "workers"),
+    *("follow_links_into",),
+)
+
+
+def settings_as_imported(file: Path | None, **others: Any) -> DicomSettings:
+    """How other images and their table are read: by the settings file of an import, if any.
+
+    What the file says of one set alone (places, ids, splits) is left aside; what `others` have
+    counts before what it says of columns, words and crops, unless it is None.
+
+    Raises:
+        InputError: when there is no such file, or with all that is wrong in it.
+    """
+    values = read_settings(DicomSettings, file) if file is not None else {}
+    kept = {key: value for key, value in values.items() if key not in _OF_ONE_SET}
+    given = {key: value for key, value in others.items() if value is not None}
+    where = "settings" if file is None else f"as_imported, {file.name}"
+    return validate_settings(DicomSettings, kept | given, where=where)
 
 
 def run_dicom(settings: DicomSettings) -> Path:

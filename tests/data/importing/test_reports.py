@@ -167,7 +167,7 @@ def test_every_row_without_its_file_is_listed(
     rows = table(*(f"{i}.png,P{i},{i % 2}" for i in range(30)))
     src = make_folder({f"{i}.png": texture(i) for i in range(11)} | {"metadata.csv": rows})
     told = run(src, ends=EXIT_BAD_INPUT)
-    assert [number for number in range(2, 32) if f"row {number}: " in told] == list(range(13, 32))
+    assert "row 13 to 31: file: the file is missing" in told
 
 
 # -- whose they are, and which split they are of

@@ -14,10 +14,23 @@ from synthdp.data.importing.lesions.full_images import (
     full_images,
     read_lesions,
 )
-from synthdp.data.importing.lesions.region import Region, RegionColumns, guessed_columns, region_in
+from synthdp.data.importing.lesions.region import (
+    Region,
+    RegionColumns,
+    guessed_columns,
+    region_in,
+)
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.tables.cells import find_column
-from synthdp.data.importing.tables.sheets import Sheet, read_sheet
+from synthdp.data.importing.tables.cells import (
+    Cell,
+    Column,
+    Decimal,
+    column_problem,
+    find_cell,
+    has_wildcards,
+    names_in,
+)
+from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet
 
 #: What the column of the image's file may be called.
 FILE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path", "image_id")
@@ -42,6 +55,10 @@ def cut_boxes(
     bits: int | None,
     staging: Path,
     follow_links_into: Sequence[Path] = (),
+    form: SheetForm | None = None,
+    file_column: Column = FILE_COLUMNS,
+    region: RegionColumns | None = None,
+    decimal: Decimal = "auto",
 ) -> tuple[list[CutLesion], list[str]]:
     """The lesions that a table names, in the order of its rows, and what is wrong with others.
 
@@ -54,16 +71,27 @@ def cut_boxes(
         bits: how many bits of a file's samples are used, where it does not say.
         staging: a folder for what was made, of the block around this call.
         follow_links_into: folders outside `images` into which links may lead.
+        form: how the table is written, as far as it is known.
+        file_column: which column names the file, or several by which it is looked for.
+        region: which columns say where a lesion lies; those of usual names when None.
+        decimal: what a comma in a number is.
     """
-    sheet = read_sheet(boxes, wanted=[FILE_COLUMNS])
-    columns, file_column = guessed_columns(sheet.columns), find_column(FILE_COLUMNS, sheet.columns)
-    if columns is None or file_column is None or sheet.problems:
-        asked = (
-            "no columns of file and of where a lesion lies (such as file, xmin, ymin, xmax, ymax)"
+    sheet = read_sheet(boxes, form or SheetForm(), wanted=names_in(file_column))
+    columns, problem = region or guessed_columns(sheet.columns), None
+    file_cell = find_cell(file_column, sheet.columns)
+    if columns is None or file_cell is None or has_wildcards(file_column):
+        problem = (
+            "no columns of file and of where a lesion lies (such as file, xmin, ymin, xmax, ymax; "
+            "as_imported names a settings file of `data dicom` that has file_column, without a "
+            "pattern, and region)"
         )
-        return [], [*sheet.problems, *([asked] if columns is None or file_column is None else [])]
+    of_region = columns.names if region is not None and columns is not None else ()
+    missing = [column_problem("region", name, sheet) for name in of_region]
+    wrong = [*sheet.problems, *filter(None, [problem, *missing])]
+    if columns is None or file_cell is None or wrong:
+        return [], wrong
     linked = tuple(folder.resolve() for folder in follow_links_into)
-    listed, problems = _listed(images, sheet, file_column, columns, linked)
+    listed, problems = _listed(images, sheet, file_cell, columns, decimal=decimal, linked=linked)
     together = list(full_images(listed))
     made = prepare(
         [source for source, _ in together],
@@ -94,8 +122,10 @@ def cut_boxes(
 def _listed(
     images: Path,
     sheet: Sheet,
-    file_column: str,
+    file_cell: Cell,
     columns: RegionColumns,
+    *,
+    decimal: Decimal,
     linked: Sequence[Path],
 ) -> tuple[list[Patch], list[tuple[int, str]]]:
     """The lesions of the rows, as patches of nobody, and what is wrong with others by row."""
@@ -103,10 +133,10 @@ def _listed(
     patches: list[Patch] = []
     problems: list[tuple[int, str]] = []
     for row, record in sheet.records.items():
-        name, wrong = file_named(record[file_column].replace("\\", "/"), root, linked)
+        name, wrong = file_named(file_cell.text(record).replace("\\", "/"), root, linked)
         lesion: Region | Path | None = None
         try:
-            where = region_in(record, columns)
+            where = region_in(record, columns, decimal)
             if isinstance(where, str):
                 mask, problem = file_named(where.replace("\\", "/"), root, linked)
                 lesion = images / mask

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pydantic import model_validator
 
 from synthdp.config import Settings
+from synthdp.data.importing.tables.cells import Decimal, number_text
 
 #: How far beyond its image a box may reach, in px: what rounding and 1-based counting make.
 SLACK_PX = 1.0
@@ -145,8 +146,12 @@ def guessed_columns(columns: Sequence[str]) -> RegionColumns | None:
     return None
 
 
-def region_in(record: Mapping[str, str], columns: RegionColumns) -> Region | str | None:
+def region_in(
+    record: Mapping[str, str], columns: RegionColumns, decimal: Decimal = "auto"
+) -> Region | str | None:
     """What a row says of its lesion: a region, the name of a mask's file, or None for nothing.
+
+    `decimal` is what a comma in a number of pixels is.
 
     Raises:
         ValueError: when it is no region; the text names columns, and no value.
@@ -162,12 +167,12 @@ def region_in(record: Mapping[str, str], columns: RegionColumns) -> Region | str
         return cells[0]
     if "contour" in columns.form[0]:
         return _around_points(_points(cells, named), columns.y_up, named)
-    values = dict(zip(columns.form, (_number(cell, named) for cell in cells), strict=True))
+    values = dict(zip(columns.form, (_number(cell, named, decimal) for cell in cells), strict=True))
     return _boxed(values, columns.y_up, named)
 
 
-def _number(cell: str, named: str) -> float:
-    text = cell.replace(",", ".") if cell.count(",") == 1 and "." not in cell else cell
+def _number(cell: str, named: str, decimal: Decimal) -> float:
+    text = number_text(cell, decimal)
     if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
         raise ValueError(f"{named}: not numbers of pixels")
     return float(text)

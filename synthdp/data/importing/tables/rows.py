@@ -478,9 +478,7 @@ def _lesion(
         return None, []
     try:
         cells = {asked: record[found] for asked, found in reader.region.items()}
-        if "contour" not in columns.form[0] and columns.form != ("mask",):
-            cells = {name: number_text(cell, settings.decimal) for name, cell in cells.items()}
-        found = region_in(cells, columns)
+        found = region_in(cells, columns, settings.decimal)
     except ValueError as error:
         return None, [Finding(number, f"region: {error}")]
     if found is None:
