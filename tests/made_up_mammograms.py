@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dicom_files
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 SIDES = {"L": "LEFT", "R": "RIGHT"}
@@ -48,27 +48,21 @@ def breast(seed: int, height_px: int = 240, width_px: int = 160, bits: int = 16)
 
 def mammogram(pixels: Pixels, name: str, **tags: object) -> Dataset:
     """A Secondary Capture of modality MG, as the files of CBIS-DDSM are; `name` makes its UIDs."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = uid(name)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    one.SOPClassUID = SecondaryCaptureImageStorage
-    one.SOPInstanceUID = uid(name)
-    one.SeriesInstanceUID = uid(f"{name} series")
-    one.StudyInstanceUID = uid(f"{name} study")
-    one.Modality = "MG"
-    one.PatientID = f"id-{name}"
-    one.PatientName = f"Name^{name}"
-    one.StudyDate = "20160807"
-    one.Rows, one.Columns = pixels.shape
-    one.SamplesPerPixel = 1
-    one.PhotometricInterpretation = "MONOCHROME2"
-    one.BitsAllocated = one.BitsStored = 8 * pixels.dtype.itemsize
-    one.HighBit = one.BitsStored - 1
-    one.PixelRepresentation = 0
-    one.PixelData = pixels.tobytes()
-    one["PixelData"].VR = "OB" if one.BitsAllocated == 8 else "OW"
+    bits = 8 * pixels.dtype.itemsize
+    of_all = {
+        "SOPClassUID": SecondaryCaptureImageStorage,
+        "SOPInstanceUID": uid(name),
+        "SeriesInstanceUID": uid(f"{name} series"),
+        "StudyInstanceUID": uid(f"{name} study"),
+        "PatientID": f"id-{name}",
+        "PatientName": f"Name^{name}",
+        "StudyDate": "20160807",
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+    }
+    one = dicom_files.mammogram(pixels, **of_all)
+    del one.ImageLaterality, one.ViewPosition
+    one["PixelData"].VR = "OB" if bits == 8 else "OW"
     for tag, value in tags.items():
         setattr(one, tag, value)
     return one
@@ -77,8 +71,7 @@ def mammogram(pixels: Pixels, name: str, **tags: object) -> Dataset:
 def write(one: Dataset, path: Path) -> Path:
     """Write a file, with the folders that it needs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pydicom.dcmwrite(path, one, enforce_file_format=True)
-    return path
+    return dicom_files.save(one, path)
 
 
 @dataclass
