@@ -405,6 +405,9 @@ class PredictSettings(Settings):
     outline or a mask): they are cut as `crop` and `dicom` say, and averaged to `size_px`. Name what
     `synthdp data dicom` was given for the set that the run was trained on, or in `as_imported` the
     settings file that it was given, which says too how columns are called.
+
+    Without `boxes` images are scored whole, DICOM as `dicom` says, and brought first to `size_px`
+    where it is given: name the set's own, since a network sees what was once smaller as less sharp.
     """
 
     run: Path
@@ -421,7 +424,9 @@ class PredictSettings(Settings):
     saliency_grid: int = Field(default=9, ge=3, le=32)
 
     @model_validator(mode="after")
-    def _a_file_of_an_import_is_for_boxes(self) -> "PredictSettings":
-        if self.as_imported is not None and self.boxes is None:
+    def _of_boxes_alone(self) -> "PredictSettings":
+        if self.boxes is None and self.as_imported is not None:
             raise ValueError("as_imported: for full images with a table of `boxes` alone")
+        if self.boxes is None and self.crop is not None:
+            raise ValueError("crop: for lesions that `boxes` names; whole images are not cut")
         return self

@@ -1,8 +1,9 @@
 """The predict stage: scores of new images by a finished run, or by a released copy of one.
 
 It needs nothing from any private folder, reads the images' folder and writes nothing into it. A
-score is the one that `synthdp evaluate` gives for the same image. What is written here is about the
-patients on the images: it is theirs, and outside every promise.
+score is the one that `synthdp evaluate` gives for the same image of a set, given the settings of
+its import. What is written here is about the patients on the images: it is theirs, and outside
+every promise.
 """
 
 import io
@@ -10,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,6 +67,8 @@ MANIFEST = "manifest.csv"
 _SCRATCH_BYTES, _KEPT_BYTES = 24, 120
 
 FloatImage = NDArray[np.float32]
+#: An image file as networks see it, of a side or, for None, of its own.
+ReadSquare = Callable[[Path, int | None], FloatImage]
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ def run_predict(settings: PredictSettings) -> Path:
     Its columns: `image`, the path below the folder; `score_<target>`, a probability, calibrated
     where the run is; and `positive_<target>`, 0 or 1 at the run's threshold, where it has one.
     Images of any size are padded with black to a square and resampled to the side that the model
-    takes, as `synthdp data patches` does. With `boxes` the lesions of that table are cut from them
-    and scored, as `synthdp data dicom` cuts them, and a column `row` says of which row each is.
+    takes, by way of `size_px` where it is given, as `synthdp data patches` does. With `boxes` the
+    lesions of that table are cut from them and scored, as `synthdp data dicom` cuts them, and a
+    column `row` says of which row each is.
 
     Raises:
         InputError: when `out` holds anything but the same table, the run has no classifier, no
@@ -153,12 +158,17 @@ def find_lesions(settings: PredictSettings, scratch: Path) -> tuple[NewImage, ..
 
 def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[NewImage]) -> Path:
     """Score images and write the table, as `run_predict` says."""
-    bits = settings.bits if settings.boxes is None else None  # crops are at their full range
-    refuse_bad_images(settings.images.name, images, bits)
+    read: ReadSquare = square_image
+    if settings.boxes is None:  # crops are cut, at their size and at their full range
+        reading = settings.dicom
+        read = partial(
+            square_image, bits=settings.bits, reading=reading, fitted_px=settings.size_px
+        )
+        refuse_bad_images(settings.images.name, images, settings.bits, reading)
     paths = [image.path for image in images]
     if n_jpeg := sum(is_jpeg(path) for path in paths):
         logger.info("%d image(s) are JPEG, which has lost detail that scores may hang on", n_jpeg)
-    raws = [_features(one, paths, bits) for one in classifier.feature_sources]
+    raws = [_features(one, paths, read) for one in classifier.feature_sources]
     raw_scores = logits(classifier, raws)
     if not bool(torch.isfinite(raw_scores).all()):
         raise RunError("a score is not finite; the weights have diverged or are damaged")
@@ -168,7 +178,7 @@ def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[
         raise InputError(f"{settings.out}: holds other scores; name a new file or remove it first")
     if settings.saliency is not None:
         with atomic_folder(settings.saliency, closed=True, again=True) as folder:
-            _draw_all(classifier, images, scores, settings.saliency_grid, folder, bits=bits)
+            _draw_all(classifier, images, scores, settings.saliency_grid, folder, read=read)
     with closed_to_others():
         write_atomic(settings.out, table)
     return settings.out
@@ -226,13 +236,19 @@ def find_images(folder: Path, follow_links_into: Sequence[Path] = ()) -> tuple[N
     return tuple(NewImage(label, name, folder / name) for label, name in named)
 
 
-def refuse_bad_images(where: str, images: Sequence[NewImage], bits: int | None = None) -> None:
+def refuse_bad_images(
+    where: str,
+    images: Sequence[NewImage],
+    bits: int | None = None,
+    reading: DicomReading | None = None,
+) -> None:
     """Refuse images that can't be read, or use too little of their range to be scored.
 
     Args:
         where: what errors call the folder.
         images: to look at.
         bits: how many bits of their samples are used, as in `decode_pixels`.
+        reading: how DICOM is read.
 
     Raises:
         InputError: with all of them, by number and never by name.
@@ -240,7 +256,7 @@ def refuse_bad_images(where: str, images: Sequence[NewImage], bits: int | None =
     problems = []
     for image in progress(images, what="reading images"):
         try:
-            refuse_narrow(decode_pixels(image.path, bits=bits))
+            refuse_narrow(decode_pixels(image.path, bits=bits, reading=reading))
         except InputError as error:
             problems.append(f"{image.label}: {error}")
     raise_problems(_heading(where), problems)
@@ -250,13 +266,13 @@ def _heading(where: str) -> str:
     return f"{where}: nothing was scored (images are counted in the order of their paths)"
 
 
-def _features(feature_source: FeatureSource, paths: Sequence[Path], bits: int | None) -> Tensor:
+def _features(feature_source: FeatureSource, paths: Sequence[Path], read: ReadSquare) -> Tensor:
     """Raw features of image files, (N, D), in batches of fixed size."""
     size_px = feature_source.backbone.size_px
     compute = features_on_arrays(restore_backbone(feature_source))
     what, parts = f"features of {feature_source.backbone.name}", []
     for start in progress(range(0, len(paths), BATCH), what=what):
-        batch = [square_image(path, size_px, bits=bits) for path in paths[start : start + BATCH]]
+        batch = [read(path, size_px) for path in paths[start : start + BATCH]]
         parts.append(compute(np.stack(batch)[:, None]))
     return torch.from_numpy(np.concatenate(parts))
 
@@ -286,14 +302,14 @@ def _draw_all(
     grid: int,
     folder: Path,
     *,
-    bits: int | None,
+    read: ReadSquare,
 ) -> None:
     """A picture for each image, under its name below the folder."""
     model = one_view(classifier)
     for image, values in progress(
         list(zip(images, scores, strict=True)), what="saliency (one view an image)"
     ):
-        pixels = square_image(image.path, bits=bits)
+        pixels = read(image.path, None)
         falls = saliency_map(pixels, model, grid)
         picture = draw_saliency(pixels, falls, dict(zip(classifier.targets, values, strict=True)))
         name = image.name if image.row is None else f"{image.name}.row-{image.row}"

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,12 @@ from synthdp.data.formats.png import read_png
 from synthdp.data.formats.samples import GreyLevels, Samples, grey_levels
 from synthdp.data.formats.tiff import BEGINNINGS as TIFF_BEGINNINGS
 from synthdp.data.formats.tiff import read_tiff
-from synthdp.data.images import pad_square, resize_pixels, to_float
+from synthdp.data.images import fit_square, pad_square, resize_pixels, to_float
 from synthdp.errors import InputError
 from synthdp.files import refuse_without_descriptors
+
+if TYPE_CHECKING:
+    from synthdp.data.dicom import DicomReading
 
 MAX_FILE_BYTES = 64 * 2**20
 _SEEN_BYTES = 512
@@ -63,13 +67,16 @@ NARROW = "uses less than a sixteenth of its"
 _UNREADABLE = "not a readable {kind} (truncated, or damaged); copy or export it again"
 
 
-def decode_pixels(path: Path, *, bits: int | None = None) -> GreyLevels:
+def decode_pixels(
+    path: Path, *, bits: int | None = None, reading: "DicomReading | None" = None
+) -> GreyLevels:
     """Decode the one grey image of a file, upright, black at 0.
 
     Args:
         path: of the file.
         bits: how many bits of a sample are used, where the file states more: 12 for a detector's 12
             bits in 16. Files of fewer bits, and DICOM, say it themselves.
+        reading: how DICOM is read; by its defaults when None.
 
     Returns:
         (H, W). The full range of its dtype is the full range of what the file means: 8 bits where
@@ -86,7 +93,7 @@ def decode_pixels(path: Path, *, bits: int | None = None) -> GreyLevels:
     content = _content(path)
     kind = kind_of(content)
     if kind == DICOM:
-        return read_dicom(path).pixels
+        return read_dicom(path, reading).pixels
     for of_kind, _, read in _READERS:
         if kind == of_kind:
             return _read(content, kind, read, bits)
@@ -192,7 +199,12 @@ def refuse_narrow(pixels: GreyLevels) -> None:
 
 
 def square_image(
-    path: Path, size_px: int | None = None, *, bits: int | None = None
+    path: Path,
+    size_px: int | None = None,
+    *,
+    bits: int | None = None,
+    reading: "DicomReading | None" = None,
+    fitted_px: int | None = None,
 ) -> NDArray[np.float32]:
     """An image file as networks see it: (S, S) in [-1, 1], padded with black, not stretched.
 
@@ -200,11 +212,15 @@ def square_image(
         path: of the file.
         size_px: S, the side to resample to; the longer side of the image when None.
         bits: as in `decode_pixels`.
+        reading: as in `decode_pixels`.
+        fitted_px: the side that it is brought to before, in its own depth, as in a set of that
+            `size_px`; none when None.
 
     Raises:
         InputError: as `decode_pixels`.
     """
-    image = to_float(decode_pixels(path, bits=bits))
+    pixels = decode_pixels(path, bits=bits, reading=reading)
+    image = to_float(pixels if fitted_px is None else fit_square(pixels, fitted_px))
     if image.shape[0] != image.shape[1]:
         image = pad_square(image, black=-1.0)
     return image if size_px is None else resize_pixels(image, size_px)

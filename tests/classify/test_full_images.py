@@ -81,6 +81,29 @@ def test_predict_scores_lesions_as_evaluate_does_on_the_imported_set(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "scores.csv"]
 
 
+@pytest.mark.parametrize("window", ["full", "dicom"])
+def test_whole_images_are_read_and_brought_to_size_as_for_the_set(
+    run: Path, tmp_path: Path, window: str
+) -> None:
+    """The window was left unread without boxes, and a set's size could not be told."""
+    images = tmp_path / "images"
+    rows = ["file,patient_id,malignant"]
+    for number in (0, 1):
+        one = mammogram(breast(number), str(number), WindowCenter="1500", WindowWidth="900")
+        write(one, images / f"{number}.dcm")
+        rows.append(f"{number}.dcm,P{number},{number}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    same = {"dicom": {"window": window}, "size_px": 24}
+    values = {"src": images, "metadata": tmp_path / "table.csv", "out": tmp_path / "set"}
+    dataset = run_dicom(DicomSettings.model_validate({**values, "split": "test", **same}))
+    asked = parsed(EvaluateSettings, run=run, dataset=dataset, split="test", out=tmp_path / "e")
+    of_the_set = rows_of(run_evaluate(asked) / "predictions.csv")  # type: ignore[arg-type]
+    scored = predicted(run, images, tmp_path / "s.csv", boxes=None, crop=None, **same)
+    assert [row["score_malignant"] for row in scored] == [
+        row["score_malignant"] for row in of_the_set
+    ]
+
+
 def test_a_released_run_scores_lesions_alike(
     run: Path, src: Path, of_the_set: list[float], tmp_path: Path
 ) -> None:
