@@ -18,6 +18,7 @@ from pydicom import DataElement, Dataset, dcmread
 
 from synthdp.data.check import check_dataset
 from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.errors import InputError
 
 DATA = Path(os.environ.get("SYNTHDP_DATA", "../shared/data")) / "tcga-ct-slices"
 #: What every file has, and what says nothing of anybody.
@@ -145,6 +146,25 @@ def test_of_written_files(
     assert found_in(root, printed, sorted((tmp_path / "export").iterdir())) == []
     assert check_dataset(root).problems == ()
     assert (root / "private/key").stat().st_mode & 0o777 == 0o600
+
+
+def test_of_tables_that_are_called_by_patients(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where each patient's folder holds a table of its own: rows are then counted by table."""
+    folder = tmp_path / "export"
+    rows = an_export(folder)
+    for row in rows:
+        write_table(folder / f"lesions_{row['patient_id']}_{row['file'][9]}.csv", [row])
+    values = {"tables": ("lesions_*.csv",), "split": "train", "size_px": 32, "src": folder}
+    root, printed = import_printed(caplog, capsys, out=tmp_path / "set", **values)
+    files = sorted(folder.glob("*.dcm"))
+    assert len(files) == 8
+    assert found_in(root, printed, files) == []
+    (folder / rows[3]["file"]).unlink()
+    with pytest.raises(InputError, match="row 2 of table 4: file: the file is missing") as refused:
+        run_dicom(DicomSettings.model_validate({**values, "out": tmp_path / "none"}))
+    assert "MRN" not in str(refused.value)
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:

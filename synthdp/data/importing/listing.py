@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from synthdp.data.dataset import Split, raise_problems
 from synthdp.data.importing.findings import Finding, Number, Reason, in_order, sift
@@ -169,7 +169,7 @@ def _listed(settings: ListingSettings, tables: Mapping[Path, Split | None]) -> t
         return RowsRead(patches, findings, named), f"{path.name}, image"
     wanted, several = asked_columns(settings), len(tables) > 1
     read = []
-    for (path, split), name in zip(tables.items(), _names_apart(list(tables)), strict=True):
+    for (path, split), name in zip(tables.items(), _names(settings, list(tables)), strict=True):
         sheet = read_sheet(path, settings.sheet_form, wanted=wanted)
         if sheet.said:
             logger.info("%s: %s", name, sheet.said)
@@ -178,9 +178,18 @@ def _listed(settings: ListingSettings, tables: Mapping[Path, Split | None]) -> t
     return patches_by_row(settings, read), counted_by
 
 
-def _names_apart(paths: Sequence[Path]) -> list[str]:
-    """A name for each table, without its folder; those called alike are numbered in their order."""
-    names = [path.name for path in paths]
+def _names(settings: ListingSettings, paths: Sequence[Path]) -> list[str]:
+    """A name for each table, without its folder; those called alike are numbered in their order.
+
+    Of several that a pattern found, no name is shown: each may be of a patient, and called so.
+    """
+    said = {PurePosixPath(pattern).name for pattern in settings.tables}
+    found = [path for path in paths if path.name not in said] if len(paths) > 1 else []
+    shown = found if len(found) > 1 else []
+    names = [
+        f"table {number}" if path in shown else path.name
+        for number, path in enumerate(paths, start=1)
+    ]
     return [
         name if names.count(name) == 1 else f"{name} ({names[: index + 1].count(name)})"
         for index, name in enumerate(names)

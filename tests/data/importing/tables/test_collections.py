@@ -276,7 +276,7 @@ def test_bcdr(src: Path) -> None:
     }
     assert listing.left_out["rows that `only` leaves aside"] == 2
     said = refusal(src, "bcdr", "only={}")
-    assert "laterality: row 2 of bcdr_d01_outlines.csv gives the same file another one" in said
+    assert "laterality: row 2 of table 2 gives the same file another one" in said
 
 
 def test_cmmd(src: Path) -> None:
