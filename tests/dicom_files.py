@@ -49,6 +49,15 @@ def mammogram(pixels: NDArray[Any] | None = None, **others: Any) -> Dataset:
     return dataset
 
 
+def of_person(number: int) -> dict[str, str]:
+    """Elements of the one image of a person of a number, who shares nothing with others."""
+    return {
+        "PatientID": f"P-{number}",
+        "StudyInstanceUID": f"2.25.{5000 + number}",
+        "SOPInstanceUID": f"2.25.{1000 + number}",
+    }
+
+
 def save(dataset: Dataset, path: Path) -> Path:
     """Write a data set in the transfer syntax of its file meta information."""
     dataset.save_as(path, enforce_file_format=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dicom_files import write_mammogram
+from dicom_files import of_person, write_mammogram
 from numpy.typing import NDArray
 
 from synthdp.data.images import encode_png
@@ -28,11 +28,10 @@ def picture(path: Path, seed: int, **size: int) -> None:
 
 
 def dicom(path: Path, seed: int, **others: Any) -> None:
-    """Write noise of 12 bits as a mammogram, whose UID the seed makes; `others` are elements."""
+    """Write noise of 12 bits as a mammogram of the seed's own person; `others` are elements."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = noise(seed).astype(np.uint16) * 16
-    uids = {"SOPInstanceUID": f"2.25.{1000 + seed}", "StudyInstanceUID": f"2.25.{5000 + seed}"}
-    write_mammogram(path, pixels, **{"PatientID": f"P-{seed}", **uids, **others})
+    write_mammogram(path, pixels, **{**of_person(seed), **others})
 
 
 def write_table(path: Path, *lines: str, encoding: str = "utf-8") -> None:

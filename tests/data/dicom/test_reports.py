@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import a_ramp, mammogram, save, write_mammogram
+from dicom_files import a_ramp, mammogram, of_person, save, write_mammogram
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
 from pydicom.encaps import encapsulate
@@ -105,8 +105,8 @@ def test_a_negative_without_any_table_is_a_positive_in_the_set(tmp_path: Path) -
     folder = tmp_path / "src"
     folder.mkdir()
     pixels = a_ramp(32, 32)
-    write_mammogram(folder / "a.dcm", pixels)
-    turned = {"PhotometricInterpretation": "MONOCHROME1", "SOPInstanceUID": "2.25.112"}
+    write_mammogram(folder / "a.dcm", pixels, **of_person(1))
+    turned = {"PhotometricInterpretation": "MONOCHROME1", **of_person(2)}
     write_mammogram(folder / "b.dcm", (4095 - pixels).astype(np.uint16), **turned)
     assert main([*lesions(folder, "a.dcm,1,0", "b.dcm,2,1"), "size_px=32"]) == 0
     dataset = open_dataset(tmp_path / "set")
@@ -120,7 +120,7 @@ def test_the_table_says_whose_an_image_is(tmp_path: Path) -> None:
     folder = tmp_path / "src"
     folder.mkdir()
     for number in range(2):
-        others = {"PatientID": f"001462928{number}", "SOPInstanceUID": f"2.25.{number}"}
+        others = {**of_person(number), "PatientID": f"001462928{number}"}
         write_mammogram(folder / f"{number}.dcm", **others)
     rows = [f"{number}.dcm,1462928{number},{number}" for number in range(2)]
     assert main([*lesions(folder, *rows), "ids=kept"]) == 0
@@ -420,12 +420,12 @@ def test_files_that_lack_what_decides_are_each_named(
     folder = tmp_path / "src"
     folder.mkdir()
     for number in range(2):
-        write_mammogram(folder / f"{number}.dcm", SOPInstanceUID=f"2.25.{number}")
+        write_mammogram(folder / f"{number}.dcm", **of_person(number))
     no_syntax = compressed(LARGE)
-    no_syntax.SOPInstanceUID = "2.25.7"
+    no_syntax.PatientID, no_syntax.SOPInstanceUID = "P-7", "2.25.7"
     del no_syntax.file_meta.TransferSyntaxUID
     no_syntax.save_as(folder / "2.dcm", implicit_vr=False, little_endian=True)
-    no_pixels = mammogram(SOPInstanceUID="2.25.8")
+    no_pixels = mammogram(**of_person(8))
     del no_pixels.PixelData
     save(no_pixels, folder / "3.dcm")
     told = lesions(folder, *(f"{number}.dcm,P{number},{number % 2}" for number in range(4)))
@@ -468,7 +468,7 @@ def test_a_view_that_is_not_said_is_unknown(tmp_path: Path) -> None:
     folder = tmp_path / "src"
     folder.mkdir()
     for number, view in enumerate(("PA", "")):
-        others = {"ViewPosition": view, "SOPInstanceUID": f"2.25.{number}"}
+        others = {**of_person(number), "ViewPosition": view}
         write_mammogram(folder / f"{number}.dcm", Modality="DX", **others)
     assert main(lesions(folder, "0.dcm,P0,0", "1.dcm,P1,1")) == 0
     rows = open_dataset(tmp_path / "set").rows
@@ -491,7 +491,7 @@ def test_nothing_that_people_are_called_by_comes_out(
         **{"PatientBirthDate": "19500607", "ImageComments": "told her son Bob"},
     }
     for number in range(4):
-        one = mammogram(SOPInstanceUID=f"2.25.1{number}9911", **secrets)
+        one = mammogram(**{**of_person(number), "SOPInstanceUID": f"2.25.1{number}9911"}, **secrets)
         one.PatientID = f"MRN{number}42"
         block = one.private_block(0x0019, "ACME MED", create=True)
         block.add_new(0x10, "LO", "private Jane")
@@ -517,7 +517,7 @@ def test_headers_that_say_nothing_of_burned_in_text_are_counted(
     folder.mkdir()
     for number, said in enumerate((None, None, "NO", "NO")):
         others = {} if said is None else {"BurnedInAnnotation": said}
-        write_mammogram(folder / f"{number}.dcm", SOPInstanceUID=f"2.25.{number}", **others)
+        write_mammogram(folder / f"{number}.dcm", **of_person(number), **others)
     told = lesions(folder, *(f"{number}.dcm,P{number},{number % 2}" for number in range(4)))
     assert main([*told, "dicom.burned_in=refuse_unless_no"]) == 2
     error = capsys.readouterr().err

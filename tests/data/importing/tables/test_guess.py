@@ -163,7 +163,7 @@ def test_a_text_file_that_names_no_image_is_no_table_of_a_folder_of_classes(src:
     write_table(src / "README.txt", "Images of two women", "", "Kind regards", "The clinic")
     text, mapping = guessed(src)
     assert mapping["metadata"] == "none"
-    assert "by their names: 1 benign, 1 malignant" in text
+    assert "by their names: 1 malignant, 1 benign" in text
 
 
 def test_all_tables_of_the_same_columns_are_named(src: Path) -> None:
