@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import stat
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -49,24 +48,6 @@ def path_problem(name: str, root: Path, linked: Sequence[Path] = ()) -> str | No
             "name the folder that it leads into in follow_links_into"
         )
     return None
-
-
-def file_named(
-    name: str, root: Path, linked: Sequence[Path] = (), *, folder: str = ""
-) -> tuple[str, str | None]:
-    """The file that a table calls `name`, relative to `root`, and what is wrong with it.
-
-    Tables and file systems spell one name in composed and in decomposed letters: it is the spelling
-    that is there. `folder` is empty, or a folder below `root` with its slash, which stays as it is.
-    `linked` and what is wrong are as in `path_problem`.
-    """
-    problem = path_problem(folder + name, root, linked)
-    if problem is not None and not name.isascii():
-        for form in ("NFC", "NFD"):
-            other = folder + unicodedata.normalize(form, name)
-            if path_problem(other, root, linked) is None:
-                return other, None
-    return folder + name, problem
 
 
 def to_float(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 """Files that a table names: whether each is safe and there, with each folder listed once."""
 
 import os
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from synthdp.data.images import path_problem
@@ -13,18 +15,19 @@ class NamedFiles:
 
     Args:
         root: the folder, resolved.
+        linked: resolved folders where a link may lead too.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, linked: Sequence[Path] = ()) -> None:
+        self._root, self._linked = root, tuple(linked)
         self._plain: dict[str, frozenset[str]] = {}
         self._all_plain = True
 
     def problem(self, name: str) -> str | None:
         """What is wrong with the file that the table calls `name`; exactly as `path_problem`.
 
-        A plain file that stands in the listing of a folder inside the root is safe and there. All
-        else, links too, is looked at by itself.
+        A plain file that stands in the listing of a folder inside the root, or a linked one, is
+        safe and there. All else, links too, is looked at by itself.
 
         Raises:
             RunError: when no file descriptor is left.
@@ -36,7 +39,22 @@ class NamedFiles:
         if last in plain and not name.startswith("/"):
             return None
         self._all_plain = False
-        return path_problem(name, self._root)
+        return path_problem(name, self._root, self._linked)
+
+    def named(self, name: str, folder: str = "") -> tuple[str, str | None]:
+        """The file that the table calls `name`, relative to the root, and what is wrong with it.
+
+        Tables and file systems spell one name in composed and in decomposed letters: it is the
+        spelling that is there. `folder` is empty, or a folder below the root with its slash, which
+        stays as it is.
+        """
+        problem = self.problem(folder + name)
+        if problem is not None and not name.isascii():
+            for form in ("NFC", "NFD"):
+                other = folder + unicodedata.normalize(form, name)
+                if self.problem(other) is None:
+                    return other, None
+        return folder + name, problem
 
     def states(self) -> dict[Path, FileState] | None:
         """The folders that were listed; while they stay in these states, what was safe is so.
@@ -58,7 +76,8 @@ class NamedFiles:
             return frozenset()
         try:
             path = Path(os.path.realpath(self._root / folder))  # of a loop, as far as it leads
-            if not path.is_relative_to(self._root) or not os.access(path, os.X_OK):
+            inside = any(path.is_relative_to(one) for one in (self._root, *self._linked))
+            if not inside or not os.access(path, os.X_OK):
                 return frozenset()
             with os.scandir(path) as entries:
                 return frozenset(

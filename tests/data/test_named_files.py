@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synthdp.data.images import path_problem
+from synthdp.data import named_files
+from synthdp.data.images import MISSING_FILE, path_problem
 from synthdp.data.named_files import NamedFiles
 
 PARTS = ["a", "b.png", "..", ".", "", "sub", "link", "out", "loop", "x\\y", "n" * 300, "\udcff"]
@@ -32,9 +33,34 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(derandomize=True, deadline=None, max_examples=150)
 def test_it_says_what_path_problem_says(root: Path, names: list[list[str]]) -> None:
     files = NamedFiles(root)
+    linked = (root.parent / "elsewhere",)
+    following = NamedFiles(root, linked)
     for parts in names:
         name = "/".join(parts)
         assert files.problem(name) == path_problem(name, root), name
+        assert following.problem(name) == path_problem(name, root, linked), name
+
+
+def test_folders_where_links_may_lead_are_listed_once_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(*_: object) -> str:
+        raise AssertionError("a file was looked at by itself")
+
+    monkeypatch.setattr(named_files, "path_problem", alone)
+    files = NamedFiles(root, [root.parent / "elsewhere"])
+    assert files.problem("out/b.png") is None
+    with pytest.raises(AssertionError, match="by itself"):
+        NamedFiles(root).problem("out/b.png")
+
+
+def test_a_name_is_found_in_the_letters_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "Mu\u0308ller.png").write_bytes(b"x")
+    files = NamedFiles(tmp_path.resolve())
+    there = ("a/Mu\u0308ller.png", None)
+    assert files.named("M\u00fcller.png", "a/") == files.named("Mu\u0308ller.png", "a/") == there
+    assert files.named("M\u00f6ller.png", "a/") == ("a/M\u00f6ller.png", MISSING_FILE)
 
 
 def test_states_are_of_plain_files_alone(root: Path) -> None:

@@ -6,12 +6,13 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from synthdp.data.dataset import SPLITS
-from synthdp.data.images import MISSING_FILE, path_problem
+from synthdp.data.images import MISSING_FILE
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.labels import Reading, names_mask
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.named_files import NamedFiles
 from synthdp.files import readable_name
 
 SPLIT_FOLDERS: dict[str, str] = {
@@ -117,7 +118,7 @@ def patches_by_name(
                 "image counts as a patient of its own"
             ],
         )
-    root, linked = settings.src.resolve(), settings.linked_folders
+    named = NamedFiles(settings.src.resolve(), settings.linked_folders)
     patches: list[Patch] = []
     findings: list[Finding] = []
     for number, path in enumerate(files, start=1):
@@ -127,7 +128,7 @@ def patches_by_name(
             continue
         label, conflict = name_label(settings, name)
         patient, of_image = patient_in_name(settings, name, number)
-        if (problem := path_problem(name, root, linked)) is not None:
+        if (problem := named.problem(name)) is not None:
             of_image.append(Finding(number, problem, file_reason(problem)))
         if names_mask(name):
             of_image.append(Finding(number, _A_MASK, "mask"))

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from synthdp.data.dicom import DicomReading
-from synthdp.data.images import file_named
 from synthdp.data.importing.images.prepare import prepare
 from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.data.importing.lesions.full_images import (
@@ -31,6 +30,7 @@ from synthdp.data.importing.tables.cells import (
     names_in,
 )
 from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet
+from synthdp.data.named_files import NamedFiles
 
 #: What the column of the image's file may be called.
 FILE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path", "image_id")
@@ -129,16 +129,16 @@ def _listed(
     linked: Sequence[Path],
 ) -> tuple[list[Patch], list[tuple[int, str]]]:
     """The lesions of the rows, as patches of nobody, and what is wrong with others by row."""
-    root = images.resolve()
+    files = NamedFiles(images.resolve(), linked)
     patches: list[Patch] = []
     problems: list[tuple[int, str]] = []
     for row, record in sheet.records.items():
-        name, wrong = file_named(file_cell.text(record).replace("\\", "/"), root, linked)
+        name, wrong = files.named(file_cell.text(record).replace("\\", "/"))
         lesion: Region | Path | None = None
         try:
             where = region_in(record, columns, decimal)
             if isinstance(where, str):
-                mask, problem = file_named(where.replace("\\", "/"), root, linked)
+                mask, problem = files.named(where.replace("\\", "/"))
                 lesion = images / mask
                 wrong = wrong if problem is None else f"{columns.names[0]}: {problem}"
             elif where is not None:

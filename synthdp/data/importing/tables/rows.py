@@ -8,7 +8,7 @@ from pathlib import Path
 from synthdp.data.ages import AGE_COLUMNS, capped_age
 from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS, Split
 from synthdp.data.decoding import IMAGE_SUFFIXES
-from synthdp.data.images import MISSING_FILE, file_named, path_problem
+from synthdp.data.images import MISSING_FILE
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.folders.folder import files_fitting
 from synthdp.data.importing.folders.names import (
@@ -35,6 +35,7 @@ from synthdp.data.importing.tables.cells import (
     says_target,
 )
 from synthdp.data.importing.tables.sheets import Sheet
+from synthdp.data.named_files import NamedFiles
 from synthdp.errors import InputError
 
 #: What all rows of one image must agree about.
@@ -87,7 +88,7 @@ class RowsRead:
 @dataclass(frozen=True)
 class _Reader:
     """How the rows of one table are read: its columns found, the words of settings as they are
-    compared, and the resolved folders in which files may stand.
+    compared, the resolved folder of the images, and the files that names lead to.
     """
 
     file: Cell
@@ -105,7 +106,7 @@ class _Reader:
     split_words: Mapping[str, Split]
     attribute_words: Mapping[str, Mapping[str, str]]
     root: Path
-    linked: Sequence[Path]
+    files: NamedFiles
 
 
 def asked_columns(settings: ListingSettings) -> list[tuple[str, ...]]:
@@ -118,12 +119,13 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
     read = RowsRead([], [], [])
     passed_over, other_splits, first = 0, 0, _FirstRows({}, {})
     attributes: dict[str, None] = {}
+    named = NamedFiles(settings.src.resolve(), settings.linked_folders)
     for table in tables:
         missing = [f"{table.name}, {one}" for one in _missing_columns(settings, table.sheet)]
         read.problems.extend([*table.sheet.problems, *missing])
         if missing or not table.sheet.records:
             continue
-        reader, of_table = _reader(settings, table.sheet), list[Finding]()
+        reader, of_table = _reader(settings, table.sheet, named), list[Finding]()
         attributes |= dict.fromkeys(reader.attributes)
         for row, cells in table.sheet.records.items():
             record = _known_cells(cells, reader.unknown)
@@ -282,7 +284,7 @@ def _file_names(
     name = _slashed(reader, text)
     if reader.many_files:
         return _files_by_pattern(settings, table, reader, record, name)
-    found, problem = file_named(name, reader.root, reader.linked, folder=table.folder)
+    found, problem = reader.files.named(name, table.folder)
     if problem == MISSING_FILE:
         problem = _without_end(table, reader, name) or problem
     return [found] if problem is None else problem
@@ -296,7 +298,7 @@ def _without_end(table: SourceTable, reader: _Reader, name: str) -> str | None:
         (
             f"there is such a file with the end {end}; set file_column={template}{end}"
             for end in IMAGE_SUFFIXES
-            if path_problem(table.folder + name + end, reader.root, reader.linked) is None
+            if reader.files.problem(table.folder + name + end) is None
         ),
         None,
     )
@@ -314,7 +316,7 @@ def _files_by_pattern(
         return _OUTSIDE
     pattern = table.folder + reader.file.pattern(record)
     names = files_fitting(settings.src, pattern)
-    problems = (path_problem(name, reader.root, reader.linked) for name in names)
+    problems = map(reader.files.problem, names)
     problem = next((problem for problem in problems if problem is not None), None)
     if problem is not None or not names:
         return problem or MISSING_FILE
@@ -487,7 +489,7 @@ def _lesion(
     if isinstance(found, Region):
         return found, []
     name = _slashed(reader, found)
-    name, problem = file_named(name, reader.root, reader.linked, folder=table.folder)
+    name, problem = reader.files.named(name, table.folder)
     if problem is not None:
         return None, [Finding(number, f"region: {problem}", file_reason(problem))]
     return settings.src / name, []
@@ -528,7 +530,7 @@ def _missing_columns(settings: ListingSettings, sheet: Sheet) -> list[str]:
     return list(dict.fromkeys(problem for problem in problems if problem is not None))
 
 
-def _reader(settings: ListingSettings, sheet: Sheet) -> _Reader:
+def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Reader:
     """Find the columns of a table in which none that is needed is missing."""
 
     def cell(column: Column) -> Cell | None:
@@ -592,5 +594,5 @@ def _reader(settings: ListingSettings, sheet: Sheet) -> _Reader:
             for name, words in settings.attribute_words.items()
         },
         root=settings.src.resolve(),
-        linked=settings.linked_folders,
+        files=files,
     )
