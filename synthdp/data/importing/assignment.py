@@ -41,8 +41,9 @@ class AssignmentSettings(ListingSettings):
     person. `unit_from: looks` also makes ids one where images look alike
     (`near_duplicate_correlation`), and every statement then says so first.
 
-    `val_fraction` is the chance of a patient to be in val where neither folders nor table split: a
-    keyed hash of the id decides, so that nobody moves anybody, and the share comes out about so.
+    `val_fraction` is the chance of a patient to be in val where neither folders nor table split, or
+    of one of their train where they put nobody into val: a keyed hash of the id decides, so that
+    nobody moves anybody, and the share comes out about so.
     `key` names the file of the key (made where there is none; by default each set gets its own):
     sets that share one give an id the same split, written name and cohort, so that an id must name
     the same person in all of them. Synthetic images are split evenly, by `seed`.
@@ -70,11 +71,6 @@ class AssignmentSettings(ListingSettings):
     cohort_key: Path | None = None
     ids: Literal["kept", "hashed"] = "kept"
     alike_ids: Literal["refuse", "distinct"] = "refuse"
-
-    @property
-    def cuts_val_from_train(self) -> bool:
-        """Whether `val_fraction` is of the patients whom folders or tables have in train."""
-        return False
 
     @model_validator(mode="after")
     def _cohort_has_a_key(self) -> "AssignmentSettings":
@@ -220,7 +216,8 @@ def split_problems(
         problems.append(
             f"{without} image(s) have no split while others do; give all one, or `split`"
         )
-    if given and settings.val_fraction is not None and not settings.cuts_val_from_train:
+    cannot_cut = settings.kind != "real" or any(split == "val" for _, split in given)
+    if given and settings.val_fraction is not None and cannot_cut:
         problems.append("val_fraction: folders or table split these images already; leave it out")
     return problems
 
@@ -302,13 +299,10 @@ def _given_splits(
         return [settings.split or patch.split or "train" for patch in listing.patches]
     fractions = {"val": settings.val_fraction, "train": 1 - settings.val_fraction}
     if settings.kind == "real":
-        drawn = [keyed_split(key, person, fractions) for person in persons]
-        if not settings.cuts_val_from_train:
-            return drawn
         declared = [patch.split or "train" for patch in listing.patches]
         return [
-            split if given == "train" else given
-            for given, split in zip(declared, drawn, strict=True)
+            keyed_split(key, person, fractions) if given == "train" else given
+            for given, person in zip(declared, persons, strict=True)
         ]
     labels = [patch.targets[0] for patch in listing.patches]
     in_line = {split: fractions[split] for split in ("train", "val")}

@@ -117,11 +117,6 @@ class CbisDdsmSettings(DicomSettings):
             )
         return self
 
-    @property
-    def cuts_val_from_train(self) -> bool:
-        """The official test split stays what it is."""
-        return self.official_splits
-
 
 def run_cbis_ddsm(settings: CbisDdsmSettings) -> Path:
     """Import the lesions of CBIS-DDSM, as downloaded, to the data set `out`; returns `out`.

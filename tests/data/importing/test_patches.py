@@ -610,6 +610,29 @@ def test_val_fraction_beside_given_splits_is_refused(folder: Path) -> None:
     assert "val_fraction: folders or table split these images already" in text
 
 
+def test_val_is_taken_out_of_a_given_train_where_there_is_none(
+    tmp_path: Path, texture: Texture
+) -> None:
+    src = tmp_path / "src"
+    for number in range(40):
+        place = src / ("test" if number < 10 else "train") / ("malignant", "benign")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"patient_{number}.png").write_bytes(encode_png(texture(number)))
+    how = {"patient_pattern": r"patient_(\d+)", "val_fraction": 0.3}
+    given = imported(src, **how)
+    of_patient = {int(row.patient_id): row.split for row in given.rows}
+    assert {of_patient[number] for number in range(10)} == {"test"}
+    assert {of_patient[number] for number in range(10, 40)} == {"train", "val"}
+    # Who is in val hangs on the key alone, as without given splits.
+    for place in list((src / "test").rglob("*.png")):
+        place.unlink()
+    key = given.private / "key"
+    again = imported(src, **how, key=key, out=tmp_path / "again")
+    assert {int(row.patient_id): row.split for row in again.rows} == {
+        number: split for number, split in of_patient.items() if number >= 10
+    }
+
+
 def test_a_split_for_all_and_a_share_exclude_each_other(folder: Path) -> None:
     with pytest.raises(ValueError, match="leave it or val_fraction out"):
         settings(folder, patient_pattern=PATIENT, split="train", val_fraction=0.2)
