@@ -79,11 +79,14 @@ def locked(stream: IO[Any], *, shared: bool = False, wait: bool = True) -> Itera
 
 def owner_of(stream: IO[Any]) -> str:
     """Who holds a lock that is a file; empty where there is none."""
-    try:
-        with open(f"{stream.name}{_ENDING}", "rb") as file:
-            return file.read(_MAX_OWNER_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return ""
+    return _owner_in(Path(f"{stream.name}{_ENDING}"))
+
+
+def _owner_in(path: Path) -> str:
+    """What a file that is a lock says of its owner; empty where it is gone, or another user's."""
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(_MAX_OWNER_BYTES).decode(errors="replace").strip()
+    return ""
 
 
 def _made(path: Path, *, wait: bool, reading: bool) -> bool | None:
@@ -121,13 +124,11 @@ def _is_free(path: Path, *, wait: bool) -> bool:
 
 
 def _refuse_late(path: Path, until: float) -> None:
-    """Wait a moment; from `until` on, refuse."""
-    if time.monotonic() > until:
-        with suppress(OSError), open(path, "rb") as file:
-            owner = file.read(_MAX_OWNER_BYTES).decode(errors="replace").strip()
-            raise RunError(
-                f"{path.name}: the lock of {owner or 'another process'}; wait for that one to end, "
-                "or remove the file if it has ended (the file system has no locks that go with a "
-                "process)"
-            )
+    """Wait a moment; from `until` on, refuse what is still there."""
+    if time.monotonic() > until and path.exists():
+        raise RunError(
+            f"{path.name}: the lock of {_owner_in(path) or 'another process'}; wait for that one "
+            "to end, or remove the file if it has ended (the file system has no locks that go with "
+            "a process)"
+        )
     time.sleep(_PAUSE_S)

@@ -135,9 +135,7 @@ def _keys(annotation: Any) -> Any:
 
 def _has_settings(annotation: Any) -> bool:
     """Whether the keys below are settings of their own, each with a default."""
-    return any(
-        isinstance(one, type) and issubclass(one, BaseModel) for one in _alternatives(annotation)
-    )
+    return any(map(_is_settings, _alternatives(annotation)))
 
 
 def _takes_mapping(annotation: Any) -> bool:

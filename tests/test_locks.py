@@ -104,6 +104,16 @@ def test_a_reader_of_a_folder_that_cannot_be_written_does_without(
 
 
 @pytest.mark.usefixtures("impatient")
+def test_an_owner_that_may_not_be_read_is_not_waited_for_without_end(
+    lock: Callable[[], IO[bytes]], tmp_path: Path
+) -> None:
+    """As the file of another user, whose mode is 600; root reads that, and no folder."""
+    (tmp_path / "x.lock.owner").mkdir()
+    with pytest.raises(RunError, match="the lock of another process; wait for that one to end"):
+        locked(lock()).__enter__()
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_file_of_another_machine_is_honoured_where_flock_works(
     lock: Callable[[], IO[bytes]], tmp_path: Path
 ) -> None:

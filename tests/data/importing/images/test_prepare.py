@@ -31,7 +31,7 @@ from synthdp.data.importing.patches import PatchesSettings, run_patches
 replace, calls = os.replace, 0
 def killed_at_the_fourth(source, target):
     global calls
-    calls += 1
+    calls += str(target).endswith(".images")
     if calls == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
