@@ -24,14 +24,14 @@ NOTHING = frozenset(
         *("onbekend", "okänd", "ukendt", "ukjent", "nieznany", "неизвестно", "未知", "不明"),
     )
 )
-#: The same for ids alone. Who is truly called so needs another id in the table, such as one with a
-#: letter before it.
+#: The same for ids alone, and what means the row above. Who is truly called so needs another id in
+#: the table, such as one with a letter before it.
 NOBODY = frozenset(
     (
         *("-", "--", "---", ".", "..", "...", "_", "__", "/", "\\", "*", "xxx", "-1"),
         *("-1.0", "noid", "nopatient", "nopatientid", "tba", "tbd", "todo", "anonymous"),
         *("anonymized", "anonymised", "anonym", "anon", "deidentified", "de-identified", "removed"),
-        *("redacted", "inf", "-inf"),
+        *("redacted", "inf", "-inf", '"', "''", "``", "\u201d", "\u3003", "ditto", "idem", "dito"),
     )
 )
 #: How a spreadsheet shortens a long number: the digits behind are lost, and persons with them.

@@ -85,6 +85,7 @@ def test_the_split_of_a_clean_id_is_what_it_was(imported: Import) -> None:
         *("", "  ", "nan", "NaN", "N/A", "NA", "n.a.", "None", "none", "null", "NULL", "#N/A", "-"),
         *("--", "?", "unknown", "Unknown ", "<NA>", "NaT", "nil", "missing", "\\N", "\u2014"),
         *("not available", "Not Applicable", "#REF!", "ANONYMOUS", "anonymized", "undefined"),
+        *('"', "''", "\u3003", "ditto", "idem"),
         *(
             "\u200b",
             "\u00a0",

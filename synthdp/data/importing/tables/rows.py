@@ -1,6 +1,7 @@
 """What the rows of a table tell of images: file, class, patient, split, attributes, lesion."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from synthdp.data.importing.tables.cells import (
     same_word,
     says_target,
 )
-from synthdp.data.importing.tables.sheets import Sheet
+from synthdp.data.importing.tables.sheets import Sheet, same_name
 from synthdp.data.named_files import NamedFiles
 from synthdp.errors import InputError
 
@@ -126,6 +127,7 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
         if missing or not table.sheet.records:
             continue
         reader, of_table = _reader(settings, table.sheet, named), list[Finding]()
+        read.problems.extend(_twins(table, reader))
         attributes |= dict.fromkeys(reader.attributes)
         for row, cells in table.sheet.records.items():
             record = _known_cells(cells, reader.unknown)
@@ -140,6 +142,7 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
             if not findings:
                 read.patches.extend(patches)
         read.problems.extend(_unsaid_answers(settings, table, reader))
+        read.problems.extend(_rival_patients(settings, table, reader))
         untold = _untold_targets(settings, table, of_table, reader)
         read.problems.extend(untold)
         read.findings.extend([one for one in of_table if not (untold and _NO_COLUMN in one.text)])
@@ -182,6 +185,44 @@ def _unsaid_answers(settings: ListingSettings, table: SourceTable, reader: _Read
                 f"{table.name}, target_columns: {column!r} holds answers such as 0 and 1, and its "
                 f"name does not say to what; set target_columns={{{target}: {column}}} where 1 is "
                 f"{target}, else say it in `labels`"
+            )
+    return problems
+
+
+def _twins(table: SourceTable, reader: _Reader) -> list[str]:
+    """Columns that are read and of whose name there is another one, but for case and blanks."""
+    cells = [reader.file, *(cell for _, cell in reader.targets.values())]
+    cells += reader.attributes.values()
+    cells += [one for one in (reader.patient, reader.split, reader.benign) if one is not None]
+    spellings = Counter(map(same_name, table.sheet.columns))
+    read = dict.fromkeys(name for cell in cells for name in cell.columns)
+    return [
+        f"{table.name}: several columns are called {name!r}, but for case and blanks; give them "
+        "names of their own"
+        for name in read
+        if name in table.sheet.repeated or spellings[same_name(name)] > 1
+    ]
+
+
+def _rival_patients(settings: ListingSettings, table: SourceTable, reader: _Reader) -> list[str]:
+    """Columns that may be the patient's too, and give one id to what were several persons."""
+    if reader.patient is None or isinstance(settings.patient_column, str):
+        return []
+    rows = table.sheet.records.values()
+    problems = []
+    for name in settings.patient_column:
+        column = find_column([name], table.sheet.columns)
+        if column is None or column in reader.patient.columns:
+            continue
+        persons: dict[str, str | None] = {}
+        pairs = [
+            (normalised_id(row[column]), normalised_id(reader.patient.text(row))) for row in rows
+        ]
+        if any(rival and persons.setdefault(rival, one) != one for rival, one in pairs if one):
+            problems.append(
+                f"{table.name}, patient_column: {column!r} has one id where "
+                f"{reader.patient.shown!r} has several; set patient_column to the one that names "
+                "persons"
             )
     return problems
 
@@ -296,7 +337,8 @@ def _without_end(table: SourceTable, reader: _Reader, name: str) -> str | None:
     template = column if reader.file.is_template else f"{{{column}}}"
     return next(
         (
-            f"there is such a file with the end {end}; set file_column={template}{end}"
+            f"there is such a file with the end {end}; where it is the one that is meant, set "
+            f"file_column={template}{end}, else name the column of files"
             for end in IMAGE_SUFFIXES
             if reader.files.problem(table.folder + name + end) is None
         ),

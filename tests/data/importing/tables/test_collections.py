@@ -602,6 +602,13 @@ def test_names_without_an_end_are_told_with_the_mend(src: Path) -> None:
     assert files(listed(src, "table", "file_column={image_id}.png"), src) == ["a/1.png"]
 
 
+@pytest.mark.parametrize("columns", ["cancer,cancer", "cancer,Cancer", "malignant,Malig_nant"])
+def test_a_column_that_is_read_has_no_twin(src: Path, columns: str) -> None:
+    picture(src / "0.png", 0)
+    write_table(src / "all.csv", f"file,patient,{columns}", "0.png,1,0,1")
+    assert "several columns are called" in refusal(src, "table")
+
+
 def test_words_for_malignant_say_nothing_of_another_target(src: Path) -> None:
     picture(src / "0.png", 0)
     write_table(src / "all.csv", "file,patient,effusion", "0.png,1,benign")
