@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from synthdp.data.dicom import DicomHeader, DicomReading, read_dicom, read_header
+from synthdp.data.dicom import DicomHeader, DicomReading, read_header
 from synthdp.data.importing.dicom import DicomSettings
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.folders.folder import files_fitting, folder_contents
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.lesions.crops import mask_region
-from synthdp.data.importing.lesions.full_images import is_dicom
+from synthdp.data.importing.lesions.full_images import is_dicom, read_mask
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
@@ -455,7 +455,7 @@ def _mask(row: Mapping[str, str], download: Download, image: Path, reading: Dico
 
 def _has_two_levels(path: Path, reading: DicomReading) -> bool:
     try:
-        mask_region(read_dicom(path, reading).pixels)
+        mask_region(read_mask(path, reading))
     except InputError:
         return False
     return True

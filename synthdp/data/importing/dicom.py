@@ -16,7 +16,7 @@ from synthdp.data.dicom.header import VIEWS
 from synthdp.data.importing.findings import Finding, Number, in_order
 from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.lesions.full_images import is_dicom
-from synthdp.data.importing.lesions.region import guessed_columns
+from synthdp.data.importing.lesions.region import guessed_columns, half_a_region
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches, tables_of
 from synthdp.data.importing.note import named_numbers
@@ -135,7 +135,7 @@ def with_region(settings: DicomSettings) -> DicomSettings:
     """The settings, with the columns of the table that say where a lesion lies.
 
     Raises:
-        InputError: when there is no table, or its columns say it in two ways.
+        InputError: when there is no table, or its columns say it in two ways, or by half.
     """
     tables = tables_of(settings) if settings.src.is_dir() else None
     if tables is None:
@@ -157,6 +157,13 @@ def with_region(settings: DicomSettings) -> DicomSettings:
             "name the columns in `region`, or leave `crop` out for whole images"
         )
     if region is None:
+        half = half_a_region([name for sheet in sheets for name in sheet.columns])
+        if half:
+            raise InputError(
+                f"region: the columns {', '.join(dict.fromkeys(half))} are called as those of "
+                "lesions are, but don't make a box, an outline or a mask that is read; give "
+                "corners (xmin, ymin, xmax, ymax) or the like, or set whole_images: true"
+            )
         logger.info("no column says where a lesion lies, so that images are taken whole")
         return settings
     logger.info("lesions are cut by the columns %s", ", ".join(region.names))

@@ -84,6 +84,34 @@ def test_boxes_are_cut_and_headers_give_what_the_table_lacks(src: Path) -> None:
     assert run_dicom(settings(src)) == dataset.root  # done already
 
 
+@pytest.mark.parametrize(
+    ("head", "cells"),
+    [
+        ("bbox", '"[30, 60, 40, 30]"'),
+        ("Bounding Box", "30 60 70 90"),
+        ("x,y", "50,75"),
+        ("xmin,ymin,x_end,y_end", "30,60,70,90"),
+    ],
+)
+def test_half_a_place_does_not_make_an_image_whole(src: Path, head: str, cells: str) -> None:
+    """Such a table gave whole mammograms, with a line of the log."""
+    rows = [f"{number}.dcm,P{number},{number % 2},{cells}" for number in range(4)]
+    write_table(src, *rows, head=f"file,patient_id,malignant,{head}")
+    said = refusal(src, crop=None, header_ids="leave_aside")
+    assert f"columns {', '.join(head.split(',')[:2])} are called as those of lesions" in said
+    assert "whole_images: true" in said
+
+
+def test_a_mask_is_read_whatever_its_window_says(src: Path) -> None:
+    mask = np.zeros_like(breast(0), dtype=np.uint8)
+    mask[60:90, 30:70] = 1
+    window = {"WindowCenter": "2048", "WindowWidth": "4096"}
+    write(mammogram(mask, "mask", **window), src / "mask.dcm")
+    write_table(src, "0.dcm,Pat0,0,mask.dcm", head="file,patient_id,malignant,mask")
+    dataset = imported(src, dicom={"window": "dicom"})
+    assert len(dataset.rows) == 1
+
+
 def test_nothing_of_people_comes_out(src: Path) -> None:
     dataset = imported(src)
     files = [path for path in dataset.root.rglob("*") if path.is_file()]

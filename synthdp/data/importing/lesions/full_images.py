@@ -105,6 +105,15 @@ def full_pixels(path: Path, reading: DicomReading, bits: int | None) -> tuple[Pi
     return pixels, spacing_mm
 
 
+def read_mask(path: Path, reading: DicomReading) -> Pixels:
+    """A mask (H, W), over its whole range: its header's window could bring both values to one.
+
+    Raises:
+        InputError: as `decode_pixels`.
+    """
+    return decode_pixels(path, reading=reading.model_copy(update={"window": "full"}))
+
+
 def lesion_region(lesion: Region | Path, shape: tuple[int, ...], reading: DicomReading) -> Region:
     """Where a lesion lies in a full image of (H, W) `shape`, by its region or its mask.
 
@@ -118,7 +127,7 @@ def lesion_region(lesion: Region | Path, shape: tuple[int, ...], reading: DicomR
         except ValueError as error:
             raise InputError(str(error)) from error
     try:
-        mask = read_dicom(lesion, reading).pixels if is_dicom(lesion) else decode_pixels(lesion)
+        mask = read_mask(lesion, reading)
     except InputError as error:
         raise InputError(f"the mask: {error}") from error
     if mask.shape != (height, width):

@@ -85,6 +85,15 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "mask": ("mask", "mask_file", "mask_path", "roi_mask", "roi_mask_file_path"),
 }
 
+#: Of these, names that other things have too; and names of places that are in no form here.
+_OF_OTHER_THINGS = {
+    *("left", "right", "top", "bottom", "w", "h", "width", "height", "r", "points"),
+}
+_IN_NO_FORM = {
+    *("bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "coordinates", "coords"),
+    *("box_coordinates", "bbox_coordinates", "segmentation", "rle", "centroid"),
+}
+
 
 class RegionColumns(Settings):
     """Which columns of a table say where a lesion lies; one of the forms, each by its role.
@@ -135,7 +144,7 @@ class RegionColumns(Settings):
 
 def guessed_columns(columns: Sequence[str]) -> RegionColumns | None:
     """The columns of a table that say where a lesion lies, by usual names; None without such."""
-    by_name = {name.strip().lower().replace(" ", "_"): name for name in reversed(columns)}
+    by_name = {_plain(name): name for name in reversed(columns)}
     for form in _FORMS:
         names = {
             role: next((by_name[word] for word in _SYNONYMS[role] if word in by_name), None)
@@ -144,6 +153,16 @@ def guessed_columns(columns: Sequence[str]) -> RegionColumns | None:
         if None not in names.values() and len(set(names.values())) == len(form):
             return RegionColumns.model_validate(names)
     return None
+
+
+def half_a_region(columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns called as those of lesions are, of a table whose columns make no known form."""
+    places = {word for words in _SYNONYMS.values() for word in words} - _OF_OTHER_THINGS
+    return tuple(name for name in columns if _plain(name) in places | _IN_NO_FORM)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
 
 
 def region_in(
