@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from synthdp.config import Seed
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
 from synthdp.data.importing.findings import Number
-from synthdp.data.importing.ids import alike_ids
+from synthdp.data.importing.ids import alike_ids, misspelled_links
 from synthdp.data.importing.images.survey import ImageFacts
 from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.listing import Listing
@@ -180,8 +180,16 @@ def id_problems(
     first_number: dict[str, Number] = {}
     for patch in listing.patches:
         first_number.setdefault(patch.patient, patch.number)
-    alike = alike_ids(first_number, settled=person_of)
-    return [f"{listing.counted_by} {problem}" for problem in alike]
+    problems = [
+        f"{listing.counted_by} {problem}" for problem in alike_ids(first_number, settled=person_of)
+    ]
+    if misspelled := misspelled_links(first_number, person_of):
+        problems.append(
+            f"links: {misspelled} id(s) are spelled otherwise than those of the images (in case, "
+            "blanks, leading zeros, or as 1001 and 1001.0 are), so that their rows would link "
+            "nobody; write them as the images' are"
+        )
+    return problems
 
 
 def unit_problems(settings: ListingSettings, listing: Listing) -> list[str]:

@@ -161,3 +161,13 @@ def alike_ids(first_number: Mapping[str, Number], settled: Iterable[str] = ()) -
             "each of them a row in `links`, or set alike_ids=distinct where all such are"
         )
     return problems
+
+
+def misspelled_links(ids: Iterable[str], linked: Iterable[str]) -> int:
+    """How many ids of `links` are of no image, but for their spelling one that has no row there.
+
+    Their row would link nobody, unseen: P01 in the one file, p01 in the other.
+    """
+    of_images, of_links = set(ids), set(linked)
+    without_row = {_likeness(one) for one in of_images - of_links}
+    return sum(_likeness(one) in without_row for one in of_links - of_images)

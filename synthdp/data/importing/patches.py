@@ -180,6 +180,8 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
         made, outcomes = _prepared(settings, listing, staging)
         listing, prepared = _readable(settings, listing, outcomes)
         _refuse_problems(settings, listing, person_of)
+        if idle := person_of.keys() - {patch.patient for patch in listing.patches}:
+            logger.info("links: %d of %d ids are of no image here", len(idle), len(person_of))
         facts = [image.facts for image in prepared]
         looks = made.thumbnails.of([image.row for image in prepared])
         assignment = assign(settings, listing, facts, looks, key=key, person_of=person_of)

@@ -225,6 +225,20 @@ def test_ids_of_site_and_number_are_declared_distinct_at_once(imported: Import) 
     assert len({row.patient_id for row in dataset.rows}) == len(ids)
 
 
+@pytest.mark.parametrize("links", ["P01,anna\nP2,anna\n", "p1,anna\np2,anna\n"])
+def test_links_that_spell_an_id_otherwise_are_refused(imported: Import, links: str) -> None:
+    with pytest.raises(InputError, match=r"links: [12] id\(s\) are spelled otherwise"):
+        imported(["P1", "P2", "P3"], links=links)
+
+
+def test_ids_of_links_without_images_are_counted(
+    imported: Import, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        imported(["P1", "P2", "P3"], links="P1,anna\nP2,anna\nQ7,anna\n")
+    assert "links: 1 of 3 ids are of no image here" in caplog.text
+
+
 def test_links_make_them_one(imported: Import) -> None:
     one = imported(["1001", "1001.0", "A"], links="1001,1001\n1001.0,1001\n")
     assert len({row.patient_id for row in one.rows}) == 2
