@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from synthdp.data.decoding import narrow_range
 from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.images.survey import ImageFacts, range_words, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
-from synthdp.data.leftovers import png_leftover, table_leftovers
+from synthdp.data.leftovers import table_leftovers
 from synthdp.data.likeness import look_alikes
 from synthdp.data.named_files import NamedFiles
 from synthdp.data.splits import duplicate_groups, label_conflicts
@@ -67,9 +66,10 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     if info is None or info.kind == "real":
         problems += _nobody(table.records)
     problems += _unlisted(root, table.records)
-    problems += _leftovers(root, table.records, table.columns, info)
     safe = [n for n, r in table.records.items() if files.problem(r["image"]) is None]
     survey = survey_images([root / table.records[number]["image"] for number in safe])
+    beside = dict(zip(safe, survey.leftovers, strict=True))
+    problems += _leftovers(beside, table.records, table.columns, info)
     seen = {
         n: entry
         for n, entry in zip(safe, survey.entries, strict=True)
@@ -127,18 +127,19 @@ def _unlisted(root: Path, records: Records) -> list[str]:
 
 
 def _leftovers(
-    root: Path, records: Records, columns: Sequence[str], info: DatasetInfo | None
+    beside_pixels: Mapping[int, str | None],
+    records: Records,
+    columns: Sequence[str],
+    info: DatasetInfo | None,
 ) -> list[str]:
     """What may tell who patients are, in names and cells and beside the pixels.
 
     Of images that no patient is in, only what stands beside the pixels: ids and names are made up.
     """
-    files, beside = NamedFiles(root.resolve()), dict[str, list[int]]()
-    for number, record in records.items():
-        if files.problem(record["image"]) is None:
-            with suppress(InputError):  # which decoding it says too
-                if (found := png_leftover(root / record["image"])) is not None:
-                    beside.setdefault(f"image: {found}", []).append(number)
+    beside = dict[str, list[int]]()
+    for number, found in beside_pixels.items():
+        if found is not None:
+            beside.setdefault(f"image: {found}", []).append(number)
     found_in_cells: Iterable[tuple[str, list[int]]] = ()
     if info is None or info.kind == "real":
         known = (*FIXED_COLUMNS, *(info.targets if info is not None else ()))

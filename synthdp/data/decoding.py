@@ -68,7 +68,11 @@ _UNREADABLE = "not a readable {kind} (truncated, or damaged); copy or export it 
 
 
 def decode_pixels(
-    path: Path, *, bits: int | None = None, reading: "DicomReading | None" = None
+    path: Path,
+    *,
+    bits: int | None = None,
+    reading: "DicomReading | None" = None,
+    content: bytes | None = None,
 ) -> GreyLevels:
     """Decode the one grey image of a file, upright, black at 0.
 
@@ -77,6 +81,7 @@ def decode_pixels(
         bits: how many bits of a sample are used, where the file states more: 12 for a detector's 12
             bits in 16. Files of fewer bits, and DICOM, say it themselves.
         reading: how DICOM is read; by its defaults when None.
+        content: what `file_content` gave, where it was read already.
 
     Returns:
         (H, W). The full range of its dtype is the full range of what the file means: 8 bits where
@@ -90,7 +95,7 @@ def decode_pixels(
     # Here, since data sets are read through this file, and the reader of DICOM knows data sets.
     from synthdp.data.dicom import read_dicom  # noqa: PLC0415
 
-    content = _content(path)
+    content = file_content(path) if content is None else content
     kind = kind_of(content)
     if kind == DICOM:
         return read_dicom(path, reading).pixels
@@ -118,8 +123,12 @@ def is_jpeg(path: Path) -> bool:
         return False
 
 
-def _content(path: Path) -> bytes:
-    """All of a file; of DICOM the beginning, as its own reader reads it."""
+def file_content(path: Path) -> bytes:
+    """All of an image's file; of DICOM the beginning, as its own reader reads it.
+
+    Raises:
+        InputError: when it is missing, empty, too large, or may not be read.
+    """
     try:
         if not path.is_file():
             raise InputError("the file is missing")

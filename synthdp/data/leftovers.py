@@ -6,10 +6,9 @@ of forms that have no place in a set, or that are as a rule somebody's.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from synthdp.data.ages import AGE_COLUMNS, capped_age
-from synthdp.errors import InputError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: Chunks of a PNG that hold nothing but the picture and how it is to be shown.
@@ -44,18 +43,11 @@ _TELLING = frozenset(
 )
 
 
-def png_leftover(path: Path) -> str | None:
-    """What an image file holds beside a picture; None where it holds nothing else.
+def png_leftover(content: bytes) -> str | None:
+    """What the content of an image's file holds beside a picture; None where it holds nothing else.
 
-    The file is walked from chunk to chunk; no pixel is decoded, and what was found is not repeated.
-
-    Raises:
-        InputError: when it cannot be read.
+    It is walked from chunk to chunk; no pixel is decoded, and what was found is not repeated.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError("the file cannot be read") from error
     if not content.startswith(_PNG):
         return "is not a PNG, so that what stands beside its pixels is not known; import it again"
     at = len(_PNG)

@@ -5,13 +5,16 @@ import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from synthdp.data import decoding
 from synthdp.data.check import check_dataset
 from synthdp.data.images import encode_png
+from synthdp.data.importing.images.survey import survey_images
 from synthdp.data.leftovers import png_leftover, table_leftovers
 
 MakeSet = Callable[..., Path]
@@ -62,20 +65,38 @@ def text_of(key: str, value: str, *, compressed: bool = False) -> PngImagePlugin
         (b"II*\0" + bytes(64), "is not a PNG"),
     ],
 )
-def test_what_stands_beside_pixels(tmp_path: Path, content: bytes, found: str) -> None:
-    (tmp_path / "1.png").write_bytes(content)
-    problem = png_leftover(tmp_path / "1.png")
+def test_what_stands_beside_pixels(content: bytes, found: str) -> None:
+    problem = png_leftover(content)
     assert problem is not None
     assert found in problem
     assert "Doe" not in problem
 
 
+def test_a_check_reads_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = list[str]()
+
+    def counting(path: Path, mode: str) -> IO[bytes]:
+        opened.append(path.name)
+        return open(path, mode)
+
+    contents = [as_png(), as_png(pnginfo=text_of("Title", "Doe", compressed=False)), b"II*\0"]
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    monkeypatch.setattr(decoding, "open", counting, raising=False)
+    survey = survey_images(paths, workers=1)
+    assert opened == ["0.png", "1.png", "2.png"]
+    clean, text, other = survey.leftovers
+    assert clean is None
+    assert "holds text" in str(text)
+    assert "is not a PNG" in str(other)
+    assert [isinstance(entry, str) for entry in survey.entries] == [False, False, True]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_what_is_written_here_holds_pixels_alone(tmp_path: Path, dtype: type) -> None:
-    (tmp_path / "1.png").write_bytes(encode_png(np.eye(8, dtype=dtype)))
-    assert png_leftover(tmp_path / "1.png") is None
-    (tmp_path / "2.png").write_bytes(as_png(dpi=(72, 72)))
-    assert png_leftover(tmp_path / "2.png") is None
+def test_what_is_written_here_holds_pixels_alone(dtype: type) -> None:
+    assert png_leftover(encode_png(np.eye(8, dtype=dtype))) is None
+    assert png_leftover(as_png(dpi=(72, 72))) is None
 
 
 def found_in(column: str, cell: str) -> list[str]:

@@ -6,7 +6,6 @@ system says of them, so that what was made from other files, by other settings, 
 that was installed since, is neither taken nor kept.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +30,15 @@ from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.importing.images.survey import ImageFacts, Pixels, image_facts, thumbnail
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.errors import InputError, RunError
-from synthdp.files import WITHOUT_LOCKS, refused_when_full, refused_without_rights
+from synthdp.files import refused_when_full, refused_without_rights
+from synthdp.locks import locked, owner_of
 from synthdp.progress import progress
 
 logger = logging.getLogger(__name__)
 
 _FORM = b"synthdp prepared 1\n"
 _HEAD, _SUFFIX = len(_FORM) + 12, ".images"
+_LOCK = "lock"
 #: Sources in a file of prepared images: what a kill costs at most, for each process.
 AT_ONCE = 64
 #: As small as 6 on patches of mammograms, in two thirds of the time.
@@ -112,21 +113,18 @@ def staging_beside(out: Path) -> Iterator[Path]:
     with refused_without_rights(f"{out.parent.name or out.parent}, the folder above `out`,"):
         out.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        lock = open(folder / _LOCK, "a")  # noqa: SIM115 (closed below)
+    with lock, locked(lock, wait=False) as mine:
+        if not mine or not _is_at(lock, folder / _LOCK):
+            stale = f"; if that one has ended, remove {folder.name} beside `out`"
             raise RunError(
                 f"{out}: another process imports there now; wait for it, or name a new `out`"
-            ) from error
-        except OSError as error:  # without locks, two imports at once do the work twice
-            if error.errno not in WITHOUT_LOCKS:
-                raise
+                f"{stale if owner_of(lock) else ''}"
+            )
         try:
             yield folder
         except BaseException:
-            if len(os.listdir(folder)) > _KEPT_ABOVE:
+            if sum(name.endswith(_SUFFIX) for name in os.listdir(folder)) > _KEPT_ABOVE:
                 logger.info(
                     "images that were made wait in the hidden folder %s beside `out`, from which "
                     "the next import there goes on; remove it if there will be none",
@@ -136,8 +134,14 @@ def staging_beside(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
+
+
+def _is_at(stream: IO[str], path: Path) -> bool:
+    """Whether an open file is the one of that path still, which its owner may have removed."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(path))
+    except OSError:
+        return False
 
 
 def prepare(

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.decoding import decode_pixels
+from synthdp.data.decoding import decode_pixels, file_content
 from synthdp.data.images import resample
 from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
+from synthdp.data.leftovers import png_leftover
 from synthdp.errors import InputError
 from synthdp.progress import progress
 
@@ -46,10 +47,12 @@ class ImageFacts:
 class Survey:
     """What was seen of N files: for each the facts, or the text of what is wrong with it.
 
+    `leftovers` say of each what it holds beside a picture; None where it is nothing, or not known.
     `thumbnails` has a row for each one that could be read, in their order.
     """
 
     entries: Sequence[ImageFacts | str]
+    leftovers: Sequence[str | None]
     thumbnails: Thumbnails
 
 
@@ -111,25 +114,33 @@ def survey_images(paths: Sequence[Path], *, workers: int | None = None) -> Surve
         workers: processes that read at once; as many as there are cores when None.
     """
     entries: list[ImageFacts | str] = []
+    leftovers: list[str | None] = []
     thumbnails = Thumbnails()
     parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
-    for seen, looks in progress(
+    for seen, beside, looks in progress(
         in_order(_look, parts, workers=workers), what="reading images", total=len(parts)
     ):
         entries += seen
+        leftovers += beside
         thumbnails.append(looks)
-    return Survey(entries, thumbnails)
+    return Survey(entries, leftovers, thumbnails)
 
 
-def _look(paths: Sequence[Path]) -> tuple[list[ImageFacts | str], NDArray[np.float16]]:
+def _look(
+    paths: Sequence[Path],
+) -> tuple[list[ImageFacts | str], list[str | None], NDArray[np.float16]]:
     seen: list[ImageFacts | str] = []
+    beside: list[str | None] = []
     looks = []
     for path in paths:
+        beside.append(None)
         try:
-            pixels = decode_pixels(path)
+            content = file_content(path)
+            beside[-1] = png_leftover(content)
+            pixels = decode_pixels(path, content=content)
         except InputError as error:
             seen.append(str(error))
             continue
         seen.append(image_facts(pixels))
         looks.append(thumbnail(pixels))
-    return seen, np.array(looks, dtype=np.float16).reshape(-1, THUMBNAIL_PX**2)
+    return seen, beside, np.array(looks, dtype=np.float16).reshape(-1, THUMBNAIL_PX**2)

@@ -3,12 +3,15 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from synthdp.data.importing.images.prepare import Prepared, prepare, staging_bes
 from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.errors import InputError, RunError
+from synthdp.locks import locked
 
 Texture = Callable[..., Pixels]
 READ: list[Path] = []
@@ -210,6 +214,41 @@ def test_without_locks_it_works_where_it_can(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with staging_beside(tmp_path / "set") as staging:
         assert staging.is_dir()
+
+
+def test_without_locks_two_imports_at_once_are_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        staging_beside(tmp_path / "set"),
+        pytest.raises(RunError, match=r"imports there now.*remove \.set\.staging beside `out`"),
+        staging_beside(tmp_path / "set"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_its_owner_removed_locks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another import ended, and removed the folder, as the lock was open and not yet held."""
+
+    @contextmanager
+    def late(stream: IO[str], *, wait: bool) -> Iterator[bool]:
+        shutil.rmtree(tmp_path / ".set.staging")
+        with locked(stream, wait=wait) as held:
+            yield held
+
+    monkeypatch.setattr(preparing, "locked", late)
+    with (
+        pytest.raises(RunError, match="another process imports there now"),
+        staging_beside(tmp_path / "set"),
+    ):
+        pass
 
 
 def test_a_place_that_may_not_be_written_is_named(
