@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +36,7 @@ from synthdp.progress import progress
 
 logger = logging.getLogger(__name__)
 
-_FORM = b"synthdp prepared 1\n"
+_FORM = b"synthdp prepared 2\n"
 _HEAD, _SUFFIX = len(_FORM) + 12, ".images"
 _LOCK = "lock"
 #: Sources in a file of prepared images: what a kill costs at most, for each process.
@@ -91,12 +91,10 @@ class Prepared:
 class PreparedImages:
     """What became of N sources: the images of each, or the text of what is wrong with it or one.
 
-    `digests` are the SHA-256 of each source's files, which may not leave the house; `thumbnails`
-    has a row for each image, source after source.
+    `thumbnails` has a row for each image, source after source.
     """
 
     outcomes: Sequence[tuple[Prepared | str, ...] | str]
-    digests: Sequence[str]
     thumbnails: Thumbnails
 
 
@@ -177,14 +175,12 @@ def prepare(
     ):
         pass
     outcomes: list[tuple[Prepared | str, ...] | str] = []
-    digests: list[str] = []
     thumbnails = Thumbnails(staging)
     for path in files:
-        outcomes_of_part, digests_of_part, looks = _load(path, first_row=len(thumbnails))
+        outcomes_of_part, looks = _load(path, first_row=len(thumbnails))
         outcomes += outcomes_of_part
-        digests += digests_of_part
         thumbnails.append(looks)
-    return PreparedImages(outcomes, digests, thumbnails)
+    return PreparedImages(outcomes, thumbnails)
 
 
 def _name_of(read: object) -> str:
@@ -244,9 +240,8 @@ def _prepare_part(
     """Prepare the images of some sources, and write them as one file."""
     sources, path = task
     outcomes: list[object] = []
-    looks, contents, digests = [], [], []
+    looks, contents = [], []
     for source in sources:
-        digests.append(_digest(source.files))
         try:
             images = read(source)
         except InputError as error:
@@ -263,7 +258,7 @@ def _prepare_part(
             looks.append(thumbnail(pixels))
             contents.append(png)
         outcomes.append(made)
-    header = json.dumps({"outcomes": outcomes, "digests": digests}).encode()
+    header = json.dumps({"outcomes": outcomes}).encode()
     thumbnails = np.array(looks, dtype=np.float16).reshape(-1, THUMBNAIL_PX**2)
     body = b"".join(
         [len(header).to_bytes(8, "big"), header, thumbnails.tobytes(), *contents],
@@ -295,8 +290,8 @@ def _fitted(pixels: Pixels | InputError, size_px: int) -> Pixels | InputError:
 
 def _load(
     path: Path, *, first_row: int
-) -> tuple[list[tuple[Prepared | str, ...] | str], list[str], NDArray[np.float16]]:
-    """What a file of prepared images says: outcomes, digests of the sources, thumbnails."""
+) -> tuple[list[tuple[Prepared | str, ...] | str], NDArray[np.float16]]:
+    """What a file of prepared images says: outcomes and thumbnails."""
     with open(path, "rb") as stream:
         stream.seek(len(_FORM) + 4)
         header_length = int.from_bytes(stream.read(8), "big")
@@ -325,21 +320,4 @@ def _load(
             images.append(Prepared(ImageFacts(**facts), row, path, at, length))
             at, row = at + length, row + 1
         outcomes.append(tuple(images))
-    return outcomes, header["digests"], looks.reshape(-1, THUMBNAIL_PX**2)
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """SHA-256 over the contents of files, one after another; a file that can't be read is empty."""
-    digest = sha256()
-    for path in files:
-        digest.update(_file_digest(path, _identity(path)))
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=4)  # sources may share a file: lesions a mammogram, images an array
-def _file_digest(path: Path, _of_now: str) -> bytes:
-    of_file = sha256()
-    with suppress(OSError, ValueError), open(path, "rb") as stream:
-        while block := stream.read(2**20):
-            of_file.update(block)
-    return of_file.digest()
+    return outcomes, looks.reshape(-1, THUMBNAIL_PX**2)

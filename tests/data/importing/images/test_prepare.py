@@ -96,7 +96,6 @@ def test_each_source_is_read_once_and_gives_its_images(
     assert np.array_equal(decode_pixels(tmp_path / "again.png"), texture(1))
     assert len(made.thumbnails) == 4
     assert [source.path for source in sources] == READ
-    assert len(set(made.digests)) == 3
 
 
 def test_what_is_whole_is_not_made_again(pictures: list[Picture], tmp_path: Path) -> None:
@@ -321,14 +320,6 @@ def test_an_import_that_was_killed_goes_on(
     assert len(dataset.rows) == 640
     assert np.array_equal(decode_pixels(out / dataset.rows[0].image), texture(0))
     assert not staging.exists()
-
-
-def test_digests_of_sources_tell_changes(pictures: list[Picture], tmp_path: Path) -> None:
-    one = prepare(pictures[:2], read, staging=tmp_path, size_px=32, workers=1).digests
-    pictures[1].path.write_bytes(pictures[2].path.read_bytes())
-    other = prepare(pictures[:2], read, staging=tmp_path, size_px=32, workers=1).digests
-    assert one[0] == other[0]
-    assert one[1] != other[1]
 
 
 def test_an_import_leaves_nothing_beside_the_set(
