@@ -1,7 +1,7 @@
 """Import mammograms and other radiographs in DICOM files, by a table of their lesions."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from synthdp.data.importing.lesions.region import guessed_columns, half_a_region
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches, tables_of
 from synthdp.data.importing.note import named_numbers
+from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import PatchesSettings, import_once
 from synthdp.data.importing.settings import ATTRIBUTES
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
@@ -188,28 +189,19 @@ def checked_by_headers(listing: Listing, settings: DicomSettings) -> Listing:
         )
     bearing = list(known)
     shared = {bearing[index] for group in same_instance(list(known.values())) for index in group}
-    findings: list[Finding] = []
-    patches = []
     filled = [name for name in _OF_BOTH if name not in settings.targets]
     filled = filled if settings.attributes is None else []
+    findings: list[Finding] = []
+    patches = []
     for patch in listing.patches:
-        header = known.get(patch.path)
-        if header is None:
-            patches.append(patch)
-            continue
         if patch.path in shared:
             text = "another file has the UID of this one (SOP instance), so that one is a copy"
             findings.append(Finding(patch.number, f"{text}; name each image once"))
-        attributes = dict(patch.attributes)
-        for name in _OF_BOTH:
-            said = str(getattr(header, name))
-            if not attributes.get(name) and name in filled and said:
-                attributes[name] = said
-            elif said and attributes.get(name):
-                if not same_side_or_view(said, attributes[name]):
-                    findings.append(_disagreement(patch.number, name, attributes[name]))
-                elif name not in settings.attribute_words:
-                    attributes[name] = said  # the header's word, so that a set has one for each
+        if (header := known.get(patch.path)) is None:
+            patches.append(patch)
+            continue
+        attributes, of_patch = _side_and_view(patch, header, filled, settings.attribute_words)
+        findings += of_patch
         patches.append(replace(patch, attributes=attributes))
     columns = tuple(dict.fromkeys((*listing.attributes, *filled)))
     listing = replace(listing, patches=tuple(patches), attributes=columns)
@@ -220,6 +212,30 @@ def checked_by_headers(listing: Listing, settings: DicomSettings) -> Listing:
         listing = replace(listing, problems=(*listing.problems, *torn))
     bad = {finding.number for finding in findings}
     return replace(listing, patches=tuple(one for one in listing.patches if one.number not in bad))
+
+
+def _side_and_view(
+    patch: Patch, header: DicomHeader, filled: Collection[str], said_of: Collection[str]
+) -> tuple[dict[str, str], list[Finding]]:
+    """The attributes of a patch with what its header says, and where the two disagree.
+
+    Args:
+        patch: with the words of its row.
+        header: of its image.
+        filled: the attributes that the header gives where the table has none.
+        said_of: the attributes for whose words the settings have others, which stand.
+    """
+    attributes, findings = dict(patch.attributes), list[Finding]()
+    for name in _OF_BOTH:
+        said = str(getattr(header, name))
+        if not attributes.get(name) and name in filled and said:
+            attributes[name] = said
+        elif said and attributes.get(name):
+            if not same_side_or_view(said, attributes[name]):
+                findings.append(_disagreement(patch.number, name, attributes[name]))
+            elif name not in said_of:
+                attributes[name] = said  # the header's word, so that a set has one for each
+    return attributes, findings
 
 
 def _disagreement(number: Number, name: str, word: str) -> Finding:

@@ -10,6 +10,7 @@ from synthdp.data.dataset import Split, raise_problems
 from synthdp.data.importing.findings import Finding, Number, Reason, in_order, sift
 from synthdp.data.importing.folders.arrays import patches_in_arrays
 from synthdp.data.importing.folders.folder import (
+    FolderContents,
     files_fitting,
     folder_contents,
     left_out_words,
@@ -78,44 +79,53 @@ def list_patches(settings: ListingSettings) -> Listing:
     contents = folder_contents(src, settings.follow_links_into)
     tables = tables_of(settings)
     if tables is None:
-        patches, findings, of_source = patches_by_name(settings, contents.images)
-        splits = (folder_split(path.relative_to(src).as_posix()) for path in contents.images)
-        aside = sum(split is not None and split not in settings.splits for split in splits)
-        counted_by, left_out = "image", contents.left_out() | {f"images {OTHER_SPLITS}": aside}
-        problems, unlisted = linked_folder_problems(left_out), tuple[int, ...]()
-        attributes = tuple[str, ...]()
+        listing, findings = _listed_by_names(settings, contents)
     else:
-        rows, counted_by = _listed(settings, tables)
-        patches, findings, of_source = rows.patches, rows.findings, rows.problems
-        attributes = rows.attributes
-        taken = {*rows.files, *(patch.path for patch in patches)}
-        taken |= {patch.lesion for patch in patches if isinstance(patch.lesion, Path)}
-        unlisted = tuple(
-            number for number, path in enumerate(contents.images, start=1) if path not in taken
-        )
-        left_out = contents.left_out({*tables, *taken}) | {UNLISTED: len(unlisted)}
-        problems, left_out = (
-            [],
-            left_out
-            | {
-                PASSED_OVER: rows.passed_over,
-                f"rows {OTHER_SPLITS}": rows.other_splits,
-            },
-        )
-    problems = [*contents.problems, *of_source, *problems]
-    listing = Listing(
-        counted_by,
-        tuple(patches),
-        tuple(problems),
-        left_out,
-        unlisted=unlisted,
-        attributes=attributes,
-    )
+        listing, findings = _listed_by_tables(settings, contents, tables)
     listing = listing.sifted(findings, settings.leave_out)
-    if not patches and not listing.problems:
-        what = left_out_words(left_out) or "an empty folder"
+    if not listing.patches and not listing.problems:
+        what = left_out_words(listing.left_out) or "an empty folder"
         return replace(listing, problems=(f"no image to take was found ({what})",))
     return listing
+
+
+def _listed_by_names(
+    settings: ListingSettings, contents: FolderContents
+) -> tuple[Listing, list[Finding]]:
+    """The images of a folder by their names, and what is wrong with single ones."""
+    patches, findings, problems = patches_by_name(settings, contents.images)
+    names = (path.relative_to(settings.src).as_posix() for path in contents.images)
+    aside = sum(
+        split is not None and split not in settings.splits for split in map(folder_split, names)
+    )
+    left_out = contents.left_out() | {f"images {OTHER_SPLITS}": aside}
+    problems = [*contents.problems, *problems, *linked_folder_problems(left_out)]
+    return Listing("image", tuple(patches), tuple(problems), left_out), findings
+
+
+def _listed_by_tables(
+    settings: ListingSettings, contents: FolderContents, tables: Mapping[Path, Split | None]
+) -> tuple[Listing, list[Finding]]:
+    """The images of a folder that rows of tables name, and what is wrong with single rows."""
+    rows, counted_by = _read_tables(settings, tables)
+    taken = {*rows.files, *(patch.path for patch in rows.patches)}
+    taken |= {patch.lesion for patch in rows.patches if isinstance(patch.lesion, Path)}
+    numbered = enumerate(contents.images, start=1)
+    unlisted = tuple(number for number, path in numbered if path not in taken)
+    left_out = contents.left_out({*tables, *taken}) | {
+        UNLISTED: len(unlisted),
+        PASSED_OVER: rows.passed_over,
+        f"rows {OTHER_SPLITS}": rows.other_splits,
+    }
+    listing = Listing(
+        counted_by,
+        tuple(rows.patches),
+        (*contents.problems, *rows.problems),
+        left_out,
+        unlisted=unlisted,
+        attributes=rows.attributes,
+    )
+    return listing, list(rows.findings)
 
 
 def tables_of(settings: ListingSettings) -> dict[Path, Split | None] | None:
@@ -159,7 +169,9 @@ def _named_tables(src: Path, tables: Mapping[str, Split | None]) -> dict[Path, S
     return found
 
 
-def _listed(settings: ListingSettings, tables: Mapping[Path, Split | None]) -> tuple[RowsRead, str]:
+def _read_tables(
+    settings: ListingSettings, tables: Mapping[Path, Split | None]
+) -> tuple[RowsRead, str]:
     """What tables say, and what a number of theirs counts."""
     if settings.arrays is not None:
         (path, *others) = tables

@@ -83,7 +83,7 @@ def import_note(images: AssignedImages, *, size_px: int, with_ids: bool) -> dict
     return {
         "counted_by": listing.counted_by,
         "left_out": dict(listing.left_out),
-        "left_out_rows": {reason: list(rows) for reason, rows in listing.left_out_rows.items()},
+        "left_out_rows": {reason: list(of) for reason, of in listing.left_out_rows.items()},
         "unlisted": list(listing.unlisted[:MAX_UNLISTED]),
         "duplicate_images": [rows(group) for group in duplicate_groups(digests)],
         "near_duplicates": [rows(group) for group in near],
