@@ -117,6 +117,21 @@ def test_several_frames_and_other_depths_are_refused(tmp_path: Path) -> None:
     assert "32 bits" in refusal(tmp_path, wide)
 
 
+def test_unsigned_samples_in_a_signed_type_are_not_half_grey(tmp_path: Path) -> None:
+    """As of a 14-bit detector, saved with numpy from signed pixels: black came out as grey 128."""
+    values = np.linspace(0, 16383, 64 * 64).astype(np.int16).reshape(64, 64)
+    stream = io.BytesIO()
+    np.save(stream, values)
+    assert "none is negative" in refusal(tmp_path, stream.getvalue())
+    path = tmp_path / "one.npy"
+    path.write_bytes(stream.getvalue())
+    np.testing.assert_allclose(decode_pixels(path, bits=14) / 65535, values / 16383, atol=1e-5)
+    np.save(path, values - 8192)  # which needs its sign
+    np.testing.assert_allclose(
+        decode_pixels(path) / 65535, (values.astype(int) + 24576) / 65535, atol=1e-5
+    )
+
+
 def test_a_missing_and_a_large_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the file is missing"):
         decode_pixels(tmp_path / "none.png")

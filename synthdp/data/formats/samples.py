@@ -115,6 +115,13 @@ def grey_levels(samples: Samples, bits: int | None = None) -> GreyLevels:
         )
     if levels.min() < least or levels.max() > least + top:
         raise InputError("holds samples beyond the greatest that it says it has; it is damaged")
+    # Those of a narrow range are refused as such by whoever uses them, whatever their sign.
+    if least < 0 <= levels.min() and (int(levels.max()) - int(levels.min())) * 16 >= top:
+        raise InputError(
+            "holds signed samples of which none is negative, so that its black would become a "
+            f"middle grey; say by `bits` how many are used ({top.bit_length() - 1} at most), or "
+            "store it unsigned"
+        )
     span = np.subtract(levels, least, dtype=np.int64) if least else levels
     if samples.white_is_zero or top not in (EIGHT_BIT_TOP, SIXTEEN_BIT_TOP):
         full = EIGHT_BIT_TOP if top <= EIGHT_BIT_TOP else SIXTEEN_BIT_TOP
