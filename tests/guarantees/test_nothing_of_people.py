@@ -167,6 +167,18 @@ def test_of_tables_that_are_called_by_patients(
     assert "MRN" not in str(refused.value)
 
 
+@pytest.mark.parametrize("sign", [",", ";"])
+def test_of_a_table_whose_first_row_is_a_patients(tmp_path: Path, sign: str) -> None:
+    rows = an_export(tmp_path / "export")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(sign.join(row.values()) for row in rows))
+    values = {"src": tmp_path / "export", "metadata": table, "out": tmp_path / "set"}
+    with pytest.raises(InputError, match="holds values; name the columns in `header`") as refused:
+        run_dicom(DicomSettings.model_validate(values))
+    assert "MRN" not in str(refused.value)
+    assert "DOE" not in str(refused.value)
+
+
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
     an_export(tmp_path / "export")
     files = sorted((tmp_path / "export").iterdir())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from synthdp.data.importing.tables.sheets import Sheet, same_name
+from synthdp.data.importing.tables.sheets import Sheet, known_columns, same_name
 
 #: A column's name, or a text with `{names}` of columns in it; several names are synonyms, of which
 #: the first that the table has counts. `{a|b}` names synonyms inside a template.
@@ -129,8 +129,8 @@ def column_problem(key: str, column: Column, sheet: Sheet) -> str | None:
         found = find_column(names, sheet.columns)
         shown = " or ".join(repr(name) for name in names)
         if found is None:
-            known = ", ".join(sheet.columns)
-            return f"{key}: the table has no column {shown} (it has: {known}); set {key}"
+            known = known_columns(sheet)
+            return f"{key}: the table has no column {shown} ({known}); set {key}"
         if found in sheet.repeated:
             return f"{key}: several columns are called {found!r}; give them names of their own"
     return None

@@ -35,7 +35,7 @@ from synthdp.data.importing.tables.cells import (
     same_word,
     says_target,
 )
-from synthdp.data.importing.tables.sheets import Sheet, same_name
+from synthdp.data.importing.tables.sheets import Sheet, known_columns, same_name
 from synthdp.data.named_files import NamedFiles
 from synthdp.errors import InputError
 
@@ -164,9 +164,9 @@ def _untold_targets(
     if len(rows) < len(table.sheet.records):
         return []
     names = [name for name in settings.targets if name not in reader.targets]
-    known = ", ".join(table.sheet.columns)
+    known = known_columns(table.sheet)
     return [
-        f"{table.name}, targets: no column is called {' or '.join(names)} (it has: {known}), and "
+        f"{table.name}, targets: no column is called {' or '.join(names)} ({known}), and "
         "no path tells a class; name the column in target_columns, as {TARGET: COLUMN}, and its "
         "words in `labels`"
     ]

@@ -49,6 +49,11 @@ _MARKS = (
 #: What surrounds a cell beside blanks: marks of byte order and of no width, from joined files.
 _NO_WIDTH = "\ufeff\u200b\u200e\u200f\u2060"
 _SEP_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
+#: What stands in rows and not in headers: numbers, dates, long numbers in ids, names of files.
+_VALUE = re.compile(
+    r"^[+-]?\d+([.,]\d+)?$|\d[-./]\d+[-./]\d|\d{3}|[\\^]|\.(png|tiff?|jpe?g|dcm|dicom|pgm|npy)$",
+    re.IGNORECASE,
+)
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff]")
 _SHOWN = {"utf-8-sig": "UTF-8", "utf-8": "UTF-8", "cp1252": "Windows-1252"}
 
@@ -258,6 +263,16 @@ def _header(
 def same_name(name: str) -> str:
     """What two spellings of a column's name share: `Patient ID`, `patient_id`, `PatientID`."""
     return re.sub(r"[\s_.-]+", "", name).casefold()
+
+
+def known_columns(sheet: Sheet) -> str:
+    """The names of a table's columns for an error, unless they are somebody's values.
+
+    The first row of a table without names is of a patient.
+    """
+    if any(map(_VALUE.search, sheet.columns)):
+        return "the row taken for its header holds values; name the columns in `header`"
+    return f"it has: {', '.join(sheet.columns)}"
 
 
 def _parsed(text: str, encoding: str, form: SheetForm, wanted: Sequence[Sequence[str]]) -> Sheet:
