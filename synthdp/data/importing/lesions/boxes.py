@@ -35,6 +35,12 @@ from synthdp.data.named_files import NamedFiles
 #: What the column of the image's file may be called.
 FILE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path", "image_id")
 
+_NO_COLUMNS = (
+    "no columns of file and of where a lesion lies (such as file, xmin, ymin, xmax, ymax; "
+    "as_imported names a settings file of `data dicom` that has file_column, without a pattern, "
+    "and region)"
+)
+
 
 @dataclass(frozen=True)
 class CutLesion:
@@ -77,18 +83,13 @@ def cut_boxes(
         decimal: what a comma in a number is.
     """
     sheet = read_sheet(boxes, form or SheetForm(), wanted=names_in(file_column))
-    columns, problem = region or guessed_columns(sheet.columns), None
+    columns = region or guessed_columns(sheet.columns)
     file_cell = find_cell(file_column, sheet.columns)
     if columns is None or file_cell is None or has_wildcards(file_column):
-        problem = (
-            "no columns of file and of where a lesion lies (such as file, xmin, ymin, xmax, ymax; "
-            "as_imported names a settings file of `data dicom` that has file_column, without a "
-            "pattern, and region)"
-        )
-    of_region = columns.names if region is not None and columns is not None else ()
-    missing = [column_problem("region", name, sheet) for name in of_region]
-    wrong = [*sheet.problems, *filter(None, [problem, *missing])]
-    if columns is None or file_cell is None or wrong:
+        return [], [*sheet.problems, _NO_COLUMNS]
+    asked = () if region is None else region.names
+    missing = [problem for name in asked if (problem := column_problem("region", name, sheet))]
+    if wrong := [*sheet.problems, *missing]:
         return [], wrong
     linked = tuple(folder.resolve() for folder in follow_links_into)
     listed, problems = _listed(images, sheet, file_cell, columns, decimal=decimal, linked=linked)

@@ -572,6 +572,21 @@ def _missing_columns(settings: ListingSettings, sheet: Sheet) -> list[str]:
     return list(dict.fromkeys(problem for problem in problems if problem is not None))
 
 
+def _rivals(
+    settings: ListingSettings, targets: Mapping[str, tuple[str, Cell]], columns: Sequence[str]
+) -> dict[str, tuple[Cell, ...]]:
+    """The other columns that the synonyms of a target name too, by targets that have several."""
+    return {
+        target: tuple(
+            Cell(((column, True),))
+            for name in synonyms
+            if (column := find_column([name], columns)) is not None and column != targets[target][0]
+        )
+        for target, synonyms in settings.target_columns.items()
+        if target in targets and not isinstance(synonyms, str)
+    }
+
+
 def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Reader:
     """Find the columns of a table in which none that is needed is missing."""
 
@@ -584,16 +599,6 @@ def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Read
         target: (found.shown, found)
         for target in settings.targets
         if (found := cell(settings.target_columns.get(target, target))) is not None
-    }
-    rivals = {
-        target: tuple(
-            Cell(((column, True),))
-            for name in synonyms
-            if (column := find_column([name], sheet.columns)) not in (None, targets[target][0])
-            and column is not None
-        )
-        for target, synonyms in settings.target_columns.items()
-        if target in targets and not isinstance(synonyms, str)
     }
     kept = settings.attributes
     if kept is None:
@@ -612,7 +617,7 @@ def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Read
         split=cell(settings.split_column),
         targets=targets,
         benign=cell(settings.benign_column),
-        rivals=rivals,
+        rivals=_rivals(settings, targets, sheet.columns),
         attributes=attributes,
         only={
             name: frozenset(map(same_word, words))
