@@ -15,6 +15,9 @@ SLACK_PX = 1.0
 #: No lesion ends so near to the corner; what does is given in shares of the image's sides.
 _LEAST_FAR_END_PX = 2.0
 _BLANK = {"", "-1", "-1.0", "nan", "none", "null", "n/a", "na"}
+#: What may stand between the numbers of an outline.
+_BETWEEN_NUMBERS = frozenset("[](){},;| \t\r\n")
+_COMMA_WITHIN, _BLANK_BETWEEN = re.compile(r"(?<=\d),(?=\d)"), re.compile(r"\d[\s;|]+[-+.\d]")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -185,7 +188,7 @@ def region_in(
     if columns.form == ("mask",):
         return cells[0]
     if "contour" in columns.form[0]:
-        return _around_points(_points(cells, named), columns.y_up, named)
+        return _around_points(_points(cells, named, decimal), columns.y_up, named)
     values = dict(zip(columns.form, (_number(cell, named, decimal) for cell in cells), strict=True))
     return _boxed(values, columns.y_up, named)
 
@@ -230,12 +233,39 @@ def _in_pixels(region: Region, named: str) -> Region:
     return region
 
 
-def _points(cells: Sequence[str], named: str) -> list[tuple[float, float]]:
-    numbers = [[float(word) for word in _NUMBER.findall(cell)] for cell in cells]
+def _points(cells: Sequence[str], named: str, decimal: Decimal) -> list[tuple[float, float]]:
+    numbers = [_numbers(cell, named, decimal, of_points=len(cells) == 1) for cell in cells]
     xs, ys = numbers if len(numbers) == 2 else (numbers[0][::2], numbers[0][1::2])
     if len(xs) != len(ys) or len(xs) < 3:
         raise ValueError(f"{named}: an outline needs three points or more, with an x and a y each")
     return list(zip(xs, ys, strict=True))
+
+
+def _numbers(cell: str, named: str, decimal: Decimal, *, of_points: bool) -> list[float]:
+    """The numbers of an outline's cell: of its points, x and y by turns, or of one direction.
+
+    Raises:
+        ValueError: when other things stand among them, points have other than two, or a comma may
+            be for decimals: each would move the outline.
+    """
+    if decimal == "comma":
+        cell = _COMMA_WITHIN.sub(".", cell)
+    elif (
+        decimal == "auto"
+        and not of_points
+        and _BLANK_BETWEEN.search(cell)
+        and _COMMA_WITHIN.search(cell)
+    ):
+        raise ValueError(f"{named}: a comma may be for decimals or between numbers; set decimal")
+    between = _NUMBER.sub(" ", cell.upper().replace("POLYGON", ""))
+    if set(between) - _BETWEEN_NUMBERS:
+        raise ValueError(
+            f"{named}: an outline is of numbers, x and y by turns, with nothing named among them"
+        )
+    of_each = [len(_NUMBER.findall(point)) for point in re.split(r"[][()]+", cell)]
+    if of_points and any(count % 2 for count in of_each):
+        raise ValueError(f"{named}: an outline's points need an x and a y each, and no more")
+    return [float(word) for word in _NUMBER.findall(cell)]
 
 
 def _around_points(points: Iterable[tuple[float, float]], y_up: bool, named: str) -> Region:

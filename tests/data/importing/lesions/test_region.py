@@ -76,6 +76,49 @@ def test_what_is_no_box_is_said_without_its_values(cells: str, said: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("names", "cells", "said"),
+    [
+        ("contour", '[{"x1": 10, "y1": 20}, {"x1": 30, "y1": 25}]', "nothing named"),
+        (
+            "contour",
+            '{"all_points_x": [10, 30, 20], "all_points_y": [20, 25, 50]}',
+            "nothing named",
+        ),
+        (
+            "contour",
+            '[{"y": 20, "x": 10}, {"y": 25, "x": 30}, {"y": 50, "x": 20}]',
+            "nothing named",
+        ),
+        ("contour", "[[10, 20, 1], [30, 25, 1], [20, 50, 1], [9, 9, 1]]", "and no more"),
+        ("lw_x_points lw_y_points", "10,5 30,2 20,1|20,5 25,1 50,2", "set decimal"),
+    ],
+)
+def test_an_outline_that_could_be_read_elsewhere_is_refused(
+    names: str, cells: str, said: str
+) -> None:
+    """Names with digits, y before x, a third number and decimal commas moved the box, unsaid."""
+    found = guessed_columns(names.split())
+    assert found is not None
+    with pytest.raises(ValueError, match=said):
+        region_in(dict(zip(found.names, cells.split("|"), strict=True)), found)
+
+
+def test_outlines_of_the_usual_spellings_are_read() -> None:
+    for cell in (
+        "10,20 30,25 20,50",
+        "10;20;30;25;20;50",
+        "(10, 20), (30, 25), (20, 50)",
+        "[[[10, 20], [30, 25], [20, 50]]]",
+        "POLYGON ((10 20, 30 25, 20 50, 10 20))",
+        "[10, 20, 30, 25, 20, 50]",
+    ):
+        assert region_in({"c": cell}, columns(contour="c")) == Region(10, 20, 30, 50), cell
+    both = {"x": "10,5 30 20,25", "y": "20 25,5 50"}
+    found = region_in(both, columns(contour_x="x", contour_y="y"), "comma")
+    assert found == Region(10.5, 20, 30, 50)
+
+
+@pytest.mark.parametrize(
     ("names", "cells"),
     [
         ("x_center y_center width height", "0.52|0.4|0.1|0.08"),  # as YOLO has them
@@ -94,7 +137,7 @@ def test_shares_of_the_image_are_no_pixels(names: str, cells: str) -> None:
 
 @pytest.mark.parametrize("points", ["1 2 3 4", "1 2 3", "5 5 5 6 5 7"])
 def test_an_outline_surrounds_something(points: str) -> None:
-    with pytest.raises(ValueError, match=r"three points|surrounds nothing"):
+    with pytest.raises(ValueError, match="x and a y each|surrounds nothing"):
         region_in({"c": points}, columns(contour="c"))
 
 
