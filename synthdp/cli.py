@@ -37,6 +37,13 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+def _path(text: str) -> Path:
+    """A path of the command line; an empty one, which `Path` takes for this folder, is refused."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty, as an unset variable leaves it; name a path")
+    return Path(text)
+
+
 def _stage_parser(
     commands: Commands,
     name: str,
@@ -68,7 +75,7 @@ def _stage_parser(
         parser.add_argument(typed, dest=key, metavar=shown, action=_Once)
     for key in flags:
         parser.add_argument(f"--{key.replace('_', '-')}", dest=key, action="store_true")
-    parser.add_argument("--config", type=Path, action=_Once, help="a settings file (YAML)")
+    parser.add_argument("--config", type=_path, action=_Once, help="a settings file (YAML)")
     parser.add_argument("--dry-run", action="store_true", help="print settings and promise, stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of settings")
     keys = (*positionals, *options, *flags)
@@ -162,7 +169,7 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
     if mapping is not None:
         print(mapping.read_text(encoding="utf-8"), end="")
         return EXIT_DONE
-    if arguments.src is None:
+    if not arguments.src:
         raise InputError("data import: --guess needs --src DIR, or --like NAME")
     from synthdp.data.importing.tables.guess import guess  # noqa: PLC0415 (as below)
 
@@ -343,7 +350,7 @@ def _add_data_commands(commands: Commands) -> None:
         '  synthdp data budget data/clinic --epsilon 12 --delta 1e-5 --because "ethics board"',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    budget.add_argument("folder", type=Path)
+    budget.add_argument("folder", type=_path)
     budget.add_argument("--epsilon", help="for all releases together, or `none`")
     budget.add_argument("--delta", type=float, help="at which; that of the budget before")
     budget.add_argument("--because", default="", help="the reason, kept in the set's ledger")
@@ -354,7 +361,7 @@ def _add_data_commands(commands: Commands) -> None:
         epilog="example:\n  synthdp data check data/cbis-ddsm",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument("folder", type=Path)
+    check.add_argument("folder", type=_path)
     check.add_argument(
         "--counts",
         action="store_true",
@@ -370,8 +377,8 @@ def _add_data_commands(commands: Commands) -> None:
         epilog="example:\n  synthdp data show data/cbis-ddsm",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    show.add_argument("folder", type=Path)
-    show.add_argument("--out", type=Path, metavar="FILE", help="private/dataset.html by default")
+    show.add_argument("folder", type=_path)
+    show.add_argument("--out", type=_path, metavar="FILE", help="private/dataset.html by default")
     show.set_defaults(handler=_run_show)
 
 
@@ -506,25 +513,25 @@ def _add_study_commands(commands: Commands) -> None:
         "  synthdp privacy --dossier runs/dp dossiers/dp --evidence evaluations/dp-val",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    privacy.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+    privacy.add_argument("paths", nargs="*", type=_path, metavar="PATH")
     privacy.add_argument(
         "--release",
         nargs=2,
-        type=Path,
+        type=_path,
         metavar=("RUN", "OUT"),
         help="copy what may leave of a run, study or synthetic set into the new folder OUT",
     )
     privacy.add_argument(
         "--dossier",
         nargs=2,
-        type=Path,
+        type=_path,
         metavar=("RUN", "OUT"),
         help="write the page for a data-protection officer, and its JSON, into the new folder OUT",
     )
     privacy.add_argument(
         "--evidence",
         nargs="+",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="evaluations of RUN, assessments of a set, or audited runs it descends from",
     )

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 
 
 def test_every_stage_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +87,38 @@ def test_privacy_of_a_folder_that_is_nothing(
 ) -> None:
     assert main(["privacy", str(tmp_path)]) == EXIT_BAD_INPUT
     assert "not a data-set folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "check", ""],
+        ["data", "show", ""],
+        ["data", "budget", ""],
+        ["data", "import", "--guess", "--src", ""],
+        ["privacy", ""],
+        ["privacy", "--release", "", "released"],
+        ["privacy", "--dossier", "", "dossier"],
+    ],
+)
+def test_an_unset_variable_is_not_the_folder_where_the_command_is_typed(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_phantoms(PhantomSettings(out=tmp_path / "set", patients=4, size_px=16))
+    monkeypatch.chdir(tmp_path / "set")
+    before = set(Path().rglob("*"))
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = int(str(stop.code))
+    assert code == EXIT_BAD_INPUT
+    told = capsys.readouterr()
+    assert "is empty, as an unset variable leaves it" in told.err or "needs --src DIR" in told.err
+    assert told.out == ""
+    assert set(Path().rglob("*")) == before
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
