@@ -46,8 +46,7 @@ from synthdp.study.sweep.state import (
     open_shared_study,
     record_failures,
     recorded_failures,
-    refuse_changed_results,
-    result_folders,
+    refuse_changed_study,
 )
 from synthdp.study.sweep.tuning import tuning_lineage
 
@@ -104,7 +103,7 @@ def _run_whole(settings: StudySettings, rows: Sequence[GridRow], *, retry: bool)
         locked_study(settings.out, shared=False),
         open_run(settings.out, "study", settings, free=WHERE_IT_RUNS) as run,
     ):
-        refuse_changed_results(settings.out, result_folders(settings.out))
+        refuse_changed_study(settings.out)
         if not run.finished:
             failed = {} if retry else _unmade_models(settings.out, rows)[1]
             _run_and_report(settings, run, rows, failed)
@@ -119,7 +118,7 @@ def _run_and_report(
     evaluations = expand_evaluations(settings, rows)
     tried = [one for one in evaluations if one.row.model.name not in failed]
     failures = {**failed, **run_grid(settings, tried)}
-    refuse_changed_results(settings.out, result_folders(settings.out))  # while it was at work
+    refuse_changed_study(settings.out)  # while it was at work
     record_failures(settings.out, [row.model.name for row in rows], failures)
 
     results = result_rows(evaluations, failures)
@@ -157,7 +156,7 @@ def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:
     with locked_study(settings.out, shared=True), handled((SIGTERM,), interrupt):
         if open_shared_study(whole):
             return settings.out / REPORT_FILE
-        refuse_changed_results(settings.out, result_folders(settings.out))
+        refuse_changed_study(settings.out)
         failures = run_grid(settings, expand_evaluations(settings, own_rows))
         record_failures(settings.out, own, failures)
     # The lock is let go before looking, so that the last shard to look sees all, and is alone.

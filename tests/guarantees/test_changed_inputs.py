@@ -312,6 +312,20 @@ def test_a_report_on_runs_that_were_made_anew_is_refused(study: dict[str, object
     run_report(ReportSettings(study=out))
 
 
+def test_what_only_the_first_stage_of_a_recipe_was_made_from_counts_too(tmp_path: Path) -> None:
+    values = small_study(tmp_path) | {"epsilons": [6], "seeds": [0]}
+    values |= {"phantoms": clinic_set(tmp_path / "public", "phantom")}
+    values |= {"strategies": ["phantoms_then_finetune"], "pretrain": {"trainable_blocks": 0}}
+    settings = study_settings(values)
+    run_study(settings)
+    (settings.out / INPUTS_FILE).unlink()  # by which the study itself would tell
+    with edited(tmp_path / "public"):
+        for make in (run_report, report_table):
+            format = "html" if make is run_report else "csv"
+            with pytest.raises(InputError, match="has changed since: its images are others"):
+                make(ReportSettings(study=settings.out, format=format))
+
+
 def test_data_that_change_while_a_study_is_at_work_give_no_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,8 +73,7 @@ from synthdp.study.report.settings import ReportSettings
 from synthdp.study.report.summary import MembersFound, strategy_words, summary
 from synthdp.study.report.tables import METRIC_WORDS, results_table
 from synthdp.study.settings import ComparePlan, seen_from
-from synthdp.study.sweep.grid import evaluation_folder
-from synthdp.study.sweep.state import refuse_changed_results
+from synthdp.study.sweep.state import refuse_changed_study
 from synthdp.study.sweep.tuning import tuned_words
 
 REPORT_FILE = "report.html"
@@ -132,7 +131,7 @@ def run_report(settings: ReportSettings) -> Path:
         write_atomic(out, report_table(settings))
         return out
     rows = read_results(settings.study / RESULTS_FILE)
-    _refuse_changed(settings.study, rows)
+    refuse_changed_study(settings.study)
     if settings.compare is not None:
         refuse_unfit_plan(settings.study, rows, settings.compare)
     return write_report(settings, rows)
@@ -194,7 +193,7 @@ def report_table(settings: ReportSettings) -> str:
     """
     assert settings.format != "html"  # callers ask for a table
     rows = read_results(settings.study / RESULTS_FILE)
-    _refuse_changed(settings.study, rows)
+    refuse_changed_study(settings.study)
     results = StudyResults(rows, read_record(settings.study, rows))
     return results_table(
         results.cells,
@@ -203,17 +202,6 @@ def report_table(settings: ReportSettings) -> str:
         title=results.title,
         members_found=results.members_found,
     )
-
-
-def _refuse_changed(study: Path, rows: Sequence[ResultRow]) -> None:
-    """Refuse rows of models that stand there no more, or of sets that have changed since.
-
-    Raises:
-        InputError: as `refuse_changed_results`.
-    """
-    runs = dict.fromkeys(study / "runs" / row.run for row in rows)
-    scores = (evaluation_folder(study, row.run, row.data_set, row.split) for row in rows)
-    refuse_changed_results(study, [*runs, *scores])
 
 
 def _environment() -> Environment:

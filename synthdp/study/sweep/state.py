@@ -142,9 +142,16 @@ def refuse_changed_results(study: Path, folders: Iterable[Path]) -> None:
         )
 
 
-def result_folders(study: Path) -> list[Path]:
-    """The folders of all runs and evaluations of a study."""
-    return [*sorted((study / "runs").glob("*/")), *sorted((study / "evaluations").glob("*/"))]
+def refuse_changed_study(study: Path) -> None:
+    """Refuse a study when what it or any of its runs was made from has changed.
+
+    Of its runs the first stages of a recipe count too, which no row of the results names.
+
+    Raises:
+        InputError: as `refuse_changed_results`.
+    """
+    parts = [*sorted((study / "runs").glob("*/")), *sorted((study / "evaluations").glob("*/"))]
+    refuse_changed_results(study, [study, *parts])
 
 
 def _seen_in(study: Path, path: Path) -> Path:
