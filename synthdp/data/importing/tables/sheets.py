@@ -29,6 +29,8 @@ Delimiter = Literal["auto", "comma", "semicolon", "tab", "pipe", "whitespace"]
 _SIGNS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 #: The header is looked for in so many rows: exports begin with a title and a date.
 HEADER_ROWS = 20
+#: A title seldom fills as many cells: above the header of so many columns it is a row.
+_LEAST_COLUMNS = 3
 #: How files begin that are no text, and what to do about them.
 _NO_TEXT = (
     (
@@ -294,6 +296,15 @@ def _parsed(text: str, encoding: str, form: SheetForm, wanted: Sequence[Sequence
     try:
         for number, row in _records(text, cut):
             cells = _cells(row, len(names), filled=form.short_rows == "blank" or not cut.sign)
+            if (
+                number < header_row
+                and len(names) >= _LEAST_COLUMNS
+                and sum(map(bool, cells)) >= len(names)
+            ):
+                problems.append(
+                    f"row {number}: stands above the header (row {header_row}) and is as full; "
+                    "take it away, or put it below where it is of an image"
+                )
             if number <= header_row or not cells:
                 continue
             if form.header is not None and not records and _names_the_same(cells, names):

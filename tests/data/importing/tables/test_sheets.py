@@ -145,6 +145,16 @@ def test_mixed_encodings_are_refused_by_row(tmp_path: Path) -> None:
     assert "row(s) 3: not UTF-8" in problem(tmp_path, b"\n".join([rows[0], rows[1], b'"x\xe9,1']))
 
 
+def test_rows_above_the_header_are_not_dropped_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("Export of us,,\n\n0.png,A,1\nfile,patient,label\n1.png,B,0\n")
+    sheet = read_sheet(path, wanted=(("file",), ("patient",)))
+    assert sheet.problems == (
+        "row 3: stands above the header (row 4) and is as full; take it away, or put it below "
+        "where it is of an image",
+    )
+
+
 def test_two_columns_of_one_name_are_told(tmp_path: Path) -> None:
     sheet = read(tmp_path, "file,note,file ,note\na.png,1,b.png,2\n")
     assert sheet.repeated == {"file", "note"}
