@@ -162,8 +162,9 @@ def with_region(settings: DicomSettings) -> DicomSettings:
         if half:
             raise InputError(
                 f"region: the columns {', '.join(dict.fromkeys(half))} are called as those of "
-                "lesions are, but don't make a box, an outline or a mask that is read; give "
-                "corners (xmin, ymin, xmax, ymax) or the like, or set whole_images: true"
+                "lesions are, but don't make a box, an outline or a mask that is read; name "
+                "the columns in `region`, give them usual names (xmin, ymin, xmax, ymax), or set "
+                "whole_images: true"
             )
         logger.info("no column says where a lesion lies, so that images are taken whole")
         return settings

@@ -27,7 +27,7 @@ REASON_WORDS: Mapping[Reason, str] = {
     "unreadable": "that cannot be read",
     "narrow_range": "that use less than a sixteenth of their range",
     "mask": "whose names say that they are masks",
-    "no_region": "whose lesion cannot be found in its image",
+    "no_region": "that name no place of a lesion, or no mask",
     "contradiction": "of which two sources say different things",
 }
 #: As many rows with one text have a line each; more share one, which names so many spans of them.

@@ -98,7 +98,7 @@ def test_half_a_place_does_not_make_an_image_whole(src: Path, head: str, cells: 
     rows = [f"{number}.dcm,P{number},{number % 2},{cells}" for number in range(4)]
     write_table(src, *rows, head=f"file,patient_id,malignant,{head}")
     said = refusal(src, crop=None, header_ids="leave_aside")
-    assert f"columns {', '.join(head.split(',')[:2])} are called as those of lesions" in said
+    assert f"columns {head.replace(',', ', ')} are called as those of lesions" in said
     assert "whole_images: true" in said
 
 
@@ -178,6 +178,23 @@ def test_images_without_columns_of_lesions_are_taken_whole(src: Path) -> None:
     dataset = imported(src, crop=None)
     assert decode_pixels(dataset.root / dataset.rows[0].image).shape == (32, 32)
     assert decode_pixels(dataset.root / dataset.rows[0].image).dtype == np.uint16
+
+
+def test_a_table_whose_columns_seem_to_say_where_is_not_taken_for_one_of_images(src: Path) -> None:
+    lines = [f"{number}.dcm,Pat{number},{number % 2},L,30,60,70,90" for number in range(4)]
+    for places in (
+        "x links,y oben,x rechts,y unten",
+        "Box_X1,Box_Y1,Box_B,Box_H",
+        "left px,top px,a,b",
+    ):
+        write_table(src, *lines, head=f"file,patient_id,malignant,left or right breast,{places}")
+        text = refusal(src, crop=None)
+        assert "name the columns in `region`" in text
+        assert "whole_images: true" in text
+    whole = imported(src, crop=None, whole_images=True)
+    assert decode_pixels(whole.root / whole.rows[0].image).dtype == np.uint16
+    write_table(src, *lines, head="file,patient_id,malignant,left or right breast,a,b,width,height")
+    assert len(imported(src, crop=None, out=src.parent / "other").rows) == 4
 
 
 def test_settings_of_dicom_hold_for_lesions_and_for_whole_images(src: Path) -> None:

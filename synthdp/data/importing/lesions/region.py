@@ -96,6 +96,9 @@ _IN_NO_FORM = {
     *("bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "coordinates", "coords"),
     *("box_coordinates", "bbox_coordinates", "segmentation", "rle", "centroid"),
 }
+_ACROSS = {"x", "xmin", "xmax", "left", "links", "gauche", "izquierda", "cx"}
+_DOWN = {"y", "ymin", "ymax", "top", "oben", "haut", "arriba", "cy"}
+_WORDS = re.compile(r"[^\W\d_]+")
 
 
 class RegionColumns(Settings):
@@ -159,9 +162,17 @@ def guessed_columns(columns: Sequence[str]) -> RegionColumns | None:
 
 
 def half_a_region(columns: Sequence[str]) -> tuple[str, ...]:
-    """The columns called as those of lesions are, of a table whose columns make no known form."""
+    """The columns called as those of lesions are, of a table whose columns make no known form.
+
+    A pair counts too whose names hold a word for across and one for down, as `x links` and `y oben`
+    do, and `left or right breast` does not.
+    """
     places = {word for words in _SYNONYMS.values() for word in words} - _OF_OTHER_THINGS
-    return tuple(name for name in columns if _plain(name) in places | _IN_NO_FORM)
+    words = {name: set(_WORDS.findall(_plain(name))) for name in columns}
+    words = {name: some for name, some in words.items() if not some >= {"left", "right"}}
+    across, down = ({name for name in words if words[name] & some} for some in (_ACROSS, _DOWN))
+    apart = across ^ down if across - down and down - across else set[str]()
+    return tuple(name for name in columns if _plain(name) in places | _IN_NO_FORM or name in apart)
 
 
 def _plain(name: str) -> str:

@@ -219,10 +219,13 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str], *, has_dicom: bool
     if attributes:
         lines.append(_line("attribute_columns", attributes))
     region = guessed_columns(sheet.columns)
-    lines += _region_lines(records, sheet.columns, region)
+    of_region = _region_lines(records, sheet.columns, region)
+    lines += of_region
     if template and has_dicom:
         reason = "DICOM files: their headers are held against the table, and ids are hashed"
-        lines.append(_line("whole_images", region is None, reason))
+        if of_region and region is None:
+            reason += "; name `region`, or say true to take images whole"
+        lines.append(_line("whole_images", not of_region, reason))
     return _Guess(file, certainty, bool(template), lines)
 
 
@@ -299,8 +302,8 @@ def _region_lines(
     if len(numeric) < _LEAST_REGION:
         return []
     return [
-        "# region: {left: ..., top: ..., right: ..., bottom: ...}: where a lesion lies; images "
-        f"are taken whole unless it names columns (of numbers: {', '.join(numeric)})"
+        "# region: {left: ..., top: ..., right: ..., bottom: ...}: columns by which lesions are to "
+        f"be cut out, if any do (of numbers: {', '.join(numeric)})"
     ]
 
 

@@ -258,8 +258,9 @@ def test_an_export_of_files_without_an_end_and_a_table_elsewhere(
     assert read_yaml(src.parent / "mapping.yaml") == {
         **{"src": str(src), "metadata": str(table), "file_column": "Bilddatei"},
         **{"patient_column": "Pseudonym", "target_columns": {"malignant": "Histologie"}},
-        **{"attribute_columns": {"laterality": "Seite"}, "whole_images": True},
+        **{"attribute_columns": {"laterality": "Seite"}, "whole_images": False},
     }
+    assert "name `region`, or say true to take images whole" in text
     assert "# 4 file(s) that may be images" in text
     assert "(of numbers: Pseudonym, x, Höhe)" in text
     for wrong in (f"metadata={table}x", "out=elsewhere"):
