@@ -16,7 +16,7 @@ from synthdp.config import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import NARROW, decode_pixels
-from synthdp.data.dicom import DicomReading, read_dicom
+from synthdp.data.dicom import DicomReading
 from synthdp.data.importing.assignment import (
     AssignedImages,
     AssignmentSettings,
@@ -37,7 +37,6 @@ from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.data.importing.lesions.full_images import (
     FULL_IMAGES_AT_ONCE,
     full_images,
-    is_dicom,
     read_lesions,
 )
 from synthdp.data.importing.links import read_links
@@ -270,13 +269,11 @@ def read_image_file(
     """The one image of a file, of whose samples `bits` are used; of DICOM, as `reading` says.
 
     Raises:
-        InputError: as `decode_pixels`, `read_dicom` and `array_image`.
+        InputError: as `decode_pixels` and `array_image`.
     """
     if source.entry is not None:
         return [array_image(source.path, *source.entry, bits=bits)]
-    if reading is not None and is_dicom(source.path):
-        return [read_dicom(source.path, reading).pixels]
-    return [decode_pixels(source.path, bits=bits)]
+    return [decode_pixels(source.path, bits=bits, reading=reading)]
 
 
 def _readable(

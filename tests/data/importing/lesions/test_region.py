@@ -137,7 +137,7 @@ def test_shares_of_the_image_are_no_pixels(names: str, cells: str) -> None:
 
 @pytest.mark.parametrize("points", ["1 2 3 4", "1 2 3", "5 5 5 6 5 7"])
 def test_an_outline_surrounds_something(points: str) -> None:
-    with pytest.raises(ValueError, match="x and a y each|surrounds nothing"):
+    with pytest.raises(ValueError, match=r"x and a y each|surrounds nothing"):
         region_in({"c": points}, columns(contour="c"))
 
 
