@@ -20,7 +20,7 @@ import yaml
 from synthdp.data.decoding import IMAGE_SUFFIXES
 from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS
-from synthdp.data.importing.labels import Labels, default_labels
+from synthdp.data.importing.labels import Labels, default_labels, names_mask
 from synthdp.data.importing.lesions.full_images import is_dicom
 from synthdp.data.importing.lesions.region import RegionColumns, guessed_columns
 from synthdp.data.importing.tables.cells import Column, find_column, names_in, says_target
@@ -444,11 +444,15 @@ def _classes(images: Sequence[str]) -> Counter[str]:
 def _of_names(images: Sequence[str]) -> list[str]:
     """How images without a table would be read: class and patient by their names."""
     words = {"positive": "malignant", "negative": "benign"}
+    masks = sum(map(names_mask, images))
+    images = [one for one in images if not names_mask(one)]
     readings = _classes(images)
     counts = {word: readings[reading] for reading, word in words.items()}
     counts["no class"] = len(images) - readings.total()
     shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     lines = [_line("metadata", "none", f"no table names these images; by their names: {shown}")]
+    if masks:
+        lines.append(_line("leave_out", ["mask"], f"{masks} further file(s) are called masks"))
     for pattern in _PATIENT_PATTERNS:
         found = [match[1] for image in images if (match := re.search(pattern, image))]
         if len(found) == len(images):

@@ -166,6 +166,14 @@ def test_a_text_file_that_names_no_image_is_no_table_of_a_folder_of_classes(src:
     assert "by their names: 1 malignant, 1 benign" in text
 
 
+def test_masks_beside_images_are_left_out(src: Path) -> None:
+    for name in ("benign/p1", "benign/p1_mask", "malignant/p2", "malignant/p2_mask"):
+        picture(src / f"{name}.png", len(name))
+    text, mapping = guessed(src)
+    assert "by their names: 1 malignant, 1 benign" in text
+    assert mapping["leave_out"] == ["mask"]
+
+
 def test_all_tables_of_the_same_columns_are_named(src: Path) -> None:
     numbered(src)
     for number, name in enumerate(("site [a]", "site b")):
