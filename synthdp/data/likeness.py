@@ -148,8 +148,9 @@ def look_alikes(
     sample = thumbnails.rows(range(0, count, step))
     common = common_part(sample)
     floors = (np.float32(threshold), np.float32(_CORRELATION_LEFT))
-    whole = _Bounds(sample, count, floors[0])
-    left = _Bounds(common.left_of(sample), count, floors[1])
+    # A mask alone makes many whole thumbnails agree so closely, or few directions tell them apart.
+    whole = _Bounds(sample, count, floors[0], _TIERS[:2])
+    left = _Bounds(common.left_of(sample), count, floors[1], _TIERS)
     del sample
     for start in range(0, count, _READ_AT_ONCE):
         rows = _read(thumbnails, slice(start, min(start + _READ_AT_ONCE, count)))
@@ -209,8 +210,11 @@ class _Bounds:
     adds the product in its own directions, and has a shorter rest in the place of the one before.
     """
 
-    def __init__(self, sample: Floats, count: int, floor: np.float32) -> None:
-        """Find the directions for `count` vectors like the (n, D) of the sample."""
+    def __init__(self, sample: Floats, count: int, floor: np.float32, tiers: Sequence[int]) -> None:
+        """Find the directions for `count` vectors like the (n, D) of the sample.
+
+        `tiers` are after how many directions each may end; those that add little are left out.
+        """
         self._floor = floor - _ROUNDING
         self._sample = sample[:: max(1, len(sample) // _TRIED)]
         if len(sample) <= _COMPARED_WHOLE:
@@ -219,8 +223,8 @@ class _Bounds:
         else:
             energies, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
             held = np.cumsum(energies[::-1]) / max(energies.sum(), np.finfo(np.float64).tiny)
-            enough = [at for at, end in enumerate(_TIERS) if held[end - 1] >= _HELD_BY_TIERS]
-            self._ends = list(_TIERS[: enough[0] + 1 if enough else len(_TIERS)])
+            enough = [at for at, end in enumerate(tiers) if held[end - 1] >= _HELD_BY_TIERS]
+            self._ends = list(tiers[: enough[0] + 1 if enough else len(tiers)])
             leading = directions[:, ::-1][:, : self._ends[-1]]
             self._directions = np.asarray(leading, dtype=np.float32)
         # Half precision moves a product by less than 1e-3, and takes half the room.

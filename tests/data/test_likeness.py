@@ -207,7 +207,7 @@ def test_no_bound_is_below_a_product() -> None:
     rows[2000], rows[2001], rows[2002] = rows[0], -rows[0], 0
     vectors = rows.astype(np.float32)
     above = vectors[:1250] @ vectors[1250:].T > np.float32(0.7)
-    bounds = likeness._Bounds(vectors, len(vectors), np.float32(0.7))
+    bounds = likeness._Bounds(vectors, len(vectors), np.float32(0.7), likeness._TIERS)
     bounds.append(vectors[:900])
     bounds.append(vectors[900:])
     tiers = list(bounds.near(slice(0, 1250), slice(1250, 2500)))
