@@ -1,6 +1,9 @@
 """The two ways in which a stage ends early; the command line turns each into its exit code."""
 
+import re
+
 MAX_QUOTED_CHARS = 100
+_CREDENTIALS = re.compile(r"(?<=:/)(/?)[^/@\s]+@")
 
 
 class InputError(ValueError):
@@ -12,6 +15,12 @@ class RunError(RuntimeError):
 
 
 def quoted(value: object) -> str:
-    """A value as an error shows it: on one line, cut, without control characters."""
+    """A value as an error shows it: on one line, cut, without control characters or passwords."""
     shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    shown = without_credentials(shown)
     return shown if len(shown) <= MAX_QUOTED_CHARS else f"{shown[:MAX_QUOTED_CHARS]}..."
+
+
+def without_credentials(text: str) -> str:
+    """The text without what stands before the @ of an address: names of users, and passwords."""
+    return _CREDENTIALS.sub(r"\1...@", text)

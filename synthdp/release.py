@@ -39,6 +39,8 @@ from synthdp.yaml_core import dump_yaml, read_yaml
 
 STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
 MODEL_SETTINGS = "settings.json"
+#: The setting of a study that names a machine, at times with a password.
+CLUSTER = "engine_address"
 #: stage -> its weights file, which with `settings.json` is all that `model/` may hold.
 WEIGHTS = {
     "train-gan": "generator.safetensors",
@@ -242,8 +244,10 @@ def _card(original: Path) -> str:
 
 
 def _config(run: Path) -> str:
-    """The settings as YAML, each path cut to its last part."""
+    """The settings as YAML, each path cut to its last part, and no machine named."""
     settings = settings_without_paths(read_yaml(_plain(run, CONFIG)))
+    if settings.get(CLUSTER) is not None:
+        settings[CLUSTER] = None
     return dump_yaml(settings)
 
 

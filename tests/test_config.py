@@ -328,6 +328,14 @@ def test_an_alias_that_is_small_is_followed(tmp_path: Path) -> None:
     assert load_settings(PrivacySettings, tmp_path / "x.yaml").epsilon == 1e-5
 
 
+@pytest.mark.parametrize("start", ["http://", "s3://", "tcp:/"])
+def test_an_address_is_told_without_user_and_password(start: str) -> None:
+    text = refused(f"data={start}someone:hunter2@host/x")
+    assert f"{start}...@host/x" in text
+    assert "hunter2" not in text
+    assert "someone" not in text
+
+
 def test_errors_are_cut_and_hold_no_control_characters() -> None:
     values = {f"key\x1b[31m{index}\n": "x" for index in range(1000)} | {"unit": "y" * 10_000}
     with pytest.raises(InputError) as caught:

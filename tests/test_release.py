@@ -261,6 +261,18 @@ def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path:
     assert (out / "report.html").read_text() == after
 
 
+def test_no_machine_leaves_with_a_study_s_settings(study: Path, tmp_path: Path) -> None:
+    config = study / "config.yaml"
+    address = "tcp://someone:hunter2@node1:8786"
+    config.write_text(f"{config.read_text()}\nengine: dask\nengine_address: {address}\n")
+    release(study, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            assert b"hunter2" not in path.read_bytes()
+            assert b"node1" not in path.read_bytes()
+    assert "engine_address: null" in (tmp_path / "out" / "config.yaml").read_text()
+
+
 def test_comparisons_leave_with_a_study_and_predictions_stay(study: Path, tmp_path: Path) -> None:
     copy = copy_of(study, tmp_path)
     evaluated = copy / "evaluations" / "finetune-0-clinic-val"

@@ -52,6 +52,7 @@ from synthdp.data.importing.note import (
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import FORMER_PATTERNS
 from synthdp.data.importing.sources import (
+    CHANGED_MEND,
     SOURCE_DIGESTS_FILE,
     refuse_changed_sources,
     source_files,
@@ -326,13 +327,13 @@ def _is_imported(settings: PatchesSettings) -> bool:
         if note.moved_by_others:
             raise InputError(
                 f"{settings.out}: imported by an earlier version, which split patients or made ids "
-                "one by who else was there; remove it, and import again for a split by a keyed "
-                "hash of each id"
+                "one by who else was there; import into a new `out` for a split by a keyed hash "
+                "of each id, and keep this folder if anything was ever made of it"
             )
         if note.links_sha256 != _links_sha256(settings):
             raise InputError(
-                f"{settings.out}: the table of links has changed since this was imported; name a "
-                "new `out`, or remove it first"
+                f"{settings.out}: the table of links has changed since this was imported; "
+                f"{CHANGED_MEND}"
             )
         key_file = KEY_FILE if settings.cohort is None else SHARED_KEY_FILE
         refuse_changed_sources(
@@ -341,8 +342,8 @@ def _is_imported(settings: PatchesSettings) -> bool:
         return True
     if settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir())):
         raise InputError(
-            f"{settings.out}: exists already, and not from these settings; name a new `out`, or "
-            "remove it first"
+            f"{settings.out}: exists already, and not from these settings; name a new `out` (and "
+            "keep this one, if it is a data set of which anything was ever made)"
         )
     return False
 

@@ -21,7 +21,7 @@ from synthdp.kept_digests import KeptDigests
 #: Digests of source files beside the key of the set, for the next look at them.
 SOURCE_DIGESTS_FILE = "source-digests"
 #: A set's folder is not to be removed for it: its ledger would go too.
-_MEND = (
+CHANGED_MEND = (
     "bring back what was there, or name a new `out`; keep this folder if anything was ever made of "
     "it, since its ledger says what was spent on its patients"
 )
@@ -87,4 +87,4 @@ def refuse_changed_sources(
         kept, key = private / SOURCE_DIGESTS_FILE, (private / key_file).read_bytes()
         return source_inputs(settings, src, files(), key=key, kept=kept)
 
-    refuse_changed(out, now, mend=_MEND)
+    refuse_changed(out, now, mend=CHANGED_MEND)

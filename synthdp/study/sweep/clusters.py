@@ -11,7 +11,7 @@ from typing import Any
 
 from joblib import register_parallel_backend
 
-from synthdp.errors import InputError
+from synthdp.errors import InputError, without_credentials
 
 CONNECT_S = 10.0
 #: What a person may do whose cluster is not there.
@@ -67,11 +67,12 @@ def connect_ray(address: str | None, threads: int, stack: ExitStack) -> Cluster:
 
     where = address or os.environ.get("RAY_ADDRESS") or "auto"
     if where != "auto" and not _listens(where, CONNECT_S):
-        raise InputError(f"engine: no Ray cluster answers at {where}; {_MEND}")
+        raise InputError(f"engine: no Ray cluster answers at {without_credentials(where)}; {_MEND}")
     try:
         ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"engine: no Ray cluster can be reached at {where}; {_MEND}") from error
+        shown = without_credentials(where)
+        raise InputError(f"engine: no Ray cluster can be reached at {shown}; {_MEND}") from error
     stack.callback(ray.shutdown)
     head = ray.get_runtime_context().gcs_address
     register_parallel_backend("synthdp-ray", Backend)
@@ -137,7 +138,8 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
     try:
         client = Client(where, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(f"engine: no Dask cluster answers at {where}; {_MEND}") from error
+        shown = without_credentials(where)
+        raise InputError(f"engine: no Dask cluster answers at {shown}; {_MEND}") from error
     stack.callback(client.close, timeout=CONNECT_S)
     register_parallel_backend("synthdp-dask", Backend)
 

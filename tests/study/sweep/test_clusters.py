@@ -204,6 +204,11 @@ def test_a_cluster_that_is_not_there_or_not_named_is_refused(
     asked = EngineSettings(engine=name, engine_address=address)
     with pytest.raises(InputError, match=rf"no {name.capitalize()} cluster"), opened_engine(asked):
         pass
+    address = f"ray://someone:hunter2@127.0.0.1:{free_port()}"
+    if name == "ray":
+        asked = EngineSettings(engine=name, engine_address=address)
+        with pytest.raises(InputError, match=r"answers at ray://\.\.\.@127"), opened_engine(asked):
+            pass
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(InputError, match="engine: "), opened_engine(EngineSettings(engine=name)):
