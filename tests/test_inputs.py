@@ -53,7 +53,7 @@ READ = {
     "pretrain": {"data"},
     "finetune": {"data", "init", "synthetic", "centre"},
     "calibrate": {"run", "data"},
-    "evaluate": {"run", "dataset", "table"},
+    "evaluate": {"run", "dataset", "table", "as_imported"},
     "study": {
         *("data", "synthetic", "private_synthetic", "phantoms", "assessment", "published"),
         *("evaluate_on.*.data", "transfer.data.*", "compare.threshold_on.data"),
