@@ -120,6 +120,8 @@ _OPEN_ENDED = frozenset(
 _DEGREES = ("malignancy",)
 _DENYING_BEGINNINGS = ("non", "not", "no", "pre", "un", "semi", "pseudo")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?|[=:?]")
+#: As in `isn't`, with the apostrophes that keyboards and word processors write.
+_NOT = re.compile(r"n['\u2019\u02bc`]t(?![a-z])", re.IGNORECASE)
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:[.,]0+)?")
 #: Shorter words are too often a part of a name for something else.
@@ -290,7 +292,7 @@ def _plain(text: str) -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    return _TOKEN.findall(_plain(_HUMP.sub(" ", text)))
+    return _TOKEN.findall(_plain(_NOT.sub(" not", _HUMP.sub(" ", text))))
 
 
 @lru_cache(maxsize=4096)

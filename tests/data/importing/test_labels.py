@@ -60,6 +60,7 @@ def table(make_folder: MakeFolder, texture: Texture) -> Callable[..., Path]:
     "name",
     [
         *("no_malignant", "without malignant", "non-malignant", "not malignant", "pre-malignant"),
+        *("isn't malignant", "isn\u2019t_malignant", "wasn't malignant"),
         *("malignant_0", "benign_0", "nonmalignant", "premalignant", "nonMalignant", "Non Benign"),
         *("is_malignant", "is_benign_10", "malignant-free", "no evidence of malignancy"),
         *(
