@@ -1,6 +1,6 @@
 """From an image file to grey levels: the one decoder, bounded, that everything reads through.
 
-What is accepted, refused by name, and left unread stands in a table in docs/data.md, which
+What is accepted, refused by name, and left unread stands in a table in docs/images.md, which
 `tests/data/test_accepted.py` holds against this code. A file's kind is told by how it begins, never
 by its name.
 """

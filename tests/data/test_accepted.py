@@ -1,4 +1,4 @@
-"""The table of what is accepted, in docs/data.md, says what the code does."""
+"""The table of what is accepted, in docs/images.md, says what the code does."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from synthdp.data.formats import tiff as tiff_format
 from synthdp.data.formats.limits import MAX_PIXELS, MAX_SIDE_PX
 from synthdp.errors import InputError
 
-PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+PAGE = Path(__file__).parents[2] / "docs" / "images.md"
 
 
 def row(name: str) -> str:
