@@ -20,8 +20,9 @@ from classify.auditing.membership import ATTACK, membership
 from classify.auditing.replay import replay
 from classify.auditing.subject import Subject
 from classify.config import FinetuneSettings, NetworkSettings
-from classify.finetune import finetuning_plan, set_up_head, set_up_network
+from classify.finetune import set_up_head, set_up_network
 from classify.head.train import head_recipe
+from classify.plans import finetuning_plan
 from synthdp.audit_record import (
     CHECKS,
     FALSE_ALARM_RATES,

@@ -37,12 +37,12 @@ from classify.model import (
     probabilities,
     save_classifier,
 )
+from classify.plans import calibration_plan
 from synthdp.cards import model_card
-from synthdp.data.cohorts import cohort_of, cohort_rows
-from synthdp.data.dataset import Row, open_dataset, refuse_one_class, units_of
+from synthdp.data.cohorts import cohort_rows
+from synthdp.data.dataset import Row, refuse_one_class, units_of
 from synthdp.data.identity import keyed_digest
-from synthdp.data.units import bounded_rows, refuse_unknown_patients
-from synthdp.errors import InputError
+from synthdp.data.units import bounded_rows
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.evaluation.noisy_counts import (
     likely_counts,
@@ -56,16 +56,14 @@ from synthdp.evaluation.operating_point import (
 )
 from synthdp.files import sha256_file
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.lineage import Release
 from synthdp.privacy.noise import open_noise_source
-from synthdp.privacy.plan import FIXED_NOISE_NOTE, PrivacyPlan, plan_privacy
-from synthdp.privacy.stated import read_statement
+from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.statement import Statement
 from synthdp.privacy.steps import run_once
 from synthdp.runs import Run, open_run
 
 STAGE = "calibrate"
-EXACT_NOTE = "calibrated without differential privacy"
 RELEASED = "counts.safetensors"
 
 
@@ -80,57 +78,6 @@ class CalibrationSet:
     rows: tuple[Row, ...]
     targets: NDArray[np.float64]
     units: list[str]
-
-
-def plan_calibrate(
-    settings: CalibrateSettings, to_come: Mapping[Path, Lineage] | None = None
-) -> Statement:
-    """The promise of the run, before any image is read.
-
-    Args:
-        settings: of the run.
-        to_come: lineages of runs that are only planned yet, where `run` may be one of them.
-
-    Raises:
-        InputError: when the ancestors have spent the target already, or a folder does not fit.
-    """
-    return calibration_plan(settings, to_come).statement
-
-
-def calibration_plan(
-    settings: CalibrateSettings, to_come: Mapping[Path, Lineage] | None = None
-) -> PrivacyPlan:
-    """What the run will spend on its patients, and promise; raises as `plan_calibrate`."""
-    dataset, privacy = open_dataset(settings.data), settings.privacy
-    refuse_unknown_patients(dataset.info, privacy.unit)
-    if privacy.protects and not dataset.info.protects_patients:
-        raise InputError(
-            f"{privacy.asked_by}: not needed, since {dataset.info.name} holds no patients and is "
-            "calibrated on exactly, at no cost; leave it out"
-        )
-    ancestors = (to_come or {}).get(settings.run)
-    stated = privacy
-    if ancestors is None:
-        parent = read_statement(settings.run)
-        ancestors = parent.lineage
-        changes: dict[str, object] = {"population": privacy.population or parent.population}
-        # a set without patients adds nothing to what the run promised
-        if ancestors.releases and not dataset.info.protects_patients:
-            changes |= {"delta": parent.delta, "unit": parent.unit}
-        stated = privacy.model_copy(update=changes)
-    fixed_noise = privacy.fixed_noise_key is not None
-    counted = f"scores of the {settings.split} split, counted"
-    return plan_privacy(
-        dataset,
-        stated,
-        stage=STAGE,
-        subject="classifier",
-        ancestors=ancestors.joined([dataset.info.lineage]),
-        cohort=cohort_of(dataset, settings.cohort),
-        n_units=privacy.population,
-        unprotected_note=FIXED_NOISE_NOTE if fixed_noise else EXACT_NOTE,
-        note="" if not privacy.protects or fixed_noise else counted,
-    )
 
 
 def run_calibrate(settings: CalibrateSettings) -> Path:

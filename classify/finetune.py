@@ -7,7 +7,7 @@ one. With `network` the last blocks are trained too, on Poisson samples (`classi
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,9 +33,10 @@ from classify.model import (
 from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, merge_low_rank, trained_top
 from classify.network.train import train_network, train_private_network
+from classify.plans import finetuning_plan
 from synthdp.cards import model_card
 from synthdp.config import PrivacySettings
-from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
+from synthdp.data.cohorts import cohort_rows, patient_tags
 from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import (
     Dataset,
@@ -51,86 +52,20 @@ from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.units import (
     bounded_rows,
     note_unrefused,
-    refuse_fewer_than_imported,
-    refuse_unknown_patients,
 )
 from synthdp.devices import auto_device
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
 from synthdp.networks.backbone import Backbone
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism, Unit
 from synthdp.privacy.noise import NoiseSource, open_noise_source
 from synthdp.privacy.plan import (
-    FIXED_NOISE_NOTE,
-    UNPROTECTED_NOTE,
     PrivacyPlan,
-    declared_units,
-    plan_privacy,
 )
-from synthdp.privacy.stated import read_statement
 from synthdp.privacy.statement import Statement
 from synthdp.runs import Run, open_run
-
-
-def plan_finetune(
-    settings: FinetuneSettings, to_come: Mapping[Path, Lineage] | None = None
-) -> Statement:
-    """The promise of the run, before any image is read.
-
-    Args:
-        settings: of the run.
-        to_come: lineages of runs that are only planned yet, where `init` may be one of them.
-
-    Raises:
-        InputError: when the ancestors have spent the target already, or a folder does not fit.
-    """
-    return finetuning_plan(settings, to_come).statement
-
-
-def finetuning_plan(
-    settings: FinetuneSettings, to_come: Mapping[Path, Lineage] | None = None
-) -> PrivacyPlan:
-    """What the run will spend on its patients, and promise; raises as `plan_finetune`."""
-    dataset, privacy = open_dataset(settings.data), settings.privacy
-    refuse_unknown_patients(dataset.info, privacy.unit)
-    refuse_fewer_than_imported(dataset.info, privacy.population, privacy.unit)
-    training = settings.network or settings.head
-    fixed_noise = privacy.fixed_noise_key is not None
-    return plan_privacy(
-        dataset,
-        privacy,
-        stage="finetune",
-        subject="classifier",
-        ancestors=_ancestors(settings, dataset, to_come or {}),
-        cohort=cohort_of(dataset, settings.cohort),
-        n_units=declared_units(privacy, settings.cohort),
-        steps=training.steps,
-        sampling_rate=training.sampling_rate,
-        clip_norm=training.clip_norm,
-        unprotected_note=FIXED_NOISE_NOTE if fixed_noise else UNPROTECTED_NOTE,
-        note=f"images of {where_words(settings.where)} alone" if settings.where else "",
-    )
-
-
-def _ancestors(
-    settings: FinetuneSettings, dataset: Dataset, to_come: Mapping[Path, Lineage]
-) -> Lineage:
-    """What the model descends from, a synthetic set in the place of patients included."""
-    sets = [path for path in (settings.synthetic, settings.centre) if path is not None]
-    infos = [open_dataset(path).info for path in sets]
-    for info in infos:
-        if info.protects_patients:
-            raise InputError(
-                f"{info.name}: holds patients, so it may not stand as `synthetic` or `centre`, "
-                "which get no noise; name a synthetic or a phantom set"
-            )
-    lineages = [info.lineage for info in (dataset.info, *infos)]
-    if settings.init is not None:
-        planned = to_come.get(settings.init)
-        lineages.append(planned or read_statement(settings.init).lineage)
-    return Lineage().joined(lineages)
 
 
 def run_finetune(settings: FinetuneSettings) -> Path:

@@ -23,28 +23,20 @@ from classify.config import PretrainSettings
 from classify.features.extract import backbone_features, trunk_views
 from classify.features.scaling import head_input, plain_scaling
 from classify.model import Classifier, FeatureSource, save_classifier
+from classify.plans import pretraining_plan
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config import FeatureSettings
-from synthdp.data.cohorts import cohort_of, cohort_rows
+from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
 from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.plan import PrivacyPlan
 from synthdp.privacy.statement import Statement
 from synthdp.progress import progress
 from synthdp.runs import Run, open_run
-
-
-def plan_pretrain(settings: PretrainSettings) -> Statement:
-    """The promise of the run, before any image is read.
-
-    Raises:
-        InputError: when the data set's folder does not fit, or units of privacy meet.
-    """
-    return _privacy_plan(settings, open_dataset(settings.data)).statement
 
 
 def run_pretrain(settings: PretrainSettings) -> Path:
@@ -57,24 +49,13 @@ def run_pretrain(settings: PretrainSettings) -> Path:
     dataset = open_dataset(settings.data)
     info, rows = dataset.info, _rows(settings, dataset)
     refuse_one_class(f"{info.name}, train", info.targets, targets_array(rows))
-    plan = _privacy_plan(settings, dataset)
+    plan = pretraining_plan(settings, dataset)
     if not (settings.out / "status.json").is_file():
         _backbone(settings)  # refuses before a folder is made, so that a mend needs no new one
     with open_run(settings.out, "pretrain", settings) as run:
         if not run.finished:
             _pretrain(settings, run, plan.with_release_id(run.release_id))
     return settings.out
-
-
-def _privacy_plan(settings: PretrainSettings, dataset: Dataset) -> PrivacyPlan:
-    return plan_privacy(
-        dataset,
-        settings.privacy,
-        stage="pretrain",
-        subject="classifier",
-        ancestors=dataset.info.lineage,
-        cohort=cohort_of(dataset, settings.cohort),
-    )
 
 
 def _rows(settings: PretrainSettings, dataset: Dataset) -> tuple[Row, ...]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from gan.auditing.embedding import EmbeddingSubject, attack, broken_release
 from gan.config import TrainGanSettings
+from gan.plans import gan_plan
 from gan.private.embedding import public_features
-from gan.train import SUMS_FILE, gan_plan, protected_examples
+from gan.train import SUMS_FILE, protected_examples
 from synthdp.audit_record import (
     CHECKS,
     Audited,

@@ -1,11 +1,12 @@
 """Settings of the generator's stages: train-gan with its parts, generate, export and assess."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from gan.package.conditions import Conditions
+from gan.package.description import DcganShape, HaarShape
 from synthdp.config import (
     BackboneSettings,
     ClipNorm,
@@ -14,9 +15,6 @@ from synthdp.config import (
     Settings,
 )
 from synthdp.privacy.lineage import CohortPart
-
-if TYPE_CHECKING:
-    from gan.package.description import DcganShape, HaarShape
 
 #: Generators that are joined into one, at most.
 MAX_MIXED = 8
@@ -219,13 +217,8 @@ class TrainGanSettings(Settings):
     tensorboard: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
-    def shape(self, conditions: Conditions) -> "HaarShape | DcganShape":
+    def shape(self, conditions: Conditions) -> HaarShape | DcganShape:
         """The network that is asked for; its film is no part of it, as it is fitted at the end."""
-        from gan.package.description import (  # noqa: PLC0415 (commands start without torch)
-            DcganShape,
-            HaarShape,
-        )
-
         if self.arch == "dcgan":
             return DcganShape(size_px=self.size_px, channels=self.channels, z_dim=self.z_dim)
         return HaarShape(

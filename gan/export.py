@@ -19,7 +19,7 @@ import torch
 import gan.network
 from gan.config import ExportSettings
 from gan.package.description import AnyShape, Description
-from gan.package.model import GeneratorRun, open_generator
+from gan.package.opened import GeneratorRun, open_generator
 from gan.package.pretrained import WEIGHTS
 from synthdp import __version__
 from synthdp.cards import privacy_header
@@ -33,15 +33,6 @@ from synthdp.privacy.words import headline
 WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
 DEPENDENCIES = ("numpy>=1.24", "torch>=2.0", "pillow>=9.4")
 BASE_ARGUMENTS = ["model_file", "num_samples", "output_path", "save_images"]
-
-
-def plan_export(settings: ExportSettings) -> Statement:
-    """What the package promises: what the generator does.
-
-    Raises:
-        InputError: when the run is not that of a finished generator.
-    """
-    return open_generator(settings.run).statement
 
 
 def run_export(settings: ExportSettings) -> Path:

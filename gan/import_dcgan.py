@@ -1,27 +1,19 @@
 """Import a checkpoint of the paper's generator, a torch file, into a run that `generate` takes."""
 
-import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from gan.config import ImportGeneratorSettings
-from gan.package.description import (
-    MAX_STAGES,
-    DcganShape,
-    Description,
-    build_generator,
-    tensors_of,
-)
+from gan.package.description import MAX_STAGES, DcganShape, Description
 from gan.package.model import write_generator
+from gan.package.networks import build_generator, tensors_of
+from gan.plans import plan_import_generator
 from synthdp.cards import model_card
 from synthdp.config import validate_settings
 from synthdp.errors import InputError
 from synthdp.files import sha256_file
-from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import open_run
 from synthdp.torch_files import load_torch
 
@@ -29,19 +21,6 @@ STAGE = "import-generator"
 MAX_BYTES = 2**30
 #: The paper's code registers its first layers twice, under this name too.
 _DUPLICATES = "first_layers."
-
-
-def plan_import_generator(settings: ImportGeneratorSettings) -> Statement:
-    """What the generator promises: nothing, because it was trained without DP on those patients."""
-    origin = f"{settings.trained_on}|{settings.sha256}"
-    release = Release(
-        id=hashlib.sha256(origin.encode()).hexdigest()[:16],
-        stage="train-gan",
-        data=settings.trained_on,
-        mu=math.inf,
-        note="imported generator, trained without differential privacy",
-    )
-    return make_statement(Lineage(releases=(release,)), subject="generator", stage=release)
 
 
 def run_import_generator(settings: ImportGeneratorSettings) -> Path:

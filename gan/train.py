@@ -8,7 +8,7 @@ algorithms themselves are `gan.training.loop`, `gan.private.embedding` and
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,13 @@ from torch import Tensor
 
 from gan.config import DpDiscriminatorSettings, TrainGanSettings
 from gan.network.generator import Generator
-from gan.package.conditions import Conditions, encode, read_conditions
-from gan.package.description import Description, TrainedGenerator, TrainedShape
-from gan.package.model import (
-    load_generator,
-    open_generator,
-    write_generator,
-)
+from gan.package.conditions import encode
+from gan.package.description import Description
+from gan.package.model import load_generator, write_generator
+from gan.package.networks import TrainedGenerator
+from gan.package.opened import open_generator
 from gan.package.pretrained import resolve_run
+from gan.plans import GanPlan, gan_plan
 from gan.private.dp_discriminator import (
     GameRecipe,
     PatientImages,
@@ -48,8 +47,6 @@ from gan.training.examples import (
     Examples,
     load_examples,
     load_protected,
-    refuse_missing_classes,
-    refuse_other_targets,
 )
 from gan.training.finish import finish_generator
 from gan.training.guidance import Guidance
@@ -62,34 +59,26 @@ from gan.training.loop import (
 )
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_tensor, save_weights
-from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
+from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import (
     DatasetInfo,
-    Row,
     open_dataset,
-    refuse_small_population,
-    units_of,
 )
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.units import (
-    bounded_rows,
     note_unrefused,
-    refuse_fewer_than_imported,
-    refuse_unknown_patients,
 )
 from synthdp.devices import chosen_device, reduced_precision
-from synthdp.errors import InputError
 from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.lineage import Lineage, Release
+from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism, Unit
 from synthdp.privacy.noise import NoiseSource, open_noise_source
-from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy
+from synthdp.privacy.plan import declared_units
 from synthdp.privacy.statement import Statement
 from synthdp.privacy.steps import run_once
 from synthdp.runs import Run, open_run
 
 STAGE = "train-gan"
-UNPROTECTED_NOTE = "generator trained without differential privacy"
 #: Within a run's private part: the one noisy release of `method: embedding`.
 SUMS_FILE = "embedding.safetensors"
 _NO_DISCRIMINATOR = "Its discriminator is not part of it."
@@ -102,127 +91,6 @@ _CARD_WORDS = {
         f"{_NO_DISCRIMINATOR}"
     ),
 }
-
-
-def plan_train_gan(
-    settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None
-) -> Statement:
-    """What the generator will promise; reads no image.
-
-    Args:
-        settings: of the run.
-        to_come: lineages of runs that are only planned yet, where `init` may be one of them.
-
-    Raises:
-        InputError: when the data set or `init` cannot be used, or the ancestors have spent the
-            target already.
-    """
-    return gan_plan(settings, to_come).privacy.statement
-
-
-@dataclass(frozen=True)
-class GanPlan:
-    """What a run learns from, and what it will spend and promise.
-
-    rows: of the train split; units: for each row its patient, or itself where the unit is the
-    image; conditions: what is known of each row beside the class.
-    """
-
-    privacy: PrivacyPlan
-    rows: tuple[Row, ...]
-    units: tuple[str, ...]
-    conditions: Conditions
-
-
-def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None) -> GanPlan:
-    """The plan of a run, from settings, cards and manifest; as `plan_train_gan`."""
-    dataset = open_dataset(settings.data)
-    refuse_other_targets(dataset.info)
-    # With a promise nothing is refused for who the patients are: that would tell of one of them.
-    promised = settings.privacy.protects
-    train = dataset.split("train", may_be_empty=promised)
-    of_cohort = cohort_rows(dataset, train, settings.cohort, may_be_empty=promised)
-    rows = bounded_rows(of_cohort, settings.privacy.images_per_patient)
-    unit = settings.privacy.unit
-    units = tuple(units_of(rows, unit))
-    if not promised:
-        refuse_missing_classes(dataset.info, rows)
-    conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
-    if settings.method != "adversarial":
-        refuse_unknown_patients(dataset.info, unit)
-        refuse_fewer_than_imported(dataset.info, settings.privacy.population, unit)
-        if not promised:
-            refuse_small_population(settings.privacy.population, len(set(units)), unit)
-    lineages = [dataset.info.lineage]
-    if settings.init is not None:
-        planned = (to_come or {}).get(settings.init)
-        shape, target = settings.shape(conditions), dataset.info.targets[0]
-        lineages.append(planned or _init_lineage(settings.init, shape, target))
-    if settings.method == "embedding":
-        assert settings.embedding is not None  # TrainGanSettings asks for it
-        lineages.append(_public_lineage(settings.embedding.public))
-    ancestors = Lineage().joined(lineages)
-    if settings.method == "adversarial" and unit != "image":
-        unit = _unit_without_promise(dataset.info, ancestors)
-    steps, sampling_rate, clip_norm = 1, 1.0, 1.0
-    if settings.method == "dp_discriminator":
-        recipe = settings.dp_discriminator
-        steps, sampling_rate, clip_norm = recipe.steps, recipe.sampling_rate, recipe.clip_norm
-    privacy = plan_privacy(
-        dataset,
-        settings.privacy.model_copy(update={"unit": unit}),
-        stage=STAGE,
-        subject="generator",
-        ancestors=ancestors,
-        cohort=cohort_of(dataset, settings.cohort),
-        n_units=declared_units(settings.privacy, settings.cohort),
-        steps=steps,
-        sampling_rate=sampling_rate,
-        clip_norm=clip_norm,
-        unprotected_note=UNPROTECTED_NOTE,
-        charge_public_rows=True,
-    )
-    return GanPlan(privacy, rows, units, conditions)
-
-
-def _init_lineage(init: Path, shape: TrainedShape, target: str) -> Lineage:
-    """What a generator to start from descends from.
-
-    Raises:
-        InputError: when it is of another shape, or knows other conditions; names what differs.
-    """
-    generator = open_generator(init)
-    start = generator.description
-    own, asked = start.as_json(), Description(shape, target, "").as_json()
-    compared = asked.keys() - {"conditions", "data"}
-    differing = [key for key in compared if own.get(key) != asked[key]]
-    known, wanted = start.shape.conditions, shape.conditions
-    if (known.names, known.levels) != (wanted.names, wanted.levels):  # their prior may differ
-        differing.append("conditions")
-    if differing:
-        raise InputError(
-            f"init: {init} is a generator of another shape: {', '.join(sorted(differing))} differ; "
-            "give the settings that it was trained with, or start from another one"
-        )
-    return generator.statement.lineage
-
-
-def _public_lineage(public: Path) -> Lineage:
-    """What the public set of an embedding descends from; a set of patients is refused."""
-    info = open_dataset(public).info
-    if info.protects_patients:
-        raise InputError(
-            f"embedding.public: {info.name} holds patients, whose images would be read without "
-            "noise; name a phantom or a synthetic set"
-        )
-    return info.lineage
-
-
-def _unit_without_promise(info: DatasetInfo, ancestors: Lineage) -> Unit:
-    """The unit where this run promises nothing: that of the data set, else of its ancestors."""
-    if info.protects_patients:
-        return info.unit
-    return ancestors.unit
 
 
 def run_train_gan(settings: TrainGanSettings) -> Path:

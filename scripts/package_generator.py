@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gan.package.pretrained import FOLDER, package_generator
+from gan.package.packing import package_generator
+from gan.package.pretrained import FOLDER
 from synthdp.release import release
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Stage:
     """Where a stage stands: a module and the names in it, imported when they are used.
 
-    Its settings may stand in a module of their own, so that what is wrong with them is told before
-    torch and its like are imported. `chained` stages start from another run, so their plan takes
-    the lineages of runs to come.
+    Its settings and its plan may stand in modules of their own, so that what is wrong with them,
+    and what it will promise, are told without torch and its like. `chained` stages start from
+    another run, so their plan takes the lineages of runs to come.
     """
 
     module: str
@@ -32,9 +32,7 @@ class Stage:
     plan: str | None = None
     chained: bool = False
     settings_module: str = ""
-
-    def _get(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.module), name)
+    plan_module: str = ""
 
     def settings_class(self) -> type[Settings]:
         """The class of the stage's settings."""
@@ -51,16 +49,17 @@ class Stage:
         """
         if self.plan is None:
             return None
-        plan = self._get(self.plan)
+        plan = getattr(importlib.import_module(self.plan_module or self.module), self.plan)
         statement: Statement = plan(settings, to_come) if self.chained else plan(settings)
         return statement
 
     def start(self, settings: Settings) -> Path:
         """Run the stage, resume it, or return at once when it is done; gives its folder or file."""
-        return Path(self._get(self.run)(settings))
+        return Path(getattr(importlib.import_module(self.module), self.run)(settings))
 
 
 _GAN, _CLASSIFY = "gan.config", "classify.config"
+_GAN_PLANS, _CLASSIFY_PLANS = "gan.plans", "classify.plans"
 
 STAGES: dict[str, Stage] = {
     "data phantoms": Stage(
@@ -81,6 +80,7 @@ STAGES: dict[str, Stage] = {
         "plan_train_gan",
         chained=True,
         settings_module=_GAN,
+        plan_module=_GAN_PLANS,
     ),
     "mix-generators": Stage(
         "gan.mix",
@@ -88,6 +88,7 @@ STAGES: dict[str, Stage] = {
         "run_mix_generators",
         "plan_mix_generators",
         settings_module=_GAN,
+        plan_module=_GAN_PLANS,
     ),
     "import-generator": Stage(
         "gan.import_dcgan",
@@ -95,13 +96,24 @@ STAGES: dict[str, Stage] = {
         "run_import_generator",
         "plan_import_generator",
         settings_module=_GAN,
+        plan_module=_GAN_PLANS,
     ),
     "generate": Stage(
-        "gan.generate", "GenerateSettings", "run_generate", "plan_generate", settings_module=_GAN
+        "gan.generate",
+        "GenerateSettings",
+        "run_generate",
+        "plan_generate",
+        settings_module=_GAN,
+        plan_module=_GAN_PLANS,
     ),
     "assess": Stage("gan.assess", "AssessSettings", "run_assess", settings_module=_GAN),
     "export": Stage(
-        "gan.export", "ExportSettings", "run_export", "plan_export", settings_module=_GAN
+        "gan.export",
+        "ExportSettings",
+        "run_export",
+        "plan_export",
+        settings_module=_GAN,
+        plan_module=_GAN_PLANS,
     ),
     "pretrain": Stage(
         "classify.pretrain",
@@ -109,6 +121,7 @@ STAGES: dict[str, Stage] = {
         "run_pretrain",
         "plan_pretrain",
         settings_module=_CLASSIFY,
+        plan_module=_CLASSIFY_PLANS,
     ),
     "finetune": Stage(
         "classify.finetune",
@@ -117,6 +130,7 @@ STAGES: dict[str, Stage] = {
         "plan_finetune",
         chained=True,
         settings_module=_CLASSIFY,
+        plan_module=_CLASSIFY_PLANS,
     ),
     "calibrate": Stage(
         "classify.calibrate",
@@ -125,6 +139,7 @@ STAGES: dict[str, Stage] = {
         "plan_calibrate",
         chained=True,
         settings_module=_CLASSIFY,
+        plan_module=_CLASSIFY_PLANS,
     ),
     "predict": Stage(
         "classify.predict", "PredictSettings", "run_predict", settings_module=_CLASSIFY
@@ -139,6 +154,7 @@ STAGES: dict[str, Stage] = {
         "run_study",
         "plan_study",
         settings_module="synthdp.study.settings",
+        plan_module="synthdp.study.plan",
     ),
     "report": Stage(
         "synthdp.study.report.page",
@@ -165,7 +181,7 @@ def packaged_statements(paths: Iterable[Path]) -> dict[Path, Statement]:
     """The statements of those of `paths` that are `pretrained:NAME`."""
     named = [path for path in paths if str(path).startswith("pretrained:")]
     return {
-        path: importlib.import_module("gan.package.model").packaged_statement(path)
+        path: importlib.import_module("gan.package.opened").packaged_statement(path)
         for path in named
     }
 

@@ -46,14 +46,9 @@ from gan.import_dcgan import read_state, renamed_tensors, shape_of
 from gan.network.dcgan import DcganGenerator
 from gan.network.sampling import draw_codes, sample_images
 from gan.package.conditions import Combination, Conditions
-from gan.package.description import (
-    Description,
-    HaarShape,
-    build_generator,
-    read_description,
-    tensors_of,
-)
+from gan.package.description import Description, HaarShape, read_description
 from gan.package.model import load_generator, write_generator
+from gan.package.networks import build_generator, tensors_of
 from synthdp.audit_record import _stored
 from synthdp.cards import model_card
 from synthdp.checkpoint import load_checkpoint, save_checkpoint

@@ -10,7 +10,10 @@ FORBIDDEN = {"gan": ("classify",), "classify": ("gan",), "synthdp": ("gan", "cla
 FLOORS = [
     ("synthdp.cli",),
     ("synthdp.release", "synthdp.dossier"),
-    *[(f"synthdp.study.{room}",) for room in ("stage", "report", "record", "compare", "sweep")],
+    *[
+        (f"synthdp.study.{room}",)
+        for room in ("stage", "plan", "report", "record", "compare", "sweep")
+    ],
     ("synthdp.study.settings",),
     ("synthdp.stages",),
     ("gan", "classify"),

@@ -1,4 +1,4 @@
-"""Commands that say something at once start without what takes long to import."""
+"""Commands that say something at once start without what takes long to import; so do plans."""
 
 import json
 import subprocess
@@ -15,6 +15,8 @@ SLOW = (
 )
 #: A composition of Gaussian steps takes scipy's normal tails and its root finder.
 STATED_WITH = ("scipy.special", "scipy.optimize", "joblib")
+#: Noise for a target is solved with scipy's Gaussian; no plan takes a network, an image or a page.
+PLANNED_WITH = ("dp_accounting", "scipy.stats")
 
 CODE = """
 import contextlib, io, json, sys
@@ -67,3 +69,28 @@ def test_commands_that_say_something_at_once_import_nothing_slow(tmp_path: Path)
     states = [["data", "check", str(data)], ["data", "budget", str(data)], ["privacy", str(data)]]
     for (code, loaded, text), words in zip(after(states, SLOW), states, strict=True):
         assert (code, loaded) == (0, []), (words, text)
+
+
+def test_plans_import_no_network(tmp_path: Path) -> None:
+    made = PhantomSettings(out=tmp_path / "set", patients=9, size_px=16, as_real=True)
+    data, out = f"data={run_phantoms(made)}", f"out={tmp_path / 'out'}"
+    target = ["privacy.epsilon=6", "privacy.population=20", "privacy.delta=1e-3"]
+    backbone = ["backbone.name=vit_tiny_patch16_224", "backbone.size_px=32"]
+    evaluated = f"evaluate_on=[{{data: {made.out}, split: val}}]"
+    grid = ["strategies=[real_only]", "epsilons=[6]", "seeds=[0]"]
+    gan = ["size_px=32", "channels=[8, 8, 8]", "conditions=[view]"]
+    commands = [
+        ["finetune", data, out, *backbone, *target],
+        ["pretrain", data, out, *backbone],
+        ["train-gan", data, out, *gan],
+        ["generate", "pretrained:mcgan-cbis-dp1", out, "per_class=2"],
+        ["export", "pretrained:mcgan-cbis-dp1", out],
+        ["mix-generators", out, f"runs=[{', '.join(2 * ['pretrained:mcgan-cbis-dp1'])}]"],
+        ["import-generator", "x.pt", out, "trained_on=elsewhere"],
+        ["study", data, out, *backbone, *target[1:], evaluated, *grid],
+    ]
+    network = tuple(name for name in SLOW if name not in PLANNED_WITH)
+    planned = after([[*words, "--dry-run"] for words in commands], network)
+    for (code, loaded, text), words in zip(planned, commands, strict=True):
+        assert (code, loaded) == (0, []), (words, text)
+        assert "Not covered" in text, (words, text)

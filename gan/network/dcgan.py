@@ -14,15 +14,15 @@ lie in [-1, 1], each step updates both, and every generated image has the class 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from .facts import Norm
+
 EMBEDDING_DIM = 50
 NEGATIVE_SLOPE = 0.1
 INITIAL_STD = 0.02
-Norm = Literal["instance", "batch"]
 
 
 class DcganGenerator(nn.Module):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .facts import FIRST_SIDE
 from .layers import (
-    FIRST_SIDE,
     NEGATIVE_SLOPE,
     append_batch_deviation,
     attribute_embeddings,

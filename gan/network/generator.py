@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .facts import FIRST_SIDE
 from .film import Film
 from .layers import (
-    FIRST_SIDE,
     NEGATIVE_SLOPE,
     Modulation,
     NoisyConvolution,

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FIRST_SIDE = 4
+from .facts import FIRST_SIDE
+
 NEGATIVE_SLOPE = 0.2
 
 

@@ -99,10 +99,10 @@ def read_conditions(
     levels = tuple(_levels(rows, name) for name in names)
     without_prior = Conditions(names=tuple(names), levels=levels)
     if public_prior is None:
-        codes = encode(without_prior, rows).tolist()
+        codes = _codes(without_prior, rows)
         labels = [row.targets[0] for row in rows]
         prior = tuple(
-            _shares([tuple(c) for c, label in zip(codes, labels, strict=True) if label == value])
+            _shares([c for c, label in zip(codes, labels, strict=True) if label == value])
             for value in (0, 1)
         )
     else:
@@ -129,13 +129,18 @@ def encode(conditions: Conditions, rows: Sequence[Row]) -> "Tensor":
     """The codes of the rows' attributes, (N, A) int64; 0 where a cell is empty."""
     import torch  # noqa: PLC0415 (commands start without it)
 
+    codes = torch.tensor(_codes(conditions, rows), dtype=torch.int64)
+    return codes.reshape(len(rows), len(conditions.names))
+
+
+def _codes(conditions: Conditions, rows: Sequence[Row]) -> list[tuple[int, ...]]:
+    """The codes of each row's attributes; 0 where a cell is empty."""
     codes_of = [
         {"": UNKNOWN, **{level: code for code, level in enumerate(levels, start=1)}}
         for levels in conditions.levels
     ]
     columns = list(zip(conditions.names, codes_of, strict=True))
-    codes = [[code_of[row.attributes[name]] for name, code_of in columns] for row in rows]
-    return torch.tensor(codes, dtype=torch.int64).reshape(len(rows), len(columns))
+    return [tuple(code_of[row.attributes[name]] for name, code_of in columns) for row in rows]
 
 
 def _shares(codes: Sequence[tuple[int, ...]]) -> tuple[Combination, ...]:

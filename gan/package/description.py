@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, overload
+from typing import Annotated, Any, Literal, TypeAlias
 
-import torch
 from pydantic import (
     ConfigDict,
     Field,
@@ -12,19 +11,13 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from torch import Tensor
 
-from gan.network.dcgan import DcganGenerator, Norm
-from gan.network.generator import Generator
-from gan.network.layers import FIRST_SIDE
-from gan.network.mixture import Mixture
-from gan.network.sampling import GENERATORS, AnyGenerator
+from gan.network.facts import FIRST_SIDE, Norm
 from gan.package.conditions import Conditions
 from synthdp.config import Settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.files import read_json
 
-TrainedGenerator: TypeAlias = Generator | DcganGenerator
 DESCRIPTION = Path("model") / "settings.json"
 
 
@@ -183,19 +176,3 @@ def read_description(run: Path) -> Description:
     origin = validate_settings(_Origin, content, where=str(run / DESCRIPTION))
     shape.conditions.refuse_undrawable(str(run / DESCRIPTION))
     return Description(shape, origin.target, origin.data)
-
-
-def tensors_of(shape: AnyShape) -> dict[str, Tensor]:
-    """The tensors of a generator of this shape, without memory: names and shapes alone."""
-    with torch.device("meta"):
-        tensors: dict[str, Tensor] = build_generator(shape).state_dict()
-    return tensors
-
-
-@overload
-def build_generator(shape: TrainedShape) -> TrainedGenerator: ...
-@overload
-def build_generator(shape: MixtureShape) -> Mixture: ...
-def build_generator(shape: AnyShape) -> AnyGenerator:
-    """A generator of this shape, drawn from torch's global stream."""
-    return GENERATORS[shape.architecture](**shape.arguments)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan.config import AssessSettings, InceptionSettings
-from gan.training.examples import refuse_other_targets
+from gan.training.classes import refuse_other_targets
 from synthdp.data.dataset import Dataset, Row, open_dataset
 from synthdp.data.spectrum import binned_powers
 from synthdp.devices import has_bfloat16

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from gan.package.conditions import Conditions, encode
 from gan.training import augment
-from synthdp.data.dataset import Dataset, DatasetInfo, Row, load_images, targets_array
-from synthdp.errors import InputError
+from gan.training.classes import refuse_missing_classes, refuse_other_targets
+from synthdp.data.dataset import Dataset, Row, load_images, targets_array
 
 #: The label of an image whose class is not known, where it is not refused.
 UNLABELLED = -1
@@ -63,40 +63,6 @@ def load_protected(dataset: Dataset, rows: Sequence[Row], size_px: int) -> Examp
         labels=labels.nan_to_num(UNLABELLED).long(),
         attributes=encode(Conditions(), rows),
     )
-
-
-def refuse_other_targets(info: DatasetInfo) -> None:
-    """Refuse a data set with several targets.
-
-    Raises:
-        InputError: naming them.
-    """
-    if len(info.targets) != 1:
-        raise InputError(
-            f"{info.name}: has {len(info.targets)} targets ({', '.join(info.targets)}), but the "
-            "generator is conditioned on one; keep one of them in a data set of its own"
-        )
-
-
-def refuse_missing_classes(info: DatasetInfo, rows: Sequence[Row]) -> None:
-    """Refuse rows without a label, or all of one class.
-
-    Raises:
-        InputError: naming the class that is missing, or the column that lacks a label.
-    """
-    name = info.targets[0]
-    target = torch.from_numpy(targets_array(rows))[:, 0]
-    if bool(target.isnan().any()):
-        raise InputError(
-            f"{info.name}: images of the train split have no label in column {name!r}; the "
-            "generator needs a class for each, so leave them out"
-        )
-    for value in (0, 1):
-        if not bool((target == value).any()):
-            raise InputError(
-                f"{info.name}: no image of the train split has {name} = {value}; the "
-                "generator learns two classes, so give it images of both"
-            )
 
 
 def draw_batch(

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan.config import GuidanceSettings
-from gan.network.layers import FIRST_SIDE, NEGATIVE_SLOPE, append_batch_deviation
+from gan.network.facts import FIRST_SIDE
+from gan.network.layers import NEGATIVE_SLOPE, append_batch_deviation
 from gan.training.examples import Examples
 from gan.training.losses import relativistic_loss
 from synthdp.data.spectrum import spectrum_masks

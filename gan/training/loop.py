@@ -17,7 +17,8 @@ from gan.network.dcgan import DcganDiscriminator
 from gan.network.discriminator import Discriminator
 from gan.network.sampling import draw_codes
 from gan.package.conditions import Conditions
-from gan.package.description import DcganShape, TrainedGenerator, TrainedShape, build_generator
+from gan.package.description import DcganShape, TrainedShape
+from gan.package.networks import TrainedGenerator, build_generator
 from gan.training import augment, losses
 from gan.training.examples import Examples, draw_batch
 from gan.training.guidance import Guidance

@@ -8,6 +8,7 @@
 
 import math
 import sys
+from functools import lru_cache
 
 import numpy as np
 import scipy  # its parts are imported at their first use
@@ -71,6 +72,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     return float(root) * (1 + 2 * _ROOT)
 
 
+@lru_cache(maxsize=1024)  # the runs of a study share few targets
 def gaussian_mu(epsilon: float, delta: float) -> float:
     """The largest mu whose Gaussian release is (epsilon, delta)-private, by dp_accounting.
 

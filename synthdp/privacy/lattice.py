@@ -50,7 +50,7 @@ from torch import Tensor
 from synthdp.config import LEAST_CLIP_NORM, MOST_CLIP_NORM
 from synthdp.errors import InputError
 from synthdp.privacy.clipping import clip_rows
-from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.mechanism import Mechanism, refuse_too_much_noise
 from synthdp.privacy.noise import NoiseSource
 
 #: Bits of a step below the clip norm, and of the finer step of a sum below that.
@@ -60,8 +60,6 @@ FINER_BITS = 20
 _ROWS = 1024
 #: Bits of what leaves, in steps: those of a sum modulo 2^64 that rounding leaves.
 _LEFT_BITS = 64 - FINER_BITS
-#: The most noise, in clip norms: 64 standard deviations of it do not wrap around.
-_MOST_NOISE = 2.0**16
 #: What a float64 norm, factor and product can be off by, relatively, for D below 2^40.
 _FLOAT64 = 2.0**-40
 
@@ -127,21 +125,6 @@ def clipped_sum(rows: Tensor, clip_norm: float) -> Tensor:
     for part in rows.split(_ROWS):
         total += whole_vectors(clip_rows(part.double(), bound), clip_norm).sum(dim=0)
     return on_lattice(total, clip_norm)
-
-
-def refuse_too_much_noise(mechanism: Mechanism) -> None:
-    """Refuse a mechanism whose noise is more than whole numbers of `_LEFT_BITS` hold.
-
-    A plan asks before anything is spent (`synthdp.privacy.plan`).
-
-    Raises:
-        InputError: when it is; with so much noise nothing is learnt.
-    """
-    if mechanism.noise_multiplier > _MOST_NOISE:
-        raise InputError(
-            f"a noise multiplier of {mechanism.noise_multiplier:.3g} is beyond all use; raise "
-            "privacy.epsilon or privacy.delta, or take fewer steps"
-        )
 
 
 def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, step: int) -> Tensor:

@@ -21,6 +21,8 @@ from synthdp.privacy.target import Target
 Unit = Literal["patient", "image"]
 #: Share of the target's mu from which on what is left is rounding alone.
 _NOTHING_LEFT = 1 - 1e-6
+#: The most noise, in clip norms: 64 standard deviations of it do not wrap around on a lattice.
+MOST_NOISE = 2.0**16
 
 
 class Mechanism(Settings):
@@ -134,3 +136,18 @@ class Mechanism(Settings):
         if self.noise_multiplier == 0:
             return math.inf
         return math.sqrt(steps) / self.noise_multiplier
+
+
+def refuse_too_much_noise(mechanism: Mechanism) -> None:
+    """Refuse a mechanism whose noise is more than a lattice holds (`synthdp.privacy.lattice`).
+
+    A plan asks before anything is spent (`synthdp.privacy.plan`).
+
+    Raises:
+        InputError: when it is; with so much noise nothing is learnt.
+    """
+    if mechanism.noise_multiplier > MOST_NOISE:
+        raise InputError(
+            f"a noise multiplier of {mechanism.noise_multiplier:.3g} is beyond all use; raise "
+            "privacy.epsilon or privacy.delta, or take fewer steps"
+        )

@@ -18,7 +18,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
 from synthdp.privacy.ledger import Ledger, Terms
 from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
-from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.mechanism import Mechanism, Unit, refuse_too_much_noise
 from synthdp.privacy.record import Record
 from synthdp.privacy.stated import NOISY_FILE, noisy_statement, read_statement
 from synthdp.privacy.statement import (
@@ -267,10 +267,6 @@ def plan_privacy(
             clip_norm=clip_norm,
             unit=privacy.unit,
         )
-        from synthdp.privacy.lattice import (  # noqa: PLC0415 (commands start without torch)
-            refuse_too_much_noise,
-        )
-
         refuse_too_much_noise(mechanism)
     if mechanism is None:
         mu, exposed = math.inf, unprotected_note

@@ -2,22 +2,17 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 
 from synthdp.cards import plain_card
-from synthdp.data.dataset import open_dataset, read_info
 from synthdp.errors import RunError
 from synthdp.interrupts import handled, interrupt
 from synthdp.paths import without_paths
-from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.plan import with_records
 from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import Statement, make_statement
 from synthdp.runs import Run, RunBusyError, open_run, spelled_as_started
-from synthdp.stages import STAGES
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.compare.fairness import judge_study
 from synthdp.study.compare.results import (
@@ -27,6 +22,7 @@ from synthdp.study.compare.results import (
     write_results,
 )
 from synthdp.study.compare.transfer import compare_sites, compares_sites
+from synthdp.study.plan import study_statement, tuned_promise
 from synthdp.study.record import write_facts
 from synthdp.study.report.page import REPORT_FILE, ReportSettings, write_report
 from synthdp.study.settings import WHERE_IT_RUNS, StudySettings
@@ -48,29 +44,8 @@ from synthdp.study.sweep.state import (
     recorded_failures,
     refuse_changed_study,
 )
-from synthdp.study.sweep.tuning import tuning_lineage
 
 log = logging.getLogger(__name__)
-
-
-def plan_study(settings: StudySettings) -> Statement:
-    """The promise of publishing all runs of the study, before any image is read.
-
-    Raises:
-        InputError: when the grid or an ingredient does not fit.
-    """
-    settings = spelled_as_started(settings.out, settings)
-    refuse_unfit_sets(settings)
-    rows = expand_grid(settings)
-    refuse_unfit_grid(settings, rows)
-    tuned_on = _tuned_on(settings, rows)
-    planned: dict[Path, Lineage] = {}  # by folder: what later stages of a recipe start from
-    for row in rows:
-        for call in row.calls:
-            if call.out not in planned:
-                statement = STAGES[call.stage].planned(call.settings, planned)
-                planned[call.out] = statement.lineage if statement is not None else Lineage()
-    return _study_statement(settings, [*planned.values(), tuned_on.lineage])
 
 
 def run_study(settings: StudySettings) -> Path:
@@ -91,7 +66,7 @@ def run_study(settings: StudySettings) -> Path:
     rows = expand_grid(settings)
     if not (settings.out / "privacy.json").is_file():  # written last: the study is not finished
         refuse_unfit_grid(settings, rows)
-        _tuned_on(settings, rows)
+        tuned_promise(settings, rows)
     if settings.shard is not None:
         return _run_shard(settings, rows)
     return _run_whole(settings, rows, retry=True)
@@ -114,7 +89,7 @@ def _run_and_report(
     settings: StudySettings, run: Run, rows: Sequence[GridRow], failed: Mapping[str, str]
 ) -> None:
     """Run and score the models, those that `failed` apart; compare them, report, state."""
-    began, tuned_on = time.monotonic(), _tuned_on(settings, rows)
+    began, tuned_on = time.monotonic(), tuned_promise(settings, rows)
     evaluations = expand_evaluations(settings, rows)
     tried = [one for one in evaluations if one.row.model.name not in failed]
     failures = {**failed, **run_grid(settings, tried)}
@@ -135,7 +110,7 @@ def _run_and_report(
     lost = {result.run for result in results if result.state == "failed"}
     finished = [row for row in rows if row.model.name not in lost]
     lineages = [read_statement(row.model).lineage for row in finished]
-    statement = _study_statement(settings, [*lineages, tuned_on.lineage])
+    statement = study_statement(settings, [*lineages, tuned_on.lineage])
     report = ReportSettings(study=settings.out, statement=statement)
     write_report(report, results, fairness=fairness, transfer=transfer)
     if lost:
@@ -181,34 +156,3 @@ def _unmade_models(study: Path, rows: Sequence[GridRow]) -> tuple[list[str], dic
     errors = {**recorded_failures(study), **cut}
     failed = {model: errors[model] for model in (*missing, *cut) if model in errors}
     return [model for model in missing if model not in failed], failed
-
-
-def _tuned_on(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
-    """The promise behind tuned values, which descend from the sets that they are chosen on.
-
-    Raises:
-        InputError: when scores of a set may not choose among values, or its promise has another
-            unit than the study.
-    """
-    lineage = Lineage()
-    if settings.tune is not None:
-        lineage = tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
-    return _statement(settings, lineage, "choice of tuned settings")
-
-
-def _study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> Statement:
-    """The promise of publishing models of these lineages, and the patches that the report shows."""
-    shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
-    lineage = Lineage().joined([*lineages, *(read_info(path).lineage for path in shown)])
-    statement = _statement(settings, lineage, "study, all of its runs published together")
-    return with_records(statement, [open_dataset(settings.data)])
-
-
-def _statement(settings: StudySettings, lineage: Lineage, subject: str) -> Statement:
-    return make_statement(
-        lineage,
-        subject=subject,
-        delta=settings.privacy.delta,
-        unit=settings.privacy.unit,
-        population=settings.privacy.population,
-    )

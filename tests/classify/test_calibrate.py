@@ -10,11 +10,12 @@ from made_up import begin_record, clinic_set, random_run
 from sklearn.metrics import roc_auc_score
 
 from classify import calibrate as calibration
-from classify.calibrate import noisy_points, plan_calibrate, run_calibrate
+from classify.calibrate import noisy_points, run_calibrate
 from classify.config import CalibrateSettings, EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune, starting_classifier
 from classify.model import OperatingPoint, load_classifier, scores
+from classify.plans import plan_calibrate
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError

@@ -9,9 +9,10 @@ from made_up import clinic_set, give_even_key
 from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
-from classify.finetune import plan_finetune, run_finetune
+from classify.finetune import run_finetune
 from classify.head.train import lr_times_steps
 from classify.model import load_classifier, scores
+from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset

@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 
 from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from classify.evaluate import run_evaluate
-from classify.finetune import plan_finetune, run_finetune
+from classify.finetune import run_finetune
 from classify.model import load_classifier, restore_backbone, scores
+from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targets_array

@@ -11,8 +11,9 @@ from made_up import clinic_set, give_even_key
 
 from classify.calibrate import run_calibrate
 from classify.config import CalibrateSettings, FinetuneSettings, HeadSettings, PretrainSettings
-from classify.finetune import finetuning_plan, plan_finetune, run_finetune, set_up_head
+from classify.finetune import run_finetune, set_up_head
 from classify.head.examples import private_sum
+from classify.plans import finetuning_plan, plan_finetune
 from classify.strategies import Ingredients, expand
 from gan.config import TrainGanSettings
 from synthdp.config import RiskTarget, load_settings, validate_settings

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from classify.config import FinetuneSettings
-from classify.finetune import plan_finetune, run_finetune
+from classify.finetune import run_finetune
 from classify.model import load_classifier
+from classify.plans import plan_finetune
 from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError

@@ -10,14 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from classify import pretrain
 from classify.config import PretrainSettings
 from classify.model import features, load_classifier, scores
-from classify.pretrain import (
-    HEAD_SCALE,
-    fit_logistic,
-    plan_pretrain,
-    rate_share,
-    run_pretrain,
-    smoothed_loss,
-)
+from classify.plans import plan_pretrain
+from classify.pretrain import HEAD_SCALE, fit_logistic, rate_share, run_pretrain, smoothed_loss
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config import FeatureSettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset

@@ -16,10 +16,11 @@ import yaml
 from made_up import without_mark
 
 from gan.config import GenerateSettings, TrainGanSettings
-from gan.generate import MAX_PER_CLASS, bytes_on_disk, label_order, plan_generate, run_generate
+from gan.generate import label_order, run_generate
 from gan.network.sampling import sample_images
 from gan.package.model import load_generator
 from gan.package.pretrained import WEIGHTS
+from gan.plans import MAX_PER_CLASS, bytes_on_disk, plan_generate
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config import load_settings

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from gan import train
+from gan import plans, train
 from gan.config import TrainGanSettings
 from gan.package.conditions import Conditions
-from gan.package.description import build_generator
-from gan.train import plan_train_gan, run_train_gan
+from gan.package.networks import build_generator
+from gan.plans import plan_train_gan
+from gan.train import run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples
 from gan.training.loop import AdversarialRecipe, Schedule
@@ -53,7 +54,7 @@ def test_a_finished_run_returns_at_once(
     tiny_settings: TinySettings,
 ) -> None:
     run = finished_run(discs)
-    monkeypatch.setattr(train, "open_dataset", lambda _: pytest.fail("it read the data"))
+    monkeypatch.setattr(plans, "open_dataset", lambda _: pytest.fail("it read the data"))
     assert run_train_gan(tiny_settings(discs, run)) == run
     with pytest.raises(InputError, match="seed"):
         run_train_gan(tiny_settings(discs, run, seed=5))

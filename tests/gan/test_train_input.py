@@ -13,7 +13,8 @@ import torch
 
 from gan.config import TrainGanSettings
 from gan.package.conditions import Conditions
-from gan.train import plan_train_gan, run_train_gan
+from gan.plans import plan_train_gan
+from gan.train import run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples
 from gan.training.loop import AdversarialRecipe

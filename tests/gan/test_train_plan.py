@@ -14,9 +14,10 @@ from gan import train
 from gan.config import TrainGanSettings
 from gan.network.discriminator import Discriminator
 from gan.package.conditions import Conditions
-from gan.package.description import build_generator
 from gan.package.model import load_generator
-from gan.train import gan_plan, plan_train_gan, run_train_gan, start_from
+from gan.package.networks import build_generator
+from gan.plans import gan_plan, plan_train_gan
+from gan.train import run_train_gan, start_from
 from gan.training.loop import new_training
 from synthdp.config import load_settings
 from synthdp.errors import InputError

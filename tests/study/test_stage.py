@@ -13,8 +13,9 @@ from synthdp.privacy.plan import statement_of
 from synthdp.privacy.stated import parse_statement
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import read_results
+from synthdp.study.plan import plan_study
 from synthdp.study.record import write_facts
-from synthdp.study.stage import plan_study, run_study
+from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 

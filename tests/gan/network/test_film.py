@@ -13,9 +13,10 @@ from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.network.film import MAX_MARKS, STEPS, Film
 from gan.network.generator import Generator
-from gan.package.description import HaarShape, build_generator
+from gan.package.description import HaarShape
 from gan.package.model import load_generator
-from gan.package.pretrained import package_generator
+from gan.package.networks import build_generator
+from gan.package.packing import package_generator
 from gan.train import run_train_gan
 from gan.training.examples import Examples
 from gan.training.finish import find_marks, finish_generator, fit_film

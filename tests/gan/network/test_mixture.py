@@ -11,12 +11,14 @@ from torch import Tensor
 
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
-from gan.mix import MixGeneratorsSettings, plan_mix_generators, run_mix_generators
+from gan.mix import MixGeneratorsSettings, run_mix_generators
 from gan.network.mixture import Mixture
 from gan.network.sampling import Truncated
 from gan.package.description import MixtureShape
-from gan.package.model import generator_description, load_generator
-from gan.package.pretrained import package_generator
+from gan.package.model import load_generator
+from gan.package.opened import generator_description
+from gan.package.packing import package_generator
+from gan.plans import plan_mix_generators
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_DONE, main
 from synthdp.data.dataset import load_images, open_dataset

@@ -12,7 +12,8 @@ from gan.network.discriminator import Discriminator
 from gan.network.generator import Generator
 from gan.network.sampling import draw_codes
 from gan.package.conditions import Conditions, attribute_cells, encode, read_conditions
-from gan.train import plan_train_gan, run_train_gan
+from gan.plans import plan_train_gan
+from gan.train import run_train_gan
 from synthdp.config import load_settings
 from synthdp.data.dataset import Row, open_dataset
 from synthdp.errors import InputError

@@ -17,10 +17,10 @@ from gan.package.description import (
     Description,
     HaarShape,
     MixtureShape,
-    build_generator,
     read_description,
 )
 from gan.package.model import load_generator, write_generator
+from gan.package.networks import build_generator
 from gan.package.pretrained import FOLDER, known_names
 from synthdp.config import Settings
 from synthdp.errors import InputError

@@ -6,11 +6,14 @@ import pytest
 import safetensors.torch
 import torch
 
+import gan.package.packing
 import gan.package.pretrained
 from gan.config import GenerateSettings
-from gan.generate import plan_generate, run_generate
+from gan.generate import run_generate
 from gan.package.model import load_generator
-from gan.package.pretrained import known_names, package_generator, resolve_run
+from gan.package.packing import package_generator
+from gan.package.pretrained import known_names, resolve_run
+from gan.plans import plan_generate
 from synthdp.cli import EXIT_DONE, main
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError, RunError
@@ -90,7 +93,7 @@ def test_bad_names_and_weights_are_refused(
     with pytest.raises(InputError, match="--release"):
         package_generator(finished_run(discs), tmp_path / "data" / "refused")
     release(finished_run(discs), tmp_path / "free")
-    monkeypatch.setattr(gan.package.pretrained, "MAX_DIFFERENCE", 0.0)
+    monkeypatch.setattr(gan.package.packing, "MAX_DIFFERENCE", 0.0)
     with pytest.raises(RunError, match="need float32"):
         package_generator(tmp_path / "free", tmp_path / "data" / "refused")
     assert known_names(packed.parent) == ["discs"]

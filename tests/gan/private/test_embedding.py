@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from gan.config import EmbeddingSettings, TrainGanSettings
 from gan.package.model import load_generator
+from gan.plans import plan_train_gan
 from gan.private import embedding
 from gan.private.embedding import (
     class_means,
@@ -15,7 +16,7 @@ from gan.private.embedding import (
     matched_means,
     patient_vectors,
 )
-from gan.train import SUMS_FILE, plan_train_gan, run_train_gan
+from gan.train import SUMS_FILE, run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
 from synthdp.config import BackboneSettings

@@ -25,8 +25,9 @@ from synthdp.study.compare.transfer import (
     transfer_table,
     write_transfer,
 )
+from synthdp.study.plan import plan_study
 from synthdp.study.report.page import ReportSettings, run_report, transfer_lines
-from synthdp.study.stage import plan_study, run_study
+from synthdp.study.stage import run_study
 from synthdp.study.sweep.grid import evaluation_folder, expand_grid
 
 SITES = ("A", "B")

@@ -8,9 +8,10 @@ from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.errors import InputError
 from synthdp.files import write_json
 from synthdp.study.compare.results import ResultRow, write_results
+from synthdp.study.plan import plan_study
 from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.settings import StudySettings
-from synthdp.study.stage import plan_study, run_study
+from synthdp.study.stage import run_study
 
 INFO = DatasetInfo(name="made up", kind="synthetic", size_px=32)
 

@@ -24,7 +24,8 @@ from synthdp.study.compare.results import (
     table_csv,
     write_results,
 )
-from synthdp.study.stage import plan_study, run_study
+from synthdp.study.plan import plan_study
+from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 from synthdp.study.sweep.tuning import tuning_lineage

@@ -1,0 +1,65 @@
+"""What a study will promise, planned before any image is read."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from synthdp.data.dataset import open_dataset, read_info
+from synthdp.privacy.lineage import Lineage
+from synthdp.privacy.plan import with_records
+from synthdp.privacy.statement import Statement, make_statement
+from synthdp.runs import spelled_as_started
+from synthdp.stages import STAGES
+from synthdp.study.settings import StudySettings
+from synthdp.study.sweep.grid import GridRow, expand_grid, refuse_unfit_grid, refuse_unfit_sets
+from synthdp.study.sweep.tuning import tuning_lineage
+
+
+def plan_study(settings: StudySettings) -> Statement:
+    """The promise of publishing all runs of the study, before any image is read.
+
+    Raises:
+        InputError: when the grid or an ingredient does not fit.
+    """
+    settings = spelled_as_started(settings.out, settings)
+    refuse_unfit_sets(settings)
+    rows = expand_grid(settings)
+    refuse_unfit_grid(settings, rows)
+    tuned_on = tuned_promise(settings, rows)
+    planned: dict[Path, Lineage] = {}  # by folder: what later stages of a recipe start from
+    for row in rows:
+        for call in row.calls:
+            if call.out not in planned:
+                statement = STAGES[call.stage].planned(call.settings, planned)
+                planned[call.out] = statement.lineage if statement is not None else Lineage()
+    return study_statement(settings, [*planned.values(), tuned_on.lineage])
+
+
+def tuned_promise(settings: StudySettings, rows: Sequence[GridRow]) -> Statement:
+    """The promise behind tuned values, which descend from the sets that they are chosen on.
+
+    Raises:
+        InputError: when scores of a set may not choose among values, or its promise has another
+            unit than the study.
+    """
+    lineage = Lineage()
+    if settings.tune is not None:
+        lineage = tuning_lineage(settings.sets, [call for row in rows for call in row.calls])
+    return _statement(settings, lineage, "choice of tuned settings")
+
+
+def study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> Statement:
+    """The promise of publishing models of these lineages, and the patches that the report shows."""
+    shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
+    lineage = Lineage().joined([*lineages, *(read_info(path).lineage for path in shown)])
+    statement = _statement(settings, lineage, "study, all of its runs published together")
+    return with_records(statement, [open_dataset(settings.data)])
+
+
+def _statement(settings: StudySettings, lineage: Lineage, subject: str) -> Statement:
+    return make_statement(
+        lineage,
+        subject=subject,
+        delta=settings.privacy.delta,
+        unit=settings.privacy.unit,
+        population=settings.privacy.population,
+    )
