@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 
 from synthdp import __version__
 from synthdp.data.columns import cell_of, columns_of
-from synthdp.data.dataset import SPLITS, Dataset, Row, load_images, open_dataset
+from synthdp.data.dataset import (
+    SPLITS,
+    Dataset,
+    Row,
+    evenly_spaced,
+    load_images,
+    open_dataset,
+)
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.importing.images.survey import ImageFacts, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
@@ -225,7 +232,7 @@ def _quantiles(values: NDArray[np.int64]) -> list[int]:
 
 def _draw_levels(dataset: Dataset, classes: Sequence[ImageClass]) -> str:
     """How often each grey level occurs in each class of the first target, as an SVG element."""
-    rows = _evenly_spaced(dataset.rows, DRAWN_IMAGES)
+    rows = evenly_spaced(dataset.rows, DRAWN_IMAGES)
     images = to_uint8(load_images(dataset, rows, min(dataset.info.size_px, SHOWN_PX)))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "levels", "font.size": 11}):
         figure = Figure(figsize=(9.6, 2.8), layout="constrained")
@@ -270,13 +277,8 @@ def _sheets(
     sheets = []
     for one in classes:
         rows = [row for row in dataset.rows if one.holds(row)]
-        sheets.append((one.label, len(rows), _pictures(dataset, _evenly_spaced(rows, PER_CLASS))))
+        sheets.append((one.label, len(rows), _pictures(dataset, evenly_spaced(rows, PER_CLASS))))
     return sheets
-
-
-def _evenly_spaced(rows: Sequence[Row], count: int) -> list[Row]:
-    positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
-    return [rows[position] for position in positions]
 
 
 def _pictures(dataset: Dataset, rows: Sequence[Row]) -> tuple[Picture, ...]:

@@ -8,11 +8,10 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
-import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from synthdp.data.dataset import Dataset, Row, load_images
+from synthdp.data.dataset import Dataset, evenly_spaced, load_images
 from synthdp.data.images import encode_png, to_uint8
 
 SHOWN_PX = 128  # larger patches are shown at this side
@@ -143,7 +142,7 @@ def class_patches(dataset: Dataset, per_class: int = 8) -> list[ClassPatches]:
     for label, index, value in _classes(dataset.info.targets):
         rows = [row for row in dataset.rows if row.targets[index] == value]
         if rows:
-            images = to_uint8(load_images(dataset, _evenly_spaced(rows, per_class), size_px)[:, 0])
+            images = to_uint8(load_images(dataset, evenly_spaced(rows, per_class), size_px)[:, 0])
             pngs = (base64.b64encode(encode_png(image)).decode() for image in images)
             uris = tuple(f"data:image/png;base64,{png}" for png in pngs)
             patches.append(ClassPatches(label, uris))
@@ -156,8 +155,3 @@ def _classes(targets: Sequence[str]) -> list[tuple[str, int, float]]:
         return [(name, index, 1.0) for index, name in enumerate(targets)]
     negative = "benign" if targets[0] == "malignant" else f"not {targets[0]}"
     return [(targets[0], 0, 1.0), (negative, 0, 0.0)]
-
-
-def _evenly_spaced(rows: Sequence[Row], count: int) -> list[Row]:
-    positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
-    return [rows[position] for position in positions]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gan.config import AssessSettings, InceptionSettings
 from gan.training.classes import refuse_other_targets
-from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
 from synthdp.data.spectrum import binned_powers
 from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
@@ -144,7 +144,7 @@ def measure_sets(settings: AssessSettings) -> Sets:
 
     def made_up(dataset: Dataset) -> MeasuredSet:
         rows = dataset.split("all")
-        chosen = _evenly_spaced(rows, settings.max_images)
+        chosen = evenly_spaced(rows, settings.max_images)
         return _measure(dataset, chosen, len(rows), networks, size_px=size_px, copies=False)
 
     def of_patients(rows: Sequence[Row]) -> MeasuredSet:
@@ -176,12 +176,6 @@ def _open_synthetic(path: Path, real: Dataset) -> Dataset:
             f"{', '.join(real.info.targets)}; name the columns of both alike"
         )
     return dataset
-
-
-def _evenly_spaced(rows: Sequence[Row], most: int) -> list[Row]:
-    """The rows, or `most` of them, evenly spaced."""
-    indices = np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)
-    return [rows[index] for index in indices]
 
 
 def _equal_n(asked: int | None, sizes: Mapping[str, int]) -> int:

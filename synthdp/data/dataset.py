@@ -392,6 +392,12 @@ def load_images(
     return images
 
 
+def evenly_spaced(rows: Sequence[Row], count: int) -> list[Row]:
+    """At most `count` of the rows, evenly spaced over them; all where there are no more."""
+    positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+    return [rows[position] for position in positions]
+
+
 def targets_array(rows: Sequence[Row], n_targets: int | None = None) -> NDArray[np.float32]:
     """The targets of `rows` as (N, T) float32; nan where unknown.
 
