@@ -23,7 +23,11 @@ from classify.config import FinetuneSettings, NetworkSettings
 from classify.finetune import set_up_head, set_up_network
 from classify.head.train import head_recipe
 from classify.plans import finetuning_plan
-from synthdp.audit_record import (
+from synthdp.config.settings import AuditSettings, read_settings, validate_settings
+from synthdp.errors import InputError
+from synthdp.privacy.attacks.audit import Bound
+from synthdp.privacy.promise.stated import written_statement
+from synthdp.runs.audit_record import (
     CHECKS,
     FALSE_ALARM_RATES,
     Audited,
@@ -35,10 +39,6 @@ from synthdp.audit_record import (
     keep_audit,
     refuse_unprotected,
 )
-from synthdp.config import AuditSettings, read_settings, validate_settings
-from synthdp.errors import InputError
-from synthdp.privacy.audit import Bound
-from synthdp.privacy.stated import written_statement
 from synthdp.status import read_status
 
 

@@ -38,7 +38,6 @@ from classify.model import (
     save_classifier,
 )
 from classify.plans import calibration_plan
-from synthdp.cards import model_card
 from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import Row, refuse_one_class, units_of
 from synthdp.data.identity import keyed_digest
@@ -54,14 +53,15 @@ from synthdp.evaluation.operating_point import (
     threshold_of_counts,
     threshold_of_scores,
 )
-from synthdp.files import sha256_file
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.steps import run_once
 from synthdp.privacy.lineage import Release
-from synthdp.privacy.noise import open_noise_source
-from synthdp.privacy.plan import PrivacyPlan
-from synthdp.privacy.statement import Statement
-from synthdp.privacy.steps import run_once
-from synthdp.runs import Run, open_run
+from synthdp.privacy.noisy_sum.noise import open_noise_source
+from synthdp.privacy.promise.plan import PrivacyPlan
+from synthdp.privacy.promise.statement import Statement
+from synthdp.runs.cards import model_card
+from synthdp.runs.folder import Run, open_run
+from synthdp.storage.files import sha256_file
 
 STAGE = "calibrate"
 RELEASED = "counts.safetensors"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from synthdp.config import (
+from synthdp.config.settings import (
     ADDED_LATER,
     ClipNorm,
     EpsilonTarget,

@@ -23,9 +23,9 @@ from classify.plans import finetuning_plan
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
-from synthdp.privacy.noise import NoiseSource, new_key
-from synthdp.privacy.plan import PrivacyPlan
-from synthdp.privacy.rerun import scratch_folder
+from synthdp.privacy.attacks.rerun import scratch_folder
+from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.promise.plan import PrivacyPlan
 
 
 @dataclass(frozen=True)

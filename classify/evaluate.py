@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
-from synthdp.config import PrivacySettings, dump_settings
+from synthdp.config.settings import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, units_of
 from synthdp.data.decoding import decode_pixels, refuse_narrow
@@ -36,13 +36,13 @@ from synthdp.evaluation.predictions import (
     Predictions,
     ScoredImages,
 )
-from synthdp.files import atomic_folder, short_lived_folder, write_atomic, write_json
-from synthdp.inputs import Input, named_inputs, read_inputs, write_inputs
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.noise import NoiseSource, new_key
-from synthdp.privacy.plan import PrivacyPlan, plan_privacy
-from synthdp.runs import is_written
+from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
+from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
+from synthdp.runs.folder import is_written
+from synthdp.runs.inputs import Input, named_inputs, read_inputs, write_inputs
+from synthdp.storage.files import atomic_folder, short_lived_folder, write_atomic, write_json
 
 #: The set that full images with a table were imported to, below an evaluation.
 IMPORTED = Path("private") / "imported"

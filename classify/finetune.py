@@ -34,8 +34,7 @@ from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, merge_low_rank, trained_top
 from classify.network.train import train_network, train_private_network
 from classify.plans import finetuning_plan
-from synthdp.cards import model_card
-from synthdp.config import PrivacySettings
+from synthdp.config.settings import PrivacySettings
 from synthdp.data.cohorts import cohort_rows, patient_tags
 from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import (
@@ -53,19 +52,20 @@ from synthdp.data.units import (
     bounded_rows,
     note_unrefused,
 )
-from synthdp.devices import auto_device
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
+from synthdp.machine.devices import auto_device
 from synthdp.networks.backbone import Backbone
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.noise import NoiseSource, open_noise_source
-from synthdp.privacy.plan import (
+from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
+from synthdp.privacy.promise.plan import (
     PrivacyPlan,
 )
-from synthdp.privacy.statement import Statement
-from synthdp.runs import Run, open_run
+from synthdp.privacy.promise.statement import Statement
+from synthdp.runs.cards import model_card
+from synthdp.runs.folder import Run, open_run
+from synthdp.storage.files import sha256_file
 
 
 def run_finetune(settings: FinetuneSettings) -> Path:

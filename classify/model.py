@@ -22,15 +22,15 @@ from torch import Tensor
 from classify.features.extract import augmented_features
 from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.config import FeatureSettings, Settings, TrainableBlocks, validate_settings
+from synthdp.config.settings import FeatureSettings, Settings, TrainableBlocks, validate_settings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
-from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.frozen import refuse_large_network
 from synthdp.networks.weights import HUB, load_tensors, refuse_download
-from synthdp.privacy.exact import ExactRows
-from synthdp.privacy.stated import read_statement
+from synthdp.privacy.noisy_sum.exact import ExactRows
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.storage.files import read_json, sha256_file, write_json
 
 SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
 SCHEMA_VERSION: Literal[2] = 2

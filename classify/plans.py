@@ -14,15 +14,15 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.units import refuse_fewer_than_imported, refuse_unknown_patients
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.plan import (
+from synthdp.privacy.promise.plan import (
     FIXED_NOISE_NOTE,
     UNPROTECTED_NOTE,
     PrivacyPlan,
     declared_units,
     plan_privacy,
 )
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import Statement
 
 EXACT_NOTE = "calibrated without differential privacy"
 

@@ -35,7 +35,7 @@ from classify.model import (
     probabilities,
     restore_backbone,
 )
-from synthdp.config import MAX_NAME_BYTES
+from synthdp.config.settings import MAX_NAME_BYTES
 from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
 from synthdp.data.dicom import DicomReading
@@ -50,7 +50,8 @@ from synthdp.data.importing.lesions.boxes import FILE_COLUMNS, cut_boxes
 from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
-from synthdp.files import (
+from synthdp.machine.progress import progress
+from synthdp.storage.files import (
     atomic_folder,
     closed_to_others,
     read_text,
@@ -58,7 +59,6 @@ from synthdp.files import (
     short_lived_folder,
     write_atomic,
 )
-from synthdp.progress import progress
 
 logger = logging.getLogger(__name__)
 

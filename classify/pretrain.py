@@ -24,19 +24,19 @@ from classify.features.extract import backbone_features, trunk_views
 from classify.features.scaling import head_input, plain_scaling
 from classify.model import Classifier, FeatureSource, save_classifier
 from classify.plans import pretraining_plan
-from synthdp.cards import model_card
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
-from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
+from synthdp.machine.devices import auto_device, reduced_precision
+from synthdp.machine.progress import progress
 from synthdp.networks.backbone import Backbone, build_backbone
-from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.plan import PrivacyPlan
-from synthdp.privacy.statement import Statement
-from synthdp.progress import progress
-from synthdp.runs import Run, open_run
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.promise.plan import PrivacyPlan
+from synthdp.privacy.promise.statement import Statement
+from synthdp.runs.cards import model_card
+from synthdp.runs.folder import Run, open_run
 
 
 def run_pretrain(settings: PretrainSettings) -> Path:

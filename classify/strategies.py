@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import model_validator
 
 from classify.config import FinetuneSettings, PretrainSettings
-from synthdp.config import (
+from synthdp.config.settings import (
     FeatureSettings,
     PrivacySettings,
     Seed,
@@ -17,7 +17,7 @@ from synthdp.config import (
 )
 from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
-from synthdp.runs import StageCall
+from synthdp.runs.folder import StageCall
 
 
 class Ingredients(Settings):

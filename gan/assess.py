@@ -24,7 +24,7 @@ from gan.quality.memorisation import (
 )
 from gan.quality.page import assessment_page
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
-from synthdp.config import dump_settings
+from synthdp.config.settings import dump_settings
 from synthdp.data.spectrum import spectrum_error
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
@@ -35,11 +35,11 @@ from synthdp.evaluation.assessment import (
     Section,
     Value,
 )
-from synthdp.files import atomic_folder, write_atomic, write_json
-from synthdp.inputs import named_inputs, read_inputs, write_inputs
+from synthdp.machine.progress import progress
 from synthdp.networks.weights import HUB
-from synthdp.progress import progress
-from synthdp.runs import is_written
+from synthdp.runs.folder import is_written
+from synthdp.runs.inputs import named_inputs, read_inputs, write_inputs
+from synthdp.storage.files import atomic_folder, write_atomic, write_json
 
 CONFIG_FILE, PAGE_FILE, PRIVATE = "config.yaml", "quality.html", "private"
 SECTIONS = get_args(Section)

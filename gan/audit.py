@@ -11,7 +11,12 @@ from gan.config import TrainGanSettings
 from gan.plans import gan_plan
 from gan.private.embedding import public_features
 from gan.train import SUMS_FILE, protected_examples
-from synthdp.audit_record import (
+from synthdp.checkpoint import load_weights
+from synthdp.config.settings import AuditSettings, read_settings, validate_settings
+from synthdp.errors import InputError
+from synthdp.machine.devices import chosen_device
+from synthdp.privacy.promise.stated import written_statement
+from synthdp.runs.audit_record import (
     CHECKS,
     Audited,
     AuditResult,
@@ -20,11 +25,6 @@ from synthdp.audit_record import (
     keep_audit,
     refuse_unprotected,
 )
-from synthdp.checkpoint import load_weights
-from synthdp.config import AuditSettings, read_settings, validate_settings
-from synthdp.devices import chosen_device
-from synthdp.errors import InputError
-from synthdp.privacy.stated import written_statement
 
 
 def run_audit(settings: AuditSettings) -> Path:

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gan.package.conditions import Conditions
 from gan.package.description import DcganShape, HaarShape
-from synthdp.config import (
+from synthdp.config.settings import (
     BackboneSettings,
     ClipNorm,
     PrivacySettings,

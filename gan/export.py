@@ -22,13 +22,13 @@ from gan.package.description import AnyShape, Description
 from gan.package.opened import GeneratorRun, open_generator
 from gan.package.pretrained import WEIGHTS
 from synthdp import __version__
-from synthdp.cards import privacy_header
 from synthdp.checkpoint import load_weights
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
-from synthdp.files import atomic_folder, read_json, write_atomic, write_json
-from synthdp.privacy.statement import Statement
-from synthdp.privacy.words import headline
+from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.promise.words import headline
+from synthdp.runs.cards import privacy_header
+from synthdp.storage.files import atomic_folder, read_json, write_atomic, write_json
 
 WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
 DEPENDENCIES = ("numpy>=1.24", "torch>=2.0", "pillow>=9.4")

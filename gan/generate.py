@@ -21,14 +21,14 @@ from gan.package.conditions import Conditions, attribute_cells
 from gan.package.model import load_opened
 from gan.package.pretrained import resolve_run
 from gan.plans import GeneratePlan, checked_size, generation_plan
-from synthdp.cards import dataset_card
 from synthdp.data.dataset import DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
-from synthdp.devices import chosen_device
 from synthdp.errors import RunError
-from synthdp.inputs import INPUTS_FILE, as_json, named_inputs, read_inputs, refuse_changed
-from synthdp.interrupts import handled, interrupt
-from synthdp.progress import progress
+from synthdp.machine.devices import chosen_device
+from synthdp.machine.interrupts import handled, interrupt
+from synthdp.machine.progress import progress
+from synthdp.runs.cards import dataset_card
+from synthdp.runs.inputs import INPUTS_FILE, as_json, named_inputs, read_inputs, refuse_changed
 
 logger = logging.getLogger(__name__)
 

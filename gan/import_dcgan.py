@@ -10,12 +10,12 @@ from gan.package.description import MAX_STAGES, DcganShape, Description
 from gan.package.model import write_generator
 from gan.package.networks import build_generator, tensors_of
 from gan.plans import plan_import_generator
-from synthdp.cards import model_card
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
-from synthdp.runs import open_run
-from synthdp.torch_files import load_torch
+from synthdp.runs.cards import model_card
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import sha256_file
+from synthdp.storage.torch_files import load_torch
 
 STAGE = "import-generator"
 MAX_BYTES = 2**30

@@ -8,8 +8,8 @@ from gan.config import MixGeneratorsSettings
 from gan.package.model import load_opened, write_generator
 from gan.package.pretrained import resolve_run
 from gan.plans import mixture_plan
-from synthdp.cards import model_card
-from synthdp.runs import open_run
+from synthdp.runs.cards import model_card
+from synthdp.runs.folder import open_run
 
 STAGE = "mix-generators"
 

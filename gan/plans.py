@@ -28,8 +28,8 @@ from synthdp.data.units import bounded_rows, refuse_fewer_than_imported, refuse_
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.plan import PrivacyPlan, declared_units, plan_privacy
-from synthdp.privacy.statement import Statement, joined_statement, make_statement, passed_on
+from synthdp.privacy.promise.plan import PrivacyPlan, declared_units, plan_privacy
+from synthdp.privacy.promise.statement import Statement, joined_statement, make_statement, passed_on
 
 UNPROTECTED_NOTE = "generator trained without differential privacy"
 #: A set's manifest is read whole, so that a larger set could be written, but not read.

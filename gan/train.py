@@ -57,7 +57,6 @@ from gan.training.loop import (
     new_training,
     train_adversarially,
 )
-from synthdp.cards import model_card
 from synthdp.checkpoint import load_tensor, save_weights
 from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import (
@@ -68,15 +67,16 @@ from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.units import (
     note_unrefused,
 )
-from synthdp.devices import chosen_device, reduced_precision
-from synthdp.privacy.ledger import Ledger
+from synthdp.machine.devices import chosen_device, reduced_precision
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.steps import run_once
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.noise import NoiseSource, open_noise_source
-from synthdp.privacy.plan import declared_units
-from synthdp.privacy.statement import Statement
-from synthdp.privacy.steps import run_once
-from synthdp.runs import Run, open_run
+from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
+from synthdp.privacy.promise.plan import declared_units
+from synthdp.privacy.promise.statement import Statement
+from synthdp.runs.cards import model_card
+from synthdp.runs.folder import Run, open_run
 
 STAGE = "train-gan"
 #: Within a run's private part: the one noisy release of `method: embedding`.

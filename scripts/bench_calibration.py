@@ -17,10 +17,10 @@ import dp_accounting
 import mpmath
 from dp_accounting.pld import PLDAccountant
 
-from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
-from synthdp.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_delta, gaussian_epsilon, gaussian_mu
+from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss
+from synthdp.privacy.accounting.sampled_step import SampledSteps
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.sampled_step import SampledSteps
 
 #: (epsilon, sampling rate, steps) where the distributions are wide, long or far from Gaussian.
 CORNERS = [

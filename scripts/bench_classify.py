@@ -19,12 +19,12 @@ from classify.auditing.subject import Subject, train_subject
 from classify.features.extract import backbone_features
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, lr_times_steps
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
-from synthdp.devices import reduced_precision
+from synthdp.machine.devices import reduced_precision
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
 
 EPSILONS, SEEDS = (1.0, 6.0, 12.0, 20.0, 60.0), 5
 PATIENTS, IMAGES, DELTA, POPULATION = 578, 1104, 1e-4, 600

@@ -30,11 +30,11 @@ from classify.network.gradients import (
     weighted_loss,
 )
 from classify.network.top import TrainedTop, trained_top
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.networks.backbone import build_backbone
-from synthdp.privacy.lattice import noisy_mean
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.lattice import noisy_mean
+from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
 
 WAYS = {
     "setup": "model and tokens alone",

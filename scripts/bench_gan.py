@@ -36,8 +36,8 @@ def work(side: str, batch: int, threads: int) -> None:
     from gan.training.examples import Examples  # noqa: PLC0415
     from gan.training.guidance import Guidance  # noqa: PLC0415
     from gan.training.loop import AdversarialRecipe, new_training, train_step  # noqa: PLC0415
-    from synthdp.config import load_settings  # noqa: PLC0415
-    from synthdp.devices import reduced_precision  # noqa: PLC0415
+    from synthdp.config.settings import load_settings  # noqa: PLC0415
+    from synthdp.machine.devices import reduced_precision  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     device = torch.device("cpu")

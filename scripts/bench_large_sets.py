@@ -19,11 +19,11 @@ from pathlib import Path
 
 from bench_study import made_up_study
 
-from synthdp.config import dump_settings
+from synthdp.config.settings import dump_settings
 from synthdp.data import dataset
 from synthdp.data.identity import set_digests
 
-#: What changed in the last two seconds is looked at again (`synthdp.unchanged`).
+#: What changed in the last two seconds is looked at again (`synthdp.storage.unchanged`).
 SETTLED_AFTER_S = 2.5
 SPLITS = ("train", "val", "test")
 

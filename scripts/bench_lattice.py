@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from classify.head.examples import HeadExamples, private_sum
-from synthdp.privacy.lattice import noisy_mean
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseKind, NoiseSource, new_key
+from synthdp.privacy.noisy_sum.lattice import noisy_mean
+from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource, new_key
 
 MECHANISM = Mechanism(noise_multiplier=5.0, steps=400, normaliser=600)
 

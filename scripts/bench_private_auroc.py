@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from synthdp.evaluation.noisy_counts import noisy_auroc
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource, new_key
+from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
 
 #: Spread and offset of the logits: a head of much noise, others in between, a sure network.
 SCALES = ((0.1, 0.0), (0.3, 0.5), (1.0, 0.0), (1.0, -1.5), (4.0, 0.0))

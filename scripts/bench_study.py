@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from synthdp.checkpoint import save_weights
-from synthdp.config import FeatureSettings, load_settings, validate_settings
+from synthdp.config.settings import FeatureSettings, load_settings, validate_settings
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
-from synthdp.files import append_line, sha256_file
 from synthdp.networks.backbone import build_backbone
-from synthdp.runs import StageCall
+from synthdp.runs.folder import StageCall
+from synthdp.storage.files import append_line, sha256_file
 from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.sweep.engine import Engine, opened_engine
 from synthdp.study.sweep.grid import expand_grid

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synthdp.cli import EXIT_DONE, main
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.errors import InputError
 from synthdp.study.settings import StudySettings
 

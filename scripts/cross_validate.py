@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 
 from classify.config import FinetuneSettings
 from classify.cross_validate import cross_validate
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 
 
 def _aurocs(config: Path, overrides: list[str], epsilon: str, seeds: int) -> list[float]:

@@ -17,10 +17,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from synthdp.config import Settings, read_json_as
+from synthdp.config.settings import Settings, read_json_as
 from synthdp.errors import InputError
-from synthdp.files import sha256_file, write_atomic, write_json
-from synthdp.torch_files import load_torch
+from synthdp.storage.files import sha256_file, write_atomic, write_json
+from synthdp.storage.torch_files import load_torch
 
 GENERATIONS = 2
 #: Of the state beside the weights: optimisers hold two numbers for each weight.

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from synthdp import __version__
-from synthdp.config import Settings, dump_settings, load_settings, read_yaml
+from synthdp.config.settings import Settings, dump_settings, load_settings, read_yaml
+from synthdp.config.typed_values import TYPOGRAPHIC_DASHES, syntax_problem
 from synthdp.errors import InputError, RunError
+from synthdp.machine.terminal import accept_any_text, flush, has_no_reader, let_go_of_output, tell
 from synthdp.stages import STAGES, Stage, packaged_statements
-from synthdp.terminal import accept_any_text, flush, has_no_reader, let_go_of_output, tell
-from synthdp.typed_values import TYPOGRAPHIC_DASHES, syntax_problem
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -149,7 +149,7 @@ def _print_plan(stage_name: str, settings: Settings) -> int:
     print(dump_settings(settings), end="")
     statement = STAGES[stage_name].planned(settings)
     if statement is not None:
-        from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
+        from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
         print(f"\n{statement_text(statement)}")
     return EXIT_DONE
@@ -202,7 +202,7 @@ def _run_check(arguments: argparse.Namespace) -> int:
 
 
 def _run_show(arguments: argparse.Namespace) -> int:
-    from synthdp.dataset_page import (  # noqa: PLC0415 (starts without the image stack)
+    from synthdp.pages.dataset import (  # noqa: PLC0415 (starts without the image stack)
         write_dataset_page,
     )
 
@@ -241,8 +241,8 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
             "privacy: name at least one run, data set or study, or --release RUN OUT, or "
             "--dossier RUN OUT"
         )
-    from synthdp.privacy.plan import statement_of  # noqa: PLC0415 (as above)
-    from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
+    from synthdp.privacy.promise.plan import statement_of  # noqa: PLC0415 (as above)
+    from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
     known = packaged_statements(arguments.paths)
     print(statement_text(statement_of(arguments.paths, known)))
@@ -252,7 +252,7 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
 def _run_release(arguments: argparse.Namespace) -> int:
     if arguments.paths:
         raise InputError("privacy: --release takes RUN and OUT alone; leave the other paths out")
-    from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
+    from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
     from synthdp.release import release  # noqa: PLC0415 (as above)
 
     original, out = arguments.release
@@ -268,7 +268,7 @@ def _run_dossier(arguments: argparse.Namespace) -> int:
             "--evidence"
         )
     from synthdp.dossier.page import PAGE_FILE, write_dossier  # noqa: PLC0415 (as above)
-    from synthdp.privacy.words import statement_text  # noqa: PLC0415 (as above)
+    from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
     original, out = arguments.dossier
     dossier = write_dossier(
@@ -580,7 +580,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine
     accept_any_text()
-    # what joblib says at its import without shared memory is said by `synthdp.processes`, if at all
+    # what joblib says at its import without shared memory is said by `synthdp.machine.processes`,
+    # if at all
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = build_parser()

@@ -20,22 +20,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthdp.cards import plain_card, restated
 from synthdp.checkpoint import load_weights
-from synthdp.config import Settings, read_json_as, validate_settings
+from synthdp.config.settings import Settings, read_json_as, validate_settings
+from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.files import atomic_folder, read_json, read_text, write_atomic, write_json
-from synthdp.paths import WORDS, last_part, settings_without_paths, without_paths
-from synthdp.privacy.plan import named_sets, set_statement, with_records
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.promise.plan import named_sets, set_statement, with_records
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import Statement
+from synthdp.runs.cards import plain_card, restated
 from synthdp.status import RunStatus
+from synthdp.storage.files import atomic_folder, read_json, read_text, write_atomic, write_json
+from synthdp.storage.paths import WORDS, last_part, settings_without_paths, without_paths
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
 from synthdp.study.record import StudyFacts, read_sets
 from synthdp.study.report.page import ReportSettings, run_report
-from synthdp.yaml_core import dump_yaml, read_yaml
 
 STATUS, CONFIG, PROMISE, CARD = "status.json", "config.yaml", "privacy.json", "card.md"
 MODEL_SETTINGS = "settings.json"

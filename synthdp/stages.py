@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthdp.config import AuditSettings, Settings
+from synthdp.config.settings import AuditSettings, Settings
 from synthdp.status import read_status
 
 if TYPE_CHECKING:
     from synthdp.privacy.lineage import Lineage
-    from synthdp.privacy.statement import Statement
-    from synthdp.runs import StageCall
+    from synthdp.privacy.promise.statement import Statement
+    from synthdp.runs.folder import StageCall
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from synthdp.config import Settings, read_json_as
-from synthdp.files import write_json
+from synthdp.config.settings import Settings, read_json_as
+from synthdp.storage.files import write_json
 
 STATUS_FILE = "status.json"
 #: Seconds since 1970 that still are a date.

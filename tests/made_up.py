@@ -11,7 +11,7 @@ import torch
 from classify.head.examples import HeadExamples
 from classify.model import new_classifier, new_feature_source, save_classifier
 from classify.network.gradients import TokenExamples
-from synthdp.config import FeatureSettings, Settings, validate_settings
+from synthdp.config.settings import FeatureSettings, Settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, read_info
 from synthdp.data.spectrum import SpectrumError, binned_powers, spectrum_error
 from synthdp.evaluation.assessment import (
@@ -22,14 +22,14 @@ from synthdp.evaluation.assessment import (
     Figure,
     Value,
 )
-from synthdp.files import read_json, write_json
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import create_record
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import KEY_BYTES
-from synthdp.privacy.record import create_record
-from synthdp.privacy.statement import make_statement
-from synthdp.runs import open_run
+from synthdp.privacy.noisy_sum.noise import KEY_BYTES
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import read_json, write_json
 from synthdp.study.settings import StudySettings
 
 

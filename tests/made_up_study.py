@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
-from synthdp.files import write_json
-from synthdp.privacy.gaussian import gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import open_run
+from synthdp.privacy.promise.statement import Statement, make_statement
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import write_json
 from synthdp.study.compare.results import ResultRow, evaluation_row, write_results
 
 EPSILONS = (1.0, 6.0, 60.0, None)

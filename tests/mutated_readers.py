@@ -49,10 +49,9 @@ from gan.package.conditions import Combination, Conditions
 from gan.package.description import Description, HaarShape, read_description
 from gan.package.model import load_generator, write_generator
 from gan.package.networks import build_generator, tensors_of
-from synthdp.audit_record import _stored
-from synthdp.cards import model_card
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.check import check_dataset
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
@@ -69,17 +68,19 @@ from synthdp.dossier.utility import utility_of
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.evaluation.predictions import predicted_rows, read_metrics, read_predictions
-from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.cache import cached_array
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.plan import statement_of
-from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import make_statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.promise.plan import statement_of
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.privacy.promise.words import statement_text
 from synthdp.release import _copy_model, release
-from synthdp.runs import open_run
+from synthdp.runs.audit_record import _stored
+from synthdp.runs.cards import model_card
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import read_json, sha256_file, write_json
 from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import evaluation_row, read_results
 from synthdp.study.record import read_record
@@ -87,7 +88,6 @@ from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.report.published import published_rows, read_published
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.state import is_finished, recorded_failures
-from synthdp.yaml_core import read_yaml
 
 LIMIT_S, LIMIT_BYTES = 10, 2**30
 

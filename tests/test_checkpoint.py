@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from synthdp import files
 from synthdp.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from synthdp.errors import InputError, RunError
-from synthdp.files import sha256_file
+from synthdp.storage import files
+from synthdp.storage.files import sha256_file
 
 
 def save(folder: Path, step: int) -> None:

@@ -19,13 +19,18 @@ FLOORS = [
     ("gan", "classify"),
     (
         *("synthdp.networks.backbone", "synthdp.networks.frozen"),
-        *("synthdp.runs", "synthdp.audit_record"),
-        *("synthdp.evaluation", "synthdp.pages"),
+        *("synthdp.runs.folder", "synthdp.runs.audit_record"),
+        *("synthdp.evaluation", "synthdp.pages.html"),
     ),
     ("synthdp.networks.cache", "synthdp.networks.weights"),
     (
-        *("synthdp.data", "synthdp.privacy", "synthdp.cards"),
-        *("synthdp.config", "synthdp.checkpoint", "synthdp.files", "synthdp.status"),
+        *("synthdp.data", "synthdp.privacy", "synthdp.runs.cards"),
+        *(
+            "synthdp.config.settings",
+            "synthdp.checkpoint",
+            "synthdp.storage.files",
+            "synthdp.status",
+        ),
     ),
 ]
 

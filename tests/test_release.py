@@ -21,22 +21,22 @@ from gan.generate import run_generate
 from gan.train import run_train_gan
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import FeatureSettings, PrivacySettings
+from synthdp.config.settings import FeatureSettings, PrivacySettings
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
 from synthdp.data.identity import keyed_digest
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
-from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import build_backbone
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.stated import read_statement
+from synthdp.privacy.promise.stated import read_statement
 from synthdp.release import release, settings_without_paths
-from synthdp.runs import open_run
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import read_json, sha256_file, write_json
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import evaluation_row, read_results, write_results
 from synthdp.study.report.page import ReportSettings, run_report
-from synthdp.yaml_core import read_yaml
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=500)

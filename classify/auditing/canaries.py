@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from classify.auditing.subject import Subject, in_processes, train_subject
 from classify.head.examples import HeadExamples
-from synthdp.privacy.audit import (
+from synthdp.privacy.attacks.audit import (
     Bound,
     CanaryScores,
     canary_fit,
@@ -26,9 +26,9 @@ from synthdp.privacy.audit import (
     planned_guesses,
     worst_case_bounds,
 )
-from synthdp.privacy.lattice import on_lattice
-from synthdp.privacy.noise import KEY_BYTES, NoiseSource
-from synthdp.privacy.rerun import scratch_folder
+from synthdp.privacy.attacks.rerun import scratch_folder
+from synthdp.privacy.noisy_sum.lattice import on_lattice
+from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
 
 #: Norms of a canary's images, in clip norms: its mean is far above one, and so is each of them.
 _IMAGE_NORMS = (50.0, 20.0, 120.0)

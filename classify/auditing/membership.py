@@ -15,10 +15,10 @@ from torch import Tensor
 
 from classify.auditing.subject import Subject, in_processes, train_subject
 from classify.head.examples import HeadExamples
-from synthdp.privacy.clipping import unit_means
-from synthdp.privacy.membership import MembersFound, members_at_rates
-from synthdp.privacy.noise import KEY_BYTES, NoiseSource
-from synthdp.privacy.rerun import scratch_folder
+from synthdp.privacy.attacks.membership import MembersFound, members_at_rates
+from synthdp.privacy.attacks.rerun import scratch_folder
+from synthdp.privacy.noisy_sum.clipping import unit_means
+from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
 
 ATTACK = "membership (LiRA) of the head"
 _LEAST_PATIENTS = 2

@@ -25,29 +25,17 @@ from classify.model import features, load_classifier, logits
 from classify.network.gradients import PatientGradients, TokenExamples, Views
 from classify.network.top import TrainedTop
 from classify.network.train import train_private_network
-from synthdp.audit_record import (
-    CHECKS,
-    FALSE_ALARM_RATES,
-    Audited,
-    AuditResult,
-    Clock,
-    Replay,
-    broken_bounds,
-)
-from synthdp.config import AuditSettings
+from synthdp.config.settings import AuditSettings
 from synthdp.data.dataset import Dataset, Row, targets_array, units_of
-from synthdp.privacy.audit import (
+from synthdp.privacy.attacks.audit import (
     CanaryScores,
     canary_bounds,
     canary_fit,
     canary_refutes,
     noise_flaws,
 )
-from synthdp.privacy.clipping import unit_means
-from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.membership import MembersFound, members_of_one_model
-from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource
-from synthdp.privacy.rerun import (
+from synthdp.privacy.attacks.membership import MembersFound, members_of_one_model
+from synthdp.privacy.attacks.rerun import (
     Draw,
     PromisedTraining,
     RecordedNoise,
@@ -57,8 +45,20 @@ from synthdp.privacy.rerun import (
     repeated_noise,
     scratch_folder,
 )
-from synthdp.privacy.sampling import sampled_units
-from synthdp.privacy.steps import Observer
+from synthdp.privacy.ledger.steps import Observer
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noisy_sum.clipping import unit_means
+from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseKind, NoiseSource
+from synthdp.privacy.noisy_sum.sampling import sampled_units
+from synthdp.runs.audit_record import (
+    CHECKS,
+    FALSE_ALARM_RATES,
+    Audited,
+    AuditResult,
+    Clock,
+    Replay,
+    broken_bounds,
+)
 
 ONE_RUN = "canaries in one run"
 #: Norms of the images of a canary of the replay, in clip norms: its mean is far above one.

@@ -25,11 +25,9 @@ from classify.auditing.subject import (
     train_subject,
 )
 from classify.head.examples import HeadExamples
-from synthdp.audit_record import Replay
 from synthdp.errors import RunError
-from synthdp.privacy.audit import noise_flaws
-from synthdp.privacy.noise import KEY_BYTES
-from synthdp.privacy.rerun import (
+from synthdp.privacy.attacks.audit import noise_flaws
+from synthdp.privacy.attacks.rerun import (
     Draw,
     RecordedNoise,
     counted_steps,
@@ -37,6 +35,8 @@ from synthdp.privacy.rerun import (
     repeated_noise,
     scratch_folder,
 )
+from synthdp.privacy.noisy_sum.noise import KEY_BYTES
+from synthdp.runs.audit_record import Replay
 
 #: Images of a made-up patient, and how far their inputs are beyond what features are.
 _PLANTED_IMAGES, _PLANTED_NORM = 6, 1e3

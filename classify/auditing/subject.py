@@ -11,11 +11,11 @@ from torch import Tensor
 
 from classify.head.examples import HeadExamples, PublicExamples
 from classify.head.train import HeadRecipe, train_private_head
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.attacks.rerun import PromisedTraining, audit_ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.steps import Observer
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseKind, NoiseSource
-from synthdp.privacy.rerun import PromisedTraining, audit_ledger
-from synthdp.privacy.steps import Observer
+from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource
 
 _CHUNKS_A_WORKER = 4
 Task = TypeVar("Task")

@@ -16,12 +16,12 @@ from torch import Tensor
 from synthdp import __version__
 from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images
-from synthdp.devices import auto_device, reduced_precision
 from synthdp.errors import RunError
+from synthdp.machine.devices import auto_device, reduced_precision
+from synthdp.machine.progress import progress
 from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
 from synthdp.networks.cache import cached_array, cached_features
-from synthdp.progress import progress
 
 #: Random views are the same in every run; a training's own seed moves which of them it shows.
 _VIEWS_SEED = 0

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthdp.networks.backbone import Backbone
-from synthdp.privacy.exact import ExactRows, row_norms
+from synthdp.privacy.noisy_sum.exact import ExactRows, row_norms
 
 #: Whitening divides by the variance along each direction plus this share of the mean variance.
 _RIDGE = 0.3
@@ -46,8 +46,8 @@ class Scaling:
         """As `scaled_parts`, each row a function of its own features alone; without gradients.
 
         A product of many rows with a matrix rounds some of them by how many there are, so that a
-        patient's input would hang on who else is there (`synthdp.privacy.exact`). A row that is not
-        finite stays so.
+        patient's input would hang on who else is there (`synthdp.privacy.noisy_sum.exact`). A row
+        that is not finite stays so.
         """
         shifted = raw if self.centre is None else raw - self.centre.to(raw)
         scaled = []

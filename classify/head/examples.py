@@ -1,10 +1,10 @@
 """What a head is trained on: patients' images as inputs, and the sum of their clipped gradients.
 
 A patient's gradient is the mean over its images, clipped as one vector
-(`synthdp.privacy.clipping`). It is seldom made: the gradient of a linear layer for an image is the
-outer product of what comes back and what came in, so that norms follow from inner products
-(*Efficient Per-Example Gradient Computations*, arXiv 1510.01799, for single images), and the
-clipped sum from one weighted product.
+(`synthdp.privacy.noisy_sum.clipping`). It is seldom made: the gradient of a linear layer for an
+image is the outer product of what comes back and what came in, so that norms follow from inner
+products (*Efficient Per-Example Gradient Computations*, arXiv 1510.01799, for single images), and
+the clipped sum from one weighted product.
 """
 
 import math
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from classify.config import LinearLoss
-from synthdp.privacy.clipping import clip_factors, clip_rows, surely_unclipped, unit_means
-from synthdp.privacy.exact import ExactRows, logistic, row_norms
-from synthdp.privacy.lattice import (
+from synthdp.privacy.noisy_sum.clipping import clip_factors, clip_rows, surely_unclipped, unit_means
+from synthdp.privacy.noisy_sum.exact import ExactRows, logistic, row_norms
+from synthdp.privacy.noisy_sum.lattice import (
     clip_bound,
     lattice_step,
     on_lattice,
@@ -152,7 +152,7 @@ def residuals(logits: Tensor, targets: Tensor, loss: LinearLoss) -> Tensor:
 def private_sum(weights: Tensor, examples: HeadExamples, clip_norm: float | None) -> Tensor:
     """Sum over patients of the mean gradient of each, clipped to `clip_norm`; as `weights`.
 
-    With a clip norm it is on that norm's lattice (`synthdp.privacy.lattice`), in float64.
+    With a clip norm it is on that norm's lattice (`synthdp.privacy.noisy_sum.lattice`), in float64.
 
     Guarantee: with a clip norm, adding or removing one patient moves it by at most that, whoever
     else is there: what is rounded is an exact sum.

@@ -19,12 +19,12 @@ from classify.config import HeadSettings, Optimizer
 from classify.head.examples import HeadExamples, PublicExamples, private_sum
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.lattice import noisy_mean
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.steps import Observer, run_steps
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.sampling import sampled_units
-from synthdp.privacy.steps import Observer, run_steps
+from synthdp.privacy.noisy_sum.lattice import noisy_mean
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.noisy_sum.sampling import sampled_units
 
 #: AdamW's constants, those of torch.optim.AdamW (arXiv 1711.05101).
 _BETAS, _EPS, _WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.01

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classify.network.top import TrainedTop
-from synthdp.privacy.clipping import clip_factors
-from synthdp.privacy.lattice import (
+from synthdp.privacy.noisy_sum.clipping import clip_factors
+from synthdp.privacy.noisy_sum.lattice import (
     clip_bound,
     on_lattice,
     whole_vectors,
@@ -125,7 +125,7 @@ class PatientGradients:
         Guarantee: adding or removing a patient moves it by at most `clip_norm`; a patient whose
         gradient is not finite counts as zero. Assumed: that the same kernels, of as many threads,
         give the same bits for the same patient in two runs on one machine; the sum over patients
-        assumes nothing (`synthdp.privacy.lattice`).
+        assumes nothing (`synthdp.privacy.noisy_sum.lattice`).
         """
         sizes = [parameter.numel() for parameter in self._parameters]
         bound = clip_bound(clip_norm, sum(sizes)) * (1 - _NORM_ERROR)

@@ -17,8 +17,8 @@ from torch.nn.utils import parameters_to_vector, skip_init, vector_to_parameters
 
 from classify.config import Tune
 from classify.features.scaling import Scaling, head_input, plain_scaling
-from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
+from synthdp.machine.devices import has_bfloat16
 from synthdp.networks.backbone import Backbone, TransformerBackbone
 
 

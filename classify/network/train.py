@@ -18,12 +18,12 @@ from classify.network.gradients import PatientGradients, TokenExamples, all_view
 from classify.network.top import TrainedTop
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError
-from synthdp.privacy.lattice import noisy_mean
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.steps import Observer, run_steps
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.sampling import sampled_units
-from synthdp.privacy.steps import Observer, run_steps
+from synthdp.privacy.noisy_sum.lattice import noisy_mean
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.noisy_sum.sampling import sampled_units
 
 
 @dataclass

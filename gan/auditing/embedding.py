@@ -22,17 +22,8 @@ from gan.private.embedding import (
     released_sums,
 )
 from gan.training.examples import UNLABELLED, Examples
-from synthdp.audit_record import (
-    CHECKS,
-    FALSE_ALARM_RATES,
-    Audited,
-    AuditResult,
-    Clock,
-    Replay,
-    broken_bounds,
-)
-from synthdp.config import AuditSettings
-from synthdp.privacy.audit import (
+from synthdp.config.settings import AuditSettings
+from synthdp.privacy.attacks.audit import (
     Bound,
     CanaryScores,
     Scores,
@@ -42,11 +33,25 @@ from synthdp.privacy.audit import (
     noise_flaws,
     worst_case_bounds,
 )
-from synthdp.privacy.lattice import release_once
+from synthdp.privacy.attacks.membership import MembersFound, members_at_rates
+from synthdp.privacy.attacks.rerun import (
+    PromisedTraining,
+    RecordedNoise,
+    declared_bound,
+    repeated_noise,
+)
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.membership import MembersFound, members_at_rates
-from synthdp.privacy.noise import KEY_BYTES, NoiseKind, NoiseSource
-from synthdp.privacy.rerun import PromisedTraining, RecordedNoise, declared_bound, repeated_noise
+from synthdp.privacy.noisy_sum.lattice import release_once
+from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseKind, NoiseSource
+from synthdp.runs.audit_record import (
+    CHECKS,
+    FALSE_ALARM_RATES,
+    Audited,
+    AuditResult,
+    Clock,
+    Replay,
+    broken_bounds,
+)
 
 ONE_RUN, MANY_RUNS = "canaries in one run", "worst-case patient in many runs"
 MEMBERSHIP = "membership (likelihood ratio) of the release"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.dataset import Row
 from synthdp.errors import InputError
 

@@ -14,9 +14,9 @@ from pydantic import (
 
 from gan.network.facts import FIRST_SIDE, Norm
 from gan.package.conditions import Conditions
-from synthdp.config import Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
 from synthdp.errors import InputError
-from synthdp.files import read_json
+from synthdp.storage.files import read_json
 
 DESCRIPTION = Path("model") / "settings.json"
 

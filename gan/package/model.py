@@ -13,7 +13,7 @@ from gan.package.opened import GeneratorRun, generator_description
 from gan.package.pretrained import WEIGHTS, resolve_run
 from synthdp.checkpoint import load_weights, save_weights, weight_shapes
 from synthdp.errors import InputError
-from synthdp.files import write_json
+from synthdp.storage.files import write_json
 
 
 def write_generator(run: Path, weights: Mapping[str, Tensor], description: Description) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from gan.package.description import DESCRIPTION, Description, read_description
 from gan.package.pretrained import PREFIX, WEIGHTS, known_names, resolve_run
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import OnRecord, Statement
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import OnRecord, Statement
+from synthdp.storage.files import sha256_file
 
 #: On whom the statements of generators that come with the package rest.
 AUTHORS = "the authors of synthdp"

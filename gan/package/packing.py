@@ -11,7 +11,7 @@ from gan.package.networks import build_generator
 from gan.package.pretrained import WEIGHTS
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.errors import InputError, RunError
-from synthdp.files import atomic_folder
+from synthdp.storage.files import atomic_folder
 
 MAX_DIFFERENCE = 2 / 255  # one grey level, of images in [-1, 1]
 _CHECKED = 16

@@ -37,18 +37,18 @@ from gan.training.loop import (
     weights_are_finite,
 )
 from synthdp.errors import RunError
-from synthdp.privacy.clipping import clip_rows
-from synthdp.privacy.lattice import (
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.steps import run_steps
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noisy_sum.clipping import clip_rows
+from synthdp.privacy.noisy_sum.lattice import (
     clip_bound,
     noisy_mean,
     on_lattice,
     whole_vectors,
 )
-from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.sampling import sampled_units
-from synthdp.privacy.steps import run_steps
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.noisy_sum.sampling import sampled_units
 
 #: Called with a step's number and the noisy mean (P,) that it released.
 Observer = Callable[[int, Tensor], None]

@@ -23,14 +23,14 @@ from gan.training.examples import UNLABELLED, Examples
 from gan.training.guidance import BinnedSpectrum, RunningMean
 from gan.training.loop import Schedule, Training, average_weights, random_inputs, set_rates
 from synthdp.data.dataset import load_images, open_dataset
-from synthdp.devices import reduced_precision
 from synthdp.errors import RunError
+from synthdp.machine.devices import reduced_precision
+from synthdp.machine.progress import progress
 from synthdp.networks.frozen import FrozenPyramid, build_pyramid, channel_moments
-from synthdp.privacy.clipping import unit_means
-from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.progress import progress
+from synthdp.privacy.noisy_sum.clipping import unit_means
+from synthdp.privacy.noisy_sum.lattice import release_once
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 #: Standardised features are clipped to this many standard deviations.
 _MAX_DEVIATIONS = 6.0

@@ -15,7 +15,7 @@ from gan.quality.sets import MeasuredSet, Sets
 from synthdp import __version__
 from synthdp.data.spectrum import spectrum_bins
 from synthdp.evaluation.assessment import Assessment
-from synthdp.pages import (
+from synthdp.pages.html import (
     INK,
     MARK_COLOURS,
     MARKS,

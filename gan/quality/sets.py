@@ -20,12 +20,12 @@ from gan.config import AssessSettings, InceptionSettings
 from gan.training.classes import refuse_other_targets
 from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
 from synthdp.data.spectrum import binned_powers
-from synthdp.devices import has_bfloat16
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
+from synthdp.machine.devices import has_bfloat16
 from synthdp.networks.cache import cached_features
 from synthdp.networks.frozen import Extractor, build_extractor
-from synthdp.torch_files import load_torch
+from synthdp.storage.files import sha256_file
+from synthdp.storage.torch_files import load_torch
 
 Array = NDArray[Any]
 Subject = Literal["synthetic", "baseline", "real"]

@@ -14,8 +14,8 @@ from gan.training.loop import Training, sample_grid
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.errors import InputError
-from synthdp.files import write_atomic
-from synthdp.runs import Run
+from synthdp.runs.folder import Run
+from synthdp.storage.files import write_atomic
 
 
 class Companion(Protocol):

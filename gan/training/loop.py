@@ -23,9 +23,9 @@ from gan.training import augment, losses
 from gan.training.examples import Examples, draw_batch
 from gan.training.guidance import Guidance
 from gan.training.losses import AnyDiscriminator
-from synthdp.devices import reduced_precision
 from synthdp.errors import RunError
-from synthdp.progress import progress
+from synthdp.machine.devices import reduced_precision
+from synthdp.machine.progress import progress
 
 #: Metrics are logged about every so many thousand images.
 LOG_KIMG = 1.0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network on import
 import albumentations as A
 
-from synthdp.progress import progress
+from synthdp.machine.progress import progress
 
 
 def _transform() -> A.Compose:

@@ -1,18 +1,18 @@
 """What the patients of a data set may be asked for in all, shown and changed by a command.
 
 The ledger beside the set keeps each change, with its reason; every private stage is held to the
-newest (`synthdp.privacy.record`).
+newest (`synthdp.privacy.ledger.set_record`).
 """
 
 from pathlib import Path
 
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import LEDGER, read_info
 from synthdp.errors import InputError
-from synthdp.privacy.bounds import epsilon_text, exactly
-from synthdp.privacy.budget import Budget
+from synthdp.privacy.accounting.bounds import epsilon_text, exactly
+from synthdp.privacy.ledger.budget import Budget
+from synthdp.privacy.ledger.set_record import Record
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.record import Record
 
 #: Where a set has no budget, what was spent is shown at this delta.
 _SHOWN_DELTA = 1e-5

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthdp.config import read_json_as
+from synthdp.config.settings import read_json_as
 from synthdp.data.classes import class_counts, missing_classes
 from synthdp.data.dataset import (
     FIXED_COLUMNS,
@@ -25,7 +25,7 @@ from synthdp.data.named_files import NamedFiles
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
-from synthdp.files import folders_below
+from synthdp.storage.files import folders_below
 
 MAX_ROWS_NAMED = 12
 _OF_A_SET = ("manifest.csv", "dataset.json", "card.md", "images", "private")

@@ -15,26 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config import Settings, read_json_as
+from synthdp.config.settings import Settings, read_json_as
 from synthdp.data.decoding import square_image
 from synthdp.data.images import encode_png
 from synthdp.data.named_files import NamedFiles
 from synthdp.data.tables import csv_text, read_table
 from synthdp.errors import InputError
-from synthdp.files import (
+from synthdp.machine.progress import progress
+from synthdp.privacy.ledger.budget import Budget
+from synthdp.privacy.ledger.set_record import (
+    Record,
+    begun_without_patients,
+    create_record,
+    new_mark,
+)
+from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
+from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.noisy_sum.noise import keep_key, write_key
+from synthdp.storage.files import (
     atomic_folder,
     closed_to_others,
     refused_without_rights,
     write_atomic,
     write_json,
 )
-from synthdp.privacy.budget import Budget
-from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
-from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.noise import keep_key, write_key
-from synthdp.privacy.record import Record, begun_without_patients, create_record, new_mark
-from synthdp.progress import progress
-from synthdp.unchanged import FileState, clock_ns
+from synthdp.storage.unchanged import FileState, clock_ns
 
 Split = Literal["train", "val", "test", "external"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")

@@ -29,7 +29,7 @@ from synthdp.data.formats.tiff import BEGINNINGS as TIFF_BEGINNINGS
 from synthdp.data.formats.tiff import read_tiff
 from synthdp.data.images import fit_square, pad_square, resize_pixels, to_float
 from synthdp.errors import InputError
-from synthdp.files import refuse_without_descriptors
+from synthdp.storage.files import refuse_without_descriptors
 
 if TYPE_CHECKING:
     from synthdp.data.dicom import DicomReading

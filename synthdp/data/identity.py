@@ -1,7 +1,7 @@
 """Whether a data set is the one that it was: digests of its rows and of all of it.
 
 Of patients every digest is keyed by the set's own key, so that without its `private/` it tells
-nothing; of others it is plain. No image is read twice (`synthdp.kept_digests`).
+nothing; of others it is plain. No image is read twice (`synthdp.storage.kept_digests`).
 """
 
 import hmac
@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from synthdp.data.dataset import KEY_FILE, Dataset, Row, open_dataset, own_key
-from synthdp.files import read_json, sha256_file
-from synthdp.kept_digests import KeptDigests
+from synthdp.storage.files import read_json, sha256_file
+from synthdp.storage.kept_digests import KeptDigests
 
 #: Digests of the images beside the key, which authenticates them.
 DIGESTS_FILE = "digests"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from synthdp.data.images import path_problem
-from synthdp.files import refuse_without_descriptors
-from synthdp.unchanged import FileState
+from synthdp.storage.files import refuse_without_descriptors
+from synthdp.storage.unchanged import FileState
 
 
 class NamedFiles:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from synthdp.errors import quoted
-from synthdp.files import refuse_without_descriptors
+from synthdp.storage.files import refuse_without_descriptors
 
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_COLUMNS = 1000

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from synthdp.config import PrivacySettings
+from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import DatasetInfo, Row, units_of
 from synthdp.errors import InputError
-from synthdp.files import write_json
 from synthdp.privacy.mechanism import Unit
+from synthdp.storage.files import write_json
 
 
 def refuse_unknown_patients(info: DatasetInfo, unit: Unit) -> None:

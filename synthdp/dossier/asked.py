@@ -6,7 +6,7 @@ its fields.
 
 from collections.abc import Mapping
 
-from synthdp.privacy.dossier import Line
+from synthdp.privacy.promise.dossier import Line
 
 _NIST, _EDPB, _REGISTRY = "NIST SP 800-226", "EDPB 28/2024", "OpenDP registry"
 _PARAMETERS, _DOCUMENTS = f"{_REGISTRY}: privacy_parameters", f"{_EDPB}, documentation"

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from synthdp.dossier.audits import Audit, AuditExtent, AuditRecord
 from synthdp.dossier.evidence import Evidence
 from synthdp.evaluation.assessment import Assessment, Figure, Section
-from synthdp.privacy.bounds import epsilon_text, exactly, percent
-from synthdp.privacy.dossier import AttackFigure, AttackKind, AttackTest
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.accounting.bounds import epsilon_text, exactly, percent
+from synthdp.privacy.promise.dossier import AttackFigure, AttackKind, AttackTest
+from synthdp.privacy.promise.statement import Statement
 
 _NIST_AUDIT = "NIST SP 800-226, 2 (auditing)"
 _TESTS = "EDPB 28/2024, 55"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
 from synthdp.errors import InputError
-from synthdp.files import read_json
 from synthdp.privacy.lineage import Release, Spent
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.promise.statement import Statement
 from synthdp.status import read_status
+from synthdp.storage.files import read_json
 
 AUDIT_FILE = "private/audit/audit.json"
 _SAME_MU = 1e-6

@@ -11,28 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.dossier.audits import Audit, read_audits, release_of
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessment
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.evaluation.predictions import METRICS_FILE, read_metrics
-from synthdp.files import read_json
-from synthdp.inputs import changed_inputs, noted_inputs, read_inputs
-from synthdp.paths import last_part, settings_without_paths, without_paths
-from synthdp.privacy.dossier import DossierSubject
 from synthdp.privacy.lineage import Release, Spent
-from synthdp.privacy.noise import KEY_FILE
-from synthdp.privacy.plan import statement_of
-from synthdp.privacy.stated import NOISY_FILE, noisy_statement
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.noisy_sum.noise import KEY_FILE
+from synthdp.privacy.promise.dossier import DossierSubject
+from synthdp.privacy.promise.plan import statement_of
+from synthdp.privacy.promise.stated import NOISY_FILE, noisy_statement
+from synthdp.privacy.promise.statement import Statement
+from synthdp.runs.inputs import changed_inputs, noted_inputs, read_inputs
 from synthdp.status import STATUS_FILE, RunStatus, read_status
+from synthdp.storage.files import read_json
+from synthdp.storage.paths import last_part, settings_without_paths, without_paths
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
 from synthdp.study.sweep.grid import evaluation_folder
-from synthdp.yaml_core import read_yaml
 
 GROUPS_FILE = "fairness.json"
 #: Settings of a stage that name the run which it goes on from.

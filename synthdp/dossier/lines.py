@@ -12,8 +12,9 @@ from typing import Any
 from synthdp.dossier.asked import blank_line, known_line
 from synthdp.dossier.attacks import faults_not_run
 from synthdp.dossier.evidence import Access, Evidence
-from synthdp.privacy.bounds import at_least, at_most_times, epsilon_text, exactly
-from synthdp.privacy.dossier import (
+from synthdp.privacy.accounting.bounds import at_least, at_most_times, epsilon_text, exactly
+from synthdp.privacy.lineage import Release
+from synthdp.privacy.promise.dossier import (
     TO_FILL_IN,
     AttackKind,
     DeploymentModel,
@@ -26,9 +27,8 @@ from synthdp.privacy.dossier import (
     Utility,
     Variant,
 )
-from synthdp.privacy.lineage import Release
-from synthdp.privacy.statement import Statement
-from synthdp.privacy.words import (
+from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.promise.words import (
     headline,
     noise_source_name,
     odds_words,

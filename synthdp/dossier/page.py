@@ -14,11 +14,15 @@ from synthdp.dossier.attacks import attacks_on
 from synthdp.dossier.evidence import Evidence, read_evidence
 from synthdp.dossier.lines import dossier_layers, registry_record
 from synthdp.dossier.utility import utility_of
-from synthdp.files import atomic_folder, write_atomic, write_json
-from synthdp.pages import content_policy, page_environment
-from synthdp.paths import without_paths
-from synthdp.privacy.bounds import at_least, at_most, epsilon_text, percent, percent_interval
-from synthdp.privacy.dossier import (
+from synthdp.pages.html import content_policy, page_environment
+from synthdp.privacy.accounting.bounds import (
+    at_least,
+    at_most,
+    epsilon_text,
+    percent,
+    percent_interval,
+)
+from synthdp.privacy.promise.dossier import (
     TO_FILL_IN,
     AttackFigure,
     AttackKind,
@@ -27,8 +31,10 @@ from synthdp.privacy.dossier import (
     Shown,
     Utility,
 )
-from synthdp.privacy.words import headline
+from synthdp.privacy.promise.words import headline
 from synthdp.release import paths_in, refuse_paths
+from synthdp.storage.files import atomic_folder, write_atomic, write_json
+from synthdp.storage.paths import without_paths
 from synthdp.study.report.promises import statement_html
 
 PAGE_FILE, JSON_FILE = "dossier.html", "dossier.json"

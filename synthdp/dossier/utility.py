@@ -8,13 +8,13 @@ patients', and noisy ones under their own promise, are shown at once.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.dossier.evidence import Evidence, ScoredSplit, StudyTables
 from synthdp.evaluation.assessment import Assessment
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.evaluation.predictions import METRICS_FILE
-from synthdp.privacy.bounds import epsilon_text, exactly
-from synthdp.privacy.dossier import GroupFigure, Utility
+from synthdp.privacy.accounting.bounds import epsilon_text, exactly
+from synthdp.privacy.promise.dossier import GroupFigure, Utility
 from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.results import cell_key
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from synthdp.config import Settings, read_json_as
+from synthdp.config.settings import Settings, read_json_as
 from synthdp.data.dataset import DatasetInfo
 from synthdp.errors import InputError
 

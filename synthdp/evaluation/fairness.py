@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from synthdp.config import (
+from synthdp.config.settings import (
     Seed,
     Settings,
 )

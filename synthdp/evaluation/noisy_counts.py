@@ -22,10 +22,10 @@ from scipy.special import expit
 from torch import Tensor
 
 from synthdp.evaluation.metrics import FloatArray
-from synthdp.privacy.exact import ExactRows
-from synthdp.privacy.lattice import release_once
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noisy_sum.exact import ExactRows
+from synthdp.privacy.noisy_sum.lattice import release_once
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 BINS = 64
 _MOST_ITERATIONS = 100 * BINS

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS, THRESHOLD
-from synthdp.files import read_json
+from synthdp.storage.files import read_json
 
 METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.csv"
 _SCORE = "score_"

@@ -17,9 +17,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synthdp.config import FeatureSettings, Pool, TrainableBlocks
-from synthdp.devices import auto_device, has_bfloat16
+from synthdp.config.settings import FeatureSettings, Pool, TrainableBlocks
 from synthdp.errors import InputError
+from synthdp.machine.devices import auto_device, has_bfloat16
 from synthdp.networks.frozen import FrozenNetwork, create_network
 from synthdp.networks.weights import HUB, load_public_weights
 

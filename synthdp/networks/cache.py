@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.data.identity import keyed_digest
 from synthdp.errors import RunError
-from synthdp.files import closed_to_others, write_atomic
-from synthdp.progress import progress
+from synthdp.machine.progress import progress
+from synthdp.storage.files import closed_to_others, write_atomic
 
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
 FOLDER = "features"

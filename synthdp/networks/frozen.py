@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from synthdp.checkpoint import weight_shapes
-from synthdp.config import BackboneSettings
+from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
 from synthdp.networks.weights import HUB, hub_file, load_public_weights
 

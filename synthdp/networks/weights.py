@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthdp.checkpoint import load_weights
-from synthdp.config import BackboneSettings
+from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
+from synthdp.storage.files import sha256_file
 
 #: What stands for a path in `backbone.weights` when timm is to download them.
 HUB = Path("hub")

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from synthdp.config import Settings
-from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss
+from synthdp.config.settings import Settings
+from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss
 from synthdp.privacy.mechanism import Mechanism, Unit
 
 _HASH_BITS = 64
@@ -181,8 +181,9 @@ class Release(Settings):
     mu: Gaussian signal-to-noise for each unit, without credit for sampling; infinite where nothing
     protects. mechanism: None where there is none. steps: how many of the mechanism's steps were
     reserved; all of them when None. cohort: the patients that took part; None for all. noise: the
-    source of the noise, on a public lattice (`synthdp.privacy.lattice`); None of releases made
-    before there was one, whose noise had a floating-point form, and where there is no mechanism.
+    source of the noise, on a public lattice (`synthdp.privacy.noisy_sum.lattice`); None of releases
+    made before there was one, whose noise had a floating-point form, and where there is no
+    mechanism.
     unit_from: whether ids stood as declared, or were made one unit where images look alike.
     images_per_patient: how many images of a patient took part at most, where the unit is the image
     and that was declared.

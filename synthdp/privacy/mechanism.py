@@ -12,10 +12,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from synthdp.config import RiskTarget, Settings
+from synthdp.config.settings import RiskTarget, Settings
 from synthdp.errors import InputError
-from synthdp.privacy.accounting import NO_LOSS, PrivacyLoss, noise_for
-from synthdp.privacy.sampled_step import SampledSteps
+from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss, noise_for
+from synthdp.privacy.accounting.sampled_step import SampledSteps
 from synthdp.privacy.target import Target
 
 Unit = Literal["patient", "image"]
@@ -139,9 +139,9 @@ class Mechanism(Settings):
 
 
 def refuse_too_much_noise(mechanism: Mechanism) -> None:
-    """Refuse a mechanism whose noise is more than a lattice holds (`synthdp.privacy.lattice`).
+    """Refuse a mechanism whose noise is more than a lattice holds (`privacy.noisy_sum.lattice`).
 
-    A plan asks before anything is spent (`synthdp.privacy.plan`).
+    A plan asks before anything is spent (`synthdp.privacy.promise.plan`).
 
     Raises:
         InputError: when it is; with so much noise nothing is learnt.

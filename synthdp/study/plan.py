@@ -5,9 +5,9 @@ from pathlib import Path
 
 from synthdp.data.dataset import open_dataset, read_info
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.plan import with_records
-from synthdp.privacy.statement import Statement, make_statement
-from synthdp.runs import spelled_as_started
+from synthdp.privacy.promise.plan import with_records
+from synthdp.privacy.promise.statement import Statement, make_statement
+from synthdp.runs.folder import spelled_as_started
 from synthdp.stages import STAGES
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid, refuse_unfit_grid, refuse_unfit_sets

@@ -11,19 +11,19 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from synthdp.config import Settings, read_json_as
+from synthdp.config.settings import Settings, read_json_as
+from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.files import write_json
-from synthdp.paths import settings_without_paths, without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import DELTA, Statement, fitting_delta, joined_statement
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import DELTA, Statement, fitting_delta, joined_statement
 from synthdp.status import RunStatus, read_status
+from synthdp.storage.files import write_json
+from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings, seen_from
-from synthdp.yaml_core import dump_yaml, read_yaml
 
 # What may be said of the data sets of a study: what their folders say in public, and no count.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from synthdp.config import (
+from synthdp.config.settings import (
     EpsilonTarget,
     FeatureSettings,
     Names,
@@ -16,13 +16,13 @@ from synthdp.config import (
     Seed,
     Settings,
 )
+from synthdp.config.typed_values import KeysOf
 from synthdp.data.columns import Where, where_words
 from synthdp.data.dataset import read_info
 from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.intervals import REDRAWS
 from synthdp.evaluation.metrics import AT_SENSITIVITY
 from synthdp.stages import STAGES, crosses_grid, strategy_names
-from synthdp.typed_values import KeysOf
 
 # Where the runs of a study run.
 

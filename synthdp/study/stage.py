@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 
-from synthdp.cards import plain_card
 from synthdp.errors import RunError
-from synthdp.interrupts import handled, interrupt
-from synthdp.paths import without_paths
-from synthdp.privacy.stated import read_statement
-from synthdp.runs import Run, RunBusyError, open_run, spelled_as_started
+from synthdp.machine.interrupts import handled, interrupt
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.runs.cards import plain_card
+from synthdp.runs.folder import Run, RunBusyError, open_run, spelled_as_started
+from synthdp.storage.paths import without_paths
 from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.compare.fairness import judge_study
 from synthdp.study.compare.results import (

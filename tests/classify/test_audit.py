@@ -20,14 +20,14 @@ from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
 from synthdp.cli import main
-from synthdp.config import AuditSettings, FeatureSettings, PrivacySettings
+from synthdp.config.settings import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.gaussian import gaussian_mu
-from synthdp.privacy.lattice import noisy_mean
+from synthdp.privacy.accounting.gaussian import gaussian_mu
+from synthdp.privacy.attacks.membership import likelihood_ratios, members_found
+from synthdp.privacy.attacks.rerun import RecordedNoise, scratch_folder
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.membership import likelihood_ratios, members_found
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.rerun import RecordedNoise, scratch_folder
+from synthdp.privacy.noisy_sum.lattice import noisy_mean
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 STEPS = 12
 FEW = {"canaries": 60, "runs": 20, "shadows": 4, "replayed": 1, "workers": 1}

@@ -25,10 +25,10 @@ from classify.network import gradients as network_gradients
 from classify.network import train as network_train
 from classify.network.gradients import PatientGradients, all_views
 from synthdp.cli import main
-from synthdp.config import validate_settings
-from synthdp.privacy.ledger import Ledger
+from synthdp.config.settings import validate_settings
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from tests.classify.network.test_train import RECIPE, examples, new_top
 
 RISK = 1e-5

@@ -16,17 +16,17 @@ from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune, starting_classifier
 from classify.model import OperatingPoint, load_classifier, scores
 from classify.plans import plan_calibrate
-from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import BINS
-from synthdp.files import read_json
-from synthdp.privacy import steps
+from synthdp.privacy.ledger import steps
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.stated import read_statement
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.promise.stated import read_statement
 from synthdp.release import release
+from synthdp.storage.files import read_json
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 500}

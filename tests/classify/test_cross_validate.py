@@ -8,7 +8,7 @@ from made_up import clinic_set
 from classify import cross_validate as cross_validation
 from classify.config import FinetuneSettings
 from classify.cross_validate import cross_validate
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError
 
 

@@ -11,11 +11,11 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.data.images import encode_png
 from synthdp.errors import InputError
-from synthdp.files import read_json
+from synthdp.storage.files import read_json
 
 UNKNOWN = float("nan")
 

@@ -14,18 +14,18 @@ from classify.head.train import lr_times_steps
 from classify.model import load_classifier, scores
 from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
-from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.privacy.gaussian import gaussian_epsilon, gaussian_mu
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.accounting.gaussian import gaussian_epsilon, gaussian_mu
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.plan import statement_of
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.words import statement_text
-from synthdp.runs import Run
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.promise.plan import statement_of
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.words import statement_text
+from synthdp.runs.folder import Run
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 STEPS = HeadSettings().steps

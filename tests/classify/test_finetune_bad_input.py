@@ -15,14 +15,14 @@ from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
 from classify.head import train as dp_head
 from synthdp.checkpoint import load_weights
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import Dataset, DatasetInfo, Row, create_dataset, open_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.stated import read_statement
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.promise.stated import read_statement
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}
 HEAD = {"steps": 20, "block_steps": 10}

@@ -12,15 +12,15 @@ from classify.finetune import run_finetune
 from classify.model import load_classifier, restore_backbone, scores
 from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
-from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targets_array
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
-from synthdp.files import sha256_file
 from synthdp.networks.backbone import build_backbone
-from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.words import statement_text
+from synthdp.storage.files import sha256_file
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 NETWORK = {"trainable_blocks": 1, "steps": 10, "sampling_rate": 0.5, "block_steps": 5}

@@ -16,13 +16,13 @@ from classify.head.examples import private_sum
 from classify.plans import finetuning_plan, plan_finetune
 from classify.strategies import Ingredients, expand
 from gan.config import TrainGanSettings
-from synthdp.config import RiskTarget, load_settings, validate_settings
+from synthdp.config.settings import RiskTarget, load_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.units import bounded_rows
 from synthdp.errors import InputError
-from synthdp.privacy.plan import statement_of
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.promise.plan import statement_of
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.words import statement_text
 from synthdp.study.settings import StudySettings
 
 BACKBONE = {"name": "test_vit", "size_px": 32}

@@ -11,15 +11,15 @@ from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
 from classify.model import load_classifier
 from classify.plans import plan_finetune
-from synthdp.config import FeatureSettings, PrivacySettings, validate_settings
+from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger
-from synthdp.privacy.plan import statement_of
-from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.words import statement_text
-from synthdp.runs import StageCall
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import recorded_releases
+from synthdp.privacy.promise.plan import statement_of
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.words import statement_text
+from synthdp.runs.folder import StageCall
 
 PRIVACY = {"epsilon": 6, "delta": 1e-3, "population": 50}
 UNPROTECTED = {**PRIVACY, "epsilon": None}  # with an epsilon, nobody's presence is told by an error

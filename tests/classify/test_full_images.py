@@ -11,7 +11,7 @@ from made_up_mammograms import breast, mammogram, write
 from classify.config import EvaluateSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.predict import run_predict
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.images import encode_png
 from synthdp.data.importing.dicom import DicomSettings, run_dicom
 from synthdp.errors import InputError

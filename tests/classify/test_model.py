@@ -25,14 +25,14 @@ from classify.model import (
     scores,
 )
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.config import FeatureSettings, Settings, TrainableBlocks
+from synthdp.config.settings import FeatureSettings, Settings, TrainableBlocks
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.errors import InputError
-from synthdp.files import read_json, sha256_file, write_json
 from synthdp.networks.backbone import TransformerBackbone, build_backbone
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import make_statement
-from synthdp.runs import open_run
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import read_json, sha256_file, write_json
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32, precision="float32")
 

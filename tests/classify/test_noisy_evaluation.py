@@ -9,13 +9,13 @@ from made_up import random_run
 from classify import evaluate as evaluation
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
-from synthdp.config import dump_settings, validate_settings
+from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_atomic, write_json
-from synthdp.privacy.plan import statement_of
-from synthdp.privacy.record import recorded_releases
+from synthdp.privacy.ledger.set_record import recorded_releases
+from synthdp.privacy.promise.plan import statement_of
+from synthdp.storage.files import read_json, write_atomic, write_json
 
 PAID = {"auroc_epsilon": 6, "population": 50, "auroc_delta": 1e-3}
 

@@ -28,15 +28,15 @@ from classify.predict import (
     saliency_map,
 )
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import FeatureSettings, Settings
+from synthdp.config.settings import FeatureSettings, Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.promise.statement import make_statement
 from synthdp.release import release
-from synthdp.runs import open_run
+from synthdp.runs.folder import open_run
 
 
 @pytest.fixture(scope="module")

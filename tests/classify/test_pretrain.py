@@ -13,15 +13,15 @@ from classify.model import features, load_classifier, scores
 from classify.plans import plan_pretrain
 from classify.pretrain import HEAD_SCALE, fit_logistic, rate_share, run_pretrain, smoothed_loss
 from synthdp.checkpoint import load_checkpoint
-from synthdp.config import FeatureSettings, validate_settings
+from synthdp.config.settings import FeatureSettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.files import read_json
 from synthdp.networks.backbone import Backbone
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.stated import read_statement
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.storage.files import read_json
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 

@@ -11,13 +11,13 @@ from classify.config import HeadSettings
 from classify.finetune import run_finetune
 from classify.head.train import lr_times_steps
 from classify.strategies import expand
-from synthdp.config import dump_settings, validate_settings
+from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.errors import InputError
-from synthdp.privacy.gaussian import gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.stated import read_statement
-from synthdp.runs import StageCall
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES
 
 BACKBONE = {"name": "test_vit", "size_px": 32, "layers": [2, 4], "pools": ["centre", "spread"]}

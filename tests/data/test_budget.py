@@ -7,18 +7,18 @@ import pytest
 from made_up import clinic_set
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import PrivacySettings
+from synthdp.config.settings import PrivacySettings
 from synthdp.data.budget import budget_words, change_budget
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.privacy.bounds import at_most
-from synthdp.privacy.budget import Budget
-from synthdp.privacy.gaussian import gaussian_epsilon
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.accounting.bounds import at_most
+from synthdp.privacy.accounting.gaussian import gaussian_epsilon
+from synthdp.privacy.ledger.budget import Budget
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import Record
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism, Unit
-from synthdp.privacy.plan import PrivacyPlan, plan_privacy
-from synthdp.privacy.record import Record
+from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
 
 
 @pytest.fixture

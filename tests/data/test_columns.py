@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.columns import Where, columns_of, rows_where, where_words
 from synthdp.data.dataset import Dataset, DatasetInfo, Row
 from synthdp.errors import InputError

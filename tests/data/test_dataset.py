@@ -11,7 +11,6 @@ import pytest
 from made_up import clinic_set
 from numpy.typing import NDArray
 
-from synthdp import files
 from synthdp.data.dataset import (
     DatasetInfo,
     Row,
@@ -24,6 +23,7 @@ from synthdp.data.dataset import (
 )
 from synthdp.data.identity import keyed_digest
 from synthdp.errors import InputError, RunError
+from synthdp.storage import files
 
 MakeSet = Callable[..., Path]
 Texture = Callable[..., NDArray[np.uint8]]

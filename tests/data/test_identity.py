@@ -8,7 +8,7 @@ from made_up import clinic_set
 
 from synthdp.data.dataset import open_dataset
 from synthdp.data.identity import content_digest, keyed_digest, set_digests
-from synthdp.files import read_json, write_json
+from synthdp.storage.files import read_json, write_json
 
 PLAIN = {"facts", "manifest", "images"}
 

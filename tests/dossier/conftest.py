@@ -9,9 +9,9 @@ from classify.audit import run_audit
 from classify.config import EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from synthdp.config import AuditSettings, FeatureSettings, PrivacySettings
+from synthdp.config.settings import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.data.dataset import DatasetInfo, create_dataset
-from synthdp.privacy.gaussian import gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)

@@ -22,20 +22,26 @@ from made_up import (
 from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.dossier.evidence import read_evidence
 from synthdp.dossier.page import _attack_figure_words, dossier_page, make_dossier, write_dossier
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import FairnessFigure
-from synthdp.files import read_json, write_json
-from synthdp.privacy.bounds import epsilon_text, percent
-from synthdp.privacy.dossier import AttackFigure, Dossier, Line, derived_schema, dossier_schema
-from synthdp.privacy.ledger import Ledger, Terms
+from synthdp.privacy.accounting.bounds import epsilon_text, percent
+from synthdp.privacy.ledger.run_ledger import Ledger, Terms
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import OnRecord, make_statement
-from synthdp.privacy.words import statement_text
-from synthdp.runs import open_run
+from synthdp.privacy.promise.dossier import (
+    AttackFigure,
+    Dossier,
+    Line,
+    derived_schema,
+    dossier_schema,
+)
+from synthdp.privacy.promise.statement import OnRecord, make_statement
+from synthdp.privacy.promise.words import statement_text
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import read_json, write_json
 from synthdp.study.stage import run_study
 
 #: What must never stand in a dossier: ids, and names of folders above those it is about.
@@ -111,7 +117,7 @@ def test_its_json_fits_the_published_schema_which_is_that_of_the_model(
     assert content["registry"]["privacy_loss"]["privacy_parameters"]["delta"] == 1e-3
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**content, "layers": "none"}, dossier_schema())
-    again = "python -c 'from synthdp.privacy.dossier import *; print(...derived_schema())'"
+    again = "python -c 'from synthdp.privacy.promise.dossier import *; print(...derived_schema())'"
     assert dossier_schema() == derived_schema(), f"publish it anew: {again}"
 
 

@@ -12,7 +12,7 @@ from fairlearn.metrics import (
 from scipy.stats import pearsonr
 from sklearn.metrics import recall_score, roc_auc_score
 
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, DatasetInfo, Row
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (

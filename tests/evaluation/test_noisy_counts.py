@@ -16,7 +16,7 @@ from synthdp.evaluation.noisy_counts import (
     unit_rows,
 )
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 UNKNOWN = float("nan")
 

@@ -17,7 +17,7 @@ from synthdp.data.images import to_uint8
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Assessment, Figure, read_assessment
-from synthdp.files import sha256_file
+from synthdp.storage.files import sha256_file
 
 TINY = {"label": "Tiny", "name": "test_vit", "weights": None, "size_px": 32}
 Images = list[tuple[np.ndarray, float]]

@@ -27,11 +27,11 @@ from gan.training.examples import Examples
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import main
-from synthdp.config import BackboneSettings
+from synthdp.config.settings import BackboneSettings
 from synthdp.networks.frozen import build_pyramid
-from synthdp.privacy import lattice
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noisy_sum import lattice
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 RANDOM_NET = BackboneSettings(name="test_efficientnet", size_px=32)
 RISK = 1e-5

@@ -31,10 +31,10 @@ from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.images import to_uint8
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import AssessedSet, Assessment, FeatureFacts, Figure, Value
-from synthdp.files import read_json, sha256_file
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.storage.files import read_json, sha256_file
 from tests.gan.conftest import settings_of
 
 Finished = Callable[[Path], Path]

@@ -23,13 +23,13 @@ from gan.package.pretrained import WEIGHTS
 from gan.plans import MAX_PER_CLASS, bytes_on_disk, plan_generate
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import EXIT_BAD_INPUT, main
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.errors import InputError, RunError
-from synthdp.files import write_json
+from synthdp.privacy.ledger.set_record import Record, recorded_releases
 from synthdp.privacy.lineage import Release
-from synthdp.privacy.record import Record, recorded_releases
+from synthdp.storage.files import write_json
 
 Finished = Callable[[Path], Path]
 TinySettings = Callable[..., TrainGanSettings]

@@ -18,10 +18,10 @@ from gan.training import loop
 from gan.training.examples import Examples, load_examples
 from gan.training.loop import AdversarialRecipe, Schedule
 from synthdp.checkpoint import load_checkpoint, load_weights
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.record import recorded_releases
+from synthdp.privacy.ledger.set_record import recorded_releases
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]

@@ -19,7 +19,7 @@ from gan.training import loop
 from gan.training.examples import Examples, load_examples
 from gan.training.loop import AdversarialRecipe
 from synthdp.checkpoint import load_checkpoint
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.errors import RunError

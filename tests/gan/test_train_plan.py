@@ -19,15 +19,15 @@ from gan.package.networks import build_generator
 from gan.plans import gan_plan, plan_train_gan
 from gan.train import run_train_gan, start_from
 from gan.training.loop import new_training
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.plan import PrivacyPlan
-from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import make_statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.promise.plan import PrivacyPlan
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.privacy.promise.words import statement_text
 from synthdp.release import release
 
 TinySettings = Callable[..., TrainGanSettings]

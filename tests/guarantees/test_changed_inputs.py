@@ -30,7 +30,13 @@ from gan.generate import run_generate
 from gan.mix import MixGeneratorsSettings, run_mix_generators
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import AuditSettings, FeatureSettings, PrivacySettings, Settings, dump_settings
+from synthdp.config.settings import (
+    AuditSettings,
+    FeatureSettings,
+    PrivacySettings,
+    Settings,
+    dump_settings,
+)
 from synthdp.data.dataset import read_info
 from synthdp.data.images import encode_png
 from synthdp.data.importing import patches
@@ -38,12 +44,12 @@ from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.dossier.evidence import read_evidence
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_json
-from synthdp.inputs import INPUTS_FILE, named_inputs, read_inputs, write_inputs
-from synthdp.privacy.record import recorded_releases
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.release import release
-from synthdp.runs import is_written
+from synthdp.runs.folder import is_written
+from synthdp.runs.inputs import INPUTS_FILE, named_inputs, read_inputs, write_inputs
 from synthdp.stages import STAGES, run_audit
+from synthdp.storage.files import read_json, write_json
 from synthdp.study import stage
 from synthdp.study.report.page import ReportSettings, report_table, run_report
 from synthdp.study.stage import run_study

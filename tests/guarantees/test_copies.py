@@ -20,14 +20,14 @@ from torch import Tensor
 
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, train_private_head
-from synthdp.config import PrivacySettings
+from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.noise import NoiseSource, open_noise_source
-from synthdp.privacy.plan import plan_privacy
-from synthdp.privacy.record import recorded_releases
+from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
+from synthdp.privacy.promise.plan import plan_privacy
 
 KILLS = 100
 STEPS, BLOCK = 24, 4

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, train_private_head
-from synthdp.privacy.gaussian import gaussian_mu
-from synthdp.privacy.lattice import clipped_sum, lattice_step, noisy_mean, release_once
+from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseKind, NoiseSource
+from synthdp.privacy.noisy_sum.lattice import clipped_sum, lattice_step, noisy_mean, release_once
+from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource
 
 SIZE, OTHERS, TRIALS, DELTA = 1280, 30, 2000, 1e-4
 NORMALISER = 64.0

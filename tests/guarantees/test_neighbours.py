@@ -13,15 +13,15 @@ from torch import Tensor
 from classify.config import PretrainSettings
 from classify.pretrain import run_pretrain
 from gan.train import run_train_gan
-from synthdp import runs
 from synthdp.data.dataset import create_dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
-from synthdp.files import sha256_file
-from synthdp.privacy import ledger as ledgers
-from synthdp.privacy import noise
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.ledger import run_ledger as ledgers
+from synthdp.privacy.noisy_sum import noise
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.release import release
+from synthdp.runs import folder as runs
+from synthdp.storage.files import sha256_file
 from tests.classify.head import test_train as head
 from tests.classify.network import test_train as network
 from tests.test_release import ID, RANDOM, files_in, finetuned, gan_settings

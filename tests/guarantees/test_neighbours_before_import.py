@@ -22,7 +22,6 @@ from classify.finetune import set_up_head
 from classify.head.examples import private_sum
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
-from synthdp import runs
 from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.decoding import decode_pixels
@@ -35,11 +34,12 @@ from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
 from synthdp.data.splits import split_by_patient
 from synthdp.errors import InputError
-from synthdp.files import read_json, sha256_file
-from synthdp.privacy import ledger as ledgers
-from synthdp.privacy import noise
+from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.lineage import Part
+from synthdp.privacy.noisy_sum import noise
 from synthdp.release import release
+from synthdp.runs import folder as runs
+from synthdp.storage.files import read_json, sha256_file
 from tests.test_release import ID, PRIVACY, RANDOM, files_in, finetuned
 
 PATIENTS, SIDE_PX = 40, 32

@@ -19,11 +19,11 @@ from classify.head import examples as head_examples
 from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
-from synthdp.audit_record import broken_bounds
-from synthdp.privacy.lattice import noisy_mean
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noisy_sum.lattice import noisy_mean
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.runs.audit_record import broken_bounds
 
 pytestmark = pytest.mark.slow
 TRIALS, ENOUGH = 20, 19

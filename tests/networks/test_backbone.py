@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from synthdp.config import FeatureSettings, TrainableBlocks
+from synthdp.config.settings import FeatureSettings, TrainableBlocks
 from synthdp.errors import InputError
 from synthdp.networks.backbone import (
     Backbone,

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from synthdp.checkpoint import save_weights
-from synthdp.config import BackboneSettings
+from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
 from synthdp.networks.frozen import (
     FrozenPyramid,

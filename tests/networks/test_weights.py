@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthdp.checkpoint import save_weights
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.weights import refuse_download
+from synthdp.storage.files import sha256_file
 
 VIT, SWIN = "test_vit", "swin_tiny_patch4_window7_224"
 DINOV2 = FeatureSettings(

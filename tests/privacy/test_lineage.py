@@ -3,7 +3,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from synthdp.privacy.gaussian import gaussian_epsilon
+from synthdp.privacy.accounting.gaussian import gaussian_epsilon
 from synthdp.privacy.lineage import (
     Cohort,
     Lineage,

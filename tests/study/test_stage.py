@@ -7,10 +7,10 @@ from made_up import study_settings
 
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.files import read_json
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.plan import statement_of
-from synthdp.privacy.stated import parse_statement
+from synthdp.privacy.promise.plan import statement_of
+from synthdp.privacy.promise.stated import parse_statement
+from synthdp.storage.files import read_json
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import read_results
 from synthdp.study.plan import plan_study

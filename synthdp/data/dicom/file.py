@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthdp.errors import InputError, RunError
-from synthdp.files import refuse_without_descriptors
+from synthdp.storage.files import refuse_without_descriptors
 
 if TYPE_CHECKING:
     from pydicom import Dataset

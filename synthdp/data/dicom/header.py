@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.ages import capped_age, years
 from synthdp.data.dicom.elements import number, numbers, text, whole
 from synthdp.data.dicom.file import only_input_errors, parse

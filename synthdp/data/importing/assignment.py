@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from synthdp.config import Seed
+from synthdp.config.settings import Seed
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
 from synthdp.data.importing.findings import Number
 from synthdp.data.importing.ids import alike_ids, misspelled_links
@@ -31,7 +31,7 @@ from synthdp.privacy.lineage import (
     linked_digest,
     patient_tag,
 )
-from synthdp.privacy.noise import KEY_BYTES, keep_key, new_key
+from synthdp.privacy.noisy_sum.noise import KEY_BYTES, keep_key, new_key
 
 
 class AssignmentSettings(ListingSettings):

@@ -31,8 +31,8 @@ from synthdp.data.importing.tables.rows import same_side_or_view
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.data.importing.tables.table_settings import TableSettings
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
-from synthdp.progress import progress
+from synthdp.machine.progress import progress
+from synthdp.storage.files import sha256_file
 
 logger = logging.getLogger(__name__)
 

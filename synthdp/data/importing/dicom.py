@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from synthdp.config import read_settings, validate_settings
+from synthdp.config.settings import read_settings, validate_settings
 from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.dataset import KEY_FILE
 from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
@@ -27,7 +27,7 @@ from synthdp.data.importing.sources import refuse_changed_sources, source_files
 from synthdp.data.importing.tables.rows import asked_columns, is_side, same_side_or_view
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
-from synthdp.progress import progress
+from synthdp.machine.progress import progress
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.classes import class_counts, missing_classes
 from synthdp.data.dataset import SPLITS, Dataset
 from synthdp.data.decoding import is_jpeg
@@ -17,8 +17,8 @@ from synthdp.data.importing.folders.folder import left_out_words
 from synthdp.data.importing.images.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
-from synthdp.files import read_json, readable_name
 from synthdp.privacy.mechanism import Unit
+from synthdp.storage.files import read_json, readable_name
 
 NOTE = "import.json"
 #: A note has a number and at times an id for each image: bounds for two million of them.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from synthdp.cards import dataset_card
-from synthdp.config import Settings
+from synthdp.config.places import respelled, started_in
+from synthdp.config.settings import Settings
 from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import NARROW, decode_pixels
@@ -59,20 +59,20 @@ from synthdp.data.importing.sources import (
     source_inputs,
 )
 from synthdp.errors import InputError
-from synthdp.files import read_json, sha256_file
-from synthdp.inputs import INPUTS_FILE, Input, as_json
-from synthdp.places import respelled, started_in
-from synthdp.privacy.budget import Budget
+from synthdp.machine.progress import progress
+from synthdp.privacy.ledger.budget import Budget
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
-from synthdp.privacy.stated import (
+from synthdp.privacy.promise.stated import (
     STATEMENT_FILE,
     parse_statement,
     read_statement,
     received_statement,
 )
-from synthdp.privacy.statement import Statement, make_statement, passed_on
-from synthdp.progress import progress
+from synthdp.privacy.promise.statement import Statement, make_statement, passed_on
+from synthdp.runs.cards import dataset_card
+from synthdp.runs.inputs import INPUTS_FILE, Input, as_json
 from synthdp.status import read_status
+from synthdp.storage.files import read_json, sha256_file
 
 logger = logging.getLogger(__name__)
 

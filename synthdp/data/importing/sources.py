@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.importing.folders.folder import UNNAMED_IMAGES, folder_contents
 from synthdp.data.importing.listing import tables_of
 from synthdp.data.importing.settings import ListingSettings
-from synthdp.files import sha256_file
-from synthdp.inputs import Input, named_inputs, refuse_changed
-from synthdp.kept_digests import KeptDigests
+from synthdp.runs.inputs import Input, named_inputs, refuse_changed
+from synthdp.storage.files import sha256_file
+from synthdp.storage.kept_digests import KeptDigests
 
 #: Digests of source files beside the key of the set, for the next look at them.
 SOURCE_DIGESTS_FILE = "source-digests"

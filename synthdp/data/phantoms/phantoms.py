@@ -18,7 +18,7 @@ from synthdp import __version__
 from synthdp.data.dataset import DatasetInfo, create_dataset, holds_dataset
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
-from synthdp.progress import progress
+from synthdp.machine.progress import progress
 
 LICENCE = "CC0-1.0"
 #: A smaller patch is drawn at a multiple of its side, at least this, and averaged down.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from synthdp.config import (
+from synthdp.config.settings import (
     Seed,
     Settings,
 )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthdp.config import EpsilonTarget, Settings
+from synthdp.config.settings import EpsilonTarget, Settings
 from synthdp.errors import InputError
 from synthdp.evaluation.differences import (
     Correlated,
@@ -29,8 +29,8 @@ from synthdp.evaluation.differences import (
 )
 from synthdp.evaluation.intervals import auroc_draws, patient_weights, percentile_interval
 from synthdp.evaluation.operating_point import threshold_of_scores
-from synthdp.files import write_atomic
 from synthdp.privacy.lineage import Spent
+from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
 from synthdp.study.compare.predictions import ScoredRuns, has_evaluations, read_scored
 from synthdp.study.compare.results import ResultRow, read_rows, table_csv

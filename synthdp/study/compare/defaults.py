@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from synthdp.config.yaml_core import dump_yaml
 from synthdp.errors import RunError
-from synthdp.files import write_atomic
-from synthdp.privacy.bounds import epsilon_text, exactly
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.accounting.bounds import epsilon_text, exactly
+from synthdp.privacy.promise.statement import Statement
+from synthdp.storage.files import write_atomic
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.settings import TunedValue
 from synthdp.study.sweep.tuning import put_value, read_tuned, tuned_words
-from synthdp.yaml_core import dump_yaml
 
 DEFAULTS_FILE = "defaults.yaml"
 #: Means closer than this are ties: the table itself has no more decimals.

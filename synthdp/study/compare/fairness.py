@@ -16,7 +16,7 @@ from synthdp.evaluation.fairness import (
     judgements,
     panel_of,
 )
-from synthdp.files import write_atomic
+from synthdp.storage.files import write_atomic
 from synthdp.study.compare.predictions import (
     ScoredCell,
     compared_settings,

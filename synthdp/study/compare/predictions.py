@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import (

@@ -10,17 +10,17 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import Field, field_validator
 
-from synthdp.config import MAX_LISTED, EpsilonTarget, Settings, validate_settings
+from synthdp.config.settings import MAX_LISTED, EpsilonTarget, Settings, validate_settings
 from synthdp.data.tables import NO_ROWS, csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.evaluation.predictions import read_metrics
-from synthdp.files import write_atomic
-from synthdp.paths import without_paths
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.mechanism import Unit
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import Statement
+from synthdp.storage.files import write_atomic
+from synthdp.storage.paths import without_paths
 from synthdp.study.sweep.grid import Evaluation
 from synthdp.study.sweep.tuning import read_tuned
 

@@ -16,8 +16,8 @@ import numpy as np
 from synthdp.data.dataset import open_dataset
 from synthdp.evaluation.differences import benjamini_hochberg
 from synthdp.evaluation.intervals import Redrawn, redrawn_auroc, redraws_of
-from synthdp.files import write_atomic
 from synthdp.stages import crosses_grid
+from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.predictions import (
     ScoredCell,

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthdp import __version__
-from synthdp.cards import (
+from synthdp.privacy.accounting.bounds import epsilon_text, exactly, percent
+from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.promise.words import statement_text
+from synthdp.runs.cards import (
     USE,
     card_text,
     licence_keys,
@@ -15,9 +18,6 @@ from synthdp.cards import (
     paragraphs,
     privacy_header,
 )
-from synthdp.privacy.bounds import epsilon_text, exactly, percent
-from synthdp.privacy.statement import Statement
-from synthdp.privacy.words import statement_text
 from synthdp.study.compare.cells import Cell
 from synthdp.study.record import SetFacts
 from synthdp.study.report.summary import strategy_words

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthdp.pages import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
-from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.pages.html import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
+from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
 

@@ -19,8 +19,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE, Assessment, read_assessment
 from synthdp.evaluation.fairness import FairnessSettings
-from synthdp.files import write_atomic
-from synthdp.pages import (
+from synthdp.pages.html import (
     MARKS,
     ClassPatches,
     class_patches,
@@ -28,9 +27,10 @@ from synthdp.pages import (
     page_environment,
     page_script,
 )
-from synthdp.paths import without_paths
-from synthdp.privacy.bounds import epsilon_text, percent
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.accounting.bounds import epsilon_text, percent
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.storage.files import write_atomic
+from synthdp.storage.paths import without_paths
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
     Comparisons,

@@ -9,10 +9,10 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from synthdp.errors import InputError
-from synthdp.paths import without_paths
-from synthdp.privacy.bounds import epsilon_text
-from synthdp.privacy.statement import Statement, joined_statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.accounting.bounds import epsilon_text
+from synthdp.privacy.promise.statement import Statement, joined_statement
+from synthdp.privacy.promise.words import statement_text
+from synthdp.storage.paths import without_paths
 from synthdp.study.compare.cells import Cell
 from synthdp.study.record import StudyRecord, own_statement, private_part
 from synthdp.study.report.summary import strategy_words

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from synthdp.config import Settings, validate_settings
+from synthdp.config.settings import Settings, validate_settings
+from synthdp.config.yaml_core import parse_yaml
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError, quoted
-from synthdp.files import read_text
-from synthdp.privacy.accounting import PrivacyLoss
-from synthdp.privacy.gaussian import gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_mu
+from synthdp.privacy.accounting.privacy_loss import PrivacyLoss
 from synthdp.privacy.mechanism import Unit
+from synthdp.storage.files import read_text
 from synthdp.study.compare.cells import Cell
-from synthdp.yaml_core import parse_yaml
 
 MAX_DESCRIPTION_BYTES = 2**16
 

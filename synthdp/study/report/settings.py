@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.evaluation.fairness import Fairness
-from synthdp.privacy.statement import Statement
+from synthdp.privacy.promise.statement import Statement
 from synthdp.study.report.tables import TableFormat
 from synthdp.study.settings import ComparePlan
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from synthdp.privacy.bounds import epsilon_text, percent
+from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.study.compare.cells import Cell
 
 #: The share of members found at 1 % false alarms, by the runs of a cell; None where not stated.

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synthdp.cards import one_line
 from synthdp.data.tables import csv_text
-from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.accounting.bounds import epsilon_text
+from synthdp.runs.cards import one_line
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, strategy_words
 from synthdp.study.sweep.tuning import tuned_words

@@ -24,9 +24,9 @@ from typing import IO, Any
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from synthdp.errors import InputError, RunError
-from synthdp.processes import can_work_together
-from synthdp.progress import silence_bars
-from synthdp.runs import RunBusyError, StageCall
+from synthdp.machine.processes import can_work_together
+from synthdp.machine.progress import silence_bars
+from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.study.settings import Devices, EngineSettings
 from synthdp.study.sweep import clusters
 

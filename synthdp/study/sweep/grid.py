@@ -13,13 +13,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.evaluation.fairness import FairnessSettings, refuse_no_groups
-from synthdp.runs import StageCall
+from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES, crosses_grid, expand_strategy
 from synthdp.study.settings import (
     EvaluateOn,

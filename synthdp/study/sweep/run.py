@@ -15,14 +15,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from synthdp.errors import InputError, RunError
-from synthdp.paths import without_paths
-from synthdp.runs import RunBusyError, StageCall
+from synthdp.machine.terminal import is_watched
+from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.stages import STAGES
+from synthdp.storage.paths import without_paths
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep.engine import Engine, opened_engine
 from synthdp.study.sweep.grid import Evaluation, GridRow
 from synthdp.study.sweep.state import is_evaluated, is_finished, missing_calls, other_versions
-from synthdp.terminal import is_watched
 
 log = logging.getLogger(__name__)
 

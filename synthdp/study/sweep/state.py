@@ -14,12 +14,12 @@ from pathlib import Path
 
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, read_metrics
-from synthdp.files import closed_to_others, read_json, refused_when_full, write_json
-from synthdp.inputs import MEND, Input, changed_inputs, noted_inputs, read_inputs
-from synthdp.paths import without_paths
-from synthdp.privacy.stated import read_statement
-from synthdp.runs import RunBusyError, StageCall, held_lock, open_run, versions
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.runs.folder import RunBusyError, StageCall, held_lock, open_run, versions
+from synthdp.runs.inputs import MEND, Input, changed_inputs, noted_inputs, read_inputs
 from synthdp.status import read_status
+from synthdp.storage.files import closed_to_others, read_json, refused_when_full, write_json
+from synthdp.storage.paths import without_paths
 from synthdp.study.settings import WHERE_IT_RUNS, StudySettings, seen_from
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.stated import read_statement
-from synthdp.runs import StageCall
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.runs.folder import StageCall
 from synthdp.study.settings import TunedValue
 
 #: Settings of a stage that name a set whose images the stage reads.

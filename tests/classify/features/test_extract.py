@@ -12,7 +12,7 @@ from classify.features.extract import (
     on_arrays,
     trunk_views,
 )
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.networks.backbone import Backbone, TransformerBackbone, build_backbone
 

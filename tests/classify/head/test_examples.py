@@ -19,8 +19,8 @@ from classify.head.examples import (
     residuals,
 )
 from classify.head.train import HeadRecipe, train_head
-from synthdp.privacy.clipping import clip_rows, unit_means
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noisy_sum.clipping import clip_rows, unit_means
 
 SHAPE = MlpShape(inputs=7, hidden=5, targets=2)
 

@@ -16,11 +16,11 @@ from classify.head.examples import (
 )
 from classify.head.train import HeadRecipe, train_head, train_private_head
 from synthdp.errors import InputError
-from synthdp.privacy.lattice import lattice_step
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.sampling import sampled_units
+from synthdp.privacy.noisy_sum.lattice import lattice_step
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.noisy_sum.sampling import sampled_units
 
 SOURCE = NoiseSource(bytes(range(32)))
 RECIPE = HeadRecipe(steps=30, lr=2.0, average_from=0.5, block_steps=10)

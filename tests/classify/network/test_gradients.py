@@ -14,10 +14,10 @@ from classify.config import Tune
 from classify.features.scaling import plain_scaling
 from classify.network.gradients import PatientGradients, TokenExamples, Views, all_views
 from classify.network.top import TrainedTop, trained_top
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, build_backbone
-from synthdp.privacy.lattice import clip_bound, lattice_step
+from synthdp.privacy.noisy_sum.lattice import clip_bound, lattice_step
 
 CLIP = 0.5
 #: What float32 may move a sum of clipped vectors by, as a share of the clip norm.

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from classify.network.top import LowRankLinear, add_low_rank, merge_low_rank, trained_top
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
 

@@ -15,11 +15,11 @@ from classify.features.scaling import plain_scaling
 from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, trained_top
 from classify.network.train import train_network, train_private_network
-from synthdp.config import FeatureSettings
+from synthdp.config.settings import FeatureSettings
 from synthdp.networks.backbone import build_backbone
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
+from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 SOURCE = NoiseSource(bytes(range(32)))
 CLIP = 0.5

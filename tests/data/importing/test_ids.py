@@ -14,7 +14,7 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.importing.ids import alike_ids, id_problem, normalised_id
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.errors import InputError
-from synthdp.files import read_json
+from synthdp.storage.files import read_json
 
 Pixels = NDArray[np.uint8]
 Texture = Callable[..., Pixels]

@@ -10,14 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.importing.folders.names import folder_split, name_label
 from synthdp.data.importing.labels import default_labels, names_mask
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.settings import FORMER_PATTERNS, ListingSettings
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_json
+from synthdp.storage.files import read_json, write_json
 
 Pixels = NDArray[np.uint8]
 Texture = Callable[..., Pixels]

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp import files
-from synthdp.config import PrivacySettings, load_settings, validate_settings
+from synthdp.config.settings import PrivacySettings, load_settings, validate_settings
 from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
@@ -24,8 +23,9 @@ from synthdp.data.importing.patches import PatchesSettings, imported_statement, 
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage, Part, Release
-from synthdp.privacy.plan import plan_privacy
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.promise.plan import plan_privacy
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.storage import files
 
 Pixels = NDArray[np.uint8]
 Texture = Callable[..., Pixels]

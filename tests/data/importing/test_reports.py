@@ -19,7 +19,7 @@ import yaml
 from made_up_mammograms import Image, Lesion, write_tcia
 from numpy.typing import NDArray
 
-import synthdp.locks
+import synthdp.storage.locks
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.dicom import DicomReading
@@ -676,7 +676,7 @@ def posix_locks(descriptor: object, kind: int) -> None:
     ]
 )
 def other_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthdp.locks, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(synthdp.storage.locks, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(fcntl, "flock", request.param)
 
 

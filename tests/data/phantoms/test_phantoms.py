@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import load_images, open_dataset, targets_array
 from synthdp.data.phantoms.phantoms import (
     Patient,

@@ -17,10 +17,10 @@ from gan.package.model import load_generator
 from gan.plans import plan_import_generator
 from gan.train import run_train_gan
 from gan.training.losses import noisy_target_discriminator_loss
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
-from synthdp.files import sha256_file
+from synthdp.storage.files import sha256_file
 
 WIDTHS = (1024, 512, 256, 128, 64)
 TINY_WIDTHS = (16, 12, 8)

@@ -23,11 +23,11 @@ from gan.train import run_train_gan
 from synthdp.cli import EXIT_DONE, main
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import make_statement
 from synthdp.release import release
+from synthdp.storage.files import read_json, write_json
 
 TinySettings = Callable[..., TrainGanSettings]
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from gan.network.sampling import draw_codes
 from gan.package.conditions import Conditions, attribute_cells, encode, read_conditions
 from gan.plans import plan_train_gan
 from gan.train import run_train_gan
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Row, open_dataset
 from synthdp.errors import InputError
 

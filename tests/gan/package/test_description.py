@@ -22,12 +22,12 @@ from gan.package.description import (
 from gan.package.model import load_generator, write_generator
 from gan.package.networks import build_generator
 from gan.package.pretrained import FOLDER, known_names
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Lineage
-from synthdp.privacy.statement import make_statement
-from synthdp.runs import open_run
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.runs.folder import open_run
+from synthdp.storage.files import read_json, write_json
 
 VIEWS = Conditions(
     names=("view",),

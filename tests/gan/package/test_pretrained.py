@@ -17,13 +17,13 @@ from gan.plans import plan_generate
 from synthdp.cli import EXIT_DONE, main
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.files import read_json, write_json
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import make_statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.privacy.promise.words import statement_text
 from synthdp.release import release
+from synthdp.storage.files import read_json, write_json
 
 Finished = Callable[[Path], Path]
 

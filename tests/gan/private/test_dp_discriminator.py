@@ -26,18 +26,18 @@ from gan.private.dp_discriminator import (
 from gan.train import run_train_gan
 from gan.training.examples import load_examples
 from gan.training.loop import new_training, sample_grid
-from synthdp import runs
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import RunError
-from synthdp.privacy import ledger as ledgers
-from synthdp.privacy.lattice import lattice_step
-from synthdp.privacy.ledger import Ledger
+from synthdp.privacy.ledger import run_ledger as ledgers
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.noise import NoiseSource
-from synthdp.privacy.record import recorded_releases
-from synthdp.privacy.sampling import sampled_units
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.words import statement_text
+from synthdp.privacy.noisy_sum.lattice import lattice_step
+from synthdp.privacy.noisy_sum.noise import NoiseSource
+from synthdp.privacy.noisy_sum.sampling import sampled_units
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.words import statement_text
+from synthdp.runs import folder as runs
 
 TinySettings = Callable[..., TrainGanSettings]
 SOURCE = NoiseSource(bytes(range(32)))

@@ -19,12 +19,12 @@ from gan.private.embedding import (
 from gan.train import SUMS_FILE, run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights
-from synthdp.config import BackboneSettings
+from synthdp.config.settings import BackboneSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.networks.frozen import build_pyramid
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.mechanism import Mechanism
-from synthdp.privacy.record import recorded_releases
 
 RANDOM_NET = BackboneSettings(name="test_efficientnet", size_px=32)
 MakeSet = Callable[..., Path]

@@ -18,7 +18,7 @@ from gan.training.guidance import (
     spectrum_loss,
 )
 from synthdp.checkpoint import load_weights
-from synthdp.config import BackboneSettings
+from synthdp.config.settings import BackboneSettings
 
 RANDOM_NET = {"name": "test_efficientnet", "size_px": 32}
 TinySettings = Callable[..., TrainGanSettings]

@@ -9,12 +9,12 @@ import pytest
 from made_up import study_settings
 from scipy.special import expit
 
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.evaluation.predictions import read_predictions
-from synthdp.files import read_json, write_json
-from synthdp.privacy.stated import parse_statement
+from synthdp.privacy.promise.stated import parse_statement
+from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.aurocs import (
     ComparisonRow,
     Comparisons,

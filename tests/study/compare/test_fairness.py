@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from synthdp.config import dump_settings, validate_settings
+from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import MIN_PATIENTS, ONE_CLASS
-from synthdp.files import write_atomic, write_json
-from synthdp.privacy.gaussian import gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import make_statement
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.storage.files import write_atomic, write_json
 from synthdp.study.compare.fairness import (
     FAIRNESS_FILE,
     FairnessRow,

@@ -5,9 +5,9 @@ import pytest
 from pydantic import ValidationError
 
 from synthdp.errors import InputError
-from synthdp.privacy.gaussian import gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.statement import Statement, make_statement
+from synthdp.privacy.promise.statement import Statement, make_statement
 from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import (
     COLUMNS,

@@ -7,13 +7,13 @@ from made_up import study_settings
 from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
-from synthdp.config import dump_settings
+from synthdp.config.settings import dump_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.intervals import Redrawn
-from synthdp.files import write_atomic, write_json
-from synthdp.privacy.stated import read_statement
+from synthdp.privacy.promise.stated import read_statement
 from synthdp.release import release
+from synthdp.storage.files import write_atomic, write_json
 from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.predictions import ScoredCell

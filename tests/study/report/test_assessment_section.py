@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from synthdp.data.dataset import DatasetInfo, open_dataset
 from synthdp.errors import InputError
-from synthdp.files import write_json
+from synthdp.storage.files import write_json
 from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.plan import plan_study
 from synthdp.study.report.page import ReportSettings, run_report

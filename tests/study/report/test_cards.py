@@ -7,7 +7,7 @@ from made_up import clinic_set
 from made_up_study import describe, make_patches, make_study
 
 from synthdp.data.dataset import open_dataset
-from synthdp.privacy.bounds import epsilon_text
+from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.record import read_sets

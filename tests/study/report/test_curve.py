@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from synthdp.pages import MARKS
+from synthdp.pages.html import MARKS
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.report.curve import Scale, draw_curve, odds_by_epsilon, shown_epsilon

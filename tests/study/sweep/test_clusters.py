@@ -15,10 +15,10 @@ from threading import Thread
 import pytest
 from made_up import small_study
 
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.phantoms.phantoms import PhantomSettings
 from synthdp.errors import InputError, RunError
-from synthdp.runs import StageCall
+from synthdp.runs.folder import StageCall
 from synthdp.study.compare.results import read_results
 from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.stage import run_study

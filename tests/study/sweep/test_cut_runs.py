@@ -8,8 +8,8 @@ import pytest
 from made_up import small_study, study_settings
 
 from synthdp.errors import InputError, RunError
-from synthdp.files import read_json, write_json
-from synthdp.runs import StageCall, open_run
+from synthdp.runs.folder import StageCall, open_run
+from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.results import read_results
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study

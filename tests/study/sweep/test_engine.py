@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.config import validate_settings
+from synthdp.config.settings import validate_settings
 from synthdp.data.phantoms.phantoms import PhantomSettings
 from synthdp.errors import InputError, RunError
-from synthdp.runs import RunBusyError, StageCall
+from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep import engine as engines
 from synthdp.study.sweep.engine import (

@@ -7,7 +7,7 @@ import pytest
 from made_up import study_settings
 
 from synthdp.errors import RunError
-from synthdp.runs import StageCall
+from synthdp.runs.folder import StageCall
 from synthdp.study.compare.results import read_results
 from synthdp.study.report.page import ReportSettings, run_report
 from synthdp.study.stage import run_study

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
-from synthdp.runs import StageCall
+from synthdp.runs.folder import StageCall
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.engine import opened_engine

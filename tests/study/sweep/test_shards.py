@@ -14,11 +14,11 @@ import pytest
 import torch
 from made_up import study_settings
 
-from synthdp.config import dump_settings
+from synthdp.config.settings import dump_settings
 from synthdp.errors import InputError
-from synthdp.files import read_json, write_json
-from synthdp.privacy.record import recorded_releases
-from synthdp.runs import RunBusyError, StageCall, open_run
+from synthdp.privacy.ledger.set_record import recorded_releases
+from synthdp.runs.folder import RunBusyError, StageCall, open_run
+from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.results import read_results
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study

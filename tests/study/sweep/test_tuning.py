@@ -7,13 +7,14 @@ import yaml
 from made_up import clinic_set, study_settings
 
 from synthdp.cli import main
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError, RunError
-from synthdp.privacy.gaussian import gaussian_mu
+from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.stated import read_statement
-from synthdp.privacy.statement import make_statement
-from synthdp.runs import StageCall
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import make_statement
+from synthdp.runs.folder import StageCall
 from synthdp.study import stage
 from synthdp.study.compare.defaults import choose, write_defaults
 from synthdp.study.compare.results import (
@@ -29,7 +30,6 @@ from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid
 from synthdp.study.sweep.tuning import tuning_lineage
-from synthdp.yaml_core import read_yaml
 
 LR, BIAS = "finetune.head.lr_times_steps", "finetune.head.bias_input"
 FREE = make_statement(Lineage(), subject="tuned settings")

@@ -19,7 +19,7 @@ from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.importing.tables.table_settings import ArraySettings
 from synthdp.errors import InputError
-from synthdp.files import refuse_without_descriptors
+from synthdp.storage.files import refuse_without_descriptors
 
 #: An array is unpacked whole, and held while its images are read.
 MAX_ARRAY_BYTES = 2 * 2**30

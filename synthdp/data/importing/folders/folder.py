@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 from synthdp.data.decoding import IMAGE_SUFFIXES, kind_of
-from synthdp.files import refuse_without_descriptors
+from synthdp.storage.files import refuse_without_descriptors
 
 #: Others are not named in messages, since the end of a name may hold part of an id.
 OTHER_SUFFIXES = (

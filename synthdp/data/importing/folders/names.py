@@ -13,7 +13,7 @@ from synthdp.data.importing.labels import Reading, names_mask
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.data.named_files import NamedFiles
-from synthdp.files import readable_name
+from synthdp.storage.files import readable_name
 
 SPLIT_FOLDERS: dict[str, str] = {
     **{name: name for name in SPLITS},

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from synthdp.processes import can_work_together
+from synthdp.machine.processes import can_work_together
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")

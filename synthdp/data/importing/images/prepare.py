@@ -30,9 +30,9 @@ from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.importing.images.survey import ImageFacts, Pixels, image_facts, thumbnail
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.errors import InputError, RunError
-from synthdp.files import refused_when_full, refused_without_rights
-from synthdp.locks import locked, owner_of
-from synthdp.progress import progress
+from synthdp.machine.progress import progress
+from synthdp.storage.files import refused_when_full, refused_without_rights
+from synthdp.storage.locks import locked, owner_of
 
 logger = logging.getLogger(__name__)
 

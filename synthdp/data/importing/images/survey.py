@@ -15,7 +15,7 @@ from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.data.leftovers import png_leftover
 from synthdp.errors import InputError
-from synthdp.progress import progress
+from synthdp.machine.progress import progress
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 #: Images that a worker reads before it hands back what it saw.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.files import refused_when_full, refused_without_rights
+from synthdp.storage.files import refused_when_full, refused_without_rights
 
 THUMBNAIL_PX = 32
 _VALUES = THUMBNAIL_PX**2

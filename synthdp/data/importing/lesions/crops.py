@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.importing.lesions.region import Region
 from synthdp.errors import InputError
 

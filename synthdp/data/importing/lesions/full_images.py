@@ -16,7 +16,7 @@ from synthdp.data.importing.lesions.crops import (
 from synthdp.data.importing.lesions.region import Region
 from synthdp.data.importing.patch import Patch
 from synthdp.errors import InputError
-from synthdp.files import refuse_without_descriptors
+from synthdp.storage.files import refuse_without_descriptors
 
 #: Full images in a file of prepared ones (`prepare`): each takes as long as hundreds of patches.
 FULL_IMAGES_AT_ONCE = 8

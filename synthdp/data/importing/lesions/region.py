@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import model_validator
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.importing.tables.cells import Decimal, number_text
 
 #: How far beyond its image a box may reach, in px: what rounding and 1-based counting make.

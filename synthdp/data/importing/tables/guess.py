@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.decoding import IMAGE_SUFFIXES
 from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS
@@ -27,7 +28,6 @@ from synthdp.data.importing.tables.cells import Column, find_column, names_in, s
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet
 from synthdp.errors import InputError
-from synthdp.yaml_core import read_yaml
 
 #: Mappings that fit anything: their synonyms say what columns are often called.
 _GENERIC = ("class-folders", "table", "table-a-split")

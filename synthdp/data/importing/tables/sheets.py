@@ -23,7 +23,7 @@ from synthdp.data.tables import (
     csv_problem,
     plain_text,
 )
-from synthdp.files import refuse_without_descriptors
+from synthdp.storage.files import refuse_without_descriptors
 
 Delimiter = Literal["auto", "comma", "semicolon", "tab", "pipe", "whitespace"]
 _SIGNS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}

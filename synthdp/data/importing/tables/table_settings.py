@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from synthdp.config import Settings
+from synthdp.config.settings import Settings
 from synthdp.data.dataset import Split
 from synthdp.data.importing.lesions.region import RegionColumns
 from synthdp.data.importing.tables.cells import Column, Decimal

@@ -14,7 +14,7 @@ from synthdp.data.images import encode_png
 from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.errors import InputError
-from synthdp.files import read_json
+from synthdp.storage.files import read_json
 
 Pixels = NDArray[np.uint8]
 Texture = Callable[..., Pixels]

@@ -24,7 +24,7 @@ from synthdp.data.importing.images.prepare import Prepared, prepare, staging_bes
 from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.errors import InputError, RunError
-from synthdp.locks import locked
+from synthdp.storage.locks import locked
 
 Texture = Callable[..., Pixels]
 READ: list[Path] = []

@@ -12,7 +12,8 @@ from dicom_files import write_mammogram
 from made_up_collections import FINDINGS, dicom, noise, npz, picture, write_table
 from numpy.typing import NDArray
 
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.importing.dicom import DicomSettings, run_dicom
@@ -22,7 +23,6 @@ from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.table_settings import TableSettings
 from synthdp.errors import InputError
-from synthdp.yaml_core import read_yaml
 
 
 def settings(src: Path, name: str, *overrides: str) -> PatchesSettings:

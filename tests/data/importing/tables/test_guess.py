@@ -6,14 +6,14 @@ import pytest
 from made_up_collections import FINDINGS, dicom, npz, picture, write_table
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config import load_settings
+from synthdp.config.settings import load_settings
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.patches import PatchesSettings, run_patches
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.guess import guess
 from synthdp.errors import InputError
-from synthdp.yaml_core import read_yaml
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The process and its machine: streams, progress, signals, workers, devices."""

@@ -1,0 +1,1 @@
+"""Lower bounds on what a release gives away, from attacks on it."""

@@ -1,0 +1,1 @@
+"""What was spent, on disk: a run's ledger, a data set's record, its budget."""

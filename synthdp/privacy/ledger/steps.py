@@ -1,0 +1,97 @@
+"""The order of things in a private stage: reserve, run, keep; and what a stop does to it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from synthdp.checkpoint import load_weights, save_weights
+from synthdp.errors import InputError
+from synthdp.machine.interrupts import deferred_stop
+from synthdp.privacy.ledger.run_ledger import Ledger
+
+#: Given a step's number, the weights before it, and the noisy mean that it released.
+Observer = Callable[[int, Tensor, Tensor], None]
+
+
+def run_steps(
+    ledger: Ledger,
+    *,
+    state_at: int,
+    block_steps: int,
+    take: Callable[[int], None],
+    keep: Callable[[int], None],
+) -> None:
+    """Run the steps that a ledger's release has left.
+
+    A stop by Ctrl-C or SIGTERM waits for the end of a step, and the next start goes on exactly
+    there. After a crash the reserved block is spent: the training goes on from its last checkpoint
+    with the block after it, so that crashes end a training early and never exceed its budget.
+
+    Args:
+        ledger: claimed by the run's release.
+        state_at: the step that the state at hand is to go on with: 0, or a checkpoint's.
+        block_steps: steps to reserve at a time.
+        take: runs the step of this number.
+        keep: saves the state, to go on with the step of this number.
+
+    Guarantee: a step's number is handed to `take` once, ever, and only when it stands reserved.
+
+    Raises:
+        InputError: when the state is ahead of the ledger.
+        KeyboardInterrupt: after a clean stop.
+    """
+    with deferred_stop() as stop_asked:
+        block = ledger.resumed(state_at)
+        while True:
+            for step in block:
+                take(step)
+                if stop_asked():
+                    keep(step + 1)
+                    ledger.note_stop(step + 1)
+                    raise KeyboardInterrupt
+            if block:
+                keep(block.stop)
+            left = ledger.steps_left
+            if not left:
+                return
+            block = ledger.reserve(min(block_steps, left))
+
+
+def run_once(
+    ledger: Ledger, kept: Path, release: Callable[[], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What a release of one step gave: made once, kept in a file, and read from there ever after.
+
+    Noise that was drawn can't be drawn again, since no key is kept: what a kill took between the
+    reserved step and the file is lost, and its cost is not. A stop by Ctrl-C or SIGTERM waits.
+
+    Args:
+        ledger: claimed by the run's release.
+        kept: the file, in the run's private part.
+        release: draws the noise; whatever takes long is better done before.
+
+    Guarantee: `release` is called once, ever, and only when its step stands reserved.
+
+    Raises:
+        InputError: when the step is spent and the file is gone, or is there though nothing is.
+        KeyboardInterrupt: after a clean stop; the file stands.
+    """
+    if kept.is_file() and not ledger.spent_steps:
+        raise InputError(
+            f"private/{kept.name}: what was released is there, but the ledger has spent nothing on "
+            "it, so it is of another run; start in a new run folder"
+        )
+    if not kept.is_file():
+        if not ledger.steps_left:
+            raise InputError(
+                f"private/{kept.name}: the release is spent, but what was released is gone (the "
+                "run was killed just then, or the file was deleted), and a second release would "
+                "cost again; start in a new run folder, which is counted beside this one"
+            )
+        with deferred_stop() as stop_asked:
+            ledger.reserve(1)
+            save_weights(kept, release())
+            if stop_asked():
+                raise KeyboardInterrupt
+    return load_weights(kept)

@@ -1,0 +1,1 @@
+"""One release: who takes part, bounded vectors, exact sums on a lattice, the noise."""

@@ -1,0 +1,160 @@
+"""Where Gaussian noise comes from.
+
+`synthdp.privacy.noisy_sum.lattice` adds it to sums. A key comes from the operating system at each
+start of a run, and moves noise and sampling and nothing else. It is never written down: the streams
+of two keys are independent, so that a run which goes on under a new key is the run that its
+mechanism describes.
+"""
+
+import hashlib
+import itertools
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthdp.config.settings import PrivacySettings
+from synthdp.privacy.noisy_sum.discrete import discrete_gaussian
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEY_BYTES = 32
+#: Where earlier versions kept the key of a run; `open_run` removes it.
+KEY_FILE = "noise.key"
+NoiseKind = Literal["philox", "shake256", "discrete"]
+
+#: How many normal draws make one: their sum hides the gaps that one draw leaves between floats.
+_SUMMED = 4
+_WORD_BYTES = 8
+_MANTISSA_BITS = 53
+_CHUNK = 2**18
+
+
+def new_key() -> bytes:
+    """256 random bits from the operating system."""
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def keep_key(path: Path) -> bytes:
+    """The key at `path`, made there (mode 600) when there is none yet."""
+    try:
+        return write_key(path, new_key())
+    except FileExistsError:
+        key = path.read_bytes()
+        if len(key) == KEY_BYTES:
+            return key
+        path.unlink()  # torn by a crash before its first use: nothing was drawn from it
+        return keep_key(path)
+
+
+def write_key(path: Path, key: bytes) -> bytes:
+    """Write a key to a new file that its owner alone may read; gives it back.
+
+    Raises:
+        FileExistsError: when there is such a file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(key)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return key
+
+
+@dataclass(frozen=True, repr=False)
+class NoiseSource:
+    """Independent streams of Gaussian noise under one secret key.
+
+    kind: `philox`, a counter-based generator, fast; `shake256`, a cryptographic one, several of
+    whose draws are summed; `discrete`, whole numbers of a discrete Gaussian from the same bits,
+    exactly.
+    """
+
+    key: bytes
+    kind: NoiseKind = "philox"
+
+    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> "Tensor":
+        """Float64 noise N(0, scale^2) of `shape`, a function of key, kind, scale and stream alone.
+
+        `discrete` gives whole numbers, for a scale counted in the steps of a lattice.
+
+        Guarantee: streams of one key, and any streams of two keys, are independent as far as the
+        generator is. SHAKE-256 is keyed by prefix with all 256 bits (FIPS 202). Philox4x64-10 has
+        128 bits of key, which NumPy's `SeedSequence` hashes our 256 bits and the stream into; it is
+        no cryptographic generator. Both compute in float64 from 52 or 53 random bits; that a
+        draw's last bits do not speak of what it is added to is the lattice's doing. `shake256`
+        sums four draws, which fills the gaps that one leaves far from zero (Holohan and Braghin,
+        arXiv 2107.10138).
+
+        The distribution of `discrete` is exact (`synthdp.privacy.noisy_sum.discrete`). Moved by a
+        vector, it has the Gaussian's Renyi divergences or smaller ones (arXiv 2004.00010, theorem
+        14). Its trade-off curve is not exactly the Gaussian's: sums over whole numbers stand where
+        the Gaussian has integrals, and by the midpoint rule's error a step's delta at any epsilon
+        is off by at most about (4 D + 0.4 mu + mu^2) / (8 scale^2), to first order, for D
+        coordinates and mu = clip norm / standard deviation: 2^-29 for 4000 weights and a noise
+        multiplier of 1. That is not charged; where D may be millions, settings refuse it
+        (`PrivacySettings.refuse_discrete`).
+        """
+        import torch  # noqa: PLC0415 (commands start without it)
+
+        count = int(np.prod(shape, dtype=np.int64))
+        return torch.from_numpy(self._draws(count, scale, stream).reshape(shape))
+
+    def _draws(self, count: int, scale: float, stream: int) -> NDArray[np.float64]:
+        if self.kind == "philox":
+            return self._philox(count, stream) * scale
+        if self.kind == "shake256":
+            return self._shake(count, stream) * scale
+        calls = itertools.count()  # each call for words has bits of its own
+        whole = discrete_gaussian(
+            count, scale, lambda words: self._bits(f"discrete {stream} {next(calls)}", words)
+        )
+        return whole.astype(np.float64)
+
+    def _philox(self, count: int, stream: int) -> NDArray[np.float64]:
+        seed = np.random.SeedSequence([int.from_bytes(self.key, "big"), stream])
+        draw: NDArray[np.float64] = np.random.Generator(np.random.Philox(seed)).standard_normal(
+            count
+        )
+        return draw
+
+    def _shake(self, count: int, stream: int) -> NDArray[np.float64]:
+        draw = np.empty(count)
+        for chunk, start in enumerate(range(0, count, _CHUNK)):
+            size = min(_CHUNK, count - start)
+            normals = _box_muller(self._bits(f"noise {stream} {chunk}", size * _SUMMED))
+            draw[start : start + size] = normals.reshape(size, _SUMMED).sum(axis=1)
+        draw /= np.sqrt(_SUMMED)
+        return draw
+
+    def _bits(self, purpose: str, words: int) -> NDArray[np.uint64]:
+        stream = hashlib.shake_256(self.key + purpose.encode())
+        return np.frombuffer(stream.digest(words * _WORD_BYTES), dtype="<u8")
+
+
+def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Normal draws from an even number of random 64-bit words (Box and Muller, 1958)."""
+    uniform = ((bits >> np.uint64(64 - _MANTISSA_BITS)) + np.uint64(1)) * 2.0**-_MANTISSA_BITS
+    radius = np.sqrt(-2 * np.log(uniform[0::2]))
+    angle = 2 * np.pi * uniform[1::2]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def open_noise_source(privacy: PrivacySettings) -> NoiseSource:
+    """The noise of one start of a run: a new key from the operating system, in memory alone.
+
+    Args:
+        privacy: which generator; a fixed key, for tests, takes the place of the secret one.
+
+    Guarantee: no two starts share a key, and no file holds one, so that no copy of a run draws the
+    noise of another. What a start drew, nobody can draw again.
+    """
+    if privacy.fixed_noise_key is not None:
+        key = hashlib.sha256(str(privacy.fixed_noise_key).encode()).digest()
+        return NoiseSource(key, privacy.noise)
+    return NoiseSource(new_key(), privacy.noise)

@@ -1,0 +1,1 @@
+"""From ancestors to the words: plan, statement, what a file states, the dossier's shape."""

@@ -1,0 +1,201 @@
+"""Model and data-set cards: Markdown with a YAML header, in the form of the Hugging Face hub."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from synthdp import __version__
+from synthdp.config.yaml_core import dump_yaml, parse_yaml
+from synthdp.errors import InputError
+from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.promise.words import statement_text
+
+#: Licences by the names that the Hub knows; any other one is `other`, with its name beside it.
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "cc0-1.0", "pddl", "odbl", "odc-by", "openrail", "unknown"),
+    *("cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0"),
+    *("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+)
+#: The Hub's words for a number of rows below each bound, and for more.
+_SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
+_LARGEST = "1M<n<10M"
+
+USE = (
+    "For research. Not a medical device: no diagnosis and no treatment may rest on it without "
+    "the validation that the law of the place asks for."
+)
+_OUT_OF_SCOPE = """\
+- Diagnosis, treatment, or any other decision about a person.
+- Statements about the population of the real images: how often something is seen here is not how
+  often it is there, and rare findings may be missing.
+- Tests of a detector of disease: labels are what the generator was asked for, not a reading.
+- Attempts to find the patients whose images the generator learned from.
+- Anything that takes the images for real ones, or passes them on without this card."""
+_CITATION = (
+    "Name synthdp {version} and the data that the generator learned from, as its licence asks. "
+    "The class-conditional generator of mammography patches for private classifiers goes back to "
+    "Osuala et al., *Enhancing the Utility of Privacy-Preserving Cancer Classification using "
+    "Synthetic Data*, arXiv 2407.12669."
+)
+
+
+def card_text(header: Mapping[str, Any], title: str, sections: Sequence[tuple[str, str]]) -> str:
+    """A card: its YAML header, a title, and the sections that say something."""
+    head = dump_yaml(dict(header))
+    body = "\n\n".join(f"## {one_line(name)}\n\n{text}" for name, text in sections if text)
+    return f"---\n{head}---\n\n# {one_line(title)}\n\n{body}\n"
+
+
+#: What is markup anywhere in a text: HTML, and the middle of a link, a picture or a definition.
+_MARKUP = r"<|\](?=[(\[:])"
+_IN_A_LINE = re.compile(rf"([\\`*|~]|(?<!\w)_|_(?!\w)|{_MARKUP})")
+#: The same behind backslashes of the text's own, which must not take the one put there for a pair.
+_IN_PARAGRAPHS = re.compile(rf"(\\*)({_MARKUP})")
+#: What is markup where a line or an item of a list begins: headings, quotations, tables, fences
+#: and rules.
+_AT_A_START = re.compile(
+    r"(?m)^([ \t]*(?:(?:[-+*]|\d+[.)])[ \t]+)*)([#=>~|]|`{3}|(?:[-*_][ \t]*){2,}$|-[ \t]*$)"
+)
+
+
+def one_line(text: str) -> str:
+    """A text of anybody's as Markdown on one line, in which every character stands for itself."""
+    return _IN_A_LINE.sub(r"\\\1", " ".join(text.split()))
+
+
+def paragraphs(text: str) -> str:
+    """Markdown of paragraphs, lists, bold words and code, in which nothing else is marked up.
+
+    Names and notes of other people stand in it: no link, picture, HTML, heading or rule.
+    """
+    plain = _IN_PARAGRAPHS.sub(r"\1\1\\\2", text.replace("\r", " "))
+    return _AT_A_START.sub(r"\1\\\2", plain)
+
+
+def privacy_header(statement: Statement) -> dict[str, Any]:
+    """The `privacy:` block of a card's header."""
+    values = statement.model_dump(mode="json")
+    return {key: values[key] for key in ("epsilon", "delta", "unit", "neighbours")}
+
+
+def model_card(
+    *, title: str, summary: str, statement: Statement, settings: Mapping[str, Any]
+) -> str:
+    """The card of a model: what it is, what it promises, how it was made.
+
+    Args:
+        title: one line.
+        summary: what it is.
+        statement: what the model promises.
+        settings: name and value of what decided it.
+    """
+    header = {
+        "library_name": "synthdp",
+        "tags": ["medical-imaging", "differential-privacy"],
+        "privacy": privacy_header(statement),
+    }
+    sections = [
+        ("What it is", paragraphs(summary)),
+        ("Privacy", paragraphs(statement_text(statement))),
+        ("How it was made", f"synthdp {__version__}\n\n{listed(settings)}"),
+        ("Use", USE),
+    ]
+    return card_text(header, title, sections)
+
+
+def dataset_card(
+    *,
+    title: str,
+    summary: str,
+    licence: str,
+    statement: Statement,
+    n_images: int | None = None,
+    made: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> str:
+    """The card of a synthetic data set, under the header keys that the Hub searches by.
+
+    Args:
+        title: one line.
+        summary: what it is.
+        licence: of the images, such as CC-BY-4.0; empty where it is not known.
+        statement: what the set promises.
+        n_images: how many there are, where that is public.
+        made: name and value of what decided the images.
+        columns: what each column of the manifest means.
+    """
+    promised = 0 < statement.epsilon < math.inf
+    header = {
+        "pretty_name": title,
+        **licence_keys(licence),
+        "task_categories": ["image-classification"],
+        **({} if n_images is None else {"size_categories": [size_category(n_images)]}),
+        "tags": ["synthetic", "medical-imaging", *(["differential-privacy"] * promised)],
+        "configs": [{"config_name": "default", "data_files": "manifest.csv"}],
+        "privacy": privacy_header(statement),
+    }
+    steps = {"synthdp": __version__, **(made or {})}
+    sections = [
+        ("What it is", paragraphs(summary)),
+        ("How it was made", listed(steps) if made else ""),
+        ("Columns of manifest.csv", listed(columns or {})),
+        ("Privacy", paragraphs(statement_text(statement))),
+        ("Lineage", _lineage_words(statement)),
+        ("Use", USE),
+        ("Out of scope", _OUT_OF_SCOPE),
+        ("Citation", _CITATION.format(version=__version__)),
+    ]
+    return card_text(header, title, sections)
+
+
+def plain_card(title: str, statement: Statement) -> str:
+    """A card without a header: a title, and what is promised."""
+    return f"# {one_line(title)}\n\n{paragraphs(statement_text(statement))}\n"
+
+
+def restated(card: str, statement: Statement) -> str:
+    """A card with this statement in place of what it promised, in its header and its text.
+
+    Raises:
+        InputError: when the text is no card of a model or a data set.
+    """
+    parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", card, flags=re.DOTALL)
+    section = re.compile(r"^## Privacy\n\n.*?(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
+    if parts is None or len(section.findall(parts[2])) != 1:
+        raise InputError("card.md: not a card as it was written; make the run or the set again")
+    header = {**parse_yaml(parts[1], where="card.md"), "privacy": privacy_header(statement)}
+    head = dump_yaml(header)
+    text = f"## Privacy\n\n{paragraphs(statement_text(statement))}\n\n"
+    body = section.sub(lambda _: text, parts[2]).rstrip("\n")
+    return f"---\n{head}---\n{body}\n"
+
+
+def size_category(n_images: int) -> str:
+    """The Hub's word for a number of rows."""
+    return next((words for below, words in _SIZES if n_images < below), _LARGEST)
+
+
+def licence_keys(licence: str) -> dict[str, str]:
+    """The header's keys for a licence, by the Hub's name where it has one."""
+    name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unknown"
+    return {"license": name} if name in HUB_LICENCES else {"license": "other", "license_name": name}
+
+
+def listed(items: Mapping[str, Any]) -> str:
+    """Names and values as a Markdown list."""
+    return "\n".join(
+        f"- {one_line(str(name))}: {one_line(str(value))}" for name, value in items.items()
+    )
+
+
+def _lineage_words(statement: Statement) -> str:
+    """Every release by its id, by which it is counted once for several sets that share it."""
+    releases = statement.lineage.releases
+    if not releases:
+        if statement.lineage.declared:
+            return "No release on any patient, as declared by the importer or the sender."
+        return "No release on any patient: nothing here descends from a patient's image."
+    return "\n".join(
+        f"- release {one_line(f'{one.id}: {one.stage} on {one.data}')}" for one in releases
+    )
