@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"gan": ("classify",), "classify": ("gan",), "synthdp": ("gan", "classify")}
 FLOORS = [
     ("synthdp.cli",),
+    ("synthdp.commands",),
     ("synthdp.release", "synthdp.dossier"),
     *[
         (f"synthdp.study.{room}",)

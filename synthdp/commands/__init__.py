@@ -1,0 +1,15 @@
+"""The command line, one file a group of commands; `synthdp.cli` reads it and guards it."""
+
+from collections.abc import Callable
+
+from synthdp.commands import classifier, data, generator, privacy, study
+from synthdp.commands.stage_command import Commands
+
+#: What adds each group's commands, in the order in which help lists them.
+GROUPS: tuple[Callable[[Commands], None], ...] = (
+    data.add_commands,
+    generator.add_commands,
+    classifier.add_commands,
+    study.add_commands,
+    privacy.add_commands,
+)

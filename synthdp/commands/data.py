@@ -1,0 +1,187 @@
+"""`synthdp data ...`: make, import, check, show and limit data sets."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from synthdp.commands.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
+from synthdp.commands.stage_command import (
+    Commands,
+    add_stage,
+    config_and_overrides,
+    named_path,
+    run_stage,
+)
+from synthdp.config.settings import read_yaml
+from synthdp.errors import InputError
+from synthdp.machine.terminal import tell
+from synthdp.stages import STAGES
+
+
+def add_commands(commands: Commands) -> None:
+    """The commands about data sets, all below `data`."""
+    data = commands.add_parser("data", help="make or check a data-set folder")
+    kinds = data.add_subparsers(required=True, metavar="KIND")
+    add_stage(
+        kinds,
+        "phantoms",
+        "Draw procedural mass patches: data without patients.",
+        "synthdp data phantoms --out phantoms --patients 500 --size-px 128",
+        stage="data phantoms",
+        options=("out", "patients", "size_px", "seed", "name"),
+        flags=("as_real",),
+    )
+    add_stage(
+        kinds,
+        "patches",
+        "Import patches that stand in class folders, with or without a metadata table.",
+        "synthdp data patches --src ../shared/data/cbis-ddsm --out data/cbis-ddsm --name cbis-ddsm",
+        stage="data patches",
+        options=("src", "out", "name", "kind", "lineage", "metadata"),
+    )
+    add_stage(
+        kinds,
+        "dicom",
+        "Import DICOM images by a table with a row for each lesion, or for each image.",
+        "synthdp data dicom --images export --table lesions.csv --out data/clinic",
+        stage="data dicom",
+        options=("src", "metadata", "out", "name"),
+        option_names={"src": "images", "metadata": "table"},
+    )
+    add_stage(
+        kinds,
+        "cbis-ddsm",
+        "Import CBIS-DDSM as The Cancer Imaging Archive serves it: tables and DICOM files.",
+        "synthdp data cbis-ddsm --src manifest-1648648375084 --out data/cbis abnormalities=mass",
+        stage="data cbis-ddsm",
+        options=("src", "out", "name"),
+    )
+    keys = ("src", "out", "name", "kind", "lineage", "metadata")
+    imports = add_stage(
+        kinds,
+        "import",
+        "Import another lab's set by a small mapping: of a known collection, or your own.",
+        "synthdp data import --like vindr-mammo --src vindr --out data/vindr\n"
+        "  synthdp data import --guess --src download > mapping.yaml\n"
+        "  synthdp data import mapping.yaml --out data/ours --name ours",
+        options=keys,
+    )
+    imports.add_argument("--like", metavar="NAME", help="the mapping of a known collection")
+    imports.add_argument(
+        "--guess", action="store_true", help="print the mapping that would be used, import nothing"
+    )
+    imports.set_defaults(handler=lambda arguments: _run_import(keys, arguments))
+    budget = kinds.add_parser(
+        "budget",
+        help="show or change what the patients of a set may be asked for in all",
+        description="Show or change what all releases on a set's patients may cost together.",
+        epilog="examples:\n  synthdp data budget data/clinic\n"
+        '  synthdp data budget data/clinic --epsilon 12 --delta 1e-5 --because "ethics board"',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    budget.add_argument("folder", type=named_path)
+    budget.add_argument("--epsilon", help="for all releases together, or `none`")
+    budget.add_argument("--delta", type=float, help="at which; that of the budget before")
+    budget.add_argument("--because", default="", help="the reason, kept in the set's ledger")
+    budget.set_defaults(handler=_run_budget)
+    check = kinds.add_parser(
+        "check",
+        help="read every image and report all findings (exit code 2)",
+        epilog="example:\n  synthdp data check data/cbis-ddsm",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("folder", type=named_path)
+    check.add_argument(
+        "--counts",
+        action="store_true",
+        help="also say how many patients' images are of which class (of other sets it is said "
+        "anyway)",
+    )
+    check.set_defaults(handler=_run_check)
+    show = kinds.add_parser(
+        "show",
+        help="write one page with pictures and counts of a set, which stays with it",
+        description="Write one HTML page of a data set for who holds it: contact sheet by class, "
+        "splits, grey levels, copies to judge, what was left out.",
+        epilog="example:\n  synthdp data show data/cbis-ddsm",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_argument("folder", type=named_path)
+    show.add_argument(
+        "--out", type=named_path, metavar="FILE", help="default: private/dataset.html"
+    )
+    show.set_defaults(handler=_run_show)
+
+
+def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
+    """Import by the mapping of a known collection, or print the mapping by which it would be."""
+    from synthdp.data.importing.tables.collection import collection_file  # noqa: PLC0415 (as below)
+
+    mapping = collection_file(arguments.like) if arguments.like is not None else None
+    if not arguments.guess:
+        config, overrides = config_and_overrides(keys, arguments)
+        given = {override.partition("=")[0] for override in overrides}
+        for file in (mapping, config):
+            given |= read_yaml(file).keys() if file is not None else set()
+        return run_stage(_import_stage(given), keys, arguments, beneath=mapping)
+    if mapping is not None:
+        print(mapping.read_text(encoding="utf-8"), end="")
+        return EXIT_DONE
+    if not arguments.src:
+        raise InputError("data import: --guess needs --src DIR, or --like NAME")
+    from synthdp.data.importing.tables.guess import guess  # noqa: PLC0415 (as below)
+
+    table = arguments.metadata
+    for override in arguments.overrides:
+        key, _, value = override.partition("=")
+        if key != "metadata":
+            raise InputError(f"data import: --guess takes --src and --metadata alone; drop {key}")
+        table = value
+    print(guess(Path(arguments.src), None if table is None else Path(table)), end="")
+    return EXIT_DONE
+
+
+def _import_stage(keys: Collection[str]) -> str:
+    """The stage that takes settings of these keys: of DICOM files, where it alone knows one."""
+    patches, dicom = (
+        STAGES[name].settings_class().model_fields.keys() for name in ("data patches", "data dicom")
+    )
+    return "data dicom" if (dicom - patches).intersection(keys) else "data patches"
+
+
+def _run_check(arguments: argparse.Namespace) -> int:
+    from synthdp.data.check import check_dataset  # noqa: PLC0415 (starts without the image stack)
+
+    result = check_dataset(arguments.folder, counts=arguments.counts)
+    print(result.summary)
+    for problem in result.problems:
+        tell(problem)
+    return EXIT_BAD_INPUT if result.problems else EXIT_DONE
+
+
+def _run_show(arguments: argparse.Namespace) -> int:
+    from synthdp.pages.dataset import (  # noqa: PLC0415 (starts without the image stack)
+        write_dataset_page,
+    )
+
+    print(write_dataset_page(arguments.folder, arguments.out))
+    return EXIT_DONE
+
+
+def _run_budget(arguments: argparse.Namespace) -> int:
+    from synthdp.data.budget import (  # noqa: PLC0415 (starts without the image stack)
+        budget_words,
+        change_budget,
+    )
+
+    if arguments.epsilon is None and (arguments.delta is not None or arguments.because):
+        raise InputError("data budget: --epsilon is missing; name a number, or none")
+    if arguments.epsilon is not None:
+        change_budget(
+            arguments.folder,
+            epsilon=arguments.epsilon,
+            delta=arguments.delta,
+            because=arguments.because,
+        )
+    print(budget_words(arguments.folder))
+    return EXIT_DONE

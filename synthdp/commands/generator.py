@@ -1,0 +1,75 @@
+"""Commands about generators: train, join, import, make a set, judge it, write a package."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from synthdp.commands.stage_command import Commands, add_stage
+from synthdp.config.settings import Settings
+from synthdp.stages import Stage
+
+
+def add_commands(commands: Commands) -> None:
+    """The commands about generators and what they make."""
+    add_stage(
+        commands,
+        "train-gan",
+        "Train the conditional generator on the train split of a data set.",
+        "synthdp train-gan configs/gan/cbis-ddsm.yaml data=data/cbis-ddsm out=runs/gan-0",
+    )
+    add_stage(
+        commands,
+        "mix-generators",
+        "Join trained generators into one that draws from each as often.",
+        "synthdp mix-generators 'runs=[runs/gan-0,runs/gan-1]' out=runs/gan",
+    )
+    add_stage(
+        commands,
+        "import-generator",
+        "Import a checkpoint of the paper's DCGAN into a run that `generate` takes.",
+        "synthdp import-generator 1400.pt --out runs/seed trained_on=cbis-ddsm sha256=...",
+        positionals=("file",),
+        options=("out",),
+    )
+    add_stage(
+        commands,
+        "generate",
+        "Make a synthetic data set with a trained generator.",
+        "synthdp generate runs/gan --out data/synthetic --per-class 1500",
+        positionals=("run",),
+        options=(
+            *("out", "per_class", "total", "malignant_share", "seed", "bits", "truncation"),
+            "licence",
+        ),
+    )
+    add_stage(
+        commands,
+        "assess",
+        "Judge a synthetic set against a real one: distances, labels, copies of patients.",
+        "synthdp assess data/synthetic configs/gan/assess-cbis.yaml --real data/cbis-ddsm "
+        "--out assessments/synthetic",
+        positionals=("synthetic",),
+        options=("real", "out", "baseline", "seed"),
+    )
+    add_stage(
+        commands,
+        "export",
+        "Write a generator as a package that the medigan library runs, with its promise.",
+        "synthdp export pretrained:mcgan-cbis packages/mcgan --licence CC-BY-3.0",
+        positionals=("run", "out"),
+        options=("package_name", "model_id", "title", "licence", "quality"),
+        run=_export,
+    )
+
+
+def _export(stage: Stage, settings: Settings) -> Path:
+    """Export what a release of the run lets leave; a generator of the package is released."""
+    from synthdp.release import release  # noqa: PLC0415 (starts without the image stack)
+
+    # settings are gan's ExportSettings, which is not imported here
+    run: Path = settings.run  # type: ignore[attr-defined]
+    if str(run).startswith("pretrained:"):
+        return stage.start(settings)
+    with TemporaryDirectory() as scratch:
+        released = Path(scratch) / "run"
+        release(run, released)
+        return stage.start(settings.model_copy(update={"run": released}))

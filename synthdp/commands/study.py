@@ -1,0 +1,47 @@
+"""Commands about studies: run many recipes side by side, and report them."""
+
+from pathlib import Path
+
+from synthdp.commands.stage_command import Commands, add_stage
+from synthdp.config.settings import Settings
+from synthdp.stages import Stage
+
+
+def add_commands(commands: Commands) -> None:
+    """The commands about studies."""
+    add_stage(
+        commands,
+        "study",
+        "Run strategies x epsilons x seeds and write results.csv, report.html, and what was tuned.",
+        "synthdp study configs/study/cbis-ddsm.yaml\n"
+        "  synthdp study configs/study/cbis-ddsm.yaml workers=all\n"
+        "  synthdp study configs/study/cbis-ddsm.yaml engine=dask "
+        "engine_address=tcp://node1:8786 workers=16\n"
+        "  sbatch --array=1-4 --wrap 'synthdp study configs/study/cbis-ddsm.yaml "
+        "--shard $SLURM_ARRAY_TASK_ID/4'",
+        options=("shard",),
+    )
+    add_stage(
+        commands,
+        "report",
+        "Write a study's report.html and cards again, or its table for a paper.",
+        "synthdp report studies/cbis-ddsm\n"
+        "  synthdp report studies/cbis-ddsm --format latex --out table.tex\n"
+        "  synthdp report studies/cbis-ddsm --format markdown --metric auprc",
+        positionals=("study",),
+        options=("format", "out", "metric"),
+        run=_report,
+    )
+
+
+def _report(stage: Stage, settings: Settings) -> Path | str:
+    """Write a study's report, or give its table where no file is named for it."""
+    from synthdp.study.report.page import (  # noqa: PLC0415 (starts without the image stack)
+        ReportSettings,
+        report_table,
+    )
+
+    assert isinstance(settings, ReportSettings)
+    if settings.format == "html" or settings.out is not None:
+        return stage.start(settings)
+    return report_table(settings).rstrip("\n")
