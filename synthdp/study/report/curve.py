@@ -1,16 +1,20 @@
-"""Each evaluation set with its privacy-utility curve, over the attacker's odds, as inline SVG."""
+"""Each evaluation set with its privacy-utility curve, over the attacker's odds.
+
+One drawing serves the page, as inline SVG in two widths, and a paper, as a file.
+"""
 
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from synthdp.pages.html import INK, MARK_COLOURS, MARKS, MUTED, PAPER, RULE, inline_svg
+from synthdp.pages.html import MARKS, inline_svg
+from synthdp.pages.look import PAGE, PAGE_FONT_PT, Look
 from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
@@ -163,41 +167,116 @@ def draw_curve(
     width_in: float,
     members_found: MembersFound,
 ) -> str:
-    """The AUROC of `cells` over epsilon as an SVG element, `width_in` inches wide.
+    """The curve of `curve_figure` as an SVG element for a page, which says what the marks mean.
 
-    Below it, on the same axis, stand the attacker's odds, where any are stated. What the marks
-    mean is the page's to say.
+    Args:
+        cells: as there.
+        strategies: as there.
+        prefix: begins every id in the drawing, so that several stand in one page.
+        width_in: the width for which the text has its proper size.
+        members_found: as there.
+    """
+    stream = io.StringIO()
+    with PAGE.applied(prefix):
+        figure = curve_figure(
+            cells, strategies, width_in=width_in, members_found=members_found, look=PAGE
+        )
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    description = curve_words(cells, strategies, members_found)
+    return inline_svg(
+        stream.getvalue(), prefix, f"{description} The table below holds the same figures."
+    )
+
+
+def curve_figure(
+    cells: Sequence[Cell],
+    strategies: Sequence[str],
+    *,
+    width_in: float,
+    members_found: MembersFound,
+    look: Look,
+) -> Figure:
+    """The AUROC of `cells` over epsilon, `width_in` inches wide; to be drawn and saved in `look`.
+
+    Below it, on the same axis, stand the attacker's odds, where any are stated. On paper a legend
+    stands above.
 
     Args:
         cells: cells of one split of one data set; those without an AUROC are left out.
         strategies: all strategies of the study; their order decides marker and colour.
-        prefix: begins every id in the drawing, so that several stand in one page.
         width_in: the width for which the text has its proper size.
         members_found: the attacker's odds by the runs of a cell.
+        look: of the page, or of a paper.
     """
-    drawn = [cell for cell in cells if cell.metrics["auroc"].mean is not None]
+    drawn = _drawn(cells)
     present = [name for name in strategies if any(cell.strategy == name for cell in drawn)]
     scale = Scale.over([*map(shown_epsilon, drawn), *(cell.epsilon or 0 for cell in drawn)])
     odds = odds_by_epsilon(drawn, members_found)
-    heights = [2.3 + width_in / 11, *([ODDS_IN] if odds else [])]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11}):
-        figure = Figure(figsize=(width_in, sum(heights) + 0.3), layout="constrained")
-        parts = figure.subplots(
-            len(heights), sharex=True, height_ratios=heights, squeeze=False
-        ).ravel()
-        _draw_frame(parts[0], drawn, scale, _ticks(drawn, scale, odds))
-        positions = _positions(drawn, present, scale)
-        for name in present:
-            chosen = [cell for cell in drawn if cell.strategy == name]
-            _draw_strategy(parts[0], chosen, positions, strategies.index(name) % len(MARKS))
-        if odds:
-            _draw_odds(parts[1], odds, scale, least=_NARROWEST_ODDS_IN / width_in * scale.width)
-        unit = "image" if any(cell.unit == "image" for cell in drawn) else "patient"
-        figure.align_ylabels(parts)
-        parts[-1].set_xlabel(f"epsilon for each {unit} (log scale), end to end", color=INK)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    return inline_svg(stream.getvalue(), prefix, _description(drawn, present, odds))
+    size = look.font_pt / PAGE_FONT_PT  # all heights follow the font, as on the page
+    heights = [size * 2.3 + width_in / 11, *([size * ODDS_IN] if odds else [])]
+    figure = Figure(figsize=(width_in, sum(heights) + size * 0.3), layout="constrained")
+    parts = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False).ravel()
+    _draw_frame(parts[0], drawn, scale, _ticks(drawn, scale, odds), look)
+    positions = _positions(drawn, present, scale)
+    for name in present:
+        chosen = [cell for cell in drawn if cell.strategy == name]
+        _draw_strategy(parts[0], chosen, positions, strategies.index(name) % len(MARKS), look)
+    if odds:
+        least = size * _NARROWEST_ODDS_IN / width_in * scale.width
+        _draw_odds(parts[1], odds, scale, least=least, look=look)
+    unit = "image" if any(cell.unit == "image" for cell in drawn) else "patient"
+    figure.align_ylabels(parts)
+    parts[-1].set_xlabel(f"epsilon for each {unit} (log scale), end to end", color=look.ink)
+    if not look.on_page:
+        styles = {name: strategies.index(name) % len(MARKS) for name in present}
+        add_legend(figure, styles, look, hollow=any(cell.voided for cell in drawn))
+    return figure
+
+
+def _drawn(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell.metrics["auroc"].mean is not None]
+
+
+def add_legend(
+    figure: Figure, styles: Mapping[str, int], look: Look, *, hollow: bool = False
+) -> None:
+    """A legend above the drawing, in as many columns as its width holds.
+
+    Args:
+        figure: what is drawn.
+        styles: the mark of each thing by its name.
+        look: of the drawing.
+        hollow: whether to say what hollow marks are.
+    """
+    marks = [
+        (strategy_words(name), MARKS[style].marker, look.marks[style], look.marks[style])
+        for name, style in styles.items()
+    ]
+    if hollow:
+        marks.append(("hollow: no promise end to end", "o", look.muted, look.paper))
+    handles = [
+        Line2D(
+            [], [], marker=marker, color=colour, markerfacecolor=face, linestyle="none",
+            markersize=look.pt(7), markeredgewidth=look.pt(1.6), label=label,
+        )
+        for label, marker, colour, face in marks
+    ]  # fmt: skip
+    columns = _legend_columns([label for label, *_ in marks], figure.get_figwidth(), look)
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=columns, frameon=False,
+        labelcolor=look.ink, handletextpad=0.4, columnspacing=1.2, borderpad=0,
+    )  # fmt: skip
+
+
+def _legend_columns(labels: Sequence[str], width_in: float, look: Look) -> int:
+    """In how many columns labels fit, which fill one column after the other."""
+    for columns in range(len(labels), 1, -1):
+        rows = math.ceil(len(labels) / columns)
+        longest = [max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows)]
+        letters = sum(longest) + 6 * len(longest)  # with mark and space
+        if 0.56 * letters * look.font_pt / 72 <= width_in:  # a letter is some .56 em wide
+            return columns
+    return 1
 
 
 def _positions(
@@ -220,7 +299,9 @@ def _positions(
     }
 
 
-def _draw_frame(axes: Axes, cells: Sequence[Cell], scale: Scale, ticks: Sequence[float]) -> None:
+def _draw_frame(
+    axes: Axes, cells: Sequence[Cell], scale: Scale, ticks: Sequence[float], look: Look
+) -> None:
     positions = [scale.position(value) for value in ticks]
     labels = ["none" if math.isinf(value) else epsilon_text(value) for value in ticks]
     axes.set_xticks(positions, labels)
@@ -228,8 +309,8 @@ def _draw_frame(axes: Axes, cells: Sequence[Cell], scale: Scale, ticks: Sequence
     axes.set_xlim(left - scale.gap / 2, right + scale.gap / 2)
     for value, side in ((0.0, scale.low - scale.gap / 2), (math.inf, scale.high + scale.gap / 2)):
         if value in ticks:
-            axes.axvline(side, color=RULE, linewidth=1, linestyle=(0, (1, 3)))
-    axes.axhline(CHANCE, color=MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+            axes.axvline(side, color=look.rule, linewidth=look.pt(1), linestyle=(0, (1, 3)))
+    axes.axhline(CHANCE, color=look.muted, linewidth=look.pt(1), linestyle=(0, (6, 4)), zorder=1)
     ends = [
         value
         for cell in cells
@@ -241,42 +322,37 @@ def _draw_frame(axes: Axes, cells: Sequence[Cell], scale: Scale, ticks: Sequence
         max(0, min([CHANCE, *ends]) - 0.03), min(1.005, max([CHANCE + 0.1, *ends]) + 0.03)
     )
     axes.annotate(
-        "chance", (0, CHANCE), xycoords=("axes fraction", "data"), xytext=(4, 3),
-        textcoords="offset points", color=MUTED, fontsize=10,
+        "chance", (0, CHANCE), xycoords=("axes fraction", "data"), xytext=(look.pt(4), look.pt(3)),
+        textcoords="offset points", color=look.muted, fontsize=look.pt(10),
     )  # fmt: skip
-    axes.set_ylabel("AUROC", color=INK)
-    _dress(axes)
-
-
-def _dress(axes: Axes) -> None:
-    axes.grid(axis="y", color=RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=4, color=RULE)
-    for edge, spine in axes.spines.items():
-        spine.set_visible(edge in ("left", "bottom"))
-        spine.set_color(RULE)
+    axes.set_ylabel("AUROC", color=look.ink)
+    look.dress(axes)
 
 
 def _draw_odds(
-    axes: Axes, odds: Sequence[tuple[float, float]], scale: Scale, *, least: float
+    axes: Axes, odds: Sequence[tuple[float, float]], scale: Scale, *, least: float, look: Look
 ) -> None:
     """The strip of the attacker's odds: a bar to each share, with its number."""
     for epsilon, share in odds:
         position = scale.position(epsilon)
-        axes.vlines(position, CHANCE_FOUND, share, color=MUTED, linewidth=3)
-        axes.plot([position], [share], marker="o", markersize=5, color=INK, linestyle="none")
+        axes.vlines(position, CHANCE_FOUND, share, color=look.muted, linewidth=look.pt(3))
+        axes.plot(
+            [position], [share], marker="o", markersize=look.pt(5), color=look.ink, linestyle="none"
+        )
     named = set(_apart([epsilon for epsilon, _ in odds], scale, least))
     for epsilon, share in odds:
         if epsilon in named:
             axes.annotate(
-                percent(share), (scale.position(epsilon), share), xytext=(0, 5), ha="center",
-                textcoords="offset points", color=INK, fontsize=10,
+                percent(share), (scale.position(epsilon), share), xytext=(0, look.pt(5)),
+                textcoords="offset points", color=look.ink, fontsize=look.pt(10), ha="center",
             )  # fmt: skip
-    axes.axhline(CHANCE_FOUND, color=MUTED, linewidth=1, linestyle=(0, (6, 4)), zorder=1)
+    axes.axhline(
+        CHANCE_FOUND, color=look.muted, linewidth=look.pt(1), linestyle=(0, (6, 4)), zorder=1
+    )
     axes.set_ylim(0, 1.42)
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    axes.set_ylabel("members\nfound", color=INK)
-    _dress(axes)
+    axes.set_ylabel("members\nfound", color=look.ink)
+    look.dress(axes)
 
 
 def _draw_strategy(
@@ -284,9 +360,10 @@ def _draw_strategy(
     cells: Sequence[Cell],
     positions: Mapping[tuple[str, float | None], float],
     style: int,
+    look: Look,
 ) -> None:
     """Points with intervals, joined by a line: solid where the promise holds, else dashed."""
-    colour, marker = MARK_COLOURS[style], MARKS[style].marker
+    colour, marker = look.marks[style], MARKS[style].marker
     for voided in (False, True):
         finite = [
             cell for cell in cells if cell.voided == voided and math.isfinite(shown_epsilon(cell))
@@ -295,36 +372,45 @@ def _draw_strategy(
         axes.plot(
             [positions[cell.strategy, cell.epsilon] for cell in finite],
             [cell.metrics["auroc"].mean or 0.0 for cell in finite],
-            color=colour, linewidth=1.6, linestyle=(0, (4, 3)) if voided else "-", zorder=2,
+            color=colour, linewidth=look.pt(1.6), linestyle=(0, (4, 3)) if voided else "-",
+            zorder=2,
         )  # fmt: skip
     for cell in cells:
         auroc, position = cell.metrics["auroc"], positions[cell.strategy, cell.epsilon]
         if cell.off_axis and auroc.mean is not None:
-            axes.axhline(auroc.mean, color=colour, linewidth=1.4, linestyle=(0, (7, 2, 1.5, 2)))
-        _draw_interval(axes, auroc, position, colour)
-        face = PAPER if cell.voided else colour  # a hollow mark
+            axes.axhline(
+                auroc.mean, color=colour, linewidth=look.pt(1.4), linestyle=(0, (7, 2, 1.5, 2))
+            )
+        _draw_interval(axes, auroc, position, colour, look)
+        face = look.paper if cell.voided else colour  # a hollow mark
         axes.plot(
-            [position], [auroc.mean or 0.0], marker=marker, markersize=7.5, color=colour,
-            markerfacecolor=face, markeredgewidth=1.6, linestyle="none", zorder=4,
+            [position], [auroc.mean or 0.0], marker=marker, markersize=look.pt(7.5), color=colour,
+            markerfacecolor=face, markeredgewidth=look.pt(1.6), linestyle="none", zorder=4,
         )  # fmt: skip
 
 
-def _draw_interval(axes: Axes, auroc: OverSeeds, position: float, colour: str) -> None:
+def _draw_interval(axes: Axes, auroc: OverSeeds, position: float, colour: str, look: Look) -> None:
     """Thin: the interval over patients. Thick: one standard deviation over seeds."""
     if auroc.ci_low is not None and auroc.ci_high is not None:
-        axes.vlines(position, auroc.ci_low, auroc.ci_high, color=colour, linewidth=1.2, zorder=3)
+        axes.vlines(
+            position, auroc.ci_low, auroc.ci_high, color=colour, linewidth=look.pt(1.2), zorder=3
+        )
     if auroc.sd is not None and auroc.mean is not None:
         low, high = auroc.mean - auroc.sd, auroc.mean + auroc.sd
-        axes.vlines(position, low, high, color=colour, linewidth=4.5, zorder=3)
+        axes.vlines(position, low, high, color=colour, linewidth=look.pt(4.5), zorder=3)
 
 
-def _description(
-    cells: Sequence[Cell], present: Sequence[str], odds: Sequence[tuple[float, float]]
+def curve_words(
+    cells: Sequence[Cell], strategies: Sequence[str], members_found: MembersFound
 ) -> str:
+    """What the curve shows, for who cannot see it."""
+    drawn = _drawn(cells)
+    present = [name for name in strategies if any(cell.strategy == name for cell in drawn)]
+    odds = odds_by_epsilon(drawn, members_found)
     sentences = [
         "Privacy-utility curve. Across: end-to-end epsilon, from the strongest promise to none. "
-        "Up: AUROC, mean over seeds, with intervals over patients",
-        "; ".join(_words_of(cells, present)),
+        "Up: AUROC, mean over seeds, with 95 % intervals",
+        "; ".join(_words_of(drawn, present)),
     ]
     if odds:
         shares = (
@@ -332,7 +418,7 @@ def _description(
             for epsilon, share in odds
         )
         sentences.append(f"Below: members found at 1 % false alarms, {', '.join(shares)}")
-    return ". ".join([*sentences, "The table below holds the same figures."])
+    return ". ".join([*sentences, ""]).rstrip()
 
 
 def _words_of(cells: Sequence[Cell], present: Sequence[str]) -> Iterator[str]:

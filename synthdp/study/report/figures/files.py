@@ -1,0 +1,21 @@
+"""A drawing as the bytes of a file: SVG, PDF or PNG, the same in every run."""
+
+import io
+from typing import Literal, TypeAlias
+
+from matplotlib.figure import Figure
+
+FigureFormat: TypeAlias = Literal["svg", "pdf", "png"]
+#: Nothing of the machine, the day or the version stands in a file.
+_METADATA = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+def figure_bytes(figure: Figure, kind: FigureFormat, *, dpi: int = 300) -> bytes:
+    """A drawing at its own size; `dpi` counts for PNG, and for pictures inside the others."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=dpi, metadata=_METADATA[kind])
+    return stream.getvalue()
