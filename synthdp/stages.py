@@ -2,13 +2,13 @@
 
 from __future__ import annotations  # what a stage promises and calls is named here, not imported
 
-import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthdp.config.settings import AuditSettings, Settings
+from synthdp.own_packages import own_module
 from synthdp.status import read_status
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Stage:
 
     def settings_class(self) -> type[Settings]:
         """The class of the stage's settings."""
-        module = importlib.import_module(self.settings_module or self.module)
+        module = own_module(self.settings_module or self.module)
         cls: type[Settings] = getattr(module, self.settings)
         return cls
 
@@ -49,13 +49,13 @@ class Stage:
         """
         if self.plan is None:
             return None
-        plan = getattr(importlib.import_module(self.plan_module or self.module), self.plan)
+        plan = getattr(own_module(self.plan_module or self.module), self.plan)
         statement: Statement = plan(settings, to_come) if self.chained else plan(settings)
         return statement
 
     def start(self, settings: Settings) -> Path:
         """Run the stage, resume it, or return at once when it is done; gives its folder or file."""
-        return Path(getattr(importlib.import_module(self.module), self.run)(settings))
+        return Path(getattr(own_module(self.module), self.run)(settings))
 
 
 _GAN, _CLASSIFY = "gan.config", "classify.config"
@@ -174,21 +174,18 @@ def run_audit(settings: AuditSettings) -> Path:
     """
     status = read_status(settings.run)
     room = "gan" if status is not None and status.stage == "train-gan" else "classify"
-    return Path(importlib.import_module(f"{room}.audit").run_audit(settings))
+    return Path(own_module(f"{room}.audit").run_audit(settings))
 
 
 def packaged_statements(paths: Iterable[Path]) -> dict[Path, Statement]:
     """The statements of those of `paths` that are `pretrained:NAME`."""
     named = [path for path in paths if str(path).startswith("pretrained:")]
-    return {
-        path: importlib.import_module("gan.package.opened").packaged_statement(path)
-        for path in named
-    }
+    return {path: own_module("gan.package.opened").packaged_statement(path) for path in named}
 
 
 def _strategies() -> Any:
     """The module of the recipes, imported when a study asks for them."""
-    return importlib.import_module("classify.strategies")
+    return own_module("classify.strategies")
 
 
 def strategy_names() -> list[str]:
