@@ -24,10 +24,6 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
         cwd=cwd,
         capture_output=True,
         text=True,
-        check=False,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
     )
 
 
