@@ -82,37 +82,62 @@ def refuse_fits(values: object) -> object:
 
 
 class HeadSettings(Settings):
-    """How a head is trained on cached features; every number is public.
-
-    `kind` is a linear head by its loss (logistic regression, least squares, or the difference of
-    the classes' sums, which one step gives), or `mlp`, with one layer of `hidden` units.
-    More steps cost no privacy, since each gets its share of noise; 400 keep the learning rate below
-    2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 + bias_input^2) has
-    smoothness L = (1 + bias_input^2) / 4. `lr_times_steps` is their product; a mapping from
-    epsilons gives it for the stage's epsilon, log-linear between two; `auto` takes synthdp's own
-    (`classify.head.train`). The iterates from `average_from` on, a share of the steps, are
-    averaged. `bias_input` is the constant that the bias sees beside features of norm `input_norm`
-    (None: 1); a recipe whose features had another is repeated with that, since it decides how far a
-    step of a given rate moves a score. `start:
-    pretrained` begins with the head of `init`. Each image is shown in `views`: itself, and others
-    made at random, over which a patient's gradient is averaged too. `sampling_rate` below 1 draws
-    patients, and synthetic ones too, anew in each step; `label_smoothing` is of an mlp.
-    """
+    """How a head is trained on cached features; every number is public."""
 
     kind: LinearLoss | Literal["mlp"] = "logistic"
+    """A linear head by its loss (logistic regression, least squares, or the difference of the
+    classes' sums, which one step gives), or `mlp`, with one hidden layer.
+    """
+
     hidden: int = Field(default=16, ge=1, le=4096)
+    """Units of the hidden layer of an mlp."""
+
     optimizer: Optimizer = "sgd"
+    """What takes the steps."""
+
     sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    """Below 1 draws patients, and synthetic ones too, anew in each step."""
+
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Of an mlp, how much of each label is given to the other class."""
+
     views: int = Field(default=1, ge=1, le=64)
+    """In how many views each image is shown: itself, and others made at random, over which a
+    patient's gradient is averaged too.
+    """
+
     steps: int = Field(default=400, ge=1, le=100_000)
+    """Steps in all. More cost no privacy, since each gets its share of noise. 400 keep the learning
+    rate below 2 / L for every epsilon, where the logistic loss of inputs of norm sqrt(1 +
+    bias_input^2) has smoothness L = (1 + bias_input^2) / 4.
+    """
+
     lr_times_steps: ByEpsilon = None
+    """Learning rate times steps. A mapping from epsilons gives it for the stage's epsilon,
+    log-linear between two; `auto` takes synthdp's own.
+    Example: {none: 300, 6: 60, 1: 15}
+    """
+
     clip_norm: ClipNorm = 1.0
+    """Norm to which each patient's gradient is clipped."""
+
     average_from: float = Field(default=0.5, ge=0, le=1)
+    """The iterates from this share of the steps on are averaged."""
+
     bias_input: float = Field(default=0.5, ge=0, le=10)
+    """The constant that the bias sees, beside features of norm `input_norm`."""
+
     input_norm: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, le=1000)
+    """Norm of the features that the head sees; 1 when not set. A recipe whose features had another
+    is repeated with that, since it decides how far a step of a given rate moves a score.
+    Example: 2
+    """
+
     start: Literal["zero", "pretrained"] = "zero"
+    """`pretrained` begins with the head of `init`."""
+
     block_steps: int = Field(default=100, ge=1)
+    """Steps that are kept and accounted for at a time."""
 
     @property
     def norm(self) -> float:
@@ -146,35 +171,58 @@ _DROPPED = {
 class NetworkSettings(Settings):
     """How the end of the network is trained together with its head; every number is public.
 
-    The last `trainable_blocks` of a ViT and the head take `steps` of DP-SGD at `lr` with `momentum`
-    on Poisson samples of the patients. A patient's gradient is the mean over all of its images and
-    `views` of each. The blocks are trained in units of `scale`: a block's gradient is a hundred
-    times the head's, which would else have no part of the clipped vector. `batch` views are
-    computed at a time, which changes memory and time alone.
-
-    `tune` says what moves in the blocks: `blocks` all weights; `lora` an addition of rank
-    `lora_rank` to each matrix (arXiv 2106.09685), merged into it in the end. The head is always
+    A patient's gradient is the mean over all of its images and `views` of each. The head is always
     trained.
-
-    `images` has one value. The key stays, since run folders are named by a hash of all settings and
-    a resumed run is compared with its config.yaml: without it, runs of before would not be known
-    again.
     """
 
     trainable_blocks: int = Field(default=2, ge=1)
+    """How many blocks of a ViT, counted from the end, are trained with the head."""
+
     tune: Tune = "blocks"
+    """What moves in the blocks: `blocks` all weights; `lora` a low-rank addition to each matrix
+    (arXiv 2106.09685), merged into it in the end.
+    """
+
     lora_rank: int = Field(default=4, ge=1)
+    """Rank of these additions."""
+
     steps: int = Field(default=60, ge=1, le=100_000)
+    """Steps of DP-SGD."""
+
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
+    """Probability of each patient to be in a step's Poisson sample."""
+
     lr: float = Field(default=2.0, gt=0)
+    """Learning rate."""
+
     scale: float = Field(default=0.01, gt=0)
+    """The blocks are trained in units of this: a block's gradient is a hundred times the head's,
+    which would else have no part of the clipped vector.
+    """
+
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of the noisy gradients."""
+
     clip_norm: ClipNorm = 1.0
+    """Norm to which each patient's gradient is clipped."""
+
     average_from: float = Field(default=0.5, ge=0, lt=1)
+    """The iterates from this share of the steps on are averaged."""
+
     images: Literal["all"] = "all"
+    """Has one value. The key stays, since run folders are named by a hash of all settings and a
+    resumed run is compared with its config.yaml: without it, runs of before would not be known
+    again.
+    """
+
     views: int = Field(default=1, ge=1, le=64)
+    """Views of each image that are averaged over."""
+
     batch: int = Field(default=16, ge=1, le=4096)
+    """Views computed at a time; changes memory and time alone."""
+
     block_steps: int = Field(default=5, ge=1)
+    """Steps that are kept and accounted for at a time."""
 
     @field_validator("images", "tune", mode="before")
     @classmethod
@@ -195,33 +243,67 @@ class NetworkSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """The finetune stage: a head on frozen features of real patients.
-
-    `init` is a pretrained run; without it the features are those of `backbone`. Those of the frozen
-    networks `beside` are put beside them. `synthetic` is a set whose images are mixed in with
-    `synthetic_weight`, `centre` a set by which features are centred and whitened: what either
-    descends from is part of the lineage. `cohort` takes a part of the
-    patients, such as 1/2, which a keyed hash of their ids decides. `where` takes the images alone
-    that have certain values in columns of the manifest, such as `{site: A}`: each row stays or goes
-    by itself, so that the promise is as ever; it counts all patients of the set, and
-    `privacy.population` may be a bound on those that are left. With `network` the last blocks of
-    the network are trained beside the head.
-    """
+    """The finetune stage: a head on frozen features of real patients."""
 
     data: Path
+    """The data set; its train split is learned. Example: data/cbis-ddsm"""
+
     out: Path
+    """The run's folder, which is made. Example: runs/dp"""
+
     seed: Seed = 0
+    """Moves initialisation and augmentation, never the noise."""
+
     privacy: PrivacySettings = PrivacySettings()
+    """The promise to the patients of `data`."""
+
     cohort: CohortPart = None
+    """A part of the patients, such as the first of two, which a keyed hash of their ids decides;
+    all, when not set.
+    Example: 1/2
+    """
+
     where: Annotated[Where | None, ADDED_LATER] = None
+    """Takes the images alone that have certain values in columns of the manifest. Each row stays or
+    goes by itself, so that the promise is as ever; it counts all patients of the set, and
+    `privacy.population` may be a bound on those that are left.
+    Example: {site: A}
+    """
+
     init: Path | None = None
+    """A pretrained run, whose network gives the features. Example: runs/pre"""
+
     backbone: FeatureSettings | None = None
+    """The network that gives the features, where there is no `init`.
+    Example: {name: vit_small_patch14_dinov2, weights: hub}
+    """
+
     beside: tuple[FeatureSettings, ...] = Field(default=(), max_length=8)
+    """Frozen networks whose features are put beside those.
+    Example: [{name: convnext_small, weights: hub, size_px: 128}]
+    """
+
     synthetic: Path | None = None
+    """A set whose images are mixed in; what it descends from is part of the lineage.
+    Example: data/synthetic
+    """
+
     synthetic_weight: float = Field(default=0.5, gt=0, lt=1)
+    """Weight of the synthetic images in the gradient."""
+
     centre: Path | None = None
+    """A phantom or synthetic set by which features are centred and whitened; what it descends from
+    is part of the lineage.
+    Example: data/phantoms
+    """
+
     head: HeadSettings = HeadSettings()
+    """How the head is trained."""
+
     network: NetworkSettings | None = None
+    """With it the last blocks of the network are trained beside the head.
+    Example: {trainable_blocks: 2}
+    """
 
     _no_fits = model_validator(mode="before")(refuse_fits)
 
@@ -258,32 +340,67 @@ class FinetuneSettings(Settings):
 class PretrainSettings(Settings):
     """The pretrain stage: ordinary training, on a synthetic or phantom set.
 
-    A set of patients, or a `cohort` of them, is allowed: that is the baseline without privacy.
-    `warmup` is the share of the steps over which the learning rate rises; then it falls as a
-    cosine. An epoch shows one of the `views` of each image, the first of which is the image itself.
-    With a `teacher`, a frozen public network, the blocks learn to reproduce its features of
-    the whole image, from any view and without labels; the head is then fitted to the labels.
-    With `trainable_blocks: 0` the head alone is fitted, to the end: then `epochs`, `batch`, the
-    rates and `warmup` have no meaning, and `weight_decay` weighs half the squared norm against the
-    mean loss.
+    A set of patients, or a `cohort` of them, is allowed: that is the baseline without privacy. With
+    `trainable_blocks: 0` the head alone is fitted, to the end: then `epochs`, `batch`, the rates
+    and `warmup` have no meaning, and `weight_decay` weighs half the squared norm against the mean
+    loss.
     """
 
     data: Path
+    """The data set; its train split is learned. Example: data/synthetic"""
+
     out: Path
+    """The run's folder, which is made. Example: runs/pre"""
+
     seed: Seed = 0
+    """Moves initialisation and augmentation."""
+
     privacy: PrivacySettings = PrivacySettings()
+    """There is none here: `privacy.epsilon` must be none."""
+
     cohort: CohortPart = None
+    """A part of the patients, such as the first of two, which a keyed hash of their ids decides;
+    all, when not set.
+    Example: 1/2
+    """
+
     backbone: FeatureSettings = FeatureSettings()
+    """The network that is trained."""
+
     trainable_blocks: TrainableBlocks = 2
+    """How many blocks, counted from the end, are trained; the final norm goes with the last block.
+    0 fits the head alone.
+    """
+
     epochs: int = Field(default=10, ge=1, le=10_000)
+    """Passes over the set; each shows one of the `views` of each image."""
+
     batch: int = Field(default=32, ge=1, le=4096)
+    """Images a step."""
+
     lr: float = Field(default=1e-4, gt=0)
+    """Learning rate of the blocks."""
+
     head_lr: float = Field(default=1e-3, gt=0)
+    """Learning rate of the head."""
+
     weight_decay: float = Field(default=0.05, ge=0)
+    """Decay of the weights, as AdamW takes it."""
+
     warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps over which the learning rates rise; then they fall as a cosine."""
+
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """How much of each label is given to the other class."""
+
     views: int = Field(default=2, ge=1, le=64)
+    """Views of each image, of which the first is the image itself."""
+
     teacher: FeatureSettings | None = None
+    """A frozen public network, whose features of the whole image the blocks learn to reproduce,
+    from any view and without labels; the head is then fitted to the labels.
+    Example: {name: vit_small_patch14_dinov2, weights: hub}
+    """
 
     @model_validator(mode="after")
     def _trains_without_privacy(self) -> "PretrainSettings":
@@ -301,40 +418,84 @@ class PretrainSettings(Settings):
 class EvaluateSettings(Settings):
     """The evaluate stage: a finished run on one split of any data set.
 
-    `where` takes the images alone that have certain values in columns of the manifest. `redraws` is
-    how often the patients are drawn for the intervals, from `seed`; `at_sensitivity` is the share
-    of positives to be found at which a specificity is given. With `auroc_epsilon` a noisy AUROC
-    that may be published is released beside the exact figures: it costs the patients of the split
-    that epsilon at `auroc_delta`, on top of what models spent on them, and `population` is a public
-    round upper bound on their number. `by` names columns of the manifest: figures of their groups
-    are written to `fairness.json`, as `synthdp.evaluation.fairness` says.
-
-    With a `table` of labels and lesions, `dataset` is a folder of DICOM files or other full images,
-    which are imported for this evaluation alone, as `synthdp data dicom` does, all of them as
-    `split`. `as_imported` is the settings file by which the set that the run was trained on was
-    imported: what it says of columns, words and crops holds here. `crop`, `dicom`, `bits` and
-    `size_px` count before it.
+    With a `table` of labels and lesions, `dataset` is a folder of full images, which are imported
+    for this evaluation alone, as `synthdp data dicom` does, all of them as `split`. `crop`,
+    `dicom`, `bits` and `size_px` count before what `as_imported` says.
     """
 
     run: Path
+    """The finished run. Example: runs/dp"""
+
     dataset: Path
+    """The data set; with a `table`, a folder of DICOM files or other full images.
+    Example: data/cbis-ddsm
+    """
+
     table: Annotated[Path | None, ADDED_LATER] = None
+    """A table of labels and lesions in full images. Example: lesions.csv"""
+
     as_imported: Annotated[Path | None, ADDED_LATER] = None
+    """The settings file by which the set that the run was trained on was imported: what it says of
+    columns, words and crops holds here.
+    Example: clinic.yaml
+    """
+
     crop: Annotated[CropSettings | None, ADDED_LATER] = None
+    """With a `table`: how lesions are cut out. Example: {margin_px: 60}"""
+
     dicom: Annotated[DicomReading | None, ADDED_LATER] = None
+    """With a `table`: which DICOM images are taken, and how their grey levels are made.
+    Example: {window: full}
+    """
+
     bits: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=1, le=16)
+    """With a `table`: bits of each sample that are used, where the files state more. Example: 12"""
+
     size_px: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=8, le=8192)
+    """With a `table`: side that lesions are brought to; that of the run's own set. Example: 128"""
+
     split: Literal["train", "val", "test", "external", "all"] = "val"
+    """Which split is scored."""
+
     out: Path
+    """The evaluation's folder, which is made. Example: evaluations/dp-val"""
+
     where: Where | None = None
+    """Takes the images alone that have certain values in columns of the manifest.
+    Example: {site: A}
+    """
+
     redraws: int = Field(default=2000, ge=1, le=100_000)
+    """How often patients are drawn for the intervals."""
+
     seed: Seed = 0
+    """Moves these redraws."""
+
     at_sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, le=1)
+    """Share of positives to be found at which a specificity is given."""
+
     auroc_epsilon: EpsilonTarget = None
+    """Releases a noisy AUROC that may be published beside the exact figures: it costs the patients
+    of the split that epsilon, on top of what models spent on them.
+    Example: 1
+    """
+
     auroc_delta: float = Field(default=1e-4, gt=0, lt=1)
+    """Delta of the noisy AUROC."""
+
     auroc_unit: Literal["patient", "image"] = "patient"
+    """Whom the noisy AUROC protects."""
+
     population: int | None = Field(default=None, ge=1)
+    """For the noisy AUROC: a public round upper bound on the number of patients in the split.
+    Example: 200
+    """
+
     by: Fairness = None
+    """Columns of the manifest by whose groups the run is judged too, written to `fairness.json`;
+    for numbers with cut points.
+    Example: {view: null, age: [50, 70]}
+    """
 
     @model_validator(mode="after")
     def _a_table_is_of_full_images(self) -> "EvaluateSettings":
@@ -370,22 +531,36 @@ class EvaluateSettings(Settings):
 
 
 class CalibrateSettings(Settings):
-    """The calibrate stage: what turns a finished run's logits into probabilities and decisions.
-
-    `data` and its `split` (or a `cohort` of it) are what slope, offset and threshold are fitted to;
-    `sensitivity` is what the threshold is chosen for. `privacy.epsilon` is the end-to-end target;
-    with `none` patients are fitted exactly, without protection. `seed` moves nothing, since
-    the fit has one optimum.
-    """
+    """The calibrate stage: what turns a finished run's logits into probabilities and decisions."""
 
     run: Path
+    """The finished run. Example: runs/dp"""
+
     data: Path
+    """The set that slope, offset and threshold are fitted to. Example: data/cbis-ddsm"""
+
     out: Path
+    """The calibrated run, which is made. Example: runs/dp-calibrated"""
+
     split: Literal["train", "val", "test", "external", "all"] = "train"
+    """The split that they are fitted to."""
+
     seed: Seed = 0
+    """Moves nothing, since the fit has one optimum."""
+
     sensitivity: float = Field(default=0.9, gt=0, lt=1)
+    """What the threshold is chosen for: the share of positives to be found."""
+
     privacy: PrivacySettings = PrivacySettings()
+    """The promise to the patients of the split; with `epsilon: none` they are fitted exactly,
+    without protection.
+    """
+
     cohort: CohortPart = None
+    """A part of the patients, such as the first of two, which a keyed hash of their ids decides;
+    all, when not set.
+    Example: 2/2
+    """
 
     @model_validator(mode="after")
     def _an_epsilon_has_a_population(self) -> "CalibrateSettings":
@@ -396,32 +571,55 @@ class CalibrateSettings(Settings):
 class PredictSettings(Settings):
     """The predict stage: a finished run on new images.
 
-    `images` is a folder of image files, or a data set; `out` the table to write. `bits` says how
-    many bits of each sample are used, where the files state more (12 in 16). `follow_links_into`
-    names folders outside `images` into which links are followed. `saliency` is a folder for
-    pictures of what moves the score, looked for at `saliency_grid` regions a side.
-
-    `boxes` is a table of where lesions lie in the images (columns of a file, and of a box, an
-    outline or a mask): they are cut as `crop` and `dicom` say, and averaged to `size_px`. Name what
-    `synthdp data dicom` was given for the set that the run was trained on, or in `as_imported` the
-    settings file that it was given, which says too how columns are called.
-
-    Without `boxes` images are scored whole, DICOM as `dicom` says, and brought first to `size_px`
-    where it is given: name the set's own, since a network sees what was once smaller as less sharp.
+    Without `boxes` images are scored whole. With them lesions are cut as `crop` and `dicom` say,
+    and averaged to `size_px`: name what `synthdp data dicom` was given for the set that the run was
+    trained on, or in `as_imported` its settings file.
     """
 
     run: Path
+    """The finished run, or a released one. Example: to-share/dp"""
+
     images: Path
+    """A folder of image files, or a data set. Example: new-patches"""
+
     out: Path
+    """The table to write. Example: scores.csv"""
+
     boxes: Path | None = None
+    """A table of where lesions lie in the images: columns of a file, and of a box, an outline or a
+    mask.
+    Example: boxes.csv
+    """
+
     as_imported: Path | None = None
+    """The settings file by which the set that the run was trained on was imported; it says too how
+    columns of `boxes` are called.
+    Example: clinic.yaml
+    """
+
     crop: CropSettings | None = None
+    """How the lesions of `boxes` are cut out. Example: {margin_px: 60}"""
+
     dicom: DicomReading | None = None
+    """Which DICOM images are taken, and how their grey levels are made. Example: {window: full}"""
+
     size_px: int | None = Field(default=None, ge=8, le=8192)
+    """Side that images are brought to first: name the set's own, since a network sees what was once
+    smaller as less sharp.
+    Example: 128
+    """
+
     bits: int | None = Field(default=None, ge=1, le=16)
+    """Bits of each sample that are used, where the files state more (12 in 16). Example: 12"""
+
     follow_links_into: tuple[Path, ...] = ()
+    """Folders outside `images` into which links are followed. Example: [/archive/images]"""
+
     saliency: Path | None = None
+    """A folder for pictures of what moves the score. Example: saliency"""
+
     saliency_grid: int = Field(default=9, ge=3, le=32)
+    """Regions a side at which it is looked for."""
 
     @model_validator(mode="after")
     def _of_boxes_alone(self) -> "PredictSettings":

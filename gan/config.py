@@ -30,24 +30,42 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class AugmentationSettings(Settings):
     """What is done to every image before the discriminator sees it, and how often.
 
-    `translation` and `cutout` are shares of the image side; `brightness` is in grey levels of [-1,
-    1] and small because mean density is class information; `contrast` 0.2 stretches by 0.8 to 1.2.
-    `symmetry` is done to real images alone, always, and so learned: `mirror` swaps left and right,
-    which mammograms allow; `dihedral` also turns, which mixes the scanner's two axes.
-    Each is applied with a probability that a controller moves between `strength_min` and
-    `strength_max` towards `target_sign` of the discriminator; 0 to 1 would take `ramp_kimg`.
+    Each is applied with a probability that a controller moves.
     """
 
     translation: Share = 0.125
+    """Largest shift, as a share of the image's side."""
+
     brightness: Share = 0.1
+    """Largest change of the mean, in grey levels of [-1, 1]; small, because mean density is class
+    information.
+    """
+
     contrast: Share = 0.2
+    """0.2 stretches grey levels by 0.8 to 1.2."""
+
     cutout: Share = 0.5
+    """Side of the square that is blanked, as a share of the image's side."""
+
     symmetry: Literal["none", "mirror", "dihedral"] = "mirror"
+    """Done to real images alone, always, and so learned: `mirror` swaps left and right, which
+    mammograms allow; `dihedral` also turns, which mixes the scanner's two axes.
+    """
+
     strength_start: Share = 0.3
+    """Probability at the start."""
+
     strength_min: Share = 0.2
+    """Lowest probability that the controller takes."""
+
     strength_max: Share = 0.6
+    """Highest probability that the controller takes."""
+
     target_sign: Share = 0.6
+    """Mean sign of the discriminator on real images that the controller aims at."""
+
     ramp_kimg: Positive = 50.0
+    """Thousands of images in which the probability could go from 0 to 1."""
 
     @model_validator(mode="after")
     def _start_lies_between(self) -> Self:
@@ -57,25 +75,36 @@ class AugmentationSettings(Settings):
 
 
 class GuidanceSettings(Settings):
-    """How a frozen public network guides the generator, beside its discriminator.
-
-    `features` names the network (its `size_px` is not used: it sees the images as they are), which
-    is asked every `interval` steps, with its weight multiplied by as much. `projected_weight` is
-    that of the heads on its maps, which are `width` channels wide and learn at `projected_lr`;
-    `moments_weight` that of matched feature moments, `spectrum_weight` of the matched spectrum.
-    `ramp`: between these shares of the training the network's part fades in. Before that the
-    generator is so far off that heads on good features would drown out its discriminator; and a
-    step without the network takes half the time.
-    """
+    """How a frozen public network guides the generator, beside its discriminator."""
 
     features: BackboneSettings
+    """The network; its `size_px` is not used, since it sees the images as they are.
+    Example: {name: vit_small_patch14_dinov2, weights: hub}
+    """
+
     ramp: tuple[Share, Share] = (0.25, 0.35)
+    """Between these shares of the training the network's part fades in. Before that the generator
+    is so far off that heads on good features would drown out its discriminator, and a step without
+    the network takes half the time.
+    """
+
     interval: int = Field(default=4, ge=1, le=64)
+    """The network is asked every so many steps, with its weight multiplied by as much."""
+
     projected_weight: NotNegative = 0.25
+    """Weight of the heads on the network's maps."""
+
     projected_lr: float = Field(default=3e-4, gt=0)
+    """Learning rate of these heads."""
+
     width: int = Field(default=64, ge=4, le=512)
+    """Channels of the maps that the heads see."""
+
     moments_weight: NotNegative = 1.0
+    """Weight of matched feature moments."""
+
     spectrum_weight: NotNegative = 0.1
+    """Weight of the matched power spectrum."""
 
     @model_validator(mode="after")
     def _the_ramp_rises(self) -> Self:
@@ -90,46 +119,63 @@ class GuidanceSettings(Settings):
 
 
 class EmbeddingSettings(Settings):
-    """What is released of the patients, once, for a generator to be matched to.
-
-    `features` names the frozen public network (its `size_px` is not used). `public` is a data set
-    without patients, such as phantoms, that the features are standardised by. An image's vector
-    has norm 1, and `constant` is its first number: the sum of these counts the images of a class.
-
-    Means alone say nothing of variety, so where the run has an `init`, `layout_weight` holds each
-    generated image to the coarse layout (an eighth of the side) of what `init` draws from the same
-    latent vector. `separation` multiplies the difference of the two classes' means; 1 leaves it as
-    it was released.
-    """
+    """What is released of the patients, once, for a generator to be matched to."""
 
     features: BackboneSettings
+    """The frozen public network; its `size_px` is not used.
+    Example: {name: vit_small_patch14_dinov2, weights: hub}
+    """
+
     public: Path
+    """A data set without patients, such as phantoms, that the features are standardised by.
+    Example: data/phantoms
+    """
+
     constant: float = Field(default=0.25, gt=0, lt=1)
+    """First number of an image's vector, which has norm 1: the sum of these counts the images of a
+    class.
+    """
+
     layout_weight: float = Field(default=0.1, ge=0)
+    """Where the run has an `init`, holds each generated image to the coarse layout (an eighth of
+    the side) of what `init` draws from the same latent vector, since means alone say nothing of
+    variety.
+    """
+
     separation: float = Field(default=1.0, gt=0, le=4)
+    """Multiplies the difference of the two classes' means; 1 leaves it as it was released."""
 
 
 class DpDiscriminatorSettings(Settings):
-    """EXPERIMENTAL: how a discriminator learns from patients by DP-SGD; every number is public.
-
-    `steps` is how often the discriminator is moved, each time by a Poisson sample of the patients
-    at `sampling_rate` whose gradients are clipped to `clip_norm` each. The generator is moved once
-    in `discriminator_steps_per_generator_step` of them, at no cost in privacy; below 1, several
-    times after each; not at all in the first `head_start` ones, so that noise does not lead it
-    before the discriminator has learned something. `channels` gives the width of the
-    discriminator's stages from 4 px on: fewer weights take less noise. Real images are paired with
-    `fakes` generated ones, drawn anew when the generator has moved. `block_steps` are kept and
-    accounted for at a time.
-    """
+    """EXPERIMENTAL: how a discriminator learns from patients by DP-SGD; every number is public."""
 
     steps: int = Field(default=1000, ge=1, le=100_000)
+    """How often the discriminator is moved."""
+
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
+    """Probability of each patient to be in a step's Poisson sample."""
+
     clip_norm: ClipNorm = 1.0
+    """Norm to which each patient's gradient is clipped."""
+
     discriminator_steps_per_generator_step: float = Field(default=10, ge=0.01, le=1000)
+    """The generator is moved once in so many steps, at no cost in privacy; below 1, several times
+    after each.
+    """
+
     head_start: int = Field(default=0, ge=0)
+    """In so many first steps the generator is not moved, so that noise does not lead it before the
+    discriminator has learned something.
+    """
+
     channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (48, 32, 32, 24)
+    """Width of the discriminator's stages from 4 px on: fewer weights take less noise."""
+
     fakes: int = Field(default=256, ge=2, le=8192)
+    """Generated images that real ones are paired with, drawn anew when the generator has moved."""
+
     block_steps: int = Field(default=20, ge=1)
+    """Steps that are kept and accounted for at a time."""
 
     @model_validator(mode="after")
     def _the_generator_moves(self) -> Self:
@@ -148,74 +194,158 @@ class DpDiscriminatorSettings(Settings):
 class TrainGanSettings(Settings):
     """How a generator is trained on the train split of a data set.
 
-    `method: adversarial` has no differential privacy, so `privacy.epsilon` must be none. The
-    private ones are `embedding`, one noisy release of mean features that the generator is matched
-    to, and `dp_discriminator`, DP-SGD on the discriminator, which is EXPERIMENTAL. They draw their
-    classes with the public `class_prior` (the share of 1), and are the same recipe without clipping
-    and noise where `privacy.epsilon` is none. `init` names a finished generator of the same shape,
-    or `pretrained:NAME`, to start from; what it descends from is part of the lineage.
-
-    `kimg` is the length: thousands of real images shown. With `haar_levels` 2 the networks work at
-    a quarter of the image's side, not half: about twice as fast. `channels` gives the width of the
-    stages from 4 px to that side, for generator and discriminator alike. `conditions` names
-    columns of the manifest that are given beside the class; `condition_prior`, such as {view: {CC:
-    1, MLO: 1}}, says how they are drawn later, in place of how they stand in the train split.
-    `gamma` weighs the gradient penalty, taken every `penalty_interval` steps; 0 leaves it out.
-    `class_ramp`: between these shares of the training class and conditions fade in. `ema_kimg` and
-    `ema_share` bound the half-life of the averaged weights: the smaller one counts. `cohort` takes
-    a part of the patients, such as 1/2, which a keyed hash of their ids decides. `arch: dcgan` with
-    `loss: bce` is the paper's baseline (`gan.network.dcgan`). `guidance` adds what a frozen public
-    network teaches (`gan.training.guidance`), to the adversarial method. At its end
-    (`gan.training.finish`) the classes are set `class_spread` times as far apart and styles spread
-    `style_spread` times as wide about their mean, since with averaged weights classes differ too
-    little and images vary too little; `film` adds grain and opaque marks, fitted to real images.
-    `tensorboard` also writes the metrics and sample grids to `private/tensorboard`.
-
-    With `dp_discriminator`, its `steps` give the length and its blocks the checkpoints; `gamma`,
-    `penalty_interval`, `kimg` and `checkpoint_kimg` have no meaning, augmentation stays at
-    `strength_start`, and `batch` is that of the generator's steps.
+    `arch: dcgan` with `loss: bce` is the paper's baseline (`gan.network.dcgan`). With
+    `dp_discriminator`, its `steps` give the length and its blocks the checkpoints; `gamma_start`,
+    `gamma_end`, `penalty_interval`, `kimg` and `checkpoint_kimg` have no meaning, augmentation
+    stays at `strength_start`, and `batch` is that of the generator's steps. What is done at the end
+    of a training (`class_spread`, `style_spread`, `film`) is in `gan.training.finish`.
     """
 
     data: Path
+    """The data set; its train split is learned. Example: data/cbis-ddsm"""
+
     out: Path
+    """The run's folder, which is made. Example: runs/gan"""
+
     seed: Seed = 0
+    """Moves initialisation and augmentation; never the noise of a private training."""
+
     method: Literal["adversarial", "embedding", "dp_discriminator"] = "adversarial"
+    """`adversarial` has no differential privacy, so `privacy.epsilon` must be none. The private
+    ones are `embedding`, one noisy release of mean features that the generator is matched to, and
+    `dp_discriminator`, DP-SGD on the discriminator, which is EXPERIMENTAL; both are the same recipe
+    without clipping and noise where `privacy.epsilon` is none.
+    """
+
     privacy: PrivacySettings = PrivacySettings()
+    """The promise to the patients of `data`."""
+
     class_prior: float = Field(default=0.5, gt=0, lt=1)
+    """Share of class 1 that a private method draws: public, never counted in the patients."""
+
     init: Path | None = None
+    """A finished generator of the same shape, or `pretrained:NAME`, to start from; what it descends
+    from is part of the lineage.
+    Example: pretrained:mcgan-cbis
+    """
+
     embedding: EmbeddingSettings | None = None
+    """What `method: embedding` releases and matches."""
+
     dp_discriminator: DpDiscriminatorSettings = DpDiscriminatorSettings()
+    """How `method: dp_discriminator` trains."""
+
     cohort: CohortPart = None
+    """A part of the patients, such as the first of two, which a keyed hash of their ids decides;
+    all, when not set.
+    Example: 1/2
+    """
+
     arch: Literal["haar", "dcgan"] = "haar"
+    """Kind of network: `haar` draws wavelet bands, `dcgan` is the paper's baseline."""
+
     conditions: tuple[str, ...] = Field(default=(), max_length=3)
+    """Columns of the manifest that are given to the networks beside the class, at most 3.
+    Example: [view]
+    """
+
     condition_prior: dict[str, dict[str, Positive]] | None = None
+    """How the conditions are drawn later, in place of how they stand in the train split.
+    Example: {view: {CC: 1, MLO: 1}}
+    """
+
     size_px: Literal[32, 64, 128, 256, 512] = 128
+    """Side of the images in pixels."""
+
     haar_levels: Literal[1, 2] = 1
+    """With 2 the networks work at a quarter of the image's side, not half: about twice as fast."""
+
     channels: tuple[Annotated[int, Field(ge=4, le=1024)], ...] = (192, 160, 96, 64, 32)
+    """Width of the stages from 4 px to the finest side, for generator and discriminator alike: one
+    number for each stage.
+    """
+
     z_dim: int = Field(default=128, ge=2, le=1024)
+    """Length of the random vector that an image is drawn from."""
+
     kimg: Positive = 300.0
+    """Length of the training: thousands of real images shown."""
+
     batch: int = Field(default=16, ge=4, le=1024, multiple_of=4)
+    """Images a step, a multiple of 4."""
+
     loss: Literal["relativistic", "non_saturating", "bce"] = "relativistic"
+    """Loss of the two networks; `bce` is the paper's."""
+
     generator_lr: Positive = 2e-4
+    """Learning rate of the generator."""
+
     discriminator_lr: Positive = 2e-4
+    """Learning rate of the discriminator."""
+
     final_lr_share: Share = 0.25
+    """Share of the learning rates that is left at the end."""
+
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Adam's decay of the first moment."""
+
     beta2_start: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Adam's decay of the second moment at the start."""
+
     beta2_end: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Adam's decay of the second moment at the end."""
+
     gamma_start: NotNegative = 10.0
+    """Weight of the gradient penalty at the start; 0 leaves it out."""
+
     gamma_end: NotNegative = 1.0
+    """Weight of the gradient penalty at the end."""
+
     penalty_interval: int = Field(default=8, ge=1)
+    """The penalty is taken every so many steps."""
+
     class_ramp: tuple[Share, Share] = (0.2, 0.45)
+    """Between these shares of the training class and conditions fade in."""
+
     ema_kimg: Positive = 10.0
+    """Half-life of the averaged weights, in thousands of images; `ema_share` may give a shorter
+    one.
+    """
+
     ema_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Half-life of the averaged weights as a share of what was shown so far; the smaller one
+    counts.
+    """
+
     augmentation: AugmentationSettings = AugmentationSettings()
+    """What is done to images before the discriminator sees them."""
+
     guidance: GuidanceSettings | None = None
+    """Adds what a frozen public network teaches, to the adversarial method.
+    Example: {features: {name: vit_small_patch14_dinov2, weights: hub}}
+    """
+
     class_spread: Annotated[float, Field(ge=1, le=3)] = 1.0
+    """At the end the classes are set so many times as far apart, since with averaged weights they
+    differ too little.
+    """
+
     style_spread: Annotated[float, Field(ge=1, le=2)] = 1.0
+    """At the end styles spread so many times as wide about their mean, since with averaged weights
+    images vary too little.
+    """
+
     film: bool = False
+    """At the end grain and opaque marks are added, fitted to real images."""
+
     checkpoint_kimg: Positive = 10.0
+    """A checkpoint every so many thousand images."""
+
     tensorboard: bool = False
+    """Writes the metrics and sample grids to `private/tensorboard` too."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it is computed; `auto` takes a GPU if there is one."""
 
     def shape(self, conditions: Conditions) -> HaarShape | DcganShape:
         """The network that is asked for; its film is no part of it, as it is fitted at the end."""
@@ -325,22 +455,41 @@ class TrainGanSettings(Settings):
 class GenerateSettings(Settings):
     """Which generator to draw from, how much, and in what form.
 
-    Either `per_class` images of each class, or `total` of which `malignant_share` (0.5) are
-    malignant. `truncation` below 1 gives more typical and less varied images
-    (`gan.network.sampling`). `licence` is that of the set, for its card.
+    Either `per_class` images of each class, or `total` of which `malignant_share` are malignant.
     """
 
     run: Path
+    """A finished generator: a run of train-gan, or `pretrained:NAME`. Example: runs/gan"""
+
     out: Path
+    """The synthetic data set, which is made. Example: data/synthetic"""
+
     per_class: int | None = None
+    """Images of each class. Example: 1500"""
+
     total: int | None = None
+    """Images in all, in place of `per_class`. Example: 3000"""
+
     malignant_share: Share | None = None
+    """Share of `total` that is malignant; one half when not set. Example: 0.4"""
+
     seed: Seed = 0
+    """Which images are drawn."""
+
     bits: Literal[8, 16] = 8
+    """Depth of the PNG files."""
+
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Below 1 gives more typical and less varied images."""
+
     licence: str = Field(default="", max_length=64)
+    """Licence of the set, for its card. Example: CC-BY-4.0"""
+
     batch: int = Field(default=64, ge=1, le=4096)
+    """Images drawn at a time; changes memory and time alone."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it is computed; `auto` takes a GPU if there is one."""
 
     @property
     def class_counts(self) -> tuple[int, int]:
@@ -366,62 +515,107 @@ class GenerateSettings(Settings):
 
 
 class ExportSettings(Settings):
-    """Which generator becomes a package that medigan can run, and what the package is called.
-
-    `package_name` is what is imported, by default made of the data set's name; `model_id` is
-    medigan's. `licence` is that of the weights. `quality` is a finished assessment of a set that
-    the generator drew (`synthdp assess`): its figures stand in the metadata. `organ` and `modality`
-    are what medigan's users search by.
-    """
+    """Which generator becomes a package that medigan can run, and what the package is called."""
 
     run: Path
+    """A finished generator, or `pretrained:NAME`. Example: runs/gan"""
+
     out: Path
+    """The package's folder, which is made. Example: packages/ours"""
+
     package_name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    """What is imported; made of the data set's name when not set. Example: our_gan"""
+
     model_id: str | None = Field(default=None, pattern=r"^[0-9A-Z][A-Za-z0-9_-]{0,63}$")
+    """What medigan calls the model. Example: 00042_OUR_GAN"""
+
     title: str = Field(default="", max_length=200)
+    """One line about the model. Example: Breast masses of our clinic"""
+
     licence: str = Field(default="", max_length=64)
+    """Licence of the weights. Example: CC-BY-4.0"""
+
     organ: str = Field(default="breast", max_length=64)
+    """What medigan's users search by."""
+
     modality: str = Field(default="mammography", max_length=64)
+    """What medigan's users search by."""
+
     quality: Path | None = None
+    """A finished assessment of a set that the generator drew (`synthdp assess`): its figures stand
+    in the metadata.
+    Example: assessments/synthetic
+    """
 
 
 class FeatureSpace(BackboneSettings):
     """A frozen public network and the short label that its figures carry, as in FD-DINOv2."""
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,23}$")
+    """Short name of the space, of letters, digits and hyphens. Example: DINOv2"""
 
 
 class InceptionSettings(Settings):
     """The weights file of pytorch-fid's Inception, checked by its SHA-256; nothing is fetched."""
 
     weights: Path
+    """The local file. Example: weights/pt_inception-2015-12-05.pth"""
+
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the file, 64 hexadecimal digits.
+    Example: 0000000000000000000000000000000000000000000000000000000000000000
+    """
 
 
 class AssessSettings(Settings):
-    """How close a synthetic set is to a real one, and whether it holds copies of patients.
-
-    `baseline` is a second synthetic set, measured in the same run. Distances, scores and copies are
-    measured in each space of `features`; only with `inception` is there a figure called FID.
-    `neighbours` is the k of precision, recall, density and coverage, which are taken of as many
-    images of either side: `compare_n` of each, by default all of the smallest set, at most 1104.
-    `max_images` bounds what is read of a synthetic set, evenly spaced. `redraws` is how often
-    patients are drawn for an interval, from `seed`. `precision: auto` multiplies in bfloat16 where
-    the hardware does: three times as fast, and features that differ by about a hundredth.
-    """
+    """How close a synthetic set is to a real one, and whether it holds copies of patients."""
 
     synthetic: Path
+    """The synthetic set to judge. Example: data/synthetic"""
+
     real: Path
+    """The real set to judge it against. Example: data/cbis-ddsm"""
+
     out: Path
+    """The assessment's folder, which is made. Example: assessments/synthetic"""
+
     seed: Seed = 0
+    """Moves the redraws of the intervals."""
+
     baseline: Path | None = None
+    """A second synthetic set, measured in the same run. Example: data/dcgan"""
+
     features: tuple[FeatureSpace, ...] = Field(default=(), max_length=8, validate_default=True)
+    """Spaces in which distances, scores and copies are measured: frozen public networks, each with
+    a label.
+    Example: [{label: DINOv2, name: vit_small_patch14_dinov2, weights: hub}]
+    """
+
     inception: InceptionSettings | None = None
+    """The network of FID; only with it is there a figure called FID.
+    Example: {weights: weights/pt_inception-2015-12-05.pth, sha256:
+    0000000000000000000000000000000000000000000000000000000000000000}
+    """
+
     neighbours: int = Field(default=5, ge=1, le=100)
+    """The k of precision, recall, density and coverage."""
+
     compare_n: int | None = Field(default=None, ge=2, le=5000)
+    """Images of either side that these are taken of; all of the smallest set when not set, at most
+    1104.
+    Example: 500
+    """
+
     max_images: int = Field(default=10_000, ge=10, le=50_000)
+    """Images that are read of a synthetic set at most, evenly spaced."""
+
     redraws: int = Field(default=2000, ge=100, le=100_000)
+    """How often patients are drawn for an interval."""
+
     precision: Literal["auto", "float32"] = "auto"
+    """`auto` multiplies in bfloat16 where the hardware does: three times as fast, and features that
+    differ by about a hundredth.
+    """
 
     @field_validator("features")
     @classmethod
@@ -440,22 +634,36 @@ class AssessSettings(Settings):
 
 
 class MixGeneratorsSettings(Settings):
-    """Which finished generators are joined: runs of train-gan (arch: haar) or `pretrained:NAME`."""
+    """Which finished generators are joined."""
 
     runs: tuple[Path, ...] = Field(min_length=2, max_length=MAX_MIXED)
+    """Two to eight runs of train-gan (arch: haar) or `pretrained:NAME`.
+    Example: [runs/gan-0, runs/gan-1]
+    """
+
     out: Path
+    """The joined run, which is made. Example: runs/gan"""
 
 
 class ImportGeneratorSettings(Settings):
-    """A checkpoint `{"generator": state_dict}` of a conditional DCGAN.
-
-    `sha256` is that of the file. `trained_on` names the data set whose train patients it saw.
-    `unit_range`: it was trained on images in [0, 1], as the paper's was, not in [-1, 1].
-    """
+    """A checkpoint `{"generator": state_dict}` of a conditional DCGAN."""
 
     file: Path
+    """The checkpoint. Example: 1400.pt"""
+
     out: Path
+    """The run's folder, which is made. Example: runs/seed"""
+
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the file, 64 hexadecimal digits; another file is refused.
+    Example: 0000000000000000000000000000000000000000000000000000000000000000
+    """
+
     trained_on: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
+    """Name of the data set whose train patients it saw. Example: cbis-ddsm"""
+
     target: str = "malignant"
+    """What class 1 means."""
+
     unit_range: bool = True
+    """It was trained on images in [0, 1], as the paper's was, not in [-1, 1]."""

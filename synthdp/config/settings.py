@@ -153,7 +153,13 @@ class RiskTarget(Settings):
     """How many members an attacker may find at most, at a share of strangers falsely accused."""
 
     found: float = Field(gt=0, lt=1)
+    """Share of the members that an attacker may find at most; above `false_alarms`, which guessing
+    reaches.
+    Example: 0.05
+    """
+
     false_alarms: float = Field(gt=0, lt=1)
+    """Share of strangers that the attacker falsely accuses meanwhile. Example: 0.01"""
 
     @model_validator(mode="after")
     def _more_than_chance(self) -> "RiskTarget":
@@ -172,29 +178,50 @@ class RiskTarget(Settings):
 
 
 class PrivacySettings(Settings):
-    """The promise that a run is asked to keep.
-
-    `epsilon` is the end-to-end target for each unit; `risk` is another way to ask for one, such as
-    `{found: 0.05, false_alarms: 0.01}`: no attacker finds more than 5 % of members while 1 % of
-    strangers are falsely accused. `population` is a public round upper bound on
-    the number of patients: it alone enters the normaliser, the check of delta, and the odds. Where
-    `unit` is image, `images_per_patient` declares how many images of a patient may be used: the
-    rest stay out, and the statement then gives the epsilon of a patient too.
-    `noise` names the generator (`synthdp.privacy.noisy_sum.noise`); `discrete` is for heads, means
-    and counts, not for weights of a network. A `fixed_noise_key` repeats the noise, for tests:
-    whoever knows it can subtract it, so that nothing is promised (epsilon = inf).
-    """
+    """The promise that a run is asked to keep."""
 
     epsilon: EpsilonTarget = None
+    """End-to-end target for each patient: what ancestors spent on the same patients is taken off
+    first. `none`: the same recipe without privacy.
+    Example: 6
+    """
+
     delta: float = Field(default=1e-4, gt=0, lt=1)
+    """The delta at which the epsilon holds; below 1 / `population`."""
+
     unit: Literal["patient", "image"] = "patient"
+    """Whom the promise protects: a patient with all images, or a single image, which is weaker."""
+
     population: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=1)
+    """Public round upper bound on the number of patients, such as 600; the true count is private.
+    It alone enters the normaliser, the check of delta, and the odds.
+    Example: 600
+    """
+
     noise: Literal["philox", "shake256", "discrete"] = "shake256"
+    """Generator of the noise: `shake256` is cryptographic, `philox` is none and faster; `discrete`
+    is for heads, means and counts, not for the weights of a network.
+    """
+
     fixed_noise_key: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=0)
+    """Repeats the noise, for tests: whoever knows it can subtract it, so that nothing is promised
+    (epsilon = inf).
+    Example: 1
+    """
+
     risk: Annotated[RiskTarget | None, BeforeValidator(_none_word), ADDED_LATER] = None
+    """Another way to ask for a promise than `epsilon`: no attacker finds more than 5 % of members
+    while 1 % of strangers are falsely accused.
+    Example: {found: 0.05, false_alarms: 0.01}
+    """
+
     images_per_patient: Annotated[int | None, BeforeValidator(_none_word), ADDED_LATER] = Field(
         default=None, ge=1
     )
+    """With `unit: image`, how many images of a patient may be used; the rest stay out, and the
+    statement then gives the epsilon of a patient too.
+    Example: 4
+    """
 
     @property
     def protects(self) -> bool:
@@ -277,18 +304,26 @@ class PrivacySettings(Settings):
 
 
 class BackboneSettings(Settings):
-    """A timm transformer: its name, where its weights come from, and its input side in pixels.
-
-    `weights` is a local file (with `sha256`), the word `hub` (downloads by timm, on request
-    only), or `none` for a random start.
-    """
+    """A frozen public network of timm: its name, its weights, and the side of its input."""
 
     name: str = "vit_small_patch14_dinov2"
+    """What timm calls the network."""
+
     weights: Annotated[Path | None, BeforeValidator(_none_word)] = None
+    """A local file of its weights (with `sha256`); `hub`: timm downloads them, on request only;
+    `none`: a random start.
+    Example: hub
+    """
+
     sha256: Annotated[str | None, BeforeValidator(_none_word)] = Field(
         default=None, pattern=r"^[0-9a-f]{64}$"
     )
+    """SHA-256 of the file `weights`, 64 hexadecimal digits; another file is refused.
+    Example: 0000000000000000000000000000000000000000000000000000000000000000
+    """
+
     size_px: int = Field(default=126, ge=16, le=1024)
+    """Side in pixels at which images enter the network."""
 
 
 #: How many blocks, counted from the end, are trained; the final norm goes with the last block.
@@ -301,25 +336,45 @@ Pool = Literal["class_token", "mean", "centre", "spread"]
 class FeatureSettings(BackboneSettings):
     """A network, and how features are read from it.
 
-    `layers` are blocks of a transformer or stages of a convolutional network, counted from 0;
-    without any, features are read after the last one and its norm. Each is pooled in each way of
-    `pools` (by default the class token, if there is one, and the mean). Features are the mean over
-    the first `views` of the eight flips and quarter turns of an image. `intensity: standardised`
-    gives each image the same mean and spread first. Of what a public set says about a part (one
-    layer, pooled one way), its mean is subtracted, and `whiten` is the power to which its
-    covariance is divided out, from 0 to 1; the part, scaled to norm 1, counts `weight` times.
-    `channels: 1` builds a network for grey images, onto whose input the weights' three colours are
-    summed. `precision: auto` multiplies in bfloat16 where the hardware does.
+    Of what a public set says about a part (one layer, pooled one way), its mean is subtracted, then
+    the part is whitened and scaled to norm 1.
     """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Blocks of a transformer, or stages of a convolutional network, that features are read from,
+    counted from 0; none: after the last one and its norm.
+    Example: [5, 11]
+    """
+
     pools: tuple[Pool, ...] = ()
+    """How what a layer gives is made one vector: class token, mean over places, mean under a window
+    around the centre (where a patch holds its mass), standard deviation over places. None: class
+    token, if there is one, and mean.
+    Example: [class_token, mean]
+    """
+
     views: Literal[1, 2, 4, 8] = 1
+    """Features are the mean over the first so many of the eight flips and quarter turns of an
+    image.
+    """
+
     intensity: Literal["as_is", "standardised"] = "as_is"
+    """`standardised` gives each image the same mean and spread first."""
+
     whiten: float = Field(default=0.0, ge=0, le=1)
+    """Power to which the covariance of a public set (`centre`) is divided out of the features: 0
+    not at all, 1 wholly.
+    """
+
     weight: float = Field(default=1.0, gt=0, le=100)
+    """How many times this network's features count beside those of others."""
+
     channels: Literal[1, 3] = 3
+    """1 builds a network for grey images, onto whose input the weights' three colours are summed.
+    """
+
     precision: Literal["auto", "float32"] = "auto"
+    """`auto` multiplies in bfloat16 where the hardware does."""
 
     @model_validator(mode="after")
     def _layers_and_pools_are_in_order(self) -> "FeatureSettings":
@@ -331,27 +386,42 @@ class FeatureSettings(BackboneSettings):
 
 
 class AuditSettings(Settings):
-    """The audit stage: attacks on a finished run that has an epsilon.
-
-    `seed` moves all of it, its noise too: nothing that it trains leaves the house. Bounds are
-    stated at `confidence`; a sound training is called broken in fewer than `false_alarms` of
-    audits. Beside made-up and the worst patients, the replay leaves out `replayed` at random, for
-    the first `replayed_steps` of a network's training and for all of a head's. `canaries` stand in
-    one training; `runs` trainings on up to 100 patients, projected to `dimensions`, have a
-    worst-case patient or not; `shadows` heads, or releases, are made of halves.
-    """
+    """The audit stage: attacks on a finished run that has an epsilon."""
 
     run: Path
+    """The finished run to attack. Example: runs/dp"""
+
     seed: Seed = 0
+    """Moves all of the audit, its noise too: nothing that it trains leaves the house."""
+
     confidence: float = Field(default=0.99, ge=0.5, lt=1)
+    """Confidence at which lower bounds are stated."""
+
     false_alarms: float = Field(default=1e-3, gt=0, le=0.1)
+    """A sound training is called broken in fewer than this share of audits."""
+
     replayed: int = Field(default=3, ge=0, le=10_000)
+    """How many patients, drawn at random, the replay leaves out one by one, beside made-up and the
+    worst ones.
+    """
+
     replayed_steps: int = Field(default=3, ge=1, le=10_000)
+    """So many first steps of a network's training are replayed; of a head's, all."""
+
     canaries: int = Field(default=1000, ge=10, le=100_000)
+    """How many made-up patients stand in the one training that is searched for them."""
+
     runs: int = Field(default=600, ge=20, le=100_000)
+    """How many trainings have a worst-case patient or not, on up to 100 patients."""
+
     dimensions: int = Field(default=8, ge=1)
+    """To how many dimensions the features are projected in these `runs`."""
+
     shadows: int = Field(default=64, ge=4, le=10_000, multiple_of=2)
+    """How many heads, or releases, are made of halves of the patients to tell members by."""
+
     workers: int = Field(default=2, ge=1, le=256)
+    """Processes at once."""
 
 
 def apply_overrides(

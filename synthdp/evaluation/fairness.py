@@ -72,12 +72,19 @@ Attributes = Annotated[
 class FairnessSettings(Settings):
     """By which columns models are judged; a plain list of columns is taken for `attributes` too.
 
-    The patients are drawn `redraws` times from `seed`, alike for all groups and models.
+    Redraws are alike for all groups and models.
     """
 
     attributes: Attributes
+    """Columns, and for numbers the points that cut them into bins.
+    Example: {view: null, age: [50, 70]}
+    """
+
     redraws: int = Field(default=2000, ge=1, le=100_000)
+    """How often patients are drawn for the intervals."""
+
     seed: Seed = 0
+    """Moves these redraws."""
 
 
 def _from_list(value: Any) -> Any:

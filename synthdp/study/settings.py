@@ -30,21 +30,30 @@ Devices: TypeAlias = Literal["auto"] | tuple[Annotated[str | int, Field()], ...]
 
 
 class EngineSettings(Settings):
-    """Where a study runs. It changes no result, so a resume may change it.
-
-    `workers` runs at once (`all`: as many as fit) have `threads` threads each. `engine: ray` or
-    `dask` use a cluster that is there: `engine_address`, or what their own environment names
-    (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS); its workers see the same folders. `devices` are dealt
-    out to the local workers in turn, as CUDA_VISIBLE_DEVICES; `auto` takes every GPU, `[]` none.
-    `shard: i/n` runs the i-th of n parts, for array jobs on a shared folder.
-    """
+    """Where a study runs. It changes no result, so a resume may change it."""
 
     engine: Literal["local", "ray", "dask"] = "local"
+    """`ray` or `dask` use a cluster that is there; its workers see the same folders."""
+
     engine_address: str | None = None
+    """Address of the cluster, or what its own environment names (RAY_ADDRESS,
+    DASK_SCHEDULER_ADDRESS).
+    Example: tcp://node1:8786
+    """
+
     workers: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    """Runs at once; `all`: as many as fit."""
+
     threads: int = Field(default=1, ge=1)
+    """Threads of each run."""
+
     devices: Devices = "auto"
+    """Dealt out to the local workers in turn, as CUDA_VISIBLE_DEVICES; `auto` takes every GPU, `[]`
+    none.
+    """
+
     shard: str | None = Field(default=None, pattern=r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$")
+    """Runs the i-th of n parts, for array jobs on a shared folder. Example: 1/4"""
 
     @model_validator(mode="after")
     def _an_address_is_of_a_cluster(self) -> "EngineSettings":
@@ -111,8 +120,15 @@ class EvaluateOn(Settings):
     """A split of a data set that every model of the study is scored on, or images `where`."""
 
     data: Path
+    """The data set. Example: data/cbis-ddsm"""
+
     split: str = "val"
+    """Its split."""
+
     where: Where | None = None
+    """Takes the images alone that have certain values in columns of the manifest.
+    Example: {site: A}
+    """
 
     @property
     def name(self) -> str:
@@ -128,17 +144,26 @@ def set_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
 class TransferSettings(Settings):
     """At which sites each strategy is trained, one after the other, to be scored at all of them.
 
-    `sites` are values of `column` in the study's `data`, `data` other sets, each a site of its own;
-    with `whole` each strategy is trained on all of the study's `data` too. What `evaluate_on` names
-    of the study's `data` is scored site by site. `population` is a public round upper bound on the
-    patients of each site, for the runs that meet one alone; None: that of the study.
+    What `evaluate_on` names of the study's `data` is scored site by site.
     """
 
     column: str = "site"
+    """Column of the manifest that holds the site."""
+
     sites: tuple[str, ...] = ()
+    """Values of `column` in the study's `data`, each trained on alone. Example: [A, B]"""
+
     whole: bool = True
+    """Each strategy is trained on all of the study's `data` too."""
+
     data: tuple[Path, ...] = ()
+    """Other sets, each a site of its own. Example: [data/other-clinic]"""
+
     population: int | None = Field(default=None, ge=1)
+    """Public round upper bound on the patients of each site, for the runs that meet one alone; that
+    of the study when not set.
+    Example: 300
+    """
 
     @model_validator(mode="after")
     def _names_each_site_once(self) -> "TransferSettings":
@@ -172,35 +197,44 @@ class FixedOn(Settings):
     """The split of a data set, by its name, that thresholds are fixed on."""
 
     data_set: str
+    """Name of the set, as results call it. Example: cbis-ddsm"""
+
     split: str
+    """Its split. Example: val"""
 
 
 class ComparePlan(Settings):
-    """What a study compares; `study.json` holds it.
-
-    Every strategy is compared with each of `reference` (none named: the first strategy). A loss of
-    less than `margin` in AUROC counts as none. `redraws` is how often patients are drawn. With
-    `threshold_on`, thresholds that find a share `sensitivity` there are applied to the other sets.
-    """
+    """What a study compares; `study.json` holds it."""
 
     reference: Names = ()
+    """Strategies that every one is compared with; the first of the study when none is named.
+    Example: [real_only]
+    """
+
     margin: float = Field(default=MARGIN, gt=0, lt=1)
+    """A loss of less than this in AUROC counts as none."""
+
     redraws: int = Field(default=REDRAWS, ge=1, le=100_000)
+    """How often patients are drawn for the intervals."""
+
     threshold_on: FixedOn | None = None
+    """Where thresholds for `sensitivity` are fixed, to be applied to the other sets.
+    Example: {data_set: cbis-ddsm, split: val}
+    """
+
     sensitivity: float = Field(default=AT_SENSITIVITY, gt=0, lt=1)
+    """Share of positives that these thresholds find there."""
 
 
 class CompareSettings(ComparePlan):
-    """What the study's recipes are compared with, and how.
-
-    `reference` is one strategy or several (none: the first of the study); a loss of less than
-    `margin` in AUROC counts as none; `redraws` is how often patients are drawn. `threshold_on`,
-    one of `evaluate_on`, is where each run's threshold for `sensitivity` is fixed: exactly, so that
-    its patients are outside every promise.
-    """
+    """What the study's recipes are compared with, and how."""
 
     # the plan names a set where the settings give its path; in all else they are the same
     threshold_on: EvaluateOn | None = None  # type: ignore[assignment]
+    """One of `evaluate_on`, where each run's threshold for `sensitivity` is fixed: exactly, so that
+    its patients are outside every promise.
+    Example: {data: data/cbis-ddsm, split: val}
+    """
 
     @property
     def plan(self) -> ComparePlan:
@@ -240,9 +274,10 @@ def shown_entry(key: Any) -> str:
 
 
 class ShownPatches(Settings):
-    """What the report may show: real patients' patches only where this says so."""
+    """What the report may show."""
 
     show_real: bool = False
+    """Shows patches of real patients."""
 
 
 #: Some settings of a stage, which are checked when the recipes are made.
@@ -253,41 +288,100 @@ _KeysOfFinetune = Annotated[dict[str, Any], KeysOf(STAGES["finetune"].settings_c
 class StudySettings(EngineSettings):
     """A study: the grid, what its recipes are made from, and where models are scored.
 
-    `epsilons` are end-to-end targets for each unit, `none` the same recipe without privacy. `tune`
-    gives the values to try for dotted settings of finetune and pretrain, on sets that cost no one
-    anything (`synthdp.study.sweep.tuning`); the best are written to `defaults.yaml`. `assessment`
-    is a folder that `synthdp assess` made of the synthetic set: the report shows its figures.
-    `fairness` names columns of the manifests by whose groups the models are judged too: a list, or
-    for numbers cut points, as in `{view: null, age: [50, 70]}`. `transfer` trains every strategy at
-    several sites and scores it at each. `compare` says what recipes are compared with, `published`
-    describes figures of others to set beside (`synthdp.study.report.published`). Where it runs is
-    said by `EngineSettings`.
+    Where it runs is said by `EngineSettings`.
     """
 
     title: str = "Privacy and utility"
+    """Heading of the report."""
+
     data: Path
+    """The data set of the patients. Example: data/cbis-ddsm"""
+
     out: Path
+    """The study's folder, which is made. Example: studies/cbis-ddsm"""
+
     strategies: Names = Field(min_length=1)
+    """The recipes to compare, by their names. Example: [real_only, synthetic_pretrained]"""
+
     epsilons: tuple[EpsilonTarget, ...] = Field(min_length=1)
+    """End-to-end targets for each unit; `none`: the same recipe without privacy.
+    Example: [none, 6, 1]
+    """
+
     seeds: tuple[Seed, ...] = Field(min_length=1)
+    """Each recipe is repeated with each. Example: [0, 1]"""
+
     tune: Tune | None = None
+    """Values to try for dotted settings of finetune and pretrain, on sets that cost no one
+    anything; the best are written to `defaults.yaml`.
+    Example: {finetune.head.lr_times_steps: [30, 60]}
+    """
+
     evaluate_on: tuple[EvaluateOn, ...] = Field(min_length=1)
+    """Splits of data sets that every model is scored on.
+    Example: [{data: data/cbis-ddsm, split: val}]
+    """
+
     synthetic: Path | None = None
+    """A synthetic set without a guarantee, for the recipes that take one.
+    Example: data/synthetic
+    """
+
     private_synthetic: Path | None = None
+    """A synthetic set with a guarantee, for the recipes that take one.
+    Example: data/private-synthetic
+    """
+
     assessment: Path | None = None
+    """A folder that `synthdp assess` made of the synthetic set: the report shows its figures.
+    Example: assessments/synthetic
+    """
+
     phantoms: Path | None = None
+    """A phantom set, for the recipes that take one. Example: data/phantoms"""
+
     published: Path | None = None
+    """A file of others' figures to set beside. Example: published.yaml"""
+
     privacy: PrivacySettings = PrivacySettings()
+    """The promise of each run, without its epsilon, which the grid gives."""
+
     backbone: FeatureSettings = FeatureSettings()
+    """The network of every run."""
+
     beside: tuple[FeatureSettings, ...] = ()
+    """Frozen networks whose features are put beside those.
+    Example: [{name: convnext_small, weights: hub, size_px: 128}]
+    """
+
     teacher: FeatureSettings | None = None
+    """A frozen public network that pretraining learns to reproduce.
+    Example: {name: vit_small_patch14_dinov2, weights: hub}
+    """
+
     pretrain: _KeysOfPretrain = Field(default_factory=dict)
+    """Settings of the stage pretrain for every run. Example: {epochs: 5}"""
+
     finetune: _KeysOfFinetune = Field(default_factory=dict)
+    """Settings of the stage finetune for every run. Example: {head: {steps: 200}}"""
+
     pretrain_seed: Seed | None = None
+    """One seed for all pretraining; that of each run when not set. Example: 0"""
+
     fairness: Fairness = None
+    """Columns of the manifests by whose groups the models are judged too: a list, or for numbers
+    cut points.
+    Example: {view: null, age: [50, 70]}
+    """
+
     transfer: TransferSettings | None = None
+    """Trains every strategy at several sites and scores it at each. Example: {sites: [A, B]}"""
+
     report: ShownPatches = ShownPatches()
+    """What the report may show."""
+
     compare: CompareSettings | None = None
+    """What recipes are compared with. Example: {reference: [real_only]}"""
 
     @field_validator("strategies")
     @classmethod

@@ -37,40 +37,58 @@ from synthdp.privacy.noisy_sum.noise import KEY_BYTES, keep_key, new_key
 class AssignmentSettings(ListingSettings):
     """Who is one person, and who goes where.
 
-    Ids stand as they are declared. `links` is a table (patient_id, person) of ids that are one
-    person. `unit_from: looks` also makes ids one where images look alike
-    (`near_duplicate_correlation`), and every statement then says so first.
-
-    `val_fraction` is the chance of a patient to be in val where neither folders nor table split, or
-    of one of their train where they put nobody into val: a keyed hash of the id decides, so that
-    nobody moves anybody, and the share comes out about so.
-    `key` names the file of the key (made where there is none; by default each set gets its own):
-    sets that share one give an id the same split, written name and cohort, so that an id must name
-    the same person in all of them. Synthetic images are split evenly, by `seed`.
-
-    `cohort` takes a part of the patients, such as 1/2, by a keyed hash of their ids under the file
-    `cohort_key`, which is also the key of their split: sets that share it and have different parts
-    are disjoint, where an id names the same person in all of them and `links` are the same, and the
-    ledger counts them in parallel.
-
-    Ids that differ as spellings of one do (1.1 and 1.10, P01 and p01) are refused, where `links`
-    has no row for each; `alike_ids: distinct` declares that all such are different persons, where
-    `links` does not say otherwise.
-
-    `ids: kept` writes a safe id as it is declared, and any other as a keyed hash; `hashed` writes
-    all of them as keyed hashes, and none of them into the note of the import.
+    Ids stand as they are declared.
     """
 
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Chance of a patient to be in val where neither folders nor table split, or of one of their
+    train where they put nobody into val: a keyed hash of the id decides, so that nobody moves
+    anybody, and the share comes out about so.
+    Example: 0.15
+    """
+
     seed: Seed = 0
+    """Splits synthetic images evenly; real patients are split by a keyed hash."""
+
     key: Path | None = None
+    """File of the key, made where there is none; by default each set gets its own. Sets that share
+    one give an id the same split, written name and cohort, so that an id must name the same person
+    in all of them.
+    Example: keys/clinic.key
+    """
+
     links: Path | None = None
+    """A table (patient_id, person) of ids that are one person. Example: links.csv"""
+
     unit_from: UnitFrom = "declared"
+    """`looks` also makes ids one where images look alike, and every statement then says so first.
+    """
+
     near_duplicate_correlation: float = Field(default=NEAR_DUPLICATE_CORRELATION, gt=0.5, le=1)
+    """From which correlation on images look alike."""
+
     cohort: CohortPart = None
+    """Takes a part of the patients, such as the first of two, by a keyed hash of their ids. Sets
+    that share `cohort_key` and have different parts are disjoint, where an id names the same person
+    in all of them and `links` are the same, and the ledger counts them in parallel.
+    Example: 1/2
+    """
+
     cohort_key: Path | None = None
+    """File of the key of all parts, which is also the key of their split.
+    Example: keys/parts.key
+    """
+
     ids: Literal["kept", "hashed"] = "kept"
+    """`kept` writes a safe id as it is declared, and any other as a keyed hash; `hashed` writes all
+    of them as keyed hashes, and none of them into the note of the import.
+    """
+
     alike_ids: Literal["refuse", "distinct"] = "refuse"
+    """Ids that differ as spellings of one do (1.1 and 1.10, P01 and p01) are refused, where `links`
+    has no row for each; `distinct` declares that all such are different persons, where `links` does
+    not say otherwise.
+    """
 
     @model_validator(mode="after")
     def _cohort_has_a_key(self) -> "AssignmentSettings":

@@ -82,22 +82,30 @@ class CbisDdsmSettings(DicomSettings):
     """Settings of `synthdp data cbis-ddsm`: those of `data dicom`, but for what the tables say.
 
     `src` is the folder of the download, in which the tables stand too, at any depth; `tables` names
-    them where several copies do. `abnormalities` chooses masses or calcifications.
-    `official_splits` keeps the archive's train and test; `val_fraction` then takes patients of
-    train for val, by a keyed hash of each id. Without it, that hash splits all patients. `splits`
-    chooses tables, such as `[train]`.
+    them where several copies do. `splits` chooses tables, such as `[train]`.
     """
 
     name: str = Field(default="cbis-ddsm", pattern=r"^[A-Za-z0-9_. -]{1,64}$")
+    """What results call the set."""
+
     licence: str = "CC-BY-3.0"
+    """Licence of the images, for the set's card."""
+
     description: str = (
         "Lesions of CBIS-DDSM (Lee et al. 2017, Scientific Data 4:170177; Clark et al. 2013, "
         "TCIA), cut square out of the full mammograms."
     )
+    """A sentence for the set's card."""
+
     abnormalities: Annotated[tuple[Abnormality, ...], BeforeValidator(_as_list)] = Field(
         default=("mass", "calcification"), min_length=1
     )
+    """Masses, calcifications, or both."""
+
     official_splits: bool = True
+    """Keeps the archive's train and test; `val_fraction` then takes patients of train for val, by a
+    keyed hash of each id. Without it, that hash splits all patients.
+    """
 
     @model_validator(mode="before")
     @classmethod

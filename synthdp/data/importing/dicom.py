@@ -41,19 +41,24 @@ class DicomSettings(PatchesSettings):
     """Settings of `synthdp data dicom`: those of `data patches`, for the files of hospitals.
 
     `src` (`--images`) is the folder of the files, `metadata` (`--table`) the table with a row for
-    each lesion, or for each image. Columns that say where a lesion lies are found by their usual
-    names, unless `region` names them; with `whole_images` they are left aside, and images are taken
-    whole. Patients are written under keyed hashes of their ids, unless `ids` is `kept`. The set is
-    called by the folder `out`, unless `name` is given.
-
-    Who is one person, the table says. Where it has several patients for images of which the headers
-    have one PatientID, or are of one study, the import is refused until `links` says who they are;
-    `header_ids: leave_aside` is for files whose ids an anonymiser has made alike.
+    each lesion, or for each image. The set is called by the folder `out`, unless `name` is given.
     """
 
     ids: Literal["hashed", "kept"] = "hashed"
+    """Patients are written under keyed hashes of their ids; `kept` writes safe ids as they are
+    declared.
+    """
+
     whole_images: bool = False
+    """Columns that say where a lesion lies are found by their usual names, unless `region` names
+    them; with this they are left aside, and images are taken whole.
+    """
+
     header_ids: Literal["compare", "leave_aside"] = "compare"
+    """Who is one person, the table says. Where it has several patients for images of which the
+    headers have one PatientID, or are of one study, the import is refused until `links` says who
+    they are; `leave_aside` is for files whose ids an anonymiser has made alike.
+    """
 
     @property
     def finds_region(self) -> bool:

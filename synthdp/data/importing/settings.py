@@ -51,40 +51,78 @@ LabelWords = Annotated[
 
 
 class ListingSettings(TableSettings):
-    """Where the images stand and how to read what they show.
-
-    `metadata` is a table with a row for each image (`src`/metadata.csv when there is one; `none`
-    leaves it aside). Without one, the class comes from words in folder and file names, or from
-    `malignant_pattern` and `benign_pattern` where they are given, and `patient_pattern` finds the
-    patient: one group, or the word `none` where each image counts as a patient of its own.
-    `labels` are the words for each class, in cells as in names: `{malignant: [MALIGNANT, M, 1],
-    benign: [BENIGN, B, 0], unknown: [U]}`; of other targets `positive` and `negative`. Where it is
-    given, no other word has a meaning. `benign_column` holds 1 for benign, and is turned into
-    `malignant` by the listing alone. `splits` chooses by the split that folders or table give;
-    `split` overrides. `follow_links_into` names folders outside `src` into which links are
-    followed. `leave_out` names reasons for which an image is left out, and counted, where otherwise
-    nothing would be imported. `bits` says how many bits of each sample are used, where the files
-    state more (12 in 16).
-    """
+    """Where the images stand and how to read what they show."""
 
     src: Path
+    """The folder of the images. Example: downloads/clinic"""
+
     kind: Literal["real", "synthetic"] = "real"
+    """Whether patients stand in the images."""
+
     metadata: Literal["none"] | Path | None = None
+    """A table with a row for each image; `src`/metadata.csv when there is one, and `none` leaves it
+    aside. Without one, the class comes from words in folder and file names.
+    Example: clinic.csv
+    """
+
     file_column: Column = "file"
+    """Column of the file's name, or a template of columns."""
+
     patient_column: Column = "patient_id"
+    """Column of the patient's id."""
+
     split_column: Column = "split"
+    """Column of the split."""
+
     targets: tuple[str, ...] = Field(default=("malignant",), min_length=1)
+    """What is to be told of an image, 1 or 0 each."""
+
     benign_column: Column = "is_benign"
+    """Column that holds 1 for benign; it is turned into `malignant`."""
+
     attributes: tuple[str, ...] | None = None
+    """Columns that are carried over into the set; view, laterality, breast_density, age, sex, site,
+    scanner and the like when not set.
+    Example: [view, site]
+    """
+
     labels: dict[str, LabelWords] | None = None
+    """The words for each class, in cells as in names; of other targets `positive` and `negative`.
+    Where it is given, no other word has a meaning.
+    Example: {malignant: [MALIGNANT, M], benign: [BENIGN, B], unknown: [U]}
+    """
+
     malignant_pattern: str | None = None
+    """Regular expression that tells malignant in folder and file names, in place of words.
+    Example: (?i)cancer
+    """
+
     benign_pattern: str | None = None
+    """Regular expression that tells benign in folder and file names. Example: (?i)normal"""
+
     patient_pattern: Literal["none"] | str | None = None
+    """Regular expression whose one group finds the patient in a path, or the word `none` where each
+    image counts as a patient of its own.
+    Example: (P[0-9]+)_
+    """
+
     split: Split | None = None
+    """Puts all images into one split, whatever folders and table say. Example: test"""
+
     splits: tuple[Split, ...] = Field(default=SPLITS, min_length=1)
+    """Takes the images of these splits alone, as folders or table give them."""
+
     follow_links_into: tuple[Path, ...] = ()
+    """Folders outside `src` into which links are followed. Example: [/archive/images]"""
+
     leave_out: tuple[Reason, ...] = ()
+    """Reasons for which an image is left out, and counted, where otherwise nothing would be
+    imported.
+    Example: [missing_file, unreadable]
+    """
+
     bits: int | None = Field(default=None, ge=1, le=16)
+    """Bits of each sample that are used, where the files state more (12 in 16). Example: 12"""
 
     @field_validator("malignant_pattern", "benign_pattern", "patient_pattern")
     @classmethod

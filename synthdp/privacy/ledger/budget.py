@@ -16,14 +16,16 @@ _ROUNDING = 1 + 1e-6
 
 
 class Budget(Settings):
-    """The most that all releases on a set's patients may cost together; no epsilon bounds nothing.
-
-    unit: whom it is for: a release that protects another one is refused.
-    """
+    """The most that all releases on a set's patients may cost together."""
 
     epsilon: EpsilonTarget = None
+    """For all releases together; `none` bounds nothing. Example: 12"""
+
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The delta at which the epsilon holds. Example: 1e-5"""
+
     unit: Unit = "patient"
+    """Whom it is for: a release that protects another one is refused."""
 
     @model_validator(mode="after")
     def _has_both(self) -> "Budget":

@@ -25,28 +25,41 @@ _JITTER_SEED = 20170
 
 
 class CropSettings(Settings):
-    """How a lesion is cut out.
-
-    The square is as wide as the longer side of the lesion's box, with `margin` (a share of that
-    side) and `margin_px` added on each side, and `least_side_px` at least; or, where context is to
-    be the same for all, `side_px` or `side_mm` wide (mm need the pixel spacing in the file).
-    `edge`: a square that reaches over the image's edge is moved inside (`shift`), or what lies
-    beyond is `black`, or the image mirrored (`mirror`). A square that is larger than the image
-    is black there, or mirrored.
-    `levels`: `image_range` stretches the full image's darkest to brightest pixel over 8 bits;
-    `full_range` keeps the levels and the depth that the file means.
-    `extra_crops` of each lesion of train are added, moved and scaled by up to `jitter` of the side.
+    """How a lesion is cut out: a square around it, of a size that hangs on the lesion, or the same
+    for all.
     """
 
     margin: float = Field(default=0.0, ge=0, le=10)
+    """Share of the longer side of the lesion's box that is added on each side."""
+
     margin_px: int = Field(default=60, ge=0, le=4096)
+    """Pixels that are added on each side."""
+
     least_side_px: int = Field(default=128, ge=8, le=8192)
+    """The square is at least so wide."""
+
     side_px: int | None = Field(default=None, ge=8, le=8192)
+    """The square is so wide for every lesion, so that context is the same for all. Example: 512"""
+
     side_mm: float | None = Field(default=None, gt=0, le=1000)
+    """The same in mm, which need the pixel spacing in the file. Example: 40"""
+
     edge: Literal["shift", "black", "mirror"] = "shift"
+    """A square that reaches over the image's edge is moved inside (`shift`), or what lies beyond is
+    `black`, or the image mirrored (`mirror`). A square that is larger than the image is black
+    there, or mirrored.
+    """
+
     levels: Literal["image_range", "full_range"] = "image_range"
+    """`image_range` stretches the full image's darkest to brightest pixel over 8 bits; `full_range`
+    keeps the levels and the depth that the file means.
+    """
+
     extra_crops: int = Field(default=0, ge=0, le=64)
+    """How many more crops, moved and scaled, are made of each lesion of train."""
+
     jitter: float = Field(default=0.1, gt=0, le=0.25)
+    """How far these extra crops are moved and scaled, as a share of the side."""
 
     @property
     def crops(self) -> int:

@@ -105,25 +105,52 @@ class RegionColumns(Settings):
     """Which columns of a table say where a lesion lies; one of the forms, each by its role.
 
     `left, top, right, bottom`, or `left, top, width, height`, or `centre_x, centre_y` with `width,
-    height` or `radius`: numbers of pixels. `contour_x, contour_y`: the points of an outline, in two
-    cells; `contour`: in one, x and y by turns. `mask`: the file of a picture of the image's own
-    size that is bright where the lesion is. `y_up`: y is counted from the bottom edge.
+    height` or `radius`: numbers of pixels. `contour_x, contour_y`, or `contour`. `mask`.
     """
 
     left: str | None = None
+    """Column of the box's left edge. Example: xmin"""
+
     top: str | None = None
+    """Column of the box's top edge. Example: ymin"""
+
     right: str | None = None
+    """Column of the box's right edge. Example: xmax"""
+
     bottom: str | None = None
+    """Column of the box's bottom edge. Example: ymax"""
+
     width: str | None = None
+    """Column of the box's width. Example: width"""
+
     height: str | None = None
+    """Column of the box's height. Example: height"""
+
     centre_x: str | None = None
+    """Column of the centre, across. Example: x"""
+
     centre_y: str | None = None
+    """Column of the centre, down. Example: y"""
+
     radius: str | None = None
+    """Column of the radius around the centre. Example: radius"""
+
     contour_x: str | None = None
+    """Column of the points of an outline, across. Example: lw_x_points"""
+
     contour_y: str | None = None
+    """Column of the points of an outline, down. Example: lw_y_points"""
+
     contour: str | None = None
+    """Column of an outline in one cell, x and y by turns. Example: polygon"""
+
     mask: str | None = None
+    """Column of the file of a picture of the image's own size that is bright where the lesion is.
+    Example: mask_file
+    """
+
     y_up: bool = False
+    """y is counted from the bottom edge."""
 
     @model_validator(mode="after")
     def _is_one_form(self) -> "RegionColumns":

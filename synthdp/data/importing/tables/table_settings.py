@@ -35,54 +35,90 @@ Text = Annotated[str, BeforeValidator(_as_text)]
 class ArraySettings(Settings):
     """The arrays of a .npz file that holds the images of every split, as MedMNIST's do.
 
-    `{split}` stands for train, val and test. `images` is (N, H, W); `labels` is (N,), or (N, K)
-    with a column for each target; `patients`, where it is there, (N,).
+    `{split}` stands for train, val and test.
     """
 
     images: str = "{split}_images"
+    """Name of the array of images, (N, H, W)."""
+
     labels: str = "{split}_labels"
+    """Name of the array of labels, (N,), or (N, K) with a column for each target."""
+
     patients: str | None = None
+    """Name of the array of patients, (N,), where it is there. Example: {split}_patients"""
 
 
 class TableSettings(Settings):
     """How to read the tables of a source.
 
-    `tables` are the names or patterns of tables below `src`, such as `"**/bcdr_*_outlines.csv"`, or
-    a mapping of them to the split of their rows; `paths_from: table` takes the files that a table
-    names from its own folder. `delimiter`, `encoding` and the row of the header are found, and
-    said; `header` names the columns of a table that has none, `short_rows: blank` takes cells that
-    are missing at the end of a row for empty, and `decimal` tells a comma for decimals from one
-    for thousands.
-
     Wherever a column is named, a list gives synonyms, and a text with `{names}` is a template, such
-    as `"images/{study_id}/{image_id}.dicom"`; `*` in it stands for any name. `target_columns` and
-    `attribute_columns` say which columns hold a target or an attribute, `attribute_words` what the
-    words of an attribute become, `split_words` what those of the split column mean. `unknown`
-    are words, such as -9, that stand for an empty cell in any column. `only` keeps the rows whose
-    cells are among the words of each column that it names. `match_header` keeps, of several DICOM
-    files that a row names, those whose laterality or view is the cell's.
-    `films_per_patient` says that images are numbered through, so many to a patient: the number is
-    what `patient_pattern` finds. `region` names the columns that say where a lesion lies in its
-    image. `arrays` are those of a .npz file with the images of every split, which `tables` names.
+    as `"images/{study_id}/{image_id}.dicom"`; `*` in it stands for any name. The row of the header
+    is found, and said.
     """
 
     tables: Annotated[dict[str, Split | None], BeforeValidator(_as_mapping)] = Field(default={})
+    """Names or patterns of tables below `src`, or a mapping of them to the split of their rows.
+    Example: {train.csv: train, test.csv: test}
+    """
+
     paths_from: Literal["src", "table"] = "src"
+    """`table` takes the files that a table names from its own folder."""
+
     delimiter: Delimiter = "auto"
+    """Between cells; found, and said, by default."""
+
     encoding: str = "auto"
+    """Of the tables, such as utf-8, cp1252 or utf-16; found, and said, by default."""
+
     header: tuple[str, ...] | None = None
+    """Names of the columns of a table that has none. Example: [file, patient_id, malignant]"""
+
     short_rows: Literal["refuse", "blank"] = "refuse"
+    """`blank` takes cells that are missing at the end of a row for empty."""
+
     decimal: Decimal = "auto"
+    """Tells a comma for decimals from one for thousands."""
+
     target_columns: dict[str, Column] = Field(default={})
+    """Which column holds a target. Example: {malignant: pathology}"""
+
     attribute_columns: dict[str, Column] = Field(default={})
+    """Which column holds an attribute. Example: {view: ViewPosition}"""
+
     attribute_words: dict[str, dict[Text, Text]] = Field(default={})
+    """What the words of an attribute become. Example: {view: {CRANIO-CAUDAL: CC}}"""
+
     split_words: dict[Text, Split] = Field(default={})
+    """What the words of the split column mean. Example: {training: train, testing: test}"""
+
     unknown: Texts = ()
+    """Words that stand for an empty cell in any column. Example: [-9, n/a]"""
+
     only: dict[str, Texts] = Field(default={})
+    """Keeps the rows whose cells are among the words of each column that it names.
+    Example: {modality: [MG]}
+    """
+
     match_header: dict[Literal["laterality", "view"], Column] = Field(default={})
+    """Keeps, of several DICOM files that a row names, those whose laterality or view is the cell's.
+    Example: {view: view}
+    """
+
     films_per_patient: int | None = Field(default=None, ge=2, le=1000)
+    """Images are numbered through, so many to a patient: the number is what `patient_pattern`
+    finds.
+    Example: 4
+    """
+
     region: RegionColumns | None = None
+    """Columns that say where a lesion lies in its image.
+    Example: {left: xmin, top: ymin, right: xmax, bottom: ymax}
+    """
+
     arrays: ArraySettings | None = None
+    """Arrays of a .npz file with the images of every split, which `tables` names.
+    Example: {patients: "{split}_patients"}
+    """
 
     @field_validator("tables")
     @classmethod
