@@ -16,7 +16,14 @@ from synthdp.commands.exit_codes import (
     EXIT_INTERRUPTED,
 )
 from synthdp.errors import InputError, RunError
-from synthdp.machine.terminal import accept_any_text, flush, has_no_reader, let_go_of_output, tell
+from synthdp.machine.terminal import (
+    ToldLines,
+    accept_any_text,
+    flush,
+    has_no_reader,
+    let_go_of_output,
+    tell,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # what joblib says at its import without shared memory is said by `synthdp.machine.processes`,
     # if at all
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ToldLines()])
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)  # argparse leaves pairs behind an option over
     if rest and (not hasattr(arguments, "overrides") or any(_is_no_pair(word) for word in rest)):

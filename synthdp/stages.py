@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthdp.config.settings import AuditSettings, Settings
+from synthdp.machine.progress import stage
 from synthdp.own_packages import own_module
 from synthdp.status import read_status
 
@@ -55,7 +56,9 @@ class Stage:
 
     def start(self, settings: Settings) -> Path:
         """Run the stage, resume it, or return at once when it is done; gives its folder or file."""
-        return Path(getattr(own_module(self.module), self.run)(settings))
+        name = next((name for name, known in STAGES.items() if known is self), self.run)
+        with stage(name):
+            return Path(getattr(own_module(self.module), self.run)(settings))
 
 
 _GAN, _CLASSIFY = "gan.config", "classify.config"

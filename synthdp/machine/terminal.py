@@ -1,10 +1,12 @@
 """Standard output and standard error of any kind: ASCII, closed, a broken pipe, a full disk."""
 
 import io
+import logging
 import os
 import select
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 
 def accept_any_text() -> None:
@@ -12,6 +14,16 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+#: What hides whatever is drawn at the foot of the terminal while a line is written.
+_hidden: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def hide_while_writing(hidden: Callable[[], AbstractContextManager[object]]) -> None:
+    """Let `hidden` give the context in which lines are written: bars are drawn again after it."""
+    global _hidden  # noqa: PLW0603 (a property of the process, as its standard error is)
+    _hidden = hidden
 
 
 def is_watched() -> bool:
@@ -22,8 +34,17 @@ def is_watched() -> bool:
 def tell(text: str) -> None:
     """Write a line to standard error, where there is one that takes it."""
     if sys.stderr is not None:
-        with suppress(OSError, ValueError):  # a closed or broken stream: the exit code says it too
+        # a closed or broken stream: the exit code says it too
+        with suppress(OSError, ValueError), _hidden():
             print(text, file=sys.stderr, flush=True)
+
+
+class ToldLines(logging.Handler):
+    """Log records as lines of standard error, above the bars that may stand there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        tell(self.format(record))
 
 
 def flush() -> None:
