@@ -148,7 +148,8 @@ def test_a_stage_that_counts_nothing_says_that_it_is_at_work(
         "finetune, at work for 2 s",
         "finetune: the promise, at work for 1 s",
         "finetune: features, 0 %",
-        "finetune: features, 50 %, about 15 s left",
+        "finetune: features, 50 %, about 16 s left",
+        "features: ended after 33 s",
     ]
 
 
