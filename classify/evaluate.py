@@ -27,7 +27,6 @@ from synthdp.data.tables import csv_text
 from synthdp.data.units import refuse_unknown_patients
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images, refuse_no_groups
-from synthdp.evaluation.intervals import summarise
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import noisy_auroc
 from synthdp.evaluation.predictions import (
@@ -36,6 +35,7 @@ from synthdp.evaluation.predictions import (
     Predictions,
     ScoredImages,
 )
+from synthdp.evaluation.summary import evaluate
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
@@ -170,7 +170,7 @@ def _exact_figures(
     if settings.by is not None:
         refuse_no_groups(dataset, rows, settings.by)
     contents: dict[str, Any] = {
-        METRICS_FILE: summarise(
+        METRICS_FILE: evaluate(
             targets,
             scored,
             [row.patient_id for row in rows],
@@ -178,8 +178,8 @@ def _exact_figures(
             threshold=thresholds(classifier),
             at_sensitivity=settings.at_sensitivity,
             redraws=settings.redraws,
-            generator=np.random.default_rng(settings.seed),
-        )
+            seed=settings.seed,
+        ).to_json()
     }
     if settings.by is not None:
         predictions = Predictions(
@@ -189,7 +189,7 @@ def _exact_figures(
             labels=targets,
             scores=scored[None],
         )
-        images = ScoredImages(predictions, dataset, rows, [thresholds(classifier)])
+        images = ScoredImages(predictions, [thresholds(classifier)], dataset, rows)
         figures = judge_images(images, settings.by)
         contents["fairness.json"] = [figure.model_dump(mode="json") for figure in figures]
     return contents

@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan.config import GenerateSettings
-from gan.network.sampling import AnyGenerator, draw_codes, sample_images
+from gan.library.generator import Generator
 from gan.package.conditions import Conditions, attribute_cells
-from gan.package.model import load_opened
 from gan.package.pretrained import resolve_run
 from gan.plans import GeneratePlan, checked_size, generation_plan
 from synthdp.data.dataset import DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
-from synthdp.errors import RunError
-from synthdp.machine.devices import chosen_device
 from synthdp.machine.interrupts import handled, interrupt
 from synthdp.machine.progress import progress
 from synthdp.runs.cards import dataset_card
@@ -49,7 +46,7 @@ def run_generate(settings: GenerateSettings) -> Path:
         refuse_changed(settings.out, lambda: inputs)
         return settings.out
     logger.info(checked_size(settings, plan.info.size_px))
-    generator = load_opened(plan.generator, chosen_device(settings.device))
+    generator = Generator.of(plan.generator, settings.device)
     with (
         handled((SIGTERM,), interrupt),
         create_dataset(settings.out, plan.info, card=_card(settings, plan)) as writer,
@@ -104,7 +101,7 @@ def label_order(benign: int, malignant: int) -> Tensor:
 
 def _draw(
     settings: GenerateSettings,
-    generator: AnyGenerator,
+    generator: Generator,
     conditions: Conditions,
     writer: DatasetWriter,
 ) -> None:
@@ -114,9 +111,8 @@ def _draw(
         RunError: when a pixel is not a number.
     """
     labels = label_order(*settings.class_counts)
-    attributes = draw_codes(conditions.tables, labels, settings.seed)
-    batches = sample_images(
-        generator,
+    attributes = generator.prior_codes(labels, settings.seed)
+    batches = generator.draw(
         labels,
         attributes,
         settings.seed,
@@ -127,12 +123,7 @@ def _draw(
 
     def pixels() -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
         for images in batches:
-            if not torch.isfinite(images).all():
-                raise RunError(
-                    "the generator draws pixels that are no numbers: its weights have diverged or "
-                    "are damaged; restore them, or train it again"
-                )
-            yield from to_pixels(images[:, 0].cpu().numpy())
+            yield from to_pixels(images)
 
     shown = progress(pixels(), what="generating images", total=len(labels))
     for index, image in enumerate(shown):

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.special import expit
 
 from synthdp.evaluation.differences import correlated_aurocs, difference
-from synthdp.evaluation.intervals import auroc_draws, patient_weights, summarise
+from synthdp.evaluation.intervals import auroc_draws, patient_weights
+from synthdp.evaluation.summary import evaluate
 
 
 def compare(n_runs: int, n_patients: int, redraws: int, generator: np.random.Generator) -> float:
@@ -24,7 +25,7 @@ def compare(n_runs: int, n_patients: int, redraws: int, generator: np.random.Gen
 
 
 def main() -> None:
-    """Print the seconds that `summarise` and comparisons take, each repeat on a line."""
+    """Print the seconds that `evaluate` and comparisons take, each repeat on a line."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="example:  python scripts/bench_statistics.py --redraws 2000"
     )
@@ -41,7 +42,7 @@ def main() -> None:
     ids = [str(patient) for patient in patients]
     for _ in range(arguments.repeats):
         began = time.perf_counter()
-        summarise(targets, scores, ids, redraws=arguments.redraws, generator=generator)
+        evaluate(targets, scores, ids, redraws=arguments.redraws)
         print(
             f"{arguments.redraws} redraws of {arguments.patients} patients, {len(ids)} images: "
             f"{time.perf_counter() - began:.2f} s",

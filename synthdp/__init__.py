@@ -15,12 +15,20 @@ __version__ = "0.1.0"
 #: Public name -> where it stands, as `module:attribute`. The `TYPE_CHECKING` block below says the
 #: same to type checkers and editors; a test holds the two against each other.
 _PUBLIC = {
+    "Comparison": "synthdp.evaluation.arrays:Comparison",
     "Dataset": "synthdp.data.dataset:Dataset",
+    "Evaluation": "synthdp.evaluation.summary:Evaluation",
+    "FairnessFigure": "synthdp.evaluation.fairness:FairnessFigure",
+    "Generator": "gan.library.generator:Generator",
     "InputError": "synthdp.errors:InputError",
     "Ledger": "synthdp.privacy.ledger.run_ledger:Ledger",
     "Mechanism": "synthdp.privacy.mechanism:Mechanism",
     "RunError": "synthdp.errors:RunError",
     "Statement": "synthdp.privacy.promise.statement:Statement",
+    "compare": "synthdp.evaluation.arrays:compare",
+    "epsilon_of": "synthdp.stage_functions:epsilon_of",
+    "evaluate": "synthdp.evaluation.summary:evaluate",
+    "fairness": "synthdp.evaluation.arrays:fairness",
     "import_patches": "synthdp.stage_functions:import_patches",
     "make_phantoms": "synthdp.stage_functions:make_phantoms",
     "open_dataset": "synthdp.data.dataset:open_dataset",
@@ -29,20 +37,38 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from gan.library.generator import Generator
     from synthdp.data.dataset import Dataset, open_dataset
     from synthdp.errors import InputError, RunError
+    from synthdp.evaluation.arrays import Comparison, compare, fairness
+    from synthdp.evaluation.fairness import FairnessFigure
+    from synthdp.evaluation.summary import Evaluation, evaluate
     from synthdp.privacy.ledger.run_ledger import Ledger
     from synthdp.privacy.mechanism import Mechanism
     from synthdp.privacy.promise.statement import Statement
-    from synthdp.stage_functions import import_patches, make_phantoms, run_stage, statement_of
+    from synthdp.stage_functions import (
+        epsilon_of,
+        import_patches,
+        make_phantoms,
+        run_stage,
+        statement_of,
+    )
 
 __all__ = [
+    "Comparison",
     "Dataset",
+    "Evaluation",
+    "FairnessFigure",
+    "Generator",
     "InputError",
     "Ledger",
     "Mechanism",
     "RunError",
     "Statement",
+    "compare",
+    "epsilon_of",
+    "evaluate",
+    "fairness",
     "import_patches",
     "make_phantoms",
     "open_dataset",

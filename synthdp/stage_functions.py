@@ -1,7 +1,7 @@
 """The stages of the command line as functions, for Python: same settings, same folders, same words.
 
 They are public as `synthdp.run_stage`, `synthdp.import_patches`, `synthdp.make_phantoms` and
-`synthdp.statement_of`.
+`synthdp.statement_of`, with `synthdp.epsilon_of`.
 """
 
 from collections.abc import Mapping
@@ -119,6 +119,18 @@ def statement_of(*paths: Path | str) -> Statement:
         raise InputError("name one folder at least: of a run, a data set or a study")
     named = [Path(path) for path in paths]
     return _statement_of(named, packaged_statements(named))
+
+
+def epsilon_of(*paths: Path | str) -> float:
+    """The end-to-end epsilon of a result, or of publishing several together; inf without a promise.
+
+    It is that of `statement_of(*paths)`, whose delta it holds at and which says to whom; arguments
+    and errors are the same.
+
+    >>> epsilon_of("pretrained:mcgan-cbis")
+    inf
+    """
+    return statement_of(*paths).epsilon
 
 
 def _merged(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

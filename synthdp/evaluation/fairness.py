@@ -28,7 +28,7 @@ from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
 from synthdp.evaluation.intervals import Redrawn, itself_and_redraws, redrawn_auroc, redraws_of
 from synthdp.evaluation.metrics import FloatArray
-from synthdp.evaluation.predictions import ScoredImages, ScoredTarget
+from synthdp.evaluation.predictions import Scored, ScoredImages, ScoredTarget
 
 # Groups of images by a column of the manifest: by its values, or by bins of its numbers.
 
@@ -115,13 +115,24 @@ def group_names(
     """
     refuse_missing_column(dataset, attribute)
     cells = [cell_of(row, attribute) for row in rows]
+    return groups_of_cells(cells, attribute, cuts, where=dataset.info.name)
+
+
+def groups_of_cells(
+    cells: Sequence[str], attribute: str, cuts: CutPoints = None, *, where: str
+) -> list[str]:
+    """The group of each cell of a column, as `group_names`; `where` says what the column is of.
+
+    Raises:
+        InputError: as `group_names`, but for a missing column.
+    """
     if cuts is not None:
         names = bin_names(cuts)
         numbers = [_number(cell) for cell in cells]
         wrong = sum(number is None for number in numbers)
         if wrong:
             raise InputError(
-                f"{dataset.info.name}: {wrong} cell(s) of column {attribute} are no numbers, so "
+                f"{where}: {wrong} cell(s) of column {attribute} are no numbers, so "
                 "they fall into no bin; name the column without cut points"
             )
         return [
@@ -130,10 +141,10 @@ def group_names(
         ]
     if len(set(cells)) > MAX_GROUPS:
         raise InputError(
-            f"{dataset.info.name}: column {attribute} holds more than {MAX_GROUPS} different "
+            f"{where}: column {attribute} holds more than {MAX_GROUPS} different "
             "values, which make no groups; give cut points, as in age: [50, 70], or name another"
         )
-    return cells
+    return list(cells)
 
 
 def _number(cell: str) -> float | None:
@@ -251,7 +262,7 @@ def panel_of(images: ScoredImages, by: FairnessSettings) -> Panel:
     return Panel(patients, weights, groups)
 
 
-def judgements(images: ScoredImages, panel: Panel) -> Iterator[Judgement]:
+def judgements(images: Scored, panel: Panel) -> Iterator[Judgement]:
     """Judge models by every attribute and target.
 
     Args:
@@ -390,11 +401,12 @@ def judge_images(images: ScoredImages, by: FairnessSettings) -> list[FairnessFig
     Raises:
         InputError: when an attribute makes no groups of these images.
     """
-    return [
-        figure
-        for judgement in judgements(images, panel_of(images, by))
-        for figure in figures(judgement)
-    ]
+    return judge_panel(images, panel_of(images, by))
+
+
+def judge_panel(images: Scored, panel: Panel) -> list[FairnessFigure]:
+    """All figures of models by themselves, by the groups and redraws of a panel."""
+    return [figure for judgement in judgements(images, panel) for figure in figures(judgement)]
 
 
 def figures(

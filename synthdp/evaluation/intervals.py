@@ -10,9 +10,8 @@ the differences of two such, and their test. What holds without redraws, and for
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,10 +246,14 @@ def redrawn_auroc(
     return Redrawn.of(draws.mean(axis=0))
 
 
-def _with_known_target(
-    targets: FloatArray, scores: FloatArray, patients: Sequence[str]
+def with_known_target(
+    targets: FloatArray, scores: FloatArray, patients: Sequence[object]
 ) -> tuple[Array, Array, NDArray[np.intp]]:
-    """Targets and scores as (K, T), patients as (K,) columns, of images with a known target."""
+    """Targets and scores as (K, T), patients as (K,) columns, of images with a known target.
+
+    Raises:
+        InputError: when a score is no number, or no target is known.
+    """
     labels = np.asarray(targets, dtype=np.float64)
     values = np.asarray(scores, dtype=np.float64)
     if labels.shape != values.shape or len(patients) != len(labels):
@@ -295,9 +298,9 @@ def patient_bootstrap(
     Raises:
         InputError: when a score is no number, or no target is known.
     """
-    labels, values, columns = _with_known_target(targets, scores, patients)
+    labels, values, columns = with_known_target(targets, scores, patients)
     weights = patient_weights(int(columns.max()) + 1, redraws, generator)
-    intervals, _ = _intervals(
+    intervals, _ = intervals_and_draws(
         labels[:, 0],
         values[:, 0],
         columns,
@@ -309,7 +312,7 @@ def patient_bootstrap(
     return intervals
 
 
-def _intervals(
+def intervals_and_draws(
     labels: FloatArray,
     values: FloatArray,
     columns: NDArray[np.intp],
@@ -328,106 +331,3 @@ def _intervals(
         name: percentile_interval(value, draws[name], level) for name, value in figures.items()
     }
     return intervals, draws
-
-
-def summarise(
-    targets: FloatArray,
-    scores: FloatArray,
-    patients: Sequence[str],
-    *,
-    names: Sequence[str] = ("malignant",),
-    threshold: float | Sequence[float] = THRESHOLD,
-    at_sensitivity: float = AT_SENSITIVITY,
-    redraws: int = REDRAWS,
-    generator: np.random.Generator,
-    level: float = LEVEL,
-) -> dict[str, Any]:
-    """What `metrics.json` holds.
-
-    Args:
-        targets: (N,) or (N, T) of 1, 0 or nan (left out).
-        scores: of the same shape, finite.
-        patients: N ids.
-        names: the T targets.
-        threshold: where a score is called positive; one for each target, or one for all.
-        at_sensitivity: as in `weighted_metrics`.
-        redraws: how many times the patients are drawn, the same draws for all targets.
-        generator: the source of the draws.
-        level: the share of redraws inside an interval.
-
-    Returns:
-        For one target its metrics, each `{"value", "ci_low", "ci_high"}`, beside the counts. For
-        several, `targets` holds that for each, and `mean` the mean over those that have a value.
-        `threshold` is the one used, by target where each has its own; `redraws_left_out` counts
-        the redraws that lack a class.
-
-    Raises:
-        InputError: when a score is no number, or no target is known.
-    """
-    labels, values, columns = _with_known_target(targets, scores, patients)
-    if labels.shape[1] != len(names):
-        raise ValueError(f"{labels.shape[1]} targets, {len(names)} names")
-    each = [threshold] * len(names) if isinstance(threshold, int | float) else list(threshold)
-    weights = patient_weights(int(columns.max()) + 1, redraws, generator)
-    judged = [
-        _intervals(
-            target,
-            score,
-            columns,
-            weights,
-            threshold=called_from,
-            at_sensitivity=at_sensitivity,
-            level=level,
-        )
-        for target, score, called_from in zip(labels.T, values.T, each, strict=True)
-    ]
-    parts = [
-        _counted(intervals, target, columns)
-        for (intervals, _), target in zip(judged, labels.T, strict=True)
-    ]
-    used = each[0] if len(set(each)) == 1 else dict(zip(names, each, strict=True))
-    how = {
-        "threshold": used,
-        "at_sensitivity": at_sensitivity,
-        "redraws": redraws,
-        "level": level,
-    }
-    if len(names) == 1:
-        return {**parts[0], **how}
-    return {
-        "mean": _mean_over_targets(judged, level),
-        "targets": dict(zip(names, parts, strict=True)),
-        "n_images": len(labels),
-        "n_patients": int(columns.max()) + 1,
-        **how,
-    }
-
-
-def _counted(
-    intervals: Mapping[str, Interval], labels: FloatArray, columns: NDArray[np.intp]
-) -> dict[str, Any]:
-    """What `metrics.json` holds of one target."""
-    chosen = ~np.isnan(labels)
-    return {
-        **{name: interval.to_json() for name, interval in intervals.items()},
-        "n_images": int(chosen.sum()),
-        "n_patients": int(np.unique(columns[chosen]).size),
-        "n_positive": int((labels == 1).sum()),
-        "redraws_left_out": intervals["auroc"].left_out,
-    }
-
-
-def _mean_over_targets(
-    judged: Sequence[tuple[Mapping[str, Interval], Draws]], level: float
-) -> dict[str, dict[str, float | None]]:
-    """The mean over targets and its interval, since all targets share the redraws."""
-    means = {}
-    for name in METRICS:
-        chosen = [pair for pair in judged if not math.isnan(pair[0][name].value)]
-        if not chosen:
-            means[name] = Interval(math.nan, math.nan, math.nan).to_json()
-            continue
-        value = float(np.mean([intervals[name].value for intervals, _ in chosen]))
-        draws = np.mean([draws[name] for _, draws in chosen], axis=0)
-        means[name] = percentile_interval(value, draws, level).to_json()
-    return means

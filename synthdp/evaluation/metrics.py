@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 THRESHOLD = 0.5
 #: The share of positives to be found, at which models of any threshold can be compared.
 AT_SENSITIVITY = 0.9
+#: A difference of AUROC below this counts as none, where nobody says otherwise.
+MARGIN = 0.05
 #: Shares of weight this close to a wanted one count as reached, whatever sums are rounded to.
 REACHED = 1 - 1e-9
 

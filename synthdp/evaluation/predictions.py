@@ -169,13 +169,11 @@ class ScoredTarget:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredImages:
-    """What models of one recipe gave, with the manifest's rows of the images, N, and where each
-    model calls each target positive, (S, T)."""
+class Scored:
+    """What S models of one recipe gave for N images, and where each model calls each target
+    positive, (S, T)."""
 
     predictions: Predictions
-    dataset: Dataset
-    rows: Sequence[Row]
     thresholds: Sequence[Sequence[float]]
 
     def target(
@@ -201,3 +199,11 @@ class ScoredImages:
         """The threshold that all models share for a target, if they do."""
         used = {each[index] for each in self.thresholds}
         return used.pop() if len(used) == 1 else None
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImages(Scored):
+    """The same with the manifest's row of each image, N."""
+
+    dataset: Dataset
+    rows: Sequence[Row]

@@ -21,7 +21,7 @@ from synthdp.data.columns import Where, where_words
 from synthdp.data.dataset import read_info
 from synthdp.evaluation.fairness import Fairness
 from synthdp.evaluation.intervals import REDRAWS
-from synthdp.evaluation.metrics import AT_SENSITIVITY
+from synthdp.evaluation.metrics import AT_SENSITIVITY, MARGIN
 from synthdp.stages import STAGES, crosses_grid, strategy_names
 
 # Where the runs of a study run.
@@ -189,8 +189,6 @@ class TrainingSet:
 
 
 # What a study compares: with what, on which redraws, and at which thresholds.
-
-MARGIN = 0.05
 
 
 class FixedOn(Settings):

@@ -376,7 +376,7 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
         labels=labels,
         scores=scores,
     )
-    images = ScoredImages(predictions, clinic, clinic.rows, [(0.5, 0.3)])
+    images = ScoredImages(predictions, [(0.5, 0.3)], clinic, clinic.rows)
     by = FairnessSettings(attributes=["sex"], redraws=50)
     found = judge_images(images, by)
     assert {one.target for one in found} == {"edema", "nodule"}

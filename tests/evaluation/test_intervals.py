@@ -1,4 +1,3 @@
-import json
 import math
 
 import numpy as np
@@ -13,15 +12,12 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from synthdp.errors import InputError
 from synthdp.evaluation.intervals import (
     bootstrap_draws,
     patient_bootstrap,
     patient_weights,
-    summarise,
 )
 from synthdp.evaluation.metrics import (
-    METRICS,
     FloatArray,
     all_metrics,
     weighted_aurocs,
@@ -189,67 +185,3 @@ def test_redraws_without_one_class_are_left_out_and_counted() -> None:
     expected = 2000 * (0.75**4 + 0.25**4)
     assert found["auroc"].left_out == pytest.approx(expected, rel=0.15)
     assert found["auroc"].ci_low <= found["auroc"].ci_high
-
-
-def test_one_class_gives_null_in_json() -> None:
-    summary = summarise(
-        np.zeros(4), np.linspace(0, 1, 4), list("aabb"), generator=np.random.default_rng(0)
-    )
-    assert summary["auroc"] == {"value": None, "ci_low": None, "ci_high": None}
-    assert summary["specificity"]["value"] == 0.5
-    assert summary["redraws_left_out"] == summary["redraws"] == 2000
-    json.dumps(summary, allow_nan=False)
-
-
-def test_summary_of_one_target() -> None:
-    targets, scores, ids = clustered(25, 2, seed=10)
-    targets[0] = math.nan
-    summary = summarise(targets, scores, ids, generator=np.random.default_rng(0), redraws=50)
-    assert set(METRICS) < set(summary)
-    assert (summary["n_images"], summary["n_patients"]) == (49, 25)
-    assert summary["n_positive"] == np.nansum(targets)
-    assert (summary["threshold"], summary["redraws"], summary["level"]) == (0.5, 50, 0.95)
-
-
-def test_summary_of_several_targets() -> None:
-    first, scores, ids = clustered(25, 2, seed=11)
-    targets = np.stack([first, 1 - first, np.full_like(first, math.nan)], axis=1)
-    targets[:4, 1] = math.nan
-    summary = summarise(
-        targets,
-        np.stack([scores, -scores / 2, scores], axis=1),
-        ids,
-        names=("edema", "effusion", "none known"),
-        generator=np.random.default_rng(0),
-        redraws=100,
-    )
-    edema, effusion, unknown = summary["targets"].values()
-    mean = summary["mean"]["auroc"]
-    assert mean["value"] == pytest.approx(
-        (edema["auroc"]["value"] + effusion["auroc"]["value"]) / 2
-    )
-    assert mean["ci_low"] <= mean["value"] <= mean["ci_high"]
-    assert unknown["auroc"]["value"] is None
-    assert (unknown["n_images"], effusion["n_images"], summary["n_images"]) == (0, 46, 50)
-    json.dumps(summary, allow_nan=False)
-
-
-def test_each_target_has_its_own_threshold() -> None:
-    targets = np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]])
-    scores = np.array([[0.1, 0.1], [0.2, 0.6], [0.3, 0.2], [0.4, 0.9]])
-    both = {"generator": np.random.default_rng(0), "names": ("a", "b"), "redraws": 10}
-    summary = summarise(targets, scores, list("abcd"), threshold=[0.25, 0.7], **both)
-    assert summary["targets"]["a"]["sensitivity"]["value"] == 1
-    assert summary["targets"]["b"]["sensitivity"]["value"] == 0.5
-    assert summary["threshold"] == {"a": 0.25, "b": 0.7}
-    assert summarise(targets, scores, list("abcd"), **both)["threshold"] == 0.5
-
-
-def test_bad_input_is_refused() -> None:
-    generator = np.random.default_rng(0)
-    with pytest.raises(InputError, match="1 of 2 images have a score that is no number"):
-        summarise(np.array([0, 1.0]), np.array([math.nan, 1]), ["a", "b"], generator=generator)
-    with pytest.raises(InputError, match="no image has a known target"):
-        summarise(np.array([math.nan]), np.array([1.0]), ["a"], generator=generator)
-    with pytest.raises(ValueError, match="2 patients"):
-        summarise(np.array([1.0]), np.array([1.0]), ["a", "b"], generator=generator)

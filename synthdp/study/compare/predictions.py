@@ -132,7 +132,7 @@ class ScoredCell:
         where = f"{self.cell.data_set}, {self.cell.split}"
         rows = predicted_rows(self.dataset, self.predictions, where=where)
         thresholds = [_thresholds(one, self.predictions.targets) for one in self.evaluations]
-        return ScoredImages(self.predictions, self.dataset, rows, thresholds)
+        return ScoredImages(self.predictions, thresholds, self.dataset, rows)
 
 
 def refuse_other_images(cells: Sequence[ScoredCell]) -> None:
