@@ -27,7 +27,8 @@ from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.frozen import refuse_large_network
-from synthdp.networks.weights import HUB, load_tensors, refuse_download
+from synthdp.networks.weight_files import HUB, found_weights
+from synthdp.networks.weights import load_tensors, refuse_download
 from synthdp.privacy.noisy_sum.exact import ExactRows
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.storage.files import read_json, sha256_file, write_json
@@ -151,10 +152,11 @@ def _shared_backbone(backbone: FeatureSettings, seed: int) -> Backbone | None:
     """
     if backbone.weights is None:
         return _kept_backbone(backbone, seed, None)
-    if not backbone.weights.is_file():  # the hub's, or missing
+    found = found_weights(backbone)
+    if found is None:  # the hub's, or missing
         return None
-    file = backbone.weights.stat()
-    path = str(backbone.weights.resolve())
+    file = found.stat()
+    path = str(found.resolve())
     # the file gives every tensor, whatever the seed
     return _kept_backbone(backbone, 0, (path, file.st_size, file.st_mtime_ns, file.st_ino))
 
@@ -425,6 +427,8 @@ def _at_hand(backbone: FeatureSettings, folder: Path) -> FeatureSettings:
         refuse_download(backbone.name)
     elif weights is not None and not weights.is_file():
         beside = folder / weights.name
+        if not beside.is_file():
+            beside = found_weights(backbone) or beside
         if not beside.is_file():
             raise InputError(
                 f"{weights}: the public weights that this classifier stands on are missing; put "

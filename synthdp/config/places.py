@@ -50,11 +50,20 @@ def respelled(asked: Any, plain: Any, stored: Any, base: Path) -> Any:
     if isinstance(asked, BaseModel):
         asked = dict(asked)
     if isinstance(asked, Mapping) and isinstance(plain, Mapping) and isinstance(stored, Mapping):
-        return {
+        same = {
             key: respelled(asked.get(key), value, stored.get(key), base)
             for key, value in plain.items()
         }
+        return same | _same_content(plain, stored)
     lists = isinstance(asked, tuple) and isinstance(plain, list) and isinstance(stored, list)
     if lists and len(asked) == len(plain) == len(stored):
         return [respelled(*parts, base) for parts in zip(asked, plain, stored, strict=True)]
     return plain
+
+
+def _same_content(plain: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored spelling of weights that are the same file by its sha256, wherever it stands."""
+    sha256, weights = plain.get("sha256"), stored.get("weights")
+    if sha256 is None or stored.get("sha256") != sha256 or plain.get("weights") in (None, "hub"):
+        return {}
+    return {"weights": weights} if isinstance(weights, str) and weights != "hub" else {}

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from synthdp.config.packaged import config_file
 from synthdp.config.typed_values import is_section, read_value, syntax_problem, typing
 from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.errors import MAX_QUOTED_CHARS, InputError, quoted
@@ -299,7 +300,7 @@ class PrivacySettings(Settings):
         if self.protects and self.population is None:
             raise ValueError(
                 "privacy.population is missing: a public round upper bound on the number of "
-                "patients, such as 600 for CBIS-DDSM; the true count is private"
+                "patients, such as 600 where there may be 550; the true count is private"
             )
 
 
@@ -513,7 +514,7 @@ def load_settings(
 
     Args:
         cls: of the settings.
-        path: of a settings file, or None.
+        path: of a settings file, the name of one that comes with synthdp, or None.
         overrides: what the command line says.
         beneath: a settings file whose keys count where neither `path` nor `overrides` has them.
 
@@ -522,7 +523,7 @@ def load_settings(
     """
     values: dict[str, Any] = {}
     for file in (beneath, path):
-        values |= read_settings(cls, file) if file is not None else {}
+        values |= read_settings(cls, config_file(file)) if file is not None else {}
     merged = apply_overrides(values, overrides, cls)
     return validate_settings(cls, merged, where=str(path) if path else "settings")
 

@@ -25,7 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from synthdp.checkpoint import weight_shapes
 from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
-from synthdp.networks.weights import HUB, hub_file, load_public_weights
+from synthdp.networks.weight_files import HUB, found_weights
+from synthdp.networks.weights import hub_file, load_public_weights
 
 #: Part of every cache's name: raise it when features of the same weights change.
 EXTRACTOR_VERSION = 1
@@ -81,11 +82,11 @@ def refuse_large_network(settings: BackboneSettings) -> None:
     size = _size(settings.name)
     if size <= MAX_UNASKED_PARAMETERS:
         return
-    file = settings.weights
+    file = found_weights(settings)
     held = 0
-    if file is not None and file.is_file():
+    if file is not None:
         held = sum(math.prod(shape) for shape in weight_shapes(file).values())
-    elif file == HUB and (cached := hub_file(settings.name)) is not None:
+    elif settings.weights == HUB and (cached := hub_file(settings.name)) is not None:
         held = sum(math.prod(shape) for shape in weight_shapes(cached).values())
     if size > held * LARGER_SIDE:
         raise InputError(

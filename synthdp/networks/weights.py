@@ -17,10 +17,9 @@ from torch.nn import functional as F
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
+from synthdp.networks.weight_files import HUB, fetch_command, weights_file
 from synthdp.storage.files import sha256_file
 
-#: What stands for a path in `backbone.weights` when timm is to download them.
-HUB = Path("hub")
 #: The file of weights in a repository of the hub.
 HUB_FILE = "model.safetensors"
 #: Tensors of published files that no network here reads: classifiers, and poolings of timm's own.
@@ -74,7 +73,7 @@ def _published(settings: BackboneSettings, weights: Path) -> dict[str, Tensor]:
                 "backbone.sha256 is missing: weights from a file are checked; if this file is the "
                 f"one that you mean, set backbone.sha256={sha256_file(weights)}"
             )
-        state = load_weights(weights, settings.sha256)
+        state = load_weights(weights_file(settings), settings.sha256)
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
@@ -102,7 +101,7 @@ def refuse_download(name: str) -> None:
         raise InputError(
             f"backbone.weights: this model asks for a download of {name} from the hub, and a model "
             "that was received downloads nothing; if you want these weights, fetch them once with "
-            f"python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
+            f"{fetch_command(name)}"
         )
 
 
