@@ -35,6 +35,10 @@ class Stage:
     settings_module: str = ""
     plan_module: str = ""
 
+    @property
+    def _name(self) -> str:
+        return next((name for name, known in STAGES.items() if known is self), "")
+
     def settings_class(self) -> type[Settings]:
         """The class of the stage's settings."""
         module = own_module(self.settings_module or self.module)
@@ -48,6 +52,9 @@ class Stage:
 
         `to_come` gives the lineages of runs that are planned too, by their folders.
         """
+        from synthdp.runs.missing import refuse_missing_inputs  # noqa: PLC0415 (starts light)
+
+        refuse_missing_inputs(self._name, settings, to_come=to_come or (), weights=False)
         if self.plan is None:
             return None
         plan = getattr(own_module(self.plan_module or self.module), self.plan)
@@ -56,8 +63,10 @@ class Stage:
 
     def start(self, settings: Settings) -> Path:
         """Run the stage, resume it, or return at once when it is done; gives its folder or file."""
-        name = next((name for name, known in STAGES.items() if known is self), self.run)
-        with stage(name):
+        from synthdp.runs.missing import refuse_missing_inputs  # noqa: PLC0415 (starts light)
+
+        refuse_missing_inputs(self._name, settings)
+        with stage(self._name or self.run):
             return Path(getattr(own_module(self.module), self.run)(settings))
 
 

@@ -214,8 +214,9 @@ def read_info(root: Path) -> DatasetInfo:
     """
     if not (root / "dataset.json").is_file():
         raise InputError(
-            f"{root}: not a data-set folder (no dataset.json); make one with `synthdp data "
-            "patches` or `synthdp data phantoms`"
+            f"{root}: not a data-set folder (no dataset.json); patients' images are made one by "
+            "`synthdp data import`, synthetic ones by `synthdp generate`, phantoms by `synthdp "
+            "data phantoms`"
         )
     return _with_known_lineage(read_json_as(DatasetInfo, root / "dataset.json"), root)
 

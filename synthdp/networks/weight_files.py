@@ -54,7 +54,9 @@ def weights_file(settings: BackboneSettings) -> Path:
         return found
     weights = settings.weights
     if weights is None or weights == HUB or settings.sha256 is None:
-        raise InputError(f"backbone.weights: {weights}: there is no such file; correct the path")
+        raise InputError(
+            f"backbone.weights: {weights}: there is no such weights file; correct the path"
+        )
     raise InputError(missing_weights(settings))
 
 

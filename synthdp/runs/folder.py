@@ -300,6 +300,8 @@ def _matching_status(
         for values in (stored, asked)
     )
     if lines := _differences(fixed, wanted):
+        if _never_began(out):  # refused, or killed, before it did anything: it is begun anew
+            return status.model_copy(update={"state": "starting"})
         words = f"{out}: was started with other settings; name a new `out`, or go back to them:"
         raise InputError("\n  ".join([words, *lines]))
     return status
@@ -352,7 +354,9 @@ def open_run(
 
     What the stage makes meanwhile is closed to all but its owner (`closed_to_others`). A resume may
     change the settings named in `free`: those that decide nothing of the result. The digests of
-    what the settings name are noted when the run begins (`synthdp.runs.inputs`).
+    what the settings name are noted when the run begins (`synthdp.runs.inputs`). A new run that is
+    refused (InputError) before it wrote anything leaves no folder, so that the corrected command
+    may name the same.
 
     Args:
         out: the folder.
@@ -386,18 +390,53 @@ def open_run(
 
         if status is not None and status.state != "starting":
             refuse_changed(out, inputs)
-        run = _start(out, stage, settings, status, inputs)
+        is_new = status is None or status.state == "starting"
+        try:
+            run = _start(out, stage, settings, status, inputs)
+        except InputError:
+            if is_new and _never_began(out):
+                _remove_unbegun(out)
+            raise
         run._lock = lock
         try:
             yield run
         except BaseException as error:
-            if not run.finished:
+            if is_new and isinstance(error, InputError) and _never_began(out):
+                _remove_unbegun(out)
+            elif not run.finished:
                 # a folder that was deleted stays so, and the first error says more than a second
                 with contextlib.suppress(RunError):
                     stopped = isinstance(error, KeyboardInterrupt)
                     if run._stands():
                         run._set_state("interrupted" if stopped else "failed")
             raise
+
+
+#: What a run's folder holds before its stage has done anything; locks beside it are hidden files.
+_OF_A_START = ("status.json", "config.yaml", "private", "private/inputs.json")
+
+
+def _never_began(out: Path) -> bool:
+    """Whether a run's folder holds what its start wrote and no more: nothing done, nothing spent."""
+    ledger = out / "private" / LEDGER
+    names = (path.relative_to(out).as_posix() for path in out.rglob("*"))
+    others = {name for name in names if not name.startswith(".")} - {*_OF_A_START}
+    if any(not name.startswith(f"private/{LEDGER}") for name in others):
+        return False
+    return not ledger.is_file() or Ledger(ledger).is_untouched
+
+
+def _remove_unbegun(out: Path) -> None:
+    """Remove what the start of a run wrote, and its folder if nothing else stands there."""
+    private = out / "private"
+    for path in (*private.glob(f"{LEDGER}*"), *(out / name for name in reversed(_OF_A_START))):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    (out / ".lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # other locks, such as a study's
+        out.rmdir()
 
 
 def _remove_abandoned(out: Path) -> None:

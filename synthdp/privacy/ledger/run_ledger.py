@@ -110,6 +110,11 @@ class Ledger:
         lines = (entry for entry in self._journal.entries if entry["event"] == "create")
         return tuple(str(entry.get("run")) for entry in lines)
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing is noted beside its beginning: no terms, no start, no step."""
+        return all(entry is TORN or entry["event"] == "create" for entry in self._journal.entries)
+
     def create(self, release_id: str) -> None:
         """Begin the ledger of a new run, whose release is counted under this id."""
         if all(entry is TORN for entry in self._journal.entries):
