@@ -417,7 +417,7 @@ _OF_A_START = ("status.json", "config.yaml", "private", "private/inputs.json")
 
 
 def _never_began(out: Path) -> bool:
-    """Whether a run's folder holds what its start wrote and no more: nothing done, nothing spent."""
+    """Whether a folder holds what the start of a run wrote and no more: nothing done or spent."""
     ledger = out / "private" / LEDGER
     names = (path.relative_to(out).as_posix() for path in out.rglob("*"))
     others = {name for name in names if not name.startswith(".")} - {*_OF_A_START}

@@ -1,4 +1,4 @@
-"""Inputs that a stage's settings name and that are not there: which setting, and what makes them."""
+"""Inputs that settings name and that are not there: which setting it is, and what makes them."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -66,7 +66,7 @@ def refuse_missing_inputs(
         weights: whether files of public weights are looked for too.
 
     Raises:
-        InputError: with every one at once, the setting that names it, and the command that makes it.
+        InputError: with every one at once, its setting, and the command that makes it.
     """
     out = getattr(settings, "out", None)
     if isinstance(out, Path) and _holds_something(out):
