@@ -1,0 +1,53 @@
+"""What MkDocs does not do by itself: files of the top folder, and notebooks, become pages of the site."""
+
+import re
+from pathlib import Path
+
+import nbformat
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
+
+# files of the top folder that are pages of the site too, and what they are called there
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
+
+
+def seen_from_docs(text: str) -> str:
+    """Rewrite links that are written as seen from the top folder, to pages of the site."""
+    text = re.sub(r"(\]\(|(?:src|srcset|href)=\")docs/", r"\1", text)
+    for name, page in PAGES.items():
+        text = text.replace(f"]({name}", f"]({page}")
+    return to_pages(text)
+
+
+def to_pages(text: str) -> str:
+    """Let links to notebooks, and to files of the top folder, lead to their pages."""
+    for name, page in PAGES.items():
+        text = text.replace(f"](../{name}", f"]({page}")
+    return re.sub(r"(\]\([^)\s]*)\.ipynb", r"\1.md", text)
+
+
+def notebook_page(path: Path) -> str:
+    """Return a notebook as Markdown, with the small outputs that it was committed with."""
+    notebook = nbformat.read(path, as_version=4)
+    text, _ = MarkdownExporter(embed_images=True).from_notebook_node(notebook)
+    note = f"*This page is the notebook `docs/notebooks/{path.name}`; CI runs it.*\n\n"
+    title, _, rest = text.lstrip().partition("\n")
+    return f"{title}\n\n{note}{rest}"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that have no file of their own in docs/."""
+    docs = Path(config.docs_dir)
+    for name, page in PAGES.items():
+        text = (docs.parent / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=seen_from_docs(text)))
+    for path in sorted((docs / "notebooks").glob("*.ipynb")):
+        page = f"notebooks/{path.stem}.md"
+        files.append(File.generated(config, page, content=to_pages(notebook_page(path))))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Let links of pages to notebooks lead to their pages."""
+    return to_pages(markdown)
