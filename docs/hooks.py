@@ -1,11 +1,13 @@
 """What MkDocs does not do by itself: files of the top folder, and notebooks, become pages of the site."""
 
+import ast
 import re
 from pathlib import Path
 
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 # files of the top folder that are pages of the site too, and what they are called there
@@ -36,6 +38,20 @@ def notebook_page(path: Path) -> str:
     return f"{title}\n\n{note}{rest}"
 
 
+def public_names(package: Path) -> dict[str, str]:
+    """Return the package's table of public names, read without importing it: name -> full name."""
+    for node in ast.parse(package.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_PUBLIC":
+            return {k: v.replace(":", ".") for k, v in ast.literal_eval(node.value).items()}
+    raise ValueError(f"{package}: holds no table _PUBLIC of names")
+
+
+def reference(names: dict[str, str]) -> str:
+    """Return what mkdocstrings turns into the reference of these names."""
+    parts = [f"::: {full}\n    options: {{heading: {name}}}" for name, full in sorted(names.items())]
+    return "\n\n".join(parts)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that have no file of their own in docs/."""
     docs = Path(config.docs_dir)
@@ -48,6 +64,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Let links of pages to notebooks lead to their pages."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
+    """Let links lead to pages, and put the reference of public names on its page."""
+    if page.file.src_uri == "api.md":
+        package = Path(config.docs_dir).parent / "synthdp" / "__init__.py"
+        markdown = f"{markdown}\n\n{reference(public_names(package))}\n"
     return to_pages(markdown)
