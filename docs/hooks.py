@@ -1,4 +1,4 @@
-"""What MkDocs does not do by itself: files of the top folder, and notebooks, become pages of the site."""
+"""What MkDocs does not do by itself: files of the top folder, and notebooks, become pages."""
 
 import ast
 import re
@@ -48,7 +48,9 @@ def public_names(package: Path) -> dict[str, str]:
 
 def reference(names: dict[str, str]) -> str:
     """Return what mkdocstrings turns into the reference of these names."""
-    parts = [f"::: {full}\n    options: {{heading: {name}}}" for name, full in sorted(names.items())]
+    parts = [
+        f"::: {full}\n    options: {{heading: {name}}}" for name, full in sorted(names.items())
+    ]
     return "\n\n".join(parts)
 
 
