@@ -24,7 +24,8 @@ class Stage:
 
     Its settings and its plan may stand in modules of their own, so that what is wrong with them,
     and what it will promise, are told without torch and its like. `chained` stages start from
-    another run, so their plan takes the lineages of runs to come.
+    another run, so their plan takes the lineages of runs to come. `estimate` names a function, as
+    "module:name", which says in words how long the stage will take.
     """
 
     module: str
@@ -32,6 +33,7 @@ class Stage:
     run: str
     plan: str | None = None
     chained: bool = False
+    estimate: str | None = None
     settings_module: str = ""
     plan_module: str = ""
 
@@ -60,6 +62,13 @@ class Stage:
         plan = getattr(own_module(self.plan_module or self.module), self.plan)
         statement: Statement = plan(settings, to_come) if self.chained else plan(settings)
         return statement
+
+    def estimated(self, settings: Settings) -> str:
+        """How long the stage will take, in words; empty where nobody has said it."""
+        if self.estimate is None:
+            return ""
+        module, _, name = self.estimate.partition(":")
+        return str(getattr(own_module(module), name)(settings))
 
     def start(self, settings: Settings) -> Path:
         """Run the stage, resume it, or return at once when it is done; gives its folder or file."""
@@ -165,6 +174,7 @@ STAGES: dict[str, Stage] = {
         "StudySettings",
         "run_study",
         "plan_study",
+        estimate="synthdp.study.estimate:study_estimate",
         settings_module="synthdp.study.settings",
         plan_module="synthdp.study.plan",
     ),

@@ -125,7 +125,7 @@ def label_scores(features: Array, labels: Array, others: Array) -> Array:
         InputError: when the labels are of one class.
     """
     if len(np.unique(labels)) < 2:
-        raise InputError("labels: one class only; a classifier needs benign and malignant images")
+        raise InputError("labels: one class only; a classifier needs images of both")
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=CLASSIFIER_C, max_iter=2000))
     scores: Array = classifier.fit(features, labels).decision_function(others)
     return scores

@@ -126,4 +126,6 @@ def _print_plan(stage_name: str, settings: Settings) -> int:
         from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
         print(f"\n{statement_text(statement)}")
+    if estimate := STAGES[stage_name].estimated(settings):
+        print(f"{stage_name} {estimate}")
     return EXIT_DONE

@@ -34,7 +34,7 @@ _OUT_OF_SCOPE = """\
 - Anything that takes the images for real ones, or passes them on without this card."""
 _CITATION = (
     "Name synthdp {version} and the data that the generator learned from, as its licence asks. "
-    "The class-conditional generator of mammography patches for private classifiers goes back to "
+    "Class-conditional generators of patches for private classifiers go back to "
     "Osuala et al., *Enhancing the Utility of Privacy-Preserving Cancer Classification using "
     "Synthetic Data*, arXiv 2407.12669."
 )

@@ -18,7 +18,8 @@ _GENERATED = (
 )
 _PRIVATE = (
     "train a generator with a promise (`synthdp train-gan gan/own-private data=DATA "
-    "out=runs/private-gan`), then `synthdp generate runs/private-gan --out {path} --per-class 1000`"
+    "out=runs/private-generator`), then `synthdp generate runs/private-generator --out {path} "
+    "--per-class 300`"
 )
 _PHANTOMS = "`synthdp data phantoms --out {path}` draws one"
 _PRETRAINED = "`synthdp pretrain CONFIG data=SYNTHETIC out={path}` makes it"

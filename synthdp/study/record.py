@@ -23,7 +23,7 @@ from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import write_json
 from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.settings import ComparePlan, CompareSettings, StudySettings, seen_from
+from synthdp.study.settings import UNTITLED, ComparePlan, CompareSettings, StudySettings, seen_from
 
 # What may be said of the data sets of a study: what their folders say in public, and no count.
 
@@ -112,7 +112,7 @@ class StudyFacts(Settings):
     `sets` stand in a released study, which has no path to read them from.
     """
 
-    title: str = "Privacy and utility"
+    title: str = UNTITLED
     wall_time_s: float | None = Field(default=None, ge=0)
     synthetic: Path | None = None
     assessment: Path | None = None
@@ -123,6 +123,13 @@ class StudyFacts(Settings):
     sets: tuple[SetFacts, ...] = ()
 
 
+def study_title(settings: StudySettings) -> str:
+    """What the report is called: as the settings say, else after the data set."""
+    if settings.title != UNTITLED:
+        return settings.title
+    return f"{open_dataset(settings.data).info.name}: privacy and utility"
+
+
 def write_facts(settings: StudySettings, seconds: float) -> None:
     """Write `study.json`, what the report needs beside the table; times add up over resumes."""
     path = settings.out / FACTS_FILE
@@ -130,7 +137,7 @@ def write_facts(settings: StudySettings, seconds: float) -> None:
     with suppress(InputError):  # none of before, or a damaged one
         before = read_json_as(StudyFacts, path).wall_time_s or 0.0
     facts = StudyFacts(
-        title=settings.title,
+        title=study_title(settings),
         wall_time_s=round(before + seconds, 1),
         synthetic=settings.synthetic,
         assessment=settings.assessment,

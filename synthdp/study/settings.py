@@ -74,8 +74,8 @@ class EngineSettings(Settings):
         return index - 1, n_parts
 
 
-#: Settings that a resume may change.
-WHERE_IT_RUNS = tuple(EngineSettings.model_fields)
+#: Settings that a resume may change: where it runs, and what the report is called.
+FREE = (*EngineSettings.model_fields, "title")
 
 
 # What a study may tune.
@@ -255,6 +255,9 @@ def unknown_reference(reference: Sequence[str], strategies: Collection[str]) -> 
 
 # The study.
 
+#: The title of a study that was given none: the report is then called after the data set.
+UNTITLED = "Privacy and utility"
+
 
 def _key(value: Any) -> Hashable:
     """What makes two entries of the grid the same."""
@@ -289,8 +292,8 @@ class StudySettings(EngineSettings):
     Where it runs is said by `EngineSettings`.
     """
 
-    title: str = "Privacy and utility"
-    """Heading of the report."""
+    title: str = UNTITLED
+    """Heading of the report; when not set, the name of the data set and what is compared."""
 
     data: Path
     """The data set of the patients. Example: data/cbis-ddsm"""

@@ -22,10 +22,11 @@ from synthdp.study.compare.results import (
     write_results,
 )
 from synthdp.study.compare.transfer import compare_sites, compares_sites
+from synthdp.study.estimate import study_estimate
 from synthdp.study.plan import study_statement, tuned_promise
-from synthdp.study.record import write_facts
+from synthdp.study.record import study_title, write_facts
 from synthdp.study.report.page import REPORT_FILE, ReportSettings, write_report
-from synthdp.study.settings import WHERE_IT_RUNS, StudySettings
+from synthdp.study.settings import FREE, StudySettings
 from synthdp.study.sweep.grid import (
     GridRow,
     expand_evaluations,
@@ -76,7 +77,7 @@ def _run_whole(settings: StudySettings, rows: Sequence[GridRow], *, retry: bool)
     """Run what is missing, with `retry` what failed before too, and write the results of all."""
     with (
         locked_study(settings.out, shared=False),
-        open_run(settings.out, "study", settings, free=WHERE_IT_RUNS) as run,
+        open_run(settings.out, "study", settings, free=FREE) as run,
     ):
         refuse_changed_study(settings.out)
         if not run.finished:
@@ -91,6 +92,8 @@ def _run_and_report(
     """Run and score the models, those that `failed` apart; compare them, report, state."""
     began, tuned_on = time.monotonic(), tuned_promise(settings, rows)
     evaluations = expand_evaluations(settings, rows)
+    if not (settings.out / "runs").exists():
+        log.info("study: %s", study_estimate(settings))
     tried = [one for one in evaluations if one.row.model.name not in failed]
     failures = {**failed, **run_grid(settings, tried)}
     refuse_changed_study(settings.out)  # while it was at work
@@ -120,7 +123,7 @@ def _run_and_report(
         )
     if settings.tune is not None:
         write_defaults(settings.out / DEFAULTS_FILE, results, tuned_on)
-    run.finish(statement, plain_card(settings.title, statement))
+    run.finish(statement, plain_card(study_title(settings), statement))
 
 
 def _run_shard(settings: StudySettings, rows: Sequence[GridRow]) -> Path:

@@ -62,13 +62,26 @@ class CardFacts:
     sets: Sequence[SetFacts]
 
 
+#: Words of a set's own name and description, or a column of it, by which it is of mammograms.
+_OF_MAMMOGRAMS = ("mammo", "breast", "cbis")
+
+
+def subject_tags(sets: Sequence[SetFacts]) -> list[str]:
+    """Tags of what the images show: mammography where the sets themselves say so."""
+    said = " ".join(
+        word for one in sets for word in (one.name, one.description, *one.columns)
+    ).lower()
+    is_of_mammograms = any(word in said for word in _OF_MAMMOGRAMS)
+    return ["medical-imaging", *["mammography"] * is_of_mammograms]
+
+
 def study_model_card(facts: CardFacts) -> str:
     """The card of all models of a study: one entry of the model index a row, and the promises."""
     held_out = [cell for cell in facts.cells if cell.split not in TRAINED_ON]
     header: dict[str, Any] = {
         "library_name": "synthdp",
         "pipeline_tag": "image-classification",
-        "tags": ["medical-imaging", "mammography", "differential-privacy"],
+        "tags": [*subject_tags(facts.sets), "differential-privacy"],
         "metrics": list(_METRIC_TYPES.values()),
     }
     if facts.promise is not None:
@@ -164,7 +177,7 @@ def study_data_card(facts: CardFacts) -> str:
         "pretty_name": f"Data of: {facts.title}",
         **licence_keys(licences.pop() if len(licences) == 1 else ""),
         "task_categories": ["image-classification"],
-        "tags": ["medical-imaging", "mammography"],
+        "tags": subject_tags(facts.sets),
     }
     named = {one.name for one in facts.sets}
     scored = [

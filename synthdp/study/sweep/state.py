@@ -20,7 +20,7 @@ from synthdp.runs.inputs import MEND, Input, changed_inputs, noted_inputs, read_
 from synthdp.status import read_status
 from synthdp.storage.files import closed_to_others, read_json, refused_when_full, write_json
 from synthdp.storage.paths import without_paths
-from synthdp.study.settings import WHERE_IT_RUNS, StudySettings, seen_from
+from synthdp.study.settings import FREE, StudySettings, seen_from
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ def open_shared_study(settings: StudySettings) -> bool:
     give_up = time.monotonic() + _OPEN_WITHIN_S
     while True:
         try:
-            with open_run(settings.out, "study", settings, free=WHERE_IT_RUNS) as run:
+            with open_run(settings.out, "study", settings, free=FREE) as run:
                 finished: bool = run.finished
                 return finished
         except RunBusyError:
