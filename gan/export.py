@@ -23,6 +23,7 @@ from gan.package.opened import GeneratorRun, open_generator
 from gan.package.pretrained import WEIGHTS
 from synthdp import __version__
 from synthdp.checkpoint import load_weights
+from synthdp.data.classes import class_words
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.privacy.promise.statement import Statement
@@ -99,7 +100,7 @@ def _weights(description: Description, weights: dict[str, torch.Tensor]) -> byte
         "weights": weights,
         "arguments": {"architecture": shape.architecture, **shape.arguments},
         "prior": shape.conditions.tables,
-        "words": ["benign", "malignant"] if target == "malignant" else [f"no_{target}", target],
+        "words": list(class_words(target)),
     }
     stream = io.BytesIO()
     torch.save(content, stream)

@@ -23,7 +23,8 @@ from typing import Any
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import Settings, read_json_as, validate_settings
 from synthdp.config.yaml_core import dump_yaml, read_yaml
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import manifest_cells, open_dataset
+from synthdp.data.hub_form import card_file, write_hub_form
 from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import named_sets, set_statement, with_records
 from synthdp.privacy.promise.stated import read_statement
@@ -205,8 +206,11 @@ def _copy_dataset(root: Path, folder: Path) -> Statement:
     write_json(folder / "dataset.json", left.model_dump(mode="json"))
     shutil.copyfile(root / "manifest.csv", folder / "manifest.csv")
     statement = set_statement(dataset)
-    if (root / CARD).is_file():
-        write_atomic(folder / CARD, restated(_card(root), statement))
+    card = card_file(root)
+    if card is not None:
+        text = read_text(_plain(root, card.name), _MAX_CARD_BYTES)
+        columns, cells = manifest_cells(dataset.rows, dataset.info.targets)
+        write_hub_form(folder, restated(text, statement), columns, cells, dataset.info.targets)
     return statement
 
 

@@ -207,7 +207,7 @@ def test_a_released_generator_draws_a_set_that_leaves_with_its_promise(
     assert statement.epsilon == float("inf")
     assert "generator trained without differential privacy" in statement.because
     named = {f"images/{number:06d}.png" for number in range(1, 5)}
-    assert files_in(out) == {"manifest.csv", "dataset.json", "card.md", *named}
+    assert files_in(out) == {"manifest.csv", "metadata.csv", "dataset.json", "README.md", *named}
     left, stays = open_dataset(out).info, open_dataset(made).info
     assert left.lineage.releases == stays.lineage.releases
     assert left.lineage.declared[-1].endswith("were made from rests on its dataset.json")

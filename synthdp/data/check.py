@@ -16,6 +16,7 @@ from synthdp.data.dataset import (
     row_problems,
 )
 from synthdp.data.decoding import narrow_range
+from synthdp.data.hub_form import EARLIER_CARD, hub_form_problems, is_of_hub_form
 from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.images.survey import ImageFacts, range_words, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
@@ -28,7 +29,7 @@ from synthdp.errors import InputError
 from synthdp.storage.files import folders_below
 
 MAX_ROWS_NAMED = 12
-_OF_A_SET = ("manifest.csv", "dataset.json", "card.md", "images", "private")
+_OF_A_SET = ("manifest.csv", "dataset.json", EARLIER_CARD, "images", "private")
 
 Records = Mapping[int, Mapping[str, str]]
 
@@ -66,6 +67,9 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     if info is None or info.kind == "real":
         problems += _nobody(table.records)
     problems += _unlisted(root, table.records)
+    if "split" in table.columns and "image" in table.columns:
+        cells = [[record[name] for name in table.columns] for record in records]
+        problems += hub_form_problems(root, table.columns, cells)
     safe = [n for n, r in table.records.items() if files.problem(r["image"]) is None]
     survey = survey_images([root / table.records[number]["image"] for number in safe])
     beside = dict(zip(safe, survey.leftovers, strict=True))
@@ -114,7 +118,8 @@ def _unlisted(root: Path, records: Records) -> list[str]:
         for folder, subfolders, files in folders
     )
     problems = []
-    if foreign := sum(path.name not in _OF_A_SET for path in root.iterdir()):
+    beside = (path.name for path in root.iterdir() if path.name not in _OF_A_SET)
+    if foreign := sum(not is_of_hub_form(name) for name in beside):
         problems.append(
             f"{foreign} file(s) or folder(s) stand beside the set's own and would leave with it; "
             "remove them"

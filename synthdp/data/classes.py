@@ -4,6 +4,11 @@ import math
 from collections.abc import Sequence
 
 
+def class_words(target: str) -> tuple[str, str]:
+    """What images are called that have a target not, and that have it: benign, malignant."""
+    return ("benign" if target == "malignant" else f"no_{target}", target)
+
+
 def class_counts(names: Sequence[str], targets: Sequence[Sequence[float]]) -> str:
     """How many images have each of the targets, have it not, or may have it.
 

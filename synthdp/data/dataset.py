@@ -17,6 +17,7 @@ from pydantic import Field
 
 from synthdp.config.settings import Settings, read_json_as
 from synthdp.data.decoding import square_image
+from synthdp.data.hub_form import write_hub_form
 from synthdp.data.images import encode_png
 from synthdp.data.named_files import NamedFiles
 from synthdp.data.tables import csv_text, read_table
@@ -423,7 +424,6 @@ class DatasetWriter:
         self._root = root
         self._info = info
         self._rows: list[Row] = []
-        self._attributes: dict[str, None] = {}
         self._notes: dict[str, Any] = {}
 
     def add(
@@ -472,7 +472,6 @@ class DatasetWriter:
             raise InputError(f"image {len(self._rows) + 1}: a target is not 0, 1 or unknown")
         (self._root / name).write_bytes(png)
         self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
-        self._attributes.update(dict.fromkeys(attributes or {}))
 
     def keep_key(self, name: str, key: bytes) -> None:
         """Keep a key in the set's private part."""
@@ -489,7 +488,7 @@ class DatasetWriter:
         """Keep `value` as JSON in the private file `name`."""
         self._notes[name] = value
 
-    def finish(self, budget: Budget | None = None) -> None:
+    def finish(self, budget: Budget | None = None, card: str = "") -> None:
         """Write manifest, card and the private part: key, counts, and the set's ledger.
 
         Raises:
@@ -498,9 +497,10 @@ class DatasetWriter:
         train = [row for row in self._rows if row.split == "train"]
         n_units = len(set(units_of(train, self._info.unit)))
         refuse_small_population(self._info.population, n_units, self._info.unit)
-        columns = [*FIXED_COLUMNS, *self._info.targets, *self._attributes]
-        cells = (_cells(row, [*self._attributes]) for row in self._rows)
+        columns, cells = manifest_cells(self._rows, self._info.targets)
         write_atomic(self._root / "manifest.csv", csv_text(columns, cells))
+        if card:
+            write_hub_form(self._root, card, columns, cells, self._info.targets)
         private = self._root / "private"
         private.mkdir(mode=0o700, exist_ok=True)
         info = self._info
@@ -520,11 +520,17 @@ def _mark_of(made_from: Lineage) -> str:
     return sha256(made_from.model_dump_json().encode()).hexdigest()[:16]
 
 
-def _cells(row: Row, attributes: Sequence[str]) -> list[object]:
-    """A row as cells of the manifest."""
-    targets = ["" if math.isnan(target) else int(target) for target in row.targets]
-    extra = [row.attributes.get(name, "") for name in attributes]
-    return [row.image, row.patient_id, row.split, *targets, *extra]
+def manifest_cells(
+    rows: Sequence[Row], targets: Sequence[str]
+) -> tuple[list[str], list[list[object]]]:
+    """The columns of the manifest that has these rows, and the cells of each."""
+    attributes = list(dict.fromkeys(name for row in rows for name in row.attributes))
+    cells = []
+    for row in rows:
+        known = ["" if math.isnan(target) else int(target) for target in row.targets]
+        extra = [row.attributes.get(name, "") for name in attributes]
+        cells.append([row.image, row.patient_id, row.split, *known, *extra])
+    return [*FIXED_COLUMNS, *targets, *attributes], cells
 
 
 def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, int]]:
@@ -569,7 +575,8 @@ def create_dataset(
 ) -> Iterator[DatasetWriter]:
     """Make a data-set folder that appears at `out` only when it is complete.
 
-    A `card` is written beside the manifest as `card.md`. A set that protects patients is closed to
+    A `card` is written beside the manifest as `README.md`, with what `datasets.load_dataset` needs
+    (`synthdp.data.hub_form`). A set that protects patients is closed to
     all but its owner, images and manifest as well as its private part, and its ledger begins with
     their `budget`, where there is one.
 
@@ -582,6 +589,4 @@ def create_dataset(
         yield writer
         if not writer._rows:
             raise InputError(f"{info.name}: no image was added, so no data set was made")
-        writer.finish(budget)
-        if card:
-            write_atomic(root / "card.md", card)
+        writer.finish(budget, card)

@@ -8,6 +8,7 @@ from typing import Any
 from synthdp import __version__
 from synthdp.config.yaml_core import dump_yaml, parse_yaml
 from synthdp.errors import InputError
+from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.promise.words import statement_text
 
@@ -32,6 +33,15 @@ _OUT_OF_SCOPE = """\
 - Tests of a detector of disease: labels are what the generator was asked for, not a reading.
 - Attempts to find the patients whose images the generator learned from.
 - Anything that takes the images for real ones, or passes them on without this card."""
+_READ = """\
+```python
+from datasets import load_dataset
+
+rows = load_dataset("FOLDER_OR_REPOSITORY", split="train")  # pictures, labels, columns
+```
+
+or with `synthdp.open_dataset("FOLDER")`, which reads `manifest.csv`. `metadata.csv` has the same
+rows, where `file_name` is the column `image`."""
 _CITATION = (
     "Name synthdp {version} and the data that the generator learned from, as its licence asks. "
     "Class-conditional generators of patches for private classifiers go back to "
@@ -74,9 +84,12 @@ def paragraphs(text: str) -> str:
 
 
 def privacy_header(statement: Statement) -> dict[str, Any]:
-    """The `privacy:` block of a card's header."""
+    """The `privacy:` block of a card's header; its epsilon is rounded up."""
     values = statement.model_dump(mode="json")
-    return {key: values[key] for key in ("epsilon", "delta", "unit", "neighbours")}
+    header = {key: values[key] for key in ("epsilon", "delta", "unit", "neighbours")}
+    if math.isfinite(statement.epsilon):
+        header["epsilon"] = float(epsilon_text(statement.epsilon))
+    return header
 
 
 def model_card(
@@ -132,7 +145,6 @@ def dataset_card(
         "task_categories": ["image-classification"],
         **({} if n_images is None else {"size_categories": [size_category(n_images)]}),
         "tags": ["synthetic", "medical-imaging", *(["differential-privacy"] * promised)],
-        "configs": [{"config_name": "default", "data_files": "manifest.csv"}],
         "privacy": privacy_header(statement),
     }
     steps = {"synthdp": __version__, **(made or {})}
@@ -140,6 +152,7 @@ def dataset_card(
         ("What it is", paragraphs(summary)),
         ("How it was made", listed(steps) if made else ""),
         ("Columns of manifest.csv", listed(columns or {})),
+        ("How to read it", _READ),
         ("Privacy", paragraphs(statement_text(statement))),
         ("Lineage", _lineage_words(statement)),
         ("Use", USE),

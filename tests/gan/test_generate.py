@@ -49,7 +49,7 @@ def test_the_set_is_balanced_made_up_and_carries_its_lineage(
     assert (made.info.kind, made.info.size_px) == ("synthetic", 32)
     assert made.info.lineage == planned.lineage
     assert made.info.lineage.unprotected[0].stage == "train-gan"
-    assert "epsilon = inf" in (made.root / "card.md").read_text()
+    assert "epsilon = inf" in (made.root / "README.md").read_text()
     assert load_images(made, made.rows).std() > 0
 
 
@@ -154,7 +154,7 @@ def test_the_card_has_what_the_hub_searches_by(
     made = made_with(
         finished_run(discs_as_real), tmp_path / "set", per_class=2, licence="CC-BY-3.0", bits=16
     )
-    _, header, body = (made.root / "card.md").read_text().split("---\n", 2)
+    _, header, body = (made.root / "README.md").read_text().split("---\n", 2)
     keys = yaml.safe_load(header)
     assert keys["license"] == "cc-by-3.0"
     assert keys["size_categories"] == ["n<1K"]

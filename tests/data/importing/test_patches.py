@@ -22,6 +22,7 @@ from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
 from synthdp.data.importing.settings import ListingSettings
 from synthdp.errors import InputError, RunError
+from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Part, Release
 from synthdp.privacy.promise.plan import plan_privacy
 from synthdp.privacy.promise.statement import make_statement
@@ -913,7 +914,7 @@ def test_synthetic_images_are_unprotected_by_default(made: Path) -> None:
     found = note(dataset)
     assert found["linked_ids"] == []
     assert found["duplicates_with_other_labels"] == [[1, 4]]
-    card = (dataset.root / "card.md").read_text()
+    card = (dataset.root / "README.md").read_text()
     assert "epsilon = inf" in card
     assert "train-gan on cbis-ddsm had no protection" in card
     again = imported(made, kind="synthetic", lineage_data="cbis-ddsm", out=made.parent / "set2")
@@ -923,7 +924,7 @@ def test_synthetic_images_are_unprotected_by_default(made: Path) -> None:
 def test_synthetic_images_of_no_patient(made: Path) -> None:
     dataset = imported(made, kind="synthetic", lineage="none")
     assert dataset.info.lineage.releases == ()
-    card = (dataset.root / "card.md").read_text()
+    card = (dataset.root / "README.md").read_text()
     assert "epsilon = 0 for each patient, as declared by the importer" in card
     assert "No patient's image went into it" not in card
 
@@ -936,7 +937,8 @@ def test_the_lineage_of_a_statement_is_taken_over(made: Path, tmp_path: Path) ->
     dataset = imported(made, kind="synthetic", lineage=str(path))
     assert dataset.info.lineage.releases == lineage.releases
     assert "whose statement was given" in dataset.info.lineage.declared[-1]
-    assert f"epsilon: {statement.epsilon}" in (dataset.root / "card.md").read_text()
+    epsilon = epsilon_text(statement.epsilon)  # never below it
+    assert f"epsilon: {float(epsilon)}\n" in (dataset.root / "README.md").read_text()
 
 
 def test_lineages_that_cannot_be_believed(made: Path, tmp_path: Path) -> None:
