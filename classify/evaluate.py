@@ -36,6 +36,7 @@ from synthdp.evaluation.predictions import (
     ScoredImages,
 )
 from synthdp.evaluation.summary import evaluate
+from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
@@ -312,7 +313,8 @@ def count_repeats(
     """
     labels: dict[bytes, list[NDArray[np.float64]]] = {}
     problems = []
-    for row, label in zip(rows, targets, strict=True):
+    checked = progress(rows, what="checking images")
+    for row, label in zip(checked, targets, strict=True):
         try:
             pixels = decode_pixels(dataset.root / row.image)
             if may_refuse_narrow:

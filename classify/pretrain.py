@@ -30,7 +30,7 @@ from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
 from synthdp.errors import RunError
 from synthdp.machine.devices import auto_device, reduced_precision
-from synthdp.machine.progress import progress
+from synthdp.machine.progress import at_work, progress
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.promise.plan import PrivacyPlan
@@ -79,12 +79,13 @@ def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifi
     raw = backbone_features(backbone, dataset, rows)
     scaling = plain_scaling(backbone).fitted(raw, settings.backbone.whiten)
     if head is None:
-        fitted = fit_logistic(
-            head_input([raw], [scaling]),
-            torch.from_numpy(targets_array(rows)),
-            l2=settings.weight_decay,
-            smoothing=settings.label_smoothing,
-        )
+        with at_work("fitting the head"):
+            fitted = fit_logistic(
+                head_input([raw], [scaling]),
+                torch.from_numpy(targets_array(rows)),
+                l2=settings.weight_decay,
+                smoothing=settings.label_smoothing,
+            )
         if not math.isfinite(fitted.loss):
             raise RunError("the loss of the head is not finite; raise weight_decay")
         run.log(loss=fitted.loss)

@@ -125,7 +125,7 @@ def _draw(
         for images in batches:
             yield from to_pixels(images)
 
-    shown = progress(pixels(), what="generating images", total=len(labels))
+    shown = progress(pixels(), what="generating", total=len(labels), public_unit="images")
     for index, image in enumerate(shown):
         writer.add(
             image,

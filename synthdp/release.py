@@ -26,6 +26,7 @@ from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.data.dataset import manifest_cells, open_dataset
 from synthdp.data.hub_form import card_file, write_hub_form
 from synthdp.errors import InputError
+from synthdp.machine.progress import progress
 from synthdp.privacy.promise.plan import named_sets, set_statement, with_records
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
@@ -194,7 +195,8 @@ def _copy_dataset(root: Path, folder: Path) -> Statement:
             f"{dataset.info.name}: holds patients' images (or phantoms made to stand for them), "
             "which never leave; release a synthetic set made from them, or a model"
         )
-    for name in dict.fromkeys(row.image for row in dataset.rows):
+    names = list(dict.fromkeys(row.image for row in dataset.rows))
+    for name in progress(names, what="copying", public_unit="images"):
         if Path(name).parts[0] == dataset.private.name:
             raise InputError(
                 f"{root.name}/manifest.csv: names a file of private/, which never leaves; keep the "

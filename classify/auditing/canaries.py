@@ -164,7 +164,7 @@ def many_runs(
     """Scores of one worst-case patient, who takes part in half of the trainings."""
     small = made_small(subject, generator, dimensions)
     tasks = [(number % 2 == 0, generator.bytes(KEY_BYTES)) for number in range(runs)]
-    scores = np.array(in_processes(partial(_one_score, small), tasks, workers))
+    scores = np.array(in_processes(partial(_one_score, small), tasks, workers, what="many runs"))
     return CanaryScores(scores[0::2], scores[1::2])
 
 

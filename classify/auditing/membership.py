@@ -76,7 +76,8 @@ def membership(
     order = np.argsort(generator.random((shadows, n_units)), axis=0)
     members = order < shadows // 2  # each patient is in exactly half of the heads
     tasks = [(row, generator.bytes(KEY_BYTES)) for row in members]
-    scores = np.stack(in_processes(partial(_shadow, subject), tasks, workers))
+    shadows_of = partial(_shadow, subject)
+    scores = np.stack(in_processes(shadows_of, tasks, workers, what="shadow heads"))
     return members_at_rates(
         scores,
         members,

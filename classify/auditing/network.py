@@ -27,6 +27,7 @@ from classify.network.top import TrainedTop
 from classify.network.train import train_private_network
 from synthdp.config.settings import AuditSettings
 from synthdp.data.dataset import Dataset, Row, targets_array, units_of
+from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.audit import (
     CanaryScores,
     canary_bounds,
@@ -283,7 +284,7 @@ def replay(
     broken, norms = _broken_sums(subject, planted, (whole, key), generator, risk)
     left_out = _left_out(subject, norms, generator, patients)
     moves = []
-    for patient in left_out:
+    for patient in progress(left_out, what="replay without a patient"):
         moved, words = _compared(subject, planted.without(patient), whole, key)
         moves.append(moved)
         broken += words
@@ -385,7 +386,7 @@ def declared_sum(
     """
     total = torch.zeros(len(top.flat()), dtype=torch.float64)
     norms = {}
-    for patient in drawn:
+    for patient in progress(drawn, what="the sum that is declared"):
         own = torch.nonzero(planted.examples.units == patient).flatten()
         if not len(own):
             continue
@@ -420,7 +421,8 @@ def _broken_sums(
     sound_draws = [len(noise) for noise in drawn_noise] == [noisy.shape[1]] * len(noisy)
     if not sound_draws:
         broken.append("not one draw of noise in each step, of the size of its sum")
-    for step, weights in enumerate(trace.weights):
+    steps = progress(trace.weights, what="sums compared", public_unit="steps")
+    for step, weights in enumerate(steps):
         top.load_flat(weights)
         drawn = sampled_units(mechanism, planted.examples.tags, sampler, step).tolist()
         declared, norms = declared_sum(top, planted, drawn, mechanism.clip_norm)

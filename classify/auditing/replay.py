@@ -26,6 +26,7 @@ from classify.auditing.subject import (
 )
 from classify.head.examples import HeadExamples
 from synthdp.errors import RunError
+from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.audit import noise_flaws
 from synthdp.privacy.attacks.rerun import (
     Draw,
@@ -105,7 +106,9 @@ def replay(
     whole = _traced(subject, key)
     broken = _broken_noise(subject, whole, risk)
     left_out = _left_out(subject.examples, whole, generator, patients)
-    compared = in_processes(partial(_compared, subject, whole, key), left_out, workers)
+    compared = in_processes(
+        partial(_compared, subject, whole, key), left_out, workers, what="replay without a patient"
+    )
     broken += [words for _, by_neighbour in compared for words in by_neighbour]
     broken += _after_crashes(subject, generator) + _after_ctrl_c(subject, generator)
     return Replay(
@@ -206,7 +209,8 @@ def _broken_noise(subject: Subject, trace: _Trace, risk: float) -> list[str]:
     noisy = _sums(subject, trace)
     own = subject.examples
     clip_norm = subject.mechanism.clip_norm
-    at_each_step = (own.gradients(weights) for weights in trace.weights)
+    steps = progress(trace.weights, what="sums compared", public_unit="steps")
+    at_each_step = (own.gradients(weights) for weights in steps)
     declared = torch.stack([declared_sum(rows, own.units, clip_norm) for rows in at_each_step])
     drawn = [draw.in_units_of(subject.noise_scale) for draw in trace.draws]
     if [len(noise) for noise in drawn] != [noisy.shape[1]] * len(noisy):

@@ -1,5 +1,6 @@
 """What an audit attacks: a head's training, with everything that decides it but the noise."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from classify.head.examples import HeadExamples, PublicExamples
 from classify.head.train import HeadRecipe, train_private_head
+from synthdp.machine.progress import counted, progress, silence_bars
 from synthdp.privacy.attacks.rerun import PromisedTraining, audit_ledger
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import Observer
@@ -76,17 +78,28 @@ def train_subject(
 
 
 def in_processes(
-    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, *, what: str
 ) -> list[Result]:
-    """What `work` gives for each task, in order, by some processes of one thread each."""
+    """What `work` gives for each task, in order, by some processes of one thread each.
+
+    `what` is the name of all of it, where progress is shown.
+    """
     if workers == 1:
-        return [work(task) for task in tasks]
+        return [work(task) for task in progress(tasks, what=what)]
     size = max(1, -(-len(tasks) // (workers * _CHUNKS_A_WORKER)))
     chunks = [tasks[start : start + size] for start in range(0, len(tasks), size)]
-    by_chunk = Parallel(n_jobs=workers)(delayed(_in_turn)(work, chunk) for chunk in chunks)
-    return [result for chunk in by_chunk for result in chunk]
+    parallel = Parallel(n_jobs=workers, return_as="generator")
+    by_chunk = parallel(delayed(_in_turn)(work, chunk, os.getpid()) for chunk in chunks)
+    results: list[Result] = []
+    with counted(what, total=len(tasks)) as advance:
+        for chunk in by_chunk:
+            results += chunk
+            advance(len(chunk))
+    return results
 
 
-def _in_turn(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+def _in_turn(work: Callable[[Task], Result], tasks: Sequence[Task], parent: int) -> list[Result]:
+    if os.getpid() != parent:
+        silence_bars()  # the parent counts
     torch.set_num_threads(1)
     return [work(task) for task in tasks]

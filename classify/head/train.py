@@ -19,6 +19,7 @@ from classify.config import HeadSettings, Optimizer
 from classify.head.examples import HeadExamples, PublicExamples, private_sum
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
+from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import Observer, run_steps
 from synthdp.privacy.mechanism import Mechanism
@@ -105,7 +106,7 @@ def train_head(
         RunError: when the weights are not finite.
     """
     state = _new_state(start, recipe)
-    for step in range(recipe.steps):
+    for step in progress(range(recipe.steps), what="training the head", public_unit="steps"):
         drawn = _drawn(examples, sampling, noise_source, step)
         total = private_sum(state.weights, drawn, clip_norm=None)
         _descend(state, total / sampling.normaliser, step, recipe, public)
@@ -169,7 +170,14 @@ def train_private_head(
         save_checkpoint(checkpoints, step, state.tensors(), {"averaged": state.averaged})
         on_block(ledger.spent_steps)
 
-    run_steps(ledger, state_at=first_step, block_steps=recipe.block_steps, take=take, keep=keep)
+    run_steps(
+        ledger,
+        state_at=first_step,
+        block_steps=recipe.block_steps,
+        take=take,
+        keep=keep,
+        what="training the head",
+    )
     return _finite(state.result)
 
 

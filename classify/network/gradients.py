@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classify.network.top import TrainedTop
+from synthdp.machine.progress import progress
 from synthdp.privacy.noisy_sum.clipping import clip_factors
 from synthdp.privacy.noisy_sum.lattice import (
     clip_bound,
@@ -133,7 +134,7 @@ class PatientGradients:
             torch.zeros(size, dtype=torch.int64, device=parameter.device)
             for size, parameter in zip(sizes, self._parameters, strict=True)
         ]
-        for patient in _patients(views.patients):
+        for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
             gradient = self._mean_gradient(examples, views, patient, batch)
             _add_clipped(total, gradient, bound, clip_norm)
         return on_lattice(torch.cat(total), clip_norm)

@@ -18,6 +18,7 @@ from classify.network.gradients import PatientGradients, TokenExamples, all_view
 from classify.network.top import TrainedTop
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError
+from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import Observer, run_steps
 from synthdp.privacy.mechanism import Mechanism
@@ -68,10 +69,10 @@ def train_network(
         normaliser=normaliser,
     )
     state, parameters = _new_state(top), top.trained()
-    for step in range(recipe.steps):
+    for step in progress(range(recipe.steps), what="training the network", public_unit="steps"):
         views = all_views(examples, sampled_units(sampling, examples.tags, noise_source, step))
         total, shares = torch.zeros_like(state.weights), views.shares
-        for part in views.batches(recipe.batch):
+        for part in progress(list(views.batches(recipe.batch)), what="gradients of a step"):
             loss, _ = weighted_loss(top, examples, views, part, shares)
             total += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
         _descend(top, state, total / normaliser, step, recipe)
@@ -131,7 +132,14 @@ def train_private_network(
         save_checkpoint(checkpoints, step, tensors, {"averaged": state.averaged})
         on_block(ledger.spent_steps)
 
-    run_steps(ledger, state_at=first_step, block_steps=recipe.block_steps, take=take, keep=keep)
+    run_steps(
+        ledger,
+        state_at=first_step,
+        block_steps=recipe.block_steps,
+        take=take,
+        keep=keep,
+        what="training the network",
+    )
     top.load_flat(state.result)
 
 

@@ -23,6 +23,7 @@ from gan.private.embedding import (
 )
 from gan.training.examples import UNLABELLED, Examples
 from synthdp.config.settings import AuditSettings
+from synthdp.machine.progress import progress
 from synthdp.privacy.attacks.audit import (
     Bound,
     CanaryScores,
@@ -147,7 +148,7 @@ def declared_sum(embedded: Vectors, clip_norm: float) -> Tensor:
     """
     size = embedded.vectors.shape[1]
     total = torch.zeros(2 * size, dtype=torch.float64)
-    for unit in range(embedded.n_units):
+    for unit in progress(range(embedded.n_units), what="the sum that is declared"):
         own = torch.nonzero(embedded.units == unit).flatten().tolist()
         mean = torch.zeros(2 * size, dtype=torch.float64)
         for image in own:
@@ -236,7 +237,7 @@ def _compared(
     tolerance = 1e-4 * clip_norm + 1e-6 * subject.noise_scale * size**0.5
     broken: list[str] = []
     sums, flows = [], []
-    for world in worlds:
+    for world in progress(worlds, what="releases compared"):
         source = RecordedNoise(key, subject.noise)
         noisy = world.release(source).flatten().double() * subject.mechanism.normaliser
         sums.append(noisy)
@@ -288,7 +289,12 @@ def _image_worlds(subject: EmbeddingSubject, generator: np.random.Generator) -> 
     units = torch.searchsorted(chosen, subject.units[kept])
     units = torch.cat([units, torch.tensor([0, 0, 0, 0, 1, 2]) + len(chosen)])
     with torch.no_grad():  # one at a time: nobody's vector may hang on who stands beside it
-        vectors = torch.cat([_embedded_alone(subject.features, image) for image in images])
+        vectors = torch.cat(
+            [
+                _embedded_alone(subject.features, image)
+                for image in progress(images, what="features of single images")
+            ]
+        )
 
     def world(mask: Tensor) -> _World:
         names, own = torch.unique(units[mask], return_inverse=True)
@@ -369,7 +375,7 @@ def many_runs(
     scores = np.array(
         [
             _scores(subject, small, np.array([number % 2 == 0]), generator.bytes(KEY_BYTES))[0]
-            for number in range(runs)
+            for number in progress(range(runs), what="many runs", public_unit="runs")
         ]
     )
     return CanaryScores(scores[0::2], scores[1::2])
@@ -402,7 +408,7 @@ def membership(
     order = np.argsort(generator.random((shadows, len(rows))), axis=0)
     members = order < shadows // 2  # each patient is in exactly half of the releases
     scores = np.empty(members.shape)
-    for shadow, inside in enumerate(members):
+    for shadow, inside in enumerate(progress(members, what="membership", public_unit="releases")):
         source = NoiseSource(generator.bytes(KEY_BYTES), subject.noise)
         released = release_once(rows[torch.from_numpy(inside)], subject.mechanism, source)
         scores[shadow] = (rows.double() @ released.double()).numpy()

@@ -37,6 +37,7 @@ from gan.training.loop import (
     weights_are_finite,
 )
 from synthdp.errors import RunError
+from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import run_steps
 from synthdp.privacy.mechanism import Mechanism
@@ -162,7 +163,12 @@ def play_privately(
         game.move(step, released)
 
     run_steps(
-        ledger, state_at=game.training.step, block_steps=block_steps, take=take, keep=game.keep
+        ledger,
+        state_at=game.training.step,
+        block_steps=block_steps,
+        take=take,
+        keep=game.keep,
+        what="training against a private discriminator",
     )
 
 
@@ -185,7 +191,10 @@ def play_plainly(
     Raises:
         RunError: when a weight is no longer a number.
     """
-    for step in range(game.training.step, sampling.steps):
+    begun = game.training.step
+    for step in progress(
+        range(begun, sampling.steps), what="training", public_unit="steps", begun=begun
+    ):
         drawn = sampled_units(sampling, patients.tags, noise_source, step)
         game.move(step, game.gradient_sum(patients, drawn, step, None) / sampling.normaliser)
         if (step + 1) % block_steps == 0 or step + 1 == sampling.steps:

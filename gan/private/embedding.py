@@ -126,7 +126,8 @@ def fit_public_features(
     Raises:
         RunError: when a feature of theirs is not finite.
     """
-    raw = torch.cat([_raw_features(pyramid, spectrum, part) for part in public.split(batch)])
+    parts = progress(public.split(batch), what="features of the public images")
+    raw = torch.cat([_raw_features(pyramid, spectrum, part) for part in parts])
     if not bool(torch.isfinite(raw).all()):  # of patients' images it would be refused by nobody
         raise RunError(
             "embedding: features of the public images are not finite; the network's weights have "

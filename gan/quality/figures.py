@@ -24,6 +24,7 @@ from synthdp.data.spectrum import spectrum_error
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Better, Figure, Value
 from synthdp.evaluation.intervals import patient_bootstrap
+from synthdp.machine.progress import progress
 
 Array = NDArray[Any]
 
@@ -90,7 +91,7 @@ def _compare(
                     Side(train[against], sets.train.patients[against]),
                     Side(pick(judged)[rows], judged.patients[rows] if judged.is_real else None),
                 )
-                for judged, rows, against in pairs
+                for judged, rows, against in progress(pairs, what="figures of a comparison")
             ]
             numbers = np.mean(measured, axis=0).tolist()
         except InputError as error:

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
+from synthdp.machine.progress import progress
 
 Array = NDArray[Any]
 
@@ -160,7 +161,7 @@ def detector_auroc(
     fold = np.r_[_folds(patients, folds, rng), _folds(others, folds, rng)]
     features, labels = np.concatenate([x, y]), np.r_[np.zeros(len(x)), np.ones(len(y))]
     by_fold = []
-    for number in range(folds):
+    for number in progress(range(folds), what="telling synthetic from real"):
         held = fold == number
         scores = label_scores(features[~held], labels[~held], features[held])
         by_fold.append(auroc(labels[held], scores))

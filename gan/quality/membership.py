@@ -20,6 +20,7 @@ from synthdp.evaluation.intervals import (
     patient_bootstrap,
     percentile_interval,
 )
+from synthdp.machine.progress import progress
 
 Array = NDArray[Any]
 
@@ -108,7 +109,7 @@ def attack_by_patient(
         _true_positive_rate(
             generator.choice(inside, len(inside)), generator.choice(outside, len(outside))
         )
-        for _ in range(redraws)
+        for _ in progress(range(redraws), what="redrawing patients")
     ]
     rate = percentile_interval(_true_positive_rate(inside, outside), np.array(draws))
     return Attack(auc, rate)
@@ -126,7 +127,7 @@ def _true_positive_rate(inside: Array, outside: Array) -> float:
 def membership_figures(sets: Sets) -> Iterator[Figure]:
     """Attacks that know the samples alone: members are train patients, strangers those of val."""
     real = _members_and_strangers(sets)
-    for space in sets.train.features:
+    for space in progress(list(sets.train.features), what="membership in each feature space"):
         for attack in ("nearest synthetic image", "density ratio"):
             values = {
                 subject: _attack_values(sets, made_up.features[space], space, real, attack=attack)

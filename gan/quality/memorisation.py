@@ -21,6 +21,7 @@ from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.tables import csv_text
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure, Value
+from synthdp.machine.progress import progress
 
 Array = NDArray[Any]
 
@@ -101,7 +102,9 @@ def nearest(points: Array, copies: Array, patients: Array, *, own: Array | None 
     # Rows of `flat`: the closest copy, and the closest of any other patient.
     first, second = (np.empty(len(points), dtype=np.intp) for _ in range(2))
     # In blocks of points: all distances at once, (M, N C), would not fit in memory.
-    for start in range(0, len(points), _ROWS_AT_ONCE):
+    for start in progress(
+        range(0, len(points), _ROWS_AT_ONCE), what="comparing with each patient's images"
+    ):
         rows = slice(start, start + _ROWS_AT_ONCE)
         squares = _squares(points[rows], flat)
         if own is not None:

@@ -22,6 +22,7 @@ from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
 from synthdp.data.spectrum import binned_powers
 from synthdp.errors import InputError
 from synthdp.machine.devices import has_bfloat16
+from synthdp.machine.progress import progress
 from synthdp.networks.cache import cached_features
 from synthdp.networks.frozen import Extractor, build_extractor
 from synthdp.storage.files import sha256_file
@@ -269,7 +270,8 @@ def _features(
     squares = torch.from_numpy(thumbnails).view(-1, 1, THUMBNAIL_PX, THUMBNAIL_PX)
     pixels = _dihedral_copies(squares) if copies else squares[:, None]
     by_space = {PIXELS: _unit_length(pixels.flatten(2).numpy())}
-    for label, extractor in networks.extractors.items():
+    extractors = networks.extractors
+    for label, extractor in progress(list(extractors.items()), what="feature spaces"):
         read = _features_of_copies if copies else _features_of_images
         by_space[label] = read(extractor, dataset, rows)
     return by_space

@@ -19,6 +19,7 @@ from gan.network.generator import Generator
 from gan.network.layers import Modulation
 from gan.training.examples import Examples
 from gan.training.loop import draw_images
+from synthdp.machine.progress import progress
 
 Array = NDArray[Any]
 
@@ -71,7 +72,8 @@ def finish_generator(
         spread_styles(generator, chosen, style_spread, rng)
     if film:
         parts = draw_images(generator, chosen.labels, chosen.attributes, rng, BATCH)
-        generated = torch.cat(list(parts)).clamp(-1, 1)
+        drawn = progress(parts, what="drawing for the film", total=-(-len(chosen) // BATCH))
+        generated = torch.cat(list(drawn)).clamp(-1, 1)
         generator.film = fit_film(chosen.images.numpy(), generated.numpy()).to(generator.device)
         generator.noise_dim += generator.film.noise_dim
     return generator
@@ -178,7 +180,9 @@ def _fit_marks(film: Film, real: Marks, generated: Marks, n_real: int, n_generat
 def find_marks(images: Array) -> Marks:
     """The marks of images (N, 1, S, S) in [-1, 1]: none lies on an image's edge."""
     marks = [
-        (index, *mark) for index, image in enumerate(images[:, 0]) for mark in _marks_of(image)
+        (index, *mark)
+        for index, image in enumerate(progress(images[:, 0], what="looking for marks"))
+        for mark in _marks_of(image)
     ]
     columns = np.array(marks, dtype=np.float64).reshape(-1, 5).T
     return Marks(columns[0].astype(np.int64), *columns[1:])
@@ -245,7 +249,8 @@ def _power(images: Array) -> tuple[Array, Array]:
     line = np.hanning(size + 1)[:-1]
     window = np.outer(line, line)
     total, highest = np.zeros((size // 2 + 1, size // 2 + 1)), np.empty(len(images))
-    for index, image in enumerate(images[:, 0].astype(np.float64)):
+    of_images = progress(images[:, 0].astype(np.float64), what="measuring grain")
+    for index, image in enumerate(of_images):
         full = np.abs(np.fft.rfft2((image - image.mean()) * window)) ** 2 / (window**2).sum()
         # Vertical frequencies come with either sign: both are averaged.
         power = (full + np.roll(full[::-1], 1, axis=0))[: size // 2 + 1] / 2

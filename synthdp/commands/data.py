@@ -14,6 +14,7 @@ from synthdp.commands.stage_command import (
 )
 from synthdp.config.settings import read_yaml
 from synthdp.errors import InputError
+from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell
 from synthdp.stages import STAGES
 
@@ -152,7 +153,8 @@ def _import_stage(keys: Collection[str]) -> str:
 def _run_check(arguments: argparse.Namespace) -> int:
     from synthdp.data.check import check_dataset  # noqa: PLC0415 (starts without the image stack)
 
-    result = check_dataset(arguments.folder, counts=arguments.counts)
+    with stage("data check"):
+        result = check_dataset(arguments.folder, counts=arguments.counts)
     print(result.summary)
     for problem in result.problems:
         tell(problem)
@@ -164,7 +166,9 @@ def _run_show(arguments: argparse.Namespace) -> int:
         write_dataset_page,
     )
 
-    print(write_dataset_page(arguments.folder, arguments.out))
+    with stage("data show"):
+        page = write_dataset_page(arguments.folder, arguments.out)
+    print(page)
     return EXIT_DONE
 
 

@@ -5,6 +5,7 @@ import argparse
 from synthdp.commands.exit_codes import EXIT_DONE
 from synthdp.commands.stage_command import Commands, named_path
 from synthdp.errors import InputError
+from synthdp.machine.progress import stage
 from synthdp.stages import packaged_statements
 
 
@@ -67,7 +68,9 @@ def _run_privacy(arguments: argparse.Namespace) -> int:
     from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
     known = packaged_statements(arguments.paths)
-    print(statement_text(statement_of(arguments.paths, known)))
+    with stage("privacy"):
+        statement = statement_of(arguments.paths, known)
+    print(statement_text(statement))
     return EXIT_DONE
 
 
@@ -78,7 +81,9 @@ def _run_release(arguments: argparse.Namespace) -> int:
     from synthdp.release import release  # noqa: PLC0415 (as above)
 
     original, out = arguments.release
-    print(statement_text(release(original, out)).splitlines()[0])
+    with stage("privacy --release"):
+        statement = release(original, out)
+    print(statement_text(statement).splitlines()[0])
     print(out)
     return EXIT_DONE
 
@@ -93,9 +98,10 @@ def _run_dossier(arguments: argparse.Namespace) -> int:
     from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
     original, out = arguments.dossier
-    dossier = write_dossier(
-        original, out, evidence=arguments.evidence or (), shown=arguments.show or ()
-    )
+    with stage("privacy --dossier"):
+        dossier = write_dossier(
+            original, out, evidence=arguments.evidence or (), shown=arguments.show or ()
+        )
     print(statement_text(dossier.statement).splitlines()[0])
     print(out / PAGE_FILE)
     return EXIT_DONE

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.data.splits import duplicate_groups
+from synthdp.machine.progress import progress
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -160,7 +161,7 @@ def look_alikes(
     groups = _Groups(count)
     groups.join(*_same_pixels(digests, thumbnails, owners))
     bounds = sorted((whole, left), key=_Bounds.share_left)
-    for rows_of, columns_of in _tiles(count):
+    for rows_of, columns_of in progress(list(_tiles(count)), what="looking for copies"):
         near = _near(bounds, rows_of, columns_of)
         if np.count_nonzero(near) > _MANY:
             one, other = _read(thumbnails, rows_of), _read(thumbnails, columns_of)

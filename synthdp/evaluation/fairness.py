@@ -29,6 +29,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.intervals import Redrawn, itself_and_redraws, redrawn_auroc, redraws_of
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.evaluation.predictions import Scored, ScoredImages, ScoredTarget
+from synthdp.machine.progress import progress
 
 # Groups of images by a column of the manifest: by its values, or by bins of its numbers.
 
@@ -295,7 +296,8 @@ def judged_groups(
     """
     group_of = np.asarray(names)
     return tuple(
-        judged_group(name, scored.only(group_of == name), weights) for name in sorted_groups(names)
+        judged_group(name, scored.only(group_of == name), weights)
+        for name in progress(sorted_groups(names), what="groups judged")
     )
 
 

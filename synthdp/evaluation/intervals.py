@@ -27,6 +27,7 @@ from synthdp.evaluation.metrics import (
     weighted_aurocs,
     weighted_metrics,
 )
+from synthdp.machine.progress import progress
 
 Array = NDArray[np.float64]
 
@@ -176,7 +177,7 @@ def _auroc_draws_at_once(
 
 def _blocks(weights: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     """The redraws, `size` at a time; blocks change no figure, since rows are independent."""
-    for start in range(0, len(weights), size):
+    for start in progress(range(0, len(weights), size), what="redrawing patients"):
         yield weights[start : start + size]
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from synthdp.config.settings import AuditSettings, PrivacySettings
 from synthdp.errors import InputError, RunError
 from synthdp.machine.interrupts import handled, interrupt
+from synthdp.machine.progress import at_work
 from synthdp.privacy.accounting.bounds import (
     at_least,
     at_most,
@@ -89,7 +90,8 @@ class Clock:
     def timed(self, part: str, work: Callable[[], Result]) -> Result:
         """What `work` gives; its time is kept as that of `part`."""
         began = perf_counter()
-        result = work()
+        with at_work(part):
+            result = work()
         self.seconds[part] = round(perf_counter() - began, 1)
         return result
 

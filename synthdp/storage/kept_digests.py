@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from synthdp.errors import RunError
+from synthdp.machine.progress import progress
 from synthdp.storage.files import closed_to_others, refuse_without_descriptors, write_atomic
 from synthdp.storage.unchanged import FileState, clock_ns
 
@@ -49,7 +50,7 @@ class KeptDigests:
         """
         kept = self._read()
         digests, new = list[bytes](), dict[bytes, bytes]()
-        for name in names:
+        for name in progress(list(names), what="checking that files are unchanged"):
             path = os.path.join(self._root, name)
             tag = self._tag(name)
             entry = kept.get(tag)

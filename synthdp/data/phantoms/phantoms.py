@@ -169,7 +169,9 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
 def draw_patients(settings: PhantomSettings) -> Iterator[Patient]:
     """Draw all patients of a set, one after the other."""
     indices = range(settings.patients)
-    yield from (draw_patient(settings, i) for i in progress(indices, what="drawing phantoms"))
+    yield from (
+        draw_patient(settings, i) for i in progress(indices, what="drawing", public_unit="patients")
+    )
 
 
 def _info(settings: PhantomSettings) -> DatasetInfo:

@@ -8,6 +8,7 @@ from torch import Tensor
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.errors import InputError
 from synthdp.machine.interrupts import deferred_stop
+from synthdp.machine.progress import counted
 from synthdp.privacy.ledger.run_ledger import Ledger
 
 #: Given a step's number, the weights before it, and the noisy mean that it released.
@@ -21,6 +22,7 @@ def run_steps(
     block_steps: int,
     take: Callable[[int], None],
     keep: Callable[[int], None],
+    what: str = "training",
 ) -> None:
     """Run the steps that a ledger's release has left.
 
@@ -34,6 +36,7 @@ def run_steps(
         block_steps: steps to reserve at a time.
         take: runs the step of this number.
         keep: saves the state, to go on with the step of this number.
+        what: the training's name, where progress is shown.
 
     Guarantee: a step's number is handed to `take` once, ever, and only when it stands reserved.
 
@@ -41,11 +44,17 @@ def run_steps(
         InputError: when the state is ahead of the ledger.
         KeyboardInterrupt: after a clean stop.
     """
-    with deferred_stop() as stop_asked:
+    n_steps = ledger.spent_steps + ledger.steps_left
+    with (
+        deferred_stop() as stop_asked,
+        counted(what, total=n_steps, public_unit="steps", begun=state_at) as advance,
+    ):
         block = ledger.resumed(state_at)
+        advance(max(block.start - state_at, 0))  # what a crash lost
         while True:
             for step in block:
                 take(step)
+                advance(1)
                 if stop_asked():
                     keep(step + 1)
                     ledger.note_stop(step + 1)

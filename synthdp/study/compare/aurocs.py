@@ -29,6 +29,7 @@ from synthdp.evaluation.differences import (
 )
 from synthdp.evaluation.intervals import auroc_draws, patient_weights, percentile_interval
 from synthdp.evaluation.operating_point import threshold_of_scores
+from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Spent
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
@@ -111,7 +112,9 @@ def comparison_rows(
     cells = chosen_cells(rows)
     references = plan.reference or tuple(cell.strategy for cell in cells[:1])
     compared = []
-    for data_set, split in sets_of(rows):
+    for data_set, split in progress(
+        list(sets_of(rows)), what="comparing models", public_unit="sets"
+    ):
         on = _on_one_split(study, data_set, split, cells, plan.redraws)
         compared += [_mean_row(on, cell) for cell in cells]
         compared += _adjusted(_privacy_rows(on, cells, plan.margin))

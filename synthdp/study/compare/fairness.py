@@ -16,6 +16,7 @@ from synthdp.evaluation.fairness import (
     judgements,
     panel_of,
 )
+from synthdp.machine.progress import progress
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.predictions import (
     ScoredCell,
@@ -66,7 +67,8 @@ def _rows_on_one_split(
     free: dict[_Recipe, Judgement] = {}
     refuse_other_images(cells)
     panel = panel_of(cells[0].images(), settings)
-    for one in sorted(cells, key=lambda one: one.cell.epsilon is not None):
+    in_order = sorted(cells, key=lambda one: one.cell.epsilon is not None)
+    for one in progress(in_order, what="fairness", public_unit="cells"):
         cell = one.cell
         for judgement in judgements(one.images(), panel):
             recipe = cell.key._replace(epsilon=None), judgement.attribute, judgement.target

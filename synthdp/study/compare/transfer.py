@@ -16,6 +16,7 @@ import numpy as np
 from synthdp.data.dataset import open_dataset
 from synthdp.evaluation.differences import benjamini_hochberg
 from synthdp.evaluation.intervals import Redrawn, redrawn_auroc, redraws_of
+from synthdp.machine.progress import progress
 from synthdp.stages import crosses_grid
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell
@@ -130,7 +131,7 @@ def transfer_table(
 
 def _scored(cells: Iterable[ScoredCell], data_set: str, redraws: int) -> Iterator[_ScoredAt]:
     seeds: dict[tuple[str, str], int] = {}
-    for one in cells:
+    for one in progress(list(cells), what="transfer between sites", public_unit="cells"):
         images, cell = one.images(), one.cell
         # patients of one split are drawn alike for all models, those of another anew
         seed = seeds.setdefault((cell.data_set, cell.split), len(seeds))
