@@ -5,6 +5,7 @@ package, into which the wheel puts them.
 """
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ _HERE = Path(__file__).resolve().parents[1]
 #: Where they may be, the installed ones first.
 _FOLDERS = (_HERE / "configs", _HERE.parent / "configs")
 _SUFFIX = ".yaml"
+#: A longer sentence is told up to its first colon or comma.
+_SHORT = 90
 
 
 def configs_folder() -> Path:
@@ -87,5 +90,23 @@ def summaries() -> Iterator[tuple[str, str]]:
             if not line.startswith("#"):
                 break
             comment.append(line.lstrip("# ").rstrip())
-        first, dot, _ = " ".join(comment).partition(". ")
-        yield name, first.rstrip(":") if dot else first.rstrip(".:")
+        first = " ".join(comment).partition(". ")[0].rstrip(".:")
+        yield name, first if len(first) <= _SHORT else re.split(r"[:,;(] ?", first)[0].rstrip()
+
+
+#: A line that names a file of public weights, and the one with its sha256 below it.
+_WEIGHTS = re.compile(r"(?m)^( *)weights: ([^\s#]+\.safetensors)\n *sha256: [0-9a-f]{64}\n")
+
+
+def with_weights(text: str, weights: str) -> str:
+    """A settings file's text with public weights from elsewhere: `hub`, `none`, or a folder.
+
+    Those of timm's hub, and a random start, have no sha256; files in a folder keep theirs.
+    """
+    if weights in ("hub", "none"):
+        return _WEIGHTS.sub(rf"\1weights: {weights}\n", text)
+    return re.sub(
+        r"(?m)^( *)weights: ([^\s#]+\.safetensors)$",
+        lambda line: f"{line[1]}weights: {Path(weights) / Path(line[2]).name}",
+        text,
+    )

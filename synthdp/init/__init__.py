@@ -1,0 +1,1 @@
+"""`synthdp init`: settings for one's own images, and the commands to run them in order."""

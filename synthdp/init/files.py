@@ -1,0 +1,142 @@
+"""The settings and the README that `synthdp init` writes, from those that come with the package."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from synthdp.config.packaged import packaged_config, with_weights
+from synthdp.config.settings import load_settings
+from synthdp.errors import InputError
+from synthdp.init.answers import Answers
+from synthdp.networks.weight_files import VARIABLE, found_weights
+from synthdp.stages import STAGES
+from synthdp.storage.files import atomic_folder, write_atomic
+
+#: Which packaged settings are filled in as which file, and the stage that reads them.
+WRITTEN = {
+    "generator.yaml": ("gan/own-private", "train-gan"),
+    "study.yaml": ("study/own", "study"),
+    "classifier.yaml": ("classify/best", "finetune"),
+}
+_HEADS = {
+    "data.yaml": "How your images are read: `synthdp data import data.yaml`. Mend what is wrong, such\n"
+    "# as how patients are found: the group of patient_pattern is the patient's id.",
+    "generator.yaml": "A generator of your patients with a guarantee:\n"
+    "# `synthdp train-gan generator.yaml`.",
+    "study.yaml": "Three arms on your patients: patients alone, with private synthetic images, and\n"
+    "# without privacy (epsilon none): `synthdp study study.yaml`. With --dry-run it says how long\n"
+    "# it takes.",
+    "classifier.yaml": "One classifier of your patients with a guarantee, to be released:\n"
+    "# `synthdp finetune classifier.yaml`.",
+}
+#: Below this a population leaves delta at 1e-4; above it is a tenth of 1 / population or less.
+_SMALL = 5000
+_README = """\
+# {name}
+
+Settings that `synthdp init` wrote for the images in `data.yaml`. Run the commands in this folder,
+in this order; each goes on where it stopped, and `--dry-run` says what a stage would do.
+
+```sh
+synthdp data import data.yaml                  # your images -> data/{name}
+synthdp data check data/{name}
+synthdp data phantoms --out data/phantoms      # drawings: public, and free of privacy cost
+synthdp train-gan generator.yaml               # a generator with a guarantee
+synthdp generate runs/private-generator --out data/private-synthetic --per-class 300
+synthdp study study.yaml                       # figures and tables: studies/{name}/report.html
+synthdp report studies/{name} --format latex --out table.tex
+synthdp finetune classifier.yaml               # one classifier, to be given away
+synthdp privacy runs/classifier                # what it promises, in words
+synthdp privacy --release runs/classifier to-share/classifier
+synthdp predict to-share/classifier NEW-IMAGES --out scores.csv
+```
+
+| file | what it is |
+| --- | --- |
+| `data.yaml` | how images, classes and patients are found |
+| `generator.yaml` | the private generator (epsilon 3 of what the study asks for in all) |
+| `study.yaml` | patients alone, with private synthetic images, and without privacy |
+| `classifier.yaml` | the classifier that you release (epsilon 6) |
+
+Class 1 is `{target}`. `population` ({population}) is the public number that every promise rests on:
+it must be at least the number of your patients, and nothing else says how many they are.
+"""
+
+
+def write_folder(folder: Path, answers: Answers) -> Path:
+    """Write all settings and the README into `folder`, which must be new or empty; returns it.
+
+    Raises:
+        InputError: when something stands there, or the public weights are not at hand.
+    """
+    refuse_used(folder)
+    _refuse_missing_weights(answers)
+    texts = {"data.yaml": _import_settings(answers)}
+    texts |= {file: _filled(file, name, answers) for file, (name, _) in WRITTEN.items()}
+    texts["README.md"] = _README.format(**vars(answers))
+    with atomic_folder(folder) as scratch:
+        for file, text in texts.items():
+            write_atomic(scratch / file, text)
+        for file, (_, stage) in WRITTEN.items():  # what does not fit is never left behind
+            load_settings(STAGES[stage].settings_class(), scratch / file)
+    return folder
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder in which something stands.
+
+    Raises:
+        InputError: saying so.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(
+            f"{folder}: holds files already, and nothing is written over; name a new folder"
+        )
+
+
+def _import_settings(answers: Answers) -> str:
+    mapping = answers.mapping.rstrip("\n")
+    return (
+        f"# {_HEADS['data.yaml']}\n{mapping}\nname: {answers.name}\nout: data/{answers.name}\n"
+        f"size_px: 128\npopulation: {answers.population}\n"
+    )
+
+
+def _filled(file: str, packaged: str, answers: Answers) -> str:
+    """Packaged settings with the data set, its name and the population put in."""
+    text = packaged_config(packaged).read_text(encoding="utf-8")
+    body = re.sub(r"\A(?:#.*\n)+", "", text)
+    delta = 1e-4 if answers.population < _SMALL else 10.0 ** -(len(str(answers.population)) + 1)
+    replaced: Mapping[str, str] = {
+        r"data/mine": f"data/{answers.name}",
+        r"out: studies/own": f"out: studies/{answers.name}",
+        r"population: \d+": f"population: {answers.population}",
+        r"delta: 1(?:\.0)?e-4": f"delta: {delta:.0e}",
+    }
+    for pattern, value in replaced.items():
+        body = re.sub(pattern, value, body)
+    if not re.search(r"(?m)^data:", body):  # where the command line says it otherwise
+        body = f"data: data/{answers.name}\nout: runs/{Path(file).stem}\n{body}"
+    if answers.weights != "found":
+        body = with_weights(body, answers.weights)
+    return f"# {_HEADS[file]}\n{body}"
+
+
+def _refuse_missing_weights(answers: Answers) -> None:
+    """Refuse to name files of public weights that are on no path that is searched."""
+    if answers.weights in ("hub", "none"):
+        return
+    settings = load_settings(STAGES["study"].settings_class(), Path("study/own"))
+    networks = (settings.backbone, *settings.beside)  # type: ignore[attr-defined]
+    if answers.weights != "found":
+        folder = Path(answers.weights)
+        missing = [one.name for one in networks if not (folder / one.weights.name).is_file()]
+    else:
+        missing = [one.name for one in networks if found_weights(one) is None]
+    if missing:
+        raise InputError(
+            f"--weights: public weights of {', '.join(missing)} are not on this machine"
+            f"{'' if answers.weights == 'found' else f' in {answers.weights}'}; say --weights hub "
+            "(timm downloads its own, once), --weights FOLDER where they stand, or --weights none "
+            f"(networks that start at random, to try things out); {VARIABLE} names folders too"
+        )
