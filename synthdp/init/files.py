@@ -19,13 +19,13 @@ WRITTEN = {
     "classifier.yaml": ("classify/best", "finetune"),
 }
 _HEADS = {
-    "data.yaml": "How your images are read: `synthdp data import data.yaml`. Mend what is wrong, such\n"
-    "# as how patients are found: the group of patient_pattern is the patient's id.",
+    "data.yaml": "How your images are read: `synthdp data import data.yaml`. Mend what is wrong,\n"
+    "# such as how patients are found: the group of patient_pattern is the patient's id.",
     "generator.yaml": "A generator of your patients with a guarantee:\n"
     "# `synthdp train-gan generator.yaml`.",
-    "study.yaml": "Three arms on your patients: patients alone, with private synthetic images, and\n"
-    "# without privacy (epsilon none): `synthdp study study.yaml`. With --dry-run it says how long\n"
-    "# it takes.",
+    "study.yaml": "Three arms on your patients: patients alone, with private synthetic images,\n"
+    "# and without privacy (epsilon none): `synthdp study study.yaml`. With --dry-run it says\n"
+    "# how long it takes.",
     "classifier.yaml": "One classifier of your patients with a guarantee, to be released:\n"
     "# `synthdp finetune classifier.yaml`.",
 }
