@@ -17,11 +17,10 @@ from synthdp.config.settings import (
     TrainableBlocks,
 )
 from synthdp.data.columns import Where
-from synthdp.data.dicom import DicomReading
-from synthdp.data.importing.lesions.crops import CropSettings
-from synthdp.evaluation.fairness import Fairness
-from synthdp.evaluation.metrics import AT_SENSITIVITY
-from synthdp.privacy.lineage import CohortPart
+from synthdp.data.dicom.reading import DicomReading
+from synthdp.data.importing.settings.lesions import CropSettings
+from synthdp.evaluation.settings import AT_SENSITIVITY, Fairness
+from synthdp.privacy.units import CohortPart
 
 #: What takes a head's steps.
 Optimizer = Literal["sgd", "adamw"]

@@ -17,12 +17,8 @@ from synthdp.config.settings import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, units_of
 from synthdp.data.decoding import decode_pixels, refuse_narrow
-from synthdp.data.importing.dicom import (
-    DicomSettings,
-    refuse_other_sources,
-    run_dicom,
-    settings_as_imported,
-)
+from synthdp.data.importing.dicom import refuse_other_sources, run_dicom, settings_as_imported
+from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.tables import csv_text
 from synthdp.data.units import refuse_unknown_patients
 from synthdp.errors import InputError

@@ -57,12 +57,13 @@ from synthdp.machine.devices import auto_device
 from synthdp.networks.backbone import Backbone
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
-from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
 from synthdp.privacy.promise.plan import (
     PrivacyPlan,
 )
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.units import Unit
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import Run, open_run
 from synthdp.storage.files import sha256_file

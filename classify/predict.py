@@ -38,7 +38,7 @@ from classify.model import (
 from synthdp.config.settings import MAX_NAME_BYTES
 from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
-from synthdp.data.dicom import DicomReading
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
 from synthdp.data.importing.dicom import settings_as_imported
 from synthdp.data.importing.folders.folder import (
@@ -47,7 +47,7 @@ from synthdp.data.importing.folders.folder import (
     linked_folder_problems,
 )
 from synthdp.data.importing.lesions.boxes import FILE_COLUMNS, cut_boxes
-from synthdp.data.importing.lesions.crops import CropSettings
+from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress

@@ -1,9 +1,11 @@
 """The named recipes that a study compares: lists of stages, of which the last makes the model."""
 
+from __future__ import annotations  # of calls of stages the types alone are named
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import model_validator
 
@@ -15,9 +17,10 @@ from synthdp.config.settings import (
     Settings,
     validate_settings,
 )
-from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
-from synthdp.runs.folder import StageCall
+
+if TYPE_CHECKING:
+    from synthdp.runs.folder import StageCall
 
 
 class Ingredients(Settings):
@@ -43,7 +46,7 @@ class Ingredients(Settings):
     pretrain_seed: Seed | None = None
 
     @model_validator(mode="after")
-    def _epsilons_say_what_is_asked(self) -> "Ingredients":
+    def _epsilons_say_what_is_asked(self) -> Ingredients:
         self.privacy.refuse_risk()
         return self
 
@@ -71,6 +74,8 @@ class StageMaker:
 
     def _call(self, stage: str, settings: type[Settings], values: Mapping[str, Any]) -> StageCall:
         """A stage call with checked settings, and a folder of its own below the root."""
+        from synthdp.runs.folder import StageCall  # noqa: PLC0415 (names of recipes need no run)
+
         draft = {**values, "out": Path("unnamed")}
         checked = validate_settings(settings, draft, where=f"{stage} of this study")
         out = self.root / StageCall(stage, checked).folder
@@ -104,7 +109,7 @@ class StageMaker:
         return {"backbone": backbone, "beside": more, "centre": phantoms}
 
 
-Stages = tuple[StageCall, ...]
+Stages: TypeAlias = "tuple[StageCall, ...]"
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,8 @@ _SPENT = 0.99
 
 def _has_spent(data: Path, make: StageMaker) -> bool:
     """Whether the set's generator leaves nothing of the epsilon."""
+    from synthdp.data.dataset import read_info  # noqa: PLC0415 (as above)
+
     spent = read_info(data).lineage.epsilon(make.ingredients.privacy.delta)
     return make.epsilon is not None and spent >= _SPENT * make.epsilon
 

@@ -14,7 +14,7 @@ from synthdp.config.settings import (
     Seed,
     Settings,
 )
-from synthdp.privacy.lineage import CohortPart
+from synthdp.privacy.units import CohortPart
 
 #: Generators that are joined into one, at most.
 MAX_MIXED = 8

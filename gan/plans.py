@@ -27,9 +27,9 @@ from synthdp.data.dataset import DatasetInfo, Row, open_dataset, refuse_small_po
 from synthdp.data.units import bounded_rows, refuse_fewer_than_imported, refuse_unknown_patients
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.promise.plan import PrivacyPlan, declared_units, plan_privacy
 from synthdp.privacy.promise.statement import Statement, joined_statement, make_statement, passed_on
+from synthdp.privacy.units import Unit
 
 UNPROTECTED_NOTE = "generator trained without differential privacy"
 #: A set's manifest is read whole, so that a larger set could be written, but not read.

@@ -71,10 +71,11 @@ from synthdp.machine.devices import chosen_device, reduced_precision
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import run_once
 from synthdp.privacy.lineage import Release
-from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
 from synthdp.privacy.promise.plan import declared_units
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.units import Unit
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import Run, open_run
 

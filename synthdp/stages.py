@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthdp.config.settings import AuditSettings, Settings
 from synthdp.machine.progress import stage
 from synthdp.own_packages import own_module
-from synthdp.status import read_status
 
 if TYPE_CHECKING:
+    from synthdp.config.settings import AuditSettings, Settings
     from synthdp.privacy.lineage import Lineage
     from synthdp.privacy.promise.statement import Statement
     from synthdp.runs.folder import StageCall
@@ -80,6 +79,7 @@ class Stage:
 
 
 _GAN, _CLASSIFY = "gan.config", "classify.config"
+_IMPORTS = "synthdp.data.importing.settings"
 _GAN_PLANS, _CLASSIFY_PLANS = "gan.plans", "classify.plans"
 
 STAGES: dict[str, Stage] = {
@@ -89,10 +89,23 @@ STAGES: dict[str, Stage] = {
         "run_phantoms",
         settings_module="synthdp.data.phantoms.settings",
     ),
-    "data patches": Stage("synthdp.data.importing.patches", "PatchesSettings", "run_patches"),
-    "data dicom": Stage("synthdp.data.importing.dicom", "DicomSettings", "run_dicom"),
+    "data patches": Stage(
+        "synthdp.data.importing.patches",
+        "PatchesSettings",
+        "run_patches",
+        settings_module=f"{_IMPORTS}.patches",
+    ),
+    "data dicom": Stage(
+        "synthdp.data.importing.dicom",
+        "DicomSettings",
+        "run_dicom",
+        settings_module=f"{_IMPORTS}.dicom",
+    ),
     "data cbis-ddsm": Stage(
-        "synthdp.data.importing.cbis_ddsm", "CbisDdsmSettings", "run_cbis_ddsm"
+        "synthdp.data.importing.cbis_ddsm",
+        "CbisDdsmSettings",
+        "run_cbis_ddsm",
+        settings_module=f"{_IMPORTS}.cbis_ddsm",
     ),
     "train-gan": Stage(
         "gan.train",
@@ -168,7 +181,12 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage(
         "classify.evaluate", "EvaluateSettings", "run_evaluate", settings_module=_CLASSIFY
     ),
-    "audit": Stage("synthdp.stages", "AuditSettings", "run_audit"),
+    "audit": Stage(
+        "synthdp.stages",
+        "AuditSettings",
+        "run_audit",
+        settings_module="synthdp.config.settings",
+    ),
     "study": Stage(
         "synthdp.study.stage",
         "StudySettings",
@@ -194,6 +212,8 @@ def run_audit(settings: AuditSettings) -> Path:
         InputError: when the run is not finished, promises nothing, or can't be attacked.
         RunError: when the promise is broken; the folder says how.
     """
+    from synthdp.status import read_status  # noqa: PLC0415 (the table is read without pydantic)
+
     status = read_status(settings.run)
     room = "gan" if status is not None and status.stage == "train-gan" else "classify"
     return Path(own_module(f"{room}.audit").run_audit(settings))

@@ -60,8 +60,9 @@ from synthdp.data.images import encode_png
 from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.note import read_note
-from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
-from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.patches import imported_statement, run_patches
+from synthdp.data.importing.settings.listing import ListingSettings
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.dossier.attacks import attacks_on
 from synthdp.dossier.evidence import read_evidence
 from synthdp.dossier.utility import utility_of

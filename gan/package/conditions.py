@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, model_validator
 
 from synthdp.config.settings import Settings
-from synthdp.data.dataset import Row
 from synthdp.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from synthdp.data.dataset import Row
 
 MAX_LEVELS = 16
 MAX_NAMES = 16
@@ -75,7 +76,7 @@ class Conditions(Settings):
 
 
 def read_conditions(
-    rows: Sequence[Row],
+    rows: "Sequence[Row]",
     names: Sequence[str],
     public_prior: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Conditions:
@@ -110,7 +111,7 @@ def read_conditions(
     return Conditions.model_validate({**without_prior.model_dump(), "prior": prior})
 
 
-def _levels(rows: Sequence[Row], name: str) -> tuple[str, ...]:
+def _levels(rows: "Sequence[Row]", name: str) -> tuple[str, ...]:
     if name not in rows[0].attributes:
         known = ", ".join(sorted(rows[0].attributes)) or "none"
         raise InputError(f"conditions: the manifest has no column {name!r} (attributes: {known})")
@@ -125,7 +126,7 @@ def _levels(rows: Sequence[Row], name: str) -> tuple[str, ...]:
     return tuple(levels)
 
 
-def encode(conditions: Conditions, rows: Sequence[Row]) -> "Tensor":
+def encode(conditions: Conditions, rows: "Sequence[Row]") -> "Tensor":
     """The codes of the rows' attributes, (N, A) int64; 0 where a cell is empty."""
     import torch  # noqa: PLC0415 (commands start without it)
 
@@ -133,7 +134,7 @@ def encode(conditions: Conditions, rows: Sequence[Row]) -> "Tensor":
     return codes.reshape(len(rows), len(conditions.names))
 
 
-def _codes(conditions: Conditions, rows: Sequence[Row]) -> list[tuple[int, ...]]:
+def _codes(conditions: Conditions, rows: "Sequence[Row]") -> list[tuple[int, ...]]:
     """The codes of each row's attributes; 0 where a cell is empty."""
     codes_of = [
         {"": UNKNOWN, **{level: code for code, level in enumerate(levels, start=1)}}

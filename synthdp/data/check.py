@@ -8,13 +8,8 @@ from pathlib import Path
 
 from synthdp.config.settings import read_json_as
 from synthdp.data.classes import class_counts, missing_classes
-from synthdp.data.dataset import (
-    FIXED_COLUMNS,
-    SPLITS,
-    DatasetInfo,
-    patients_in_two_splits,
-    row_problems,
-)
+from synthdp.data.contract import FIXED_COLUMNS, SPLITS
+from synthdp.data.dataset import DatasetInfo, patients_in_two_splits, row_problems
 from synthdp.data.decoding import narrow_range
 from synthdp.data.hub_form import EARLIER_CARD, hub_form_problems, is_of_hub_form
 from synthdp.data.importing.ids import normalised_id

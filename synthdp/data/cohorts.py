@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from synthdp.data.dataset import Dataset, Row, own_key
 from synthdp.errors import InputError
-from synthdp.privacy.lineage import Cohort, Part, key_id, patient_tag
+from synthdp.privacy.lineage import Cohort, key_id, patient_tag
+from synthdp.privacy.units import Part
 
 #: The key that a set shares with others whose cohorts are disjoint from its own.
 SHARED_KEY_FILE = "cohort.key"

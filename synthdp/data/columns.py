@@ -1,12 +1,16 @@
 """The free columns of a manifest (site, view, age ...), and rows chosen by what stands in them."""
 
+from __future__ import annotations  # of a set the types alone are named
+
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from synthdp.data.dataset import Dataset, Row
 from synthdp.errors import InputError
+
+if TYPE_CHECKING:
+    from synthdp.data.dataset import Dataset, Row
 
 #: What an empty cell is called.
 UNKNOWN = "unknown"

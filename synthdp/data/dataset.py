@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from synthdp.config.settings import Settings, read_json_as
+from synthdp.data.contract import FIXED_COLUMNS, SPLITS
 from synthdp.data.decoding import square_image
 from synthdp.data.hub_form import write_hub_form
 from synthdp.data.images import encode_png
@@ -30,9 +31,9 @@ from synthdp.privacy.ledger.set_record import (
     create_record,
     new_mark,
 )
-from synthdp.privacy.lineage import Cohort, Lineage, UnitFrom
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.lineage import Cohort, Lineage
 from synthdp.privacy.noisy_sum.noise import keep_key, write_key
+from synthdp.privacy.units import Unit, UnitFrom
 from synthdp.storage.files import (
     atomic_folder,
     closed_to_others,
@@ -42,9 +43,6 @@ from synthdp.storage.files import (
 )
 from synthdp.storage.unchanged import FileState, clock_ns
 
-Split = Literal["train", "val", "test", "external"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test", "external")
-FIXED_COLUMNS = ("image", "patient_id", "split")
 LEDGER, KEY_FILE = "ledger.jsonl", "key"
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: What may stand in a target's cell, and what it says.

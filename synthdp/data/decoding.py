@@ -32,7 +32,7 @@ from synthdp.errors import InputError
 from synthdp.storage.files import refuse_without_descriptors
 
 if TYPE_CHECKING:
-    from synthdp.data.dicom import DicomReading
+    from synthdp.data.dicom.reading import DicomReading
 
 MAX_FILE_BYTES = 64 * 2**20
 _SEEN_BYTES = 512
@@ -93,7 +93,7 @@ def decode_pixels(
         RunError: when no file descriptor is left.
     """
     # Here, since data sets are read through this file, and the reader of DICOM knows data sets.
-    from synthdp.data.dicom import read_dicom  # noqa: PLC0415
+    from synthdp.data.dicom.image import read_dicom  # noqa: PLC0415
 
     content = file_content(path) if content is None else content
     kind = kind_of(content)
@@ -107,7 +107,7 @@ def decode_pixels(
 
 def kind_of(beginning: bytes) -> str | None:
     """Which of `KINDS` a file is, by its first 132 bytes or more; None for another."""
-    from synthdp.data.dicom import looks_like_dicom  # noqa: PLC0415
+    from synthdp.data.dicom.file import looks_like_dicom  # noqa: PLC0415
 
     if looks_like_dicom(beginning):
         return DICOM

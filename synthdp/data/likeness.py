@@ -15,14 +15,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
+from synthdp.data.importing.settings.assignment import NEAR_DUPLICATE_CORRELATION
 from synthdp.data.splits import duplicate_groups
 from synthdp.machine.progress import progress
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-#: On mammography patches and chest radiographs, images of different patients stay below it.
-NEAR_DUPLICATE_CORRELATION = 0.98
 #: What must be left of the correlation without the common part. Measured on mammography patches
 #: and radiographs with and without masks: copies stay above, other patients' images below.
 _CORRELATION_LEFT = 0.7

@@ -12,7 +12,7 @@ from pathlib import Path
 from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import DatasetInfo, Row, units_of
 from synthdp.errors import InputError
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.units import Unit
 from synthdp.storage.files import write_json
 
 

@@ -13,14 +13,12 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BeforeValidator, Field
 
 from synthdp.config.settings import (
-    Seed,
     Settings,
 )
 from synthdp.data.columns import UNKNOWN, cell_of, refuse_missing_column
@@ -29,71 +27,13 @@ from synthdp.errors import InputError
 from synthdp.evaluation.intervals import Redrawn, itself_and_redraws, redrawn_auroc, redraws_of
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.evaluation.predictions import Scored, ScoredImages, ScoredTarget
+from synthdp.evaluation.settings import CutPoints, FairnessSettings
 from synthdp.machine.progress import progress
 
 # Groups of images by a column of the manifest: by its values, or by bins of its numbers.
 
 #: A column of more values is an id or a measurement, not a group.
 MAX_GROUPS = 40
-
-CutPoints: TypeAlias = tuple[float, ...] | None
-
-
-def _as_mapping(value: Any) -> Any:
-    """A list of columns, or one, stands for these columns without cut points."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, list | tuple):
-        if any(not isinstance(name, str) for name in value):
-            raise ValueError("name columns of the manifest, as in [view, breast_density]")
-        if len(set(value)) < len(value):
-            raise ValueError("a column stands twice; keep one")
-        return dict.fromkeys(value)
-    return value
-
-
-def _in_order(attributes: Mapping[str, CutPoints]) -> Mapping[str, CutPoints]:
-    for name, cuts in attributes.items():
-        if cuts is not None and (not cuts or list(cuts) != sorted(set(cuts))):
-            raise ValueError(f"{name}: cut points are numbers in rising order, as in [50, 60, 70]")
-    return attributes
-
-
-#: Column of the manifest -> None for its values as they are, or the points that cut its numbers
-#: into bins: `age: [50, 70]` makes `below 50`, `50 to below 70`, `70 and above`. A list of columns
-#: is taken too.
-Attributes = Annotated[
-    dict[str, CutPoints],
-    BeforeValidator(_as_mapping),
-    Field(min_length=1),
-    AfterValidator(_in_order),
-]
-
-
-class FairnessSettings(Settings):
-    """By which columns models are judged; a plain list of columns is taken for `attributes` too.
-
-    Redraws are alike for all groups and models.
-    """
-
-    attributes: Attributes
-    """Columns, and for numbers the points that cut them into bins.
-    Example: {view: null, age: [50, 70]}
-    """
-
-    redraws: int = Field(default=2000, ge=1, le=100_000)
-    """How often patients are drawn for the intervals."""
-
-    seed: Seed = 0
-    """Moves these redraws."""
-
-
-def _from_list(value: Any) -> Any:
-    named = isinstance(value, Mapping) and value.keys() & FairnessSettings.model_fields.keys()
-    return value if value is None or named or isinstance(value, Settings) else {"attributes": value}
-
-
-Fairness = Annotated[FairnessSettings | None, BeforeValidator(_from_list)]
 
 
 def bin_names(cuts: Sequence[float]) -> list[str]:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import (
-    AT_SENSITIVITY,
     METRICS,
     THRESHOLD,
     Draws,
@@ -27,11 +26,11 @@ from synthdp.evaluation.metrics import (
     weighted_aurocs,
     weighted_metrics,
 )
+from synthdp.evaluation.settings import AT_SENSITIVITY, REDRAWS
 from synthdp.machine.progress import progress
 
 Array = NDArray[np.float64]
 
-REDRAWS = 2000
 LEVEL = 0.95
 # These bound memory: redraws x images worked on at once, of all metrics and of the AUROC alone.
 _CELLS_AT_ONCE = 2**17

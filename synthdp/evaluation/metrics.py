@@ -11,11 +11,9 @@ import numpy as np
 import scipy  # its parts are imported at their first use
 from numpy.typing import NDArray
 
+from synthdp.evaluation.settings import AT_SENSITIVITY
+
 THRESHOLD = 0.5
-#: The share of positives to be found, at which models of any threshold can be compared.
-AT_SENSITIVITY = 0.9
-#: A difference of AUROC below this counts as none, where nobody says otherwise.
-MARGIN = 0.05
 #: Shares of weight this close to a wanted one count as reached, whatever sums are rounded to.
 REACHED = 1 - 1e-9
 

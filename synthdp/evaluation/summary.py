@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from synthdp.evaluation.intervals import (
     LEVEL,
-    REDRAWS,
     Interval,
     intervals_and_draws,
     patient_weights,
     percentile_interval,
     with_known_target,
 )
-from synthdp.evaluation.metrics import AT_SENSITIVITY, METRICS, THRESHOLD, Draws, FloatArray
+from synthdp.evaluation.metrics import METRICS, THRESHOLD, Draws, FloatArray
+from synthdp.evaluation.settings import AT_SENSITIVITY, REDRAWS
 
 
 @dataclass(frozen=True)

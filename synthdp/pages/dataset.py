@@ -21,14 +21,8 @@ from numpy.typing import NDArray
 
 from synthdp import __version__
 from synthdp.data.columns import cell_of, columns_of
-from synthdp.data.dataset import (
-    SPLITS,
-    Dataset,
-    Row,
-    evenly_spaced,
-    load_images,
-    open_dataset,
-)
+from synthdp.data.contract import SPLITS
+from synthdp.data.dataset import Dataset, Row, evenly_spaced, load_images, open_dataset
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.importing.images.survey import ImageFacts, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails

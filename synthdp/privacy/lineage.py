@@ -13,57 +13,21 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import reduce
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from synthdp.config.settings import Settings
 from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss
-from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.units import Part, Unit, UnitFrom
 
 _HASH_BITS = 64
-#: What says that ids are one person: the importer, or images that look alike.
-UnitFrom = Literal["declared", "looks"]
 #: Relative difference of noise between two calibrations to one target.
 _CALIBRATED = 2e-3
 #: Beyond so many groups, cohorts are taken to overlap, which is on the safe side.
 _MAX_GROUPS = 1024
 _ROUNDING = 1 - 1e-9
-
-
-class Part(Settings):
-    """One of `of` equal parts, counted from 1; written `1/2`."""
-
-    part: int = Field(ge=1)
-    of: int = Field(ge=1, le=1_000_000)
-
-    @model_validator(mode="after")
-    def _is_one_of_them(self) -> "Part":
-        if self.part > self.of:
-            raise ValueError(f"there is no part {self.part} of {self.of}")
-        return self
-
-    def within(self, whole: "Part") -> "Part":
-        """This part of another part: 1/2 within 2/2 is 3/4."""
-        return Part(part=(whole.part - 1) * self.of + self.part, of=whole.of * self.of)
-
-    def __str__(self) -> str:
-        return f"{self.part}/{self.of}"
-
-
-def _parsed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value.lower() in ("none", "all"):
-        return None
-    part, slash, of = value.partition("/")
-    if not (slash and part.strip().isdigit() and of.strip().isdigit()):
-        raise ValueError("write a cohort as `1/2` (the first of two), or `none` for all patients")
-    return {"part": int(part), "of": int(of)}
-
-
-#: A setting that names a cohort, or None for all patients.
-CohortPart = Annotated[Part | None, BeforeValidator(_parsed)]
 
 
 class Cohort(Settings):

@@ -8,7 +8,6 @@
 """
 
 import math
-from typing import Literal
 
 from pydantic import Field
 
@@ -17,8 +16,8 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss, noise_for
 from synthdp.privacy.accounting.sampled_step import SampledSteps
 from synthdp.privacy.target import Target
+from synthdp.privacy.units import Unit
 
-Unit = Literal["patient", "image"]
 #: Share of the target's mu from which on what is left is rounding alone.
 _NOTHING_LEFT = 1 - 1e-6
 #: The most noise, in clip norms: 64 standard deviations of it do not wrap around on a lattice.

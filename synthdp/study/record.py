@@ -16,9 +16,9 @@ from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Spent
-from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import DELTA, Statement, fitting_delta, joined_statement
+from synthdp.privacy.units import Unit
 from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import write_json
 from synthdp.storage.paths import settings_without_paths, without_paths

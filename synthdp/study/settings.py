@@ -18,10 +18,7 @@ from synthdp.config.settings import (
 )
 from synthdp.config.typed_values import KeysOf
 from synthdp.data.columns import Where, where_words
-from synthdp.data.dataset import read_info
-from synthdp.evaluation.fairness import Fairness
-from synthdp.evaluation.intervals import REDRAWS
-from synthdp.evaluation.metrics import AT_SENSITIVITY, MARGIN
+from synthdp.evaluation.settings import AT_SENSITIVITY, MARGIN, REDRAWS, Fairness
 from synthdp.stages import STAGES, crosses_grid, strategy_names
 
 # Where the runs of a study run.
@@ -133,7 +130,14 @@ class EvaluateOn(Settings):
     @property
     def name(self) -> str:
         """What results call the set."""
-        return set_name(read_info(self.data).name, self.where)
+        return set_name(_name_of(self.data), self.where)
+
+
+def _name_of(data: Path) -> str:
+    """The name of a data set, as its folder gives it."""
+    from synthdp.data.dataset import read_info  # noqa: PLC0415 (settings are read without numpy)
+
+    return read_info(data).name
 
 
 def set_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
@@ -463,7 +467,7 @@ class StudySettings(EngineSettings):
         parts += [(self.data, None)] * transfer.whole
         parts += [(data, None) for data in transfer.data]
         return tuple(
-            TrainingSet(data, where, set_name(read_info(data).name, where)) for data, where in parts
+            TrainingSet(data, where, set_name(_name_of(data), where)) for data, where in parts
         )
 
     @property

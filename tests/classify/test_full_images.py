@@ -13,7 +13,8 @@ from classify.evaluate import run_evaluate
 from classify.predict import run_predict
 from synthdp.config.settings import Settings
 from synthdp.data.images import encode_png
-from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.dicom import run_dicom
+from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.errors import InputError
 
 CROP = {"margin_px": 10, "least_side_px": 16}

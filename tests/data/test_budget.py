@@ -17,8 +17,9 @@ from synthdp.privacy.ledger.budget import Budget
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import Record
 from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.mechanism import Mechanism, Unit
+from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.units import Unit
 
 
 @pytest.fixture

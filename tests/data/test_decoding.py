@@ -16,7 +16,7 @@ from image_zoo import Tiff, chunk, npy, png, tiff, zipped
 from PIL import Image
 
 from synthdp.data.decoding import decode_pixels, square_image
-from synthdp.data.dicom import read_dicom
+from synthdp.data.dicom.image import read_dicom
 from synthdp.data.images import encode_png, to_float
 from synthdp.errors import InputError
 

@@ -10,8 +10,9 @@ from synthdp.data.dataset import Dataset, DatasetInfo, Row
 from synthdp.errors import InputError
 from synthdp.evaluation.arrays import compare, fairness
 from synthdp.evaluation.differences import correlated_aurocs, difference
-from synthdp.evaluation.fairness import FairnessSettings, judge_images
+from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.predictions import Predictions, ScoredImages
+from synthdp.evaluation.settings import FairnessSettings
 
 PATIENTS = np.repeat(np.arange(60), 2)
 

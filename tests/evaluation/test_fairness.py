@@ -21,7 +21,6 @@ from synthdp.evaluation.fairness import (
     ONE_CLASS,
     TOO_FEW,
     FairnessFigure,
-    FairnessSettings,
     Judgement,
     bin_names,
     epsilon_correlation,
@@ -37,6 +36,7 @@ from synthdp.evaluation.fairness import (
 from synthdp.evaluation.intervals import patient_weights, redraws_of
 from synthdp.evaluation.metrics import METRICS, all_metrics
 from synthdp.evaluation.predictions import Predictions, ScoredImages, ScoredTarget
+from synthdp.evaluation.settings import FairnessSettings
 from synthdp.study.report.page import ReportSettings
 
 REDRAWS = 300

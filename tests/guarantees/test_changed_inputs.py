@@ -40,7 +40,8 @@ from synthdp.config.settings import (
 from synthdp.data.dataset import read_info
 from synthdp.data.images import encode_png
 from synthdp.data.importing import patches
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.dossier.evidence import read_evidence
 from synthdp.errors import InputError

@@ -27,16 +27,19 @@ from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
 from synthdp.data.importing import assignment
-from synthdp.data.importing.cbis_ddsm import CbisDdsmSettings, run_cbis_ddsm
-from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.cbis_ddsm import run_cbis_ddsm
+from synthdp.data.importing.dicom import run_dicom
 from synthdp.data.importing.listing import Listing
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.cbis_ddsm import CbisDdsmSettings
+from synthdp.data.importing.settings.dicom import DicomSettings
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
 from synthdp.data.splits import split_by_patient
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import run_ledger as ledgers
-from synthdp.privacy.lineage import Part
 from synthdp.privacy.noisy_sum import noise
+from synthdp.privacy.units import Part
 from synthdp.release import release
 from synthdp.runs import folder as runs
 from synthdp.storage.files import read_json, sha256_file

@@ -17,7 +17,8 @@ from dicom_files import mammogram, save
 from pydicom import DataElement, Dataset, dcmread
 
 from synthdp.data.check import check_dataset
-from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.dicom import run_dicom
+from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.errors import InputError
 
 DATA = Path(os.environ.get("SYNTHDP_DATA", "../shared/data")) / "tcga-ct-slices"

@@ -7,7 +7,6 @@ from synthdp.privacy.accounting.gaussian import gaussian_epsilon
 from synthdp.privacy.lineage import (
     Cohort,
     Lineage,
-    Part,
     Release,
     key_id,
     keyed_split,
@@ -15,6 +14,7 @@ from synthdp.privacy.lineage import (
     patient_tag,
 )
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.units import Part
 
 DELTA = 1e-4
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)

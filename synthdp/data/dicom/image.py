@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from synthdp.data.dicom.file import only_input_errors, parse
 from synthdp.data.dicom.grey import grey_levels
-from synthdp.data.dicom.header import DicomHeader, DicomReading, header_of
+from synthdp.data.dicom.header import DicomHeader, header_of
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.dicom.stored import stored_pixels
 
 

@@ -13,12 +13,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
-
-from synthdp.data.dicom import DicomHeader, DicomReading, read_header
-from synthdp.data.importing.dicom import DicomSettings
+from synthdp.data.dicom.header import DicomHeader, read_header
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.folders.folder import files_fitting, folder_contents
 from synthdp.data.importing.ids import id_problem, normalised_id
@@ -27,9 +25,9 @@ from synthdp.data.importing.lesions.full_images import is_dicom, read_mask
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
+from synthdp.data.importing.settings.cbis_ddsm import Abnormality, CbisDdsmSettings
 from synthdp.data.importing.tables.rows import same_side_or_view
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
-from synthdp.data.importing.tables.table_settings import TableSettings
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.storage.files import sha256_file
@@ -37,7 +35,6 @@ from synthdp.storage.files import sha256_file
 logger = logging.getLogger(__name__)
 
 Kind = Literal["mass", "calc"]
-Abnormality = Literal["mass", "calcification"]
 _TABLE = re.compile(r"(?i)(mass|calc)_case_description_(train|test)_set.*\.csv")
 _UID = re.compile(r"[0-9.]{1,64}")
 #: The order in which rows are counted where there are several tables.
@@ -66,64 +63,6 @@ _OF_ONE_KIND: dict[str, Abnormality] = {
 }
 #: The words of the tables, one of which is of this collection alone.
 _PATHOLOGY = {"MALIGNANT": 1.0, "BENIGN": 0.0, "BENIGN_WITHOUT_CALLBACK": 0.0}
-#: Keys of an import by a table of one's own, which say nothing of these.
-_OF_OTHER_TABLES = (
-    *(name for name in TableSettings.model_fields if name != "tables"),
-    *("file_column", "patient_column", "split_column", "benign_column", "targets", "metadata"),
-    *("patient_pattern", "malignant_pattern", "benign_pattern", "whole_images", "kind", "lineage"),
-)
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class CbisDdsmSettings(DicomSettings):
-    """Settings of `synthdp data cbis-ddsm`: those of `data dicom`, but for what the tables say.
-
-    `src` is the folder of the download, in which the tables stand too, at any depth; `tables` names
-    them where several copies do. `splits` chooses tables, such as `[train]`.
-    """
-
-    name: str = Field(default="cbis-ddsm", pattern=r"^[A-Za-z0-9_. -]{1,64}$")
-    """What results call the set."""
-
-    licence: str = "CC-BY-3.0"
-    """Licence of the images, for the set's card."""
-
-    description: str = (
-        "Lesions of CBIS-DDSM (Lee et al. 2017, Scientific Data 4:170177; Clark et al. 2013, "
-        "TCIA), cut square out of the full mammograms."
-    )
-    """A sentence for the set's card."""
-
-    abnormalities: Annotated[tuple[Abnormality, ...], BeforeValidator(_as_list)] = Field(
-        default=("mass", "calcification"), min_length=1
-    )
-    """Masses, calcifications, or both."""
-
-    official_splits: bool = True
-    """Keeps the archive's train and test; `val_fraction` then takes patients of train for val, by a
-    keyed hash of each id. Without it, that hash splits all patients.
-    """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_called_by_its_folder(cls, values: Any) -> Any:
-        return values  # it has a name of its own
-
-    @model_validator(mode="after")
-    def _tables_are_known(self) -> "CbisDdsmSettings":
-        fields = type(self).model_fields
-        given = sorted(
-            name for name in _OF_OTHER_TABLES if getattr(self, name) != fields[name].default
-        )
-        if given:
-            raise ValueError(
-                f"{', '.join(given)}: the archive's own tables are read; leave out (another table: "
-                "`synthdp data dicom`)"
-            )
-        return self
 
 
 def run_cbis_ddsm(settings: CbisDdsmSettings) -> Path:

@@ -4,15 +4,12 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import model_validator
+from typing import Any
 
 from synthdp.config.settings import read_settings, validate_settings
-from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.dataset import KEY_FILE
-from synthdp.data.dicom import DicomHeader, DicomReading, read_header, same_instance
-from synthdp.data.dicom.header import VIEWS
+from synthdp.data.dicom.header import VIEWS, DicomHeader, read_header, same_instance
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.findings import Finding, Number, in_order
 from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.lesions.full_images import is_dicom
@@ -21,8 +18,8 @@ from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches, tables_of
 from synthdp.data.importing.note import named_numbers
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.patches import PatchesSettings, import_once
-from synthdp.data.importing.settings import ATTRIBUTES
+from synthdp.data.importing.patches import import_once
+from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
 from synthdp.data.importing.tables.rows import asked_columns, is_side, same_side_or_view
 from synthdp.data.importing.tables.sheets import read_sheet
@@ -35,53 +32,6 @@ logger = logging.getLogger(__name__)
 _OF_BOTH = ("laterality", "view")
 #: How many groups of ids that may be one person an error names.
 MAX_GROUPS = 30
-
-
-class DicomSettings(PatchesSettings):
-    """Settings of `synthdp data dicom`: those of `data patches`, for the files of hospitals.
-
-    `src` (`--images`) is the folder of the files, `metadata` (`--table`) the table with a row for
-    each lesion, or for each image. The set is called by the folder `out`, unless `name` is given.
-    """
-
-    ids: Literal["hashed", "kept"] = "hashed"
-    """Patients are written under keyed hashes of their ids; `kept` writes safe ids as they are
-    declared.
-    """
-
-    whole_images: bool = False
-    """Columns that say where a lesion lies are found by their usual names, unless `region` names
-    them; with this they are left aside, and images are taken whole.
-    """
-
-    header_ids: Literal["compare", "leave_aside"] = "compare"
-    """Who is one person, the table says. Where it has several patients for images of which the
-    headers have one PatientID, or are of one study, the import is refused until `links` says who
-    they are; `leave_aside` is for files whose ids an anonymiser has made alike.
-    """
-
-    @property
-    def finds_region(self) -> bool:
-        """By the usual names of columns."""
-        return not self.whole_images
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_called_by_its_folder(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "name" not in values and values.get("out"):
-            return {**values, "name": Path(values["out"]).name}
-        return values
-
-    @property
-    def default_attributes(self) -> tuple[str, ...]:
-        """Those of `data patches` without ages, which are kept where `attributes` asks for them."""
-        return tuple(name for name in ATTRIBUTES if name not in AGE_COLUMNS)
-
-    @model_validator(mode="after")
-    def _whole_images_have_no_region(self) -> "DicomSettings":
-        if self.whole_images and self.region is not None:
-            raise ValueError("whole_images: no lesion is cut then; leave it or `region` out")
-        return self
 
 
 #: Settings that are of one set, and say nothing of how other images and tables are read.

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from synthdp.data.dataset import Split, raise_problems
+from synthdp.data.contract import Split
+from synthdp.data.dataset import raise_problems
 from synthdp.data.importing.findings import Finding, Number, Reason, in_order, sift
 from synthdp.data.importing.folders.arrays import patches_in_arrays
 from synthdp.data.importing.folders.folder import (
@@ -18,7 +19,7 @@ from synthdp.data.importing.folders.folder import (
 )
 from synthdp.data.importing.folders.names import folder_split, patches_by_name
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.rows import RowsRead, SourceTable, asked_columns, patches_by_row
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.errors import InputError

@@ -9,7 +9,8 @@ from pydantic import ConfigDict
 
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.classes import class_counts, missing_classes
-from synthdp.data.dataset import SPLITS, Dataset
+from synthdp.data.contract import SPLITS
+from synthdp.data.dataset import Dataset
 from synthdp.data.decoding import is_jpeg
 from synthdp.data.importing.assignment import AssignedImages
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
@@ -17,7 +18,7 @@ from synthdp.data.importing.folders.folder import left_out_words
 from synthdp.data.importing.images.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.units import Unit
 from synthdp.storage.files import read_json, readable_name
 
 NOTE = "import.json"

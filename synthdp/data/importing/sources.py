@@ -13,7 +13,7 @@ from pathlib import Path
 from synthdp.config.settings import Settings
 from synthdp.data.importing.folders.folder import UNNAMED_IMAGES, folder_contents
 from synthdp.data.importing.listing import tables_of
-from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.runs.inputs import Input, named_inputs, refuse_changed
 from synthdp.storage.files import sha256_file
 from synthdp.storage.kept_digests import KeptDigests

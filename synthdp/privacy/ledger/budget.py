@@ -1,15 +1,19 @@
 """What the patients of a data set may be asked for in all: set at import, held by every stage."""
 
+from __future__ import annotations  # of releases the types alone are named
+
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from synthdp.config.settings import EpsilonTarget, Settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.bounds import at_most, exactly
-from synthdp.privacy.lineage import Lineage, Release
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.units import Unit
+
+if TYPE_CHECKING:
+    from synthdp.privacy.lineage import Release
 
 #: The accountant's figures of one cost agree to this.
 _ROUNDING = 1 + 1e-6
@@ -28,7 +32,7 @@ class Budget(Settings):
     """Whom it is for: a release that protects another one is refused."""
 
     @model_validator(mode="after")
-    def _has_both(self) -> "Budget":
+    def _has_both(self) -> Budget:
         if self.epsilon is not None and self.delta is None:
             raise ValueError("delta: missing; an epsilon is one at a delta, as in delta=1e-5")
         return self
@@ -47,6 +51,8 @@ class Budget(Settings):
         Raises:
             InputError: says what is left.
         """
+        from synthdp.privacy.lineage import Lineage  # noqa: PLC0415 (read as a setting without)
+
         if self.epsilon is None or self.delta is None:
             return
         if planned.unit != self.unit:

@@ -17,7 +17,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger.journal import TORN, Journal
 from synthdp.privacy.ledger.set_record import Record, refuse_older
 from synthdp.privacy.lineage import Lineage, Release, new_token
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.units import Unit
 
 _Line = TypeVar("_Line", "Terms", Release)
 #: The events that say which steps were reserved and touched.

@@ -21,8 +21,8 @@ from pydantic import Field, WithJsonSchema
 
 from synthdp.config.settings import Settings
 from synthdp.privacy.lineage import Spent
-from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.units import Unit
 
 SCHEMA_VERSION: Literal[1] = 1
 SCHEMA_FILE = "dossier.schema.json"

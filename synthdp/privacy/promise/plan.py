@@ -19,8 +19,8 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss
 from synthdp.privacy.ledger.run_ledger import Ledger, Terms
 from synthdp.privacy.ledger.set_record import Record
-from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
-from synthdp.privacy.mechanism import Mechanism, Unit, refuse_too_much_noise
+from synthdp.privacy.lineage import Cohort, Lineage, Release
+from synthdp.privacy.mechanism import Mechanism, refuse_too_much_noise
 from synthdp.privacy.promise.stated import NOISY_FILE, noisy_statement, read_statement
 from synthdp.privacy.promise.statement import (
     OnRecord,
@@ -31,6 +31,7 @@ from synthdp.privacy.promise.statement import (
     refuse_unstatable,
 )
 from synthdp.privacy.target import Target
+from synthdp.privacy.units import Part, Unit
 from synthdp.status import read_status
 
 UNPROTECTED_NOTE = "trained without differential privacy"

@@ -20,8 +20,8 @@ from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import Record
 from synthdp.privacy.lineage import Lineage, Release, Spent
-from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.promise.statement import SCHEMA_VERSION, Statement, make_statement
+from synthdp.privacy.units import Unit
 from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import read_json
 

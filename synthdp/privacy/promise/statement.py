@@ -14,7 +14,7 @@ from synthdp.config.settings import RiskTarget, Settings
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.lineage import Lineage, Release, Spent
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.units import Unit
 
 SCHEMA_VERSION: Literal[3] = 3
 #: Where nobody asked for another one.

@@ -9,13 +9,13 @@ from typing import TypeAlias
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
     FairnessFigure,
-    FairnessSettings,
     Judgement,
     epsilon_correlation,
     figures,
     judgements,
     panel_of,
 )
+from synthdp.evaluation.settings import FairnessSettings
 from synthdp.machine.progress import progress
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.predictions import (

@@ -16,9 +16,9 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.evaluation.predictions import read_metrics
 from synthdp.privacy.lineage import Spent
-from synthdp.privacy.mechanism import Unit
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.units import Unit
 from synthdp.storage.files import write_atomic
 from synthdp.storage.paths import without_paths
 from synthdp.study.sweep.grid import Evaluation

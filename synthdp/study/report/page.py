@@ -18,7 +18,7 @@ from synthdp import __version__
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE, Assessment, read_assessment
-from synthdp.evaluation.fairness import FairnessSettings
+from synthdp.evaluation.settings import FairnessSettings
 from synthdp.pages.html import (
     MARKS,
     ClassPatches,

@@ -18,7 +18,7 @@ from synthdp.data.tables import read_table
 from synthdp.errors import InputError, quoted
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.accounting.privacy_loss import PrivacyLoss
-from synthdp.privacy.mechanism import Unit
+from synthdp.privacy.units import Unit
 from synthdp.storage.files import read_text
 from synthdp.study.compare.cells import Cell
 

@@ -1,13 +1,32 @@
 """Which study to report, and how."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator
 
 from synthdp.config.settings import Settings
-from synthdp.evaluation.fairness import Fairness
-from synthdp.privacy.promise.statement import Statement
-from synthdp.study.report.tables import TableFormat
+from synthdp.evaluation.settings import Fairness
 from synthdp.study.settings import ComparePlan
+
+TableFormat = Literal["csv", "markdown", "latex"]
+
+
+def _as_statement(value: Any) -> Any:
+    """A statement, as it is or as a file holds it; what it is made of is imported for one alone."""
+    if value is None:
+        return None
+    from synthdp.privacy.promise.statement import Statement  # noqa: PLC0415 (as said)
+
+    return Statement.model_validate(value)
+
+
+if TYPE_CHECKING:
+    from synthdp.privacy.promise.statement import Statement
+
+    StatementOrNone: TypeAlias = Statement | None
+else:
+    StatementOrNone = Annotated[Any, BeforeValidator(_as_statement)]
 
 
 class ReportSettings(Settings):
@@ -16,7 +35,7 @@ class ReportSettings(Settings):
     study: Path
     """The study's folder. Example: studies/cbis-ddsm"""
 
-    statement: Statement | None = None
+    statement: StatementOrNone = None
     """The promise of publishing the whole study, as its privacy.json holds it; the study's own is
     read, or composed from its runs, when not set.
     """

@@ -3,16 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from synthdp.data.tables import csv_text
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.runs.cards import one_line
 from synthdp.study.compare.cells import Cell, OverSeeds
+from synthdp.study.report.settings import TableFormat
 from synthdp.study.report.summary import MembersFound, strategy_words
 from synthdp.study.sweep.tuning import tuned_words
-
-TableFormat = Literal["csv", "markdown", "latex"]
 
 METRIC_WORDS = {
     "auroc": "AUROC",

@@ -13,15 +13,10 @@ from dicom_files import MG_FOR_PROCESSING, mammogram, save, write_mammogram
 from pydicom import Dataset, uid
 from pydicom.data import get_testdata_file
 
-from synthdp.data.dicom import (
-    DicomHeader,
-    DicomReading,
-    looks_like_dicom,
-    read_dicom,
-    read_header,
-    same_instance,
-)
-from synthdp.data.dicom.file import parse
+from synthdp.data.dicom.file import looks_like_dicom, parse
+from synthdp.data.dicom.header import DicomHeader, read_header, same_instance
+from synthdp.data.dicom.image import read_dicom
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.errors import InputError
 
 TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"

@@ -16,7 +16,8 @@ from pydicom import DataElement, Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, get_frame
 
-from synthdp.data.dicom import DicomReading, read_dicom
+from synthdp.data.dicom.image import read_dicom
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.errors import InputError
 
 ANY_KIND = DicomReading(modalities=("MG", "CT", "MR", "CR", "NM", "OT"))

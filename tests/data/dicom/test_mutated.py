@@ -15,7 +15,9 @@ from PIL import Image
 from pydicom import Dataset, uid
 from pydicom.encaps import encapsulate
 
-from synthdp.data.dicom import DicomReading, read_dicom, read_header
+from synthdp.data.dicom.header import read_header
+from synthdp.data.dicom.image import read_dicom
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.errors import InputError
 
 TAKES = {"modalities": ("MG", "NM", "OT", "")}

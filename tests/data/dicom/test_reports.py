@@ -18,7 +18,9 @@ from pydicom.uid import ImplicitVRLittleEndian
 from synthdp.cli import main
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.dicom import DicomReading, read_dicom, read_header
+from synthdp.data.dicom.header import read_header
+from synthdp.data.dicom.image import read_dicom
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.errors import InputError
 
 AS_SHOWN = DicomReading(window="dicom")

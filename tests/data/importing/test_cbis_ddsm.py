@@ -9,9 +9,11 @@ from made_up_mammograms import Image, Lesion, breast, mammogram, write, write_tc
 
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.importing.cbis_ddsm import CbisDdsmSettings, run_cbis_ddsm
-from synthdp.data.importing.lesions.crops import CropSettings, crops, squares_around
+from synthdp.data.importing.cbis_ddsm import run_cbis_ddsm
+from synthdp.data.importing.lesions.crops import crops, squares_around
 from synthdp.data.importing.lesions.region import Region
+from synthdp.data.importing.settings.cbis_ddsm import CbisDdsmSettings
+from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.errors import InputError
 
 CROP = {"margin_px": 10, "least_side_px": 16}

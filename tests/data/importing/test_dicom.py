@@ -10,12 +10,15 @@ from made_up_mammograms import breast, mammogram, write
 from synthdp.cli import main
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.dicom import DicomImage, DicomReading
+from synthdp.data.dicom.image import DicomImage
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.images import encode_png
-from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.dicom import run_dicom
 from synthdp.data.importing.lesions import full_images
-from synthdp.data.importing.lesions.crops import CropSettings, crops, squares_around
+from synthdp.data.importing.lesions.crops import crops, squares_around
 from synthdp.data.importing.lesions.region import Region
+from synthdp.data.importing.settings.dicom import DicomSettings
+from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.errors import InputError
 
 CROP = {"margin_px": 10, "least_side_px": 16}

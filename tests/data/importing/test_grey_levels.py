@@ -15,7 +15,8 @@ from synthdp.data.check import check_dataset
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels, narrow_range, refuse_narrow
 from synthdp.data.images import encode_png
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.errors import InputError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]

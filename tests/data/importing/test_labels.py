@@ -14,8 +14,9 @@ from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.importing.folders.names import folder_split, name_label
 from synthdp.data.importing.labels import default_labels, names_mask
-from synthdp.data.importing.patches import PatchesSettings, run_patches
-from synthdp.data.importing.settings import FORMER_PATTERNS, ListingSettings
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.listing import FORMER_PATTERNS, ListingSettings
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.errors import InputError
 from synthdp.storage.files import read_json, write_json
 

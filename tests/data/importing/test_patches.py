@@ -19,13 +19,15 @@ from synthdp.data.images import encode_png, fit_square
 from synthdp.data.importing.folders.names import name_label
 from synthdp.data.importing.images import prepare
 from synthdp.data.importing.listing import list_patches
-from synthdp.data.importing.patches import PatchesSettings, imported_statement, run_patches
-from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.patches import imported_statement, run_patches
+from synthdp.data.importing.settings.listing import ListingSettings
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.bounds import epsilon_text
-from synthdp.privacy.lineage import Lineage, Part, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import plan_privacy
 from synthdp.privacy.promise.statement import make_statement
+from synthdp.privacy.units import Part
 from synthdp.storage import files
 
 Pixels = NDArray[np.uint8]

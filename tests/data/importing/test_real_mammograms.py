@@ -16,7 +16,8 @@ import pytest
 
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.dicom import run_dicom
+from synthdp.data.importing.settings.dicom import DicomSettings
 
 SIDES_PX = (142, 200, 435)  # lesions whose crops are 262 to 555 px wide, as the published ones
 

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 import synthdp.storage.locks
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import Dataset, open_dataset
-from synthdp.data.dicom import DicomReading
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.images import encode_png
 from synthdp.data.importing.lesions.boxes import cut_boxes
-from synthdp.data.importing.lesions.crops import CropSettings
+from synthdp.data.importing.settings.lesions import CropSettings
 
 Pixels = NDArray[np.uint8]
 Texture = Callable[..., Pixels]

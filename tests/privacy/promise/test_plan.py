@@ -16,8 +16,9 @@ from synthdp.errors import InputError
 from synthdp.privacy import mechanism as mechanisms
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import recorded_releases
-from synthdp.privacy.lineage import Lineage, Part, Release
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import PrivacyPlan, declared_units, plan_privacy, statement_of
+from synthdp.privacy.units import Part
 
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=50)
 Plan = Callable[..., PrivacyPlan]

@@ -7,11 +7,12 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.accounting.privacy_loss import PrivacyLoss
-from synthdp.privacy.lineage import Cohort, Lineage, Part, Release
+from synthdp.privacy.lineage import Cohort, Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.stated import parse_statement
 from synthdp.privacy.promise.statement import Statement, make_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.units import Part
 
 
 def dp_release(epsilon: float = 6.0, unit: str = "patient") -> Release:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import SPLITS
+from synthdp.data.contract import SPLITS
 from synthdp.data.formats.samples import Samples, grey_levels
 from synthdp.data.importing.findings import Finding
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.settings import ListingSettings
-from synthdp.data.importing.tables.table_settings import ArraySettings
+from synthdp.data.importing.settings.listing import ListingSettings
+from synthdp.data.importing.settings.tables import ArraySettings
 from synthdp.errors import InputError
 from synthdp.storage.files import refuse_without_descriptors
 

@@ -5,21 +5,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from synthdp.data.dicom import DicomReading
+from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.images.prepare import prepare
-from synthdp.data.importing.lesions.crops import CropSettings
 from synthdp.data.importing.lesions.full_images import (
     FULL_IMAGES_AT_ONCE,
     full_images,
     read_lesions,
 )
-from synthdp.data.importing.lesions.region import (
-    Region,
-    RegionColumns,
-    guessed_columns,
-    region_in,
-)
+from synthdp.data.importing.lesions.region import Region, guessed_columns, region_in
 from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.settings.lesions import CropSettings, RegionColumns
 from synthdp.data.importing.tables.cells import (
     Cell,
     Column,

@@ -6,14 +6,12 @@ square around the lesion is cut, and its pixels are averaged by area (arXiv 2407
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from synthdp.config.settings import Settings
 from synthdp.data.importing.lesions.region import Region
+from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.errors import InputError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -22,55 +20,6 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 MAX_CROP_PX = 32768
 #: Extra crops are moved alike for every lesion: what is drawn for one hangs on nobody else.
 _JITTER_SEED = 20170
-
-
-class CropSettings(Settings):
-    """How a lesion is cut out: a square around it, of a size that hangs on the lesion, or the same
-    for all.
-    """
-
-    margin: float = Field(default=0.0, ge=0, le=10)
-    """Share of the longer side of the lesion's box that is added on each side."""
-
-    margin_px: int = Field(default=60, ge=0, le=4096)
-    """Pixels that are added on each side."""
-
-    least_side_px: int = Field(default=128, ge=8, le=8192)
-    """The square is at least so wide."""
-
-    side_px: int | None = Field(default=None, ge=8, le=8192)
-    """The square is so wide for every lesion, so that context is the same for all. Example: 512"""
-
-    side_mm: float | None = Field(default=None, gt=0, le=1000)
-    """The same in mm, which need the pixel spacing in the file. Example: 40"""
-
-    edge: Literal["shift", "black", "mirror"] = "shift"
-    """A square that reaches over the image's edge is moved inside (`shift`), or what lies beyond is
-    `black`, or the image mirrored (`mirror`). A square that is larger than the image is black
-    there, or mirrored.
-    """
-
-    levels: Literal["image_range", "full_range"] = "image_range"
-    """`image_range` stretches the full image's darkest to brightest pixel over 8 bits; `full_range`
-    keeps the levels and the depth that the file means.
-    """
-
-    extra_crops: int = Field(default=0, ge=0, le=64)
-    """How many more crops, moved and scaled, are made of each lesion of train."""
-
-    jitter: float = Field(default=0.1, gt=0, le=0.25)
-    """How far these extra crops are moved and scaled, as a share of the side."""
-
-    @property
-    def crops(self) -> int:
-        """How many crops are made of each lesion."""
-        return 1 + self.extra_crops
-
-    @model_validator(mode="after")
-    def _one_side(self) -> "CropSettings":
-        if self.side_px is not None and self.side_mm is not None:
-            raise ValueError("side_px and side_mm both say how wide a crop is; keep one")
-        return self
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthdp.data.decoding import decode_pixels, refuse_narrow
-from synthdp.data.dicom import DicomReading, looks_like_dicom, read_dicom
-from synthdp.data.importing.lesions.crops import (
-    CropSettings,
-    Pixels,
-    crops,
-    mask_region,
-    squares_around,
-)
+from synthdp.data.dicom.file import looks_like_dicom
+from synthdp.data.dicom.image import read_dicom
+from synthdp.data.dicom.reading import DicomReading
+from synthdp.data.importing.lesions.crops import Pixels, crops, mask_region, squares_around
 from synthdp.data.importing.lesions.region import Region
 from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.errors import InputError
 from synthdp.storage.files import refuse_without_descriptors
 

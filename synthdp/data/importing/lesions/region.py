@@ -5,9 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import model_validator
-
-from synthdp.config.settings import Settings
+from synthdp.data.importing.settings.lesions import FORMS, RegionColumns
 from synthdp.data.importing.tables.cells import Decimal, number_text
 
 #: How far beyond its image a box may reach, in px: what rounding and 1-based counting make.
@@ -60,16 +58,6 @@ class Region:
         )
 
 
-#: Roles of columns that together make a region; the first form of which all are named is taken.
-_FORMS: tuple[tuple[str, ...], ...] = (
-    ("left", "top", "right", "bottom"),
-    ("left", "top", "width", "height"),
-    ("centre_x", "centre_y", "width", "height"),
-    ("centre_x", "centre_y", "radius"),
-    ("contour_x", "contour_y"),
-    ("contour",),
-    ("mask",),
-)
 #: What public tables call these columns, in lower case. A width and a height alone may be the
 #: image's own, so that they count only beside a corner or a centre.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -101,84 +89,10 @@ _DOWN = {"y", "ymin", "ymax", "top", "oben", "haut", "arriba", "cy"}
 _WORDS = re.compile(r"[^\W\d_]+")
 
 
-class RegionColumns(Settings):
-    """Which columns of a table say where a lesion lies; one of the forms, each by its role.
-
-    `left, top, right, bottom`, or `left, top, width, height`, or `centre_x, centre_y` with `width,
-    height` or `radius`: numbers of pixels. `contour_x, contour_y`, or `contour`. `mask`.
-    """
-
-    left: str | None = None
-    """Column of the box's left edge. Example: xmin"""
-
-    top: str | None = None
-    """Column of the box's top edge. Example: ymin"""
-
-    right: str | None = None
-    """Column of the box's right edge. Example: xmax"""
-
-    bottom: str | None = None
-    """Column of the box's bottom edge. Example: ymax"""
-
-    width: str | None = None
-    """Column of the box's width. Example: width"""
-
-    height: str | None = None
-    """Column of the box's height. Example: height"""
-
-    centre_x: str | None = None
-    """Column of the centre, across. Example: x"""
-
-    centre_y: str | None = None
-    """Column of the centre, down. Example: y"""
-
-    radius: str | None = None
-    """Column of the radius around the centre. Example: radius"""
-
-    contour_x: str | None = None
-    """Column of the points of an outline, across. Example: lw_x_points"""
-
-    contour_y: str | None = None
-    """Column of the points of an outline, down. Example: lw_y_points"""
-
-    contour: str | None = None
-    """Column of an outline in one cell, x and y by turns. Example: polygon"""
-
-    mask: str | None = None
-    """Column of the file of a picture of the image's own size that is bright where the lesion is.
-    Example: mask_file
-    """
-
-    y_up: bool = False
-    """y is counted from the bottom edge."""
-
-    @model_validator(mode="after")
-    def _is_one_form(self) -> "RegionColumns":
-        named = {role for form in _FORMS for role in form if getattr(self, role) is not None}
-        if named not in [set(form) for form in _FORMS]:
-            forms = "; ".join(", ".join(form) for form in _FORMS)
-            raise ValueError(f"name the columns of one form, and all of it: {forms}")
-        return self
-
-    @property
-    def form(self) -> tuple[str, ...]:
-        """The roles whose columns are named."""
-        return next(
-            form
-            for form in _FORMS
-            if {role for role in _SYNONYMS if getattr(self, role) is not None} == set(form)
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of these columns, in the order of `form`."""
-        return tuple(str(getattr(self, role)) for role in self.form)
-
-
 def guessed_columns(columns: Sequence[str]) -> RegionColumns | None:
     """The columns of a table that say where a lesion lies, by usual names; None without such."""
     by_name = {_plain(name): name for name in reversed(columns)}
-    for form in _FORMS:
+    for form in FORMS:
         names = {
             role: next((by_name[word] for word in _SYNONYMS[role] if word in by_name), None)
             for role in form

@@ -23,7 +23,8 @@ from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS
 from synthdp.data.importing.labels import Labels, default_labels, names_mask
 from synthdp.data.importing.lesions.full_images import is_dicom
-from synthdp.data.importing.lesions.region import RegionColumns, guessed_columns
+from synthdp.data.importing.lesions.region import guessed_columns
+from synthdp.data.importing.settings.lesions import RegionColumns
 from synthdp.data.importing.tables.cells import Column, find_column, names_in, says_target
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synthdp.data.ages import AGE_COLUMNS, capped_age
-from synthdp.data.dataset import MAX_SHOWN_CHARS, SPLITS, Split
+from synthdp.data.contract import SPLITS, Split
+from synthdp.data.dataset import MAX_SHOWN_CHARS
 from synthdp.data.decoding import IMAGE_SUFFIXES
 from synthdp.data.images import MISSING_FILE
 from synthdp.data.importing.findings import Finding, Number, Reason
@@ -22,7 +23,7 @@ from synthdp.data.importing.folders.names import (
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.lesions.region import Region, region_in
 from synthdp.data.importing.patch import Patch
-from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.cells import (
     Cell,
     Column,
@@ -377,7 +378,7 @@ def _of_the_header(
                 f"{len(names)} files fit; name the one in file_column, or tell them by match_header"
             )
         )
-    from synthdp.data.dicom import read_header  # noqa: PLC0415 (an extra)
+    from synthdp.data.dicom.header import read_header  # noqa: PLC0415 (an extra)
 
     kept = []
     for name in names:

@@ -12,7 +12,8 @@ from PIL import Image
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.folders.folder import folder_contents
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.errors import InputError
 from synthdp.storage.files import read_json
 

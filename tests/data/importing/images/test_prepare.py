@@ -22,7 +22,8 @@ from synthdp.data.images import encode_png
 from synthdp.data.importing.images import prepare as preparing
 from synthdp.data.importing.images.prepare import Prepared, prepare, staging_beside
 from synthdp.data.importing.images.survey import Pixels
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.errors import InputError, RunError
 from synthdp.storage.locks import locked
 
@@ -31,7 +32,8 @@ READ: list[Path] = []
 #: An import by the settings in its argument, which is killed as it puts its fourth file in place.
 KILLED_AT_THE_FOURTH = """
 import os, signal, sys
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.patches import PatchesSettings
 replace, calls = os.replace, 0
 def killed_at_the_fourth(source, target):
     global calls

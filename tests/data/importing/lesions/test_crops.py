@@ -3,15 +3,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.importing.lesions.crops import (
-    CropSettings,
-    Square,
-    crops,
-    cut,
-    mask_region,
-    squares_around,
-)
+from synthdp.data.importing.lesions.crops import Square, crops, cut, mask_region, squares_around
 from synthdp.data.importing.lesions.region import Region
+from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.errors import InputError
 
 

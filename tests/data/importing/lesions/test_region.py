@@ -2,7 +2,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synthdp.data.importing.lesions.region import Region, RegionColumns, guessed_columns, region_in
+from synthdp.data.importing.lesions.region import Region, guessed_columns, region_in
+from synthdp.data.importing.settings.lesions import RegionColumns
 
 
 def columns(**roles: object) -> RegionColumns:

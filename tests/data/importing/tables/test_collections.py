@@ -16,12 +16,14 @@ from synthdp.config.settings import load_settings
 from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.importing.dicom import DicomSettings, run_dicom
+from synthdp.data.importing.dicom import run_dicom
 from synthdp.data.importing.lesions.region import Region
 from synthdp.data.importing.listing import Listing, list_patches
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.dicom import DicomSettings
+from synthdp.data.importing.settings.patches import PatchesSettings
+from synthdp.data.importing.settings.tables import TableSettings
 from synthdp.data.importing.tables.collection import collection_file, collection_names
-from synthdp.data.importing.tables.table_settings import TableSettings
 from synthdp.errors import InputError
 
 

@@ -10,7 +10,8 @@ from synthdp.config.settings import load_settings
 from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.data.importing.listing import list_patches
-from synthdp.data.importing.patches import PatchesSettings, run_patches
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.importing.tables.collection import collection_file, collection_names
 from synthdp.data.importing.tables.guess import guess
 from synthdp.errors import InputError

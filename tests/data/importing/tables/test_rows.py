@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from synthdp.data.images import encode_png
 from synthdp.data.importing.listing import Listing, list_patches
-from synthdp.data.importing.settings import ListingSettings
+from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.cells import find_cell, find_column, number_text
 from synthdp.errors import InputError
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config.settings import Settings
-from synthdp.data.dataset import Split
-from synthdp.data.importing.lesions.region import RegionColumns
+from synthdp.data.contract import Split
+from synthdp.data.importing.settings.lesions import RegionColumns
 from synthdp.data.importing.tables.cells import Column, Decimal
 from synthdp.data.importing.tables.sheets import Delimiter, SheetForm, is_encoding
 

@@ -1,0 +1,1 @@
+"""What an import is told: settings classes, which load nothing that reads images."""

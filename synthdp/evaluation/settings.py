@@ -1,0 +1,71 @@
+"""What is asked of an evaluation: redraws, a sensitivity, and groups of images to judge by."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from synthdp.config.settings import Seed, Settings
+
+REDRAWS = 2000
+AT_SENSITIVITY = 0.9
+#: A difference of AUROC below this counts as none, where nobody says otherwise.
+MARGIN = 0.05
+CutPoints: TypeAlias = tuple[float, ...] | None
+
+
+def _as_mapping(value: Any) -> Any:
+    """A list of columns, or one, stands for these columns without cut points."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple):
+        if any(not isinstance(name, str) for name in value):
+            raise ValueError("name columns of the manifest, as in [view, breast_density]")
+        if len(set(value)) < len(value):
+            raise ValueError("a column stands twice; keep one")
+        return dict.fromkeys(value)
+    return value
+
+
+def _in_order(attributes: Mapping[str, CutPoints]) -> Mapping[str, CutPoints]:
+    for name, cuts in attributes.items():
+        if cuts is not None and (not cuts or list(cuts) != sorted(set(cuts))):
+            raise ValueError(f"{name}: cut points are numbers in rising order, as in [50, 60, 70]")
+    return attributes
+
+
+#: Column of the manifest -> None for its values as they are, or the points that cut its numbers
+#: into bins: `age: [50, 70]` makes `below 50`, `50 to below 70`, `70 and above`. A list of columns
+#: is taken too.
+Attributes = Annotated[
+    dict[str, CutPoints],
+    BeforeValidator(_as_mapping),
+    Field(min_length=1),
+    AfterValidator(_in_order),
+]
+
+
+class FairnessSettings(Settings):
+    """By which columns models are judged; a plain list of columns is taken for `attributes` too.
+
+    Redraws are alike for all groups and models.
+    """
+
+    attributes: Attributes
+    """Columns, and for numbers the points that cut them into bins.
+    Example: {view: null, age: [50, 70]}
+    """
+
+    redraws: int = Field(default=2000, ge=1, le=100_000)
+    """How often patients are drawn for the intervals."""
+
+    seed: Seed = 0
+    """Moves these redraws."""
+
+
+def _from_list(value: Any) -> Any:
+    named = isinstance(value, Mapping) and value.keys() & FairnessSettings.model_fields.keys()
+    return value if value is None or named or isinstance(value, Settings) else {"attributes": value}
+
+
+Fairness = Annotated[FairnessSettings | None, BeforeValidator(_from_list)]
