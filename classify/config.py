@@ -70,6 +70,21 @@ _FITTED_ON_PATIENTS = {
 }
 
 
+def refuse_clock(values: object) -> object:
+    """Refuse a time budget for steps on patients: their number is part of what is promised.
+
+    Raises:
+        ValueError: saying what sets the number of steps.
+    """
+    if isinstance(values, dict) and values.get("minutes") is not None:
+        raise ValueError(
+            "minutes: the number of steps on patients is part of the promise, so it is fixed "
+            "before the first one and no clock decides it; set head.steps (or network.steps), and "
+            "give minutes to pretrain or train-gan"
+        )
+    return values
+
+
 def refuse_fits(values: object) -> object:
     """Refuse by name what would read the patients without a charge."""
     for key in values if isinstance(values, dict) else ():
@@ -304,6 +319,7 @@ class FinetuneSettings(Settings):
     Example: {trainable_blocks: 2}
     """
 
+    _no_clock = model_validator(mode="before")(refuse_clock)
     _no_fits = model_validator(mode="before")(refuse_fits)
 
     @model_validator(mode="after")
@@ -374,6 +390,13 @@ class PretrainSettings(Settings):
     epochs: int = Field(default=10, ge=1, le=10_000)
     """Passes over the set; each shows one of the `views` of each image."""
 
+    minutes: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0)
+    """The training ends after so many minutes, if it has not before: rates and ramps follow the
+    clock then, so that the model is a finished one. What is read before and after comes on top;
+    without an end that the clock brings, the model is the same as without `minutes`.
+    Example: 30
+    """
+
     batch: int = Field(default=32, ge=1, le=4096)
     """Images a step."""
 
@@ -411,6 +434,11 @@ class PretrainSettings(Settings):
             )
         if self.teacher is not None and self.trainable_blocks == 0:
             raise ValueError("a teacher needs blocks that learn; raise trainable_blocks")
+        if self.minutes is not None and self.trainable_blocks == 0:
+            raise ValueError(
+                "minutes: with trainable_blocks 0 the head alone is fitted, to its optimum; leave "
+                "minutes out"
+            )
         return self
 
 

@@ -31,6 +31,7 @@ from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, t
 from synthdp.errors import RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.machine.progress import at_work, progress
+from synthdp.machine.time_budget import TimeBudget, budget_of
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.promise.plan import PrivacyPlan
@@ -189,11 +190,22 @@ def _train_blocks(
         targets = _teacher_features(settings.teacher, dataset, rows, seed=settings.seed)
     model = _HeadedBackbone(backbone, targets.shape[1], seed=settings.seed).to(auto_device())
     optimizer = _optimizer(model, settings.lr, settings.head_lr, settings.weight_decay)
-    first_epoch = _resume(model, optimizer, run.checkpoints)
     inputs = trunk_views(backbone, dataset, rows, settings.views)
+    budget = budget_of(settings.epochs, settings.minutes)
+    first_epoch = _resume(model, optimizer, run.checkpoints, budget)
     for epoch in range(first_epoch, settings.epochs):
+        if budget.is_over(epoch):
+            break
         started = time.monotonic()
-        loss = _epoch(model, optimizer, settings, epoch=epoch, inputs=inputs, targets=targets)
+        loss = _epoch(
+            model,
+            optimizer,
+            settings,
+            epoch=epoch,
+            inputs=inputs,
+            targets=targets,
+            budget=budget,
+        )
         if not math.isfinite(loss):
             good = f"private/checkpoints/{epoch:09d}"
             raise RunError(
@@ -201,7 +213,7 @@ def _train_blocks(
                 f"checkpoint: {good if epoch else 'none, since this is the first epoch'}); start "
                 "in a new folder with a smaller lr"
             )
-        state = {"optimizer": optimizer.state_dict()}
+        state = {"optimizer": optimizer.state_dict(), "budget": budget.state()}
         save_checkpoint(run.checkpoints, epoch + 1, model.tensors(), state)
         run.log(epoch=epoch + 1, loss=loss, seconds=round(time.monotonic() - started, 2))
     if settings.teacher is not None:
@@ -236,7 +248,9 @@ def _optimizer(
     return torch.optim.AdamW(groups)
 
 
-def _resume(model: _HeadedBackbone, optimizer: torch.optim.Optimizer, folder: Path) -> int:
+def _resume(
+    model: _HeadedBackbone, optimizer: torch.optim.Optimizer, folder: Path, budget: TimeBudget
+) -> int:
     """Load the newest checkpoint, if there is one; gives the epochs that are done."""
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
@@ -245,6 +259,8 @@ def _resume(model: _HeadedBackbone, optimizer: torch.optim.Optimizer, folder: Pa
         for name, tensor in model.tensors().items():
             tensor.copy_(checkpoint.weights[name])
     optimizer.load_state_dict(checkpoint.state["optimizer"])
+    if "budget" in checkpoint.state:  # those of earlier versions have none
+        budget.load(checkpoint.state["budget"])
     return checkpoint.step
 
 
@@ -256,8 +272,11 @@ def _epoch(
     epoch: int,
     inputs: NDArray[np.float16],
     targets: Tensor,
+    budget: TimeBudget,
 ) -> float:
-    """One pass over the images; gives the mean loss, nan as soon as one is not finite.
+    """One pass over the images, or what the budget leaves of it; gives the mean loss.
+
+    It is nan as soon as the loss of a step is not finite.
 
     It shows each image once, as one of its views; order and choice of views come from the seed and
     the number of the epoch alone, so that a resumed training sees what a whole one does.
@@ -268,9 +287,13 @@ def _epoch(
     views = generator.integers(inputs.shape[1], size=len(inputs))
     starts = range(0, len(order), settings.batch)
     losses = []
-    for step, start in enumerate(progress(starts, what=f"epoch {epoch + 1} of {settings.epochs}")):
+    what = f"epoch {epoch + 1} of {settings.epochs}"
+    shown = progress(starts, what=what, estimate=budget.seconds_left)
+    for step, start in enumerate(shown):
+        if budget.is_over(epoch + step / len(starts)):
+            break
         chosen = order[start : start + settings.batch]
-        done = (epoch + (step + 0.5) / len(starts)) / settings.epochs
+        done = budget.share(epoch + (step + 0.5) / len(starts))
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate_share(done, settings.warmup)
         tokens = torch.from_numpy(inputs[chosen, views[chosen]]).to(device, torch.float32)
@@ -285,6 +308,7 @@ def _epoch(
         if not math.isfinite(losses[-1]):
             return math.nan
         optimizer.step()
+        budget.note(epoch + (step + 1) / len(starts))
     return float(np.mean(losses))
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from gan.package.conditions import Conditions
 from gan.package.description import DcganShape, HaarShape
 from synthdp.config.settings import (
+    ADDED_LATER,
     BackboneSettings,
     ClipNorm,
     PrivacySettings,
@@ -271,6 +272,13 @@ class TrainGanSettings(Settings):
     kimg: Positive = 300.0
     """Length of the training: thousands of real images shown."""
 
+    minutes: Annotated[Positive | None, ADDED_LATER] = None
+    """The training ends after so many minutes, if it has not before: rates and ramps follow the
+    clock then, so that the model is a finished one. What is read before and after comes on top;
+    without an end that the clock brings, the model is the same as without `minutes`.
+    Example: 30
+    """
+
     batch: int = Field(default=16, ge=4, le=1024, multiple_of=4)
     """Images a step, a multiple of 4."""
 
@@ -402,6 +410,12 @@ class TrainGanSettings(Settings):
                 )
             return self
         self.privacy.refuse_missing_population()
+        if self.method == "dp_discriminator" and self.minutes is not None:
+            raise ValueError(
+                "minutes: the steps of method: dp_discriminator are part of its promise, so their "
+                "number is fixed before the first and no clock decides it; set "
+                "dp_discriminator.steps, and leave minutes out"
+            )
         if self.method == "embedding" and self.embedding is None:
             raise ValueError(
                 "embedding is missing: method: embedding needs its features and a public set; give "

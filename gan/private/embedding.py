@@ -21,7 +21,14 @@ from gan.config import EmbeddingSettings
 from gan.network.generator import Generator
 from gan.training.examples import UNLABELLED, Examples
 from gan.training.guidance import BinnedSpectrum, RunningMean
-from gan.training.loop import Schedule, Training, average_weights, random_inputs, set_rates
+from gan.training.loop import (
+    Schedule,
+    Training,
+    average_weights,
+    random_inputs,
+    set_rates,
+    steps_left,
+)
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import RunError
 from synthdp.machine.devices import reduced_precision
@@ -339,13 +346,13 @@ def match(
         log: takes a line of metrics.
         keep: saves a checkpoint.
     """
-    generator, batch, last = training.generator, schedule.batch, schedule.steps
+    generator, batch = training.generator, schedule.batch
     device = generator.device
     autocast = reduced_precision(device)
     every = max(1, round(checkpoint_kimg * 1000 / batch))
     labels = (torch.arange(batch) % 2).to(device)
-    for step in progress(range(training.step, last), what="matching the generator"):
-        now = schedule.at(step)
+    for step in steps_left(training, what="matching the generator"):
+        now = schedule.at(step, training.share)
         set_rates(training, now)
         z, noise = random_inputs(generator, batch, training.rng)
         with autocast:
@@ -356,7 +363,10 @@ def match(
         training.generator_optimiser.step()
         average_weights(training, now.ema_decay)
         training.step += 1
-        if training.step % _LOG_STEPS == 0 or training.step == last:
+        last = training.budget.is_over(training.step)
+        if training.step % _LOG_STEPS == 0 or last:
             log(step=training.step, gap=round(gap.item(), 5))
-        if training.step % every == 0 or training.step == last:
+        if training.step % every == 0 or last:
             keep()
+        if last:
+            return

@@ -103,6 +103,7 @@ def _save(folder: Path, training: Training, rows: LearnedRows, companion: Compan
         "rng": training.rng.get_state(),
         "strength": training.strength,
         "sign_mean": training.sign_mean,
+        "budget": training.budget.state(),
         "data": rows.digest,
         "attributes": rows.attributes,
         "conditions": rows.conditions.model_dump_json(),
@@ -143,6 +144,8 @@ def _restore(
     training.strength = state["strength"]
     training.sign_mean = state["sign_mean"]
     training.step = checkpoint.step
+    if "budget" in state:  # those of earlier versions have none
+        training.budget.load(state["budget"])
     if companion is not None:
         companion.load_state(state["guidance"])
 

@@ -26,6 +26,7 @@ from gan.training.losses import AnyDiscriminator
 from synthdp.errors import RunError
 from synthdp.machine.devices import reduced_precision
 from synthdp.machine.progress import progress
+from synthdp.machine.time_budget import TimeBudget, budget_of
 
 #: Metrics are logged about every so many thousand images.
 LOG_KIMG = 1.0
@@ -35,7 +36,10 @@ BASELINE_TARGETS = (0.7, 1.2)
 
 @dataclass
 class Training:
-    """All that a training moves; `strength` is the probability of each augmentation."""
+    """All that a training moves; `strength` is the probability of each augmentation.
+
+    budget: its steps, and the clock that may end it before.
+    """
 
     generator: TrainedGenerator
     averaged: TrainedGenerator
@@ -45,7 +49,13 @@ class Training:
     rng: torch.Generator
     strength: float
     sign_mean: float
+    budget: TimeBudget
     step: int = 0
+
+    @property
+    def share(self) -> float:
+        """The share of the training that is done, by steps or by the clock that ends it."""
+        return self.budget.share(self.step)
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,12 @@ class Schedule:
             ema_share=settings.ema_share,
         )
 
-    def at(self, step: int) -> Scheduled:
-        """The values of step number `step` of the generator, from 0."""
-        progress = step / self.steps
+    def at(self, step: int, share: float | None = None) -> Scheduled:
+        """The values of step number `step` of the generator, from 0.
+
+        `share` of the training is done before it, where that is not `step` / `steps`.
+        """
+        progress = step / self.steps if share is None else share
         begin, end = self.class_ramp
         lr_share = _cosine(1.0, self.final_lr_share, progress)
         seen_kimg = (step + 1) * self.batch / 1000
@@ -173,6 +186,7 @@ def new_training(
         rng=torch.Generator().manual_seed(settings.seed + 1),
         strength=settings.augmentation.strength_start,
         sign_mean=settings.augmentation.target_sign,
+        budget=budget_of(Schedule.of(settings).steps, settings.minutes),
     )
 
 
@@ -221,10 +235,11 @@ def train_adversarially(
     kept_step = training.step
     recent: dict[str, list[Tensor]] = {}
     since, steps_since = time.monotonic(), 0
-    for step in progress(range(training.step, schedule.steps), what="training the generator"):
+    for step in steps_left(training, what="training the generator"):
+        share = training.share
         real = draw_batch(examples, batch, recipe.augmentation.symmetry, training.rng).to(device)
         metrics = train_step(training, real, recipe, autocast, guidance)
-        last = training.step == schedule.steps
+        last = training.budget.is_over(training.step)
         is_kept = last or _passes(recipe.checkpoint_kimg, step, batch)
         if not math.isfinite(float(sum(metrics.values()))) or (
             is_kept and not weights_are_finite(training)
@@ -244,13 +259,31 @@ def train_adversarially(
                 },
                 sign_mean=round(training.sign_mean, 4),
                 augmentation=round(training.strength, 4),
-                class_strength=round(schedule.at(step).class_strength, 4),
+                class_strength=round(schedule.at(step, share).class_strength, 4),
                 images_per_s=round(steps_since * batch / seconds, 2),
             )
             recent, since, steps_since = {}, time.monotonic(), 0
         if is_kept:
             keep()
             kept_step = training.step
+        if last:
+            return
+
+
+def steps_left(training: Training, *, what: str) -> Iterator[int]:
+    """The numbers of the steps that are left; whoever takes them stops when the budget is over."""
+    budget, begun = training.budget, training.step
+    if budget.is_over(begun):  # stopped between its last step and its end
+        return
+    for step in progress(
+        range(begun, int(budget.steps)),
+        what=what,
+        public_unit="steps",
+        begun=begun,
+        estimate=budget.seconds_left,
+    ):
+        yield step
+        budget.note(training.step)
 
 
 def _passes(every_kimg: float, step: int, batch: int) -> bool:
@@ -293,7 +326,7 @@ def train_step(
     Returns:
         Losses and logits as scalars on the device.
     """
-    now = recipe.schedule.at(training.step)
+    now = recipe.schedule.at(training.step, training.share)
     set_rates(training, now)
     rng, generator, discriminator = training.rng, training.generator, training.discriminator
     condition = (real.labels, now.class_strength, real.attributes)

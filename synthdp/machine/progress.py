@@ -124,6 +124,7 @@ def progress(
     total: int | None = None,
     public_unit: str = "",
     begun: int = 0,
+    estimate: Callable[[], float | None] | None = None,
 ) -> Iterator[Item]:
     """Yield `items`, telling how far it is.
 
@@ -134,13 +135,17 @@ def progress(
         public_unit: of what is counted ("steps"), where its number is public; else lines give a
             share alone.
         begun: how many were done before, by a process that was interrupted.
+        estimate: gives the seconds left, where something else than the items decides them; None
+            where they do.
     """
     if total is None and isinstance(items, Sized):
         total = begun + len(items)
-    with counted(what, total=total, public_unit=public_unit, begun=begun) as advance:
+    task = Task(what, total=total, public_unit=public_unit, begun=begun, estimate=estimate)
+    with opened(task):
+        reporter = _reporter
         for item in items:
             yield item
-            advance(1)
+            reporter.advance(task)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class Task:
     what: its name; total: of its items, None where unknown; public_unit: what is counted, where
     the number is public; begun: items that were done before; done: since then. estimate: seconds
     left, where whoever opened it knows better than the mean of what is done; note: what else is
-    said of it.
+    said of it; has_rate: whether its items are alike, so that a rate says something.
     """
 
     what: str
@@ -26,14 +26,15 @@ class Task:
     is_stage: bool = False
     estimate: Callable[[], float | None] | None = None
     note: Callable[[], str] | None = None
+    has_rate: bool = True
     done: int = 0
     began: float = 0.0
     advanced_at: float = 0.0
 
     def seconds_left(self, now: float) -> float | None:
         """How long it still takes, by the mean of what is done; None where that can't be told."""
-        if self.estimate is not None:
-            return self.estimate()
+        if self.estimate is not None and (told := self.estimate()) is not None:
+            return told
         if self.total is None or self.done == 0:
             return None
         n_left = max(self.total - self.begun - self.done, 0)
@@ -60,7 +61,7 @@ class Task:
         of = "" if self.total is None else f" of {self.total}"
         figures = [f"{count}{of} {self.public_unit}"]
         elapsed = self.advanced_at - self.began
-        if self.done and elapsed > 0 and self.estimate is None:
+        if self.done and elapsed > 0 and self.has_rate:
             figures.append(_rate_words(self.done / elapsed, self.public_unit))
         return figures
 

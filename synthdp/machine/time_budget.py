@@ -22,15 +22,16 @@ _WAVER = 0.01
 class TimeBudget:
     """At most `steps` steps, and at most `seconds` where that is given.
 
+    Steps may be parts of one: a training of three epochs is halfway through its second at 1.5.
     spent_s: seconds that earlier processes took. The share of the training that is done rises
     evenly from `from_share` at `from_step` to 1 at `last_step`.
     """
 
-    steps: int
+    steps: float
     seconds: float | None = None
     clock: Callable[[], float] = time.monotonic
     spent_s: float = 0.0
-    from_step: int = 0
+    from_step: float = 0
     from_share: float = 0.0
     last_step: float = 0.0
 
@@ -38,7 +39,7 @@ class TimeBudget:
         """Start the clock."""
         self.last_step = self.last_step or float(self.steps)
         self._began = self.clock()
-        self._looked_at: tuple[float, int] | None = None
+        self._looked_at: tuple[float, float] | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -52,13 +53,13 @@ class TimeBudget:
         done = (step - self.from_step) / max(self.last_step - self.from_step, 1e-9)
         return min(self.from_share + (1 - self.from_share) * done, 1.0)
 
-    def is_over(self, step: int) -> bool:
+    def is_over(self, step: float) -> bool:
         """Whether nothing is left to do after `step` steps: no step, or no time."""
         if step >= self.steps:
             return True
         return self.seconds is not None and self.elapsed_s >= self.seconds
 
-    def note(self, step: int) -> None:
+    def note(self, step: float) -> None:
         """Look at the clock after `step` steps, and foretell anew how many fit."""
         if self.seconds is None:
             return
@@ -76,7 +77,7 @@ class TimeBudget:
             self.from_share, self.from_step = self.share(step), step
             self.last_step = max(fitting, step)
 
-    def seconds_left(self, step: int) -> float | None:
+    def seconds_left(self) -> float | None:
         """How long it still takes, where time ends it; None where steps do."""
         if self.seconds is None or self.last_step >= self.steps:
             return None
@@ -95,10 +96,10 @@ class TimeBudget:
         """Go on from what `state` gave, with the clock where it was."""
         self._began, self._looked_at = self.clock(), None
         self.spent_s = float(state["spent_s"])
-        self.from_step = int(state["from_step"])
+        self.from_step = float(state["from_step"])
         self.from_share, self.last_step = float(state["from_share"]), float(state["last_step"])
 
 
-def budget_of(steps: int, minutes: float | None) -> TimeBudget:
+def budget_of(steps: float, minutes: float | None) -> TimeBudget:
     """The budget of a training of at most `steps` steps and `minutes`, which begins now."""
     return TimeBudget(steps, None if minutes is None else 60 * minutes)

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from classify import pretrain
-from classify.config import PretrainSettings
+from classify.config import FinetuneSettings, PretrainSettings
 from classify.model import features, load_classifier, scores
 from classify.plans import plan_pretrain
 from classify.pretrain import HEAD_SCALE, fit_logistic, rate_share, run_pretrain, smoothed_loss
@@ -16,6 +16,7 @@ from synthdp.checkpoint import load_checkpoint
 from synthdp.config.settings import FeatureSettings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.machine.time_budget import TimeBudget
 from synthdp.networks.backbone import Backbone
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
@@ -111,6 +112,40 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
         assert read_json(asked.out / "status.json")["state"] == "interrupted"
     assert weights_of(run_pretrain(asked)) == weights_of(whole)
     assert not (asked.out / "private" / "checkpoints").exists()
+
+
+def test_a_clock_ends_a_training_with_a_finished_model(
+    phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, rates = [0.0], list[float]()
+    real_share = rate_share
+
+    def share(done: float, warmup: float) -> float:
+        now[0] += 6.0  # ten steps a minute
+        rates.append(real_share(done, warmup))
+        return rates[-1]
+
+    def budget_of(steps: float, minutes: float | None) -> TimeBudget:
+        return TimeBudget(steps, None if minutes is None else 60 * minutes, lambda: now[0])
+
+    monkeypatch.setattr(pretrain, "rate_share", share)
+    monkeypatch.setattr(pretrain, "budget_of", budget_of)
+    plain = weights_of(run_pretrain(settings(phantoms, "plain")))
+    n_steps = len(rates)
+    assert weights_of(run_pretrain(settings(phantoms, "in time", minutes=60))) == plain
+    assert len(rates) == 2 * n_steps
+    rates.clear()
+    run = run_pretrain(settings(phantoms, epochs=1000, minutes=3))
+    assert len(rates) == 30
+    assert rates[-1] < 0.05  # the rate has fallen, as at the end of any training
+    assert load_classifier(run).targets
+
+
+def test_no_clock_decides_how_many_steps_are_taken_on_patients() -> None:
+    with pytest.raises(InputError, match=r"minutes: .* part of the promise"):
+        validate_settings(
+            FinetuneSettings, {"data": "d", "out": "o", "minutes": 3}, where="finetune"
+        )
 
 
 def test_a_finished_run_returns_at_once(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,11 @@ from gan.train import run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples
 from gan.training.loop import AdversarialRecipe, Schedule
-from synthdp.checkpoint import load_checkpoint, load_weights
-from synthdp.config.settings import load_settings
+from synthdp.checkpoint import Checkpoint, load_checkpoint, load_weights
+from synthdp.config.settings import load_settings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.machine.time_budget import TimeBudget
 from synthdp.privacy.ledger.set_record import recorded_releases
 
 TinySettings = Callable[..., TrainGanSettings]
@@ -256,3 +257,75 @@ def test_settings_that_do_not_fit_are_all_named() -> None:
 def test_the_shipped_settings_are_valid(name: str) -> None:
     path = Path(__file__).parents[2] / "configs" / "gan" / f"{name}.yaml"
     assert load_settings(TrainGanSettings, path, ["data=d", "out=o"]).kimg > 0
+
+
+class _Clock:
+    """Seconds that pass with each step of a training."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds_a_step: float) -> None:
+        self.now = 0.0
+        real_step = loop.train_step
+
+        def step(*arguments: Any) -> dict[str, torch.Tensor]:
+            self.now += seconds_a_step
+            return real_step(*arguments)
+
+        monkeypatch.setattr(loop, "train_step", step)
+        monkeypatch.setattr(loop, "budget_of", self.budget_of)
+
+    def budget_of(self, steps: int, minutes: float | None) -> TimeBudget:
+        return TimeBudget(steps, None if minutes is None else 60 * minutes, lambda: self.now)
+
+
+def _kept(run: Path) -> Checkpoint:
+    kept = load_checkpoint(run / "private" / "checkpoints")
+    assert kept is not None
+    return kept
+
+
+def test_a_clock_ends_a_training_with_a_finished_model_and_may_be_resumed(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: TinySettings
+) -> None:
+    clock = _Clock(monkeypatch, seconds_a_step=6.0)  # ten steps a minute, of 1000 that are asked
+    changes = {"kimg": 8, "checkpoint_kimg": 0.024, "minutes": 2}
+    whole = run_train_gan(tiny_settings(discs, tmp_path / "whole", **changes))
+    assert clock.now == 120
+    assert _kept(whole).step == 20
+    assert (whole / "model" / "generator.safetensors").is_file()
+    assert metrics_of(whole)[-1]["class_strength"] == 1  # the ramp was not left halfway
+
+    stopped_at = 11
+    real_step = loop.train_step
+
+    def killed(training: Any, *rest: Any) -> dict[str, torch.Tensor]:
+        if training.step == stopped_at:
+            raise KeyboardInterrupt
+        return real_step(training, *rest)
+
+    monkeypatch.setattr(loop, "train_step", killed)
+    torn = tiny_settings(discs, tmp_path / "torn", **changes)
+    with pytest.raises(KeyboardInterrupt):
+        run_train_gan(torn)
+    monkeypatch.setattr(loop, "train_step", real_step)
+    run_train_gan(torn)
+    assert _kept(torn.out).step == 20
+
+
+def test_a_clock_that_ends_nothing_leaves_the_model_as_it_is(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: TinySettings
+) -> None:
+    _Clock(monkeypatch, seconds_a_step=6.0)
+    plain = run_train_gan(tiny_settings(discs, tmp_path / "plain"))
+    timed = run_train_gan(tiny_settings(discs, tmp_path / "timed", minutes=2))
+    expected, found = _kept(plain).weights, _kept(timed).weights
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_no_clock_decides_how_many_steps_are_taken_on_patients() -> None:
+    paths = {"data": "d", "out": "o"}
+    private = {
+        **{"method": "dp_discriminator", "loss": "non_saturating", "minutes": 5},
+        "privacy": {"epsilon": 6, "population": 600},
+    }
+    with pytest.raises(InputError, match=r"minutes: the steps .* part of its promise"):
+        validate_settings(TrainGanSettings, {**paths, **private}, where="train-gan")

@@ -98,7 +98,7 @@ def test_a_resumed_training_goes_on_with_what_is_left() -> None:
 def test_time_left_is_told_where_time_ends_it() -> None:
     clock = Clock()
     budget = TimeBudget(1000, 60.0, clock)
-    assert budget.seconds_left(0) is None
+    assert budget.seconds_left() is None
     for _ in trained(budget, clock, 1.0):
         pass
-    assert budget.seconds_left(60) == 0
+    assert budget.seconds_left() == 0
