@@ -116,12 +116,10 @@ def _train_head(
         block_steps=settings.head.block_steps,
         inputs=_inputs(settings),
     )
-    assert plan.mechanism is not None  # the plan had one
     weights = train_private_head(
         setup.start,
         setup.examples,
         head_recipe(settings.head, plan.stage_epsilon),
-        mechanism=plan.mechanism,
         ledger=ledger,
         noise_source=open_noise_source(settings.privacy),
         checkpoints=run.checkpoints,
@@ -189,12 +187,10 @@ def _train_network(
             block_steps=network.block_steps,
             inputs=_inputs(settings),
         )
-        assert plan.mechanism is not None  # the plan had one
         train_private_network(
             setup.top,
             setup.examples,
             network,
-            mechanism=plan.mechanism,
             ledger=ledger,
             noise_source=open_noise_source(settings.privacy),
             checkpoints=run.checkpoints,

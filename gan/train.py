@@ -275,11 +275,9 @@ def _train_against_private_discriminator(
             play_plainly(game, patients, sampling, NoiseSource(samples), block_steps)
             return training.averaged, plan.privacy.release
         ledger, plan = _claimed(settings, run, plan, block_steps)
-        assert plan.privacy.mechanism is not None  # the plan had one
         play_privately(
             game,
             patients,
-            mechanism=plan.privacy.mechanism,
             ledger=ledger,
             noise_source=open_noise_source(settings.privacy),
             block_steps=block_steps,

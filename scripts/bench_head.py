@@ -49,7 +49,6 @@ def private_run(
             start,
             data,
             recipe,
-            mechanism=mechanism,
             ledger=claimed(Path(name), mechanism, recipe),
             noise_source=NoiseSource(new_key(), kind),
             checkpoints=Path(name) / "checkpoints",

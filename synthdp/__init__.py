@@ -23,6 +23,7 @@ _PUBLIC = {
     "InputError": "synthdp.errors:InputError",
     "Ledger": "synthdp.privacy.ledger.run_ledger:Ledger",
     "Mechanism": "synthdp.privacy.mechanism:Mechanism",
+    "PrivateLogisticRegression": "classify.library.logistic_regression:PrivateLogisticRegression",
     "RunError": "synthdp.errors:RunError",
     "Statement": "synthdp.privacy.promise.statement:Statement",
     "compare": "synthdp.evaluation.arrays:compare",
@@ -37,6 +38,7 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from classify.library.logistic_regression import PrivateLogisticRegression
     from gan.library.generator import Generator
     from synthdp.data.dataset import Dataset, open_dataset
     from synthdp.errors import InputError, RunError
@@ -63,6 +65,7 @@ __all__ = [
     "InputError",
     "Ledger",
     "Mechanism",
+    "PrivateLogisticRegression",
     "RunError",
     "Statement",
     "compare",

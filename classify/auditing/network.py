@@ -230,7 +230,6 @@ def train_subject(
         copy.deepcopy(subject.top),
         subject.examples,
         recipe,
-        mechanism=mechanism,
         ledger=audit_ledger(mechanism, folder, block_steps=recipe.block_steps),
         noise_source=noise_source,
         checkpoints=folder / "checkpoints",

@@ -67,7 +67,6 @@ def train_subject(
         subject.start,
         subject.examples,
         subject.recipe,
-        mechanism=subject.mechanism,
         ledger=open_ledger(subject, folder),
         noise_source=noise_source,
         checkpoints=folder / "checkpoints",

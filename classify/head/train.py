@@ -118,7 +118,6 @@ def train_private_head(
     examples: HeadExamples,
     recipe: HeadRecipe,
     *,
-    mechanism: Mechanism,
     ledger: Ledger,
     noise_source: NoiseSource,
     checkpoints: Path,
@@ -136,8 +135,8 @@ def train_private_head(
             the lineage.
         examples: the patients' images.
         recipe: steps, learning rate, averaging; its steps are the mechanism's.
-        mechanism: sampling, noise, clip norm, steps and normaliser.
-        ledger: claimed for the release of this run.
+        ledger: claimed for the release of this run, whose mechanism has sampling, noise, clip norm,
+            steps and normaliser.
         noise_source: where noise and samples come from.
         checkpoints: folder of this run's checkpoints.
         public: images mixed in at their own weight, without noise.
@@ -147,14 +146,15 @@ def train_private_head(
     Returns:
         As `start`: the averaged iterate.
 
-    Guarantee: the sequence of iterates costs a patient what `mechanism` says; with everybody in
-    each step it is one Gaussian release with its mu.
+    Guarantee: the sequence of iterates costs a patient what the ledger's mechanism says; with
+    everybody in each step it is one Gaussian release with its mu.
 
     Raises:
         InputError: when a checkpoint stands without its ledger.
         RunError: when the weights are not finite, which noise on bounded sums can't make them
             unless lr is beyond all bounds.
     """
+    mechanism = ledger.mechanism
     if recipe.steps != mechanism.steps:
         raise InputError("the head takes each of the mechanism's steps, no more and no fewer")
     state, first_step = _resumed(start, recipe, checkpoints)

@@ -86,7 +86,6 @@ def train_private_network(
     examples: TokenExamples,
     recipe: NetworkSettings,
     *,
-    mechanism: Mechanism,
     ledger: Ledger,
     noise_source: NoiseSource,
     checkpoints: Path,
@@ -101,20 +100,21 @@ def train_private_network(
         examples: the patients' images.
         recipe: learning rate, momentum, averaging; clip norm, sampling rate and steps are the
             mechanism's.
-        mechanism: sampling, clip norm, noise, steps and normaliser.
-        ledger: claimed by this run's release.
+        ledger: claimed by this run's release, whose mechanism has sampling, clip norm, noise, steps
+            and normaliser.
         noise_source: where noise and samples come from.
         checkpoints: folder of this run's checkpoints.
         on_block: given the steps spent, after each block.
         observe: given each step's number, the parameters before it, and what it released.
         gradients: makes what sums the patients' gradients; an audit plants canaries in it.
 
-    Guarantee: all iterates together cost a patient what `mechanism.loss()` says. A step that
-    samples nobody releases noise alone.
+    Guarantee: all iterates together cost a patient what the loss of the ledger's mechanism says. A
+    step that samples nobody releases noise alone.
 
     Raises:
         InputError: when a checkpoint stands without its ledger.
     """
+    mechanism = ledger.mechanism
     state, first_step = _resumed(top, checkpoints)
     patient_gradients = gradients(top)
 

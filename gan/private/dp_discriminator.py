@@ -130,7 +130,6 @@ def play_privately(
     game: "PrivateGame",
     patients: PatientImages,
     *,
-    mechanism: Mechanism,
     ledger: Ledger,
     noise_source: NoiseSource,
     block_steps: int,
@@ -141,19 +140,20 @@ def play_privately(
     Args:
         game: moved in place.
         patients: whom the discriminator learns from.
-        mechanism: sampling, clip norm, noise, steps and normaliser.
-        ledger: claimed by this run's release.
+        ledger: claimed by this run's release, whose mechanism has sampling, clip norm, noise, steps
+            and normaliser.
         noise_source: where noise and samples come from.
         block_steps: as `run_steps`.
         observe: called with each step's number and what it released.
 
     Guarantee: what all states of both networks together reveal of a patient is bounded by
-    `mechanism.loss()`. A step whose sample is empty is one of noise alone.
+    the loss of the ledger's mechanism. A step whose sample is empty is one of noise alone.
 
     Raises:
         InputError: when a checkpoint stands without its ledger.
         RunError: when a weight is no longer a number.
     """
+    mechanism = ledger.mechanism
 
     def take(step: int) -> None:
         drawn = sampled_units(mechanism, patients.tags, noise_source, step)

@@ -247,6 +247,11 @@ def _with_known_lineage(info: DatasetInfo, root: Path) -> DatasetInfo:
     return info
 
 
+def described_dataset(root: Path) -> Dataset:
+    """A data set without its rows, for whoever asks for its ledger alone; raises as `read_info`."""
+    return Dataset(root, read_info(root), rows=())
+
+
 def open_dataset(root: Path) -> Dataset:
     """Open a data-set folder and check its manifest (not yet its images).
 

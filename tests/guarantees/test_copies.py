@@ -121,7 +121,6 @@ def train(run: Path, data: Path, moments: Moments) -> Release:
         torch.zeros(1, 3),
         examples(),
         RECIPE,
-        mechanism=plan.mechanism,
         ledger=ledger,
         noise_source=open_noise_source(PRIVACY),
         checkpoints=run / "checkpoints",

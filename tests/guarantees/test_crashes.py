@@ -47,7 +47,6 @@ def train(folder: Path) -> Tensor:
         torch.zeros(1, 5),
         examples(),
         RECIPE,
-        mechanism=MECHANISM,
         ledger=ledger,
         noise_source=NoiseSource(new_key()),
         checkpoints=folder / "checkpoints",

@@ -131,7 +131,6 @@ def class_means(folder: Path, examples: HeadExamples, mechanism: Mechanism, key:
         torch.zeros(1, SIZE),
         examples,
         HeadRecipe(steps=1, lr=-2 * NORMALISER, average_from=1.0, block_steps=1),
-        mechanism=mechanism,
         ledger=claimed_ledger(folder, mechanism, block_steps=1),
         noise_source=NoiseSource(key, "shake256"),
         checkpoints=folder / "checkpoints",

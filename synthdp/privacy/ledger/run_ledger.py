@@ -8,7 +8,7 @@ a copy that is not the newest is known.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -18,6 +18,9 @@ from synthdp.privacy.ledger.journal import TORN, Journal
 from synthdp.privacy.ledger.set_record import Record, refuse_older
 from synthdp.privacy.lineage import Lineage, Release, new_token
 from synthdp.privacy.units import Unit
+
+if TYPE_CHECKING:  # commands that state a promise start without it
+    from synthdp.privacy.mechanism import Mechanism
 
 _Line = TypeVar("_Line", "Terms", Release)
 #: The events that say which steps were reserved and touched.
@@ -213,6 +216,19 @@ class Ledger:
         if self._release is None or self._release.mechanism is None:
             raise InputError("private/ledger.jsonl: no release with a mechanism is open in it")
         return self._release, self._release.mechanism.steps
+
+    @property
+    def mechanism(self) -> "Mechanism":
+        """That of the release which the ledger was opened for: whoever runs its steps asks here.
+
+        So no training can add other noise than what is counted.
+
+        Raises:
+            InputError: when the ledger was opened for no release with a mechanism.
+        """
+        mechanism = self._opened()[0].mechanism
+        assert mechanism is not None  # `_opened` has asked
+        return mechanism
 
     @property
     def spent_steps(self) -> int:

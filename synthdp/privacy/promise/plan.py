@@ -12,7 +12,7 @@ from pathlib import Path
 
 from synthdp.config.settings import PrivacySettings
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, described_dataset
 from synthdp.data.importing.note import refuse_moved_patients, refuse_units_of_crops
 from synthdp.data.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
@@ -356,7 +356,7 @@ def _statement_of_one(path: Path) -> Statement:
         return read_statement(path)
     if not (path / "dataset.json").is_file() and (path / NOISY_FILE).is_file():
         return noisy_statement(path)
-    return set_statement(open_dataset(path))
+    return set_statement(described_dataset(path))
 
 
 def set_statement(dataset: Dataset) -> Statement:
@@ -394,7 +394,7 @@ def named_sets(path: Path) -> list[Dataset]:
         return []
     settings = read_yaml(path / "config.yaml")
     named = [settings[key] for key in ("data", "dataset") if isinstance(settings.get(key), str)]
-    return [open_dataset(Path(one)) for one in named if (Path(one) / "dataset.json").is_file()]
+    return [described_dataset(Path(one)) for one in named if (Path(one) / "dataset.json").is_file()]
 
 
 def with_records(statement: Statement, datasets: Sequence[Dataset]) -> Statement:

@@ -6,7 +6,7 @@ Its words stand in `words`, what an attacker can do in `odds`; `stated` reads st
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -84,6 +84,15 @@ class Statement(Settings):
     guess of who somebody is is made from, where it differs. `on_record` says what else was released
     of the same data sets. `patient` is what a promise to each image is to a patient, where images a
     patient were bounded; `risk` what was asked for instead of an epsilon.
+
+    None is written by hand: `synthdp.statement_of` makes that of a folder from its ledger, and what
+    trains in Python (`PrivateLogisticRegression`, `PatientTrainer`) gives its own. As text, and in
+    a notebook, it says in words what it promises.
+
+    >>> Statement(epsilon=0.1)
+    Traceback (most recent call last):
+    ...
+    synthdp.errors.InputError: a statement is made from ledgers, never by hand: ...
     """
 
     schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
@@ -103,6 +112,24 @@ class Statement(Settings):
     patient: PatientPromise | None = None
     risk: RiskTarget | None = None
     not_covered: tuple[str, ...] = NOT_COVERED
+
+    def __init__(self, /, **_: Any) -> None:
+        raise InputError(
+            "a statement is made from ledgers, never by hand: synthdp.statement_of(FOLDER) gives "
+            "that of a run, a data set or a study"
+        )
+
+    # Pydantic then reads files without `__init__`: `parse_statement` holds them against a ledger.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def __str__(self) -> str:
+        from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (it needs this)
+
+        return statement_text(self)
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return str(self)
 
 
 def refuse_other_units(lineage: Lineage, unit: Unit) -> None:
@@ -215,24 +242,25 @@ def make_statement(
     groups = lineage.groups()
     declared = sorted({*lineage.populations, *populations})
     smallest, largest = (declared[0], declared[-1]) if declared else (None, None)
-    return Statement(
-        subject=subject,
-        epsilon=lineage.epsilon(delta),
-        epsilon_stage=stage.loss.epsilon(delta) if stage is not None else 0.0,
-        delta=delta,
-        unit=unit,
-        neighbours=_neighbours(lineage, unit),
-        population=largest,
-        smallest_population=smallest if smallest != largest else None,
-        lineage=lineage,
-        because="; ".join(dict.fromkeys(reasons)),
-        cohorts=tuple(_cohort_promises(groups, delta)) if len(groups) > 1 else (),
-        on_record=tuple(on_record),
-        odds=Odds.of([group.loss for group in groups], smallest),
-        patient=_patient_promise(groups, delta) if unit == "image" else None,
-        risk=risk,
-        not_covered=tuple(dict.fromkeys([*NOT_COVERED, *_not_covered_by(lineage), *uncovered])),
-    )
+    values = {
+        "subject": subject,
+        "epsilon": lineage.epsilon(delta),
+        "epsilon_stage": stage.loss.epsilon(delta) if stage is not None else 0.0,
+        "delta": delta,
+        "unit": unit,
+        "neighbours": _neighbours(lineage, unit),
+        "population": largest,
+        "smallest_population": smallest if smallest != largest else None,
+        "lineage": lineage,
+        "because": "; ".join(dict.fromkeys(reasons)),
+        "cohorts": tuple(_cohort_promises(groups, delta)) if len(groups) > 1 else (),
+        "on_record": tuple(on_record),
+        "odds": Odds.of([group.loss for group in groups], smallest),
+        "patient": _patient_promise(groups, delta) if unit == "image" else None,
+        "risk": risk,
+        "not_covered": tuple(dict.fromkeys([*NOT_COVERED, *_not_covered_by(lineage), *uncovered])),
+    }
+    return Statement.model_validate(values)
 
 
 def _neighbours(lineage: Lineage, unit: Unit) -> str:

@@ -39,7 +39,6 @@ def train(
         torch.zeros(2, 9),
         data,
         RECIPE,
-        mechanism=mechanism,
         ledger=claimed_ledger(folder, mechanism, block_steps=RECIPE.block_steps),
         noise_source=SOURCE,
         checkpoints=folder / "checkpoints",

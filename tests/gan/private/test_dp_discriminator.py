@@ -97,7 +97,6 @@ def played(
     play_privately(
         game,
         patients,
-        mechanism=mechanism,
         ledger=claimed_ledger(folder, mechanism, block_steps=BLOCK),
         noise_source=SOURCE,
         block_steps=BLOCK,

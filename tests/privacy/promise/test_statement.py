@@ -1,5 +1,6 @@
 import json
 import math
+import pickle
 
 import pytest
 
@@ -147,3 +148,16 @@ def test_the_source_of_the_noise_is_named_and_older_noise_is_said_to_be_uncovere
     assert "noise on a lattice from an exact discrete Gaussian (SHAKE-256)" in text
     assert "floating-point" not in text
     assert "the floating-point form of the noise" in statement_text(statement(newer, older))
+
+
+def test_no_statement_is_written_by_hand() -> None:
+    made = statement()
+    with pytest.raises(InputError, match="made from ledgers"):
+        Statement(**made.model_dump())
+    assert Statement.model_validate(made.model_dump()) == made
+    assert pickle.loads(pickle.dumps(made)) == made
+
+
+def test_as_text_and_in_a_notebook_it_says_its_words() -> None:
+    made = statement()
+    assert str(made) == made._repr_markdown_() == statement_text(made)

@@ -1,0 +1,159 @@
+"""Where releases of patients are counted whose images came as arrays: a folder with a ledger.
+
+It is the folder of a data set of patients, or one of the same form without images, made here: the
+same ledger and budget stand in it, so that `synthdp privacy DIR` and `synthdp data budget DIR` work
+on either. Without a folder all of it is in memory: a folder that goes with the process, which the
+statement says.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from synthdp.config.settings import PrivacySettings, validate_settings
+from synthdp.data.cohorts import patient_tags
+from synthdp.data.dataset import Dataset, DatasetInfo, DatasetWriter, described_dataset
+from synthdp.data.units import refuse_fewer_than_imported, refuse_unknown_patients
+from synthdp.errors import InputError
+from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.lineage import Lineage, new_release_id
+from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
+from synthdp.storage.files import atomic_folder, closed_to_others, write_json
+
+IN_MEMORY = "its ledger was kept in memory, so that no record counts it"
+_NAME_IN_MEMORY = "arrays"
+_DESCRIPTION = (
+    "No images: the ledger of what was released of patients whose images were given as arrays."
+)
+
+
+@dataclass(frozen=True)
+class LedgerFolder:
+    """An opened folder with the ledger of a set of patients.
+
+    dataset: without rows; scratch: what holds it in memory, gone with this object.
+    """
+
+    dataset: Dataset
+    scratch: "TemporaryDirectory[str] | None" = field(default=None, repr=False)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it goes with the process."""
+        return self.scratch is not None
+
+    def tags(self, patients: list[str]) -> list[bytes]:
+        """A secret name for each patient, under the folder's key."""
+        return patient_tags(self.dataset, patients)
+
+    def claimed(
+        self, plan: PrivacyPlan, *, block_steps: int, counts: dict[str, int]
+    ) -> tuple[PrivacyPlan, Ledger, Path]:
+        """The plan to carry out, whose release is on record, its ledger, and the run's folder.
+
+        Args:
+            plan: of one release that has not begun.
+            block_steps: the most steps that are reserved at a time.
+            counts: what was not refused though it may be a mistake, for the owner alone.
+
+        Guarantee: that of `PrivacyPlan.claim`.
+
+        Raises:
+            InputError: when the folder's budget does not allow the release, or its ledger was lost.
+        """
+        release_id = new_release_id()
+        run = self.dataset.private / "in_python" / release_id
+        with closed_to_others():
+            run.mkdir(parents=True)
+            write_json(run / "unrefused.json", counts)
+            ledger = Ledger(run / "ledger.jsonl")
+            ledger.create(release_id)
+            plan = plan.with_release_id(release_id)
+            if plan.mechanism is None:
+                plan.record(ledger)
+            else:
+                plan = plan.claim(ledger, fingerprint=release_id, block_steps=block_steps)
+        return plan, ledger, run
+
+
+def open_ledger_folder(path: Path | str | None) -> LedgerFolder:
+    """The folder at `path`, made where there is none; in memory for None.
+
+    Raises:
+        InputError: when it is the folder of a set without patients, or holds other files.
+    """
+    if path is None:
+        scratch = TemporaryDirectory(prefix="synthdp-")
+        made = _made(Path(scratch.name) / _NAME_IN_MEMORY)
+        return LedgerFolder(made, scratch)
+    folder = Path(path)
+    dataset = described_dataset(folder) if (folder / "dataset.json").is_file() else _made(folder)
+    if not dataset.info.protects_patients:
+        raise InputError(
+            f"ledger: {dataset.info.name} is a set without patients, so that nothing would be "
+            "counted there; name a new folder, or the data set of these patients"
+        )
+    return LedgerFolder(dataset)
+
+
+def _made(folder: Path) -> Dataset:
+    values = {
+        "name": folder.name,
+        "kind": "real",
+        "size_px": 8,
+        "unit": "patient",
+        "unit_from": "declared",
+        "description": _DESCRIPTION,
+    }
+    info = validate_settings(DatasetInfo, values, where=f"ledger ({folder})")
+    with atomic_folder(folder, closed=True) as root:
+        DatasetWriter(root, info).finish()
+    return described_dataset(folder)
+
+
+def plan_for_arrays(
+    folder: LedgerFolder,
+    *,
+    stage: str,
+    epsilon: float | None,
+    delta: float,
+    population: int,
+    steps: int,
+    clip_norm: float,
+    sampling_rate: float = 1.0,
+    declared: tuple[str, ...] = (),
+) -> PrivacyPlan:
+    """What one training on arrays will spend, and promise, with what rests on the caller's words.
+
+    Args:
+        folder: whose ledger counts it.
+        stage: what it is called there.
+        epsilon: for each patient; None for no privacy.
+        delta: below 1 / population.
+        population: public round number, at least the patients.
+        steps: of the mechanism.
+        clip_norm: of each patient's vector.
+        sampling_rate: with which each patient takes part in a step.
+        declared: what the caller says of the arrays, and no record shows.
+
+    Raises:
+        InputError: as `plan_privacy`, or when the folder's set was imported for more patients.
+    """
+    values = {"epsilon": epsilon, "delta": delta, "population": population}
+    privacy = validate_settings(PrivacySettings, values, where=stage)
+    info = folder.dataset.info
+    refuse_unknown_patients(info, privacy.unit)
+    refuse_fewer_than_imported(info, privacy.population, privacy.unit)
+    return plan_privacy(
+        folder.dataset,
+        privacy,
+        stage=stage,
+        subject="classifier",
+        ancestors=info.lineage.joined([Lineage(declared=declared)]),
+        cohort=None,
+        n_units=privacy.population,
+        steps=steps,
+        sampling_rate=sampling_rate,
+        clip_norm=clip_norm,
+        note=IN_MEMORY if folder.in_memory else "",
+    )
