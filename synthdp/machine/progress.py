@@ -183,6 +183,15 @@ def opened(task: Task) -> Iterator[Task]:
         reporter.close(task)
 
 
+def left_within(task: Task) -> float | None:
+    """Seconds that what was opened after `task` still takes; None where it does not say."""
+    with _reporter.lock:
+        tasks = _reporter.tasks
+        inner = tasks[tasks.index(task) + 1 :] if task in tasks else []
+        told = (one.seconds_left(_reporter.clock()) for one in inner)
+        return next((seconds for seconds in told if seconds is not None), None)
+
+
 def advance(task: Task, count: int = 1) -> None:
     """Count what is done of an opened task."""
     _reporter.advance(task, count)

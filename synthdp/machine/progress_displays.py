@@ -230,7 +230,12 @@ class FileDisplay:
         self._written_at = now
         left = next((s for task in tasks if (s := task.seconds_left(now)) is not None), None)
         inner = [task for task in tasks if not task.is_stage]
-        state = {"doing": line_of(inner, now) if inner else "", "left_s": left, "at": time.time()}
+        state = {
+            "doing": line_of(inner, now) if inner else "",
+            "for_s": now - tasks[0].began,
+            "left_s": left,
+            "at": time.time(),
+        }
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")

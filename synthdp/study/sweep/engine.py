@@ -29,6 +29,7 @@ from synthdp.machine.progress import silence_bars
 from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.study.settings import Devices, EngineSettings
 from synthdp.study.sweep import clusters
+from synthdp.study.sweep.progress import state_file
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,14 @@ class WorkerSetup:
 class Outcome:
     """What became of a call: its error, or None when it is finished.
 
-    busy: another process is at work on the run, so nothing was done.
+    busy: another process is at work on the run, so nothing was done. seconds: how long it took,
+    None where that is not known.
     """
 
     folder: str
     error: str | None = None
     busy: bool = False
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -288,7 +291,11 @@ def work(attempt: Attempt, call: StageCall, setup: WorkerSetup) -> Outcome:
         raise SystemExit  # the study was killed, and a new one may be at work
     try:
         _set_up(setup)
-        return Outcome(*attempt(call, setup.threads))
+        if setup.cluster or setup.parent is not None:
+            silence_bars(state_file(call))
+        began = time.monotonic()
+        folder, error = attempt(call, setup.threads)
+        return Outcome(folder, error, seconds=time.monotonic() - began)
     except KeyboardInterrupt:
         if setup.parent is None and not setup.cluster:
             raise  # the study's own process
@@ -338,8 +345,6 @@ def _set_up(setup: WorkerSetup) -> None:
         threadpool_limits(setup.threads)
     if setup.parent is not None:
         Thread(target=_exit_after, args=(setup.parent,), daemon=True).start()
-    if setup.cluster or setup.parent is not None:
-        silence_bars()
 
 
 def _exit_after(parent: int) -> None:

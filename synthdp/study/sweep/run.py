@@ -12,16 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from tqdm import tqdm
-
 from synthdp.errors import InputError, RunError
-from synthdp.machine.terminal import is_watched
 from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.stages import STAGES
 from synthdp.storage.paths import without_paths
 from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep.engine import Engine, opened_engine
 from synthdp.study.sweep.grid import Evaluation, GridRow
+from synthdp.study.sweep.progress import StudyProgress
 from synthdp.study.sweep.state import is_evaluated, is_finished, missing_calls, other_versions
 
 log = logging.getLogger(__name__)
@@ -29,10 +27,6 @@ log = logging.getLogger(__name__)
 PARENT_FAILED = "the run that it starts from failed"
 #: Seconds between two looks at a run that another process makes, and between two lines about it.
 WAIT_S, LOG_WAIT_EVERY_S = 3.0, 60.0
-#: Seconds between two lines of a log that say how far a study is.
-LOG_EVERY_S = 30.0
-#: How much the last run counts in the time left: the first of a recipe may make features for all.
-SMOOTHING = 0.05
 
 
 def run_grid(settings: EngineSettings, evaluations: Sequence[Evaluation]) -> dict[str, str]:
@@ -46,10 +40,13 @@ def run_grid(settings: EngineSettings, evaluations: Sequence[Evaluation]) -> dic
     finished = [call for folder, call in calls.items() if folder not in {**missing, **failures}]
     _log_finished([call.out for call in finished])
     unscored, _ = missing_calls(_scoring_calls(evaluations, failures), is_evaluated)
-    n_jobs = len(missing) + len(unscored)
+    to_make = {**missing, **unscored}
     # where nothing is left to run, no cluster is needed, and it may be gone
-    where = settings if n_jobs else EngineSettings()
-    with opened_engine(where) as engine, closing(Progress(n_jobs)) as progress:
+    where = settings if to_make else EngineSettings()
+    with (
+        opened_engine(where) as engine,
+        closing(StudyProgress(to_make, finished)) as progress,
+    ):
         failures |= run_calls(engine, missing, failures, progress)
         return failures | evaluate_models(engine, evaluations, failures, progress)
 
@@ -58,7 +55,7 @@ def evaluate_models(
     engine: Engine,
     evaluations: Sequence[Evaluation],
     failures: Mapping[str, str],
-    progress: "Progress",
+    progress: StudyProgress,
 ) -> dict[str, str]:
     """Score every model that did not fail; returns errors by the folder of the model's run."""
     missing, errors = missing_calls(_scoring_calls(evaluations, failures), is_evaluated)
@@ -71,7 +68,7 @@ def run_calls(
     engine: Engine,
     calls: Mapping[str, StageCall],
     failures: Mapping[str, str],
-    progress: "Progress",
+    progress: StudyProgress,
 ) -> dict[str, str]:
     """Run calls, each after the one that it starts from; returns errors by folder.
 
@@ -102,7 +99,9 @@ def run_calls(
             if outcome.error is not None:
                 failed[outcome.folder] = outcome.error
                 log.warning("%s failed: %s", outcome.folder, without_paths(outcome.error))
-            progress.count(failed=outcome.error is not None)
+            progress.count(
+                calls[outcome.folder], failed=outcome.error is not None, seconds=outcome.seconds
+            )
         if ready and len(waiting) == n_waiting:  # all that could run is made elsewhere
             if time.monotonic() - logged_at >= LOG_WAIT_EVERY_S:
                 names = ", ".join(call.folder for call in ready[:4]) + ", ..." * (len(ready) > 4)
@@ -134,41 +133,6 @@ def parent_of(call: StageCall) -> str | None:
     """The folder of the run that a call starts from, or that it scores."""
     parent: Path | None = call.setting("init") or call.setting("run")
     return parent.name if parent is not None else None
-
-
-class Progress:
-    """Counts the runs and evaluations of a study: a bar at a terminal, elsewhere lines of a log."""
-
-    def __init__(self, n_jobs: int) -> None:
-        self._n_jobs, self._n_done, self._n_failed = n_jobs, 0, 0
-        self._logged_at = -math.inf
-        hidden = not is_watched()
-        self._bar = tqdm(
-            total=n_jobs, desc="study", unit="run", smoothing=SMOOTHING, disable=hidden, leave=False
-        )
-
-    def count(self, *, failed: bool) -> None:
-        """Count a job that is done, or that failed."""
-        self._n_done += not failed
-        self._n_failed += failed
-        if failed:
-            self._bar.set_postfix_str(f"{self._n_failed} failed", refresh=False)
-        self._bar.update()
-        is_last = self._n_done + self._n_failed == self._n_jobs
-        if self._bar.disable and not is_last and time.monotonic() - self._logged_at >= LOG_EVERY_S:
-            self._logged_at = time.monotonic()
-            self._log()
-
-    def close(self) -> None:
-        """Take the bar away and say how it ended: what was not counted was not run."""
-        self._bar.close()
-        if self._n_jobs:
-            self._log(n_not_run=self._n_jobs - self._n_done - self._n_failed)
-
-    def _log(self, n_not_run: int = 0) -> None:
-        counts = ((self._n_failed, "failed"), (n_not_run, "not run"))
-        more = "".join(f", {n} {word}" for n, word in counts if n)
-        log.info("study: %d of %d done%s", self._n_done, self._n_jobs, more)
 
 
 def _distinct_calls(rows: Sequence[GridRow]) -> dict[str, StageCall]:
