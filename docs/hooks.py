@@ -72,3 +72,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
         package = Path(config.docs_dir).parent / "synthdp" / "__init__.py"
         markdown = f"{markdown}\n\n{reference(public_names(package))}\n"
     return to_pages(markdown)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write the index of the search as a script too: pages opened from a folder ask for it so."""
+    index = Path(config.site_dir) / "search" / "search_index.json"
+    script = f"var __index = {index.read_text(encoding='utf-8')}"
+    index.with_suffix(".js").write_text(script, encoding="utf-8")
