@@ -19,15 +19,19 @@ from pydantic import Field, model_validator
 from scipy.special import expit
 from torch import Tensor
 
-from classify.features.extract import augmented_features
+from classify.features.extract import BATCH, augmented_features, features_on_arrays
 from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config.settings import FeatureSettings, Settings, TrainableBlocks, validate_settings
 from synthdp.data.dataset import Dataset, Row
+from synthdp.data.images import resize_pixels
+from synthdp.data.phantoms.phantoms import draw_patient
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, build_backbone
+from synthdp.networks.carried import find_public_weights
 from synthdp.networks.frozen import refuse_large_network
-from synthdp.networks.weight_files import HUB, found_weights
+from synthdp.networks.weight_files import HUB
 from synthdp.networks.weights import load_tensors, refuse_download
 from synthdp.privacy.noisy_sum.exact import ExactRows
 from synthdp.privacy.promise.stated import read_statement
@@ -318,8 +322,9 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
 def load_classifier(run_folder: Path) -> Classifier:
     """The classifier of a finished run.
 
-    Public weights are looked for where the settings say, then beside the run's own weights. The
-    run may be somebody else's: nothing is downloaded, and no network is built that is larger than
+    Public weights are looked for beside the run's own, then where the settings say, then among
+    what was fetched from the hub before (`synthdp.networks.carried`). The run may be somebody
+    else's: nothing is downloaded, and no network is built that is larger than
     `refuse_large_network` allows, because its settings say so.
 
     Raises:
@@ -421,19 +426,44 @@ def _scaling(one: _FeatureSourceSettings, index: int, tensors: Mapping[str, Tens
 
 
 def _at_hand(backbone: FeatureSettings, folder: Path) -> FeatureSettings:
-    """The same settings, with the path of the public weights beside the model if they are there."""
-    weights = backbone.weights
-    if weights == HUB:
+    """The same settings, with the path at which the public weights stand on this machine."""
+    if backbone.weights == HUB:
         refuse_download(backbone.name)
-    elif weights is not None and not weights.is_file():
-        beside = folder / weights.name
-        if not beside.is_file():
-            beside = found_weights(backbone) or beside
-        if not beside.is_file():
-            raise InputError(
-                f"{weights}: the public weights that this classifier stands on are missing; put "
-                f"the file with sha256 {backbone.sha256} there, or into {folder}"
-            )
-        backbone = backbone.model_copy(update={"weights": beside})
+    else:
+        found = find_public_weights(backbone, folder)
+        backbone = backbone.model_copy(update={"weights": found})
     refuse_large_network(backbone)
     return backbone
+
+
+#: Public images on which two classifiers are laid side by side, and of how many phantom patients.
+_COMPARED = PhantomSettings(out=Path("never-written"), size_px=128)
+_N_COMPARED = 4
+
+
+def score_difference(run: Path, other: Path) -> float:
+    """The largest difference between the scores of two classifiers on public phantoms.
+
+    Raises:
+        InputError: as `load_classifier`.
+    """
+    patients = (draw_patient(_COMPARED, index) for index in range(_N_COMPARED))
+    images = [
+        patch.pixels.astype(np.float32) / 127.5 - 1 for one in patients for patch in one.patches
+    ]
+    first, second = (_scores_of(load_classifier(folder), images) for folder in (run, other))
+    return float(np.abs(first - second).max())
+
+
+def _scores_of(
+    classifier: Classifier, images: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Probabilities of each target, (N, T), for images (S, S) in [-1, 1]."""
+    raws = []
+    for one in classifier.feature_sources:
+        compute = features_on_arrays(restore_backbone(one))
+        side = one.backbone.size_px
+        pixels = np.stack([resize_pixels(image, side) for image in images])[:, None]
+        parts = [compute(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        raws.append(torch.from_numpy(np.concatenate(parts)))
+    return probabilities(classifier, logits(classifier, raws))

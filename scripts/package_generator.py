@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from gan.package.packing import package_generator
 from gan.package.pretrained import FOLDER
-from synthdp.release import release
+from synthdp.releases.release import release
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(

@@ -225,6 +225,19 @@ def packaged_statements(paths: Iterable[Path]) -> dict[Path, Statement]:
     return {path: own_module("gan.package.opened").packaged_statement(path) for path in named}
 
 
+def score_difference(run: Path, released: Path) -> float:
+    """The largest difference between the scores of two classifiers on public phantoms.
+
+    Args:
+        run: one of them, as it stands in the house.
+        released: the other one, as it leaves.
+
+    Raises:
+        InputError: when one can't be loaded.
+    """
+    return float(own_module("classify.model").score_difference(run, released))
+
+
 def _strategies() -> Any:
     """The module of the recipes, imported when a study asks for them."""
     return own_module("classify.strategies")

@@ -77,7 +77,7 @@ from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.privacy.promise.words import statement_text
-from synthdp.release import _copy_model, release
+from synthdp.releases.release import _copy_model, release
 from synthdp.runs.audit_record import _stored
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import open_run

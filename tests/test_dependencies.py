@@ -11,7 +11,7 @@ FLOORS = [
     ("synthdp.cli",),
     ("synthdp.commands",),
     ("synthdp.stage_functions",),
-    ("synthdp.release", "synthdp.dossier"),
+    ("synthdp.releases", "synthdp.dossier"),
     *[
         (f"synthdp.study.{room}",)
         for room in ("stage", "plan", "report", "record", "compare", "sweep")

@@ -63,7 +63,7 @@ def add_commands(commands: Commands) -> None:
 
 def _export(stage: Stage, settings: Settings) -> Path:
     """Export what a release of the run lets leave; a generator of the package is released."""
-    from synthdp.release import release  # noqa: PLC0415 (starts without the image stack)
+    from synthdp.releases.release import Asked, release  # noqa: PLC0415 (starts without the image stack)
 
     # settings are gan's ExportSettings, which is not imported here
     run: Path = settings.run  # type: ignore[attr-defined]
@@ -71,5 +71,5 @@ def _export(stage: Stage, settings: Settings) -> Path:
         return stage.start(settings)
     with TemporaryDirectory() as scratch:
         released = Path(scratch) / "run"
-        release(run, released)
+        release(run, released, Asked(without_protection=True))
         return stage.start(settings.model_copy(update={"run": released}))

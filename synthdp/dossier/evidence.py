@@ -6,63 +6,32 @@ refused, so that a dossier shows no attack that another model withstood.
 
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdp.config.settings import Settings, validate_settings
 from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import open_dataset
 from synthdp.dossier.audits import Audit, read_audits, release_of
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessment
-from synthdp.evaluation.fairness import FairnessFigure
-from synthdp.evaluation.predictions import METRICS_FILE, read_metrics
-from synthdp.privacy.lineage import Release, Spent
+from synthdp.evaluation.predictions import METRICS_FILE
+from synthdp.privacy.lineage import Release
 from synthdp.privacy.noisy_sum.noise import KEY_FILE
 from synthdp.privacy.promise.dossier import DossierSubject
 from synthdp.privacy.promise.plan import statement_of
-from synthdp.privacy.promise.stated import NOISY_FILE, noisy_statement
 from synthdp.privacy.promise.statement import Statement
-from synthdp.runs.inputs import changed_inputs, noted_inputs, read_inputs
+from synthdp.runs.evaluations import ScoredSplit, is_of_another, read_evaluation
 from synthdp.status import STATUS_FILE, RunStatus, read_status
 from synthdp.storage.files import read_json
-from synthdp.storage.paths import last_part, settings_without_paths, without_paths
+from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
 from synthdp.study.sweep.grid import evaluation_folder
 
-GROUPS_FILE = "fairness.json"
 #: Settings of a stage that name the run which it goes on from.
 _ANCESTORS = ("run", "init")
-
-
-class NoisyRecord(Settings, extra="ignore"):
-    """An AUROC that was released under a promise of its own: `noisy_metrics.json`."""
-
-    data_set: str
-    split: str
-    auroc: dict[str, float | None]
-    epsilon: Spent
-    delta: float
-    unit: str
-
-
-@dataclass(frozen=True)
-class ScoredSplit:
-    """What `synthdp evaluate` wrote of the run: its figures, all exact but the noisy one.
-
-    of_patients: whether the images scored are patients', or can't be told from them any more.
-    """
-
-    data_set: str
-    split: str
-    of_patients: bool
-    metrics: Mapping[str, Any]
-    groups: tuple[FairnessFigure, ...]
-    noisy: NoisyRecord | None
 
 
 @dataclass(frozen=True)
@@ -197,7 +166,7 @@ def _sorted_out(
         elif (path / QUALITY_FILE).is_file():
             assessments.append(_assessment_of(path, original, subject))
         elif (path / METRICS_FILE).is_file():
-            evaluations.append(_evaluation_of(path, original))
+            evaluations.append(read_evaluation(path, original))
         elif (path / STATUS_FILE).is_file():
             runs.append(path)
         else:
@@ -210,18 +179,12 @@ def _sorted_out(
 def _assessment_of(folder: Path, original: Path, subject: DossierSubject) -> Assessment:
     assessment = read_assessment(folder)
     other = subject.kind != "data set" or assessment.info != open_dataset(original).info
-    if other or _is_of_another(folder, "synthetic", original):
+    if other or is_of_another(folder, "synthetic", original):
         raise InputError(
             f"{folder}: an assessment of {assessment.info.name}, not of {original.name}; name one "
             "of this very set"
         )
     return assessment
-
-
-def _is_of_another(folder: Path, key: str, original: Path) -> bool:
-    """Whether what was noted as judged in this folder is something else than stands there now."""
-    noted = noted_inputs(folder) or {}
-    return key in noted and bool(changed_inputs({key: noted[key]}, read_inputs({key: original})))
 
 
 def _evaluations_in(study: Path, original: Path) -> Iterator[ScoredSplit]:
@@ -230,51 +193,7 @@ def _evaluations_in(study: Path, original: Path) -> Iterator[ScoredSplit]:
     if not rows or (study / "runs" / original.name).resolve() != original.resolve():
         raise InputError(f"{study}: a study that {original} is no run of; name its own")
     for row in rows:
-        yield _evaluation_of(evaluation_folder(study, row.run, row.data_set, row.split), original)
-
-
-def _evaluation_of(folder: Path, original: Path) -> ScoredSplit:
-    settings = read_yaml(folder / "config.yaml")
-    if Path(str(settings.get("run", ""))).resolve() != original.resolve():
-        raise InputError(
-            f"{folder}: an evaluation of {last_part(str(settings.get('run', 'nothing')))!r} by the "
-            f"path in its config.yaml, not of {original}; evaluate this run where it stands"
-        )
-    if _is_of_another(folder, "run", original):
-        raise InputError(
-            f"{folder}: an evaluation of another model than stands at {original} now; evaluate "
-            "this one into a new folder"
-        )
-    metrics = read_metrics(folder)
-    groups = read_json(folder / GROUPS_FILE) if (folder / GROUPS_FILE).is_file() else []
-    if not isinstance(groups, list) or any(not isinstance(one, dict) for one in groups):
-        raise InputError(f"{folder.name}/{GROUPS_FILE}: holds no figures; evaluate again")
-    of_patients = True  # unless the set says that it holds none
-    with suppress(InputError):
-        data = Path(str(settings.get("dataset", "")))
-        of_patients = open_dataset(data).info.protects_patients
-    return ScoredSplit(
-        data_set=str(metrics.get("data_set", "")),
-        split=str(metrics.get("split", "")),
-        of_patients=of_patients,
-        metrics=metrics,
-        groups=tuple(
-            validate_settings(FairnessFigure, one, where=f"{folder.name}/{GROUPS_FILE}")
-            for one in groups
-        ),
-        noisy=_noisy_record(folder) if (folder / NOISY_FILE).is_file() else None,
-    )
-
-
-def _noisy_record(folder: Path) -> NoisyRecord:
-    """The noisy AUROC of an evaluation; what it spent is by its ledger, where one is beside it."""
-    where = f"{folder.name}/{NOISY_FILE}"
-    record = validate_settings(NoisyRecord, read_json(folder / NOISY_FILE), where=where)
-    if not (folder / "private" / "ledger.jsonl").is_file():
-        return record
-    spent = noisy_statement(folder)
-    told = {"epsilon": spent.epsilon_stage, "delta": spent.delta, "unit": spent.unit}
-    return record.model_copy(update=told)
+        yield read_evaluation(evaluation_folder(study, row.run, row.data_set, row.split), original)
 
 
 def _ancestor_runs(original: Path) -> Iterator[Path]:

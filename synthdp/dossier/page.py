@@ -32,7 +32,7 @@ from synthdp.privacy.promise.dossier import (
     Utility,
 )
 from synthdp.privacy.promise.words import headline
-from synthdp.release import paths_in, refuse_paths
+from synthdp.releases.files import paths_in, refuse_paths
 from synthdp.storage.files import atomic_folder, write_atomic, write_json
 from synthdp.storage.paths import without_paths
 from synthdp.study.report.promises import statement_html

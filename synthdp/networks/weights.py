@@ -23,7 +23,7 @@ from synthdp.storage.files import sha256_file
 #: The file of weights in a repository of the hub.
 HUB_FILE = "model.safetensors"
 #: Tensors of published files that no network here reads: classifiers, and poolings of timm's own.
-_UNUSED = ("head.", "head_dist.", "classifier.", "attn_pool.", "mask_token")
+UNUSED = ("head.", "head_dist.", "classifier.", "attn_pool.", "mask_token")
 _SWIN_FILTERS = {
     SwinTransformer: swin_transformer.checkpoint_filter_fn,
     SwinTransformerV2: swin_transformer_v2.checkpoint_filter_fn,
@@ -42,7 +42,7 @@ def load_public_weights(network: Any, settings: BackboneSettings) -> None:
     if settings.weights is None:
         return
     published = _published(settings, settings.weights)
-    state = {name: value for name, value in published.items() if not name.startswith(_UNUSED)}
+    state = {name: value for name, value in published.items() if not name.startswith(UNUSED)}
     _sum_colours(network, state)
     if isinstance(network, VisionTransformer):
         if "pos_embed" in state and network.pos_embed is not None:
@@ -81,14 +81,22 @@ def _published(settings: BackboneSettings, weights: Path) -> dict[str, Tensor]:
 
 def hub_file(name: str) -> Path | None:
     """The file of a network's weights that timm has downloaded before; None where there is none."""
-    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    if known is None or not known.hf_hub_id:
+    named, in_repository = hub_repository(name)
+    if not named:
         return None
-    repository, _, revision = known.hf_hub_id.partition("@")
+    repository, _, revision = named.partition("@")
     file = huggingface_hub.try_to_load_from_cache(
-        repository, known.hf_hub_filename or HUB_FILE, revision=revision or None
+        repository, in_repository, revision=revision or None
     )
     return Path(file) if isinstance(file, str) and file.endswith(".safetensors") else None
+
+
+def hub_repository(name: str) -> tuple[str, str]:
+    """The repository of a network's weights on the hub, and the file in it; empty without one."""
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None or not known.hf_hub_id:
+        return "", ""
+    return known.hf_hub_id, known.hf_hub_filename or HUB_FILE
 
 
 def refuse_download(name: str) -> None:

@@ -173,15 +173,65 @@ def restated(card: str, statement: Statement) -> str:
     Raises:
         InputError: when the text is no card of a model or a data set.
     """
+    _, body = _header_and_body(card)
+    if len(_section("Privacy").findall(body)) != 1:
+        raise InputError(_NO_CARD)
+    changed = with_header(card, {"privacy": privacy_header(statement)})
+    return with_section(changed, "Privacy", paragraphs(statement_text(statement)), before="Use")
+
+
+def with_header(card: str, keys: Mapping[str, Any]) -> str:
+    """A card whose header has these keys, in their places where it has them.
+
+    Raises:
+        InputError: when the text is no card.
+    """
+    header, body = _header_and_body(card)
+    return f"---\n{dump_yaml({**header, **keys})}---\n{body}"
+
+
+def with_section(card: str, name: str, text: str, *, before: str) -> str:
+    """A card with this section in its place, or before another one where it is new; or without it.
+
+    Args:
+        card: as written here.
+        name: of the section.
+        text: of it; empty to leave it out.
+        before: the section that a new one stands before.
+
+    Raises:
+        InputError: when the text is no card, or has no section `before`.
+    """
+    header, body = _header_and_body(card)
+    written = f"## {name}\n\n{text}\n\n" if text else ""
+    if _section(name).search(body):
+        body = _section(name).sub(lambda _: written, body)
+    elif _section(before).search(body):
+        body = _section(before).sub(lambda match: f"{written}{match[0]}", body)
+    else:
+        raise InputError(_NO_CARD)
+    return f"---\n{dump_yaml(header)}---\n{body.rstrip(chr(10))}\n"
+
+
+_NO_CARD = "card.md: not a card as it was written; make the run or the set again"
+
+
+def _section(name: str) -> re.Pattern[str]:
+    """A section from its heading to the next one."""
+    return re.compile(rf"^## {re.escape(name)}\n\n.*?(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
+
+
+def section_text(card: str, name: str) -> str:
+    """What stands in a section of a card; empty where it has none."""
+    found = _section(name).search(card)
+    return "" if found is None else found[0].partition("\n\n")[2].strip()
+
+
+def _header_and_body(card: str) -> tuple[dict[str, Any], str]:
     parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", card, flags=re.DOTALL)
-    section = re.compile(r"^## Privacy\n\n.*?(?=^## |\Z)", flags=re.DOTALL | re.MULTILINE)
-    if parts is None or len(section.findall(parts[2])) != 1:
-        raise InputError("card.md: not a card as it was written; make the run or the set again")
-    header = {**parse_yaml(parts[1], where="card.md"), "privacy": privacy_header(statement)}
-    head = dump_yaml(header)
-    text = f"## Privacy\n\n{paragraphs(statement_text(statement))}\n\n"
-    body = section.sub(lambda _: text, parts[2]).rstrip("\n")
-    return f"---\n{head}---\n{body}\n"
+    if parts is None:
+        raise InputError(_NO_CARD)
+    return dict(parse_yaml(parts[1], where="card.md")), parts[2]
 
 
 def size_category(n_images: int) -> str:

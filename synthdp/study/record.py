@@ -109,7 +109,8 @@ _ROUNDING = 1 - 1e-6
 class StudyFacts(Settings):
     """What `study.json` holds; the paths, of data sets and an assessment, are never shown.
 
-    `sets` stand in a released study, which has no path to read them from.
+    `sets` stand in a released study, which has no path to read them from, and so does what was
+    `withheld` there: scores or counts of patients.
     """
 
     title: str = UNTITLED
@@ -121,6 +122,7 @@ class StudyFacts(Settings):
     published: Path | None = None
     compare: ComparePlan = ComparePlan()
     sets: tuple[SetFacts, ...] = ()
+    withheld: tuple[Literal["scores", "counts"], ...] = ()
 
 
 def study_title(settings: StudySettings) -> str:
@@ -146,7 +148,7 @@ def write_facts(settings: StudySettings, seconds: float) -> None:
         published=settings.published,
         compare=(settings.compare or CompareSettings()).plan,
     )
-    write_json(path, facts.model_dump(mode="json", exclude={"sets"}))
+    write_json(path, facts.model_dump(mode="json", exclude={"sets", "withheld"}))
 
 
 @dataclass(frozen=True)

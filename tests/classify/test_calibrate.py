@@ -25,7 +25,7 @@ from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.promise.stated import read_statement
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.storage.files import read_json
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)

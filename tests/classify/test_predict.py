@@ -35,7 +35,7 @@ from synthdp.data.tables import read_table
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.runs.folder import open_run
 
 

@@ -28,7 +28,7 @@ from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.privacy.promise.words import statement_text
-from synthdp.release import release
+from synthdp.releases.release import release
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]

@@ -46,7 +46,7 @@ from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.dossier.evidence import read_evidence
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.set_record import recorded_releases
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.runs.folder import is_written
 from synthdp.runs.inputs import INPUTS_FILE, named_inputs, read_inputs, write_inputs
 from synthdp.stages import STAGES, run_audit

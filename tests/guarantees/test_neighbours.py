@@ -19,12 +19,12 @@ from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.noisy_sum.noise import NoiseSource
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.runs import folder as runs
 from synthdp.storage.files import sha256_file
 from tests.classify.head import test_train as head
 from tests.classify.network import test_train as network
-from tests.test_release import ID, RANDOM, files_in, finetuned, gan_settings
+from tests.releases.test_release import ID, RANDOM, files_in, finetuned, gan_settings
 
 Draw = tuple[tuple[int, ...], float, int]
 

@@ -40,10 +40,10 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.units import Part
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.runs import folder as runs
 from synthdp.storage.files import read_json, sha256_file
-from tests.test_release import ID, PRIVACY, RANDOM, files_in, finetuned
+from tests.releases.test_release import ID, PRIVACY, RANDOM, files_in, finetuned
 
 PATIENTS, SIDE_PX = 40, 32
 KEY = bytes(range(32))

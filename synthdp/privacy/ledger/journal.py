@@ -35,6 +35,8 @@ _FIELDS: dict[str, dict[str, type]] = {
     "block": {"token": str, "release": str},
     "end": {"token": str},
     "budget": {"budget": dict},
+    "left": {"left": dict},
+    "withdrawn": {"withdrawn": dict},
 }
 _CHAIN_DIGITS = 16
 #: Of a first line.

@@ -1,5 +1,7 @@
 """A data set's own ledger: each release on its patients, once, and what they may be asked for.
 
+It counts what was computed, and notes beside it which of that left the house, in which folder.
+
 It begins with a line at its creation that holds a random id, and `dataset.json` holds the same id
 (its mark), so that a set whose ledger was lost is not taken for one of which nothing was released.
 Each start of a run that is counted, each block of its steps, and its end, adds a fresh token. A
@@ -20,11 +22,12 @@ from pydantic import ValidationError
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.budget import Budget, budget_line
 from synthdp.privacy.ledger.journal import Journal, first_entry
+from synthdp.privacy.ledger.left import Left, Withdrawn
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.storage.files import refused_without_rights
 from synthdp.storage.locks import locked
 
-_Part = TypeVar("_Part", Lineage, Release, Budget)
+_Part = TypeVar("_Part", Lineage, Release, Budget, Left, Withdrawn)
 _BACKUP = (
     "restore the set's private/ from a backup that is not older than its last run; importing the "
     "patients again begins a new ledger, which knows nothing of what was released before"
@@ -182,6 +185,32 @@ class Record:
             event = "block" if is_block else "start"
             journal.append({"event": event, "release": release_id, "token": token})
 
+    @property
+    def left(self) -> tuple[Left, ...]:
+        """The folders that left the house, the oldest first."""
+        return _left(self._read())
+
+    @property
+    def withdrawn(self) -> dict[str, Withdrawn]:
+        """Those of them that were asked back, by id."""
+        entries = [entry for entry in self._read().entries if entry["event"] == "withdrawn"]
+        recalls = [_checked(Withdrawn, one.get("withdrawn"), "a withdrawal") for one in entries]
+        return {one.id: one for one in recalls}
+
+    def add_left(self, left: Left) -> None:
+        """Note that a folder leaves, once for each id.
+
+        Nothing that the budget counts changes: it counts what was made, whether it left or not.
+        """
+        with self._locked() as journal:
+            if left.id not in {one.id for one in _left(journal)}:
+                journal.append({"event": "left", "left": left.model_dump(mode="json")})
+
+    def add_withdrawn(self, withdrawn: Withdrawn) -> None:
+        """Note that a folder which had left was asked back; it stays among those that left."""
+        with self._locked() as journal:
+            journal.append({"event": "withdrawn", "withdrawn": withdrawn.model_dump(mode="json")})
+
     def set_budget(self, budget: Budget, because: str) -> None:
         """Log a new budget and why; nothing that is on record changes."""
         with self._locked() as journal:
@@ -233,6 +262,11 @@ def _tokens(journal: Journal, release_id: str) -> tuple[str, ...]:
 
 def _release_ids(journal: Journal) -> set[str]:
     return {entry["release"]["id"] for entry in journal.entries if entry["event"] == "release"}
+
+
+def _left(journal: Journal) -> tuple[Left, ...]:
+    entries = [entry for entry in journal.entries if entry["event"] == "left"]
+    return tuple(_checked(Left, entry.get("left"), "a folder that left") for entry in entries)
 
 
 def _releases(journal: Journal) -> tuple[Release, ...]:

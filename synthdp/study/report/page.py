@@ -244,7 +244,13 @@ def _content(
     script = page_script()
     return {
         "title": results.title,
-        "summary": summary(shown, n_runs, len(failed), results.members_found),
+        "summary": summary(
+            shown,
+            n_runs,
+            len(failed),
+            results.members_found,
+            withheld="scores" in record.facts.withheld,
+        ),
         "evaluations": evaluations,
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
         "marks": MARKS,

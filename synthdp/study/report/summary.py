@@ -12,6 +12,10 @@ MembersFound: TypeAlias = Mapping[tuple[str, ...], float | None]
 _MOST_STAY_UNFOUND = 0.5
 _ALMOST_ALL_FOUND = 0.9
 _MOST_NAMES = 3
+_WITHHELD = (
+    "Scores of patients are not in this release: an exact one is outside every promise. Each row's "
+    "promise stands below."
+)
 
 
 def strategy_words(name: str) -> str:
@@ -20,7 +24,12 @@ def strategy_words(name: str) -> str:
 
 
 def summary(
-    cells: Sequence[Cell], n_runs: int, n_failed: int, members_found: MembersFound
+    cells: Sequence[Cell],
+    n_runs: int,
+    n_failed: int,
+    members_found: MembersFound,
+    *,
+    withheld: bool = False,
 ) -> list[str]:
     """The sentences on one evaluation set: what accuracy at what promise, against what attacker.
 
@@ -29,12 +38,15 @@ def summary(
         n_runs: runs of the whole study.
         n_failed: those of them that failed.
         members_found: the attacker's odds by the runs of a cell.
+        withheld: whether the scores of patients stayed in the house, as in a release.
     """
     if n_runs == 0:
         return ["The study holds no run, so there is nothing to compare yet."]
     if n_failed == n_runs:
         return [f"None of the {n_runs} runs finished, so there is nothing to compare yet."]
     scored = [cell for cell in cells if cell.metrics["auroc"].mean is not None]
+    if not scored and withheld:
+        return [_WITHHELD]
     if not scored:
         return ["No run has an AUROC: the evaluation set holds one class alone."]
     sentences = [*_promised(scored, members_found), *_unprotected(scored), *_voided(scored)]
@@ -53,9 +65,10 @@ def scope_words(cells: Sequence[Cell]) -> str:
     seed_words = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     many = max(seeds) > 1
     images, patients = cells[0].n_images, cells[0].n_patients
+    scored_on = "" if images is None else f", scored on {images} images of {patients} patients"
     return (
         f"{strategies} {'strategies' if strategies > 1 else 'strategy'}, {seed_words} "
-        f"seed{'s' if many else ''} each, scored on {images} images of {patients} patients."
+        f"seed{'s' if many else ''} each{scored_on}."
     )
 
 

@@ -21,7 +21,7 @@ from gan.train import run_train_gan
 from gan.training.examples import Examples
 from gan.training.finish import find_marks, finish_generator, fit_film
 from synthdp.data.dataset import load_images, open_dataset
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.storage.files import read_json
 
 Images = NDArray[np.float32]

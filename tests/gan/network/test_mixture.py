@@ -26,7 +26,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.storage.files import read_json, write_json
 
 TinySettings = Callable[..., TrainGanSettings]

@@ -22,7 +22,7 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.privacy.promise.words import statement_text
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.storage.files import read_json, write_json
 
 Finished = Callable[[Path], Path]

@@ -21,7 +21,7 @@ from synthdp.privacy.promise.plan import plan_privacy, statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import OnRecord, joined_statement, make_statement
 from synthdp.privacy.promise.words import statement_text
-from synthdp.release import release as copy_out
+from synthdp.releases.release import release as copy_out
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json, write_json
 

@@ -12,7 +12,7 @@ from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.intervals import Redrawn
 from synthdp.privacy.promise.stated import read_statement
-from synthdp.release import release
+from synthdp.releases.release import release
 from synthdp.storage.files import write_atomic, write_json
 from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.fairness import read_fairness

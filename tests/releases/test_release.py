@@ -14,7 +14,6 @@ from safetensors import safe_open
 from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
-from classify.model import load_classifier
 from classify.predict import run_predict
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
@@ -27,21 +26,23 @@ from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_data
 from synthdp.data.identity import keyed_digest
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
-from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.stated import read_statement
-from synthdp.release import release, settings_without_paths
+from synthdp.releases.release import Asked, release
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json, sha256_file, write_json
+from synthdp.storage.paths import settings_without_paths
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import evaluation_row, read_results, write_results
 from synthdp.study.report.page import ReportSettings, run_report
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=500)
+RELEASED = ("config.yaml", "privacy.json", "README.md", "status.json", "release.json")
+UNPROTECTED = Asked(without_protection=True)
 CLASSIFIER = {
-    *("config.yaml", "privacy.json", "card.md", "status.json"),
+    *RELEASED,
     *("model/settings.json", "model/weights.safetensors"),
 }
 ID = "a" * 16
@@ -88,7 +89,7 @@ def copy_of(run: Path, tmp_path: Path) -> Path:
 def test_a_run_leaves_with_exactly_what_may_leave(run: Path, released: Path) -> None:
     assert files_in(released) == CLASSIFIER
     assert not any(path.is_symlink() for path in released.rglob("*"))
-    for same in ("privacy.json", "card.md", "model/settings.json", "model/weights.safetensors"):
+    for same in ("privacy.json", "model/settings.json", "model/weights.safetensors"):
         assert (released / same).read_bytes() == (run / same).read_bytes()
     with safe_open(released / "model" / "weights.safetensors", framework="pt") as weights:
         assert set(weights.keys()) >= {"head.weight", "head.bias"}
@@ -165,30 +166,11 @@ def test_a_released_model_scores_as_its_run_does(
     assert len(there) > 5
 
 
-def test_public_weights_go_by_their_name_and_stay(clinic: Path, tmp_path: Path) -> None:
-    public = tmp_path / "downloads-of-frau-mueller" / "public.safetensors"
-    network = build_backbone(RANDOM, seed=5, trainable_blocks=0).network
-    save_weights(public, network.state_dict())
-    backbone = RANDOM.model_copy(update={"weights": public, "sha256": sha256_file(public)})
-    run = finetuned(clinic, tmp_path / "run", backbone=backbone)
-    shutil.copy(public, run / "model")  # where a reader may put them
-    out = tmp_path / "out"
-    release(run, out)
-    assert files_in(out) == CLASSIFIER
-    about = read_json(out / "model" / "settings.json")
-    assert about["sources"][0]["backbone"]["weights"] == "public.safetensors"
-    assert "downloads" not in (out / "config.yaml").read_text()
-    with pytest.raises(InputError, match="public weights"):
-        load_classifier(out)
-    public.rename(out / "model" / public.name)
-    assert load_classifier(out).feature_sources[0].backbone.weights == out / "model" / public.name
-
-
 def synthetic(clinic: Path, tmp_path: Path) -> Path:
     run = run_train_gan(gan_settings(clinic, tmp_path / "gan"))
-    release(run, tmp_path / "released-gan")
+    release(run, tmp_path / "released-gan", UNPROTECTED)
     assert files_in(tmp_path / "released-gan") == {
-        *("config.yaml", "privacy.json", "card.md", "status.json"),
+        *RELEASED,
         *("model/settings.json", "model/generator.safetensors"),
     }
     return run_generate(
@@ -203,11 +185,12 @@ def test_a_released_generator_draws_a_set_that_leaves_with_its_promise(
     (made / "images" / "left-over.png").write_bytes(b"x")
     (made / "notes.txt").write_text("for us")
     out = tmp_path / "out"
-    statement = release(made, out)
+    statement = release(made, out, UNPROTECTED)
     assert statement.epsilon == float("inf")
     assert "generator trained without differential privacy" in statement.because
     named = {f"images/{number:06d}.png" for number in range(1, 5)}
-    assert files_in(out) == {"manifest.csv", "metadata.csv", "dataset.json", "README.md", *named}
+    files = {"manifest.csv", "metadata.csv", "dataset.json", "README.md", "release.json"}
+    assert files_in(out) == {*files, *named}
     left, stays = open_dataset(out).info, open_dataset(made).info
     assert left.lineage.releases == stays.lineage.releases
     assert left.lineage.declared[-1].endswith("were made from rests on its dataset.json")
@@ -243,13 +226,15 @@ def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path:
     assert leaves == stands.model_copy(update={"on_record": leaves.on_record})
     parts = {f"runs/finetune-0/{name}" for name in ("status.json", "privacy.json")}
     own = {"config.yaml", "privacy.json", "privacy-dp.json", "card.md", "status.json"}
+    own |= {"release.json"}
     page = {"results.csv", "study.json", "report.html", "model-card.md", "data-card.md"}
     assert files_in(out) == {*own, *parts, *page}
-    assert (out / "results.csv").read_bytes() == (study / "results.csv").read_bytes()
     about = read_json(out / "study.json")
     assert about["title"] == "T"
     assert [one["name"] for one in about["sets"]] == ["clinic"]
     assert (out / "data-card.md").read_text() == (study / "data-card.md").read_text()
+    for row in read_results(out / "results.csv"):
+        assert (row.auroc, row.brier, row.n_images, row.n_patients) == (None,) * 4
     before, after = ((folder / "report.html").read_text() for folder in (study, out))
     for told in ("The study took", "Median", "last run", "data:image/png", "Real patches"):
         assert told in before
@@ -282,7 +267,9 @@ def test_comparisons_leave_with_a_study_and_predictions_stay(study: Path, tmp_pa
         + "".join(f"{n}.png,secret-{n},{n % 2},0.{5 * n % 9}1\n" for n in range(9))
     )
     run_report(ReportSettings(study=copy))
-    release(copy, tmp_path / "out")
+    release(copy, tmp_path / "blank")
+    assert not (tmp_path / "blank" / "comparisons.csv").exists()
+    release(copy, tmp_path / "out", Asked(include=("scores",)))
     assert read_comparisons(tmp_path / "out") == read_comparisons(copy)
     assert (tmp_path / "out" / "comparisons.csv").is_file()
     assert "Comparisons: clinic, val" in (tmp_path / "out" / "report.html").read_text()
@@ -309,7 +296,7 @@ def test_scores_of_patients_who_were_trained_on_stay(study: Path, tmp_path: Path
     text = (copy / "results.csv").read_text().replace(",val,", ",train,")
     (copy / "results.csv").write_text(text)
     with pytest.raises(InputError, match="patients were trained on"):
-        release(copy, tmp_path / "out")
+        release(copy, tmp_path / "out", Asked(include=("scores",)))
 
 
 def test_a_study_that_leaves_out_what_a_run_spent_is_refused(study: Path, tmp_path: Path) -> None:
@@ -492,10 +479,10 @@ def test_the_same_release_again_is_done(run: Path, tmp_path: Path) -> None:
     before = (tmp_path / "out").stat()
     assert release(run, tmp_path / "out") == first
     assert (tmp_path / "out").stat().st_ino == before.st_ino
-    (tmp_path / "out" / "card.md").write_text("another")
+    (tmp_path / "out" / "README.md").write_text("another")
     with pytest.raises(InputError, match="exists already"):
         release(run, tmp_path / "out")
-    assert (tmp_path / "out" / "card.md").read_text() == "another"
+    assert (tmp_path / "out" / "README.md").read_text() == "another"
 
 
 def test_what_was_released_may_be_released_again(released: Path, tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""The card of a released model: its result, its licences, code that runs, and what each file is.
+
+It is `README.md`, the name that the Hugging Face hub looks for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthdp import __version__
+from synthdp.networks.carried import NETWORKS_FILE, NETWORKS_FOLDER, PublicNetworks, read_networks
+from synthdp.privacy.accounting.bounds import epsilon_text, exactly
+from synthdp.privacy.promise.statement import Statement
+from synthdp.runs.cards import (
+    licence_keys,
+    listed,
+    one_line,
+    restated,
+    with_header,
+    with_section,
+)
+from synthdp.runs.evaluations import ScoredSplit
+
+RESULT, LICENCE, RUNS, FILES = "Result", "Licence", "How to use it", "Files"
+#: What the card says where no evaluation was named, and how to mend it.
+NO_RESULT = (
+    "No result was released with this model. Exact scores of patients are outside its promise; "
+    "whoever made it can add a noisy AUROC that is paid for (`synthdp evaluate RUN DATASET "
+    "--auroc-epsilon 1 --population N --out EVALUATION`), or a result on a public or synthetic "
+    "set, by `synthdp privacy --release RUN OUT --evidence EVALUATION`."
+)
+
+
+@dataclass(frozen=True)
+class CardParts:
+    """What a released card says beside the model's own.
+
+    licence: of the model's own weights, empty where nobody said; results: evaluations that may be
+    shown; exact: whether exact scores of patients may be, and counts: how many there are.
+    """
+
+    stage: str
+    licence: str = ""
+    results: Sequence[ScoredSplit] = ()
+    exact: bool = False
+    counts: bool = False
+    kept_result: str = ""
+
+
+def released_card(card: str, statement: Statement, folder: Path, parts: CardParts) -> str:
+    """The card of a run as it leaves.
+
+    Args:
+        card: the run's own, or that of a former release.
+        statement: under which it leaves.
+        folder: of the release, whose `model/` is there.
+        parts: what else it says.
+
+    Raises:
+        InputError: when `card` is no card.
+    """
+    networks = read_networks(folder / "model")
+    text = with_header(restated(card, statement), licence_keys(parts.licence))
+    result = "\n\n".join(filter(None, [result_text(parts), _difference_text(networks)]))
+    sections = {
+        RESULT: result if parts.stage in _CLASSIFIERS else "",
+        LICENCE: licence_text(parts.licence, networks),
+        RUNS: use_text(parts.stage),
+        FILES: listed(_files(folder, parts.stage)),
+    }
+    for name, body in sections.items():
+        text = with_section(text, name, body, before="Use")
+    return text
+
+
+_CLASSIFIERS = ("pretrain", "finetune", "calibrate")
+
+
+def result_text(parts: CardParts) -> str:
+    """Each result with its interval, set and split; where there is none, how to add one."""
+    lines = [line for one in parts.results for line in _result_lines(one, parts)]
+    return "\n".join(lines) if lines else parts.kept_result or NO_RESULT
+
+
+def _result_lines(one: ScoredSplit, parts: CardParts) -> list[str]:
+    where, lines = one_line(f"{one.data_set}, split {one.split}"), []
+    if one.noisy is not None:
+        value, error = one.noisy.auroc.get("value"), one.noisy.auroc.get("standard_error")
+        spread = "" if error is None else f" (standard error of the noise {error:.3f})"
+        lines.append(
+            f"- noisy AUROC {value:.3f}{spread} on {where}, released for epsilon "
+            f"{epsilon_text(one.noisy.epsilon)} at delta {exactly(one.noisy.delta)} of its own, "
+            "which the promise above counts"
+        )
+    if one.of_patients and not parts.exact:
+        return lines
+    figures = one.metrics if "auroc" in one.metrics else one.metrics["mean"]
+    figure = figures["auroc"]
+    if figure["value"] is not None:
+        interval = ""
+        if figure["ci_low"] is not None and figure["ci_high"] is not None:
+            interval = f" [{figure['ci_low']:.3f}, {figure['ci_high']:.3f}], 95 % by patient"
+        who = "patients, exact and outside the promise" if one.of_patients else "no patient"
+        n_images, n_patients = one.metrics["n_images"], one.metrics["n_patients"]
+        of = f" ({n_images} images of {n_patients} patients)" if parts.counts else ""
+        if not one.of_patients:
+            of = f" ({n_images} images)"
+        lines.append(f"- AUROC {figure['value']:.3f}{interval} on {where}{of}: images of {who}")
+    return lines
+
+
+def _difference_text(networks: PublicNetworks) -> str:
+    """How the public networks that went along compare with those that the model was trained on."""
+    if networks.score_difference is not None:
+        return (
+            "The public networks go along in half precision. On phantoms, no score differs by more "
+            f"than {networks.score_difference:.1e} from that under the files that the model was "
+            "trained on."
+        )
+    if any(one.carried for one in networks.networks):
+        return "The public networks go along as the very files that the model was trained on."
+    return ""
+
+
+def licence_text(licence: str, networks: PublicNetworks) -> str:
+    """Under which terms the model's own weights stand, and whose work each public network is."""
+    own = one_line(licence) or "not stated; ask whoever sent it before you pass it on"
+    lines = [f"- the model's own weights: {own}"]
+    for one in networks.networks:
+        terms = one.licence or "licence not known"
+        if one.carried:
+            where = f"in `model/{NETWORKS_FOLDER}/{one.file}`"
+        elif one.fetched_by:
+            where = f"not in this folder; fetch it once by `{one.fetched_by}`"
+        else:
+            where = (
+                "not in this folder, since what it holds is not known here; whoever sent this has "
+                f"it: put the file with sha256 {one.sha256} at "
+                f"`model/{NETWORKS_FOLDER}/{one.file}`"
+            )
+        credit = f"; {one_line(one.credit)}" if one.credit else ""
+        lines.append(f"- {one_line(one.name)}, {one_line(terms)}, {where}{credit}")
+    return "\n".join(lines)
+
+
+_PHANTOMS = "synthdp data phantoms --out trial --patients 8"
+_CLASSIFIER_USE = f"""\
+On any machine, with no connection, in the folder that this file stands in. The first command draws
+a few phantoms to try it on; put a folder with your own patches in the place of `trial/images`:
+
+```sh
+pip install "synthdp>={{version}}"
+{_PHANTOMS}
+synthdp predict . trial/images --out scores.csv
+```
+
+`scores.csv` has a row for each image: `score_...` is the probability of a target, `positive_...`
+the decision at the model's threshold, where it has one. In Python:
+
+```python
+import synthdp
+
+synthdp.run_stage("predict", run=".", images="trial/images", out="scores-again.csv")
+print(open("scores-again.csv").read())
+```
+
+Patches are grey, square, with the finding in the middle, as in training; other sides are brought
+to the one that the model takes. `synthdp privacy .` states the promise, and `synthdp privacy
+--check .` holds every file against `release.json`."""
+_GENERATOR_USE = """\
+On any machine, with no connection, in the folder that this file stands in:
+
+```sh
+pip install "synthdp>={version}"
+synthdp generate . --out synthetic --per-class 4
+```
+
+In Python:
+
+```python
+import synthdp
+
+made = synthdp.run_stage("generate", run=".", out="synthetic-again", per_class=4)
+print(len(synthdp.open_dataset(made).rows), "images")
+```
+
+`synthdp privacy .` states the promise, and `synthdp privacy --check .` holds every file against
+`release.json`."""
+
+
+def use_text(stage: str) -> str:
+    """Commands and code that run as they stand, for a model of this stage."""
+    text = _CLASSIFIER_USE if stage in _CLASSIFIERS else _GENERATOR_USE
+    return text.replace("{version}", __version__)
+
+
+def _files(folder: Path, stage: str) -> dict[str, str]:
+    """What each file of a released model is."""
+    weights = "weights" if stage in _CLASSIFIERS else "generator"
+    files = {
+        "README.md": "this card: Markdown, with a header in YAML",
+        "privacy.json": "the promise, for programs: every figure of the text above",
+        "release.json": "the version that made this folder, licences, and a sha256 of each file",
+        "config.yaml": "the settings of the training; each path is cut to its last part",
+        "status.json": "the stage, and the versions of what it ran on",
+        f"model/{weights}.safetensors": "the model's own weights (safetensors)",
+        "model/settings.json": "how they are read",
+    }
+    if (folder / "model" / NETWORKS_FOLDER / NETWORKS_FILE).is_file():
+        files[f"model/{NETWORKS_FOLDER}"] = (
+            "the public networks that the model stands on (safetensors), whence they come, and "
+            "their licences"
+        )
+    return files
