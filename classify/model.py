@@ -31,7 +31,7 @@ from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.carried import find_public_weights
 from synthdp.networks.frozen import refuse_large_network
-from synthdp.networks.weight_files import HUB
+from synthdp.networks.weight_files import HUB, found_weights
 from synthdp.networks.weights import load_tensors, refuse_download
 from synthdp.privacy.noisy_sum.exact import ExactRows
 from synthdp.privacy.promise.stated import read_statement

@@ -24,6 +24,7 @@ from gan.package.pretrained import WEIGHTS
 from synthdp import __version__
 from synthdp.checkpoint import load_weights
 from synthdp.data.classes import class_words
+from synthdp.data.hub_form import card_file
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.privacy.promise.statement import Statement
@@ -72,8 +73,10 @@ def run_export(settings: ExportSettings) -> Path:
         write_atomic(package / f"{WEIGHTS_NAME}{WEIGHTS_END}", weights)
         write_atomic(package / "LICENSE", _licence_text(settings.licence))
         write_atomic(package / "requirements.txt", "\n".join(DEPENDENCIES) + "\n")
-        for public in ("card.md", "privacy.json"):
-            write_atomic(package / public, (run / public).read_bytes())
+        card = card_file(run)
+        if card is not None:
+            write_atomic(package / "card.md", card.read_bytes())
+        write_atomic(package / "privacy.json", (run / "privacy.json").read_bytes())
         write_json(package / "metadata.json", about)
     return settings.out
 

@@ -34,7 +34,9 @@ def package_generator(released: Path, out: Path) -> Path:
     if not (released / WEIGHTS).is_file():
         raise InputError(f"{released}: its model is no generator; name a released train-gan run")
     with atomic_folder(out) as packed:
-        shutil.copytree(released, packed, dirs_exist_ok=True)
+        # digests of a release's files are not those of packed ones
+        left = shutil.ignore_patterns("release.json")
+        shutil.copytree(released, packed, dirs_exist_ok=True, ignore=left)
         weights = load_weights(released / WEIGHTS)
         halves = {
             name: tensor.half() if tensor.is_floating_point() else tensor

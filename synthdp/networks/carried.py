@@ -77,7 +77,8 @@ def find_public_weights(settings: BackboneSettings, model: Path) -> Path | None:
     """Where the file of weights stands that a model's settings name; None for a random start.
 
     They are looked for in the release first, then where the settings say and in the folders that
-    are searched (`synthdp.networks.weight_files`), then among what was fetched from the hub before. Whoever loads them compares the sha256.
+    are searched (`synthdp.networks.weight_files`), then among what was fetched from the hub.
+    Whoever loads them compares the sha256.
 
     Args:
         settings: of one network.

@@ -323,7 +323,7 @@ def test_a_calibrated_run_is_released_and_started_from(
     left = tmp_path / "left"
     release(out, left)
     assert {str(path.relative_to(left)) for path in left.rglob("*") if path.is_file()} == {
-        *("config.yaml", "privacy.json", "card.md", "status.json"),
+        *("config.yaml", "privacy.json", "README.md", "status.json", "release.json"),
         *("model/settings.json", "model/weights.safetensors"),
     }
     assert point_of(left) == point_of(out)

@@ -28,7 +28,7 @@ from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.privacy.promise.words import statement_text
-from synthdp.releases.release import release
+from synthdp.releases.release import Asked, release
 
 TinySettings = Callable[..., TrainGanSettings]
 MakeSet = Callable[..., Path]
@@ -226,8 +226,8 @@ def test_an_adversarial_training_starts_from_init_and_leaves_without_its_place(
     before, after = (load_generator(path, torch.device("cpu")) for path in (init, run))
     for name, tensor in after.state_dict().items():
         assert torch.allclose(tensor, before.state_dict()[name], atol=1e-6)
-    release(run, tmp_path / "out")
-    assert "init: gan" in (tmp_path / "out" / "card.md").read_text()
+    release(run, tmp_path / "out", Asked(without_protection=True))
+    assert "init: gan" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_private_discriminator_judges_each_image_alone(
@@ -276,8 +276,8 @@ def test_the_embeddings_release_is_on_record_before_it_is_computed(
     assert calls == [1, 1]
     assert read_statement(asked.out).epsilon == pytest.approx(6, rel=1e-6)
     assert not list((asked.out / "private").glob("*.key"))
-    release(asked.out, tmp_path / "leaves")
-    card = (tmp_path / "leaves" / "card.md").read_text()
+    release(asked.out, tmp_path / "leaves", Asked(without_protection=True))
+    card = (tmp_path / "leaves" / "README.md").read_text()
     assert "weights.safetensors" in card
     assert "somewhere" not in card
 

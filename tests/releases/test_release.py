@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,13 @@ ID = "a" * 16
 
 def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def named_by(text: str, digests: Mapping[str, str]) -> str:
+    """A text in which each digest of a file is replaced by the file's name."""
+    for digest, name in digests.items():
+        text = text.replace(digest, name)
+    return text
 
 
 def finetuned(data: Path, out: Path, **changes: object) -> Path:

@@ -21,7 +21,7 @@ from gan.train import run_train_gan
 from gan.training.examples import Examples
 from gan.training.finish import find_marks, finish_generator, fit_film
 from synthdp.data.dataset import load_images, open_dataset
-from synthdp.releases.release import release
+from synthdp.releases.release import Asked, release
 from synthdp.storage.files import read_json
 
 Images = NDArray[np.float32]
@@ -224,7 +224,7 @@ def test_a_run_with_all_is_drawn_from_packed_and_started_from(
     assert isinstance(loaded, Generator)
     assert loaded.film is not None
     assert loaded.film.grain.max() > 0  # the discs are noisy
-    release(run, tmp_path / "released")
+    release(run, tmp_path / "released", Asked(without_protection=True))
     packed = package_generator(tmp_path / "released", tmp_path / "packed")
     own, from_packed = (
         open_dataset(run_generate(GenerateSettings(run=source, out=out, per_class=8)))

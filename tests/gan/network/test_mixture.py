@@ -26,7 +26,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
-from synthdp.releases.release import release
+from synthdp.releases.release import Asked, release
 from synthdp.storage.files import read_json, write_json
 
 TinySettings = Callable[..., TrainGanSettings]
@@ -104,7 +104,7 @@ def test_the_run_counts_the_releases_of_all_members_and_is_a_generator(
     shape = generator_description(mixed).shape
     assert isinstance(shape, MixtureShape)
     assert [member.channels for member in shape.members] == [(16, 16, 8), (24, 16, 8)]
-    release(mixed, tmp_path / "released")
+    release(mixed, tmp_path / "released", Asked(without_protection=True))
     files = [path for path in (tmp_path / "released").rglob("*") if path.is_file()]
     texts = "".join(path.read_text() for path in files if path.suffix != ".safetensors")
     assert str(members[0].parent) not in texts

@@ -22,7 +22,7 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.privacy.promise.words import statement_text
-from synthdp.releases.release import release
+from synthdp.releases.release import Asked, release
 from synthdp.storage.files import read_json, write_json
 
 Finished = Callable[[Path], Path]
@@ -33,7 +33,7 @@ def packed(
     discs_as_real: Path, finished_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     monkeypatch.setattr(resolve_run, "__defaults__", (tmp_path / "data",))
-    release(finished_run(discs_as_real), tmp_path / "released")
+    release(finished_run(discs_as_real), tmp_path / "released", Asked(without_protection=True))
     return package_generator(tmp_path / "released", tmp_path / "data" / "discs")
 
 
@@ -92,7 +92,7 @@ def test_bad_names_and_weights_are_refused(
     assert resolve_run(packed) == packed
     with pytest.raises(InputError, match="--release"):
         package_generator(finished_run(discs), tmp_path / "data" / "refused")
-    release(finished_run(discs), tmp_path / "free")
+    release(finished_run(discs), tmp_path / "free", Asked(without_protection=True))
     monkeypatch.setattr(gan.package.packing, "MAX_DIFFERENCE", 0.0)
     with pytest.raises(RunError, match="need float32"):
         package_generator(tmp_path / "free", tmp_path / "data" / "refused")
