@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from hub import loaded_by_hub
-from synthdp.release import release
+from synthdp.releases.release import release
 
 from gan.config import GenerateSettings
 from gan.generate import run_generate
