@@ -165,7 +165,7 @@ def _exact_figures(
     if not rows:
         raise InputError("no image is left, so there is nothing to evaluate")
     if settings.by is not None:
-        refuse_no_groups(dataset, rows, settings.by)
+        refuse_no_groups(dataset, rows, settings.by, setting="by")
     contents: dict[str, Any] = {
         METRICS_FILE: evaluate(
             targets,

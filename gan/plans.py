@@ -94,8 +94,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     lineages = [dataset.info.lineage]
     if settings.init is not None:
         planned = (to_come or {}).get(settings.init)
-        shape, target = settings.shape(conditions), dataset.info.targets[0]
-        lineages.append(planned or _init_lineage(settings.init, shape, target))
+        lineages.append(planned or _init_lineage(settings.init, settings.shape(conditions)))
     if settings.method == "embedding":
         assert settings.embedding is not None  # TrainGanSettings asks for it
         lineages.append(_public_lineage(settings.embedding.public))
@@ -123,7 +122,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     return GanPlan(privacy, rows, units, conditions)
 
 
-def _init_lineage(init: Path, shape: TrainedShape, target: str) -> Lineage:
+def _init_lineage(init: Path, shape: TrainedShape) -> Lineage:
     """What a generator to start from descends from.
 
     Raises:
@@ -131,8 +130,9 @@ def _init_lineage(init: Path, shape: TrainedShape, target: str) -> Lineage:
     """
     generator = open_generator(init)
     start = generator.description
-    own, asked = start.as_json(), Description(shape, target, "").as_json()
-    compared = asked.keys() - {"conditions", "data"}
+    own, asked = start.as_json(), Description(shape, "", "").as_json()
+    # class 1 may have another name: what it looks like is learned anew
+    compared = asked.keys() - {"conditions", "data", "target"}
     differing = [key for key in compared if own.get(key) != asked[key]]
     known, wanted = start.shape.conditions, shape.conditions
     if (known.names, known.levels) != (wanted.names, wanted.levels):  # their prior may differ

@@ -53,8 +53,8 @@ def columns_of(dataset: Dataset) -> list[str]:
     return list(dict.fromkeys(name for row in dataset.rows for name in row.attributes))
 
 
-def refuse_missing_column(dataset: Dataset, column: str) -> None:
-    """Refuse a column that a data set does not have.
+def refuse_missing_column(dataset: Dataset, column: str, *, setting: str = "") -> None:
+    """Refuse a column that a data set does not have; `setting` is the one that asks for it.
 
     Raises:
         InputError: naming those that it has.
@@ -62,7 +62,8 @@ def refuse_missing_column(dataset: Dataset, column: str) -> None:
     known = columns_of(dataset)
     if column not in known:
         raise InputError(
-            f"{dataset.info.name}: has no column {column}; its columns beside image, patient, "
+            f"{f'{setting}: ' if setting else ''}{dataset.info.name}: has no column {column}; its "
+            "columns beside image, patient, "
             f"split and targets: {', '.join(known) or 'none'}"
         )
 
@@ -92,7 +93,7 @@ def rows_where(
     if where is None:
         return tuple(rows)
     for column in where:
-        refuse_missing_column(dataset, column)
+        refuse_missing_column(dataset, column, setting="where")
     chosen = tuple(
         row for row in rows if all(cell_of(row, name) in cells for name, cells in where.items())
     )

@@ -99,13 +99,16 @@ def _number(cell: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def refuse_no_groups(dataset: Dataset, rows: Sequence[Row], by: FairnessSettings) -> None:
-    """Refuse columns that the set lacks, or that make no groups.
+def refuse_no_groups(
+    dataset: Dataset, rows: Sequence[Row], by: FairnessSettings, *, setting: str
+) -> None:
+    """Refuse columns that the set lacks, or that make no groups; `setting` asks for them.
 
     Raises:
         InputError: as `group_names`.
     """
     for attribute, cuts in by.attributes.items():
+        refuse_missing_column(dataset, attribute, setting=setting)
         group_names(dataset, rows, attribute, cuts)
 
 

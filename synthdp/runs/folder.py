@@ -56,6 +56,7 @@ from synthdp.storage.files import (
 from synthdp.storage.locks import locked, owner_of, owner_words
 
 LEDGER = "ledger.jsonl"
+_LEDGER_STEM = Path(LEDGER).stem  # the head of its journal stands beside it
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "opacus")
 
 
@@ -421,7 +422,7 @@ def _never_began(out: Path) -> bool:
     ledger = out / "private" / LEDGER
     names = (path.relative_to(out).as_posix() for path in out.rglob("*"))
     others = {name for name in names if not name.startswith(".")} - {*_OF_A_START}
-    if any(not name.startswith(f"private/{LEDGER}") for name in others):
+    if any(not name.startswith(f"private/{_LEDGER_STEM}.") for name in others):
         return False
     return not ledger.is_file() or Ledger(ledger).is_untouched
 
@@ -429,7 +430,7 @@ def _never_began(out: Path) -> bool:
 def _remove_unbegun(out: Path) -> None:
     """Remove what the start of a run wrote, and its folder if nothing else stands there."""
     private = out / "private"
-    for path in (*private.glob(f"{LEDGER}*"), *(out / name for name in reversed(_OF_A_START))):
+    for path in (*private.glob(f"{_LEDGER_STEM}.*"), *(out / name for name in reversed(_OF_A_START))):
         if path.is_dir():
             path.rmdir()
         else:

@@ -86,17 +86,23 @@ def _holds_something(out: Path) -> bool:
 
 
 def _missing_folders(stage: str, settings: Settings, to_come: Collection[Path]) -> Iterator[str]:
+    """A line for each folder that is not there, with all settings that name it."""
+    keys_of: dict[str, list[str]] = {}
     for key, path in named_inputs(settings).items():
-        names = [part for part in key.split(".") if not part.isdigit()]
         if path in to_come or str(path).startswith("pretrained:"):
             continue
-        made_by = _RUNS.get((stage, names[-1]))
+        name = [part for part in key.split(".") if not part.isdigit()][-1]
+        made_by = _RUNS.get((stage, name))
         if made_by is not None and not path.exists():
-            yield f"{key}: there is no run at {path}; {made_by.format(path=path)}"
-        made_by = _SETS_OF_STAGES.get((stage, names[-1]), _SETS.get(names[-1]))
+            problem = f"there is no run at {path}; {made_by.format(path=path)}"
+            keys_of.setdefault(problem, []).append(key)
+        made_by = _SETS_OF_STAGES.get((stage, name), _SETS.get(name))
         if made_by is not None and not (path / "dataset.json").is_file():
             there = "is no data set (it has no dataset.json)" if path.exists() else "is not there"
-            yield f"{key}: {path} {there}; {made_by.format(path=path)}"
+            problem = f"{path} {there}; {made_by.format(path=path)}"
+            keys_of.setdefault(problem, []).append(key)
+    for problem, keys in keys_of.items():
+        yield f"{', '.join(keys)}: {problem}"
 
 
 def _missing_weights(value: Any, key: str) -> Iterator[str]:

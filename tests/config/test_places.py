@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from synthdp.config.places import respelled, same_place, started_in
-from synthdp.config.settings import Settings, dump_settings
+from synthdp.config.settings import BackboneSettings, Settings, dump_settings
 from synthdp.errors import InputError
 from synthdp.runs.folder import StageCall, is_written, open_run, spelled_as_started
 from synthdp.storage.files import write_atomic
@@ -117,3 +117,16 @@ def test_words_that_are_no_places_are_told_apart_by_their_letters(work: Path) ->
     asked = Example(data=work / "data", out=Path("x"), beside=(work / "data",))
     plain = asked.model_dump(mode="json")
     assert respelled(asked, plain, old, work) == {**plain, "data": "data"}
+
+
+def test_weights_of_one_sha256_are_the_same_wherever_they_stand(tmp_path: Path) -> None:
+    def network(weights: str | None, sha256: str | None) -> BackboneSettings:
+        return BackboneSettings(name="vit", weights=weights, sha256=sha256)
+
+    asked = network("vit.safetensors", "a" * 64)
+    stored = network("../shared/weights/vit.safetensors", "a" * 64).model_dump(mode="json")
+    plain = asked.model_dump(mode="json")
+    assert respelled(asked, plain, stored, tmp_path) == stored
+    for other in (network("vit.safetensors", "b" * 64), network("hub", None), network(None, None)):
+        as_plain = other.model_dump(mode="json")
+        assert respelled(other, as_plain, stored, tmp_path) == as_plain

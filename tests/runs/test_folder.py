@@ -291,3 +291,46 @@ def test_a_run_of_an_earlier_version_has_no_ledger_and_goes_on(tmp_path: Path) -
         path.unlink()
     with open_run(tmp_path, "pretrain", Example()) as run:
         assert run.resumed
+
+
+def test_a_run_that_is_refused_before_it_began_holds_no_folder(tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "one"
+    with pytest.raises(InputError, match="no images"), open_run(out, "pretrain", Example()):
+        raise InputError("no images")
+    assert not out.exists()
+    finish(out, Example(seed=1))  # the corrected command may name the same
+    assert state(out) == "finished"
+
+
+def test_a_run_that_did_something_keeps_its_folder_when_it_is_refused(tmp_path: Path) -> None:
+    logged, noted, failed = (tmp_path / name for name in ("logged", "noted", "failed"))
+    with pytest.raises(InputError), open_run(logged, "pretrain", Example()) as run:
+        run.log(step=1)
+        raise InputError("in the middle")
+    with pytest.raises(InputError), open_run(noted, "pretrain", Example()) as run:
+        run._note_terms(STATEMENT)
+        raise InputError("in the middle")
+    with pytest.raises(RunError), open_run(failed, "pretrain", Example()):
+        raise RunError("the machine")
+    assert [state(out) for out in (logged, noted, failed)] == ["failed"] * 3
+
+
+def test_what_an_earlier_version_left_of_a_refused_run_is_begun_anew(tmp_path: Path) -> None:
+    with pytest.raises(RunError), open_run(tmp_path, "pretrain", Example()):
+        raise RunError("as a refusal was once recorded")
+    release = read_status(tmp_path)
+    with open_run(tmp_path, "pretrain", Example(seed=5)) as run:
+        run.finish(STATEMENT, "# card\n")
+    status = read_status(tmp_path)
+    assert release is not None
+    assert status is not None
+    assert status.release == release.release
+    assert "seed: 5" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_resumed_run_keeps_its_folder_whatever_refuses_it(tmp_path: Path) -> None:
+    with pytest.raises(RunError), open_run(tmp_path, "pretrain", Example()):
+        raise RunError("the machine")
+    with pytest.raises(InputError), open_run(tmp_path, "pretrain", Example()):
+        raise InputError("an image is missing")
+    assert state(tmp_path) == "failed"

@@ -7,11 +7,13 @@ which of its rows are which arm, and which strategy of ours repeats it.
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 
+from synthdp.config.packaged import packaged_config
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.config.yaml_core import parse_yaml
 from synthdp.data.tables import read_table
@@ -86,6 +88,8 @@ def read_published(path: Path) -> Published:
     Raises:
         InputError: when it is missing, too large, or a setting is wrong.
     """
+    with suppress(InputError):  # what comes with the package may be named as it stands there
+        path = path if path.is_file() else packaged_config(str(path))
     if not path.is_file():
         raise InputError(f"published: {path} is missing; name the YAML file of the table")
     content = parse_yaml(read_text(path, MAX_DESCRIPTION_BYTES), where=path.name)

@@ -208,7 +208,7 @@ def refuse_unfit_attributes(settings: FairnessSettings, sets: Iterable[EvaluateO
     for on in sets:
         dataset = open_dataset(on.data)
         rows = rows_where(dataset, dataset.split(on.split), on.where)
-        refuse_no_groups(dataset, rows, settings)
+        refuse_no_groups(dataset, rows, settings, setting="fairness")
 
 
 def _refuse_unfit_sites(settings: StudySettings) -> None:
@@ -224,7 +224,7 @@ def _refuse_unfit_sites(settings: StudySettings) -> None:
             dataset = open_dataset(one.data)
             # Whether a site has patients to train on is theirs: each training refuses or goes on.
             for column in one.where or ():
-                refuse_missing_column(dataset, column)
+                refuse_missing_column(dataset, column, setting="transfer.column")
             paths[dataset.info.name] = one.data.resolve()
     for on in settings.evaluation_sets:
         dataset = open_dataset(on.data)
