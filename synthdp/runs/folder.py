@@ -301,7 +301,7 @@ def _matching_status(
         for values in (stored, asked)
     )
     if lines := _differences(fixed, wanted):
-        if _never_began(out):  # refused, or killed, before it did anything: it is begun anew
+        if status.state == "failed" and _never_began(out):  # an earlier version refused it
             return status.model_copy(update={"state": "starting"})
         words = f"{out}: was started with other settings; name a new `out`, or go back to them:"
         raise InputError("\n  ".join([words, *lines]))
