@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from synthdp.commands.ends import print_end
 from synthdp.commands.exit_codes import EXIT_DONE
 from synthdp.config.settings import Settings, dump_settings, load_settings
 from synthdp.config.typed_values import TYPOGRAPHIC_DASHES, syntax_problem
@@ -99,7 +100,7 @@ def run_stage(
     settings = load_settings(stage.settings_class(), config, overrides, beneath=beneath)
     if arguments.dry_run:
         return _print_plan(stage_name, settings)
-    print(stage.start(settings) if run is None else run(stage, settings))
+    print_end(stage_name, settings, stage.start(settings) if run is None else run(stage, settings))
     return EXIT_DONE
 
 

@@ -51,7 +51,7 @@ def only_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser = build_parser()
     arguments, rest = parser.parse_known_args(list(words))
-    if rest and not hasattr(arguments, "overrides") or any(word.startswith("-") for word in rest):
+    if (rest and not hasattr(arguments, "overrides")) or any(word.startswith("-") for word in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         arguments.overrides = [*arguments.overrides, *rest]

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FETCHED = r"<(?:script|img|iframe|source)[^>]*\ssrc(?:set)?=\"(?:https?:)?//|<link[^>]*href=\"https?:"
+FETCHED = (
+    r"<(?:script|img|iframe|source)[^>]*\ssrc(?:set)?=\"(?:https?:)?//|<link[^>]*href=\"https?:"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 20
-    fetching = [
-        page.name for page in pages if re.search(FETCHED, page.read_text(encoding="utf-8"))
-    ]
+    fetching = [page.name for page in pages if re.search(FETCHED, page.read_text(encoding="utf-8"))]
     assert fetching == []
     sheets = (path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
     assert not [sheet for sheet in sheets if re.search(r"(@import|url\()\s*[\"']?https?:", sheet)]
