@@ -23,6 +23,7 @@ _PUBLIC = {
     "InputError": "synthdp.errors:InputError",
     "Ledger": "synthdp.privacy.ledger.run_ledger:Ledger",
     "Mechanism": "synthdp.privacy.mechanism:Mechanism",
+    "PatientTrainer": "classify.library.patient_trainer:PatientTrainer",
     "PrivateLogisticRegression": "classify.library.logistic_regression:PrivateLogisticRegression",
     "RunError": "synthdp.errors:RunError",
     "Statement": "synthdp.privacy.promise.statement:Statement",
@@ -39,6 +40,7 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from classify.library.logistic_regression import PrivateLogisticRegression
+    from classify.library.patient_trainer import PatientTrainer
     from gan.library.generator import Generator
     from synthdp.data.dataset import Dataset, open_dataset
     from synthdp.errors import InputError, RunError
@@ -65,6 +67,7 @@ __all__ = [
     "InputError",
     "Ledger",
     "Mechanism",
+    "PatientTrainer",
     "PrivateLogisticRegression",
     "RunError",
     "Statement",

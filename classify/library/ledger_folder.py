@@ -18,6 +18,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage, new_release_id
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.promise.statement import Statement
 from synthdp.storage.files import atomic_folder, closed_to_others, write_json
 
 IN_MEMORY = "its ledger was kept in memory, so that no record counts it"
@@ -115,6 +116,7 @@ def plan_for_arrays(
     folder: LedgerFolder,
     *,
     stage: str,
+    subject: str,
     epsilon: float | None,
     delta: float,
     population: int,
@@ -122,12 +124,14 @@ def plan_for_arrays(
     clip_norm: float,
     sampling_rate: float = 1.0,
     declared: tuple[str, ...] = (),
+    starts_from: Statement | None = None,
 ) -> PrivacyPlan:
     """What one training on arrays will spend, and promise, with what rests on the caller's words.
 
     Args:
         folder: whose ledger counts it.
         stage: what it is called there.
+        subject: what the statement is about.
         epsilon: for each patient; None for no privacy.
         delta: below 1 / population.
         population: public round number, at least the patients.
@@ -135,21 +139,28 @@ def plan_for_arrays(
         clip_norm: of each patient's vector.
         sampling_rate: with which each patient takes part in a step.
         declared: what the caller says of the arrays, and no record shows.
+        starts_from: of what the training begins with; what it spent is taken off.
 
     Raises:
         InputError: as `plan_privacy`, or when the folder's set was imported for more patients.
     """
     values = {"epsilon": epsilon, "delta": delta, "population": population}
     privacy = validate_settings(PrivacySettings, values, where=stage)
+    if privacy.population is None:
+        raise InputError(
+            f"{stage}: population is missing: a public round number, surely at least the number of "
+            "patients; the true one is private"
+        )
     info = folder.dataset.info
     refuse_unknown_patients(info, privacy.unit)
     refuse_fewer_than_imported(info, privacy.population, privacy.unit)
+    before = Lineage() if starts_from is None else starts_from.lineage
     return plan_privacy(
         folder.dataset,
         privacy,
         stage=stage,
-        subject="classifier",
-        ancestors=info.lineage.joined([Lineage(declared=declared)]),
+        subject=subject,
+        ancestors=info.lineage.joined([before, Lineage(declared=declared)]),
         cohort=None,
         n_units=privacy.population,
         steps=steps,

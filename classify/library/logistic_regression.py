@@ -166,6 +166,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
         plan = plan_for_arrays(
             folder,
             stage="PrivateLogisticRegression",
+            subject="classifier",
             epsilon=None if math.isinf(self.epsilon) else self.epsilon,
             delta=self.delta,
             population=self.population,

@@ -8,7 +8,6 @@ views comes a physical batch at a time, whose size changes memory and time, and 
 rounding.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,19 +25,7 @@ from torch.nn import functional as F
 
 from classify.network.top import TrainedTop
 from synthdp.machine.progress import progress
-from synthdp.privacy.noisy_sum.clipping import clip_factors
-from synthdp.privacy.noisy_sum.lattice import (
-    clip_bound,
-    on_lattice,
-    whole_vectors,
-)
-
-#: Entries of a gradient whose squares are summed in float32 before float64 takes over.
-_PIECE = 256
-#: What that can be off by, relatively: 2^-24 (256 / 2 + 2), with room.
-_NORM_ERROR = 1e-5
-#: Entries of a gradient that are added to the sum at a time.
-_AT_ONCE = 2**16
+from synthdp.privacy.noisy_sum.clipped_total import ClippedTotal
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,16 +115,10 @@ class PatientGradients:
         give the same bits for the same patient in two runs on one machine; the sum over patients
         assumes nothing (`synthdp.privacy.noisy_sum.lattice`).
         """
-        sizes = [parameter.numel() for parameter in self._parameters]
-        bound = clip_bound(clip_norm, sum(sizes)) * (1 - _NORM_ERROR)
-        total = [
-            torch.zeros(size, dtype=torch.int64, device=parameter.device)
-            for size, parameter in zip(sizes, self._parameters, strict=True)
-        ]
+        clipped = ClippedTotal(self._parameters, clip_norm)
         for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
-            gradient = self._mean_gradient(examples, views, patient, batch)
-            _add_clipped(total, gradient, bound, clip_norm)
-        return on_lattice(torch.cat(total), clip_norm)
+            clipped.add(self._mean_gradient(examples, views, patient, batch))
+        return clipped.total
 
     def _mean_gradient(
         self, examples: TokenExamples, views: Views, patient: slice, batch: int
@@ -162,35 +143,6 @@ def _patients(patients: Tensor) -> Iterator[slice]:
     for count in counts.tolist():
         yield slice(start, start + count)
         start += count
-
-
-def _add_clipped(
-    total: Sequence[Tensor], gradient: Sequence[Tensor], bound: float, clip_norm: float
-) -> None:
-    """Add a patient's clipped vector onto `total`, in place.
-
-    Args:
-        total: one (size,) for each parameter, int64, in finer steps.
-        gradient: one (size,) for each parameter, float32.
-        bound: on the norm of that vector, as `_norm` takes it.
-        clip_norm: whose lattice it is.
-    """
-    norm = torch.stack([_norm(part) for part in gradient]).square().sum().sqrt()
-    factor = float(clip_factors(norm, bound))
-    if factor == 0:  # a vector that is not finite
-        return
-    for whole, part in zip(total, gradient, strict=True):
-        # a piece at a time, so that what is between stays in the processor's cache
-        for sums, values in zip(whole.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
-            sums.add_(whole_vectors(values, clip_norm, factor))
-
-
-def _norm(values: Tensor) -> Tensor:
-    """The norm of (size,), float64; float32 over short pieces, float64 over these."""
-    pieces = values.view(-1, math.gcd(len(values), _PIECE))
-    of_pieces = torch.linalg.vector_norm(pieces, dim=1)
-    norm: Tensor = torch.linalg.vector_norm(of_pieces, dtype=torch.float64)
-    return norm
 
 
 # Below, Opacus's hooks, taught two kinds of layers and to sum within a patient.

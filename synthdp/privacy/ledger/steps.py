@@ -1,6 +1,6 @@
 """The order of things in a private stage: reserve, run, keep; and what a stop does to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +13,24 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 
 #: Given a step's number, the weights before it, and the noisy mean that it released.
 Observer = Callable[[int, Tensor, Tensor], None]
+
+
+def reserved_blocks(ledger: Ledger, *, state_at: int, block_steps: int) -> Iterator[range]:
+    """The steps that a ledger's release has left, a block at a time; the first may be empty.
+
+    Args:
+        ledger: claimed by the run's release.
+        state_at: the step that the state at hand is to go on with: 0, or a checkpoint's.
+        block_steps: steps to reserve at a time.
+
+    Guarantee: a step's number is given once, ever, and only when it stands reserved on the disk.
+
+    Raises:
+        InputError: when the state is ahead of the ledger.
+    """
+    yield ledger.resumed(state_at)
+    while left := ledger.steps_left:
+        yield ledger.reserve(min(block_steps, left))
 
 
 def run_steps(
@@ -49,9 +67,10 @@ def run_steps(
         deferred_stop() as stop_asked,
         counted(what, total=n_steps, public_unit="steps", begun=state_at) as advance,
     ):
-        block = ledger.resumed(state_at)
-        advance(max(block.start - state_at, 0))  # what a crash lost
-        while True:
+        reached = state_at
+        for block in reserved_blocks(ledger, state_at=state_at, block_steps=block_steps):
+            advance(block.start - reached)  # what a crash lost, before the first
+            reached = block.stop
             for step in block:
                 take(step)
                 advance(1)
@@ -61,10 +80,6 @@ def run_steps(
                     raise KeyboardInterrupt
             if block:
                 keep(block.stop)
-            left = ledger.steps_left
-            if not left:
-                return
-            block = ledger.reserve(min(block_steps, left))
 
 
 def run_once(

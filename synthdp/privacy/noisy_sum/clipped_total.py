@@ -1,0 +1,67 @@
+"""The clipped sum of vectors that are made one after another, in parts: those of whole networks.
+
+`lattice.clipped_sum` is for vectors at hand as rows. Here each unit's vector comes by itself, a
+part for each parameter, and is gone when it is added.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from synthdp.privacy.noisy_sum.clipping import clip_factors
+from synthdp.privacy.noisy_sum.lattice import clip_bound, on_lattice, whole_vectors
+
+#: Entries of a vector whose squares are summed in float32 before float64 takes over.
+_PIECE = 256
+#: What that can be off by, relatively: 2^-24 (256 / 2 + 2), with room.
+_NORM_ERROR = 1e-5
+#: Entries of a vector that are added to the sum at a time.
+_AT_ONCE = 2**16
+
+
+class ClippedTotal:
+    """A sum of clipped vectors; begins at zero.
+
+    Args:
+        parameters: whose shapes and device the parts of a vector have.
+        clip_norm: bound on the norm of each whole vector.
+
+    Guarantee: with or without one vector the `total` differs by at most `clip_norm`, in whatever
+    order they come; a vector that is not finite counts as zero. Each must be a function of its own
+    unit.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], clip_norm: float) -> None:
+        size = sum(parameter.numel() for parameter in parameters)
+        self._clip_norm = clip_norm
+        self._bound = clip_bound(clip_norm, size) * (1 - _NORM_ERROR)
+        self._whole = [
+            torch.zeros(parameter.numel(), dtype=torch.int64, device=parameter.device)
+            for parameter in parameters
+        ]
+
+    def add(self, vector: Sequence[Tensor]) -> None:
+        """Add a unit's vector, clipped: a part (size,) float32 for each parameter."""
+        norm = torch.stack([_norm(part) for part in vector]).square().sum().sqrt()
+        factor = float(clip_factors(norm, self._bound))
+        if factor == 0:  # a vector that is not finite
+            return
+        for whole, part in zip(self._whole, vector, strict=True):
+            # a piece at a time, so that what is between stays in the processor's cache
+            for sums, values in zip(whole.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
+                sums.add_(whole_vectors(values, self._clip_norm, factor))
+
+    @property
+    def total(self) -> Tensor:
+        """The sum on the lattice of the clip norm: (P,) float64."""
+        return on_lattice(torch.cat(self._whole), self._clip_norm)
+
+
+def _norm(values: Tensor) -> Tensor:
+    """The norm of (size,), float64; float32 over short pieces, float64 over these."""
+    pieces = values.view(-1, math.gcd(len(values), _PIECE))
+    of_pieces = torch.linalg.vector_norm(pieces, dim=1)
+    norm: Tensor = torch.linalg.vector_norm(of_pieces, dtype=torch.float64)
+    return norm
