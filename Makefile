@@ -5,7 +5,7 @@ DEMO := demo
 export OMP_WAIT_POLICY := PASSIVE
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs dist pythons bench clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,23 @@ lint: .venv/installed
 # The site, without the network: build/site/index.html. A warning is an error.
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# Sdist and wheel, and the wheel tried in an environment of its own (scripts/try_wheel.py); with
+# `make dist TRY=--install` pip fetches what the wheel needs, as a user's would.
+dist: .venv/installed
+	$(BIN)/python scripts/try_wheel.py $(TRY)
+
+# The fast tests on every Python that is promised, as far as it is installed here. Each gets an
+# environment of its own, which takes some minutes and gigabytes: not part of .ci/run.
+PYTHONS ?= python3.11 python3.12 python3.13
+pythons:
+	for python in $(PYTHONS); do \
+	    name=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	    { [ -d build/venv-$$name ] || $$python -m venv build/venv-$$name; } && \
+	    build/venv-$$name/bin/pip install --quiet --disable-pip-version-check \
+	        -c constraints.txt -e ".[test]" && \
+	    build/venv-$$name/bin/python -m pytest -m "not slow" || exit 1; \
+	done
 
 bench: .venv/installed
 	for bench in scripts/bench_*.py; do echo "$$bench"; $(BIN)/python $$bench || exit 1; done

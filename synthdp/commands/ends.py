@@ -78,7 +78,8 @@ def _promise(made: Path) -> str:
     from synthdp.privacy.promise.stated import read_statement  # noqa: PLC0415 (as above)
     from synthdp.privacy.promise.words import statement_text  # noqa: PLC0415 (as above)
 
-    return statement_text(read_statement(made)).splitlines()[0].rstrip(".")
+    first = statement_text(read_statement(made)).splitlines()[0]
+    return first.replace("**", "").rstrip(".")
 
 
 def _of_generator(settings: Settings, made: Path) -> Ending:
