@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 #: Public name -> where it stands, as `module:attribute`. The `TYPE_CHECKING` block below says the
 #: same to type checkers and editors; a test holds the two against each other.
 _PUBLIC = {
+    "Classifier": "classify.library.classifier:Classifier",
     "Comparison": "synthdp.evaluation.arrays:Comparison",
     "Dataset": "synthdp.data.dataset:Dataset",
     "Evaluation": "synthdp.evaluation.summary:Evaluation",
@@ -39,6 +40,7 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from classify.library.classifier import Classifier
     from classify.library.logistic_regression import PrivateLogisticRegression
     from classify.library.patient_trainer import PatientTrainer
     from gan.library.generator import Generator
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Classifier",
     "Comparison",
     "Dataset",
     "Evaluation",

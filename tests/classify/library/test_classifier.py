@@ -1,0 +1,74 @@
+"""A classifier asked for scores of arrays, as its command gives them for files."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import random_run, received_run
+from PIL import Image
+
+from classify.config import PredictSettings
+from classify.library.classifier import Classifier
+from classify.predict import run_predict
+from synthdp.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def pictures(kind: type = np.uint8) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    top = np.iinfo(kind).max + 1
+    return [rng.integers(0, top, size).astype(kind) for size in ((40, 40), (40, 25), (20, 64))]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_scores_are_those_of_the_command(run: Path, kind: type, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number, pixels in enumerate(pictures(kind)):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+    out = tmp_path / "scores.csv"
+    run_predict(PredictSettings(run=run, images=tmp_path / "images", out=out))
+    told = [float(row["score_malignant"]) for row in csv.DictReader(out.open())]
+    scores = Classifier.load(run).predict_proba(pictures(kind))
+    assert scores.shape == (3, 1)
+    assert scores[:, 0].tolist() == pytest.approx(told, rel=1e-6)
+
+
+def test_a_score_hangs_on_its_own_image_and_on_no_form_of_the_array(run: Path) -> None:
+    classifier = Classifier.load(run)
+    images = np.random.default_rng(1).integers(0, 256, (20, 32, 32)).astype(np.uint8)
+    whole = classifier.predict_proba(images)
+    assert np.array_equal(whole[3:4], classifier.predict_proba(images[3:4]))
+    assert np.array_equal(whole, classifier.predict_proba(images[:, None]))
+    assert np.allclose(whole, classifier.predict_proba(images / 255), atol=0.02)  # bfloat16
+    assert np.array_equal(classifier.predict(images), whole >= 0.5)
+    assert classifier.predict_proba([]).shape == (0, 1)
+
+
+def test_a_received_folder_opens_too(run: Path, tmp_path: Path) -> None:
+    received = Classifier.load(received_run(run, tmp_path / "received"))
+    images = np.zeros((1, 32, 32), np.uint8)
+    same = Classifier.load(run).predict_proba(images)
+    assert np.array_equal(received.predict_proba(images), same)
+    assert received.targets == ("malignant",)
+    assert received.thresholds is None
+    assert received.statement.epsilon == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((3, 32, 32), np.uint8), "number 0 has shape"),
+        (np.zeros(32, np.uint8), "number 0 has shape"),
+        (np.full((32, 32), 1.5), r"outside \[0, 1\]"),
+        (np.full((32, 32), np.nan), r"outside \[0, 1\]"),
+        (np.zeros((32, 32), np.int64), "is of int64"),
+    ],
+)
+def test_images_of_another_form_are_refused(run: Path, image: np.ndarray, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        Classifier.load(run).predict_proba([image])
