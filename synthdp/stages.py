@@ -11,7 +11,7 @@ from synthdp.machine.progress import stage
 from synthdp.own_packages import own_module
 
 if TYPE_CHECKING:
-    from synthdp.config.settings import AuditSettings, Settings
+    from synthdp.config.settings import AuditSettings, ExportModelSettings, Settings
     from synthdp.privacy.lineage import Lineage
     from synthdp.privacy.promise.statement import Statement
     from synthdp.runs.folder import StageCall
@@ -149,6 +149,13 @@ STAGES: dict[str, Stage] = {
         settings_module=_GAN,
         plan_module=_GAN_PLANS,
     ),
+    "export-model": Stage(
+        "synthdp.stages",
+        "ExportModelSettings",
+        "run_export_model",
+        "plan_export_model",
+        settings_module="synthdp.config.settings",
+    ),
     "pretrain": Stage(
         "classify.pretrain",
         "PretrainSettings",
@@ -203,6 +210,38 @@ STAGES: dict[str, Stage] = {
         settings_module="synthdp.study.report.settings",
     ),
 }
+
+
+def _is_generator(run: Path) -> bool:
+    """Whether a run, or `pretrained:NAME`, is that of a generator."""
+    from synthdp.status import read_status  # noqa: PLC0415 (as the settings' classes)
+
+    status = read_status(run)
+    generators = ("train-gan", "mix-generators", "import-generator")
+    return str(run).startswith("pretrained:") or (status is not None and status.stage in generators)
+
+
+def run_export_model(settings: ExportModelSettings) -> Path:
+    """Write a released classifier or generator as one file, with its promise.
+
+    Raises:
+        InputError: when the run was not released, is neither, or `out` holds something else.
+        RunError: when it can't be exported, or the file gives something else than the run.
+    """
+    room = "gan" if _is_generator(settings.run) else "classify"
+    return Path(own_module(f"{room}.library.exported").run_export_model(settings))
+
+
+def plan_export_model(settings: ExportModelSettings) -> Statement:
+    """What the file promises: what the run does.
+
+    Raises:
+        InputError: when the run is not finished.
+    """
+    from synthdp.privacy.promise.stated import read_statement  # noqa: PLC0415 (takes a second)
+
+    known = packaged_statements([settings.run])
+    return known.get(settings.run) or read_statement(settings.run)
 
 
 def run_audit(settings: AuditSettings) -> Path:

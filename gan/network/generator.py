@@ -122,7 +122,7 @@ class Generator(nn.Module):
         """style (B, style_dim), noise (B, noise_dim) -> images (B, 1, size_px, size_px)."""
         of_maps = sum(self.noise_sizes)
         noise_maps = iter(noise[:, :of_maps].split(self.noise_sizes, dim=1))
-        constant = self.constant.expand(len(style), -1, -1, -1)
+        constant = self.constant.expand(style.shape[0], -1, -1, -1)
         features = [self.first_modulation(constant, style)]
         for index, layers in enumerate(self.stages, start=1):
             current = features[-1]

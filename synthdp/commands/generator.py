@@ -57,15 +57,24 @@ def add_commands(commands: Commands) -> None:
         "synthdp export pretrained:mcgan-cbis packages/mcgan --licence CC-BY-3.0",
         positionals=("run", "out"),
         options=("package_name", "model_id", "title", "licence", "quality"),
-        run=_export,
+        run=_from_release,
+    )
+    add_stage(
+        commands,
+        "export-model",
+        "Write a classifier or a generator as one ONNX or torch.export file, with its promise.",
+        "synthdp export-model runs/dp exported/dp --format onnx --size-px 128",
+        positionals=("run", "out"),
+        options=("format", "size_px"),
+        run=_from_release,
     )
 
 
-def _export(stage: Stage, settings: Settings) -> Path:
+def _from_release(stage: Stage, settings: Settings) -> Path:
     """Export what a release of the run lets leave; a generator of the package is released."""
     from synthdp.releases.release import Asked, release  # noqa: PLC0415 (starts without the image stack)
 
-    # settings are gan's ExportSettings, which is not imported here
+    # of gan's ExportSettings, which is not imported here, or of ExportModelSettings
     run: Path = settings.run  # type: ignore[attr-defined]
     if str(run).startswith("pretrained:"):
         return stage.start(settings)

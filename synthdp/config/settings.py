@@ -386,6 +386,25 @@ class FeatureSettings(BackboneSettings):
         return self
 
 
+class ExportModelSettings(Settings):
+    """The export-model stage: a classifier or a generator as one file that runs without synthdp."""
+
+    run: Path
+    """A finished run of a classifier or a generator, or `pretrained:NAME`. Example: runs/dp"""
+
+    out: Path
+    """The folder of the file, which is made. Example: exported/dp"""
+
+    format: Literal["onnx", "torch-export"] = "onnx"
+    """`onnx` needs the extra of that name; `torch-export` is read by torch alone."""
+
+    size_px: int | None = Field(default=None, ge=8, le=4096)
+    """Side of the images that a classifier's file takes; that of its largest network when not set.
+    With the side of the images that it was trained on, scores are those of `synthdp predict`.
+    Example: 128
+    """
+
+
 class AuditSettings(Settings):
     """The audit stage: attacks on a finished run that has an epsilon."""
 

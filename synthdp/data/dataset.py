@@ -528,7 +528,7 @@ def manifest_cells(
 ) -> tuple[list[str], list[list[object]]]:
     """The columns of the manifest that has these rows, and the cells of each."""
     attributes = list(dict.fromkeys(name for row in rows for name in row.attributes))
-    cells = []
+    cells: list[list[object]] = []
     for row in rows:
         known = ["" if math.isnan(target) else int(target) for target in row.targets]
         extra = [row.attributes.get(name, "") for name in attributes]

@@ -109,12 +109,12 @@ def resize_pixels(image: NDArray[np.float32], size_px: int) -> NDArray[np.float3
 def resample(image: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
     """As `resize_pixels`, in numpy alone; equal to it but for rounding."""
     height, width = image.shape
-    resampled = _weights(height, size_px) @ image @ _weights(width, size_px).T
+    resampled = resampling_weights(height, size_px) @ image @ resampling_weights(width, size_px).T
     return np.asarray(resampled, dtype=np.float32)
 
 
 @lru_cache(maxsize=64)
-def _weights(before: int, after: int) -> NDArray[np.float32]:
+def resampling_weights(before: int, after: int) -> NDArray[np.float32]:
     """(after, before) float32: what each sample takes of those before, along one side.
 
     A triangle about the sample's middle, as wide as two of the larger of both steps.

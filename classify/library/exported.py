@@ -1,0 +1,204 @@
+"""A classifier as one file: a grey image goes in, the probability of each target comes out.
+
+All that decides a score is inside: the public networks, their views, the scaling of features, the
+head, and the calibration where the run has one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from classify.features.extract import features_on_arrays
+from classify.features.scaling import head_input
+from classify.model import (
+    WEIGHTS_FILE,
+    Classifier,
+    load_classifier,
+    logits,
+    probabilities,
+    restore_backbone,
+)
+from synthdp.config.settings import ExportModelSettings
+from synthdp.data.images import resample, resampling_weights
+from synthdp.errors import InputError
+from synthdp.networks.backbone import Backbone
+from synthdp.networks.exported import (
+    ExportFormat,
+    Interface,
+    Port,
+    export_folder,
+    write_exported,
+)
+from synthdp.privacy.promise.stated import read_statement
+from synthdp.storage.files import sha256_file
+
+#: Probabilities of the file may differ by as much: sums of float32 come in another order there.
+TOLERANCE = 1e-4
+_CHECKED = 5
+
+
+class WholeClassifier(nn.Module):
+    """Grey images (B, 1, S, S) float32 in [0, 1] to probabilities (B, T) float32.
+
+    Args:
+        classifier: all that decides a score; its public weights are read.
+        size_px: the side S; each network's own side is resampled from it.
+    """
+
+    def __init__(self, classifier: Classifier, size_px: int) -> None:
+        super().__init__()
+        self._sources = classifier.feature_sources
+        self.backbones = nn.ModuleList(
+            restore_backbone(one).float() for one in classifier.feature_sources
+        )
+        self.resampling: list[Tensor | None] = []
+        for one in classifier.feature_sources:
+            side = one.backbone.size_px
+            matrix = None if side == size_px else torch.tensor(resampling_weights(size_px, side))
+            self.resampling.append(matrix)
+        self.hidden = classifier.hidden
+        self.weight, self.bias = classifier.head_weight, classifier.head_bias
+        points = classifier.points
+        self.slopes = torch.tensor([point.slope for point in points]) if points else None
+        self.offsets = torch.tensor([point.offset for point in points]) if points else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The probability of each target."""
+        whole = images * 2 - 1
+        raws = []
+        for backbone, matrix in zip(self.backbones, self.resampling, strict=True):
+            assert isinstance(backbone, Backbone)
+            seen = whole if matrix is None else matrix @ whole @ matrix.T
+            raws.append(_features(backbone, seen))
+        values = head_input(raws, [one.scaling for one in self._sources])
+        if self.hidden is not None:
+            weight, bias = self.hidden
+            values = (values @ weight.T + bias).relu()
+        values = values @ self.weight.T + self.bias
+        if self.slopes is not None and self.offsets is not None:
+            values = values * self.slopes + self.offsets
+        return values.sigmoid()
+
+
+def _features(backbone: Backbone, images: Tensor) -> Tensor:
+    """As `features_on_arrays`: tokens before trained blocks pass through float16."""
+    if backbone.trainable_blocks in (0, "all") or backbone.settings.views > 1:
+        features: Tensor = backbone(images)
+        return features
+    return backbone.top(backbone.trunk(images).half().float()).float()
+
+
+def run_export_model(settings: ExportModelSettings) -> Path:
+    """Write the classifier of a released run as one file.
+
+    Raises:
+        InputError, RunError: as `export_folder`, `load_classifier` and `write_exported`.
+    """
+    classifier = load_classifier(settings.run)
+    return export_folder(
+        settings,
+        statement=read_statement(settings.run),
+        weights_sha256=sha256_file(settings.run / "model" / WEIGHTS_FILE),
+        write=lambda folder, about: write_classifier_file(
+            classifier, folder, settings.format, about, size_px=settings.size_px
+        ),
+    )
+
+
+def write_classifier_file(
+    classifier: Classifier,
+    folder: Path,
+    file_format: ExportFormat,
+    about: Mapping[str, Any],
+    *,
+    size_px: int | None = None,
+) -> float:
+    """Write a classifier as one file into `folder`, with what it says of itself.
+
+    Args:
+        classifier: all that decides a score.
+        folder: which is there.
+        file_format: which kind of file.
+        about: for its metadata.
+        size_px: the side of the images that it takes; None for the largest side of its networks.
+
+    Returns:
+        The largest difference of a probability from the original's, on random images.
+
+    Raises:
+        InputError, RunError: as `write_exported`.
+    """
+    classifier = _in_float32(classifier)
+    largest = max(one.backbone.size_px for one in classifier.feature_sources)
+    side = size_px or largest
+    generator = np.random.default_rng(0)
+    images = _images(generator, side)
+    interface = Interface(
+        (
+            Port(
+                "images",
+                "grey images, 0 black, 1 white, padded with black to a square and resampled to "
+                "this side",
+                (1, side, side),
+            ),
+        ),
+        Port(
+            "probabilities",
+            f"of {', '.join(classifier.targets)}"
+            + (", calibrated" if classifier.points else ", not calibrated"),
+            (len(classifier.targets),),
+        ),
+    )
+    points = dict(zip(classifier.targets, classifier.points, strict=False))
+    facts = {
+        "kind": "classifier",
+        "targets": list(classifier.targets),
+        "thresholds": {name: point.threshold for name, point in points.items()},
+    }
+    return write_exported(
+        folder,
+        file_format,
+        WholeClassifier(classifier, side),
+        interface,
+        example=(torch.from_numpy(images),),
+        original=_original(classifier, images),
+        tolerance=TOLERANCE,
+        about={**facts, **about},
+    )
+
+
+def _in_float32(classifier: Classifier) -> Classifier:
+    """The same without bfloat16 where the hardware multiplies it: a file runs on any hardware."""
+    sources = [
+        replace(one, backbone=one.backbone.model_copy(update={"precision": "float32"}))
+        for one in classifier.feature_sources
+    ]
+    return classifier.with_feature_sources(sources)
+
+
+def _images(generator: np.random.Generator, side: int) -> NDArray[np.float32]:
+    """Smooth random images with noise, (B, 1, S, S) in [0, 1]."""
+    coarse = generator.random((_CHECKED, 8, 8)).astype(np.float32)
+    smooth = np.stack([resample(image, side) for image in coarse])
+    noisy = smooth + 0.05 * generator.standard_normal(smooth.shape)
+    return np.clip(noisy, 0, 1).astype(np.float32)[:, None]
+
+
+def _original(classifier: Classifier, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `synthdp predict` gives for images of this side."""
+    raws = []
+    for one in classifier.feature_sources:
+        side = one.backbone.size_px
+        seen = [image if len(image) == side else resample(image, side) for image in images[:, 0]]
+        compute = features_on_arrays(restore_backbone(one))
+        raws.append(torch.from_numpy(compute((np.stack(seen) * 2 - 1)[:, None])))
+    scores = probabilities(classifier, logits(classifier, raws))
+    if not np.isfinite(scores).all():
+        raise InputError("the classifier gives scores that are no numbers; it can't be exported")
+    return scores
