@@ -66,19 +66,29 @@ def add_commands(commands: Commands) -> None:
         "synthdp export-model runs/dp exported/dp --format onnx --size-px 128",
         positionals=("run", "out"),
         options=("format", "size_px"),
-        run=_from_release,
+        flags=("yes_without_protection",),
+        run=_export_model,
     )
 
 
-def _from_release(stage: Stage, settings: Settings) -> Path:
+def _export_model(stage: Stage, settings: Settings) -> Path:
+    """Export a model as one file, under the word that a release of it asks for."""
+    # settings are an ExportModelSettings, whose class is imported when a stage asks for it
+    return _from_release(stage, settings, settings.yes_without_protection)  # type: ignore[attr-defined]
+
+
+def _from_release(stage: Stage, settings: Settings, without_protection: bool = True) -> Path:
     """Export what a release of the run lets leave; a generator of the package is released."""
-    from synthdp.releases.release import Asked, release  # noqa: PLC0415 (starts without the image stack)
+    # not at the top, so that commands start without the image stack
+    from synthdp.releases.release import Asked, release  # noqa: PLC0415
 
     # of gan's ExportSettings, which is not imported here, or of ExportModelSettings
     run: Path = settings.run  # type: ignore[attr-defined]
+    out: Path = settings.out  # type: ignore[attr-defined]
     if str(run).startswith("pretrained:"):
         return stage.start(settings)
+    has_left = not (run / "private").exists()
     with TemporaryDirectory() as scratch:
-        released = Path(scratch) / "run"
-        release(run, released, Asked(without_protection=True))
+        released = Path(scratch) / out.name  # the name on record
+        release(run, released, Asked(without_protection=without_protection or has_left))
         return stage.start(settings.model_copy(update={"run": released}))

@@ -404,6 +404,9 @@ class ExportModelSettings(Settings):
     Example: 128
     """
 
+    yes_without_protection: bool = False
+    """The model may leave although its epsilon is infinite, as for a release."""
+
 
 class AuditSettings(Settings):
     """The audit stage: attacks on a finished run that has an epsilon."""

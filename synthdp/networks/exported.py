@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from synthdp import __version__
 from synthdp.config.settings import ExportModelSettings
+from synthdp.data.hub_form import CARD, card_file
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement
@@ -105,8 +106,10 @@ def export_folder(
             raise InputError(f"{settings.out}: holds another exported model; name a new folder")
         return settings.out
     with atomic_folder(settings.out) as folder:
-        for public in ("card.md", "privacy.json"):
-            write_atomic(folder / public, (settings.run / public).read_bytes())
+        card = card_file(settings.run)
+        if card is not None:
+            write_atomic(folder / CARD, card.read_bytes())
+        write_atomic(folder / "privacy.json", (settings.run / "privacy.json").read_bytes())
         difference = write(folder, about)
     logger.info("checked: what the file gives differs by at most %.1g", difference)
     return settings.out

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import yaml
 from hub import loaded_by_hub
-from synthdp.releases.release import release
 
 from gan.config import GenerateSettings
 from gan.generate import run_generate
@@ -16,6 +15,7 @@ from synthdp.data.decoding import decode_pixels
 from synthdp.data.hub_form import hub_tables, is_of_hub_form
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement
+from synthdp.releases.release import release
 from synthdp.runs.cards import dataset_card
 
 STATEMENT = make_statement(Lineage(), subject="data set")

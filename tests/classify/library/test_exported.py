@@ -1,6 +1,8 @@
 """A classifier as one file gives the scores of `synthdp predict`, without synthdp."""
 
 import json
+import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +25,14 @@ from classify.model import (
     restore_backbone,
 )
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.config.settings import ExportModelSettings, FeatureSettings
+from synthdp.config.settings import ExportModelSettings, FeatureSettings, Settings
 from synthdp.data.images import resample
 from synthdp.errors import InputError, RunError
+from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
+from synthdp.privacy.promise.statement import make_statement
 from synthdp.runs.cards import model_card
+from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json
 
 
@@ -128,7 +133,7 @@ def test_the_command_exports_what_a_release_lets_leave(
     assert main(command) == EXIT_DONE
     assert capsys.readouterr().out.strip() == str(out)
     assert {path.name for path in out.iterdir()} == {
-        "model.pt2", "export.json", "privacy.json", "card.md",
+        "model.pt2", "export.json", "privacy.json", "README.md",
     }  # fmt: skip
     assert read_json(out / "export.json")["privacy"]["epsilon"] == read_statement(run).epsilon
     inside = {"synthdp.json": ""}
@@ -138,6 +143,25 @@ def test_the_command_exports_what_a_release_lets_leave(
     assert main(command) == EXIT_DONE  # once more: done
     assert main([*command[:-1], "onnx"]) == EXIT_BAD_INPUT
     assert "holds another exported model" in capsys.readouterr().err
+
+
+def test_a_model_without_protection_asks_for_the_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    lineage = Lineage(releases=(Release(stage="finetune", data="clinic", mu=math.inf),))
+    statement = make_statement(lineage, subject="classifier")
+    with open_run(run, "finetune", Settings()) as opened:
+        shutil.copytree(random_run(tmp_path / "other") / "model", opened.model, dirs_exist_ok=True)
+        opened.finish(
+            statement, model_card(title="T", summary="S", statement=statement, settings={})
+        )
+    out = tmp_path / "file"
+    command = ["export-model", str(run), str(out), "--format", "torch-export"]
+    assert main(command) == EXIT_BAD_INPUT
+    assert "--yes-without-protection" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*command, "--yes-without-protection"]) == EXIT_DONE
 
 
 def test_a_dry_run_tells_the_promise(released: Path, capsys: pytest.CaptureFixture[str]) -> None:

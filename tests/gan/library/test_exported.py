@@ -79,7 +79,7 @@ def test_a_packaged_generator_leaves_as_one_file(file_format: str, tmp_path: Pat
     run = Path("pretrained:mcgan-cbis-dp6")
     out = run_export_model(ExportModelSettings(run=run, out=tmp_path / "file", format=file_format))
     assert {path.name for path in out.iterdir()} == {
-        FILES[file_format], "export.json", "privacy.json", "card.md",
+        FILES[file_format], "export.json", "privacy.json", "README.md",
     }  # fmt: skip
     about = read_json(out / "export.json")
     assert about["epsilon"] == "6"
