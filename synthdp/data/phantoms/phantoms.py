@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from synthdp import __version__
 from synthdp.data.dataset import DatasetInfo, create_dataset, holds_dataset
+from synthdp.data.phantoms.lumpy import draw_lumpy_view
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.machine.progress import progress
@@ -154,7 +155,8 @@ def draw_patient(settings: PhantomSettings, index: int) -> Patient:
                 laterality = str(rng.choice(["L", "R"]))
             lesion = draw_lesion(malignant, settings.separation, rng)
         view = ("CC", "MLO")[(first_view + number) % 2]
-        grey = draw_view(breast, lesion, view, side_px, rng)
+        draw = draw_lumpy_view if settings.style == "lumpy" else draw_view
+        grey = draw(breast, lesion, view, side_px, rng)
         pixels = _shrink(grey, settings.size_px)
         patches.append(DrawnPatch(pixels, malignant, number // 2 + 1, view, laterality))
     return Patient(
@@ -178,6 +180,8 @@ def _info(settings: PhantomSettings) -> DatasetInfo:
     drawn_by = settings.model_dump(exclude={"out", "name", "as_real", "size_px"})
     if not settings.site_shift:  # as sets were described before there was such a setting
         del drawn_by["site_shift"]
+    if settings.style == "fibrous":  # likewise
+        del drawn_by["style"]
     values = ", ".join(f"{name} {value}" for name, value in drawn_by.items())
     return DatasetInfo(
         name=settings.name,

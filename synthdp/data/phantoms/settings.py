@@ -1,6 +1,7 @@
 """Which phantoms to draw."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -53,6 +54,11 @@ class PhantomSettings(Settings):
     site_shift: float = Field(default=0.0, ge=0, le=4)
     """Sets the two sites further apart, in response, noise and sharpness, for studies of domain
     transfer.
+    """
+
+    style: Literal["fibrous", "lumpy"] = "fibrous"
+    """The recipe of tissue, masses and detector: `fibrous` is modelled on mammograms; `lumpy` draws
+    the same traits otherwise, for a set that the public phantoms shall not resemble.
     """
 
     @model_validator(mode="after")

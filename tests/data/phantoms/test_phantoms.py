@@ -258,3 +258,48 @@ def test_sets_of_before_the_shift_are_the_same_ones(tmp_path: Path) -> None:
     assert "site_shift" not in (tmp_path / "plain" / "dataset.json").read_text()
     run_phantoms(small(out=tmp_path / "shifted", site_shift=1.5))
     assert "site_shift 1.5" in (tmp_path / "shifted" / "dataset.json").read_text()
+
+
+def test_the_second_style_is_another_drawing_of_the_same_patients(tmp_path: Path) -> None:
+    fibrous, lumpy = (
+        [draw_patient(small(style=style, size_px=64), index) for index in range(20)]
+        for style in ("fibrous", "lumpy")
+    )
+    for one, other in zip(fibrous, lumpy, strict=True):
+        assert (one.patient_id, one.split, one.site) == (other.patient_id, other.split, other.site)
+        assert one.density == other.density
+        assert one.patches[0].malignant == other.patches[0].malignant
+        assert not np.array_equal(one.patches[0].pixels, other.patches[0].pixels)
+    run_phantoms(small(out=tmp_path / "plain", patients=2))  # as before there were styles
+    assert "style" not in (tmp_path / "plain" / "dataset.json").read_text()
+    run_phantoms(small(out=tmp_path / "lumpy", patients=2, style="lumpy"))
+    assert "style lumpy" in (tmp_path / "lumpy" / "dataset.json").read_text()
+
+
+def test_what_tells_the_classes_apart_in_one_style_tells_less_in_the_other() -> None:
+    def features(style: str, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        settings = small(style=style, seed=seed, size_px=32, patients=110, separation=8)
+        patches = [patient.patches[0] for patient in draw_patients(settings)]
+        grey = np.stack([patch.pixels / 255.0 for patch in patches])
+        spectra = np.log(np.abs(np.fft.rfft2(grey - grey.mean((1, 2), keepdims=True))) + 1e-3)
+        coarse = spectra[:, :16, :16].reshape(len(patches), 8, 2, 8, 2).mean((2, 4))
+        return coarse.reshape(len(patches), -1), np.array([patch.malignant for patch in patches])
+
+    known, labels = features("lumpy", 1)
+    scored = {}
+    for style in ("lumpy", "fibrous"):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+        model.fit(*features(style, 2))
+        scored[style] = roc_auc_score(labels, model.decision_function(known))
+    assert scored["lumpy"] > 0.8
+    assert scored["lumpy"] > scored["fibrous"] + 0.03
+
+
+def test_a_shift_of_sites_moves_the_second_style_too() -> None:
+    plain, shifted = (
+        [draw_patient(small(style="lumpy", site_shift=shift), index) for index in range(12)]
+        for shift in (0.0, 2.0)
+    )
+    for one, other in zip(plain, shifted, strict=True):
+        same = np.array_equal(one.patches[0].pixels, other.patches[0].pixels)
+        assert same == (one.site == "A")
