@@ -24,24 +24,27 @@ def add_commands(commands: Commands) -> None:
     add_stage(
         commands,
         "report",
-        "Write a study's report.html and cards again, or its table for a paper.",
+        "Write a study's report.html and cards again, or a table or the figures for a paper.",
         "synthdp report studies/cbis-ddsm\n"
         "  synthdp report studies/cbis-ddsm --format latex --out table.tex\n"
-        "  synthdp report studies/cbis-ddsm --format markdown --metric auprc",
+        "  synthdp report studies/cbis-ddsm --format latex --table comparisons\n"
+        "  synthdp report studies/cbis-ddsm --format markdown --metric auprc\n"
+        "  synthdp report studies/cbis-ddsm --format pdf --out figures figures.column=single",
         positionals=("study",),
-        options=("format", "out", "metric"),
+        options=("format", "out", "metric", "table"),
         run=_report,
     )
 
 
 def _report(stage: Stage, settings: Settings) -> Path | str:
-    """Write a study's report, or give its table where no file is named for it."""
+    """Write a study's report or figures, or give its table where no file is named for it."""
     from synthdp.study.report.page import (  # noqa: PLC0415 (starts without the image stack)
         ReportSettings,
         report_table,
     )
+    from synthdp.study.report.settings import TABLE_FORMATS  # noqa: PLC0415 (likewise)
 
     assert isinstance(settings, ReportSettings)
-    if settings.format == "html" or settings.out is not None:
+    if settings.format not in TABLE_FORMATS or settings.out is not None:
         return stage.start(settings)
     return report_table(settings).rstrip("\n")

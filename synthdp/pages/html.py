@@ -8,8 +8,10 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
+import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, evenly_spaced, load_images
 from synthdp.data.images import encode_png, to_uint8
@@ -137,16 +139,30 @@ def class_patches(dataset: Dataset, per_class: int = 8) -> list[ClassPatches]:
     Raises:
         InputError: when an image is unreadable or unsafe.
     """
-    size_px = min(dataset.info.size_px, SHOWN_PX)
     patches = []
+    for label, images in class_images(dataset, per_class, min(dataset.info.size_px, SHOWN_PX)):
+        pngs = (base64.b64encode(encode_png(image)).decode() for image in images)
+        patches.append(ClassPatches(label, tuple(f"data:image/png;base64,{png}" for png in pngs)))
+    return patches
+
+
+def class_images(
+    dataset: Dataset, per_class: int, size_px: int
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Of each class that has images: its name, and up to `per_class`, (n, size_px, size_px).
+
+    They are evenly spaced over the manifest.
+
+    Raises:
+        InputError: when an image is unreadable or unsafe.
+    """
+    shown = []
     for label, index, value in _classes(dataset.info.targets):
         rows = [row for row in dataset.rows if row.targets[index] == value]
         if rows:
-            images = to_uint8(load_images(dataset, evenly_spaced(rows, per_class), size_px)[:, 0])
-            pngs = (base64.b64encode(encode_png(image)).decode() for image in images)
-            uris = tuple(f"data:image/png;base64,{png}" for png in pngs)
-            patches.append(ClassPatches(label, uris))
-    return patches
+            loaded = load_images(dataset, evenly_spaced(rows, per_class), size_px)
+            shown.append((label, to_uint8(loaded[:, 0])))
+    return shown
 
 
 def _classes(targets: Sequence[str]) -> list[tuple[str, int, float]]:

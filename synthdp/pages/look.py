@@ -55,7 +55,7 @@ class Look:
         """
         import matplotlib as mpl  # noqa: PLC0415 (settings classes take this file in)
 
-        settings: dict[str, Any] = {
+        settings: Any = {  # the stubs want each key as a literal
             "font.size": self.font_pt,
             "svg.hashsalt": salt,
             # On a page text stays text; on paper a reader needs no font: outlines, or embedded.
@@ -85,12 +85,17 @@ class Look:
 PAGE = Look(INK, MUTED, RULE, PAPER, MARK_COLOURS, font_pt=PAGE_FONT_PT, on_page=True)
 
 
-def printed(font_pt: float, font: str = DEFAULT_FONT) -> Look:
-    """The look of figures for papers: on white, colours that colour-blind readers tell apart."""
+def printed(font_pt: float, font: str | None = None) -> Look:
+    """The look of figures for papers: on white, colours that colour-blind readers tell apart.
+
+    Args:
+        font_pt: size of the letters in points.
+        font: of this machine; None: the one that comes with matplotlib.
+    """
     marks = tuple(_PRINTED_MARKS[index % N_COLOURS] for index in range(len(MARK_COLOURS)))
     return Look(
         ink="#000000", muted="#59636e", rule="#c3cad2", paper="#ffffff", marks=marks,
-        font_pt=font_pt, on_page=False, font=font,
+        font_pt=font_pt, on_page=False, font=font or DEFAULT_FONT,
     )  # fmt: skip
 
 

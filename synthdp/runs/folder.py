@@ -430,7 +430,10 @@ def _never_began(out: Path) -> bool:
 def _remove_unbegun(out: Path) -> None:
     """Remove what the start of a run wrote, and its folder if nothing else stands there."""
     private = out / "private"
-    for path in (*private.glob(f"{_LEDGER_STEM}.*"), *(out / name for name in reversed(_OF_A_START))):
+    for path in (
+        *private.glob(f"{_LEDGER_STEM}.*"),
+        *(out / name for name in reversed(_OF_A_START)),
+    ):
         if path.is_dir():
             path.rmdir()
         else:

@@ -7,10 +7,11 @@ network learns on one helps on the other, but not in full. The constants were se
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import expit
 
 from synthdp.data.phantoms.view import (
@@ -34,6 +35,8 @@ MARGIN = 1.3
 #: A mass of less spiculation pulls nothing in.
 NO_PULL = 0.12
 MOST_CORNERS = 9
+#: Grains of a mass at its most irregular: mean number, width in px of a 128 px canvas, attenuation.
+MEAN_GRAINS, GRAIN_PX, GRAIN_ATTENUATION = 40, 0.8, 0.12
 
 DETECTORS = {
     "A": Detector(film=False, blur_px=0.9, noise=0.016, line_noise=0.0, power=0.85),
@@ -64,27 +67,36 @@ def draw_lumps(side_px: int, gland: float, scale: float, rng: np.random.Generato
         width = length * rng.uniform(0.3, 0.8)
         turn = angle + rng.normal(0, 0.25, count)
         weight = LUMP_ATTENUATION * rng.lognormal(-0.1, 0.5, count)
-        for each in zip(*places, length, width, turn, weight, strict=True):
-            _add_lump(canvas, x, y, *each)
+        for lump in zip(*places, length, width, turn, weight, strict=True):
+            _add_lump(canvas, Grid(x, y), _Lump(*map(float, lump)))
     mean = LUMP_ATTENUATION * MEAN_LUMPS * 0.12
     return gland * (canvas - mean)
 
 
-def _add_lump(
-    canvas: Array, x: Array, y: Array, x0: float, y0: float, length: float, width: float,
-    turn: float, weight: float,
-) -> None:  # fmt: skip
+class _Lump(NamedTuple):
+    """A Gaussian: its centre, standard deviations along and across `turn`, and height."""
+
+    x: float
+    y: float
+    length: float
+    width: float
+    turn: float
+    weight: float
+
+
+def _add_lump(canvas: Array, grid: Grid, lump: _Lump) -> None:
     """Add one lump to the part of the canvas that it reaches."""
-    reach = 3 * length
-    rows = np.flatnonzero(np.abs(y[:, 0] - y0) < reach)
-    columns = np.flatnonzero(np.abs(x[0] - x0) < reach)
+    reach = 3 * lump.length
+    rows = np.flatnonzero(np.abs(grid.y[:, 0] - lump.y) < reach)
+    columns = np.flatnonzero(np.abs(grid.x[0] - lump.x) < reach)
     if not rows.size or not columns.size:
         return
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    dx, dy = x[part] - x0, y[part] - y0
-    along = dx * np.cos(turn) + dy * np.sin(turn)
-    across = dy * np.cos(turn) - dx * np.sin(turn)
-    canvas[part] += weight * np.exp(-((along / length) ** 2 + (across / width) ** 2) / 2)
+    dx, dy = grid.x[part] - lump.x, grid.y[part] - lump.y
+    along = dx * np.cos(lump.turn) + dy * np.sin(lump.turn)
+    across = dy * np.cos(lump.turn) - dx * np.sin(lump.turn)
+    squared = (along / lump.length) ** 2 + (across / lump.width) ** 2
+    canvas[part] += lump.weight * np.exp(-squared / 2)
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ def draw_lumpy_view(
     capsule = 0.5 * (1 - lesion.softness) ** 2 * (1 - lesion.irregularity)
     body += capsule * np.exp(-(((outline.rho - 1) / 0.07) ** 2))
     attenuation += 0.8 * lesion.contrast * body
+    attenuation += draw_grains(outline, lesion, side_px, rng)
     if rng.random() < 0.1:  # the skin line, and air beyond
         distance = distance_to_edge(side_px, rng.uniform(0.5, 1.2), rng.uniform(0.05, 0.35), rng)
         attenuation *= -np.expm1(-np.clip(distance, 0, None) / rng.uniform(0.1, 0.4))
@@ -136,15 +149,26 @@ def draw_lumpy_view(
     return detect(attenuation, detector, lesion.scale, rng)
 
 
+def draw_grains(outline: _Outline, lesion: Lesion, side_px: int, rng: np.random.Generator) -> Array:
+    """Attenuation of bright grains in a mass, the more the more irregular and spiculated it is."""
+    count = rng.poisson(MEAN_GRAINS * lesion.irregularity * max(lesion.spiculation - NO_PULL, 0))
+    inside = np.flatnonzero(outline.rho.ravel() < 1.1)
+    canvas = np.zeros(side_px * side_px)
+    if count and inside.size:
+        canvas[rng.choice(inside, count)] = rng.uniform(0.3, 1, count)
+    grains: Array = gaussian_filter(canvas.reshape(side_px, side_px), GRAIN_PX * side_px / 128)
+    return GRAIN_ATTENUATION * grains * 2 * np.pi * (GRAIN_PX * side_px / 128) ** 2
+
+
 def _pulled(lumps: Array, outline: _Outline, lesion: Lesion, grid: Grid) -> Array:
     """The tissue as a spiculated mass pulls it in: towards the mass, and into rays around it."""
     side_px = lumps.shape[0]
     pull = max(lesion.spiculation - NO_PULL, 0.0)
     reach = np.exp(-(((outline.rho - 1) / 0.9) ** 2))
-    further = 1 + 0.4 * pull * reach
-    rays = 0.35 * pull * reach * np.sin(11 * outline.theta)
+    further = 1 + 0.25 * pull * reach
+    rays = 0.12 * pull * reach * np.sin(11 * outline.theta)
     x = (grid.x * further - rays * grid.y) / MARGIN
     y = (grid.y * further + rays * grid.x) / MARGIN
     places = [(y + 1) * (side_px / 2) - 0.5, (x + 1) * (side_px / 2) - 0.5]
     drawn: Array = map_coordinates(lumps, places, order=1, mode="nearest")
-    return drawn * (1 + 0.8 * pull * reach)
+    return drawn * (1 + 0.5 * pull * reach)

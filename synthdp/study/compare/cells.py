@@ -3,10 +3,11 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+from synthdp.evaluation.intervals import Interval
 from synthdp.evaluation.metrics import METRICS
 from synthdp.privacy.units import Unit
 from synthdp.study.compare.defaults import choose
@@ -17,8 +18,8 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """A metric over seeds: mean, standard deviation (None for one seed), and the mean bounds of
-    the interval over patients; None where no run has a value."""
+    """A metric over seeds: mean, standard deviation (None for one seed), and its interval: the mean
+    bounds of the seeds' own over patients, or the one to cite; None where no run has a value."""
 
     mean: float | None
     sd: float | None
@@ -31,10 +32,13 @@ class Cell:
     """All seeds of one strategy and tuned setting at one epsilon, trained on one set.
 
     rows: theirs in `results.csv`, at least one; on one split of one data set (`cells_by_set`), or
-    on all of them (`chosen_cells`). The epsilons are the worst over seeds.
+    on all of them (`chosen_cells`). The epsilons are the worst over seeds. `cited_auroc` is the
+    interval of the mean AUROC over patients and seeds, where one was made
+    (`synthdp.study.compare.cited`).
     """
 
     rows: tuple[ResultRow, ...]
+    cited_auroc: Interval | None = None
 
     @property
     def key(self) -> CellKey:
@@ -112,12 +116,15 @@ class Cell:
             [value for row in self.finished if (value := getattr(row, metric + end)) is not None]
             for end in ("", "_ci_low", "_ci_high")
         )
-        return OverSeeds(
+        over_seeds = OverSeeds(
             mean=statistics.fmean(values) if values else None,
             sd=statistics.stdev(values) if len(values) > 1 else None,
             ci_low=statistics.fmean(lows) if lows else None,
             ci_high=statistics.fmean(highs) if highs else None,
         )
+        if metric != "auroc" or self.cited_auroc is None:
+            return over_seeds
+        return replace(over_seeds, ci_low=self.cited_auroc.ci_low, ci_high=self.cited_auroc.ci_high)
 
     @property
     def epsilon_stage(self) -> float | None:

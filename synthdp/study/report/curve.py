@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -248,7 +249,7 @@ def add_legend(
         look: of the drawing.
         hollow: whether to say what hollow marks are.
     """
-    marks = [
+    marks: list[tuple[str, Any, str, str]] = [
         (strategy_words(name), MARKS[style].marker, look.marks[style], look.marks[style])
         for name, style in styles.items()
     ]

@@ -8,7 +8,6 @@ import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,10 @@ from synthdp.study.compare.aurocs import (
     ComparisonRow,
     Comparisons,
     ThresholdRow,
-    compare_study,
     refuse_unfit_plan,
     write_comparisons,
 )
-from synthdp.study.compare.cells import Cell, cells_by_set
+from synthdp.study.compare.cited import interval_words
 from synthdp.study.compare.defaults import choose
 from synthdp.study.compare.fairness import FairnessRow, fairness_of
 from synthdp.study.compare.results import (
@@ -50,7 +48,7 @@ from synthdp.study.compare.results import (
     table_csv,
 )
 from synthdp.study.compare.transfer import TransferRow, transfer_of
-from synthdp.study.record import StudyRecord, read_record, read_sets, write_private_part
+from synthdp.study.record import StudyRecord, read_sets, write_private_part
 from synthdp.study.report.cards import (
     DATA_CARD,
     MODEL_CARD,
@@ -58,7 +56,9 @@ from synthdp.study.report.cards import (
     study_data_card,
     study_model_card,
 )
+from synthdp.study.report.comparison_tables import comparison_table
 from synthdp.study.report.curve import evaluation_views
+from synthdp.study.report.figures.write import write_figures
 from synthdp.study.report.promises import (
     PromiseView,
     StudyPromise,
@@ -69,10 +69,12 @@ from synthdp.study.report.promises import (
     study_promise_views,
 )
 from synthdp.study.report.published import published_rows, read_published
-from synthdp.study.report.settings import ReportSettings
-from synthdp.study.report.summary import MembersFound, strategy_words, summary
+from synthdp.study.report.settings import TABLE_FORMATS, ReportSettings
+from synthdp.study.report.strategy_words import WHAT_IT_DOES
+from synthdp.study.report.study_results import StudyResults, study_results
+from synthdp.study.report.summary import strategy_words, summary
 from synthdp.study.report.tables import METRIC_WORDS, results_table
-from synthdp.study.settings import ComparePlan, seen_from
+from synthdp.study.settings import seen_from
 from synthdp.study.sweep.state import refuse_changed_study
 from synthdp.study.sweep.tuning import tuned_words
 
@@ -80,60 +82,24 @@ REPORT_FILE = "report.html"
 MAX_PAIRS_BYTES = 8 * 2**20
 
 
-@dataclass(frozen=True)
-class StudyResults:
-    """All that a study's folder tells: its results, and what they descend from."""
-
-    rows: Sequence[ResultRow]
-    record: StudyRecord
-
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """The results over seeds."""
-        return cells_by_set(self.rows)
-
-    @cached_property
-    def members_found(self) -> MembersFound:
-        """The share of members that the best attack finds at 1 % false alarms, worst over runs."""
-        odds = {run: stated.odds for run, stated in self.record.statements.items()}
-        return {
-            cell.runs: max(
-                (odds[run].found_at_1_percent for run in cell.runs if run in odds), default=None
-            )
-            for cell in self.cells
-        }
-
-    @property
-    def title(self) -> str:
-        """Of the study, free of paths."""
-        return without_paths(self.record.facts.title)
-
-    @property
-    def strategies(self) -> list[str]:
-        """As they come; their order decides mark and colour."""
-        return list(dict.fromkeys(row.strategy for row in self.rows))
-
-    @property
-    def failed(self) -> list[ResultRow]:
-        """One row for each model that failed."""
-        return list({row.model: row for row in self.rows if row.state == "failed"}.values())
-
-
 def run_report(settings: ReportSettings) -> Path:
-    """Write a study's report, and its model card and data card beside it; or a table to `out`.
+    """Write a study's report with both cards beside it; or a table, or figures, to `out`.
 
     Raises:
         InputError: when the study holds no readable results table, or not what is to be compared,
             or what it was made from has changed since.
     """
-    if settings.format != "html":
-        out = settings.out or settings.study / f"table.{settings.format}"
+    if settings.format in TABLE_FORMATS:
+        name = "table" if settings.table == "results" else "comparisons"
+        out = settings.out or settings.study / f"{name}.{settings.format}"
         write_atomic(out, report_table(settings))
         return out
     rows = read_results(settings.study / RESULTS_FILE)
     refuse_changed_study(settings.study)
     if settings.compare is not None:
         refuse_unfit_plan(settings.study, rows, settings.compare)
+    if settings.format != "html":
+        return write_figures(settings, study_results(settings, rows))
     return write_report(settings, rows)
 
 
@@ -157,13 +123,16 @@ def write_report(
         InputError: when what the settings ask for can't be worked out.
     """
     study = settings.study
-    results = StudyResults(rows, read_record(study, rows))
-    facts = results.record.facts
-    promise = study_promise(study, results.record, settings.statement)
+    results = study_results(settings, rows)
+    record, comparisons = results.record, results.comparisons
+    facts = record.facts
+    if comparisons.aurocs:
+        write_comparisons(study, comparisons)
+    promise = study_promise(study, record, settings.statement)
     write_private_part(study, promise.private_part)
     content = {
         **_content(study, results, promise, show_real=settings.show_real or facts.show_real),
-        **_comparisons(study, rows, settings.compare or facts.compare),
+        "compared": comparison_views(comparisons),
         **_published(study, results, settings.published or facts.published),
         **_fairness(study, rows, settings.fairness, fairness),
         **_transfer(study, rows, transfer, asked=settings.transfer),
@@ -191,10 +160,18 @@ def report_table(settings: ReportSettings) -> str:
     Raises:
         InputError: when the study holds no readable results table.
     """
-    assert settings.format != "html"  # callers ask for a table
+    assert settings.format in TABLE_FORMATS  # callers ask for a table
     rows = read_results(settings.study / RESULTS_FILE)
     refuse_changed_study(settings.study)
-    results = StudyResults(rows, read_record(settings.study, rows))
+    results = study_results(settings, rows)
+    if settings.table == "comparisons":
+        compared = results.comparisons.aurocs
+        if not any(row.kind != "mean" and row.value is not None for row in compared):
+            raise InputError(
+                "table: the study has no comparisons: it holds one strategy alone, or neither "
+                "predictions nor comparisons.csv; leave `--table` out for the results"
+            )
+        return comparison_table(compared, settings.format, title=results.title)
     return results_table(
         results.cells,
         settings.format,
@@ -252,6 +229,7 @@ def _content(
             withheld="scores" in record.facts.withheld,
         ),
         "evaluations": evaluations,
+        "what_it_does": WHAT_IT_DOES,
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
         "marks": MARKS,
         "metrics": METRIC_WORDS,
@@ -261,6 +239,8 @@ def _content(
         "failed": failed,
         "n_runs": n_runs,
         "members_found": results.members_found,
+        "interval_words": interval_words(results.cells),
+        "cited": any(cell.cited_auroc for cell in results.cells),
         "promises": row_promise_views(results.cells, record.statements),
         "not_covered": not_covered(record.statements.values()),
         "missing": record.missing,
@@ -335,13 +315,10 @@ class ComparisonsView:
     thresholds: tuple[ThresholdRow, ...]
 
 
-def _comparisons(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> dict[str, Any]:
-    """Each evaluation set in the order of the tables; `comparisons.html.j2` shows it."""
-    comparisons = compare_study(study, rows, plan)
-    if comparisons.aurocs:
-        write_comparisons(study, comparisons)
+def comparison_views(comparisons: Comparisons) -> list[ComparisonsView]:
+    """The comparisons of a study, by evaluation set in the order of the tables."""
     sets = dict.fromkeys((row.data_set, row.split) for row in comparisons.aurocs)
-    return {"compared": [_compared(comparisons, *names) for names in sets]}
+    return [_compared(comparisons, *names) for names in sets]
 
 
 def _compared(comparisons: Comparisons, data_set: str, split: str) -> ComparisonsView:

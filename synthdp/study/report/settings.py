@@ -1,15 +1,17 @@
 """Which study to report, and how."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator
 
 from synthdp.config.settings import Settings
 from synthdp.evaluation.settings import Fairness
+from synthdp.study.report.figures.sizes import FigureFormat, FigureSettings
 from synthdp.study.settings import ComparePlan
 
 TableFormat = Literal["csv", "markdown", "latex"]
+TABLE_FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
 
 
 def _as_statement(value: Any) -> Any:
@@ -58,14 +60,20 @@ class ReportSettings(Settings):
     published: Path | None = None
     """A file of others' figures to set beside. Example: published.yaml"""
 
-    format: Literal["html"] | TableFormat = "html"
-    """Other than html gives the table over seeds of `metric`, for papers."""
+    format: Literal["html"] | TableFormat | FigureFormat = "html"
+    """csv, markdown and latex give a table for papers; svg, pdf and png each figure as a file."""
+
+    table: Literal["results", "comparisons"] = "results"
+    """Which table: `metric` of each strategy over seeds, or what each gains over the reference."""
 
     metric: Literal["auroc", "auprc", "sensitivity", "specificity"] = "auroc"
-    """What the table shows."""
+    """What the table of results shows."""
+
+    figures: FigureSettings = FigureSettings()
+    """Size and letters of figures. Example: {column: single, font_pt: 7}"""
 
     out: Path | None = None
-    """File to write; when not set, `report.html` in the study for html, and the terminal for a
-    table.
+    """File to write, or folder for figures; when not set, `report.html` or `figures` in the study,
+    and the terminal for a table.
     Example: table.tex
     """

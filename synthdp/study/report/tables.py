@@ -8,8 +8,9 @@ from synthdp.data.tables import csv_text
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.runs.cards import one_line
 from synthdp.study.compare.cells import Cell, OverSeeds
+from synthdp.study.compare.cited import interval_words
 from synthdp.study.report.settings import TableFormat
-from synthdp.study.report.summary import MembersFound, strategy_words
+from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
 from synthdp.study.sweep.tuning import tuned_words
 
 METRIC_WORDS = {
@@ -19,10 +20,14 @@ METRIC_WORDS = {
     "specificity": "Specificity",
 }
 NOTE = (
-    "mean ± standard deviation over seeds [mean 95 % interval over patients], by the epsilon asked "
-    "for; none: without privacy, or a recipe that is not repeated for each epsilon"
+    "mean ± standard deviation over seeds [95 % interval], by the epsilon asked for; none: without "
+    "privacy, or a recipe that is not repeated for each epsilon"
 )
-VOIDED_NOTE = "no promise: an earlier stage used patients without privacy"
+VOIDED_NOTE = (
+    "no promise end to end, whatever is asked for: an earlier stage, such as the generator, "
+    "met the same patients without privacy"
+)
+_OTHER_INTERVALS = "intervals hold patients alone (mean of the seeds' bootstrap intervals)"
 _DASH = "\N{EN DASH}"
 _VOIDED_MARK = {"markdown": " †", "latex": r"$^\dagger$"}
 _LATEX = {
@@ -35,6 +40,7 @@ _LATEX = {
     "±": r"$\pm$",
     "∞": r"$\infty$",
     _DASH: "--",
+    "\N{MINUS SIGN}": "$-$",
 }
 
 
@@ -115,6 +121,14 @@ def _end_to_end(cells: Sequence[Cell]) -> str:
     return ", ".join(dict.fromkeys(epsilon_text(value).replace("inf", "∞") for value in spent))
 
 
+def _note(grid: CellGrid, metric: str) -> str:
+    """How the figures were made, and of how many images, patients and seeds they are."""
+    cells = list(grid.cells.values())
+    made = interval_words(cells) if metric == "auroc" else _OTHER_INTERVALS
+    scope = scope_words(cells).rstrip(".")
+    return f"{NOTE}; {made}" + (f"; {scope}" if scope else "")
+
+
 def _figures(part: OverSeeds) -> tuple[str, str]:
     """Mean with deviation, and interval; both may be missing."""
     if part.mean is None:
@@ -125,12 +139,13 @@ def _figures(part: OverSeeds) -> tuple[str, str]:
     return mean, f"[{part.ci_low:.2f}, {part.ci_high:.2f}]"
 
 
-def _asked(epsilon: float | None) -> str:
+def asked_words(epsilon: float | None) -> str:
+    """An epsilon asked for, as tables head it."""
     return "none" if epsilon is None else f"{epsilon:g}"
 
 
 def _markdown(grid: CellGrid, metric: str, title: str) -> str:
-    heads = ["strategy", "end to end", *map(_asked, grid.epsilons)]
+    heads = ["strategy", "end to end", *map(asked_words, grid.epsilons)]
     lines = [heads, ["---"] * len(heads)]
     for name in grid.names:
         cells = [name, _end_to_end(grid.rows_of(name))]
@@ -141,7 +156,7 @@ def _markdown(grid: CellGrid, metric: str, title: str) -> str:
                 cells[-1] += _VOIDED_MARK["markdown"]
         lines.append(cells)
     table = "\n".join(f"| {' | '.join(map(one_line, line))} |" for line in lines)
-    note = f"{METRIC_WORDS[metric]} on {grid.title}: {NOTE}."
+    note = f"{METRIC_WORDS[metric]} on {grid.title}: {_note(grid, metric)}."
     if grid.has_voided:
         note += f" †: {VOIDED_NOTE}."
     return f"**{one_line(title)}**\n\n{table}\n\n{one_line(note)}\n"
@@ -154,8 +169,6 @@ def latex_text(text: str) -> str:
 
 def _latex(grid: CellGrid, metric: str, title: str) -> str:
     """A table of two lines a strategy: mean and deviation above, interval below."""
-    columns = "ll" + "c" * len(grid.epsilons)
-    heads = ["Strategy", "End to end", *map(_asked, grid.epsilons)]
     lines = []
     for name in grid.names:
         above, below = [latex_text(name), latex_text(_end_to_end(grid.rows_of(name)))], ["", ""]
@@ -165,15 +178,34 @@ def _latex(grid: CellGrid, metric: str, title: str) -> str:
             mark = _VOIDED_MARK["latex"] if row is not None and row.voided else ""
             above.append(latex_text(mean) + mark)
             below.append(rf"{{\footnotesize {interval}}}" if interval else "")
-        lines += [f"    {' & '.join(part).rstrip()} \\\\" for part in (above, below) if any(part)]
-    note = f"{METRIC_WORDS[metric]} on {grid.title}: {NOTE}."
+        lines += [above, below]
+    note = f"{METRIC_WORDS[metric]} on {grid.title}: {_note(grid, metric)}."
     caption = latex_text(f"{title}. {note}")
     if grid.has_voided:
         caption += rf" {_VOIDED_MARK['latex']}: {VOIDED_NOTE}."
-    spread = rf"\cmidrule(l){{3-{2 + len(grid.epsilons)}}}"
-    over = (
-        rf"    & & \multicolumn{{{len(grid.epsilons)}}}{{c}}{{$\varepsilon$ asked for}} \\ {spread}"
+    return latex_table(
+        caption=caption, heads=["Strategy", "End to end"], epsilons=grid.epsilons, lines=lines
     )
+
+
+def latex_table(
+    *,
+    caption: str,
+    heads: Sequence[str],
+    epsilons: Sequence[float | None],
+    lines: Sequence[Sequence[str]],
+) -> str:
+    """A LaTeX table with booktabs: columns of words, then one for each epsilon asked for.
+
+    Args:
+        caption: LaTeX.
+        heads: of the columns of words.
+        epsilons: asked for.
+        lines: cells as LaTeX; a line whose cells are all empty is left out.
+    """
+    first, last = len(heads) + 1, len(heads) + len(epsilons)
+    columns = "l" * len(heads) + "c" * len(epsilons)
+    over = rf"\multicolumn{{{len(epsilons)}}}{{c}}{{$\varepsilon$ asked for}}"
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
@@ -182,10 +214,10 @@ def _latex(grid: CellGrid, metric: str, title: str) -> str:
             rf"  \caption{{{caption}}}",
             rf"  \begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"    \toprule",
-            over,
-            f"    {' & '.join(heads)} \\\\",
+            rf"    {'& ' * len(heads)}{over} \\ \cmidrule(l){{{first}-{last}}}",
+            f"    {' & '.join([*heads, *map(asked_words, epsilons)])} \\\\",
             r"    \midrule",
-            *lines,
+            *(f"    {' & '.join(line).rstrip()} \\\\" for line in lines if any(line)),
             r"    \bottomrule",
             r"  \end{tabular}",
             r"\end{table}",
@@ -204,7 +236,7 @@ def _csv(cells: Sequence[Cell], members_found: MembersFound) -> str:
         values = [getattr(cell.metrics[name], part) for name in METRIC_WORDS for part in parts]
         rows.append(
             [
-                *(cell.strategy, cell.trained_on, cell.tuned, _asked(cell.epsilon)),
+                *(cell.strategy, cell.trained_on, cell.tuned, asked_words(cell.epsilon)),
                 *(cell.data_set, cell.split, cell.n_seeds, cell.n_failed),
                 *("" if value is None else f"{value:.6g}" for value in values),
                 *(cell.epsilon_end_to_end, cell.epsilon_stage, cell.delta, cell.unit),

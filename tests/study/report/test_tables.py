@@ -8,7 +8,11 @@ import pytest
 from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.study.compare.aurocs import ComparisonRow
+from synthdp.study.compare.cells import cells_by_set
+from synthdp.study.compare.cited import interval_words, with_cited_intervals
 from synthdp.study.compare.results import ResultRow, read_results, write_results
+from synthdp.study.report.comparison_tables import comparison_table
 from synthdp.study.report.page import ReportSettings, report_table
 from synthdp.study.report.tables import latex_text
 
@@ -104,6 +108,86 @@ def test_no_finished_run_gives_an_empty_row(tmp_path: Path, kind: str) -> None:
     assert "0." not in table(tmp_path, kind).split("booktabs")[-1].replace("0.95", "")
 
 
+COMPARED = [
+    ("reference", "better", 6.0, 0.0412, (0.011, 0.07), 0.01),
+    ("reference", "better", None, -0.004, (-0.03, 0.02), 0.9),
+    ("reference", "a_50%_recipe", 6.0, 0.1, (None, None), None),
+    ("reference", "without_a_run", 6.0, None, (None, None), None),
+    ("without_privacy", "plain", 6.0, -0.05, (-0.1, 0.0), 0.2),
+    ("mean", "plain", 6.0, 0.8, (0.7, 0.9), None),
+]
+
+
+@pytest.fixture
+def compared() -> list[ComparisonRow]:
+    return [
+        ComparisonRow(
+            data_set="a_set",
+            split="val",
+            kind=kind,
+            strategy=strategy,
+            epsilon=epsilon,
+            against="plain" if kind != "mean" else "",
+            n_seeds=3,
+            value=value,
+            ci_low=low,
+            ci_high=high,
+            p_holm=p_holm,
+        )
+        for kind, strategy, epsilon, value, (low, high), p_holm in COMPARED
+    ]
+
+
+def test_comparisons_are_tables_with_intervals(compared: list[ComparisonRow]) -> None:
+    text = comparison_table(compared, "markdown", title="Gains & losses")
+    assert "| better | +0.041* [+0.011, +0.070] | \N{MINUS SIGN}0.004 [" in text
+    assert "| a 50% recipe | +0.100 |  |" in text
+    assert "without a run" not in text
+    assert "less plain at the same epsilon" in text
+    assert "less the same strategy without privacy" in text
+    assert "3 seeds. *: p < 0.05 after Holm's adjustment" in text
+    assert comparison_table(compared, "csv", title="").startswith("data_set,split,kind,")
+
+
+def test_comparisons_in_latex_are_balanced_and_escaped(compared: list[ComparisonRow]) -> None:
+    text = comparison_table(compared, "latex", title="Gains & losses, 100 %")
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    assert text.count("{") == text.count("}")
+    assert text.count("$") % 2 == 0
+    assert r"Gains \& losses, 100 \%" in text
+    assert r"a 50\% recipe & +0.100" in text
+    assert r"{\footnotesize [+0.011, +0.070]}" in text
+    assert not re.search(r"(?<!\\)[%&_#](?! )(?!\s)", text.replace("% needs", "").replace(" &", ""))
+    for line in text.splitlines():  # a row that began with [ would be read as a length
+        assert not line.strip().startswith("[")
+
+
+def test_a_study_without_comparisons_says_so(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["report", str(study), "--format", "latex", "--table", "comparisons"]
+    assert main(command) == EXIT_BAD_INPUT
+    assert "table: the study has no comparisons" in capsys.readouterr().err
+
+
+def test_one_number_has_one_interval(study: Path, compared: list[ComparisonRow]) -> None:
+    cells = cells_by_set(read_results(study / "results.csv"))
+    cell = next(cell for cell in cells if cell.strategy == "real_only" and cell.epsilon == 6)
+    mean = cell.metrics["auroc"].mean
+    about = {"data_set": cell.data_set, "split": cell.split, "strategy": "real_only"}
+    row = compared[-1].model_copy(update={**about, "value": mean})
+    cited = with_cited_intervals(cells, [row])[cells.index(cell)]
+    assert (cited.metrics["auroc"].ci_low, cited.metrics["auroc"].ci_high) == (0.7, 0.9)
+    assert cited.metrics["auprc"] == cell.metrics["auprc"]
+    assert "hold both patients and seeds" in interval_words([cited])
+    assert "patients alone, not seeds" in interval_words([cell])
+    assert "where that could not be worked out" in interval_words([cited, cell])
+    for other in ({"value": mean + 0.01}, {"epsilon": 60.0}, {"ci_low": None}):  # another figure
+        changed = row.model_copy(update=other)
+        same = with_cited_intervals([cell], [changed])[0]
+        assert same.metrics["auroc"] == cell.metrics["auroc"]
+
+
 def test_the_command_prints_a_table_or_writes_it(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +198,6 @@ def test_the_command_prints_a_table_or_writes_it(
     assert main(["report", str(study), "--format", "csv", "--out", str(out)]) == EXIT_DONE
     assert capsys.readouterr().out == f"{out}\n"
     assert out.read_text() == table(study, "csv")
-    assert main(["report", str(study), "--format", "pdf"]) == EXIT_BAD_INPUT
+    assert main(["report", str(study), "--format", "docx"]) == EXIT_BAD_INPUT
     assert "format" in capsys.readouterr().err
     assert not (study / "report.html").exists()

@@ -1,0 +1,60 @@
+"""A contact sheet: some images of a set in one picture, by class, for who looks before use."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthdp.data.images import encode_png, resample
+
+CONTACT_SHEET_FILE = "contact-sheet.png"
+PER_CLASS, COLUMNS = 24, 8
+#: Larger images are shown at this side.
+SHOWN_PX = 128
+_GAP_PX, _BETWEEN_PX, _GROUND = 2, 12, 255
+
+
+def shown_rows(count: int) -> list[int]:
+    """Which of `count` images of a class are shown: evenly spaced, not chosen by eye."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(PER_CLASS, count)).round()})
+
+
+def contact_sheet(classes: Sequence[Sequence[NDArray[np.uint8]]]) -> bytes:
+    """The PNG file of the sheet, without any text or metadata.
+
+    Args:
+        classes: of each class its (S, S) images, all of one side, in rows of eight; a class begins
+            on a row of its own below a wider gap.
+
+    Raises:
+        ValueError: when there is no image.
+    """
+    bands = [_band(images) for images in classes if len(images)]
+    if not bands:
+        raise ValueError("a sheet of no image")
+    width = max(band.shape[1] for band in bands)
+    parts: list[NDArray[np.uint8]] = []
+    for band in bands:
+        if parts:
+            parts.append(np.full((_BETWEEN_PX, width), _GROUND, dtype=np.uint8))
+        room = ((0, 0), (0, width - band.shape[1]))
+        parts.append(np.pad(band, room, constant_values=_GROUND))
+    return encode_png(np.concatenate(parts))
+
+
+def _band(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    shown = [_small(image) for image in images]
+    side = shown[0].shape[0] + _GAP_PX
+    rows = -(-len(shown) // COLUMNS)
+    columns = min(COLUMNS, len(shown))
+    band = np.full((rows * side - _GAP_PX, columns * side - _GAP_PX), _GROUND, dtype=np.uint8)
+    for number, image in enumerate(shown):
+        top, left = (number // COLUMNS) * side, (number % COLUMNS) * side
+        band[top : top + side - _GAP_PX, left : left + side - _GAP_PX] = image
+    return band
+
+
+def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if image.shape[0] <= SHOWN_PX:
+        return image
+    return np.clip(resample(image.astype(np.float32), SHOWN_PX).round(), 0, 255).astype(np.uint8)

@@ -1,0 +1,31 @@
+"""What each strategy of a study does, in a line for who reads its report."""
+
+#: By the names of `classify.strategies`.
+WHAT_IT_DOES = {
+    "real_only": "trained on the patients' images alone, on features of public networks",
+    "transformer_only": "as real only, on the features of the transformer alone",
+    "synthetic_only": "trained on synthetic images alone, and scored on real ones; no patient's "
+    "image is used after the generator",
+    "phantoms_only": "trained on phantoms alone, which are drawn by rules and show no patient",
+    "pretrain_then_finetune": "first trained on synthetic images, then on the patients",
+    "pretrain_keep_head": "the same, and goes on from the classifier that it learned first",
+    "pretrain_then_blocks": "first trained on synthetic images; then the network's last blocks are "
+    "trained on the patients too",
+    "pretrain_then_lora": "first trained on synthetic images; then small additions to the network "
+    "(LoRA) are trained on the patients",
+    "private_pretrain_then_finetune": "first trained on synthetic images of a generator with a "
+    "guarantee, then on the patients",
+    "phantoms_then_finetune": "first trained on phantoms, which cost no privacy, then on the "
+    "patients",
+    "phantoms_then_lora": "first trained on phantoms; then small additions to the network (LoRA) "
+    "are trained on the patients",
+    "distilled_then_finetune": "first taught a larger public network's features of phantoms, then "
+    "trained on the patients",
+    "real_and_synthetic": "trained on the patients' and synthetic images together",
+    "real_and_private_synthetic": "trained on the patients' images and those of a generator with a "
+    "guarantee together",
+    "paper": "the published recipe, on the patients' images",
+    "paper_real_and_synthetic": "the published recipe, on the patients' and synthetic images",
+    "paper_synthetic_only": "the published recipe, on synthetic images alone",
+    "paper_pretrained": "the published recipe: first on synthetic images, then on the patients",
+}
