@@ -25,6 +25,7 @@ from gan.quality.memorisation import (
 from gan.quality.page import assessment_page
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
 from synthdp.config.settings import dump_settings
+from synthdp.data.sameness import sameness_of
 from synthdp.data.spectrum import spectrum_error
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
@@ -166,6 +167,7 @@ def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
         _copy_words(figures),
         _membership_words(figures),
         _spectrum_words(sets),
+        *(f"Warning: {one}." for one in sameness_of(sets.synthetic.dataset).findings),
     )
     return tuple(sentence for sentence in sentences if sentence)
 

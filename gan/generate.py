@@ -6,7 +6,9 @@ that decides the images, so that a command which is repeated recognises its own 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from signal import SIGTERM
 
@@ -20,8 +22,10 @@ from gan.library.generator import Generator
 from gan.package.conditions import Conditions, attribute_cells
 from gan.package.pretrained import resolve_run
 from gan.plans import GeneratePlan, checked_size, generation_plan
+from synthdp.data.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
 from synthdp.data.dataset import DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
+from synthdp.data.sameness import compared_rows, sameness
 from synthdp.machine.interrupts import handled, interrupt
 from synthdp.machine.progress import progress
 from synthdp.runs.cards import dataset_card
@@ -49,18 +53,28 @@ def run_generate(settings: GenerateSettings) -> Path:
     generator = Generator.of(plan.generator, settings.device)
     with (
         handled((SIGTERM,), interrupt),
-        create_dataset(settings.out, plan.info, card=_card(settings, plan)) as writer,
+        create_dataset(settings.out, plan.info) as writer,
     ):
-        _draw(settings, generator, plan.generator.description.shape.conditions, writer)
+        conditions = plan.generator.description.shape.conditions
+        seen = _draw(settings, generator, conditions, writer)
+        found = sameness(seen.compared, seen.classes).findings
+        writer.show(CONTACT_SHEET_FILE, contact_sheet(seen.shown))
+        writer.describe(_card(settings, plan, found))
         writer.note(INPUTS_FILE.name, as_json(inputs))
+    for finding in found:
+        logger.warning("warning: %s", finding)
+    logger.info("%s shows some of them, by class", settings.out / CONTACT_SHEET_FILE)
     return settings.out
 
 
 # What is said of a set.
 
 
-def _card(settings: GenerateSettings, plan: GeneratePlan) -> str:
-    """The card of a set: what it is, how it was made, its columns, and what it promises."""
+def _card(settings: GenerateSettings, plan: GeneratePlan, found: Sequence[str]) -> str:
+    """The card of a set: what it is, how it was made, its columns, and what it promises.
+
+    `found` says how its images are alike, where they are too much so.
+    """
     (target,), counts = plan.info.targets, settings.class_counts
     description = plan.generator.description
     conditions = description.shape.conditions
@@ -70,7 +84,9 @@ def _card(settings: GenerateSettings, plan: GeneratePlan) -> str:
         summary=(
             f"Grey {plan.info.size_px} x {plan.info.size_px} px patches in {settings.bits} bits, "
             f"drawn by a generator that was trained on {description.data}. Every image and "
-            "every patient id is made up; one image stands for one made-up patient."
+            "every patient id is made up; one image stands for one made-up patient. "
+            f"`{CONTACT_SHEET_FILE}` shows some of either class, evenly spaced, {target} 0 above."
+            + "".join(f" **Warning:** {finding}." for finding in found)
         ),
         licence=plan.info.licence,
         statement=plan.statement,
@@ -99,12 +115,22 @@ def label_order(benign: int, malignant: int) -> Tensor:
     return malignant_before[1:] - malignant_before[:-1]
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Images that were kept while a set was written: those compared, with their classes, and those
+    shown, by class."""
+
+    compared: list[NDArray[np.uint8]]
+    classes: list[float]
+    shown: list[list[NDArray[np.uint8]]]
+
+
 def _draw(
     settings: GenerateSettings,
     generator: Generator,
     conditions: Conditions,
     writer: DatasetWriter,
-) -> None:
+) -> _Seen:
     """Draw the set and write it image by image.
 
     Raises:
@@ -125,6 +151,9 @@ def _draw(
         for images in batches:
             yield from to_pixels(images)
 
+    classes = labels.double().tolist()
+    compared, sheet = compared_rows(classes), sheet_rows(classes)
+    wanted, kept = {*compared, *chain.from_iterable(sheet)}, dict[int, NDArray[np.uint8]]()
     shown = progress(pixels(), what="generating", total=len(labels), public_unit="images")
     for index, image in enumerate(shown):
         writer.add(
@@ -135,3 +164,10 @@ def _draw(
             attributes=attribute_cells(conditions, attributes[index].tolist()),
             compress_level=1,  # a third of the time of 6, for files a fifth larger
         )
+        if index in wanted:
+            kept[index] = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    return _Seen(
+        [kept[index] for index in compared],
+        [classes[index] for index in compared],
+        [[kept[index] for index in rows] for rows in sheet],
+    )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from synthdp.config.settings import read_json_as
 from synthdp.data.classes import class_counts, missing_classes
+from synthdp.data.contact_sheet import CONTACT_SHEET_FILE
 from synthdp.data.contract import FIXED_COLUMNS, SPLITS
-from synthdp.data.dataset import DatasetInfo, patients_in_two_splits, row_problems
+from synthdp.data.dataset import DatasetInfo, open_dataset, patients_in_two_splits, row_problems
 from synthdp.data.decoding import narrow_range
 from synthdp.data.hub_form import EARLIER_CARD, hub_form_problems, is_of_hub_form
 from synthdp.data.importing.ids import normalised_id
@@ -18,6 +19,7 @@ from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.leftovers import table_leftovers
 from synthdp.data.likeness import look_alikes
 from synthdp.data.named_files import NamedFiles
+from synthdp.data.sameness import sameness_of
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.data.tables import read_table
 from synthdp.errors import InputError
@@ -25,6 +27,8 @@ from synthdp.storage.files import folders_below
 
 MAX_ROWS_NAMED = 12
 _OF_A_SET = ("manifest.csv", "dataset.json", EARLIER_CARD, "images", "private")
+#: A set of patients has none: the picture would stand open beside it.
+_WITHOUT_PATIENTS = (CONTACT_SHEET_FILE,)
 
 Records = Mapping[int, Mapping[str, str]]
 
@@ -61,7 +65,8 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     problems += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
     if info is None or info.kind == "real":
         problems += _nobody(table.records)
-    problems += _unlisted(root, table.records)
+    without_patients = info is not None and not info.protects_patients
+    problems += _unlisted(root, table.records, _WITHOUT_PATIENTS if without_patients else ())
     if "split" in table.columns and "image" in table.columns:
         cells = [[record[name] for name in table.columns] for record in records]
         problems += hub_form_problems(root, table.columns, cells)
@@ -78,9 +83,11 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     problems += [f"row {n}: image: {entry}" for n, entry in read if isinstance(entry, str)]
     problems += _image_problems(seen, info)
     problems += _copy_problems(seen, survey.thumbnails, table.records, targets, info)
-    return CheckResult(
-        tuple(problems), _summary(root, info, table.records, seen, len(problems), counts=counts)
-    )
+    summary = _summary(root, info, table.records, seen, len(problems), counts=counts)
+    if info is not None and info.kind == "synthetic" and not problems:
+        found = sameness_of(open_dataset(root)).findings
+        summary = "\n".join([summary, *(f"  warning: {finding}" for finding in found)])
+    return CheckResult(tuple(problems), summary)
 
 
 def _read_info(root: Path) -> tuple[DatasetInfo | None, list[str]]:
@@ -101,7 +108,7 @@ def _nobody(records: Records) -> list[str]:
     ]
 
 
-def _unlisted(root: Path, records: Records) -> list[str]:
+def _unlisted(root: Path, records: Records, beside_it: Sequence[str]) -> list[str]:
     """Files that stand in the folder without a row, which would leave the house unnoticed; folders
     that cannot be read, which may hold such files.
     """
@@ -113,7 +120,7 @@ def _unlisted(root: Path, records: Records) -> list[str]:
         for folder, subfolders, files in folders
     )
     problems = []
-    beside = (path.name for path in root.iterdir() if path.name not in _OF_A_SET)
+    beside = (path.name for path in root.iterdir() if path.name not in (*_OF_A_SET, *beside_it))
     if foreign := sum(not is_of_hub_form(name) for name in beside):
         problems.append(
             f"{foreign} file(s) or folder(s) stand beside the set's own and would leave with it; "

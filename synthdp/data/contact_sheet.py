@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.images import encode_png, resample
+from synthdp.data.dataset import Dataset, load_images
+from synthdp.data.images import encode_png, resample, to_uint8
 
 CONTACT_SHEET_FILE = "contact-sheet.png"
 PER_CLASS, COLUMNS = 24, 8
@@ -16,7 +17,30 @@ _GAP_PX, _BETWEEN_PX, _GROUND = 2, 12, 255
 
 def shown_rows(count: int) -> list[int]:
     """Which of `count` images of a class are shown: evenly spaced, not chosen by eye."""
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(PER_CLASS, count)).round()})
+    return [int(index) for index in np.linspace(0, count - 1, min(PER_CLASS, count)).round()]
+
+
+def sheet_rows(classes: Sequence[float]) -> list[list[int]]:
+    """Of each class the images that are shown: 0 first; unknown ones are left out."""
+    labels = np.asarray(classes)
+    of_class = (np.flatnonzero(labels == one) for one in (0.0, 1.0))
+    return [[int(rows[index]) for index in shown_rows(len(rows))] for rows in of_class]
+
+
+def contact_sheet_of(dataset: Dataset) -> bytes | None:
+    """The sheet of a data set, by its first target; None where no image has a known class.
+
+    Raises:
+        InputError: when an image is unreadable.
+    """
+    chosen = sheet_rows([row.targets[0] for row in dataset.rows])
+    side = min(dataset.info.size_px, SHOWN_PX)
+    classes = [
+        list(to_uint8(load_images(dataset, [dataset.rows[index] for index in rows], side)[:, 0]))
+        for rows in chosen
+        if rows
+    ]
+    return contact_sheet(classes) if classes else None
 
 
 def contact_sheet(classes: Sequence[Sequence[NDArray[np.uint8]]]) -> bytes:

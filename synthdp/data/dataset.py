@@ -428,6 +428,7 @@ class DatasetWriter:
         self._info = info
         self._rows: list[Row] = []
         self._notes: dict[str, Any] = {}
+        self._card = ""
 
     def add(
         self,
@@ -491,6 +492,20 @@ class DatasetWriter:
         """Keep `value` as JSON in the private file `name`."""
         self._notes[name] = value
 
+    def describe(self, card: str) -> None:
+        """Give the set this card, which may tell of its images."""
+        self._card = card
+
+    def show(self, name: str, picture: bytes) -> None:
+        """Keep a picture beside the manifest; of a set without patients alone.
+
+        Raises:
+            ValueError: when the set holds patients' images, which no open file may show.
+        """
+        if self._info.protects_patients:
+            raise ValueError(f"{name} would show patients beside their set")
+        write_atomic(self._root / name, picture)
+
     def finish(self, budget: Budget | None = None, card: str = "") -> None:
         """Write manifest, card and the private part: key, counts, and the set's ledger.
 
@@ -502,6 +517,7 @@ class DatasetWriter:
         refuse_small_population(self._info.population, n_units, self._info.unit)
         columns, cells = manifest_cells(self._rows, self._info.targets)
         write_atomic(self._root / "manifest.csv", csv_text(columns, cells))
+        card = card or self._card
         if card:
             write_hub_form(self._root, card, columns, cells, self._info.targets)
         private = self._root / "private"

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synthdp.data.images import resample
+from synthdp.data.dataset import Dataset, load_images
+from synthdp.data.images import resample, to_uint8
 from synthdp.data.importing.images.survey import thumbnail
 
 MOST_COMPARED = 120
@@ -70,11 +71,25 @@ class Sameness:
 def compared_rows(classes: Sequence[float]) -> list[int]:
     """Which images of a set are compared, by their class: of each at most `MOST_COMPARED`."""
     rows: list[int] = []
-    for one in dict.fromkeys(classes):
-        of_class = np.flatnonzero(np.asarray(classes) == one)
+    labels = np.asarray(classes, dtype=np.float64)
+    for one in np.unique(labels[~np.isnan(labels)]):
+        of_class = np.flatnonzero(labels == one)
         spaced = np.linspace(0, len(of_class) - 1, min(MOST_COMPARED, len(of_class)))
         rows.extend(int(of_class[index]) for index in spaced.round().astype(int))
     return sorted(rows)
+
+
+def sameness_of(dataset: Dataset) -> Sameness:
+    """Measure how alike the images of a data set are, by the class of its first target.
+
+    Raises:
+        InputError: when an image is unreadable.
+    """
+    classes = [row.targets[0] for row in dataset.rows]
+    rows = compared_rows(classes)
+    chosen = [dataset.rows[index] for index in rows]
+    images = to_uint8(load_images(dataset, chosen, min(dataset.info.size_px, FINE_PX))[:, 0])
+    return sameness(list(images), [classes[index] for index in rows])
 
 
 def sameness(images: Sequence[NDArray[np.uint8]], classes: Sequence[float]) -> Sameness:
@@ -85,7 +100,7 @@ def sameness(images: Sequence[NDArray[np.uint8]], classes: Sequence[float]) -> S
         classes: of each.
     """
     labels = np.asarray(classes)
-    groups = [np.flatnonzero(labels == one) for one in dict.fromkeys(classes)]
+    groups = [np.flatnonzero(labels == one) for one in sorted(set(classes))]
     groups = [group for group in groups if len(group) >= FEWEST_COMPARED]
     if not groups:
         return Sameness(0.0, 0.0, 0)

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from synthdp.data.contact_sheet import CONTACT_SHEET_FILE, contact_sheet_of
 from synthdp.data.dataset import manifest_cells, open_dataset
 from synthdp.data.hub_form import card_file, write_hub_form
 from synthdp.errors import InputError
@@ -12,7 +13,7 @@ from synthdp.privacy.promise.statement import Statement
 from synthdp.releases.files import plain_file
 from synthdp.releases.runs import card_of
 from synthdp.runs.cards import restated
-from synthdp.storage.files import write_json
+from synthdp.storage.files import write_atomic, write_json
 
 
 def copy_dataset(root: Path, folder: Path) -> Statement:
@@ -41,6 +42,10 @@ def copy_dataset(root: Path, folder: Path) -> Statement:
     left = dataset.info.model_copy(update={"ledger": None})  # which stays
     write_json(folder / "dataset.json", left.model_dump(mode="json"))
     shutil.copyfile(root / "manifest.csv", folder / "manifest.csv")
+    if (root / CONTACT_SHEET_FILE).exists():  # drawn again, from the very images that leave
+        sheet = contact_sheet_of(dataset)
+        if sheet is not None:
+            write_atomic(folder / CONTACT_SHEET_FILE, sheet)
     statement = set_statement(dataset)
     card = card_file(root)
     if card is not None:

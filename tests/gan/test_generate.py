@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from made_up import without_mark
+from PIL import Image
 
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import label_order, run_generate
@@ -24,11 +25,14 @@ from gan.plans import MAX_PER_CLASS, bytes_on_disk, plan_generate
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config.settings import load_settings
+from synthdp.data.check import check_dataset
+from synthdp.data.contact_sheet import CONTACT_SHEET_FILE
 from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger.set_record import Record, recorded_releases
 from synthdp.privacy.lineage import Release
+from synthdp.releases.datasets import copy_dataset
 from synthdp.storage.files import write_json
 
 Finished = Callable[[Path], Path]
@@ -324,3 +328,34 @@ def test_bad_input_is_refused(
     (torn / "model/settings.json").write_text(text)
     with pytest.raises(InputError, match="does not fit"):
         run_generate(GenerateSettings(run=torn, out=tmp_path / "set", per_class=1))
+
+
+def test_a_contact_sheet_stands_beside_the_set_and_leaves_its_images_as_they_were(
+    discs: Path, finished_run: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = finished_run(discs)
+    caplog.set_level("INFO")
+    root = run_generate(GenerateSettings(run=run, out=tmp_path / "set", per_class=20))
+    with Image.open(root / CONTACT_SHEET_FILE) as sheet:
+        shown = np.asarray(sheet)
+        assert not sheet.info
+    with Image.open(root / "images" / "000001.png") as first:
+        side = first.size[0]
+        assert np.array_equal(shown[:side, :side], np.asarray(first))
+    assert f"{CONTACT_SHEET_FILE}` shows some of either class" in (root / "README.md").read_text()
+    assert f"{CONTACT_SHEET_FILE} shows some of them, by class" in caplog.text
+    assert check_dataset(root).problems == ()
+    copy_dataset(root, tmp_path / "out")
+    assert (tmp_path / "out" / CONTACT_SHEET_FILE).read_bytes() == (
+        root / CONTACT_SHEET_FILE
+    ).read_bytes()
+
+
+def test_a_collapsed_generator_is_told_at_the_end_and_in_the_card(
+    discs: Path, finished_run: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = finished_run(discs)
+    about = GenerateSettings(run=run, out=tmp_path / "set", per_class=20, truncation=0.001)
+    root = run_generate(about)
+    assert "warning: the images are near-identical" in caplog.text
+    assert "**Warning:** the images are near-identical" in (root / "README.md").read_text()

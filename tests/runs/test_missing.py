@@ -84,7 +84,12 @@ def test_missing_weights_are_refused_before_a_study_begins(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     settings = study_settings(
         small_study(tmp_path),
-        backbone={"name": "test_vit", "size_px": 32, "weights": "no.safetensors", "sha256": "0" * 64},
+        backbone={
+            "name": "test_vit",
+            "size_px": 32,
+            "weights": "no.safetensors",
+            "sha256": "0" * 64,
+        },
     )
     with pytest.raises(InputError, match=r"backbone\.weights: no\.safetensors"):
         STAGES["study"].start(settings)

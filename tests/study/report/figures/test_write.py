@@ -1,6 +1,6 @@
 import re
-from xml.etree import ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from made_up_study import describe, make_patches, make_study

@@ -1,0 +1,124 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from synthdp.data.check import check_dataset
+from synthdp.data.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.phantoms.phantoms import draw_patient
+from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.data.sameness import MOST_COMPARED, compared_rows, sameness, sameness_of
+
+Images = list[NDArray[np.uint8]]
+CLASSES = [float(number % 2) for number in range(48)]
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> Images:
+    settings = PhantomSettings(out=Path("unused"), size_px=64, seed=5)
+    return [draw_patient(settings, index).patches[0].pixels for index in range(48)]
+
+
+def decoded(png: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(png)) as picture:
+        assert not picture.info
+        return np.asarray(picture)
+
+
+def noisy(picture: NDArray[np.floating], spread: float, seed: int) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(seed).normal(0, spread, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def test_phantoms_are_not_alike(phantoms: Images) -> None:
+    found = sameness(phantoms, CLASSES)
+    assert found.likeness < 0.9
+    assert abs(found.pattern) < 0.05
+    assert found.compared == 48
+    assert not found.findings
+
+
+def test_a_few_pictures_again_and_again_are_near_identical(phantoms: Images) -> None:
+    modes = [noisy(phantoms[index % 3].astype(float), 2, index) for index in range(48)]
+    (finding,) = sameness(modes, CLASSES).findings
+    assert finding.startswith("the images are near-identical")
+
+
+def test_stripes_in_other_pictures_are_one_pattern(phantoms: Images) -> None:
+    stripes = 12 * np.sin(2 * np.pi * np.arange(64) / 4)
+    striped = [noisy(image + stripes, 1, index) for index, image in enumerate(phantoms)]
+    (finding,) = sameness(striped, CLASSES).findings
+    assert finding.startswith("the images share one fine pattern, such as stripes")
+
+
+def test_one_collapsed_class_is_found(phantoms: Images) -> None:
+    half = [
+        noisy(phantoms[1].astype(float), 3, index) if CLASSES[index] else image
+        for index, image in enumerate(phantoms)
+    ]
+    assert any("near-identical" in finding for finding in sameness(half, CLASSES).findings)
+
+
+def test_few_or_constant_images_say_nothing_and_break_nothing(phantoms: Images) -> None:
+    assert sameness(phantoms[:8], CLASSES[:8]).findings == ()
+    assert sameness([], []).compared == 0
+    black = [np.zeros((16, 16), dtype=np.uint8)] * 40
+    assert np.isfinite(sameness(black, CLASSES[:40]).likeness)
+
+
+def test_at_most_so_many_of_a_class_are_compared() -> None:
+    rows = compared_rows([0.0] * 1000 + [1.0] * 10 + [float("nan")] * 50)
+    assert len(rows) == MOST_COMPARED + 10
+    assert rows[0] == 0
+    assert max(rows) == 1009
+
+
+def test_a_sheet_shows_either_class_in_its_rows(phantoms: Images) -> None:
+    shown = [[phantoms[row] for row in rows] for rows in sheet_rows(CLASSES)]
+    picture = decoded(contact_sheet(shown))
+    assert picture.shape == (2 * (3 * 66 - 2) + 12, 8 * 66 - 2)
+    assert np.array_equal(picture[:64, :64], phantoms[0])
+    assert np.array_equal(picture[208:272, :64], phantoms[1])
+    one = decoded(contact_sheet([[phantoms[0]], []]))
+    assert np.array_equal(one, phantoms[0])
+    with pytest.raises(ValueError, match="no image"):
+        contact_sheet([[], []])
+
+
+def made(root: Path, images: Images, **info: object) -> Path:
+    about = DatasetInfo.model_validate({"name": "made up", "size_px": 64, **info})
+    with create_dataset(root, about) as writer:
+        for index, image in enumerate(images):
+            writer.add(
+                image,
+                patient_id=f"made-up-{index}",
+                split="train",
+                targets=[CLASSES[index]],
+            )
+    return root
+
+
+def test_a_check_warns_of_a_collapsed_set(phantoms: Images, tmp_path: Path) -> None:
+    modes = [noisy(phantoms[index % 2].astype(float), 2, index) for index in range(48)]
+    checked = check_dataset(made(tmp_path / "modes", modes, kind="synthetic"))
+    assert not checked.problems  # it can be read and used; whether it serves, a person decides
+    assert "warning: the images are near-identical" in checked.summary
+    assert sameness_of(open_dataset(tmp_path / "modes")).findings
+    good = check_dataset(made(tmp_path / "good", phantoms, kind="synthetic"))
+    assert "warning" not in good.summary
+
+
+def test_a_sheet_stands_beside_synthetic_images_alone(phantoms: Images, tmp_path: Path) -> None:
+    for kind, problems in (("synthetic", 0), ("real", 1)):
+        root = made(tmp_path / kind, phantoms, kind=kind)
+        (root / CONTACT_SHEET_FILE).write_bytes(contact_sheet([phantoms[:3]]))
+        found = [one for one in check_dataset(root).problems if "stand beside the set's own" in one]
+        assert len(found) == problems
+    about = DatasetInfo(name="patients", kind="real", size_px=64)
+    with pytest.raises(ValueError, match="would show patients"):  # noqa: SIM117
+        with create_dataset(tmp_path / "new", about) as writer:
+            writer.show(CONTACT_SHEET_FILE, b"")
