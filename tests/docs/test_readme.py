@@ -26,3 +26,14 @@ def test_readme_shows_every_room_of_the_top_level() -> None:
     kept = {"build", "dist", "demo", "runs", "studies", "data", "assessments", "packages"}
     rooms = [name for name in tops if name not in kept and not name.endswith(".egg-info")]
     assert not [name for name in rooms if f"{name}/" not in structure and name != "shared"]
+
+
+def test_readme_names_every_room() -> None:
+    structure = README.split("## File structure")[1]
+    rooms = [
+        path.name
+        for top in ("synthdp", "gan", "classify")
+        for path in (ROOT / top).iterdir()
+        if (path / "__init__.py").is_file()
+    ]
+    assert not [room for room in rooms if f"{room}/" not in structure]
