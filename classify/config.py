@@ -521,7 +521,7 @@ class EvaluateSettings(Settings):
     by: Fairness = None
     """Columns of the manifest by whose groups the run is judged too, written to `fairness.json`;
     for numbers with cut points.
-    Example: {view: null, age: [50, 70]}
+    Example: {age: [50, 70]}
     """
 
     @model_validator(mode="after")

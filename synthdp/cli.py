@@ -4,17 +4,20 @@ import argparse
 import logging
 import os
 import sys
+import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from synthdp import __version__
 from synthdp.commands import GROUPS
+from synthdp.commands.completion import RC_LINE, complete
 from synthdp.commands.exit_codes import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
 )
+from synthdp.commands.parser import CommandParser, deepest
 from synthdp.errors import InputError, RunError
 from synthdp.machine.terminal import (
     ToldLines,
@@ -26,14 +29,63 @@ from synthdp.machine.terminal import (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(prog="synthdp", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"synthdp {__version__}")
-    commands = parser.add_subparsers(title="stages", required=True, metavar="STAGE")
-    for add_commands in GROUPS:
+    parser = CommandParser(
+        prog="synthdp", formatter_class=argparse.RawDescriptionHelpFormatter, usage=_USAGE
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"synthdp {__version__}", help="say the version"
+    )
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="synthdp"
+    )
+    groups: dict[str, list[str]] = {}
+    for title, add_commands in GROUPS:
+        before = list(commands.choices)
         add_commands(commands)
+        groups.setdefault(title, []).extend(n for n in commands.choices if n not in before)
+    purposes = {action.dest: _as_title(action.help or "") for action in commands._choices_actions}
+    parser.describe = lambda: setattr(parser, "description", overview(groups, purposes))
     return parser
+
+
+_USAGE = "synthdp COMMAND ..."
+_OVERVIEW = """\
+Synthetic medical images and classifiers that keep a promise to each patient.
+
+the first three commands:
+  synthdp init mine --images my-patches   write settings that fit your images, and what to run
+  synthdp data import data.yaml           (in the folder mine) make a data set of the images
+  synthdp study study.yaml                compare recipes, with privacy and without: a report
+no images yet?
+  synthdp data phantoms --out phantoms    draw made-up patients, and use these
+"""
+_FURTHER = f"""
+`synthdp COMMAND --help` shows examples and the settings that matter most; `synthdp settings STAGE`
+explains every setting; `--dry-run` of a stage says what it would do and promise. Completion by the
+Tab key, once in the shell's rc file: {RC_LINE}
+"""
+
+
+def overview(groups: Mapping[str, Sequence[str]], purposes: Mapping[str, str]) -> str:
+    """What there is, by groups, and what to type first."""
+    lines = [_OVERVIEW]
+    for title, names in groups.items():
+        lines.append(f"{title}:")
+        for name in names:
+            lines += textwrap.wrap(
+                purposes[name],
+                width=100,
+                initial_indent=f"  {name:<18}",
+                subsequent_indent=" " * 20,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines) + "\n" + _FURTHER
+
+
+def _as_title(purpose: str) -> str:
+    return f"{purpose[:1].upper()}{purpose[1:]}".removesuffix(".")
 
 
 def _guarded(handler: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -77,11 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ToldLines()])
     parser = build_parser()
+    complete(parser)
     arguments, rest = parser.parse_known_args(argv)  # argparse leaves pairs behind an option over
     if rest and (not hasattr(arguments, "overrides") or any(_is_no_pair(word) for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        words = sys.argv[1:] if argv is None else argv
+        deepest(parser, words).unknown_words([word for word in rest if _is_no_pair(word)] or rest)
     if rest:
-        arguments.overrides += rest
+        arguments.overrides = [*arguments.overrides, *rest]
     return _guarded(arguments.handler, arguments)
 
 

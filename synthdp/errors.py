@@ -1,6 +1,7 @@
 """The two ways in which a stage ends early; the command line turns each into its exit code."""
 
 import re
+from collections.abc import Iterable
 
 MAX_QUOTED_CHARS = 100
 _CREDENTIALS = re.compile(r"(?<=:/)(/?)[^/@\s]+@")
@@ -24,3 +25,11 @@ def quoted(value: object) -> str:
 def without_credentials(text: str) -> str:
     """The text without what stands before the @ of an address: names of users, and passwords."""
     return _CREDENTIALS.sub(r"\1...@", text)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that is spelled most like a word; None where none is like it."""
+    from difflib import get_close_matches  # noqa: PLC0415 (for what is wrong alone)
+
+    close = get_close_matches(word[:MAX_QUOTED_CHARS], list(known), n=1)
+    return close[0] if close else None

@@ -5,7 +5,6 @@ distribution. Whoever loads a module of the two by its name asks here.
 """
 
 import importlib
-import importlib.metadata
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -63,6 +62,8 @@ def _where(module: ModuleType) -> str:
 
 def _mend(root: str, module: ModuleType) -> str:
     """What to do about a foreign module, by where it comes from."""
+    import importlib.metadata  # noqa: PLC0415 (takes .1 s, for an error alone)
+
     others = set(importlib.metadata.packages_distributions().get(root, ())) - {"synthdp"}
     found = Path(_where(module)).resolve()
     installed = any(part in ("site-packages", "dist-packages") for part in found.parts)

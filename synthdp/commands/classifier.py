@@ -1,6 +1,7 @@
 """Commands about classifiers: pretrain, fine-tune, calibrate, predict, evaluate, audit."""
 
-from synthdp.commands.stage_command import Commands, add_stage
+from synthdp.commands.parser import Commands
+from synthdp.commands.stage_command import add_stage
 
 
 def add_commands(commands: Commands) -> None:
@@ -10,6 +11,8 @@ def add_commands(commands: Commands) -> None:
         "pretrain",
         "Train the transformer on a synthetic or phantom set, without privacy.",
         "synthdp pretrain configs/classify/pretrain-dinov2.yaml data=data/synthetic out=runs/pre",
+        matters="data out backbone.name backbone.weights trainable_blocks epochs batch lr head_lr "
+        "teacher",
     )
     add_stage(
         commands,
@@ -17,6 +20,8 @@ def add_commands(commands: Commands) -> None:
         "Fine-tune the head on real patients, with differential privacy or without.",
         "synthdp finetune configs/classify/finetune-dinov2.yaml data=data/cbis-ddsm out=runs/dp "
         "privacy.epsilon=6",
+        matters="data out privacy.epsilon privacy.delta privacy.population init backbone.name "
+        "backbone.weights synthetic head.steps",
     )
     add_stage(
         commands,
@@ -27,6 +32,8 @@ def add_commands(commands: Commands) -> None:
         "  synthdp calibrate runs/dp data/synthetic --out runs/dp-free --sensitivity 0.95",
         positionals=("run", "data"),
         options=("split", "out", "sensitivity"),
+        matters="run data out split sensitivity privacy.epsilon privacy.delta privacy.population "
+        "cohort",
     )
     add_stage(
         commands,
@@ -36,6 +43,8 @@ def add_commands(commands: Commands) -> None:
         "  synthdp predict to-share/dp new-patches --out scores.csv --saliency saliency",
         positionals=("run", "images"),
         options=("out", "boxes", "saliency"),
+        matters="run images out boxes as_imported size_px bits saliency saliency_grid "
+        "follow_links_into",
     )
     add_stage(
         commands,
@@ -44,6 +53,7 @@ def add_commands(commands: Commands) -> None:
         "synthdp evaluate runs/dp data/cbis-ddsm --split val --out evaluations/dp-val",
         positionals=("run", "dataset"),
         options=("split", "out", "table", "auroc_epsilon", "auroc_delta", "population"),
+        matters="run dataset split out by where at_sensitivity auroc_epsilon population table",
     )
     add_stage(
         commands,
@@ -51,4 +61,6 @@ def add_commands(commands: Commands) -> None:
         "Attack a finished private run: replay, canaries, membership (exit code 1 when broken).",
         "synthdp audit runs/dp workers=2",
         positionals=("run",),
+        matters="run workers seed confidence canaries runs shadows replayed replayed_steps "
+        "false_alarms",
     )

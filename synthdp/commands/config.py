@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.stage_command import Commands, named_path
+from synthdp.commands.parser import Commands, named_path
 from synthdp.config.packaged import packaged_config, summaries, with_weights
 from synthdp.errors import InputError
 

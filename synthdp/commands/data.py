@@ -5,14 +5,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from synthdp.commands.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
-from synthdp.commands.stage_command import (
-    Commands,
-    add_stage,
-    config_and_overrides,
-    named_path,
-    run_stage,
-)
-from synthdp.config.settings import read_yaml
+from synthdp.commands.parser import Commands, named_path
+from synthdp.commands.stage_command import add_stage, config_and_overrides, run_stage
 from synthdp.errors import InputError
 from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell
@@ -21,7 +15,17 @@ from synthdp.stages import STAGES
 
 def add_commands(commands: Commands) -> None:
     """The commands about data sets, all below `data`."""
-    data = commands.add_parser("data", help="make or check a data-set folder")
+    data = commands.add_parser(
+        "data",
+        help="make, import, check, show or limit a data set (`synthdp data` lists how)",
+        description="A data set is a folder: images, their table, and who may be asked for how "
+        "much. Make one of patients' images, or draw one of phantoms.",
+        epilog="examples:\n  synthdp data phantoms --out data/phantoms --patients 200\n"
+        "  synthdp data import --guess --src my-patches > mapping.yaml\n"
+        "  synthdp data import mapping.yaml --out data/clinic --name clinic\n"
+        "  synthdp data check data/clinic",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     kinds = data.add_subparsers(required=True, metavar="KIND")
     add_stage(
         kinds,
@@ -31,6 +35,8 @@ def add_commands(commands: Commands) -> None:
         stage="data phantoms",
         options=("out", "patients", "size_px", "seed", "name"),
         flags=("as_real",),
+        matters="out patients size_px seed name as_real malignant_fraction separation "
+        "site_b_fraction site_shift",
     )
     add_stage(
         kinds,
@@ -39,6 +45,8 @@ def add_commands(commands: Commands) -> None:
         "synthdp data patches --src ../shared/data/cbis-ddsm --out data/cbis-ddsm --name cbis-ddsm",
         stage="data patches",
         options=("src", "out", "name", "kind", "lineage", "metadata"),
+        matters="src out name metadata patient_pattern labels population size_px split "
+        "privacy.budget",
     )
     add_stage(
         kinds,
@@ -48,6 +56,8 @@ def add_commands(commands: Commands) -> None:
         stage="data dicom",
         options=("src", "metadata", "out", "name"),
         option_names={"src": "images", "metadata": "table"},
+        matters="src metadata out name patient_column region crop.margin_px size_px population "
+        "links",
     )
     add_stage(
         kinds,
@@ -56,6 +66,8 @@ def add_commands(commands: Commands) -> None:
         "synthdp data cbis-ddsm --src manifest-1648648375084 --out data/cbis abnormalities=mass",
         stage="data cbis-ddsm",
         options=("src", "out", "name"),
+        matters="src out abnormalities official_splits val_fraction size_px crop.margin_px "
+        "population splits workers",
     )
     keys = ("src", "out", "name", "kind", "lineage", "metadata")
     imports = add_stage(
@@ -66,6 +78,8 @@ def add_commands(commands: Commands) -> None:
         "  synthdp data import --guess --src download > mapping.yaml\n"
         "  synthdp data import mapping.yaml --out data/ours --name ours",
         options=keys,
+        matters="src out name metadata patient_pattern labels population size_px split "
+        "privacy.budget",
     )
     imports.add_argument("--like", metavar="NAME", help="the mapping of a known collection")
     imports.add_argument(
@@ -120,6 +134,8 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
 
     mapping = collection_file(arguments.like) if arguments.like is not None else None
     if not arguments.guess:
+        from synthdp.config.settings import read_yaml  # noqa: PLC0415 (as above)
+
         config, overrides = config_and_overrides(keys, arguments)
         given = {override.partition("=")[0] for override in overrides}
         for file in (mapping, config):

@@ -1,11 +1,14 @@
 """Commands about generators: train, join, import, make a set, judge it, write a package."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from synthdp.commands.stage_command import Commands, add_stage
-from synthdp.config.settings import Settings
+from synthdp.commands.parser import Commands
+from synthdp.commands.stage_command import add_stage
 from synthdp.stages import Stage
+
+if TYPE_CHECKING:
+    from synthdp.config.settings import Settings
 
 
 def add_commands(commands: Commands) -> None:
@@ -15,12 +18,15 @@ def add_commands(commands: Commands) -> None:
         "train-gan",
         "Train the conditional generator on the train split of a data set.",
         "synthdp train-gan configs/gan/cbis-ddsm.yaml data=data/cbis-ddsm out=runs/gan-0",
+        matters="data out method privacy.epsilon privacy.population init kimg size_px conditions "
+        "batch",
     )
     add_stage(
         commands,
         "mix-generators",
         "Join trained generators into one that draws from each as often.",
         "synthdp mix-generators 'runs=[runs/gan-0,runs/gan-1]' out=runs/gan",
+        matters="runs out",
     )
     add_stage(
         commands,
@@ -29,6 +35,7 @@ def add_commands(commands: Commands) -> None:
         "synthdp import-generator 1400.pt --out runs/seed trained_on=cbis-ddsm sha256=...",
         positionals=("file",),
         options=("out",),
+        matters="file out trained_on sha256 unit_range target",
     )
     add_stage(
         commands,
@@ -40,6 +47,7 @@ def add_commands(commands: Commands) -> None:
             *("out", "per_class", "total", "malignant_share", "seed", "bits", "truncation"),
             "licence",
         ),
+        matters="run out per_class total malignant_share seed truncation bits licence batch",
     )
     add_stage(
         commands,
@@ -49,6 +57,7 @@ def add_commands(commands: Commands) -> None:
         "--out assessments/synthetic",
         positionals=("synthetic",),
         options=("real", "out", "baseline", "seed"),
+        matters="synthetic real out features baseline inception neighbours compare_n redraws seed",
     )
     add_stage(
         commands,
@@ -58,6 +67,7 @@ def add_commands(commands: Commands) -> None:
         positionals=("run", "out"),
         options=("package_name", "model_id", "title", "licence", "quality"),
         run=_from_release,
+        matters="run out package_name model_id title licence organ modality quality",
     )
     add_stage(
         commands,
@@ -68,16 +78,17 @@ def add_commands(commands: Commands) -> None:
         options=("format", "size_px"),
         flags=("yes_without_protection",),
         run=_export_model,
+        matters="run out format size_px yes_without_protection",
     )
 
 
-def _export_model(stage: Stage, settings: Settings) -> Path:
+def _export_model(stage: Stage, settings: "Settings") -> Path:
     """Export a model as one file, under the word that a release of it asks for."""
     # settings are an ExportModelSettings, whose class is imported when a stage asks for it
     return _from_release(stage, settings, settings.yes_without_protection)  # type: ignore[attr-defined]
 
 
-def _from_release(stage: Stage, settings: Settings, without_protection: bool = True) -> Path:
+def _from_release(stage: Stage, settings: "Settings", without_protection: bool = True) -> Path:
     """Export what a release of the run lets leave; a generator of the package is released."""
     # not at the top, so that commands start without the image stack
     from synthdp.releases.release import Asked, release  # noqa: PLC0415
@@ -88,6 +99,8 @@ def _from_release(stage: Stage, settings: Settings, without_protection: bool = T
     if str(run).startswith("pretrained:"):
         return stage.start(settings)
     has_left = not (run / "private").exists()
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 (as above)
+
     with TemporaryDirectory() as scratch:
         released = Path(scratch) / out.name  # the name on record
         release(run, released, Asked(without_protection=without_protection or has_left))

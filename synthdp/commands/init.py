@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.stage_command import Commands, named_path
+from synthdp.commands.parser import Commands, named_path
 
 
 def add_commands(commands: Commands) -> None:

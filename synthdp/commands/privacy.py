@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.stage_command import Commands, named_path
+from synthdp.commands.parser import Commands, named_path
 from synthdp.errors import InputError
 from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell

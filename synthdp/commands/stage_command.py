@@ -3,41 +3,21 @@
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from synthdp.commands.ends import print_end
+from synthdp.commands.completion import offer, pairs_of, settings_files, value_of
 from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.config.settings import Settings, dump_settings, load_settings
-from synthdp.config.typed_values import TYPOGRAPHIC_DASHES, syntax_problem
+from synthdp.commands.parser import CommandParser, Commands, Once, named_path
+from synthdp.commands.stage_help import describe_stage
 from synthdp.errors import InputError
 from synthdp.stages import STAGES, Stage
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+if TYPE_CHECKING:
+    from synthdp.config.settings import Settings
+
 #: What runs a stage with its settings in another way than `Stage.start`; gives what is printed.
-Start: TypeAlias = Callable[[Stage, Settings], "Path | str"]
-
-
-class Once(argparse.Action):
-    """Keeps an option's value as it is typed, and refuses a second one."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        """Keep the value, where there is none yet."""
-        if getattr(namespace, self.dest) is not None:
-            parser.error(f"{option_string}: given twice; keep one")
-        setattr(namespace, self.dest, values)
-
-
-def named_path(text: str) -> Path:
-    """A path of the command line; an empty one, which `Path` takes for this folder, is refused."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty, as an unset variable leaves it; name a path")
-    return Path(text)
+Start: TypeAlias = Callable[[Stage, "Settings"], "Path | str"]
 
 
 def add_stage(
@@ -50,13 +30,15 @@ def add_stage(
     positionals: Sequence[str] = (),
     options: Sequence[str] = (),
     flags: Sequence[str] = (),
+    matters: str = "",
     option_names: Mapping[str, str] | None = None,
     run: Start | None = None,
 ) -> argparse.ArgumentParser:
     """Add one stage, and return its parser: positionals and options name keys of its settings.
 
-    An option is called by its key, or by its name in `option_names`. `run` starts the stage where
-    `Stage.start` does not.
+    An option is called by its key, or by its name in `option_names`. `matters` names the keys that
+    help lists, those that users look for first; what it says of a key stands where the key is
+    declared. `run` starts the stage where `Stage.start` does not.
     """
     parser = commands.add_parser(
         name,
@@ -65,22 +47,50 @@ def add_stage(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    stage = stage or name
+    actions: dict[str, argparse.Action] = {}
     for key in positionals:
-        parser.add_argument(key, metavar=key.upper())
+        actions[key] = parser.add_argument(key, metavar=key.upper())
     for key in options:
         option = (option_names or {}).get(key, key)
         typed, shown = f"--{option.replace('_', '-')}", option.upper()
-        parser.add_argument(typed, dest=key, metavar=shown, action=Once)
+        actions[key] = parser.add_argument(typed, dest=key, metavar=shown, action=Once)
+    for key, action in actions.items():
+        offer(action, value_of(stage, key))
     for key in flags:
-        parser.add_argument(f"--{key.replace('_', '-')}", dest=key, action="store_true")
-    parser.add_argument("--config", type=named_path, action=Once, help="a settings file (YAML)")
-    parser.add_argument("--dry-run", action="store_true", help="print settings and promise, stop")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of settings")
-    keys = (*positionals, *options, *flags)
-    parser.set_defaults(
-        handler=lambda arguments: run_stage(stage or name, keys, arguments, run=run)
-    )
+        typed = f"--{key.replace('_', '-')}"
+        actions[key] = parser.add_argument(typed, dest=key, action="store_true")
+    _add_settings(parser, stage)
+    if isinstance(parser, CommandParser):
+        parser.describe = lambda: describe_stage(parser, stage, actions, matters.split())
+        parser.keys = lambda: list(STAGES[stage].settings_class().model_fields)
+    keys = tuple(actions)
+    parser.set_defaults(handler=lambda arguments: run_stage(stage, keys, arguments, run=run))
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, stage: str) -> None:
+    """What every stage takes: a settings file, changes of it, and `--dry-run`."""
+    config = parser.add_argument(
+        "--config",
+        type=named_path,
+        action=Once,
+        help="a settings file (YAML), or the name of a packaged one (`synthdp config list`)",
+    )
+    offer(config, lambda prefix, **_: settings_files(prefix))
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the settings as understood and what would be promised; start nothing",
+    )
+    overrides = parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=(),
+        metavar="[CONFIG] key=value",
+        help="a settings file, as --config, and settings that count before those in it",
+    )
+    offer(overrides, pairs_of(stage))
 
 
 def run_stage(
@@ -95,6 +105,8 @@ def run_stage(
 
     A settings file `beneath` says what neither config nor command line does.
     """
+    from synthdp.config.settings import load_settings  # noqa: PLC0415 (help needs no pydantic)
+
     stage = STAGES[stage_name]
     config, overrides = config_and_overrides(keys, arguments)
     settings = load_settings(stage.settings_class(), config, overrides, beneath=beneath)
@@ -108,6 +120,11 @@ def config_and_overrides(
     keys: Sequence[str], arguments: argparse.Namespace
 ) -> tuple[Path | None, list[str]]:
     """The settings file of a command line, and its overrides: options too, which `keys` name."""
+    from synthdp.config.typed_values import (  # noqa: PLC0415 (as above)
+        TYPOGRAPHIC_DASHES,
+        syntax_problem,
+    )
+
     config, overrides = arguments.config, list(arguments.overrides)
     if overrides and "=" not in overrides[0] and config is None:
         word = overrides.pop(0)
@@ -120,7 +137,9 @@ def config_and_overrides(
     ]
 
 
-def _print_plan(stage_name: str, settings: Settings) -> int:
+def _print_plan(stage_name: str, settings: "Settings") -> int:
+    from synthdp.config.settings import dump_settings  # noqa: PLC0415 (as above)
+
     print(dump_settings(settings), end="")
     statement = STAGES[stage_name].planned(settings)
     if statement is not None:

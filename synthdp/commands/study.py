@@ -1,10 +1,14 @@
 """Commands about studies: run many recipes side by side, and report them."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from synthdp.commands.stage_command import Commands, add_stage
-from synthdp.config.settings import Settings
+from synthdp.commands.parser import Commands
+from synthdp.commands.stage_command import add_stage
 from synthdp.stages import Stage
+
+if TYPE_CHECKING:
+    from synthdp.config.settings import Settings
 
 
 def add_commands(commands: Commands) -> None:
@@ -20,6 +24,8 @@ def add_commands(commands: Commands) -> None:
         "  sbatch --array=1-4 --wrap 'synthdp study configs/study/cbis-ddsm.yaml "
         "--shard $SLURM_ARRAY_TASK_ID/4'",
         options=("shard",),
+        matters="data out strategies epsilons seeds evaluate_on private_synthetic "
+        "privacy.population workers fairness",
     )
     add_stage(
         commands,
@@ -33,10 +39,11 @@ def add_commands(commands: Commands) -> None:
         positionals=("study",),
         options=("format", "out", "metric", "table"),
         run=_report,
+        matters="study format out metric table compare fairness transfer show_real published",
     )
 
 
-def _report(stage: Stage, settings: Settings) -> Path | str:
+def _report(stage: Stage, settings: "Settings") -> Path | str:
     """Write a study's report or figures, or give its table where no file is named for it."""
     from synthdp.study.report.page import (  # noqa: PLC0415 (starts without the image stack)
         ReportSettings,

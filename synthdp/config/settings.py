@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from synthdp.config.packaged import config_file
-from synthdp.config.typed_values import is_section, read_value, syntax_problem, typing
+from synthdp.config.typed_values import InWords, is_section, read_value, syntax_problem, typing
 from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.errors import MAX_QUOTED_CHARS, InputError, quoted
 from synthdp.storage.files import read_json
@@ -139,7 +139,11 @@ def _is_a_seed(value: int) -> int:
 
 
 #: What moves initialisation, splits of public sets and augmentation, and no noise.
-Seed = Annotated[int, AfterValidator(_is_a_seed)]
+Seed = Annotated[
+    int,
+    AfterValidator(_is_a_seed),
+    InWords("whole number from 0 to 2^63 - 1", "whole numbers from 0 to 2^63 - 1"),
+]
 
 
 def _as_tuple(value: Any) -> Any:

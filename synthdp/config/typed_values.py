@@ -34,6 +34,20 @@ class KeysOf:
     """Marks a mapping, in `Annotated`, as some of the settings of a class that is imported late."""
 
     settings: Callable[[], type[BaseModel]]
+    stage: str
+
+
+@dataclass(frozen=True)
+class InWords:
+    """Marks a setting's type, in `Annotated`, with the words by which help names what it takes.
+
+    several: the words for several of it. whole: it is typed as one value, though a class of
+    settings stands for it.
+    """
+
+    words: str
+    several: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)

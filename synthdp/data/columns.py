@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from synthdp.config.typed_values import InWords
 from synthdp.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ Where = Annotated[
     BeforeValidator(_as_words),
     Field(min_length=1),
     AfterValidator(_in_order),
+    InWords("mapping of columns to the values that count"),
 ]
 
 

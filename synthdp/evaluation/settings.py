@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from synthdp.config.settings import Seed, Settings
+from synthdp.config.typed_values import InWords
 
 REDRAWS = 2000
 AT_SENSITIVITY = 0.9
@@ -42,6 +43,7 @@ Attributes = Annotated[
     BeforeValidator(_as_mapping),
     Field(min_length=1),
     AfterValidator(_in_order),
+    InWords("list of columns, or mapping of columns to cut points"),
 ]
 
 
@@ -53,7 +55,7 @@ class FairnessSettings(Settings):
 
     attributes: Attributes
     """Columns, and for numbers the points that cut them into bins.
-    Example: {view: null, age: [50, 70]}
+    Example: {age: [50, 70]}
     """
 
     redraws: int = Field(default=2000, ge=1, le=100_000)
@@ -68,4 +70,8 @@ def _from_list(value: Any) -> Any:
     return value if value is None or named or isinstance(value, Settings) else {"attributes": value}
 
 
-Fairness = Annotated[FairnessSettings | None, BeforeValidator(_from_list)]
+Fairness = Annotated[
+    FairnessSettings | None,
+    BeforeValidator(_from_list),
+    InWords("list of columns, mapping of columns to cut points, or section"),
+]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from synthdp.config.settings import Settings
+from synthdp.config.typed_values import InWords
 
 Unit = Literal["patient", "image"]
 #: What says that ids are one person: the importer, or images that look alike.
@@ -43,4 +44,6 @@ def _parsed(value: object) -> object:
 
 
 #: A setting that names a cohort, or None for all patients.
-CohortPart = Annotated[Part | None, BeforeValidator(_parsed)]
+CohortPart = Annotated[
+    Part | None, BeforeValidator(_parsed), InWords("part such as 1/2", whole=True)
+]

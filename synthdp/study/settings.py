@@ -286,8 +286,8 @@ class ShownPatches(Settings):
 
 
 #: Some settings of a stage, which are checked when the recipes are made.
-_KeysOfPretrain = Annotated[dict[str, Any], KeysOf(STAGES["pretrain"].settings_class)]
-_KeysOfFinetune = Annotated[dict[str, Any], KeysOf(STAGES["finetune"].settings_class)]
+_KeysOfPretrain = Annotated[dict[str, Any], KeysOf(STAGES["pretrain"].settings_class, "pretrain")]
+_KeysOfFinetune = Annotated[dict[str, Any], KeysOf(STAGES["finetune"].settings_class, "finetune")]
 
 
 class StudySettings(EngineSettings):
@@ -376,7 +376,7 @@ class StudySettings(EngineSettings):
     fairness: Fairness = None
     """Columns of the manifests by whose groups the models are judged too: a list, or for numbers
     cut points.
-    Example: {view: null, age: [50, 70]}
+    Example: {age: [50, 70]}
     """
 
     transfer: TransferSettings | None = None

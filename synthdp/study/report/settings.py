@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import BeforeValidator
 
 from synthdp.config.settings import Settings
+from synthdp.config.typed_values import InWords
 from synthdp.evaluation.settings import Fairness
 from synthdp.study.report.figures.sizes import FigureFormat, FigureSettings
 from synthdp.study.settings import ComparePlan
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
     StatementOrNone: TypeAlias = Statement | None
 else:
-    StatementOrNone = Annotated[Any, BeforeValidator(_as_statement)]
+    StatementOrNone = Annotated[
+        Any, BeforeValidator(_as_statement), InWords("statement, as a privacy.json holds it")
+    ]
 
 
 class ReportSettings(Settings):
@@ -51,7 +54,7 @@ class ReportSettings(Settings):
     fairness: Fairness = None
     """Judges the models by other columns than the study's own setting does, and writes
     `fairness.csv` anew.
-    Example: {view: null, age: [50, 70]}
+    Example: {age: [50, 70]}
     """
 
     transfer: bool = False
