@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from synthdp.commands.ends import print_end
 from synthdp.commands.completion import offer, pairs_of, settings_files, value_of
 from synthdp.commands.exit_codes import EXIT_DONE
 from synthdp.commands.parser import CommandParser, Commands, Once, named_path
@@ -105,7 +104,8 @@ def run_stage(
 
     A settings file `beneath` says what neither config nor command line does.
     """
-    from synthdp.config.settings import load_settings  # noqa: PLC0415 (help needs no pydantic)
+    from synthdp.commands.ends import print_end  # noqa: PLC0415 (help needs no pydantic)
+    from synthdp.config.settings import load_settings  # noqa: PLC0415 (as above)
 
     stage = STAGES[stage_name]
     config, overrides = config_and_overrides(keys, arguments)
