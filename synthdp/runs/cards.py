@@ -246,10 +246,32 @@ def licence_keys(licence: str) -> dict[str, str]:
 
 
 def listed(items: Mapping[str, Any]) -> str:
-    """Names and values as a Markdown list."""
+    """Names and values as a Markdown list; settings within settings are told in words."""
     return "\n".join(
-        f"- {one_line(str(name))}: {one_line(str(value))}" for name, value in items.items()
+        f"- {one_line(str(name))}: {one_line(_in_words(value))}" for name, value in items.items()
     )
+
+
+def _in_words(value: Any) -> str:
+    """A setting as people write it: no braces, quotes or names of Python.
+
+    >>> _in_words({"size_px": 160, "layers": [4, 5], "whiten": None, "again": True})
+    'size_px 160, layers 4 and 5, whiten none, again yes'
+    >>> _in_words([{"arch": "haar"}, {"arch": "dcgan"}]), _in_words([]), _in_words(0.5)
+    ('(1) arch haar; (2) arch dcgan', 'none', '0.5')
+    """
+    if value is None or value in ([], (), {}):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        if any(isinstance(one, Mapping) for one in value):
+            return "; ".join(f"({n}) {_in_words(one)}" for n, one in enumerate(value, start=1))
+        words = [_in_words(one) for one in value]
+        return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return str(value)
 
 
 def _lineage_words(statement: Statement) -> str:

@@ -1,7 +1,9 @@
+import doctest
 import re
 
 import pytest
 
+import synthdp.runs.cards
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.runs.cards import (
@@ -74,3 +76,10 @@ def test_words_lists_and_code_stay() -> None:
     assert paragraphs(text) == text
     assert listed({"a_b": 1}) == "- a_b: 1"
     assert card_text({"x": 1}, "T", [("S", "text")]) == "---\nx: 1\n---\n\n# T\n\n## S\n\ntext\n"
+
+
+def test_settings_within_settings_are_told_in_words() -> None:
+    assert doctest.testmod(synthdp.runs.cards).failed == 0
+    text = listed({"beside": [{"name": "a", "layers": [1, 2]}, {"name": "b"}], "whole": {"x": {}}})
+    assert text == "- beside: (1) name a, layers 1 and 2; (2) name b\n- whole: x none"
+    assert not set("{}[]'") & set(text)
