@@ -8,7 +8,7 @@ from docs.pages import NOTEBOOKS, PAGES, ROOT, TOP, anchors, links, shown_comman
 
 ALL = [*TOP, *PAGES, *NOTEBOOKS]
 #: Pages that the site makes while it is built.
-MADE = {"index.md", "changelog.md", "security.md"}
+MADE = {"index.md", "changelog.md", "security.md", "settings-reference.md"}
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
