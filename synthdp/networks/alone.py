@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from synthdp.machine.progress import at_work, progress
+
 #: Rows at once.
 BATCH = 16
 #: Results that have to agree before places count as the same: of a few, all may agree by chance.
@@ -38,10 +40,12 @@ class Alone:
         """The function's results for rows (N, ...), (N, ...)."""
         shape = tuple(rows.shape[1:])
         if shape not in self._together:
-            self._together[shape] = self._same_at_every_place(rows)
+            with at_work("looking whether images may be computed together"):
+                self._together[shape] = self._same_at_every_place(rows)
         at_once = self._batch if self._together[shape] else 1
         # of no row, too, the shape is asked for
-        parts = [self._filled(part, at_once) for part in rows.split(at_once)]
+        split = progress(rows.split(at_once), what="images by the network")
+        parts = [self._filled(part, at_once) for part in split]
         return torch.cat(parts) if parts else self._filled(rows, at_once)
 
     def _filled(self, rows: Tensor, size: int) -> Tensor:
