@@ -90,3 +90,22 @@ def test_the_comparison_wants_its_data(
     assert compare.compare([str(settings_file(tmp_path)), "--dry-run"]) == EXIT_DONE
     assert "synthdp study" in capsys.readouterr().out
     assert not (tmp_path / "study").exists()
+
+
+def test_the_demo_prints_its_table_whole() -> None:
+    demo = SimpleNamespace(**runpy.run_path(str(SCRIPTS / "demo.py")))
+    columns = (
+        "strategy,epsilon,auroc_mean,auroc_ci_low,auroc_ci_high,epsilon_end_to_end,epsilon_stage"
+    )
+    lines = [columns, "real_only,1,0.612,0.51,0.7,1,1", "real_only,none,0.75,0.66,0.8,inf,inf"]
+    lines += ["phantoms_then_finetune,1,0.9,0.85,1,1,1", "synthetic_only,none,0.8,0.7,0.9,inf,0"]
+    lines += [f"pretrain_then_finetune,{epsilon},,,,inf,{epsilon}" for epsilon in (6, 60)]
+    shown = demo.terminal_table("\n".join(lines)).splitlines()
+    assert shown[0].split() == ["epsilon", "asked", "for", "1", "6", "60", "none"]
+    assert shown[2].startswith("real only")
+    assert shown[2].endswith(".75 (.66-.80)")
+    assert ".90 (.85-1.00)" in shown[3]
+    assert shown[4].endswith(".80 (.70-.90)*")
+    assert shown[5].split("finetune")[1].split() == ["failed", "failed"]
+    assert "* no promise" in shown[-1]
+    assert max(map(len, shown)) <= 86

@@ -230,6 +230,10 @@ def _content(
         ),
         "evaluations": evaluations,
         "what_it_does": WHAT_IT_DOES,
+        "made_up_patients": any(
+            one.kind == "phantom" and one.stands_for_patients and "training" in one.roles
+            for one in record.facts.sets or read_sets(study)
+        ),
         "styles": {name: index % len(MARKS) for index, name in enumerate(results.strategies)},
         "marks": MARKS,
         "metrics": METRIC_WORDS,
@@ -265,13 +269,14 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     }
     return [
         ("Utility", "evaluation-1"),
+        *([("Patches", "patches-1")] if content["patches"] else []),
+        *([("What next", "next")] if content["made_up_patients"] else []),
         *(
             section
             for name, section in further.items()
             if content[name] or content.get(f"{name}_problem")
         ),
         ("Runs", "runs"),
-        *([("Patches", "patches-1")] if content["patches"] else []),
         *([("Synthetic set", "assessment")] if content["assessed"] else []),
         *(("Promises", "promises"), ("Terms", "terms"), ("Settings", "settings")),
     ]

@@ -8,13 +8,16 @@ import torch
 
 import gan.package.packing
 import gan.package.pretrained
-from gan.config import GenerateSettings
+from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
+from gan.package.conditions import Conditions
 from gan.package.model import load_generator
+from gan.package.opened import generator_description, open_generator
 from gan.package.packing import package_generator
 from gan.package.pretrained import known_names, resolve_run
 from gan.plans import plan_generate
 from synthdp.cli import EXIT_DONE, main
+from synthdp.config.settings import load_settings
 from synthdp.data.dataset import load_images, open_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Release
@@ -102,7 +105,12 @@ def test_bad_names_and_weights_are_refused(
 
 @pytest.mark.parametrize(
     ("name", "epsilon"),
-    [("mcgan-cbis", math.inf), ("mcgan-cbis-dp1", 1.0), ("mcgan-cbis-dp6", 6.0)],
+    [
+        ("mcgan-cbis", math.inf),
+        ("mcgan-cbis-dp1", 1.0),
+        ("mcgan-cbis-dp6", 6.0),
+        ("phantoms", 0.0),
+    ],
 )
 def test_the_package_holds_its_generators(name: str, epsilon: float, tmp_path: Path) -> None:
     folder = gan.package.pretrained.FOLDER / name
@@ -146,3 +154,22 @@ def test_generators_of_the_package_state_what_they_promise_jointly(
     assert "together epsilon 6.17" in statement_text(
         plan_generate(GenerateSettings(run=Path(private[1]), out=Path("unused"), per_class=1))
     )
+
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "gan"
+
+
+@pytest.mark.parametrize(
+    "config", ["cbis-ddsm-dp", "cbis-ddsm-dp-discriminator", "demo", "own-private"]
+)
+def test_recipes_start_from_the_packaged_phantoms(config: str) -> None:
+    settings = load_settings(TrainGanSettings, CONFIGS / f"{config}.yaml")
+    assert settings.init == Path("pretrained:phantoms")
+    assert generator_description(settings.init).shape == settings.shape(Conditions())
+
+
+def test_the_generator_of_phantoms_touches_no_patient() -> None:
+    statement = open_generator(Path("pretrained:phantoms")).statement
+    assert statement.epsilon == 0
+    assert statement.lineage.releases == ()
+    assert statement.on_record == ()
