@@ -198,6 +198,7 @@ def test_a_released_generator_draws_a_set_that_leaves_with_its_promise(
     assert "generator trained without differential privacy" in statement.because
     named = {f"images/{number:06d}.png" for number in range(1, 5)}
     files = {"manifest.csv", "metadata.csv", "dataset.json", "README.md", "release.json"}
+    files |= {"contact-sheet.png"}
     assert files_in(out) == {*files, *named}
     left, stays = open_dataset(out).info, open_dataset(made).info
     assert left.lineage.releases == stays.lineage.releases
