@@ -190,6 +190,10 @@ def _hidden_bars() -> Any:
     return tqdm.external_write_mode(file=sys.stderr)
 
 
+#: A notebook is kept and sent on with what its cells showed: no number of private images.
+_WIDGET_FORMAT = "{desc} {percentage:.0f} % {bar} [{elapsed}<{remaining}]"
+
+
 class Widget(Bars):
     """The bars of a notebook; drawn by the cell itself, since widgets belong to its thread."""
 
@@ -208,10 +212,16 @@ class Widget(Bars):
     def _bar(self, task: Task, now: float) -> Any:
         from tqdm.notebook import tqdm  # noqa: PLC0415 (needs IPython)
 
-        return tqdm(total=task.total, initial=task.begun, desc=task.what, leave=False)
+        return tqdm(
+            total=task.total if task.public_unit or not task.total else 100,
+            desc=task.what,
+            leave=False,
+            bar_format="{desc} {bar} [{elapsed}]" if task.total is None else _WIDGET_FORMAT,
+        )
 
     def _draw(self, bar: Any, task: Task, now: float) -> None:
-        bar.n = task.begun + task.done
+        count = task.begun + task.done
+        bar.n = count if task.public_unit or not task.total else 100 * count // task.total
         bar.refresh()
 
 

@@ -30,6 +30,7 @@ from synthdp.machine.progress_displays import (
     FileDisplay,
     Lines,
     Nothing,
+    Widget,
     chosen_display,
 )
 
@@ -290,3 +291,33 @@ def test_no_other_code_makes_bars() -> None:
         path.relative_to(root) for path in code if "tqdm" in path.read_text(encoding="utf-8")
     }
     assert with_bars == WITH_BARS
+
+
+def test_a_notebook_keeps_no_number_of_private_images(
+    shown_as: Callable[[Display], Clock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Bar:
+        def __init__(self, **about: object) -> None:
+            self.about, self.n, self.drawn = about, 0, list[int]()
+            made.append(self)
+
+        def refresh(self) -> None:
+            self.drawn.append(self.n)
+
+        def close(self) -> None:
+            self.drawn.append(-1)
+
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", SimpleNamespace(tqdm=Bar))
+    clock = shown_as(Widget())
+    for _ in progress(range(4321), what="reading images"):
+        clock.tick(0.5)
+    for _ in progress(range(10), what="training", public_unit="steps"):
+        clock.tick(1)
+    private, public = made
+    assert private.about["total"] == 100
+    assert max(private.drawn) <= 100
+    assert private.drawn[-1] == -1
+    assert public.about["total"] == 10
+    assert max(public.drawn) >= 9
