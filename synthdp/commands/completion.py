@@ -71,11 +71,15 @@ def values_of(stage: str, key: str, prefix: str) -> list[str]:
 
 def settings_files(prefix: str) -> list[str]:
     """Packaged settings by their names, and YAML files and folders."""
+    files = [path for path in paths_under(prefix) if path.endswith(("/", ".yaml", ".yml"))]
+    return [*packaged(prefix), *files]
+
+
+def packaged(prefix: str, **_: object) -> list[str]:
+    """Offers the names of packaged settings files."""
     from synthdp.config.packaged import packaged_names  # noqa: PLC0415 (as above)
 
-    named = [name for name in packaged_names() if name.startswith(prefix)]
-    files = [path for path in paths_under(prefix) if path.endswith(("/", ".yaml", ".yml"))]
-    return [*named, *files]
+    return [name for name in packaged_names() if name.startswith(prefix)]
 
 
 def paths_under(prefix: str) -> list[str]:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from synthdp.commands.completion import offer, packaged
 from synthdp.commands.exit_codes import EXIT_DONE
 from synthdp.commands.parser import Commands, named_path
 from synthdp.config.packaged import packaged_config, summaries, with_weights
@@ -11,21 +12,39 @@ from synthdp.errors import InputError
 
 def add_commands(commands: Commands) -> None:
     """The command about packaged settings."""
-    config = commands.add_parser("config", help="list, show or copy the settings that come along")
+    config = commands.add_parser(
+        "config",
+        help="list, show or copy the settings that come along",
+        description="Settings files come with the package; the name of one, such as study/own, "
+        "stands wherever a settings file may.",
+    )
     kinds = config.add_subparsers(required=True, metavar="ACTION")
-    listing = kinds.add_parser("list", help="the name and purpose of every packaged settings file")
+    listing = kinds.add_parser(
+        "list",
+        help="the name and purpose of every packaged settings file",
+        description="List the packaged settings files, each with its purpose.",
+        epilog="example:\n  synthdp config list",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     listing.set_defaults(handler=_list)
-    show = kinds.add_parser("show", help="print one of them")
-    show.add_argument("name", metavar="NAME", help="such as study/own")
+    show = kinds.add_parser(
+        "show",
+        help="print one of them",
+        description="Print a packaged settings file.",
+        epilog="example:\n  synthdp config show study/own",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    offer(show.add_argument("name", metavar="NAME", help="such as study/own"), packaged)
     show.set_defaults(handler=_show)
     copy = kinds.add_parser(
         "copy",
         help="write one of them to a file of your own",
+        description="Write a packaged settings file to a new file, to change it.",
         epilog="examples:\n  synthdp config copy study/own my-study.yaml\n"
         "  synthdp config copy classify/best my-classifier.yaml --weights hub",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    copy.add_argument("name", metavar="NAME", help="such as study/own")
+    offer(copy.add_argument("name", metavar="NAME", help="such as study/own"), packaged)
     copy.add_argument("file", metavar="FILE", type=named_path, help="a new file")
     copy.add_argument(
         "--weights",

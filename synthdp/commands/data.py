@@ -77,6 +77,7 @@ def add_commands(commands: Commands) -> None:
         "synthdp data import --like vindr-mammo --src vindr --out data/vindr\n"
         "  synthdp data import --guess --src download > mapping.yaml\n"
         "  synthdp data import mapping.yaml --out data/ours --name ours",
+        stage="data patches",
         options=keys,
         matters="src out name metadata patient_pattern labels population size_px split "
         "privacy.budget",
@@ -94,7 +95,7 @@ def add_commands(commands: Commands) -> None:
         '  synthdp data budget data/clinic --epsilon 12 --delta 1e-5 --because "ethics board"',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    budget.add_argument("folder", type=named_path)
+    budget.add_argument("folder", type=named_path, metavar="DIR", help="the data set")
     budget.add_argument("--epsilon", help="for all releases together, or `none`")
     budget.add_argument("--delta", type=float, help="at which; that of the budget before")
     budget.add_argument("--because", default="", help="the reason, kept in the set's ledger")
@@ -102,10 +103,12 @@ def add_commands(commands: Commands) -> None:
     check = kinds.add_parser(
         "check",
         help="read every image and report all findings (exit code 2)",
+        description="Read the manifest and every image of a set, and report all that is wrong at "
+        "once.",
         epilog="example:\n  synthdp data check data/cbis-ddsm",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument("folder", type=named_path)
+    check.add_argument("folder", type=named_path, metavar="DIR", help="the data set")
     check.add_argument(
         "--counts",
         action="store_true",
@@ -121,7 +124,7 @@ def add_commands(commands: Commands) -> None:
         epilog="example:\n  synthdp data show data/cbis-ddsm",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    show.add_argument("folder", type=named_path)
+    show.add_argument("folder", type=named_path, metavar="DIR", help="the data set")
     show.add_argument(
         "--out", type=named_path, metavar="FILE", help="default: private/dataset.html"
     )

@@ -33,7 +33,13 @@ def add_commands(commands: Commands) -> None:
         "  synthdp privacy --dossier runs/dp dossiers/dp --evidence evaluations/dp-val",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    privacy.add_argument("paths", nargs="*", type=named_path, metavar="PATH")
+    privacy.add_argument(
+        "paths",
+        nargs="*",
+        type=named_path,
+        metavar="PATH",
+        help="runs, data sets and studies; of several the joint promise is stated too",
+    )
     privacy.add_argument(
         "--release",
         nargs=2,

@@ -144,14 +144,25 @@ def _page_lines(stages: Iterable[str]) -> Iterator[str]:
     yield "How values are written: [settings.md](settings.md)."
     for stage in stages:
         cls = STAGES[stage].settings_class()
+        above = _stage_above(stage)
+        keys = [one for one in _keys(stage, None) if not above or one not in _keys(above, None)]
         yield f"\n## {stage}\n"
-        yield (cls.__doc__ or "").split("\n\n")[0].strip()
+        yield " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+        if above:
+            yield f"Beside these it takes the keys of [{above}](#{above.replace(' ', '-')})."
         yield "\n| key | takes | default | meaning | example |\n| --- | --- | --- | --- | --- |"
-        for one in _keys(stage, None):
+        for one in keys:
             meaning = f"{one.meaning} ({one.others})" if one.others else one.meaning
             example = f"`{_cell(one.example)}`" if one.example else ""
             cells = (f"`{one.key}`", _cell(one.takes), f"{_cell(one.default)}", _cell(meaning))
             yield f"| {' | '.join((*cells, example))} |"
+
+
+def _stage_above(stage: str) -> str:
+    """The stage whose settings this one's are a kind of; empty where there is none."""
+    parents = STAGES[stage].settings_class().__mro__[1:]
+    classes = {STAGES[name].settings_class(): name for name in STAGES}
+    return next((classes[parent] for parent in parents if parent in classes), "")
 
 
 def _cell(text: str) -> str:

@@ -77,6 +77,9 @@ def _words(annotation: Any, *, several: bool = False) -> str:
 
 def _union_words(annotation: Any, *, several: bool) -> str:
     parts = [part for part in get_args(annotation) if part is not type(None)]
+    literals = [part for part in parts if get_origin(part) is Literal]
+    if len(literals) == len(parts):
+        return _words(Literal[tuple(word for part in parts for word in get_args(part))])
     phrases = list(dict.fromkeys(_words(part, several=several) for part in parts))
     ranges = (" from ", " at least ", " above ", "list of ")
     long = any(word in f" {phrase}" for phrase in phrases for word in ranges)
