@@ -10,9 +10,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
-from synthdp.commands.settings import markdown_page
-from synthdp.stages import STAGES
-
 # files of the top folder that are pages of the site too, and what they are called there
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 
@@ -66,8 +63,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in sorted((docs / "notebooks").glob("*.ipynb")):
         page = f"notebooks/{path.stem}.md"
         files.append(File.generated(config, page, content=to_pages(notebook_page(path))))
-    settings = markdown_page(list(STAGES))
-    files.append(File.generated(config, "settings-reference.md", content=settings))
     return files
 
 

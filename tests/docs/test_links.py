@@ -8,7 +8,7 @@ from docs.pages import NOTEBOOKS, PAGES, ROOT, TOP, anchors, links, shown_comman
 
 ALL = [*TOP, *PAGES, *NOTEBOOKS]
 #: Pages that the site makes while it is built.
-MADE = {"index.md", "changelog.md", "security.md", "settings-reference.md"}
+MADE = {"index.md", "changelog.md", "security.md"}
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
@@ -38,7 +38,9 @@ def test_scripts_that_are_shown_are_there(path: Path) -> None:
 
 
 def test_every_page_of_docs_is_in_the_menu_and_all_of_the_menu_is_there() -> None:
-    menu = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text().split("nav:")[1]))
+    entries = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text().split("nav:")[1])
+    menu = set(entries)
+    assert len(menu) == len(entries), "a page stands twice in the menu"
     pages = {path.name for path in PAGES}
     books = {f"notebooks/{path.stem}.md" for path in NOTEBOOKS}
     assert menu == pages | books | MADE
