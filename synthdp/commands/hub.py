@@ -3,7 +3,7 @@
 import argparse
 
 from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.stage_command import Commands, named_path
+from synthdp.commands.parser import Commands, named_path
 from synthdp.errors import InputError
 
 
