@@ -38,6 +38,7 @@ from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.statement import Statement
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import Run, open_run
+from synthdp.runs.tracking import names_to_send
 
 
 def run_pretrain(settings: PretrainSettings) -> Path:
@@ -65,6 +66,7 @@ def _rows(settings: PretrainSettings, dataset: Dataset) -> tuple[Row, ...]:
 
 def _pretrain(settings: PretrainSettings, run: Run, plan: PrivacyPlan) -> None:
     plan.record(Ledger(run.ledger_path))
+    run.names_to_send = names_to_send(plan)
     save_classifier(run.model, _trained(settings, run, plan.dataset))
     run.finish(plan.statement, _card(settings, plan.dataset, plan.statement))
     shutil.rmtree(run.checkpoints, ignore_errors=True)

@@ -78,6 +78,7 @@ from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.units import Unit
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import Run, open_run
+from synthdp.runs.tracking import names_to_send
 
 STAGE = "train-gan"
 #: Within a run's private part: the one noisy release of `method: embedding`.
@@ -108,6 +109,7 @@ def run_train_gan(settings: TrainGanSettings) -> Path:
         if not run.finished:
             plan = plan or gan_plan(settings)
             plan = replace(plan, privacy=plan.privacy.with_release_id(run.release_id))
+            run.names_to_send = names_to_send(plan.privacy)
             generator, spent = METHODS[settings.method](settings, run, plan)
             _finish(run, generator, settings, plan, spent)
     return settings.out

@@ -37,6 +37,8 @@ _PUBLIC = {
     "open_dataset": "synthdp.data.dataset:open_dataset",
     "run_stage": "synthdp.stage_functions:run_stage",
     "statement_of": "synthdp.stage_functions:statement_of",
+    "tensorboard_hook": "synthdp.runs.tracking:tensorboard_hook",
+    "track": "synthdp.runs.tracking:track",
 }
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from synthdp.privacy.ledger.run_ledger import Ledger
     from synthdp.privacy.mechanism import Mechanism
     from synthdp.privacy.promise.statement import Statement
+    from synthdp.runs.tracking import tensorboard_hook, track
     from synthdp.stage_functions import (
         epsilon_of,
         import_patches,
@@ -83,6 +86,8 @@ __all__ = [
     "open_dataset",
     "run_stage",
     "statement_of",
+    "tensorboard_hook",
+    "track",
 ]
 
 

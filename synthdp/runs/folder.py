@@ -45,6 +45,7 @@ from synthdp.runs.inputs import (
     refuse_changed,
     write_inputs,
 )
+from synthdp.runs.tracking import PUBLIC_NAMES, send
 from synthdp.status import RunStatus, State, read_status, unix_time, write_status
 from synthdp.storage.files import (
     append_line,
@@ -112,6 +113,8 @@ class Run:
         self.stage = stage
         self.finished = status.state == "finished"
         self.resumed = status.attempts > 1
+        #: Which figures trackers may know (`synthdp.runs.tracking`); None for all.
+        self.names_to_send: Collection[str] | None = PUBLIC_NAMES
         self._status = status
         self._lock: IO[str] | None = None
 
@@ -141,8 +144,9 @@ class Run:
         return self._status.release
 
     def log(self, **metrics: float | int | str | None) -> None:
-        """Append one line to `private/metrics.jsonl`."""
+        """Append one line to `private/metrics.jsonl`; trackers get what they may know of it."""
         append_line(self.private / "metrics.jsonl", json.dumps(metrics))
+        send(self.stage, metrics, names=self.names_to_send)
 
     def finish(self, statement: Statement, card: str) -> None:
         """Write the statement and the card, then mark the run as finished.
