@@ -159,6 +159,8 @@ def _in_plain_words(repo: str) -> Iterator[None]:
         OfflineModeIsEnabled,
     )
 
+    of_its_library = [one for one in HfHubHTTPError.__bases__ if issubclass(one, Exception)]
+    unreached: tuple[type[Exception], ...] = (OSError, ValueError, *of_its_library)
     try:
         yield
     except LocalTokenNotFoundError:
@@ -173,7 +175,7 @@ def _in_plain_words(repo: str) -> Iterator[None]:
         if status in (_NO_ACCESS, _FORBIDDEN, _NOT_FOUND):
             raise InputError(words) from None
         raise RunError(words) from None
-    except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:  # of its HTTP library, too
+    except unreached as error:
         raise RunError(
             f"push: {repo}: the hub could not be reached, or a file could not be read "
             f"({type(error).__name__}); the same command tries again, and sends only what is "
