@@ -35,6 +35,7 @@ _PUBLIC = {
     "import_patches": "synthdp.stage_functions:import_patches",
     "make_phantoms": "synthdp.stage_functions:make_phantoms",
     "open_dataset": "synthdp.data.dataset:open_dataset",
+    "release": "synthdp.stage_functions:release",
     "run_stage": "synthdp.stage_functions:run_stage",
     "statement_of": "synthdp.stage_functions:statement_of",
     "tensorboard_hook": "synthdp.runs.tracking:tensorboard_hook",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         epsilon_of,
         import_patches,
         make_phantoms,
+        release,
         run_stage,
         statement_of,
     )
@@ -84,6 +86,7 @@ __all__ = [
     "import_patches",
     "make_phantoms",
     "open_dataset",
+    "release",
     "run_stage",
     "statement_of",
     "tensorboard_hook",

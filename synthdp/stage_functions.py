@@ -4,7 +4,7 @@ They are public as `synthdp.run_stage`, `synthdp.import_patches`, `synthdp.make_
 `synthdp.statement_of`, with `synthdp.epsilon_of`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import statement_of as _statement_of
 from synthdp.privacy.promise.statement import Statement
+from synthdp.releases.release import Asked, release_folder
 from synthdp.stages import STAGES, packaged_statements
 
 
@@ -131,6 +132,51 @@ def epsilon_of(*paths: Path | str) -> float:
     inf
     """
     return statement_of(*paths).epsilon
+
+
+def release(
+    original: Path | str,
+    out: Path | str,
+    /,
+    *,
+    include: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    evidence: Sequence[Path | str] = (),
+    licence: str = "",
+    without_protection: bool = False,
+) -> Statement:
+    """Copy what may leave of a run, a study or a synthetic set: `synthdp privacy --release`.
+
+    Args:
+        original: finished.
+        out: a new folder, which appears when it is whole.
+        include: `scores`, `counts` or `models`, which stay at home unless they are named.
+        rows: of a study, as `--rows` takes them.
+        evidence: evaluations of a run, whose results its card shows.
+        licence: of the model's own weights.
+        without_protection: let out what promises nothing (epsilon inf).
+
+    Returns:
+        The statement under which it leaves.
+
+    Raises:
+        InputError: when it is unfinished, promises nothing while `without_protection` is not set,
+            or `out` is taken.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     data = make_phantoms(f"{folder}/phantoms", patients=9, size_px=16)
+    ...     print(release(data.root, f"{folder}/to-share").epsilon)
+    0.0
+    """
+    asked = Asked(
+        include=include,
+        rows=rows,
+        evidence=[Path(one) for one in evidence],
+        licence=licence,
+        without_protection=without_protection,
+    )
+    return release_folder(Path(original), Path(out), asked).statement
 
 
 def _merged(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

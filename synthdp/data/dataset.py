@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,9 +100,30 @@ class Row:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
+class Arrays(NamedTuple):
+    """Images of a data set in memory.
+
+    images: (N, S, S) float32 in [0, 1], 0 black; targets: (N, T) float32 in {0, 1}, nan unknown;
+    patients: (N,) the id of each image's patient.
+    """
+
+    images: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    patients: NDArray[np.str_]
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """An opened data-set folder whose manifest has been checked; images are read on demand."""
+    """An opened data-set folder whose manifest has been checked; images are read on demand.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import synthdp
+    >>> with TemporaryDirectory() as folder:
+    ...     data = synthdp.make_phantoms(f"{folder}/set", patients=9, size_px=16)
+    ...     images, targets, patients = data.arrays("train")
+    ...     print(images.shape[1:], len(images) == len(targets) == len(patients))
+    (16, 16) True
+    """
 
     root: Path
     info: DatasetInfo
@@ -125,6 +146,21 @@ class Dataset:
         if not rows and not may_be_empty:
             raise InputError(f"{self.info.name}: no image has split {name!r}")
         return rows
+
+    def arrays(self, split: str = "all", *, size_px: int | None = None) -> "Arrays":
+        """The images of a split as arrays, for whoever trains or scores in Python.
+
+        Args:
+            split: train, val, test, external, or all.
+            size_px: the side S to resample to; the set's own when None.
+
+        Raises:
+            InputError: when there is no such split, it has no row, or an image is unreadable.
+        """
+        rows = self.split(split)
+        images = (load_images(self, rows, size_px)[:, 0] + 1) / 2
+        patients = np.array([row.patient_id for row in rows])
+        return Arrays(images, targets_array(rows, len(self.info.targets)), patients)
 
     @property
     def private(self) -> Path:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.dataset import Dataset, described_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.left import Left
 from synthdp.privacy.promise.plan import named_sets
@@ -132,7 +132,7 @@ def _sets_of(original: Path, asked: Asked) -> list[Dataset]:
     """The data sets that the settings name, and those that were named beside."""
     parts = [original, *sorted(path for path in original.glob(f"{RUNS}/*") if path.is_dir())]
     named = [dataset for part in parts for dataset in named_sets(part)]
-    named += [open_dataset(Path(path)) for path in asked.record]
+    named += [described_dataset(Path(path)) for path in asked.record]
     return list({dataset.root.resolve(): dataset for dataset in named}.values())
 
 
