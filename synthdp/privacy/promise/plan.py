@@ -319,6 +319,9 @@ def on_record(dataset: Dataset, lineage: Lineage, delta: float, unit: Unit) -> t
     if not others and budget.epsilon is None:
         return ()
     together = lineage.joined([Lineage(releases=tuple(others))])
+    ids = {release_id for one in record.left for release_id in one.counted}
+    left = [release for release in others if release.id in ids]
+    seen = lineage.joined([Lineage(releases=tuple(left))])
     return (
         OnRecord(
             data=dataset.info.name,
@@ -327,6 +330,8 @@ def on_record(dataset: Dataset, lineage: Lineage, delta: float, unit: Unit) -> t
             budget=budget.epsilon,
             budget_delta=budget.delta,
             ledger=dataset.info.ledger,
+            left=len(left),
+            left_epsilon=seen.epsilon_to(unit, delta),
         ),
     )
 

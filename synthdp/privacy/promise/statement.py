@@ -61,7 +61,9 @@ class OnRecord(Settings):
     all on record together, at the statement's delta; budget and budget_delta: what the hospital
     allows the set in all, where it has said so; ledger: the id of the set's ledger, since two sets
     may have one name (None in statements of earlier versions); earlier: it was not read from that
-    ledger now, but is what a statement's file says of the day when its run was finished.
+    ledger now, but is what a statement's file says of the day when its run was finished; left: how
+    many of the others left the house in a folder on record, and left_epsilon: of these and of what
+    the statement counts (both None where it is not known, as in statements of earlier versions).
     """
 
     data: str
@@ -72,6 +74,8 @@ class OnRecord(Settings):
     budget_delta: float | None = None
     ledger: str | None = None
     earlier: bool = False
+    left: int | None = Field(default=None, ge=0)
+    left_epsilon: Spent | None = None
 
 
 class Statement(Settings):
@@ -371,7 +375,8 @@ def _joined_records(
         known = fullest.get(_set_of(record))
         if known is None or total > known.other_releases:
             epsilon = record.epsilon if one.delta <= delta else math.inf
-            changed = {"other_releases": total, "epsilon": epsilon}
+            unknown = {"left": None, "left_epsilon": None}  # of all that is joined
+            changed = {"other_releases": total, "epsilon": epsilon, **unknown}
             fullest[_set_of(record)] = record.model_copy(update=changed)
     together = lineage.epsilon(delta)
     joined = [

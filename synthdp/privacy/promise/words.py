@@ -185,6 +185,7 @@ def record_words(record: OnRecord, delta: float) -> str:
         number = "1 other release" if others == 1 else f"{others} other releases"
         words += (
             f"{number}; together epsilon {epsilon_text(record.epsilon)} at delta {exactly(delta)}."
+            f"{_left_words(record)}"
         )
     else:
         words += "nothing else."
@@ -192,6 +193,19 @@ def record_words(record: OnRecord, delta: float) -> str:
         at = "" if record.budget_delta is None else f" at delta {exactly(record.budget_delta)}"
         words += f" Its budget is epsilon {exactly(record.budget)}{at}."
     return words
+
+
+def _left_words(record: OnRecord) -> str:
+    """How many of the other releases were not only made, but left the house, where it is known."""
+    if record.left is None or record.left_epsilon is None:
+        return ""
+    if not record.left:
+        return " None of the others has left the house by `synthdp privacy --release`."
+    others = "1 of the others has" if record.left == 1 else f"{record.left} of the others have"
+    return (
+        f" Of these, {others} left the house by `synthdp privacy --release`; with what is stated "
+        f"here, epsilon {epsilon_text(record.left_epsilon)}."
+    )
 
 
 def release_words(release: Release) -> str:
