@@ -581,6 +581,6 @@ def test_the_command_writes_it_and_says_what_goes_together(
     assert main(asked) == EXIT_BAD_INPUT
     assert "exists already" in capsys.readouterr().err
     assert main(["privacy", str(audited), "--show", "utility"]) == EXIT_BAD_INPUT
-    assert "go with --dossier" in capsys.readouterr().err
+    assert "goes with --dossier" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*asked, "--show", "patients"])
