@@ -7,14 +7,21 @@ from pathlib import Path
 
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.stages import STAGES
+
+ROOT = Path(__file__).parent.parent
 
 #: Each takes from .2 to 2 s of CPU.
 SLOW = (
     *("torch", "torchvision", "timm", "opacus", "dp_accounting", "sklearn", "matplotlib"),
     *("scipy.stats", "albumentations", "pydicom", "dask", "ray", "skimage"),
 )
-#: A composition of Gaussian steps takes scipy's normal tails and its root finder.
-STATED_WITH = ("scipy.special", "scipy.optimize", "joblib")
+#: Settings are told wrong, and described, without what computes or reads images.
+COMPUTING = (*SLOW, "numpy", "scipy", "joblib", "PIL", "jinja2", "tqdm")
+#: What is promised is told of folders, without what reads many images at once.
+READING = (*SLOW, "joblib")
+#: Help on the whole, the version and a word that is no command need not even these.
+CHECKING = (*COMPUTING, "pydantic", "yaml", "argcomplete", "importlib.metadata")
 #: Noise for a target is solved with scipy's Gaussian; no plan takes a network, an image or a page.
 PLANNED_WITH = ("dp_accounting", "scipy.stats")
 
@@ -48,9 +55,18 @@ def after(commands: list[list[str]], modules: tuple[str, ...]) -> list[tuple[int
 
 def test_commands_that_say_something_at_once_import_nothing_slow(tmp_path: Path) -> None:
     data = run_phantoms(PhantomSettings(out=tmp_path / "set", patients=9, size_px=16, as_real=True))
-    light = [["--version"], ["--help"], ["finetune", "--help"], ["no-such-stage"]]
-    for code, loaded, text in after(light, (*SLOW, *STATED_WITH, "PIL")):
-        assert (code, loaded) == (2 if "no-such-stage" in text else 0, [])
+    light = [["--version"], ["--help"]]
+    slips = [
+        ["no-such-stage"],
+        [],
+        ["data"],
+        ["data", "patch"],
+        ["generate"],
+        ["generate", "--out"],
+    ]
+    codes = [*(0 for _ in light), *(2 for _ in slips)]
+    for (code, loaded, text), wanted in zip(after([*light, *slips], CHECKING), codes, strict=True):
+        assert (code, loaded) == (wanted, []), text
     wrong = [
         ["finetune", "nosuch.yaml"],
         *(
@@ -63,12 +79,30 @@ def test_commands_that_say_something_at_once_import_nothing_slow(tmp_path: Path)
             )
         ),
     ]
-    for code, loaded, text in after(wrong, SLOW):
-        assert (code, loaded) == (2, [])
+    for code, loaded, text in after(wrong, COMPUTING):
+        assert (code, loaded) == (2, []), text
         assert "no such settings file" in text or "sed: unknown key" in text
-    states = [["data", "check", str(data)], ["data", "budget", str(data)], ["privacy", str(data)]]
-    for (code, loaded, text), words in zip(after(states, SLOW), states, strict=True):
+    states = [["data", "budget", str(data)], ["privacy", str(data)], ["data", "check", str(data)]]
+    for (code, loaded, text), words in zip(after(states[:2], READING), states, strict=False):
         assert (code, loaded) == (0, []), (words, text)
+    assert [(code, loaded) for code, loaded, _ in after(states[2:], SLOW)] == [(0, [])]
+
+
+def test_help_and_settings_of_every_stage_import_nothing_that_computes() -> None:
+    asked = [[*stage.split(), "--help"] for stage in STAGES] + [
+        ["settings", *stage.split()] for stage in STAGES
+    ]
+    asked += [["settings", "--all", "--format", "markdown"], ["config", "list"]]
+    for code, loaded, text in after(asked, COMPUTING):
+        assert (code, loaded) == (0, []), text[:200]
+
+
+def test_the_library_is_imported_without_what_it_may_need_later() -> None:
+    code = "import json, sys, synthdp; print(json.dumps(list(sys.modules)))"
+    made = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert not set(CHECKING[:-1]) & set(json.loads(made.stdout))  # site itself may ask for metadata
 
 
 def test_plans_import_no_network(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.data.importing.settings.assignment import NEAR_DUPLICATE_CORRELATION
@@ -330,6 +328,9 @@ class _Groups:
         pairs = self._labels[np.concatenate([first, second])]
         labels, ends = np.unique(pairs, return_inverse=True)
         ties = (np.ones(len(first), dtype=np.int8), (ends[: len(first)], ends[len(first) :]))
+        from scipy.sparse import coo_array  # noqa: PLC0415 (takes .2 s; statements need none)
+        from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 (as above)
+
         graph = coo_array(ties, shape=(len(labels), len(labels)))
         parts = connected_components(graph, directed=False)[1]
         now = np.arange(len(self._labels), dtype=np.int64)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 
@@ -12,14 +12,15 @@ from synthdp.data.classes import class_counts, missing_classes
 from synthdp.data.contract import SPLITS
 from synthdp.data.dataset import Dataset
 from synthdp.data.decoding import is_jpeg
-from synthdp.data.importing.assignment import AssignedImages
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
 from synthdp.data.importing.folders.folder import left_out_words
-from synthdp.data.importing.images.survey import range_words
 from synthdp.data.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.privacy.units import Unit
 from synthdp.storage.files import read_json, readable_name
+
+if TYPE_CHECKING:
+    from synthdp.data.importing.assignment import AssignedImages
 
 NOTE = "import.json"
 #: A note has a number and at times an id for each image: bounds for two million of them.
@@ -60,7 +61,7 @@ _LOGGED = {
 }
 
 
-def import_note(images: AssignedImages, *, size_px: int, with_ids: bool) -> dict[str, Any]:
+def import_note(images: "AssignedImages", *, size_px: int, with_ids: bool) -> dict[str, Any]:
     """What an import keeps for its owner alone; images go by their row or position in the source.
 
     Args:
@@ -122,7 +123,7 @@ def import_note(images: AssignedImages, *, size_px: int, with_ids: bool) -> dict
 
 
 def note_words(
-    note: Mapping[str, Any], images: AssignedImages, targets: Sequence[str], *, kind: str
+    note: Mapping[str, Any], images: "AssignedImages", targets: Sequence[str], *, kind: str
 ) -> list[str]:
     """The import in lines for the terminal of who holds the images: counts, and numbers of rows.
 
@@ -144,6 +145,8 @@ def note_words(
     labels = [patch.targets for patch in images.listing.patches]
     missing = missing_classes(targets, labels, assignment.splits)
     lines += [f"  {words}" for words in missing] + ([f"  {_UNEVEN}"] if missing else [])
+    from synthdp.data.importing.images.survey import range_words  # noqa: PLC0415 (reads images)
+
     if not_used := left_out_words(note["left_out"]):
         unlisted = named_numbers(note["unlisted"])
         where = f"; those are images {unlisted} in the order of paths" if unlisted else ""

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from joblib import Parallel, cpu_count, delayed, parallel_config
-
 from synthdp.machine.processes import can_work_together
 
 Part = TypeVar("Part")
@@ -25,6 +23,13 @@ def in_order(
         parts: what it is called with.
         workers: processes at once; None takes all cores, but no more than the parts are worth.
     """
+    from joblib import (  # noqa: PLC0415 (statements and settings need none)
+        Parallel,
+        cpu_count,
+        delayed,
+        parallel_config,
+    )
+
     wanted = cpu_count() if workers is None else workers
     if workers is None:
         wanted = min(wanted, len(parts) // _PARTS_A_WORKER)
