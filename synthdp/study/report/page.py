@@ -458,10 +458,10 @@ class PatchesView:
 def shown_patches(study: Path, record: StudyRecord, *, show_real: bool) -> Iterator[PatchesView]:
     """The galleries of a study: of its synthetic set, and of patients where that is allowed."""
     facts = record.facts
-    if facts.synthetic is not None:
-        yield _patches_of(study, facts.synthetic, "Synthetic patches", record)
     if facts.real is not None and show_real:
         yield _patches_of(study, facts.real, "Real patches", record)
+    if facts.synthetic is not None:
+        yield _patches_of(study, facts.synthetic, "Synthetic patches", record)
 
 
 def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> PatchesView:
@@ -471,7 +471,9 @@ def _patches_of(study: Path, path: Path, title: str, record: StudyRecord) -> Pat
     except InputError as error:
         return PatchesView(title, problem=f"The data set can't be shown: {_reason(error)}")
     if dataset.info.protects_patients:
-        return PatchesView(f"{title}: {dataset.info.name}", classes)
+        phantoms = dataset.info.kind == "phantom"
+        what = "Phantoms in place of patients" if phantoms else title
+        return PatchesView(f"{what}: {dataset.info.name}", classes)
     lineage = dataset.info.lineage
     stated = next(iter(record.statements.values()), None)
     statement = make_statement(

@@ -10,6 +10,8 @@ from made_up import made_up_assessment
 from made_up_study import describe, make_patches, make_study, stated
 
 from synthdp.data.dataset import DatasetInfo
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE
 from synthdp.study.compare.results import ResultRow, evaluation_row, read_results, write_results
@@ -344,3 +346,27 @@ def test_runs_of_several_sites_say_where_they_were_trained(
     assert '<th scope="row">real only</th><td>clinic (site A)</td>' in region
     if label == "Every run":
         assert '<th scope="row">synthetic only</th><td>\N{EN DASH}</td>' in region
+
+
+def test_a_study_of_phantoms_says_what_comes_next(tmp_path: Path) -> None:
+    make_study(tmp_path / "study", with_failure=False)
+    assert 'id="next"' not in run_report(ReportSettings(study=tmp_path / "study")).read_text()
+    phantoms = tmp_path / "phantoms"
+    run_phantoms(PhantomSettings(out=phantoms, patients=6, size_px=32, as_real=True))
+    (tmp_path / "study" / "config.yaml").write_text(f"data: {phantoms}\n")
+    describe(tmp_path / "study", real=str(phantoms), show_real=True)
+    page = run_report(ReportSettings(study=tmp_path / "study")).read_text()
+    assert '<a href="#next">What next</a>' in page
+    assert "synthdp init mine --images my-patches" in page
+    assert "Phantoms in place of patients: phantoms" in page
+    assert "Real patches" not in page
+
+
+def test_each_strategy_is_explained_and_each_interval_too(page: Page) -> None:
+    assert "trained on synthetic images alone, and scored on real ones" in page.text
+    anchors = {attributes.get("href") for attributes in page.all("a")}
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {"#intervals"} <= anchors
+    assert {anchor.removeprefix("#") for anchor in anchors if anchor.startswith("#")} <= ids
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "% intervals hold patients alone, not seeds" in text
