@@ -1,0 +1,207 @@
+import builtins
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from synthdp.cli import main
+from synthdp.config.settings import load_settings
+from synthdp.data.dataset import open_dataset
+from synthdp.init.answers import Options, answered, plain
+from synthdp.init.files import WRITTEN, write_folder
+from synthdp.stages import STAGES
+
+FOLDERS = ("benign", "malignant")
+
+
+def class_folders(
+    root: Path, folders: tuple[str, ...] = FOLDERS, patient: str = "patient", first: int = 0
+) -> Path:
+    """Images of 16 px in a folder a class, two of each of twelve patients, who have one class."""
+    rng = np.random.default_rng(first)
+    for number in range(first, first + 12):
+        folder = root / folders[number % len(folders)]
+        folder.mkdir(parents=True, exist_ok=True)
+        for view in (1, 2):
+            pixels = rng.integers(0, 255, (16, 16), dtype=np.uint8)
+            cv2.imwrite(str(folder / f"{patient}-{number:03d}_{view}.png"), pixels)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def init(*words: str, images: str = "photos", population: str = "100") -> int:
+    asked = ["--images", images, "--population", population, "--weights", "none", *words]
+    return main(["init", "mine", *asked])
+
+
+def test_what_is_written_works_as_it_stands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(Path("photos"))
+    assert init() == 0
+    assert "cd mine" in capsys.readouterr().out
+    monkeypatch.chdir("mine")
+    names = {"data.yaml", "README.md", *WRITTEN}
+    assert {path.name for path in Path().iterdir()} == names
+    for file, (_, stage) in WRITTEN.items():
+        settings = load_settings(STAGES[stage].settings_class(), Path(file))
+        assert settings.privacy.population == 100  # type: ignore[attr-defined]
+        assert settings.data == Path("data/photos")  # type: ignore[attr-defined]
+    text = "".join(Path(file).read_text() for file in names)
+    assert not re.search(r"(?i)cbis|mammogra|data/mine|studies/own", text)
+
+    assert main(["data", "import", "data.yaml", "--dry-run"]) == 0
+    assert main(["data", "import", "data.yaml", "size_px=32"]) == 0
+    dataset = open_dataset(Path("data/photos"))
+    assert dataset.info.name == "photos"
+    assert len({row.patient_id for row in dataset.rows}) == 12
+    assert {row.split for row in dataset.rows} == {"train", "val"}
+
+
+def test_the_plans_pass_when_the_data_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(Path("photos"))
+    assert init() == 0
+    monkeypatch.chdir("mine")
+    assert main(["data", "import", "data.yaml"]) == 0
+    phantoms = ["--out", "data/phantoms", "--patients", "4", "--size-px", "32"]
+    assert main(["data", "phantoms", *phantoms]) == 0
+    assert main(["finetune", "classifier.yaml", "--dry-run"]) == 0
+    assert "epsilon = 6" in capsys.readouterr().out
+    # the study lacks the private set alone, and says what makes it
+    assert main(["study", "study.yaml", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("is not there") == 1
+    assert "private_synthetic: data/private-synthetic" in said
+
+
+def test_a_class_that_nobody_knows_is_named_by_the_target(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(Path("photos"), ("normal", "pneumonia"))
+    assert init() == 2
+    assert "--target: missing; which of normal, pneumonia" in capsys.readouterr().err
+    assert init("--target", "cold") == 2
+    assert "there are normal, pneumonia" in capsys.readouterr().err
+    assert not Path("mine").exists()
+    assert init("--target", "pneumonia", "--name", "chest") == 0
+    monkeypatch.chdir("mine")
+    assert main(["data", "import", "data.yaml", "size_px=32"]) == 0
+    dataset = open_dataset(Path("data/chest"))
+    assert dataset.info.targets == ("pneumonia",)
+    assert {row.targets[0] for row in dataset.rows} == {0.0, 1.0}
+    assert "Class 1 is `pneumonia`" in Path("README.md").read_text()
+
+
+def test_a_table_says_classes_and_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = class_folders(Path("photos"), ("all",), patient="scan")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [f"{file},p{number // 2},{number // 2 % 2}" for number, file in enumerate(files)]
+    Path("table.csv").write_text("\n".join(["file,patient_id,effusion", *rows, ""]))
+    assert init("--table", "table.csv") == 2
+    assert init("--table", "table.csv", "--target", "cold") == 2
+    assert init("--table", "table.csv", "--target", "effusion") == 0
+    monkeypatch.chdir("mine")
+    assert main(["data", "import", "data.yaml", "size_px=32"]) == 0
+    dataset = open_dataset(Path("data/photos"))
+    assert dataset.info.targets == ("effusion",)
+    assert len({row.patient_id for row in dataset.rows}) == 12
+
+
+def test_splits_that_folders_make_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class_folders(Path("photos/train"))
+    class_folders(Path("photos/val"), first=500)
+    assert init() == 0
+    assert "val_fraction" not in Path("mine/data.yaml").read_text()
+    monkeypatch.chdir("mine")
+    assert main(["data", "import", "data.yaml", "size_px=32"]) == 0
+
+
+def test_patients_that_names_do_not_show_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    class_folders(Path("photos"), patient="scan")
+    assert init() == 2
+    assert "--patient-pattern: missing" in capsys.readouterr().err
+    for wrong in ("scan", "(", "(a)(b)"):
+        assert init("--patient-pattern", wrong) == 2
+        assert "--patient-pattern: '" in capsys.readouterr().err
+    assert init("--patient-pattern", r"scan-(\d+)") == 0
+
+
+def test_nothing_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    class_folders(Path("photos"))
+    Path("mine").mkdir()
+    assert init() == 0  # an empty folder holds nothing
+    before = {path.name: path.read_bytes() for path in Path("mine").iterdir()}
+    assert init(population="200") == 2
+    assert "nothing is written over" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in Path("mine").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--images", "absent", "--population", "100"], "no folder"),
+        (["--images", "photos"], "--population: missing"),
+        (["--images", "photos", "--population", "many"], "--population: 'many'"),
+        (["--population", "100"], "--images: missing"),
+        (["--images", "photos", "--population", "100", "--name", "a/b"], "--name: 'a/b'"),
+        (
+            ["--images", "photos", "--population", "100", "--table", "no.csv"],
+            "--table: there is no",
+        ),
+        (["--images", "photos", "--population", "100", "--weights", "void"], "--weights: public"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(Path("photos"))
+    assert main(["init", "mine", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("mine").exists()
+
+
+def test_it_asks_at_a_terminal_what_nobody_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class_folders(Path("photos"), ("normal", "pneumonia"))
+    typed = {"Folder": "photos", "Which": "pneumonia", "Short": "", "A public": "100"}
+    asked: list[str] = []
+
+    def answer(question: str, default: str) -> str:
+        asked.append(question.split()[0])
+        return next(text for start, text in typed.items() if question.startswith(start)) or default
+
+    answers = answered(Options(weights="none"), answer)
+    assert asked == ["Folder", "Which", "Short", "A"]
+    assert (answers.name, answers.target, answers.population) == ("photos", "pneumonia", 100)
+
+
+def test_the_command_asks_through_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class_folders(Path("photos"))
+    lines: Iterator[str] = iter(["photos", "", "100"])
+    monkeypatch.setattr(builtins, "input", lambda _: next(lines))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["init", "mine", "--weights", "none"]) == 0
+    assert "population: 100" in Path("mine/study.yaml").read_text()
+
+
+def test_a_large_population_gets_a_delta_that_fits(tmp_path: Path) -> None:
+    class_folders(Path("photos"))
+    options = Options(images=Path("photos"), population="200000", weights="none")
+    write_folder(tmp_path / "large", answered(options, None))
+    cls = STAGES["study"].settings_class()
+    settings = load_settings(cls, tmp_path / "large" / "study.yaml")
+    assert settings.privacy.delta == pytest.approx(1e-7)  # type: ignore[attr-defined]
+
+
+def test_names_are_made_of_plain_characters() -> None:
+    assert plain("Our chest X-rays (2024)") == "Our-chest-X-rays-2024"
+    assert plain("///") == "mine"
