@@ -53,7 +53,7 @@ def _pip(*words: str) -> None:
 
 @dataclass
 class Walk:
-    """Commands that a user types one after the other, and those among them that did not go through.
+    """Commands that a user types one after the other; each has to go through.
 
     site: what `unpacked_wheel` gave; folder: where the commands are typed.
     """
@@ -61,11 +61,14 @@ class Walk:
     site: Path
     folder: Path
     typed: list[str] = field(default_factory=list)
-    stops: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def run(self, *words: str, timeout_s: float = 170) -> str:
-        """Run one `synthdp` command; gives what it printed to both streams."""
+        """Run one `synthdp` command; gives what it printed to both streams.
+
+        Raises:
+            AssertionError: when it does not go through: that is a stop, and the walk ends there.
+        """
         began = time.monotonic()
         command = [sys.executable, "-I", "-c", _START.format(site=str(self.site)), *words]
         environment = {
@@ -85,6 +88,5 @@ class Walk:
         self.seconds += time.monotonic() - began
         self.typed.append(f"synthdp {' '.join(words)}")
         said = done.stdout + done.stderr
-        if done.returncode:
-            self.stops.append(f"{self.typed[-1]}\n{said}")
+        assert done.returncode == 0, f"{self.typed[-1]}\n{said}"
         return said

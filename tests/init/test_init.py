@@ -175,7 +175,7 @@ def test_it_asks_at_a_terminal_what_nobody_said(monkeypatch: pytest.MonkeyPatch)
     asked: list[str] = []
 
     def answer(question: str, default: str) -> str:
-        asked.append(question.split()[0])
+        asked.append(question.partition(" ")[0])
         return next(text for start, text in typed.items() if question.startswith(start)) or default
 
     answers = answered(Options(weights="none"), answer)
