@@ -16,7 +16,8 @@ from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 
 INIT = ["init=/work/h/phantomgan/runs/gan-phantoms"]
-SMALL = ["backbone={name: test_vit, size_px: 32}", "beside=[]"]
+SMALL = ["backbone.name=test_vit", "backbone.size_px=32", "backbone.layers=[2, 4]", "backbone.views=1"]
+SMALL += ["beside=[]"]
 
 
 def class_folders(root: Path, scratch: Path) -> Path:
