@@ -35,7 +35,8 @@ _TOLD = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1
 def seconds_a_view(backbone: FeatureSettings) -> float:
     """Seconds of one core that a network takes for one view of an image."""
     seconds, side = SECONDS_A_VIEW.get(backbone.name, _OTHER)
-    return seconds * (backbone.size_px / side) ** 2
+    scale: float = (backbone.size_px / side) ** 2
+    return seconds * scale
 
 
 def study_estimate(settings: StudySettings) -> str:
@@ -71,8 +72,8 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
             total += SECONDS_A_HEAD * _images([settings.data]) / 1000
             sets = [call.setting(key) for key in ("data", "synthetic", "centre")]
             source = str(call.setting("init") or "")
-            networks = (call.setting("backbone") or settings.backbone, *call.setting("beside"))
-            for path, one in product({path for path in sets if path is not None}, networks):
+            asked = (call.setting("backbone") or settings.backbone, *call.setting("beside"))
+            for path, one in product({path for path in sets if path is not None}, asked):
                 key = (path, f"{source} {one.name} {one.views}")
                 seen[key] = _images([path]) * one.views * seconds_a_view(one)
     total += sum(seen.values()) + len(rows) * len(settings.evaluate_on) * SECONDS_AN_EVALUATION
@@ -80,7 +81,8 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
     networks = (settings.backbone, *settings.beside)
     total += sum(_images(others) * one.views * seconds_a_view(one) for one in networks)
     workers = 2 if settings.workers == "all" else settings.workers
-    return total / (workers * settings.threads)
+    n_cores: int = workers * settings.threads
+    return total / n_cores
 
 
 def _images(paths: Iterable[Path]) -> int:
@@ -88,8 +90,8 @@ def _images(paths: Iterable[Path]) -> int:
 
 
 def _pretraining(data: Path, settings: Any) -> float:
-    steps = TRAINING * settings.epochs * _images([data])
-    return steps * seconds_a_view(settings.backbone)
+    n_steps: int = settings.epochs * _images([data])
+    return TRAINING * n_steps * seconds_a_view(settings.backbone)
 
 
 def estimate_words(seconds: float) -> str:
