@@ -25,6 +25,7 @@ from synthdp.runs.evaluations import ScoredSplit, is_of_another, read_evaluation
 from synthdp.status import STATUS_FILE, RunStatus, read_status
 from synthdp.storage.files import read_json
 from synthdp.storage.paths import settings_without_paths, without_paths
+from synthdp.study.compare.aurocs import ComparisonRow, read_comparisons
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
 from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
@@ -39,11 +40,13 @@ class StudyTables:
     """The tables of a study: every model on every set, and groups where they were judged.
 
     private_part: the promise of publishing its runs with a finite epsilon alone; None without any.
+    compared: its comparisons, which have the intervals to cite.
     """
 
     rows: tuple[ResultRow, ...]
     groups: tuple[FairnessRow, ...]
     private_part: Statement | None
+    compared: tuple[ComparisonRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,4 +227,9 @@ def _access(private: Path) -> Access:
 def _tables(study: Path) -> StudyTables:
     rows = read_results(study / RESULTS_FILE)
     groups = read_fairness(study / FAIRNESS_FILE) if (study / FAIRNESS_FILE).is_file() else []
-    return StudyTables(tuple(rows), tuple(groups), private_part(read_record(study, rows)))
+    return StudyTables(
+        tuple(rows),
+        tuple(groups),
+        private_part(read_record(study, rows)),
+        compared=read_comparisons(study).aurocs,
+    )

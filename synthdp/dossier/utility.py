@@ -16,6 +16,7 @@ from synthdp.evaluation.predictions import METRICS_FILE
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.promise.dossier import GroupFigure, Utility
 from synthdp.study.compare.cells import Cell, cells_by_set
+from synthdp.study.compare.cited import with_cited_intervals
 from synthdp.study.compare.results import cell_key
 
 _METRICS = ("auroc", "auprc", "sensitivity", "specificity")
@@ -151,7 +152,7 @@ def _of_study(
     tables: StudyTables, patients: dict[str, bool], with_figures: bool
 ) -> Iterator[Utility]:
     by_split: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells_by_set(tables.rows):
+    for cell in with_cited_intervals(cells_by_set(tables.rows), tables.compared):
         if cell.finished:
             by_split.setdefault((cell.data_set, cell.split), []).append(cell)
     for (data_set, split), cells in by_split.items():
