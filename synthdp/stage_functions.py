@@ -13,7 +13,6 @@ from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import statement_of as _statement_of
 from synthdp.privacy.promise.statement import Statement
-from synthdp.releases.release import Asked, release_folder
 from synthdp.stages import STAGES, packaged_statements
 
 
@@ -169,6 +168,8 @@ def release(
     ...     print(release(data.root, f"{folder}/to-share").epsilon)
     0.0
     """
+    from synthdp.releases.release import Asked, release_folder  # noqa: PLC0415 (it takes torch)
+
     asked = Asked(
         include=include,
         rows=rows,

@@ -83,8 +83,9 @@ USE = """
 import sys
 sys.path.insert(1, sys.argv[1])
 import synthdp
+from synthdp.own_packages import own_module
 try:
-    synthdp.statement_of("pretrained:mcgan-cbis-dp6")
+    print(own_module("gan").PART_OF)
 except synthdp.InputError as error:
     print(error)
 """
@@ -100,7 +101,7 @@ def test_a_file_that_stands_before_gan_is_named(tmp_path: Path) -> None:
 def test_a_folder_without_an_init_that_stands_before_gan_is_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "gan").mkdir()  # a namespace package gives way to a real one further down
     told = run_python(USE, str(ROOT.parent), cwd=tmp_path)
-    assert (told.stdout, told.stderr) == ("", "")
+    assert (told.stdout, told.stderr) == ("synthdp\n", "")
 
 
 def test_another_distribution_of_the_name_is_named(tmp_path: Path) -> None:
@@ -130,6 +131,12 @@ def test_the_command_line_says_so_too(tmp_path: Path) -> None:
 def test_ours_is_found_once_the_other_is_gone(tmp_path: Path) -> None:
     (tmp_path / "gan.py").write_text("")
     code = USE + "import os; os.remove('gan.py'); import importlib; importlib.invalidate_caches()\n"
-    code += "print(synthdp.statement_of('pretrained:mcgan-cbis-dp6').unit)"
+    code += "print(own_module('gan').PART_OF)"
     told = run_python(code, str(ROOT.parent), cwd=tmp_path)
-    assert told.stdout.endswith("patient\n"), told.stderr
+    assert told.stdout.endswith("\nsynthdp\n"), told.stderr
+
+
+def test_a_public_name_of_a_foreign_package_says_so_too(tmp_path: Path) -> None:
+    (tmp_path / "gan.py").write_text("")
+    code = USE.replace('print(own_module("gan").PART_OF)', "synthdp.Generator")
+    assert str(tmp_path / "gan.py") in run_python(code, str(ROOT.parent), cwd=tmp_path).stdout

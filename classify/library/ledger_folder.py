@@ -6,6 +6,7 @@ on either. Without a folder all of it is in memory: a folder that goes with the 
 statement says.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,8 @@ from synthdp.storage.files import atomic_folder, closed_to_others, write_json
 
 IN_MEMORY = "its ledger was kept in memory, so that no record counts it"
 _NAME_IN_MEMORY = "arrays"
+#: A file system that is kept in memory, where the machine has one.
+_MEMORY = Path("/dev/shm")  # noqa: S108 (the folder made in it is its owner's alone)
 _DESCRIPTION = (
     "No images: the ledger of what was released of patients whose images were given as arrays."
 )
@@ -84,11 +87,17 @@ def open_ledger_folder(path: Path | str | None) -> LedgerFolder:
         InputError: when it is the folder of a set without patients, or holds other files.
     """
     if path is None:
-        scratch = TemporaryDirectory(prefix="synthdp-")
-        made = _made(Path(scratch.name) / _NAME_IN_MEMORY)
-        return LedgerFolder(made, scratch)
+        memory = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
+        scratch = TemporaryDirectory(prefix="synthdp-", dir=memory)
+        with closed_to_others():
+            DatasetWriter(Path(scratch.name), _info_of(_NAME_IN_MEMORY)).finish()
+        return LedgerFolder(described_dataset(Path(scratch.name)), scratch)
     folder = Path(path)
-    dataset = described_dataset(folder) if (folder / "dataset.json").is_file() else _made(folder)
+    if not (folder / "dataset.json").is_file():
+        info = _info_of(folder.name)
+        with atomic_folder(folder, closed=True) as root:
+            DatasetWriter(root, info).finish()
+    dataset = described_dataset(folder)
     if not dataset.info.protects_patients:
         raise InputError(
             f"ledger: {dataset.info.name} is a set without patients, so that nothing would be "
@@ -97,19 +106,21 @@ def open_ledger_folder(path: Path | str | None) -> LedgerFolder:
     return LedgerFolder(dataset)
 
 
-def _made(folder: Path) -> Dataset:
+def _info_of(name: str) -> DatasetInfo:
+    """What the folder says of itself.
+
+    Raises:
+        InputError: when the name is not one that a data set may have.
+    """
     values = {
-        "name": folder.name,
+        "name": name,
         "kind": "real",
         "size_px": 8,
         "unit": "patient",
         "unit_from": "declared",
         "description": _DESCRIPTION,
     }
-    info = validate_settings(DatasetInfo, values, where=f"ledger ({folder})")
-    with atomic_folder(folder, closed=True) as root:
-        DatasetWriter(root, info).finish()
-    return described_dataset(folder)
+    return validate_settings(DatasetInfo, values, where=f"ledger ({name})")
 
 
 def plan_for_arrays(
