@@ -8,6 +8,7 @@ than a tolerance, no file is left.
 import json
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -216,8 +217,10 @@ def _quiet(*names: str) -> Iterator[None]:
 
 def _write_torch(program: Any, path: Path, _: Interface, about: Mapping[str, Any]) -> Run:
     """Write the file, and give what runs it on inputs."""
-    torch.export.save(program, path, extra_files={f"{ABOUT_KEY}.json": json.dumps(about)})
-    module = torch.export.load(path).module()
+    with warnings.catch_warnings():  # of tensors that share memory; what is loaded is compared
+        warnings.simplefilter("ignore", UserWarning)
+        torch.export.save(program, path, extra_files={f"{ABOUT_KEY}.json": json.dumps(about)})
+        module = torch.export.load(path).module()
 
     def run(inputs: Sequence[Tensor]) -> NDArray[Any]:
         with torch.no_grad():
