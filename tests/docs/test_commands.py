@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docs.pages import PAGES, ROOT, TOP, inline_commands, shown_commands
+from shown_pages import PAGES, ROOT, TOP, inline_commands, shown_commands
 
 import synthdp.commands.data
 import synthdp.commands.stage_command

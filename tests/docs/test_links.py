@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from docs.pages import NOTEBOOKS, PAGES, ROOT, TOP, anchors, links, shown_commands, slug, text_of
+from shown_pages import NOTEBOOKS, PAGES, ROOT, TOP, anchors, links, shown_commands, slug, text_of
 
 ALL = [*TOP, *PAGES, *NOTEBOOKS]
 #: Pages that the site makes while it is built.

@@ -2,7 +2,7 @@
 
 import re
 
-from docs.pages import ROOT, text_of
+from shown_pages import ROOT, text_of
 
 from synthdp.stages import STAGES
 
