@@ -25,7 +25,8 @@ class PublicNetwork(Settings):
 
     name: timm's; file: its weights in `model/networks/`, or to be put there, and their sha256;
     carried: whether they are there; precision: `half` where they were rounded for this release,
-    `as used` where they are the very file that the model was trained on; used_sha256: of that file;
+    `as used` where they are the very numbers that it was trained on; used_sha256: of the file
+    that it used;
     licence: its SPDX name, empty where it is not known; credit: who made it; hub, hub_file,
     revision: where the weights can be fetched, empty where that is not known.
     """

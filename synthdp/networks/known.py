@@ -81,8 +81,8 @@ _OF_HUB = {
 }
 #: What files hold, by `content_digest`.
 _BY_CONTENT = {
-    "2022c974e4044479c03dd65c34a3e77f3fb074153491597863c141134cc940f4": _DINOV2,
-    "380779781284ca6dd7f13c1239ae68c435d3fcbc1ff9742bd2501e66743f67c4": _EFFICIENTNET_LITE,
+    "68200044327e738d52e18857bdbb78454d883c71576d9295cf019c2aaa23c0e8": _DINOV2,
+    "94dfa4480133d7b8e54281bc41d185ffd657ae9166f1a462008e4c7cc7a2170a": _EFFICIENTNET_LITE,
 }
 
 
@@ -100,16 +100,17 @@ def known_by_content(tensors: Mapping[str, Tensor]) -> KnownNetwork | None:
 
 
 def content_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the tensors that a network reads, each rounded to half precision.
+    """SHA-256 of the tensors that a network reads, floating ones rounded to half precision.
 
     It is the same for a file in single precision and for its copy in half.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        if not name.startswith(UNUSED) and tensor.is_floating_point():
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            half = tensor.detach().cpu().to(torch.float16).contiguous()
-            digest.update(half.numpy().tobytes())
+        if not name.startswith(UNUSED):
+            plain = tensor.detach().cpu().contiguous()
+            plain = plain.to(torch.float16) if plain.is_floating_point() else plain
+            digest.update(f"{name} {tuple(plain.shape)} {plain.dtype}".encode())
+            digest.update(plain.numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -118,7 +118,7 @@ def _difference_text(networks: PublicNetworks) -> str:
             "trained on."
         )
     if any(one.carried for one in networks.networks):
-        return "The public networks go along as the very files that the model was trained on."
+        return "The public networks go along with the very numbers that the model was trained on."
     return ""
 
 
@@ -162,6 +162,10 @@ import synthdp
 
 synthdp.run_stage("predict", run=".", images="trial/images", out="scores-again.csv")
 print(open("scores-again.csv").read())
+
+classifier = synthdp.Classifier.load(".")  # the same for arrays, (N, H, W)
+images, _, _ = synthdp.open_dataset("trial").arrays()
+print(classifier.targets, classifier.predict_proba(images)[:3])
 ```
 
 Patches are grey, square, with the finding in the middle, as in training; other sides are brought

@@ -57,7 +57,8 @@ def copy_networks(
 ) -> tuple[PublicNetwork, ...]:
     """Copy the public weights that a classifier stands on into `folder`/networks.
 
-    They go in half precision; a file that has no more is copied as it is, bit by bit. One whose
+    They go in half precision, and bit by bit where the file has no more; only the tensors that a
+    network reads go, since those alone are known by their content. One whose
     licence is not free, or whose content is not known, stays: `networks.json` then says whence it
     can be fetched. A network that starts at random has all of its tensors in the model's own file.
 
@@ -134,10 +135,7 @@ def _copy_one(model: Path, one: NamedBackbone, folder: Path, taken: set[str]) ->
     name = _free_name(f"{plain}.fp16.safetensors", taken)
     out = folder / NETWORKS_FOLDER / name
     out.parent.mkdir(parents=True, exist_ok=True)
-    if rounded:
-        save_weights(out, _in_half(tensors, one.name))
-    else:
-        shutil.copyfile(found.file, out)
+    save_weights(out, _in_half(tensors, one.name) if rounded else _read_ones(tensors))
     return PublicNetwork(
         name=one.name,
         file=name,
@@ -188,6 +186,11 @@ def _of_hub(name: str, file: Path, sha256: str) -> _Found:
     return _Found(file, sha256, known_by_hub(repository), repository, in_repository, revision)
 
 
+def _read_ones(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that networks read: what else a file holds is not known to be public."""
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith(UNUSED)}
+
+
 def _in_half(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors that networks read, floating ones in half precision.
 
@@ -196,8 +199,7 @@ def _in_half(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """
     halves = {
         key: tensor.half() if tensor.is_floating_point() else tensor
-        for key, tensor in tensors.items()
-        if not key.startswith(UNUSED)
+        for key, tensor in _read_ones(tensors).items()
     }
     if not all(bool(t.isfinite().all()) for t in halves.values() if t.is_floating_point()):
         raise InputError(

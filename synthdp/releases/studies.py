@@ -19,6 +19,7 @@ from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
 from synthdp.study.record import FACTS_FILE, StudyFacts, read_sets
 from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.sweep.state import refuse_changed_study
 
 RUNS = "runs"
 _CHOSEN = "study, its chosen rows alone published together"
@@ -42,6 +43,7 @@ def copy_study(
         InputError: when no row is chosen, or the study promises more than its runs allow, or its
             scores are of patients that models were trained on.
     """
+    refuse_changed_study(study)  # what its sets hold today decides whose figures are public
     every = read_results(plain_file(study, RESULTS_FILE))
     rows = chosen_rows(every, selection)
     sets = read_sets(study)

@@ -71,7 +71,8 @@ def read_evaluation(folder: Path, original: Path) -> ScoredSplit:
     of_patients = True  # unless the set says that it holds none
     with suppress(InputError):
         data = Path(str(settings.get("dataset", "")))
-        of_patients = open_dataset(data).info.protects_patients
+        same = not is_of_another(folder, "dataset", data)
+        of_patients = open_dataset(data).info.protects_patients or not same
     return ScoredSplit(
         data_set=str(metrics.get("data_set", "")),
         split=str(metrics.get("split", "")),

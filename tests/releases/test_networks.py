@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from classify.config import PredictSettings
 from classify.model import load_classifier
@@ -124,6 +124,25 @@ def test_what_is_in_half_precision_already_gives_the_same_bits(
     file.unlink()
     assert (scores(tmp_path / "out", clinic / "images", tmp_path / "there.csv") == here).all()
     assert read_networks(tmp_path / "out" / "model").score_difference is None
+
+
+def test_what_a_network_does_not_read_stays(
+    clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head beside a public trunk may have been trained on patients; so may any note."""
+    file = tmp_path / "public.safetensors"
+    public_file(file, half=True)
+    known_as(monkeypatch, file, FREE)
+    private = {**load_file(file), "head.weight": torch.full((2, 64), 0.123)}
+    save_file(private, file, metadata={"note": "patient 4711"})
+    backbone = RANDOM.model_copy(update={"weights": file, "sha256": sha256_file(file)})
+    run = finetuned(clinic, tmp_path / "run", backbone=backbone)
+    here = scores(run, clinic / "images", tmp_path / "here.csv")
+    release(run, tmp_path / "out")
+    carried = tmp_path / "out" / "model" / "networks" / "test_vit.fp16.safetensors"
+    assert "head.weight" not in load_file(carried)
+    assert b"4711" not in carried.read_bytes()
+    assert (scores(tmp_path / "out", clinic / "images", tmp_path / "there.csv") == here).all()
 
 
 def test_a_network_under_another_licence_stays_and_one_command_fetches_it(
