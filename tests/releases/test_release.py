@@ -245,7 +245,7 @@ def test_a_study_leaves_without_times_models_and_pictures(study: Path, tmp_path:
     for row in read_results(out / "results.csv"):
         assert (row.auroc, row.brier, row.n_images, row.n_patients) == (None,) * 4
     before, after = ((folder / "report.html").read_text() for folder in (study, out))
-    for told in ("The study took", "Median", "last run", "data:image/png", "Real patches"):
+    for told in ("The study took", "Median", "last run", "data:image/png", "in place of patients"):
         assert told in before
         assert told not in after
     written = [out / name for name in ("config.yaml", "model-card.md", "data-card.md")]
