@@ -123,6 +123,8 @@ def _with_output(code: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads slow a shared machine
+    # pydantic would ask every installed distribution for plugins, of which synthdp needs none
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     accept_any_text()
     # what joblib says at its import without shared memory is said by `synthdp.machine.processes`,
     # if at all

@@ -101,7 +101,7 @@ def _keys(stage: str, key: str | None) -> "list[DescribedKey]":
 
 def key_text(one: "DescribedKey") -> str:
     """A key for a terminal: what it takes, what it means, how it is typed."""
-    default = one.default if one.must_be_given else f"default: {one.default}"
+    default = f"default: {one.default}" if one.has_default else one.default
     lines = _wrapped(f"{one.key}: {one.takes}; {default}", "")
     meaning = f"{one.meaning} ({one.others})" if one.others else one.meaning
     lines += _wrapped(meaning, "    ")

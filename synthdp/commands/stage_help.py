@@ -63,6 +63,6 @@ def _in_short(key: "DescribedKey") -> str:
     facts = [f"one of {', '.join(words)}"] if len(words) > 1 else []
     if key.must_be_given:
         facts.append(key.default)
-    elif key.default not in _NOTHING:
+    elif key.has_default and key.default not in _NOTHING:
         facts.append(f"default: {key.default}")
     return f"{sentence} ({'; '.join(facts)})" if facts else sentence

@@ -24,9 +24,9 @@ MUST = "must be given"
 class DescribedKey:
     """One key: what it takes, what it is by default, what it means, and how it may be typed.
 
-    key: dotted, from the stage's settings. default: as it is typed, or `MUST`. example: a whole
-    `key=value`. choices: the words that it takes by name. others: where the keys below it are
-    described, where they are not described here.
+    key: dotted, from the stage's settings. default: as it is typed, or `MUST`, with the section in
+    which it must be given. example: a whole `key=value`. choices: the words that it takes by name.
+    others: where the keys below it are described, where they are not described here.
     """
 
     key: str
@@ -39,8 +39,13 @@ class DescribedKey:
 
     @property
     def must_be_given(self) -> bool:
-        """Whether it has no default."""
+        """Whether it has no default, whatever sections are left out."""
         return self.default == MUST
+
+    @property
+    def has_default(self) -> bool:
+        """Whether it has one; else it must be given, or in its section."""
+        return not self.default.startswith(MUST)
 
 
 def described(cls: type[BaseModel]) -> list[DescribedKey]:
@@ -68,8 +73,9 @@ def keys_of(cls: type[BaseModel], asked: str) -> list[DescribedKey]:
 
 
 def _keys(
-    cls: type[BaseModel], prefix: str, seen: dict[type[BaseModel], str]
+    cls: type[BaseModel], prefix: str, seen: dict[type[BaseModel], str], within: str = ""
 ) -> Iterator[DescribedKey]:
+    """The keys of a class; `within` names the section that may be left out with all of them."""
     said = meanings(cls)
     fields = sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
     for name, field in fields:
@@ -81,13 +87,14 @@ def _keys(
         if section is not None and not others:
             in_list = get_origin(_plain(field.annotation)) is tuple
             seen[section] = key
-            below = list(_keys(section, f"{key}[]." if in_list else f"{key}.", seen))
+            inner = within if field.is_required() and not in_list else key
+            below = list(_keys(section, f"{key}[]." if in_list else f"{key}.", seen, inner))
         example = example or _example(field)
         shown = f"{key}={example}" if example else next((one.example for one in below), "")
         yield DescribedKey(
             key=key,
             takes=type_words(field),
-            default=_default(field, section),
+            default=_default(field, section, within),
             meaning=meaning,
             example=shown.replace("[]", "") if not prefix.endswith("[].") else f"{name}: {example}",
             choices=choices(field.annotation),
@@ -122,9 +129,9 @@ def _described_elsewhere(
     return f"its keys: as of {known}" if known else ""
 
 
-def _default(field: FieldInfo, section: type[BaseModel] | None) -> str:
+def _default(field: FieldInfo, section: type[BaseModel] | None, within: str) -> str:
     if field.is_required():
-        return MUST
+        return f"{MUST} in {within}" if within else MUST
     value = field.get_default(call_default_factory=True)
     if section is not None and isinstance(value, BaseModel):
         return "each key has its own"

@@ -23,7 +23,7 @@ def test_a_key_is_said_with_range_default_meaning_and_an_example_for_the_shell(
     assert main(["settings", "finetune", "privacy.risk"]) == EXIT_DONE
     told = capsys.readouterr().out
     assert "example: 'privacy.risk={found: 0.05, false_alarms: 0.01}'" in told
-    assert "privacy.risk.found: number above 0, below 1; must be given" in told
+    assert "privacy.risk.found: number above 0, below 1; must be given in privacy.risk" in told
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,13 @@ class Part(Settings):
     """How wide it is."""
 
 
+class Frame(Settings):
+    """A frame."""
+
+    colour: str
+    """Its colour. Example: red"""
+
+
 class Made(Settings):
     """Settings made up for these tests."""
 
@@ -40,6 +47,9 @@ class Made(Settings):
 
     part: Part = Part()
     """A part of it."""
+
+    frame: Frame | None = None
+    """What is around it."""
 
     parts: tuple[Part, ...] = ()
     """Several. Example: [{width: 0.2}]"""
@@ -66,6 +76,8 @@ def test_a_key_is_described_by_type_default_and_the_text_beneath_it() -> None:
     assert keys["part.width"].takes == "number above 0, at most 1"
     assert keys["part"].example == "part.width=0.5"  # a section shows a key of its own
     assert keys["parts"].others == "its keys: as of part"  # which are said once
+    assert keys["frame.colour"].default == "must be given in frame"  # which may be left out
+    assert not keys["frame.colour"].has_default
     assert keys["untold"].meaning == ""
 
 

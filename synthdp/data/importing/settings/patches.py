@@ -31,7 +31,9 @@ class PatchesSettings(AssignmentSettings):
     """The data set, which is made. Example: data/clinic"""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
-    """What results call the set. Example: clinic"""
+    """What results call the set; for `data dicom` the name of the folder `out`, when not given.
+    Example: clinic
+    """
 
     licence: str = ""
     """Licence of the images, for the set's card. Example: CC-BY-4.0"""
