@@ -49,7 +49,7 @@ def tuned_promise(settings: StudySettings, rows: Sequence[GridRow]) -> Statement
 
 def study_statement(settings: StudySettings, lineages: Iterable[Lineage]) -> Statement:
     """The promise of publishing models of these lineages, and the patches that the report shows."""
-    shown = [path for path in (settings.synthetic, settings.phantoms) if path is not None]
+    shown = [path for path in (settings.shown_synthetic, settings.phantoms) if path is not None]
     lineage = Lineage().joined([*lineages, *(read_info(path).lineage for path in shown)])
     statement = _statement(settings, lineage, "study, all of its runs published together")
     return with_records(statement, [open_dataset(settings.data)])

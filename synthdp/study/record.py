@@ -141,7 +141,7 @@ def write_facts(settings: StudySettings, seconds: float) -> None:
     facts = StudyFacts(
         title=study_title(settings),
         wall_time_s=round(before + seconds, 1),
-        synthetic=settings.synthetic,
+        synthetic=settings.shown_synthetic,
         assessment=settings.assessment,
         real=settings.data,
         show_real=settings.report.show_real,

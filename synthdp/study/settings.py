@@ -440,6 +440,11 @@ class StudySettings(EngineSettings):
         return self
 
     @property
+    def shown_synthetic(self) -> Path | None:
+        """The synthetic set whose patches the report shows."""
+        return self.synthetic or self.private_synthetic
+
+    @property
     def evaluation_sets(self) -> tuple[EvaluateOn, ...]:
         """What models are scored on: as `evaluate_on` says, the study's own data site by site."""
         transfer = self.transfer

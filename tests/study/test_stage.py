@@ -13,7 +13,7 @@ from synthdp.privacy.promise.stated import parse_statement
 from synthdp.storage.files import read_json
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import read_results
-from synthdp.study.plan import plan_study
+from synthdp.study.plan import plan_study, study_statement
 from synthdp.study.record import write_facts
 from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
@@ -212,3 +212,23 @@ def test_a_grid_that_does_not_fit_is_refused_before_anything_runs(
     with pytest.raises(InputError, match=told.replace("?", r"\?")):
         run_study(study_settings(values, **changes))
     assert not values["out"].exists()
+
+
+def test_a_private_synthetic_set_is_shown_where_there_is_no_other(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    lineage = Lineage(releases=(Release(stage="train-gan", data="clinic", mu=0.5),))
+    info = DatasetInfo(name="private", kind="synthetic", size_px=32, lineage=lineage)
+    private = make_set(tmp_path / "private", info, 3)
+    alone = study_settings(
+        values, synthetic=None, private_synthetic=private, strategies="real_only"
+    )
+    assert alone.shown_synthetic == private
+    assert study_statement(alone, []).lineage.releases == lineage.releases  # what is shown counts
+    alone.out.mkdir()
+    write_facts(alone, 1.0)
+    facts = read_json(alone.out / "study.json")
+    assert facts["synthetic"] == str(private)
+    assert facts["title"] == "clinic: privacy and utility"
+    both = study_settings(values, private_synthetic=private, strategies="real_only")
+    assert both.shown_synthetic == both.synthetic
