@@ -158,7 +158,7 @@ class Dataset:
             InputError: when there is no such split, it has no row, or an image is unreadable.
         """
         rows = self.split(split)
-        images = (load_images(self, rows, size_px)[:, 0] + 1) / 2
+        images = (load_images(self, rows, size_px)[:, 0] + np.float32(1)) / np.float32(2)
         patients = np.array([row.patient_id for row in rows])
         return Arrays(images, targets_array(rows, len(self.info.targets)), patients)
 
