@@ -294,6 +294,13 @@ def open_dataset(root: Path) -> Dataset:
     Raises:
         InputError: with every problem at once: a path outside the folder, a label other than 0
             or 1, a patient in two splits, a missing column or file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import synthdp
+    >>> with TemporaryDirectory() as folder:
+    ...     drawn = synthdp.make_phantoms(f"{folder}/set", patients=9, size_px=16)
+    ...     print(open_dataset(drawn.root).info.targets)
+    ('malignant',)
     """
     root = Path(root)
     info, manifest = read_info(root), root / "manifest.csv"

@@ -33,6 +33,10 @@ class Mechanism(Settings):
 
     Guarantee: with add/remove neighbours, the whole costs a unit `loss()`; with `sampling_rate` 1
     that is a mu-Gaussian release with mu = sqrt(steps) / noise_multiplier.
+
+    >>> mechanism = Mechanism.reaching(epsilon=6, delta=1e-4, steps=100, normaliser=600)
+    >>> mechanism.loss().epsilon(1e-4) <= 6
+    True
     """
 
     unit: Unit = "patient"

@@ -57,6 +57,11 @@ class Ledger:
 
     Raises:
         InputError: when the file was cut, edited, or written by a newer version.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     print(Ledger(Path(folder) / "ledger.jsonl").spent_steps)
+    0
     """
 
     def __init__(self, path: Path) -> None:
