@@ -162,12 +162,12 @@ def _result_sentences(figures: Sequence[Figure], sets: Sets) -> tuple[str, ...]:
     Of several feature spaces the first speaks.
     """
     sentences = (
+        *(f"Warning: {one}." for one in sameness_of(sets.synthetic.dataset).findings),
         _distance_words(figures),
         _label_words(figures),
         _copy_words(figures),
         _membership_words(figures),
         _spectrum_words(sets),
-        *(f"Warning: {one}." for one in sameness_of(sets.synthetic.dataset).findings),
     )
     return tuple(sentence for sentence in sentences if sentence)
 
