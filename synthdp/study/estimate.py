@@ -2,7 +2,8 @@
 
 Nearly all of it is the features of images: seconds = images x views x seconds a view, for each
 network, and a little for every head and every evaluation. The figures below were measured on one
-core of a common server (2026); a machine that is twice as fast takes half. What is kept from
+core of a busy server (2026): 648 s for 1730 images, 8 views and two networks, and a head. A faster
+machine takes less. What is kept from
 before (features, finished runs) is not counted as done, so that it may take less.
 """
 
