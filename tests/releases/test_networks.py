@@ -1,6 +1,7 @@
 """Public networks in a release: carried where known and free, else named with a command."""
 
 import os
+import tomllib
 from pathlib import Path
 
 import huggingface_hub
@@ -227,3 +228,11 @@ def test_public_files_are_known_by_what_they_hold_in_any_precision(name: str) ->
         assert found.may_be_passed_on
     changed = {n: t + 1 if t.is_floating_point() else t for n, t in tensors.items()}
     assert known.known_by_content(changed) is None
+
+
+def test_the_package_carries_the_licences_that_it_writes_beside_weights() -> None:
+    about = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    carried = about["tool"]["setuptools"]["package-data"]["synthdp"]
+    folder = Path(known.__file__).parent / "licences"
+    assert {path.stem for path in folder.iterdir()} == {*known.FREE_LICENCES}
+    assert "networks/licences/*.txt" in carried
