@@ -14,9 +14,10 @@ grows with their number. What was measured with 120 of a class (likeness, patter
 CBIS-DDSM .84, .01; phantoms of both styles .68 to .80, .00; the packaged generator without privacy
 .88, .01, that of phantoms .84, .01, that of epsilon 6 .94, .19, that of epsilon 1 .97, .29 (fine
 stripes can be seen); the first of these held to a tenth of its spread .98, .04; four pictures with
-other noise, or each picture twice, 1.00; stripes with other noise 1.00, .97. A private generator of epsilon .1 after a thousand images, from
-random weights, .96, .93; started from phantoms .83, .07. The bounds lie between
-the generator of epsilon 6, whose images serve, and that of epsilon 1, whose do not.
+other noise, or each picture twice, 1.00; stripes with other noise 1.00, .97. A private generator
+of epsilon .1 after a thousand images, from random weights .96, .93, from phantoms .83, .07. The
+bounds lie between the generator of epsilon 6, whose images serve, and that of epsilon 1, whose do
+not.
 """
 
 from collections.abc import Sequence
