@@ -67,10 +67,13 @@ _OF_MAMMOGRAMS = ("mammo", "breast", "cbis")
 
 
 def subject_tags(sets: Sequence[SetFacts]) -> list[str]:
-    """Tags of what the images show: mammography where the sets themselves say so."""
-    said = " ".join(
-        word for one in sets for word in (one.name, one.description, *one.columns)
-    ).lower()
+    """Tags of what the images show: mammography where the set that is trained on says so itself.
+
+    Phantoms, by which features are centred, are drawn as breasts whatever the patients' images are.
+    """
+    trained = [one for one in sets if "training" in one.roles]
+    words = (word for one in trained for word in (one.name, one.description, *one.columns))
+    said = " ".join(words).lower()
     is_of_mammograms = any(word in said for word in _OF_MAMMOGRAMS)
     return ["medical-imaging", *["mammography"] * is_of_mammograms]
 

@@ -10,8 +10,8 @@ from synthdp.data.dataset import open_dataset
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.study.compare.results import ResultRow, write_results
-from synthdp.study.record import read_sets
-from synthdp.study.report.cards import DATA_CARD, MODEL_CARD
+from synthdp.study.record import SetFacts, read_sets
+from synthdp.study.report.cards import DATA_CARD, MODEL_CARD, subject_tags
 from synthdp.study.report.page import ReportSettings, run_report
 
 
@@ -97,3 +97,23 @@ def test_a_study_without_a_finished_run_has_cards_too(tmp_path: Path) -> None:
     assert card.data.eval_results is None
     assert "None of the 1 runs finished" in card.content
     assert "role: evaluation, split val" in (tmp_path / DATA_CARD).read_text()
+
+
+def test_cards_are_of_mammograms_where_the_patients_are() -> None:
+    def one(name: str, role: str, *columns: str) -> SetFacts:
+        return SetFacts(
+            name=name,
+            kind="real",
+            stands_for_patients=True,
+            roles=(role,),
+            size_px=32,
+            targets=("malignant",),
+            unit="patient",
+            columns=columns,
+        )
+
+    phantoms = one("phantoms", "pretraining, or centring of features", "breast_density")
+    assert subject_tags([one("chest", "training", "view"), phantoms]) == ["medical-imaging"]
+    tags = ["medical-imaging", "mammography"]
+    assert subject_tags([one("cbis-ddsm", "training"), phantoms]) == tags
+    assert subject_tags([one("clinic", "training", "breast_density")]) == tags
