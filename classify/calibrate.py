@@ -38,10 +38,10 @@ from classify.model import (
     save_classifier,
 )
 from classify.plans import calibration_plan
-from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import Row, refuse_one_class, units_of
 from synthdp.data.identity import keyed_digest
-from synthdp.data.units import bounded_rows
+from synthdp.data.people.cohorts import cohort_rows
+from synthdp.data.people.units import bounded_rows
 from synthdp.evaluation.metrics import FloatArray
 from synthdp.evaluation.noisy_counts import (
     likely_counts,

@@ -19,8 +19,8 @@ from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, uni
 from synthdp.data.decoding import decode_pixels, refuse_narrow
 from synthdp.data.importing.dicom import refuse_other_sources, run_dicom, settings_as_imported
 from synthdp.data.importing.settings.dicom import DicomSettings
-from synthdp.data.tables import csv_text
-from synthdp.data.units import refuse_unknown_patients
+from synthdp.data.manifest.tables import csv_text
+from synthdp.data.people.units import refuse_unknown_patients
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images, refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD

@@ -35,7 +35,6 @@ from classify.network.top import TrainedTop, merge_low_rank, trained_top
 from classify.network.train import train_network, train_private_network
 from classify.plans import finetuning_plan
 from synthdp.config.settings import PrivacySettings
-from synthdp.data.cohorts import cohort_rows, patient_tags
 from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import (
     Dataset,
@@ -48,7 +47,8 @@ from synthdp.data.dataset import (
     units_of,
 )
 from synthdp.data.identity import content_digest, keyed_digest
-from synthdp.data.units import (
+from synthdp.data.people.cohorts import cohort_rows, patient_tags
+from synthdp.data.people.units import (
     bounded_rows,
     note_unrefused,
 )

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from classify.config import CalibrateSettings, FinetuneSettings, PretrainSettings
-from synthdp.data.cohorts import cohort_of
 from synthdp.data.columns import where_words
 from synthdp.data.dataset import Dataset, open_dataset
-from synthdp.data.units import refuse_fewer_than_imported, refuse_unknown_patients
+from synthdp.data.people.cohorts import cohort_of
+from synthdp.data.people.units import refuse_fewer_than_imported, refuse_unknown_patients
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import (

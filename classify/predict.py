@@ -48,7 +48,7 @@ from synthdp.data.importing.folders.folder import (
 )
 from synthdp.data.importing.lesions.boxes import FILE_COLUMNS, cut_boxes
 from synthdp.data.importing.settings.lesions import CropSettings
-from synthdp.data.tables import MAX_TABLE_BYTES, csv_text, read_table
+from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress
 from synthdp.storage.files import (

@@ -26,8 +26,8 @@ from classify.model import Classifier, FeatureSource, save_classifier
 from classify.plans import pretraining_plan
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config.settings import FeatureSettings
-from synthdp.data.cohorts import cohort_rows
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
+from synthdp.data.people.cohorts import cohort_rows
 from synthdp.errors import RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.machine.progress import at_work, progress

@@ -25,8 +25,8 @@ from gan.quality.memorisation import (
 from gan.quality.page import assessment_page
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
 from synthdp.config.settings import dump_settings
-from synthdp.data.sameness import sameness_of
-from synthdp.data.spectrum import spectrum_error
+from synthdp.data.looks.sameness import sameness_of
+from synthdp.data.looks.spectrum import spectrum_error
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
     AssessedSet,

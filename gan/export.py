@@ -23,8 +23,8 @@ from gan.package.opened import GeneratorRun, open_generator
 from gan.package.pretrained import WEIGHTS
 from synthdp import __version__
 from synthdp.checkpoint import load_weights
-from synthdp.data.classes import class_words
-from synthdp.data.hub_form import card_file
+from synthdp.data.manifest.classes import class_words
+from synthdp.data.manifest.hub_form import card_file
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.privacy.promise.statement import Statement

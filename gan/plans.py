@@ -22,9 +22,13 @@ from gan.package.conditions import Conditions, read_conditions
 from gan.package.description import Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
 from gan.training.classes import refuse_missing_classes, refuse_other_targets
-from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import DatasetInfo, Row, open_dataset, refuse_small_population, units_of
-from synthdp.data.units import bounded_rows, refuse_fewer_than_imported, refuse_unknown_patients
+from synthdp.data.people.cohorts import cohort_of, cohort_rows
+from synthdp.data.people.units import (
+    bounded_rows,
+    refuse_fewer_than_imported,
+    refuse_unknown_patients,
+)
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import PrivacyPlan, declared_units, plan_privacy

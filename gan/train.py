@@ -58,13 +58,13 @@ from gan.training.loop import (
     train_adversarially,
 )
 from synthdp.checkpoint import load_tensor, save_weights
-from synthdp.data.cohorts import patient_tags
 from synthdp.data.dataset import (
     DatasetInfo,
     open_dataset,
 )
 from synthdp.data.identity import content_digest, keyed_digest
-from synthdp.data.units import (
+from synthdp.data.people.cohorts import patient_tags
+from synthdp.data.people.units import (
     note_unrefused,
 )
 from synthdp.machine.devices import chosen_device, reduced_precision

@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from synthdp import __version__
-from synthdp.commands import GROUPS
-from synthdp.commands.completion import RC_LINE, complete
-from synthdp.commands.exit_codes import (
+from synthdp.command_line.completion import RC_LINE, complete
+from synthdp.command_line.exit_codes import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
 )
-from synthdp.commands.parser import CommandParser, deepest
+from synthdp.command_line.parser import CommandParser, deepest
+from synthdp.commands import GROUPS
 from synthdp.errors import InputError, RunError
 from synthdp.machine.terminal import (
     ToldLines,

@@ -13,7 +13,7 @@ from classify.model import new_classifier, new_feature_source, save_classifier
 from classify.network.gradients import TokenExamples
 from synthdp.config.settings import FeatureSettings, Settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, read_info
-from synthdp.data.spectrum import SpectrumError, binned_powers, spectrum_error
+from synthdp.data.looks.spectrum import SpectrumError, binned_powers, spectrum_error
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
     AssessedSet,

@@ -20,7 +20,7 @@ from gan.quality.measures import (
     precision_recall_density_coverage,
 )
 from gan.quality.sets import MOST_COMPARED, NO_VAL, MeasuredSet, Sets, Subject
-from synthdp.data.spectrum import spectrum_error
+from synthdp.data.looks.spectrum import spectrum_error
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Better, Figure, Value
 from synthdp.evaluation.intervals import patient_bootstrap

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, dihedral_copy
 from synthdp.data.dataset import load_images
 from synthdp.data.images import encode_png, to_uint8
-from synthdp.data.tables import csv_text
+from synthdp.data.manifest.tables import csv_text
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Figure, Value
 from synthdp.machine.progress import progress

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from gan.quality.sets import MeasuredSet, Sets
 from synthdp import __version__
-from synthdp.data.spectrum import spectrum_bins
+from synthdp.data.looks.spectrum import spectrum_bins
 from synthdp.evaluation.assessment import Assessment
 from synthdp.pages.html import (
     INK,

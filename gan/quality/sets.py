@@ -19,7 +19,7 @@ from torch import Tensor
 from gan.config import AssessSettings, InceptionSettings
 from gan.training.classes import refuse_other_targets
 from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
-from synthdp.data.spectrum import binned_powers
+from synthdp.data.looks.spectrum import binned_powers
 from synthdp.errors import InputError
 from synthdp.machine.devices import has_bfloat16
 from synthdp.machine.progress import progress

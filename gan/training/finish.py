@@ -243,7 +243,7 @@ def _power(images: Array) -> tuple[Array, Array]:
     """Mean power (F, F) by vertical and horizontal frequency; and of each image among the highest.
 
     F is S / 2 + 1. White noise has its variance at every frequency. Each image loses its mean and
-    is weighted by a Hann window, as in `synthdp.data.spectrum`.
+    is weighted by a Hann window, as in `synthdp.data.looks.spectrum`.
     """
     size = images.shape[-1]
     line = np.hanning(size + 1)[:-1]

@@ -31,7 +31,7 @@ from gan.network.facts import FIRST_SIDE
 from gan.network.layers import NEGATIVE_SLOPE, append_batch_deviation
 from gan.training.examples import Examples
 from gan.training.losses import relativistic_loss
-from synthdp.data.spectrum import spectrum_masks
+from synthdp.data.looks.spectrum import spectrum_masks
 from synthdp.networks.frozen import build_pyramid, channel_moments
 
 #: How fast the running means forget: of the generator, which moves, and of the real images.

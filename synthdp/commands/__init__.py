@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from synthdp.command_line.parser import Commands
 from synthdp.commands import (
     classifier,
     config,
@@ -13,7 +14,6 @@ from synthdp.commands import (
     settings,
     study,
 )
-from synthdp.commands.parser import Commands
 
 #: Groups as help shows them, in this order: a title, and what adds the group's commands.
 GROUPS: tuple[tuple[str, Callable[[Commands], None]], ...] = (

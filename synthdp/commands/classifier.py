@@ -1,7 +1,7 @@
 """Commands about classifiers: pretrain, fine-tune, calibrate, predict, evaluate, audit."""
 
-from synthdp.commands.parser import Commands
-from synthdp.commands.stage_command import add_stage
+from synthdp.command_line.parser import Commands
+from synthdp.command_line.stage_command import add_stage
 
 
 def add_commands(commands: Commands) -> None:

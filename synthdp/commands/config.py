@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from synthdp.commands.completion import offer, packaged
-from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.parser import Commands, named_path
+from synthdp.command_line.completion import offer, packaged
+from synthdp.command_line.exit_codes import EXIT_DONE
+from synthdp.command_line.parser import Commands, named_path
 from synthdp.config.packaged import packaged_config, summaries, with_weights
 from synthdp.errors import InputError
 

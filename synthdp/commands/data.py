@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from synthdp.commands.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
-from synthdp.commands.parser import Commands, named_path
-from synthdp.commands.stage_command import add_stage, config_and_overrides, run_stage
+from synthdp.command_line.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
+from synthdp.command_line.parser import Commands, named_path
+from synthdp.command_line.stage_command import add_stage, config_and_overrides, run_stage
 from synthdp.errors import InputError
 from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell

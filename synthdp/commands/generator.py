@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthdp.commands.parser import Commands
-from synthdp.commands.stage_command import add_stage
+from synthdp.command_line.parser import Commands
+from synthdp.command_line.stage_command import add_stage
 from synthdp.stages import Stage
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.parser import Commands, named_path
+from synthdp.command_line.exit_codes import EXIT_DONE
+from synthdp.command_line.parser import Commands, named_path
 from synthdp.errors import InputError
 
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.parser import Commands, named_path
+from synthdp.command_line.exit_codes import EXIT_DONE
+from synthdp.command_line.parser import Commands, named_path
 
 
 def add_commands(commands: Commands) -> None:

@@ -5,9 +5,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from synthdp.commands.completion import offer
-from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.parser import Commands
+from synthdp.command_line.completion import offer
+from synthdp.command_line.exit_codes import EXIT_DONE
+from synthdp.command_line.parser import Commands
 from synthdp.errors import InputError, nearest, quoted
 from synthdp.stages import STAGES
 

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthdp.config.settings import read_json_as
-from synthdp.data.classes import class_counts, missing_classes
-from synthdp.data.contact_sheet import CONTACT_SHEET_FILE
-from synthdp.data.contract import FIXED_COLUMNS, SPLITS
 from synthdp.data.dataset import DatasetInfo, open_dataset, patients_in_two_splits, row_problems
 from synthdp.data.decoding import narrow_range
-from synthdp.data.hub_form import EARLIER_CARD, hub_form_problems, is_of_hub_form
 from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.images.survey import ImageFacts, range_words, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
-from synthdp.data.leftovers import table_leftovers
-from synthdp.data.likeness import look_alikes
-from synthdp.data.named_files import NamedFiles
-from synthdp.data.sameness import sameness_of
-from synthdp.data.splits import duplicate_groups, label_conflicts
-from synthdp.data.tables import read_table
+from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE
+from synthdp.data.looks.likeness import look_alikes
+from synthdp.data.looks.sameness import sameness_of
+from synthdp.data.manifest.classes import class_counts, missing_classes
+from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS
+from synthdp.data.manifest.hub_form import EARLIER_CARD, hub_form_problems, is_of_hub_form
+from synthdp.data.manifest.named_files import NamedFiles
+from synthdp.data.manifest.tables import read_table
+from synthdp.data.people.leftovers import table_leftovers
+from synthdp.data.people.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.storage.files import folders_below
 

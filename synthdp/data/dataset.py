@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from synthdp.config.settings import Settings, read_json_as
-from synthdp.data.contract import FIXED_COLUMNS, SPLITS
 from synthdp.data.decoding import square_image
-from synthdp.data.hub_form import write_hub_form
 from synthdp.data.images import encode_png
-from synthdp.data.named_files import NamedFiles
-from synthdp.data.tables import csv_text, read_table
+from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS
+from synthdp.data.manifest.hub_form import write_hub_form
+from synthdp.data.manifest.named_files import NamedFiles
+from synthdp.data.manifest.tables import csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.budget import Budget
@@ -638,7 +638,7 @@ def create_dataset(
     """Make a data-set folder that appears at `out` only when it is complete.
 
     A `card` is written beside the manifest as `README.md`, with what `datasets.load_dataset` needs
-    (`synthdp.data.hub_form`). A set that protects patients is closed to
+    (`synthdp.data.manifest.hub_form`). A set that protects patients is closed to
     all but its owner, images and manifest as well as its private part, and its ledger begins with
     their `budget`, where there is one.
 

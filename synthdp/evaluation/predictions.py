@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
-from synthdp.data.tables import read_table
+from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS, THRESHOLD
 from synthdp.storage.files import read_json

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from synthdp import __version__
 from synthdp.config.settings import ExportModelSettings
-from synthdp.data.hub_form import CARD, card_file
+from synthdp.data.manifest.hub_form import CARD, card_file
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement

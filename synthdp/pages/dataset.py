@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from synthdp import __version__
 from synthdp.data.columns import cell_of, columns_of
-from synthdp.data.contract import SPLITS
 from synthdp.data.dataset import Dataset, Row, evenly_spaced, load_images, open_dataset
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.importing.images.survey import ImageFacts, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.note import left_out_row_words, read_whole_note
-from synthdp.data.likeness import look_alikes
-from synthdp.data.splits import duplicate_groups, label_conflicts
+from synthdp.data.looks.likeness import look_alikes
+from synthdp.data.manifest.contract import SPLITS
+from synthdp.data.people.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.pages.html import INK, MARK_COLOURS, MARKS, MUTED, RULE, inline_svg, page_environment
 from synthdp.storage.files import closed_to_others, refused_without_rights, write_atomic

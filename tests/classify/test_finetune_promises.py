@@ -18,7 +18,7 @@ from classify.strategies import Ingredients, expand
 from gan.config import TrainGanSettings
 from synthdp.config.settings import RiskTarget, load_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset
-from synthdp.data.units import bounded_rows
+from synthdp.data.people.units import bounded_rows
 from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import read_statement

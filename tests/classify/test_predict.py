@@ -31,7 +31,7 @@ from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import FeatureSettings, Settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.images import encode_png
-from synthdp.data.tables import read_table
+from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement

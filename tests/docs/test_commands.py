@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from shown_pages import PAGES, ROOT, TOP, inline_commands, shown_commands
 
+import synthdp.command_line.stage_command
 import synthdp.commands.data
-import synthdp.commands.stage_command
 from synthdp.cli import build_parser
-from synthdp.commands.stage_command import config_and_overrides
+from synthdp.command_line.stage_command import config_and_overrides
 from synthdp.config.packaged import packaged_names
 from synthdp.config.settings import load_settings
 from synthdp.errors import InputError
@@ -43,7 +43,7 @@ def only_read(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings(STAGES[stage].settings_class(), config, overrides)
         return 0
 
-    for module in (synthdp.commands.stage_command, synthdp.commands.data):
+    for module in (synthdp.command_line.stage_command, synthdp.commands.data):
         monkeypatch.setattr(module, "run_stage", read)
     monkeypatch.chdir(ROOT)
 

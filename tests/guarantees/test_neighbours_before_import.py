@@ -22,7 +22,6 @@ from classify.finetune import set_up_head
 from classify.head.examples import private_sum
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
-from synthdp.data.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
@@ -34,8 +33,9 @@ from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.cbis_ddsm import CbisDdsmSettings
 from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.importing.settings.patches import PatchesSettings
+from synthdp.data.people.cohorts import cohort_of, cohort_rows, patient_tags
+from synthdp.data.people.splits import split_by_patient
 from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
-from synthdp.data.splits import split_by_patient
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise

@@ -16,8 +16,8 @@ from classify.model import load_classifier
 from classify.predict import run_predict
 from synthdp.checkpoint import save_weights
 from synthdp.config.settings import FeatureSettings
+from synthdp.data.manifest.tables import read_table
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
-from synthdp.data.tables import read_table
 from synthdp.errors import InputError
 from synthdp.networks import known
 from synthdp.networks.backbone import build_backbone

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from synthdp.data.ages import capped_age, years
 from synthdp.data.dicom.elements import number, numbers, text, whole
 from synthdp.data.dicom.file import only_input_errors, parse
 from synthdp.data.dicom.reading import DicomReading
-from synthdp.data.splits import duplicate_groups
+from synthdp.data.people.ages import capped_age, years
+from synthdp.data.people.splits import duplicate_groups
 from synthdp.errors import InputError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.settings.assignment import AssignmentSettings
 from synthdp.data.importing.settings.listing import ListingSettings
-from synthdp.data.likeness import look_alikes
-from synthdp.data.splits import link_ids, one_split_a_unit, split_by_patient
+from synthdp.data.looks.likeness import look_alikes
+from synthdp.data.people.splits import link_ids, one_split_a_unit, split_by_patient
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import (
     Cohort,

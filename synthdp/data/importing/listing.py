@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from synthdp.data.contract import Split
 from synthdp.data.dataset import raise_problems
 from synthdp.data.importing.findings import Finding, Number, Reason, in_order, sift
 from synthdp.data.importing.folders.arrays import patches_in_arrays
@@ -22,6 +21,7 @@ from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.rows import RowsRead, SourceTable, asked_columns, patches_by_row
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
+from synthdp.data.manifest.contract import Split
 from synthdp.errors import InputError
 
 UNLISTED = "images that no row asks for"

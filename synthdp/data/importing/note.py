@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict
 
 from synthdp.config.settings import Settings, validate_settings
-from synthdp.data.classes import class_counts, missing_classes
-from synthdp.data.contract import SPLITS
 from synthdp.data.dataset import Dataset
 from synthdp.data.decoding import is_jpeg
 from synthdp.data.importing.findings import REASON_WORDS, Number, in_order
 from synthdp.data.importing.folders.folder import left_out_words
-from synthdp.data.splits import duplicate_groups, label_conflicts
+from synthdp.data.manifest.classes import class_counts, missing_classes
+from synthdp.data.manifest.contract import SPLITS
+from synthdp.data.people.splits import duplicate_groups, label_conflicts
 from synthdp.errors import InputError
 from synthdp.privacy.units import Unit
 from synthdp.storage.files import read_json, readable_name

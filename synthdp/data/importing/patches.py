@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from synthdp.config.places import respelled, started_in
-from synthdp.data.cohorts import SHARED_KEY_FILE
 from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
 from synthdp.data.decoding import NARROW, decode_pixels
 from synthdp.data.dicom.reading import DicomReading
@@ -56,6 +55,7 @@ from synthdp.data.importing.sources import (
     source_files,
     source_inputs,
 )
+from synthdp.data.people.cohorts import SHARED_KEY_FILE
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id

@@ -14,7 +14,7 @@ from synthdp.config.settings import PrivacySettings
 from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, DatasetInfo, described_dataset
 from synthdp.data.importing.note import refuse_moved_patients, refuse_units_of_crops
-from synthdp.data.units import refuse_unknown_image_counts
+from synthdp.data.people.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.privacy_loss import NO_LOSS, PrivacyLoss
 from synthdp.privacy.ledger.run_ledger import Ledger, Terms

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from pydantic import Field, field_validator
 
 from synthdp.config.settings import MAX_LISTED, EpsilonTarget, Settings, validate_settings
-from synthdp.data.tables import NO_ROWS, csv_text, read_table
+from synthdp.data.manifest.tables import NO_ROWS, csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.evaluation.predictions import read_metrics

@@ -16,7 +16,7 @@ from pydantic import Field
 from synthdp.config.packaged import packaged_config
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.config.yaml_core import parse_yaml
-from synthdp.data.tables import read_table
+from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError, quoted
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.accounting.privacy_loss import PrivacyLoss

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from synthdp.data.tables import csv_text
+from synthdp.data.manifest.tables import csv_text
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.runs.cards import one_line
 from synthdp.study.compare.cells import Cell, OverSeeds

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 
 from synthdp.config.settings import PrivacySettings, load_settings, validate_settings
-from synthdp.data.cohorts import cohort_of, cohort_rows
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png, fit_square
@@ -22,6 +21,7 @@ from synthdp.data.importing.listing import list_patches
 from synthdp.data.importing.patches import imported_statement, run_patches
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.settings.patches import PatchesSettings
+from synthdp.data.people.cohorts import cohort_of, cohort_rows
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.lineage import Lineage, Release

@@ -10,7 +10,7 @@ from gan.quality.measures import (
     label_scores,
     precision_recall_density_coverage,
 )
-from synthdp.data.spectrum import spectrum_error
+from synthdp.data.looks.spectrum import spectrum_error
 from synthdp.errors import InputError
 
 

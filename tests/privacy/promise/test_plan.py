@@ -10,8 +10,8 @@ import pytest
 from made_up import clinic_set
 
 from synthdp.config.settings import PrivacySettings
-from synthdp.data.cohorts import cohort_of
 from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.people.cohorts import cohort_of
 from synthdp.errors import InputError
 from synthdp.privacy import mechanism as mechanisms
 from synthdp.privacy.ledger.run_ledger import Ledger

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.contract import SPLITS
 from synthdp.data.formats.samples import Samples, grey_levels
 from synthdp.data.importing.findings import Finding
 from synthdp.data.importing.ids import id_problem, normalised_id
@@ -18,6 +17,7 @@ from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.settings.tables import ArraySettings
+from synthdp.data.manifest.contract import SPLITS
 from synthdp.errors import InputError
 from synthdp.storage.files import refuse_without_descriptors
 

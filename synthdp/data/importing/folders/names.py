@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from synthdp.data.contract import SPLITS
 from synthdp.data.images import MISSING_FILE
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.labels import Reading, names_mask
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
-from synthdp.data.named_files import NamedFiles
+from synthdp.data.manifest.contract import SPLITS
+from synthdp.data.manifest.named_files import NamedFiles
 from synthdp.storage.files import readable_name
 
 SPLIT_FOLDERS: dict[str, str] = {

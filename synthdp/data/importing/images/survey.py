@@ -13,7 +13,7 @@ from synthdp.data.decoding import decode_pixels, file_content
 from synthdp.data.images import resample
 from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
-from synthdp.data.leftovers import png_leftover
+from synthdp.data.people.leftovers import png_leftover
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 

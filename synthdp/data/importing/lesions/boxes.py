@@ -25,7 +25,7 @@ from synthdp.data.importing.tables.cells import (
     names_in,
 )
 from synthdp.data.importing.tables.sheets import Sheet, SheetForm, read_sheet
-from synthdp.data.named_files import NamedFiles
+from synthdp.data.manifest.named_files import NamedFiles
 
 #: What the column of the image's file may be called.
 FILE_COLUMNS = ("file", "image", "filename", "file_name", "path", "image_path", "image_id")

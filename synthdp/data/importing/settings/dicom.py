@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from synthdp.data.ages import AGE_COLUMNS
 from synthdp.data.importing.settings.listing import ATTRIBUTES
 from synthdp.data.importing.settings.patches import PatchesSettings
+from synthdp.data.people.ages import AGE_COLUMNS
 
 
 class DicomSettings(PatchesSettings):

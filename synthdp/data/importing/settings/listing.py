@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from synthdp.data.contract import FIXED_COLUMNS, SPLITS, Split
 from synthdp.data.importing.findings import Reason
 from synthdp.data.importing.labels import Labels, answers, default_labels, own_labels
 from synthdp.data.importing.settings.tables import TableSettings
 from synthdp.data.importing.tables.cells import Column
+from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS, Split
 
 #: What the patterns were by default before words decided; imports of then name them.
 _WORD = r"(?<![a-z])(?<!is_)(?<!non[ _-])(?<!not[ _-])"

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config.settings import Settings
-from synthdp.data.contract import Split
 from synthdp.data.importing.settings.lesions import RegionColumns
 from synthdp.data.importing.tables.cells import Column, Decimal
 from synthdp.data.importing.tables.sheets import Delimiter, SheetForm, is_encoding
+from synthdp.data.manifest.contract import Split
 
 
 def _as_mapping(value: Any) -> Any:

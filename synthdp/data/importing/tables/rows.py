@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from synthdp.data.ages import AGE_COLUMNS, capped_age
-from synthdp.data.contract import SPLITS, Split
 from synthdp.data.dataset import MAX_SHOWN_CHARS
 from synthdp.data.decoding import IMAGE_SUFFIXES
 from synthdp.data.images import MISSING_FILE
@@ -37,7 +35,9 @@ from synthdp.data.importing.tables.cells import (
     says_target,
 )
 from synthdp.data.importing.tables.sheets import Sheet, known_columns, same_name
-from synthdp.data.named_files import NamedFiles
+from synthdp.data.manifest.contract import SPLITS, Split
+from synthdp.data.manifest.named_files import NamedFiles
+from synthdp.data.people.ages import AGE_COLUMNS, capped_age
 from synthdp.errors import InputError
 
 #: What all rows of one image must agree about.

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from synthdp.data.tables import (
+from synthdp.data.manifest.tables import (
     MAX_COLUMNS,
     MAX_TABLE_BYTES,
     MAX_TORN_ROWS,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.data.tables import MAX_COLUMNS, csv_text, read_table
+from synthdp.data.manifest.tables import MAX_COLUMNS, csv_text, read_table
 
 FORMULAS = [
     "=cmd|' /C calc'!A0",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from synthdp.commands.exit_codes import EXIT_BAD_INPUT
+from synthdp.command_line.exit_codes import EXIT_BAD_INPUT
 from synthdp.errors import nearest, quoted
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from synthdp.commands.completion import offer, pairs_of, settings_files, value_of
-from synthdp.commands.exit_codes import EXIT_DONE
-from synthdp.commands.parser import CommandParser, Commands, Once, named_path
-from synthdp.commands.stage_help import describe_stage
+from synthdp.command_line.completion import offer, pairs_of, settings_files, value_of
+from synthdp.command_line.exit_codes import EXIT_DONE
+from synthdp.command_line.parser import CommandParser, Commands, Once, named_path
+from synthdp.command_line.stage_help import describe_stage
 from synthdp.errors import InputError
 from synthdp.stages import STAGES, Stage
 
@@ -104,7 +104,7 @@ def run_stage(
 
     A settings file `beneath` says what neither config nor command line does.
     """
-    from synthdp.commands.ends import print_end  # noqa: PLC0415 (help needs no pydantic)
+    from synthdp.command_line.ends import print_end  # noqa: PLC0415 (help needs no pydantic)
     from synthdp.config.settings import load_settings  # noqa: PLC0415 (as above)
 
     stage = STAGES[stage_name]

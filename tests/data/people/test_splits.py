@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.splits import (
+from synthdp.data.people.splits import (
     connected,
     duplicate_groups,
     label_conflicts,

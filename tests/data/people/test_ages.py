@@ -1,6 +1,6 @@
 import pytest
 
-from synthdp.data.ages import capped_age, years
+from synthdp.data.people.ages import capped_age, years
 
 
 @pytest.mark.parametrize(

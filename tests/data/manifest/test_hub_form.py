@@ -12,7 +12,7 @@ from gan.generate import run_generate
 from synthdp.data.check import check_dataset
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.hub_form import hub_tables, is_of_hub_form
+from synthdp.data.manifest.hub_form import hub_tables, is_of_hub_form
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.releases.release import release

@@ -3,7 +3,7 @@
 import pytest
 
 from synthdp.data.dataset import DatasetInfo
-from synthdp.data.units import refuse_fewer_than_imported, refuse_unknown_patients
+from synthdp.data.people.units import refuse_fewer_than_imported, refuse_unknown_patients
 from synthdp.errors import InputError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, build_parser, main
-from synthdp.commands.parser import CommandParser
+from synthdp.command_line.parser import CommandParser
 from synthdp.stages import STAGES
 
 

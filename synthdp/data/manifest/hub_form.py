@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from synthdp.config.yaml_core import dump_yaml, parse_yaml
-from synthdp.data.classes import class_words
-from synthdp.data.tables import MAX_TABLE_BYTES, csv_text
+from synthdp.data.manifest.classes import class_words
+from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text
 from synthdp.errors import InputError
 from synthdp.storage.files import read_text, write_atomic
 

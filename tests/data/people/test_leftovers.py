@@ -15,7 +15,7 @@ from synthdp.data import decoding
 from synthdp.data.check import check_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.images.survey import survey_images
-from synthdp.data.leftovers import png_leftover, table_leftovers
+from synthdp.data.people.leftovers import png_leftover, table_leftovers
 
 MakeSet = Callable[..., Path]
 

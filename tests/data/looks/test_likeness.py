@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data import likeness
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import fit_square, resample
 from synthdp.data.importing.images.survey import thumbnail
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
-from synthdp.data.likeness import look_alikes
-from synthdp.data.splits import connected
+from synthdp.data.looks import likeness
+from synthdp.data.looks.likeness import look_alikes
+from synthdp.data.people.splits import connected
 
 Picture = NDArray[np.uint8]
 SIDE_PX = 64

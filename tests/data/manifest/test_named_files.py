@@ -5,9 +5,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synthdp.data import named_files
 from synthdp.data.images import MISSING_FILE, path_problem
-from synthdp.data.named_files import NamedFiles
+from synthdp.data.manifest import named_files
+from synthdp.data.manifest.named_files import NamedFiles
 
 PARTS = ["a", "b.png", "..", ".", "", "sub", "link", "out", "loop", "x\\y", "n" * 300, "\udcff"]
 

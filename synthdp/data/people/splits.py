@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.contract import SPLITS
+from synthdp.data.manifest.contract import SPLITS
 from synthdp.errors import InputError
 
 Key = TypeVar("Key", bound=Hashable)

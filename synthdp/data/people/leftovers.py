@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from synthdp.data.ages import AGE_COLUMNS, capped_age
+from synthdp.data.people.ages import AGE_COLUMNS, capped_age
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: Chunks of a PNG that hold nothing but the picture and how it is to be shown.

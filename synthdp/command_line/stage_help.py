@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from synthdp.stages import STAGES
 
 if TYPE_CHECKING:
-    from synthdp.commands.parser import CommandParser
+    from synthdp.command_line.parser import CommandParser
     from synthdp.config.described import DescribedKey
 
 _WIDTH, _INDENT = 100, 24

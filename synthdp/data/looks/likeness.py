@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from synthdp.data.importing.images.thumbnails import THUMBNAIL_PX, Thumbnails
 from synthdp.data.importing.settings.assignment import NEAR_DUPLICATE_CORRELATION
-from synthdp.data.splits import duplicate_groups
+from synthdp.data.people.splits import duplicate_groups
 from synthdp.machine.progress import progress
 
 Floats = NDArray[np.float32]

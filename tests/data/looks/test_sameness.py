@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthdp.data.check import check_dataset
-from synthdp.data.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
+from synthdp.data.looks.sameness import MOST_COMPARED, compared_rows, sameness, sameness_of
 from synthdp.data.phantoms.phantoms import draw_patient
 from synthdp.data.phantoms.settings import PhantomSettings
-from synthdp.data.sameness import MOST_COMPARED, compared_rows, sameness, sameness_of
 
 Images = list[NDArray[np.uint8]]
 CLASSES = [float(number % 2) for number in range(48)]

@@ -10,7 +10,7 @@ import pytest
 from classify.config import EvaluateSettings, PredictSettings
 from gan.config import AssessSettings, FeatureSpace, GenerateSettings
 from synthdp.cli import main
-from synthdp.commands.ends import print_end
+from synthdp.command_line.ends import print_end
 from synthdp.config.settings import AuditSettings, Settings
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings

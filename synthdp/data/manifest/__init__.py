@@ -1,0 +1,1 @@
+"""What a set's table holds: its words, bounded CSV, classes, named files, the hub's form."""

@@ -1,0 +1,1 @@
+"""Who the images are of: splits, cohorts, units, ages, and what may tell who somebody is."""
