@@ -24,6 +24,7 @@ from synthdp import __version__
 from synthdp.config.settings import ExportModelSettings
 from synthdp.data.manifest.hub_form import CARD, card_file
 from synthdp.errors import InputError, RunError
+from synthdp.machine.progress import at_work
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement
 from synthdp.storage.files import atomic_folder, read_json, write_atomic, write_json
@@ -111,7 +112,8 @@ def export_folder(
         if card is not None:
             write_atomic(folder / CARD, card.read_bytes())
         write_atomic(folder / "privacy.json", (settings.run / "privacy.json").read_bytes())
-        difference = write(folder, about)
+        with at_work("writing the file, and asking it for the same inputs"):
+            difference = write(folder, about)
     logger.info("checked: what the file gives differs by at most %.1g", difference)
     return settings.out
 
