@@ -24,9 +24,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The site, without the network: build/site/index.html. A warning is an error.
+# The site, without the network: build/site/index.html. A warning is an error, which MkDocs counts
+# only where it may print them (without --quiet).
 docs: .venv/installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Sdist and wheel, and the wheel tried in an environment of its own (scripts/try_wheel.py); with
 # `make dist TRY=--install` pip fetches what the wheel needs, as a user's would.

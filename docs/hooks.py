@@ -1,6 +1,7 @@
 """What MkDocs does not do by itself: files of the top folder, and notebooks, become pages."""
 
 import ast
+import base64
 import re
 from pathlib import Path
 
@@ -10,8 +11,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
-# files of the top folder that are pages of the site too, and what they are called there
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
+# files of the top folder that are part of the site too, and what they are called there
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "CITATION.cff": "CITATION.cff",
+    "NOTICE": "NOTICE.txt",
+}
 
 
 def seen_from_docs(text: str) -> str:
@@ -32,7 +39,11 @@ def to_pages(text: str) -> str:
 def notebook_page(path: Path) -> str:
     """Return a notebook as Markdown, with the small outputs that it was committed with."""
     notebook = nbformat.read(path, as_version=4)
-    text, _ = MarkdownExporter(embed_images=True).from_notebook_node(notebook)
+    text, found = MarkdownExporter().from_notebook_node(notebook)
+    for name, picture in found["outputs"].items():
+        kind = Path(name).suffix.removeprefix(".")
+        inline = f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+        text = text.replace(f"]({name})", f"]({inline})")
     note = f"*This page is the notebook `docs/notebooks/{path.name}`; CI runs it.*\n\n"
     title, _, rest = text.lstrip().partition("\n")
     return f"{title}\n\n{note}{rest}"
