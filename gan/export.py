@@ -23,8 +23,8 @@ from gan.package.opened import GeneratorRun, open_generator
 from gan.package.pretrained import WEIGHTS
 from synthdp import __version__
 from synthdp.checkpoint import load_weights
+from synthdp.config.card_file import CARD, card_file
 from synthdp.data.manifest.classes import class_words
-from synthdp.data.manifest.hub_form import card_file
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.privacy.promise.statement import Statement
@@ -75,7 +75,7 @@ def run_export(settings: ExportSettings) -> Path:
         write_atomic(package / "requirements.txt", "\n".join(DEPENDENCIES) + "\n")
         card = card_file(run)
         if card is not None:
-            write_atomic(package / "card.md", card.read_bytes())
+            write_atomic(package / CARD, card.read_bytes())
         write_atomic(package / "privacy.json", (run / "privacy.json").read_bytes())
         write_json(package / "metadata.json", about)
     return settings.out

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthdp.config.card_file import CARD
 from synthdp.config.settings import read_json_as
 from synthdp.data.dataset import DatasetInfo, open_dataset, patients_in_two_splits, row_problems
 from synthdp.data.decoding import narrow_range
@@ -17,7 +18,7 @@ from synthdp.data.looks.likeness import look_alikes
 from synthdp.data.looks.sameness import sameness_of
 from synthdp.data.manifest.classes import class_counts, missing_classes
 from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS
-from synthdp.data.manifest.hub_form import EARLIER_CARD, hub_form_problems, is_of_hub_form
+from synthdp.data.manifest.hub_form import hub_form_problems, is_of_hub_form
 from synthdp.data.manifest.named_files import NamedFiles
 from synthdp.data.manifest.tables import read_table
 from synthdp.data.people.leftovers import table_leftovers
@@ -26,7 +27,7 @@ from synthdp.errors import InputError
 from synthdp.storage.files import folders_below
 
 MAX_ROWS_NAMED = 12
-_OF_A_SET = ("manifest.csv", "dataset.json", EARLIER_CARD, "images", "private")
+_OF_A_SET = ("manifest.csv", "dataset.json", CARD, "images", "private")
 #: A set of patients has none: the picture would stand open beside it.
 _WITHOUT_PATIENTS = (CONTACT_SHEET_FILE,)
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthdp import __version__
+from synthdp.config.card_file import HUB_CARD, card_file
 from synthdp.config.settings import ExportModelSettings
-from synthdp.data.manifest.hub_form import CARD, card_file
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import at_work
 from synthdp.privacy.accounting.bounds import epsilon_text
@@ -110,7 +110,7 @@ def export_folder(
     with atomic_folder(settings.out) as folder:
         card = card_file(settings.run)
         if card is not None:
-            write_atomic(folder / CARD, card.read_bytes())
+            write_atomic(folder / HUB_CARD, card.read_bytes())
         write_atomic(folder / "privacy.json", (settings.run / "privacy.json").read_bytes())
         with at_work("writing the file, and asking it for the same inputs"):
             difference = write(folder, about)

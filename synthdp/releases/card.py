@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthdp import __version__
+from synthdp.config.card_file import with_header
 from synthdp.networks.carried import NETWORKS_FILE, NETWORKS_FOLDER, PublicNetworks, read_networks
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.promise.statement import Statement
@@ -16,7 +17,6 @@ from synthdp.runs.cards import (
     listed,
     one_line,
     restated,
-    with_header,
     with_section,
 )
 from synthdp.runs.evaluations import ScoredSplit

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from synthdp.config.card_file import HUB_CARD
 from synthdp.errors import InputError
 from synthdp.privacy.promise.stated import noisy_statement
 from synthdp.privacy.promise.statement import Statement, joined_statement
@@ -16,7 +17,6 @@ from synthdp.releases.contents import (
 )
 from synthdp.releases.promise import TRAINED_ON, exact_words, with_uncovered
 from synthdp.releases.runs import (
-    HUB_CARD,
     PROMISE,
     card_of,
     copy_config,

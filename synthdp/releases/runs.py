@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.checkpoint import load_weights
+from synthdp.config.card_file import CARD, HUB_CARD
 from synthdp.config.settings import Settings, read_json_as, validate_settings
 from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.errors import InputError
@@ -24,7 +25,7 @@ from synthdp.status import RunStatus
 from synthdp.storage.files import read_json, read_text, write_atomic, write_json
 from synthdp.storage.paths import last_part, settings_without_paths
 
-STATUS, PROMISE, CARD, HUB_CARD = "status.json", "privacy.json", "card.md", "README.md"
+STATUS, PROMISE = "status.json", "privacy.json"
 MODEL_SETTINGS = "settings.json"
 #: The setting of a study that names a machine, at times with a password.
 CLUSTER = "engine_address"

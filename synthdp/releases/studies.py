@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from synthdp.config.card_file import CARD
 from synthdp.config.settings import read_json_as
 from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import named_sets, with_records
@@ -11,7 +12,7 @@ from synthdp.privacy.promise.statement import Statement, joined_statement
 from synthdp.releases.files import plain_file
 from synthdp.releases.promise import TRAINED_ON, exact_words, with_uncovered
 from synthdp.releases.rows import Selection, blanked, chosen_rows, comparisons_left, public_sets
-from synthdp.releases.runs import CARD, PROMISE, STATUS, copy_config, copy_promise, released_status
+from synthdp.releases.runs import PROMISE, STATUS, copy_config, copy_promise, released_status
 from synthdp.runs.cards import plain_card
 from synthdp.storage.files import write_atomic, write_json
 from synthdp.storage.paths import without_paths

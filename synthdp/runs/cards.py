@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthdp import __version__
-from synthdp.config.yaml_core import dump_yaml, parse_yaml
+from synthdp.config.card_file import split_card, with_header
+from synthdp.config.yaml_core import dump_yaml
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement
@@ -180,16 +181,6 @@ def restated(card: str, statement: Statement) -> str:
     return with_section(changed, "Privacy", paragraphs(statement_text(statement)), before="Use")
 
 
-def with_header(card: str, keys: Mapping[str, Any]) -> str:
-    """A card whose header has these keys, in their places where it has them.
-
-    Raises:
-        InputError: when the text is no card.
-    """
-    header, body = _header_and_body(card)
-    return f"---\n{dump_yaml({**header, **keys})}---\n{body}"
-
-
 def with_section(card: str, name: str, text: str, *, before: str) -> str:
     """A card with this section in its place, or before another one where it is new; or without it.
 
@@ -228,10 +219,10 @@ def section_text(card: str, name: str) -> str:
 
 
 def _header_and_body(card: str) -> tuple[dict[str, Any], str]:
-    parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", card, flags=re.DOTALL)
-    if parts is None:
+    header, body = split_card(card)
+    if not header:
         raise InputError(_NO_CARD)
-    return dict(parse_yaml(parts[1], where="card.md")), parts[2]
+    return header, body
 
 
 def size_category(n_images: int) -> str:

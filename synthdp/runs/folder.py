@@ -19,6 +19,7 @@ from signal import SIGTERM
 from typing import IO, Any
 
 from synthdp import __version__
+from synthdp.config.card_file import CARD
 from synthdp.config.places import respelled, started_in
 from synthdp.config.settings import (
     ADDED_LATER,
@@ -161,7 +162,7 @@ class Run:
             )
         self._note_terms(statement)
         write_json(self.path / "privacy.json", statement.model_dump(mode="json"))
-        write_atomic(self.path / "card.md", card)
+        write_atomic(self.path / CARD, card)
         self._set_state("finished")
         self.finished = True
 

@@ -12,14 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from synthdp.config.yaml_core import dump_yaml, parse_yaml
+from synthdp.config.card_file import HUB_CARD, with_header
 from synthdp.data.manifest.classes import class_words
 from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text
-from synthdp.errors import InputError
 from synthdp.storage.files import read_text, write_atomic
 
-#: The card of a set. Sets of earlier versions have it as `card.md`, without a table beside it.
-CARD, EARLIER_CARD = "README.md", "card.md"
 #: The table of a set of one split; of several, each has its own.
 METADATA = "metadata.csv"
 _OF_SPLIT = re.compile(r"metadata-\w+\.csv")
@@ -31,7 +28,7 @@ Cells = Sequence[Sequence[object]]
 
 def is_of_hub_form(name: str) -> bool:
     """Whether a file of a set has this name because of the hub's form."""
-    return name in (CARD, METADATA) or bool(_OF_SPLIT.fullmatch(name))
+    return name in (HUB_CARD, METADATA) or bool(_OF_SPLIT.fullmatch(name))
 
 
 def write_hub_form(
@@ -61,7 +58,7 @@ def write_hub_form(
         config["metadata_filenames"] = list(tables)
     kept = [columns[index] for index in _kept(columns, by_split)]
     config |= {"data_files": files, "features": _features(kept, targets)}
-    write_atomic(root / CARD, _with_header(card, {"configs": [config]}))
+    write_atomic(root / HUB_CARD, with_header(card, {"configs": [config]}))
 
 
 def hub_tables(columns: Sequence[str], cells: Cells) -> dict[str, str]:
@@ -128,18 +125,3 @@ def _features(columns: Sequence[str], targets: Sequence[str]) -> list[dict[str, 
         else:
             features.append({"name": name, "dtype": "string"})
     return features
-
-
-def _with_header(card: str, keys: Mapping[str, Any]) -> str:
-    """A card with these keys in its header."""
-    parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", card, flags=re.DOTALL)
-    header = parse_yaml(parts[1], where=CARD) if parts is not None else {}
-    if not isinstance(header, dict):
-        raise InputError(f"{CARD}: its header is no mapping; make the set again")
-    body = parts[2] if parts is not None else f"\n{card}"
-    return f"---\n{dump_yaml({**header, **keys})}---\n{body}"
-
-
-def card_file(root: Path) -> Path | None:
-    """The card of a set, under its name of today or the earlier one; None where it has none."""
-    return next((path for name in (CARD, EARLIER_CARD) if (path := root / name).exists()), None)
