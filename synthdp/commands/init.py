@@ -24,7 +24,11 @@ def add_commands(commands: Commands) -> None:
     init.add_argument("--images", type=named_path, metavar="DIR", help="where your images stand")
     init.add_argument("--table", type=named_path, metavar="FILE", help="a table of them, if any")
     init.add_argument("--name", help="what the data set is called; when not set, as its folder")
-    init.add_argument("--target", help="the class folder, or the table's column, that is class 1")
+    init.add_argument(
+        "--target",
+        help="the class folder, or the table's column, that is class 1; COLUMN=WORD where the word "
+        "for class 1 must be said",
+    )
     init.add_argument(
         "--patient-pattern", metavar="REGEX", help="whose one group is the patient's id in a path"
     )

@@ -8,7 +8,6 @@ from synthdp.config.packaged import packaged_config, with_weights
 from synthdp.config.settings import load_settings
 from synthdp.errors import InputError
 from synthdp.init.answers import Answers
-from synthdp.networks.weight_files import VARIABLE, found_weights
 from synthdp.stages import STAGES
 from synthdp.storage.files import atomic_folder, write_atomic
 
@@ -67,10 +66,9 @@ def write_folder(folder: Path, answers: Answers) -> Path:
     """Write all settings and the README into `folder`, which must be new or empty; returns it.
 
     Raises:
-        InputError: when something stands there, or the public weights are not at hand.
+        InputError: when something stands there.
     """
     refuse_used(folder)
-    _refuse_missing_weights(answers)
     texts = {"data.yaml": _import_settings(answers)}
     texts |= {file: _filled(file, name, answers) for file, (name, _) in WRITTEN.items()}
     texts["README.md"] = _README.format(**vars(answers))
@@ -120,23 +118,3 @@ def _filled(file: str, packaged: str, answers: Answers) -> str:
     if answers.weights != "found":
         body = with_weights(body, answers.weights)
     return f"# {_HEADS[file]}\n{body}"
-
-
-def _refuse_missing_weights(answers: Answers) -> None:
-    """Refuse to name files of public weights that are on no path that is searched."""
-    if answers.weights in ("hub", "none"):
-        return
-    settings = load_settings(STAGES["study"].settings_class(), Path("study/own"))
-    networks = (settings.backbone, *settings.beside)  # type: ignore[attr-defined]
-    if answers.weights != "found":
-        folder = Path(answers.weights)
-        missing = [one.name for one in networks if not (folder / one.weights.name).is_file()]
-    else:
-        missing = [one.name for one in networks if found_weights(one) is None]
-    if missing:
-        raise InputError(
-            f"--weights: public weights of {', '.join(missing)} are not on this machine"
-            f"{'' if answers.weights == 'found' else f' in {answers.weights}'}; say --weights hub "
-            "(timm downloads its own, once), --weights FOLDER where they stand, or --weights none "
-            f"(networks that start at random, to try things out); {VARIABLE} names folders too"
-        )

@@ -10,19 +10,26 @@ import pytest
 from synthdp.cli import main
 from synthdp.config.settings import load_settings
 from synthdp.data.dataset import open_dataset
-from synthdp.init.answers import Options, answered, plain
+from synthdp.init.answers import Options, answered
+from synthdp.init.asking import plain
 from synthdp.init.files import WRITTEN, write_folder
 from synthdp.stages import STAGES
 
 FOLDERS = ("benign", "malignant")
+#: A half for val: the keyed hash might put none of a fifth of twelve patients there.
+_SMALL = ("size_px=32", "val_fraction=0.5")
 
 
 def class_folders(
-    root: Path, folders: tuple[str, ...] = FOLDERS, patient: str = "patient", first: int = 0
+    root: Path,
+    folders: tuple[str, ...] = FOLDERS,
+    patient: str = "patient",
+    first: int = 0,
+    patients: int = 12,
 ) -> Path:
-    """Images of 16 px in a folder a class, two of each of twelve patients, who have one class."""
+    """Images of 16 px in a folder a class, two of each of the patients, who have one class."""
     rng = np.random.default_rng(first)
-    for number in range(first, first + 12):
+    for number in range(first, first + patients):
         folder = root / folders[number % len(folders)]
         folder.mkdir(parents=True, exist_ok=True)
         for view in (1, 2):
@@ -58,7 +65,7 @@ def test_what_is_written_works_as_it_stands(
     assert not re.search(r"(?i)cbis|mammogra|data/mine|studies/own", text)
 
     assert main(["data", "import", "data.yaml", "--dry-run"]) == 0
-    assert main(["data", "import", "data.yaml", "size_px=32"]) == 0
+    assert main(["data", "import", "data.yaml", *_SMALL]) == 0
     dataset = open_dataset(Path("data/photos"))
     assert dataset.info.name == "photos"
     assert len({row.patient_id for row in dataset.rows}) == 12
@@ -71,7 +78,7 @@ def test_the_plans_pass_when_the_data_are_there(
     class_folders(Path("photos"))
     assert init() == 0
     monkeypatch.chdir("mine")
-    assert main(["data", "import", "data.yaml"]) == 0
+    assert main(["data", "import", "data.yaml", "val_fraction=0.5"]) == 0
     phantoms = ["--out", "data/phantoms", "--patients", "4", "--size-px", "32"]
     assert main(["data", "phantoms", *phantoms]) == 0
     assert main(["finetune", "classifier.yaml", "--dry-run"]) == 0
@@ -94,7 +101,7 @@ def test_a_class_that_nobody_knows_is_named_by_the_target(
     assert not Path("mine").exists()
     assert init("--target", "pneumonia", "--name", "chest") == 0
     monkeypatch.chdir("mine")
-    assert main(["data", "import", "data.yaml", "size_px=32"]) == 0
+    assert main(["data", "import", "data.yaml", *_SMALL]) == 0
     dataset = open_dataset(Path("data/chest"))
     assert dataset.info.targets == ("pneumonia",)
     assert {row.targets[0] for row in dataset.rows} == {0.0, 1.0}
@@ -110,10 +117,106 @@ def test_a_table_says_classes_and_patients(monkeypatch: pytest.MonkeyPatch) -> N
     assert init("--table", "table.csv", "--target", "cold") == 2
     assert init("--table", "table.csv", "--target", "effusion") == 0
     monkeypatch.chdir("mine")
-    assert main(["data", "import", "data.yaml", "size_px=32"]) == 0
+    assert main(["data", "import", "data.yaml", *_SMALL]) == 0
     dataset = open_dataset(Path("data/photos"))
     assert dataset.info.targets == ("effusion",)
     assert len({row.patient_id for row in dataset.rows}) == 12
+
+
+def imported(monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[str, ...], int, dict[float, int]]:
+    """The targets, the number of patients and the images of each class, by what init wrote."""
+    monkeypatch.chdir("mine")
+    assert main(["data", "import", "data.yaml", *_SMALL]) == 0
+    dataset = open_dataset(Path("data/photos"))
+    labels = [row.targets[0] for row in dataset.rows]
+    patients = len({row.patient_id for row in dataset.rows})
+    return dataset.info.targets, patients, {one: labels.count(one) for one in (0.0, 1.0)}
+
+
+def test_folders_0_and_1_are_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class_folders(Path("photos"), ("0", "1"))
+    assert init() == 0
+    assert imported(monkeypatch) == (("positive",), 12, {0.0: 12, 1.0: 12})
+
+
+@pytest.mark.parametrize("folders", ["{word}/{patient}", "{patient}/{word}", "{patient}"])
+@pytest.mark.parametrize("words", [("benign", "malignant"), ("normal", "pneumonia")])
+def test_patients_who_have_a_folder_are_no_classes(
+    folders: str,
+    words: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in sorted(class_folders(Path("scratch"), words, patients=24).rglob("*.png")):
+        patient, view = path.stem.removeprefix("patient-").split("_")
+        word = path.parent.name
+        folder = Path("photos") / folders.format(word=word, patient=f"{patient}-4711")
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / f"{word}_{view}.png")
+    by_folder = folders.replace("{patient}", r"([^/]+)").replace("{word}", "[^/]+")
+    shown = ["--patient-pattern", f"^{by_folder}/"]
+    if words == ("benign", "malignant"):
+        assert init(*shown) == 0
+        assert imported(monkeypatch) == (("malignant",), 24, {0.0: 24, 1.0: 24})
+        return
+    assert init(*shown) == 2
+    said = capsys.readouterr().err
+    assert "4711" not in said  # the names of patients' folders
+    if folders == "{patient}":
+        assert "its folders tell no classes" in said
+        return
+    assert "--target: missing; which of normal, pneumonia" in said
+    assert init(*shown, "--target", "pneumonia") == 0
+    assert imported(monkeypatch) == (("pneumonia",), 24, {0.0: 24, 1.0: 24})
+
+
+def table_of(words: tuple[str, str]) -> None:
+    folder = class_folders(Path("photos"), ("all",), patient="scan")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [f"{file};p{number // 2};{words[number // 2 % 2]}" for number, file in enumerate(files)]
+    Path("table.csv").write_text("\n".join(["Datei;Patient;Befund", *rows, ""]), encoding="cp1252")
+
+
+def test_words_of_a_column_that_the_import_knows_need_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table_of(("gutartig", "bösartig"))
+    assert init("--table", "table.csv", "--target", "Befund") == 0
+    assert imported(monkeypatch) == (("Befund",), 12, {0.0: 12, 1.0: 12})
+
+
+def test_words_of_a_column_that_nobody_knows_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table_of(("klein", "groß"))
+    assert init("--table", "table.csv", "--target", "Befund") == 2
+    said = capsys.readouterr().err
+    assert "which of groß, klein in Befund is class 1; say --target 'Befund=WORD'" in said
+    assert init("--table", "table.csv", "--target", "Befund=breit") == 2
+    assert "'breit': is no word of Befund" in capsys.readouterr().err
+    assert init("--table", "table.csv", "--target", "Typ") == 2
+    assert "table.csv has no such column" in capsys.readouterr().err
+    assert init("--table", "table.csv", "--target", "Befund=groß") == 0
+    assert imported(monkeypatch) == (("Befund",), 12, {0.0: 12, 1.0: 12})
+
+
+def test_a_column_of_free_text_is_no_class(capsys: pytest.CaptureFixture[str]) -> None:
+    table_of(("klein", "groß"))
+    text = Path("table.csv").read_text(encoding="cp1252").splitlines()
+    rows = [f"{line};note {number}" for number, line in enumerate(text[1:])]
+    Path("table.csv").write_text("\n".join([f"{text[0]};Notiz", *rows]), encoding="cp1252")
+    assert init("--table", "table.csv", "--target", "Notiz") == 2
+    said = capsys.readouterr().err
+    assert "holds 24 different words" in said
+    assert "note 3" not in said
+
+
+def test_weights_that_are_not_there_are_asked_for_at_a_terminal() -> None:
+    class_folders(Path("photos"))
+    typed = iter(["void", "none"])
+    options = Options(images=Path("photos"), name="photos", population="100")
+    assert answered(options, lambda *_: next(typed)).weights == "none"
+    assert next(typed, None) is None
 
 
 def test_splits_that_folders_make_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,127 @@
+"""What is class 1 and class 0 in one's own images: by folders, or by a column of a table."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from synthdp.data.importing.folders.folder import folder_contents
+from synthdp.data.importing.folders.names import SPLIT_FOLDERS, name_label
+from synthdp.data.importing.labels import answers, default_labels, names_mask
+from synthdp.data.importing.settings.listing import ListingSettings
+from synthdp.data.importing.tables.sheets import read_sheet
+from synthdp.errors import InputError, quoted
+from synthdp.init.asking import Ask, needed, plain, yaml_listed, yaml_quoted
+
+#: More different words than these are patients or findings in free text, and are never shown.
+_MOST_CLASSES = 12
+_MOST_LETTERS = 40
+
+
+def classes_in_folders(images: Path, target: str | None, ask: Ask | None) -> tuple[str, str]:
+    """The name of the target, and the lines that say which folders hold its classes.
+
+    Raises:
+        InputError: when no folders tell classes, or nobody says which is class 1.
+    """
+    names = [path.relative_to(images).as_posix() for path in folder_contents(images).images]
+    names = [name for name in names if not names_mask(name)]
+    if target is None and _are_told(images, names):
+        return "malignant", ""
+    folders = _class_folders(names)
+    if not 1 < len(folders) <= _MOST_CLASSES:
+        raise InputError(
+            "--images: its folders tell no classes; put images into a folder a class, such as "
+            "normal and pneumonia, or name a table with --table"
+        )
+    values = [default_labels().of_cell(folder) for folder in folders]
+    if target is None and sorted(map(str, values)) == ["0.0", "1.0"]:  # such as 0 and 1
+        target = folders[values.index(1.0)]
+    question = f"Which of {', '.join(folders)} is what a classifier is to find (class 1)"
+    target = needed(target, "--target", question, ask)
+    if target not in folders:
+        raise InputError(
+            f"--target: {quoted(target)}: no folder of a class is called so; there are "
+            f"{', '.join(folders)}"
+        )
+    name = "positive" if answers().of_cell(target) is not None else plain(target)
+    return name, f"targets: [{name}]\n{_labels([target], folders)}"
+
+
+def classes_in_table(table: Path, target: str | None, ask: Ask | None) -> tuple[str, str]:
+    """The name of the target, and the lines that say which column and words hold its classes.
+
+    `target` is a column, or COLUMN=WORD where the word that is class 1 must be said.
+
+    Raises:
+        InputError: when there is no such column or word, or nobody says which is class 1.
+    """
+    sheet = read_sheet(table, wanted=())
+    columns = list(sheet.columns)
+    target = needed(target, "--target", f"Column of the class, of {', '.join(columns)}", ask)
+    column, _, word = (target, "", "") if target in columns else target.partition("=")
+    if column not in columns:
+        raise InputError(
+            f"--target: {quoted(column)}: {table.name} has no such column; it has "
+            f"{', '.join(columns)} (--table names another table)"
+        )
+    name = plain(column)
+    lines = f"targets: [{name}]\ntarget_columns: {{{name}: {yaml_quoted(column)}}}\n"
+    cells = sorted({record[column].strip() for record in sheet.records.values()})
+    if not word and all(answers().of_cell(cell) is not None for cell in cells):
+        return name, lines
+    return name, lines + _labels(_words_of_class_1(column, word, cells, ask), cells)
+
+
+def _words_of_class_1(column: str, word: str, cells: Sequence[str], ask: Ask | None) -> list[str]:
+    """Which words of a column are class 1: those known to be, or the one that is named."""
+    known = {cell: default_labels().of_cell(cell) for cell in cells}
+    if not word and None not in known.values():
+        return [cell for cell, value in known.items() if value == 1]
+    words = [cell for cell, value in known.items() if value is None or not math.isnan(value)]
+    if len(words) > _MOST_CLASSES or any(len(one) > _MOST_LETTERS for one in words):
+        raise InputError(
+            f"--target: {quoted(column)}: this column holds {len(words)} different words, so it "
+            "may not be one of classes; name another, or make one with a word for each class"
+        )
+    question = f"Which of {', '.join(words)} in {column} is class 1"
+    if ask is None and not word:
+        raise InputError(
+            f"--target: {quoted(column)}: {question[0].lower()}{question[1:]}; say --target "
+            f"{quoted(f'{column}=WORD')}"
+        )
+    word = needed(word or None, "--target", question, ask)
+    if word not in words:
+        raise InputError(
+            f"--target: {quoted(word)}: is no word of {column}, which has {', '.join(words)}"
+        )
+    return [word]
+
+
+def _labels(positive: Sequence[str], words: Sequence[str]) -> str:
+    """The line of words for class 1 and, of all others that say something, for class 0."""
+    of_cell = default_labels().of_cell
+    others = [
+        word
+        for word in words
+        if word not in positive and not ((value := of_cell(word)) is not None and math.isnan(value))
+    ]
+    return f"labels: {{positive: {yaml_listed(positive)}, negative: {yaml_listed(others)}}}\n"
+
+
+def _are_told(images: Path, names: Sequence[str]) -> bool:
+    """Whether each name tells the class in words that the import knows, and both classes are."""
+    settings = ListingSettings.model_construct(src=images)
+    return {name_label(settings, name)[0] for name in names} == {0.0, 1.0}
+
+
+def _class_folders(names: Sequence[str]) -> list[str]:
+    """The names of the folders, at that depth where they are fewest, and more than one.
+
+    So patients' folders in or above those of the classes are none; nor are those of splits.
+    """
+    folders = [
+        [part for part in PurePosixPath(name).parent.parts if part.lower() not in SPLIT_FOLDERS]
+        for name in names
+    ]
+    depths = [sorted(set(parts)) for parts in zip(*folders, strict=False)]
+    return min((parts for parts in depths if len(parts) > 1), key=len, default=[])
