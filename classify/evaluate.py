@@ -37,6 +37,7 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
 from synthdp.privacy.promise.plan import PrivacyPlan, plan_privacy
+from synthdp.privacy.promise.stated import NOISY_FILE
 from synthdp.runs.folder import is_written
 from synthdp.runs.inputs import Input, named_inputs, read_inputs, write_inputs
 from synthdp.storage.files import atomic_folder, short_lived_folder, write_atomic, write_json
@@ -144,7 +145,7 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], dataset: 
             noisy = _released(
                 settings, plan, rows, folder, targets=targets[:, 0], scored=scored[:, 0]
             )
-            write_json(folder / "noisy_metrics.json", noisy)
+            write_json(folder / NOISY_FILE, noisy)
     return settings.out
 
 

@@ -12,7 +12,8 @@ not in lengths, file names and files with one importer, nor as an importer.
   functions that take the class as an annotated argument.
 - What a study reaches: files that `run_study` reaches by imports, its own included; arrows between
   them; arrows to a file that another arrow reached; different names imported over the arrows.
-- Circles: groups of files that import each other at the top of their modules.
+- Circles: groups of files that import each other at the top of their modules, type checkers' own
+  imports apart.
 - Vague words: identifiers (variables, arguments, attributes, definitions, imports, file names) that
   are the word, and in brackets those of which it is a part.
 """
@@ -46,7 +47,8 @@ Rows = dict[str, str]  # label -> figure
 
 
 class Arrow(NamedTuple):
-    """An import of an own module, or of a name in it; `late` within a function."""
+    """An import of an own module, or of a name in it; `late` within a function, or for type
+    checkers alone."""
 
     importer: str
     imported: str
@@ -87,10 +89,19 @@ class SourceFile:
             written = [getattr(node, key, None) for key in ("id", "arg", "attr", "name")]
             yield from (name for name in written if isinstance(name, str))
 
+    def late_blocks(self) -> list[ast.AST]:
+        """What is not run at the import: functions, and what stands below TYPE_CHECKING."""
+        typed = [
+            node
+            for node in self.nodes
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ]
+        return [*self.functions, *typed]
+
     def arrows(self, known: Collection[str]) -> Iterator[Arrow]:
         """Its imports of `known` modules, relative ones too."""
         package = self.room.replace("/", ".")
-        late = {id(node) for function in self.functions for node in ast.walk(function)}
+        late = {id(node) for block in self.late_blocks() for node in ast.walk(block)}
         for statement in self.imports:
             for alias in statement.names:
                 base, name = alias.name, ""

@@ -10,7 +10,8 @@ FORBIDDEN = {"gan": ("classify",), "classify": ("gan",), "synthdp": ("gan", "cla
 FLOORS = [
     ("synthdp.cli",),
     ("synthdp.commands",),
-    ("synthdp.stage_functions",),
+    ("synthdp.command_line",),
+    ("synthdp.stage_functions", "synthdp.init"),
     ("synthdp.releases", "synthdp.dossier"),
     *[
         (f"synthdp.study.{room}",)
@@ -21,19 +22,16 @@ FLOORS = [
     ("gan", "classify"),
     (
         *("synthdp.networks.backbone", "synthdp.networks.frozen"),
-        *("synthdp.runs.folder", "synthdp.runs.audit_record"),
-        *("synthdp.evaluation", "synthdp.pages.html"),
+        *(f"synthdp.runs.{file}" for file in ("folder", "audit_record", "evaluations", "missing")),
+        *("synthdp.evaluation", "synthdp.pages"),
     ),
     ("synthdp.networks.cache", "synthdp.networks.weights"),
-    (
-        *("synthdp.data", "synthdp.privacy", "synthdp.runs.cards"),
-        *(
-            "synthdp.config.settings",
-            "synthdp.checkpoint",
-            "synthdp.storage.files",
-            "synthdp.status",
-        ),
-    ),
+    ("synthdp.data", "synthdp.privacy", "synthdp.runs.cards"),
+    ("synthdp.checkpoint", "synthdp.status"),
+    ("synthdp.config",),
+    ("synthdp.storage",),
+    ("synthdp.machine", "synthdp.own_packages"),
+    ("synthdp.errors",),
 ]
 
 

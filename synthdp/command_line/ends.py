@@ -97,6 +97,7 @@ def _of_classifier(settings: Settings, made: Path) -> Ending:
 def _of_evaluate(settings: Settings, made: Path) -> Ending:
     from synthdp.data.dataset import read_info  # noqa: PLC0415 (as above)
     from synthdp.evaluation.predictions import read_metrics  # noqa: PLC0415 (as above)
+    from synthdp.privacy.promise.stated import NOISY_FILE  # noqa: PLC0415 (as above)
 
     metrics = read_metrics(made)
     figures = metrics if "auroc" in metrics else metrics["mean"]
@@ -104,7 +105,7 @@ def _of_evaluate(settings: Settings, made: Path) -> Ending:
     dataset, table = settings.dataset, settings.table  # type: ignore[attr-defined]
     if table is None and not read_info(dataset).protects_patients:
         return Ending(words)
-    noisy = made / "noisy_metrics.json"
+    noisy = made / NOISY_FILE
     if not noisy.is_file():
         return Ending("scored; the figures stand in metrics.json, and are the patients'", words)
     released = read_json(noisy)

@@ -64,7 +64,7 @@ def add_stage(
         parser.describe = lambda: describe_stage(parser, stage, actions, matters.split())
         parser.keys = lambda: list(STAGES[stage].settings_class().model_fields)
     keys = tuple(actions)
-    parser.set_defaults(handler=lambda arguments: run_stage(stage, keys, arguments, run=run))
+    parser.set_defaults(handler=lambda arguments: run_command(stage, keys, arguments, run=run))
     return parser
 
 
@@ -92,7 +92,7 @@ def _add_settings(parser: argparse.ArgumentParser, stage: str) -> None:
     offer(overrides, pairs_of(stage))
 
 
-def run_stage(
+def run_command(
     stage_name: str,
     keys: Sequence[str],
     arguments: argparse.Namespace,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthdp.command_line.exit_codes import EXIT_BAD_INPUT, EXIT_DONE
 from synthdp.command_line.parser import Commands, named_path
-from synthdp.command_line.stage_command import add_stage, config_and_overrides, run_stage
+from synthdp.command_line.stage_command import add_stage, config_and_overrides, run_command
 from synthdp.errors import InputError
 from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell
@@ -143,7 +143,7 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
         given = {override.partition("=")[0] for override in overrides}
         for file in (mapping, config):
             given |= read_yaml(file).keys() if file is not None else set()
-        return run_stage(_import_stage(given), keys, arguments, beneath=mapping)
+        return run_command(_import_stage(given), keys, arguments, beneath=mapping)
     if mapping is not None:
         print(mapping.read_text(encoding="utf-8"), end="")
         return EXIT_DONE

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ from synthdp.storage.files import (
     write_json,
 )
 from synthdp.storage.unchanged import FileState, clock_ns
+
+Item = TypeVar("Item")
 
 LEDGER, KEY_FILE = "ledger.jsonl", "key"
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -445,10 +447,10 @@ def load_images(
     return images
 
 
-def evenly_spaced(rows: Sequence[Row], count: int) -> list[Row]:
-    """At most `count` of the rows, evenly spaced over them; all where there are no more."""
-    positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
-    return [rows[position] for position in positions]
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, evenly spaced over them; all where there are no more."""
+    positions = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[position] for position in positions]
 
 
 def targets_array(rows: Sequence[Row], n_targets: int | None = None) -> NDArray[np.float32]:

@@ -79,7 +79,7 @@ _OF_HUB = {
     r"timm/resnet(18|34|50|101|152)\.a[123]_in1k": _RESNET,
     r"timm/test_\w+\.r160_in1k": _TIMM_TEST,
 }
-#: What files hold, by `content_digest`.
+#: What files hold, by `tensors_digest`.
 _BY_CONTENT = {
     "68200044327e738d52e18857bdbb78454d883c71576d9295cf019c2aaa23c0e8": _DINOV2,
     "94dfa4480133d7b8e54281bc41d185ffd657ae9166f1a462008e4c7cc7a2170a": _EFFICIENTNET_LITE,
@@ -96,10 +96,10 @@ def known_by_hub(repository: str) -> KnownNetwork | None:
 
 def known_by_content(tensors: Mapping[str, Tensor]) -> KnownNetwork | None:
     """What tensors are known to be, in whatever precision they are stored."""
-    return _BY_CONTENT.get(content_digest(tensors))
+    return _BY_CONTENT.get(tensors_digest(tensors))
 
 
-def content_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the tensors that a network reads, floating ones rounded to half precision.
 
     It is the same for a file in single precision and for its copy in half.
@@ -114,7 +114,7 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def licence_text(licence: str, credits: str) -> str:
+def licence_file_text(licence: str, credits: str) -> str:
     """The text of a free licence, below the names of those whose work is under it."""
     text = (_LICENCES / f"{licence}.txt").read_text(encoding="utf-8")
     return f"{credits}\n\n{text}"

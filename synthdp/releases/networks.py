@@ -25,7 +25,7 @@ from synthdp.networks.known import (
     KnownNetwork,
     known_by_content,
     known_by_hub,
-    licence_text,
+    licence_file_text,
 )
 from synthdp.networks.weight_files import HUB, fetch_command
 from synthdp.networks.weights import UNUSED, hub_file, hub_repository
@@ -222,7 +222,7 @@ def _write_licences(folder: Path, networks: Sequence[PublicNetwork]) -> None:
                    and one.carried]  # fmt: skip
         if credits:
             write_atomic(
-                folder / f"LICENSE-{licence}.txt", licence_text(licence, "\n".join(credits))
+                folder / f"LICENSE-{licence}.txt", licence_file_text(licence, "\n".join(credits))
             )
 
 

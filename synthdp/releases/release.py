@@ -164,7 +164,7 @@ def _copier(original: Path) -> Callable[[Path, Path, Asked], Statement]:
 
 
 def _release_run(run: Path, folder: Path, asked: Asked) -> Statement:
-    _refuse_for("a run", rows=asked.rows, models="models" in asked.include)
+    _refuse_for("a run", rows=asked.rows, others="models" in asked.include)
     return copy_run(
         run, folder, include=asked.include, evidence=asked.evidence, licence=asked.licence
     )
@@ -188,15 +188,16 @@ def _release_study(study: Path, folder: Path, asked: Asked) -> Statement:
 
 
 def _release_dataset(root: Path, folder: Path, asked: Asked) -> Statement:
-    _refuse_for("a data set", rows=asked.rows, models=bool(asked.include or asked.evidence))
+    _refuse_for("a data set", rows=asked.rows, others=bool(asked.include or asked.evidence))
     statement = copy_dataset(root, folder)
     info = open_dataset(folder).info
     write_contents(folder, stage=_DATA_SET, licence=info.licence)
     return statement
 
 
-def _refuse_for(what: str, *, rows: Sequence[str], models: bool) -> None:
+def _refuse_for(what: str, *, rows: Sequence[str], others: bool) -> None:
+    """Refuse what a folder of this kind has not: rows, or figures and models by name."""
     if rows:
         raise InputError(f"--rows: chooses rows of a study, and this is {what}; leave it out")
-    if models:
+    if others:
         raise InputError(f"--include, --evidence: {what} has nothing of the kind; leave it out")

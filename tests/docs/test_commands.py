@@ -44,7 +44,7 @@ def only_read(monkeypatch: pytest.MonkeyPatch) -> None:
         return 0
 
     for module in (synthdp.command_line.stage_command, synthdp.commands.data):
-        monkeypatch.setattr(module, "run_stage", read)
+        monkeypatch.setattr(module, "run_command", read)
     monkeypatch.chdir(ROOT)
 
 

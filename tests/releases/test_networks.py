@@ -22,7 +22,7 @@ from synthdp.errors import InputError
 from synthdp.networks import known
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.carried import read_networks
-from synthdp.networks.known import KnownNetwork, content_digest, known_by_hub
+from synthdp.networks.known import KnownNetwork, known_by_hub, tensors_digest
 from synthdp.releases.contents import check_release, read_contents
 from synthdp.releases.release import release
 from synthdp.storage.files import read_json, sha256_file
@@ -50,7 +50,7 @@ def public_file(path: Path, *, half: bool = False) -> FeatureSettings:
 
 
 def known_as(monkeypatch: pytest.MonkeyPatch, file: Path, network: KnownNetwork) -> None:
-    digest = content_digest(load_file(file))
+    digest = tensors_digest(load_file(file))
     monkeypatch.setitem(known._BY_CONTENT, digest, network)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import Dataset, load_images
+from synthdp.data.dataset import Dataset, evenly_spaced, load_images
 from synthdp.data.images import encode_png, resample, to_uint8
 
 CONTACT_SHEET_FILE = "contact-sheet.png"
@@ -15,16 +15,14 @@ SHOWN_PX = 128
 _GAP_PX, _BETWEEN_PX, _GROUND = 2, 12, 255
 
 
-def shown_rows(count: int) -> list[int]:
-    """Which of `count` images of a class are shown: evenly spaced, not chosen by eye."""
-    return [int(index) for index in np.linspace(0, count - 1, min(PER_CLASS, count)).round()]
-
-
 def sheet_rows(classes: Sequence[float]) -> list[list[int]]:
-    """Of each class the images that are shown: 0 first; unknown ones are left out."""
+    """Of each class the images that are shown: 0 first; unknown ones are left out.
+
+    They are evenly spaced, not chosen by eye.
+    """
     labels = np.asarray(classes)
-    of_class = (np.flatnonzero(labels == one) for one in (0.0, 1.0))
-    return [[int(rows[index]) for index in shown_rows(len(rows))] for rows in of_class]
+    of_class = (np.flatnonzero(labels == one).tolist() for one in (0.0, 1.0))
+    return [evenly_spaced(rows, PER_CLASS) for rows in of_class]
 
 
 def contact_sheet_of(dataset: Dataset) -> bytes | None:

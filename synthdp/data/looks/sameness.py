@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synthdp.data.dataset import Dataset, load_images
+from synthdp.data.dataset import Dataset, evenly_spaced, load_images
 from synthdp.data.images import resample, to_uint8
 from synthdp.data.importing.images.survey import thumbnail
 
@@ -75,9 +75,7 @@ def compared_rows(classes: Sequence[float]) -> list[int]:
     rows: list[int] = []
     labels = np.asarray(classes, dtype=np.float64)
     for one in np.unique(labels[~np.isnan(labels)]):
-        of_class = np.flatnonzero(labels == one)
-        spaced = np.linspace(0, len(of_class) - 1, min(MOST_COMPARED, len(of_class)))
-        rows.extend(int(of_class[index]) for index in spaced.round().astype(int))
+        rows += evenly_spaced(np.flatnonzero(labels == one).tolist(), MOST_COMPARED)
     return sorted(rows)
 
 

@@ -188,7 +188,7 @@ def _environment() -> Environment:
     environment.filters["words"] = strategy_words
     environment.filters["tuned"] = tuned_words
     environment.filters["percent"] = percent
-    environment.filters["duration"] = duration_words
+    environment.filters["duration"] = measured_duration
     return environment
 
 
@@ -197,7 +197,7 @@ def figure(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.3f}"
 
 
-def duration_words(seconds: float) -> str:
+def measured_duration(seconds: float) -> str:
     """A duration for people, as in `1 h 05 min`, `4 min 10 s` or `8.2 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -15,7 +15,7 @@ from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE
 from synthdp.study.compare.results import ResultRow, evaluation_row, read_results, write_results
-from synthdp.study.report.page import ReportSettings, duration_words, run_report
+from synthdp.study.report.page import ReportSettings, measured_duration, run_report
 
 
 class Page(HTMLParser):
@@ -317,7 +317,7 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
     [(8.2, "8.2 s"), (250, "4 min 10 s"), (3900, "1 h 05 min"), (59.99, "60.0 s")],
 )
 def test_durations(seconds: float, words: str) -> None:
-    assert duration_words(seconds) == words
+    assert measured_duration(seconds) == words
 
 
 def columns_of(html: str, label: str) -> list[str]:

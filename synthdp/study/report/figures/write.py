@@ -177,17 +177,20 @@ def _drawing_of_panels(panels: Sequence[Panel], *, share_up: bool) -> Callable[.
 
 
 def _calibration(results: StudyResults) -> Iterator[StudyFigure | NoFigure]:
-    drawn = {key: _calibration_panels(cells, results) for key, cells in _by_set(results).items()}
-    drawn = {key: panels for key, panels in drawn.items() if panels}
+    by_set = _by_set(results)
+    drawn = {
+        key: panels
+        for key, cells in by_set.items()
+        if (panels := _calibration_panels(cells, results))
+    }
     if not drawn:
         yield NoFigure("calibration", "its evaluations hold no figures of calibration")
     for number, (key, panels) in enumerate(drawn.items(), start=1):
-        cells = _by_set(results)[key]
         yield StudyFigure(
             _name("calibration", number, len(drawn)),
             f"How well scores are calibrated on {_where(key)}: means over seeds by the epsilon "
-            f"asked for. {scope_words(cells)} Vertical lines: 95 % intervals over patients (mean "
-            "of the seeds' bootstrap intervals). Dashed: perfect calibration. Brier score: the "
+            f"asked for. {scope_words(by_set[key])} Vertical lines: 95 % intervals over patients "
+            "(mean of the seeds' bootstrap intervals). Dashed: perfect calibration. Brier score: the "
             "lower, the better.",
             _drawing_of_panels(panels, share_up=False),
         )
@@ -225,16 +228,11 @@ def _fairness(
         yield NoFigure("fairness", "the study judged no groups (its setting `fairness`)")
     for number, (key, part) in enumerate(parts.items(), start=1):
         attribute, target, data_set, split = key
-        sizes = {row.group: (row.n_images, row.n_patients) for row in part}
-        held = "; ".join(
-            f"{group}: {images} images of {patients} patients"
-            for group, (images, patients) in sizes.items()
-        )
         yield StudyFigure(
             _name("fairness", number, len(parts)),
             f"AUROC of {target} by {attribute.replace('_', ' ')} on {data_set}, {split}: means "
-            f"over {_seeds(part)} by the epsilon asked for. {held}. Vertical lines: 95 % intervals "
-            "over patients, drawn alike for all groups and models. Groups that are too small are "
+            f"over {_seeds(part)} by the epsilon asked for. {_sizes(part, _group)}. Vertical "
+            "lines: 95 % intervals over patients, drawn alike for all groups and models. Groups that are too small are "
             "left out.",
             _drawing_of_panels(_recipe_panels(part, _group), share_up=True),
         )
@@ -251,6 +249,17 @@ def _seeds(rows: Sequence[CellRow]) -> str:
     seeds = sorted({row.n_seeds for row in rows})
     words = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return f"{words} seed{'' if words == '1' else 's'}"
+
+
+def _sizes(
+    rows: Sequence[FairnessRow] | Sequence[TransferRow], line_of: Callable[[Any], str]
+) -> str:
+    """How many images and patients each line stands for."""
+    sizes = {line_of(row): (row.n_images, row.n_patients) for row in rows}
+    return "; ".join(
+        f"{name}: {images} images of {patients} patients"
+        for name, (images, patients) in sizes.items()
+    )
 
 
 def _recipe_panels(
@@ -289,15 +298,11 @@ def _transfer(
     if not parts:
         yield NoFigure("transfer", "the study scored its models on one set alone")
     for number, (target, part) in enumerate(parts.items(), start=1):
-        sizes = {_site(row): (row.n_images, row.n_patients) for row in part}
-        held = "; ".join(
-            f"{name}: {images} images of {patients} patients"
-            for name, (images, patients) in sizes.items()
-        )
         yield StudyFigure(
             _name("transfer", number, len(parts)),
             f"AUROC of {target} by where models are scored: means over {_seeds(part)} by the "
-            f"epsilon asked for. {held}. Vertical lines: {interval_words(results.cells)}.",
+            f"epsilon asked for. {_sizes(part, _site)}. "
+            f"Vertical lines: {interval_words(results.cells)}.",
             _drawing_of_panels(_recipe_panels(part, _site), share_up=True),
         )
 
