@@ -6,8 +6,10 @@ on either. Without a folder all of it is in memory: a folder that goes with the 
 statement says.
 """
 
+import math
 import os
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -94,9 +96,7 @@ def open_ledger_folder(path: Path | str | None) -> LedgerFolder:
         return LedgerFolder(described_dataset(Path(scratch.name)), scratch)
     folder = Path(path)
     if not (folder / "dataset.json").is_file():
-        info = _info_of(folder.name)
-        with atomic_folder(folder, closed=True) as root:
-            DatasetWriter(root, info).finish()
+        _make(folder)
     dataset = described_dataset(folder)
     if not dataset.info.protects_patients:
         raise InputError(
@@ -104,6 +104,21 @@ def open_ledger_folder(path: Path | str | None) -> LedgerFolder:
             "counted there; name a new folder, or the data set of these patients"
         )
     return LedgerFolder(dataset)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder, unless another fit that runs at the same time has.
+
+    Raises:
+        InputError: when it holds other files, or its name is not one that a data set may have.
+    """
+    info = _info_of(folder.name)
+    try:
+        with atomic_folder(folder, closed=True) as root:
+            DatasetWriter(root, info).finish()
+    except (InputError, OSError):
+        if not (folder / "dataset.json").is_file():
+            raise
 
 
 def _info_of(name: str) -> DatasetInfo:
@@ -128,13 +143,14 @@ def plan_for_arrays(
     *,
     stage: str,
     subject: str,
-    epsilon: float | None,
+    epsilon: float,
     delta: float,
     population: int,
     steps: int,
     clip_norm: float,
     sampling_rate: float = 1.0,
     declared: tuple[str, ...] = (),
+    note: str = "",
     starts_from: Statement | None = None,
 ) -> PrivacyPlan:
     """What one training on arrays will spend, and promise, with what rests on the caller's words.
@@ -143,19 +159,21 @@ def plan_for_arrays(
         folder: whose ledger counts it.
         stage: what it is called there.
         subject: what the statement is about.
-        epsilon: for each patient; None for no privacy.
+        epsilon: for each patient; inf for no privacy.
         delta: below 1 / population.
         population: public round number, at least the patients.
         steps: of the mechanism.
         clip_norm: of each patient's vector.
         sampling_rate: with which each patient takes part in a step.
         declared: what the caller says of the arrays, and no record shows.
+        note: said of the release wherever it is counted.
         starts_from: of what the training begins with; what it spent is taken off.
 
     Raises:
         InputError: as `plan_privacy`, or when the folder's set was imported for more patients.
     """
-    values = {"epsilon": epsilon, "delta": delta, "population": population}
+    target = None if _checked(epsilon) == math.inf else epsilon
+    values = {"epsilon": target, "delta": delta, "population": population}
     privacy = validate_settings(PrivacySettings, values, where=stage)
     if privacy.population is None:
         raise InputError(
@@ -177,5 +195,19 @@ def plan_for_arrays(
         steps=steps,
         sampling_rate=sampling_rate,
         clip_norm=clip_norm,
-        note=IN_MEMORY if folder.in_memory else "",
+        note=", ".join(filter(None, (note, IN_MEMORY if folder.in_memory else ""))),
+    )
+
+
+def _checked(epsilon: float) -> float:
+    """Epsilon, a positive number or infinite.
+
+    Raises:
+        InputError: when it is anything else.
+    """
+    if isinstance(epsilon, Real) and not isinstance(epsilon, bool) and epsilon > 0:
+        return float(epsilon)
+    raise InputError(
+        f"epsilon is {epsilon!r}; name what each patient may lose, such as 6, or math.inf for no "
+        "privacy"
     )

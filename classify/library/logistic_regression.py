@@ -7,8 +7,9 @@ the same noise and ledger (`classify.head.train.train_private_head`).
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -28,6 +32,7 @@ from classify.config import HeadSettings
 from classify.head.examples import HeadExamples
 from classify.head.train import head_recipe, train_head, train_private_head
 from classify.library.ledger_folder import open_ledger_folder, plan_for_arrays
+from classify.library.patient_names import is_missing, patient_names
 from synthdp.config.settings import PrivacySettings, validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.mechanism import Mechanism
@@ -39,6 +44,7 @@ _LEAST_NORM = 1e-30
 _ROWS_ALONE = "that each row of X was made of its own image alone, without a fit on the others"
 _OF_GROUPS = "which rows are one patient's, as groups says"
 _OF_ROWS = "that each row is one patient, since no groups were given"
+_ROWS_COUNTED = "each row counted as a patient, since no groups were given"
 #: What fits something on the patients' scores around an estimator, and what that is.
 _FITS_ON_SCORES = {
     "BaseSearchCV": "it chooses settings by scores of the patients",
@@ -57,11 +63,12 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
     `steps` steps adds Gaussian noise to their sum. The weights are the average over the last steps.
 
     Nothing is read of `X` but through these sums. So no scaler, PCA or selection may be fitted on
-    the same rows before it: each would be a release of its own, and the statement can only say that
-    you declared there was none. Rows are scaled here by public numbers: `centre` is subtracted, and
-    each row is brought to norm 1, or, with `data_norm`, divided by it and shortened to 1 where it
-    is longer. What is released, the statement says, holds for the whole fit; each further fit is a
-    release of its own, and `ledger` counts them together.
+    the same rows before it: each would be a release of its own. In a pipeline it is refused; of
+    what else came before, the statement can only say that you declared there was none. Rows are
+    scaled here by public numbers: `centre` is subtracted, and each row is brought to norm 1, or,
+    with `data_norm`, divided by it and shortened to 1 where it is longer. What is released, the
+    statement says, holds for the whole fit; each further fit is a release of its own, and `ledger`
+    counts them together.
 
     Args:
         epsilon: for each patient; `math.inf` for the same recipe without clipping and noise.
@@ -144,7 +151,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
 
         Args:
             X: (N, D) numbers; a row that is not finite makes its patient count as nothing.
-            y: (N,) labels, each of `classes`; nan for unknown where labels are numbers.
+            y: (N,) labels, each of `classes`; nan or None for unknown.
             groups: (N,) the patient of each row, such as an id; None where each row is one patient,
                 which the statement says.
 
@@ -156,6 +163,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
                 allow the release.
             KeyboardInterrupt: after a stop; what was reserved stays spent.
         """
+        _refuse_fitted_before()
         head = self._head()
         rows, targets, units, n_units = self._checked(X, y, groups)
         inputs = torch.from_numpy(self._scaled(rows))
@@ -167,12 +175,13 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
             folder,
             stage="PrivateLogisticRegression",
             subject="classifier",
-            epsilon=None if math.isinf(self.epsilon) else self.epsilon,
+            epsilon=self.epsilon,
             delta=self.delta,
             population=self.population,
             steps=head.steps,
             clip_norm=head.clip_norm,
             declared=(_OF_ROWS if groups is None else _OF_GROUPS, _ROWS_ALONE),
+            note=_ROWS_COUNTED if groups is None else "",
         )
         recipe = head_recipe(head, plan.stage_epsilon)
         counts = {
@@ -238,11 +247,6 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _head(self) -> HeadSettings:
         """The recipe, checked."""
-        if not self.epsilon > 0:
-            raise InputError(
-                f"epsilon is {self.epsilon}; name what each patient may lose, such as 6, or "
-                "math.inf for no privacy"
-            )
         values = {
             "steps": self.steps,
             "clip_norm": self.clip_norm,
@@ -270,8 +274,8 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.classes_.ndim != 1 or not 2 <= len(self.classes_) == len(set(self.classes)):
             raise InputError("classes: name two labels or more, each once")
         known = np.ones(len(labels), bool)
-        if labels.dtype.kind == "f":
-            known = ~np.isnan(labels)
+        if labels.dtype.kind in "fO":
+            known = np.array([not is_missing(label) for label in labels.tolist()], bool)
         if not np.isin(labels[known], self.classes_).all():
             raise InputError(
                 f"Unknown label type: one in y is none of classes, {self.classes_.tolist()}; name "
@@ -304,7 +308,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True  # in fit, where a refusal would tell of a patient
-        tags.non_deterministic = math.isfinite(self.epsilon)
+        tags.non_deterministic = self.epsilon != math.inf
         return tags
 
 
@@ -312,15 +316,45 @@ def _units(groups: ArrayLike | None, n_rows: int) -> tuple[Tensor, int]:
     """The unit of each row, counted from 0, and how many there are."""
     if groups is None:
         return torch.arange(n_rows), n_rows
-    values = column_or_1d(groups)
-    if any(isinstance(value, float) and math.isnan(value) for value in values.tolist()) or any(
-        value is None for value in values.tolist()
-    ):
-        raise InputError("groups: a row has no patient; name one for each row")
-    if values.dtype == object:
-        values = values.astype(str)
-    names, units = np.unique(values, return_inverse=True)
-    return torch.from_numpy(units.astype(np.int64)), len(names)
+    number_of: dict[str, int] = {}
+    names = patient_names(groups, n_rows, setting="groups")
+    units = [number_of.setdefault(name, len(number_of)) for name in names]
+    return torch.tensor(units, dtype=torch.int64), len(number_of)
+
+
+def _callers() -> Iterator[object]:
+    """The objects whose methods are at work around the estimator's, from the inside out."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame.f_locals.get("self")
+        frame = frame.f_back
+
+
+def _refuse_fitted_before() -> None:
+    """Refuse to be fitted behind a step of a pipeline that is fitted on the same patients.
+
+    Raises:
+        InputError: naming the step, and what to put in its place.
+    """
+    for pipeline in _callers():
+        for name, step in pipeline.steps[:-1] if isinstance(pipeline, Pipeline) else ():
+            if _fits_on_rows(step):
+                raise InputError(
+                    f"the step {name} ({type(step).__name__}) before PrivateLogisticRegression is "
+                    "fitted on the patients, which no noise covers and no statement counts; fit "
+                    "it on public, phantom or synthetic rows, and put in its place "
+                    "sklearn.frozen.FrozenEstimator(it), or take what fits nothing, such as "
+                    "Normalizer"
+                )
+
+
+def _fits_on_rows(step: object) -> bool:
+    """Whether a step of a pipeline is fitted on the rows that come through it."""
+    if isinstance(step, Pipeline):
+        return any(_fits_on_rows(inner) for _, inner in step.steps)
+    if step is None or isinstance(step, str | FrozenEstimator):  # "passthrough" fits nothing
+        return False
+    return bool(get_tags(step).requires_fit)
 
 
 def _refuse_fits_on_scores() -> None:
@@ -331,16 +365,12 @@ def _refuse_fits_on_scores() -> None:
     Raises:
         InputError: when a search, a calibration or the like of scikit-learn is at work.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("sklearn."):
-            for cls in type(frame.f_locals.get("self")).__mro__:
-                if cls.__name__ in _FITS_ON_SCORES:
-                    raise InputError(
-                        f"{type(frame.f_locals['self']).__name__} around PrivateLogisticRegression "
-                        f"is refused: {_FITS_ON_SCORES[cls.__name__]}, which no noise covers and "
-                        "no statement counts. Choose on phantoms or synthetic images with "
-                        "sklearn's LogisticRegression, or keep the defaults, then fit once on "
-                        "the patients"
-                    )
-        frame = frame.f_back  # type: ignore[assignment]
+    for caller in _callers():
+        for cls in type(caller).__mro__:
+            if cls.__name__ in _FITS_ON_SCORES and cls.__module__.startswith("sklearn."):
+                raise InputError(
+                    f"{type(caller).__name__} around PrivateLogisticRegression is refused: "
+                    f"{_FITS_ON_SCORES[cls.__name__]}, which no noise covers and no statement "
+                    "counts. Choose on phantoms or synthetic images with sklearn's "
+                    "LogisticRegression, or keep the defaults, then fit once on the patients"
+                )

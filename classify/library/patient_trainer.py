@@ -6,7 +6,7 @@ anybody else; it is clipped, summed on the lattice and noised as in every stage
 """
 
 import hmac
-import math
+import os
 import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,11 @@ from torch.optim import LBFGS, Optimizer
 from torch.utils.data import default_collate
 
 from classify.library.ledger_folder import LedgerFolder, open_ledger_folder, plan_for_arrays
+from classify.library.patient_names import patient_names
 from synthdp.config.settings import PrivacySettings
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import reserved_blocks
-from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.clipped_total import ClippedTotal
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
@@ -56,9 +56,10 @@ class Items(Protocol):
 
 #: How far apart two computations of one gradient may come, relatively.
 _SAME = 1e-3
-#: The newest trainer of each optimiser, and the releases that moved each module in this process.
+#: The newest trainer of each optimiser.
 _trainer_of: WeakKeyDictionary[Optimizer, "weakref.ref[PatientTrainer]"] = WeakKeyDictionary()
-_releases_of: WeakKeyDictionary[nn.Module, list[str]] = WeakKeyDictionary()
+#: Where a layer holds the ids of the releases that moved it; its copies and pickles have it too.
+_MOVED_BY = "_synthdp_moved_by"
 #: Given the module and a batch of ONE patient's items: one loss, or one for each item.
 Loss = Callable[[nn.Module, Any], Tensor]
 
@@ -75,10 +76,12 @@ class PatientTrainer:
     What can't be done by mistake: a turn without its step, two steps in a turn, more steps than
     planned, an `optimizer.step()` past the trainer, weights that something else moves between
     steps: each raises. A layer that mixes images of a batch or keeps figures of them (BatchNorm) is
-    refused by its name. Dropout, and random augmentation in the Dataset, are drawn anew for each
-    patient and step from a secret seed, so that nobody moves another patient's.
+    refused by its name. A trainer can't be copied, and a fork can't use it. Dropout, and random
+    augmentation in the Dataset, are drawn anew for each patient and step from a secret seed, so
+    that nobody moves another patient's.
 
-    After a crash what was reserved stays spent, and a new trainer is a new release: both count.
+    After a crash a new trainer is a new release: both count. A loop may end before its last step,
+    and its statement counts the whole plan.
 
     Args:
         model: any module; its parameters that require gradients are trained.
@@ -99,7 +102,7 @@ class PatientTrainer:
             what that spent on the same patients is taken off epsilon.
         collate: items of one patient to a batch.
         images_at_once: of a patient with more, so many go through the module at a time.
-        block_steps: steps that are reserved at a time; after a crash a block counts as spent.
+        block_steps: steps that are reserved on the disk at a time.
 
     Guarantee: all weights that the steps ever gave cost a patient what `statement` says, as far as
     the loss and the Dataset give for a patient's items a function of that patient's images, the
@@ -156,7 +159,7 @@ class PatientTrainer:
             self._folder,
             stage="PatientTrainer",
             subject="model",
-            epsilon=None if math.isinf(epsilon) else epsilon,
+            epsilon=epsilon,
             delta=delta,
             population=population,
             steps=steps,
@@ -174,9 +177,10 @@ class PatientTrainer:
         )
         self._noise_source = open_noise_source(PrivacySettings())
         self._ledger: Ledger | None = None
-        self._closed: Release | None = None
         self._numbers = self._reserved()
         self._turn: int | None = None
+        self._ended = False
+        self._process = os.getpid()
         self._moving = False
         self._compared = False
         self._held = _held(model)
@@ -194,14 +198,25 @@ class PatientTrainer:
         """The number of the next step, which `step` is to take.
 
         Raises:
-            InputError: when the turn before ended without `step`.
+            InputError: when the turn before ended without `step`, an error ended the training, or
+                the trainer was made in another process.
         """
+        self._refuse_elsewhere()
         if self._turn is not None:
             raise InputError(
                 f"turn {self._turn} of the loop ended without trainer.step(loss), so that a step "
-                "was paid for and not taken; call it once in each turn"
+                "was paid for and not taken; call it once in each turn (after a stop in the "
+                "middle of it: once more, and then go on with the loop)"
             )
-        number = next(self._numbers)
+        try:
+            number = next(self._numbers)
+        except StopIteration:
+            if not self._ended:
+                raise InputError(
+                    "an error has ended this training; mend what it told, and make a new trainer, "
+                    "which is a release of its own"
+                ) from None
+            raise
         self._turn = number
         return number
 
@@ -215,8 +230,10 @@ class PatientTrainer:
 
         Raises:
             InputError: outside a turn, or a second time in one; when something else has moved the
-                weights; or when the loss, or a layer, remembers other patients.
+                weights; when the loss, or a layer, remembers other patients; or when the trainer
+                was made in another process.
         """
+        self._refuse_elsewhere()
         if self._turn is None:
             raise InputError(
                 "trainer.step(loss) takes the step of a turn, once: call it inside "
@@ -236,9 +253,10 @@ class PatientTrainer:
         self._move(released)
 
     def statement(self) -> Statement:
-        """The promise for the weights as they are: of all steps that were reserved so far.
+        """The promise for all weights that the planned steps give, whether or not all are taken.
 
-        Before the first step it is that of the whole plan.
+        A loop that ends early may have ended because of what was released (a figure on public
+        images), which fewer steps would not cover.
 
         Raises:
             InputError: when something else has moved the weights since the last step.
@@ -246,9 +264,10 @@ class PatientTrainer:
         self._refuse_moved()
         if self._ledger is None:
             return self._plan.statement
-        if self._plan.mechanism is None:
-            return self._plan.statement_after(self._plan.release)
-        return self._plan.statement_after(self._closed or self._ledger.spent())
+        release = self._plan.release
+        if self._plan.mechanism is not None:
+            release = release.started(self._ledger.spent().starts)
+        return self._plan.statement_after(release)
 
     @property
     def mechanism(self) -> Mechanism | None:
@@ -261,13 +280,15 @@ class PatientTrainer:
         self._plan, self._ledger, _ = self._folder.claimed(
             self._plan, block_steps=self._block_steps, counts=counts
         )
-        _releases_of.setdefault(self._model, []).append(self._plan.release.id)
+        for layer in _layers_of(self._model, self._trained):
+            layer.__dict__[_MOVED_BY] = (*_moved_by(layer), self._plan.release.id)
         if self._plan.mechanism is None:
             yield from range(self._sampling.steps)
-            return
-        blocks = reserved_blocks(self._ledger, state_at=0, block_steps=self._block_steps)
-        yield from chain.from_iterable(blocks)
-        self._closed = self._ledger.close()
+        else:
+            blocks = reserved_blocks(self._ledger, state_at=0, block_steps=self._block_steps)
+            yield from chain.from_iterable(blocks)
+            self._ledger.close()
+        self._ended = True
 
     def _beyond_population(self) -> int:
         return max(0, len(self._tags) - (self._plan.population or len(self._tags)))
@@ -294,7 +315,7 @@ class PatientTrainer:
         """The mean over a patient's items of the gradient: for each parameter (size,) float32."""
         _seed(self._noise_source.key, self._tags[patient], number)
         items = self._items[patient]
-        mean = [torch.zeros(p.numel(), device=p.device) for p in self._trained]
+        mean = [torch.zeros(p.numel(), dtype=torch.float32, device=p.device) for p in self._trained]
         for start in range(0, len(items), self._at_once):
             some = items[start : start + self._at_once]
             batch = self._collate([self._dataset[item] for item in some])
@@ -309,7 +330,7 @@ class PatientTrainer:
             share = len(some) / len(items)
             for total, part in zip(mean, parts, strict=True):
                 if part is not None:
-                    total.add_(part.detach().flatten().float(), alpha=share)
+                    total.add_(part.detach().to_dense().flatten().float(), alpha=share)
         return mean
 
     def _move(self, released: Tensor) -> None:
@@ -324,6 +345,21 @@ class PatientTrainer:
             self._moving = False
             self._optimizer.zero_grad(set_to_none=True)
             self._held = _held(self._model)
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise InputError(
+            "a trainer can't be copied, pickled or handed to another process: both would add the "
+            "same noise, and what they release would differ by the patients alone; make one there"
+        )
+
+    def _refuse_elsewhere(self) -> None:
+        """Refuse to go on in a fork, which would add the noise that others add, too."""
+        if os.getpid() != self._process:
+            raise InputError(
+                "the trainer was made in another process, whose forks would all add the same "
+                "noise, so that what they release would differ by the patients alone; make a "
+                "trainer in each"
+            )
 
     def _refuse_moved(self) -> None:
         """Refuse weights, or figures of a layer, that something but a step has moved."""
@@ -422,15 +458,26 @@ def _by_patient(
     """
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise InputError("dataset: gives no items by number; take one with __getitem__ and __len__")
-    if len(patients) != len(dataset):
-        raise InputError("patients: name one for each item of the dataset, in its order")
     items: dict[str, list[int]] = {}
-    for number, patient in enumerate(patients):
-        value = patient.item() if isinstance(patient, Tensor | np.generic) else patient
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            raise InputError("patients: an item has no patient; name one for each item")
-        items.setdefault(str(value), []).append(number)
+    for number, name in enumerate(patient_names(patients, len(dataset), setting="patients")):
+        items.setdefault(name, []).append(number)
     return list(items), [tuple(numbers) for numbers in items.values()]
+
+
+def _layers_of(model: nn.Module, trained: Sequence[nn.Parameter]) -> list[nn.Module]:
+    """The layers that hold these parameters themselves."""
+    ids = {id(parameter) for parameter in trained}
+    return [
+        layer
+        for layer in model.modules()
+        if any(id(parameter) in ids for parameter in layer.parameters(recurse=False))
+    ]
+
+
+def _moved_by(layer: nn.Module) -> tuple[str, ...]:
+    """The ids of the releases that moved a layer, or what it is a copy of."""
+    ids: tuple[str, ...] = layer.__dict__.get(_MOVED_BY, ())
+    return ids
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:
@@ -447,17 +494,18 @@ def _differ(one: Tensor, other: Tensor) -> bool:
 
 
 def _refuse_forgotten(model: nn.Module, starts_from: Statement | None) -> None:
-    """Refuse to go on with a module that a trainer has moved, as if nobody had been seen yet.
+    """Refuse to go on with layers that a trainer has moved, as if nobody had been seen yet.
 
     Raises:
-        InputError: when the statement of what was before leaves a release of this process out.
+        InputError: when the statement of what was before leaves a release out.
     """
     releases = () if starts_from is None else starts_from.lineage.releases
-    if set(_releases_of.get(model, ())) - {release.id for release in releases}:
+    moved_by = {one for layer in model.modules() for one in _moved_by(layer)}
+    if moved_by - {release.id for release in releases}:
         raise InputError(
-            "starts_from: the module was trained by a PatientTrainer before, and its statement "
-            "would leave that out; pass starts_from=trainer.statement() of that one (its epsilon "
-            "is then taken off this one's), or begin with a new module"
+            "starts_from: the module, or a layer of it, was trained by a PatientTrainer before, "
+            "and its statement would leave that out; pass starts_from=trainer.statement() of that "
+            "one (its epsilon is then taken off this one's), or begin with a new module"
         )
 
 

@@ -43,7 +43,7 @@ class ClippedTotal:
         ]
 
     def add(self, vector: Sequence[Tensor]) -> None:
-        """Add a unit's vector, clipped: a part (size,) float32 for each parameter."""
+        """Add a unit's vector, clipped: a part (size,) float for each parameter."""
         norm = torch.stack([_norm(part) for part in vector]).square().sum().sqrt()
         factor = float(clip_factors(norm, self._bound))
         if factor == 0:  # a vector that is not finite
@@ -60,8 +60,11 @@ class ClippedTotal:
 
 
 def _norm(values: Tensor) -> Tensor:
-    """The norm of (size,), float64; float32 over short pieces, float64 over these."""
-    pieces = values.view(-1, math.gcd(len(values), _PIECE))
+    """The norm of (size,), float64; float32 over short pieces, float64 over these.
+
+    Shorter floats would round a norm by more than is held back for it.
+    """
+    pieces = values.float().view(-1, math.gcd(len(values), _PIECE))
     of_pieces = torch.linalg.vector_norm(pieces, dim=1)
     norm: Tensor = torch.linalg.vector_norm(of_pieces, dtype=torch.float64)
     return norm

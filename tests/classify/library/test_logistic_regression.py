@@ -9,15 +9,18 @@ import sklearn
 from made_up import clinic_set
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import Tensor
 
 import synthdp
 from classify.head import train as head_training
 from classify.library.logistic_regression import PrivateLogisticRegression
+from synthdp.data.dataset import DatasetWriter
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
@@ -82,10 +85,12 @@ def test_it_learns_and_states_what_it_promises() -> None:
     assert "which rows are one patient's" in told
 
 
-def test_rows_without_groups_are_each_a_patient_and_that_is_said() -> None:
+def test_rows_without_groups_are_each_a_patient_and_that_is_said(tmp_path: Path) -> None:
     rows, y, _ = clinic()
-    told = str(PrivateLogisticRegression(**PUBLIC).fit(rows, y).statement_)
-    assert "that each row is one patient, since no groups were given" in told
+    model = PrivateLogisticRegression(**PUBLIC, ledger=tmp_path / "mine").fit(rows, y)
+    assert "that each row is one patient, since no groups were given" in str(model.statement_)
+    together = str(statement_of([tmp_path / "mine"]))  # made of records alone
+    assert "each row counted as a patient, since no groups were given" in together
 
 
 def sums(
@@ -263,6 +268,8 @@ def test_a_figure_by_cross_validation_counts_each_fit(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"epsilon": 0}, "epsilon is 0"),
+        ({"epsilon": "6"}, "epsilon is '6'"),
+        ({"epsilon": None}, "epsilon is None"),
         ({"delta": 0.1}, "not below 1/population"),
         ({"population": 0}, "population"),
         ({"steps": 0}, "steps"),
@@ -280,6 +287,61 @@ def test_wrong_settings_are_told_before_anything_is_spent(
     assert (
         not (tmp_path / "mine").exists() or not statement_of([tmp_path / "mine"]).lineage.releases
     )
+
+
+def made_with(*before: object) -> Pipeline:
+    return make_pipeline(*before, PrivateLogisticRegression(**PUBLIC))
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ((StandardScaler(),), r"the step standardscaler \(StandardScaler\)"),
+        ((Normalizer(), PCA(2)), r"the step pca \(PCA\)"),
+        ((make_pipeline(StandardScaler()),), r"the step pipeline(-1)? \(Pipeline\)"),
+    ],
+)
+def test_what_a_pipeline_fits_on_the_patients_is_refused(
+    before: tuple[object, ...], told: str
+) -> None:
+    rows, y, _ = clinic()
+    with pytest.raises(InputError, match=told):
+        made_with(*before).fit(rows, y)
+    with pytest.raises(InputError, match=told):
+        make_pipeline(*before, made_with("passthrough")).fit(rows, y)
+
+
+def test_what_was_fitted_on_public_rows_may_stand_in_a_pipeline() -> None:
+    rows, y, _ = clinic()
+    public = FrozenEstimator(StandardScaler().fit(rows[::-1] + 1))
+    made_up = make_pipeline(Normalizer(), FunctionTransformer(np.tanh))
+    assert made_with("passthrough", made_up, public).fit(rows, y)[-1].epsilon_ <= 6
+
+
+def test_labels_may_be_words_of_which_some_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, y, patients = clinic()
+    gone = patients == "secret-007"
+    words = np.where(y == 1, "malignant", "benign").astype(object)
+    words[gone] = None
+    less, _ = sums(monkeypatch, rows[~gone], y[~gone], patients[~gone])
+    named = {"classes": ("benign", "malignant")}
+    assert (sums(monkeypatch, rows, words, patients, **named)[0][0] == less[0]).all()
+
+
+def test_fits_at_the_same_time_may_make_one_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, raced = DatasetWriter.finish, []
+
+    def after_another(writer: DatasetWriter) -> object:
+        if not raced:
+            raced.append(1)
+            fitted(tmp_path / "mine")
+        return finish(writer)
+
+    monkeypatch.setattr(DatasetWriter, "finish", after_another)
+    fitted(tmp_path / "mine")
+    assert len(statement_of([tmp_path / "mine"]).lineage.releases) == 2
 
 
 @pytest.mark.parametrize("missing", [None, math.nan])
