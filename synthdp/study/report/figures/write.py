@@ -190,8 +190,8 @@ def _calibration(results: StudyResults) -> Iterator[StudyFigure | NoFigure]:
             _name("calibration", number, len(drawn)),
             f"How well scores are calibrated on {_where(key)}: means over seeds by the epsilon "
             f"asked for. {scope_words(by_set[key])} Vertical lines: 95 % intervals over patients "
-            "(mean of the seeds' bootstrap intervals). Dashed: perfect calibration. Brier score: the "
-            "lower, the better.",
+            "(mean of the seeds' bootstrap intervals). Dashed: perfect calibration. Brier score: "
+            "the lower, the better.",
             _drawing_of_panels(panels, share_up=False),
         )
 
@@ -232,8 +232,8 @@ def _fairness(
             _name("fairness", number, len(parts)),
             f"AUROC of {target} by {attribute.replace('_', ' ')} on {data_set}, {split}: means "
             f"over {_seeds(part)} by the epsilon asked for. {_sizes(part, _group)}. Vertical "
-            "lines: 95 % intervals over patients, drawn alike for all groups and models. Groups that are too small are "
-            "left out.",
+            "lines: 95 % intervals over patients, drawn alike for all groups and models. Groups "
+            "that are too small are left out.",
             _drawing_of_panels(_recipe_panels(part, _group), share_up=True),
         )
 
