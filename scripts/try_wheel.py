@@ -4,10 +4,9 @@ The wheel is built from the sdist, so that neither needs the repository. It is t
 fresh environment that has what the wheel declares to need and nothing else, and a user's first
 commands are run there, in an empty folder, offline. What is declared comes from the environment
 that runs this script, by links, which takes seconds; with --install pip fetches it instead.
-
-    python scripts/try_wheel.py [--install]
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -69,12 +68,19 @@ assert len(Path("scores.csv").read_text().splitlines()) == 1 + 8
 
 def main() -> None:
     """Build, look into the wheel, and walk."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example:  python scripts/try_wheel.py --install",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--install", action="store_true", help="let pip fetch what it needs")
+    install = parser.parse_args().install
     shutil.rmtree(DIST, ignore_errors=True)
     run(sys.executable, "-m", "build", "--outdir", DIST, ROOT, quiet=True)
     (wheel,) = DIST.glob("*.whl")
     refuse_wrong_content(wheel)
     with tempfile.TemporaryDirectory() as scratch:
-        python = fresh_environment(Path(scratch) / "venv", wheel, install="--install" in sys.argv)
+        python = fresh_environment(Path(scratch) / "venv", wheel, install=install)
         empty = Path(scratch) / "empty"
         empty.mkdir()
         walk(python, empty)
