@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from synthdp.config.packaged import config_file
 from synthdp.config.settings import read_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
@@ -21,7 +22,8 @@ def run_stage(stage: str, config: Path | str | None = None, /, **settings: Any) 
 
     Args:
         stage: its name on the command line, such as `finetune` or `data patches`.
-        config: a settings file, if any.
+        config: a settings file, if any, or the name of one that comes with synthdp, such as
+            `classify/best`.
         settings: by name; those of a section as a dict, `privacy={"epsilon": 6}`, whose other keys
             stay as the file has them.
 
@@ -41,7 +43,7 @@ def run_stage(stage: str, config: Path | str | None = None, /, **settings: Any) 
     if stage not in STAGES:
         raise InputError(f"there is no stage {stage!r}; there are {', '.join(STAGES)}")
     cls = STAGES[stage].settings_class()
-    values = {} if config is None else dict(read_settings(cls, Path(config)))
+    values = {} if config is None else dict(read_settings(cls, config_file(Path(config))))
     where = "settings" if config is None else str(config)
     return STAGES[stage].start(validate_settings(cls, _merged(values, settings), where=where))
 

@@ -42,7 +42,16 @@ def for_type_checkers() -> dict[str, str]:
 def test_table_all_and_type_checkers_say_the_same() -> None:
     assert for_type_checkers() == synthdp._PUBLIC
     assert sorted(synthdp._PUBLIC) == sorted(synthdp.__all__)
-    assert set(synthdp.__all__) <= set(dir(synthdp))
+    assert set(dir(synthdp)) == {*synthdp.__all__, "__version__"}  # what an editor offers
+
+
+def test_a_stage_takes_the_name_of_a_settings_file_that_comes_with_synthdp(tmp_path: Path) -> None:
+    made = synthdp.run_stage(
+        "data phantoms", "data/demo-phantoms", out=tmp_path / "set", patients=9, size_px=16
+    )
+    assert synthdp.open_dataset(made).info.size_px == 16
+    with pytest.raises(synthdp.InputError, match="did you mean data/demo-phantoms"):
+        synthdp.run_stage("data phantoms", "data/demo-phantom", out=tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", sorted(synthdp._PUBLIC))

@@ -7,6 +7,7 @@ anybody else; it is clipped, summed on the lattice and noised as in every stage
 
 import hmac
 import os
+import pickle
 import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -298,6 +299,7 @@ class PatientTrainer:
         clipped = ClippedTotal(self._trained, self._sampling.clip_norm)
         plain = torch.zeros(sum(p.numel() for p in self._trained), device=self._trained[0].device)
         first: list[Tensor] = []
+        kept = _kept(self._model)
         with _own_randomness(self._trained[0].device):
             for patient in drawn:
                 gradient = self._gradient(loss, patient, number)
@@ -307,6 +309,7 @@ class PatientTrainer:
                 else:
                     clipped.add(gradient)
             self._refuse_moved()  # before the comparison, since it names the layer
+            _refuse_other(kept, _kept(self._model))
             if drawn and not self._compared:
                 self._refuse_memory(first, self._gradient(loss, drawn[0], number))
         return plain if self._plan.mechanism is None else clipped.total
@@ -486,8 +489,42 @@ def _held(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors}
 
 
-def _differ(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors differ; what is no number is alike in both."""
+def _kept(model: nn.Module) -> dict[str, Any]:
+    """What layers keep beside parameters and buffers, and what leaves with them: a copy.
+
+    Numbers and tensors that are plain attributes, and what a layer adds to `state_dict`.
+    """
+    kept: dict[str, Any] = {}
+    for layer_name, layer in model.named_modules():
+        for name, value in vars(layer).items():
+            if isinstance(value, Tensor):
+                kept[f"{layer_name}.{name}"] = value.detach().clone()
+            elif isinstance(value, int | float) and name != "training":
+                kept[f"{layer_name}.{name}"] = torch.tensor(float(value), dtype=torch.float64)
+        if type(layer).get_extra_state is not nn.Module.get_extra_state:
+            kept[f"{layer_name}.get_extra_state()"] = pickle.dumps(layer.get_extra_state())
+    return kept
+
+
+def _refuse_other(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Refuse a layer that keeps something else since patients' images went through it.
+
+    Raises:
+        InputError: naming it.
+    """
+    for name, value in after.items():
+        if name not in before or _differ(value, before[name]):
+            raise InputError(
+                f"{name.lstrip('.')}: changed while patients' images went through it, and no noise "
+                "covers what it keeps; take it out of the module (where it is a constant that is "
+                "made in the first call, call the module once on a made-up image before)"
+            )
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two tensors, or bytes, differ; what is no number is alike in both."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return bool(one != other)
     return not (
         torch.equal(one, other) or torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
     )

@@ -298,19 +298,87 @@ def test_a_batch_norm_that_is_frozen_may_stay_until_it_is_thawed() -> None:
         trainer.step(loss)
 
 
+class Observing(nn.Module):
+    """A layer that keeps a figure of what it saw, and shows it to nobody while it trains."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.seen = kind, 0.0
+        if kind == "tensor":
+            self.seen = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "made at once":
+            self.map = x.detach()
+        else:
+            self.seen = self.seen + x.detach().mean()
+            self.seen = float(self.seen) if self.kind == "number" else self.seen
+        return x
+
+
+class Calibrating(nn.Module):
+    """A layer whose `state_dict` holds the largest value that it saw, as quantisers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = [0.0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.most = [max(*self.most, float(x.detach().max()))]
+        return x
+
+    def get_extra_state(self) -> list[float]:
+        return self.most
+
+    def set_extra_state(self, state: list[float]) -> None:
+        self.most = state
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (Observing("tensor"), r"1\.seen: changed while"),
+        (Observing("number"), r"1\.seen: changed while"),
+        (Observing("made at once"), r"1\.map: changed while"),
+        (Calibrating(), r"1\.get_extra_state\(\): changed while"),
+    ],
+)
+def test_a_figure_of_patients_that_leaves_with_the_module_is_found(
+    layer: nn.Module, told: str
+) -> None:
+    trainer = made(model=small_cnn(layer))
+    next(trainer)
+    with pytest.raises(InputError, match=told):
+        trainer.step(loss)
+
+
+def test_what_the_loop_sets_on_its_module_is_its_own() -> None:
+    model = small_cnn()
+    trainer = made(model=model)
+
+    def in_training(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return loss(model.train(), batch)
+
+    for step in trainer:
+        model.eval()
+        model[1].eps, model[2].heat = 1e-5 * (step + 1), torch.tensor(step)
+        trainer.step(in_training)
+    assert trainer.statement().epsilon <= 6
+
+
 class Counting(nn.Module):
     """A layer that keeps a figure of what it saw, in a buffer or out of sight."""
 
     def __init__(self, *, seen: bool) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
-        self.hidden, self.seen = 0.0, seen
+        self.hidden, self.seen = [0.0], seen
 
     def forward(self, x: Tensor) -> Tensor:
-        self.hidden = self.hidden + float(x.detach().mean())
+        self.hidden = [self.hidden[0] + float(x.detach().mean())]
         if self.seen:
             self.mean += x.detach().mean()
-        return x + self.hidden
+        return x + self.hidden[0]
 
 
 @pytest.mark.parametrize(("seen", "told"), [(True, r"1\.mean"), (False, "remembers what it saw")])
