@@ -1,7 +1,8 @@
 """synthdp as somebody has it who only installed the wheel: commands in a process of their own.
 
 The checkout can't be imported there: the wheel is unpacked into a folder of its own, Python runs
-isolated (-I), and other packages come from where they are.
+isolated (-I), and other packages come from where they are. Nothing else of this machine is there
+either: no settings of its user, no folder of weights, no network.
 """
 
 import os
@@ -13,15 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+#: What of a checkout the wheel is built from.
 _PARTS = ("synthdp", "gan", "classify", "configs", "pyproject.toml", "setup.py", "README.md",
-          "LICENSE", "MANIFEST.in")  # fmt: skip
+          "LICENSE", "NOTICE", "MANIFEST.in")  # fmt: skip
 _START = """\
-import sys
+import runpy, sys
 sys.path.insert(0, {site!r})
 import synthdp
 assert synthdp.__file__.startswith({site!r}), synthdp.__file__
-from synthdp.cli import main
-sys.exit(main(sys.argv[1:]))
+sys.argv = sys.argv[1:]
+if sys.argv[0] == "synthdp":
+    from synthdp.cli import main
+    sys.exit(main(sys.argv[1:]))
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -30,25 +35,20 @@ def unpacked_wheel(root: Path) -> Path:
 
     It is built from a copy, so that nothing is written into the checkout.
     """
-    source, wheels, site = (root / name for name in ("source", "wheels", "site"))
+    source, site = root / "source", root / "site"
     source.mkdir(parents=True)
     for part in _PARTS:
         here = CHECKOUT / part
         if here.is_dir():
             shutil.copytree(here, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-        elif here.is_file():
+        else:
             shutil.copyfile(here, source / part)
-    build = [*("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"), "-w"]
-    _pip(*build, str(wheels), str(source))
-    (wheel,) = wheels.glob("*.whl")
-    _pip("install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel))
-    return site
-
-
-def _pip(*words: str) -> None:
-    command = [sys.executable, "-m", "pip", *words]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    command = [*pip, "--no-index", "--target", str(site), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
+    shutil.rmtree(source)
+    return site
 
 
 @dataclass
@@ -69,16 +69,24 @@ class Walk:
         Raises:
             AssertionError: when it does not go through: that is a stop, and the walk ends there.
         """
+        return self._typed(("synthdp", *words), timeout_s)
+
+    def run_file(self, path: Path, timeout_s: float = 170) -> str:
+        """Run a file of Python; as `run`."""
+        return self._typed((str(path),), timeout_s)
+
+    def _typed(self, words: tuple[str, ...], timeout_s: float) -> str:
         began = time.monotonic()
-        command = [sys.executable, "-I", "-c", _START.format(site=str(self.site)), *words]
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
-            **{"HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"},
-        }
+        home = self.site.parent / "home"
+        home.mkdir(exist_ok=True)
         done = subprocess.run(
-            command,
+            [sys.executable, "-I", "-c", _START.format(site=str(self.site)), *words],
             cwd=self.folder,
-            env=environment,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(home),
+                **{"HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"},
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -86,7 +94,7 @@ class Walk:
             timeout=timeout_s,
         )
         self.seconds += time.monotonic() - began
-        self.typed.append(f"synthdp {' '.join(words)}")
+        self.typed.append(" ".join(words))
         said = done.stdout + done.stderr
         assert done.returncode == 0, f"{self.typed[-1]}\n{said}"
         return said

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bare_install import Walk, unpacked_wheel
 from PIL import Image
 
 from synthdp.cli import EXIT_DONE, main
@@ -21,7 +22,6 @@ from synthdp.data.dataset import open_dataset
 from synthdp.data.identity import keyed_digest
 from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients
 from synthdp.storage.files import read_json
-from tests.walks import bare
 
 WEIGHTS = Path(os.environ.get("SYNTHDP_WEIGHTS", "../shared/weights"))
 NETWORKS = """\
@@ -203,19 +203,21 @@ def test_what_is_signed_reads_as_what_leaves(
 @pytest.mark.slow
 def test_a_release_scores_where_synthdp_alone_is_installed(hospital: Path, tmp_path: Path) -> None:
     """Its card's own code, in a folder that was sent, on a machine that knows nothing else."""
-    installed = bare.install(tmp_path / "site")
     received = tmp_path / "received"
     (hospital / "share" / "model").rename(received)
+    receiver = Walk(unpacked_wheel(tmp_path / "wheel"), received)
     for kind, code in re.findall(
         r"^```(sh|python)\n(.*?)^```$", (received / "README.md").read_text(), re.DOTALL | re.M
     ):
         if kind == "sh":
             for line in code.strip().splitlines():
                 if not line.startswith("pip "):
-                    bare.run(installed, received, *shlex.split(line))
+                    program, *words = shlex.split(line)
+                    assert program == "synthdp", line
+                    receiver.run(*words)
         else:
             (tmp_path / "code.py").write_text(code)
-            bare.run(installed, received, str(tmp_path / "code.py"))
+            receiver.run_file(tmp_path / "code.py")
     there = (received / "scores.csv").read_bytes()
     assert there == (received / "scores-again.csv").read_bytes()
     command(f"synthdp predict runs/model {received / 'trial' / 'images'} --out {tmp_path}/here.csv")
