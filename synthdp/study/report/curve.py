@@ -323,9 +323,9 @@ def _draw_frame(
         max(0, min([CHANCE, *ends]) - 0.03), min(1.005, max([CHANCE + 0.1, *ends]) + 0.03)
     )
     axes.annotate(
-        "chance", (0, CHANCE), xycoords=("axes fraction", "data"), xytext=(look.pt(4), look.pt(3)),
-        textcoords="offset points", color=look.muted, fontsize=look.pt(10),
-    )  # fmt: skip
+        "chance", (1, CHANCE), xycoords=("axes fraction", "data"), xytext=(look.pt(4), 0),
+        textcoords="offset points", va="center", color=look.muted, fontsize=look.pt(10),
+    )  # beside the drawing, where no mark can hide it  # fmt: skip
     axes.set_ylabel("AUROC", color=look.ink)
     look.dress(axes)
 

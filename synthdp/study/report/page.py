@@ -227,6 +227,7 @@ def _content(
             len(failed),
             results.members_found,
             withheld="scores" in record.facts.withheld,
+            first_of=(first.name, len(evaluations)) if first and len(evaluations) > 1 else None,
         ),
         "evaluations": evaluations,
         "what_it_does": WHAT_IT_DOES,

@@ -4,9 +4,16 @@ from xml.etree import ElementTree
 import pytest
 
 from synthdp.pages.html import MARKS
+from synthdp.pages.look import PAGE
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import ResultRow
-from synthdp.study.report.curve import Scale, draw_curve, odds_by_epsilon, shown_epsilon
+from synthdp.study.report.curve import (
+    Scale,
+    curve_figure,
+    draw_curve,
+    odds_by_epsilon,
+    shown_epsilon,
+)
 
 
 def cell(
@@ -88,6 +95,16 @@ def test_hollow_is_told_only_where_something_is_hollow() -> None:
     assert "var(--paper)" not in filled
     assert "drawn hollow" in hollow
     assert "var(--paper)" in hollow
+
+
+def test_no_mark_can_hide_the_word_beside_the_line_of_chance() -> None:
+    figure = curve_figure(
+        [cell("real_only", 1.0)], ["real_only"], width_in=9.6, members_found={}, look=PAGE
+    )
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    (word,) = [text for text in axes.texts if text.get_text() == "chance"]
+    assert word.get_window_extent().x0 > axes.get_window_extent().x1
 
 
 def test_more_strategies_than_marks() -> None:

@@ -370,3 +370,10 @@ def test_each_strategy_is_explained_and_each_interval_too(page: Page) -> None:
     assert {anchor.removeprefix("#") for anchor in anchors if anchor.startswith("#")} <= ids
     text = page.text.replace("\N{NO-BREAK SPACE}", " ")
     assert "% intervals hold patients alone, not seeds" in text
+
+
+def test_the_answer_names_its_set_where_the_page_has_several(page: Page, tmp_path: Path) -> None:
+    assert "the first of 2 parts below" in page.text
+    make_study(tmp_path, seeds=1, with_failure=False)
+    alone = Page(run_report(ReportSettings(study=tmp_path)).read_text()).text
+    assert "parts below" not in alone

@@ -166,6 +166,16 @@ def test_printing_opens_what_matters(browser: Browser, page: Path, tmp_path: Pat
     assert browser.run(closed) == ["first runs"]
 
 
+def test_a_head_that_is_printed_again_on_the_next_page_has_its_words(
+    browser: Browser, page: Path
+) -> None:
+    browser.open(page)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    shown = "getComputedStyle(document.querySelector('thead button')).display"
+    assert browser.run(shown) == "contents"  # Chromium leaves a box of its own out there
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_opens_within_a_second_with_500_runs(browser: Browser, many: Path) -> None:
     assert many.stat().st_size < 2 * 2**20
     browser.errors.clear()

@@ -7,10 +7,12 @@ from made_up_study import describe, make_patches, make_study
 from PIL import Image
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.study.compare.fairness import FairnessRow, write_fairness
 from synthdp.study.compare.transfer import TransferRow, write_transfer
+from synthdp.study.report.figures.write import _grid_caption
 from synthdp.study.report.page import run_report
 from synthdp.study.report.settings import ReportSettings
 
@@ -139,3 +141,9 @@ def test_what_cannot_be_drawn_is_refused_or_told(
 
 def test_fairness_figures_fit_their_table() -> None:
     assert set(FairnessFigure.model_fields) <= set(FairnessRow.model_fields)
+
+
+def test_a_caption_of_patches_speaks_of_patients_only_where_there_were_some(tmp_path: Path) -> None:
+    synthetic = open_dataset(make_patches(tmp_path / "synthetic", "synthetic"))
+    assert _grid_caption(synthetic, 0.0).endswith(" They descend from no patient's image.")
+    assert _grid_caption(synthetic, 6.0).endswith("patients, each has a promise of epsilon 6.")
