@@ -561,6 +561,9 @@ class ExportSettings(Settings):
     Example: assessments/synthetic
     """
 
+    yes_without_protection: bool = False
+    """The generator may leave although its epsilon is infinite, as for a release."""
+
 
 class FeatureSpace(BackboneSettings):
     """A frozen public network and the short label that its figures carry, as in FD-DINOv2."""

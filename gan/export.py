@@ -27,9 +27,11 @@ from synthdp.config.card_file import CARD, card_file
 from synthdp.data.manifest.classes import class_words
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
+from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.promise.words import headline
-from synthdp.runs.cards import privacy_header
+from synthdp.releases.promise import with_uncovered
+from synthdp.runs.cards import privacy_header, restated
 from synthdp.storage.files import atomic_folder, read_json, write_atomic, write_json
 
 WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
@@ -40,7 +42,8 @@ BASE_ARGUMENTS = ["model_file", "num_samples", "output_path", "save_images"]
 def run_export(settings: ExportSettings) -> Path:
     """Write `out/<package_name>`, or return at once when it is there.
 
-    Guarantee: it holds what a released run holds, and the package's own code.
+    Guarantee: it holds what a released run holds, the package's own code, and figures of the
+    assessment that was named, which its statement names where they are of patients.
 
     Raises:
         InputError: when the run was not released, the figures are of another generator, or `out`
@@ -56,12 +59,8 @@ def run_export(settings: ExportSettings) -> Path:
         )
     words = re.sub(r"[^a-z0-9]+", "_", description.data.lower()).strip("_")
     name = settings.package_name or f"mcgan_{words}"[:64]
-    about = medigan_metadata(
-        settings,
-        generator,
-        package_name=name,
-        assessment=None if settings.quality is None else read_assessment(settings.quality),
-    )
+    assessment = None if settings.quality is None else read_assessment(settings.quality)
+    about = medigan_metadata(settings, generator, package_name=name, assessment=assessment)
     if (settings.out / name / "metadata.json").is_file():
         if read_json(settings.out / name / "metadata.json") != about:
             raise InputError(f"{settings.out}: holds another package; name a new folder")
@@ -74,9 +73,11 @@ def run_export(settings: ExportSettings) -> Path:
         write_atomic(package / "LICENSE", _licence_text(settings.licence))
         write_atomic(package / "requirements.txt", "\n".join(DEPENDENCIES) + "\n")
         card = card_file(run)
+        statement = with_uncovered(read_statement(run, sender=None), _figures_words(assessment))
         if card is not None:
-            write_atomic(package / CARD, card.read_bytes())
-        write_atomic(package / "privacy.json", (run / "privacy.json").read_bytes())
+            text = restated(card.read_text(encoding="utf-8"), statement)
+            write_atomic(package / CARD, text)
+        write_json(package / "privacy.json", statement.model_dump(mode="json"))
         write_json(package / "metadata.json", about)
     return settings.out
 
@@ -120,6 +121,19 @@ def _licence_text(of_weights: str) -> str:
         f"The weights in this folder: {of_weights or 'not stated; ask whoever made this package'}."
         f"\n\nThe code in this folder, by synthdp {__version__}: Apache-2.0, as follows.\n\n{text}"
     )
+
+
+def _figures_words(assessment: Assessment | None) -> list[str]:
+    """What the statement says of an assessment's figures in the package; nothing of phantoms'."""
+    if assessment is None:
+        return []
+    real, releases = assessment.real, assessment.info.lineage.releases
+    if real.kind == "phantom" and real.name not in {one.data for one in releases}:
+        return []
+    return [
+        f"exact figures of the patients of {real.name}, and how many images they are of, which are "
+        "in this package because their assessment was named"
+    ]
 
 
 # What medigan lists of a model.

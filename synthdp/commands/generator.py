@@ -66,8 +66,10 @@ def add_commands(commands: Commands) -> None:
         "synthdp export pretrained:mcgan-cbis packages/mcgan --licence CC-BY-3.0",
         positionals=("run", "out"),
         options=("package_name", "model_id", "title", "licence", "quality"),
+        flags=("yes_without_protection",),
         run=_from_release,
-        matters="run out package_name model_id title licence organ modality quality",
+        matters="run out package_name model_id title licence organ modality quality "
+        "yes_without_protection",
     )
     add_stage(
         commands,
@@ -77,25 +79,23 @@ def add_commands(commands: Commands) -> None:
         positionals=("run", "out"),
         options=("format", "size_px"),
         flags=("yes_without_protection",),
-        run=_export_model,
+        run=_from_release,
         matters="run out format size_px yes_without_protection",
     )
 
 
-def _export_model(stage: Stage, settings: "Settings") -> Path:
-    """Export a model as one file, under the word that a release of it asks for."""
-    # settings are an ExportModelSettings, whose class is imported when a stage asks for it
-    return _from_release(stage, settings, settings.yes_without_protection)  # type: ignore[attr-defined]
+def _from_release(stage: Stage, settings: "Settings") -> Path:
+    """Export what a release of the run lets leave, under the word that a release of it asks for.
 
-
-def _from_release(stage: Stage, settings: "Settings", without_protection: bool = True) -> Path:
-    """Export what a release of the run lets leave; a generator of the package is released."""
+    A generator of the package is released.
+    """
     # not at the top, so that commands start without the image stack
     from synthdp.releases.release import Asked, release  # noqa: PLC0415
 
     # of gan's ExportSettings, which is not imported here, or of ExportModelSettings
     run: Path = settings.run  # type: ignore[attr-defined]
     out: Path = settings.out  # type: ignore[attr-defined]
+    without_protection: bool = settings.yes_without_protection  # type: ignore[attr-defined]
     if str(run).startswith("pretrained:"):
         return stage.start(settings)
     has_left = not (run / "private").exists()

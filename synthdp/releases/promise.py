@@ -8,9 +8,22 @@ from synthdp.privacy.promise.statement import Statement
 TRAINED_ON = ("train", "all")
 
 
+#: Of rows of a study that were chosen by name, after it was scored on patients.
+CHOICE = (
+    "which rows of the study are here: whoever chose them may have looked at exact scores of "
+    "patients, of which the choice then tells"
+)
+#: By what words of a former release are known, whose figures may be in it alone.
+_BY_NAME = "in this release because"
+
+
 def with_uncovered(statement: Statement, words: Sequence[str]) -> Statement:
-    """The statement that says of these things in the release that no promise covers them."""
-    named = tuple(dict.fromkeys([*statement.not_covered, *words]))
+    """The statement that says of these things in the release that no promise covers them.
+
+    What it said of exact figures in a former release, of which this one is made, it says no more.
+    """
+    kept = [one for one in statement.not_covered if _BY_NAME not in one]
+    named = tuple(dict.fromkeys([*kept, *words]))
     return statement.model_copy(update={"not_covered": named})
 
 
@@ -25,12 +38,12 @@ def exact_words(splits: Sequence[str], *, scores: bool, counts: bool) -> list[st
     words, of = [], ", ".join(dict.fromkeys(splits))
     if of and scores:
         words.append(
-            f"exact scores of the patients of {of}, which are in this release because they were "
-            "asked for by name (how many patients there are can be worked out from them)"
+            f"exact scores of the patients of {of}, which are {_BY_NAME} they were asked for by "
+            "name (how many patients there are can be worked out from them)"
         )
     if of and counts:
         words.append(
-            f"how many images and patients of {of} were scored, which is in this release because "
-            "it was asked for by name"
+            f"how many images and patients of {of} were scored, which is {_BY_NAME} it was asked "
+            "for by name"
         )
     return words

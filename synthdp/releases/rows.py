@@ -33,6 +33,11 @@ class Selection:
     epsilons: frozenset[float | None] | None = None
     seeds: frozenset[int] | None = None
 
+    @property
+    def by_value(self) -> bool:
+        """Whether somebody chose among the rows, and may have looked at their scores first."""
+        return any(part is not None for part in (self.strategies, self.epsilons, self.seeds))
+
     def allows(self, row: ResultRow) -> bool:
         """Whether a row is chosen; a failed run has nothing to release."""
         promised = row.epsilon_end_to_end

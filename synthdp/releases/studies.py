@@ -10,7 +10,7 @@ from synthdp.privacy.promise.plan import named_sets, with_records
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement, joined_statement
 from synthdp.releases.files import plain_file
-from synthdp.releases.promise import TRAINED_ON, exact_words, with_uncovered
+from synthdp.releases.promise import CHOICE, TRAINED_ON, exact_words, with_uncovered
 from synthdp.releases.rows import Selection, blanked, chosen_rows, comparisons_left, public_sets
 from synthdp.releases.runs import PROMISE, STATUS, copy_config, copy_promise, released_status
 from synthdp.runs.cards import plain_card
@@ -19,7 +19,7 @@ from synthdp.storage.paths import without_paths
 from synthdp.study.compare.aurocs import read_comparisons, write_comparisons
 from synthdp.study.compare.results import RESULTS_FILE, read_results, write_results
 from synthdp.study.record import FACTS_FILE, StudyFacts, read_sets
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import ReportSettings, write_report
 from synthdp.study.sweep.state import refuse_changed_study
 
 RUNS = "runs"
@@ -62,7 +62,10 @@ def copy_study(
             "the scores out"
         )
     splits = [f"{row.data_set} ({row.split})" for row in exact]
-    statement = with_uncovered(statement, exact_words(splits, scores=scores, counts=counts))
+    words = exact_words(splits, scores=scores, counts=counts)
+    if selection.by_value and exact:
+        words.append(CHOICE)
+    statement = with_uncovered(statement, words)
     write_json(folder / STATUS, released_status(study))
     write_json(folder / PROMISE, statement.model_dump(mode="json"))
     copy_config(study, folder)
@@ -81,7 +84,8 @@ def copy_study(
     comparisons = comparisons_left(read_comparisons(study), public=public, scores=scores)
     if whole and comparisons.aurocs:
         write_comparisons(folder, comparisons)
-    run_report(ReportSettings(study=folder, statement=statement))  # anew: without times, pictures
+    # anew: without times, pictures
+    write_report(ReportSettings(study=folder, statement=statement), shown)
     return statement, runs
 
 

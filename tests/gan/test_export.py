@@ -40,6 +40,7 @@ from tests.gan.conftest import settings_of
 Finished = Callable[[Path], Path]
 MakeSet = Callable[..., Path]
 TinySettings = Callable[..., TrainGanSettings]
+UNPROTECTED = "--yes-without-protection"
 NETWORK = Path(gan.network.__file__).parent
 
 #: What medigan does: puts the folder above the package on the path, and calls its function.
@@ -100,7 +101,7 @@ def run(discs_as_real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def packages(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("share") / "packages"
-    assert main(["export", str(run), str(out), "--licence", "CC-BY-3.0"]) == EXIT_DONE
+    assert main(["export", str(run), str(out), "--licence", "CC-BY-3.0", UNPROTECTED]) == EXIT_DONE
     return out
 
 
@@ -173,7 +174,7 @@ def test_a_mixture_is_one_package(
     root = tmp_path_factory.mktemp("mixture")
     plain = run_train_gan(settings_of(discs_as_real, root / "plain", seed=1))
     mixed = run_mix_generators(MixGeneratorsSettings(runs=(run, plain), out=root / "mixed"))
-    assert main(["export", str(mixed), str(root / "packages")]) == EXIT_DONE
+    assert main(["export", str(mixed), str(root / "packages"), UNPROTECTED]) == EXIT_DONE
     ((images, _),) = as_medigan_does(
         root / "packages", "mcgan_discs", {"num_samples": 35, "seed": 7}
     )
@@ -253,7 +254,7 @@ def test_a_run_is_released_first_and_a_package_is_kept_or_refused(
         run_export(ExportSettings(run=run, out=tmp_path / "out"))
     metadata = packages / "mcgan_discs" / "metadata.json"
     written = metadata.stat().st_mtime_ns
-    command = ["export", str(run), str(packages)]
+    command = ["export", str(run), str(packages), UNPROTECTED]
     assert main([*command, "--licence", "CC-BY-3.0"]) == EXIT_DONE
     assert metadata.stat().st_mtime_ns == written
     assert main([*command, "--licence", "MIT"]) == EXIT_BAD_INPUT
@@ -264,9 +265,17 @@ def test_a_run_is_released_first_and_a_package_is_kept_or_refused(
     assert main(["export", str(understated), str(tmp_path / "out")]) == EXIT_BAD_INPUT
     assert "promises more than what was spent" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main(["export", str(run), str(tmp_path / "dry"), "--dry-run"]) == EXIT_DONE
+    assert main(["export", str(run), str(tmp_path / "dry"), "--dry-run", UNPROTECTED]) == EXIT_DONE
     assert "epsilon = inf" in capsys.readouterr().out
     assert not (tmp_path / "dry").exists()
+
+
+def test_a_package_that_promises_nothing_is_asked_for_by_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), str(tmp_path / "out")]) == EXIT_BAD_INPUT
+    assert UNPROTECTED in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_attributes_are_drawn_from_the_prior(
@@ -280,7 +289,10 @@ def test_attributes_are_drawn_from_the_prior(
     manifest.write_text("\n".join([f"{head},view", *lines]) + "\n")
     settings = tiny_settings(data, tmp_path / "run", conditions=("view",), kimg=0.016)
     run = run_train_gan(settings)
-    assert main(["export", str(run), str(tmp_path / "out"), "--package-name", "views"]) == EXIT_DONE
+    assert (
+        main(["export", str(run), str(tmp_path / "out"), "--package-name", "views", UNPROTECTED])
+        == EXIT_DONE
+    )
     ((images, _),) = as_medigan_does(tmp_path / "out", "views", {"num_samples": 24, "seed": 4})
     made = open_dataset(
         run_generate(GenerateSettings(run=run, out=tmp_path / "set", per_class=12, seed=4))
@@ -299,7 +311,7 @@ def test_a_dcgan_is_exported_as_well(
         discs, tmp_path / "run", arch="dcgan", loss="bce", channels=(16, 12, 8), kimg=0.016
     )
     run = run_train_gan(settings)
-    assert main(["export", str(run), str(tmp_path / "out")]) == EXIT_DONE
+    assert main(["export", str(run), str(tmp_path / "out"), UNPROTECTED]) == EXIT_DONE
     ((images, _),) = as_medigan_does(tmp_path / "out", "mcgan_discs", {"num_samples": 6, "seed": 2})
     assert grey_levels(images, drawn(run, 6, 2)) <= 1
     content = torch.load(tmp_path / "out/mcgan_discs/weights.pt", weights_only=True)
@@ -316,7 +328,7 @@ def test_an_imported_checkpoint_leaves_as_a_package_that_promises_nothing(tmp_pa
         trained_on="cbis-ddsm",
     )
     run = run_import_generator(settings)
-    assert main(["export", str(run), str(tmp_path / "out")]) == EXIT_DONE
+    assert main(["export", str(run), str(tmp_path / "out"), UNPROTECTED]) == EXIT_DONE
     package = tmp_path / "out" / "mcgan_cbis_ddsm"
     (entry,) = read_json(package / "metadata.json").values()
     assert entry["selection"]["privacy_preservation"]["epsilon"] == "inf"
@@ -378,10 +390,15 @@ def test_an_assessment_stands_in_the_metadata(run: Path, tmp_path: Path) -> None
     folder = tmp_path / "assessment"
     folder.mkdir()
     (folder / "quality.json").write_text(assessment(made).model_dump_json())
-    command = ["export", str(run), str(tmp_path / "out"), "--quality", str(folder)]
+    command = ["export", str(run), str(tmp_path / "out"), UNPROTECTED, "--quality", str(folder)]
     assert main(command) == EXIT_DONE
     (entry,) = read_json(tmp_path / "out" / "mcgan_discs" / "metadata.json").values()
     assert entry["selection"]["performance"]["FD-DINOv2"]["DINOv2"]["synthetic"]["n"] == [10, 12]
+    package = tmp_path / "out" / "mcgan_discs"
+    told = "exact figures of the patients of discs, and how many images they are of"
+    assert told in read_json(package / "privacy.json")["not_covered"][-1]
+    assert told in (package / "card.md").read_text()
+    assert told not in (run / "card.md").read_text()
 
 
 def test_the_networks_need_torch_and_numpy_alone_and_import_each_other_relatively() -> None:

@@ -19,6 +19,7 @@ from synthdp.evaluation.metrics import METRICS
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import joined_statement
 from synthdp.releases.contents import check_release, read_contents
+from synthdp.releases.promise import CHOICE
 from synthdp.releases.release import Asked, release
 from synthdp.releases.rows import Selection, chosen_rows, parse_selection
 from synthdp.runs.folder import open_run
@@ -165,6 +166,37 @@ def test_models_of_the_chosen_rows_go_along_where_they_are_asked_for(
     check_release(out / "runs" / "b")
     assert "CC-BY-4.0" in (out / "runs" / "b" / "README.md").read_text()
     assert json.loads((out / "release.json").read_text())["included"] == ["models"]
+
+
+def test_a_choice_among_rows_is_said_to_be_covered_by_no_promise(
+    study: Path, tmp_path: Path
+) -> None:
+    def said(name: str, asked: Asked) -> bool:
+        return CHOICE in release(study, tmp_path / name, asked).not_covered
+
+    assert said("chosen", Asked(rows=("epsilon=6",)))
+    assert not said("private", Asked())
+    assert not said("all", Asked(rows=("all",), without_protection=True))
+
+
+def test_a_release_of_a_release_says_of_no_scores_that_they_are_in_it(
+    study: Path, tmp_path: Path
+) -> None:
+    with_scores = release(study, tmp_path / "scores", Asked(include=("scores",)))
+    assert any("exact scores of" in one for one in with_scores.not_covered)
+    again = release(tmp_path / "scores", tmp_path / "again")
+    assert {row.auroc for row in read_results(tmp_path / "again" / "results.csv")} == {None}
+    assert not any("exact scores of" in one for one in again.not_covered)
+    assert "in this release because" not in (tmp_path / "again" / "card.md").read_text()
+
+
+def test_nothing_is_said_of_an_earlier_version_when_a_study_leaves(
+    study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its report is written in a folder that holds no inputs, which were looked at before."""
+    caplog.set_level("INFO")
+    release(study, tmp_path / "out")
+    assert ".out." not in caplog.text
 
 
 def test_the_set_notes_that_these_rows_left(study: Path, tmp_path: Path) -> None:
