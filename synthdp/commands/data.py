@@ -27,6 +27,14 @@ def add_commands(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = data.add_subparsers(required=True, metavar="KIND")
+    _add_makers(kinds)
+    _add_import(kinds)
+    _add_budget(kinds)
+    _add_looks(kinds)
+
+
+def _add_makers(kinds: Commands) -> None:
+    """The stages that draw a set, or import one of a form that they name."""
     add_stage(
         kinds,
         "phantoms",
@@ -69,6 +77,10 @@ def add_commands(commands: Commands) -> None:
         matters="src out abnormalities official_splits val_fraction size_px crop.margin_px "
         "population splits workers",
     )
+
+
+def _add_import(kinds: Commands) -> None:
+    """The import by a mapping, which chooses its stage by what the mapping says."""
     keys = ("src", "out", "name", "kind", "lineage", "metadata")
     imports = add_stage(
         kinds,
@@ -87,6 +99,10 @@ def add_commands(commands: Commands) -> None:
         "--guess", action="store_true", help="print the mapping that would be used, import nothing"
     )
     imports.set_defaults(handler=lambda arguments: _run_import(keys, arguments))
+
+
+def _add_budget(kinds: Commands) -> None:
+    """What the patients of a set may be asked for in all."""
     budget = kinds.add_parser(
         "budget",
         help="show or change what the patients of a set may be asked for in all",
@@ -100,6 +116,10 @@ def add_commands(commands: Commands) -> None:
     budget.add_argument("--delta", type=float, help="at which; that of the budget before")
     budget.add_argument("--because", default="", help="the reason, kept in the set's ledger")
     budget.set_defaults(handler=_run_budget)
+
+
+def _add_looks(kinds: Commands) -> None:
+    """What looks at a set and reports: as lines, or as a page."""
     check = kinds.add_parser(
         "check",
         help="read every image and report all findings (exit code 2)",

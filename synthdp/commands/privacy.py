@@ -48,6 +48,12 @@ def add_commands(commands: Commands) -> None:
         help="copy what may leave of a run, study or synthetic set into the new folder OUT",
     )
     _add_release_options(privacy)
+    _add_options_of_releases_made(privacy)
+    _add_dossier_options(privacy)
+    privacy.set_defaults(handler=_run_privacy)
+
+
+def _add_options_of_releases_made(privacy: argparse.ArgumentParser) -> None:
     privacy.add_argument(
         "--check",
         type=named_path,
@@ -62,6 +68,9 @@ def add_commands(commands: Commands) -> None:
         "back",
     )
     privacy.add_argument("--because", default="", metavar="TEXT", help="why it was withdrawn")
+
+
+def _add_dossier_options(privacy: argparse.ArgumentParser) -> None:
     privacy.add_argument(
         "--dossier",
         nargs=2,
@@ -83,7 +92,6 @@ def add_commands(commands: Commands) -> None:
         choices=("attacks", "utility", "counts"),
         help="exact figures of patients that the dossier shows: it then stays in the house",
     )
-    privacy.set_defaults(handler=_run_privacy)
 
 
 def _add_release_options(privacy: argparse.ArgumentParser) -> None:
