@@ -21,13 +21,13 @@ from classify.auditing.network import (
 )
 from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
-from classify.network import gradients as network_gradients
 from classify.network import train as network_train
 from classify.network.gradients import PatientGradients, all_views
 from synthdp.cli import main
 from synthdp.config.settings import validate_settings
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noisy_sum import clipped_total
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from tests.classify.network.test_train import RECIPE, examples, new_top
 
@@ -101,7 +101,7 @@ def no_clipping(patch: pytest.MonkeyPatch) -> None:
     def ones(norms: Tensor, clip_norm: float) -> Tensor:
         return torch.where(torch.isfinite(norms), 1.0, 0.0).to(norms)
 
-    patch.setattr(network_gradients, "clip_factors", ones)
+    patch.setattr(clipped_total, "clip_factors", ones)
 
 
 def crash_refunds_its_block(patch: pytest.MonkeyPatch) -> None:
