@@ -51,6 +51,7 @@ from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress
+from synthdp.machine.terminal import for_the_holder
 from synthdp.storage.files import (
     atomic_folder,
     closed_to_others,
@@ -167,7 +168,8 @@ def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[
         refuse_bad_images(settings.images.name, images, settings.bits, reading)
     paths = [image.path for image in images]
     if n_jpeg := sum(is_jpeg(path) for path in paths):
-        logger.info("%d image(s) are JPEG, which has lost detail that scores may hang on", n_jpeg)
+        what = "JPEG, which has lost detail that scores may hang on"
+        logger.info("%d image(s) are %s", n_jpeg, what, extra=for_the_holder(f"some are {what}"))
     raws = [_features(one, paths, read) for one in classifier.feature_sources]
     raw_scores = logits(classifier, raws)
     if not bool(torch.isfinite(raw_scores).all()):
@@ -223,7 +225,8 @@ def find_images(folder: Path, follow_links_into: Sequence[Path] = ()) -> tuple[N
         links = linked_folder_problems(left_out)
         raise_problems(_heading(folder.name), [*contents.problems, *links])
         if passed_over := left_out_words(left_out):
-            logger.info("not scored: %s", passed_over)
+            extra = for_the_holder("some files there are no images, and are not scored")
+            logger.info("not scored: %s", passed_over, extra=extra)
         names = (path.relative_to(folder).as_posix() for path in contents.images)
         named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
     if not named:

@@ -40,11 +40,36 @@ def tell(text: str) -> None:
 
 
 class ToldLines(logging.Handler):
-    """Log records as lines of standard error, above the bars that may stand there."""
+    """Log records as lines of standard error, above the bars that may stand there.
+
+    Those with exact figures of patients (`for_the_holder`) are written to a terminal alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one."""
-        tell(self.format(record))
+        """Write one, or what may be said in its place."""
+        elsewhere = getattr(record, _ELSEWHERE, "")
+        if not elsewhere or is_watched():
+            tell(self.format(record))
+        elif elsewhere not in self._said:
+            self._said.add(elsewhere)
+            tell(f"exact figures of patients are shown at a terminal alone; {elsewhere}")
+
+
+#: The attribute of a log record with exact figures of patients.
+_ELSEWHERE = "elsewhere"
+
+
+def for_the_holder(elsewhere: str) -> dict[str, str]:
+    """The `extra` of a log call about exact figures of patients: a log may be sent on.
+
+    Args:
+        elsewhere: where they are to be found, or what may be said without them.
+    """
+    return {_ELSEWHERE: elsewhere}
 
 
 def flush() -> None:

@@ -25,6 +25,7 @@ from synthdp.data.importing.tables.rows import asked_columns, is_side, same_side
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
+from synthdp.machine.terminal import for_the_holder
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,9 @@ def checked_by_headers(listing: Listing, settings: DicomSettings) -> Listing:
             "%d DICOM images do not say whether anything is written into the picture; look at the "
             "page of `synthdp data show`",
             unsaid,
+            extra=for_the_holder(
+                "some DICOM images do not say whether anything is written into the picture"
+            ),
         )
     bearing = list(known)
     shared = {bearing[index] for group in same_instance(list(known.values())) for index in group}

@@ -58,6 +58,7 @@ from synthdp.data.importing.sources import (
 from synthdp.data.people.cohorts import SHARED_KEY_FILE
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
+from synthdp.machine.terminal import for_the_holder
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
 from synthdp.privacy.promise.stated import (
     STATEMENT_FILE,
@@ -115,7 +116,12 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
         listing, prepared = _readable(settings, listing, outcomes)
         _refuse_problems(settings, listing, person_of)
         if idle := person_of.keys() - {patch.patient for patch in listing.patches}:
-            logger.info("links: %d of %d ids are of no image here", len(idle), len(person_of))
+            logger.info(
+                "links: %d of %d ids are of no image here",
+                len(idle),
+                len(person_of),
+                extra=for_the_holder("some ids of `links` are of no image here"),
+            )
         facts = [image.facts for image in prepared]
         looks = made.thumbnails.of([image.row for image in prepared])
         assignment = assign(settings, listing, facts, looks, key=key, person_of=person_of)
@@ -434,5 +440,8 @@ def _write(
             writer.keep_file(SOURCE_DIGESTS_FILE, digests)
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
+    of_patients = for_the_holder(
+        f"those of this set stand on the page of `synthdp data show {settings.out}`"
+    )
     for line in note_words(note, images, settings.targets, kind=settings.kind):
-        logger.info(line)
+        logger.info(line, extra=of_patients if settings.kind == "real" else None)
