@@ -128,12 +128,18 @@ def takes_of(annotation: Any) -> Takes:
 
 
 def _below(annotation: Any, key: str) -> Any:
-    """The annotation of what stands under a key; Any where it is not known."""
+    """The annotation of what stands under a key; Any where it is not known.
+
+    A mapping with other keys than a section's may stand for one of these, which the section's class
+    names by `stands_for`.
+    """
     for one in _alternatives(annotation):
         if _is_settings(one):
             field = one.model_fields.get(key)
             if field is not None:
                 return _annotation(field)
+            if whole := getattr(one, "stands_for", ""):
+                return _below(_annotation(one.model_fields[whole]), key)
         if get_origin(one) in _MAPPINGS:
             return get_args(one)[1]
     return Any

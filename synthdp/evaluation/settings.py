@@ -1,7 +1,7 @@
 """What is asked of an evaluation: redraws, a sensitivity, and groups of images to judge by."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -52,6 +52,8 @@ class FairnessSettings(Settings):
 
     Redraws are alike for all groups and models.
     """
+
+    stands_for: ClassVar[str] = "attributes"
 
     attributes: Attributes
     """Columns, and for numbers the points that cut them into bins.

@@ -394,7 +394,8 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     [
         ("[view, sex]", {"view": None, "sex": None}),
         ("view", {"view": None}),
-        ("{age: [50, 70], view: null}", {"age": (50, 70), "view": None}),
+        ("{age: [50, 70], view: none}", {"age": (50, 70), "view": None}),
+        ("{attributes: {view: none}}", {"view": None}),
         ("{attributes: {age: [50]}, redraws: 10}", {"age": (50,)}),
     ],
 )
@@ -415,6 +416,8 @@ def test_attributes_are_named_in_short_or_in_full(text: str, expected: dict[str,
         ("{age: [50, .inf]}", "finite number"),
         ("[3]", "name columns of the manifest"),
         ("{attributes: [view], redraw: 3}", "did you mean redraws"),
+        ("{view: null}", "fairness.view: 'null' is no value here; write `none`"),
+        ("{attributes: {view: null}}", "fairness.attributes.view: 'null' is no value here"),
     ],
 )
 def test_attributes_that_say_nothing_are_refused(text: str, message: str) -> None:
