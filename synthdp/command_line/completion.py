@@ -59,13 +59,19 @@ def keys_under(stage: str, prefix: str) -> list[str]:
 
 
 def values_of(stage: str, key: str, prefix: str) -> list[str]:
-    """The words that a key takes, and paths where it takes one."""
+    """The words that a key takes, and paths where it takes one.
+
+    `none` alone is offered to whoever begins to type it: the only word there is would be put in by
+    the shell, and `privacy.epsilon=` would lose its promise by the Tab key.
+    """
     from synthdp.config.described import described  # noqa: PLC0415 (as above)
 
     found = [one for one in described(STAGES[stage].settings_class()) if one.key == key]
     if not found:
         return []
     words = [word for word in found[0].choices if word.startswith(prefix)]
+    if words == ["none"] and not prefix:
+        words = []
     return [*words, *paths_under(prefix)] if "path" in found[0].takes else words
 
 

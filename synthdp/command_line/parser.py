@@ -25,6 +25,7 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.commands: Commands | None = None
         self.options: list[str] = []
+        self.words: Sequence[str] = ()
         self.describe: Callable[[], None] = lambda: None
         self.keys: Callable[[], list[str]] = list
         super().__init__(*args, **kwargs)
@@ -39,6 +40,11 @@ class CommandParser(argparse.ArgumentParser):
         self.options += [word for word in args if isinstance(word, str) and word.startswith("--")]
         return super().add_argument(*args, **kwargs)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of any parser; what was typed is kept, to name what is wrong with it."""
+        self.words = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
     def format_help(self) -> str:
         """Help, with what is only found out for it."""
         self.describe()
@@ -47,6 +53,8 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and the mend, and end with the code of wrong input."""
         if self.commands is not None and message.startswith("the following arguments are required"):
+            if self.words:
+                self.unknown_words(self.words)  # options alone, none of which there is
             self.print_help(sys.stderr)  # nothing was asked for yet: this is what there is
             self.exit(EXIT_BAD_INPUT)
         self.exit(EXIT_BAD_INPUT, f"{self.prog}: {self._plain(message)}\n")

@@ -42,6 +42,8 @@ def offered(line: str, cwd: Path) -> list[str]:
         ("synthdp finetune privacy.del", {"privacy.delta="}),
         ("synthdp finetune privacy.unit=", {"patient", "image"}),
         ("synthdp finetune data=pat", {"patients/"}),
+        ("synthdp finetune privacy.epsilon=", set()),  # the Tab key takes no promise away
+        ("synthdp finetune privacy.epsilon=n", {"none"}),
         ("synthdp report x --format mark", {"markdown"}),
         ("synthdp predict ru", {"runs/"}),
         ("synthdp settings finetune privacy.de", {"privacy.delta"}),

@@ -69,6 +69,8 @@ def test_help_names_groups_first_commands_and_every_command(
         (["finetun"], "synthdp: 'finetun' is no command; did you mean finetune?"),
         (["data", "patch"], "synthdp data: 'patch' is no command; did you mean patches?"),
         (["xyz"], "'xyz' is no command; there are init, "),
+        (["--hlep"], "synthdp: unrecognized arguments: --hlep; did you mean --help?"),
+        (["data", "--hlep"], "synthdp data: unrecognized arguments: --hlep; did you mean --help?"),
         (["generate", "x", "--otu", "y"], "--otu y; did you mean --out?"),
         (["finetune", "--seed", "3"], "--seed; did you mean seed=...?"),
         (["finetune", "--head.steps", "3"], "--head.steps; did you mean head.steps=...?"),
