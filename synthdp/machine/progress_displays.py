@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from synthdp.errors import InputError, quoted
 from synthdp.machine import terminal
 from synthdp.machine.progress_task import Task, duration_words
 
@@ -25,6 +26,7 @@ _FILE_EVERY_S = 5.0
 #: Columns below which a bar has no room; columns and rows of a terminal that does not say.
 _NARROW, _UNKNOWN_COLUMNS, _ROWS = 60, 40, 20
 ENVIRONMENT = "SYNTHDP_PROGRESS"
+_WAYS = ("bars", "lines", "off")
 
 
 class Display(Protocol):
@@ -263,8 +265,14 @@ class FileDisplay:
 
 
 def chosen_display() -> Display:
-    """The way that fits where standard error goes, or the one that the environment asks for."""
+    """The way that fits where standard error goes, or the one that the environment asks for.
+
+    Raises:
+        InputError: when the environment asks for a way that there is not.
+    """
     asked = os.environ.get(ENVIRONMENT, "")
+    if asked not in ("", *_WAYS):
+        raise InputError(f"{ENVIRONMENT}: {quoted(asked)}: say {', '.join(_WAYS)}, or nothing")
     if asked == "off":
         return Nothing()
     if asked == "bars":

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import pytest
 
 import synthdp
+from synthdp.errors import InputError
 from synthdp.machine import progress as module
 from synthdp.machine import progress_displays as displays
 from synthdp.machine.progress import Reporter, at_work, counted, progress, stage
@@ -276,6 +277,8 @@ def test_the_display_fits_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> None
     assert chosen(term="dumb") == Lines.__name__
     assert chosen("lines") == Lines.__name__
     assert chosen("off") == Nothing.__name__
+    with pytest.raises(InputError, match="SYNTHDP_PROGRESS: 'bar': say bars, lines, off, or"):
+        chosen("bar")
     shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()))
     monkeypatch.setitem(sys.modules, "IPython", shell)
     monkeypatch.setattr(displays, "find_spec", lambda name: None)
