@@ -1,6 +1,7 @@
 """`synthdp init`: settings for one's own images, and the commands to run them in order."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -53,10 +54,15 @@ def _run(arguments: argparse.Namespace) -> int:
     given = {key: getattr(arguments, key) for key in Options.__dataclass_fields__}
     asks = sys.stdin.isatty() and sys.stdout.isatty()
     write_folder(folder, answered(Options(**given), _ask if asks else None))
-    print(f"{folder}: written; run what its README.md has, in that folder: `cd {folder}`")
+    typed = shlex.quote(str(folder))
+    print(f"{folder}: written; run what its README.md has, in that folder: `cd {typed}`")
     return EXIT_DONE
 
 
 def _ask(question: str, default: str) -> str:
     shown = f" [{default}]" if default else ""
-    return input(f"{question}{shown}: ") or default
+    try:
+        return input(f"{question}{shown}: ") or default
+    except EOFError:  # Ctrl-D, which ends an answer as Ctrl-C does
+        print()
+        raise KeyboardInterrupt from None

@@ -102,11 +102,20 @@ def with_weights(text: str, weights: str) -> str:
     """A settings file's text with public weights from elsewhere: `hub`, `none`, or a folder.
 
     Those of timm's hub, and a random start, have no sha256; files in a folder keep theirs.
+
+    Raises:
+        InputError: when it is none of these.
     """
+    from synthdp.config.yaml_core import yaml_quoted  # noqa: PLC0415 (what copies alone)
+
     if weights in ("hub", "none"):
         return _WEIGHTS.sub(rf"\1weights: {weights}\n", text)
+    if not weights or not Path(weights).is_dir():
+        raise InputError(
+            f"--weights: {quoted(weights)}: say hub, none, or a folder in which public weights are"
+        )
     return re.sub(
         r"(?m)^( *)weights: ([^\s#]+\.safetensors)$",
-        lambda line: f"{line[1]}weights: {Path(weights) / Path(line[2]).name}",
+        lambda line: f"{line[1]}weights: {yaml_quoted(str(Path(weights) / Path(line[2]).name))}",
         text,
     )

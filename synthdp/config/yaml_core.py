@@ -5,8 +5,9 @@ date. Here `true` and `false` alone are truth values, `0o17` is octal, and what 
 nor `null` is text (https://yaml.org/spec/1.2.2/#103-core-schema). Merge keys (`<<`) are followed.
 """
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -208,6 +209,16 @@ def read_yaml(path: Path, *, prepare: Prepare | None = None) -> Mapping[str, Any
     if not isinstance(content, dict):
         raise InputError(f"{path}: a settings file holds `key: value` lines at its top level")
     return content
+
+
+def yaml_quoted(text: str) -> str:
+    """A text as YAML, whatever stands in it; where lines end in it, as JSON, which YAML takes."""
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
+
+
+def yaml_listed(words: Iterable[str]) -> str:
+    """Words as a list of YAML."""
+    return f"[{', '.join(map(yaml_quoted, words))}]"
 
 
 def dump_yaml(values: Any, *, flow_leaves: bool = False) -> str:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdp.config.yaml_core import parse_yaml
+from synthdp.config.yaml_core import parse_yaml, yaml_quoted
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS
 from synthdp.data.importing.tables.guess import guess
 from synthdp.errors import InputError, quoted
-from synthdp.init.asking import Ask, needed, plain, yaml_quoted
+from synthdp.init.asking import Ask, needed, plain
 from synthdp.init.classes import classes_in_folders, classes_in_table
 from synthdp.init.weights import chosen_weights
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: A folder's name too: not `.` or `..`, nor what a shell takes for an option.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def answered(options: Options, ask: Ask | None) -> Answers:
             more += "val_fraction: 0.2 # a fifth of the patients, by a keyed hash of their ids\n"
     name = needed(options.name, "--name", "Short name of the data set", ask, plain(images.name))
     if _NAME.fullmatch(name) is None:
-        raise InputError(f"--name: {quoted(name)}: letters, digits, - _ and . alone, 64 at most")
+        raise InputError(
+            f"--name: {quoted(name)}: letters, digits, - _ and . alone, the "
+            "first one no - or ., 64 at most"
+        )
     population = _population(options, ask)
     return Answers(name, target, text + more, population, chosen_weights(options.weights, ask))
 
@@ -79,7 +83,7 @@ def _population(options: Options, ask: Ask | None) -> int:
         "number is private)"
     )
     text = needed(options.population, "--population", question, ask)
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:  # the digit ² is no number
         raise InputError(f"--population: {quoted(text)}: a whole number, 1 or more")
     return int(text)
 

@@ -1,7 +1,8 @@
 """How `synthdp init` comes by an answer, and writes it down."""
 
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable
 
 from synthdp.errors import InputError
 
@@ -24,15 +25,7 @@ def needed(given: object, option: str, question: str, ask: Ask | None, default: 
 
 
 def plain(word: str) -> str:
-    """A word as the name of a set or a target may be: letters, digits and lines."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", word).strip("-") or "mine"
-
-
-def yaml_quoted(text: str) -> str:
-    """A text as YAML, whatever stands in it."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def yaml_listed(words: Iterable[str]) -> str:
-    """Words as a list of YAML."""
-    return f"[{', '.join(map(yaml_quoted, words))}]"
+    """A word as the name of a set or a target may be: letters without marks, digits and lines."""
+    letters = unicodedata.normalize("NFKD", word.replace("ß", "ss"))
+    unmarked = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", unmarked).strip("-.") or "mine"

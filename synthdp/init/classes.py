@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from synthdp.config.yaml_core import yaml_listed, yaml_quoted
 from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS, name_label
 from synthdp.data.importing.labels import answers, default_labels, names_mask
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError, quoted
-from synthdp.init.asking import Ask, needed, plain, yaml_listed, yaml_quoted
+from synthdp.init.asking import Ask, needed, plain
 
 #: More different words than these are patients or findings in free text, and are never shown.
 _MOST_CLASSES = 12

@@ -86,6 +86,8 @@ def refuse_used(folder: Path) -> None:
     Raises:
         InputError: saying so.
     """
+    if folder.is_symlink() and not folder.exists():
+        raise InputError(f"{folder}: is a link to nowhere; remove it, or name a new folder")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(
             f"{folder}: holds files already, and nothing is written over; name a new folder"

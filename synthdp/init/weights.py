@@ -4,7 +4,7 @@ from pathlib import Path
 
 from synthdp.config.packaged import packaged_config
 from synthdp.config.settings import load_settings
-from synthdp.errors import InputError
+from synthdp.errors import InputError, quoted
 from synthdp.init.asking import Ask
 from synthdp.networks.weight_files import VARIABLE, found_weights
 from synthdp.stages import STAGES
@@ -21,17 +21,17 @@ def chosen_weights(given: str | None, ask: Ask | None) -> str:
     Raises:
         InputError: when they are on no path that is searched, and nobody can be asked.
     """
-    weights = given or "found"
+    weights = "found" if given is None else given
     missing = _missing(weights)
     while missing and given is None and ask is not None:
         weights = ask(f"Public weights of {missing} are not there: {_WAYS}", "hub").strip()
         missing = _missing(weights)
     if missing:
+        where = "" if weights == "found" else f" in {quoted(weights)}"
         raise InputError(
-            f"--weights: public weights of {missing} are not on this machine"
-            f"{'' if weights == 'found' else f' in {weights}'}; say --weights hub (timm downloads "
-            "its own, once), --weights FOLDER where they stand, or --weights none (networks that "
-            f"start at random, to try things out); {VARIABLE} names folders too"
+            f"--weights: public weights of {missing} are not on this machine{where}; say --weights "
+            "hub (timm downloads its own, once), --weights FOLDER where they stand, or --weights "
+            f"none (networks that start at random, to try things out); {VARIABLE} names folders too"
         )
     return weights if weights in ("found", "hub", "none") else str(Path(weights).resolve())
 

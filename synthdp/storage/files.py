@@ -349,6 +349,8 @@ def short_lived_folder(path: Path) -> Iterator[Path]:
 
 
 def _refuse_filled(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: is a link to nowhere; name a new folder or remove it first")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: exists already; name a new folder or remove it first")
 

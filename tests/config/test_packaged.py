@@ -80,7 +80,14 @@ def test_weights_come_from_elsewhere_and_the_rest_stays(tmp_path: Path) -> None:
     assert networks(with_weights(text, "hub")) == [("hub", None)] * 2
     assert networks(with_weights(text, "none")) == [(None, None)] * 2
     before = networks(text)
-    assert networks(with_weights(text, "/weights")) == [(f"/weights/{w}", s) for w, s in before]
+    for name in ("weights", "our weights: #2 'old'"):
+        folder = tmp_path / name
+        folder.mkdir()
+        there = [(f"{folder}/{file}", sha256) for file, sha256 in before]
+        assert networks(with_weights(text, str(folder))) == there
+    for word in ("", "hubb"):
+        with pytest.raises(InputError, match="say hub, none, or a folder"):
+            with_weights(text, word)
     assert with_weights(text, "hub").count("#") == text.count("#")
 
 

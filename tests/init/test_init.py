@@ -1,4 +1,5 @@
 import builtins
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +262,9 @@ def test_nothing_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
             "--table: there is no",
         ),
         (["--images", "photos", "--population", "100", "--weights", "void"], "--weights: public"),
+        (["--images", "photos", "--population", "100", "--weights", ""], "--weights: public"),
+        (["--images", "photos", "--population", "²"], "--population: '²'"),
+        (["--images", "photos", "--population", "100", "--name", ".."], "--name: '..'"),
     ],
 )
 def test_a_wrong_option_is_named(
@@ -296,6 +300,51 @@ def test_the_command_asks_through_the_terminal(monkeypatch: pytest.MonkeyPatch) 
     assert "population: 100" in Path("mine/study.yaml").read_text()
 
 
+def test_the_end_of_what_is_typed_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(builtins, "input", ended)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["init", "mine"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not Path("mine").exists()
+
+
+def test_the_folder_may_be_called_as_no_shell_word_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class_folders(Path("photos"))
+    words = ["--images", "photos", "--population", "100", "--weights", "none"]
+    assert main(["init", "#mine & all", *words]) == 0
+    assert "`cd '#mine & all'`" in capsys.readouterr().out
+
+
+def test_a_link_to_nowhere_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").symlink_to("nowhere")
+    assert init() == 2
+    assert "mine: is a link to nowhere" in capsys.readouterr().err
+
+
+def test_an_import_tells_counts_of_patients_to_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(Path("photos"))
+    assert init() == 0
+    monkeypatch.chdir("mine")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's take main's place
+    assert main(["data", "import", "data.yaml", *_SMALL]) == 0
+    log = capsys.readouterr().err
+    assert log.count("exact figures of patients are shown at a terminal alone") == 1
+    assert not re.search(r"\d+ (real )?images|of \d+ patients|\d+ yes", log)
+    monkeypatch.setattr("synthdp.machine.terminal.is_watched", lambda: True)
+    assert main(["data", "import", "data.yaml", *_SMALL, "out=data/other"]) == 0
+    assert "imported 24 real images of 12 patients" in capsys.readouterr().err
+
+
 def test_a_large_population_gets_a_delta_that_fits(tmp_path: Path) -> None:
     class_folders(Path("photos"))
     options = Options(images=Path("photos"), population="200000", weights="none")
@@ -307,4 +356,5 @@ def test_a_large_population_gets_a_delta_that_fits(tmp_path: Path) -> None:
 
 def test_names_are_made_of_plain_characters() -> None:
     assert plain("Our chest X-rays (2024)") == "Our-chest-X-rays-2024"
-    assert plain("///") == "mine"
+    assert plain("Größe: Über") == "Grosse-Uber"
+    assert plain("///") == plain("..") == "mine"

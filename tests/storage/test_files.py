@@ -170,6 +170,13 @@ def test_atomic_folder_appears_whole(tmp_path: Path) -> None:
     assert names(target) == ["a.txt"]
 
 
+def test_atomic_folder_refuses_a_link_to_nowhere(tmp_path: Path) -> None:
+    link = tmp_path / "set"
+    link.symlink_to("nowhere")
+    with pytest.raises(InputError, match="is a link to nowhere"), atomic_folder(link):
+        pass
+
+
 def test_atomic_folder_takes_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     with atomic_folder(tmp_path / "set") as scratch:
