@@ -169,7 +169,7 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
         inputs = torch.from_numpy(self._scaled(rows))
         constant = inputs.new_full((len(inputs), 1), self.bias_input)
         examples = HeadExamples(torch.cat([inputs, constant], dim=1), targets, units)
-        start = torch.zeros(targets.shape[1], inputs.shape[1] + 1)
+        start = inputs.new_zeros(targets.shape[1], inputs.shape[1] + 1)
         folder = open_ledger_folder(self.ledger)
         plan = plan_for_arrays(
             folder,
@@ -293,8 +293,8 @@ class PrivateLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.data_norm is not None and not 0 < self.data_norm < math.inf:
             raise InputError(f"data_norm is {self.data_norm}; name a public positive number")
         centre = 0.0 if self.centre is None else np.asarray(self.centre, dtype=np.float64)
-        if np.shape(centre) not in ((), X.shape[1:]):
-            raise InputError("centre: is neither one number nor one for each column of X")
+        if np.shape(centre) not in ((), X.shape[1:]) or not np.isfinite(centre).all():
+            raise InputError("centre: is neither one finite number nor one for each column of X")
         rows = torch.from_numpy(np.asarray(X - centre, dtype=np.float64))
         norms = row_norms(rows).unsqueeze(1)
         least = _LEAST_NORM if self.data_norm is None else self.data_norm

@@ -98,7 +98,7 @@ class ExactRows:
         _, exponents = torch.frexp(torch.where(finite, largest, torch.zeros_like(largest)))
         exponents = exponents.clamp(min=_LEAST_EXPONENT) - ROW_BITS
         up, zero = powers_of_two(-exponents), torch.zeros((), dtype=torch.float64)
-        whole = torch.empty(rows.shape)
+        whole = torch.empty(rows.shape, dtype=torch.float32)
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
             scaled = rows[part].double() * up[part].unsqueeze(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn
+import torch
 from made_up import clinic_set
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -130,6 +131,20 @@ def test_a_neighbour_moves_a_sum_by_the_clip_norm_and_no_public_number(
     assert (moved > 0.009) == math.isfinite(extreme)
     assert model.statement_ == neighbour.statement_
     assert not np.array_equal(model.coef_, neighbour.coef_) or math.isinf(extreme)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_torchs_default_floats_change_nothing(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, model = sums(monkeypatch, *clinic())
+    torch.set_default_dtype(dtype)
+    try:
+        totals, other = sums(monkeypatch, *clinic())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(one, two) for one, two in zip(totals, expected, strict=True))
+    assert np.array_equal(other.coef_, model.coef_)
 
 
 def test_one_class_alone_or_nobody_at_all_is_fitted_like_anybody() -> None:
@@ -276,6 +291,7 @@ def test_a_figure_by_cross_validation_counts_each_fit(tmp_path: Path) -> None:
         ({"classes": (0,)}, "classes"),
         ({"classes": (0, 2)}, "none of classes"),
         ({"data_norm": -1}, "data_norm"),
+        ({"centre": math.nan}, "centre"),
         ({"clip_norm": 0}, "clip_norm"),
     ],
 )
