@@ -1,5 +1,6 @@
-"""Puts the settings files of `configs/` into the wheel; all else stands in pyproject.toml."""
+"""Puts `configs/` into the wheel, and README onto its page; all else stands in pyproject.toml."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -21,4 +22,21 @@ class BuildWithConfigs(build_py):
             shutil.copyfile(file, copy)
 
 
-setup(cmdclass={"build_py": BuildWithConfigs})
+def description_for_an_index(readme: str) -> str:
+    """README as a package index shows it: by itself, without the files that it leads to."""
+    title, _, rest = readme.partition("\n\n")
+    note = (
+        "After `pip install synthdp`: `synthdp --help`. What follows is the README of the source, "
+        "which also has `make`, `docs/`, `configs/` and the pictures."
+    )
+    text = re.sub(r"<picture>.*?</picture>\n*", "", rest, flags=re.DOTALL)
+    text = re.sub(r"^!\[.*\n*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]+)\]\((?![a-z]+:)[^)]*\)", r"\1", text)
+    return f"{title}\n\n{note}\n\n{text}"
+
+
+setup(
+    cmdclass={"build_py": BuildWithConfigs},
+    long_description=description_for_an_index(Path("README.md").read_text(encoding="utf-8")),
+    long_description_content_type="text/markdown",
+)

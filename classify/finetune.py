@@ -465,10 +465,21 @@ def _start_weights(head: HeadSettings, classifier: Classifier) -> Tensor:
     return torch.cat([weight / head.norm, column.unsqueeze(1)], dim=1)
 
 
+def _start_words(settings: FinetuneSettings) -> str:
+    """What the networks' weights were before; random ones are not called public."""
+    if settings.init:
+        return "a pretrained run"
+    networks = [one for one in (settings.backbone, *settings.beside) if one is not None]
+    drawn = sum(one.weights is None for one in networks)
+    if drawn == len(networks):
+        return "random weights"
+    return "public weights, and random ones" if drawn else "public weights"
+
+
 def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) -> str:
     head, network = settings.head, settings.network
     recipe = f"{head.kind.replace('_', ' ')}, {head.steps} steps of {head.optimizer}"
-    summary = "A head on frozen features of public networks."
+    summary = "A head on what frozen networks give for an image."
     if network is not None:
         moved = {"blocks": "the", "lora": f"rank-{network.lora_rank} additions to the"}
         blocks = f"{moved[network.tune]} last {network.trainable_blocks} blocks"
@@ -479,7 +490,7 @@ def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) ->
         "targets": ", ".join(dataset.info.targets),
         "images": f"those of {where_words(settings.where)}" if settings.where else "all of train",
         "head": recipe,
-        "started from": "a pretrained run" if settings.init else "public weights",
+        "started from": _start_words(settings),
         "mixed with": open_dataset(settings.synthetic).info.name if settings.synthetic else "-",
     }
     return model_card(

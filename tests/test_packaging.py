@@ -5,10 +5,14 @@ The wheel itself is built and tried by `make dist`.
 
 import ast
 import re
+import runpy
 import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -68,3 +72,17 @@ def test_what_was_tried_together_is_what_is_asked_for() -> None:
     everything = declared(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
     free = {"synthdp", "types-tqdm", "types-pyyaml"}
     assert everything - pinned - free == set()
+
+
+def test_the_page_of_an_index_leads_to_nothing_that_only_the_source_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("setuptools.setup", given.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    page = given["long_description"]
+    assert page.startswith("# synthdp\n\nAfter `pip install synthdp`")
+    assert re.findall(r"\]\((?!https?:)|<img|<source", page) == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(heading in page for heading in re.findall(r"^## .*$", readme, re.MULTILINE))

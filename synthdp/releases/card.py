@@ -145,8 +145,9 @@ def licence_text(licence: str, networks: PublicNetworks) -> str:
 
 _PHANTOMS = "synthdp data phantoms --out trial --patients 8"
 _CLASSIFIER_USE = f"""\
-On any machine, with no connection, in the folder that this file stands in. The first command draws
-a few phantoms to try it on; put a folder with your own patches in the place of `trial/images`:
+In the folder that this file stands in, on any machine; once installed it needs no connection. The
+second command draws a few phantoms to try it on; put a folder with your own patches in the place of
+`trial/images`:
 
 ```sh
 pip install "synthdp>={{version}}"
@@ -172,7 +173,7 @@ Patches are grey, square, with the finding in the middle, as in training; other 
 to the one that the model takes. `synthdp privacy .` states the promise, and `synthdp privacy
 --check .` holds every file against `release.json`."""
 _GENERATOR_USE = """\
-On any machine, with no connection, in the folder that this file stands in:
+In the folder that this file stands in, on any machine; once installed it needs no connection:
 
 ```sh
 pip install "synthdp>={version}"

@@ -90,6 +90,12 @@ def test_what_may_leave_names_no_patient_and_no_count(clinic: Path) -> None:
     assert "12" not in (run / "card.md").read_text().split()
 
 
+def test_a_card_calls_no_random_network_public(clinic: Path) -> None:
+    assert (
+        "- started from: random weights" in (run_finetune(settings(clinic)) / "card.md").read_text()
+    )
+
+
 def test_two_models_of_the_same_patients_compose(clinic: Path) -> None:
     runs = [run_finetune(settings(clinic, out=name, seed=1)) for name in ("a", "b")]
     together = statement_of(runs)
