@@ -106,6 +106,7 @@ def backbone_features(
             size_px=backbone.settings.size_px,
             compute=on_arrays(backbone, backbone),
             batch=BATCH,
+            what=f"features by {backbone.settings.name}",  # one of several networks
             finite=finite,
         )
         return torch.from_numpy(values)

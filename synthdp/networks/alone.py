@@ -8,7 +8,7 @@ that these give a row the same bits at every place, whatever stands beside it, i
 machine at hand before a row is computed. Where it doesn't hold, each row gets a batch of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -44,7 +44,9 @@ class Alone:
                 self._together[shape] = self._same_at_every_place(rows)
         at_once = self._batch if self._together[shape] else 1
         # of no row, too, the shape is asked for
-        split = progress(rows.split(at_once), what="images by the network")
+        split: Iterable[Tensor] = rows.split(at_once)
+        if len(rows) > at_once:  # one batch would stand at 0 % as long as it is computed
+            split = progress(split, what="images by the network")
         parts = [self._filled(part, at_once) for part in split]
         return torch.cat(parts) if parts else self._filled(rows, at_once)
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -71,3 +71,18 @@ def test_products_of_this_machine_are_the_same_for_each_row(
             assert torch.equal(alone(rows[others]), whole[others])
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(BATCH, []), (BATCH + 1, ["images by the network"])])
+def test_one_batch_has_no_progress_of_its_own(
+    rows: int, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def progress(items: Iterable[Tensor], *, what: str) -> Iterable[Tensor]:
+        told.append(what)
+        return items
+
+    monkeypatch.setattr("synthdp.networks.alone.progress", progress)
+    Alone(lambda part: part * 2)(torch.ones(rows, 3))
+    assert told == shown
