@@ -6,7 +6,7 @@ redraws of the patients, and one that also holds that training might have gone o
 the curve, in the summary and in cards. `results.csv` keeps each run's own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from synthdp.evaluation.intervals import Interval
@@ -43,18 +43,24 @@ def _cited(cell: Cell, row: ComparisonRow | None) -> Cell:
 
 def interval_words(cells: Iterable[Cell]) -> str:
     """How the intervals of the cells' AUROCs were made, in a sentence."""
-    made = {
-        cell.cited_auroc is not None for cell in cells if cell.metrics["auroc"].mean is not None
-    }
-    if made == {True}:
+    with_mean = [cell for cell in cells if cell.metrics["auroc"].mean is not None]
+    seeds = {cell.n_seeds for cell in with_mean if cell.cited_auroc is not None}
+    if not seeds:
         return (
-            "95 % intervals of AUROC hold both patients and seeds (DeLong's variance by patient, "
-            "runs as a second source)"
+            "95 % intervals hold patients alone, not seeds (mean of the seeds' bootstrap intervals)"
         )
-    if True in made:
-        return (
-            "95 % intervals of AUROC hold both patients and seeds (DeLong's variance by patient, "
-            "runs as a second source); where that could not be worked out, and of settings that "
-            "were tried and not chosen, patients alone (mean of the seeds' bootstrap intervals)"
-        )
-    return "95 % intervals hold patients alone, not seeds (mean of the seeds' bootstrap intervals)"
+    words = f"95 % intervals of AUROC {held_words(seeds)}"
+    if all(cell.cited_auroc is not None for cell in with_mean):
+        return words
+    return (
+        f"{words}; where that could not be worked out, and of settings that were tried and not "
+        "chosen, patients alone (mean of the seeds' bootstrap intervals)"
+    )
+
+
+def held_words(seeds: Collection[int]) -> str:
+    """What intervals over runs of so many seeds each hold: of one seed nothing tells of others."""
+    if set(seeds) == {1}:
+        return "hold patients alone, since there is one seed (DeLong's variance by patient)"
+    both = "hold both patients and seeds (DeLong's variance by patient, runs as a second source)"
+    return f"{both}, of one seed patients alone" if 1 in seeds else both

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from synthdp.runs.cards import one_line
 from synthdp.study.compare.aurocs import ComparisonRow
+from synthdp.study.compare.cited import held_words
 from synthdp.study.compare.results import table_csv
 from synthdp.study.report.summary import strategy_words
 from synthdp.study.report.tables import TableFormat, asked_words, latex_table, latex_text
@@ -13,8 +14,7 @@ from synthdp.study.sweep.tuning import tuned_words
 
 SIGNIFICANT = 0.05
 NOTE = (
-    "difference in mean AUROC over seeds [95 % interval that holds patients and seeds]; models are "
-    "compared on the same patients (DeLong's variance by patient, runs as a second source)"
+    "difference in mean AUROC over seeds [95 % interval]; models are compared on the same patients"
 )
 MARK_NOTE = f"*: p < {SIGNIFICANT:g} after Holm's adjustment for all differences of this table"
 _MINUS = "\N{MINUS SIGN}"
@@ -32,10 +32,13 @@ class DifferenceGrid:
     @property
     def note(self) -> str:
         """How the figures were made, and of how many seeds they are."""
-        seeds = sorted({row.n_seeds for row in self.cells.values()})
+        rows = self.cells.values()
+        seeds = sorted({row.n_seeds for row in rows})
+        pairs = {max(row.n_seeds, row.n_seeds_against or 1) for row in rows}
         words = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         marked = f" {MARK_NOTE}." if any(map(_significant, self.cells.values())) else ""
-        return f"{NOTE}; {words} seed{'' if words == '1' else 's'}.{marked}"
+        count = f"{words} seed{'' if words == '1' else 's'}"
+        return f"{NOTE}; intervals {held_words(pairs)}; {count}.{marked}"
 
 
 def comparison_table(rows: Sequence[ComparisonRow], kind: TableFormat, *, title: str) -> str:

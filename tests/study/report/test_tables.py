@@ -2,6 +2,7 @@ import csv
 import io
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,16 @@ def test_comparisons_in_latex_are_balanced_and_escaped(compared: list[Comparison
         assert not line.strip().startswith("[")
 
 
+def test_differences_of_one_seed_hold_no_seeds(compared: list[ComparisonRow]) -> None:
+    assert "intervals hold both patients and seeds" in comparison_table(
+        compared, "latex", title="x"
+    )
+    single = [row.model_copy(update={"n_seeds": 1, "n_seeds_against": 1}) for row in compared]
+    text = comparison_table(single, "latex", title="x")
+    assert "patients alone, since there is one seed" in text
+    assert "both patients and seeds" not in text
+
+
 def test_a_study_without_comparisons_says_so(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +193,9 @@ def test_one_number_has_one_interval(study: Path, compared: list[ComparisonRow])
     assert "hold both patients and seeds" in interval_words([cited])
     assert "patients alone, not seeds" in interval_words([cell])
     assert "where that could not be worked out" in interval_words([cited, cell])
+    one_seed = replace(cited, rows=cited.rows[:1])
+    assert "hold patients alone, since there is one seed" in interval_words([one_seed])
+    assert "second source), of one seed patients alone" in interval_words([one_seed, cited])
     for other in ({"value": mean + 0.01}, {"epsilon": 60.0}, {"ci_low": None}):  # another figure
         changed = row.model_copy(update=other)
         same = with_cited_intervals([cell], [changed])[0]
