@@ -322,7 +322,17 @@ def intervals_and_draws(
     at_sensitivity: float,
     level: float,
 ) -> tuple[dict[str, Interval], Draws]:
-    """Every metric of one target with its interval, and its redraws."""
+    """Every metric of one target with its interval, and its values on the redraws, (R,) each.
+
+    Args:
+        labels: (N,) of 1, 0 or nan (left out).
+        values: (N,) scores, finite.
+        columns: (N,), the column of `weights` that each image's patient has.
+        weights: (R, P) of `patient_weights`.
+        threshold: where a score is called positive.
+        at_sensitivity: as in `weighted_metrics`.
+        level: the share of redraws inside an interval.
+    """
     draws = bootstrap_draws(
         labels, values, columns, weights, threshold=threshold, at_sensitivity=at_sensitivity
     )

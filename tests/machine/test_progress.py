@@ -207,8 +207,11 @@ def test_a_stream_that_was_closed_stops_nothing(
     closed = StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    for _ in progress(range(3), what="reading"):
+    read = []
+    for item in progress(range(3), what="reading"):
         clock.tick(40)
+        read.append(item)
+    assert read == [0, 1, 2]
 
 
 SHOWN_IN_A_TERMINAL = """

@@ -70,7 +70,7 @@ from synthdp.study.report.promises import (
 )
 from synthdp.study.report.published import published_rows, read_published
 from synthdp.study.report.settings import TABLE_FORMATS, ReportSettings
-from synthdp.study.report.strategy_words import WHAT_IT_DOES
+from synthdp.study.report.strategy_lines import WHAT_IT_DOES
 from synthdp.study.report.study_results import StudyResults, study_results
 from synthdp.study.report.summary import strategy_words, summary
 from synthdp.study.report.tables import METRIC_WORDS, results_table

@@ -521,7 +521,8 @@ def test_a_frozen_layer_that_was_there_is_not_known_as_trained() -> None:
     model = small_cnn()
     model[0].requires_grad_(False)
     train(made(model=model, steps=1))
-    made(model=nn.Sequential(model[0], nn.Flatten(), nn.Linear(784, 2)))
+    beside_it = made(model=nn.Sequential(model[0], nn.Flatten(), nn.Linear(784, 2)))
+    assert len(beside_it.statement().lineage.releases) == 1
 
 
 def test_a_statement_from_the_middle_of_a_training_counts_all_of_it() -> None:

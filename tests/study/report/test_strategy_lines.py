@@ -1,5 +1,5 @@
 from classify.strategies import STRATEGIES
-from synthdp.study.report.strategy_words import WHAT_IT_DOES
+from synthdp.study.report.strategy_lines import WHAT_IT_DOES
 
 
 def test_every_strategy_is_explained() -> None:
