@@ -29,8 +29,8 @@ from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
+from synthdp.privacy.promise.uncovered import with_uncovered
 from synthdp.privacy.promise.words import headline
-from synthdp.releases.promise import with_uncovered
 from synthdp.runs.cards import privacy_header, restated
 from synthdp.storage.files import atomic_folder, read_json, write_atomic, write_json
 

@@ -7,6 +7,7 @@ from synthdp.config.card_file import HUB_CARD
 from synthdp.errors import InputError
 from synthdp.privacy.promise.stated import noisy_statement
 from synthdp.privacy.promise.statement import Statement, joined_statement
+from synthdp.privacy.promise.uncovered import TRAINED_ON, exact_words, with_uncovered
 from synthdp.releases.card import RESULT, CardParts, released_card
 from synthdp.releases.contents import (
     CONTENTS_FILE,
@@ -15,7 +16,6 @@ from synthdp.releases.contents import (
     read_contents,
     write_contents,
 )
-from synthdp.releases.promise import TRAINED_ON, exact_words, with_uncovered
 from synthdp.releases.runs import (
     PROMISE,
     card_of,

@@ -9,8 +9,8 @@ from synthdp.errors import InputError
 from synthdp.privacy.promise.plan import named_sets, with_records
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement, joined_statement
+from synthdp.privacy.promise.uncovered import CHOICE, TRAINED_ON, exact_words, with_uncovered
 from synthdp.releases.files import plain_file
-from synthdp.releases.promise import CHOICE, TRAINED_ON, exact_words, with_uncovered
 from synthdp.releases.rows import Selection, blanked, chosen_rows, comparisons_left, public_sets
 from synthdp.releases.runs import PROMISE, STATUS, copy_config, copy_promise, released_status
 from synthdp.runs.cards import plain_card

@@ -18,8 +18,8 @@ from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import joined_statement
+from synthdp.privacy.promise.uncovered import CHOICE
 from synthdp.releases.contents import check_release, read_contents
-from synthdp.releases.promise import CHOICE
 from synthdp.releases.release import Asked, release
 from synthdp.releases.rows import Selection, chosen_rows, parse_selection
 from synthdp.runs.folder import open_run
