@@ -1,6 +1,7 @@
 """The two ways in which a stage ends early; the command line turns each into its exit code."""
 
 import re
+import shlex
 from collections.abc import Iterable
 
 MAX_QUOTED_CHARS = 100
@@ -20,6 +21,11 @@ def quoted(value: object) -> str:
     shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     shown = without_credentials(shown)
     return shown if len(shown) <= MAX_QUOTED_CHARS else f"{shown[:MAX_QUOTED_CHARS]}..."
+
+
+def for_shell(path: object) -> str:
+    """A path as it is typed in a shell, in quotes where it needs them."""
+    return shlex.quote(str(path))
 
 
 def without_credentials(text: str) -> str:

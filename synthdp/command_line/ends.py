@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config.settings import Settings
-from synthdp.errors import InputError
+from synthdp.errors import InputError, for_shell
 from synthdp.machine.terminal import tell
 from synthdp.storage.files import read_json
 
@@ -52,7 +52,7 @@ def _of_set(settings: Settings, made: Path) -> Ending:
     dataset = open_dataset(made)
     patients = len({row.patient_id for row in dataset.rows})
     holds = f"{len(dataset.rows):,} images of {patients:,} {_whose(dataset.info)}"
-    next_ = f"next: synthdp data check {made}"
+    next_ = f"next: synthdp data check {for_shell(made)}"
     if dataset.info.protects_patients:
         return Ending(f"imported; {next_}", f"{holds}; {next_}")
     return Ending(f"{holds}; {next_}")
@@ -69,7 +69,7 @@ def _of_generate(settings: Settings, made: Path) -> Ending:
     benign, malignant = settings.class_counts  # type: ignore[attr-defined]
     return Ending(
         f"{benign + malignant:,} images: {benign:,} with {target} 0, {malignant:,} with {target} "
-        f"1; next: synthdp assess {made} --real DATASET --out DIR CONFIG"
+        f"1; next: synthdp assess {for_shell(made)} --real DATASET --out DIR CONFIG"
     )
 
 
@@ -83,15 +83,17 @@ def _promise(made: Path) -> str:
 
 
 def _of_generator(settings: Settings, made: Path) -> Ending:
-    return Ending(f"{_promise(made)}; next: synthdp generate {made} --out DIR --per-class N")
+    next_ = f"next: synthdp generate {for_shell(made)} --out DIR --per-class N"
+    return Ending(f"{_promise(made)}; {next_}")
 
 
 def _of_pretrain(settings: Settings, made: Path) -> Ending:
-    return Ending(f"{_promise(made)}; next: synthdp finetune CONFIG init={made}")
+    return Ending(f"{_promise(made)}; next: synthdp finetune CONFIG init={for_shell(made)}")
 
 
 def _of_classifier(settings: Settings, made: Path) -> Ending:
-    return Ending(f"{_promise(made)}; next: synthdp evaluate {made} DATASET --split val --out DIR")
+    next_ = f"next: synthdp evaluate {for_shell(made)} DATASET --split val --out DIR"
+    return Ending(f"{_promise(made)}; {next_}")
 
 
 def _of_evaluate(settings: Settings, made: Path) -> Ending:
@@ -165,7 +167,7 @@ def _of_study(settings: Settings, made: Path) -> Ending:
     models = {row.run for row in read_results(study / "results.csv")}
     return Ending(
         f"{len(models)} models; every score stands in results.csv, differences with their "
-        f"intervals in the report; next: synthdp report {study} --format latex"
+        f"intervals in the report; next: synthdp report {for_shell(study)} --format latex"
     )
 
 

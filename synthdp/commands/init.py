@@ -1,12 +1,12 @@
 """`synthdp init`: settings for one's own images, and the commands to run them in order."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 from synthdp.command_line.exit_codes import EXIT_DONE
 from synthdp.command_line.parser import Commands, named_path
+from synthdp.errors import for_shell
 
 
 def add_commands(commands: Commands) -> None:
@@ -54,8 +54,9 @@ def _run(arguments: argparse.Namespace) -> int:
     given = {key: getattr(arguments, key) for key in Options.__dataclass_fields__}
     asks = sys.stdin.isatty() and sys.stdout.isatty()
     write_folder(folder, answered(Options(**given), _ask if asks else None))
-    typed = shlex.quote(str(folder))
-    print(f"{folder}: written; run what its README.md has, in that folder: `cd {typed}`")
+    print(
+        f"{folder}: written; run what its README.md has, in that folder: `cd {for_shell(folder)}`"
+    )
     return EXIT_DONE
 
 

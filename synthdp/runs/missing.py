@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config.settings import BackboneSettings, Settings
-from synthdp.errors import InputError
+from synthdp.errors import InputError, for_shell
 from synthdp.networks.weight_files import HUB, found_weights, missing_weights
 from synthdp.runs.inputs import OUTPUTS, named_inputs
 
@@ -94,12 +94,12 @@ def _missing_folders(stage: str, settings: Settings, to_come: Collection[Path]) 
         name = [part for part in key.split(".") if not part.isdigit()][-1]
         made_by = _RUNS.get((stage, name))
         if made_by is not None and not path.exists():
-            problem = f"there is no run at {path}; {made_by.format(path=path)}"
+            problem = f"there is no run at {path}; {made_by.format(path=for_shell(path))}"
             keys_of.setdefault(problem, []).append(key)
         made_by = _SETS_OF_STAGES.get((stage, name), _SETS.get(name))
         if made_by is not None and not (path / "dataset.json").is_file():
             there = "is no data set (it has no dataset.json)" if path.exists() else "is not there"
-            problem = f"{path} {there}; {made_by.format(path=path)}"
+            problem = f"{path} {there}; {made_by.format(path=for_shell(path))}"
             keys_of.setdefault(problem, []).append(key)
     for problem, keys in keys_of.items():
         yield f"{', '.join(keys)}: {problem}"

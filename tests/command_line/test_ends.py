@@ -41,7 +41,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: Capture, at_terminal: bool)
 @pytest.fixture
 def patients(tmp_path: Path) -> Path:
     return run_phantoms(
-        PhantomSettings(out=tmp_path / "set", patients=9, size_px=16, as_real=True, name="mine")
+        PhantomSettings(out=tmp_path / "a set", patients=9, size_px=16, as_real=True, name="mine")
     )
 
 
@@ -102,7 +102,7 @@ def test_an_import_counts_patients_at_a_terminal_alone(
         assert out[0].startswith(f"{n_images} images of 9 ")
     else:
         assert not any(character.isdigit() for character in err.replace(str(patients), ""))
-    assert f"synthdp data check {patients}" in (out[0] if at_terminal else err)
+    assert f"synthdp data check '{patients}'" in (out[0] if at_terminal else err)
 
 
 def test_a_made_up_set_is_counted_by_class(

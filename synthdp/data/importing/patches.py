@@ -56,7 +56,7 @@ from synthdp.data.importing.sources import (
     source_inputs,
 )
 from synthdp.data.people.cohorts import SHARED_KEY_FILE
-from synthdp.errors import InputError
+from synthdp.errors import InputError, for_shell
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder
 from synthdp.privacy.lineage import Cohort, Lineage, Release, key_id
@@ -440,8 +440,7 @@ def _write(
             writer.keep_file(SOURCE_DIGESTS_FILE, digests)
     if settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
-    of_patients = for_the_holder(
-        f"those of this set stand on the page of `synthdp data show {settings.out}`"
-    )
+    page = f"`synthdp data show {for_shell(settings.out)}`"
+    of_patients = for_the_holder(f"those of this set stand on the page of {page}")
     for line in note_words(note, images, settings.targets, kind=settings.kind):
         logger.info(line, extra=of_patients if settings.kind == "real" else None)
