@@ -165,6 +165,26 @@ def _takes_mapping(annotation: Any) -> bool:
     )
 
 
+def with_paths(cls: Any, values: Any, change: Callable[[str, str], str], key: str = "") -> Any:
+    """Plain values of settings in which `change(key, path)` stands for each path.
+
+    Args:
+        cls: of the settings, or the annotation of what the values are.
+        values: as a file holds them.
+        change: takes the key that a path stands under, of its section alone.
+        key: of these values.
+    """
+    if isinstance(values, Mapping):
+        return {
+            name: with_paths(_below(cls, name), one, change, name) for name, one in values.items()
+        }
+    if isinstance(values, list):
+        items = _items(_alternatives(cls))
+        return [with_paths(items, one, change, key) for one in values]
+    is_path = isinstance(values, str) and takes_of(cls).paths
+    return change(key, values) if is_path else values
+
+
 def is_section(cls: type[BaseModel], key: str) -> bool:
     """Whether a dotted key of settings names a section: settings of their own."""
     annotation: Any = cls

@@ -367,7 +367,7 @@ def _document_lines(evidence: Evidence, attacks: Sequence[AttackKind]) -> Iterat
     )
     yield known_line(
         "residual",
-        "Not covered, on the first page of this file; card.md says the same to whoever receives "
+        "Not covered, on the first page of this file; its card says the same to whoever receives "
         "the model.",
         "privacy.json, card.md",
     )

@@ -206,7 +206,7 @@ def _files(folder: Path, stage: str) -> dict[str, str]:
         "README.md": "this card: Markdown, with a header in YAML",
         "privacy.json": "the promise, for programs: every figure of the text above",
         "release.json": "the version that made this folder, licences, and a sha256 of each file",
-        "config.yaml": "the settings of the training; each path is cut to its last part",
+        "config.yaml": "the settings of the training; no folder or file is named",
         "status.json": "the stage, and the versions of what it ran on",
         f"model/{weights}.safetensors": "the model's own weights (safetensors)",
         "model/settings.json": "how they are read",

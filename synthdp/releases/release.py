@@ -5,7 +5,8 @@ Every file is on a list; whatever is not stays. What stays, and why:
 - `private/` and locks: checkpoints, ledgers, keys, keyed digests, counts, predictions;
 - times (of `status.json`, and in a study's report): they grow with the number of images, which is
   private; a released status names stage, release and versions alone;
-- paths: a folder may be named after a hospital or a patient, so each is cut to its last part;
+- paths: a folder may be named after a hospital or a patient, so that settings name a data set as it
+  calls itself, and of all else nothing;
 - exact scores and counts of patients, since no promise covers them: in tables, report and card they
   are blank, unless `scores` or `counts` is included by name, which the statement then says;
 - scores of a split that patients were trained on: the promise covers these patients, and an exact

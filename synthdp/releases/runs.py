@@ -1,15 +1,19 @@
 """A run of a classifier or a generator, copied as it may leave."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from synthdp.checkpoint import load_weights
 from synthdp.config.card_file import CARD, HUB_CARD
 from synthdp.config.settings import Settings, read_json_as, validate_settings
+from synthdp.config.typed_values import with_paths
 from synthdp.config.yaml_core import dump_yaml, read_yaml
+from synthdp.data.dataset import read_info
 from synthdp.errors import InputError
 from synthdp.networks.carried import NETWORKS_FOLDER, read_networks
+from synthdp.networks.weight_files import HUB
 from synthdp.privacy.promise.plan import named_sets, with_records
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
@@ -20,13 +24,15 @@ from synthdp.releases.networks import (
     sources_as_carried,
     write_networks,
 )
-from synthdp.stages import score_difference
+from synthdp.stages import STAGES, score_difference
 from synthdp.status import RunStatus
 from synthdp.storage.files import read_json, read_text, write_atomic, write_json
 from synthdp.storage.paths import last_part, settings_without_paths
 
 STATUS, PROMISE = "status.json", "privacy.json"
 MODEL_SETTINGS = "settings.json"
+#: How the name of a generator that comes with the package begins, where a run may stand.
+PACKAGED = "pretrained:"
 #: The setting of a study that names a machine, at times with a password.
 CLUSTER = "engine_address"
 #: stage -> its weights file, which with `settings.json` is all that `model/` may hold of its own.
@@ -129,8 +135,26 @@ def card_of(original: Path, name: str = "") -> str:
 
 
 def copy_config(run: Path, folder: Path) -> None:
-    """The settings as YAML, each path cut to its last part, and no machine named."""
-    settings = settings_without_paths(read_yaml(plain_file(run, CONFIG)))
+    """The settings as YAML, no folder, file or machine named: a name may be a patient's.
+
+    A data set that is at hand stands by its own name, any other path by its setting's. What was
+    received names none of this house.
+    """
+    settings = read_yaml(plain_file(run, CONFIG))
+    stage = STAGES.get(str(released_status(run)["stage"]))
+    if stage is not None and (run / "private").is_dir():
+        settings = with_paths(stage.settings_class(), settings, _public_name)
+    settings = settings_without_paths(settings)
     if settings.get(CLUSTER) is not None:
         settings[CLUSTER] = None
     write_atomic(folder / CONFIG, dump_yaml(settings))
+
+
+def _public_name(key: str, path: str) -> str:
+    """What stands in a released file for the path of a setting."""
+    if path == str(HUB) or path.startswith(PACKAGED):
+        return path
+    with suppress(InputError):
+        if (Path(path) / "dataset.json").is_file():
+            return read_info(Path(path)).name
+    return key

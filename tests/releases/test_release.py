@@ -118,7 +118,7 @@ def test_its_status_tells_no_time_and_no_crash(run: Path, released: Path) -> Non
 
 def test_only_the_paths_of_its_settings_are_changed(run: Path, released: Path) -> None:
     before, after = read_yaml(run / "config.yaml"), read_yaml(released / "config.yaml")
-    assert (after["data"], after["out"]) == ("ward-of-frau-mueller", "dp")
+    assert (after["data"], after["out"]) == ("clinic", "out")
     assert {**before, "data": after["data"], "out": after["out"]} == after
     assert list(before) == list(after)
 
@@ -131,7 +131,7 @@ def secrets_of(dataset: Dataset, run: Path) -> set[bytes]:
     words |= {sha256_file(dataset.root / row.image) for row in dataset.rows}
     places = [dataset.root, dataset.root.parent, run, run.parent]
     words |= {str(place) for place in places}
-    words |= {"mercy-hospital", "models-of-frau-mueller"}
+    words |= {"mercy-hospital", "models-of-frau-mueller", "ward-of-frau-mueller"}
     return {word.encode() for word in words} | {*keys, *(key.hex().encode() for key in keys)}
 
 
