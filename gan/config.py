@@ -641,7 +641,7 @@ class AssessSettings(Settings):
         if not labels:
             raise ValueError(
                 "name at least one frozen network, with a local file of its weights and its "
-                "sha256, as configs/gan/assess-cbis.yaml does"
+                "sha256, as configs/gan/assess.yaml does"
             )
         if {"pixels", "inception"} & set(labels):
             raise ValueError("a label is taken (pixels, inception); choose another")

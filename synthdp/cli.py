@@ -132,10 +132,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ToldLines()])
     parser = build_parser()
     complete(parser)
-    arguments, rest = parser.parse_known_args(argv)  # argparse leaves pairs behind an option over
-    if rest and (not hasattr(arguments, "overrides") or any(_is_no_pair(word) for word in rest)):
+    # argparse leaves over what stands behind an option: pairs, and the settings file before them
+    arguments, rest = parser.parse_known_args(argv)
+    has_file = rest and not getattr(arguments, "overrides", True) and _may_be_settings(rest[0])
+    strange = [word for word in (rest[1:] if has_file else rest) if _is_no_pair(word)]
+    if strange or (rest and not hasattr(arguments, "overrides")):
         words = sys.argv[1:] if argv is None else argv
-        deepest(parser, words).unknown_words([word for word in rest if _is_no_pair(word)] or rest)
+        deepest(parser, words).unknown_words(strange or rest)
     if rest:
         arguments.overrides = [*arguments.overrides, *rest]
     return _guarded(arguments.handler, arguments)
@@ -143,6 +146,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_no_pair(word: str) -> bool:
     return word.startswith("-") or "=" not in word
+
+
+def _may_be_settings(word: str) -> bool:
+    """Whether a word is a settings file's, or the name of packaged settings such as study/own."""
+    is_named = "/" in word or word.endswith((".yaml", ".yml"))
+    return is_named and not word.startswith("-") and "=" not in word
 
 
 if __name__ == "__main__":

@@ -69,6 +69,17 @@ def test_slips_of_the_command_line_are_told(
     assert told in capsys.readouterr().err
 
 
+def test_a_settings_file_may_stand_behind_options(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["assess", "data/synthetic", "--real", "data/mine", "--out", "assessed", "gan/assess"]
+    assert main([*words, "neighbours=7", "--dry-run"]) == EXIT_BAD_INPUT  # nothing is there
+    told = capsys.readouterr().err
+    assert "synthetic: data/synthetic is not there" in told
+    assert "unrecognized" not in told
+    with pytest.raises(SystemExit):  # a second word is none
+        main([*words, "gan/more"])
+    assert "unrecognized arguments: gan/more" in capsys.readouterr().err
+
+
 def test_values_of_options_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--src", "a #2/b: c", "--out", "001", "--name", "2024", "patient_pattern=[0-9]+(.)"]
     assert main(["data", "patches", "--dry-run", *words]) == EXIT_DONE

@@ -69,7 +69,7 @@ def _of_generate(settings: Settings, made: Path) -> Ending:
     benign, malignant = settings.class_counts  # type: ignore[attr-defined]
     return Ending(
         f"{benign + malignant:,} images: {benign:,} with {target} 0, {malignant:,} with {target} "
-        f"1; next: synthdp assess {for_shell(made)} --real DATASET --out DIR CONFIG"
+        f"1; next: synthdp assess {for_shell(made)} --real DATASET --out DIR gan/assess"
     )
 
 

@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
         commands,
         "assess",
         "Judge a synthetic set against a real one: distances, labels, copies of patients.",
-        "synthdp assess data/synthetic configs/gan/assess-cbis.yaml --real data/cbis-ddsm "
+        "synthdp assess data/synthetic configs/gan/assess.yaml --real data/cbis-ddsm "
         "--out assessments/synthetic",
         positionals=("synthetic",),
         options=("real", "out", "baseline", "seed"),
