@@ -73,9 +73,7 @@ def run_export(settings: ExportSettings) -> Path:
         write_atomic(package / "LICENSE", _licence_text(settings.licence))
         write_atomic(package / "requirements.txt", "\n".join(DEPENDENCIES) + "\n")
         card = card_file(run)
-        statement = read_statement(run, sender=None)
-        uncovered = (*statement.not_covered, *_figures_words(assessment))
-        statement = statement.model_copy(update={"not_covered": uncovered})
+        statement = with_uncovered(read_statement(run, sender=None), _figures_words(assessment))
         if card is not None:
             text = restated(card.read_text(encoding="utf-8"), statement)
             write_atomic(package / CARD, text)
