@@ -22,11 +22,17 @@ def at_least(value: float, *, digits: int) -> str:
 
 
 def at_most_times(count: int, share: float) -> str:
-    """A count times a share, of two digits, rounded up as in `at_most`.
+    """A count times a share, rounded up as in `at_most`, of two digits, or more where they say 1.
 
-    The product is of the share as it is written: 600 x 0.0001 is 0.06, where floats give more.
+    The product is of the share as it is written: 600 x 0.0001 is 0.06, where floats give more. One
+    below 1, which a delta must keep to, is not rounded up to 1.
     """
-    return at_most(float(count * Decimal(repr(share))), digits=2)
+    product = count * Decimal(repr(share))
+    digits = 2
+    while _cut(product, digits, ROUND_CEILING) >= 1 > product:
+        digits += 1
+    bound = _cut(product, digits, ROUND_CEILING)
+    return _plain(bound) if digits == 2 else format(bound, "f")  # which keeps them all
 
 
 def percent(share: float) -> str:

@@ -201,9 +201,9 @@ def _left_words(record: OnRecord) -> str:
         return ""
     if not record.left:
         return " None of the others has left the house by `synthdp privacy --release`."
-    others = "1 of the others has" if record.left == 1 else f"{record.left} of the others have"
+    some = "1 has" if record.left == 1 else f"{record.left} have"
     return (
-        f" Of these, {others} left the house by `synthdp privacy --release`; with what is stated "
+        f" Of these, {some} left the house by `synthdp privacy --release`; with what is stated "
         f"here, epsilon {epsilon_text(record.left_epsilon)}."
     )
 

@@ -6,6 +6,7 @@ import pytest
 from synthdp.privacy.accounting.bounds import (
     at_least,
     at_most,
+    at_most_times,
     epsilon_text,
     exactly,
     percent,
@@ -75,3 +76,16 @@ def test_percentages(share: float, text: str) -> None:
 )  # fmt: skip
 def test_epsilons(epsilon: float, text: str) -> None:
     assert epsilon_text(epsilon) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "text"),
+    [
+        (600, 1e-4, "0.06"), (997, 1e-3, "0.997"), (600, 0.00166101, "0.997"), (10, 0.1, "1"),
+        (1, 0.99999999995, "0.99999999995"), (50, 1e-3, "0.05"), (90_000, 1e-5, "0.9"),
+        (50_000, 1e-3, "50"), (1, 1e-12, "1e-12"), (99, 0.01001, "0.991"), (995, 1e-3, "0.995"),
+    ],
+)  # fmt: skip
+def test_a_product_below_one_is_not_told_as_one(count: int, share: float, text: str) -> None:
+    """A delta must be below 1 / N: rounded up to two digits, 0.997 read as the 1 it may not be."""
+    assert at_most_times(count, share) == text

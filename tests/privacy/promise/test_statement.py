@@ -11,8 +11,8 @@ from synthdp.privacy.accounting.privacy_loss import PrivacyLoss
 from synthdp.privacy.lineage import Cohort, Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.stated import parse_statement
-from synthdp.privacy.promise.statement import Statement, make_statement
-from synthdp.privacy.promise.words import statement_text
+from synthdp.privacy.promise.statement import OnRecord, Statement, make_statement
+from synthdp.privacy.promise.words import record_words, statement_text
 from synthdp.privacy.units import Part
 
 
@@ -161,3 +161,13 @@ def test_no_statement_is_written_by_hand() -> None:
 def test_as_text_and_in_a_notebook_it_says_its_words() -> None:
     made = statement()
     assert str(made) == made._repr_markdown_() == statement_text(made)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [(1, "Of these, 1 has left"), (3, "Of these, 3 have left")]
+)
+def test_how_many_of_the_others_left_is_said_once(left: int, words: str) -> None:
+    record = OnRecord(data="clinic", other_releases=3, epsilon=9.0, left=left, left_epsilon=7.0)
+    assert f"3 other releases; together epsilon 9 at delta 0.0001. {words} the house" in (
+        record_words(record, 1e-4)
+    )
