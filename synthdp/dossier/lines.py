@@ -231,7 +231,7 @@ def _mechanism_words(statement: Statement) -> str:
 
 def _preparation_words(evidence: Evidence) -> str:
     settings = evidence.settings
-    parts = [f"public network {name}" for name in _networks(settings)]
+    parts = [*_networks(settings)]
     for key in ("init", "synthetic", "centre", "phantoms", "private_synthetic", "run"):
         value = settings.get(key)
         if isinstance(value, str) and value:
@@ -246,10 +246,15 @@ def _preparation_words(evidence: Evidence) -> str:
 
 
 def _networks(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Each network in words; one without weights starts from random numbers, and is not public."""
     beside = settings.get("beside")
     named = [settings.get("backbone"), *(beside if isinstance(beside, list) else ())]
     yield from dict.fromkeys(
-        str(one["name"]) for one in named if isinstance(one, dict) and one.get("name")
+        f"network {one['name']} from random weights"
+        if one.get("weights") in (None, "none")
+        else f"public network {one['name']}"
+        for one in named
+        if isinstance(one, dict) and one.get("name")
     )
 
 

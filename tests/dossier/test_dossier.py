@@ -388,6 +388,18 @@ def test_a_delta_is_held_against_the_population_as_in_the_statement(
     assert line(dossier, "tests").says == "not run; `synthdp assess SET --real DIR` does"
 
 
+def test_a_network_from_random_numbers_is_not_called_public(run: Path) -> None:
+    made = make_dossier(read_evidence(run), shown=(), date="2026-11-28")
+    page = " ".join(one.says for part in made.layers for one in part.lines)
+    assert "By the settings: network test_vit from random weights" in page
+    assert "public network" not in page
+    evidence = read_evidence(run)
+    public = {**evidence.settings, "backbone": {"name": "test_vit", "weights": "a.safetensors"}}
+    made = make_dossier(replace(evidence, settings=public), shown=(), date="2026-11-28")
+    page = " ".join(one.says for part in made.layers for one in part.lines)
+    assert "By the settings: public network test_vit" in page
+
+
 def test_phantoms_that_stand_for_patients_are_not_taken_for_some(
     run: Path,
 ) -> None:

@@ -2,7 +2,8 @@
 
 #: By the names of `classify.strategies`.
 WHAT_IT_DOES = {
-    "real_only": "trained on the patients' images alone, on features of public networks",
+    "real_only": "trained on the patients' images alone, on features of networks that stay as "
+    "they are",
     "transformer_only": "as real only, on the features of the transformer alone",
     "synthetic_only": "trained on synthetic images alone, and scored on real ones; no patient's "
     "image is used after the generator",
@@ -19,8 +20,8 @@ WHAT_IT_DOES = {
     "patients",
     "phantoms_then_lora": "first trained on phantoms; then small additions to the network (LoRA) "
     "are trained on the patients",
-    "distilled_then_finetune": "first taught a larger public network's features of phantoms, then "
-    "trained on the patients",
+    "distilled_then_finetune": "first taught a larger network's features of phantoms, then trained "
+    "on the patients",
     "real_and_synthetic": "trained on the patients' and synthetic images together",
     "real_and_private_synthetic": "trained on the patients' images and those of a generator with a "
     "guarantee together",
