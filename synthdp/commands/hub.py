@@ -34,6 +34,13 @@ def add_commands(commands: Commands) -> None:
         action="store_true",
         help="upload although the epsilon is infinite: nothing protects the patients",
     )
+    push.add_argument(
+        "--record",
+        nargs="+",
+        type=named_path,
+        metavar="DATA",
+        help="data sets of patients that note it, beside those that a synthetic set leads to",
+    )
     push.set_defaults(handler=_run_push)
 
 
@@ -46,6 +53,7 @@ def _run_push(arguments: argparse.Namespace) -> int:
         arguments.repo,
         public=arguments.public,
         without_protection=arguments.yes_without_protection,
+        record=arguments.record or (),
     ) as upload:
         print(upload.words(), flush=True)
         if arguments.dry_run:

@@ -115,7 +115,7 @@ def _add_release_options(privacy: argparse.ArgumentParser) -> None:
         nargs="+",
         type=named_path,
         metavar="DATA",
-        help="data sets of patients that note the release, beside those that the settings name",
+        help="data sets of patients that note the release, beside those that the settings lead to",
     )
     privacy.add_argument(
         "--yes-without-protection",

@@ -8,21 +8,22 @@ no file that stands beside.
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from synthdp import __version__
-from synthdp.data.dataset import read_info
+from synthdp.data.dataset import described_dataset, read_info
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.promise.words import headline
 from synthdp.releases.contents import CONTENTS_FILE, Contents, check_release
-from synthdp.releases.release import Asked, release
+from synthdp.releases.record import Noting
+from synthdp.releases.release import Asked, noting_of, prepared_release
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _NO_ACCESS, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
@@ -33,7 +34,7 @@ class Upload:
     """What would leave: the folder of a release, its files, and where they would go.
 
     repo: owner/name; kind: of repository, `model` or `dataset`; public: whether everybody can see
-    a repository that is made for it.
+    a repository that is made for it; noting: how it goes on the record of the patients' sets.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Upload:
     public: bool
     statement: Statement
     contents: Contents
+    noting: Noting
 
     @property
     def files(self) -> list[str]:
@@ -66,15 +68,33 @@ class Upload:
                 headline(self.statement),
                 f"Epsilon {epsilon_text(self.statement.epsilon)} at delta "
                 f"{self.statement.delta:g}; licence: {self.contents.licence or 'not stated'}.",
+                *self._record_words(),
             ]
         )
+
+    def _record_words(self) -> Iterator[str]:
+        """Where it goes on record as something that left, and where not."""
+        if self.noting.datasets:
+            names = ", ".join(one.info.name for one in self.noting.datasets)
+            yield f"It goes on record as having left at: {names}."
+        if self.noting.unrecorded:
+            yield (
+                f"NOT put on record at: {', '.join(self.noting.unrecorded)}, which nothing here "
+                "leads to. Where you hold that set, name it with --record DATA, here or in "
+                "`synthdp privacy --release SET OUT --record DATA`, whose OUT can be pushed."
+            )
 
 
 @contextmanager
 def prepared_upload(
-    folder: Path, repo: str, *, public: bool = False, without_protection: bool = False
+    folder: Path,
+    repo: str,
+    *,
+    public: bool = False,
+    without_protection: bool = False,
+    record: Sequence[Path] = (),
 ) -> Iterator[Upload]:
-    """What would leave of a folder; nothing is sent.
+    """What would leave of a folder; nothing is sent, and nothing goes on record.
 
     Args:
         folder: a release, or a synthetic set, of which a release is made that lasts as long as
@@ -82,6 +102,7 @@ def prepared_upload(
         repo: owner/name on the hub.
         public: whether a new repository is one that everybody can see.
         without_protection: that what has an infinite epsilon may leave.
+        record: data sets of patients that are to note it, beside those that are found from a set.
 
     Raises:
         InputError: when the folder is neither, a file is not as it was released, its epsilon is
@@ -93,7 +114,13 @@ def prepared_upload(
         raise InputError(f"{folder}: there is no such folder; name a release or a synthetic set")
     is_set = (folder / "dataset.json").is_file()
     if (folder / CONTENTS_FILE).is_file() and not (folder / "private").exists():
-        yield _upload(folder, repo, public=public, without_protection=without_protection)
+        contents = check_release(folder)
+        statement = _protected(folder, without_protection=without_protection)
+        sets = [described_dataset(path) for path in record]
+        to_note = noting_of(folder, repo, statement, sets)
+        if not record:  # whoever made the release was told where it is on record
+            to_note = replace(to_note, unrecorded=())
+        yield Upload(folder, repo, _kind(folder), public, statement, contents, to_note)
         return
     if not is_set or read_info(folder).kind != "synthetic":
         raise InputError(
@@ -102,26 +129,35 @@ def prepared_upload(
         )
     with TemporaryDirectory() as scratch:
         released = Path(scratch) / folder.resolve().name
-        release(folder, released, Asked(without_protection=without_protection))
-        yield _upload(released, repo, public=public, without_protection=without_protection)
+        released.mkdir()
+        asked = Asked(without_protection=without_protection, record=record)
+        statement, to_note = prepared_release(folder, released, repo, asked)
+        contents = check_release(released)
+        yield Upload(released, repo, _kind(released), public, statement, contents, to_note)
 
 
-def _upload(folder: Path, repo: str, *, public: bool, without_protection: bool) -> Upload:
-    contents, statement = check_release(folder), statement_of([folder])
+def _kind(folder: Path) -> str:
+    return "dataset" if (folder / "dataset.json").is_file() else "model"
+
+
+def _protected(folder: Path, *, without_protection: bool) -> Statement:
+    """The statement of a release, which protects, or was allowed not to."""
+    statement = statement_of([folder])
     if math.isinf(statement.epsilon) and not without_protection:
         raise InputError(
             f"{folder.name}: its epsilon is infinite ({statement.because}): whoever downloads it "
             "may find patients in it. If the patients' data may be given away like this, say so "
             "with --yes-without-protection"
         )
-    kind = "dataset" if (folder / "dataset.json").is_file() else "model"
-    return Upload(folder, repo, kind, public, statement, contents)
+    return statement
 
 
 def push(upload: Upload) -> str:
     """Upload the files of a release; gives the address of the repository.
 
     The account is that of `hf auth login` or of the variable HF_TOKEN; no token is read here.
+
+    Guarantee: before a file is sent, each set of patients at hand has it on record.
 
     Raises:
         InputError: when the extra is missing, nobody is logged in, or the account has no right.
@@ -139,6 +175,8 @@ def push(upload: Upload) -> str:
         api.create_repo(
             upload.repo, repo_type=upload.kind, private=not upload.public, exist_ok=True
         )
+    upload.noting.note()
+    with _in_plain_words(upload.repo):
         api.upload_folder(
             repo_id=upload.repo,
             repo_type=upload.kind,

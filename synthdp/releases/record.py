@@ -54,28 +54,46 @@ def read_left(dataset: Dataset) -> LeftOfSet:
     return LeftOfSet(record.left, record.withdrawn, record.releases)
 
 
-def note_release(datasets: Iterable[Dataset], statement: Statement, left: Left) -> tuple[str, ...]:
-    """Put a release on the record of each data set of patients whose ledger counts a part of it.
+@dataclass(frozen=True)
+class Noting:
+    """A release that is to go on record; nothing is written before `note`.
 
-    The same release is noted once, however often it is made.
+    left: what is noted; datasets: of patients, whose ledgers count a part of it; unrecorded: the
+    names of the sets that a release of the lineage is of and that are not among these.
+    """
 
-    Returns:
-        The names of the sets that a release of the lineage is of and that are not among these.
+    left: Left
+    datasets: tuple[Dataset, ...]
+    unrecorded: tuple[str, ...]
 
-    Guarantee: when it returns, the release is on the disk in each of these records.
+    def note(self) -> None:
+        """Put the release on the record of each set; the same one once, however often it is made.
+
+        Guarantee: when it returns, the release is on the disk in each of these records.
+        """
+        for dataset in self.datasets:
+            with closed_to_others():
+                record_of(dataset).add_left(self.left)
+
+
+def noting(datasets: Iterable[Dataset], statement: Statement, left: Left) -> Noting:
+    """Where a release goes on record: of these sets, those whose ledger counts a part of it.
+
+    Raises:
+        InputError: when the ledger of one was cut, edited or lost.
     """
     ids = {release.id for release in statement.lineage.releases}
     known: set[str] = set()
+    holders = []
     for dataset in datasets:
         if not dataset.info.protects_patients:
             continue
         here = {release.id for release in record_of(dataset).releases} & ids
         known |= here
         if here:
-            with closed_to_others():
-                record_of(dataset).add_left(left)
+            holders.append(dataset)
     missing = (one.data for one in statement.lineage.releases if one.id not in known)
-    return tuple(dict.fromkeys(missing))
+    return Noting(left, tuple(holders), tuple(dict.fromkeys(missing)))
 
 
 def withdraw(dataset: Dataset, release_id: str, because: str) -> Left:

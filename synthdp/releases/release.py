@@ -38,10 +38,11 @@ from synthdp.releases.contents import (
 from synthdp.releases.datasets import copy_dataset
 from synthdp.releases.files import paths_in, refuse_paths
 from synthdp.releases.models import copy_run
-from synthdp.releases.record import note_release, today
+from synthdp.releases.record import Noting, noting, today
 from synthdp.releases.rows import Selection, parse_selection
 from synthdp.releases.runs import STATUS, WEIGHTS, released_status
 from synthdp.releases.studies import RUNS, copy_study
+from synthdp.runs.inputs import made_from
 from synthdp.storage.files import atomic_folder
 
 _DATA_SET = "data set"
@@ -104,20 +105,44 @@ def release_folder(original: Path, out: Path, asked: Asked) -> Released:
             it, or `out` is taken.
     """
     original, out = Path(original), Path(out)
-    copy = _copier(original)
     with atomic_folder(out, again=True) as folder:
-        statement = copy(original, folder, asked)
-        _refuse_unprotected(original, statement, asked)
-        refuse_paths(folder, paths_in(original))
-        released = _noted(original, out, folder, statement, asked)
-    return released
+        statement, to_note = prepared_release(original, folder, out.resolve().name, asked)
+        to_note.note()
+    return Released(statement, to_note.left.id, to_note.unrecorded)
 
 
-def _noted(original: Path, out: Path, folder: Path, statement: Statement, asked: Asked) -> Released:
-    """Put a whole folder on record, before it appears."""
+def prepared_release(
+    original: Path, folder: Path, called: str, asked: Asked
+) -> tuple[Statement, Noting]:
+    """Copy what may leave into an empty folder; it is not on record before it is noted.
+
+    Args:
+        original: as `release_folder` takes it.
+        folder: which is there, and is not given away before what is returned was noted.
+        called: where it will be, for the record.
+        asked: as `release_folder` takes it.
+
+    Raises:
+        InputError: as `release_folder`.
+    """
+    statement = _copier(original)(original, folder, asked)
+    _refuse_unprotected(original, statement, asked)
+    refuse_paths(folder, paths_in(original))
+    sets = [*_sets_behind(original), *_sets_named(asked)]
+    return statement, noting_of(folder, called, statement, sets)
+
+
+def noting_of(
+    folder: Path, called: str, statement: Statement, datasets: Sequence[Dataset]
+) -> Noting:
+    """How a whole release goes on record at those of `datasets` whose patients it descends from.
+
+    Raises:
+        InputError: as `noting`.
+    """
     left = Left(
         id=release_id(folder),
-        folder=out.resolve().name,
+        folder=called,
         subject=statement.subject,
         epsilon=statement.epsilon,
         delta=statement.delta,
@@ -125,16 +150,28 @@ def _noted(original: Path, out: Path, folder: Path, statement: Statement, asked:
         included=read_contents(folder).included,
         day=today(),
     )
-    unrecorded = note_release(_sets_of(original, asked), statement, left)
-    return Released(statement, left.id, unrecorded)
+    there = {dataset.root.resolve(): dataset for dataset in datasets}
+    return noting(there.values(), statement, left)
 
 
-def _sets_of(original: Path, asked: Asked) -> list[Dataset]:
-    """The data sets that the settings name, and those that were named beside."""
-    parts = [original, *sorted(path for path in original.glob(f"{RUNS}/*") if path.is_dir())]
-    named = [dataset for part in parts for dataset in named_sets(part)]
-    named += [described_dataset(Path(path)) for path in asked.record]
-    return list({dataset.root.resolve(): dataset for dataset in named}.values())
+def _sets_behind(original: Path) -> list[Dataset]:
+    """The data sets of patients behind a folder that can be found: from its settings, those of its
+    runs, and of the runs and sets that each was made from."""
+    found: list[Dataset] = []
+    seen: set[Path] = set()
+    left = [original, *sorted(path for path in original.glob(f"{RUNS}/*") if path.is_dir())]
+    while left:
+        part = left.pop(0)
+        if part.resolve() in seen:
+            continue
+        seen.add(part.resolve())
+        found += named_sets(part)
+        left += made_from(part)
+    return found
+
+
+def _sets_named(asked: Asked) -> list[Dataset]:
+    return [described_dataset(Path(path)) for path in asked.record]
 
 
 def _refuse_unprotected(original: Path, statement: Statement, asked: Asked) -> None:

@@ -67,6 +67,18 @@ class Inputs(Settings):
     inputs: Mapping[str, Input]
 
 
+def made_from(folder: Path) -> list[Path]:
+    """The runs and data sets that a folder was made from, of those that still stand there.
+
+    None for what was received: what it was made from stays behind with its private part.
+    """
+    if not (folder / INPUTS_FILE).is_file():
+        return []
+    inputs = read_json_as(Inputs, folder / INPUTS_FILE).inputs.values()
+    named = [Path(one.path) for one in inputs if one.kind in ("run", "data set")]
+    return [path for path in named if path.is_dir()]
+
+
 def as_named(path: Path) -> Path:
     """A path as it is: what `Resolve` is for stages that take no names."""
     return path

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gan.config import GenerateSettings
+from gan.generate import run_generate
+from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import PrivacySettings
 from synthdp.data.dataset import open_dataset
@@ -13,7 +16,7 @@ from synthdp.privacy.promise.plan import set_statement
 from synthdp.releases.contents import release_id
 from synthdp.releases.record import read_left, record_text, withdraw
 from synthdp.releases.release import Asked, release, release_folder
-from tests.releases.test_release import finetuned
+from tests.releases.test_release import finetuned, gan_settings
 
 
 @pytest.fixture
@@ -96,3 +99,69 @@ def test_a_record_that_was_cut_is_refused(clinic: Path, run: Path, tmp_path: Pat
     with pytest.raises(InputError, match="lines are missing"):
         release(run, tmp_path / "another")
     assert not (tmp_path / "another").exists()
+
+
+PUSH = ("clinic/set", "--yes", "--yes-without-protection")
+
+
+@pytest.fixture
+def synthetic(clinic: Path) -> Path:
+    """A set of a generator of the clinic's patients, in the same house."""
+    generator = run_train_gan(gan_settings(clinic, clinic.parent / "gan"))
+    return run_generate(
+        GenerateSettings(run=generator, out=clinic.parent / "synthetic", per_class=2)
+    )
+
+
+def test_a_synthetic_set_goes_on_record_when_it_is_sent_and_not_before(
+    clinic: Path,
+    synthetic: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen_when_sent = []
+
+    class Hub:
+        def create_repo(self, repo: str, **_: object) -> None:
+            assert read_left(open_dataset(clinic)).left == ()
+
+        def upload_folder(self, **_: object) -> None:
+            seen_when_sent.extend(read_left(open_dataset(clinic)).left)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert main(["push", str(synthetic), *PUSH, "--dry-run"]) == EXIT_DONE
+    assert "It goes on record as having left at: clinic." in capsys.readouterr().out
+    assert read_left(open_dataset(clinic)).left == ()
+    assert main(["push", str(synthetic), *PUSH]) == EXIT_DONE
+    assert [one.folder for one in seen_when_sent] == ["clinic/set"]
+    release(synthetic, tmp_path / "out", Asked(without_protection=True))
+    assert len(read_left(open_dataset(clinic)).left) == 1  # the very same, which was noted
+
+
+def test_a_set_that_leads_to_no_record_says_so_before_it_is_sent(
+    clinic: Path,
+    synthetic: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Hub:
+        def create_repo(self, repo: str, **_: object) -> None:
+            pass
+
+        def upload_folder(self, **_: object) -> None:
+            pass
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    moved = clinic.rename(clinic.parent / "moved")
+    assert main(["push", str(synthetic), *PUSH, "--dry-run"]) == EXIT_DONE
+    shown = capsys.readouterr().out
+    assert "NOT put on record at: clinic" in shown
+    assert "synthdp privacy --release SET OUT --record DATA" in shown
+    out = clinic.parent / "out"
+    assert main(["push", str(synthetic), *PUSH, "--record", str(moved)]) == EXIT_DONE
+    assert "NOT put on record" not in capsys.readouterr().out
+    assert len(read_left(open_dataset(moved)).left) == 1
+    release(synthetic, out, Asked(without_protection=True))  # a release of before
+    assert main(["push", str(out), *PUSH, "--record", str(moved), "--dry-run"]) == EXIT_DONE
+    assert "as having left at: clinic." in capsys.readouterr().out

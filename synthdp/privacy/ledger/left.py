@@ -9,9 +9,10 @@ from synthdp.privacy.lineage import Spent
 class Left(Settings):
     """A folder that left, in which releases of the ledger went together.
 
-    id: a digest of the folder's `release.json`; folder: the last part of where it was written;
-    subject, epsilon and delta: of its statement; counted: the ids of the releases in its lineage;
-    included: what was asked for by name; day: when it was made (UTC).
+    id: a digest of the folder's `release.json`; folder: the last part of where it was written, or
+    the repository that it was uploaded to; subject, epsilon and delta: of its statement; counted:
+    the ids of the releases in its lineage; included: what was asked for by name; day: when it was
+    made (UTC).
     """
 
     id: str = Field(pattern=r"^[0-9a-f]{16}$")
