@@ -20,7 +20,9 @@ holds because runs of other seeds err on other patients, which the first line ha
 difference of two recipes has such a second line for each: runs are not paired by seed, since noise
 keys come from the operating system and a seed's number ties nothing but splits and initialisation.
 Intervals are Student's, with Satterthwaite's degrees of freedom as Hillis (Statistics in Medicine
-26:596, 2007) gives them for readers: patients count as many, runs as the few that they are.
+26:596, 2007) gives them for readers: patients count as many, runs as the few that they are. Where
+many recipes are compared, s^2 and its degrees of freedom are drawn towards what they share
+(`synthdp.evaluation.seed_spread`).
 
 `holm` and `benjamini_hochberg` adjust p-values, of these tests or of those by redraws
 (`synthdp.evaluation.intervals.Redrawn`), for having been many.
@@ -37,6 +39,7 @@ from scipy.stats import t as student
 
 from synthdp.evaluation.intervals import LEVEL, Interval
 from synthdp.evaluation.metrics import FloatArray
+from synthdp.evaluation.seed_spread import SeedSpread
 
 Array = NDArray[np.float64]
 
@@ -201,17 +204,25 @@ class Estimate:
         return float(min(1.0, sides * student.sf(distance / error, self.degrees_of_freedom)))
 
 
-def mean_over_runs(figures: Correlated, runs: Sequence[int]) -> Estimate:
+def mean_over_runs(
+    figures: Correlated, runs: Sequence[int], spread: SeedSpread | None = None
+) -> Estimate:
     """The mean figure of a recipe's runs.
 
     Args:
         figures: of K models on the same patients.
         runs: the positions of the recipe's runs among them, at least one.
+        spread: how much they vary, where more is known of it than from these runs alone.
     """
-    return _contrast(figures, [(runs, 1.0)])
+    return _contrast(figures, [(runs, 1.0)], [spread])
 
 
-def difference(figures: Correlated, first: Sequence[int], second: Sequence[int]) -> Estimate:
+def difference(
+    figures: Correlated,
+    first: Sequence[int],
+    second: Sequence[int],
+    spreads: tuple[SeedSpread | None, SeedSpread | None] = (None, None),
+) -> Estimate:
     """The mean figure of the first recipe's runs less that of the second's, on the same patients.
 
     With one run each it is DeLong's test (Obuchowski's with several images a patient).
@@ -220,11 +231,16 @@ def difference(figures: Correlated, first: Sequence[int], second: Sequence[int])
         figures: of K models on the same patients.
         first: the positions of the first recipe's runs.
         second: of the second's; a run may stand in both.
+        spreads: how much runs of either vary, as in `mean_over_runs`.
     """
-    return _contrast(figures, [(first, 1.0), (second, -1.0)])
+    return _contrast(figures, [(first, 1.0), (second, -1.0)], spreads)
 
 
-def _contrast(figures: Correlated, recipes: Sequence[tuple[Sequence[int], float]]) -> Estimate:
+def _contrast(
+    figures: Correlated,
+    recipes: Sequence[tuple[Sequence[int], float]],
+    spreads: Sequence[SeedSpread | None],
+) -> Estimate:
     """The signed sum of recipes' means, with the variance that the head of this file derives."""
     weights = np.zeros(len(figures.values))
     for runs, sign in recipes:
@@ -233,26 +249,34 @@ def _contrast(figures: Correlated, recipes: Sequence[tuple[Sequence[int], float]
     covariance = figures.covariance[np.ix_(used, used)]
     patients = _not_negative(float(weights[used] @ covariance @ weights[used]))
     value = sum(sign * float(figures.values[list(runs)].mean()) for runs, sign in recipes)
-    seeds = [_seed_variance(figures, list(runs)) for runs, _ in recipes] if used.size else []
+    seeds = [
+        _seed_variance(figures, list(runs), spread)
+        for (runs, _), spread in zip(recipes, spreads, strict=True)
+        if used.size
+    ]
     between = sum(kept for kept, _, _ in seeds)
     total = patients + between
     # Satterthwaite's, after Hillis: with all of the spread over runs, not what is kept of it above
-    unsure = sum(whole**2 / (count - 1) for _, whole, count in seeds if count > 1)
+    unsure = sum(whole**2 / degrees for _, whole, degrees in seeds if degrees > 0)
     freedom = total**2 / unsure if unsure > 0 else math.inf
     return Estimate(value, patients, between, freedom)
 
 
-def _seed_variance(figures: Correlated, runs: Sequence[int]) -> tuple[float, float, int]:
+def _seed_variance(
+    figures: Correlated, runs: Sequence[int], spread: SeedSpread | None
+) -> tuple[float, float, float]:
     """Of a mean over runs: the variance that runs add to that of patients, the variance that their
-    spread alone would give, and how many they are."""
+    spread alone would give, and its degrees of freedom."""
     count = len(runs)
     if count < 2:
-        return 0.0, 0.0, count
-    spread = _not_negative(float(figures.values[runs].var(ddof=1)))
+        return 0.0, 0.0, 0.0
+    known = spread or SeedSpread(float(figures.values[runs].var(ddof=1)), count - 1.0)
+    whole = _not_negative(known.variance)
     block = figures.covariance[np.ix_(runs, runs)]
     own = float(np.trace(block)) / count
     shared = float(block.sum() - np.trace(block)) / (count * (count - 1))
-    return _not_negative(spread - (own - shared)) / count, spread / count, count
+    kept = _not_negative(whole - (own - shared)) / count
+    return kept, whole / count, known.degrees_of_freedom
 
 
 def _not_negative(variance: float) -> float:

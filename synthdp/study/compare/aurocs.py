@@ -3,11 +3,13 @@
 For each set and split: the mean AUROC of each strategy at each epsilon; its difference from the
 same strategy without privacy; and its difference from a reference strategy at the same epsilon.
 The tests are DeLong's by patient with runs as a second source, and Holm's adjustment
-(`synthdp.evaluation.differences`). Of tuned settings the chosen ones alone are compared.
+(`synthdp.evaluation.differences`). How much runs vary is known from all cells of a split together
+(`synthdp.evaluation.seed_spread`), since each has a few runs alone. Of tuned settings the chosen
+ones alone are compared.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,12 +31,13 @@ from synthdp.evaluation.differences import (
 )
 from synthdp.evaluation.intervals import auroc_draws, patient_weights, percentile_interval
 from synthdp.evaluation.operating_point import threshold_of_scores
+from synthdp.evaluation.seed_spread import SeedSpread, moderated_spreads
 from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Spent
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.cells import Cell, chosen_cells, sets_of
 from synthdp.study.compare.predictions import ScoredRuns, has_evaluations, read_scored
-from synthdp.study.compare.results import ResultRow, read_rows, table_csv
+from synthdp.study.compare.results import CellKey, ResultRow, read_rows, table_csv
 from synthdp.study.settings import ComparePlan, unknown_reference
 
 COMPARISONS_FILE, THRESHOLDS_FILE = "comparisons.csv", "thresholds.csv"
@@ -86,13 +89,15 @@ class ComparisonRow(Settings):
 
 @dataclass(frozen=True)
 class _OnOneSplit:
-    """One split of a data set: its runs with their AUROCs, and redraws of them, (K, R)."""
+    """One split of a data set: its runs with their AUROCs, redraws of them, (K, R), and how much
+    the runs of each cell vary, by the cell's key."""
 
     data_set: str
     split: str
     scored: ScoredRuns
     aurocs: Correlated
     draws: NDArray[np.float64]
+    spreads: Mapping[CellKey, SeedSpread | None]
 
     def positions(self, cell: Cell) -> list[int]:
         """Those of the cell's runs among the K."""
@@ -133,7 +138,9 @@ def _on_one_split(
     weights = patient_weights(n_patients, redraws, np.random.default_rng(0))
     aurocs = correlated_aurocs(labels, scores, scored.patients)
     draws = auroc_draws(labels, scores, scored.patients, weights)
-    return _OnOneSplit(data_set, split, scored, aurocs, draws)
+    runs = [aurocs.values[scored.positions(cell.runs)] for cell in cells]
+    spreads = dict(zip([cell.key for cell in cells], moderated_spreads(runs), strict=True))
+    return _OnOneSplit(data_set, split, scored, aurocs, draws, spreads)
 
 
 def _mean_row(on: _OnOneSplit, cell: Cell) -> ComparisonRow:
@@ -141,7 +148,7 @@ def _mean_row(on: _OnOneSplit, cell: Cell) -> ComparisonRow:
     if not runs:
         return row
     values = on.aurocs.values[runs]
-    estimate = mean_over_runs(on.aurocs, runs)
+    estimate = mean_over_runs(on.aurocs, runs, on.spreads[cell.key])
     sd = float(values.std(ddof=1)) if len(runs) > 1 else math.nan
     figures = _figures(estimate, on.draws[runs].mean(axis=0), lowest=0.0)
     return row.model_copy(update={**figures, "sd_seeds": six_digits(sd)})
@@ -182,7 +189,9 @@ def _difference_row(
     notes = [*_notes(on, cell), *(f"compared with: {note}" for note in _notes(on, other))]
     figures: dict[str, float | bool | None] = {}
     if first and second:
-        estimate = difference(on.aurocs, first, second)
+        estimate = difference(
+            on.aurocs, first, second, (on.spreads[cell.key], on.spreads[other.key])
+        )
         if estimate.standard_error == 0 and estimate.value:
             notes.append("no variance on these patients, so nothing is tested")
         draws = on.draws[first].mean(axis=0) - on.draws[second].mean(axis=0)

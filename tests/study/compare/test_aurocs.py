@@ -109,6 +109,24 @@ def test_every_recipe_is_compared(tmp_path: Path) -> None:
     assert not any(row.note for row in found)
 
 
+def test_two_seeds_that_differ_do_not_make_an_interval_of_everything(tmp_path: Path) -> None:
+    rows, _ = made_up(tmp_path, seeds=2)
+    apart = []
+    for row in rows:  # the second seed of every recipe is one that hardly learned
+        folder = evaluation_folder(tmp_path, row.run, "the clinic", "val")
+        table = list(csv.DictReader((folder / "predictions.csv").open(encoding="utf-8")))
+        targets = np.array([float(line["malignant"]) for line in table])
+        scores = np.array([float(line["score_malignant"]) for line in table])
+        if row.seed == 1:
+            scores = expit(np.random.default_rng(len(apart)).normal(size=80))
+        write_predictions(folder, targets, np.repeat(np.arange(40), 2), scores)
+        apart.append(row.model_copy(update={"auroc": auroc(targets, scores)}))
+    mean = row_of(comparison_rows(tmp_path, apart, PLAN), "mean", "better", 6.0)
+    assert mean.sd_seeds > 0.2
+    assert 0.2 < mean.ci_low < mean.value - 0.1
+    assert mean.value + 0.1 < mean.ci_high
+
+
 def test_holm_counts_each_kind_and_reference_as_a_family(tmp_path: Path) -> None:
     rows, _ = made_up(tmp_path)
     plan = ComparePlan(reference=("plain", "better"), redraws=50)
