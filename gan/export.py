@@ -27,16 +27,54 @@ from synthdp.config.card_file import CARD, card_file
 from synthdp.data.manifest.classes import class_words
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
+from synthdp.networks.exported_card import base_card
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.promise.uncovered import with_uncovered
 from synthdp.privacy.promise.words import headline
-from synthdp.runs.cards import privacy_header, restated
+from synthdp.runs.cards import (
+    FILES,
+    LICENCE,
+    RUNS,
+    listed,
+    one_line,
+    privacy_header,
+    restated,
+    with_section,
+)
 from synthdp.storage.files import atomic_folder, read_json, write_atomic, write_json
 
 WEIGHTS_NAME, WEIGHTS_END = "weights", ".pt"
 DEPENDENCIES = ("numpy>=1.24", "torch>=2.0", "pillow>=9.4")
 BASE_ARGUMENTS = ["model_file", "num_samples", "output_path", "save_images"]
+
+#: What the card says of how a package is run.
+_USE = """\
+In the folder above the one that this file stands in; synthdp is not needed:
+
+```sh
+pip install {needs}
+```
+
+```python
+import {name}
+
+pairs = {name}.generate(
+    model_file="{name}/weights.pt", num_samples=4, output_path="images", save_images=False
+)
+print(len(pairs), "images of shape", pairs[0][0].shape, "and a class, such as", pairs[0][1])
+```
+
+medigan calls the same function; `metadata.json` is the entry of its list."""
+_FILES = {
+    CARD: "this card: Markdown, with a header in YAML",
+    "privacy.json": "the promise, for programs: every figure of the text above",
+    "metadata.json": "the model's entry in medigan's list",
+    f"{WEIGHTS_NAME}{WEIGHTS_END}": "the weights, and what the network is built by (torch)",
+    "network": "the code of the network, with `generate`",
+    "requirements.txt": "what the code needs",
+    "LICENSE": "of the weights and of the code",
+}
 
 
 def run_export(settings: ExportSettings) -> Path:
@@ -75,11 +113,24 @@ def run_export(settings: ExportSettings) -> Path:
         card = card_file(run)
         statement = with_uncovered(read_statement(run, sender=None), _figures_words(assessment))
         if card is not None:
-            text = restated(card.read_text(encoding="utf-8"), statement)
-            write_atomic(package / CARD, text)
+            write_atomic(package / CARD, _card(run, statement, name, settings.licence))
         write_json(package / "privacy.json", statement.model_dump(mode="json"))
         write_json(package / "metadata.json", about)
     return settings.out
+
+
+def _card(run: Path, statement: Statement, name: str, licence: str) -> str:
+    """The card of a package: that of the run, but for what tells of the run's own files."""
+    text = restated(base_card(run, statement), statement)
+    sections = {
+        LICENCE: f"- the weights: {one_line(licence) or 'not stated'}\n- the code: Apache-2.0\n\n"
+        "`LICENSE` has both.",
+        RUNS: _USE.replace("{name}", name).replace("{needs}", " ".join(DEPENDENCIES)),
+        FILES: listed(_FILES),
+    }
+    for section, body in sections.items():
+        text = with_section(text, section, body, before="Use")
+    return text
 
 
 def write_code(package: Path, size_px: int) -> None:

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synthdp import __version__
-from synthdp.config.card_file import HUB_CARD, card_file
+from synthdp.config.card_file import HUB_CARD
 from synthdp.config.settings import ExportModelSettings
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import at_work
+from synthdp.networks.carried import read_networks
+from synthdp.networks.exported_card import exported_card, licence_files
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement
 from synthdp.storage.files import atomic_folder, read_json, write_atomic, write_json
@@ -75,7 +77,7 @@ def export_folder(
     weights_sha256: str,
     write: Callable[[Path, Mapping[str, Any]], float],
 ) -> Path:
-    """The folder of an exported model: the file, what it is, and the run's card and promise.
+    """The folder of an exported model: the file, what it is, its card, promise and licences.
 
     Guarantee: it holds what the released run holds, and the public networks that it stands on.
 
@@ -108,12 +110,13 @@ def export_folder(
             raise InputError(f"{settings.out}: holds another exported model; name a new folder")
         return settings.out
     with atomic_folder(settings.out) as folder:
-        card = card_file(settings.run)
-        if card is not None:
-            write_atomic(folder / HUB_CARD, card.read_bytes())
         write_atomic(folder / "privacy.json", (settings.run / "privacy.json").read_bytes())
         with at_work("writing the file, and asking it for the same inputs"):
             difference = write(folder, about)
+        networks = read_networks(settings.run / "model").networks
+        card = exported_card(settings.run, statement, read_json(folder / ABOUT_FILE), networks)
+        for name, text in {HUB_CARD: card, **licence_files(networks)}.items():
+            write_atomic(folder / name, text)
     logger.info("checked: what the file gives differs by at most %.1g", difference)
     return settings.out
 

@@ -13,6 +13,9 @@ from synthdp.networks.carried import NETWORKS_FILE, NETWORKS_FOLDER, PublicNetwo
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.promise.statement import Statement
 from synthdp.runs.cards import (
+    FILES,
+    LICENCE,
+    RUNS,
     licence_keys,
     listed,
     one_line,
@@ -21,7 +24,7 @@ from synthdp.runs.cards import (
 )
 from synthdp.runs.evaluations import ScoredSplit
 
-RESULT, LICENCE, RUNS, FILES = "Result", "Licence", "How to use it", "Files"
+RESULT = "Result"
 #: What the card says where no evaluation was named, and how to mend it.
 NO_RESULT = (
     "No result was released with this model. Exact scores of patients are outside its promise; "

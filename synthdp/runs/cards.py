@@ -23,6 +23,8 @@ HUB_LICENCES = (
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
 _LARGEST = "1M<n<10M"
 
+#: Sections that tell of the files of a folder: a copy in another form writes them anew.
+LICENCE, RUNS, FILES = "Licence", "How to use it", "Files"
 USE = (
     "For research. Not a medical device: no diagnosis and no treatment may rest on it without "
     "the validation that the law of the place asks for."

@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -399,6 +400,23 @@ def test_an_assessment_stands_in_the_metadata(run: Path, tmp_path: Path) -> None
     assert told in read_json(package / "privacy.json")["not_covered"][-1]
     assert told in (package / "card.md").read_text()
     assert told not in (run / "card.md").read_text()
+
+
+def test_the_card_of_a_package_tells_of_the_package_and_its_code_runs(packages: Path) -> None:
+    package = packages / "mcgan_discs"
+    text = (package / "card.md").read_text()
+    for gone in ("synthdp generate", "run_stage", "--check", "release.json", "safetensors"):
+        assert gone not in text
+    assert "Privacy of this generator" in text
+    assert "- the weights: CC-BY-3.0" in text
+    files = re.findall(r"^- ([\w.]+): ", text.partition("## Files")[2], flags=re.MULTILINE)
+    there = {path.name for path in package.iterdir()}
+    assert {*files} == there - {"__init__.py", "__pycache__"}
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=packages, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("4 images of shape (32, 32)")
 
 
 def test_the_networks_need_torch_and_numpy_alone_and_import_each_other_relatively() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import runpy
 import shutil
 import sys
 from dataclasses import replace
@@ -28,9 +30,12 @@ from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import ExportModelSettings, FeatureSettings, Settings
 from synthdp.data.images import resample
 from synthdp.errors import InputError, RunError
+from synthdp.networks.carried import PublicNetwork
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
+from synthdp.releases.networks import write_networks
+from synthdp.releases.release import Asked, release
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json
@@ -143,6 +148,45 @@ def test_the_command_exports_what_a_release_lets_leave(
     assert main(command) == EXIT_DONE  # once more: done
     assert main([*command[:-1], "onnx"]) == EXIT_BAD_INPUT
     assert "holds another exported model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "torch-export"])
+def test_the_card_tells_what_stands_there_and_its_code_runs(
+    file_format: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is exported is a release, whose card told of `synthdp predict .` and `release.json`."""
+    run = random_run(tmp_path / "run")
+    card = model_card(title="T", summary="S", statement=read_statement(run), settings={"a": 1})
+    (run / "card.md").write_text(card)
+    release(run, tmp_path / "released", Asked(licence="CC-BY-4.0"))
+    told = PublicNetwork(
+        name="test_vit", file="test_vit.fp16.safetensors", sha256="0" * 64, carried=True,
+        precision="half", used_sha256="1" * 64, licence="MIT", credit="Somebody_else (arXiv 1)",
+    )  # fmt: skip
+    write_networks(tmp_path / "released" / "model", (told,), score_difference=None)
+    out = tmp_path / "file"
+    run_export_model(ExportModelSettings(run=tmp_path / "released", out=out, format=file_format))
+    text = (out / "README.md").read_text()
+    for gone in ("synthdp predict", "--check", "release.json", "safetensors", "config.yaml"):
+        assert gone not in text
+    assert "Privacy of this classifier: epsilon = 0" in text
+    assert "- the model's own weights: CC-BY-4.0" in text
+    listed = re.findall(r"^- ([\w.-]+): ", text.partition("## Files")[2], flags=re.MULTILINE)
+    assert {*listed} == {path.name for path in out.iterdir()}
+    (network,) = [line for line in text.splitlines() if line.startswith("- test_vit: MIT, inside")]
+    assert network.endswith("Somebody_else (arXiv 1)")
+    licence = (out / "LICENSE-MIT.txt").read_text()
+    assert licence.startswith("test_vit: Somebody_else (arXiv 1)\n")
+    assert "Permission is hereby granted" in licence
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "use.py").write_text(code)
+    monkeypatch.chdir(out)
+    capsys.readouterr()
+    runpy.run_path(str(tmp_path / "use.py"))
+    assert capsys.readouterr().out == "(2, 1)\n"
 
 
 def test_a_model_without_protection_asks_for_the_word(

@@ -1,5 +1,7 @@
 """A generator as one file draws the images of the original."""
 
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,12 @@ def test_a_mixture_without_its_film_is_told_apart() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["onnx", "torch-export"])
-def test_a_packaged_generator_leaves_as_one_file(file_format: str, tmp_path: Path) -> None:
+def test_a_packaged_generator_leaves_as_one_file(
+    file_format: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run = Path("pretrained:mcgan-cbis-dp6")
     out = run_export_model(ExportModelSettings(run=run, out=tmp_path / "file", format=file_format))
     assert {path.name for path in out.iterdir()} == {
@@ -89,6 +96,15 @@ def test_a_packaged_generator_leaves_as_one_file(file_format: str, tmp_path: Pat
         run_export_model(ExportModelSettings(run=run, out=tmp_path / "file", format=file_format))
         == out
     )
+    text = (out / "README.md").read_text()
+    assert "Privacy of this generator: epsilon = 6" in text
+    assert "synthdp generate" not in text
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "use.py").write_text(code)
+    monkeypatch.chdir(out)
+    capsys.readouterr()
+    runpy.run_path(str(tmp_path / "use.py"))
+    assert capsys.readouterr().out == "(2, 1, 128, 128)\n"
 
 
 def test_its_side_can_not_be_chosen(tmp_path: Path) -> None:
