@@ -1,12 +1,14 @@
 """How long a study will take, said before it starts: from public numbers and counts of rows.
 
 Nearly all of it is the features of images: seconds = images x views x seconds a view, for each
-network, and a little for every head and every evaluation. The figures below were measured on one
-core of a busy server (2026): 648 s for 1730 images, 8 views and two networks, and a head. A faster
-machine takes less. What is kept from
-before (features, finished runs) is not counted as done, so that it may take less.
+network, and a little for every head and every evaluation. A vision transformer takes 2 operations
+for each weight and token, so its seconds a view are weights x tokens x a constant; the size and the
+patch stand in its name. The figures below were measured on one core of a busy server (2026): 648 s
+for 1520 images, 8 views and two networks, and a head. A faster machine takes less. What is kept
+from before (features, finished runs) is not counted as done, so that it may take less.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -17,16 +19,33 @@ from synthdp.data.dataset import open_dataset
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid
 
-#: Seconds of one core for one view of an image, and the side in pixels at which it was measured;
-#: the time grows with the pixels. Networks that are not here count as the last one.
+#: Millions of weights of vision transformers by the size in their names (Dosovitskiy et al., arXiv
+#: 2010.11929; Touvron et al., arXiv 2012.12877; Oquab et al., arXiv 2304.07193).
+MILLIONS_OF_WEIGHTS = {
+    "tiny": 5.7,
+    "small": 22,
+    "base": 86,
+    "large": 304,
+    "huge": 632,
+    "giant": 1136,
+}
+_TRANSFORMER = re.compile(rf"({'|'.join(MILLIONS_OF_WEIGHTS)})_patch(\d+)")
+#: Seconds of one core for a million weights and a token.
+SECONDS_A_MILLION = 1.6e-5
+#: Seconds of one core for one view of an image by networks of other kinds, and the side in pixels
+#: at which it was measured; the time grows with the pixels.
 SECONDS_A_VIEW = {
     "tf_efficientnet_lite0": (0.007, 160),
-    "vit_tiny_patch16_224": (0.010, 168),
-    "vit_small_patch14_dinov2": (0.050, 168),
+    "resnet18": (0.010, 160),
+    "resnet50": (0.020, 160),
+    "test_vit": (0.0001, 64),
 }
-_OTHER = SECONDS_A_VIEW["vit_small_patch14_dinov2"]
-#: Seconds of one core for a head of 600 steps on 1000 images, and for the scores of a model.
-SECONDS_A_HEAD, SECONDS_AN_EVALUATION = 30.0, 10.0
+#: What is not known by its name counts as a small transformer.
+_OTHER = (0.050, 168)
+#: Seconds of one core for a head of 600 steps: what any takes, and what 1000 images add.
+SECONDS_A_HEAD, SECONDS_A_HEAD_OF_1000 = 1.0, 6.0
+#: Seconds of one core for the scores of a model and their intervals, and for a study to start.
+SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
 #: A training step of blocks costs so many times the features of its images (forward and backward).
 TRAINING = 3.0
 #: What is told, in minutes: nobody knows it better.
@@ -35,6 +54,11 @@ _TOLD = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1
 
 def seconds_a_view(backbone: FeatureSettings) -> float:
     """Seconds of one core that a network takes for one view of an image."""
+    transformer = _TRANSFORMER.search(backbone.name)
+    if transformer is not None:
+        size, patch = transformer.groups()
+        tokens = (backbone.size_px / int(patch)) ** 2
+        return MILLIONS_OF_WEIGHTS[size] * tokens * SECONDS_A_MILLION
     seconds, side = SECONDS_A_VIEW.get(backbone.name, _OTHER)
     scale: float = (backbone.size_px / side) ** 2
     return seconds * scale
@@ -61,7 +85,8 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
     Raises:
         InputError: when a data set is not there.
     """
-    trained, total, seen = set[Path](), 0.0, dict[tuple[Path, str], float]()
+    trained, total, seen = set[Path](), SECONDS_TO_START, dict[tuple[Path, str], float]()
+    n_images = _images([settings.data])
     for row in rows:
         for call in row.calls:
             if call.out in trained:
@@ -70,7 +95,7 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
             if call.stage == "pretrain":
                 total += _pretraining(call.setting("data"), call.settings)
                 continue
-            total += SECONDS_A_HEAD * _images([settings.data]) / 1000
+            total += _head(call.setting("head"), n_images)
             sets = [call.setting(key) for key in ("data", "synthetic", "centre")]
             source = str(call.setting("init") or "")
             asked = (call.setting("backbone") or settings.backbone, *call.setting("beside"))
@@ -88,6 +113,12 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
 
 def _images(paths: Iterable[Path]) -> int:
     return sum(len(open_dataset(path).rows) for path in paths)
+
+
+def _head(head: Any, n_images: int) -> float:
+    """Of the settings of a head; None where the stage has none."""
+    steps: int = getattr(head, "steps", 600)
+    return (SECONDS_A_HEAD + SECONDS_A_HEAD_OF_1000 * n_images / 1000) * steps / 600
 
 
 def _pretraining(data: Path, settings: Any) -> float:
