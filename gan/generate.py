@@ -26,6 +26,7 @@ from synthdp.data.dataset import DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
 from synthdp.data.looks.sameness import compared_rows, sameness
+from synthdp.data.manifest.classes import class_words
 from synthdp.machine.interrupts import handled, interrupt
 from synthdp.machine.progress import progress
 from synthdp.runs.cards import dataset_card
@@ -58,7 +59,9 @@ def run_generate(settings: GenerateSettings) -> Path:
         conditions = plan.generator.description.shape.conditions
         seen = _draw(settings, generator, conditions, writer)
         found = sameness(seen.compared, seen.classes).findings
-        writer.show(CONTACT_SHEET_FILE, contact_sheet(seen.shown))
+        names = class_words(plan.info.targets[0])
+        shown = dict(zip(names, seen.shown, strict=True))
+        writer.show(CONTACT_SHEET_FILE, contact_sheet(shown))
         writer.describe(_card(settings, plan, found))
         writer.note(INPUTS_FILE.name, as_json(inputs))
     for finding in found:
@@ -85,7 +88,7 @@ def _card(settings: GenerateSettings, plan: GeneratePlan, found: Sequence[str]) 
             f"Grey {plan.info.size_px} x {plan.info.size_px} px patches in {settings.bits} bits, "
             f"drawn by a generator that was trained on {description.data}. Every image and "
             "every patient id is made up; one image stands for one made-up patient. "
-            f"`{CONTACT_SHEET_FILE}` shows some of either class, evenly spaced, {target} 0 above."
+            f"`{CONTACT_SHEET_FILE}` shows some of either class, evenly spaced, below its name."
             + "".join(f" **Warning:** {finding}." for finding in found)
         ),
         licence=plan.info.licence,

@@ -28,7 +28,7 @@ from synthdp.config.settings import load_settings
 from synthdp.data.check import check_dataset
 from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE
+from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, NAME_PX
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger.set_record import Record, recorded_releases
 from synthdp.privacy.lineage import Release
@@ -341,7 +341,7 @@ def test_a_contact_sheet_stands_beside_the_set_and_leaves_its_images_as_they_wer
         assert not sheet.info
     with Image.open(root / "images" / "000001.png") as first:
         side = first.size[0]
-        assert np.array_equal(shown[:side, :side], np.asarray(first))
+        assert np.array_equal(shown[NAME_PX : NAME_PX + side, :side], np.asarray(first))
     assert f"{CONTACT_SHEET_FILE}` shows some of either class" in (root / "README.md").read_text()
     assert f"{CONTACT_SHEET_FILE} shows some of them, by class" in caplog.text
     assert check_dataset(root).problems == ()

@@ -1,18 +1,22 @@
 """A contact sheet: some images of a set in one picture, by class, for who looks before use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from synthdp.data.dataset import Dataset, evenly_spaced, load_images
 from synthdp.data.images import encode_png, resample, to_uint8
+from synthdp.data.manifest.classes import class_words
 
 CONTACT_SHEET_FILE = "contact-sheet.png"
 PER_CLASS, COLUMNS = 24, 8
 #: Larger images are shown at this side.
 SHOWN_PX = 128
-_GAP_PX, _BETWEEN_PX, _GROUND = 2, 12, 255
+_GAP_PX, _BETWEEN_PX, _GROUND, _INK = 2, 12, 255, 0
+#: Height of a class's name above its images.
+NAME_PX = 15
 
 
 def sheet_rows(classes: Sequence[float]) -> list[list[int]]:
@@ -33,35 +37,52 @@ def contact_sheet_of(dataset: Dataset) -> bytes | None:
     """
     chosen = sheet_rows([row.targets[0] for row in dataset.rows])
     side = min(dataset.info.size_px, SHOWN_PX)
-    classes = [
-        list(to_uint8(load_images(dataset, [dataset.rows[index] for index in rows], side)[:, 0]))
-        for rows in chosen
+    names = class_words(dataset.info.targets[0])
+    classes = {
+        name: list(
+            to_uint8(load_images(dataset, [dataset.rows[index] for index in rows], side)[:, 0])
+        )
+        for name, rows in zip(names, chosen, strict=True)
         if rows
-    ]
+    }
     return contact_sheet(classes) if classes else None
 
 
-def contact_sheet(classes: Sequence[Sequence[NDArray[np.uint8]]]) -> bytes:
-    """The PNG file of the sheet, without any text or metadata.
+def contact_sheet(classes: Mapping[str, Sequence[NDArray[np.uint8]]]) -> bytes:
+    """The PNG file of the sheet, without metadata; the same bytes for the same images and names.
 
     Args:
-        classes: of each class its (S, S) images, all of one side, in rows of eight; a class begins
-            on a row of its own below a wider gap.
+        classes: by the name that stands above it, each class's (S, S) images, all of one side, in
+            rows of eight; a class begins on a row of its own below a wider gap.
 
     Raises:
         ValueError: when there is no image.
     """
-    bands = [_band(images) for images in classes if len(images)]
+    bands = [
+        band
+        for name, images in classes.items()
+        if len(images)
+        for band in (_name_band(name), _band(images))
+    ]
     if not bands:
         raise ValueError("a sheet of no image")
     width = max(band.shape[1] for band in bands)
     parts: list[NDArray[np.uint8]] = []
-    for band in bands:
-        if parts:
+    for number, band in enumerate(bands):
+        if number and number % 2 == 0:
             parts.append(np.full((_BETWEEN_PX, width), _GROUND, dtype=np.uint8))
         room = ((0, 0), (0, width - band.shape[1]))
         parts.append(np.pad(band, room, constant_values=_GROUND))
     return encode_png(np.concatenate(parts))
+
+
+def _name_band(name: str) -> NDArray[np.uint8]:
+    """A name in Pillow's own bitmap font, which is the same on every machine and knows Latin 1."""
+    font = ImageFont.load_default_imagefont()
+    text = name.encode("latin-1", "replace").decode("latin-1")
+    picture = Image.new("L", (int(font.getbbox(text)[2]) + 2, NAME_PX), _GROUND)
+    ImageDraw.Draw(picture).text((1, 1), text, fill=_INK, font=font)
+    return np.asarray(picture)
 
 
 def _band(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -8,7 +8,13 @@ from PIL import Image
 
 from synthdp.data.check import check_dataset
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
-from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
+from synthdp.data.looks.contact_sheet import (
+    CONTACT_SHEET_FILE,
+    NAME_PX,
+    contact_sheet,
+    contact_sheet_of,
+    sheet_rows,
+)
 from synthdp.data.looks.sameness import MOST_COMPARED, compared_rows, sameness, sameness_of
 from synthdp.data.phantoms.phantoms import draw_patient
 from synthdp.data.phantoms.settings import PhantomSettings
@@ -79,14 +85,40 @@ def test_at_most_so_many_of_a_class_are_compared() -> None:
 
 def test_a_sheet_shows_either_class_in_its_rows(phantoms: Images) -> None:
     shown = [[phantoms[row] for row in rows] for rows in sheet_rows(CLASSES)]
-    picture = decoded(contact_sheet(shown))
-    assert picture.shape == (2 * (3 * 66 - 2) + 12, 8 * 66 - 2)
-    assert np.array_equal(picture[:64, :64], phantoms[0])
-    assert np.array_equal(picture[208:272, :64], phantoms[1])
-    one = decoded(contact_sheet([[phantoms[0]], []]))
-    assert np.array_equal(one, phantoms[0])
+    sheet = contact_sheet({"benign": shown[0], "malignant": shown[1]})
+    picture = decoded(sheet)
+    block = 3 * 66 - 2
+    assert picture.shape == (2 * (NAME_PX + block) + 12, 8 * 66 - 2)
+    below = NAME_PX + block + 12
+    assert np.array_equal(picture[NAME_PX : NAME_PX + 64, :64], phantoms[0])
+    assert np.array_equal(picture[below + NAME_PX : below + NAME_PX + 64, :64], phantoms[1])
+    assert sheet == contact_sheet({"benign": shown[0], "malignant": shown[1]})
+    one = decoded(contact_sheet({"benign": [phantoms[0]], "malignant": []}))
+    assert np.array_equal(one[NAME_PX:, :64], phantoms[0])
     with pytest.raises(ValueError, match="no image"):
-        contact_sheet([[], []])
+        contact_sheet({"benign": [], "malignant": []})
+
+
+def test_the_class_s_name_stands_above_its_images(phantoms: Images) -> None:
+    names = [
+        "benign",
+        "malignant",
+        "no_f\u00e4rbung \u75c5",
+        "a_target_with_a_name_wider_than_an_image",
+    ]
+    bands = [decoded(contact_sheet({name: phantoms[:1]}))[:NAME_PX] for name in names]
+    assert all((band < 128).sum() > 20 for band in bands)
+    inked = [np.flatnonzero((band < 128).any(axis=0)).max() for band in bands]
+    assert inked == sorted(set(inked))  # each is as wide as its name
+    assert inked[-1] > 64
+
+
+def test_a_sheet_of_a_set_names_its_target_s_classes(phantoms: Images, tmp_path: Path) -> None:
+    root = made(tmp_path / "set", phantoms, kind="synthetic", targets=["mass"])
+    shown = [[phantoms[row] for row in rows] for rows in sheet_rows(CLASSES)]
+    assert contact_sheet_of(open_dataset(root)) == contact_sheet(
+        {"no_mass": shown[0], "mass": shown[1]}
+    )
 
 
 def made(root: Path, images: Images, **info: object) -> Path:
@@ -115,7 +147,7 @@ def test_a_check_warns_of_a_collapsed_set(phantoms: Images, tmp_path: Path) -> N
 def test_a_sheet_stands_beside_synthetic_images_alone(phantoms: Images, tmp_path: Path) -> None:
     for kind, problems in (("synthetic", 0), ("real", 1)):
         root = made(tmp_path / kind, phantoms, kind=kind)
-        (root / CONTACT_SHEET_FILE).write_bytes(contact_sheet([phantoms[:3]]))
+        (root / CONTACT_SHEET_FILE).write_bytes(contact_sheet({"benign": phantoms[:3]}))
         found = [one for one in check_dataset(root).problems if "stand beside the set's own" in one]
         assert len(found) == problems
     about = DatasetInfo(name="patients", kind="real", size_px=64)
