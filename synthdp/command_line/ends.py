@@ -105,17 +105,26 @@ def _of_evaluate(settings: Settings, made: Path) -> Ending:
     figures = metrics if "auroc" in metrics else metrics["mean"]
     words = f"{_auroc_words(figures['auroc'])} on {metrics['n_images']:,} images"
     dataset, table = settings.dataset, settings.table  # type: ignore[attr-defined]
+    next_ = _after_scores(settings.run, made)  # type: ignore[attr-defined]
     if table is None and not read_info(dataset).protects_patients:
-        return Ending(words)
+        return Ending(f"{words}{next_}")
     noisy = made / NOISY_FILE
     if not noisy.is_file():
-        return Ending("scored; the figures stand in metrics.json, and are the patients'", words)
+        scored = "scored; the figures stand in metrics.json, and are the patients'"
+        return Ending(f"{scored}{next_}", f"{words}{next_}")
     released = read_json(noisy)
     return Ending(
         f"noisy AUROC {_short(released['auroc']['value'])}, at epsilon {released['epsilon']:g}; "
-        "the exact figures stand in metrics.json",
-        words,
+        f"the exact figures stand in metrics.json{next_}",
+        f"{words}{next_}",
     )
+
+
+def _after_scores(run: Path, made: Path) -> str:
+    """What comes after the scores of a run of this house; nothing after those of a release."""
+    if (run / "release.json").exists() or not (run / "status.json").is_file():
+        return ""
+    return f"; next: synthdp privacy --release {for_shell(run)} OUT --evidence {for_shell(made)}"
 
 
 def _auroc_words(auroc: Mapping[str, Any]) -> str:

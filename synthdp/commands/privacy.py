@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthdp.command_line.exit_codes import EXIT_DONE
 from synthdp.command_line.parser import Commands, named_path
-from synthdp.errors import InputError
+from synthdp.errors import InputError, for_shell
 from synthdp.machine.progress import stage
 from synthdp.machine.terminal import tell
 from synthdp.stages import packaged_statements
@@ -195,6 +195,7 @@ def _release(arguments: argparse.Namespace) -> int:
             f"not on record at {', '.join(released.unrecorded)}, which the settings do not lead "
             "to; where you hold that set, release again with --record DATA"
         )
+    tell(f"next: synthdp privacy --check {for_shell(out)}")
     return EXIT_DONE
 
 

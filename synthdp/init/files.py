@@ -17,7 +17,11 @@ WRITTEN = {
     "study.yaml": ("study/own", "study"),
     "classifier.yaml": ("classify/best", "finetune"),
 }
+#: Networks that synthetic images are compared by; which sets, the command line says.
+ASSESS_FILE = "assess.yaml"
 _HEADS = {
+    ASSESS_FILE: "How close a synthetic set is to your patients, and whether it copies one:\n"
+    "# `synthdp assess SET assess.yaml --real DATASET --out DIR`.",
     "data.yaml": "How your images are read: `synthdp data import data.yaml`. Mend what is wrong,\n"
     "# such as how patients are found: the group of patient_pattern is the patient's id.",
     "generator.yaml": "A generator of your patients with a guarantee:\n"
@@ -42,13 +46,20 @@ synthdp data check data/{name}
 synthdp data phantoms --out data/phantoms      # drawings: public, and free of privacy cost
 synthdp train-gan generator.yaml               # a generator with a guarantee
 synthdp generate runs/private-generator --out data/private-synthetic --per-class 300
+synthdp assess data/private-synthetic assess.yaml --real data/{name} --out assessed
 synthdp study study.yaml                       # figures and tables: studies/{name}/report.html
 synthdp report studies/{name} --format latex --out table.tex
 synthdp finetune classifier.yaml               # one classifier, to be given away
 synthdp privacy runs/classifier                # what it promises, in words
 synthdp privacy --release runs/classifier to-share/classifier
 synthdp predict to-share/classifier NEW-IMAGES --out scores.csv
+synthdp privacy --release data/private-synthetic to-share/private-synthetic --record data/{name}
+synthdp privacy data/{name}                    # the record: what left, and what it promises in all
 ```
+
+The assessment shows patients beside images that are close to them: it stays in the house. What is
+released goes on the record of `data/{name}`, a synthetic set by `--record`; the classifier and the
+synthetic set are two releases of the same patients, and count together.
 
 | file | what it is |
 | --- | --- |
@@ -56,6 +67,7 @@ synthdp predict to-share/classifier NEW-IMAGES --out scores.csv
 | `generator.yaml` | the private generator (epsilon 3 of what the study asks for in all) |
 | `study.yaml` | patients alone, with private synthetic images, and without privacy |
 | `classifier.yaml` | the classifier that you release (epsilon 6) |
+| `assess.yaml` | how synthetic images are held against your patients |
 
 Class 1 is `{target}`. `population` ({population}) is the public number that every promise rests on:
 it must be at least the number of your patients, and nothing else says how many they are.
@@ -71,6 +83,7 @@ def write_folder(folder: Path, answers: Answers) -> Path:
     refuse_used(folder)
     texts = {"data.yaml": _import_settings(answers)}
     texts |= {file: _filled(file, name, answers) for file, (name, _) in WRITTEN.items()}
+    texts[ASSESS_FILE] = _with_head(ASSESS_FILE, _body("gan/assess"), answers)
     texts["README.md"] = _README.format(**vars(answers))
     with atomic_folder(folder) as scratch:
         for file, text in texts.items():
@@ -104,8 +117,7 @@ def _import_settings(answers: Answers) -> str:
 
 def _filled(file: str, packaged: str, answers: Answers) -> str:
     """Packaged settings with the data set, its name and the population put in."""
-    text = packaged_config(packaged).read_text(encoding="utf-8")
-    body = re.sub(r"\A(?:#.*\n)+", "", text)
+    body = _body(packaged)
     delta = 1e-4 if answers.population < _SMALL else 10.0 ** -(len(str(answers.population)) + 1)
     replaced: Mapping[str, str] = {
         r"data/mine": f"data/{answers.name}",
@@ -117,6 +129,16 @@ def _filled(file: str, packaged: str, answers: Answers) -> str:
         body = re.sub(pattern, value, body)
     if not re.search(r"(?m)^data:", body):  # where the command line says it otherwise
         body = f"data: data/{answers.name}\nout: runs/{Path(file).stem}\n{body}"
+    return _with_head(file, body, answers)
+
+
+def _body(packaged: str) -> str:
+    """Packaged settings without the comments that they begin with."""
+    text = packaged_config(packaged).read_text(encoding="utf-8")
+    return re.sub(r"\A(?:#.*\n)+", "", text)
+
+
+def _with_head(file: str, body: str, answers: Answers) -> str:
     if answers.weights != "found":
         body = with_weights(body, answers.weights)
     return f"# {_HEADS[file]}\n{body}"

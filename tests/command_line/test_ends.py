@@ -80,6 +80,21 @@ def test_scores_of_phantoms_may_go_anywhere(
     assert "AUROC .759 [.671, .835] on 1,209 images" in (out[0] if at_terminal else err)
 
 
+def test_scores_end_with_the_release_of_the_run_that_they_are_of(
+    printed: Printed, patients: Path, tmp_path: Path, at_terminal: bool
+) -> None:
+    run, made = tmp_path / "a run", evaluation(tmp_path / "ev")
+    run.mkdir()
+    (run / "status.json").write_text("{}")
+    asked = EvaluateSettings(run=run, dataset=patients, out=made)
+    out, err = printed("evaluate", asked, made)
+    told = out[0] if at_terminal else err
+    assert told.strip().endswith(f"next: synthdp privacy --release '{run}' OUT --evidence {made}")
+    (run / "release.json").write_text("{}")  # received from others: nothing is left to release
+    out, err = printed("evaluate", asked, made)
+    assert "next:" not in out[0] + err
+
+
 def test_an_audit_says_that_the_promise_held(
     printed: Printed, tmp_path: Path, at_terminal: bool
 ) -> None:

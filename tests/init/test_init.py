@@ -1,6 +1,7 @@
 import builtins
 import logging
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from synthdp.config.settings import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.init.answers import Options, answered
 from synthdp.init.asking import plain
-from synthdp.init.files import WRITTEN, write_folder
+from synthdp.init.files import ASSESS_FILE, WRITTEN, write_folder
 from synthdp.stages import STAGES
 
 FOLDERS = ("benign", "malignant")
@@ -56,7 +57,7 @@ def test_what_is_written_works_as_it_stands(
     assert init() == 0
     assert "cd mine" in capsys.readouterr().out
     monkeypatch.chdir("mine")
-    names = {"data.yaml", "README.md", *WRITTEN}
+    names = {"data.yaml", "README.md", ASSESS_FILE, *WRITTEN}
     assert {path.name for path in Path().iterdir()} == names
     for file, (_, stage) in WRITTEN.items():
         settings = load_settings(STAGES[stage].settings_class(), Path(file))
@@ -89,6 +90,31 @@ def test_the_plans_pass_when_the_data_are_there(
     said = capsys.readouterr().err
     assert said.count("is not there") == 1
     assert "private_synthetic: data/private-synthetic" in said
+
+
+def test_the_readme_assesses_and_releases_the_private_set_on_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(Path("photos"))
+    assert init() == 0
+    monkeypatch.chdir("mine")
+    assert main(["data", "import", "data.yaml", *_SMALL]) == 0
+    generated = ["--out", "data/private-synthetic", "patients=4", "size_px=32"]
+    assert main(["data", "phantoms", *generated]) == 0
+    lines = Path("README.md").read_text().splitlines()
+    (assess,) = (shlex.split(line) for line in lines if line.startswith("synthdp assess "))
+    assert main([*assess[1:], "--dry-run"]) == 0
+    (release,) = (
+        shlex.split(line)
+        for line in lines
+        if line.startswith("synthdp privacy --release data/private-synthetic ")
+    )
+    assert release[-2:] == ["--record", "data/photos"]
+    capsys.readouterr()
+    assert main(release[1:]) == 0
+    assert Path("to-share/private-synthetic/release.json").is_file()
+    assert "next: synthdp privacy --check to-share/private-synthetic" in capsys.readouterr().err
+    assert main(["privacy", "--check", "to-share/private-synthetic"]) == 0
 
 
 def test_a_class_that_nobody_knows_is_named_by_the_target(
