@@ -105,10 +105,11 @@ def _of_evaluate(settings: Settings, made: Path) -> Ending:
     figures = metrics if "auroc" in metrics else metrics["mean"]
     words = f"{_auroc_words(figures['auroc'])} on {metrics['n_images']:,} images"
     dataset, table = settings.dataset, settings.table  # type: ignore[attr-defined]
-    next_ = _after_scores(settings.run, made)  # type: ignore[attr-defined]
-    if table is None and not read_info(dataset).protects_patients:
+    noisy, public = made / NOISY_FILE, table is None and not read_info(dataset).protects_patients
+    shown = made if public or noisy.is_file() else None
+    next_ = _after_scores(settings.run, shown)  # type: ignore[attr-defined]
+    if public:
         return Ending(f"{words}{next_}")
-    noisy = made / NOISY_FILE
     if not noisy.is_file():
         scored = "scored; the figures stand in metrics.json, and are the patients'"
         return Ending(f"{scored}{next_}", f"{words}{next_}")
@@ -120,11 +121,15 @@ def _of_evaluate(settings: Settings, made: Path) -> Ending:
     )
 
 
-def _after_scores(run: Path, made: Path) -> str:
-    """What comes after the scores of a run of this house; nothing after those of a release."""
+def _after_scores(run: Path, shown: Path | None) -> str:
+    """What comes after the scores of a run of this house; nothing after those of a release.
+
+    `shown` is the evaluation that a card may show: exact scores of patients stay.
+    """
     if (run / "release.json").exists() or not (run / "status.json").is_file():
         return ""
-    return f"; next: synthdp privacy --release {for_shell(run)} OUT --evidence {for_shell(made)}"
+    evidence = f" --evidence {for_shell(shown)}" if shown is not None else ""
+    return f"; next: synthdp privacy --release {for_shell(run)} OUT{evidence}"
 
 
 def _auroc_words(auroc: Mapping[str, Any]) -> str:

@@ -87,12 +87,18 @@ def test_scores_end_with_the_release_of_the_run_that_they_are_of(
     run.mkdir()
     (run / "status.json").write_text("{}")
     asked = EvaluateSettings(run=run, dataset=patients, out=made)
-    out, err = printed("evaluate", asked, made)
-    told = out[0] if at_terminal else err
-    assert told.strip().endswith(f"next: synthdp privacy --release '{run}' OUT --evidence {made}")
+
+    def told() -> str:
+        out, err = printed("evaluate", asked, made)
+        return (out[0] if at_terminal else err).strip()
+
+    release = f"next: synthdp privacy --release '{run}' OUT"
+    assert told().endswith(release)  # exact scores of patients are no evidence
+    noisy = {"auroc": {"value": 0.7}, "epsilon": 1.0}
+    (made / "noisy_metrics.json").write_text(json.dumps(noisy))
+    assert told().endswith(f"{release} --evidence {made}")
     (run / "release.json").write_text("{}")  # received from others: nothing is left to release
-    out, err = printed("evaluate", asked, made)
-    assert "next:" not in out[0] + err
+    assert "next:" not in told()
 
 
 def test_an_audit_says_that_the_promise_held(
