@@ -11,8 +11,8 @@ from the variances' logarithms; a recipe of variance s^2 with d degrees then has
 at most as many as all recipes together. Where recipes vary alike, d0 is large and they are pooled;
 where some vary far more than others, d0 is small and each stands almost alone. In made-up studies
 of two to five seeds such intervals of 95 % held the truth in 91 to 95 % of cases (Student's own in
-93 to 95 %), also where variances differ much; redraws of patients and of two seeds held it in 88 %,
-since two seeds redrawn have half their variance.
+93 to 95 %), the least where variances differ much; with the variance that redraws of patients and
+of two seeds have it was 88 to 92 %, since two seeds redrawn have half their variance.
 """
 
 import math
