@@ -15,6 +15,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.init.answers import Options, answered
 from synthdp.init.asking import plain
 from synthdp.init.files import ASSESS_FILE, WRITTEN, write_folder
+from synthdp.networks import weight_files
 from synthdp.stages import STAGES
 
 FOLDERS = ("benign", "malignant")
@@ -238,7 +239,10 @@ def test_a_column_of_free_text_is_no_class(capsys: pytest.CaptureFixture[str]) -
     assert "note 3" not in said
 
 
-def test_weights_that_are_not_there_are_asked_for_at_a_terminal() -> None:
+def test_weights_that_are_not_there_are_asked_for_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weight_files, "weight_folders", list)  # whatever this machine has
     class_folders(Path("photos"))
     typed = iter(["void", "none"])
     options = Options(images=Path("photos"), name="photos", population="100")

@@ -76,7 +76,7 @@ def test_ends_of_the_scale() -> None:
     assert gaussian_delta(1.0, 0.0) == pytest.approx(0.3829, abs=1e-4)
 
 
-@pytest.mark.parametrize(("module", "examples"), [(accounting, 2), (gaussian, 2), (mechanism, 3)])
+@pytest.mark.parametrize(("module", "examples"), [(accounting, 2), (gaussian, 2), (mechanism, 5)])
 def test_the_examples_in_the_docstrings(module: ModuleType, examples: int) -> None:
     found = doctest.testmod(module)
     assert found.failed == 0
