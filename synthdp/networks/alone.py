@@ -8,7 +8,7 @@ that these give a row the same bits at every place, whatever stands beside it, i
 machine at hand before a row is computed. Where it doesn't hold, each row gets a batch of its own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -44,10 +44,13 @@ class Alone:
                 self._together[shape] = self._same_at_every_place(rows)
         at_once = self._batch if self._together[shape] else 1
         # of no row, too, the shape is asked for
-        split: Iterable[Tensor] = rows.split(at_once)
-        if len(rows) > at_once:  # one batch would stand at 0 % as long as it is computed
-            split = progress(split, what="images by the network")
-        parts = [self._filled(part, at_once) for part in split]
+        split = rows.split(at_once)
+        if len(split) > 1:
+            told = progress(split, what="images by the network")
+            parts = [self._filled(part, at_once) for part in told]
+        else:  # one batch would stand at 0 % as long as it is computed
+            with at_work("images by the network"):
+                parts = [self._filled(part, at_once) for part in split]
         return torch.cat(parts) if parts else self._filled(rows, at_once)
 
     def _filled(self, rows: Tensor, size: int) -> Tensor:
