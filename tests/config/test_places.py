@@ -25,7 +25,7 @@ class Example(Settings):
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, where `data`, `other` and a link to all of it stand."""
-    folder = tmp_path / "work"
+    folder = tmp_path / "here"
     for name in ("data", "other", "elsewhere"):
         (folder / name).mkdir(parents=True)
     (tmp_path / "linked").symlink_to(folder)
@@ -36,7 +36,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def spellings(folder: Path, name: str) -> list[str]:
     linked = folder.parent / "linked"
     plain = [name, f"./{name}", f"{name}/", f"other/../{name}", str(folder / name)]
-    return [*plain, f"../work/{name}", str(linked / name), f"../linked/{name}"]
+    return [*plain, f"../here/{name}", str(linked / name), f"../linked/{name}"]
 
 
 def test_a_run_is_resumed_however_its_paths_are_spelled(work: Path) -> None:
@@ -106,7 +106,7 @@ def test_where_a_run_was_started_is_told_by_its_out(work: Path) -> None:
     out.mkdir(parents=True)
     assert started_in(out, "runs/a") == work
     assert started_in(out, "a") == work / "runs"
-    for unknown in (str(out), "moved/a", "../work/runs/a", "", None):
+    for unknown in (str(out), "moved/a", "../here/runs/a", "", None):
         assert started_in(out, unknown) == Path(os.getcwd())
 
 
