@@ -16,7 +16,7 @@ from typing import Any
 
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import open_dataset
-from synthdp.study.settings import StudySettings
+from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid
 
 #: Millions of weights of vision transformers by the size in their names (Dosovitskiy et al., arXiv
@@ -70,7 +70,11 @@ def study_estimate(settings: StudySettings) -> str:
     Raises:
         InputError: when the grid or an ingredient does not fit.
     """
-    seconds = study_seconds(settings, expand_grid(settings))
+    return workers_estimate(settings, study_seconds(settings, expand_grid(settings)))
+
+
+def workers_estimate(settings: EngineSettings, seconds: float) -> str:
+    """That a study takes so many seconds on its workers, in words."""
     workers = (
         "as many workers as fit"
         if settings.workers == "all"

@@ -22,7 +22,7 @@ from synthdp.study.compare.results import (
     write_results,
 )
 from synthdp.study.compare.transfer import compare_sites, compares_sites
-from synthdp.study.estimate import study_estimate
+from synthdp.study.estimate import study_seconds, workers_estimate
 from synthdp.study.plan import study_statement, tuned_promise
 from synthdp.study.record import study_title, write_facts
 from synthdp.study.report.page import REPORT_FILE, ReportSettings, write_report
@@ -92,10 +92,12 @@ def _run_and_report(
     """Run and score the models, those that `failed` apart; compare them, report, state."""
     began, tuned_on = time.monotonic(), tuned_promise(settings, rows)
     evaluations = expand_evaluations(settings, rows)
+    expected_s = None
     if not (settings.out / "runs").exists():
-        log.info("study: %s", study_estimate(settings))
+        expected_s = study_seconds(settings, rows)
+        log.info("study: %s", workers_estimate(settings, expected_s))
     tried = [one for one in evaluations if one.row.model.name not in failed]
-    failures = {**failed, **run_grid(settings, tried)}
+    failures = {**failed, **run_grid(settings, tried, expected_s=expected_s)}
     refuse_changed_study(settings.out)  # while it was at work
     record_failures(settings.out, [row.model.name for row in rows], failures)
 

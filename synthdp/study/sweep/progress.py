@@ -59,9 +59,18 @@ class StudyProgress:
     Args:
         calls: all that are to be made, by folder.
         finished: those that stand already, whose time says how long others take.
+        expected_s: how long all calls take together, where that was said before. The first calls
+            of a kind also make what all others share, such as features, so that this is believed
+            until it is over, if it is less than what the calls tell.
     """
 
-    def __init__(self, calls: Mapping[str, StageCall], finished: Sequence[StageCall] = ()) -> None:
+    def __init__(
+        self,
+        calls: Mapping[str, StageCall],
+        finished: Sequence[StageCall] = (),
+        *,
+        expected_s: float | None = None,
+    ) -> None:
         self._waiting, self._n_jobs = dict(calls), len(calls)
         self._n_done, self._n_failed = 0, 0
         self._folder = next((state_file(call).parent for call in calls.values()), None)
@@ -73,6 +82,7 @@ class StudyProgress:
                 if status is not None and status.seconds:
                     self._seconds.setdefault(call.stage, []).append(status.seconds)
         self._began = time.monotonic()
+        self._expected_end = None if expected_s is None else self._began + expected_s
         self._stack = ExitStack()
         self._task = Task(
             "runs and scores",
@@ -107,13 +117,26 @@ class StudyProgress:
             log.info("study: %d of %d done%s", self._n_done, self._n_jobs, more)
 
     def seconds_left(self) -> float | None:
-        """How long the study still takes; None while no call has told how long its kind takes."""
+        """How long the study still takes; None where nobody has told.
+
+        The longest call at work is waited for in any case.
+        """
         running = self._running()
+        expected = None
+        if self._expected_end is not None and self._expected_end > time.monotonic():
+            expected = self._expected_end - time.monotonic()
+        told = [one for one in (expected, self._left_by_calls(running)) if one is not None]
+        if not told or not self._waiting:
+            return None
+        return max([min(told), *(one.left_s for one in running if one.left_s is not None)])
+
+    def _left_by_calls(self, running: Sequence[_Running]) -> float | None:
+        """The time left by how long calls took; None while none has told how long its kind takes."""
         typical = {stage: median(values) for stage, values in self._seconds.items()}
         for one in running:  # what is the first of its kind tells by itself
             if one.left_s is not None:
                 typical.setdefault(one.call.stage, one.for_s + one.left_s)
-        if not typical or not self._waiting:
+        if not typical:
             return None
         others = sum(typical.values()) / len(typical)  # for kinds that none has told of
         left = [

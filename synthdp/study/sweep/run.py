@@ -29,8 +29,15 @@ PARENT_FAILED = "the run that it starts from failed"
 WAIT_S, LOG_WAIT_EVERY_S = 3.0, 60.0
 
 
-def run_grid(settings: EngineSettings, evaluations: Sequence[Evaluation]) -> dict[str, str]:
+def run_grid(
+    settings: EngineSettings, evaluations: Sequence[Evaluation], *, expected_s: float | None = None
+) -> dict[str, str]:
     """Make the models of these evaluations and score them, where that is not done yet.
+
+    Args:
+        settings: where they run.
+        evaluations: of the models.
+        expected_s: how long all of it takes, where that is known before.
 
     Returns:
         Errors by the folder of the run, for runs and for evaluations of their models.
@@ -45,7 +52,7 @@ def run_grid(settings: EngineSettings, evaluations: Sequence[Evaluation]) -> dic
     where = settings if to_make else EngineSettings()
     with (
         opened_engine(where) as engine,
-        closing(StudyProgress(to_make, finished)) as progress,
+        closing(StudyProgress(to_make, finished, expected_s=expected_s)) as progress,
     ):
         failures |= run_calls(engine, missing, failures, progress)
         return failures | evaluate_models(engine, evaluations, failures, progress)

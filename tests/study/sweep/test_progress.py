@@ -126,6 +126,29 @@ def test_runs_that_stood_before_say_how_long_others_take(tick: Tick, tmp_path: P
         assert progress.seconds_left() == 20
 
 
+def test_what_was_said_before_is_believed_while_first_calls_make_what_all_share(
+    tick: Tick, tmp_path: Path
+) -> None:
+    """The first of 24 heads computes features for minutes, which the others find."""
+    first, *others = calls_in(tmp_path, finetunes=24).values()
+    calls = {call.folder: call for call in (first, *others)}
+    with closing(StudyProgress(calls, expected_s=900)) as progress:
+        assert progress.seconds_left() == 900
+        writes(first, doing="features, 50 %", for_s=300, left_s=300)
+        tick(3)
+        assert progress.seconds_left() == pytest.approx(897)
+        progress.count(first, failed=False, seconds=600)
+        state_file(first).unlink()
+        tick(297)
+        assert progress.seconds_left() == pytest.approx(600)
+        for call in others[:12]:
+            progress.count(call, failed=False, seconds=5)
+        assert progress.seconds_left() == pytest.approx(11 * 5)
+        tick(601)  # what was said before is over: the calls tell
+        progress.count(others[12], failed=False, seconds=605)
+        assert progress.seconds_left() == pytest.approx(10 * 5)
+
+
 def test_a_worker_that_is_gone_or_writes_nonsense_is_passed_over(
     tick: Tick, tmp_path: Path
 ) -> None:
