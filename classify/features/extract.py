@@ -64,11 +64,6 @@ def _refuse_damaged(backbone: Backbone) -> None:
         )
 
 
-def _in_one_piece(backbone: Backbone) -> bool:
-    """Whether features are computed from images at once, and not from the trunk's tokens."""
-    return backbone.trainable_blocks in (0, "all") or backbone.settings.views > 1
-
-
 def features_on_arrays(
     backbone: Backbone,
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -77,7 +72,7 @@ def features_on_arrays(
     It takes at most `BATCH` images, (B, 1, S, S) in [-1, 1] at the backbone's own side, and gives
     (B, D) float32.
     """
-    if _in_one_piece(backbone):
+    if backbone.in_one_piece:
         return on_arrays(backbone, backbone)
     trunk, top = on_arrays(backbone.trunk, backbone), on_arrays(backbone.top, backbone)
     return lambda images: top(trunk(images).astype(np.float16))
@@ -98,7 +93,7 @@ def backbone_features(
     """
     if not finite:
         _refuse_damaged(backbone)
-    if _in_one_piece(backbone):
+    if backbone.in_one_piece:
         values = cached_features(
             dataset,
             rows,
@@ -149,12 +144,12 @@ def trunk_views(
 ) -> NDArray[np.float16]:
     """What the frozen trunk gives for `views` views of each image, (N, views, ...).
 
-    The first view is the image itself. A trunk of no blocks hands on the images, which are not
-    kept: (N, views, 1, S, S).
+    The first view is the image itself. A trunk that hands on the images, (N, views, 1, S, S), keeps
+    none.
     """
     if not finite:
         _refuse_damaged(backbone)
-    if backbone.trainable_blocks == "all":
+    if backbone.hands_on_images:
         images = load_images(dataset, rows, backbone.settings.size_px)
         return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)
     own = _trunk_tokens(backbone, dataset, rows, finite=finite)[:, None]

@@ -88,7 +88,7 @@ class WholeClassifier(nn.Module):
 
 def _features(backbone: Backbone, images: Tensor) -> Tensor:
     """As `features_on_arrays`: tokens before trained blocks pass through float16."""
-    if backbone.trainable_blocks in (0, "all") or backbone.settings.views > 1:
+    if backbone.in_one_piece:
         features: Tensor = backbone(images)
         return features
     return backbone.top(backbone.trunk(images).half().float()).float()

@@ -1,8 +1,9 @@
 """The network under a classifier: grey images in, features out, its last blocks perhaps trained.
 
 A backbone is cut in two: the trunk is frozen, so that what it gives for an image may be cached, and
-the top is what training moves. Transformers may be trained, convolutional networks are frozen.
-Features are read after some layers, pooled to vectors, and averaged over views of the image.
+the top is what training moves. Where a convolutional network is trained, or all of a transformer,
+the trunk hands on the images. Features are read after some layers, pooled to vectors, and averaged
+over views of the image.
 """
 
 from abc import ABC, abstractmethod
@@ -104,6 +105,21 @@ class Backbone(FrozenNetwork, ABC):
         self.network.requires_grad_(trainable_blocks == "all")
 
     @property
+    def cuts_tokens(self) -> bool:
+        """Whether the trunk gives tokens, which may be kept, to blocks that are trained."""
+        return self.trainable_blocks not in (0, "all")
+
+    @property
+    def hands_on_images(self) -> bool:
+        """Whether the trunk computes nothing, so that there is nothing to keep of it."""
+        return self.trainable_blocks != 0 and not self.cuts_tokens
+
+    @property
+    def in_one_piece(self) -> bool:
+        """Whether features are computed from images at once, and not from the trunk's tokens."""
+        return not self.cuts_tokens or self.settings.views > 1
+
+    @property
     @abstractmethod
     def parts(self) -> tuple[int, ...]:
         """The length of each part of a feature vector, in order."""
@@ -121,8 +137,8 @@ class Backbone(FrozenNetwork, ABC):
             images: (B, 1, S, S) float32 in [-1, 1].
 
         Returns:
-            With n > 0 trainable blocks the tokens before them, (B, ...); with 0 the features,
-            (B, D); with "all" the images.
+            With n > 0 trainable blocks of a transformer the tokens before them, (B, ...); with 0
+            the features, (B, D); where it `hands_on_images` these.
         """
 
     @abstractmethod
@@ -330,18 +346,20 @@ def _normed(tokens: Tensor) -> Tensor:
 
 
 class ConvolutionalBackbone(Backbone):
-    """A convolutional network, read after some of its stages; never trained.
+    """A convolutional network, read after some of its stages.
 
-    Its normalisation over a batch is used as the public weights fixed it, so that an image's
-    features depend on that image alone; training it would couple the images.
+    With `trainable_blocks` n > 0 its last n stages that are read are trained, and what follows
+    them; with "all" the whole of it. The trunk then hands on the images. A frozen network's
+    normalisation over a batch is used as the public weights fixed it, so that an image's features
+    depend on that image alone; to train it would couple the images.
     """
 
     def __init__(
         self, network: Any, settings: FeatureSettings, trainable_blocks: TrainableBlocks
     ) -> None:
         super().__init__(network, settings, trainable_blocks)
-        if trainable_blocks != 0:
-            raise InputError(self._why_untrainable())
+        if trainable_blocks != 0 and not self._keeps_public_statistics:
+            self._refuse_batch_norm()
         self.network.to(memory_format=torch.channels_last)
         self.stages = _stages(network) or []
         self._refuse_absent_layers(len(self.stages), "stages")
@@ -349,21 +367,66 @@ class ConvolutionalBackbone(Backbone):
         with torch.inference_mode():
             probe = torch.zeros(1, 1, _PROBE_PX, _PROBE_PX)
             self._parts = tuple(part.shape[1] for part in self._read(probe))
+        if trainable_blocks != 0:
+            self._open_tail()
 
-    def _why_untrainable(self) -> str:
-        coupled = next(
-            (
-                name
-                for name, layer in self.network.named_modules()
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm)
-            ),
-            None,
-        )
-        why = f"its layer {coupled} normalises over a batch" if coupled else "it is no ViT or Swin"
-        return (
-            f"backbone.name: {self.settings.name} gives frozen features only ({why}); set "
-            "trainable_blocks to 0 and leave `network` out, or take a plain ViT"
-        )
+    @property
+    def _keeps_public_statistics(self) -> bool:
+        return getattr(self.settings, "batch_norm", None) == "frozen"
+
+    def _refuse_batch_norm(self) -> None:
+        for name, layer in self.network.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                raise InputError(
+                    f"backbone.name: {self.settings.name} gives frozen features only (its layer "
+                    f"{name} normalises over a batch); set trainable_blocks to 0 and leave "
+                    "`network` out, or set backbone.batch_norm: frozen, which keeps the statistics "
+                    "of its public weights, or take a plain ViT, or resnet9"
+                )
+
+    def _open_tail(self) -> None:
+        """Let the last stages be trained, and what is computed after them."""
+        trainable, layers = self.trainable_blocks, self.settings.layers
+        n_used = layers[-1] + 1 if layers else len(self.stages)
+        if trainable == "all":
+            trainable = n_used
+        elif trainable > n_used:
+            raise InputError(
+                f"trainable_blocks is {trainable}, but {self.settings.name} has {n_used} stages"
+                f"{' up to the last layer read' if layers else ''}; write `all` to train everything"
+            )
+        used = self._used_parameters()
+        before = {
+            id(parameter)
+            for stage in self.stages[: n_used - trainable]
+            for parameter in stage.parameters()
+        }
+        if self.trainable_blocks != "all":  # what comes before the stages stands before them, too
+            before |= {id(parameter) for parameter in self._stem_parameters()}
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(id(parameter) in used and id(parameter) not in before)
+
+    def _used_parameters(self) -> set[int]:
+        """The parameters that features hang on: what follows the last layer read is none."""
+        self.network.requires_grad_(True)
+        probe = torch.zeros(1, 1, _PROBE_PX, _PROBE_PX)
+        total = sum(part.sum() for part in self._read(probe))
+        parameters = list(self.network.parameters())
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        return {id(p) for p, g in zip(parameters, gradients, strict=True) if g is not None}
+
+    def _stem_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of the network's own layers that stand before its first stage."""
+        first = {id(parameter) for parameter in self.stages[0].parameters()}
+        for child in self.network.children():
+            if any(id(parameter) in first for parameter in child.parameters()):
+                return
+            yield from child.parameters()
+
+    @property
+    def cuts_tokens(self) -> bool:
+        """False: a stage's maps are as large as images, and not kept."""
+        return False
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -371,12 +434,12 @@ class ConvolutionalBackbone(Backbone):
         return self._parts
 
     def trunk(self, images: Tensor) -> Tensor:
-        """Images (B, 1, S, S) in [-1, 1] to features (B, D)."""
-        return torch.cat(self._read(images), dim=1)
+        """The frozen part; see `Backbone.trunk`."""
+        return images if self.hands_on_images else torch.cat(self._read(images), dim=1)
 
     def top(self, tokens: Tensor) -> Tensor:
-        """Nothing is trained: the features themselves."""
-        return tokens
+        """The images, where something is trained, to features (B, D); else the features."""
+        return torch.cat(self._read(tokens), dim=1) if self.hands_on_images else tokens
 
     def _read(self, images: Tensor) -> list[Tensor]:
         """One vector for each stage that is read and each pool."""
@@ -420,9 +483,9 @@ def build_backbone(
 
     Raises:
         InputError: when timm has no such network or it is of a kind that is not read here, the
-            size does not fit its patches, a layer or pooling is not there, blocks of a
-            convolutional network are to be trained, or the weights are missing, of another
-            sha256, or of another network.
+            size does not fit its patches, a layer or pooling is not there, a network that
+            normalises over a batch is to be trained, or the weights are missing, of another sha256,
+            or of another network.
     """
     if settings.weights in (None, HUB) and settings.sha256 is not None:
         raise InputError("backbone.sha256 belongs to a weights file; set backbone.weights too")
