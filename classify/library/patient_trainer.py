@@ -20,13 +20,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.parameter import is_lazy
 from torch.optim import LBFGS, Optimizer
 from torch.utils.data import default_collate
 
 from classify.library.ledger_folder import LedgerFolder, open_ledger_folder, plan_for_arrays
 from classify.library.patient_names import patient_names
+from classify.network.apart import refuse_mixing_layers
 from synthdp.config.settings import PrivacySettings
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
@@ -397,25 +397,6 @@ class PatientTrainer:
                 "draw by torch, random or numpy.random"
             )
         self._compared = True
-
-
-def refuse_mixing_layers(model: nn.Module) -> None:
-    """Refuse layers that mix the images of a batch, or keep figures of the images they saw.
-
-    A BatchNorm in evaluation mode does neither.
-
-    Raises:
-        InputError: naming the layer, and what to put in its place.
-    """
-    for name, layer in model.named_modules():
-        if not isinstance(layer, _NormBase) or not layer.training:
-            continue
-        if isinstance(layer, _BatchNorm) or layer.track_running_stats:
-            raise InputError(
-                f"the layer {name or 'itself'} ({type(layer).__name__}) mixes the images of a "
-                "batch, or keeps figures of patients that no noise covers; put torch.nn.GroupNorm "
-                "in its place, or freeze it: call eval() on it after model.train()"
-            )
 
 
 def _trained_parameters(model: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:

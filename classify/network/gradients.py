@@ -9,37 +9,72 @@ rounding.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.grad_sample import GradSampleModule
-from opacus.grad_sample.layer_norm import compute_layer_norm_grad_sample
-from opacus.grad_sample.utils import register_grad_sampler
-from timm.layers import LayerNorm as TimmLayerNorm
-from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classify.network.top import TrainedTop
+from classify.network.apart import refuse_coupled_examples, refuse_coupling_layers
+from classify.network.hooks import ViewSums
+from classify.network.top import TrainedNetwork, TrainedTop
+from synthdp.errors import InputError
+from synthdp.machine.devices import reproducible
 from synthdp.machine.progress import progress
 from synthdp.privacy.noisy_sum.clipped_total import ClippedTotal
+
+
+class Examples(Protocol):
+    """Patients' images, each in views: what a network is trained on."""
+
+    @property
+    def targets(self) -> Tensor:
+        """Of each image, (N, T) float32 in {0, 1}, nan unknown."""
+
+    @property
+    def units(self) -> Tensor:
+        """The patient of each image, counted from 0, (N,) int64."""
+
+    @property
+    def tags(self) -> Sequence[bytes]:
+        """A secret name for each patient."""
+
+    @property
+    def n_views(self) -> int:
+        """How many views an image has."""
+
+    def inputs(self, images: Tensor, views: Tensor) -> Tensor:
+        """What the network sees of some views: for (R,) int64 each, float (R, ...).
+
+        Guarantee: each row is a function of that patient's images and of public values alone.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class TokenExamples:
     """Patients' images as the frozen trunk hands them on, each in K views.
 
-    tokens: (N, K, L, C) float16; targets: (N, T) float32 in {0, 1}, nan unknown; units: (N,)
-    int64, the patient of each image, counted from 0; tags: a secret name for each patient.
+    tokens: (N, K, L, C) float16; the rest as in `Examples`.
     """
 
     tokens: NDArray[np.float16]
     targets: Tensor
     units: Tensor
     tags: Sequence[bytes]
+
+    @property
+    def n_views(self) -> int:
+        """K."""
+        return int(self.tokens.shape[1])
+
+    def inputs(self, images: Tensor, views: Tensor) -> Tensor:
+        """The tokens of some views, (R, L, C) float16."""
+        return torch.from_numpy(self.tokens[images.numpy(), views.numpy()])
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +96,11 @@ class Views:
             yield slice(start, min(start + size, len(self.images)))
 
 
-def all_views(examples: TokenExamples, drawn: Tensor) -> Views:
+def all_views(examples: Examples, drawn: Tensor) -> Views:
     """All views of all images of the patients `drawn`, (U,) int64, ascending."""
     order = torch.argsort(examples.units, stable=True)
     images = order[torch.isin(examples.units[order], drawn)]
-    n_views = examples.tokens.shape[1]
+    n_views = examples.n_views
     patients = torch.searchsorted(drawn, examples.units[images])
     return Views(
         images=images.repeat_interleave(n_views),
@@ -75,32 +110,53 @@ def all_views(examples: TokenExamples, drawn: Tensor) -> Views:
 
 
 def weighted_loss(
-    top: nn.Module, examples: TokenExamples, views: Views, part: slice, shares: Tensor
+    module: nn.Module,
+    examples: Examples,
+    views: Views,
+    part: slice,
+    shares: Tensor,
+    *,
+    towards_inputs: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The sum over some views of their loss times their share, and the tokens that it is of.
+    """The sum over some views of their loss times their share, and the inputs that it is of.
 
-    The loss of a view is the logistic loss summed over the known targets of its image.
+    The loss of a view is the logistic loss summed over the known targets of its image. Without
+    `towards_inputs` there is no gradient towards the inputs, which saves the first layer's.
     """
-    images, device = views.images[part], next(top.parameters()).device
-    values = torch.from_numpy(examples.tokens[images.numpy(), views.views[part].numpy()])
-    tokens = values.to(device, torch.float32).requires_grad_()
+    images, device = views.images[part], next(module.parameters()).device
+    inputs = examples.inputs(images, views.views[part]).to(device, torch.float32)
+    inputs.requires_grad_(towards_inputs)
     targets = examples.targets[images].to(device)
     known = ~torch.isnan(targets)
     filled = torch.where(known, targets, torch.zeros_like(targets))
-    losses = F.binary_cross_entropy_with_logits(top(tokens), filled, reduction="none")
+    losses = F.binary_cross_entropy_with_logits(module(inputs), filled, reduction="none")
     by_view = torch.where(known, losses, torch.zeros_like(losses)).sum(dim=1)
-    return (by_view * shares[part].to(device)).sum(), tokens
+    return (by_view * shares[part].to(device)).sum(), inputs
 
 
 class PatientGradients:
-    """Sums over patients of their clipped mean gradients, by Opacus's hooks on a trained top."""
+    """Sums over patients of their clipped mean gradients, for any module that keeps images apart.
 
-    def __init__(self, top: TrainedTop) -> None:
-        self._parameters = top.trained()
-        self._hooked = _ViewSums(top)
+    module: `inputs` of the examples to logits (R, T); its parameters that require gradients, each
+    counted once however often it is used, are one vector, in the order of `parameters()`.
+
+    Raises:
+        InputError: when nothing is trained, or a layer couples images or draws at random; names it.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        if not self._parameters:
+            raise InputError("no parameter of the network requires gradients: nothing is trained")
+        self._hooked = ViewSums(module) if isinstance(module, TrainedTop) else None
+        if not isinstance(module, TrainedNetwork):
+            refuse_coupling_layers(module)
+        self._tried = isinstance(module, TrainedNetwork)  # by whoever made it
+        self._buffers = _versions(module)
 
     def clipped_sum(
-        self, examples: TokenExamples, views: Views, *, clip_norm: float, batch: int
+        self, examples: Examples, views: Views, *, clip_norm: float, batch: int
     ) -> Tensor:
         """The sum over the patients of `views`, on the lattice of `clip_norm`: (P,) float64.
 
@@ -114,26 +170,60 @@ class PatientGradients:
         gradient is not finite counts as zero. Assumed: that the same kernels, of as many threads,
         give the same bits for the same patient in two runs on one machine; the sum over patients
         assumes nothing (`synthdp.privacy.noisy_sum.lattice`).
+
+        Raises:
+            InputError: when the module couples the images of a batch, as noise shows before the
+                first patient is looked at, or keeps something of images in a buffer.
         """
         clipped = ClippedTotal(self._parameters, clip_norm)
-        for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
-            clipped.add(self._mean_gradient(examples, views, patient, batch))
+        self._try_on_noise(examples, views)
+        with nullcontext() if self._hooked else reproducible():
+            for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
+                clipped.add(self._mean_gradient(examples, views, patient, batch))
+        if _versions(self._module) != self._buffers:
+            raise InputError(
+                "network: a buffer changes while images go through the network, and no noise "
+                "covers what it keeps; train a network without it"
+            )
         return clipped.total
 
+    def _try_on_noise(self, examples: Examples, views: Views) -> None:
+        """Refuse a module that couples images, as noise of the shape of its inputs shows."""
+        if self._tried or not len(views.images):
+            return
+        shape = examples.inputs(views.images[:1], views.views[:1]).shape[1:]
+        refuse_coupled_examples(self._module, tuple(shape))
+        self._tried = True
+
     def _mean_gradient(
-        self, examples: TokenExamples, views: Views, patient: slice, batch: int
+        self, examples: Examples, views: Views, patient: slice, batch: int
     ) -> list[Tensor]:
         """The mean over a patient's views of their gradients: for each parameter (size,)."""
         mean: list[Tensor] = []
         for start in range(patient.start, patient.stop, batch):
             part = slice(start, min(start + batch, patient.stop))
-            sums = self._hooked.collect()
-            loss, tokens = weighted_loss(self._hooked, examples, views, part, views.shares)
-            # towards the tokens alone: the hooks make the parameters' gradients
-            torch.autograd.grad(loss, tokens)
-            parts = [sums.pop(parameter) for parameter in self._parameters]
-            mean = [m + p for m, p in zip(mean, parts, strict=True)] if mean else parts
+            parts = self._summed(examples, views, part)
+            mean = [m.add_(p) for m, p in zip(mean, parts, strict=True)] if mean else parts
         return mean
+
+    def _summed(self, examples: Examples, views: Views, part: slice) -> list[Tensor]:
+        """The sum over some views of a patient of their gradients times their share."""
+        if self._hooked is None:
+            loss, _ = weighted_loss(
+                self._module, examples, views, part, views.shares, towards_inputs=False
+            )
+            gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+            return [gradient.flatten() for gradient in gradients]
+        sums = self._hooked.collect()
+        loss, tokens = weighted_loss(self._hooked, examples, views, part, views.shares)
+        # towards the tokens alone: the hooks make the parameters' gradients
+        torch.autograd.grad(loss, tokens)
+        return [sums.pop(parameter) for parameter in self._parameters]
+
+
+def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Which tensors a module's buffers are, and how often each was written."""
+    return {name: (id(buffer), buffer._version) for name, buffer in module.named_buffers()}
 
 
 def _patients(patients: Tensor) -> Iterator[slice]:
@@ -143,80 +233,3 @@ def _patients(patients: Tensor) -> Iterator[slice]:
     for count in counts.tolist():
         yield slice(start, start + count)
         start += count
-
-
-# Below, Opacus's hooks, taught two kinds of layers and to sum within a patient.
-
-register_grad_sampler(TimmLayerNorm)(compute_layer_norm_grad_sample)
-
-
-@register_grad_sampler(LayerScale)
-def _layer_scale_gradients(
-    layer: LayerScale, activations: list[Tensor], backprops: Tensor
-) -> dict[nn.Parameter, Tensor]:
-    """Of y = x * gamma: the sum over tokens of x * dy, (B, C)."""
-    return {layer.gamma: (activations[0] * backprops).flatten(1, -2).sum(dim=1)}
-
-
-class _ViewSums(GradSampleModule):
-    """Opacus's hooks, whose gradients are summed over the views of a batch layer by layer.
-
-    A matrix's gradient is one product over the tokens of all views; other parameters, which are
-    short, have one for each view, and these are summed.
-    """
-
-    def __init__(self, top: TrainedTop) -> None:
-        super().__init__(top, loss_reduction="sum")
-        self._sums: dict[Tensor, Tensor] = {}
-
-    def collect(self) -> dict[Tensor, Tensor]:
-        """Be ready for a batch; gives what its backward pass will fill: (size,) by parameter."""
-        self._sums = {}
-        return self._sums
-
-    def capture_backprops_hook(
-        self,
-        module: nn.Module,
-        _forward_input: Tensor,
-        forward_output: Sequence[Tensor],
-        loss_reduction: str,
-        batch_first: bool,
-    ) -> None:
-        activations, backprops = self.rearrange_grad_samples(
-            module=module,
-            backprops=forward_output[0].detach(),
-            loss_reduction=loss_reduction,
-            batch_first=batch_first,
-        )
-        if not module.activations:
-            del module.max_batch_len
-        if isinstance(module, nn.Linear) and module.weight.requires_grad:
-            # An image's gradient is dy^T x summed over its tokens: one product over the tokens of
-            # all views gives the sum, and no image's is made.
-            x, dy = activations[0].flatten(0, -2), backprops.flatten(0, -2)
-            self._keep(module.weight, _product(dy.T, x))
-            if module.bias is not None and module.bias.requires_grad:
-                self._keep(module.bias, dy.sum(dim=0, dtype=torch.float32))
-            return
-        sampler = self.GRAD_SAMPLERS[type(module)]
-        for parameter, gradients in sampler(module, activations, backprops).items():
-            self._keep(parameter, gradients.sum(dim=0, dtype=torch.float32))
-
-    def _keep(self, parameter: Tensor, gradient: Tensor) -> None:
-        flat, before = gradient.flatten(), self._sums.get(parameter)
-        # there is one before if the layer was called more than once
-        self._sums[parameter] = flat if before is None else before + flat
-
-
-def _product(first: Tensor, second: Tensor) -> Tensor:
-    """The product of two matrices, summed in float32.
-
-    Where `first` is in bfloat16 the numbers multiplied are so too, and their products are exact.
-    """
-    before = torch.get_float32_matmul_precision()
-    try:
-        if first.dtype == torch.bfloat16:
-            torch.set_float32_matmul_precision("medium")
-        return first.float() @ second.float()
-    finally:
-        torch.set_float32_matmul_precision(before)

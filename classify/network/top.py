@@ -1,8 +1,9 @@
-"""What DP-SGD trains: the last blocks of a ViT under a linear head, with a public centre between.
+"""What DP-SGD trains: a network or its end under a linear head, with a public centre between.
 
-All of the blocks is trained, or low-rank additions to their matrices. The trained parameters are
-one flat vector, the head's last. Before training each layer is looked at: only layers whose
-gradient for one image does not depend on the other images of a batch may be trained.
+All weights of these layers are trained, or low-rank additions to their matrices. The trained
+parameters are one flat vector, the head's last. Only networks in which an image's gradient does not
+depend on the other images of a batch may be trained: the last blocks of a ViT are looked at layer
+by layer (`trained_top`), any other network is tried on noise as well (`trained_network`).
 """
 
 import math
@@ -13,12 +14,13 @@ from timm.layers import LayerNorm as TimmLayerNorm
 from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parameters_to_vector, skip_init, vector_to_parameters
+from torch.nn.utils import skip_init
 
 from classify.config import Tune
 from classify.features.scaling import Scaling, head_input, plain_scaling
+from classify.network.apart import refuse_coupled_examples, refuse_coupling_layers
 from synthdp.errors import InputError
-from synthdp.machine.devices import has_bfloat16
+from synthdp.machine.devices import has_bfloat16, reproducible
 from synthdp.networks.backbone import Backbone, TransformerBackbone
 
 
@@ -93,23 +95,25 @@ def merge_low_rank(network: nn.Module) -> None:
             network.set_submodule(name, layer.merged())
 
 
-#: Layers whose gradient for one image `classify.network.gradients` knows.
+#: Layers whose gradient for one image `classify.network.hooks` knows.
 TRAINABLE_LAYERS = (nn.Linear, nn.LayerNorm, TimmLayerNorm, LayerScale)
 _WAY_OUT = "leave `network` out (the head alone is then trained), or take a plain ViT"
 
 
-class TrainedTop(nn.Module):
-    """The trained end of a backbone and a linear head; made by `trained_top`.
+class TrainedNetwork(nn.Module):
+    """What is trained of a network, and a linear head; made by `trained_network`.
 
-    The head sees the scaled features, of norm 1, and beside them the constant `bias_input`. The
-    blocks' trained parameters are counted in units of `scale`, a fixed change of coordinates:
-    their gradients are `scale` times as long (`units`). The forward pass takes `precision`
-    (bfloat16 where the processor has it, unless told otherwise); all else is float32.
+    It takes what the backbone's trunk hands on: images where all of the network is trained, or part
+    of a convolutional one. The head sees the scaled features, of norm 1, and beside them the
+    constant `bias_input`. The network's trained parameters are counted in units of `scale`, a fixed
+    change of coordinates: their gradients are `scale` times as long (`units`). The forward pass
+    takes `precision` (bfloat16 where the processor has it, unless told otherwise); all else is
+    float32.
     """
 
     def __init__(
         self,
-        backbone: TransformerBackbone,
+        backbone: Backbone,
         head: Tensor,
         *,
         scaling: Scaling | None,
@@ -118,11 +122,7 @@ class TrainedTop(nn.Module):
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        blocks = enumerate(block for (block,) in backbone.blocks())  # a ViT's have no downsampling
-        tail = [(str(index), block) for index, block in blocks if index >= backbone.cut]
-        self.blocks = nn.Sequential(OrderedDict(tail[: backbone.n_used - backbone.cut]))
-        if not backbone.settings.layers:
-            self.norm, self.fc_norm = backbone.final_norms()
+        self._take_trained_part(backbone)
         self.head = nn.Linear(head.shape[1], head.shape[0], bias=False)
         self.head.weight.data.copy_(head)
         self._scaling = scaling or plain_scaling(backbone)
@@ -131,20 +131,24 @@ class TrainedTop(nn.Module):
         self.precision = precision or (torch.bfloat16 if able else torch.float32)
         self._features = backbone.top  # a method, so that the frozen trunk is no part of this
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens of the trunk, (B, L, C), to logits (B, T)."""
+    def _take_trained_part(self, backbone: Backbone) -> None:
+        """Hold the modules of the backbone whose parameters this moves."""
+        self.network = backbone.network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """What the trunk hands on, (B, ...), to logits (B, T)."""
         with torch.autocast(
-            tokens.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16
+            inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16
         ):
-            raw = self._features(tokens).float()
+            raw = self._features(inputs).float()
         raw = raw.detach() + self.scale * (raw - raw.detach())  # the same, its gradient scaled
-        inputs = head_input([raw], [self._scaling])
-        bias = inputs.new_full((len(inputs), 1), self.bias_input)
-        logits: Tensor = self.head(torch.cat([inputs, bias], dim=1))
+        scaled = head_input([raw], [self._scaling])
+        bias = scaled.new_full((len(scaled), 1), self.bias_input)
+        logits: Tensor = self.head(torch.cat([scaled, bias], dim=1))
         return logits
 
     def units(self) -> Tensor:
-        """The unit of each entry of the flat vector, (P,): `scale` for the blocks, 1 for the head.
+        """The unit of each entry of the flat vector, (P,): `scale` for the network, 1 for the head.
 
         Gradients are with respect to the parameters over their units.
         """
@@ -158,12 +162,98 @@ class TrainedTop(nn.Module):
 
     def flat(self) -> Tensor:
         """All trained parameters, (P,), a copy."""
-        return parameters_to_vector(self.trained()).detach().clone()
+        return torch.cat([parameter.detach().flatten() for parameter in self.trained()])
 
     def load_flat(self, flat: Tensor) -> None:
-        """Put (P,) parameters in place."""
-        with torch.no_grad():
-            vector_to_parameters(flat, self.trained())
+        """Put (P,) parameters in place; how they lie in memory stays."""
+        parameters = self.trained()
+        parts = flat.split([parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.data.copy_(part.view_as(parameter))
+
+
+class TrainedTop(TrainedNetwork):
+    """The last blocks of a ViT on tokens (B, L, C), and a linear head; made by `trained_top`."""
+
+    def _take_trained_part(self, backbone: Backbone) -> None:
+        assert isinstance(backbone, TransformerBackbone)  # `trained_top` has looked
+        blocks = enumerate(block for (block,) in backbone.blocks())  # a ViT's have no downsampling
+        tail = [(str(index), block) for index, block in blocks if index >= backbone.cut]
+        self.blocks = nn.Sequential(OrderedDict(tail[: backbone.n_used - backbone.cut]))
+        if not backbone.settings.layers:
+            self.norm, self.fc_norm = backbone.final_norms()
+
+
+def trained_network(
+    backbone: Backbone,
+    head: Tensor,
+    *,
+    scaling: Scaling | None,
+    bias_input: float = 0.5,
+    scale: float = 1.0,
+    precision: torch.dtype | None = None,
+    tune: Tune = "blocks",
+    lora_rank: int = 4,
+    seed: int = 0,
+) -> TrainedNetwork:
+    """What is trained of any backbone, under a head with weights (T, D + 1); see `trained_top`.
+
+    The last blocks of a plain ViT are a `TrainedTop`. Of any other network, or all of one, the
+    parameters that the backbone opened are trained, but for those that the features don't hang on,
+    which are frozen. Before that it is tried on noise whether it keeps images apart.
+
+    Raises:
+        InputError: when a layer couples the images of a batch or draws at random, nothing of the
+            backbone is open, or there is no matrix for low-rank additions; names the layer.
+    """
+    if isinstance(backbone, TransformerBackbone) and backbone.is_vit and backbone.cuts_tokens:
+        return trained_top(
+            backbone,
+            head,
+            scaling=scaling,
+            bias_input=bias_input,
+            scale=scale,
+            precision=precision,
+            tune=tune,
+            lora_rank=lora_rank,
+            seed=seed,
+        )
+    name = backbone.settings.name
+    if not backbone.trained_state():
+        raise InputError(f"network: nothing of {name} is open to training; set trainable_blocks")
+    network = TrainedNetwork(
+        backbone, head, scaling=scaling, bias_input=bias_input, scale=scale, precision=precision
+    ).eval()  # what drops at random or keeps figures in training doesn't here
+    refuse_coupling_layers(network)
+    side = backbone.settings.size_px
+    with torch.no_grad():
+        shape = backbone.trunk(torch.zeros(1, 1, side, side, device=head.device)).shape[1:]
+    refuse_coupled_examples(network, tuple(shape), what=f"network: {name}")
+    _freeze_unread(network, tuple(shape))
+    if tune == "lora":
+        _leave_low_rank(network, lora_rank, seed, name)
+    return network
+
+
+def _freeze_unread(network: TrainedNetwork, shape: tuple[int, ...]) -> None:
+    """Freeze parameters that the features don't hang on: they would be trained on noise alone."""
+    with torch.enable_grad(), reproducible():  # refuses a kernel that gives no bits twice
+        features = network._features(torch.zeros(1, *shape, device=network.head.weight.device))
+        own = [p for p in network.network.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(features.float().sum(), own, allow_unused=True)
+    for parameter, gradient in zip(own, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+
+
+def _leave_low_rank(network: TrainedNetwork, rank: int, seed: int, name: str) -> None:
+    """Train the head and low-rank additions to the linear layers alone."""
+    network.requires_grad_(False)
+    network.head.requires_grad_(True)
+    add_low_rank(network, rank, torch.Generator().manual_seed(seed))
+    if not any(isinstance(layer, LowRankLinear) for layer in network.modules()):
+        raise InputError(
+            f"network.tune is lora, but {name} has no linear layer; set network.tune: blocks"
+        )
 
 
 def trained_top(
@@ -200,9 +290,7 @@ def trained_top(
                 f"network: the layer {name} of {backbone.settings.name} {why}; {_WAY_OUT}"
             )
     if tune == "lora":
-        top.requires_grad_(False)
-        top.head.requires_grad_(True)
-        add_low_rank(top, lora_rank, torch.Generator().manual_seed(seed))
+        _leave_low_rank(top, lora_rank, seed, backbone.settings.name)
     top.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise in training
     return top
 

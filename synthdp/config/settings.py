@@ -15,9 +15,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -381,6 +383,12 @@ class FeatureSettings(BackboneSettings):
     precision: Literal["auto", "float32"] = "auto"
     """`auto` multiplies in bfloat16 where the hardware does."""
 
+    batch_norm: Literal["frozen"] | None = None
+    """`frozen` lets a network with BatchNorm be trained: its norms keep the statistics that the
+    public weights fixed, and never see those of patients. Without it such a network is refused.
+    Example: frozen
+    """
+
     @model_validator(mode="after")
     def _layers_and_pools_are_in_order(self) -> "FeatureSettings":
         if list(self.layers) != sorted(set(self.layers)):
@@ -388,6 +396,14 @@ class FeatureSettings(BackboneSettings):
         if len(set(self.pools)) != len(self.pools):
             raise ValueError("backbone.pools: a way of pooling stands twice; keep one")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a later key where it is unset: names of folders are hashes of this."""
+        values: dict[str, Any] = handler(self)
+        if values.get("batch_norm", "") is None:
+            del values["batch_norm"]
+        return values
 
 
 class ExportModelSettings(Settings):

@@ -1,6 +1,8 @@
 """Where networks run, and in which precision."""
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -36,3 +38,35 @@ def reduced_precision(device: torch.device, *, wanted: bool = True) -> torch.aut
     """Bfloat16 where it is wanted and the hardware multiplies it, else float32."""
     enabled = wanted and has_bfloat16(device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextlib.contextmanager
+def reproducible() -> Iterator[None]:
+    """Let torch use only kernels that give the same bits again for the same numbers.
+
+    Without it some add up in the order in which threads come, on a processor too: of a Swin's table
+    of positions the gradient is summed so.
+
+    Raises:
+        InputError: when an operation inside has no such kernel on this device; names it.
+    """
+    # what cuBLAS asks for; it is read when a product is taken
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a check that takes time
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        reason = str(error).split(".")[0]
+        raise InputError(
+            f"{reason}, so that a patient's gradient would differ from run to run; train on "
+            "another device, or a network without that operation"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        torch.utils.deterministic.fill_uninitialized_memory = filled

@@ -187,7 +187,7 @@ class Backbone(FrozenNetwork, ABC):
 
     def _words(self, part: str) -> str:
         """What decides features beside the tensors; where the weights lie, and scaling, don't."""
-        unread = {"weights", "sha256", "whiten", "weight"}
+        unread = {"weights", "sha256", "whiten", "weight", "batch_norm"}
         settings = self.settings.model_dump(mode="json", exclude=unread)
         low = self.settings.precision == "auto" and has_bfloat16(auto_device())
         settings["precision"] = "bfloat16" if low else "float32"
@@ -358,7 +358,7 @@ class ConvolutionalBackbone(Backbone):
         self, network: Any, settings: FeatureSettings, trainable_blocks: TrainableBlocks
     ) -> None:
         super().__init__(network, settings, trainable_blocks)
-        if trainable_blocks != 0 and not self._keeps_public_statistics:
+        if trainable_blocks != 0 and settings.batch_norm != "frozen":
             self._refuse_batch_norm()
         self.network.to(memory_format=torch.channels_last)
         self.stages = _stages(network) or []
@@ -369,10 +369,6 @@ class ConvolutionalBackbone(Backbone):
             self._parts = tuple(part.shape[1] for part in self._read(probe))
         if trainable_blocks != 0:
             self._open_tail()
-
-    @property
-    def _keeps_public_statistics(self) -> bool:
-        return getattr(self.settings, "batch_norm", None) == "frozen"
 
     def _refuse_batch_norm(self) -> None:
         for name, layer in self.network.named_modules():

@@ -9,6 +9,7 @@ a classifier is `synthdp.networks.backbone`.
 import contextlib
 import difflib
 import hashlib
+import importlib
 import math
 import sys
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ from synthdp.config.settings import BackboneSettings
 from synthdp.errors import InputError
 from synthdp.networks.weight_files import HUB, found_weights
 from synthdp.networks.weights import hub_file, load_public_weights
+
+importlib.import_module("synthdp.networks.resnet9")  # timm knows it by name from here on
 
 #: Part of every cache's name: raise it when features of the same weights change.
 EXTRACTOR_VERSION = 1

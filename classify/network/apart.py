@@ -1,0 +1,180 @@
+"""Whether a network keeps the images of a batch apart: by the kinds of its layers, and by trial.
+
+The mean of per-image gradients is the gradient of the mean loss only where no image's output hangs
+on another image. And what a layer keeps of the images that it saw, no noise covers. Kinds that do
+either are known by name (`refuse_coupling_layers`); what no list names shows on public noise
+(`refuse_coupled_examples`).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from synthdp.errors import InputError
+
+#: Images of noise that go through a network together.
+_IMAGES = 3
+#: How far an image's output may move, as a share of the largest, when nothing moves it: rounding.
+_ROUNDING = 1e-4
+#: The same from one size of batch to another, in bfloat16 too.
+_OF_SIZES = 5e-2
+#: What the trial adds to weights, over the root of how many are summed: so that none hides a layer
+#: behind zeros, as new heads, residual scales and norms have them.
+_STIRRED = 0.5
+
+
+def couples(layer: nn.Module) -> bool:
+    """Whether a layer, in its present mode, mixes images or keeps figures of those it saw."""
+    if not isinstance(layer, _NormBase) or not layer.training:
+        return False
+    return isinstance(layer, _BatchNorm) or layer.track_running_stats
+
+
+def refuse_mixing_layers(module: nn.Module) -> None:
+    """Refuse layers that mix the images of a batch, or keep figures of the images they saw.
+
+    A BatchNorm in evaluation mode does neither.
+
+    Raises:
+        InputError: naming the layer, and what to put in its place.
+    """
+    for name, layer in module.named_modules():
+        if couples(layer):
+            raise InputError(
+                f"the layer {name or 'itself'} ({type(layer).__name__}) mixes the images of a "
+                "batch, or keeps figures of patients that no noise covers; put torch.nn.GroupNorm "
+                "in its place, or freeze it: call eval() on it after model.train()"
+            )
+
+
+def draws_at_random(layer: nn.Module) -> bool:
+    """Whether a layer, in its present mode, drops at random: dropout and drop path."""
+    rates = (getattr(layer, name, 0) for name in ("p", "drop_prob", "dropout", "drop_rate"))
+    return layer.training and any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+
+def refuse_coupling_layers(module: nn.Module) -> None:
+    """Refuse layers that mix images, keep figures of them, or draw at random.
+
+    Raises:
+        InputError: naming the layer, and the mend.
+    """
+    refuse_mixing_layers(module)
+    for name, layer in module.named_modules():
+        if draws_at_random(layer):
+            raise InputError(
+                f"the layer {name or 'itself'} ({type(layer).__name__}) drops at random, so that a "
+                "patient's gradient hangs on who was drawn before; set its rate to 0, or call "
+                "eval() on it"
+            )
+
+
+def refuse_coupled_examples(
+    module: nn.Module, shape: tuple[int, ...], *, what: str = "the network"
+) -> None:
+    """Refuse a module in which, on noise, one image moves the output of another.
+
+    It is tried with its weights stirred, since a layer behind a zero would not show; neither its
+    weights nor its buffers move. Tried too: that it draws nothing, writes no buffer, and gives an
+    image alone what it gives it in a batch.
+
+    Args:
+        module: inputs (B, ...) to outputs (B, ...).
+        shape: of one input.
+        what: the module's name in errors.
+
+    Raises:
+        InputError: naming the first layer that shows it.
+    """
+    parameter = next(module.parameters())
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator).to(parameter.device)
+
+    weights = {
+        name: p.detach() + _STIRRED * noise(*p.shape) / (p.numel() / max(1, *p.shape[:1])) ** 0.5
+        for name, p in module.named_parameters()
+    }
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
+
+    def rows(images: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad(), _outputs(module, len(images)) as outputs:
+            outputs[""] = functional_call(module, {**weights, **buffers}, (images,)).detach()
+        return outputs
+
+    images = noise(_IMAGES, *shape).clamp_(-1, 1)
+    first, again = rows(images), rows(images)
+    for name, buffer in buffers.items():
+        if not torch.equal(buffer.nan_to_num(), before[name].nan_to_num()):
+            raise InputError(
+                f"{what}: its buffer {name} changes while images go through it, and no noise "
+                "covers what it keeps of patients; take a network without it"
+            )
+    _refuse_moved(
+        first,
+        again,
+        range(_IMAGES),
+        f"{what} gives the same images another output: it draws at "
+        "random or remembers; set its dropout to 0",
+    )
+    for moved in range(_IMAGES):
+        changed = images.clone()
+        changed[moved] = 3 * noise(*shape)
+        others = [index for index in range(_IMAGES) if index != moved]
+        _refuse_moved(
+            first,
+            rows(changed),
+            others,
+            f"{what} mixes the images of a batch: one moves the "
+            "output of another, so that no gradient is a patient's own; take GroupNorm or "
+            "LayerNorm for a norm over the batch, and no layer that looks along the first axis",
+        )
+    alone = functional_call(module, {**weights, **buffers}, (images[:1],)).detach()
+    if not torch.allclose(alone[0], first[""][0], _OF_SIZES, _OF_SIZES * float(alone.abs().max())):
+        raise InputError(
+            f"{what} gives an image alone another output than in a batch, so that no gradient is "
+            "a patient's own; take a network whose output for an image hangs on it alone"
+        )
+
+
+@contextmanager
+def _outputs(module: nn.Module, n_images: int) -> Iterator[dict[str, Tensor]]:
+    """What the innermost layers give for each image, (B, ...) by name, in the order of calls."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim and len(output) % n_images == 0:
+            # windows of an image stand one after another
+            outputs.setdefault(name, output.detach().reshape(n_images, -1).clone())
+
+    hooks = [
+        layer.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
+        for name, layer in module.named_modules()
+        if name and not any(True for _ in layer.children())
+    ]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _refuse_moved(
+    before: dict[str, Tensor], after: dict[str, Tensor], rows: Sequence[int], words: str
+) -> None:
+    """Refuse a module whose outputs for `rows` moved, by the first layer that shows it."""
+
+    def moved(name: str) -> bool:
+        old, new = before[name][list(rows)], after[name][list(rows)]
+        rounding = _ROUNDING * float(before[name].nan_to_num().abs().max())
+        return not torch.allclose(old, new, 0, rounding, equal_nan=True)
+
+    if moved(""):
+        first = next(name for name in before if name in after and moved(name))
+        raise InputError(f"{words}{f' (seen first after the layer {first})' if first else ''}")
