@@ -6,6 +6,7 @@ what is kept of them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.errors import RunError
 from synthdp.machine.devices import auto_device, reduced_precision
-from synthdp.machine.progress import progress
 from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
 from synthdp.networks.cache import cached_array, cached_features
@@ -106,17 +106,21 @@ def backbone_features(
         )
         return torch.from_numpy(values)
 
-    def from_tokens() -> NDArray[np.float32]:
-        tokens = _trunk_tokens(backbone, dataset, rows, finite=finite)
-        top = on_arrays(backbone.top, backbone)
-        numbers = range(0, max(len(rows), 1), BATCH)
-        starts = progress(numbers, what=f"features of {dataset.info.name}")
-        return np.concatenate([top(tokens[start : start + BATCH]) for start in starts])
+    @cache  # read when they are needed, and then once
+    def tokens() -> NDArray[np.float16]:
+        return _trunk_tokens(backbone, dataset, rows, finite=finite)
 
-    name = f"{backbone.identity()} after tokens"
-    return torch.from_numpy(
-        cached_array(dataset, rows, name=name, dtype="float32", compute=from_tokens, finite=finite)
+    top = on_arrays(backbone.top, backbone)
+    values = cached_array(
+        dataset,
+        rows,
+        name=f"{backbone.identity()} after tokens",
+        dtype="float32",
+        compute=lambda begin, end: top(tokens()[begin:end]),
+        batch=BATCH,
+        finite=finite,
     )
+    return torch.from_numpy(values)
 
 
 def augmented_features(

@@ -2,20 +2,27 @@
 
 A cache file stands in the private folder of the data set, for a feature vector is as private as
 its image. Its name is made of the extractor's identity and a keyed digest of the images.
+
+Of many images it is made in parts, which all processes share that ask for it
+(`synthdp.storage.shared_work`): none waits for another's work, and what a killed one has finished
+is kept. Parts are joined when all are there. A large file is mapped into memory, not read, so that
+what it takes can be given back.
 """
 
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
@@ -23,17 +30,26 @@ from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.data.identity import keyed_digest
 from synthdp.errors import RunError
 from synthdp.machine.progress import progress
-from synthdp.storage.files import closed_to_others, write_atomic
+from synthdp.storage.files import closed_to_others, refused_when_full
+from synthdp.storage.shared_work import make_parts
 
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
 FOLDER = "features"
 #: In bytes, of the addresses of new tensors.
 _ALIGNMENT = 64
+#: Rows of a part, if not more for `_MOST_PARTS`: about what two processes wait for each other.
+_PART_ROWS, _MOST_PARTS = 32, 1024
+#: In bytes, what is mapped into memory.
+_MAPPED_FROM = 64 * 2**20
+#: Rows that are looked at together, for memory.
+_AT_ONCE = 4096
+#: Names of dtypes in files of safetensors.
+_DTYPES = {"float32": "F32", "float16": "F16"}
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A cache file, and what it must say of itself to be believed."""
+    """A file with an array, and what it must say of itself to be believed."""
 
     path: Path
     name: str
@@ -47,22 +63,25 @@ def cached_array(
     *,
     name: str,
     dtype: str,
-    compute: Callable[[], NDArray[Any]],
+    compute: Callable[[int, int], NDArray[Any]],
+    batch: int,
     what: str = "features",
     finite: bool = True,
 ) -> NDArray[Any]:
     """An array with one row an image, from the cache of the data set or from `compute`.
 
-    Two processes that want the same array compute it once. A damaged cache file is computed
-    again; where the data set cannot be written to, nothing is kept.
+    Processes that want the same array share the work. A damaged cache file is computed again; where
+    the data set cannot be written to, nothing is kept.
 
     Args:
         dataset: the opened data set.
         rows: some of its rows, in the order of the result.
         name: everything beside the images that decides the result.
         dtype: "float32", or "float16" where half the room is worth the rounding.
-        compute: gives the array, (N, ...).
-        what: names the array in errors.
+        compute: gives the rows of the array from one place to before another, (n, ...); of at most
+            `batch` rows, begun at a multiple of it.
+        batch: rows at once; all of them where they can't be computed in pieces.
+        what: names the progress bar, and the array in errors.
         finite: refuse what is not. False for whoever promises something to these patients, where a
             refusal would tell of one of them: such an image then counts as zero.
 
@@ -73,12 +92,17 @@ def cached_array(
         RunError: when the array is not finite, or the disk is full.
     """
 
-    def computed() -> NDArray[Any]:
+    def computed(begin: int, end: int) -> NDArray[Any]:
+        starts = range(begin, max(end, 1), batch)  # of no image, too, the shape is asked for
+        alone = begin == 0 and end == len(rows)
+        told = progress(starts, what=f"{what} of {dataset.info.name}") if alone else starts
         with np.errstate(over="ignore"):
-            return compute().astype(dtype, copy=False)
+            parts = [compute(at, min(at + batch, end)).astype(dtype, copy=False) for at in told]
+        return checked(np.concatenate(parts) if len(parts) > 1 else parts[0])
 
     def checked(values: NDArray[Any]) -> NDArray[Any]:
-        if finite and not np.isfinite(values).all():
+        pieces = (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))
+        if finite and not all(np.isfinite(piece).all() for piece in pieces):
             raise RunError(
                 f"{what}: not finite for some images; the weights have diverged or are damaged"
             )
@@ -92,18 +116,23 @@ def cached_array(
             folder.mkdir(exist_ok=True)
             lock = open(folder / f".{entry_name}.lock", "a", encoding="utf-8")  # noqa: SIM115
     except (OSError, RunError):  # a read-only folder, or one of somebody else
-        return checked(computed())
+        return computed(0, len(rows))
     entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
+    parts = _parts(entry, batch)
     with lock:
         # first without the lock, so that readers need not wait for each other
         if (stored := _read(entry)) is not None:
             return checked(stored)
-        with suppress(OSError):  # without locks, several processes may compute it at once
-            fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the file is closed
+        if len(parts) > 1:
+            joined = _shared(entry, parts, computed, lock, f"{what} of {dataset.info.name}")
+            if joined is not None:
+                return checked(joined)
+        _lock(lock, fcntl.LOCK_EX)
         if (stored := _read(entry)) is not None:  # another process computed it meanwhile
             return checked(stored)
-        values = checked(computed())
-        _write(entry, values)
+        values = computed(0, len(rows))
+        with suppress(OSError):  # made read-only meanwhile: the array itself is fine
+            _write(entry, values.shape, lambda: iter([values]))
         return values
 
 
@@ -139,19 +168,15 @@ def cached_features(
         InputError: when an image is unreadable.
         RunError: when the result is not finite, or the disk is full.
     """
-
-    def over_images() -> NDArray[Any]:
-        numbers = range(0, max(len(rows), 1), batch)  # of no image, too, the shape is asked for
-        starts = progress(numbers, what=f"{what} of {dataset.info.name}")
-        parts = [
-            compute(load_images(dataset, rows[start : start + batch], size_px)).astype(dtype)
-            for start in starts
-        ]
-        return np.concatenate(parts)
-
-    name = f"{extractor_id} at {size_px} px"
     return cached_array(
-        dataset, rows, name=name, dtype=dtype, compute=over_images, what=what, finite=finite
+        dataset,
+        rows,
+        name=f"{extractor_id} at {size_px} px",
+        dtype=dtype,
+        compute=lambda begin, end: compute(load_images(dataset, rows[begin:end], size_px)),
+        batch=batch,
+        what=what,
+        finite=finite,
     )
 
 
@@ -167,8 +192,86 @@ def _aligned(values: NDArray[Any]) -> NDArray[Any]:
     return aligned
 
 
-def _checksum(values: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+# Work that is shared: parts beside the file that they are to become.
+
+
+def _parts(entry: _Entry, batch: int) -> list[_Entry]:
+    """The parts of an array, each of whole batches."""
+    rows = max(_PART_ROWS, -(-entry.n_rows // _MOST_PARTS))
+    rows = -(-rows // batch) * batch
+    folder = entry.path.with_suffix(".parts")
+    parts = []
+    for begin in range(0, entry.n_rows, rows):
+        end = min(begin + rows, entry.n_rows)
+        name = f"{begin:09d}-{end:09d}"
+        part = _Entry(folder / name, f"{entry.name} {name}", end - begin, entry.dtype)
+        parts.append(part)
+    return parts
+
+
+def _shared(
+    entry: _Entry,
+    parts: Sequence[_Entry],
+    compute: Callable[[int, int], NDArray[Any]],
+    lock: IO[str],
+    what: str,
+) -> NDArray[Any] | None:
+    """The array, made by all processes that want it; None where nothing can be kept.
+
+    Whoever is at parts shares the lock; whoever joins and removes them has it alone.
+    """
+    folder = parts[0].path.parent
+
+    def make(index: int) -> None:
+        begin = sum(part.n_rows for part in parts[:index])
+        values = compute(begin, begin + parts[index].n_rows)
+        _write(parts[index], values.shape, lambda: iter([values]), durable=False)
+
+    _lock(lock, fcntl.LOCK_SH)
+    try:
+        while (stored := _read(entry)) is None:
+            with closed_to_others():
+                folder.mkdir(exist_ok=True)
+            make_parts(folder, [part.path.name for part in parts], make, what=what)
+            _lock(lock, fcntl.LOCK_EX)
+            if (stored := _read(entry)) is not None:  # joined by another process
+                break
+            if _join(entry, parts):
+                shutil.rmtree(folder, ignore_errors=True)
+            _lock(lock, fcntl.LOCK_SH)
+    except OSError:  # made read-only, or without locks removed by another process, meanwhile
+        return _read(entry)
+    return stored
+
+
+def _join(entry: _Entry, parts: Sequence[_Entry]) -> bool:
+    """Write the file of parts; False where one was damaged, which is removed."""
+    damaged = list[_Entry]()
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        for part in parts:
+            values = _read(part)
+            if values is None:
+                damaged.append(part)
+                raise ValueError
+            yield values
+
+    try:
+        of_row = next(pieces()).shape[1:]
+        _write(entry, (entry.n_rows, *of_row), pieces)
+    except ValueError:
+        for part in damaged:
+            part.path.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _lock(lock: IO[str], kind: int) -> None:
+    with suppress(OSError):  # without locks, several processes may compute it at once
+        fcntl.flock(lock, kind)  # freed when the file is closed
+
+
+# Files: those of safetensors, with what they are of and a checksum in their header.
 
 
 def _read(entry: _Entry) -> NDArray[Any] | None:
@@ -176,19 +279,70 @@ def _read(entry: _Entry) -> NDArray[Any] | None:
     try:
         with safetensors.safe_open(entry.path, framework="numpy") as stored:
             about = json.loads((stored.metadata() or {})["about"])
-            values: NDArray[Any] = stored.get_tensor("values")
+            if os.path.getsize(entry.path) < _MAPPED_FROM:
+                values: NDArray[Any] = stored.get_tensor("values")
+            else:
+                values = _mapped(entry, stored.get_slice("values").get_shape())
     except (OSError, KeyError, ValueError, safetensors.SafetensorError):
         return None
     fits = len(values) == entry.n_rows and values.dtype == entry.dtype
-    whole = fits and about == {"name": entry.name, "sha256": _checksum(values)}
+    whole = fits and about == {"name": entry.name, "sha256": _checksum([values])}
     return values if whole else None
 
 
-def _write(entry: _Entry, values: NDArray[Any]) -> None:
-    about = json.dumps({"name": entry.name, "sha256": _checksum(values)})
-    content = safetensors.numpy.save({"values": values}, metadata={"about": about})
-    try:
-        with closed_to_others():
-            write_atomic(entry.path, content)
-    except OSError:  # the folder was made read-only meanwhile: the array itself is fine
-        return
+def _mapped(entry: _Entry, shape: Sequence[int]) -> NDArray[Any]:
+    """The array of a file in memory that the system may take back, since the file has it.
+
+    What is written to the array does not reach the file.
+    """
+    with open(entry.path, "rb") as stream:
+        begin = 8 + int.from_bytes(stream.read(8), "little")
+    return np.asarray(np.memmap(entry.path, entry.dtype, "c", begin, tuple(shape)))
+
+
+def _write(
+    entry: _Entry,
+    shape: Sequence[int],
+    pieces: Callable[[], Iterator[NDArray[Any]]],
+    *,
+    durable: bool = True,
+) -> None:
+    """Write an array of this shape that comes in pieces, so that its file is whole or absent.
+
+    Args:
+        entry: the file.
+        shape: of the array.
+        pieces: gives its rows; asked for twice.
+        durable: wait until it is on the disk. A part need not be there after a power failure: its
+            checksum tells.
+
+    Raises:
+        OSError: when the folder can't be written.
+        RunError: when the disk is full.
+    """
+    about = json.dumps({"name": entry.name, "sha256": _checksum(pieces())})
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(entry.dtype).itemsize
+    of_values = {"dtype": _DTYPES[entry.dtype], "shape": list(shape), "data_offsets": [0, n_bytes]}
+    header = json.dumps({"__metadata__": {"about": about}, "values": of_values}).encode()
+    header += b" " * (-(8 + len(header)) % _ALIGNMENT)  # the values begin where a tensor would
+    scratch = entry.path.parent / f".{entry.path.name}.{secrets.token_hex(4)}.part"
+    with refused_when_full(n_bytes), closed_to_others():
+        try:
+            with open(scratch, "wb") as stream:
+                stream.write(len(header).to_bytes(8, "little") + header)
+                for values in pieces():
+                    stream.write(np.ascontiguousarray(values).data)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            os.replace(scratch, entry.path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+def _checksum(pieces: Iterable[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for values in pieces:
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()

@@ -1,3 +1,7 @@
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError, RunError
+from synthdp.networks import cache
 from synthdp.networks.cache import cached_features
 
 
@@ -204,3 +209,158 @@ def test_what_is_computed_and_what_is_read_stand_at_addresses_of_new_tensors(
         first, again = (ask(dataset, Extractor(), extractor_id=name) for _ in range(2))
         assert np.array_equal(first, again)
         assert {array.ctypes.data % 64 for array in (first, again)} == {0}
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven images are three parts."""
+    monkeypatch.setattr(cache, "_PART_ROWS", 3)
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_an_array_made_in_parts_is_the_same_file(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = ask(dataset, Extractor())
+    (path,) = cache_files(dataset)
+    content = path.read_bytes()
+    assert not list(path.parent.glob("*.parts"))
+    assert safetensors.numpy.load(content)["values"].tobytes() == joined.tobytes()
+    path.unlink()
+    monkeypatch.setattr(cache, "_PART_ROWS", 100)
+    np.testing.assert_array_equal(ask(dataset, Extractor()), joined)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_two_at_once_share_the_parts(dataset: Dataset) -> None:
+    extractors = [Extractor(), Extractor()]
+    results = {}
+
+    def slow(number: int) -> Callable[..., NDArray[Any]]:
+        def compute(images: NDArray[np.float32]) -> NDArray[Any]:
+            time.sleep(0.05)
+            return extractors[number](images)
+
+        return compute
+
+    def work(number: int) -> None:
+        results[number] = ask(dataset, slow(number))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(extractor.seen for extractor in extractors) in ([3, 4], [1, 6])
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], ask(dataset, Extractor(), extractor_id="other"))
+
+
+#: Computes the features of a set, and hangs in the second part.
+_HANGS = """
+import sys, time
+from pathlib import Path
+from synthdp.data.dataset import open_dataset
+from synthdp.networks import cache
+
+cache._PART_ROWS = 3
+dataset = open_dataset(Path(sys.argv[1]))
+asked = []
+
+def compute(images):
+    asked.append(len(images))
+    if len(asked) == 2:
+        print("hangs", flush=True)
+        time.sleep(600)
+    return images.mean(axis=(1, 2))
+
+cache.cached_features(
+    dataset, dataset.rows, extractor_id="columns", size_px=16, compute=compute, batch=3
+)
+"""
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_what_a_killed_process_has_finished_is_kept(dataset: Dataset) -> None:
+    command = [sys.executable, "-c", _HANGS, str(dataset.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"hangs\n"
+        os.kill(killed.pid, signal.SIGKILL)
+    assert not cache_files(dataset)
+    extractor = Extractor()
+    values = ask(dataset, extractor)
+    assert extractor.seen == 4
+    np.testing.assert_array_equal(values, ask(dataset, Extractor(), extractor_id="other"))
+    assert len(cache_files(dataset)) == 2
+
+
+@pytest.mark.usefixtures("in_parts")
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_damaged_part_is_computed_again(dataset: Dataset, share: float) -> None:
+    expected = ask(dataset, Extractor(), extractor_id="other")
+
+    def fails(images: NDArray[np.float32]) -> NDArray[Any]:
+        if len(images) == 1:
+            raise RunError("the last part")
+        return images.mean(axis=(1, 2))
+
+    with pytest.raises(RunError, match="the last part"):
+        ask(dataset, fails)
+    folder = dataset.private / "features"
+    parts = sorted(path for path in folder.glob("*.parts/*") if path.name[0] != ".")
+    assert len(parts) == 2
+    parts[0].write_bytes(parts[0].read_bytes()[: int(parts[0].stat().st_size * share)])
+    extractor = Extractor()
+    np.testing.assert_array_equal(ask(dataset, extractor), expected)
+    assert extractor.seen == 4
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_nobody_else_may_read_a_part(dataset: Dataset) -> None:
+    modes = set[int]()
+
+    def compute(images: NDArray[np.float32]) -> NDArray[Any]:
+        there = (dataset.private / "features").rglob("*")
+        modes.update(path.stat().st_mode & 0o077 for path in there)
+        return images.mean(axis=(1, 2))
+
+    ask(dataset, compute)
+    assert modes == {0}
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_a_part_that_is_not_finite_is_not_kept(dataset: Dataset) -> None:
+    def diverged(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = images.mean(axis=(1, 2))
+        values[0, 0] = np.nan
+        return values
+
+    with pytest.raises(RunError, match="not finite for some images"):
+        ask(dataset, diverged)
+    assert ask(dataset, Extractor()).shape == (7, 16)
+
+
+def test_a_large_file_is_mapped_and_gives_the_same_numbers(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ask(dataset, Extractor())
+    read = ask(dataset, Extractor())
+    (path,) = cache_files(dataset)
+    whole = path.read_bytes()
+    monkeypatch.setattr(cache, "_MAPPED_FROM", 0)
+    mapped = ask(dataset, Extractor())
+    assert isinstance(mapped.base, np.memmap)
+    assert mapped.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(mapped, read)
+    mapped[:] = 0
+    assert path.read_bytes() == whole
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1
+    other = path.with_suffix(".new")
+    other.write_bytes(flipped)
+    os.replace(other, path)  # never in place, where it may be mapped
+    extractor = Extractor()
+    np.testing.assert_array_equal(ask(dataset, extractor), read)
+    assert extractor.seen == 7
