@@ -39,6 +39,8 @@ def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: o
     Their ids hold the word secret, which tests look for wherever no id may stand.
     """
     generator = np.random.default_rng(0)
+    if kind == "public":
+        info = {"lineage": Lineage(public=(out.name,)), **info}
     about = DatasetInfo(name=out.name, kind=kind, size_px=32, **info)
     with create_dataset(out, about) as writer:
         for patient in range(n_patients):

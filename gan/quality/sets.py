@@ -166,7 +166,7 @@ def measure_sets(settings: AssessSettings) -> Sets:
 def _open_synthetic(path: Path, real: Dataset) -> Dataset:
     dataset = open_dataset(path)
     info = dataset.info
-    if info.protects_patients:
+    if info.protects_patients or info.shows_patients:
         raise InputError(
             f"{info.name}: holds patients' images, and the page would show them; assess judges "
             "made-up sets, so name a synthetic one first and the real one with --real"

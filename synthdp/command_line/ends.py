@@ -59,7 +59,7 @@ def _of_set(settings: Settings, made: Path) -> Ending:
 
 
 def _whose(info: Any) -> str:
-    return "patients" if info.kind == "real" else "made-up patients"
+    return "patients" if info.shows_patients else "made-up patients"
 
 
 def _of_generate(settings: Settings, made: Path) -> Ending:

@@ -64,7 +64,7 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
         problems += [f"row {number}: {problem}" for problem in of_row]
     records = table.records.values()
     problems += patients_in_two_splits((r["patient_id"], r["split"]) for r in records)
-    if info is None or info.kind == "real":
+    if info is None or info.shows_patients:
         problems += _nobody(table.records)
     without_patients = info is not None and not info.protects_patients
     problems += _unlisted(root, table.records, _WITHOUT_PATIENTS if without_patients else ())
@@ -183,7 +183,7 @@ def _copy_problems(
     """Duplicates, conflicting labels, and near-duplicates of different patients."""
     numbers, digests = list(seen), [entry.digest for entry in seen.values()]
     labels = [tuple(_label(records[n], target) for target in targets) for n in numbers]
-    of_patients = info is None or info.kind == "real"
+    of_patients = info is None or info.shows_patients
     patients = [records[number]["patient_id"] for number in numbers]
 
     def whose(group: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synthdp.config.settings import Settings, read_json_as
 from synthdp.data.decoding import square_image
@@ -56,6 +56,9 @@ MAX_SHOWN_CHARS = 4  # a longer cell may be an id that slipped into the wrong co
 class DatasetInfo(Settings):
     """What `dataset.json` says: public facts, nothing counted from private images.
 
+    A `public` set shows patients whom nothing protects, because somebody declared at its import
+    that there is nobody to protect; its lineage names it, so that the name stands in the statement
+    of all that learns from it.
     `lineage` names every release that the images descend from; it is empty for real images and for
     phantoms. `delta` is that of its statement, where it has one. `as_real` makes a phantom set
     stand in for patients, so that demo and tests exercise the promise. `unit` is what a
@@ -70,7 +73,7 @@ class DatasetInfo(Settings):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
-    kind: Literal["real", "synthetic", "phantom"]
+    kind: Literal["real", "synthetic", "phantom", "public"]
     size_px: int = Field(ge=8, le=8192)
     targets: tuple[str, ...] = ("malignant",)
     licence: str = ""
@@ -88,7 +91,26 @@ class DatasetInfo(Settings):
     @property
     def protects_patients(self) -> bool:
         """Whether the ledger treats the rows as patients."""
-        return self.kind == "real" or (self.kind == "phantom" and self.as_real)
+        return self.kind == "real" or self.as_real
+
+    @property
+    def shows_patients(self) -> bool:
+        """Whether the images are of people, be they protected or public."""
+        return self.kind in ("real", "public")
+
+    @model_validator(mode="after")
+    def _a_public_set_was_imported_as_one(self) -> "DatasetInfo":
+        if self.kind == "public" and self.name not in self.lineage.public:
+            raise ValueError(
+                "kind: a set is declared public when it is imported (kind=public), which its "
+                "lineage then says; put back what stood there, or import the files again"
+            )
+        if self.kind in ("public", "synthetic") and self.as_real:
+            raise ValueError(
+                "as_real: makes phantoms stand for patients, and no other set; import patients' "
+                "images with kind=real"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -276,6 +298,11 @@ def _with_known_lineage(info: DatasetInfo, root: Path) -> DatasetInfo:
         if begun_without_patients(ledger):
             raise other
         return info
+    if info.kind == "public" and info.ledger is None:
+        raise InputError(
+            f"{root}/dataset.json: says that the set is public, but no ledger of its own says that "
+            "it was imported as one; import the files here, with kind=public"
+        )
     if info.ledger is None and not ledger.is_file():
         mark = f"what the images of {info.name} were made from rests on its dataset.json"
         lineage = info.lineage.joined([Lineage(declared=(mark,))])

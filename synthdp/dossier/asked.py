@@ -25,6 +25,7 @@ _ASKED: Mapping[str, tuple[str, ...]] = {
         f"{_NIST}, 2.2 and 2.6",
         f"{_REGISTRY}: composition",
     ),
+    "public": ("Public sets, whose patients nobody promises anything", f"{_NIST}, 2.4"),
     "declared": ("Declared, and shown by no record", f"{_NIST}, 2.6"),
     "odds": ("What the best attacker could do", f"{_NIST}, 2.1", _DOCUMENTS),
     "private_part": ("The runs with a finite epsilon alone", f"{_NIST}, 2.6"),

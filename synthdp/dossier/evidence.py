@@ -149,6 +149,11 @@ def _set_subject(root: Path) -> DossierSubject:
             "promise nothing; make a dossier of a model or a synthetic set made from them, and see "
             f"what is on record with `synthdp privacy {root.name}`"
         )
+    if info.kind == "public":
+        raise InputError(
+            f"{info.name}: is a public set, whose patients nothing protects, so that there is no "
+            "promise to make a dossier of; make one of what was trained on it"
+        )
     return DossierSubject(kind="data set", stage=f"{info.kind} data set", name=info.name)
 
 

@@ -92,6 +92,10 @@ def _promise_lines(statement: Statement) -> Iterator[Line]:
     if statement.risk is not None:
         yield known_line("risk", risk_words(statement), source)
     yield known_line("composition", _composition_words(statement), source)
+    if statement.lineage.public:
+        names = ", ".join(statement.lineage.public)
+        words = f"Made from public sets, whose patients are not protected: {names}."
+        yield known_line("public", words, source)
     if statement.lineage.declared:
         yield known_line("declared", f"{'; '.join(statement.lineage.declared)}.", source)
     yield known_line("odds", odds_words(statement), source)
@@ -232,7 +236,7 @@ def _mechanism_words(statement: Statement) -> str:
 def _preparation_words(evidence: Evidence) -> str:
     settings = evidence.settings
     parts = [*_networks(settings)]
-    for key in ("init", "synthetic", "centre", "phantoms", "private_synthetic", "run"):
+    for key in ("init", "synthetic", "centre", "phantoms", "public", "private_synthetic", "run"):
         value = settings.get(key)
         if isinstance(value, str) and value:
             parts.append(f"{key} {value}")

@@ -306,7 +306,7 @@ def _groups(
             group for group in same if len({patients[index] for index in group}) == 1
         ],
     }
-    if dataset.info.kind == "real":  # images of one generator may resemble each other
+    if dataset.info.shows_patients:  # images of one generator may resemble each other
         found["Nearly the same picture under different ids"] = [
             group
             for group in look_alikes(thumbnails, patients, digests=digests)

@@ -261,19 +261,24 @@ class Release(Settings):
 class Lineage(Settings):
     """Every release that something descends from; empty where no patient was involved.
 
-    declared: what of that somebody declared, and no record here shows, in words.
+    declared: what of that somebody declared, and no record here shows, in words. public: the names
+    of sets that were declared public at their import: nothing is charged to their patients, whom
+    nothing protects. It is written where there are some alone, so that other lineages read as ever.
     """
 
     releases: tuple[Release, ...] = ()
     declared: tuple[str, ...] = ()
+    public: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
 
     def joined(self, others: Iterable["Lineage"]) -> "Lineage":
         """The union with `others`; a release that several share counts once."""
         releases: list[Release] = []
         by_id: dict[str, list[int]] = {}
         declared: list[str] = []
+        public: list[str] = []
         for lineage in (self, *others):
             declared += lineage.declared
+            public += lineage.public
             for release in lineage.releases:
                 alike = by_id.setdefault(release.id, [])
                 same = [n for n in alike if release.continues(releases[n])]
@@ -282,7 +287,11 @@ class Lineage(Settings):
                     releases.append(release)
                 for n in same:  # several, where copies of a run meet what both began as
                     releases[n] = _later(releases[n], release)
-        return Lineage(releases=tuple(releases), declared=tuple(dict.fromkeys(declared)))
+        return Lineage(
+            releases=tuple(releases),
+            declared=tuple(dict.fromkeys(declared)),
+            public=tuple(dict.fromkeys(public)),
+        )
 
     def with_release(self, release: Release) -> "Lineage":
         """The lineage of something made from this and one more release."""

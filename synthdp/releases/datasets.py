@@ -21,7 +21,7 @@ def copy_dataset(root: Path, folder: Path) -> Statement:
     """Copy the images that the manifest names, the manifest, the description and the card.
 
     Raises:
-        InputError: when the set holds patients' images, or names a private file.
+        InputError: when the set holds patients' images, public ones too, or names a private file.
     """
     for name in ("dataset.json", "manifest.csv"):
         plain_file(root, name)
@@ -30,6 +30,11 @@ def copy_dataset(root: Path, folder: Path) -> Statement:
         raise InputError(
             f"{dataset.info.name}: holds patients' images (or phantoms made to stand for them), "
             "which never leave; release a synthetic set made from them, or a model"
+        )
+    if dataset.info.kind == "public":
+        raise InputError(
+            f"{dataset.info.name}: is a public set, whose images are others' to pass on; name its "
+            "source and its licence, and release what was trained on it"
         )
     names = list(dict.fromkeys(row.image for row in dataset.rows))
     for name in progress(names, what="copying", public_unit="images"):

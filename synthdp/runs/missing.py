@@ -39,7 +39,10 @@ _SETS = {
     "public": _PHANTOMS,
 }
 #: Where it is another one than the setting's name says, by stage and setting.
-_SETS_OF_STAGES = {("pretrain", "data"): f"{_GENERATED}; {_PHANTOMS}"}
+_SETS_OF_STAGES = {
+    ("pretrain", "data"): f"{_GENERATED}; {_PHANTOMS}",
+    ("study", "public"): "`synthdp data import ... kind=public --out {path}` imports one",
+}
 #: What makes a run that is not there, by stage and setting.
 _RUNS = {
     ("train-gan", "init"): _GENERATOR,

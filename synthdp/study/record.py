@@ -32,6 +32,7 @@ _ROLES = {
     "synthetic": "pretraining, or training beside patients",
     "private_synthetic": "pretraining, or training beside patients; of a private generator",
     "phantoms": "pretraining, or centring of features",
+    "public": "pretraining, or centring of features; its patients are not protected",
 }
 
 
@@ -43,7 +44,7 @@ class SetFacts(Settings):
     """
 
     name: str
-    kind: Literal["real", "synthetic", "phantom"]
+    kind: Literal["real", "synthetic", "phantom", "public"]
     stands_for_patients: bool
     roles: tuple[str, ...]
     size_px: int

@@ -152,7 +152,7 @@ def split_problems(
         problems.append(
             f"{without} image(s) have no split while others do; give all one, or `split`"
         )
-    cannot_cut = settings.kind != "real" or any(split == "val" for _, split in given)
+    cannot_cut = not settings.shows_patients or any(split == "val" for _, split in given)
     if given and settings.val_fraction is not None and cannot_cut:
         problems.append("val_fraction: folders or table split these images already; leave it out")
     return problems
@@ -211,7 +211,7 @@ def assign(
     written = _written_ids(settings, units, key)
     splits = [split_of[unit] for unit in units]
     linked = ""
-    if settings.kind == "real":
+    if settings.shows_patients:
         of_images = settings.images_are_patients
         # Cohorts hang on written ids: those of hashed ids are others than those of kept ones.
         how_written = {} if settings.ids == "kept" else {"\0ids": settings.ids}
@@ -234,7 +234,7 @@ def _given_splits(
     if settings.val_fraction is None:
         return [settings.split or patch.split or "train" for patch in listing.patches]
     fractions = {"val": settings.val_fraction, "train": 1 - settings.val_fraction}
-    if settings.kind == "real":
+    if settings.shows_patients:
         declared = [patch.split or "train" for patch in listing.patches]
         return [
             keyed_split(key, person, fractions) if given == "train" else given

@@ -134,7 +134,7 @@ def note_words(
         kind: of the set.
     """
     assignment = images.assignment
-    whose = f" of {len(set(assignment.ids))} patients" if kind == "real" else ""
+    whose = f" of {len(set(assignment.ids))} patients" if kind != "synthetic" else ""
     lines = [f"imported {len(assignment.ids)} {kind} images{whose}"]
     for split in [one for one in SPLITS if one in assignment.splits]:
         at = [index for index, name in enumerate(assignment.splits) if name == split]

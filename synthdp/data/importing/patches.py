@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -68,7 +69,7 @@ from synthdp.privacy.promise.stated import (
 )
 from synthdp.privacy.promise.statement import Statement, make_statement, passed_on
 from synthdp.runs.cards import dataset_card
-from synthdp.runs.inputs import INPUTS_FILE, Input, as_json
+from synthdp.runs.inputs import INPUTS_FILE, Input, as_json, noted_paths
 from synthdp.status import read_status
 from synthdp.storage.files import read_json, sha256_file
 
@@ -104,6 +105,7 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
     if _is_imported(settings):
         logger.info("%s is there already, from these settings", settings.out)
         return settings.out
+    refuse_relabelled(settings)
     sources = source_files(settings)
     listing = listed()
     statement = imported_statement(settings)
@@ -132,7 +134,7 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
             in_part = set(in_cohort(settings, cohort, assignment, key))
             members = [index for index in members if index in in_part]
         images, prepared = images.only(members), [prepared[index] for index in members]
-        if settings.val_fraction is not None and settings.kind == "real":
+        if settings.val_fraction is not None and settings.shows_patients:
             refuse_empty_split(images.assignment.splits)
         info = _described(settings, statement, cohort, assignment.linked)
         card = _card(settings, statement, len(images.facts))
@@ -316,20 +318,64 @@ def _settings_now(note: ImportNote, settings: PatchesSettings) -> dict[str, Any]
     return {**added, **note.settings, **former, **now}
 
 
+def refuse_relabelled(settings: PatchesSettings) -> None:
+    """Refuse to take patients out of a promise by importing their images again as another kind.
+
+    Raises:
+        InputError: when the images or their table stand in the folder of a set that protects its
+            patients, or a set beside `out` holds images of the same folder, the one of them
+            declared public and the other not.
+    """
+    if settings.kind != "real":
+        tables = [settings.metadata] if isinstance(settings.metadata, Path) else []
+        named = [path.resolve() for path in (settings.src, *tables)]
+        for folder in (one for path in named for one in (path, *path.parents)):
+            if (folder / "dataset.json").is_file() and read_info(folder).protects_patients:
+                raise InputError(
+                    f"kind: {settings.kind} would take the patients of the data set "
+                    f"{read_info(folder).name} out of every promise, since these files are its "
+                    "own; whether patients are protected is declared once, when the original files "
+                    "are imported"
+                )
+    if settings.kind == "synthetic":
+        return
+    beside = _other_declaration(settings)
+    if beside is not None:
+        raise InputError(
+            f"kind: the images of this folder are imported already, as the {beside.kind} data set "
+            f"{beside.name}; of the same patients one can't be {settings.kind} too, so keep one of "
+            "the two, and import other patients from a folder of their own"
+        )
+
+
+def _other_declaration(settings: PatchesSettings) -> DatasetInfo | None:
+    """A set beside `out` that was imported from the same folder, public where this is not."""
+    src = settings.src.resolve()
+    for record in sorted(settings.out.parent.glob(f"*/{INPUTS_FILE}")):
+        with suppress(InputError):  # a set that is damaged, or of another version, says nothing
+            info, paths = read_info(record.parents[1]), noted_paths(record.parents[1])
+            from_here = "src" in paths and paths["src"].resolve() == src
+            if from_here and {info.kind, settings.kind} == {"real", "public"}:
+                return info
+    return None
+
+
 def _links_sha256(settings: PatchesSettings) -> str | None:
     links = settings.links
     return sha256_file(links) if links is not None and links.is_file() else None
 
 
 def imported_statement(settings: PatchesSettings) -> Statement | None:
-    """What synthetic images promise by what the importer declares; None for real ones.
+    """What synthetic images promise by what the importer declares; None for patients' own.
 
     Raises:
         InputError: when the named statement is missing, damaged, or promises more than was spent.
     """
-    if settings.kind == "real":
+    if settings.shows_patients:
         if settings.lineage != "unprotected":
-            raise InputError("lineage: real images have none; leave it out, or set kind=synthetic")
+            raise InputError(
+                f"lineage: {settings.kind} images have none; leave it out, or set kind=synthetic"
+            )
         return None
     if settings.lineage == "none":
         lineage = Lineage(declared=(f"no patient's image went into {settings.name}",))
@@ -370,6 +416,8 @@ def _described(
     settings: PatchesSettings, statement: Statement | None, cohort: Cohort | None, linked: str
 ) -> DatasetInfo:
     lineage = Lineage() if statement is None else statement.lineage
+    if settings.kind == "public":
+        lineage = Lineage(public=(settings.name,))
     return DatasetInfo(
         name=settings.name,
         kind=settings.kind,
@@ -438,7 +486,12 @@ def _write(
         writer.note(INPUTS_FILE.name, as_json(inputs))
         if digests is not None:
             writer.keep_file(SOURCE_DIGESTS_FILE, digests)
-    if settings.images_are_patients:
+    if settings.kind == "public":
+        logger.info(
+            "declared public: nothing that learns from this set is charged to its patients, "
+            "nothing protects them, and each statement says so"
+        )
+    elif settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
     page = f"`synthdp data show {for_shell(settings.out)}`"
     of_patients = for_the_holder(f"those of this set stand on the page of {page}")

@@ -374,7 +374,7 @@ def set_statement(dataset: Dataset) -> Statement:
     """
     record = record_of(dataset)
     lineage = dataset.info.lineage.joined([Lineage(releases=record.releases)])
-    made = dataset.info.kind == "synthetic"
+    made = dataset.info.kind in ("synthetic", "public")
     deltas = [*record.deltas, *([] if dataset.info.delta is None else [dataset.info.delta])]
     delta = fitting_delta(deltas, lineage.populations)
     statement = make_statement(

@@ -236,6 +236,7 @@ def _of_earlier_version(folder: Path, stated: Statement, spent: Release | None) 
     return Lineage(
         releases=tuple(spent if one.id == spent.id else one for one in stated.lineage.releases),
         declared=stated.lineage.declared,
+        public=stated.lineage.public,
     )
 
 

@@ -290,6 +290,11 @@ def _patient_promise(groups: Sequence[Lineage], delta: float) -> PatientPromise 
 
 def _not_covered_by(lineage: Lineage) -> Iterator[str]:
     """What promises of such a lineage leave out, beside what every promise does."""
+    for name in lineage.public:
+        yield (
+            f"the patients of the public set {name}, whose images it learned from: the set was "
+            "declared public when it was imported, and nothing protects them"
+        )
     noisy = (release for release in lineage.releases if release.mechanism is not None)
     if any(release.noise is None for release in noisy):
         yield FLOATING_POINT

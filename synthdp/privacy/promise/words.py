@@ -30,6 +30,7 @@ def statement_text(statement: Statement) -> str:
     lines = [
         _headline(statement),
         *_units_by_looks(statement),
+        *_public_sets(statement),
         "",
         *_terms(statement),
         *(
@@ -70,6 +71,12 @@ def _headline(statement: Statement) -> str:
     of_this = f"**Privacy of this {statement.subject}: epsilon ="
     if not statement.lineage.releases and statement.lineage.declared:
         return f"{of_this} 0 for each {unit}, as declared by the importer or the sender.**"
+    if not statement.lineage.releases and (public := statement.lineage.public):
+        sets = f"set{'s' * (len(public) > 1)} {' and '.join(map(_plain, public))}"
+        return (
+            f"{of_this} 0 for each {unit} but those of the public {sets}, whose patients are not "
+            "protected.**"
+        )
     if not statement.lineage.releases:
         why = _plain(statement.because) or "No patient's image went into it"
         return f"{of_this} 0 for each {unit}.** {why}."
@@ -87,6 +94,19 @@ def _units_by_looks(statement: Statement) -> list[str]:
         f"**The unit was found by looking, in {', '.join(names)}**: it is all the ids whose images "
         "look alike. It may be several persons, each of whom is promised less than stands here, "
         "and one patient's images may have decided what the units of others are.",
+    ]
+
+
+def _public_sets(statement: Statement) -> list[str]:
+    """The public sets that it learned from, by name; empty without any."""
+    names = statement.lineage.public
+    if not names:
+        return []
+    sets = f"set{'s' * (len(names) > 1)} {' and '.join(map(_plain, names))}"
+    return [
+        "",
+        f"**Made from the public {sets}, whose patients are not protected**: nothing is counted "
+        "for them, since it was declared at the import that there is nobody to protect.",
     ]
 
 

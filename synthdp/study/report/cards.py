@@ -199,7 +199,8 @@ def study_data_card(facts: CardFacts) -> str:
 
 
 def _set_items(one: SetFacts) -> str:
-    kinds = {"real": "images of patients", "synthetic": "synthetic images", "phantom": "phantoms"}
+    kinds = {"real": "images of patients", "synthetic": "synthetic images", "phantom": "phantoms",
+             "public": "images of a public collection"}
     items = {
         "kind": kinds[one.kind] + " that stand for patients" * (one.kind == "phantom" and
                                                                 one.stands_for_patients),
@@ -210,7 +211,9 @@ def _set_items(one: SetFacts) -> str:
     }  # fmt: skip
     if one.columns:
         items["columns beside"] = ", ".join(one.columns)
-    if one.stands_for_patients:
+    if one.kind == "public":
+        items["promise"] = "none: its patients are not protected"
+    elif one.stands_for_patients:
         items["unit of the promise"] = one.unit
     else:
         items[f"epsilon spent on patients (delta {exactly(one.delta)})"] = epsilon_text(one.epsilon)

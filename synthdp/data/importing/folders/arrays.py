@@ -82,7 +82,7 @@ def patches_in_arrays(
             if not of_image:
                 entry = (arrays.images.replace("{split}", split), index)
                 patches.append(Patch(number, path, patient, split, targets, entry=entry))
-    if arrays.patients is None and settings.kind == "real" and not settings.images_are_patients:
+    if arrays.patients is None and settings.shows_patients and not settings.images_are_patients:
         problems.append(
             "arrays: no array tells whose an image is; name it as `patients`, or set "
             "patient_pattern to the word none where each image counts as a patient of its own"

@@ -108,7 +108,7 @@ def patches_by_name(
                 "(metadata) for several"
             ],
         )
-    if settings.kind == "real" and settings.patient_pattern is None:
+    if settings.shows_patients and settings.patient_pattern is None:
         return (
             [],
             [],

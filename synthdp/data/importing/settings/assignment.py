@@ -85,9 +85,9 @@ class AssignmentSettings(ListingSettings):
 
     @model_validator(mode="after")
     def _patients_alone_have_ids(self) -> "AssignmentSettings":
-        if self.kind == "real" and self.seed != 0:
+        if self.shows_patients and self.seed != 0:
             raise ValueError(
-                "seed: a keyed hash of the id splits real patients, since a seed would make each "
+                "seed: a keyed hash of the id splits patients, since a seed would make each "
                 "one's split depend on who else is there; leave seed out (key keeps a split)"
             )
         if self.images_are_patients and self.unit_from == "looks":

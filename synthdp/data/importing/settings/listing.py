@@ -56,8 +56,11 @@ class ListingSettings(TableSettings):
     src: Path
     """The folder of the images. Example: downloads/clinic"""
 
-    kind: Literal["real", "synthetic"] = "real"
-    """Whether patients stand in the images."""
+    kind: Literal["real", "synthetic", "public"] = "real"
+    """Whether patients stand in the images: `real` ones, who are protected; none, since they are
+    `synthetic`; or those of a `public` collection, whom nothing protects and to whom nothing is
+    charged. A set keeps its kind, and the statement of all that learns from a public one names it.
+    """
 
     metadata: Literal["none"] | Path | None = None
     """A table with a row for each image; `src`/metadata.csv when there is one, and `none` leaves it
@@ -210,4 +213,9 @@ class ListingSettings(TableSettings):
     @property
     def images_are_patients(self) -> bool:
         """Whether each image was declared to be a patient of its own."""
-        return self.kind == "real" and self.patient_pattern == "none"
+        return self.shows_patients and self.patient_pattern == "none"
+
+    @property
+    def shows_patients(self) -> bool:
+        """Whether the images are of people, be they protected or public."""
+        return self.kind != "synthetic"

@@ -505,7 +505,7 @@ def _with_point(settings: ListingSettings, cell: str) -> str:
 
 def _attribute(settings: ListingSettings, reader: _Reader, name: str, cell: str) -> str:
     text = _with_point(settings, cell)
-    if settings.kind == "real" and name.lower() in AGE_COLUMNS:
+    if settings.shows_patients and name.lower() in AGE_COLUMNS:
         text = capped_age(text)
     return reader.attribute_words.get(name, {}).get(same_word(text), text)
 
@@ -541,7 +541,7 @@ def _lesion(
 def _needed(settings: ListingSettings) -> list[tuple[str, Column]]:
     """Each column without which the rows can't be read, under the setting that asks for it."""
     needed: list[tuple[str, Column]] = [("file_column", settings.file_column)]
-    if settings.kind == "real" and settings.patient_pattern is None:
+    if settings.shows_patients and settings.patient_pattern is None:
         needed.append(("patient_column", settings.patient_column))
     needed += [
         ("attributes", settings.attribute_columns.get(name, name))
@@ -610,7 +610,7 @@ def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Read
         if name not in settings.targets
         if (found := cell(settings.attribute_columns.get(name, name))) is not None
     }
-    by_column = settings.kind == "real" and settings.patient_pattern is None
+    by_column = settings.shows_patients and settings.patient_pattern is None
     return _Reader(
         file=file,
         many_files=has_wildcards(settings.file_column),

@@ -337,7 +337,7 @@ def _grid(study: Path, results: StudyResults) -> StudyFigure | NoFigure:
     except InputError as error:
         reason = without_paths(str(error)).splitlines()[0]
         return NoFigure("patches", f"the synthetic set can't be read ({reason})")
-    if dataset.info.kind == "real" or dataset.info.protects_patients:
+    if dataset.info.shows_patients or dataset.info.protects_patients:
         return NoFigure("patches", "the set that the study calls synthetic shows patients")
     sets = results.record.facts.sets or read_sets(study)
     epsilon = next((one.epsilon for one in sets if one.name == dataset.info.name), None)
