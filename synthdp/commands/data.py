@@ -38,12 +38,13 @@ def _add_makers(kinds: Commands) -> None:
     add_stage(
         kinds,
         "phantoms",
-        "Draw procedural mass patches: data without patients.",
-        "synthdp data phantoms --out phantoms --patients 500 --size-px 128",
+        "Draw procedural mass patches, chest radiographs or CT volumes: data without patients.",
+        "synthdp data phantoms --out phantoms --patients 500 --size-px 128\n"
+        "  synthdp data phantoms --out chest subject=chest size_px=64",
         stage="data phantoms",
         options=("out", "patients", "size_px", "seed", "name"),
         flags=("as_real",),
-        matters="out patients size_px seed name as_real malignant_fraction separation "
+        matters="out subject patients size_px seed name as_real separation table malignant_fraction "
         "site_b_fraction site_shift",
     )
     add_stage(

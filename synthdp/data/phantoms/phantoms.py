@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from synthdp import __version__
-from synthdp.data.dataset import DatasetInfo, create_dataset, holds_dataset
+from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, holds_dataset
+from synthdp.data.phantoms.chest.chest_set import described_table, write_radiographs
 from synthdp.data.phantoms.lumpy import draw_lumpy_view
-from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.data.phantoms.settings import OF_SUBJECT, PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.machine.progress import progress
 
@@ -177,45 +179,73 @@ def draw_patients(settings: PhantomSettings) -> Iterator[Patient]:
 
 
 def _info(settings: PhantomSettings) -> DatasetInfo:
-    drawn_by = settings.model_dump(exclude={"out", "name", "as_real", "size_px"})
-    if not settings.site_shift:  # as sets were described before there was such a setting
-        del drawn_by["site_shift"]
-    if settings.style == "fibrous":  # likewise
-        del drawn_by["style"]
+    what, drawn_by = _described(settings)
     values = ", ".join(f"{name} {value}" for name, value in drawn_by.items())
     return DatasetInfo(
         name=settings.name,
         kind="phantom",
         size_px=settings.size_px,
+        targets=settings.targets if settings.subject == "chest" else ("malignant",),
         licence=LICENCE,
-        description=f"Procedural mass patches drawn by synthdp {__version__}: {values}.",
+        description=f"Procedural {what} drawn by synthdp {__version__}: {values}.",
         as_real=settings.as_real,
     )
+
+
+#: Settings that change no pixel, or that the description says otherwise.
+_NOT_DESCRIBED = ("out", "name", "as_real", "size_px", "workers", "subject", "table_is_public")
+
+
+def _described(settings: PhantomSettings) -> tuple[str, dict[str, Any]]:
+    """What is drawn, and the settings that decide on its pixels and rows."""
+    others = {
+        key for subject, keys in OF_SUBJECT.items() if subject != settings.subject for key in keys
+    }
+    shared = settings.model_dump(exclude={*_NOT_DESCRIBED, *others})
+    if settings.subject == "mass":
+        if not settings.site_shift:  # as sets were described before there was such a setting
+            del shared["site_shift"]
+        if settings.style == "fibrous":  # likewise
+            del shared["style"]
+        return "mass patches", shared
+    sites = [site.model_dump(exclude_defaults=True) for site in settings.sites]
+    changed = settings.model_dump(exclude={"table", "sites", "targets"}, exclude_defaults=True)
+    own = {key: changed[key] for key in OF_SUBJECT["chest"] if key in changed and key in shared}
+    common = {key: value for key, value in shared.items() if key not in OF_SUBJECT["chest"]}
+    drawn_by = {"drawn to": described_table(settings), **common, **own}
+    return "chest radiographs", {**drawn_by, **({"sites": sites} if sites else {})}
 
 
 def run_phantoms(settings: PhantomSettings) -> Path:
     """Write a phantom data set; return at once when `out` holds it already.
 
     Raises:
-        InputError: when `out` holds anything else.
+        InputError: when `out` holds anything else, or the table of labels can't be drawn to.
     """
     info = _info(settings)
     if holds_dataset(settings.out, info):
         return settings.out
     with create_dataset(settings.out, info) as writer:
-        for patient in draw_patients(settings):
-            for patch in patient.patches:
-                writer.add(
-                    patch.pixels,
-                    patient_id=patient.patient_id,
-                    split=patient.split,
-                    targets=(float(patch.malignant),),
-                    attributes={
-                        "view": patch.view,
-                        "laterality": patch.laterality,
-                        "breast_density": str(patient.density),
-                        "site": patient.site,
-                        "lesion": str(patch.lesion),
-                    },
-                )
+        if settings.subject == "chest":
+            write_radiographs(settings, writer)
+        else:
+            _write_masses(settings, writer)
     return settings.out
+
+
+def _write_masses(settings: PhantomSettings, writer: DatasetWriter) -> None:
+    for patient in draw_patients(settings):
+        for patch in patient.patches:
+            writer.add(
+                patch.pixels,
+                patient_id=patient.patient_id,
+                split=patient.split,
+                targets=(float(patch.malignant),),
+                attributes={
+                    "view": patch.view,
+                    "laterality": patch.laterality,
+                    "breast_density": str(patient.density),
+                    "site": patient.site,
+                    "lesion": str(patch.lesion),
+                },
+            )
