@@ -13,7 +13,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Literal
 
@@ -164,6 +164,11 @@ class Labels:
         """The class that a cell of a table holds, nan for unknown; None for another word."""
         label = self.by_cell.get(_cell_key(text))
         return math.nan if label is None and is_nothing(text) else label
+
+    def with_words(self, words: Iterable[str], label: float) -> "Labels":
+        """The same, with words of cells that mean `label` whatever they meant before."""
+        more = {_cell_key(word): label for word in words}
+        return replace(self, by_cell={**self.by_cell, **more}) if more else self
 
     def of_benign_cell(self, text: str) -> float | None:
         """The same for a column that says whether an image is benign: yes and no change places.

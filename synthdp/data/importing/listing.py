@@ -19,7 +19,15 @@ from synthdp.data.importing.folders.folder import (
 from synthdp.data.importing.folders.names import folder_split, patches_by_name
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
-from synthdp.data.importing.tables.rows import RowsRead, SourceTable, asked_columns, patches_by_row
+from synthdp.data.importing.tables.joined import FurtherTable, joined_sheet
+from synthdp.data.importing.tables.reported import told_sheet
+from synthdp.data.importing.tables.rows import (
+    Files,
+    RowsRead,
+    SourceTable,
+    asked_columns,
+    patches_by_row,
+)
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.data.manifest.contract import Split
 from synthdp.errors import InputError
@@ -99,6 +107,7 @@ def _listed_by_names(
     aside = sum(
         split is not None and split not in settings.splits for split in map(folder_split, names)
     )
+    aside = aside if settings.given_splits == "kept" else 0
     left_out = contents.left_out() | {f"images {OTHER_SPLITS}": aside}
     problems = [*contents.problems, *problems, *linked_folder_problems(left_out)]
     return Listing("image", tuple(patches), tuple(problems), left_out), findings
@@ -108,12 +117,13 @@ def _listed_by_tables(
     settings: ListingSettings, contents: FolderContents, tables: Mapping[Path, Split | None]
 ) -> tuple[Listing, list[Finding]]:
     """The images of a folder that rows of tables name, and what is wrong with single rows."""
-    rows, counted_by = _read_tables(settings, tables)
+    further = further_tables(settings)
+    rows, counted_by = read_tables(settings, tables, further)
     taken = {*rows.files, *(patch.path for patch in rows.patches)}
     taken |= {patch.lesion for patch in rows.patches if isinstance(patch.lesion, Path)}
     numbered = enumerate(contents.images, start=1)
     unlisted = tuple(number for number, path in numbered if path not in taken)
-    left_out = contents.left_out({*tables, *taken}) | {
+    left_out = contents.left_out({*tables, *taken, *(table.path for table in further)}) | {
         UNLISTED: len(unlisted),
         PASSED_OVER: rows.passed_over,
         f"rows {OTHER_SPLITS}": rows.other_splits,
@@ -170,10 +180,45 @@ def _named_tables(src: Path, tables: Mapping[str, Split | None]) -> dict[Path, S
     return found
 
 
-def _read_tables(
-    settings: ListingSettings, tables: Mapping[Path, Split | None]
+def further_tables(settings: ListingSettings) -> list[FurtherTable]:
+    """The tables that stand beside those of images, in the order of the settings.
+
+    Raises:
+        InputError: when one that is needed is missing, or a pattern finds several.
+    """
+    found: list[FurtherTable] = []
+    problems = []
+    for pattern, how in settings.joined.items():
+        names = files_fitting(settings.src, pattern)
+        if len(names) > 1:
+            problems.append(f"joined: {len(names)} files fit {pattern}; name the right one")
+        elif not names and not how.optional:
+            problems.append(
+                f"joined: no {pattern} stands in `src`; put it there, or set joined={{}} to go on "
+                "without what it says"
+            )
+        elif not names:
+            logger.info("joined: no %s stands in `src`, so that what it says is unknown", pattern)
+        else:
+            found.append(FurtherTable(settings.src / names[0], how))
+    raise_problems(f"{settings.src}: nothing was imported", problems)
+    return found
+
+
+def read_tables(
+    settings: ListingSettings,
+    tables: Mapping[Path, Split | None],
+    further: Sequence[FurtherTable] = (),
+    files: Files | None = None,
 ) -> tuple[RowsRead, str]:
-    """What tables say, and what a number of theirs counts."""
+    """What tables say, and what a number of theirs counts.
+
+    Args:
+        settings: how they are read.
+        tables: those of images, each with the split of its rows, if it has one.
+        further: tables that are put beside each of them.
+        files: which of the named files are there; those on the disk when None.
+    """
     if settings.arrays is not None:
         (path, *others) = tables
         more = [f"arrays: {len(others)} more files fit `tables`; name one"] if others else []
@@ -181,14 +226,22 @@ def _read_tables(
         named = [*(f"{path.name}: {problem}" for problem in problems), *more]
         return RowsRead(patches, findings, named), f"{path.name}, image"
     wanted, several = asked_columns(settings), len(tables) > 1
-    read = []
+    read, findings = list[SourceTable](), list[Finding]()
     for (path, split), name in zip(tables.items(), _names(settings, list(tables)), strict=True):
         sheet = read_sheet(path, settings.sheet_form, wanted=wanted)
         if sheet.said:
             logger.info("%s: %s", name, sheet.said)
-        read.append(_source_table(settings, path, name, sheet, split, several=several))
+        joined = joined_sheet(sheet, further)
+        told = told_sheet(joined.sheet, settings)
+        table = _source_table(settings, path, name, told.sheet, split, several=several)
+        findings += [
+            replace(one, number=table.number(int(one.number)))
+            for one in (*joined.findings, *told.findings)
+        ]
+        read.append(table)
     counted_by = "row" if several else f"{next(iter(tables)).name}, row"
-    return patches_by_row(settings, read), counted_by
+    rows = patches_by_row(settings, read, files)
+    return replace(rows, findings=[*findings, *rows.findings]), counted_by
 
 
 def _names(settings: ListingSettings, paths: Sequence[Path]) -> list[str]:

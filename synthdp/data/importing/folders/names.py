@@ -123,7 +123,7 @@ def patches_by_name(
     findings: list[Finding] = []
     for number, path in enumerate(files, start=1):
         name = path.relative_to(settings.src).as_posix()
-        split = folder_split(name)
+        split = folder_split(name) if settings.given_splits == "kept" else None
         if split is not None and split not in settings.splits:
             continue
         label, conflict = name_label(settings, name)

@@ -1,5 +1,6 @@
 """Where the images stand, and how to read what they show: settings that every import shares."""
 
+import math
 import re
 from collections import Counter
 from functools import cached_property
@@ -115,6 +116,11 @@ class ListingSettings(TableSettings):
     splits: tuple[Split, ...] = Field(default=SPLITS, min_length=1)
     """Takes the images of these splits alone, as folders or table give them."""
 
+    given_splits: Literal["kept", "left_aside"] = "kept"
+    """`left_aside` takes no split from folders or table, as where they put images of one patient
+    into two.
+    """
+
     follow_links_into: tuple[Path, ...] = ()
     """Folders outside `src` into which links are followed. Example: [/archive/images]"""
 
@@ -198,7 +204,18 @@ class ListingSettings(TableSettings):
 
     def words_of(self, target: str) -> Labels:
         """The words in cells of one target; those for malignant say nothing of others."""
-        return answers() if self.labels is None and target != "malignant" else self.words
+        plain = self.labels is None and target != "malignant"
+        return self._certain_or_not[0 if plain else 1]
+
+    @cached_property
+    def _certain_or_not(self) -> tuple[Labels, Labels]:
+        """Yes and no, and the words for the classes, each with the words of nobody's certainty."""
+        label = {"unknown": math.nan, "positive": 1.0, "negative": 0.0}[self.uncertain]
+        both = (answers(), self.words)
+        return (
+            both[0].with_words(self.uncertain_words, label),
+            both[1].with_words(self.uncertain_words, label),
+        )
 
     @property
     def default_attributes(self) -> tuple[str, ...]:

@@ -7,6 +7,13 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config.settings import Settings
 from synthdp.data.importing.settings.lesions import RegionColumns
+from synthdp.data.importing.settings.reports import (
+    AgeRule,
+    Gathering,
+    JoinedTable,
+    Texts,
+    WordList,
+)
 from synthdp.data.importing.tables.cells import Column, Decimal
 from synthdp.data.importing.tables.sheets import Delimiter, SheetForm, is_encoding
 from synthdp.data.manifest.contract import Split
@@ -20,15 +27,10 @@ def _as_mapping(value: Any) -> Any:
     )
 
 
-def _as_texts(value: Any) -> Any:
-    return [str(word) for word in (value if isinstance(value, list | tuple) else [value])]
-
-
 def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_as_texts)]
 Text = Annotated[str, BeforeValidator(_as_text)]
 
 
@@ -120,9 +122,42 @@ class TableSettings(Settings):
     Example: {patients: "{split}_patients"}
     """
 
-    @field_validator("tables")
+    joined: dict[str, JoinedTable] = Field(default={})
+    """Names or patterns of further tables below `src`, and how each belongs to those of images.
+    Example: {split.csv: {on: dicom_id}}
+    """
+
+    word_list: WordList | None = None
+    """A column that lists findings as words. Example: {column: Findings, words: {effusion: [E]}}"""
+
+    filled_columns: dict[str, Column] = Field(default={})
+    """A target that is 1 where the cell of this column is filled, and 0 where it is empty.
+    Example: {death: death_offset}
+    """
+
+    uncertain_words: Texts = ()
+    """Words of a target's cell that say that nobody is certain. Example: [-1]"""
+
+    uncertain: Literal["unknown", "positive", "negative"] = "unknown"
+    """What they count as."""
+
+    unmentioned: Literal["unknown", "negative"] = "unknown"
+    """What an empty cell of a target counts as where the row says something of another target, as
+    reports do that name what was seen. A row that says nothing of any is unknown.
+    """
+
+    gather: Gathering | None = None
+    """Several rows are of one image. Example: {reader_column: rad_id, agree: any}"""
+
+    ages: AgeRule | None = None
+    """Which ages a person may have (0 to 120 years when not set; others are unknown), and the
+    columns that they are made of.
+    Example: {least_years: 1}
+    """
+
+    @field_validator("tables", "joined")
     @classmethod
-    def _tables_stand_below_src(cls, tables: dict[str, Split | None]) -> dict[str, Split | None]:
+    def _tables_stand_below_src(cls, tables: dict[str, Any]) -> dict[str, Any]:
         for pattern in tables:
             path = PurePosixPath(pattern)
             if not pattern or path.is_absolute() or ".." in path.parts:

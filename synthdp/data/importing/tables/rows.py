@@ -1,10 +1,12 @@
 """What the rows of a table tell of images: file, class, patient, split, attributes, lesion."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from synthdp.data.dataset import MAX_SHOWN_CHARS
 from synthdp.data.decoding import IMAGE_SUFFIXES
@@ -18,7 +20,7 @@ from synthdp.data.importing.folders.names import (
     name_label,
     patient_in_name,
 )
-from synthdp.data.importing.ids import id_problem, normalised_id
+from synthdp.data.importing.ids import id_problem, is_nothing, normalised_id
 from synthdp.data.importing.lesions.region import Region, region_in
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
@@ -34,10 +36,11 @@ from synthdp.data.importing.tables.cells import (
     same_word,
     says_target,
 )
+from synthdp.data.importing.tables.reported import needed_columns
 from synthdp.data.importing.tables.sheets import Sheet, known_columns, same_name
 from synthdp.data.manifest.contract import SPLITS, Split
 from synthdp.data.manifest.named_files import NamedFiles
-from synthdp.data.people.ages import AGE_COLUMNS, capped_age
+from synthdp.data.people.ages import AGE_COLUMNS, MOST_YEARS, age_in_years
 from synthdp.errors import InputError
 
 #: What all rows of one image must agree about.
@@ -53,6 +56,16 @@ _SIDES = {
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _NO_COLUMN = "there is no such column, and the path tells no class"
 _OUTSIDE = "the path leads outside the folder; name files as they are called from `src`"
+
+
+class Files(Protocol):
+    """Whether the files that a table names are safe and there; `NamedFiles` looks at the disk."""
+
+    def problem(self, name: str) -> str | None:
+        """What is wrong with the file that the table calls `name`."""
+
+    def named(self, name: str, folder: str = "") -> tuple[str, str | None]:
+        """The file's name relative to the folder of all, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,10 @@ class RowsRead:
     attributes: tuple[str, ...] = ()
 
 
+#: Values of targets, whether a path disagrees, and what is wrong.
+_Told = tuple[tuple[float, ...], bool, list[Finding]]
+
+
 @dataclass(frozen=True)
 class _Reader:
     """How the rows of one table are read: its columns found, the words of settings as they are
@@ -107,8 +124,12 @@ class _Reader:
     unknown: frozenset[str]
     split_words: Mapping[str, Split]
     attribute_words: Mapping[str, Mapping[str, str]]
+    mentions: tuple[Cell, ...]  # columns of findings, by which a row says something or nothing
+    of_classes: tuple[str, ...]  # every column that decides about targets
+    paths_count: bool  # whether paths may tell classes, or disagree
+    told: dict[tuple[object, ...], _Told]  # by the cells of these columns
     root: Path
-    files: NamedFiles
+    files: Files
 
 
 def asked_columns(settings: ListingSettings) -> list[tuple[str, ...]]:
@@ -116,12 +137,17 @@ def asked_columns(settings: ListingSettings) -> list[tuple[str, ...]]:
     return [names for _, column in _needed(settings) for names in names_in(column)]
 
 
-def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> RowsRead:
-    """The images that were asked for, by the rows of tables, and what is wrong with others."""
+def patches_by_row(
+    settings: ListingSettings, tables: Sequence[SourceTable], files: Files | None = None
+) -> RowsRead:
+    """The images that were asked for, by the rows of tables, and what is wrong with others.
+
+    `files` says which of the named ones are there; those on the disk below `src` when None.
+    """
     read = RowsRead([], [], [])
     passed_over, other_splits, first = 0, 0, _FirstRows({}, {})
     attributes: dict[str, None] = {}
-    named = NamedFiles(settings.src.resolve(), settings.linked_folders)
+    named = files or NamedFiles(settings.src.resolve(), settings.linked_folders)
     for table in tables:
         missing = [f"{table.name}, {one}" for one in _missing_columns(settings, table.sheet)]
         read.problems.extend([*table.sheet.problems, *missing])
@@ -147,12 +173,11 @@ def patches_by_row(settings: ListingSettings, tables: Sequence[SourceTable]) -> 
         untold = _untold_targets(settings, table, of_table, reader)
         read.problems.extend(untold)
         read.findings.extend([one for one in of_table if not (untold and _NO_COLUMN in one.text)])
-    files = frozenset(first.of_image)
     return replace(
         read,
         passed_over=passed_over,
         other_splits=other_splits,
-        files=files,
+        files=frozenset(first.of_image),
         attributes=tuple(attributes),
     )
 
@@ -281,7 +306,7 @@ def _of_row(
     if isinstance(names, str):
         findings.append(Finding(number, f"{reader.file.shown}: {names}", file_reason(names)))
         names = [table.folder + _slashed(reader, reader.file.text(record))]
-    split = _split(table, reader, record, names[0])
+    split = _split(settings, table, reader, record, names[0])
     if split in SPLITS and split not in settings.splits:
         return [], []
     if split is not None and split not in SPLITS:
@@ -407,7 +432,15 @@ def is_side(word: str) -> bool:
     return word.strip().casefold() in _SIDES
 
 
-def _split(table: SourceTable, reader: _Reader, record: Mapping[str, str], name: str) -> str | None:
+def _split(
+    settings: ListingSettings,
+    table: SourceTable,
+    reader: _Reader,
+    record: Mapping[str, str],
+    name: str,
+) -> str | None:
+    if settings.given_splits == "left_aside":
+        return None
     text = "" if reader.split is None else reader.split.text(record).lower()
     meant = reader.split_words.get(same_word(text)) or SPLIT_FOLDERS.get(text, text)
     return table.split or meant or folder_split(name)
@@ -445,10 +478,31 @@ def _targets(
     name: str,
     number: Number,
 ) -> tuple[tuple[float, ...], bool, list[Finding]]:
-    """The targets of one image, whether the file's path disagrees, and what is wrong."""
-    path_label, conflict = name_label(settings, name)
+    """The targets of one image, whether the file's path disagrees, and what is wrong.
+
+    Rows of which all cells for classes are alike are told once: a collection has a few hundred.
+    """
+    of_path: tuple[float | None, bool] = (None, False)
+    if reader.paths_count:
+        of_path = name_label(settings, name)
+    key = (*of_path, *(record[column] for column in reader.of_classes))
+    if (told := reader.told.get(key)) is None:
+        told = reader.told[key] = _told(settings, reader, record, *of_path)
+    values, conflict, findings = told
+    return values, conflict, [replace(one, number=number) for one in findings]
+
+
+def _told(
+    settings: ListingSettings,
+    reader: _Reader,
+    record: Mapping[str, str],
+    path_label: float | None,
+    conflict: bool,
+) -> _Told:
+    """What the cells of one record say of targets; findings have no number yet."""
     values: list[float] = []
     findings: list[Finding] = []
+    says_something = any(not is_nothing(one.text(record)) for one in reader.mentions)
     for target in settings.targets:
         column, cell, label = target, "", path_label
         if target in reader.targets:
@@ -464,13 +518,15 @@ def _targets(
             if column != target or target in reader.targets:
                 shown = f"{cell!r} " if len(cell) <= MAX_SHOWN_CHARS else ""
                 problem = f"{shown}is no word for a class; say what it means in `labels`"
-            findings.append(Finding(number, f"{column}: {problem}", "unknown_class"))
+            findings.append(Finding(0, f"{column}: {problem}", "unknown_class"))
         else:
+            if says_something and math.isnan(label) and is_nothing(cell):
+                label = 0.0  # `unmentioned: negative`
             values.append(label)
             if (other := _contradiction(settings, reader, record, target, label)) is not None:
                 text = f"{column}: column {other} tells another class; name the right one"
                 mend = f"{text} in target_columns, as {{{target}: COLUMN}}"
-                findings.append(Finding(number, mend, "contradiction"))
+                findings.append(Finding(0, mend, "contradiction"))
             conflict |= target == "malignant" and path_label is not None and label == 1 - path_label
     return tuple(values), conflict, findings
 
@@ -506,7 +562,9 @@ def _with_point(settings: ListingSettings, cell: str) -> str:
 def _attribute(settings: ListingSettings, reader: _Reader, name: str, cell: str) -> str:
     text = _with_point(settings, cell)
     if settings.shows_patients and name.lower() in AGE_COLUMNS:
-        text = capped_age(text)
+        rule = settings.ages
+        least, most = (0, MOST_YEARS) if rule is None else (rule.least_years, rule.most_years)
+        text = age_in_years(text, least=least, most=most)
     return reader.attribute_words.get(name, {}).get(same_word(text), text)
 
 
@@ -560,6 +618,7 @@ def _needed(settings: ListingSettings) -> list[tuple[str, Column]]:
     malignant = settings.target_columns.get("malignant")
     if isinstance(malignant, str) and "malignant" in settings.targets:
         needed.append(("target_columns", malignant))
+    needed += needed_columns(settings)
     needed += [("only", name) for name in settings.only]
     needed += [("match_header", column) for column in settings.match_header.values()]
     needed += [("region", name) for name in settings.region.names] if settings.region else []
@@ -588,7 +647,7 @@ def _rivals(
     }
 
 
-def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Reader:
+def _reader(settings: ListingSettings, sheet: Sheet, files: Files) -> _Reader:
     """Find the columns of a table in which none that is needed is missing."""
 
     def cell(column: Column) -> Cell | None:
@@ -611,14 +670,23 @@ def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Read
         if (found := cell(settings.attribute_columns.get(name, name))) is not None
     }
     by_column = settings.shows_patients and settings.patient_pattern is None
+    benign, rivals = cell(settings.benign_column), _rivals(settings, targets, sheet.columns)
+    mentions = tuple(
+        found
+        for column in settings.target_columns.values()
+        if settings.unmentioned == "negative" and (found := cell(column)) is not None
+    )
+    deciding = [read for _, read in targets.values()]
+    deciding += [*mentions, *(one for some in rivals.values() for one in some)]
+    deciding += [] if benign is None else [benign]
     return _Reader(
         file=file,
         many_files=has_wildcards(settings.file_column),
         patient=cell(settings.patient_column) if by_column else None,
         split=cell(settings.split_column),
         targets=targets,
-        benign=cell(settings.benign_column),
-        rivals=_rivals(settings, targets, sheet.columns),
+        benign=benign,
+        rivals=rivals,
         attributes=attributes,
         only={
             name: frozenset(map(same_word, words))
@@ -641,6 +709,12 @@ def _reader(settings: ListingSettings, sheet: Sheet, files: NamedFiles) -> _Read
             name: {same_word(word): meaning for word, meaning in words.items()}
             for name, words in settings.attribute_words.items()
         },
+        mentions=mentions,
+        of_classes=tuple(dict.fromkeys(name for one in deciding for name in one.columns)),
+        paths_count=settings.labels is not None
+        or "malignant" in settings.targets
+        or len(targets) < len(settings.targets),
+        told={},
         root=settings.src.resolve(),
         files=files,
     )

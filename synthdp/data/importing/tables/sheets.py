@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -37,9 +38,11 @@ _NO_TEXT = (
         (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"),
         "a workbook (such as .xlsx), not text; save the sheet as CSV (UTF-8) and name that file",
     ),
-    ((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"), "compressed; unpack it first"),
+    ((b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"), "compressed; unpack it first"),
     ((b"PAR1", b"SQLite format 3", b"%PDF"), "not a text table; export it as CSV (UTF-8)"),
 )
+_GZIP = b"\x1f\x8b"
+_TOO_LARGE = f"larger than {MAX_TABLE_BYTES // 2**20} MiB, so it was not read"
 _WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html)", re.IGNORECASE)
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -133,10 +136,8 @@ def _content(path: Path) -> bytes:
         if not path.is_file():
             raise _UnreadableError("missing; correct the path")
         if path.stat().st_size > MAX_TABLE_BYTES:
-            raise _UnreadableError(
-                f"larger than {MAX_TABLE_BYTES // 2**20} MiB, so it was not read"
-            )
-        content = path.read_bytes()
+            raise _UnreadableError(_TOO_LARGE)
+        content = _unpacked(path.read_bytes())
     except OSError as error:
         refuse_without_descriptors(error)
         raise _UnreadableError(
@@ -147,6 +148,28 @@ def _content(path: Path) -> bytes:
             raise _UnreadableError(problem)
     if _WEB_PAGE.match(content):
         raise _UnreadableError("a web page, not a table; download the table itself")
+    return content
+
+
+def _unpacked(content: bytes) -> bytes:
+    """What a file holds that gzip has packed, as collections hand out tables; others as they are.
+
+    No more is unpacked than a table may have, however much is promised.
+    """
+    whole = bytearray()
+    while content.startswith(_GZIP):  # of several parts, one after the other
+        unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            whole += unpacking.decompress(content, MAX_TABLE_BYTES + 1 - len(whole))
+        except zlib.error as error:
+            raise _UnreadableError("damaged where gzip packed it; download it again") from error
+        if len(whole) > MAX_TABLE_BYTES:
+            raise _UnreadableError(_TOO_LARGE)
+        if not unpacking.eof:
+            raise _UnreadableError("ends before gzip's end; download it again")
+        content = unpacking.unused_data
+        if not content.startswith(_GZIP):
+            return bytes(whole)
     return content
 
 
@@ -353,6 +376,8 @@ def _swallowed(row: Sequence[str], sign: str, columns: int) -> str | None:
     Where one quote too many opens a cell and another one closes it rows below, those between, of
     whomever, would be gone without a word.
     """
+    if not any("\n" in cell or "\r" in cell for cell in row):
+        return None
     for position, cell in enumerate(row, start=1):
         _, *lines = re.split(r"\r\n?|\n", cell)
         cells = [line.count(sign) + 1 for line in lines]
