@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.special import expit
 
 from synthdp.data.phantoms.chest.anatomy import Pose
 from synthdp.data.phantoms.chest.thorax import Field
+from synthdp.data.phantoms.edges import step
 
 Array = NDArray[np.float32]
 
 #: Attenuation that is shown white.
 WHITE = 1.0
+#: Grey from which on the response flattens.
+SHOULDER = np.float32(0.72)
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Look:
         marker: what is burnt into a corner: none, a letter, or a line of text.
     """
 
-    power: float = 0.85
+    power: float = 0.9
     contrast: float = 1.0
     level: float = 0.0
-    noise: float = 0.008
+    noise: float = 0.005
     blur_px: float = 0.35
     sharpening: float = 0.0
     collimation: float = 0.15
@@ -52,7 +54,7 @@ def draw_devices(pose: Pose, field: Field, rng: np.random.Generator) -> Array:
         side, end = rng.choice([-1, 1]), rng.uniform(-0.3, 0.1)
         path = side * (0.08 + 0.25 * np.clip(-0.5 - field.v, 0, 1)) + rng.uniform(-0.02, 0.02)
         thick = max(0.012, 0.45 * field.pixel)
-        inside = expit((end - field.v) * np.float32(60))
+        inside = step((end - field.v) * np.float32(60))
         canvas += 0.09 * np.exp(-(((field.u - path) / thick) ** 2)) * inside
     return np.asarray(canvas, dtype=np.float32)
 
@@ -68,22 +70,24 @@ def detect(attenuation: Array, pose: Pose, look: Look, rng: np.random.Generator)
     """
     side_px = attenuation.shape[0]
     unit = side_px / 64
-    haze = float(np.clip(rng.normal(0.42 if pose.is_ap else 0.16, 0.13), 0, 0.75))
+    haze = float(np.clip(rng.normal(0.45 if pose.is_ap else 0.18, 0.16), 0, 0.75))
     wide = gaussian_filter(attenuation, 7 * unit, truncate=2.0, mode="nearest")
     seen = (1 - haze) * attenuation + haze * np.maximum(wide, 0.8 * attenuation)
     seen = gaussian_filter(seen, look.blur_px * unit * (1.5 if pose.is_ap else 1.0), truncate=3.0)
     grey = np.clip(seen * np.float32((1 + pose.exposure) / WHITE), 0, 1.25)
     power = look.power * float(np.exp(0.16 * rng.standard_normal()))
     grey = grey ** np.float32(power)
+    bright = np.clip(grey - SHOULDER, 0, None)  # what is brighter comes ever closer to white
+    grey = grey - bright + (1 - SHOULDER) * -np.expm1(bright / (SHOULDER - 1))
     middle = np.float32(0.55)
     contrast = look.contrast * float(np.exp(0.1 * rng.standard_normal()))
     grey = middle + np.float32(contrast) * (grey - middle) + np.float32(look.level)
-    grey -= np.float32((1 - contrast) * middle) * expit(-(seen - 0.1) * np.float32(40))
+    grey -= np.float32((1 - contrast) * middle) * step(-(seen - 0.1) * np.float32(40))
     if look.sharpening:
         grey += np.float32(look.sharpening) * (grey - gaussian_filter(grey, 2 * unit))
     noise = rng.standard_normal(grey.shape, dtype=np.float32) * np.float32(look.noise)
     grey = grey + noise * np.float32(0.4 + pose.is_ap * 0.4) * (0.6 + grey)
-    lit = expit((seen - 0.05) * np.float32(60))  # air is black, noise and all
+    lit = step((seen - 0.05) * np.float32(60))  # air is black, noise and all
     return np.asarray(np.clip(grey * lit + 0.03 * (1 - lit), 0, 0.98), dtype=np.float32)
 
 

@@ -48,7 +48,7 @@ class Anatomy:
         torso: half-width of the chest.
         fat: attenuation beyond the usual one.
         lung: (width, height) of the lungs, relative to the usual ones.
-        heart: half-width of the heart, relative to the usual one; heart_x moves it to the left lung.
+        heart: half-width of the heart, relative to the usual one. heart_x: its place, to the right.
         ribs: phase, spacing, slope, weight.
         breasts: x, y, radius, weight; the weight is 0 of men.
         scoliosis: sideways bend of the spine.
@@ -106,7 +106,7 @@ def draw_anatomy(male: float, rng: np.random.Generator) -> Anatomy:
     woman = 0.0 if is_male else 1.0
     return Anatomy(
         male=male,
-        torso=float(0.9 + 0.05 * normal[0] + 0.02 * is_male),
+        torso=float(0.86 + 0.06 * normal[0] + 0.02 * is_male),
         fat=float(np.clip(0.05 * normal[1] + 0.02 * woman, -0.08, 0.16)),
         lung=(float(1 + 0.05 * normal[2] + 0.04 * is_male), float(1 + 0.05 * normal[3])),
         heart=float(np.exp(0.08 * normal[4]) * (1.02 - 0.03 * is_male)),
@@ -114,14 +114,14 @@ def draw_anatomy(male: float, rng: np.random.Generator) -> Anatomy:
         ribs=(
             float(rng.random()),
             float(0.165 + 0.01 * normal[6]),
-            float(0.3 + 0.08 * normal[7]),
-            float(0.055 * np.exp(0.25 * normal[8]) * (0.9 + 0.2 * is_male)),
+            float(0.5 + 0.1 * normal[7]),
+            float(0.075 * np.exp(0.25 * normal[8]) * (0.9 + 0.2 * is_male)),
         ),
         breasts=(
             float(0.43 + 0.04 * normal[9]),
-            float(0.22 + 0.08 * normal[10]),
-            float(0.3 * np.exp(0.15 * normal[11])),
-            float(woman * 0.1 * np.exp(0.4 * normal[12])),
+            float(0.27 + 0.08 * normal[10]),
+            float(0.33 * np.exp(0.15 * normal[11])),
+            float(woman * 0.075 * np.exp(0.45 * normal[12])),
         ),
         scoliosis=float(0.025 * normal[13]),
         domes=(float(0.05 + 0.025 * normal[14]), float(0.13 * np.exp(0.25 * normal[15]))),

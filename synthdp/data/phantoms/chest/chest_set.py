@@ -1,11 +1,10 @@
-"""Write a set of phantom radiographs: drawn by several processes, the same bits whatever their number."""
+"""Write a set of phantom radiographs, drawn by processes: the same bits for any number of them."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray

@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from synthdp.data.phantoms.chest.acquisition import Look, detect, draw_devices, frame
 from synthdp.data.phantoms.chest.anatomy import Anatomy, Pose
@@ -23,6 +22,7 @@ from synthdp.data.phantoms.chest.thorax import (
     field_of,
     shape_of,
 )
+from synthdp.data.phantoms.edges import step
 
 Array = NDArray[np.float32]
 
@@ -80,15 +80,16 @@ def draw_attenuation(
 
 def _belly(anatomy: Anatomy, lungs: list[Lung], field: Field, body: Array, mottle: Array) -> Array:
     """What lies below the diaphragm, with the bubble of gas in the stomach."""
-    below = np.where(field.u < 0, -lungs[0].floor, -lungs[1].floor)
-    deep = expit(below * np.float32(1 / max(0.016, 0.5 * field.pixel)))
+    right = step(field.u * np.float32(25))
+    below = (right - 1) * lungs[0].floor - right * lungs[1].floor
+    deep = step(below * np.float32(1 / max(0.016, 0.5 * field.pixel)))
     deep *= np.clip(body * 2.2, 0, 1)
     drawn = np.float32(BELLY) * deep * (1 + 0.06 * mottle)
     if anatomy.gas > 0.5:
         x, y = 0.36, 0.11
         wide, high = 0.1 * anatomy.gas, 0.05 * anatomy.gas
         bubble = ((field.u - x) / wide) ** 2 + ((below - y) / high) ** 2
-        drawn -= 0.2 * deep * expit((1 - bubble) * np.float32(3))
+        drawn -= 0.2 * deep * step((1 - bubble) * np.float32(3))
     return np.asarray(drawn, dtype=np.float32)
 
 
@@ -100,7 +101,7 @@ def _hernia(strength: float, shape: Shape, field: Field) -> Array | float:
     radius = 0.15 + 0.08 * strength
     away = np.hypot(field.u - 0.03, field.v - (dome - 0.5 * radius)) / radius
     wall = np.exp(-(((away - 0.9) / 0.14) ** 2))
-    gas = expit((0.75 - away) * np.float32(14)) * expit((dome - 0.6 * radius - field.v) * 30)
+    gas = step((0.75 - away) * np.float32(14)) * step((dome - 0.6 * radius - field.v) * 30)
     return np.asarray(strength * (0.1 * wall - 0.22 * gas), dtype=np.float32)
 
 

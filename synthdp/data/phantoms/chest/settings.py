@@ -50,7 +50,7 @@ class TableColumns(Settings):
     """That of the splits, for a table that has them: train, val, test or external. Example: Split
     """
 
-    called: dict[str, str] = {}
+    called: dict[str, str] = Field(default={})
     """What the table calls a finding otherwise than here, and `none` for what is not drawn.
     Example: {Lung Opacity: infiltration, Fracture: none}
     """
@@ -109,8 +109,8 @@ class SiteSettings(Settings):
     share: float = Field(default=1.0, gt=0)
     """Its patients, relative to those of the other sites; a table's own column goes first."""
 
-    odds: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """By what the odds of a finding are multiplied here; without a table. Example: {effusion: 2}"""
+    odds: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
+    """What the odds of a finding are multiplied by; without a table. Example: {effusion: 2}"""
 
     older_years: float = Field(default=0.0, ge=-40, le=40)
     """How much older its patients are; without a table."""
@@ -118,7 +118,7 @@ class SiteSettings(Settings):
     ap_share: float | None = Field(default=None, ge=0, le=1)
     """Share of AP views; without a table, whose usual one is .4. Example: 0.9"""
 
-    power: float = Field(default=0.85, ge=0.3, le=3)
+    power: float = Field(default=0.9, ge=0.3, le=3)
     """Exponent of its grey response; below 1 lightens the lungs."""
 
     contrast: float = Field(default=1.0, ge=0.3, le=3)
@@ -127,7 +127,7 @@ class SiteSettings(Settings):
     level: float = Field(default=0.0, ge=-0.5, le=0.5)
     """Grey that it adds to all, of 1 from black to white."""
 
-    noise: float = Field(default=0.008, ge=0, le=0.3)
+    noise: float = Field(default=0.005, ge=0, le=0.3)
     """Standard deviation of its noise, of 1 from black to white."""
 
     blur_px: float = Field(default=0.35, ge=0, le=4)

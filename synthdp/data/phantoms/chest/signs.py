@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from synthdp.data.phantoms.chest.anatomy import Anatomy, Habit
 from synthdp.data.phantoms.chest.names import FINDINGS
 from synthdp.data.phantoms.chest.thorax import HILUM, Field, Lung, Shape
+from synthdp.data.phantoms.edges import step
 
 Array = NDArray[np.float32]
 
@@ -105,7 +105,7 @@ def _reticulation(lung: Lung, shown: Shown, signs: LungSigns) -> None:
     strength = shown.severities["fibrosis"]
     if strength <= 0:
         return
-    low = expit((lung.down - 0.5) * np.float32(5))
+    low = step((lung.down - 0.5) * np.float32(5))
     outer = np.exp(-lung.wall / np.float32(0.25))
     net = np.exp(-((shown.grain / 0.45) ** 2))
     where = np.clip(0.3 + 0.7 * np.maximum(low, outer), 0, 1) * lung.mask
@@ -161,12 +161,12 @@ def _collapse(lung: Lung, shown: Shown, signs: LungSigns) -> None:
     if habit.y < BAND:
         line = lung.floor - 0.07 - 0.12 * habit.y - (habit.x - 0.3) * 0.35 * (lung.out - 0.35)
         thick = max(0.022 * habit.size, 0.6 * shown.field.pixel)
-        ends = expit((lung.out - 0.12) * np.float32(30)) * expit((0.62 - lung.out) * np.float32(20))
+        ends = step((lung.out - 0.12) * np.float32(30)) * step((0.62 - lung.out) * np.float32(20))
         signs.fill(0.75 * strength * np.exp(-((line / thick) ** 2)) * ends)
     else:
         reach = 0.13 + 0.16 * strength * habit.size
         wedge = reach - (lung.out - 0.1) - 0.45 * lung.floor
-        signs.fill(0.8 * min(strength + 0.2, 1.0) * expit(wedge * np.float32(28)))
+        signs.fill(0.8 * min(strength + 0.2, 1.0) * step(wedge * np.float32(28)))
     signs.vessels *= np.float32(1 - 0.2 * min(strength, 1.0))
 
 
@@ -191,7 +191,7 @@ def _rind(lung: Lung, shown: Shown, signs: LungSigns) -> None:
         return
     habit = shown.habit("pleural_thickening")
     thick = max(0.045 * habit.size * (0.6 + 0.6 * strength), 0.8 * shown.field.pixel)
-    rim = np.exp(-((lung.wall / thick) ** 2)) * expit((lung.wall + 0.03) * np.float32(60))
+    rim = np.exp(-((lung.wall / thick) ** 2)) * step((lung.wall + 0.03) * np.float32(60))
     along = np.exp(-(((lung.down - 0.1 - 0.9 * habit.y) / 0.3) ** 2))
     signs.fill(0.75 * min(strength, 1.2) * rim * along)
     signs.adds += np.float32(0.07 * strength) * rim * along
@@ -205,7 +205,7 @@ def _free_air(lung: Lung, shown: Shown, signs: LungSigns) -> None:
     width = (0.06 + 0.13 * strength) * np.clip(1.25 - 0.9 * lung.down, 0, 1.2)
     width = width + 0.16 * strength * np.clip(0.22 - lung.down, 0, 0.3)
     edge = np.float32(1 / max(0.012, 0.4 * shown.field.pixel))
-    rim = expit((width - lung.wall) * edge) * lung.mask
+    rim = step((width - lung.wall) * edge) * lung.mask
     signs.air *= 1 + np.float32(0.25 * min(strength + 0.2, 1.2)) * rim
     signs.vessels *= 1 - rim
     thick = max(0.012, 0.45 * shown.field.pixel)
@@ -228,7 +228,7 @@ def _fluid(lung: Lung, shown: Shown, signs: LungSigns) -> None:
     climb = np.exp(-np.clip(lung.wall, 0, None) / np.float32(0.15 + 0.1 * strength))
     depth = strength * (0.02 + 0.1 * strength + 0.34 * climb)
     soft = np.float32(1 / (0.025 + 0.03 * shown.is_ap))
-    level = expit((depth - lung.floor) * soft)
+    level = step((depth - lung.floor) * soft)
     if shown.is_ap:
         veil = 0.42 * strength * np.clip(0.15 + lung.down, 0, 1.1)
         signs.fill(np.maximum(0.75 * level, veil))

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from synthdp.data.phantoms.chest.anatomy import Anatomy, Pose
 from synthdp.data.phantoms.chest.names import FINDINGS
+from synthdp.data.phantoms.edges import step
 
 Array = NDArray[np.float32]
 
@@ -24,7 +24,7 @@ MEDIAL_X = 0.11
 #: The hilum of a lung, from the spine and from the apex down (a share of the lung's height).
 HILUM = (0.16, 0.5)
 #: How much less a lung attenuates than the tissue around it.
-AIR = 0.47
+AIR = 0.52
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,16 @@ def shape_of(anatomy: Anatomy, pose: Pose, severities: Array) -> Shape:
     widths = [wide, wide]
     widths[side > 0] *= 1 - 0.05 * collapse
     shift = side * 0.05 * collapse - wet * 0.04 * effusion + pose.twist
-    half = 0.265 * anatomy.heart * (1 + 0.02 * old) * (1.14 if pose.is_ap else 1.0)
+    half = 0.285 * anatomy.heart * (1 + 0.02 * old) * (1.14 if pose.is_ap else 1.0)
     half *= (1 + 0.42 * of["cardiomegaly"]) * float(np.exp(-0.18 * of["emphysema"]))
     tall = half * (0.95 + 0.12 * of["emphysema"])
-    x = anatomy.heart_x + 0.16 * (half - 0.265) + shift
+    x = anatomy.heart_x + 0.16 * (half - 0.285) + shift
     return Shape(
         domes=(raised[0], raised[1]),
         bows=(bows[0], bows[1]),
         widths=(widths[0], widths[1]),
         apices=(APEX_Y - 0.02 * air, APEX_Y - 0.02 * air),
-        heart=(x, dome - 0.62 * tall + 0.06, half, tall),
+        heart=(x, dome - 0.62 * tall + 0.1, half, tall),
         shift=shift,
         spine=0.6 * pose.twist,
     )
@@ -139,9 +139,10 @@ def draw_lung(shape: Shape, side: int, field: Field) -> Lung:
     inner = np.clip(1 - down * 3, 0, 1)
     medial = MEDIAL_X + (APEX_X - MEDIAL_X) * inner * inner
     bowed = (out - DOME_X) * np.float32(1 / 0.36)
-    floor = dome + np.float32(shape.bows[index]) * bowed * bowed - field.v
-    inside = expit(wall * edge) * expit((out - medial) * edge) * expit(floor * edge)
-    mask = inside * expit((field.v - np.float32(apex)) * edge)
+    bow = np.float32(shape.bows[index]) * np.where(bowed > 0, np.float32(1), np.float32(0.35))
+    floor = dome + bow * bowed * bowed - field.v
+    inside = step(wall * edge) * step((out - medial) * edge) * step(floor * edge)
+    mask = inside * step((field.v - np.float32(apex)) * edge)
     middle = (out - np.float32(0.5 * (MEDIAL_X + width))) * np.float32(2 / (width - MEDIAL_X))
     air = mask * (np.float32(0.62) + np.float32(0.38) * np.clip(1 - middle * middle, 0, 1))
     air *= np.float32(0.82) + np.float32(0.18) * np.clip(down * 2, 0, 1)
@@ -152,19 +153,19 @@ def draw_body(anatomy: Anatomy, pose: Pose, field: Field) -> Array:
     """Attenuation of the soft tissue around the lungs: neck, shoulders, chest and belly."""
     u, v = field.u, field.v
     edge = np.float32(1 / max(0.018, 0.5 * field.pixel))
-    slope = expit((v + np.float32(0.8 - 0.04 * pose.is_ap)) * np.float32(16))
+    slope = step((v + np.float32(0.8 - 0.04 * pose.is_ap)) * np.float32(16))
     neck = 0.21 + 0.02 * anatomy.male
     shoulders = 1.04 + 0.06 * anatomy.male + 0.06 * pose.is_ap
     taper = np.clip((v + np.float32(0.5)) * np.float32(1.6), 0, 1)
     sides = shoulders + (anatomy.torso + anatomy.fat - shoulders) * taper
     half = neck + (sides - neck) * slope
     across = np.clip(np.abs(u) / half, 0, 1)
-    thick = np.sqrt(1 - 0.93 * across * across)
-    body = np.float32(0.56 + anatomy.fat + 0.05 * pose.is_ap) * thick
-    body *= expit((half - np.abs(u)) * edge)
+    thick = np.sqrt(1 - 0.9 * across * across)
+    body = np.float32(0.66 + anatomy.fat + 0.04 * pose.is_ap) * thick
+    body *= step((half - np.abs(u)) * edge)
     if pose.is_ap:  # arms along the body
         arm = (np.abs(u) - np.float32(anatomy.torso + anatomy.fat + 0.17)) * np.float32(1 / 0.13)
-        low = expit((v + np.float32(0.35)) * np.float32(14))
+        low = step((v + np.float32(0.35)) * np.float32(14))
         body = np.maximum(body, 0.42 * low * np.sqrt(np.clip(1 - arm * arm, 0, 1)))
     weight, x = anatomy.breasts[3], anatomy.breasts[0]
     if weight:
@@ -172,7 +173,7 @@ def draw_body(anatomy: Anatomy, pose: Pose, field: Field) -> Array:
         low = anatomy.breasts[1] + 0.002 * (pose.age_years - 50)
         sideways, below = (np.abs(u) - x) / radius, (v - low) / (radius * 0.85)
         inside = sideways * sideways + below * below
-        fold = expit((1 - inside) * np.float32(6)) * expit((v - low + 0.25) * np.float32(7))
+        fold = step((1 - inside) * np.float32(4.5)) * step((v - low + 0.2) * np.float32(6))
         body += np.float32(weight) * fold
     return np.asarray(body, dtype=np.float32)
 
@@ -186,13 +187,13 @@ def draw_middle(anatomy: Anatomy, pose: Pose, shape: Shape, field: Field) -> tup
     along = np.cos(turned) * (field.u - x) + np.sin(turned) * (v - y)
     across = np.cos(turned) * (v - y) - np.sin(turned) * (field.u - x)
     ellipse = np.sqrt((along / (half * 1.18)) ** 2 + (across / (tall * 0.85)) ** 2)
-    heart = expit((1 - ellipse) * np.float32(0.25) * edge)
+    heart = step((1 - ellipse) * np.float32(0.25) * edge)
     old = (pose.age_years - 50) / 10
     wide = 0.135 + 0.008 * old + 0.03 * pose.is_ap
-    band = expit((wide - np.abs(u - 0.015)) * edge) * expit((v + 0.95) * np.float32(10))
+    band = step((wide - np.abs(u - 0.015)) * edge) * step((v + 0.95) * np.float32(10))
     knob = 0.085 * anatomy.knob * (1 + 0.1 * old)
     arch = np.sqrt((u - 0.115) ** 2 + (v + 0.33) ** 2) - knob
-    aorta = expit(-arch * edge)
+    aorta = step(-arch * edge)
     takes = 1 - (1 - heart) * (1 - band) * (1 - aorta)
     depth = np.sqrt(np.clip(1 - ellipse * ellipse, 0, 1))
     adds = 0.055 * depth * heart + 0.09 * band + np.float32(0.04 + 0.02 * max(old, 0)) * aorta
@@ -207,26 +208,26 @@ def draw_bones(anatomy: Anatomy, pose: Pose, shape: Shape, field: Field) -> Arra
     dense = 1 - min(loss, 0.5)
     phase, spacing, slope, weight = anatomy.ribs
     width = max(shape.widths) + 0.05
-    cage = expit((width - out) * np.float32(25)) * expit((out - 0.1) * np.float32(30))
+    cage = step((width - out) * np.float32(25)) * step((out - 0.1) * np.float32(30))
     low = max(shape.domes) + 0.12
-    cage *= expit((v + 0.72) * np.float32(14)) * (0.2 + 0.8 * expit((low - v) * np.float32(20)))
+    cage *= step((v + 0.72) * np.float32(14)) * (0.2 + 0.8 * step((low - v) * np.float32(20)))
     # behind: from the spine slightly up, then down; before: down towards the middle
-    behind = v - slope * (out * out * 1.3 - 0.25 * out)
+    behind = v - slope * (1.5 * out * out - 0.35 * out)
     before = v + slope * 1.5 * out - 0.9 * slope * out * out
     bones = weight * cage * _bands(behind, spacing, phase, 0.3, field.pixel)
-    outer = expit((out - 0.27) * np.float32(18))
+    outer = step((out - 0.27) * np.float32(18))
     bones += 0.55 * weight * cage * outer * _bands(before, spacing, phase + 0.4, 0.34, field.pixel)
-    level = -0.63 - 0.1 * pose.breath - (0.1 if pose.is_ap else 0.0)
-    collar = v - level - 0.16 * (out - 0.1) + 0.3 * (out - 0.35) ** 2 * (out < 0.35)
+    level = -0.6 - 0.1 * pose.breath - (0.1 if pose.is_ap else 0.0)
+    collar = v - level + 0.14 * (out - 0.1) - 0.05 * np.sin(4.5 * out)
     thick = np.float32(1 / max(0.03, 0.6 * field.pixel))
-    ends = expit((0.72 - out) * np.float32(20)) * expit((out - 0.07) * np.float32(40))
-    bones += 2.0 * weight * np.exp(-((collar * thick) ** 2)) * ends
+    ends = step((0.72 - out) * np.float32(20)) * step((out - 0.07) * np.float32(40))
+    bones += 1.1 * weight * np.exp(-((collar * thick) ** 2)) * ends
     if pose.is_ap:  # the shoulder blades lie over the lungs
         blade = (out - 0.62) / 0.16 + 0.5 * (v + 0.35)
         high = np.clip(1 - ((v + 0.4) / 0.36) ** 2, 0, 1)
         bones += 1.4 * weight * np.exp(-blade * blade) * high
     bent = u - anatomy.scoliosis * np.sin(3 * v)
-    column = expit((0.085 - np.abs(bent)) * np.float32(1 / max(0.012, 0.5 * field.pixel)))
+    column = step((0.085 - np.abs(bent)) * np.float32(1 / max(0.012, 0.5 * field.pixel)))
     discs = 0.85 + 0.15 * np.cos(v * np.float32(2 * np.pi / 0.14))
     bones += 0.1 * column * discs * (1 if not pose.is_ap else 0.75)
     return np.asarray(dense * bones, dtype=np.float32)
@@ -237,7 +238,7 @@ def _bands(level: Array, spacing: float, phase: float, width: float, pixel: floa
     turns = level * np.float32(1 / spacing) + np.float32(phase)
     distance = np.abs(turns - np.round(turns)) * np.float32(1 / width)
     soft = max(0.1, 0.5 * pixel / (spacing * width))
-    band = expit((1 - distance) * np.float32(1 / soft))
+    band = step((1 - distance) * np.float32(1 / soft))
     rim = np.exp(-(((distance - 0.85) / max(0.22, soft)) ** 2))
     return np.asarray(band * 0.75 + 0.35 * rim, dtype=np.float32)
 
@@ -259,8 +260,8 @@ def draw_vessels(anatomy: Anatomy, lung: Lung, field: Field, crowding: float) ->
     )
     lines = 1 - np.exp(-(weight * np.exp(-((away / thick) ** 2))).sum(axis=0))
     lines *= radius / (radius + np.float32(0.07))
-    fade = np.exp(-((radius / np.float32(0.5)) ** 2)) * expit((lung.wall - 0.03) * np.float32(30))
+    fade = np.exp(-((radius / np.float32(0.5)) ** 2)) * step((lung.wall - 0.03) * np.float32(30))
     root = np.exp(-((right / 0.075) ** 2) - (low / 0.13) ** 2)
     thin = np.minimum(1, 0.026 * np.exp(-1.9 * radius) / thick + 0.35)
-    drawn = 0.13 * lines * fade * thin + (0.075 + 0.03 * crowding) * root
+    drawn = 0.085 * lines * fade * thin + (0.075 + 0.03 * crowding) * root
     return np.asarray(drawn * lung.mask, dtype=np.float32)
