@@ -16,8 +16,9 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py $(DEMO)
 
+# A file of tests on each core, one thread each; more than four would want more memory than most have.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .
