@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from synthdp.privacy.noisy_sum.clipping import clip_factors
-from synthdp.privacy.noisy_sum.lattice import clip_bound, on_lattice, whole_vectors
+from synthdp.privacy.noisy_sum.lattice import clip_bound, new_room, on_lattice, whole_vectors
 
 #: Entries of a vector whose squares are summed in float32 before float64 takes over.
 _PIECE = 256
 #: What that can be off by, relatively: 2^-24 (256 / 2 + 2), with room.
 _NORM_ERROR = 1e-5
-#: Entries of a vector that are added to the sum at a time.
+#: Entries of a vector that are added to the sum at a time, so that what is between stays in the
+#: processor's cache.
 _AT_ONCE = 2**16
 
 
@@ -34,13 +35,14 @@ class ClippedTotal:
     """
 
     def __init__(self, parameters: Sequence[Tensor], clip_norm: float) -> None:
-        size = sum(parameter.numel() for parameter in parameters)
+        self._size = sum(parameter.numel() for parameter in parameters)
         self._clip_norm = clip_norm
-        self._bound = clip_bound(clip_norm, size) * (1 - _NORM_ERROR)
+        self._bound = clip_bound(clip_norm, self._size) * (1 - _NORM_ERROR)
         self._whole = [
             torch.zeros(parameter.numel(), dtype=torch.int64, device=parameter.device)
             for parameter in parameters
         ]
+        self._room = new_room(_AT_ONCE, parameters[0].device)
 
     def add(self, vector: Sequence[Tensor]) -> None:
         """Add a unit's vector, clipped: a part (size,) float for each parameter."""
@@ -49,14 +51,18 @@ class ClippedTotal:
         if factor == 0:  # a vector that is not finite
             return
         for whole, part in zip(self._whole, vector, strict=True):
-            # a piece at a time, so that what is between stays in the processor's cache
             for sums, values in zip(whole.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
-                sums.add_(whole_vectors(values, self._clip_norm, factor))
+                sums.add_(whole_vectors(values, self._clip_norm, factor, self._room))
 
     @property
     def total(self) -> Tensor:
         """The sum on the lattice of the clip norm: (P,) float64."""
-        return on_lattice(torch.cat(self._whole), self._clip_norm)
+        total = torch.empty(self._size, dtype=torch.float64, device=self._whole[0].device)
+        parts = total.split([len(whole) for whole in self._whole])
+        for whole, part in zip(self._whole, parts, strict=True):
+            for sums, values in zip(whole.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
+                values.copy_(on_lattice(sums, self._clip_norm))
+        return total
 
 
 def _norm(values: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ _STEP_BITS = 20
 FINER_BITS = 20
 #: Rows that are clipped at a time, for memory.
 _ROWS = 1024
+#: Entries of a released vector that are computed at a time.
+_AT_ONCE = 2**18
 #: Bits of what leaves, in steps: those of a sum modulo 2^64 that rounding leaves.
 _LEFT_BITS = 64 - FINER_BITS
 #: What a float64 norm, factor and product can be off by, relatively, for D below 2^40.
@@ -98,10 +100,31 @@ def finer_step(clip_norm: float) -> float:
     return math.ldexp(lattice_step(clip_norm), -FINER_BITS)
 
 
-def whole_vectors(rows: Tensor, clip_norm: float, factor: float = 1.0) -> Tensor:
-    """Rows times a factor, clipped, in whole numbers of the finer step, towards zero: int64."""
+#: Memory that `whole_vectors` uses again: float64 and int64, of one length.
+Room = tuple[Tensor, Tensor]
+
+
+def new_room(size: int, device: torch.device) -> Room:
+    """Memory for vectors of up to `size` entries: new pages take time."""
+    return (
+        torch.empty(size, dtype=torch.float64, device=device),
+        torch.empty(size, dtype=torch.int64, device=device),
+    )
+
+
+def whole_vectors(
+    rows: Tensor, clip_norm: float, factor: float = 1.0, room: Room | None = None
+) -> Tensor:
+    """Rows times a factor, clipped, in whole numbers of the finer step, towards zero: int64.
+
+    With a `room` one vector, (D,), whose result stands there until the next call.
+    """
     # the step is a power of two, so that dividing the factor by it rounds nothing
-    return (rows.double() * (factor / finer_step(clip_norm))).to(torch.int64)
+    steps = factor / finer_step(clip_norm)
+    if room is None:
+        return (rows.double() * steps).to(torch.int64)
+    scaled, whole = (memory[: len(rows)] for memory in room)
+    return whole.copy_(scaled.copy_(rows).mul_(steps))
 
 
 def on_lattice(total: Tensor, clip_norm: float) -> Tensor:
@@ -110,8 +133,8 @@ def on_lattice(total: Tensor, clip_norm: float) -> Tensor:
     Returns:
         float64, as `total`: multiples of `lattice_step`, which it holds exactly.
     """
-    steps = (total + (1 << (FINER_BITS - 1))) >> FINER_BITS
-    return steps.double() * lattice_step(clip_norm)
+    steps = (total + (1 << (FINER_BITS - 1))).bitwise_right_shift_(FINER_BITS)
+    return steps.double().mul_(lattice_step(clip_norm))
 
 
 def clipped_sum(rows: Tensor, clip_norm: float) -> Tensor:
@@ -147,13 +170,17 @@ def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, s
         InputError: as `refuse_too_much_noise`.
     """
     refuse_too_much_noise(mechanism)
-    unit = lattice_step(mechanism.clip_norm)
+    unit, device = lattice_step(mechanism.clip_norm), total.device
     noise = noise_source.gaussian(tuple(total.shape), mechanism.noise_scale / unit, stream=step)
-    steps = _whole(total.detach().cpu().double() / unit) + _whole(noise)
+    total, mean = total.detach().cpu(), torch.empty(total.shape)
+    pieces = (values.flatten().split(_AT_ONCE) for values in (total, noise))
     half = 1 << (_LEFT_BITS - 1)
-    steps = ((steps + half) & ((1 << _LEFT_BITS) - 1)) - half
-    mean = steps.double() * (unit / mechanism.normaliser)
-    return mean.float().to(total.device)
+    # a piece at a time: of millions of entries each array between would be tens of megabytes
+    for sums, drawn, means in zip(*pieces, mean.view(-1).split(_AT_ONCE), strict=True):
+        steps = _whole(sums.double() / unit) + _whole(drawn)
+        steps = ((steps + half) & ((1 << _LEFT_BITS) - 1)) - half
+        means.copy_(steps.double() * (unit / mechanism.normaliser))
+    return mean.to(device)
 
 
 def _whole(steps: Tensor) -> Tensor:

@@ -106,10 +106,10 @@ class NoiseSource:
         return torch.from_numpy(self._draws(count, scale, stream).reshape(shape))
 
     def _draws(self, count: int, scale: float, stream: int) -> NDArray[np.float64]:
-        if self.kind == "philox":
-            return self._philox(count, stream) * scale
-        if self.kind == "shake256":
-            return self._shake(count, stream) * scale
+        if self.kind != "discrete":
+            draw = (self._philox if self.kind == "philox" else self._shake)(count, stream)
+            draw *= scale  # in place: it may hold millions
+            return draw
         calls = itertools.count()  # each call for words has bits of its own
         whole = discrete_gaussian(
             count, scale, lambda words: self._bits(f"discrete {stream} {next(calls)}", words)

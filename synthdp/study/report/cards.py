@@ -199,8 +199,12 @@ def study_data_card(facts: CardFacts) -> str:
 
 
 def _set_items(one: SetFacts) -> str:
-    kinds = {"real": "images of patients", "synthetic": "synthetic images", "phantom": "phantoms",
-             "public": "images of a public collection"}
+    kinds = {
+        "real": "images of patients",
+        "synthetic": "synthetic images",
+        "phantom": "phantoms",
+        "public": "images of a public collection",
+    }
     items = {
         "kind": kinds[one.kind] + " that stand for patients" * (one.kind == "phantom" and
                                                                 one.stands_for_patients),
