@@ -101,6 +101,12 @@ STAGES: dict[str, Stage] = {
         "run_dicom",
         settings_module=f"{_IMPORTS}.dicom",
     ),
+    "data volumes": Stage(
+        "synthdp.data.importing.volumes",
+        "VolumesSettings",
+        "run_volumes",
+        settings_module=f"{_IMPORTS}.volumes",
+    ),
     "data cbis-ddsm": Stage(
         "synthdp.data.importing.cbis_ddsm",
         "CbisDdsmSettings",

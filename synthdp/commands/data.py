@@ -70,6 +70,17 @@ def _add_makers(kinds: Commands) -> None:
     )
     add_stage(
         kinds,
+        "volumes",
+        "Import volumes: NIfTI files, arrays, or folders of DICOM slices.",
+        "synthdp data volumes --src scans --out data/ct volumes.window=[-1000,400]",
+        stage="data volumes",
+        options=("src", "out", "name", "metadata"),
+        option_names={"metadata": "table"},
+        matters="src metadata out name patient_pattern labels volumes.depth volumes.spacing_mm "
+        "volumes.window size_px population split links",
+    )
+    add_stage(
+        kinds,
         "cbis-ddsm",
         "Import CBIS-DDSM as The Cancer Imaging Archive serves it: tables and DICOM files.",
         "synthdp data cbis-ddsm --src manifest-1648648375084 --out data/cbis abnormalities=mass",
@@ -183,7 +194,11 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
 
 
 def _import_stage(keys: Collection[str]) -> str:
-    """The stage that takes settings of these keys: of DICOM files, where it alone knows one."""
+    """The stage that takes settings of these keys: of volumes, where their form is said; of DICOM
+    files, where it alone knows one.
+    """
+    if any(key == "volumes" or key.startswith("volumes.") for key in keys):
+        return "data volumes"
     patches, dicom = (
         STAGES[name].settings_class().model_fields.keys() for name in ("data patches", "data dicom")
     )

@@ -162,11 +162,13 @@ def _leftovers(
 def _image_problems(seen: Mapping[int, ImageFacts], info: DatasetInfo | None) -> list[str]:
     problems = []
     for number, entry in seen.items():
-        sides = (entry.width_px, entry.height_px)
-        if info is not None and sides != (info.size_px, info.size_px):
+        sides = (entry.height_px, entry.width_px)
+        if info is not None and sides != info.image_shape:
+            high, wide = info.image_shape
+            slices = "" if info.depth is None else f" ({info.sides}, one below the other)"
             problems.append(
-                f"row {number}: image: {sides[0]}x{sides[1]} px, where dataset.json says "
-                f"{info.size_px}x{info.size_px}"
+                f"row {number}: image: {sides[1]}x{sides[0]} px, where dataset.json says "
+                f"{wide}x{high}{slices}"
             )
         if (narrow := narrow_range(entry.darkest, entry.brightest, entry.bits)) is not None:
             problems.append(f"row {number}: image: {narrow}")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from synthdp.config.settings import Settings, read_json_as
-from synthdp.data.decoding import square_image
-from synthdp.data.images import encode_png
+from synthdp.data.decoding import decode_pixels, square_image
+from synthdp.data.images import encode_png, resize_pixels, to_float
 from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS
 from synthdp.data.manifest.hub_form import write_hub_form
 from synthdp.data.manifest.named_files import NamedFiles
@@ -69,7 +69,9 @@ class DatasetInfo(Settings):
     that the parts share. `population` is a public round number that the units of its train split
     don't exceed: an import that exceeds it makes no set, and no training may declare fewer.
     `ledger` is the id in the first line of the set's own ledger, None of sets that were received or
-    are of an earlier version.
+    are of an earlier version. `depth` is the number of slices where an image is a volume, whose
+    file shows them one below the other (`load_volumes`); of flat images it is None,
+    and stands in no file.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -87,6 +89,22 @@ class DatasetInfo(Settings):
     cohort: Cohort | None = None
     population: int | None = Field(default=None, ge=1)
     ledger: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
+    depth: int | None = Field(default=None, ge=1, le=1024)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of an image's file: of a volume its slices, one below the other."""
+        return (self.depth or 1) * self.size_px, self.size_px
+
+    @property
+    def sides(self) -> str:
+        """The size of an image, in words: `128 x 128 px`, of a volume with its slices before."""
+        slices = "" if self.depth is None else f"{self.depth} slices of "
+        return f"{slices}{self.size_px} x {self.size_px} px"
+
+    def as_json(self) -> dict[str, Any]:
+        """What `dataset.json` holds; of flat images the same as before there were volumes."""
+        return self.model_dump(mode="json", exclude={"depth"} if self.depth is None else None)
 
     @property
     def protects_patients(self) -> bool:
@@ -127,8 +145,8 @@ class Row:
 class Arrays(NamedTuple):
     """Images of a data set in memory.
 
-    images: (N, S, S) float32 in [0, 1], 0 black; targets: (N, T) float32 in {0, 1}, nan unknown;
-    patients: (N,) the id of each image's patient.
+    images: (N, S, S) float32 in [0, 1], 0 black, of volumes (N, D, S, S); targets: (N, T) float32
+    in {0, 1}, nan unknown; patients: (N,) the id of each image's patient.
     """
 
     images: NDArray[np.float32]
@@ -182,7 +200,9 @@ class Dataset:
             InputError: when there is no such split, it has no row, or an image is unreadable.
         """
         rows = self.split(split)
-        images = (load_images(self, rows, size_px)[:, 0] + np.float32(1)) / np.float32(2)
+        flat = self.info.depth is None
+        read = load_images(self, rows, size_px)[:, 0] if flat else load_volumes(self, rows, size_px)
+        images = (read + np.float32(1)) / np.float32(2)
         patients = np.array([row.patient_id for row in rows])
         return Arrays(images, targets_array(rows, len(self.info.targets)), patients)
 
@@ -463,15 +483,91 @@ def load_images(
     Raises:
         InputError: when an image is unreadable or unsafe; the message names its row.
     """
+    if dataset.info.depth is not None:
+        raise InputError(
+            f"{dataset.info.name}: holds volumes of {dataset.info.sides}, and this is for flat "
+            "images alone; a head is trained on volumes with backbone.axes, and a whole network "
+            "too (docs/volumes.md)"
+        )
     size = size_px or dataset.info.size_px
     images = np.empty((len(rows), 1, size, size), dtype=np.float32)
     for index, row in enumerate(progress(rows, what="reading images")):
-        try:
+        with _row_named(dataset, row):
             images[index, 0] = square_image(dataset.root / row.image, size)
-        except InputError as error:
-            number = dataset.rows.index(row) + 2
-            raise InputError(f"{dataset.root.name}/manifest.csv, row {number}: {error}") from error
     return images
+
+
+def load_volumes(
+    dataset: Dataset, rows: Sequence[Row], size_px: int | None = None
+) -> NDArray[np.float32]:
+    """Decode the volumes of `rows`.
+
+    Args:
+        dataset: the opened data set, whose `depth` is D.
+        rows: some of its rows.
+        size_px: the side to resample each slice to; the data set's own when None.
+
+    Returns:
+        (N, D, size_px, size_px) float32 in [-1, 1].
+
+    Raises:
+        InputError: when the set is of flat images, or one is unreadable, unsafe or of another
+            shape; the message names its row.
+    """
+    depth, side = dataset.info.depth, dataset.info.size_px
+    if depth is None:
+        raise InputError(
+            f"{dataset.info.name}: holds flat images, and this is for volumes (`synthdp data "
+            "volumes` imports them); leave backbone.axes out"
+        )
+    size = size_px or side
+    volumes = np.empty((len(rows), depth, size, size), dtype=np.float32)
+    for index, row in enumerate(progress(rows, what="reading volumes")):
+        with _row_named(dataset, row):
+            slices = _slices(dataset.root / row.image, depth, side)
+            of_size = (one if size == side else resize_pixels(one, size) for one in slices)
+            volumes[index] = np.stack(list(of_size))
+    return volumes
+
+
+def load_pictures(
+    dataset: Dataset, rows: Sequence[Row], size_px: int | None = None
+) -> NDArray[np.float32]:
+    """As `load_images`, for whoever shows them: of a volume the middle slice stands for it."""
+    if dataset.info.depth is None:
+        return load_images(dataset, rows, size_px)
+    depth, side = dataset.info.depth, dataset.info.size_px
+    pictures = np.empty((len(rows), 1, size_px or side, size_px or side), dtype=np.float32)
+    for index, row in enumerate(rows):
+        with _row_named(dataset, row):
+            middle = _slices(dataset.root / row.image, depth, side)[depth // 2]
+            pictures[index, 0] = resize_pixels(middle, size_px or side)
+    return pictures
+
+
+def _slices(path: Path, depth: int, side: int) -> NDArray[np.float32]:
+    """The slices (D, S, S) of a volume's file, in [-1, 1].
+
+    Raises:
+        InputError: when it is unreadable, or of another shape.
+    """
+    pixels = to_float(decode_pixels(path))
+    if pixels.shape != (depth * side, side):
+        raise InputError(
+            f"{pixels.shape[1]}x{pixels.shape[0]} px, where {depth} slices of {side} px, one below "
+            f"the other, make {side}x{depth * side}"
+        )
+    return pixels.reshape(depth, side, side)
+
+
+@contextmanager
+def _row_named(dataset: Dataset, row: Row) -> Iterator[None]:
+    """Name the manifest's row in whatever is said of its image."""
+    try:
+        yield
+    except InputError as error:
+        number = dataset.rows.index(row) + 2
+        raise InputError(f"{dataset.root.name}/manifest.csv, row {number}: {error}") from error
 
 
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
@@ -599,7 +695,7 @@ class DatasetWriter:
         mark = new_mark() if made_from is None else _mark_of(made_from)
         info = info.model_copy(update={"ledger": mark})
         create_record(private / LEDGER, mark, budget, made_from=made_from)
-        write_json(self._root / "dataset.json", info.model_dump(mode="json"))
+        write_json(self._root / "dataset.json", info.as_json())
         keep_key(private / KEY_FILE)
         write_json(private / "counts.json", count_rows(self._rows, self._info))
         for name, value in self._notes.items():

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from synthdp import __version__
 from synthdp.data.columns import cell_of, columns_of
-from synthdp.data.dataset import Dataset, Row, evenly_spaced, load_images, open_dataset
+from synthdp.data.dataset import Dataset, Row, evenly_spaced, load_pictures, open_dataset
 from synthdp.data.images import encode_png, to_uint8
 from synthdp.data.importing.images.survey import ImageFacts, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
@@ -227,7 +227,7 @@ def _quantiles(values: NDArray[np.int64]) -> list[int]:
 def _draw_levels(dataset: Dataset, classes: Sequence[ImageClass]) -> str:
     """How often each grey level occurs in each class of the first target, as an SVG element."""
     rows = evenly_spaced(dataset.rows, DRAWN_IMAGES)
-    images = to_uint8(load_images(dataset, rows, min(dataset.info.size_px, SHOWN_PX)))
+    images = to_uint8(load_pictures(dataset, rows, min(dataset.info.size_px, SHOWN_PX)))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "levels", "font.size": 11}):
         figure = Figure(figsize=(9.6, 2.8), layout="constrained")
         axes = figure.subplots()
@@ -278,7 +278,7 @@ def _sheets(
 def _pictures(dataset: Dataset, rows: Sequence[Row]) -> tuple[Picture, ...]:
     """Images with the number of their row in the manifest."""
     size_px = min(dataset.info.size_px, SHOWN_PX)
-    images = to_uint8(load_images(dataset, rows, size_px)[:, 0])
+    images = to_uint8(load_pictures(dataset, rows, size_px)[:, 0])
     numbers = {row.image: number for number, row in enumerate(dataset.rows, start=2)}
     return tuple(
         Picture(

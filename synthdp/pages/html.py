@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import Dataset, evenly_spaced, load_images
+from synthdp.data.dataset import Dataset, evenly_spaced, load_pictures
 from synthdp.data.images import encode_png, to_uint8
 
 SHOWN_PX = 128  # larger patches are shown at this side
@@ -160,7 +160,7 @@ def class_images(
     for label, index, value in _classes(dataset.info.targets):
         rows = [row for row in dataset.rows if row.targets[index] == value]
         if rows:
-            loaded = load_images(dataset, evenly_spaced(rows, per_class), size_px)
+            loaded = load_pictures(dataset, evenly_spaced(rows, per_class), size_px)
             shown.append((label, to_uint8(loaded[:, 0])))
     return shown
 

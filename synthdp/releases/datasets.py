@@ -46,7 +46,7 @@ def copy_dataset(root: Path, folder: Path) -> Statement:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(plain_file(root, name), folder / name)
     left = dataset.info.model_copy(update={"ledger": None})  # which stays
-    write_json(folder / "dataset.json", left.model_dump(mode="json"))
+    write_json(folder / "dataset.json", left.as_json())
     shutil.copyfile(root / "manifest.csv", folder / "manifest.csv")
     if (root / CONTACT_SHEET_FILE).exists():  # drawn again, from the very images that leave
         sheet = contact_sheet_of(dataset)

@@ -35,6 +35,7 @@ _FACTS = (
     *("StudyInstanceUID", "SeriesInstanceUID"),
     *("ViewPosition", "ViewCodeSequence", "PatientOrientation", "ImageLaterality", "Laterality"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+    *("ImagePositionPatient", "ImageOrientationPatient"),  # where a slice lies, of volumes
     *("EstimatedRadiographicMagnificationFactor", "NumberOfFrames", "Rows", "Columns"),
     *("BurnedInAnnotation", "RecognizableVisualFeatures"),
 )

@@ -5,6 +5,7 @@ window of interest or the whole range, then polarity. All of it is a function of
 alone, so that it is worked out once for each possible word, in float64, and then looked up.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -64,6 +65,38 @@ def grey_levels(
     dtype = np.uint8 if stored.bits <= 8 else np.uint16
     table = np.rint(shown * np.iinfo(dtype).max).astype(dtype)
     return _looked_up(stored.words, table)
+
+
+@dataclass(frozen=True, eq=False)
+class UnitValues:
+    """Pixels in the unit of the modality (CT: Hounsfield units), (H, W) float32.
+
+    `padding` says where there is no picture; `inverted` whether the greatest value is black.
+    """
+
+    values: NDArray[np.float32]
+    padding: NDArray[np.bool_]
+    inverted: bool
+
+
+def unit_values(
+    dataset: "Dataset",
+    stored: StoredPixels,
+    *,
+    polarity: Literal["agreed", "photometric", "presentation"],
+) -> UnitValues:
+    """Pixels behind the modality's table or rescale alone, for whoever windows several at once.
+
+    Raises:
+        InputError: as `grey_levels`.
+    """
+    levels, inverted = _values(stored), False
+    padding = np.zeros(len(levels), dtype=bool)
+    if stored.monochrome:
+        inverted = _is_inverted(dataset, polarity)
+        padding = _is_padding(dataset, levels, stored)
+        levels = _modality_values(dataset, levels, signed=stored.signed)
+    return UnitValues(levels.astype(np.float32)[stored.words], padding[stored.words], inverted)
 
 
 def _values(stored: StoredPixels) -> NDArray[np.float64]:

@@ -53,6 +53,8 @@ class DicomHeader:
 
     `view` and `laterality` are words of closed lists, `spacing_mm` is between rows and between
     columns, in the plane of the patient where it is known. `age` is in whole years, 90 at most.
+    `position_mm` is where a slice's first pixel lies in the patient, and `directions` where its
+    columns, then its rows, follow each other (the first and last three numbers), as DICOM has them.
     The ids are raw: they tell which images belong together, and are never written or printed.
     """
 
@@ -71,6 +73,8 @@ class DicomHeader:
     study_uid: str = field(default="", repr=False)
     series_uid: str = field(default="", repr=False)
     sop_uid: str = field(default="", repr=False)
+    position_mm: tuple[float, ...] = ()
+    directions: tuple[float, ...] = ()
 
 
 def read_header(path: Path, reading: DicomReading | None = None) -> DicomHeader:
@@ -113,6 +117,8 @@ def header_of(dataset: "Dataset", reading: DicomReading) -> DicomHeader:
         study_uid=text(dataset, "StudyInstanceUID"),
         series_uid=text(dataset, "SeriesInstanceUID"),
         sop_uid=text(dataset, "SOPInstanceUID"),
+        position_mm=numbers(dataset, "ImagePositionPatient"),
+        directions=numbers(dataset, "ImageOrientationPatient"),
     )
     if header.intent == "processing" and reading.for_processing == "refuse":
         raise InputError(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.data.dicom.file import only_input_errors, parse
-from synthdp.data.dicom.grey import grey_levels
+from synthdp.data.dicom.grey import UnitValues, grey_levels, unit_values
 from synthdp.data.dicom.header import DicomHeader, header_of
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.dicom.stored import stored_pixels
@@ -39,3 +39,21 @@ def read_dicom(path: Path, reading: DicomReading | None = None) -> DicomImage:
         stored = stored_pixels(dataset, (header.height_px, header.width_px))
         pixels = grey_levels(dataset, stored, window=reading.window, polarity=reading.polarity)
     return DicomImage(header, pixels)
+
+
+def read_slice(path: Path, reading: DicomReading | None = None) -> tuple[DicomHeader, UnitValues]:
+    """Read one slice of a volume: its header, and its values in the unit of the modality.
+
+    Args:
+        path: of the file.
+        reading: which images are taken; by its defaults when None. Its `window` is not used.
+
+    Raises:
+        InputError: as `read_dicom`.
+    """
+    reading = DicomReading() if reading is None else reading
+    dataset = parse(path, pixels=True)
+    with only_input_errors():
+        header = header_of(dataset, reading)
+        stored = stored_pixels(dataset, (header.height_px, header.width_px))
+        return header, unit_values(dataset, stored, polarity=reading.polarity)

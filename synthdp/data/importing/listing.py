@@ -17,6 +17,7 @@ from synthdp.data.importing.folders.folder import (
     linked_folder_problems,
 )
 from synthdp.data.importing.folders.names import folder_split, patches_by_name
+from synthdp.data.importing.folders.volumes import volumes_of
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.joined import FurtherTable, joined_sheet
@@ -30,6 +31,7 @@ from synthdp.data.importing.tables.rows import (
 )
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.data.manifest.contract import Split
+from synthdp.data.manifest.named_files import NamedFiles
 from synthdp.errors import InputError
 
 UNLISTED = "images that no row asks for"
@@ -86,6 +88,8 @@ def list_patches(settings: ListingSettings) -> Listing:
             f"src: {src} may not be read and entered; give the user that runs this both rights"
         )
     contents = folder_contents(src, settings.follow_links_into)
+    if settings.form is not None:
+        contents = volumes_of(contents, src)
     tables = tables_of(settings)
     if tables is None:
         listing, findings = _listed_by_names(settings, contents)
@@ -102,7 +106,8 @@ def _listed_by_names(
     settings: ListingSettings, contents: FolderContents
 ) -> tuple[Listing, list[Finding]]:
     """The images of a folder by their names, and what is wrong with single ones."""
-    patches, findings, problems = patches_by_name(settings, contents.images)
+    as_files = _folders_as_files(settings, contents)
+    patches, findings, problems = patches_by_name(settings, contents.images, as_files=as_files)
     names = (path.relative_to(settings.src).as_posix() for path in contents.images)
     aside = sum(
         split is not None and split not in settings.splits for split in map(folder_split, names)
@@ -118,7 +123,12 @@ def _listed_by_tables(
 ) -> tuple[Listing, list[Finding]]:
     """The images of a folder that rows of tables name, and what is wrong with single rows."""
     further = further_tables(settings)
-    rows, counted_by = read_tables(settings, tables, further)
+    files = NamedFiles(
+        settings.src.resolve(),
+        settings.linked_folders,
+        as_files=_folders_as_files(settings, contents),
+    )
+    rows, counted_by = read_tables(settings, tables, further, files)
     taken = {*rows.files, *(patch.path for patch in rows.patches)}
     taken |= {patch.lesion for patch in rows.patches if isinstance(patch.lesion, Path)}
     numbered = enumerate(contents.images, start=1)
@@ -137,6 +147,14 @@ def _listed_by_tables(
         attributes=rows.attributes,
     )
     return listing, list(rows.findings)
+
+
+def _folders_as_files(settings: ListingSettings, contents: FolderContents) -> frozenset[str]:
+    """The folders that are a volume each, by their names below `src`."""
+    if settings.form is None:
+        return frozenset()
+    folders = (path for path in contents.images if path.is_dir())
+    return frozenset(path.relative_to(settings.src).as_posix() for path in folders)
 
 
 def tables_of(settings: ListingSettings) -> dict[Path, Split | None] | None:

@@ -61,12 +61,15 @@ _LOGGED = {
 }
 
 
-def import_note(images: "AssignedImages", *, size_px: int, with_ids: bool) -> dict[str, Any]:
+def import_note(
+    images: "AssignedImages", *, size_px: int | None, with_ids: bool
+) -> dict[str, Any]:
     """What an import keeps for its owner alone; images go by their row or position in the source.
 
     Args:
         images: all that were written.
-        size_px: the side that they were brought to.
+        size_px: the side that they were brought to; None of volumes, which are noted as they are
+            kept: slices below each other.
         with_ids: whether patients are named by their own ids, beside those that were written.
     """
     listing, facts, assignment = images.listing, images.facts, images.assignment
@@ -81,6 +84,7 @@ def import_note(images: "AssignedImages", *, size_px: int, with_ids: bool) -> di
         ids_of_unit.setdefault(unit, set()).add(patch.patient)
     written_of_unit = dict(zip(assignment.units, assignment.ids, strict=True))
     sides = [(entry.height_px, entry.width_px) for entry in facts]
+    flat = list(enumerate(sides)) if size_px is not None else []
     targets = [patch.targets for patch in patches]
     return {
         "counted_by": listing.counted_by,
@@ -109,8 +113,8 @@ def import_note(images: "AssignedImages", *, size_px: int, with_ids: bool) -> di
         "rows_with_conflicting_sources": [patch.number for patch in patches if patch.conflict],
         "duplicates_with_other_labels": [rows(g) for g in label_conflicts(digests, targets)],
         "jpeg_images": [patch.number for patch in patches if is_jpeg(patch.path)],
-        "padded_images": rows([i for i, (high, wide) in enumerate(sides) if high != wide]),
-        "resampled_images": rows([i for i, side in enumerate(sides) if side != (size_px, size_px)]),
+        "padded_images": rows([i for i, (high, wide) in flat if high != wide]),
+        "resampled_images": rows([i for i, side in flat if side != (size_px, size_px)]),
         "moved_images": rows(assignment.moved),
         "ids": {
             patch.patient: written

@@ -30,6 +30,7 @@ from synthdp.data.importing.findings import Finding, Reason
 from synthdp.data.importing.folders.arrays import array_image
 from synthdp.data.importing.images.prepare import Prepared, PreparedImages, prepare, staging_beside
 from synthdp.data.importing.images.survey import Pixels
+from synthdp.data.importing.images.volumes import prepare_volumes
 from synthdp.data.importing.lesions.full_images import (
     FULL_IMAGES_AT_ONCE,
     full_images,
@@ -152,7 +153,10 @@ def _prepared(
     """
     size_px, workers = settings.size_px, settings.workers
     of_each: list[tuple[Patch, ...]]
-    if all(patch.lesion is None for patch in listing.patches):
+    if settings.form is not None:
+        of_each = [(patch,) for patch in listing.patches]
+        made = prepare_volumes(listing.patches, settings, settings.form, staging)
+    elif all(patch.lesion is None for patch in listing.patches):
         of_each = [(patch,) for patch in listing.patches]
         made = prepare(
             [ImageFile(patch.path, patch.entry) for patch in listing.patches],
@@ -432,6 +436,7 @@ def _described(
         delta=statement.delta if statement is not None and lineage.releases else None,
         cohort=cohort,
         population=settings.population,
+        depth=None if settings.form is None else settings.form.depth,
     )
 
 
@@ -439,10 +444,13 @@ def _card(settings: PatchesSettings, statement: Statement | None, n_images: int)
     """The card of a synthetic set; real ones, which have no statement, get none."""
     if statement is None:
         return ""
-    size = f"{settings.size_px} x {settings.size_px} px"
+    sides = f"{settings.size_px} x {settings.size_px} px"
+    what = f"Synthetic {sides} images, imported."
+    if settings.form is not None:
+        what = f"Synthetic volumes of {settings.form.depth} slices of {sides}, imported."
     return dataset_card(
         title=settings.name,
-        summary=settings.description or f"Synthetic {size} images, imported.",
+        summary=settings.description or what,
         licence=settings.licence,
         statement=statement,
         n_images=n_images,
@@ -477,7 +485,11 @@ def _write(
                 targets=patch.targets,
                 attributes={name: patch.attributes.get(name, "") for name in listing.attributes},
             )
-        note = import_note(images, size_px=info.size_px, with_ids=settings.ids == "kept")
+        note = import_note(
+            images,
+            size_px=None if info.depth is not None else info.size_px,
+            with_ids=settings.ids == "kept",
+        )
         source = {
             "settings": noted_settings(settings),
             "links_sha256": _links_sha256(settings),

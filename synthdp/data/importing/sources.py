@@ -12,6 +12,7 @@ from pathlib import Path
 
 from synthdp.config.settings import Settings
 from synthdp.data.importing.folders.folder import UNNAMED_IMAGES, folder_contents
+from synthdp.data.importing.folders.volumes import source_volumes
 from synthdp.data.importing.listing import further_tables, tables_of
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.runs.inputs import Input, named_inputs, refuse_changed
@@ -30,7 +31,9 @@ CHANGED_MEND = (
 def source_files(settings: ListingSettings) -> list[Path]:
     """Every image below `src`, under whatever name, and its tables, in the order of paths."""
     contents = folder_contents(settings.src, settings.follow_links_into)
-    unnamed = (path for path, reason in contents.others.items() if reason == UNNAMED_IMAGES)
+    unnamed = [path for path, reason in contents.others.items() if reason == UNNAMED_IMAGES]
+    if settings.form is not None:
+        unnamed += source_volumes(contents)
     tables = tables_of(settings)
     further = () if tables is None else (table.path for table in further_tables(settings))
     return sorted({*contents.images, *unnamed, *(tables or ()), *further})

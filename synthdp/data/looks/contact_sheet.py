@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from synthdp.data.dataset import Dataset, evenly_spaced, load_images
+from synthdp.data.dataset import Dataset, evenly_spaced, load_pictures
 from synthdp.data.images import encode_png, resample, to_uint8
 from synthdp.data.manifest.classes import class_words
 
@@ -40,7 +40,7 @@ def contact_sheet_of(dataset: Dataset) -> bytes | None:
     names = class_words(dataset.info.targets[0])
     classes = {
         name: list(
-            to_uint8(load_images(dataset, [dataset.rows[index] for index in rows], side)[:, 0])
+            to_uint8(load_pictures(dataset, [dataset.rows[index] for index in rows], side)[:, 0])
         )
         for name, rows in zip(names, chosen, strict=True)
         if rows

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synthdp.data.dataset import Dataset, evenly_spaced, load_images
+from synthdp.data.dataset import Dataset, evenly_spaced, load_pictures
 from synthdp.data.images import resample, to_uint8
 from synthdp.data.importing.images.survey import thumbnail
 
@@ -88,7 +88,7 @@ def sameness_of(dataset: Dataset) -> Sameness:
     classes = [row.targets[0] for row in dataset.rows]
     rows = compared_rows(classes)
     chosen = [dataset.rows[index] for index in rows]
-    images = to_uint8(load_images(dataset, chosen, min(dataset.info.size_px, FINE_PX))[:, 0])
+    images = to_uint8(load_pictures(dataset, chosen, min(dataset.info.size_px, FINE_PX))[:, 0])
     return sameness(list(images), [classes[index] for index in rows])
 
 

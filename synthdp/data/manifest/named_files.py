@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from synthdp.data.images import path_problem
@@ -16,10 +16,15 @@ class NamedFiles:
     Args:
         root: the folder, resolved.
         linked: resolved folders where a link may lead too.
+        as_files: folders below the root, relative to it, that a table may name as it names files:
+            a volume is one whose files are its slices.
     """
 
-    def __init__(self, root: Path, linked: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, root: Path, linked: Sequence[Path] = (), *, as_files: Iterable[str] = ()
+    ) -> None:
         self._root, self._linked = root, tuple(linked)
+        self._as_files = frozenset(as_files)
         self._plain: dict[str, frozenset[str]] = {}
         self._all_plain = True
 
@@ -32,6 +37,8 @@ class NamedFiles:
         Raises:
             RunError: when no file descriptor is left.
         """
+        if name.rstrip("/") in self._as_files:
+            return None
         folder, _, last = name.rpartition("/")
         plain = self._plain.get(folder)
         if plain is None:

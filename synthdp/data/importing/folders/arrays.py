@@ -23,7 +23,7 @@ from synthdp.storage.files import refuse_without_descriptors
 
 #: An array is unpacked whole, and held while its images are read.
 MAX_ARRAY_BYTES = 2 * 2**30
-_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS = 3, 4
+_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS, _VOLUME_DIMENSIONS = 3, 4, 4
 
 
 def array_image(path: Path, array: str, index: int, *, bits: int | None = None) -> Pixels:
@@ -38,9 +38,19 @@ def array_image(path: Path, array: str, index: int, *, bits: int | None = None) 
     Raises:
         InputError: when the array can't be read, or the image is no grey one.
     """
-    stored = _array(path, array, path.stat().st_mtime_ns)[index]
+    stored = entry_of(path, array, index)
     values = stored.reshape(*stored.shape[:2], -1)
     return grey_levels(Samples(values, top=2 ** (8 * values.dtype.itemsize) - 1), bits)
+
+
+def entry_of(path: Path, array: str, index: int) -> NDArray[Any]:
+    """What stands at an index of an array of a .npz file.
+
+    Raises:
+        InputError: when the array can't be read.
+    """
+    entry: NDArray[Any] = _array(path, array, path.stat().st_mtime_ns)[index]
+    return entry
 
 
 def patches_in_arrays(
@@ -98,7 +108,9 @@ def patches_in_arrays(
 def _of_split(
     settings: ListingSettings, arrays: ArraySettings, path: Path, split: str
 ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any] | None]:
-    """Images (N, H, W) or (N, H, W, 3), labels (N, K) and patients (N,) of one split, if any."""
+    """Images (N, H, W) or (N, H, W, 3), of volumes (N, D, H, W), labels (N, K) and patients (N,) of
+    one split, if any.
+    """
     image_name, label_name = (
         name.replace("{split}", split) for name in (arrays.images, arrays.labels)
     )
@@ -107,7 +119,13 @@ def _of_split(
         return None, np.empty(0), None
     stamp = path.stat().st_mtime_ns
     images = _array(path, image_name, stamp)
-    if images.ndim not in (_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS) or images.dtype.kind != "u":
+    if settings.form is not None:
+        if images.ndim != _VOLUME_DIMENSIONS or images.dtype.kind not in "uif":
+            raise InputError(
+                f"{image_name}: an array of {images.ndim} dimensions of {images.dtype}; volumes are "
+                "(N, slices, height, width) of numbers"
+            )
+    elif images.ndim not in (_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS) or images.dtype.kind != "u":
         raise InputError(
             f"{image_name}: an array of {images.ndim} dimensions of {images.dtype}; images are "
             "(N, height, width) of uint8 or uint16"

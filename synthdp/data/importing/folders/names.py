@@ -1,7 +1,7 @@
 """What the path of an image tells: its class, its patient and its split."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -94,10 +94,10 @@ def _reading(settings: ListingSettings, text: str) -> Reading:
 
 
 def patches_by_name(
-    settings: ListingSettings, files: Sequence[Path]
+    settings: ListingSettings, files: Sequence[Path], *, as_files: Collection[str] = ()
 ) -> tuple[list[Patch], list[Finding], list[str]]:
     """The images that were asked for, by what their paths tell; what is wrong with others, and with
-    the settings.
+    the settings. `as_files` are folders that are an image each, as of a volume's slices.
     """
     if len(settings.targets) > 1 or (settings.targets != ("malignant",) and not settings.labels):
         return (
@@ -118,7 +118,7 @@ def patches_by_name(
                 "image counts as a patient of its own"
             ],
         )
-    named = NamedFiles(settings.src.resolve(), settings.linked_folders)
+    named = NamedFiles(settings.src.resolve(), settings.linked_folders, as_files=as_files)
     patches: list[Patch] = []
     findings: list[Finding] = []
     for number, path in enumerate(files, start=1):

@@ -46,7 +46,7 @@ _COMPRESS_LEVEL = 4
 #: Packages that decide what is read of a file, or whether it can be.
 _READERS = (
     *("synthdp", "numpy", "pillow", "opencv-python-headless", "pydicom", "pylibjpeg"),
-    *("pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "python-gdcm"),
+    *("pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "python-gdcm", "nibabel"),
 )
 #: So few files are made again in a moment, and nothing waits for an import that never comes.
 _KEPT_ABOVE = 8
@@ -147,7 +147,7 @@ def prepare(
     read: Read[SomeSource],
     *,
     staging: Path,
-    size_px: int,
+    size_px: int | None,
     workers: int | None = None,
     at_once: int = AT_ONCE,
 ) -> PreparedImages:
@@ -157,7 +157,7 @@ def prepare(
         sources: N files, or lesions in files, or the like.
         read: gives the images of one.
         staging: a folder of `staging_beside`; what other sources or settings left there goes.
-        size_px: the side of what is made.
+        size_px: the side of what is made; None where `read` gives it as it is kept.
         workers: processes at once; as many as there are cores when None.
         at_once: sources in a file of prepared images.
 
@@ -235,7 +235,7 @@ def _whole(path: Path) -> bool:
 
 
 def _prepare_part(
-    task: tuple[Sequence[SomeSource], Path], *, read: Read[SomeSource], size_px: int
+    task: tuple[Sequence[SomeSource], Path], *, read: Read[SomeSource], size_px: int | None
 ) -> None:
     """Prepare the images of some sources, and write them as one file."""
     sources, path = task
@@ -275,13 +275,13 @@ def _prepare_part(
             raise
 
 
-def _fitted(pixels: Pixels | InputError, size_px: int) -> Pixels | InputError:
+def _fitted(pixels: Pixels | InputError, size_px: int | None) -> Pixels | InputError:
     """An image at the set's size, or what is wrong where it uses too little of its range."""
     if isinstance(pixels, InputError):
         return pixels
     try:
         refuse_narrow(pixels)
-        square = fit_square(pixels, size_px)
+        square = pixels if size_px is None else fit_square(pixels, size_px)
         refuse_narrow(square)
     except InputError as error:
         return error

@@ -14,6 +14,7 @@ from synthdp.data.importing.labels import Labels, answers, default_labels, own_l
 from synthdp.data.importing.settings.tables import TableSettings
 from synthdp.data.importing.tables.cells import Column
 from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS, Split
+from synthdp.data.volumes.form import VolumeForm
 
 #: What the patterns were by default before words decided; imports of then name them.
 _WORD = r"(?<![a-z])(?<!is_)(?<!non[ _-])(?<!not[ _-])"
@@ -216,6 +217,11 @@ class ListingSettings(TableSettings):
             both[0].with_words(self.uncertain_words, label),
             both[1].with_words(self.uncertain_words, label),
         )
+
+    @property
+    def form(self) -> VolumeForm | None:
+        """What volumes become; None where images are flat."""
+        return None
 
     @property
     def default_attributes(self) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Volumes (NIfTI, arrays, DICOM series): read, straightened, and brought to the form of a set."""
