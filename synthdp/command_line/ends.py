@@ -186,7 +186,9 @@ def _of_study(settings: Settings, made: Path) -> Ending:
 
 
 _ENDINGS: dict[str, Callable[[Settings, Path], Ending]] = {
-    **dict.fromkeys(("data phantoms", "data patches", "data dicom", "data volumes", "data cbis-ddsm"), _of_set),
+    **dict.fromkeys(
+        ("data phantoms", "data patches", "data dicom", "data volumes", "data cbis-ddsm"), _of_set
+    ),
     **dict.fromkeys(("train-gan", "mix-generators", "import-generator"), _of_generator),
     "generate": _of_generate,
     "assess": _of_assess,

@@ -61,9 +61,7 @@ _LOGGED = {
 }
 
 
-def import_note(
-    images: "AssignedImages", *, size_px: int | None, with_ids: bool
-) -> dict[str, Any]:
+def import_note(images: "AssignedImages", *, size_px: int | None, with_ids: bool) -> dict[str, Any]:
     """What an import keeps for its owner alone; images go by their row or position in the source.
 
     Args:

@@ -73,12 +73,12 @@ class VolumeForm(Settings):
 
     @model_validator(mode="after")
     def _orientation_names_three_axes(self) -> "VolumeForm":
-        if self.orientation != "stored":
-            if len({PHYSICAL_AXES[letter] for letter in self.orientation}) < 3:
-                raise ValueError(
-                    "orientation: one letter each of S or I, P or A, L or R, in the order of "
-                    "slices, rows, columns; as SPL"
-                )
+        letters = self.orientation
+        if letters != "stored" and len({PHYSICAL_AXES[letter] for letter in letters}) < 3:
+            raise ValueError(
+                "orientation: one letter each of S or I, P or A, L or R, in the order of slices, "
+                "rows, columns; as SPL"
+            )
         return self
 
     @model_validator(mode="after")

@@ -124,8 +124,8 @@ def _header(head: bytes, version: int) -> "Nifti1Header":
     magic = head[344:348] if version == 1 else head[4:8]
     if magic[:3] not in (b"n+1", b"n+2"):
         raise InputError(
-            "is of Analyze, or a header whose voxels stand in another file (.hdr and .img); convert "
-            "it to one .nii file"
+            "is of Analyze, or a header whose voxels stand in another file (.hdr and .img); "
+            "convert it to one .nii file"
         )
     header: Nifti1Header = kind(head, check=False)
     return header
@@ -136,8 +136,8 @@ def _placed(values: Any, header: "Nifti1Header", *, top: float | None, stored: b
     is_said = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     if not is_said and not stored:
         raise InputError(
-            "says nothing of where its axes grow to (neither sform nor qform); set it in a copy, or "
-            "take its axes as they are by `orientation: stored`"
+            "says nothing of where its axes grow to (neither sform nor qform); set it in a copy, "
+            "or take its axes as they are by `orientation: stored`"
         )
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:

@@ -21,8 +21,8 @@ class Scan:
 
     values: (D, H, W) float32, in the unit of the file (CT: Hounsfield units). places: (D, 3), the
     middle of each slice's first pixel, in mm of the patient: to the left, to the back, to the head
-    (LPS, as in DICOM). row_step, column_step: (3,) mm from one row, and one column, to the next. All
-    three are None where the file says nothing of them. padding: (D, H, W), where there is no
+    (LPS, as in DICOM). row_step, column_step: (3,) mm from one row, and one column, to the next.
+    All three are None where the file says nothing of them. padding: (D, H, W), where there is no
     picture. inverted: whether the greatest value is black. top: the greatest value that there could
     be, where the type of the values says it, for a range from 0. modality: as DICOM has it.
     """
@@ -48,13 +48,13 @@ def refuse_shape(shape: tuple[int, ...]) -> None:
         InputError: when it has other than three axes, an empty one, or is too large.
     """
     shown = "x".join(map(str, shape))
-    if len(shape) == 4 and shape[-1] in (3, 4):
-        raise InputError(f"an array of {shown} looks like a volume in colour; convert it to grey")
     if len(shape) != 3:
         what = "several volumes (4D, as over time)" if len(shape) > 3 else "no volume"
+        if len(shape) == 4 and shape[-1] in (3, 4):
+            what = "a volume in colour, or several volumes (4D)"
         raise InputError(
-            f"an array of {shown} is {what}, where one of three axes is expected; save the one "
-            "that is meant to a file of its own"
+            f"an array of {shown} is {what}, where one grey volume of three axes is expected; save "
+            "the one that is meant to a file of its own"
         )
     if min(shape) < 2:
         raise InputError(f"of {shown} voxels is a flat image or empty, where a volume is expected")

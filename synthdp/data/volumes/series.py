@@ -89,8 +89,9 @@ def _of_slice(number: int, path: Path, reading: DicomReading) -> DicomHeader:
     sizes = len(header.position_mm), len(header.directions)
     if sizes != (3, 6) or header.spacing_mm is None:
         raise InputError(
-            f"slice {number} in the order of names does not say where it lies (ImagePositionPatient,"
-            " ImageOrientationPatient, PixelSpacing); take a localizer or a report out of the folder"
+            f"slice {number} in the order of names does not say where it lies "
+            "(ImagePositionPatient, ImageOrientationPatient, PixelSpacing); take a localizer or a "
+            "report out of the folder"
         )
     return header
 

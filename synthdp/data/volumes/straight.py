@@ -35,8 +35,8 @@ def straightened(scan: Scan, form: VolumeForm) -> Grid:
     """Bring a scan, whose values are in [0, 1] and 0 where there is nothing, to a grid.
 
     Slices are sorted by where they lie. Unequal gaps and a leaning stack are refused, or resampled
-    where the form says so. Axes are then swapped and flipped into the form's orientation: of a stack
-    that lies askew in the patient, to the nearest one.
+    where the form says so. Axes are then swapped and flipped into the form's orientation; where a
+    stack lies askew in the patient, into the nearest one.
 
     Raises:
         InputError: when slices lie at one place, unequally far from each other, or lean; or rows
@@ -102,8 +102,8 @@ def _upright(
         aside = float(np.linalg.norm((drift[-1] - drift[0]) * np.asarray(spacing_mm)))
         angle = np.degrees(np.arctan2(aside, heights[-1] - heights[0]))
         raise InputError(
-            f"its slices lean by {angle:.1f} degrees, as with a tilted gantry; set `tilt: resample` "
-            "to move them until they lie right above each other"
+            f"its slices lean by {angle:.1f} degrees, as with a tilted gantry; set `tilt: "
+            "resample` to move them until they lie right above each other"
         )
     from scipy.ndimage import shift  # noqa: PLC0415 (an import of upright volumes needs none)
 
@@ -129,8 +129,8 @@ def _evenly(
     if form.gaps == "refuse":
         shown = ", ".join(f"{gap:g}" for gap in np.unique(gaps.round(2))[:4])
         raise InputError(
-            f"its slices are not equally far from each other (gaps of {shown} mm ...), as where one "
-            "is missing; bring the missing ones, or set `gaps: resample` to make up equal ones"
+            f"its slices are not equally far from each other (gaps of {shown} mm ...), as where "
+            "one is missing; bring the missing ones, or set `gaps: resample` to make up equal ones"
         )
     extent = float(heights[-1] - heights[0])
     count = min(int(np.ceil(extent / gaps.min())), MAX_SLICES - 1)

@@ -122,8 +122,8 @@ def _of_split(
     if settings.form is not None:
         if images.ndim != _VOLUME_DIMENSIONS or images.dtype.kind not in "uif":
             raise InputError(
-                f"{image_name}: an array of {images.ndim} dimensions of {images.dtype}; volumes are "
-                "(N, slices, height, width) of numbers"
+                f"{image_name}: an array of {images.ndim} dimensions of {images.dtype}; volumes "
+                "are (N, slices, height, width) of numbers"
             )
     elif images.ndim not in (_IMAGE_DIMENSIONS, _COLOUR_DIMENSIONS) or images.dtype.kind != "u":
         raise InputError(

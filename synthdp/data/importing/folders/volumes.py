@@ -42,9 +42,7 @@ def volumes_of(contents: FolderContents, src: Path) -> FolderContents:
             f"{loose} DICOM file(s) stand in `src` itself, where it can't be told which are one "
             "volume; put the slices of each volume into a folder of its own below it"
         )
-    return FolderContents(
-        tuple(sorted(volumes)), others, contents.skipped, tuple(problems)
-    )
+    return FolderContents(tuple(sorted(volumes)), others, contents.skipped, tuple(problems))
 
 
 def source_volumes(contents: FolderContents) -> list[Path]:

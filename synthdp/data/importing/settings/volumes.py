@@ -15,7 +15,7 @@ class VolumesSettings(PatchesSettings):
     """Settings of `synthdp data volumes`: those of `data patches`, for volumes.
 
     A volume is a NIfTI file, an array in a .npy or .npz file, one of many in an array of a set
-    (`arrays`), or a folder of DICOM files, one series of one patient; its path is then the folder's.
+    (`arrays`), or a folder of DICOM files, one series of one patient, whose path is the folder's.
     The set is called by the folder `out`, unless `name` is given.
     """
 
