@@ -440,9 +440,12 @@ def _head_examples(
     finite: bool,
 ) -> HeadExamples:
     raws = features(classifier, dataset, rows, views=head.views, finite=finite)
-    inputs = head.norm * inputs_of(classifier, raws)
+    scaled = inputs_of(classifier, raws)
+    inputs = scaled.new_empty(len(scaled), scaled.shape[1] + 1)
+    torch.mul(scaled, head.norm, out=inputs[:, :-1])
     # the constant that the bias sees, so that the bias is clipped and noised as a weight
-    inputs = torch.cat([inputs, inputs.new_full((len(inputs), 1), head.bias_input)], dim=1)
+    inputs[:, -1] = head.bias_input
+    del raws, scaled  # of many images they take as much memory again
     names, units = np.unique(units_of(rows, unit), return_inverse=True)
     labels = torch.from_numpy(targets_array(rows, len(classifier.targets)))
     targets = labels.repeat_interleave(head.views, dim=0)

@@ -100,12 +100,13 @@ def head_input(raws: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:
 
 def head_input_alone(raws: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:
     """As `head_input`, by `scaled_parts_alone`: a row hangs on no other, and has no gradient."""
-    rows = []
-    for pieces in zip(*(raw.split(_AT_ONCE) for raw in raws), strict=True):
-        pairs = zip(pieces, scalings, strict=True)
-        parts = [part for raw, one in pairs for part in one.scaled_parts_alone(raw)]
-        rows.append(_joined(parts, scalings))
-    return torch.cat(rows)
+    rows = raws[0].new_empty(len(raws[0]), sum(sum(one.parts) for one in scalings))
+    pieces = zip(*(raw.split(_AT_ONCE) for raw in raws), strict=True)
+    for part, of_part in zip(rows.split(_AT_ONCE), pieces, strict=True):
+        pairs = zip(of_part, scalings, strict=True)
+        parts = [values for raw, one in pairs for values in one.scaled_parts_alone(raw)]
+        part.copy_(_joined(parts, scalings))
+    return rows
 
 
 def _joined(parts: Sequence[Tensor], scalings: Sequence[Scaling]) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from classify.config import LinearLoss
+from classify.head.lengths import MOST_PAIRED, Images, Pairs, longest_sums, truncation_errors
 from synthdp.privacy.noisy_sum.clipping import clip_factors, clip_rows, surely_unclipped, unit_means
 from synthdp.privacy.noisy_sum.exact import ExactRows, logistic, row_norms
 from synthdp.privacy.noisy_sum.lattice import (
@@ -28,6 +29,11 @@ from synthdp.privacy.noisy_sum.lattice import (
 
 #: Patients whose gradients are all made at a time, for memory.
 _MADE_AT_ONCE = 256
+#: Weights of several targets up to which clipped gradients are made: of more, that takes longer
+#: than all else. A public number, so that no patient decides how another is summed.
+_MADE_UP_TO = 1024
+#: Images whose residuals are computed at a time, so that they stay in the processor's cache.
+_RESIDUALS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class HeadExamples:
 
     def of(self, drawn: Tensor) -> "HeadExamples":
         """The images of the patients `drawn`, (K,) int64 ascending, counted anew from 0."""
-        kept = torch.isin(self.units, drawn)
+        kept = self.images.of_patients(drawn)
         some = replace(
             self,
             inputs=self.inputs[kept],
@@ -62,6 +68,8 @@ class HeadExamples:
         )
         if "rows" in self.__dict__:  # known already: a row is a function of its image alone
             some.__dict__["rows"] = self.rows.some(kept)
+        if "pairs" in self.__dict__:
+            some.__dict__["pairs"] = self.pairs.of_patients(drawn)
         return some
 
     def gradients(self, weights: Tensor) -> Tensor:
@@ -82,6 +90,8 @@ class HeadExamples:
         """
         if clip_norm is None:
             return self.plain_sum(weights)
+        if len(weights) > 1 and weights.numel() > _MADE_UP_TO:
+            return self._factored_sum(weights, clip_norm)
         bound, step = clip_bound(clip_norm, weights.numel()), lattice_step(clip_norm)
         lengths = self.shares.new_empty(len(self.units))
         parts = self.shares.new_empty(len(self.units), len(weights))
@@ -104,10 +114,40 @@ class HeadExamples:
         for some in long.split(_MADE_AT_ONCE) if len(long) else ():  # none at all splits into one
             # Whoever may be too long comes out of the sum again, exactly, and is clipped. Integers
             # that have wrapped around on the way are back.
-            kept = torch.isin(self.units, some)
+            kept = self.images.of_patients(some)
             total -= self.rows.some(kept).weighted_sum(parts[kept], step)
             total += self.of(some).made_sum(weights, clip_norm)
         return on_lattice(total, clip_norm)
+
+    def _factored_sum(self, weights: Tensor, clip_norm: float) -> Tensor:
+        """As `private_sum`, of several targets, without a gradient being made.
+
+        With several, nearly everybody is clipped where a training begins. What a patient's mean
+        gradient is scaled by follows from its length, and scales the residuals of its images: one
+        product then clips and sums over everybody.
+        """
+        bound, step = clip_bound(clip_norm, weights.numel()), lattice_step(clip_norm)
+        parts = self.rows.times(weights)
+        lengths = self.shares.new_empty(len(self.units))
+        for start in range(0, len(parts), _RESIDUALS_AT_ONCE):
+            some = slice(start, start + _RESIDUALS_AT_ONCE)
+            towards = residuals(parts[some], self.targets[some], self.loss).double()
+            lengths[some] = self.shares[some] * row_norms(towards) * self.rows.norms[some]
+            parts[some] = self.shares[some].unsqueeze(1) * towards
+        bounds = lengths.new_zeros(self.n_units).index_add_(0, self.units, lengths)
+        bounds.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
+        factors = torch.where(surely_unclipped(bounds, bound), 1.0, clip_factors(bounds, bound))
+        # The mean of lengths is the length of one image's gradient; of several, more than that.
+        several = (self.images.counts > 1) & (self.images.counts <= MOST_PAIRED)
+        long = torch.nonzero(several & (factors > 0) & (factors < 1)).flatten()
+        if len(long):
+            longest = longest_sums(self.pairs, self.images, long, parts, bounds)
+            # rounding the parts of images that cancel may add to their sum: room is left for it
+            added = truncation_errors(self.rows, self.images, long, step) * math.sqrt(len(weights))
+            longest = torch.where(added < bound / 2, longest * bound / (bound - added), math.inf)
+            factors[long] = torch.maximum(factors[long], clip_factors(longest, bound))
+        scaled = _scaled(parts, factors[self.units].unsqueeze(1))
+        return on_lattice(self.rows.weighted_sum(scaled, step), clip_norm)
 
     def made_sum(self, weights: Tensor, clip_norm: float) -> Tensor:
         """The clipped sum over gradients that are all made, as weights, in finer steps."""
@@ -120,6 +160,16 @@ class HeadExamples:
         towards = residuals(self.inputs @ weights.T, self.targets, self.loss)
         parts = (self.shares.unsqueeze(1) * towards.double()).to(weights.dtype)
         return parts.T @ self.inputs
+
+    @cached_property
+    def images(self) -> Images:
+        """Which images each patient has."""
+        return Images.of(self.units, self.n_units)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Inner products of the images of each patient."""
+        return Pairs.of(self.rows, self.images)
 
     @cached_property
     def rows(self) -> ExactRows:
