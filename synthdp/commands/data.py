@@ -169,12 +169,18 @@ def _run_import(keys: Sequence[str], arguments: argparse.Namespace) -> int:
 
     mapping = collection_file(arguments.like) if arguments.like is not None else None
     if not arguments.guess:
-        from synthdp.config.settings import read_yaml  # noqa: PLC0415 (as above)
+        from synthdp.config.packaged import config_file  # noqa: PLC0415 (as above)
+        from synthdp.config.yaml_core import read_yaml  # noqa: PLC0415 (as above)
 
         config, overrides = config_and_overrides(keys, arguments)
-        given = {override.partition("=")[0] for override in overrides}
-        for file in (mapping, config):
-            given |= read_yaml(file).keys() if file is not None else set()
+        said = [override.partition("=") for override in overrides]
+        of_config = read_yaml(config_file(config)) if config is not None else {}
+        # the command line counts before the file, and both say what --like does
+        like = ({"like": of_config.get("like")} | {key: value for key, _, value in said})["like"]
+        if mapping is None and isinstance(like, str):
+            mapping = collection_file(like)
+        given = {key for key, _, _ in said} | of_config.keys()
+        given |= read_yaml(mapping).keys() if mapping is not None else set()
         return run_command(_import_stage(given), keys, arguments, beneath=mapping)
     if mapping is not None:
         print(mapping.read_text(encoding="utf-8"), end="")

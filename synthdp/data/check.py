@@ -15,6 +15,7 @@ from synthdp.data.importing.images.survey import ImageFacts, range_words, survey
 from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE
 from synthdp.data.looks.likeness import look_alikes
+from synthdp.data.looks.pose import Poses, shows_chests, unlike_poses
 from synthdp.data.looks.sameness import sameness_of
 from synthdp.data.manifest.classes import class_counts, missing_classes
 from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS
@@ -85,6 +86,8 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     problems += _image_problems(seen, info)
     problems += _copy_problems(seen, survey.thumbnails, table.records, targets, info)
     summary = _summary(root, info, table.records, seen, len(problems), counts=counts)
+    if info is not None and shows_chests(info.targets):
+        summary = "\n".join([summary, *_pose_words(unlike_poses(survey.thumbnails), list(seen))])
     if info is not None and info.kind == "synthetic" and not problems:
         found = sameness_of(open_dataset(root)).findings
         summary = "\n".join([summary, *(f"  warning: {finding}" for finding in found)])
@@ -210,6 +213,19 @@ def _copy_problems(
         f"{_rows(numbers, group)}: nearly the same image{whose(group)}; look at them (`synthdp "
         "data show`), and if these are one person, say so in `links` and import again"
         for group in look_alikes(thumbnails, patients, digests=digests)
+    ]
+
+
+def _pose_words(poses: Poses, numbers: Sequence[int]) -> list[str]:
+    """Radiographs that look inverted or turned, for a person to look at: some are as they should."""
+    lines = [f"  warning: {poses.of_set}"] if poses.of_set else []
+    by_pose: dict[str, list[int]] = {}
+    for index, pose in poses.of_images:
+        by_pose.setdefault(pose, []).append(index)
+    return lines + [
+        f"  warning: {_rows(numbers, group)}: look {pose}; look at them (`synthdp data show`), and "
+        "mend the files before an import: nothing is turned or inverted here"
+        for pose, group in by_pose.items()
     ]
 
 

@@ -20,6 +20,7 @@ from synthdp.data.importing.note import named_numbers
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
 from synthdp.data.importing.settings.dicom import DicomSettings
+from synthdp.data.importing.settings.patches import on_its_mapping
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
 from synthdp.data.importing.tables.rows import asked_columns, is_side, same_side_or_view
 from synthdp.data.importing.tables.sheets import read_sheet
@@ -37,10 +38,21 @@ MAX_GROUPS = 30
 
 #: Settings that are of one set, and say nothing of how other images and tables are read.
 _OF_ONE_SET = (
-    *("src", "metadata", "tables", "out", "name", "licence", "description", "kind", "lineage"),
+    *(
+        "like",
+        "src",
+        "metadata",
+        "tables",
+        "out",
+        "name",
+        "licence",
+        "description",
+        "kind",
+        "lineage",
+    ),
     *("lineage_data", "ids", "key", "links", "unit_from", "cohort", "cohort_key", "val_fraction"),
     *("split", "splits", "split_column", "split_words", "population", "privacy", "workers"),
-    *("follow_links_into",),
+    *("follow_links_into", "joined", "given_splits"),
 )
 
 
@@ -53,7 +65,7 @@ def settings_as_imported(file: Path | None, **others: Any) -> DicomSettings:
     Raises:
         InputError: when there is no such file, or with all that is wrong in it.
     """
-    values = read_settings(DicomSettings, file) if file is not None else {}
+    values = on_its_mapping(read_settings(DicomSettings, file)) if file is not None else {}
     kept = {key: value for key, value in values.items() if key not in _OF_ONE_SET}
     given = {key: value for key, value in others.items() if value is not None}
     where = "settings" if file is None else f"as_imported, {file.name}"

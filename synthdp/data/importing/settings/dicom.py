@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from synthdp.data.importing.settings.listing import ATTRIBUTES
-from synthdp.data.importing.settings.patches import PatchesSettings
+from synthdp.data.importing.settings.patches import PatchesSettings, on_its_mapping
 from synthdp.data.people.ages import AGE_COLUMNS
 
 
@@ -41,7 +41,10 @@ class DicomSettings(PatchesSettings):
     @model_validator(mode="before")
     @classmethod
     def _is_called_by_its_folder(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "name" not in values and values.get("out"):
+        if not isinstance(values, dict):
+            return values
+        values = on_its_mapping(values)  # which has a name
+        if "name" not in values and values.get("out"):
             return {**values, "name": Path(values["out"]).name}
         return values
 

@@ -1,14 +1,33 @@
 """What is made of listed images: settings of `synthdp data patches`."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from synthdp.config.settings import Settings
+from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.settings.assignment import AssignmentSettings
 from synthdp.data.importing.settings.lesions import CropSettings
+from synthdp.data.importing.tables.collection import collection_file
+from synthdp.errors import InputError
 from synthdp.privacy.ledger.budget import Budget
+
+
+def on_its_mapping(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings with what the collection that they name in `like` says beside them.
+
+    Raises:
+        ValueError: where there is no such collection.
+    """
+    like = values.get("like")
+    if not isinstance(like, str):
+        return values
+    try:
+        return {**read_yaml(collection_file(like)), **values}
+    except InputError as error:
+        raise ValueError(str(error)) from error
 
 
 class ImportPrivacy(Settings):
@@ -26,6 +45,9 @@ class PatchesSettings(AssignmentSettings):
     Where `region` names columns, an image of the set is what is cut around a lesion
     (`synthdp.data.importing.lesions.crops`).
     """
+
+    like: str | None = None
+    """The known collection whose mapping says what is not said here. Example: nih-cxr14"""
 
     out: Path
     """The data set, which is made. Example: data/clinic"""
@@ -76,6 +98,11 @@ class PatchesSettings(AssignmentSettings):
 
     dicom: DicomReading | None = None
     """Which DICOM images are taken, and how their grey levels are made. Example: {window: full}"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stands_on_a_mapping(cls, values: Any) -> Any:
+        return on_its_mapping(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _patients_have_budgets(self) -> "PatchesSettings":
