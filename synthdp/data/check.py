@@ -217,7 +217,7 @@ def _copy_problems(
 
 
 def _pose_words(poses: Poses, numbers: Sequence[int]) -> list[str]:
-    """Radiographs that look inverted or turned, for a person to look at: some are as they should."""
+    """Radiographs that look inverted or turned, for a person to look at: some may be right."""
     lines = [f"  warning: {poses.of_set}"] if poses.of_set else []
     by_pose: dict[str, list[int]] = {}
     for index, pose in poses.of_images:
