@@ -208,12 +208,11 @@ def _described(settings: PhantomSettings) -> tuple[str, dict[str, Any]]:
         if settings.style == "fibrous":  # likewise
             del shared["style"]
         return "mass patches", shared
-    sites = [site.model_dump(exclude_defaults=True) for site in settings.sites]
-    changed = settings.model_dump(exclude={"table", "sites", "targets"}, exclude_defaults=True)
-    own = {key: changed[key] for key in OF_SUBJECT["chest"] if key in changed and key in shared}
-    common = {key: value for key, value in shared.items() if key not in OF_SUBJECT["chest"]}
-    drawn_by = {"drawn to": described_table(settings), **common, **own}
-    return "chest radiographs", {**drawn_by, **({"sites": sites} if sites else {})}
+    own = OF_SUBJECT[settings.subject]
+    changed = settings.model_dump(include=set(own) - {"table", "targets"}, exclude_defaults=True)
+    changed.pop("table_is_public", None)
+    common = {key: value for key, value in shared.items() if key not in own}
+    return "chest radiographs", {"drawn to": described_table(settings), **common, **changed}
 
 
 def run_phantoms(settings: PhantomSettings) -> Path:

@@ -1,9 +1,9 @@
 """Which phantoms to draw."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from synthdp.config.settings import (
     Names,
@@ -16,9 +16,20 @@ from synthdp.data.phantoms.chest.settings import SiteSettings, TableColumns, Vie
 #: Which settings are of one subject alone.
 OF_SUBJECT = {
     "mass": ("malignant_fraction", "site_b_fraction", "site_shift", "style"),
-    "chest": (*("table", "table_is_public", "columns", "views", "choice", "targets", "sites"),),
+    "chest": (
+        *("table", "table_is_public", "collection", "columns", "views", "choice", "targets"),
+        "sites",
+    ),
     "ct": ("depth", "lesion_fraction"),
 }
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _none_word(value: Any) -> Any:
+    return None if value == "none" else value
 
 
 class PhantomSettings(Settings):
@@ -76,10 +87,17 @@ class PhantomSettings(Settings):
     volumes of the upper abdomen, half of them with a lesion. Keys of another subject are refused.
     """
 
-    table: Path | None = None
+    table: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = ()
     """Of `chest`: a CSV table of labels, plain or gzipped, whose patients are drawn with as many
     images, findings, ages, sexes and views; without one, as public tables have them on average.
+    Several where a `collection` has them.
     Example: Data_Entry_2017_v2020.csv.gz
+    """
+
+    collection: Annotated[str | None, BeforeValidator(_none_word)] = None
+    """The known collection by whose mapping the table is read (`synthdp data import --like`);
+    `none`: by `columns`.
+    Example: chexpert
     """
 
     table_is_public: bool = False
@@ -88,7 +106,9 @@ class PhantomSettings(Settings):
     """
 
     columns: TableColumns = TableColumns()
-    """What the table calls its columns; by default as in NIH's Data_Entry_2017."""
+    """What the table calls its columns; by default as in NIH's Data_Entry_2017. Of a `collection`
+    its `called` alone counts.
+    """
 
     views: tuple[View, ...] = Field(default=("PA", "AP"), min_length=1)
     """Of `chest`: the views that are drawn; the table's rows of other views are left out."""
@@ -109,16 +129,11 @@ class PhantomSettings(Settings):
     lesion_fraction: float = Field(default=0.5, ge=0, le=1)
     """Of `ct`: share of the patients with a lesion."""
 
-    workers: int | None = Field(default=None, ge=1)
+    workers: Annotated[int | None, BeforeValidator(_none_word)] = Field(default=None, ge=1)
     """Processes that draw radiographs and volumes; the same bits for any number. `none`: a core
     each.
     Example: 2
     """
-
-    @field_validator("workers", mode="before")
-    @classmethod
-    def _none_is_all(cls, value: Any) -> Any:
-        return None if value == "none" else value
 
     @field_validator("targets")
     @classmethod
@@ -151,10 +166,14 @@ class PhantomSettings(Settings):
 
     @model_validator(mode="after")
     def _a_table_is_public_or_stands_for_patients(self) -> "PhantomSettings":
-        if self.table is None:
-            if self.table_is_public or self.columns != TableColumns():
-                raise ValueError("table_is_public and columns are of a table; name it in table")
+        if not self.table:
+            if self.table_is_public or self.collection or self.columns != TableColumns():
+                raise ValueError(
+                    "table_is_public, collection and columns are of a table; name it in table"
+                )
             return self
+        if len(self.table) > 1 and self.collection is None:
+            raise ValueError("table: several are read by a collection; name it, or one table")
         if not self.table_is_public and not self.as_real:
             raise ValueError(
                 "table: what is drawn to a table shows its labels, ages and co-occurrence; say "

@@ -16,13 +16,19 @@ from synthdp.data.manifest.contract import SPLITS
 from synthdp.data.people.ages import capped_age
 from synthdp.data.phantoms.chest.acquisition import Look
 from synthdp.data.phantoms.chest.anatomy import draw_anatomy, draw_pose, draw_severities
+from synthdp.data.phantoms.chest.names import NO_FINDING
 from synthdp.data.phantoms.chest.people import DRAW, Plan, PlannedPatient
 from synthdp.data.phantoms.chest.radiograph import draw_radiograph
 from synthdp.data.phantoms.chest.settings import SiteSettings
-from synthdp.data.phantoms.chest.table import TablePatient, read_patients
+from synthdp.data.phantoms.chest.table import (
+    TablePatient,
+    read_columns,
+    read_known_collection,
+)
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
+from synthdp.storage.files import sha256_file
 
 #: Patients that a process draws at a time.
 PATIENTS_A_PART = 100
@@ -65,7 +71,7 @@ def draw_images(
     for image in patient.images:
         pose = draw_pose(is_ap=image.view == "AP", age_years=image.age_years, rng=rng)
         severities = draw_severities(anatomy, image.has, separation, rng)
-        drawn.append(draw_radiograph(anatomy, pose, severities, look, size_px, rng))
+        drawn.append(draw_radiograph(anatomy, pose, severities, look, size_px=size_px, rng=rng))
     return drawn
 
 
@@ -108,9 +114,17 @@ def known_patients(settings: PhantomSettings) -> Sequence[TablePatient | int]:
         InputError: when the table can't be read, has fewer patients than are asked for, or names a
             site or split that there isn't.
     """
-    if settings.table is None:
+    if not settings.table:
         return range(1, settings.patients + 1)
-    everybody = read_patients(settings.table, settings.columns, settings.views)
+    columns, views = settings.columns, settings.views
+    if settings.collection is not None:
+        table = read_known_collection(settings.collection, settings.table, columns, views)
+    else:
+        table = read_columns(settings.table[0], columns, views)
+    untold = sorted(set(settings.targets) - table.known - {NO_FINDING})
+    if untold:
+        raise InputError(f"targets: the table says nothing of {', '.join(untold)}; leave it out")
+    everybody = table.patients
     if len(everybody) < settings.patients:
         raise InputError(
             f"patients: {settings.patients:,} are asked for, and the table has "
@@ -120,25 +134,33 @@ def known_patients(settings: PhantomSettings) -> Sequence[TablePatient | int]:
     if settings.choice == "even":
         chosen = tuple(evenly_spaced(everybody, settings.patients))
     names = {site.name for site in settings.sites}
-    sites = sorted({one.site for one in chosen} - names - {""}) if settings.columns.site else []
+    sites = sorted({one.site for one in chosen} - names - {""})
     splits = sorted({one.split for one in chosen} - {*SPLITS, ""})
     for column, unknown in (("site", sites), ("split", splits)):
         if unknown:
             raise InputError(
-                f"{settings.table}: its column of the {column} has {unknown[0]!r}, which is none "
-                f"of {', '.join(sorted(names) if column == 'site' else SPLITS)}"
+                f"the table's column of the {column} holds a word that is none of "
+                f"{', '.join(sorted(names) if column == 'site' else SPLITS)}"
             )
     return chosen
 
 
 def described_table(settings: PhantomSettings) -> str:
-    """The table of a set, and which file it was; of a table of patients no digest is told."""
-    if settings.table is None:
+    """The table of a set, and which file it was; of a table of patients neither is told.
+
+    Raises:
+        InputError: when it can't be read.
+    """
+    if not settings.table:
         return "public rates"
-    name = settings.table.name
     if not settings.table_is_public:
-        return f"table {name}"
-    return f"table {name} (sha256 {sha256(settings.table.read_bytes()).hexdigest()[:16]})"
+        return "a table of patients"
+    names = " + ".join(path.name for path in settings.table)
+    try:
+        digests = " ".join(sha256_file(path) for path in settings.table)
+    except OSError as error:
+        raise InputError(f"table: {names} can't be read; correct the path") from error
+    return f"table {names} (sha256 {sha256(digests.encode()).hexdigest()[:16]})"
 
 
 def write_radiographs(settings: PhantomSettings, writer: DatasetWriter) -> None:

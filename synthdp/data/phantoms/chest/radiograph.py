@@ -110,6 +110,7 @@ def draw_radiograph(
     pose: Pose,
     severities: Array,
     look: Look,
+    *,
     size_px: int,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthdp.data.importing.tables.collection_table import read_collection
 from synthdp.data.manifest.tables import MAX_TABLE_BYTES
-from synthdp.data.people.ages import years
+from synthdp.data.people.ages import MOST_YEARS, years
 from synthdp.data.phantoms.chest.names import FINDINGS, NO_FINDING
 from synthdp.data.phantoms.chest.settings import TableColumns
 from synthdp.errors import InputError, quoted
 
-#: An age beyond it is a slip of the pen (NIH's first table has 412), and counts as unknown.
-OLDEST_YEARS = 120
 #: Problems that an error lists.
 MAX_LISTED = 20
 #: What `columns.called` says of a finding that is left out.
@@ -62,10 +61,20 @@ class TablePatient:
     images: tuple[TableImage, ...]
 
 
-def read_patients(
-    path: Path, columns: TableColumns, views: Sequence[str]
-) -> tuple[TablePatient, ...]:
-    """The patients of a CSV table, plain or gzipped, in the order of their first rows.
+@dataclass(frozen=True)
+class LabelTable:
+    """The patients of a table in the order of their first rows, and which findings it knows."""
+
+    patients: tuple[TablePatient, ...]
+    known: frozenset[str]
+
+
+#: A row: its patient, sex, site and split, and the image.
+_Row = tuple[str, str, str, str, TableImage]
+
+
+def read_columns(path: Path, columns: TableColumns, views: Sequence[str]) -> LabelTable:
+    """Read a CSV table, plain or gzipped, whose columns are named.
 
     Args:
         path: of the table.
@@ -76,36 +85,80 @@ def read_patients(
         InputError: when it can't be read, lacks a column, names a finding that is not drawn, or has
             a patient of two sexes, sites or splits.
     """
-    rows = _rows(path)
-    header = next(rows, {})
-    _refuse_missing(path, columns, list(header))
-    patients: dict[str, list[tuple[str, str, str, TableImage]]] = {}
+    records = _records(path)
+    header = list(next(records, {}))
+    _refuse_missing(path, columns, header)
+    rows: list[_Row] = []
     problems: list[str] = []
-    for number, row in enumerate(rows, start=2):
-        view = row[columns.view].strip().upper() if columns.view else ""
-        if view and view not in views:
+    for number, record in enumerate(records, start=2):
+        view = _cell(record, columns.view).upper() or views[0]
+        if view not in views:
             continue
-        findings, problem = _findings(row, columns)
-        patient = row[columns.patient].strip()
+        findings, problem = _findings(record, columns)
+        patient = record[columns.patient].strip()
         if problem or not patient:
             problems.append(f"row {number}: {problem or 'names no patient'}")
             if len(problems) == MAX_LISTED:
                 break
             continue
-        image = TableImage(view or views[0], _age(row, columns), findings)
-        site = row[columns.site].strip() if columns.site else ""
-        split = row[columns.split].strip() if columns.split else ""
-        patients.setdefault(patient, []).append((_sex(row, columns), site, split, image))
+        sex = _SEXES.get(_cell(record, columns.sex).lower(), "")
+        site, split = _cell(record, columns.site), _cell(record, columns.split)
+        image = TableImage(view, _age(_cell(record, columns.age)), findings)
+        rows.append((patient, sex, site, split, image))
     if problems:
         raise InputError("\n  ".join([f"{path}:", *problems]))
+    known = FINDINGS if columns.findings is not None else set(FINDINGS) & set(header)
+    return LabelTable(_by_patient(str(path), rows, views), frozenset(known))
+
+
+def read_known_collection(
+    name: str, paths: Sequence[Path], columns: TableColumns, views: Sequence[str]
+) -> LabelTable:
+    """Read the tables of a collection by its mapping; arguments and errors as of `read_columns`."""
+    read = read_collection(name, paths)
+    meant = {one: columns.called.get(one, one) for one in read.targets}
+    strange = sorted(set(meant.values()) - {*FINDINGS, NO_FINDING, NOT_DRAWN})
+    if strange:
+        raise InputError(
+            f"{name}: {', '.join(strange)}: not drawn; say in columns.called which finding each "
+            f"stands for, or none. Drawn are {', '.join(FINDINGS)}"
+        )
+    places = {
+        one: [read.targets.index(own) for own in meant if meant[own] == one] for one in FINDINGS
+    }
+    rows: list[_Row] = []
+    for row in read.rows:
+        view = row.attributes.get("view", "").upper() or views[0]
+        if view not in views:
+            continue
+        findings = tuple(_any([row.targets[index] for index in places[one]]) for one in FINDINGS)
+        image = TableImage(view, _age(row.attributes.get("age", "")), findings)
+        sex = _SEXES.get(row.attributes.get("sex", "").lower(), "")
+        rows.append((row.patient_id, sex, row.attributes.get("site", ""), row.split or "", image))
+    known = frozenset(one for one in FINDINGS if places[one])
+    return LabelTable(_by_patient(name, rows, views), known)
+
+
+def _any(values: Sequence[float]) -> float:
+    """1 where one of several labels is, 0 where all known ones are 0, nan where none is known."""
+    known = [value for value in values if not math.isnan(value)]
+    return max(known) if known else math.nan
+
+
+def _by_patient(where: str, rows: Sequence[_Row], views: Sequence[str]) -> tuple[TablePatient, ...]:
+    patients: dict[str, list[_Row]] = {}
+    for row in rows:
+        patients.setdefault(row[0], []).append(row)
     if not patients:
-        raise InputError(f"{path}: has no row of a view {' or '.join(views)}; name others in views")
+        raise InputError(
+            f"{where}: has no row of a view {' or '.join(views)}; name others in views"
+        )
     return tuple(
-        _patient(path, number, rows_of) for number, rows_of in enumerate(patients.values(), start=1)
+        _patient(where, number, of_one) for number, of_one in enumerate(patients.values(), start=1)
     )
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, str]]:
+def _records(path: Path) -> Iterator[Mapping[str, str]]:
     """The header as a mapping of its names, then each row by its columns.
 
     Raises:
@@ -124,7 +177,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, str]]:
         for number, cells in enumerate(reader, start=2):
             if not cells:
                 continue
-            # NIH's own table has a comma within the names of its last columns
+            # a comma within the names of NIH's last columns makes one more cell than names
             if len(cells) < len(header):
                 raise InputError(f"{path}: row {number} has fewer cells than the header")
             yield dict(zip(header, cells, strict=False))
@@ -161,39 +214,37 @@ def _findings(
     if listed == [""]:
         return (math.nan,) * len(FINDINGS), None
     names = {columns.called.get(name, name.lower().replace(" ", "_")) for name in listed}
-    unknown = sorted(names - {*FINDINGS, NO_FINDING, NOT_DRAWN})
-    if unknown:
+    if names - {*FINDINGS, NO_FINDING, NOT_DRAWN}:
         return (), (
-            f"{quoted(unknown[0])} is no finding that is drawn; say in columns.called which one "
-            "stands for it, or none"
+            "names a finding that is not drawn; say in columns.called which one stands for it, or "
+            "none"
         )
     return tuple(float(name in names) for name in FINDINGS), None
 
 
-def _age(row: Mapping[str, str], columns: TableColumns) -> float:
+def _cell(record: Mapping[str, str], column: str | None) -> str:
+    return "" if column is None else record[column].strip()
+
+
+def _age(cell: str) -> float:
     """An age in years, as a number or as DICOM has it; nan where it is none of a living person."""
-    age = years(row[columns.age]) if columns.age and row[columns.age].strip() else None
-    return math.nan if age is None or not 0 <= age <= OLDEST_YEARS else float(age)
+    age = years(cell) if cell else None
+    return math.nan if age is None or not 0 <= age <= MOST_YEARS else float(age)
 
 
-def _sex(row: Mapping[str, str], columns: TableColumns) -> str:
-    return _SEXES.get(row[columns.sex].strip().lower(), "") if columns.sex else ""
-
-
-def _patient(
-    path: Path, number: int, rows: Sequence[tuple[str, str, str, TableImage]]
-) -> TablePatient:
+def _patient(where: str, number: int, rows: Sequence[_Row]) -> TablePatient:
     """A patient of these rows.
 
     Raises:
         InputError: when they are of two sexes, sites or splits; it names no patient.
     """
-    sexes, sites, splits = ({row[index] for row in rows} - {""} for index in range(3))
-    for what, values in (("sex", sexes), ("site", sites), ("split", splits)):
+    own = []
+    for index, what in ((1, "sex"), (2, "site"), (3, "split")):
+        values = {str(row[index]) for row in rows} - {""}
         if len(values) > 1:
             raise InputError(
-                f"{path}: a patient has more than one {what}; an id must name one person, in one "
+                f"{where}: a patient has more than one {what}; an id must name one person, in one "
                 "site and split"
             )
-    one = [next(iter(values), "") for values in (sexes, sites, splits)]
-    return TablePatient(number, one[0], one[1], one[2], tuple(row[3] for row in rows))
+        own.append(next(iter(values), ""))
+    return TablePatient(number, own[0], own[1], own[2], tuple(row[4] for row in rows))
