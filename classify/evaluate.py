@@ -22,7 +22,8 @@ from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.manifest.tables import csv_text
 from synthdp.data.people.units import refuse_unknown_patients
 from synthdp.errors import InputError
-from synthdp.evaluation.fairness import judge_images, refuse_no_groups
+from synthdp.evaluation.fairness import judge_images
+from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import noisy_auroc
 from synthdp.evaluation.predictions import (

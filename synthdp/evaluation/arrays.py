@@ -14,7 +14,8 @@ import numpy as np
 from synthdp.data.columns import UNKNOWN
 from synthdp.errors import InputError
 from synthdp.evaluation.differences import Estimate, correlated_aurocs, difference, mean_over_runs
-from synthdp.evaluation.fairness import FairnessFigure, Panel, groups_of_cells, judge_panel
+from synthdp.evaluation.fairness import FairnessFigure, judge_panel
+from synthdp.evaluation.groups import Panel, groups_of_cells
 from synthdp.evaluation.intervals import LEVEL, Interval, redraws_of, with_known_target
 from synthdp.evaluation.metrics import THRESHOLD, FloatArray
 from synthdp.evaluation.predictions import Predictions, Scored

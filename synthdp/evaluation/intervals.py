@@ -208,6 +208,14 @@ class Redrawn:
         """From the values on the rows of `itself_and_redraws`, (1 + R,)."""
         return cls(float(values[0]), values[1:])
 
+    @classmethod
+    def mean(cls, figures: Sequence["Redrawn"]) -> "Redrawn":
+        """The plain mean of figures on the same redraws, at least one; nan where one has none."""
+        return cls(
+            float(np.mean([one.value for one in figures])),
+            np.mean([one.draws for one in figures], axis=0),
+        )
+
     def minus(self, other: "Redrawn") -> "Redrawn":
         """The difference: a paired one where both were drawn with the same weights."""
         return Redrawn(self.value - other.value, self.draws - other.draws)

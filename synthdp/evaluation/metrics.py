@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from synthdp.evaluation.settings import AT_SENSITIVITY
 
 THRESHOLD = 0.5
+#: What the plain mean over several targets is called, wherever a target is named.
+MACRO = "macro"
 #: Shares of weight this close to a wanted one count as reached, whatever sums are rounded to.
 REACHED = 1 - 1e-9
 

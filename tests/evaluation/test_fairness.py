@@ -16,21 +16,24 @@ from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, DatasetInfo, Row
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
+    FairnessFigure,
+    epsilon_accuracy_correlation,
+    epsilon_correlation,
+    figures,
+    judge_images,
+    pearson,
+)
+from synthdp.evaluation.groups import (
     GROUP_MEASURES,
     MIN_PATIENTS,
     ONE_CLASS,
     TOO_FEW,
-    FairnessFigure,
     Judgement,
     bin_names,
-    epsilon_correlation,
-    figures,
     group_measures,
     group_names,
-    judge_images,
     judged_group,
     judged_groups,
-    pearson,
     sorted_groups,
 )
 from synthdp.evaluation.intervals import patient_weights, redraws_of

@@ -2,13 +2,17 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from synthdp.evaluation.intervals import patient_weights
 from synthdp.evaluation.noisy_counts import BINS, haar_basis, likely_counts, unit_counts
 from synthdp.evaluation.operating_point import (
     SLOPES,
+    Array,
+    at_youden,
     platt_of_counts,
     platt_scaling,
     threshold_of_counts,
     threshold_of_scores,
+    youden_threshold,
 )
 
 
@@ -99,3 +103,50 @@ def test_the_threshold_is_the_highest_that_reaches_the_sensitivity(sensitivity: 
 
 def test_a_threshold_below_every_score_is_possible() -> None:
     assert threshold_of_scores(np.array([0.4, 0.6]), np.array([1.0, 0]), 0.9) == 0.2
+
+
+def test_youdens_threshold_is_the_best_of_all() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labels = rng.integers(0, 2, 40).astype(float)
+        labels[:2] = 0, 1
+        scores = np.round(0.3 * labels + 0.7 * rng.random(40), 1)
+
+        def gain(threshold: float, labels: Array = labels, scores: Array = scores) -> float:
+            called = scores >= threshold
+            return float(called[labels == 1].mean() - called[labels == 0].mean())
+
+        chosen = youden_threshold(scores, labels)
+        assert gain(chosen) == pytest.approx(max(map(gain, np.linspace(0, 1, 101))))
+
+
+def test_decisions_at_youdens_threshold_are_chosen_anew_on_each_redraw() -> None:
+    rng = np.random.default_rng(1)
+    columns = rng.integers(0, 30, 80)
+    labels = rng.integers(0, 2, 80).astype(float)
+    scores = np.round(0.2 * labels + 0.8 * rng.random((2, 80)), 2)
+    weights = patient_weights(30, 12, rng)
+    found = at_youden(labels, scores, columns.astype(np.intp), weights)
+    for index, drawn in enumerate([np.ones(30, np.int64), *weights]):
+        copies = np.repeat(np.arange(80), drawn[columns])
+        expected = np.zeros(3)
+        for one in scores:
+            picked, truth = one[copies], labels[copies]
+            called = picked >= youden_threshold(picked, truth)
+            expected += [
+                (called == truth).mean(),
+                called[truth == 1].mean(),
+                (~called[truth == 0]).mean(),
+            ]
+        for name, value in zip(
+            ("accuracy", "sensitivity", "specificity"), expected / 2, strict=True
+        ):
+            assert [found[name].value, *found[name].draws][index] == pytest.approx(value), name
+
+
+def test_decisions_of_one_class_have_no_value() -> None:
+    weights = patient_weights(5, 3, np.random.default_rng(0))
+    found = at_youden(np.ones(5), np.full((1, 5), 0.5), np.arange(5), weights)
+    assert all(np.isnan(one.value) and np.isnan(one.draws).all() for one in found.values())
+    none = at_youden(np.zeros(0), np.zeros((2, 0)), np.zeros(0, np.intp), weights)
+    assert all(np.isnan(one.value) for one in none.values())

@@ -1,7 +1,7 @@
 """The fairness of a study's models: `fairness.csv`, from predictions and the manifests' columns."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
@@ -9,12 +9,15 @@ from typing import TypeAlias
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
     FairnessFigure,
-    Judgement,
+    differences_from_others,
+    epsilon_accuracy_correlation,
     epsilon_correlation,
     figures,
-    judgements,
-    panel_of,
+    finding_correlations,
+    wholes,
 )
+from synthdp.evaluation.groups import JudgedGroup, Judgement, judgements, panel_of
+from synthdp.evaluation.intervals import Redrawn
 from synthdp.evaluation.settings import FairnessSettings
 from synthdp.machine.progress import progress
 from synthdp.storage.files import write_atomic
@@ -65,23 +68,37 @@ def _rows_on_one_split(
     # Cells without privacy come first, so that each recipe's judgement without it is at hand when
     # its cells at epsilons ask for what privacy costs them.
     free: dict[_Recipe, Judgement] = {}
+    all_images: dict[CellKey, Mapping[str, JudgedGroup]] = {}
+    accuracies: dict[_Recipe, _AtEpsilons] = {}
     refuse_other_images(cells)
     panel = panel_of(cells[0].images(), settings)
     in_order = sorted(cells, key=lambda one: one.cell.epsilon is not None)
     for one in progress(in_order, what="fairness", public_unit="cells"):
         cell = one.cell
-        for judgement in judgements(one.images(), panel):
-            recipe = cell.key._replace(epsilon=None), judgement.attribute, judgement.target
+        key, judged = cell.key._replace(epsilon=None), list(judgements(one.images(), panel))
+        found: list[FairnessFigure] = []
+        for judgement in judged:
+            recipe = key, judgement.attribute, judgement.target
+            without = None
             if cell.epsilon is None:
                 free[recipe] = judgement
-            without = None if cell.epsilon is None else free.get(recipe)
-            rows.setdefault(recipe, []).extend(
-                FairnessRow.model_validate({**cell.columns, **figure.model_dump()})
-                for figure in figures(judgement, without_privacy=without)
-            )
-    for of_recipe in rows.values():
+            else:
+                without = free.get(recipe)
+                at_epsilon = differences_from_others(judgement, "accuracy")
+                accuracies.setdefault(recipe, {})[cell.epsilon] = at_epsilon
+            found += figures(judgement, without_privacy=without)
+        if cell.epsilon is None:
+            all_images[key] = wholes(judged)
+            found += finding_correlations(wholes(judged))
+        else:
+            found += finding_correlations(wholes(judged), all_images.get(key))
+        for figure in found:
+            row = FairnessRow.model_validate({**cell.columns, **figure.model_dump()})
+            rows.setdefault((key, figure.attribute, figure.target), []).append(row)
+    for recipe, of_recipe in rows.items():
         yield from sorted(of_recipe, key=_none_last)
         yield from _through_epsilons(of_recipe)
+        yield from _accuracy_through_epsilons(of_recipe, accuracies.get(recipe, {}))
 
 
 def _none_last(row: FairnessRow) -> float:
@@ -99,6 +116,27 @@ def _through_epsilons(rows: Sequence[FairnessRow]) -> Iterator[FairnessRow]:
         fewest = min(parities.values(), key=lambda row: row.n_seeds)
         correlation = epsilon_correlation(parities, fewest)
         yield FairnessRow.model_validate({**correlation.model_dump(), "epsilon": "all"})
+
+
+#: By epsilon and name of a group: its accuracy less that of the others.
+_AtEpsilons: TypeAlias = dict[float, Mapping[str, Redrawn]]
+
+
+def _accuracy_through_epsilons(
+    rows: Sequence[FairnessRow], at: _AtEpsilons
+) -> Iterator[FairnessRow]:
+    """The correlation of epsilon and each group's difference; of two groups the first's alone,
+    since the other's is the same with its sign turned."""
+    of_groups: dict[str, list[FairnessRow]] = {}
+    for row in rows:
+        if row.measure == "accuracy_difference_paper" and isinstance(row.epsilon, float):
+            of_groups.setdefault(row.group, []).append(row)
+    known = [name for name in of_groups if any(name in groups for groups in at.values())]
+    for name in known[:1] if len(known) == 2 else known:
+        differences = {epsilon: groups[name] for epsilon, groups in at.items() if name in groups}
+        fewest = min(of_groups[name], key=lambda row: row.n_seeds)
+        figure = epsilon_accuracy_correlation(differences, fewest)
+        yield FairnessRow.model_validate({**figure.model_dump(), "epsilon": "all"})
 
 
 def write_fairness(path: Path, rows: Sequence[FairnessRow]) -> None:

@@ -1,7 +1,8 @@
 """A study's rows beside figures that others published, with what each promise is worth.
 
 What is theirs stands in two files: a table with a row for each seed, and a YAML file that says
-which of its rows are which arm, and which strategy of ours repeats it.
+which of its rows are which arm, and which strategy of ours repeats it; or in one YAML file of
+matrices by site (`synthdp.study.report.published_matrices`).
 """
 
 import math
@@ -23,6 +24,7 @@ from synthdp.privacy.accounting.privacy_loss import PrivacyLoss
 from synthdp.privacy.units import Unit
 from synthdp.storage.files import read_text
 from synthdp.study.compare.cells import Cell
+from synthdp.study.report.published_matrices import PublishedMatrices
 
 MAX_DESCRIPTION_BYTES = 2**16
 
@@ -82,8 +84,8 @@ class PublishedRow:
     ours: Cell | None
 
 
-def read_published(path: Path) -> Published:
-    """Read the YAML file that describes a published table.
+def read_published(path: Path) -> Published | PublishedMatrices:
+    """Read the YAML file that describes a published table, or that holds matrices.
 
     Raises:
         InputError: when it is missing, too large, or a setting is wrong.
@@ -93,6 +95,8 @@ def read_published(path: Path) -> Published:
     if not path.is_file():
         raise InputError(f"published: {path} is missing; name the YAML file of the table")
     content = parse_yaml(read_text(path, MAX_DESCRIPTION_BYTES), where=path.name)
+    if isinstance(content, dict) and "matrices" in content:
+        return validate_settings(PublishedMatrices, content, where=path.name)
     published = validate_settings(Published, content, where=path.name)
     return published.model_copy(update={"table": path.parent / published.table})
 

@@ -18,7 +18,7 @@ from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
-from synthdp.evaluation.fairness import refuse_no_groups
+from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.settings import FairnessSettings
 from synthdp.runs.folder import StageCall
 from synthdp.stages import STAGES, crosses_grid, expand_strategy

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.errors import InputError
-from synthdp.evaluation.fairness import MIN_PATIENTS, ONE_CLASS
+from synthdp.evaluation.groups import MIN_PATIENTS, ONE_CLASS
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.statement import make_statement
