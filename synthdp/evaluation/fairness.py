@@ -222,9 +222,7 @@ def _worst_group_gap(judgement: Judgement) -> FairnessFigure:
     return _figure(judgement, whole, "worst_group_gap", gap, note=note)
 
 
-def _group_correlations(
-    judgement: Judgement, free: Judgement | None
-) -> Iterator[FairnessFigure]:
+def _group_correlations(judgement: Judgement, free: Judgement | None) -> Iterator[FairnessFigure]:
     """Of groups' sizes and AUROCs; of their losses too, where `free` judges without privacy."""
     groups = judgement.with_value("auroc")
     sizes = [float(group.n_patients) for group in groups]

@@ -266,9 +266,9 @@ def macro_judgement(by_target: Sequence[Judgement]) -> Judgement:
         target=MACRO,
         attribute=by_target[0].attribute,
         threshold=None,
-        whole=_macro_group("", wholes, over),
+        whole=_macro_group("", wholes, over, len(by_target)),
         groups=tuple(
-            _macro_group(name, parts[name], over if every <= have[name] else ())
+            _macro_group(name, parts[name], over if every <= have[name] else (), len(by_target))
             for name in sorted_groups([*parts])
         ),
         over=over,
@@ -276,7 +276,7 @@ def macro_judgement(by_target: Sequence[Judgement]) -> Judgement:
 
 
 def _macro_group(
-    name: str, of: Mapping[str, JudgedGroup], over: Sequence[str]
+    name: str, of: Mapping[str, JudgedGroup], over: Sequence[str], n_targets: int
 ) -> JudgedGroup:
     """The mean of a group's measures over the targets `over`; none where there are none."""
     n_images = max(group.n_images for group in of.values())
@@ -290,8 +290,13 @@ def _macro_group(
         n_images,
         n_patients,
         {name: Redrawn.mean([one.measures[name] for one in chosen]) for name in GROUP_MEASURES},
+        why="" if len(over) == n_targets else _over_words(over, n_targets),
         images=Redrawn.mean(images),
     )
+
+
+def _over_words(over: Sequence[str], n_targets: int) -> str:
+    return f"mean over {len(over)} of {n_targets} targets: {', '.join(over)}"
 
 
 def judged_groups(

@@ -28,6 +28,25 @@ def _as_mapping(value: Any) -> Any:
     return value
 
 
+#: Cut points that papers judged by, by their names. What lies below the first or above the last
+#: point, such as a mistyped age, is a group of its own.
+NAMED_CUTS = {
+    "paper-2302.01622": (0.0, 30.0, 60.0, 70.0, 80.0, 100.0),
+    "paper-2306.06503": (0.0, 40.0, 70.0, 100.0),
+}
+
+
+def _named_cuts(value: Any) -> Any:
+    """The points of a name; they stand in resolved settings in its place."""
+    if not isinstance(value, str) or value == "none":
+        return value
+    if value not in NAMED_CUTS:
+        raise ValueError(
+            f"names no cut points; known: {', '.join(NAMED_CUTS)}; or give numbers, as in [50, 70]"
+        )
+    return NAMED_CUTS[value]
+
+
 def _in_order(attributes: Mapping[str, CutPoints]) -> Mapping[str, CutPoints]:
     for name, cuts in attributes.items():
         if cuts is not None and (not cuts or list(cuts) != sorted(set(cuts))):
@@ -36,10 +55,10 @@ def _in_order(attributes: Mapping[str, CutPoints]) -> Mapping[str, CutPoints]:
 
 
 #: Column of the manifest -> None for its values as they are, or the points that cut its numbers
-#: into bins: `age: [50, 70]` makes `below 50`, `50 to below 70`, `70 and above`. A list of columns
-#: is taken too.
+#: into bins: `age: [50, 70]` makes `below 50`, `50 to below 70`, `70 and above`; or a name of
+#: `NAMED_CUTS`. A list of columns is taken too.
 Attributes = Annotated[
-    dict[str, CutPoints],
+    dict[str, Annotated[CutPoints, BeforeValidator(_named_cuts)]],
     BeforeValidator(_as_mapping),
     Field(min_length=1),
     AfterValidator(_in_order),
@@ -56,7 +75,8 @@ class FairnessSettings(Settings):
     stands_for: ClassVar[str] = "attributes"
 
     attributes: Attributes
-    """Columns, and for numbers the points that cut them into bins.
+    """Columns, and for numbers the points that cut them into bins, or the name of a paper's:
+    `paper-2302.01622` (ages 0, 30, 60, 70, 80, 100), `paper-2306.06503` (0, 40, 70, 100).
     Example: {age: [50, 70]}
     """
 

@@ -36,7 +36,7 @@ from synthdp.evaluation.groups import (
     judged_groups,
     sorted_groups,
 )
-from synthdp.evaluation.intervals import patient_weights, redraws_of
+from synthdp.evaluation.intervals import Redrawn, patient_weights, redraws_of
 from synthdp.evaluation.metrics import METRICS, all_metrics
 from synthdp.evaluation.predictions import Predictions, ScoredImages, ScoredTarget
 from synthdp.evaluation.settings import FairnessSettings
@@ -123,6 +123,8 @@ def counted_out(measure: str, labels: np.ndarray, scores: np.ndarray, threshold:
     """A figure of a group from its images, nan where it has none to count."""
     if measure in METRICS:
         return all_metrics(labels, scores, threshold=threshold)[measure]
+    if measure == "accuracy":
+        return float(((scores >= threshold) == labels).mean()) if labels.size else math.nan
     counted = labels if measure == "prevalence" else scores >= threshold
     return float(counted.mean()) if counted.size else math.nan
 
@@ -170,6 +172,7 @@ def test_redraws_that_lack_a_class_have_no_figure_of_it() -> None:
         "specificity": [1 / 3, math.nan, 1 / 2],
         "positive_rate": [2 / 3, 1, 2 / 3],
         "prevalence": [0, 1, 1 / 3],
+        "accuracy": [1 / 3, 1, 2 / 3],
     }
     assert set(found) == set(expected)
     for measure, draws in expected.items():
@@ -382,7 +385,7 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
     images = ScoredImages(predictions, [(0.5, 0.3)], clinic, clinic.rows)
     by = FairnessSettings(attributes=["sex"], redraws=50)
     found = judge_images(images, by)
-    assert {one.target for one in found} == {"edema", "nodule"}
+    assert {one.target for one in found} == {"edema", "nodule", "macro"}
     nodule = [one for one in found if one.target == "nodule"]
     assert {one.threshold for one in nodule} == {0.3}
     assert figure_of(nodule, "sensitivity", "F").n_images == 27
@@ -400,6 +403,8 @@ def test_images_of_several_targets_are_judged_by_each_with_its_own_labels() -> N
         ("{age: [50, 70], view: none}", {"age": (50, 70), "view": None}),
         ("{attributes: {view: none}}", {"view": None}),
         ("{attributes: {age: [50]}, redraws: 10}", {"age": (50,)}),
+        ("{age: paper-2302.01622, sex: none}", {"age": (0, 30, 60, 70, 80, 100), "sex": None}),
+        ("{age: paper-2306.06503}", {"age": (0, 40, 70, 100)}),
     ],
 )
 def test_attributes_are_named_in_short_or_in_full(text: str, expected: dict[str, object]) -> None:
@@ -417,6 +422,7 @@ def test_attributes_are_named_in_short_or_in_full(text: str, expected: dict[str,
         ("{age: []}", "rising order"),
         ("{age: [50, 50]}", "rising order"),
         ("{age: [50, .inf]}", "finite number"),
+        ("{age: paper-2302}", r"fairness.*age: names no cut points; known: paper-2302.01622"),
         ("[3]", "name columns of the manifest"),
         ("{attributes: [view], redraw: 3}", "did you mean redraws"),
         ("{view: null}", "fairness.view: 'null' is no value here; write `none`"),
@@ -426,3 +432,152 @@ def test_attributes_are_named_in_short_or_in_full(text: str, expected: dict[str,
 def test_attributes_that_say_nothing_are_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_settings(ReportSettings, None, ["study=x", f"fairness={text}"])
+
+
+def test_accuracy_differences_are_the_papers_and_those_of_rates_are_built_alike() -> None:
+    """Women less men; an age band less the mean of the others, each weighted by its images."""
+    scored, names, patients = made_up(seeds=1)
+    called = scored.scores[0] >= 0.5
+    right, here = called == scored.labels, np.array(names)
+    for of, measure in ((right, "accuracy_difference_paper"), (called, "positive_rate_difference")):
+        mean = {group: of[here == group].mean() for group in GROUPS}
+        size = {group: (here == group).sum() for group in GROUPS}
+        found = judged(scored, names, patients)
+        for group in GROUPS:
+            others = [other for other in GROUPS if other != group]
+            expected = mean[group] - np.average(
+                [mean[other] for other in others], weights=[size[other] for other in others]
+            )
+            figure = figure_of(found, measure, group)
+            assert figure.value == pytest.approx(expected)
+            assert figure.ci_low < figure.value < figure.ci_high
+            assert figure.note == "less the size-weighted mean of the 2 others"
+    sexes = ["F" if name == "a" else "M" for name in names]
+    found = judged(scored, sexes, patients)
+    women = figure_of(found, "accuracy_difference_paper", "F")
+    f, m = (right[np.array(sexes) == sex].mean() for sex in "FM")
+    assert women.value == pytest.approx(f - m)
+    assert women.note == "less group M"
+    assert figure_of(found, "accuracy_difference_paper", "M").value == pytest.approx(m - f)
+
+
+def test_images_of_an_unknown_group_are_no_other_group() -> None:
+    scored, names, patients = made_up(seeds=1)
+    known = judged(scored, names, patients)
+    some = ["unknown" if name == "a" else name for name in names]
+    found = judged(scored, some, patients)
+    measure = "accuracy_difference_paper"
+    assert figure_of(found, measure, "unknown").value is None
+    assert figure_of(found, measure, "b").note == "less group c"
+    difference = figure_of(known, "accuracy", "b").value - figure_of(known, "accuracy", "c").value
+    assert figure_of(found, measure, "b").value == pytest.approx(difference)
+
+
+def test_losses_correlate_with_what_there_was_to_lose_and_with_size() -> None:
+    scored, names, patients = made_up(seeds=1)
+    worse = ScoredTarget(
+        scored.labels, np.sqrt(np.random.default_rng(5).random(scored.scores.shape)),
+        scored.patients, scored.thresholds,
+    )  # fmt: skip
+    _, weights = redraws_of(patients, 1, REDRAWS)
+    free = judge(scored, names, weights)
+    found = figures(judge(worse, names, weights), without_privacy=free)
+    without = [figure_of(figures(free), "auroc", group).value for group in GROUPS]
+    losses = [figure_of(found, "auroc_loss", group).value for group in GROUPS]
+    r = figure_of(found, "r_loss_auroc")
+    assert r.value == pytest.approx(pearsonr(without, losses).statistic)
+    assert (r.n_points, r.note) == (3, "of 3 groups")
+    assert r.ci_low < r.value <= r.ci_high
+    of_size = figure_of(found, "r_loss_size")
+    assert of_size.value == pytest.approx(pearsonr(list(GROUPS.values()), losses).statistic)
+    assert not [one for one in figures(free) if one.measure.startswith("r_loss")]
+
+
+def test_epsilon_and_the_accuracy_of_women_correlate_with_an_interval() -> None:
+    like = FairnessFigure(
+        target="t", attribute="sex", group="F", measure="accuracy_difference_paper", value=0.1,
+        n_images=9, n_patients=9, note="less group M",
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    at = {
+        epsilon: Redrawn(value, value + rng.normal(0, 0.01, 200))
+        for epsilon, value in ((1.0, 0.3), (6.0, 0.2), (20.0, 0.15))
+    }
+    found = epsilon_accuracy_correlation(at, like)
+    assert found.value == pytest.approx(pearsonr([1, 6, 20], [0.3, 0.2, 0.15]).statistic)
+    assert found.ci_low < found.value < found.ci_high
+    assert (found.measure, found.group, found.n_points) == ("r_epsilon_accuracy", "F", 3)
+    assert found.note == "group F less group M; of 3 epsilons"
+    few = epsilon_accuracy_correlation({1.0: at[1.0], 6.0: at[6.0]}, like)
+    assert (few.value, few.n_points, few.note) == (None, 2, "fewer than 3 epsilons")
+
+
+def several_targets(n: int = 240) -> tuple[ScoredImages, np.ndarray]:
+    """Three findings of women and men, one of which men hardly have."""
+    clinic = dataset_of(
+        [{"sex": "FM"[i % 2], "age": str(20 + i % 60)} for i in range(n)],
+        targets=("a", "b", "rare"),
+    )
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (n, 3)).astype(float)
+    labels[1::2, 2] = 0
+    labels[1, 2] = 1  # one man
+    scores = 0.3 * labels + 0.7 * rng.random((1, n, 3))
+    predictions = Predictions(
+        images=tuple(row.image for row in clinic.rows),
+        patients=tuple(row.patient_id for row in clinic.rows),
+        targets=("a", "b", "rare"),
+        labels=labels,
+        scores=scores,
+    )
+    return ScoredImages(predictions, [(0.5, 0.5, 0.5)], clinic, clinic.rows), scores
+
+
+def test_the_mean_over_findings_is_over_those_that_all_groups_have() -> None:
+    images, _ = several_targets()
+    found = judge_images(images, FairnessSettings(attributes=["sex"], redraws=40))
+    macro = [one for one in found if (one.target, one.attribute) == ("macro", "sex")]
+    for sex in "FM":
+        for measure in ("auroc", "accuracy", "prevalence"):
+            parts = [
+                figure_of([one for one in found if one.target == target], measure, sex).value
+                for target in "ab"
+            ]
+            assert figure_of(macro, measure, sex).value == pytest.approx(np.mean(parts))
+    assert {one.note for one in macro if one.group and one.measure == "auroc"} == {
+        "mean over 2 of 3 targets: a, b"
+    }
+    gap = figure_of(macro, "accuracy_difference_paper", "F")
+    parts = [
+        figure_of([one for one in found if one.target == target], gap.measure, "F").value
+        for target in "ab"
+    ]
+    assert gap.value == pytest.approx(np.mean(parts))
+
+
+def test_findings_are_points_of_correlations_too() -> None:
+    images, _ = several_targets()
+    found = judge_images(images, FairnessSettings(attributes=["sex"], redraws=40))
+    (r,) = [one for one in found if one.attribute == "findings"]
+    assert (r.target, r.measure, r.n_points, r.note) == (
+        "macro", "r_size_auroc", 3, "of 3 findings",
+    )  # fmt: skip
+    labels, scores = images.predictions.labels, images.predictions.scores[0]
+    aurocs = [roc_auc_score(labels[:, k], scores[:, k]) for k in range(3)]
+    assert r.value == pytest.approx(pearsonr(labels.sum(axis=0), aurocs).statistic)
+
+
+def test_ages_may_stand_as_dicom_writes_them_and_others_words_are_refused() -> None:
+    ages = ["045Y", "018M", "0", "155", "", "29"]
+    clinic = dataset_of([{"age": age, "weight": age} for age in ages])
+    cuts = (0.0, 30.0, 60.0, 70.0, 80.0, 100.0)
+    assert group_names(clinic, clinic.rows, "age", cuts) == [
+        "30 to below 60", "0 to below 30", "0 to below 30", "100 and above", "unknown",
+        "0 to below 30",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"2 cell\(s\) of column weight are no numbers"):
+        group_names(clinic, clinic.rows, "weight", cuts)
+    old = dataset_of([{"age": "elderly"}])
+    with pytest.raises(InputError, match="column age are no numbers") as caught:
+        group_names(old, old.rows, "age", cuts)
+    assert "elderly" not in str(caught.value)

@@ -61,7 +61,9 @@ def test_what_is_not_known_is_left_out_or_not_a_number() -> None:
     given, _ = site_drops(["a", "b"], private, free, np.array([0.9, math.nan]))
     assert given.private_own == pytest.approx(0.2)
     free[:] = math.nan
-    assert all(drop.n_cells == 0 and math.isnan(drop.free) for drop in site_drops("ab", private, free))
+    assert all(
+        drop.n_cells == 0 and math.isnan(drop.free) for drop in site_drops("ab", private, free)
+    )
 
 
 def test_equal_or_single_cells_are_not_tested() -> None:

@@ -136,7 +136,7 @@ def test_a_study_is_judged_by_the_mean_over_its_seeds(tmp_path: Path) -> None:
 def test_epsilon_and_parity_correlate_over_the_finite_epsilons(tmp_path: Path) -> None:
     study, results = make_study(tmp_path)
     rows = fairness_of(study, results)
-    through = chosen(rows, epsilon="all", attribute="view")
+    through = chosen(rows, epsilon="all", attribute="view", measure="r_epsilon_parity")
     assert (through.measure, through.n_points, through.note) == (
         "r_epsilon_parity", 3, "of 3 epsilons",
     )  # fmt: skip
@@ -149,10 +149,28 @@ def test_epsilon_and_parity_correlate_over_the_finite_epsilons(tmp_path: Path) -
     assert through.value == pytest.approx(np.corrcoef([1, 6, 20], parities)[0, 1])
 
 
+def test_epsilon_and_the_papers_difference_correlate_with_an_interval(tmp_path: Path) -> None:
+    study, results = make_study(tmp_path)
+    rows = fairness_of(study, results)
+    through = chosen(rows, epsilon="all", attribute="view", measure="r_epsilon_accuracy")
+    differences = [
+        chosen(
+            rows, epsilon=epsilon, attribute="view", group="CC",
+            measure="accuracy_difference_paper",
+        ).value
+        for epsilon in (1.0, 6.0, 20.0)
+    ]  # fmt: skip
+    assert through.value == pytest.approx(np.corrcoef([1, 6, 20], differences)[0, 1])
+    assert through.ci_low is not None
+    assert (through.group, through.n_points) == ("CC", 3)
+
+
 def test_a_figure_through_epsilons_has_the_fewest_seeds_of_them(tmp_path: Path) -> None:
     study, results = make_study(tmp_path)
     fewer = [row for row in results if (row.epsilon, row.seed) != (6.0, 1)]
-    assert chosen(fairness_of(study, fewer), epsilon="all", attribute="view").n_seeds == 1
+    rows = fairness_of(study, fewer)
+    for measure in ("r_epsilon_parity", "r_epsilon_accuracy"):
+        assert chosen(rows, epsilon="all", attribute="view", measure=measure).n_seeds == 1
 
 
 def test_models_share_the_redraws_so_that_like_ones_lose_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.predictions import ScoredCell
 from synthdp.study.compare.results import ResultRow, read_results
 from synthdp.study.compare.transfer import (
+    DECISIONS,
     TransferRow,
     domain_of,
     read_transfer,
@@ -141,7 +142,8 @@ def test_losses_are_differences_of_mean_aurocs(cells: list[ScoredCell]) -> None:
     private, free = (row_of(rows, "off_site_loss", "A", "B", epsilon) for epsilon in (1.0, None))
     assert change.value == pytest.approx(private.value - free.value)
     internal = [row for row in rows if row.domain == "internal"]
-    assert {row.measure for row in internal} == {"auroc", "privacy_loss"}
+    decided = {f"{name}{end}" for name in DECISIONS for end in ("", "_optimistic")}
+    assert {row.measure for row in internal} == {"auroc", "privacy_loss", *decided}
 
 
 def test_p_values_are_small_where_much_is_lost_and_adjusted_by_measure(
@@ -325,7 +327,8 @@ def test_a_study_of_one_set_has_a_table_on_request(values: dict[str, object]) ->
     assert "Does it hold at other sites?" in page
     rows = read_transfer(study.out / "transfer.csv")
     assert {(row.trained_on, row.domain) for row in rows} == {("clinic", "internal")}
-    assert {row.measure for row in rows} == {"auroc", "privacy_loss"}
+    decided = {f"{name}{end}" for name in DECISIONS for end in ("", "_optimistic")}
+    assert {row.measure for row in rows} == {"auroc", "privacy_loss", *decided}
 
 
 @pytest.mark.parametrize(
