@@ -185,7 +185,8 @@ def _less_the_others(
         if group.name in differences:
             (other, *more) = (name for name in known if name != group.name)
             weighted = f"less the size-weighted mean of the {len(more) + 1} others"
-            note = weighted if more else f"less group {other}"
+            words = weighted if more else f"less group {other}"
+            note = f"{group.why}; {words}" if group.why else words
         yield _figure(judgement, group, measure, differences.get(group.name), note=note)
 
 

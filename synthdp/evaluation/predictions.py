@@ -40,9 +40,30 @@ class Predictions:
         """Images, patients, targets, labels: equal for models that can be laid side by side."""
         return self.images, self.patients, self.targets, self.labels.tobytes()
 
+    def of_targets(self, names: Sequence[str]) -> "Predictions":
+        """The same of some targets, by name, in this order."""
+        if tuple(names) == self.targets:
+            return self
+        columns = [self.targets.index(name) for name in names]
+        return replace(
+            self,
+            targets=tuple(names),
+            labels=self.labels[:, columns],
+            scores=self.scores[:, :, columns],
+        )
+
     def beside(self, others: Sequence["Predictions"]) -> "Predictions":
         """These models and others on the same images, as `scored_on` says, in this order."""
         return replace(self, scores=np.concatenate([one.scores for one in (self, *others)]))
+
+
+def shared_targets(several: Sequence[Predictions]) -> tuple[str, ...]:
+    """The targets that all have, by name, in the order of the first.
+
+    Models of sites with other targets are scored on those that their set and the images share.
+    """
+    first, *others = several
+    return tuple(name for name in first.targets if all(name in one.targets for one in others))
 
 
 class _Figure(Settings):

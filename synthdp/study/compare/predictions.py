@@ -24,6 +24,7 @@ from synthdp.evaluation.predictions import (
     predicted_rows,
     read_metrics,
     read_predictions,
+    shared_targets,
 )
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import CellKey, ResultRow, cell_key
@@ -72,6 +73,8 @@ class ScoredRuns:
 def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> ScoredRuns:
     """The runs' scores on one split; a run that was scored on other images than most is left out.
 
+    Runs of sites with other targets are laid side by side for those that all of them have.
+
     Args:
         study: the study's folder.
         data_set: the set's name.
@@ -87,6 +90,8 @@ def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> 
         except InputError:
             there = (folder / PREDICTIONS_FILE).is_file()
             problems[run] = "predictions cut off or damaged" if there else "no predictions"
+    if shared := shared_targets([*read.values()]) if read else ():
+        read = {run: one.of_targets(shared) for run, one in read.items()}
     most = Counter(predictions.scored_on for predictions in read.values()).most_common(1)
     if not most:
         nothing = Predictions((), (), ("",), np.zeros((0, 1)), np.zeros((0, 0, 1)))
@@ -138,10 +143,13 @@ class ScoredCell:
 def refuse_other_images(cells: Sequence[ScoredCell]) -> None:
     """Refuse cells of one split that can't share redraws, since one was scored on other images.
 
+    Cells may have other targets; the labels of those that all have must be the same.
+
     Raises:
         InputError: naming the first evaluation that is not as most are, or that is damaged.
     """
-    scored_on = [one.predictions.scored_on for one in cells]
+    shared = shared_targets([one.predictions for one in cells])
+    scored_on = [one.predictions.of_targets(shared).scored_on for one in cells]
     (most, _), *_ = Counter(scored_on).most_common(1)
     for one, here in zip(cells, scored_on, strict=True):
         if here != most:

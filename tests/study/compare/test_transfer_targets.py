@@ -9,10 +9,16 @@ from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
 from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.errors import InputError
 from synthdp.evaluation.operating_point import youden_threshold
 from synthdp.storage.files import write_atomic, write_json
 from synthdp.study.compare.cells import Cell
-from synthdp.study.compare.predictions import ScoredCell, read_predictions
+from synthdp.study.compare.predictions import (
+    ScoredCell,
+    read_predictions,
+    read_scored,
+    refuse_other_images,
+)
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.compare.transfer import (
     BELOW_CHANCE,
@@ -279,3 +285,26 @@ def test_a_site_of_one_patient_has_no_figure_and_says_so(tmp_path: Path) -> None
             assert row.n_patients == 1
     here = one_row(rows, "auroc", target="macro", trained_on="A", data_set="B", epsilon=1.0)
     assert here.note == "one class alone"
+
+
+def test_models_of_other_findings_are_laid_side_by_side_by_name(tmp_path: Path) -> None:
+    targets = {"A": ("a", "b"), "B": ("b", "a", "d"), "C": ("d", "b")}
+    study = Study(tmp_path, targets).grid()
+    runs = [f"run-{site}-1.0-0" for site in "ABC"]
+    scored = read_scored(study.root, "B", "test", runs)
+    assert scored.predictions.targets == ("b",)
+    assert scored.problems == {}
+    alone = read_predictions(evaluation_folder(study.root, "run-C-1.0-0", "B", "test"))
+    column = alone.targets.index("b")
+    assert (scored.predictions.scores[2, :, 0] == alone.scores[0, :, column]).all()
+    at_b = [one for one in study.cells if one.cell.data_set == "B"]
+    refuse_other_images(at_b)
+    folder = at_b[0].evaluations[0]
+    text = (folder / "predictions.csv").read_text().splitlines()
+    first = text[1].split(",")
+    column = text[0].split(",").index("b")
+    first[column] = "10"[int(first[column])]
+    (folder / "predictions.csv").write_text("\n".join([text[0], ",".join(first), *text[2:]]) + "\n")
+    other = [ScoredCell(one.cell, one.evaluations[:1], one.dataset) for one in at_b]
+    with pytest.raises(InputError, match="made of other images, patients, targets or labels"):
+        refuse_other_images(other)
