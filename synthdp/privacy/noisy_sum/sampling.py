@@ -1,7 +1,7 @@
 """Who takes part in a step: all units, or a Poisson sample of them."""
 
-import hmac
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ from torch import Tensor
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 
-_BITS = 64
+_BYTES = 8
+_BLOCK_BYTES, _INNER, _OUTER = 64, 0x36, 0x5C
 
 
 def sampled_units(
@@ -32,13 +33,27 @@ def sampled_units(
     """
     if mechanism.sampling_rate == 1.0:
         return torch.arange(len(tags))
-    keyed = hmac.new(noise_source.key, f"sample {step} ".encode(), "sha256")
-    below = int(mechanism.sampling_rate * 2**_BITS)
-
-    def drawn(tag: bytes) -> bool:
-        digest = keyed.copy()
-        digest.update(tag)
-        return int.from_bytes(digest.digest()[: _BITS // 8], "big") < below
-
-    indices = [index for index, tag in enumerate(tags) if drawn(tag)]
+    below = int(mechanism.sampling_rate * 2 ** (8 * _BYTES)).to_bytes(_BYTES, "big")
+    digest = _keyed(noise_source.key, f"sample {step} ".encode())
+    indices = [index for index, tag in enumerate(tags) if digest(tag)[:_BYTES] < below]
     return torch.tensor(indices, dtype=torch.int64)
+
+
+def _keyed(key: bytes, prefix: bytes) -> Callable[[bytes], bytes]:
+    """HMAC-SHA-256 of a prefix and what is given.
+
+    Written out as RFC 2104 has it: `hmac` takes more than twice the time for each of many short
+    messages, and in each step everybody's is asked for.
+    """
+    short = key if len(key) <= _BLOCK_BYTES else hashlib.sha256(key).digest()
+    padded = short.ljust(_BLOCK_BYTES, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ _INNER for byte in padded) + prefix)
+    outer = hashlib.sha256(bytes(byte ^ _OUTER for byte in padded))
+
+    def digest(message: bytes) -> bytes:
+        first, second = inner.copy(), outer.copy()
+        first.update(message)
+        second.update(first.digest())
+        return second.digest()
+
+    return digest

@@ -1,3 +1,5 @@
+import hmac
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -47,3 +49,18 @@ def test_steps_and_keys_draw_anew() -> None:
 def test_an_empty_sample_is_one() -> None:
     assert sampled_units(mechanism(0.5), [], SOURCE, 0).shape == (0,)
     assert any(len(drawn(TAGS[:3], 0.01, step)) == 0 for step in range(20))
+
+
+@pytest.mark.parametrize("key", [bytes(range(32)), b"short", bytes(range(100))])
+def test_who_is_drawn_is_decided_by_hmac_sha_256(key: bytes) -> None:
+    source = NoiseSource(key)
+    for step in (0, 7, 12345):
+        for rate in (0.01, 0.3, 1 - 2**-40):
+            digests = [hmac.digest(key, b"sample %d " % step + tag, "sha256") for tag in TAGS]
+            below = int(rate * 2**64)
+            expected = [
+                index
+                for index, digest in enumerate(digests)
+                if int.from_bytes(digest[:8], "big") < below
+            ]
+            assert sampled_units(mechanism(rate), TAGS, source, step).tolist() == expected
