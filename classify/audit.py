@@ -121,17 +121,18 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
 def network_subject_of(
     run: Path, settings: FinetuneSettings, recipe: NetworkSettings
 ) -> network.NetworkSubject:
-    """The training of a run's last blocks, as `subject_of`."""
+    """The training of a run's network, or of its last blocks, as `subject_of`."""
     plan = audited_plan(run, finetuning_plan(settings))
     assert plan.mechanism is not None  # `audited_plan` has asked
     setup = set_up_network(settings, recipe, plan.dataset)
     return network.NetworkSubject(
-        top=setup.top,
+        top=setup.trained,
         examples=setup.examples,
         recipe=recipe,
         mechanism=plan.mechanism,
         delta=settings.privacy.delta,
         noise=settings.privacy.noise,
+        seed=settings.seed,
         dataset=plan.dataset,
     )
 

@@ -16,6 +16,7 @@ from synthdp.config.settings import (
     Settings,
     TrainableBlocks,
 )
+from synthdp.data.augmentation import Augmentation
 from synthdp.data.columns import Where
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.settings.lesions import CropSettings
@@ -182,15 +183,23 @@ _DROPPED = {
 }
 
 
+#: What takes a network's steps, on gradients that are public by then.
+NetworkOptimizer = Literal["sgd", "nadam"]
+#: NAdam's steps are as long as its rate, whatever the gradient: more is a rate of SGD.
+MOST_NADAM_RATE = 1.0
+
+
 class NetworkSettings(Settings):
-    """How the end of the network is trained together with its head; every number is public.
+    """How the network, or its end, is trained together with its head; every number is public.
 
     A patient's gradient is the mean over all of its images and `views` of each. The head is always
     trained.
     """
 
-    trainable_blocks: int = Field(default=2, ge=1)
-    """How many blocks of a ViT, counted from the end, are trained with the head."""
+    trainable_blocks: Annotated[int, Field(ge=1)] | Literal["all"] = 2
+    """How many blocks of a transformer, or stages of a convolutional network, counted from the end,
+    are trained with the head; `all` trains the whole network.
+    """
 
     tune: Tune = "blocks"
     """What moves in the blocks: `blocks` all weights; `lora` a low-rank addition to each matrix
@@ -206,8 +215,15 @@ class NetworkSettings(Settings):
     sampling_rate: float = Field(default=0.25, gt=0, le=1)
     """Probability of each patient to be in a step's Poisson sample."""
 
+    optimizer: Annotated[NetworkOptimizer | None, ADDED_LATER] = None
+    """What takes the steps, on gradients that have their noise already: `sgd` with `momentum`, also
+    when not set, or `nadam` (Dozat 2016), whose steps are about as long as `lr` whatever the
+    gradient.
+    Example: nadam
+    """
+
     lr: float = Field(default=2.0, gt=0)
-    """Learning rate."""
+    """Learning rate; `nadam` takes one such as 0.02, which moves weights by 0.02 times `scale`."""
 
     scale: float = Field(default=0.01, gt=0)
     """The blocks are trained in units of this: a block's gradient is a hundred times the head's,
@@ -215,7 +231,7 @@ class NetworkSettings(Settings):
     """
 
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of the noisy gradients."""
+    """Momentum of the noisy gradients; of `nadam` its first beta."""
 
     clip_norm: ClipNorm = 1.0
     """Norm to which each patient's gradient is clipped."""
@@ -223,14 +239,31 @@ class NetworkSettings(Settings):
     average_from: float = Field(default=0.5, ge=0, lt=1)
     """The iterates from this share of the steps on are averaged."""
 
+    average_decay: Annotated[float | None, ADDED_LATER] = Field(default=None, gt=0, lt=1)
+    """Averages them exponentially, each new one counting 1 less this; evenly when not set.
+    Example: 0.99
+    """
+
     images: Literal["all"] = "all"
     """Has one value. The key stays, since run folders are named by a hash of all settings and a
     resumed run is compared with its config.yaml: without it, runs of before would not be known
     again.
     """
 
+    max_images: Annotated[int | None, ADDED_LATER] = Field(default=None, ge=1)
+    """Of a patient with more images so many are drawn anew in each step; all when not set.
+    Example: 4
+    """
+
     views: int = Field(default=1, ge=1, le=64)
     """Views of each image that are averaged over."""
+
+    augment: Annotated[Augmentation | None, ADDED_LATER] = None
+    """Draws the views of an image anew in each step, at random; what is not named in it has its
+    default. Without it, of `trainable_blocks` below `all` the first view is the image itself and
+    the others are the same in every step, and a whole network sees the image itself.
+    Example: {flip: true}
+    """
 
     batch: int = Field(default=16, ge=1, le=4096)
     """Views computed at a time; changes memory and time alone."""
@@ -245,6 +278,24 @@ class NetworkSettings(Settings):
         if dropped is not None:
             raise ValueError(dropped)
         return value
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> "NetworkSettings":
+        if self.trainable_blocks == "all" and self.views > 1 and self.augment is None:
+            raise ValueError(
+                f"network.views is {self.views}, but without network.augment a whole network sees "
+                "the image itself in each of them; set augment, such as {flip: false}, or views 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_rate_is_its_optimizers(self) -> "NetworkSettings":
+        if self.optimizer == "nadam" and self.lr > MOST_NADAM_RATE:
+            raise ValueError(
+                f"network.lr is {self.lr:g}, a rate of sgd: steps of nadam are as long as lr, so "
+                "set a small one, such as 0.02"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_rank_is_one_of_lora(self) -> "NetworkSettings":
@@ -315,7 +366,7 @@ class FinetuneSettings(Settings):
     """How the head is trained."""
 
     network: NetworkSettings | None = None
-    """With it the last blocks of the network are trained beside the head.
+    """With it the network, or its last blocks, is trained beside the head.
     Example: {trainable_blocks: 2}
     """
 
@@ -353,7 +404,7 @@ class FinetuneSettings(Settings):
 
 
 class PretrainSettings(Settings):
-    """The pretrain stage: ordinary training, on a synthetic or phantom set.
+    """The pretrain stage: ordinary training, on a synthetic, phantom or public set.
 
     A set of patients, or a `cohort` of them, is allowed: that is the baseline without privacy. With
     `trainable_blocks: 0` the head alone is fitted, to the end: then `epochs`, `batch`, the rates
@@ -418,6 +469,12 @@ class PretrainSettings(Settings):
     views: int = Field(default=2, ge=1, le=64)
     """Views of each image, of which the first is the image itself."""
 
+    augment: Annotated[Augmentation | None, ADDED_LATER] = None
+    """Draws another view of each image in each epoch, at random, and keeps none: for many images,
+    and for a network that is trained whole. `views` then says nothing.
+    Example: {flip: true}
+    """
+
     teacher: FeatureSettings | None = None
     """A frozen public network, whose features of the whole image the blocks learn to reproduce,
     from any view and without labels; the head is then fitted to the labels.
@@ -434,6 +491,11 @@ class PretrainSettings(Settings):
             )
         if self.teacher is not None and self.trainable_blocks == 0:
             raise ValueError("a teacher needs blocks that learn; raise trainable_blocks")
+        if self.augment is not None and self.trainable_blocks != "all":
+            raise ValueError(
+                "augment: draws images anew, which a frozen trunk would have to see anew too; set "
+                "trainable_blocks to all, or leave augment out and set views"
+            )
         if self.minutes is not None and self.trainable_blocks == 0:
             raise ValueError(
                 "minutes: with trainable_blocks 0 the head alone is fitted, to its optimum; leave "

@@ -1,13 +1,14 @@
 """The finetune stage: a head on frozen features of patients, with or without privacy.
 
 The unit is the patient; all patients take part in every step; accounting is the exact Gaussian
-one. With `network` the last blocks are trained too, on Poisson samples (`classify.network.train`).
-`privacy.epsilon` is the end-to-end target: what ancestors spent is taken off first.
+one. With `network` its last blocks are trained too, or all of it, on Poisson samples
+(`classify.network.train`). `privacy.epsilon` is the end-to-end target: what ancestors spent is
+taken off first.
 """
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
-from classify.features.extract import trunk_views
+from classify.features.extract import on_arrays, refuse_damaged, trunk_views
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.head.train import HeadRecipe, head_recipe, train_head, train_private_head
 from classify.model import (
@@ -30,8 +31,9 @@ from classify.model import (
     restore_backbone,
     save_classifier,
 )
-from classify.network.gradients import TokenExamples
-from classify.network.top import TrainedTop, merge_low_rank, trained_top
+from classify.network.gradients import Examples, TokenExamples
+from classify.network.images import ImageExamples
+from classify.network.top import TrainedNetwork, merge_low_rank, trained_network
 from classify.network.train import train_network, train_private_network
 from classify.plans import finetuning_plan
 from synthdp.config.settings import PrivacySettings
@@ -47,6 +49,7 @@ from synthdp.data.dataset import (
     units_of,
 )
 from synthdp.data.identity import content_digest, keyed_digest
+from synthdp.data.packed import packed_images
 from synthdp.data.people.cohorts import cohort_rows, patient_tags
 from synthdp.data.people.units import (
     bounded_rows,
@@ -77,7 +80,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     """
     plan = finetuning_plan(settings)  # what does not fit is refused before a folder is made
     start = starting_classifier(settings, plan.dataset.info)
-    if settings.network is not None:
+    if settings.network is not None and not (settings.out / "status.json").is_file():
         _refuse_untrainable(start, settings.network)
     with open_run(settings.out, "finetune", settings) as run:
         if not run.finished:
@@ -92,7 +95,7 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan) -> None:
         classifier, spent = _train_network(settings, settings.network, run, plan)
     save_classifier(run.model, classifier)
     statement = plan.statement_after(spent)
-    run.finish(statement, _card(settings, plan.dataset, statement))
+    run.finish(statement, _card(settings, plan.dataset, classifier, statement))
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
@@ -166,17 +169,19 @@ def train_plain_head(
 def _train_network(
     settings: FinetuneSettings, network: NetworkSettings, run: Run, plan: PrivacyPlan
 ) -> tuple[Classifier, Release]:
-    """The classifier with its last blocks and head trained, and what was spent."""
+    """The classifier with its network, or the end of it, and head trained, and what was spent."""
     setup = set_up_network(settings, network, plan.dataset)
     ledger, spent = Ledger(run.ledger_path), plan.release
     if plan.mechanism is None:
         plan.record(ledger)
         train_network(
-            setup.top,
+            setup.trained,
             setup.examples,
             network,
             normaliser=(setup.bound_on_units or len(setup.examples.tags)) * network.sampling_rate,
             noise_source=_public_sampling(settings.seed),
+            seed=settings.seed,
+            checkpoints=run.checkpoints,
         )
     else:
         note_unrefused(run.private, setup.rows, settings.privacy)
@@ -188,12 +193,13 @@ def _train_network(
             inputs=_inputs(settings),
         )
         train_private_network(
-            setup.top,
+            setup.trained,
             setup.examples,
             network,
             ledger=ledger,
             noise_source=open_noise_source(settings.privacy),
             checkpoints=run.checkpoints,
+            seed=settings.seed,
             on_block=lambda steps: run.log(steps_spent=steps),
         )
         spent = ledger.close()
@@ -201,10 +207,10 @@ def _train_network(
 
 
 def _refuse_untrainable(classifier: Classifier, network: NetworkSettings) -> None:
-    """Refuse a network whose last blocks can't be trained, as `trained_top`."""
+    """Refuse a network that can't be trained, as `trained_network`."""
     cut = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
     n_targets, n_features = classifier.head_weight.shape
-    trained_top(
+    trained_network(
         restore_backbone(cut),
         torch.zeros(n_targets, n_features + 1),
         scaling=None,
@@ -229,24 +235,24 @@ def _public_sampling(seed: int) -> NoiseSource:
 
 @dataclass(frozen=True, eq=False)
 class NetworkSetup:
-    """What the last blocks of a network are trained on, and from.
+    """What a network, or its last blocks, is trained on, and from.
 
     rows: the patients' images; classifier: before training, with its centre; backbone: its network,
-    whose last blocks are part of `top`; examples: of `rows`; top: blocks and head where the
+    of which `trained` moves what is open; examples: of `rows`; trained: network and head where the
     training begins, moved in place by it; bound_on_units: as in `HeadSetup`.
     """
 
     rows: tuple[Row, ...]
     classifier: Classifier
     backbone: Backbone
-    examples: TokenExamples
-    top: TrainedTop
+    examples: Examples
+    trained: TrainedNetwork
     bound_on_units: int | None
 
     def trained_classifier(self, head: HeadSettings) -> Classifier:
-        """The classifier with blocks and head as they stand in `top` now."""
-        merge_low_rank(self.top)
-        weight = self.top.head.weight.detach().cpu()
+        """The classifier with network and head as they stand in `trained` now."""
+        merge_low_rank(self.trained)
+        weight = self.trained.head.weight.detach().cpu()
         source = _only_source(self.classifier)
         moved = replace(source, trained={**source.trained, **self.backbone.own_tensors()})
         trained = self.classifier.with_feature_sources([moved])
@@ -256,7 +262,7 @@ class NetworkSetup:
 def set_up_network(
     settings: FinetuneSettings, network: NetworkSettings, dataset: Dataset
 ) -> NetworkSetup:
-    """What a run of these settings trains its last blocks on.
+    """What a run of these settings trains its network on.
 
     Raises:
         InputError: when an image or weights are missing; without privacy also when there are more
@@ -264,32 +270,68 @@ def set_up_network(
     """
     unit, promised = settings.privacy.unit, settings.privacy.protects
     rows = _training_rows(settings, dataset)
-    names, units = np.unique(units_of(rows, unit), return_inverse=True)
     bound = _bound_on_units(settings.privacy, dataset.info)
     if not promised:  # else the refusal itself would tell of the patients
-        refuse_small_population(bound, len(names), unit)
+        refuse_small_population(bound, len(set(units_of(rows, unit))), unit)
     start = starting_classifier(settings, dataset.info)
     cut = replace(_only_source(start), trainable_blocks=network.trainable_blocks)
     classifier = _centred(settings, start.with_feature_sources([cut]))
     feature_source = _only_source(classifier)
     backbone = restore_backbone(feature_source).to(auto_device())
-    examples = TokenExamples(
-        tokens=trunk_views(backbone, dataset, rows, network.views, finite=not promised),
-        targets=torch.from_numpy(targets_array(rows, len(dataset.info.targets))),
-        units=torch.from_numpy(units),
-        tags=patient_tags(dataset, [str(name) for name in names]),
-    )
-    top = trained_top(
+    examples = _network_examples(settings, network, dataset, rows, backbone)
+    exact = backbone.settings.precision == "float32"
+    trained = trained_network(
         backbone,
         _start_weights(settings.head, classifier).to(auto_device()),
         scaling=feature_source.scaling,
         bias_input=settings.head.bias_input,
         scale=network.scale,
+        precision=torch.float32 if exact else None,
         tune=network.tune,
         lora_rank=network.lora_rank,
         seed=settings.seed,
     ).to(auto_device())
-    return NetworkSetup(rows, classifier, backbone, examples, top, bound)
+    return NetworkSetup(rows, classifier, backbone, examples, trained, bound)
+
+
+def _network_examples(
+    settings: FinetuneSettings,
+    network: NetworkSettings,
+    dataset: Dataset,
+    rows: tuple[Row, ...],
+    backbone: Backbone,
+) -> Examples:
+    """The patients' images: as kept tokens of the frozen trunk, or read and augmented as they come.
+
+    Guarantee: what is shown of a patient is a function of that patient's rows, tag and public
+    numbers. Tokens of images that are shown once each may be kept; those of random views, drawn
+    anew in each step, are computed by the trunk when they are asked for, each by itself.
+    """
+    finite = not settings.privacy.protects
+    names, units = np.unique(units_of(rows, settings.privacy.unit), return_inverse=True)
+    targets = torch.from_numpy(targets_array(rows, len(dataset.info.targets)))
+    owners, tags = torch.from_numpy(units), patient_tags(dataset, [str(name) for name in names])
+    if backbone.cuts_tokens and network.augment is None:
+        tokens = trunk_views(backbone, dataset, rows, network.views, finite=finite)
+        return TokenExamples(tokens, targets, owners, tags)
+    if not finite:
+        refuse_damaged(backbone)
+    return ImageExamples(
+        packed_images(dataset, rows, backbone.settings.size_px),
+        targets,
+        owners,
+        tags,
+        n_views=network.views,
+        augmentation=network.augment,
+        seed=settings.seed,
+        trunk=_streamed(backbone) if backbone.cuts_tokens else None,
+    )
+
+
+def _streamed(backbone: Backbone) -> Callable[[Tensor], Tensor]:
+    """The frozen trunk for images as they come, each by itself; through float16 as kept tokens."""
+    compute = on_arrays(backbone.trunk, backbone)
+    return lambda images: torch.from_numpy(compute(images.numpy()).astype(np.float16))
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,7 +434,8 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
     """The classifier before training, on the networks that the settings name.
 
     Raises:
-        InputError: when `init` was trained for other targets, or weights are missing.
+        InputError: when the head of `init` is kept and was trained for other targets, or weights
+            are missing.
     """
     beside = [new_feature_source(one, seed=settings.seed) for one in settings.beside]
     if settings.init is None:
@@ -400,10 +443,10 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
         first = new_feature_source(settings.backbone, seed=settings.seed)
         return new_classifier([first, *beside], info.targets)
     classifier = load_classifier(settings.init)
-    if classifier.targets != info.targets:
+    if classifier.targets != info.targets and settings.head.start == "pretrained":
         raise InputError(
             f"{settings.init}: trained for {', '.join(classifier.targets)}, but the data set has "
-            f"{', '.join(info.targets)}"
+            f"{', '.join(info.targets)}; leave head.start out, so that the head is trained anew"
         )
     if settings.head.start == "zero":
         return new_classifier([*classifier.feature_sources, *beside], info.targets)
@@ -479,26 +522,39 @@ def _start_words(settings: FinetuneSettings) -> str:
     return "public weights, and random ones" if drawn else "public weights"
 
 
-def _card(settings: FinetuneSettings, dataset: Dataset, statement: Statement) -> str:
-    head, network = settings.head, settings.network
+def _card(
+    settings: FinetuneSettings, dataset: Dataset, classifier: Classifier, statement: Statement
+) -> str:
+    name = classifier.feature_sources[0].backbone.name
+    head, network, targets = settings.head, settings.network, dataset.info.targets
     recipe = f"{head.kind.replace('_', ' ')}, {head.steps} steps of {head.optimizer}"
     summary = "A head on what frozen networks give for an image."
     if network is not None:
-        moved = {"blocks": "the", "lora": f"rank-{network.lora_rank} additions to the"}
-        blocks = f"{moved[network.tune]} last {network.trainable_blocks} blocks"
-        recipe = f"logistic, with {blocks}: {network.steps} steps of SGD, averaged iterate"
-        summary = f"A vision transformer, {blocks} and a linear head trained on these images."
+        moved = _trained_words(network)
+        optimizer = "NAdam" if network.optimizer == "nadam" else "SGD"
+        recipe = f"logistic, with {moved}: {network.steps} steps of {optimizer}, averaged iterate"
+        kind = "A vision transformer" if "vit" in name else f"The network {name}"
+        summary = f"{kind}, {moved} and a linear head trained on these images."
     facts = {
         "data set": dataset.info.name,
-        "targets": ", ".join(dataset.info.targets),
+        "targets": ", ".join(targets),
         "images": f"those of {where_words(settings.where)}" if settings.where else "all of train",
         "head": recipe,
         "started from": _start_words(settings),
         "mixed with": open_dataset(settings.synthetic).info.name if settings.synthetic else "-",
     }
+    what = "Malignancy classifier" if targets == ("malignant",) else "Classifier"
     return model_card(
-        title=f"Malignancy classifier for {dataset.info.name}",
+        title=f"{what} for {dataset.info.name}",
         summary=summary,
         statement=statement,
         settings=facts,
     )
+
+
+def _trained_words(network: NetworkSettings) -> str:
+    """What of a network is trained."""
+    additions = "" if network.tune == "blocks" else f"rank-{network.lora_rank} additions to "
+    if network.trainable_blocks == "all":
+        return f"{additions}the whole network"
+    return f"{additions}the last {network.trainable_blocks} blocks"

@@ -1,4 +1,4 @@
-"""The pretrain stage: ordinary training of a classifier, on synthetic images or phantoms.
+"""The pretrain stage: ordinary training of a classifier, on synthetic, phantom or public images.
 
 Backbone and head are trained together, or the head alone on cached features; the last iterate is
 the model. In place of labels the backbone may learn to reproduce the features that a frozen teacher
@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,9 @@ from classify.model import Classifier, FeatureSource, save_classifier
 from classify.plans import pretraining_plan
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config.settings import FeatureSettings
+from synthdp.data.augment import RandomViews
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
+from synthdp.data.packed import PackedImages, packed_images
 from synthdp.data.people.cohorts import cohort_rows
 from synthdp.errors import RunError
 from synthdp.machine.devices import auto_device, reduced_precision
@@ -114,16 +117,20 @@ def _card(settings: PretrainSettings, dataset: Dataset, statement: Statement) ->
     moved = {0: "head alone", "all": "whole network and head"}.get(
         blocks, f"last {blocks} blocks and head"
     )
+    name = settings.backbone.name
+    what, summary = "network", f"The network {name} with a linear head, trained without"
+    if "vit" in name:
+        what, summary = "transformer", "A vision transformer with a linear head, trained without"
     facts = {
         "data set": f"{dataset.info.name} ({dataset.info.kind})",
         "targets": ", ".join(dataset.info.targets),
-        "transformer": f"{settings.backbone.name} at {settings.backbone.size_px} px",
+        what: f"{settings.backbone.name} at {settings.backbone.size_px} px",
         "weights": settings.backbone.sha256 or settings.backbone.weights or "random start",
         "trained": moved,
     }
     return model_card(
         title=f"Classifier pretrained on {dataset.info.name}",
-        summary="A vision transformer with a linear head, trained without differential privacy.",
+        summary=f"{summary} differential privacy.",
         statement=statement,
         settings=facts,
     )
@@ -133,6 +140,57 @@ def _card(settings: PretrainSettings, dataset: Dataset, statement: Statement) ->
 HEAD_SCALE = 16.0
 #: Share of the running mean of features that a step keeps, at most.
 _CENTRE_MOMENTUM = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class _KeptViews:
+    """What the trunk gave for views of each image, (N, K, ...), all of it in memory."""
+
+    values: NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def numbers(self, generator: np.random.Generator, epoch: int) -> NDArray[np.int64]:
+        """Which view of each image an epoch shows, (N,): one of those that are kept, at random."""
+        return generator.integers(self.values.shape[1], size=len(self.values))
+
+    def of(self, chosen: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[Any]:
+        """These views of these images, (B, ...)."""
+        return self.values[chosen, views]
+
+
+@dataclass(frozen=True, eq=False)
+class _DrawnViews:
+    """Images that are read when they are shown, each epoch as another random view."""
+
+    source: PackedImages
+    random_views: RandomViews
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def numbers(self, generator: np.random.Generator, epoch: int) -> NDArray[np.int64]:
+        """That of the epoch, for each image, (N,)."""
+        return np.full(len(self.source), epoch)
+
+    def of(self, chosen: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[Any]:
+        """These views of these images, (B, 1, S, S)."""
+        images = self.source.images(chosen)
+        for image, index, view in zip(images, chosen.tolist(), views.tolist(), strict=True):
+            image[0] = self.random_views.view(image[0], f"{self.seed} {view} {index}".encode())
+        return images
+
+
+def _shown(
+    settings: PretrainSettings, backbone: Backbone, dataset: Dataset, rows: Sequence[Row]
+) -> _KeptViews | _DrawnViews:
+    """What training shows of each image."""
+    if settings.augment is None:
+        return _KeptViews(trunk_views(backbone, dataset, rows, settings.views))
+    images = packed_images(dataset, rows, settings.backbone.size_px)
+    return _DrawnViews(images, RandomViews(settings.augment), settings.seed)
 
 
 class _HeadedBackbone(nn.Module):
@@ -192,7 +250,7 @@ def _train_blocks(
         targets = _teacher_features(settings.teacher, dataset, rows, seed=settings.seed)
     model = _HeadedBackbone(backbone, targets.shape[1], seed=settings.seed).to(auto_device())
     optimizer = _optimizer(model, settings.lr, settings.head_lr, settings.weight_decay)
-    inputs = trunk_views(backbone, dataset, rows, settings.views)
+    inputs = _shown(settings, backbone, dataset, rows)
     budget = budget_of(settings.epochs, settings.minutes)
     first_epoch = _resume(model, optimizer, run.checkpoints, budget)
     for epoch in range(first_epoch, settings.epochs):
@@ -272,7 +330,7 @@ def _epoch(
     settings: PretrainSettings,
     *,
     epoch: int,
-    inputs: NDArray[np.float16],
+    inputs: _KeptViews | _DrawnViews,
     targets: Tensor,
     budget: TimeBudget,
 ) -> float:
@@ -286,7 +344,7 @@ def _epoch(
     device = model.weight.device
     generator = np.random.default_rng([settings.seed, epoch])
     order = generator.permutation(len(inputs))
-    views = generator.integers(inputs.shape[1], size=len(inputs))
+    views = inputs.numbers(generator, epoch)
     starts = range(0, len(order), settings.batch)
     losses = []
     what = f"epoch {epoch + 1} of {settings.epochs}"
@@ -298,7 +356,7 @@ def _epoch(
         done = budget.share(epoch + (step + 0.5) / len(starts))
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate_share(done, settings.warmup)
-        tokens = torch.from_numpy(inputs[chosen, views[chosen]]).to(device, torch.float32)
+        tokens = torch.from_numpy(inputs.of(chosen, views[chosen])).to(device, torch.float32)
         wanted = targets[chosen].to(device)
         if settings.teacher is not None:  # the mean squared distance to the teacher's features
             loss = (model(tokens) - wanted).square().sum(dim=1).mean()

@@ -28,21 +28,26 @@ class Ingredients(Settings):
 
     `backbone` is the transformer that is pretrained or not, `beside` frozen networks whose features
     some recipes put beside its own, and `teacher` one whose features it may learn.
-    `private_synthetic` is a synthetic set whose generator keeps a promise. `pretrain` and
-    `finetune` are settings of these stages that hold for every recipe; `pretrain_seed` makes all
-    seeds share one pretraining (None: each seed has its own).
+    `trained_backbone` is the network that some train whole, `backbone` where it is None.
+    `private_synthetic` is a synthetic set whose generator keeps a promise, `public` one whose
+    patients nobody protects. `pretrain` and `finetune` are settings of these stages that hold for
+    every recipe, `network` those of `finetune.network` for the recipes that train one;
+    `pretrain_seed` makes all seeds share one pretraining (None: each seed has its own).
     """
 
     data: Path
     synthetic: Path | None = None
     private_synthetic: Path | None = None
     phantoms: Path | None = None
+    public: Path | None = None
     privacy: PrivacySettings = PrivacySettings()
     backbone: FeatureSettings = FeatureSettings()
     beside: tuple[FeatureSettings, ...] = ()
+    trained_backbone: FeatureSettings | None = None
     teacher: FeatureSettings | None = None
     pretrain: Mapping[str, Any] = {}
     finetune: Mapping[str, Any] = {}
+    network: Mapping[str, Any] = {}
     pretrain_seed: Seed | None = None
 
     @model_validator(mode="after")
@@ -87,6 +92,9 @@ class StageMaker:
         privacy = {**self.ingredients.privacy.model_dump(), "epsilon": self.epsilon}
         if "head" in values:
             values["head"] = {**common.get("head", {}), **values["head"]}
+        if "network" in values:
+            of_study = {**self.ingredients.network, **(common.get("network") or {})}
+            values["network"] = {**of_study, **values["network"]}
         settings = {"data": self.ingredients.data, "seed": self.seed, "privacy": privacy}
         return self._call("finetune", FinetuneSettings, {**settings, **common, **values})
 
@@ -102,11 +110,20 @@ class StageMaker:
         merged = {**settings, **self.ingredients.pretrain, **values}
         return self._call("pretrain", PretrainSettings, merged)
 
+    @property
+    def trained_backbone(self) -> FeatureSettings:
+        """The network that is trained whole."""
+        return self.ingredients.trained_backbone or self.ingredients.backbone
+
     def frozen(self, *, beside: bool) -> dict[str, Any]:
         """Settings for features of frozen public networks, centred by phantoms."""
         more = self.ingredients.beside if beside else ()
         backbone, phantoms = self.ingredients.backbone, self.ingredients.phantoms
         return {"backbone": backbone, "beside": more, "centre": phantoms}
+
+    def whole(self, backbone: FeatureSettings) -> dict[str, Any]:
+        """Settings for a network that is trained whole, its features centred by phantoms."""
+        return {"backbone": backbone, "centre": self.ingredients.phantoms}
 
 
 Stages: TypeAlias = "tuple[StageCall, ...]"
@@ -143,6 +160,12 @@ def phantoms_only(make: StageMaker) -> Stages:
     return (make.pretrain(make.ingredient("phantoms")),)
 
 
+def public_only(make: StageMaker) -> Stages:
+    """A network trained whole on the public set alone; it never meets a patient of `data`."""
+    whole = {"backbone": make.trained_backbone, "trainable_blocks": "all"}
+    return (make.pretrain(make.ingredient("public"), **whole),)
+
+
 def _pretrained(ingredient: str, **finetune: Any) -> Callable[[StageMaker], Stages]:
     """Pretraining on a set, then fine-tuning on patients with these settings."""
 
@@ -166,6 +189,41 @@ def _has_spent(data: Path, make: StageMaker) -> bool:
 
     spent = read_info(data).lineage.epsilon(make.ingredients.privacy.delta)
     return make.epsilon is not None and spent >= _SPENT * make.epsilon
+
+
+#: All of a network is trained, as the study's own `network` says else.
+_WHOLE = {"trainable_blocks": "all"}
+
+
+def blocks_only(make: StageMaker) -> Stages:
+    """The last blocks of the study's backbone and a head, from the weights that it names."""
+    return (make.finetune(**make.frozen(beside=False), network={}),)
+
+
+def whole_only(make: StageMaker) -> Stages:
+    """All of a network and a head, from the weights that the study names."""
+    return (make.finetune(**make.whole(make.trained_backbone), network=_WHOLE),)
+
+
+def whole_from_random(make: StageMaker) -> Stages:
+    """As `whole_only`, from random weights whatever the study names."""
+    unset = {"weights": None, "sha256": None}
+    backbone = make.trained_backbone.model_copy(update=unset)
+    return (make.finetune(**make.whole(backbone), network=_WHOLE),)
+
+
+def _pretrained_whole(ingredient: str, **finetune: Any) -> Callable[[StageMaker], Stages]:
+    """All of a network trained on a set, then on patients with these settings."""
+
+    def stages(make: StageMaker) -> Stages:
+        data = make.ingredient(ingredient)
+        if ingredient == "private_synthetic" and _has_spent(data, make):
+            return ()
+        whole = {"backbone": make.trained_backbone, "trainable_blocks": "all"}
+        before = make.pretrain(data, **whole)
+        return before, make.finetune(init=before.out, **finetune)
+
+    return stages
 
 
 def distilled_then_finetune(make: StageMaker) -> Stages:
@@ -251,6 +309,15 @@ STRATEGIES: dict[str, Strategy] = {
     "private_pretrain_then_finetune": Strategy(_pretrained("private_synthetic")),
     "phantoms_then_finetune": Strategy(_pretrained("phantoms")),
     "phantoms_then_lora": Strategy(_pretrained("phantoms", network={"tune": "lora"})),
+    "blocks_only": Strategy(blocks_only),
+    "whole_only": Strategy(whole_only),
+    "whole_from_random": Strategy(whole_from_random),
+    "phantoms_then_whole": Strategy(_pretrained_whole("phantoms", network=_WHOLE)),
+    "pretrain_then_whole": Strategy(_pretrained_whole("synthetic", network=_WHOLE)),
+    "private_pretrain_then_whole": Strategy(_pretrained_whole("private_synthetic", network=_WHOLE)),
+    "public_only": Strategy(public_only, crosses_grid=False),
+    "public_then_finetune": Strategy(_pretrained_whole("public")),
+    "public_then_whole": Strategy(_pretrained_whole("public", network=_WHOLE)),
     "distilled_then_finetune": Strategy(distilled_then_finetune),
     "real_and_synthetic": Strategy(real_and_synthetic),
     "real_and_private_synthetic": Strategy(real_and_private_synthetic),

@@ -1,4 +1,4 @@
-"""The training of a network's last blocks under attack: replay, canaries in one run, membership.
+"""The training of a network, or its last blocks, under attack: replay, canaries, membership.
 
 A training takes minutes here, not a tenth of a second, so the attacks are those that one training
 and a few of its steps allow. Everything real is run: the samples of patients, the hooks that make
@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,8 +21,9 @@ from torch.nn import functional as F
 
 from classify.config import NetworkSettings
 from classify.model import features, load_classifier, logits
-from classify.network.gradients import PatientGradients, TokenExamples, Views
-from classify.network.top import TrainedTop
+from classify.network.gradients import Examples, PatientGradients, Views
+from classify.network.images import step_views
+from classify.network.top import TrainedNetwork
 from classify.network.train import train_private_network
 from synthdp.config.settings import AuditSettings
 from synthdp.data.dataset import Dataset, Row, targets_array, units_of
@@ -77,17 +77,18 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class NetworkSubject(PromisedTraining):
-    """A private training of last blocks and head, ready to be run again; `top` is never moved.
+    """A private training of a network and head, ready to be run again; `top` is never moved.
 
-    dataset: whose train split `examples` are of; delta: at which the mechanism's epsilon is stated;
-    the rest as in `train_private_network`.
+    seed: moves what a step shows of patients; dataset: whose train split `examples` are of; delta:
+    at which the mechanism's epsilon is stated; the rest as in `train_private_network`.
     """
 
-    top: TrainedTop
-    examples: TokenExamples
+    top: TrainedNetwork
+    examples: Examples
     recipe: NetworkSettings
     mechanism: Mechanism
     delta: float
+    seed: int = 0
     dataset: Dataset | None = None
     noise: NoiseKind = "shake256"
 
@@ -95,6 +96,17 @@ class NetworkSubject(PromisedTraining):
     def audited(self) -> Audited:
         """Whose promise is tried, for the record."""
         return Audited("network", self.epsilon, self.delta, self.mechanism.mu)
+
+    def shown(self, examples: Examples, drawn: Tensor, step: int) -> Views:
+        """What a step shows of the patients that it draws among `examples`."""
+        return step_views(
+            examples,
+            drawn,
+            step,
+            fresh=self.recipe.augment is not None,
+            max_images=self.recipe.max_images,
+            seed=self.seed,
+        )
 
     def shortened(self, steps: int, block_steps: int) -> "NetworkSubject":
         """The first steps of the training, under the same noise."""
@@ -107,22 +119,42 @@ class NetworkSubject(PromisedTraining):
         )
 
 
-class _Tokens:
-    """Some images of an array of tokens (N, K, L, C), then more, without a copy of the array."""
+@dataclass(frozen=True, eq=False)
+class _Some:
+    """Some images of examples, then made-up ones: `Examples` too, without a copy of them.
 
-    def __init__(
-        self, base: NDArray[np.float16], chosen: NDArray[np.int64], more: NDArray[np.float16]
-    ) -> None:
-        self._base, self._chosen, self._more = base, chosen, more
-        self.shape = (len(chosen) + len(more), *base.shape[1:])
+    base: the examples; chosen: (M,) int64, which of their images stand first; made: (K, ...) what
+    the network sees of those that follow, in each view.
+    """
 
-    def __getitem__(self, index: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[Any]:
-        images, views = index
-        own = images < len(self._chosen)
-        values = np.empty((len(images), *self.shape[2:]), dtype=np.float16)
-        values[own] = self._base[self._chosen[images[own]], views[own]]
-        values[~own] = self._more[images[~own] - len(self._chosen), views[~own]]
+    base: Examples
+    chosen: Tensor
+    made: Tensor
+    targets: Tensor
+    units: Tensor
+    tags: Sequence[bytes]
+
+    @property
+    def n_views(self) -> int:
+        """How many views an image has."""
+        return self.base.n_views
+
+    def inputs(self, images: Tensor, views: Tensor) -> Tensor:
+        """What the network sees of some views, (R, ...)."""
+        own = images < len(self.chosen)
+        rows = self.base.inputs(self.chosen[images[own]], views[own])
+        if bool(own.all()):
+            return rows
+        values = rows.new_empty(len(images), *rows.shape[1:])
+        values[own] = rows
+        values[~own] = self.made[images[~own] - len(self.chosen)].to(rows)
         return values
+
+
+def _no_input(examples: Examples) -> Tensor:
+    """No input of the network, (0, ...): it tells an input's shape, though nobody may be there."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return examples.inputs(none, none)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +165,7 @@ class _Planted:
     its gradient, (N,) each; a weight of -1 for images that are no canary's.
     """
 
-    examples: TokenExamples
+    examples: Examples
     coordinates: Tensor
     lengths: Tensor
 
@@ -142,10 +174,11 @@ class _Planted:
         old = self.examples
         kept = torch.nonzero(old.units != patient).flatten()
         units = old.units[kept]
-        tokens = _Tokens(old.tokens, kept.numpy(), np.zeros((0, *old.tokens.shape[1:]), np.float16))
         return _Planted(
-            TokenExamples(
-                cast("NDArray[np.float16]", tokens),  # indexed as an array is
+            _Some(
+                old,
+                kept,
+                _no_input(old),
                 old.targets[kept],
                 units - (units > patient).long(),
                 [tag for index, tag in enumerate(old.tags) if index != patient],
@@ -156,20 +189,21 @@ class _Planted:
 
 
 def _plant(
-    examples: TokenExamples,
+    examples: Examples,
     tags: Sequence[bytes],
-    images: NDArray[np.float16],
+    images: Tensor,
     owners: Tensor,
     gradients: tuple[Tensor, Tensor],
 ) -> _Planted:
     """Examples and made-up patients of these `tags`, whose images are of `owners`, from 0."""
     n, own = len(examples.units), len(examples.tags)
-    tokens = _Tokens(examples.tokens, np.arange(n), images)
     labels = (torch.arange(len(images)) % 2).float().unsqueeze(1)
     coordinates, lengths = gradients
     return _Planted(
-        TokenExamples(
-            cast("NDArray[np.float16]", tokens),  # indexed as an array is
+        _Some(
+            examples,
+            torch.arange(n),
+            images,
             torch.cat([examples.targets, labels.repeat(1, examples.targets.shape[1])]),
             torch.cat([examples.units, owners + own]),
             [*examples.tags, *tags],
@@ -185,12 +219,12 @@ class _AuditedGradients(PatientGradients):
     With a `path`, (steps, P), each sum is taken at its weights, whatever the training's are.
     """
 
-    def __init__(self, top: TrainedTop, planted: _Planted, path: Tensor | None = None) -> None:
+    def __init__(self, top: TrainedNetwork, planted: _Planted, path: Tensor | None = None) -> None:
         super().__init__(top)
         self._top, self._planted, self._path, self._step = top, planted, path, 0
 
     def clipped_sum(
-        self, examples: TokenExamples, views: Views, *, clip_norm: float, batch: int
+        self, examples: Examples, views: Views, *, clip_norm: float, batch: int
     ) -> Tensor:
         if self._path is not None:
             self._top.load_flat(self._path[self._step])
@@ -198,7 +232,7 @@ class _AuditedGradients(PatientGradients):
         return super().clipped_sum(examples, views, clip_norm=clip_norm, batch=batch)
 
     def _mean_gradient(
-        self, examples: TokenExamples, views: Views, patient: slice, batch: int
+        self, examples: Examples, views: Views, patient: slice, batch: int
     ) -> list[Tensor]:
         mean = super()._mean_gradient(examples, views, patient, batch)
         images = views.images[patient]
@@ -222,7 +256,7 @@ def train_subject(
     *,
     observe: Observer = lambda step, weights, released: None,
     on_block: Callable[[int], None] = lambda spent: None,
-    gradients: Callable[[TrainedTop], PatientGradients] = PatientGradients,
+    gradients: Callable[[TrainedNetwork], PatientGradients] = PatientGradients,
 ) -> None:
     """Run the real training with its ledger and checkpoints in `folder`, or resume it there."""
     recipe, mechanism = subject.recipe, subject.mechanism
@@ -233,6 +267,7 @@ def train_subject(
         ledger=audit_ledger(mechanism, folder, block_steps=recipe.block_steps),
         noise_source=noise_source,
         checkpoints=folder / "checkpoints",
+        seed=subject.seed,
         on_block=on_block,
         observe=observe,
         gradients=gradients,
@@ -304,8 +339,9 @@ def _with_planted(subject: NetworkSubject, key: bytes, generator: np.random.Gene
         if len(sampled_units(subject.mechanism, [tag], NoiseSource(key, subject.noise), 0)):
             tags.append(tag)
     n_images = len(_IMAGE_NORMS) + 1
-    images = np.zeros((n_images, *subject.examples.tokens.shape[1:]), np.float16)
-    images[-1] = np.nan
+    none = _no_input(subject.examples)
+    images = none.new_zeros(n_images, *none.shape[1:])
+    images[-1] = math.nan
     coordinate = int(generator.integers(len(subject.top.flat())))
     lengths = torch.tensor([*_IMAGE_NORMS, 0.0]) * subject.mechanism.clip_norm
     coordinates = torch.tensor([coordinate] * len(_IMAGE_NORMS) + [-1])
@@ -356,27 +392,26 @@ def _tolerance(subject: NetworkSubject, n_drawn: int) -> float:
     return (1e-3 + _ROUNDING * n_drawn) * clip_norm + of_noise
 
 
-def patient_gradient(top: TrainedTop, examples: TokenExamples, patient: int) -> Tensor:
+def patient_gradient(top: TrainedNetwork, examples: Examples, shown: Views) -> Tensor:
     """A patient's mean gradient by code of this file's own, (P,) float64: no hooks, no groups.
 
-    Of the logistic loss summed over the known targets, averaged over all views of all images.
+    Of the logistic loss summed over the known targets, averaged over all that is shown of the
+    patient.
     """
-    images = torch.nonzero(examples.units == patient).flatten()
-    n_views = examples.tokens.shape[1]
-    index = images.repeat_interleave(n_views).numpy(), np.tile(np.arange(n_views), len(images))
-    targets = examples.targets[images].repeat_interleave(n_views, dim=0)
+    targets = examples.targets[shown.images]
     parameters = top.trained()
     device = parameters[0].device
-    values = top(torch.from_numpy(examples.tokens[index]).to(device, torch.float32)).cpu()
+    inputs = examples.inputs(shown.images, shown.views)
+    values = top(inputs.to(device, torch.float32)).cpu()
     signs = 1 - 2 * targets.nan_to_num()  # softplus of minus the margin is the logistic loss
     losses = F.softplus(values * signs) * (~torch.isnan(targets)).float()
     loss = losses.sum() / len(values)
-    gradients = torch.autograd.grad(loss, parameters)
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return torch.cat([gradient.flatten().double().cpu() for gradient in gradients])
 
 
 def declared_sum(
-    top: TrainedTop, planted: _Planted, drawn: Sequence[int], clip_norm: float
+    top: TrainedNetwork, planted: _Planted, drawn: Sequence[int], shown: Views, clip_norm: float
 ) -> tuple[Tensor, dict[int, float]]:
     """The clipped sum that a step declares, (P,) float64, and the norm of each patient's gradient.
 
@@ -385,16 +420,18 @@ def declared_sum(
     """
     total = torch.zeros(len(top.flat()), dtype=torch.float64)
     norms = {}
-    for patient in progress(drawn, what="the sum that is declared"):
-        own = torch.nonzero(planted.examples.units == patient).flatten()
-        if not len(own):
+    for index, patient in enumerate(progress(drawn, what="the sum that is declared")):
+        own = shown.patients == index
+        of_patient = Views(shown.images[own], shown.views[own], shown.patients[own])
+        images = of_patient.images
+        if not len(images):
             continue
-        if bool((planted.coordinates[own] >= 0).any()):
+        if bool((planted.coordinates[images] >= 0).any()):
             vector = torch.zeros_like(total)
-            lengths = planted.lengths[own].double() / len(own)
-            vector.index_add_(0, planted.coordinates[own], lengths)
+            lengths = planted.lengths[images].double() / len(images)
+            vector.index_add_(0, planted.coordinates[images], lengths)
         else:
-            vector = patient_gradient(top, planted.examples, patient)
+            vector = patient_gradient(top, planted.examples, of_patient)
         norm = float(vector.norm())
         if np.isfinite(norm):
             norms[patient] = norm
@@ -423,8 +460,9 @@ def _broken_sums(
     steps = progress(trace.weights, what="sums compared", public_unit="steps")
     for step, weights in enumerate(steps):
         top.load_flat(weights)
-        drawn = sampled_units(mechanism, planted.examples.tags, sampler, step).tolist()
-        declared, norms = declared_sum(top, planted, drawn, mechanism.clip_norm)
+        sampled = sampled_units(mechanism, planted.examples.tags, sampler, step)
+        drawn, shown = sampled.tolist(), subject.shown(planted.examples, sampled, step)
+        declared, norms = declared_sum(top, planted, drawn, shown, mechanism.clip_norm)
         first_norms = first_norms or norms
         rests.append(noisy[step] - declared)
         if sound_draws:
@@ -516,9 +554,8 @@ def one_run(subject: NetworkSubject, generator: np.random.Generator, canaries: i
     own = torch.from_numpy(generator.permutation(size)[:canaries])
     present = torch.from_numpy(np.flatnonzero(inside))
     # one picture for all: what the network makes of it is replaced
-    images = np.broadcast_to(
-        np.zeros((1, 1, 1, 1), np.float16), (len(present), *subject.examples.tokens.shape[1:])
-    )
+    none = _no_input(subject.examples)
+    images = none.new_zeros(1, *none.shape[1:]).expand(len(present), *none.shape[1:])
     lengths = torch.full((len(present),), _NORM * subject.mechanism.clip_norm)
     planted = _plant(
         subject.examples,

@@ -47,7 +47,7 @@ def on_arrays(
     return compute
 
 
-def _refuse_damaged(backbone: Backbone) -> None:
+def refuse_damaged(backbone: Backbone) -> None:
     """Refuse a network with weights that are no numbers, whatever the images.
 
     Where single images may give what is no number, this is left to tell weights that never give
@@ -92,7 +92,7 @@ def backbone_features(
         RunError: when a feature is not finite, unless these are allowed (`cached_array`).
     """
     if not finite:
-        _refuse_damaged(backbone)
+        refuse_damaged(backbone)
     if backbone.in_one_piece:
         values = cached_features(
             dataset,
@@ -152,7 +152,7 @@ def trunk_views(
     none.
     """
     if not finite:
-        _refuse_damaged(backbone)
+        refuse_damaged(backbone)
     if backbone.hands_on_images:
         images = load_images(dataset, rows, backbone.settings.size_px)
         return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)

@@ -1,21 +1,22 @@
-"""DP-SGD on the last blocks of a ViT together with its head; the unit is the patient.
+"""DP-SGD on a network, or its last blocks, together with its head; the unit is the patient.
 
 A step: a Poisson sample of patients, for each the mean gradient over its views, clipped as one
 vector, summed; one Gaussian; the public normaliser. Momentum, rates and averaging come after
 (Abadi et al. 2016, arXiv 1607.00133; by user: arXiv 1710.06963).
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from classify.config import NetworkSettings
-from classify.network.gradients import PatientGradients, TokenExamples, all_views, weighted_loss
-from classify.network.top import TrainedTop
+from classify.network.descent import Descent
+from classify.network.gradients import Examples, PatientGradients, Views, weighted_loss
+from classify.network.images import step_views
+from classify.network.top import TrainedNetwork
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError
 from synthdp.machine.progress import progress
@@ -27,37 +28,28 @@ from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
 
 
-@dataclass
-class _State:
-    """weights: (P,), of the newest iterate; average: of the last ones; velocity: (P,)."""
-
-    weights: Tensor
-    average: Tensor
-    velocity: Tensor
-    averaged: int = 0
-
-    @property
-    def result(self) -> Tensor:
-        """The averaged iterate, or the last one where none was averaged."""
-        return self.average if self.averaged else self.weights
-
-
 def train_network(
-    top: TrainedTop,
-    examples: TokenExamples,
+    network: TrainedNetwork,
+    examples: Examples,
     recipe: NetworkSettings,
     *,
     normaliser: float,
     noise_source: NoiseSource,
+    seed: int = 0,
+    checkpoints: Path | None = None,
 ) -> None:
     """Train in place without privacy: the same recipe without clipping and noise.
 
+    It goes on from the newest checkpoint, to the bit, where there is a folder for these.
+
     Args:
-        top: blocks and head, where the training begins.
+        network: what is trained, where the training begins.
         examples: the patients' images.
         recipe: steps, sampling rate, learning rate and so on.
         normaliser: the sum over the patients of a step is divided by it.
         noise_source: what the samples of patients are drawn from.
+        seed: moves what a step shows of them.
+        checkpoints: folder of this run's checkpoints, one each `block_steps`.
 
     Raises:
         RunError: when the weights are not finite.
@@ -68,35 +60,45 @@ def train_network(
         steps=recipe.steps,
         normaliser=normaliser,
     )
-    state, parameters = _new_state(top), top.trained()
-    for step in progress(range(recipe.steps), what="training the network", public_unit="steps"):
-        views = all_views(examples, sampled_units(sampling, examples.tags, noise_source, step))
-        total, shares = torch.zeros_like(state.weights), views.shares
+    shown = _shown_in_steps(examples, recipe, seed)
+    descent, first_step = _resumed(network, recipe, checkpoints)
+    steps = range(first_step, recipe.steps)
+    for step in progress(steps, what="training the network", public_unit="steps"):
+        views = shown(sampled_units(sampling, examples.tags, noise_source, step), step)
+        total, shares = torch.zeros_like(descent.weights), views.shares
+        parameters = network.trained()
         for part in progress(list(views.batches(recipe.batch)), what="gradients of a step"):
-            loss, _ = weighted_loss(top, examples, views, part, shares)
-            total += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
-        _descend(top, state, total / normaliser, step, recipe)
-    if not bool(torch.isfinite(state.weights).all()):
-        raise RunError("the network diverged; lower network.lr or network.scale")
-    top.load_flat(state.result)
+            loss, _ = weighted_loss(network, examples, views, part, shares, towards_inputs=False)
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            total += torch.cat([gradient.flatten() for gradient in gradients])
+        descent.take(total / normaliser, step)
+        network.load_flat(descent.weights)
+        done = step + 1
+        if done % recipe.block_steps == 0 or done == recipe.steps:
+            if not bool(torch.isfinite(descent.weights).all()):
+                raise RunError("the network diverged; lower network.lr or network.scale")
+            if checkpoints is not None:
+                save_checkpoint(checkpoints, done, descent.tensors, descent.state)
+    network.load_flat(descent.result)
 
 
 def train_private_network(
-    top: TrainedTop,
-    examples: TokenExamples,
+    network: TrainedNetwork,
+    examples: Examples,
     recipe: NetworkSettings,
     *,
     ledger: Ledger,
     noise_source: NoiseSource,
     checkpoints: Path,
+    seed: int = 0,
     on_block: Callable[[int], None] = lambda spent: None,
     observe: Observer = lambda step, weights, released: None,
-    gradients: Callable[[TrainedTop], PatientGradients] = PatientGradients,
+    gradients: Callable[[TrainedNetwork], PatientGradients] = PatientGradients,
 ) -> None:
     """Train in place with differential privacy, going on from the newest checkpoint.
 
     Args:
-        top: blocks and head, where the training begins: without a cost, or in the lineage.
+        network: what is trained, where the training begins: without a cost, or in the lineage.
         examples: the patients' images.
         recipe: learning rate, momentum, averaging; clip norm, sampling rate and steps are the
             mechanism's.
@@ -104,6 +106,7 @@ def train_private_network(
             and normaliser.
         noise_source: where noise and samples come from.
         checkpoints: folder of this run's checkpoints.
+        seed: moves what a step shows of patients, and no noise.
         on_block: given the steps spent, after each block.
         observe: given each step's number, the parameters before it, and what it released.
         gradients: makes what sums the patients' gradients; an audit plants canaries in it.
@@ -115,21 +118,22 @@ def train_private_network(
         InputError: when a checkpoint stands without its ledger.
     """
     mechanism = ledger.mechanism
-    state, first_step = _resumed(top, checkpoints)
-    patient_gradients = gradients(top)
+    shown = _shown_in_steps(examples, recipe, seed)
+    descent, first_step = _resumed(network, recipe, checkpoints)
+    patient_gradients = gradients(network)
 
     def take(step: int) -> None:
-        views = all_views(examples, sampled_units(mechanism, examples.tags, noise_source, step))
+        views = shown(sampled_units(mechanism, examples.tags, noise_source, step), step)
         total = patient_gradients.clipped_sum(
             examples, views, clip_norm=mechanism.clip_norm, batch=recipe.batch
         )
         released = noisy_mean(total, mechanism, noise_source, step)
-        observe(step, state.weights, released)
-        _descend(top, state, released, step, recipe)
+        observe(step, descent.weights, released)
+        descent.take(released, step)
+        network.load_flat(descent.weights)
 
     def keep(step: int) -> None:
-        tensors = {"weights": state.weights, "average": state.average, "velocity": state.velocity}
-        save_checkpoint(checkpoints, step, tensors, {"averaged": state.averaged})
+        save_checkpoint(checkpoints, step, descent.tensors, descent.state)
         on_block(ledger.spent_steps)
 
     run_steps(
@@ -140,33 +144,30 @@ def train_private_network(
         keep=keep,
         what="training the network",
     )
-    top.load_flat(state.result)
+    network.load_flat(descent.result)
 
 
-def _descend(
-    top: TrainedTop, state: _State, gradient: Tensor, step: int, recipe: NetworkSettings
-) -> None:
-    """A step of momentum, the average of the later iterates; puts the weights in place."""
-    state.velocity = recipe.momentum * state.velocity + gradient
-    state.weights = state.weights - recipe.lr * top.units() * state.velocity
-    if step >= math.floor(recipe.average_from * recipe.steps):
-        state.averaged += 1
-        state.average = state.average + (state.weights - state.average) / state.averaged
-    top.load_flat(state.weights)
+def _shown_in_steps(
+    examples: Examples, recipe: NetworkSettings, seed: int
+) -> Callable[[Tensor, int], Views]:
+    """What a step shows of the patients that it samples, given these and its number."""
+    return partial(
+        step_views,
+        examples,
+        fresh=recipe.augment is not None,
+        max_images=recipe.max_images,
+        seed=seed,
+    )
 
 
-def _new_state(top: TrainedTop) -> _State:
-    flat = top.flat()
-    return _State(flat, torch.zeros_like(flat), torch.zeros_like(flat))
-
-
-def _resumed(top: TrainedTop, folder: Path) -> tuple[_State, int]:
+def _resumed(
+    network: TrainedNetwork, recipe: NetworkSettings, folder: Path | None
+) -> tuple[Descent, int]:
     """The newest state, put in place, and the step that it goes on with."""
-    checkpoint = load_checkpoint(folder)
-    state = _new_state(top)
+    descent = Descent(network.flat(), network.units(), recipe)
+    checkpoint = None if folder is None else load_checkpoint(folder)
     if checkpoint is None:
-        return state, 0
-    stored = {name: tensor.to(state.weights) for name, tensor in checkpoint.weights.items()}
-    state = _State(**stored, averaged=int(checkpoint.state["averaged"]))
-    top.load_flat(state.weights)
-    return state, checkpoint.step
+        return descent, 0
+    descent.load(checkpoint)
+    network.load_flat(descent.weights)
+    return descent, checkpoint.step

@@ -1,4 +1,9 @@
-"""More views of an image: flips, quarter turns, small shifts; the only user of albumentations."""
+"""More views of an image: flips, quarter turns, small shifts; the only user of albumentations.
+
+`augment_views` makes the same few views of each image in every run, which may be kept.
+`RandomViews` draws one at a time, as an `Augmentation` says, for trainings that never show an image
+twice.
+"""
 
 import os
 from hashlib import sha256
@@ -9,7 +14,11 @@ from numpy.typing import NDArray
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network on import
 import albumentations as A
 
+from synthdp.data.augmentation import Augmentation
 from synthdp.machine.progress import progress
+
+#: Reflected at the edge, as cv2.BORDER_REFLECT_101.
+_REFLECTED = 4
 
 
 def _transform() -> A.Compose:
@@ -20,7 +29,7 @@ def _transform() -> A.Compose:
                 scale=(0.92, 1.08),
                 translate_percent=(-0.05, 0.05),
                 rotate=(-10, 10),
-                border_mode=4,  # reflected, as cv2.BORDER_REFLECT_101
+                border_mode=_REFLECTED,
                 p=1.0,
             ),
             A.RandomBrightnessContrast(brightness_limit=0.08, contrast_limit=0.1, p=1.0),
@@ -54,3 +63,50 @@ def augment_views(images: NDArray[np.float32], *, views: int, seed: int) -> NDAr
         for view in range(1, views):
             out[index, view, 0] = transform(image=unit)["image"][..., 0] * 2 - 1
     return out
+
+
+class RandomViews:
+    """Random views of images, one at a time, as `settings` say."""
+
+    def __init__(self, settings: Augmentation) -> None:
+        moves: list[A.BasicTransform] = []
+        if settings.turns:
+            moves.append(A.D4(p=1.0))
+        elif settings.flip:
+            moves.append(A.HorizontalFlip(p=0.5))
+        if settings.scale or settings.shift or settings.rotate:
+            moves.append(
+                A.Affine(
+                    scale=(1 - settings.scale, 1 + settings.scale),
+                    translate_percent=(-settings.shift, settings.shift),
+                    rotate=(-settings.rotate, settings.rotate),
+                    border_mode=_REFLECTED,
+                    p=1.0,
+                )
+            )
+        if settings.brightness or settings.contrast:
+            moves.append(
+                A.RandomBrightnessContrast(
+                    brightness_limit=settings.brightness,
+                    contrast_limit=settings.contrast,
+                    p=1.0,
+                )
+            )
+        self._transform = A.Compose(moves)
+
+    def view(self, image: NDArray[np.float32], name: bytes) -> NDArray[np.float32]:
+        """One view of an image.
+
+        Args:
+            image: (H, W) float32 in [-1, 1], H = W.
+            name: what the draw is called; another name draws another view.
+
+        Returns:
+            (H, W) float32 in [-1, 1].
+
+        Guarantee: a function of the image, the name and the settings alone.
+        """
+        self._transform.set_random_seed(int.from_bytes(sha256(name).digest()[:4], "big"))
+        unit = (image[:, :, None] + 1) / 2
+        drawn: NDArray[np.float32] = self._transform(image=unit)["image"][..., 0] * 2 - 1
+        return drawn

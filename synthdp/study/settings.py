@@ -345,6 +345,11 @@ class StudySettings(EngineSettings):
     phantoms: Path | None = None
     """A phantom set, for the recipes that take one. Example: data/phantoms"""
 
+    public: Path | None = None
+    """A set that was declared public at its import, for the recipes that pretrain on one.
+    Example: data/children-cxr
+    """
+
     published: Path | None = None
     """A file of others' figures to set beside. Example: published.yaml"""
 
@@ -359,6 +364,11 @@ class StudySettings(EngineSettings):
     Example: [{name: convnext_small, weights: hub, size_px: 128}]
     """
 
+    trained_backbone: FeatureSettings | None = None
+    """The network of the recipes that train one whole; `backbone` when not set.
+    Example: {name: resnet9, size_px: 64}
+    """
+
     teacher: FeatureSettings | None = None
     """A frozen public network that pretraining learns to reproduce.
     Example: {name: vit_small_patch14_dinov2, weights: hub}
@@ -369,6 +379,11 @@ class StudySettings(EngineSettings):
 
     finetune: _KeysOfFinetune = Field(default_factory=dict)
     """Settings of the stage finetune for every run. Example: {head: {steps: 200}}"""
+
+    network: dict[str, Any] = Field(default_factory=dict)
+    """Settings of `network` of the stage finetune, for the recipes that train one: the others train
+    a head, whatever stands here. Example: {steps: 300, optimizer: nadam, lr: 0.02}
+    """
 
     pretrain_seed: Seed | None = None
     """One seed for all pretraining; that of each run when not set. Example: 0"""
@@ -478,7 +493,7 @@ class StudySettings(EngineSettings):
     @property
     def sets(self) -> list[Path]:
         """Every data set that the study itself names."""
-        made = (self.synthetic, self.private_synthetic, self.phantoms)
+        made = (self.synthetic, self.private_synthetic, self.phantoms, self.public)
         trained = self.transfer.data if self.transfer is not None else ()
         named = (self.data, *trained, *made, *(on.data for on in self.evaluate_on))
         by_place = dict[Path, Path]()

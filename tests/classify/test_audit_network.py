@@ -60,14 +60,15 @@ def test_the_sum_of_its_own_is_that_of_the_code() -> None:
     audited = subject()
     top, everybody = audited.top, torch.arange(10)
     planted = _plant(
-        audited.examples, [], np.zeros((0, 2, 5, 64), np.float16), torch.zeros(0).long(),
+        audited.examples, [], torch.zeros((0, 5, 64)), torch.zeros(0).long(),
         (torch.zeros(0).long(), torch.zeros(0)),
     )  # fmt: skip
-    declared, norms = declared_sum(top, planted, range(10), 0.5)
-    longest = max(norms, key=lambda patient: norms[patient])
-    apart = patient_gradient(top, audited.examples, longest)
-    assert float(apart.norm()) == pytest.approx(norms[longest])
     views = all_views(audited.examples, everybody)
+    declared, norms = declared_sum(top, planted, range(10), views, 0.5)
+    longest = max(norms, key=lambda patient: norms[patient])
+    own = all_views(audited.examples, torch.tensor([longest]))
+    apart = patient_gradient(top, audited.examples, own)
+    assert float(apart.norm()) == pytest.approx(norms[longest])
     total = PatientGradients(top).clipped_sum(audited.examples, views, clip_norm=0.5, batch=4)
     assert torch.allclose(total.detach().double(), declared, atol=1e-5)
 

@@ -20,6 +20,22 @@ WHAT_IT_DOES = {
     "patients",
     "phantoms_then_lora": "first trained on phantoms; then small additions to the network (LoRA) "
     "are trained on the patients",
+    "blocks_only": "the last blocks of a network with public weights are trained on the patients "
+    "too",
+    "whole_only": "all of a network is trained on the patients, from the weights that the study "
+    "names",
+    "whole_from_random": "all of a network is trained on the patients, from random weights",
+    "phantoms_then_whole": "all of a network is trained on phantoms, then on the patients",
+    "pretrain_then_whole": "all of a network is trained on synthetic images, then all of it on the "
+    "patients",
+    "private_pretrain_then_whole": "all of a network is trained on synthetic images of a generator "
+    "with a guarantee, then all of it on the patients",
+    "public_only": "all of a network is trained on a public set alone, whose patients are not "
+    "protected; no patient's image is used after that",
+    "public_then_finetune": "all of a network is trained on a public set, whose patients are not "
+    "protected; then a classifier on its features is trained on the patients",
+    "public_then_whole": "all of a network is trained on a public set, whose patients are not "
+    "protected, then all of it on the patients",
     "distilled_then_finetune": "first taught a larger network's features of phantoms, then trained "
     "on the patients",
     "real_and_synthetic": "trained on the patients' and synthetic images together",

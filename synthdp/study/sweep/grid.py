@@ -33,9 +33,9 @@ from synthdp.study.sweep.tuning import combinations, refuse_idle_keys, tuned_tex
 
 #: What of a study's settings its recipes are made from.
 INGREDIENTS = {
-    *("data", "synthetic", "private_synthetic", "phantoms"),
-    *("backbone", "beside", "teacher"),
-    *("privacy", "pretrain", "finetune", "pretrain_seed"),
+    *("data", "synthetic", "private_synthetic", "phantoms", "public"),
+    *("backbone", "beside", "trained_backbone", "teacher"),
+    *("privacy", "pretrain", "finetune", "network", "pretrain_seed"),
 }
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -249,7 +249,8 @@ def refuse_unfit_grid(settings: StudySettings, rows: Sequence[GridRow]) -> None:
 
 
 def _sets_in_two_roles(settings: StudySettings) -> Iterator[str]:
-    roles = ("data", "synthetic", "private_synthetic")  # phantoms may stand for patients too
+    # phantoms may stand for patients too
+    roles = ("data", "synthetic", "private_synthetic", "public")
     named: dict[Path, str] = {}
     for role in roles:
         path = getattr(settings, role)
