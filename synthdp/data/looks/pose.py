@@ -27,7 +27,7 @@ CHEST_FINDINGS = frozenset(
         *("aortic_enlargement", "interstitial_lung_disease"),
     )
 )
-#: What a middle part of the thumbnail is looked at: around it stand bars of black, where images that
+#: Which middle part of the thumbnail is looked at: around it are bars of black, where images that
 #: are no squares were made so, and the edges of films.
 _FROM, _TO = 4, 28
 _SIDE = _TO - _FROM
@@ -101,7 +101,7 @@ def _poses(common: Floats) -> list[tuple[Pose, Floats]]:
 
 
 def _thorax() -> Floats:
-    """A drawing of a chest: two dark lungs, a bright spine and belly; as the middle of one image."""
+    """A drawing of a chest, two dark lungs, a bright spine and belly, as the middle of an image."""
     y, x = np.mgrid[0:THUMBNAIL_PX, 0:THUMBNAIL_PX] / (THUMBNAIL_PX - 1) * 2 - 1
 
     def lung(centre: float) -> NDArray[np.float64]:

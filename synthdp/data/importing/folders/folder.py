@@ -1,6 +1,9 @@
 """What stands in a folder: its images, and by reason what is not taken."""
 
+import fnmatch
+import glob
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +43,8 @@ UNNAMED_IMAGES = "images whose names do not end as an image's"
 UNREAD_FILES = "other files that cannot be read"
 OTHER_FILES = "other files"
 _BEGINNING = 132
+#: A sign that `glob.escape` took its meaning.
+_ESCAPED = re.compile(r"\[([*?[])\]")
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,63 @@ def files_fitting(src: Path, pattern: str) -> list[str]:
         for path in fitting
         if not path.name.startswith(".") and not any(map(is_skipped_folder, path.parts[:-1]))
     )
+
+
+class FilesBelow:
+    """The files below a folder by their last names, walked once when the first is asked for.
+
+    A table of a hundred thousand rows asks for each by a pattern of folders, as `**/images/1.png`.
+    """
+
+    def __init__(self, src: Path) -> None:
+        self._src = src
+        self._by_name: dict[str, list[str]] | None = None
+
+    def fitting(self, pattern: str) -> list[str]:
+        """As `files_fitting` gives them."""
+        *folders, last = pattern.split("/")
+        plain = glob.has_magic(_ESCAPED.sub("", last)) or any(
+            one != "**" and set("?[").intersection(_ESCAPED.sub("", one)) for one in folders
+        )
+        if not plain and self._by_name is None:
+            self._by_name = _files_by_name(self._src)
+        if plain or not self._by_name:
+            return files_fitting(self._src, pattern)
+        name = _ESCAPED.sub(r"\1", last)
+        candidates = self._by_name.get(unicodedata.normalize("NFC", name), [])
+        fits = re.compile(_path_pattern(unicodedata.normalize("NFC", pattern)))
+        return sorted(
+            path for path in candidates if fits.fullmatch(unicodedata.normalize("NFC", path))
+        )
+
+
+def _files_by_name(src: Path) -> dict[str, list[str]]:
+    """The files that `files_fitting` may find, by their names in composed letters; none where a
+    link leads to a folder, which a pattern may follow.
+    """
+    by_name: dict[str, list[str]] = {}
+    for folder, folders, names in os.walk(src):
+        folders[:] = [one for one in folders if not is_skipped_folder(one)]
+        if any(os.path.islink(os.path.join(folder, one)) for one in folders):
+            return {}
+        below = Path(folder).relative_to(src).as_posix()
+        for name in names:
+            if not name.startswith("."):
+                path = name if below == "." else f"{below}/{name}"
+                by_name.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+    return by_name
+
+
+def _path_pattern(pattern: str) -> str:
+    """A pattern of paths as a regular expression; `**` is any folders, one after another."""
+    *folders, last = pattern.split("/")
+    parts = ["(?:[^/]+/)*" if one == "**" else f"{_part_pattern(one)}/" for one in folders]
+    return "".join([*parts, _part_pattern(last)])
+
+
+def _part_pattern(part: str) -> str:
+    # `fnmatch` lets `*` run over slashes; in a path it ends at one.
+    return fnmatch.translate(part).removesuffix(r"\Z").replace(".*", "[^/]*")
 
 
 def is_skipped_folder(name: str) -> bool:

@@ -4,6 +4,7 @@ It is what phantoms are drawn to, and what counts are checked on. The files that
 be there.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -47,6 +48,10 @@ class CollectionTable:
     attributes: tuple[str, ...]
     rows: tuple[CollectionRow, ...]
     passed_over: int = 0
+
+
+#: A folder of a pattern whose name a table does not say.
+_WILD_FOLDER = re.compile(r"[^/]*\*[^/]*/")
 
 
 class _AllFiles:
@@ -115,7 +120,7 @@ def _without_files(settings: ListingSettings) -> ListingSettings:
     """The settings with a file's name in place of a pattern of several folders."""
     column = settings.file_column
     if isinstance(column, str) and "{" in column:
-        column = column.replace("**/", "").replace("*/", "")
+        column = _WILD_FOLDER.sub("", column)
     return settings.model_copy(update={"file_column": column, "match_header": {}})
 
 

@@ -151,6 +151,9 @@ def _columns_of(mapping: Mapping[str, Any]) -> list[Column]:
     """The columns without which a mapping can't be used."""
     asked = [mapping.get("file_column"), mapping.get("patient_column")]
     asked += [*mapping.get("target_columns", {}).values()]
+    asked += [*mapping.get("filled_columns", {}).values(), *mapping.get("only", {})]
+    asked.append(mapping.get("word_list", {}).get("column"))
+    asked.append((mapping.get("gather") or {}).get("reader_column"))
     return [tuple(column) if isinstance(column, list) else column for column in asked if column]
 
 

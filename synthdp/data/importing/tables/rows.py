@@ -12,7 +12,7 @@ from synthdp.data.dataset import MAX_SHOWN_CHARS
 from synthdp.data.decoding import IMAGE_SUFFIXES
 from synthdp.data.images import MISSING_FILE
 from synthdp.data.importing.findings import Finding, Number, Reason
-from synthdp.data.importing.folders.folder import files_fitting
+from synthdp.data.importing.folders.folder import FilesBelow
 from synthdp.data.importing.folders.names import (
     SPLIT_FOLDERS,
     file_reason,
@@ -130,6 +130,7 @@ class _Reader:
     told: dict[tuple[object, ...], _Told]  # by the cells of these columns
     root: Path
     files: Files
+    below: FilesBelow
 
 
 def asked_columns(settings: ListingSettings) -> list[tuple[str, ...]]:
@@ -148,12 +149,14 @@ def patches_by_row(
     passed_over, other_splits, first = 0, 0, _FirstRows({}, {})
     attributes: dict[str, None] = {}
     named = files or NamedFiles(settings.src.resolve(), settings.linked_folders)
+    below = FilesBelow(settings.src)
     for table in tables:
         missing = [f"{table.name}, {one}" for one in _missing_columns(settings, table.sheet)]
         read.problems.extend([*table.sheet.problems, *missing])
         if missing or not table.sheet.records:
             continue
-        reader, of_table = _reader(settings, table.sheet, named), list[Finding]()
+        reader = _reader(settings, table.sheet, named, below)
+        of_table = list[Finding]()
         read.problems.extend(_twins(table, reader))
         attributes |= dict.fromkeys(reader.attributes)
         for row, cells in table.sheet.records.items():
@@ -383,7 +386,7 @@ def _files_by_pattern(
     if ".." in text.split("/") or text.startswith("/"):
         return _OUTSIDE
     pattern = table.folder + reader.file.pattern(record)
-    names = files_fitting(settings.src, pattern)
+    names = reader.below.fitting(pattern)
     problems = map(reader.files.problem, names)
     problem = next((problem for problem in problems if problem is not None), None)
     if problem is not None or not names:
@@ -647,7 +650,7 @@ def _rivals(
     }
 
 
-def _reader(settings: ListingSettings, sheet: Sheet, files: Files) -> _Reader:
+def _reader(settings: ListingSettings, sheet: Sheet, files: Files, below: FilesBelow) -> _Reader:
     """Find the columns of a table in which none that is needed is missing."""
 
     def cell(column: Column) -> Cell | None:
@@ -717,4 +720,5 @@ def _reader(settings: ListingSettings, sheet: Sheet, files: Files) -> _Reader:
         told={},
         root=settings.src.resolve(),
         files=files,
+        below=below,
     )
