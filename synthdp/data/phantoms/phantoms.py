@@ -18,6 +18,7 @@ from scipy.special import expit
 from synthdp import __version__
 from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.phantoms.chest.chest_set import described_table, write_radiographs
+from synthdp.data.phantoms.ct.ct_set import TARGET, write_volumes
 from synthdp.data.phantoms.lumpy import draw_lumpy_view
 from synthdp.data.phantoms.settings import OF_SUBJECT, PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
@@ -185,11 +186,17 @@ def _info(settings: PhantomSettings) -> DatasetInfo:
         name=settings.name,
         kind="phantom",
         size_px=settings.size_px,
-        targets=settings.targets if settings.subject == "chest" else ("malignant",),
+        depth=settings.depth if settings.subject == "ct" else None,
+        targets=_targets(settings),
         licence=LICENCE,
         description=f"Procedural {what} drawn by synthdp {__version__}: {values}.",
         as_real=settings.as_real,
     )
+
+
+def _targets(settings: PhantomSettings) -> tuple[str, ...]:
+    own = {"mass": ("malignant",), "chest": settings.targets, "ct": (TARGET,)}
+    return own[settings.subject]
 
 
 #: Settings that change no pixel, or that the description says otherwise.
@@ -208,7 +215,9 @@ def _described(settings: PhantomSettings) -> tuple[str, dict[str, Any]]:
         if settings.style == "fibrous":  # likewise
             del shared["style"]
         return "mass patches", shared
-    own = OF_SUBJECT[settings.subject]
+    if settings.subject == "ct":
+        return "CT volumes", shared
+    own = OF_SUBJECT["chest"]
     changed = settings.model_dump(include=set(own) - {"table", "targets"}, exclude_defaults=True)
     changed.pop("table_is_public", None)
     common = {key: value for key, value in shared.items() if key not in own}
@@ -225,10 +234,8 @@ def run_phantoms(settings: PhantomSettings) -> Path:
     if holds_dataset(settings.out, info):
         return settings.out
     with create_dataset(settings.out, info) as writer:
-        if settings.subject == "chest":
-            write_radiographs(settings, writer)
-        else:
-            _write_masses(settings, writer)
+        write = {"mass": _write_masses, "chest": write_radiographs, "ct": write_volumes}
+        write[settings.subject](settings, writer)
     return settings.out
 
 

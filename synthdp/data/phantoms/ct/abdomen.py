@@ -45,6 +45,7 @@ class Abdomen:
         path: (GLAND_POINTS, 3) the pancreas. thick: its radius. lobed: how much fat it holds.
         lesion: where along the pancreas, 0 head to 1 tail. lesion_size: its radius.
         cysts: (n, 4) round dark spots of liver and kidneys: organ, angle, height, radius.
+        bowel: (n, 4) loops of the bowel: x, y, z, radius.
         severity: the part of the hidden severity that all volumes share.
     """
 
@@ -58,6 +59,7 @@ class Abdomen:
     lesion: float
     lesion_size: float
     cysts: Array
+    bowel: Array
     severity: float
 
 
@@ -80,8 +82,16 @@ def draw_abdomen(*, is_male: bool, age_years: float, rng: np.random.Generator) -
         lesion=float(rng.beta(1.3, 2.0)),
         lesion_size=float(0.11 * np.exp(0.25 * normal[5])),
         cysts=rng.random((int(rng.poisson(0.6)), 4)).astype(np.float32),
+        bowel=_draw_bowel(rng),
         severity=float(normal[6]),
     )
+
+
+def _draw_bowel(rng: np.random.Generator) -> Array:
+    """Loops below the stomach, in front of the kidneys."""
+    count = int(rng.integers(10, 18))
+    low, high = (-0.5, -0.35, 0.25, 0.05), (0.5, 0.15, 1.0, 0.11)
+    return rng.uniform(low, high, (count, 4)).astype(np.float32)
 
 
 @lru_cache(maxsize=2)
@@ -177,6 +187,11 @@ def draw_volume(
     """
     volume, of = _Volume(*shape, rng), PHASES[phase]
     _put_body(volume, abdomen, rng)
+    for x, y, z, radius in abdomen.bowel.tolist():
+        loop = volume.ellipsoid((x, y, z), (radius * 1.3, radius, radius * 1.5), 0.4, wobble=0.1)
+        volume.put(loop, 35)
+        gas = volume.ellipsoid((x, y - 0.3 * radius, z), (radius * 0.6, radius * 0.3, radius * 0.8))
+        volume.put(gas, -600 if radius > 0.08 else 20)
     _put_organs(volume, abdomen, of)
     _put_gland(volume, abdomen, of, severity)
     volume.put(volume.ellipsoid((0.06, 0.17, 0), (0.075, 0.075, 9)), of["aorta"])

@@ -14,7 +14,9 @@ from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 
-HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
+HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
+)
 NIH = (
     "a.png,Cardiomegaly,0,1,57,M,PA",
     "b.png,Cardiomegaly|Effusion,1,1,058Y,M,AP",
@@ -169,7 +171,13 @@ def test_a_site_has_its_own_patients_and_readers() -> None:
     ]
     sites = [
         {"name": "A"},
-        {"name": "B", "odds": {"effusion": 6}, "ap_share": 0.9, "older_years": 15, "labels": labels},
+        {
+            "name": "B",
+            "odds": {"effusion": 6},
+            "ap_share": 0.9,
+            "older_years": 15,
+            "labels": labels,
+        },
     ]
     plan = plan_of(chest(sites=sites))
     people = [plan.patient(number) for number in range(1, 1501)]
@@ -189,9 +197,7 @@ def test_a_site_has_its_own_patients_and_readers() -> None:
     np.testing.assert_array_equal(told["atelectasis"][~wet], shown["atelectasis"][~wet])
     np.testing.assert_array_equal(told["mass"], np.maximum(shown["mass"], shown["nodule"]))
     np.testing.assert_array_equal(of("A", told=True)["mass"], of("A", told=False)["mass"])
-    ages = {
-        site: np.mean([one.images[0].age_years for one in by_site[site]]) for site in by_site
-    }
+    ages = {site: np.mean([one.images[0].age_years for one in by_site[site]]) for site in by_site}
     assert ages["B"] > ages["A"] + 10
 
 

@@ -81,7 +81,7 @@ def test_cardiomegaly_is_a_wider_heart(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_effusion_fills_the_angle_and_climbs_the_wall(seed: int) -> None:
     side = side_of(seed, "effusion")
-    anatomy, pose = person(seed)
+    _, pose = person(seed)
     lung = draw_lung(shape(seed), side, field_of(pose, SIZE_PX))
     added = attenuation(seed, effusion=1) - attenuation(seed)
     angle = (lung.mask > 0.9) & (lung.wall < 0.1) & (lung.down > 0.85)
@@ -116,7 +116,10 @@ def test_patches_and_masses_take_the_place_of_air(finding: str) -> None:
 def test_a_nodule_is_smaller_than_a_mass() -> None:
     areas = {
         finding: np.mean(
-            [(change(seed, side_of(seed, finding), **{finding: 1}) > 0.08).sum() for seed in range(4)]
+            [
+                (change(seed, side_of(seed, finding), **{finding: 1}) > 0.08).sum()
+                for seed in range(4)
+            ]
         )
         for finding in ("nodule", "mass")
     }
@@ -146,7 +149,7 @@ def test_emphysema_flattens_and_darkens_and_fibrosis_and_edema_whiten() -> None:
 
 def test_hernia_and_thickened_pleura_stand_where_they_do() -> None:
     for seed in range(3):
-        anatomy, pose = person(seed)
+        _, pose = person(seed)
         field = field_of(pose, SIZE_PX)
         added = np.abs(attenuation(seed, hernia=1) - attenuation(seed))
         behind = (np.abs(field.u) < 0.3) & (np.abs(field.v - shape(seed).domes[0]) < 0.35)
@@ -166,7 +169,8 @@ def test_nothing_is_drawn_of_a_finding_of_no_severity() -> None:
 
 def test_women_have_breast_shadows_and_old_women_thin_bones() -> None:
     women, men = (
-        [draw_anatomy(male, np.random.default_rng(seed)) for seed in range(8)] for male in (0.0, 1.0)
+        [draw_anatomy(male, np.random.default_rng(seed)) for seed in range(8)]
+        for male in (0.0, 1.0)
     )
     assert all(one.breasts[3] > 0 for one in women)
     assert not any(one.breasts[3] for one in men)
@@ -204,7 +208,10 @@ def test_images_of_a_patient_resemble_each_other_more_than_those_of_two() -> Non
             Pose(**{**vars(pose), "turn": 0.0, "scale": 1.0, "x": 0.0, "y": 0.0}) for pose in poses
         ]
         return np.stack(
-            [draw_attenuation(anatomy, pose, severities(), SIZE_PX, rng).ravel() for pose in upright]
+            [
+                draw_attenuation(anatomy, pose, severities(), SIZE_PX, rng).ravel()
+                for pose in upright
+            ]
         ).astype(float)
 
     pairs = [drawn(seed) for seed in range(10)]
