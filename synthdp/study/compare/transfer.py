@@ -245,8 +245,8 @@ class _HomeThreshold:
 _HomeThresholds: TypeAlias = Mapping[tuple[str, str], Sequence[_HomeThreshold]]
 
 
-def _trained_on(cell: Cell, data_set: str) -> str:
-    """What models were trained on; empty where they met no site."""
+def trained_on_of(cell: Cell, data_set: str) -> str:
+    """What models were trained on, `data_set` where none is named; empty where they met no site."""
     return cell.trained_on or (data_set if crosses_grid(cell.strategy) else "")
 
 
@@ -254,7 +254,7 @@ def _home_thresholds(cells: Sequence[ScoredCell], data_set: str) -> _HomeThresho
     found: dict[tuple[str, str], list[_HomeThreshold]] = {}
     for one in cells:
         cell = one.cell
-        if domain_of(_trained_on(cell, data_set), cell.data_set) != "internal":
+        if domain_of(trained_on_of(cell, data_set), cell.data_set) != "internal":
             continue
         predictions, at = one.predictions, _Set(cell.data_set, cell.split)
         for index, target in enumerate(predictions.targets):
@@ -299,7 +299,7 @@ def _scored(cells: Sequence[ScoredCell], data_set: str, redraws: int) -> Iterato
         # patients of one split are drawn alike for all models, those of another anew
         seed = seeds.setdefault(here, len(seeds))
         columns, weights = redraws_of([row.patient_id for row in images.rows], seed, redraws)
-        models = cell.key._replace(trained_on=_trained_on(cell, data_set))
+        models = cell.key._replace(trained_on=trained_on_of(cell, data_set))
         by_target: list[_ScoredAt] = []
         for index, target in enumerate(images.predictions.targets):
             known, _ = images.target(index, columns)

@@ -17,6 +17,7 @@ from synthdp import __version__
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE, Assessment, read_assessment
+from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.settings import FairnessSettings
 from synthdp.pages.html import (
     MARKS,
@@ -47,7 +48,15 @@ from synthdp.study.compare.results import (
     read_results,
     table_csv,
 )
-from synthdp.study.compare.transfer import TransferRow, transfer_of
+from synthdp.study.compare.shortcut import PIXELS, ShortcutRow, shortcut_of, shortcut_words
+from synthdp.study.compare.transfer import (
+    BELOW_CHANCE,
+    DECISIONS,
+    ELSEWHERE,
+    MAYBE_BELOW_CHANCE,
+    TransferRow,
+    transfer_of,
+)
 from synthdp.study.record import StudyRecord, read_sets, write_private_part
 from synthdp.study.report.cards import (
     DATA_CARD,
@@ -69,6 +78,7 @@ from synthdp.study.report.promises import (
     study_promise_views,
 )
 from synthdp.study.report.published import published_rows, read_published
+from synthdp.study.report.published_matrices import PublishedMatrices, published_matrices_view
 from synthdp.study.report.settings import TABLE_FORMATS, ReportSettings
 from synthdp.study.report.strategy_lines import WHAT_IT_DOES
 from synthdp.study.report.study_results import StudyResults, study_results
@@ -136,6 +146,7 @@ def write_report(
         **_published(study, results, settings.published or facts.published),
         **_fairness(study, rows, settings.fairness, fairness),
         **_transfer(study, rows, transfer, asked=settings.transfer),
+        **_shortcut(study, rows, asked=settings.shortcut),
     }
     content["contents"] = _contents(content)
     out = settings.out or study / REPORT_FILE
@@ -184,6 +195,7 @@ def report_table(settings: ReportSettings) -> str:
 def _environment() -> Environment:
     environment = page_environment("synthdp.study.report")
     environment.filters["figure"] = figure
+    environment.filters["known"] = lambda value: figure(None if math.isnan(value) else value)
     environment.filters["epsilon"] = lambda value: epsilon_text(value).replace("inf", "∞")
     environment.filters["words"] = strategy_words
     environment.filters["tuned"] = tuned_words
@@ -260,6 +272,10 @@ def _content(
     }
 
 
+#: What makes a section too: published matrices stand in that of published figures.
+_STANDS_FOR = {"published": "matrices"}
+
+
 def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Words and anchors of the page's sections, in their order."""
     further = {
@@ -267,6 +283,7 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         "compared": ("Comparisons", "compared-1"),
         "fairness": ("Fairness", "fairness"),
         "transfer": ("Sites", "transfer"),
+        "shortcut": ("Pixels", "shortcut"),
     }
     return [
         ("Utility", "evaluation-1"),
@@ -275,7 +292,7 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         *(
             section
             for name, section in further.items()
-            if content[name] or content.get(f"{name}_problem")
+            if content[name] or content.get(f"{name}_problem") or content.get(_STANDS_FOR.get(name))
         ),
         ("Runs", "runs"),
         *([("Synthetic set", "assessment")] if content["assessed"] else []),
@@ -295,11 +312,13 @@ def _reason(error: InputError) -> str:
 def _published(study: Path, results: StudyResults, path: Path | None) -> dict[str, Any]:
     """Ours beside the figures that the file at `path` describes; `published.html.j2` shows it."""
     rows = results.rows
-    content: dict[str, Any] = {"published": [], "published_problem": ""}
+    content: dict[str, Any] = {"published": [], "published_problem": "", "matrices": None}
     if path is None or not rows:
         return content
     try:
         about = read_published(seen_from(study, path))
+        if isinstance(about, PublishedMatrices):
+            return {**content, "matrices": published_matrices_view(about)}
         beside = published_rows(about, results.cells)
     except InputError as error:
         return {**content, "published_problem": _reason(error)}
@@ -416,8 +435,36 @@ def _transfer(
     except InputError as error:
         if asked:
             raise
-        return {"transfer": [], "transfer_problem": _reason(error)}
-    return {"transfer": transfer_lines(compared), "transfer_problem": ""}
+        return {"transfer": [], "transfer_problem": _reason(error), "drops": []}
+    return {
+        "transfer": transfer_views(compared),
+        "transfer_problem": "",
+        "below_chance": [row for row in compared if _is_below_chance(row)],
+        "drops": drop_lines(compared),
+        "decisions": DECISIONS,
+    }
+
+
+def _is_below_chance(row: TransferRow) -> bool:
+    return any(words in row.note for words in (BELOW_CHANCE, MAYBE_BELOW_CHANCE))
+
+
+@dataclass(frozen=True)
+class TransferView:
+    """The sites by one target, as `transfer.html.j2` shows them: cells with their figures."""
+
+    target: str
+    lines: Sequence[tuple[TransferRow, Mapping[str, TransferRow]]]
+
+
+def transfer_views(rows: Sequence[TransferRow]) -> list[TransferView]:
+    """The table by target, the mean over several first."""
+    lines = transfer_lines(rows)
+    targets = sorted(dict.fromkeys(row.target for row, _ in lines), key=lambda one: one != MACRO)
+    return [
+        TransferView(target, [line for line in lines if line[0].target == target])
+        for target in targets
+    ]
 
 
 def transfer_lines(
@@ -428,7 +475,7 @@ def transfer_lines(
     Of several sites of training the drop is that from the first.
     """
     lines: dict[tuple[object, ...], dict[str, TransferRow]] = {}
-    for row in rows:
+    for row in (row for row in rows if row.trained_on != ELSEWHERE):
         key = (row.target, cell_key(row), row.data_set, row.split)
         lines.setdefault(key, {}).setdefault(row.measure, row)
     shown = [(figures["auroc"], figures) for figures in lines.values()]
@@ -441,6 +488,60 @@ def transfer_lines(
         return *recipe, row.domain != "internal", row.data_set, row.split
 
     return sorted(shown, key=order)
+
+
+def drop_lines(
+    rows: Sequence[TransferRow],
+) -> list[tuple[TransferRow, Mapping[str, TransferRow]]]:
+    """The mean drops at each site, the mean over findings first; the first row says which."""
+    lines: dict[tuple[object, ...], dict[str, TransferRow]] = {}
+    for row in (row for row in rows if row.trained_on == ELSEWHERE):
+        key = (cell_key(row), row.data_set, row.split, row.target)
+        lines.setdefault(key, {})[row.measure] = row
+    shown = [(next(iter(figures.values())), figures) for figures in lines.values()]
+    targets = list(dict.fromkeys(row.target for row, _ in shown))
+
+    def order(line: tuple[TransferRow, Mapping[str, TransferRow]]) -> tuple[object, ...]:
+        row, _ = line
+        epsilon = row.epsilon if isinstance(row.epsilon, float) else math.inf
+        return row.target != MACRO, targets.index(row.target), row.data_set, row.split, epsilon
+
+    return sorted(shown, key=order)
+
+
+def _shortcut(study: Path, rows: Sequence[ResultRow], *, asked: bool) -> dict[str, Any]:
+    """Models beside a probe of few pixels; `shortcut.html.j2` shows them."""
+    try:
+        table = shortcut_of(study, rows, asked=asked)
+    except InputError as error:
+        if asked:
+            raise
+        return {"shortcut": [], "shortcut_problem": _reason(error)}
+    return {
+        "shortcut": shortcut_lines(table),
+        "shortcut_problem": "",
+        "shortcut_words": shortcut_words(table),
+    }
+
+
+def shortcut_lines(
+    table: Sequence[ShortcutRow],
+) -> list[tuple[ShortcutRow, Sequence[ShortcutRow]]]:
+    """Each probe, and what models gain over it."""
+    return [
+        (
+            probe,
+            [
+                row
+                for row in table
+                if row.measure == "gain"
+                and (row.data_set, row.split, row.target)
+                == (probe.data_set, probe.split, probe.target)
+            ],
+        )
+        for probe in table
+        if probe.strategy == PIXELS
+    ]
 
 
 # Data sets: patches, and the assessment of the synthetic set; `sets.html.j2` shows them.
