@@ -559,3 +559,28 @@ def test_settings_that_contradict_themselves_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=said):
         settings(src, "nih-cxr14", setting)
+
+
+def test_the_page_has_each_word_of_each_finding() -> None:
+    """The table of synonyms on docs/radiographs.md, one column a collection."""
+    page = Path(__file__).parents[4] / "docs" / "radiographs.md"
+    table = page.read_text(encoding="utf-8").split("| finding |")[1].split("\n\n")[0]
+    stands = {
+        cells[1].strip(" `"): [cell.strip() for cell in cells[2:6]]
+        for line in table.splitlines()[2:]
+        if len(cells := line.split("|")) > 5
+    }
+    columns = ("nih-cxr14", "chexpert", "padchest", "vindr-cxr")
+    for index, name in enumerate(columns):
+        mapping = read_yaml(collection_file(name))
+        words = mapping.get("word_list", {}).get("words") or mapping["target_columns"]
+        said = {
+            target: ", ".join([one] if isinstance(one, str) else one)
+            for target, one in words.items()
+        }
+        assert {target: row[index] for target, row in stands.items() if row[index]} == said
+    alike = read_yaml(collection_file("chexpert"))["target_columns"]
+    assert read_yaml(collection_file("mimic-cxr-jpg"))["target_columns"] == alike
+    kaggle = read_yaml(collection_file("vindr-cxr-kaggle"))["word_list"]["words"]
+    for target, (word,) in kaggle.items():
+        assert word == read_yaml(collection_file("vindr-cxr"))["target_columns"][target]
