@@ -42,7 +42,7 @@ from synthdp.data.dataset import Row, refuse_one_class, units_of
 from synthdp.data.identity import keyed_digest
 from synthdp.data.people.cohorts import cohort_rows
 from synthdp.data.people.units import bounded_rows
-from synthdp.evaluation.metrics import FloatArray
+from synthdp.evaluation.metrics import FloatArray, has_both_classes
 from synthdp.evaluation.noisy_counts import (
     likely_counts,
     released_coefficients,
@@ -85,7 +85,7 @@ def run_calibrate(settings: CalibrateSettings) -> Path:
 
     Raises:
         InputError: when settings, run and data don't fit together, or images that are fitted
-            exactly are of one class.
+            exactly are of one class of every target.
     """
     plan = calibration_plan(settings)
     calibrated_on = _calibration_set(settings, plan)  # refuses before a folder is made
@@ -221,7 +221,7 @@ def exact_points(
     Args:
         classifier: without points.
         raw_logits: (N, T) float32.
-        targets: (N, T) of 1, 0 or nan (left out), both classes of each.
+        targets: (N, T) of 1, 0 or nan (left out); a target of one class has the plain point.
         units: (N,), the patient of each image.
         sensitivity: of the thresholds, in (0, 1), or a little more, where no threshold meets it.
         fitted_on: the name of the set.
@@ -230,6 +230,9 @@ def exact_points(
     points: list[OperatingPoint] = []
     for index in range(len(classifier.targets)):
         column = targets[:, index]
+        if not has_both_classes(column):
+            points.append(_plain_point(sensitivity, fitted_on))
+            continue
         known = ~np.isnan(column)
         weights = 1 / np.bincount(owners[known], minlength=len(owners))[owners[known]]
         positives = weights * (column[known] == 1)
@@ -246,6 +249,13 @@ def exact_points(
         threshold = threshold_of_scores(calibrated.astype(np.float64), positives, sensitivity)
         points.append(point.model_copy(update={"threshold": threshold}))
     return tuple(points)
+
+
+def _plain_point(sensitivity: float, fitted_on: str) -> OperatingPoint:
+    """What leaves a score as it is, where nothing can be fitted."""
+    return OperatingPoint(
+        slope=1.0, offset=0.0, threshold=0.5, sensitivity=sensitivity, fitted_on=fitted_on
+    )
 
 
 def noisy_points(

@@ -41,6 +41,10 @@ def _by_epsilon(value: object) -> object:
 
 
 PositiveNumber = Annotated[float, Field(gt=0)]
+#: A share that both classes have a part of.
+PublicShare = Annotated[float, Field(gt=0, lt=1)]
+#: Most targets of a classifier.
+MAX_TARGETS = 256
 _Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=True)]
 #: One number for every epsilon, or a number for each of some epsilons (`none` for no privacy).
 ByEpsilon = Annotated[
@@ -54,7 +58,8 @@ ByEpsilon = Annotated[
 _FITTED_ON_PATIENTS = {
     **dict.fromkeys(
         ("class_weight", "class_weights", "pos_weight"),
-        "leave it out: the ranking of patients needs none",
+        "leave it out, since the ranking of patients needs none; or name public shares of "
+        "positives as `prior` of the head, as in head.prior={effusion: 0.1}",
     ),
     **dict.fromkeys(
         ("standardise", "standardize", "scaler", "pca", "normalise", "normalize"),
@@ -146,6 +151,16 @@ class HeadSettings(Settings):
     """Norm of the features that the head sees; 1 when not set. A recipe whose features had another
     is repeated with that, since it decides how far a step of a given rate moves a score.
     Example: 2
+    """
+
+    prior: Annotated[dict[str, PublicShare] | None, ADDED_LATER] = Field(
+        default=None, min_length=1, max_length=MAX_TARGETS
+    )
+    """Public shares of positives by target, such as a registry's: never counted on the patients.
+    The loss of a positive is then multiplied by negatives per positive, at most 10, so that both
+    classes weigh alike, and a head from zero starts where they do. A target that is not named has
+    no weight.
+    Example: {effusion: 0.12, cardiomegaly: 0.03}
     """
 
     start: Literal["zero", "pretrained"] = "zero"
@@ -393,6 +408,10 @@ class FinetuneSettings(Settings):
             raise ValueError("network trains one backbone; leave `beside` out")
         if self.network is not None and self.head.kind != "logistic":
             raise ValueError("network trains a logistic head; leave head.kind out")
+        if self.network is not None and self.head.prior is not None:
+            raise ValueError(
+                "head.prior weighs the positives of a head on features; leave it out, or `network`"
+            )
         if self.network is not None and self.synthetic is not None:
             raise ValueError(
                 "network does not mix in a synthetic set; pretrain on it and name that run as init"
@@ -565,7 +584,7 @@ class EvaluateSettings(Settings):
 
     auroc_epsilon: EpsilonTarget = None
     """Releases a noisy AUROC that may be published beside the exact figures: it costs the patients
-    of the split that epsilon, on top of what models spent on them.
+    of the split that epsilon, on top of what models spent on them. Several targets share it.
     Example: 1
     """
 

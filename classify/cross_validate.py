@@ -5,7 +5,8 @@ recorded, and a recipe chosen by it owes that to these patients. On a hospital's
 on phantoms instead (`tune` of a study).
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,11 +31,16 @@ from synthdp.privacy.promise.plan import PrivacyPlan
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """The AUROC of one assignment of patients to folds and one seed of initialisation and noise."""
+    """The AUROC of one assignment of patients to folds and one seed of initialisation and noise.
+
+    auroc: of the target, or the mean over those of several of which both classes are there;
+    by_target: that of each, nan of one class.
+    """
 
     repeat: int
     seed: int
     auroc: float
+    by_target: Mapping[str, float]
 
 
 def cross_validate(
@@ -42,8 +48,8 @@ def cross_validate(
 ) -> Iterator[CrossValidated]:
     """Train on all folds but one and score that one, for each fold; all scores pooled.
 
-    The scores of a fold are brought to mean 0 and spread 1 before they are pooled, since each fold
-    has a head of its own. Random views of training images are not scored.
+    The scores of a fold are brought to mean 0 and spread 1, target by target, before they are
+    pooled, since each fold has a head of its own. Random views of training images are not scored.
 
     Args:
         settings: the recipe; its noise is that of the whole set, its `out` is not written to.
@@ -53,17 +59,24 @@ def cross_validate(
             linear head from zero has nothing random.
 
     Raises:
-        InputError: when blocks of the network are to be trained, or there are several targets.
+        InputError: when blocks of the network are to be trained.
     """
     dataset = open_dataset(settings.data)
-    if settings.network is not None or len(dataset.info.targets) > 1:
-        raise InputError("cross-validation is of a head for one target; leave `network` out")
+    if settings.network is not None:
+        raise InputError("cross-validation is of a head; leave `network` out")
     plan = finetuning_plan(settings)
     setup = set_up_head(settings, dataset)
     for repeat in range(repeats):
         fold_of = _folds(setup.examples.n_units, folds, repeat)
         for seed in range(seeds):
-            yield CrossValidated(repeat, seed, _pooled(settings, plan, setup, fold_of, seed))
+            aurocs = _pooled(settings, plan, setup, fold_of, seed)
+            defined = [value for value in aurocs if not math.isnan(value)]
+            yield CrossValidated(
+                repeat,
+                seed,
+                auroc=float(np.mean(defined)) if defined else math.nan,
+                by_target=dict(zip(dataset.info.targets, aurocs, strict=True)),
+            )
 
 
 def _folds(n_units: int, folds: int, repeat: int) -> NDArray[np.intp]:
@@ -77,21 +90,22 @@ def _pooled(
     setup: HeadSetup,
     fold_of: NDArray[np.intp],
     seed: int,
-) -> float:
-    """The AUROC of all patients, each scored by the head of the folds that they are not in."""
+) -> list[float]:
+    """The AUROC of each target, all patients scored by the head of the folds they are not in."""
     examples, views = setup.examples, settings.head.views
     own = torch.zeros(len(examples.inputs), dtype=torch.bool)
     own[::views] = True
-    pooled = torch.zeros(len(examples.inputs))
+    pooled = torch.zeros(examples.targets.shape)
     for fold in range(int(fold_of.max()) + 1):
         held_out = torch.from_numpy(np.flatnonzero(fold_of == fold))
         others = torch.from_numpy(np.flatnonzero(fold_of != fold))
         weights = _trained(settings, plan, setup, examples.of(others), seed)
         classifier = setup.classifier_of(weights, settings.head)
         scored = own & torch.isin(examples.units, held_out)
-        logits = head_logits(classifier, examples.inputs[scored][:, :-1])[:, 0]
-        pooled[scored] = (logits - logits.mean()) / logits.std().clamp(min=1e-12)
-    return auroc(examples.targets[own, 0].numpy(), pooled[own].numpy())
+        for index, logits in enumerate(head_logits(classifier, examples.inputs[scored][:, :-1]).T):
+            pooled[scored, index] = (logits - logits.mean()) / logits.std().clamp(min=1e-12)
+    labels, scores = examples.targets[own].numpy(), pooled[own].numpy()
+    return [auroc(*column) for column in zip(labels.T, scores.T, strict=True)]
 
 
 def _trained(

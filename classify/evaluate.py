@@ -25,7 +25,7 @@ from synthdp.errors import InputError
 from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD
-from synthdp.evaluation.noisy_counts import noisy_auroc
+from synthdp.evaluation.noisy_counts import NoisyAuroc, NoisyAurocs, noisy_aurocs
 from synthdp.evaluation.predictions import (
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -110,7 +110,7 @@ def _import_settings(settings: EvaluateSettings, out: Path) -> DicomSettings:
 def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], dataset: Dataset) -> Path:
     """Score a split of a set and write what `run_evaluate` says."""
     classifier = load_classifier(settings.run)
-    plan = _privacy_plan(settings, dataset, classifier.targets)
+    plan = _privacy_plan(settings, dataset)
     promised = plan is not None
     for attribute in settings.by.attributes if settings.by is not None else ():
         refuse_missing_column(dataset, attribute)
@@ -144,7 +144,13 @@ def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], dataset: 
             shutil.copytree(dataset.root, folder / IMPORTED)
         if plan is not None:  # last, since from here on it is spent
             noisy = _released(
-                settings, plan, rows, folder, targets=targets[:, 0], scored=scored[:, 0]
+                settings,
+                plan,
+                rows,
+                folder,
+                names=classifier.targets,
+                targets=targets,
+                scored=scored,
             )
             write_json(folder / NOISY_FILE, noisy)
     return settings.out
@@ -194,10 +200,8 @@ def _exact_figures(
     return contents
 
 
-def _privacy_plan(
-    settings: EvaluateSettings, dataset: Dataset, targets: Sequence[str]
-) -> PrivacyPlan | None:
-    """How the AUROC is released, None when it isn't; nothing is spent yet."""
+def _privacy_plan(settings: EvaluateSettings, dataset: Dataset) -> PrivacyPlan | None:
+    """How AUROCs are released, None when they aren't; nothing is spent yet."""
     if settings.auroc_epsilon is None:
         return None
     info = dataset.info
@@ -207,11 +211,6 @@ def _privacy_plan(
             "may be published; leave it out"
         )
     refuse_unknown_patients(info, settings.auroc_unit)
-    if len(targets) > 1:
-        raise InputError(
-            f"auroc_epsilon: one AUROC is released, and the classifier has {len(targets)} targets; "
-            "leave it out, or evaluate a classifier of one target"
-        )
     privacy = PrivacySettings(
         epsilon=settings.auroc_epsilon,
         delta=settings.auroc_delta,
@@ -236,25 +235,26 @@ def _released(
     rows: Sequence[Row],
     folder: Path,
     *,
+    names: Sequence[str],
     targets: NDArray[np.float64],
     scored: NDArray[np.float32],
 ) -> dict[str, Any]:
-    """Charge the patients, then release the AUROC of targets and scores, (N,) each.
+    """Charge the patients, then release the AUROCs of targets and scores, (N, T) each.
 
-    What its statement is made of stands in a ledger in the evaluation's `folder`.
+    What their statement is made of stands in a ledger in the evaluation's `folder`.
     """
     units = units_of(rows, settings.auroc_unit)
     mechanism = plan.mechanism
     assert mechanism is not None  # an epsilon is asked for
     plan.record(Ledger(folder / "private" / "ledger.jsonl"))
-    auroc = noisy_auroc(
+    aurocs = noisy_aurocs(
         targets, scored, units, mechanism=mechanism, noise_source=NoiseSource(new_key(), "shake256")
     )
     return {
-        "schema_version": 1,
+        "schema_version": 1 if len(names) == 1 else 2,
         "data_set": plan.dataset.info.name,
         "split": settings.split,
-        "auroc": {"value": auroc.value, "noise_standard_error": auroc.standard_error},
+        **_noisy_figures(names, aurocs),
         "weights": f"each {mechanism.unit} counts once, spread over its images",
         "epsilon": plan.stage_epsilon,
         "delta": settings.auroc_delta,
@@ -263,6 +263,28 @@ def _released(
         "population": settings.population,
         "release": plan.release.model_dump(mode="json"),
     }
+
+
+def _noisy_figures(names: Sequence[str], aurocs: NoisyAurocs) -> dict[str, Any]:
+    """The figures of `noisy_metrics.json`: of one target its own; of several their mean and each.
+
+    Version 1 of the file has one target, version 2 several.
+    """
+    each = dict(zip(names, map(_noisy_figure, aurocs.targets), strict=True))
+    if len(names) == 1:
+        return {"auroc": each[names[0]]}
+    over = [names[index] for index in aurocs.over]
+    return {
+        "auroc": {**_noisy_figure(aurocs.macro), "over": over},
+        "targets": each,
+        "budget": f"shared by {len(names)} targets in one release: the noise on the counts of each "
+        f"is {math.sqrt(len(names)):.2f} times that of one alone",
+    }
+
+
+def _noisy_figure(auroc: NoisyAuroc) -> dict[str, float | None]:
+    figure = {"value": auroc.value, "noise_standard_error": auroc.standard_error}
+    return {key: None if math.isnan(value) else value for key, value in figure.items()}
 
 
 def thresholds(classifier: Classifier) -> list[float]:

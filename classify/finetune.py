@@ -19,6 +19,7 @@ from torch import Tensor
 from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
 from classify.features.extract import on_arrays, refuse_damaged, trunk_views
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
+from classify.head.prior import positive_weights, start_bias
 from classify.head.train import HeadRecipe, head_recipe, train_head, train_private_head
 from classify.model import (
     Classifier,
@@ -42,6 +43,7 @@ from synthdp.data.dataset import (
     Dataset,
     DatasetInfo,
     Row,
+    labels_of,
     open_dataset,
     refuse_one_class,
     refuse_small_population,
@@ -80,6 +82,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     """
     plan = finetuning_plan(settings)  # what does not fit is refused before a folder is made
     start = starting_classifier(settings, plan.dataset.info)
+    _refuse_unknown_targets(settings, plan.dataset.info)
     if settings.network is not None and not (settings.out / "status.json").is_file():
         _refuse_untrainable(start, settings.network)
     with open_run(settings.out, "finetune", settings) as run:
@@ -204,6 +207,34 @@ def _train_network(
         )
         spent = ledger.close()
     return setup.trained_classifier(settings.head), spent
+
+
+def _refuse_unknown_targets(settings: FinetuneSettings, info: DatasetInfo) -> None:
+    """Refuse settings that speak of other targets than those of the data set."""
+    if unknown := [name for name in settings.head.prior or {} if name not in info.targets]:
+        raise InputError(
+            f"head.prior: {info.name} has no target {', '.join(unknown)} (it has "
+            f"{', '.join(info.targets)})"
+        )
+    if settings.synthetic is None:
+        return
+    mixed = open_dataset(settings.synthetic).info
+    if not _shared_targets(info.targets, mixed):
+        raise InputError(
+            f"synthetic: {mixed.name} has labels of {', '.join(mixed.targets)}, and {info.name} of "
+            f"{', '.join(info.targets)}; name a set that shares a target"
+        )
+
+
+def _shared_targets(names: Sequence[str], mixed: DatasetInfo) -> list[str]:
+    """Which of the targets a set that is mixed in has labels of, matched by their names.
+
+    Where both have one, it is the same, whatever they are called: class 1 of one stands for class 1
+    of the other.
+    """
+    if len(names) == len(mixed.targets) == 1:
+        return list(names)
+    return [name for name in names if name in mixed.targets]
 
 
 def _refuse_untrainable(classifier: Classifier, network: NetworkSettings) -> None:
@@ -395,6 +426,8 @@ def set_up_head(settings: FinetuneSettings, dataset: Dataset) -> HeadSetup:
         )
     if isinstance(examples, MlpExamples):
         start = examples.shape.start(settings.seed, head.norm)
+        _, last = examples.shape.split(start)
+        last[:, -1] = start_bias(head.prior, classifier.targets)
     else:
         start = _start_weights(head, classifier)
     return HeadSetup(rows, classifier, examples, public, start, bound)
@@ -443,19 +476,20 @@ def starting_classifier(settings: FinetuneSettings, info: DatasetInfo) -> Classi
         first = new_feature_source(settings.backbone, seed=settings.seed)
         return new_classifier([first, *beside], info.targets)
     classifier = load_classifier(settings.init)
-    if classifier.targets != info.targets and settings.head.start == "pretrained":
-        raise InputError(
-            f"{settings.init}: trained for {', '.join(classifier.targets)}, but the data set has "
-            f"{', '.join(info.targets)}; leave head.start out, so that the head is trained anew"
-        )
-    if settings.head.start == "zero":
+    if settings.head.start == "zero":  # features alone are taken, whatever they were learned for
         return new_classifier([*classifier.feature_sources, *beside], info.targets)
+    if lacking := [name for name in info.targets if name not in classifier.targets]:
+        raise InputError(
+            f"{settings.init}: its head was trained for {', '.join(classifier.targets)}, but the "
+            f"data set has {', '.join(lacking)} too; leave head.start out, or pretrain on a set "
+            "that has the same targets"
+        )
     if classifier.hidden is not None:
         raise InputError(
             f"{settings.init}: its head has a hidden layer, which training can't start from; "
             "leave head.start out"
         )
-    return replace(classifier, points=())
+    return replace(classifier.of_targets(info.targets), points=())
 
 
 def _centred(settings: FinetuneSettings, classifier: Classifier) -> Classifier:
@@ -490,15 +524,23 @@ def _head_examples(
     inputs[:, -1] = head.bias_input
     del raws, scaled  # of many images they take as much memory again
     names, units = np.unique(units_of(rows, unit), return_inverse=True)
-    labels = torch.from_numpy(targets_array(rows, len(classifier.targets)))
+    own = dataset.info.targets
+    names_there = own if len(own) == len(classifier.targets) == 1 else classifier.targets
+    labels = torch.from_numpy(labels_of(dataset, rows, names_there))
     targets = labels.repeat_interleave(head.views, dim=0)
     owners = torch.from_numpy(units).repeat_interleave(head.views)
     tags = patient_tags(dataset, [str(name) for name in names]) if head.sampling_rate < 1 else []
+    weights = positive_weights(head.prior, classifier.targets)
     if head.kind != "mlp":
-        return HeadExamples(inputs, targets, owners, head.kind, tags)
-    shape = MlpShape(inputs.shape[1], head.hidden, targets.shape[1])
+        return HeadExamples(inputs, targets, owners, head.kind, tags, weights)
     return MlpExamples(
-        inputs, targets, owners, tags=tags, shape=shape, smoothing=head.label_smoothing
+        inputs,
+        targets,
+        owners,
+        tags=tags,
+        positive_weights=weights,
+        shape=MlpShape(inputs.shape[1], head.hidden, targets.shape[1]),
+        smoothing=head.label_smoothing,
     )
 
 
@@ -506,7 +548,7 @@ def _start_weights(head: HeadSettings, classifier: Classifier) -> Tensor:
     """Weights of a linear head to begin with, (T, D + 1), the last column the bias's."""
     weight, bias = classifier.head_weight, classifier.head_bias
     if head.start == "zero":
-        return weight.new_zeros(weight.shape[0], weight.shape[1] + 1)
+        weight, bias = torch.zeros_like(weight), start_bias(head.prior, classifier.targets)
     column = bias / head.bias_input if head.bias_input else torch.zeros_like(bias)
     return torch.cat([weight / head.norm, column.unsqueeze(1)], dim=1)
 
@@ -535,14 +577,18 @@ def _card(
         recipe = f"logistic, with {moved}: {network.steps} steps of {optimizer}, averaged iterate"
         kind = "A vision transformer" if "vit" in name else f"The network {name}"
         summary = f"{kind}, {moved} and a linear head trained on these images."
+    mixed = None if settings.synthetic is None else open_dataset(settings.synthetic).info
     facts = {
         "data set": dataset.info.name,
         "targets": ", ".join(targets),
         "images": f"those of {where_words(settings.where)}" if settings.where else "all of train",
         "head": recipe,
         "started from": _start_words(settings),
-        "mixed with": open_dataset(settings.synthetic).info.name if settings.synthetic else "-",
+        "mixed with": "-" if mixed is None else _mixed_words(dataset.info.targets, mixed),
     }
+    if head.prior is not None:
+        shares = (f"{name} {share:g}" for name, share in head.prior.items())
+        facts["public shares of positives"] = ", ".join(shares)
     what = "Malignancy classifier" if targets == ("malignant",) else "Classifier"
     return model_card(
         title=f"{what} for {dataset.info.name}",
@@ -558,3 +604,9 @@ def _trained_words(network: NetworkSettings) -> str:
     if network.trainable_blocks == "all":
         return f"{additions}the whole network"
     return f"{additions}the last {network.trainable_blocks} blocks"
+
+
+def _mixed_words(names: Sequence[str], mixed: DatasetInfo) -> str:
+    """A set that was mixed in, and which labels it had where it had not all."""
+    shared = _shared_targets(names, mixed)
+    return mixed.name if len(shared) == len(names) else f"{mixed.name}, of {', '.join(shared)}"

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from scipy.special import expit
 from torch import Tensor
 
+from classify.config import MAX_TARGETS
 from classify.features.extract import BATCH, augmented_features, features_on_arrays
 from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from synthdp.checkpoint import load_weights, save_weights
@@ -40,7 +41,7 @@ from synthdp.storage.files import read_json, sha256_file, write_json
 SETTINGS_FILE, WEIGHTS_FILE = "settings.json", "weights.safetensors"
 SCHEMA_VERSION: Literal[2] = 2
 #: Public bounds of what `settings.json` may hold.
-MAX_SOURCES, MAX_TARGETS, MAX_NAME = 8, 256, 256
+MAX_SOURCES, MAX_NAME = 8, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +96,21 @@ class Classifier:
         if weight.shape != self.head_weight.shape or bias.shape != self.head_bias.shape:
             raise ValueError(f"a head of {tuple(weight.shape)}, {tuple(bias.shape)} does not fit")
         return replace(self, head_weight=weight.detach(), head_bias=bias.detach(), points=())
+
+    def of_targets(self, names: Sequence[str]) -> "Classifier":
+        """The same head for these of its targets, in this order; points go along.
+
+        Raises:
+            ValueError: when it has no such target.
+        """
+        chosen = [self.targets.index(name) for name in names]
+        return replace(
+            self,
+            targets=tuple(names),
+            head_weight=self.head_weight[chosen],
+            head_bias=self.head_bias[chosen],
+            points=tuple(self.points[index] for index in chosen) if self.points else (),
+        )
 
     def with_feature_sources(self, feature_sources: Sequence[FeatureSource]) -> "Classifier":
         """The same head on other networks of as many features."""

@@ -399,7 +399,7 @@ def smoothed_loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
 
 @dataclass(frozen=True)
 class FittedHead:
-    """weight: (T, D); bias: (T,); loss: its mean loss without the penalty."""
+    """weight: (T, D); bias: (T,); loss: the mean over targets without the penalty."""
 
     weight: Tensor
     bias: Tensor
@@ -411,7 +411,8 @@ def fit_logistic(
 ) -> FittedHead:
     """Logistic regression on all rows at once, to the optimum.
 
-    Minimises the mean loss plus `l2` / 2 times the squared norm of the weights (not the bias).
+    Minimises the mean loss of each target over the rows whose label is known, plus `l2` / 2 times
+    the squared norm of its weights (not the bias): each as if there were no other target.
 
     Args:
         inputs: (N, D).
@@ -430,13 +431,16 @@ def fit_logistic(
         line_search_fn="strong_wolfe",
     )
 
+    def mean_loss() -> Tensor:
+        columns = zip((x @ weight.T + bias).split(1, dim=1), y.split(1, dim=1), strict=True)
+        return torch.stack([smoothed_loss(*column, smoothing) for column in columns]).mean()
+
     def objective() -> Tensor:
         solver.zero_grad()
-        penalty = l2 / 2 * weight.square().sum() / y.shape[1]
-        value = smoothed_loss(x @ weight.T + bias, y, smoothing) + penalty
+        value = mean_loss() + l2 / 2 * weight.square().sum() / y.shape[1]
         value.backward()
         return value
 
     solver.step(objective)
-    loss = smoothed_loss(x @ weight.T + bias, y, smoothing)
+    loss = mean_loss()
     return FittedHead(weight.detach().float(), bias.detach().float(), float(loss.detach()))

@@ -12,7 +12,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from synthdp.evaluation.noisy_counts import noisy_auroc
+from synthdp.evaluation.noisy_counts import noisy_aurocs
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource, new_key
 
@@ -54,9 +54,13 @@ def main() -> None:
                 )
                 ids = [str(patient) for patient in patients]
                 noise_source = NoiseSource(new_key(), "philox")
-                released = noisy_auroc(
-                    targets, scores, ids, mechanism=mechanism, noise_source=noise_source
-                )
+                (released,) = noisy_aurocs(
+                    targets[:, None],
+                    scores[:, None],
+                    ids,
+                    mechanism=mechanism,
+                    noise_source=noise_source,
+                ).targets
                 errors.append(released.value - exact)
                 said.append(released.standard_error)
             bias, sd, typical = np.mean(errors), np.std(errors), np.median(said)

@@ -10,17 +10,16 @@ from statistics import mean, stdev
 from joblib import Parallel, delayed
 
 from classify.config import FinetuneSettings
-from classify.cross_validate import cross_validate
+from classify.cross_validate import CrossValidated, cross_validate
 from synthdp.config.settings import load_settings
 
 
-def _aurocs(config: Path, overrides: list[str], epsilon: str, seeds: int) -> list[float]:
+def _scored(config: Path, overrides: list[str], epsilon: str, seeds: int) -> list[CrossValidated]:
     """The AUROC of each split into folds and noise seed; one seed where nothing is drawn."""
     pairs = [*overrides, f"privacy.epsilon={epsilon}", "out=unnamed"]
     settings = load_settings(FinetuneSettings, config, pairs)
     n_seeds = 1 if epsilon == "none" and settings.head.kind != "mlp" else seeds
-    scored = cross_validate(settings, folds=5, repeats=3, seeds=n_seeds)
-    return [one.auroc for one in scored]
+    return list(cross_validate(settings, folds=5, repeats=3, seeds=n_seeds))
 
 
 def main() -> None:
@@ -37,13 +36,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     by_epsilon = Parallel(n_jobs=arguments.workers, return_as="generator")(
-        delayed(_aurocs)(arguments.config, arguments.overrides, epsilon, arguments.seeds)
+        delayed(_scored)(arguments.config, arguments.overrides, epsilon, arguments.seeds)
         for epsilon in arguments.epsilons
     )
     print("epsilon  AUROC   sd over splits and seeds   (5 folds by patient, 3 splits)")
-    for epsilon, aurocs in zip(arguments.epsilons, by_epsilon, strict=True):
+    for epsilon, scored in zip(arguments.epsilons, by_epsilon, strict=True):
+        aurocs = [one.auroc for one in scored]
         spread = stdev(aurocs) if len(aurocs) > 1 else 0.0
-        print(f"{epsilon:>7}  {mean(aurocs):.4f}  {spread:.4f}", flush=True)
+        targets = scored[0].by_target
+        each = (f"{name} {mean(one.by_target[name] for one in scored):.3f}" for name in targets)
+        of_each = f"  {', '.join(each)}" if len(targets) > 1 else ""
+        print(f"{epsilon:>7}  {mean(aurocs):.4f}  {spread:.4f}{of_each}", flush=True)
 
 
 if __name__ == "__main__":

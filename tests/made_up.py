@@ -3,6 +3,7 @@
 import hashlib
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,37 @@ def clinic_set(out: Path, kind: str = "real", *, n_patients: int = 12, **info: o
                     split="train",
                     targets=[patient % 2],
                 )
+    return out
+
+
+def several_targets_set(
+    out: Path,
+    kind: str = "real",
+    *,
+    n_patients: int = 12,
+    splits: Sequence[str] = ("train",),
+    **info: object,
+) -> Path:
+    """The same with three targets: bright, its contrary, whose label is often unknown, and one that
+    nobody has. The last patient has no known label at all. Each split has as many patients."""
+    generator = np.random.default_rng(0)
+    about = DatasetInfo(
+        name=out.name, kind=kind, size_px=32, targets=("bright", "dark", "rare"), **info
+    )
+    with create_dataset(out, about) as writer:
+        for split in splits:
+            for patient in range(n_patients):
+                bright, last = patient % 2, patient == n_patients - 1
+                labels = [bright, math.nan if patient % 5 == 4 else 1 - bright, 0]
+                for _ in range(1 + patient % 3):
+                    pixels = generator.normal(90 + 70 * bright, 30, (32, 32)).clip(0, 255)
+                    writer.add(
+                        pixels.astype(np.uint8),
+                        patient_id=f"secret-{split}-{patient}",
+                        split=split,
+                        targets=[math.nan] * 3 if last else labels,
+                        attributes={"view": "AP" if patient % 4 < 2 else "PA"},
+                    )
     return out
 
 

@@ -80,6 +80,7 @@ def with_canaries(subject: Subject, inside: NDArray[np.bool_]) -> Subject:
             real.targets,
             torch.cat([real.units, canary_units]),
             loss=real.loss,
+            positive_weights=real.positive_weights,
             planted=rows,
         ),
         public=public and replace(public, examples=_padded(public.examples, len(inside))),

@@ -60,7 +60,14 @@ class _Followed(HeadExamples):
 
     def of(self, drawn: Tensor) -> HeadExamples:
         """Some patients, whose sums are taken at the weights that they are asked for."""
-        return HeadExamples(self.inputs, self.targets, self.units, self.loss).of(drawn)
+        own = HeadExamples(
+            self.inputs,
+            self.targets,
+            self.units,
+            self.loss,
+            positive_weights=self.positive_weights,
+        )
+        return own.of(drawn)
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,14 @@ def _with_planted(examples: HeadExamples, start: Tensor) -> HeadExamples:
 def _traced(subject: Subject, key: bytes, path: Tensor | None = None) -> _Trace:
     noise_source = RecordedNoise(key, subject.noise)
     own = subject.examples
-    followed = _Followed(own.inputs, own.targets, own.units, own.loss, path=path)
+    followed = _Followed(
+        own.inputs,
+        own.targets,
+        own.units,
+        own.loss,
+        positive_weights=own.positive_weights,
+        path=path,
+    )
     steps: list[int] = []
     weights: list[Tensor] = []
     released: list[Tensor] = []

@@ -32,6 +32,9 @@ _MADE_AT_ONCE = 256
 #: Weights of several targets up to which clipped gradients are made: of more, that takes longer
 #: than all else. A public number, so that no patient decides how another is summed.
 _MADE_UP_TO = 1024
+#: Clip norms up to which an image's scaled gradient takes fewer than 2^24 steps: a row's largest
+#: entry is 2^19 or more, and a step more than 2^-21 of the clip norm.
+_EXACT_LENGTHS = 4
 #: Images whose residuals are computed at a time, so that they stay in the processor's cache.
 _RESIDUALS_AT_ONCE = 4096
 
@@ -42,7 +45,8 @@ class HeadExamples:
 
     inputs: (N, D) float32; targets: (N, T) float32 in {0, 1}, nan unknown; units: (N,) int64,
     the patient that each image belongs to, counted from 0; loss: of the head; tags: a secret name
-    for each patient, needed where patients are sampled.
+    for each patient, needed where patients are sampled; positive_weights: (T,) public numbers by
+    which the loss of a positive is multiplied, None for 1.
     """
 
     inputs: Tensor
@@ -50,6 +54,7 @@ class HeadExamples:
     units: Tensor
     loss: LinearLoss = "logistic"
     tags: Sequence[bytes] = ()
+    positive_weights: Tensor | None = None
 
     @property
     def n_units(self) -> int:
@@ -78,8 +83,12 @@ class HeadExamples:
         Formula: with logits z = W x, d/dW of the loss is outer(dloss/dz, x); zero for an unknown
         target. Each row is a function of its image alone, and not finite where the image isn't.
         """
-        towards = residuals(self.rows.times(weights), self.targets, self.loss)
+        towards = self.residuals(self.rows.times(weights))
         return (towards.unsqueeze(2) * self.inputs.double().unsqueeze(1)).flatten(1)
+
+    def residuals(self, logits: Tensor, some: slice = slice(None)) -> Tensor:
+        """As `residuals`, of some of the images, whose logits are (n, T)."""
+        return residuals(logits, self.targets[some], self.loss, self.positive_weights)
 
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         """As `private_sum`.
@@ -98,7 +107,7 @@ class HeadExamples:
 
         def weigh(some: slice, logits: Tensor) -> Tensor:
             # An image's gradient, outer(residual, x), is as long as the residual times the input.
-            towards = residuals(logits, self.targets[some], self.loss).double()
+            towards = self.residuals(logits, some).double()
             lengths[some] = self.shares[some] * row_norms(towards) * self.rows.norms[some]
             parts[some] = torch.where(
                 (lengths[some] <= bound).unsqueeze(1), self.shares[some].unsqueeze(1) * towards, 0.0
@@ -131,7 +140,7 @@ class HeadExamples:
         lengths = self.shares.new_empty(len(self.units))
         for start in range(0, len(parts), _RESIDUALS_AT_ONCE):
             some = slice(start, start + _RESIDUALS_AT_ONCE)
-            towards = residuals(parts[some], self.targets[some], self.loss).double()
+            towards = self.residuals(parts[some], some).double()
             lengths[some] = self.shares[some] * row_norms(towards) * self.rows.norms[some]
             parts[some] = self.shares[some].unsqueeze(1) * towards
         bounds = lengths.new_zeros(self.n_units).index_add_(0, self.units, lengths)
@@ -146,6 +155,10 @@ class HeadExamples:
             added = truncation_errors(self.rows, self.images, long, step) * math.sqrt(len(weights))
             longest = torch.where(added < bound / 2, longest * bound / (bound - added), math.inf)
             factors[long] = torch.maximum(factors[long], clip_factors(longest, bound))
+            # An image that others oppose may be far longer than their mean. So long that products
+            # would not be exact (`ExactRows.weighted_sum`), its patient is clipped by the bound.
+            opposed = self.units[lengths * factors[self.units] > _EXACT_LENGTHS * bound]
+            factors[opposed] = clip_factors(bounds[opposed], bound)
         scaled = _scaled(parts, factors[self.units].unsqueeze(1))
         return on_lattice(self.rows.weighted_sum(scaled, step), clip_norm)
 
@@ -157,7 +170,7 @@ class HeadExamples:
 
     def plain_sum(self, weights: Tensor) -> Tensor:
         """The sum of the patients' mean gradients as they are, float32, as weights."""
-        towards = residuals(self.inputs @ weights.T, self.targets, self.loss)
+        towards = self.residuals(self.inputs @ weights.T)
         parts = (self.shares.unsqueeze(1) * towards.double()).to(weights.dtype)
         return parts.T @ self.inputs
 
@@ -183,19 +196,24 @@ class HeadExamples:
         return counts[self.units].double().reciprocal()
 
 
-def residuals(logits: Tensor, targets: Tensor, loss: LinearLoss) -> Tensor:
+def residuals(
+    logits: Tensor, targets: Tensor, loss: LinearLoss, positive_weights: Tensor | None = None
+) -> Tensor:
     """The derivative of an image's loss by its logits, (N, T); zero for an unknown target.
 
     With s = 2 y - 1 and z the logit: `logistic`, softplus(z) - y z, gives sigmoid(z) - y;
     `least_squares`, (z - s)^2 / 4, gives (z - s) / 2; `class_means`, -s z / 2, gives -s / 2, so
     that weights from zero become a multiple of the difference of the classes' sums. At z = 0 all
-    three are equal.
+    three are equal. With weights, (T,), that of a positive is multiplied by its target's.
     """
     if loss == "logistic":
         derivative = logistic(logits).to(logits.dtype) - targets
     else:
         signs = 2 * targets - 1
         derivative = (logits - signs if loss == "least_squares" else -signs) / 2
+    if positive_weights is not None:
+        weights = positive_weights.to(derivative.dtype)
+        derivative = torch.where(targets > 0.5, derivative * weights, derivative)
     return torch.where(torch.isnan(targets), torch.zeros_like(derivative), derivative)
 
 
@@ -285,7 +303,7 @@ class MlpExamples(HeadExamples):
         active = torch.cat([before.clamp(min=0), before.new_ones(len(before), 1)], dim=1)
         hidden = ExactRows.of(active)
         targets = self.targets * (1 - self.smoothing) + self.smoothing / 2
-        back = residuals(hidden.times(second), targets, "logistic")
+        back = residuals(hidden.times(second), targets, "logistic", self.positive_weights)
         back_hidden = torch.zeros_like(before)
         for index in range(self.shape.targets):  # elementwise: no order of sums to depend on
             back_hidden = back_hidden + back[:, index : index + 1] * second[index, :-1]

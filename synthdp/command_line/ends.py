@@ -98,12 +98,12 @@ def _of_classifier(settings: Settings, made: Path) -> Ending:
 
 def _of_evaluate(settings: Settings, made: Path) -> Ending:
     from synthdp.data.dataset import read_info  # noqa: PLC0415 (as above)
-    from synthdp.evaluation.predictions import read_metrics  # noqa: PLC0415 (as above)
+    from synthdp.evaluation.predictions import figures_by_target, read_metrics  # noqa: PLC0415 (as above)
     from synthdp.privacy.promise.stated import NOISY_FILE  # noqa: PLC0415 (as above)
 
     metrics = read_metrics(made)
-    figures = metrics if "auroc" in metrics else metrics["mean"]
-    words = f"{_auroc_words(figures['auroc'])} on {metrics['n_images']:,} images"
+    aurocs = {name: one["auroc"] for name, one in figures_by_target(metrics).items()}
+    words = f"{_aurocs_words(aurocs)} on {metrics['n_images']:,} images"
     dataset, table = settings.dataset, settings.table  # type: ignore[attr-defined]
     noisy, public = made / NOISY_FILE, table is None and not read_info(dataset).protects_patients
     shown = made if public or noisy.is_file() else None
@@ -114,8 +114,11 @@ def _of_evaluate(settings: Settings, made: Path) -> Ending:
         scored = "scored; the figures stand in metrics.json, and are the patients'"
         return Ending(f"{scored}{next_}", f"{words}{next_}")
     released = read_json(noisy)
+    by_target = released.get("targets", {})
+    macro = "macro " if by_target else ""
     return Ending(
-        f"noisy AUROC {_short(released['auroc']['value'])}, at epsilon {released['epsilon']:g}; "
+        f"noisy {macro}AUROC {_short(released['auroc']['value'])}{_each_words(by_target)}, at "
+        f"epsilon {released['epsilon']:g}; "
         f"the exact figures stand in metrics.json{next_}",
         f"{words}{next_}",
     )
@@ -130,6 +133,18 @@ def _after_scores(run: Path, shown: Path | None) -> str:
         return ""
     evidence = f" --evidence {for_shell(shown)}" if shown is not None else ""
     return f"; next: synthdp privacy --release {for_shell(run)} OUT{evidence}"
+
+
+def _aurocs_words(aurocs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The AUROC of one target; of several their mean, then each."""
+    first, *others = aurocs
+    words = _auroc_words(aurocs[first])
+    return f"{first} {words}{_each_words({k: aurocs[k] for k in others})}" if others else words
+
+
+def _each_words(aurocs: Mapping[str, Mapping[str, Any]]) -> str:
+    each = ", ".join(f"{name} {_short(one['value'])}" for name, one in aurocs.items())
+    return f" ({each})" if each else ""
 
 
 def _auroc_words(auroc: Mapping[str, Any]) -> str:

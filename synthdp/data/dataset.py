@@ -1,6 +1,7 @@
 """The data-set folder: manifest, card and images; made whole, opened with every error at once."""
 
 import gc
+import logging
 import math
 import re
 from collections import Counter
@@ -24,6 +25,7 @@ from synthdp.data.manifest.named_files import NamedFiles
 from synthdp.data.manifest.tables import csv_text, read_table
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
+from synthdp.machine.terminal import for_the_holder
 from synthdp.privacy.ledger.budget import Budget
 from synthdp.privacy.ledger.set_record import (
     Record,
@@ -42,6 +44,8 @@ from synthdp.storage.files import (
     write_json,
 )
 from synthdp.storage.unchanged import FileState, clock_ns
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -218,7 +222,9 @@ class Dataset:
 
 
 def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.floating]) -> None:
-    """Refuse images whose targets, (N, T) with nan for unknown, are of one class.
+    """Refuse images whose targets, (N, T) with nan for unknown, are all of one class.
+
+    Where some of several targets have both classes, whoever holds the images is told of the others.
 
     Args:
         where: the data set and the split, for the error.
@@ -226,15 +232,22 @@ def refuse_one_class(where: str, names: Sequence[str], targets: NDArray[np.float
         targets: what is known of them.
 
     Raises:
-        InputError: naming the first such target.
+        InputError: naming the targets.
     """
-    for index, name in enumerate(names):
-        known = targets[:, index][~np.isnan(targets[:, index])]
-        if set(np.unique(known)) != {0.0, 1.0}:
-            raise InputError(
-                f"{where}: its images are not of both classes of {name}, so there is nothing to "
-                "tell apart; add images of the other class"
-            )
+    both = (targets == 1).any(axis=0) & (targets == 0).any(axis=0)
+    lacking = [name for name, there in zip(names, both, strict=True) if not there]
+    if len(lacking) == len(names):
+        raise InputError(
+            f"{where}: its images are not of both classes of {' or '.join(lacking)}, so there is "
+            "nothing to tell apart; add images of the other class"
+        )
+    if lacking:
+        logger.info(
+            "%s: its images are of one class of %s, of which nothing can be learned",
+            where,
+            ", ".join(lacking),
+            extra=for_the_holder(f"{where}: its images are of one class of some targets"),
+        )
 
 
 def units_of(rows: Sequence[Row], unit: Unit) -> list[str]:
@@ -574,6 +587,17 @@ def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of the items, evenly spaced over them; all where there are no more."""
     positions = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[position] for position in positions]
+
+
+def labels_of(dataset: Dataset, rows: Sequence[Row], names: Sequence[str]) -> NDArray[np.float32]:
+    """The labels of `rows` by the names of targets, (N, T) float32; nan where unknown.
+
+    A target that the set lacks is unknown for all.
+    """
+    known, own = targets_array(rows, len(dataset.info.targets)), dataset.info.targets
+    unknown = np.full(len(rows), np.nan, dtype=np.float32)
+    columns = [known[:, own.index(name)] if name in own else unknown for name in names]
+    return np.stack(columns, axis=1) if columns else known[:, :0]
 
 
 def targets_array(rows: Sequence[Row], n_targets: int | None = None) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from synthdp.storage.files import read_json
 from synthdp.storage.paths import settings_without_paths, without_paths
 from synthdp.study.compare.aurocs import ComparisonRow, read_comparisons
 from synthdp.study.compare.fairness import FAIRNESS_FILE, FairnessRow, read_fairness
-from synthdp.study.compare.results import RESULTS_FILE, ResultRow, read_results
+from synthdp.study.compare.results import RESULTS_FILE, ResultRow, headline_rows, read_results
 from synthdp.study.record import FACTS_FILE, SetFacts, private_part, read_record, read_sets
 from synthdp.study.sweep.grid import evaluation_folder
 
@@ -197,7 +197,8 @@ def _assessment_of(folder: Path, original: Path, subject: DossierSubject) -> Ass
 
 def _evaluations_in(study: Path, original: Path) -> Iterator[ScoredSplit]:
     """What a study scored of the run, which is one of its runs."""
-    rows = [row for row in read_results(study / RESULTS_FILE) if row.run == original.name]
+    every = headline_rows(read_results(study / RESULTS_FILE))
+    rows = [row for row in every if row.run == original.name]
     if not rows or (study / "runs" / original.name).resolve() != original.resolve():
         raise InputError(f"{study}: a study that {original} is no run of; name its own")
     for row in rows:

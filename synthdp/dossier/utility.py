@@ -12,7 +12,8 @@ from synthdp.config.settings import validate_settings
 from synthdp.dossier.evidence import Evidence, ScoredSplit, StudyTables
 from synthdp.evaluation.assessment import Assessment
 from synthdp.evaluation.fairness import FairnessFigure
-from synthdp.evaluation.predictions import METRICS_FILE
+from synthdp.evaluation.metrics import MACRO
+from synthdp.evaluation.predictions import METRICS_FILE, figures_by_target
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.promise.dossier import GroupFigure, Utility
 from synthdp.study.compare.cells import Cell, cells_by_set
@@ -57,15 +58,18 @@ def _of_evaluation(evaluation: ScoredSplit, with_figures: bool) -> Utility:
     figures: list[GroupFigure] = []
     if evaluation.noisy is not None:
         noisy = evaluation.noisy
-        figures.append(
+        several = {MACRO: noisy.auroc, **noisy.targets}
+        shared = f", shared by {len(noisy.targets)} targets" if noisy.targets else ""
+        figures += [
             GroupFigure(
-                target="",
+                target=target,
                 measure="noisy auroc",
-                value=noisy.auroc.get("value"),
+                value=figure.value,
                 note=f"under a promise of its own: epsilon {epsilon_text(noisy.epsilon)} at delta "
-                f"{exactly(noisy.delta)} for each {noisy.unit} that was scored",
+                f"{exactly(noisy.delta)} for each {noisy.unit} that was scored{shared}",
             )
-        )
+            for target, figure in (several if noisy.targets else {"": noisy.auroc}).items()
+        ]
         words += (
             " The noisy AUROC spent a budget of its own on the patients scored; "
             "`synthdp privacy RUN EVALUATION` says what both come to."
@@ -120,11 +124,9 @@ def _shown_words(shown: bool, of_patients: bool) -> str:
 
 
 def _overall(metrics: Mapping[str, Any]) -> Iterator[GroupFigure]:
-    by_target = metrics.get("targets")
-    targets = by_target if isinstance(by_target, dict) else {"": metrics}
-    for target, held in targets.items():
+    for target, held in figures_by_target(metrics).items():
         for name in _METRICS:
-            figure = held.get(name) if isinstance(held, Mapping) else None
+            figure = held.get(name)
             if isinstance(figure, dict):
                 bounds = {key: figure.get(key) for key in ("value", "ci_low", "ci_high")}
                 about = {"target": target, "measure": name, "n_patients": held.get("n_patients")}
@@ -191,7 +193,7 @@ def _of_cell(cell: Cell) -> Iterator[GroupFigure]:
         if figure.mean is not None:
             yield GroupFigure(
                 model=_model(cell),
-                target="",
+                target=cell.target,
                 measure=name,
                 value=figure.mean,
                 ci_low=figure.ci_low,

@@ -29,6 +29,11 @@ def known(targets: FloatArray, scores: FloatArray) -> tuple[NDArray[np.intp], Fl
     return targets[chosen].astype(np.intp), scores[chosen]
 
 
+def has_both_classes(targets: FloatArray) -> bool:
+    """Whether targets, (N,) of 1, 0 or nan, hold both classes."""
+    return bool((targets == 1).any() and (targets == 0).any())
+
+
 def auroc(targets: FloatArray, scores: FloatArray) -> float:
     """Area under the ROC curve, in [0, 1]; 0.5 is chance, nan where one class is missing.
 

@@ -171,9 +171,13 @@ def likely_counts(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
 _REDRAWS = 1000  # of the noise, for its standard error
 
 
+#: A class counts as there when its noisy total is this many standard deviations of noise.
+_SURELY_THERE = 4
+
+
 @dataclass(frozen=True)
 class NoisyAuroc:
-    """What was released: the AUROC in [0, 1], and the standard error that the noise gives it.
+    """An AUROC of what was released, in [0, 1], and the standard error that the noise gives it.
 
     `standard_error` is simulated from the noisy counts, so that it costs nothing; it leaves out
     how much the figure would move with other patients.
@@ -181,6 +185,19 @@ class NoisyAuroc:
 
     value: float
     standard_error: float
+
+
+@dataclass(frozen=True)
+class NoisyAurocs:
+    """The AUROC of each of T targets of one release, and their plain mean.
+
+    `over` says which targets the mean is over: those of which both classes are surely there, by
+    their noisy totals. It is nan where there is none.
+    """
+
+    targets: tuple[NoisyAuroc, ...]
+    macro: NoisyAuroc
+    over: tuple[int, ...]
 
 
 def auroc_of_counts(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -195,34 +212,59 @@ def auroc_of_counts(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return areas
 
 
-def noisy_auroc(
+def noisy_aurocs(
     targets: FloatArray,
     scores: FloatArray,
     units: Sequence[str],
     *,
     mechanism: Mechanism,
     noise_source: NoiseSource,
-) -> NoisyAuroc:
-    """Release the AUROC of private images.
+) -> NoisyAurocs:
+    """Release the AUROCs of private images: of all targets together, in one release.
+
+    All targets share the mechanism's budget: the noise on the counts of each is sqrt(T) times that
+    of one alone (`unit_rows`).
 
     Args:
-        targets: (N,) of 1, 0 or nan (left out).
-        scores: (N,) probabilities.
+        targets: (N, T) of 1, 0 or nan (left out).
+        scores: (N, T) probabilities.
         units: (N,), the patient of each image (or the image itself, where that is the unit).
         mechanism: of one step on all units, whose normaliser is the declared population.
         noise_source: of a new key, used for nothing else.
 
-    Guarantee: that of `mechanism`, for everything returned: it is computed from what
-    `released_coefficients` gives.
+    Guarantee: that of `mechanism`, for everything returned, which targets have a mean too: it is
+    computed from what `released_coefficients` gives.
     """
     coefficients = released_coefficients(
-        targets[:, None], scores[:, None], units, mechanism=mechanism, noise_source=noise_source
+        targets, scores, units, mechanism=mechanism, noise_source=noise_source
     )
     inverse = np.linalg.inv(haar_basis())
-    counts = coefficients[0] @ inverse.T
-    # How far the AUROC moves under further noise of the same size. These draws are no release, so
+    counts = coefficients @ inverse.T
+    scale = mechanism.noise_scale * math.sqrt(len(counts))
+    # How far the AUROCs move under further noise of the same size. These draws are no release, so
     # their seed may be known.
-    scale = mechanism.noise_scale
-    noise = np.random.default_rng(0).normal(scale=scale, size=(_REDRAWS, *counts.shape))
-    moved = auroc_of_counts(counts + noise @ inverse.T)
-    return NoisyAuroc(float(auroc_of_counts(counts)), float(moved.std(ddof=1)))
+    generator = np.random.default_rng(0)
+    moved = np.stack(
+        [
+            auroc_of_counts(
+                one + generator.normal(scale=scale, size=(_REDRAWS, *one.shape)) @ inverse.T
+            )
+            for one in counts
+        ]
+    )
+    values = auroc_of_counts(counts)
+    # The total of a class is its first coefficient, unweighed.
+    totals = counts.sum(axis=-1)
+    noise_of_total = scale * math.sqrt(math.log2(BINS) + 1)
+    over = np.flatnonzero((totals >= _SURELY_THERE * noise_of_total).all(axis=-1))
+    macro = NoisyAuroc(math.nan, math.nan)
+    if over.size:
+        macro = NoisyAuroc(float(values[over].mean()), _spread(moved[over].mean(axis=0)))
+    each = tuple(
+        NoisyAuroc(float(value), _spread(draws)) for value, draws in zip(values, moved, strict=True)
+    )
+    return NoisyAurocs(each, macro, tuple(map(int, over)))
+
+
+def _spread(draws: NDArray[np.float64]) -> float:
+    return float(draws.std(ddof=1))

@@ -1,7 +1,7 @@
 """What models gave for images: `predictions.csv` read, and several models on the same images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError
-from synthdp.evaluation.metrics import METRICS, THRESHOLD
+from synthdp.evaluation.metrics import MACRO, METRICS, THRESHOLD
 from synthdp.storage.files import read_json
 
 METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.csv"
@@ -77,7 +77,7 @@ class _Figure(Settings):
 
 
 class _MetricsFile(Settings):
-    """What `metrics.json` must hold; of several targets `mean` holds the metrics."""
+    """What `metrics.json` must hold beside its figures."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -89,6 +89,9 @@ class _MetricsFile(Settings):
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Read the metrics of a finished evaluation: `metrics.json`, its figures checked.
 
+    Of several targets the mean over them stands as `macro`, which earlier versions called `mean`
+    and took over other targets metric by metric.
+
     Raises:
         InputError: when the file is missing or damaged.
     """
@@ -96,14 +99,45 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     content = read_json(folder / METRICS_FILE)
     checked = validate_settings(_MetricsFile, content, where=where)
     values = {**content, **checked.model_dump(include={"n_images", "n_patients", "threshold"})}
-    figures = values if "auroc" in values else values.get("mean")
+    if "mean" in values:
+        values.setdefault(MACRO, values.pop("mean"))
+    by_target = values.get("targets", {}) if MACRO in values else {}
+    if not isinstance(by_target, dict):
+        raise InputError(f"{where}: not that of an evaluation; evaluate again")
+    _check_figures(headline(values), where)
+    for target, figures in by_target.items():
+        _check_figures(figures, f"{where}, {target}")
+    return values
+
+
+def _check_figures(figures: object, where: str) -> None:
+    """Check the figures of one target, or of their mean, in place.
+
+    Raises:
+        InputError: when they are none.
+    """
     if not isinstance(figures, dict) or "auroc" not in figures:
         raise InputError(f"{where}: not that of an evaluation; evaluate again")
     for name in METRICS:
         if name in figures:
             figure = validate_settings(_Figure, figures[name], where=f"{where}, {name}")
             figures[name] = {**figures[name], **figure.model_dump()}
-    return values
+
+
+def headline(metrics: Mapping[str, Any]) -> Any:
+    """The figures that stand for all of a `metrics.json`: of several targets, their mean."""
+    return metrics if "auroc" in metrics else metrics.get(MACRO)
+
+
+def figures_by_target(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of `read_metrics` by target: of several each one's, the mean over them first.
+
+    Of one target they have the name "": the files of an evaluation do not say it.
+    """
+    if "auroc" in metrics:
+        return {"": metrics}
+    of_all = {"n_images": metrics["n_images"], "n_patients": metrics["n_patients"]}
+    return {MACRO: {**of_all, **metrics[MACRO]}, **metrics.get("targets", {})}
 
 
 def read_predictions(folder: Path) -> Predictions:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthdp.errors import InputError
 from synthdp.evaluation.intervals import (
     LEVEL,
     Interval,
@@ -19,8 +20,17 @@ from synthdp.evaluation.intervals import (
     percentile_interval,
     with_known_target,
 )
-from synthdp.evaluation.metrics import METRICS, THRESHOLD, Draws, FloatArray
+from synthdp.evaluation.metrics import (
+    MACRO,
+    METRICS,
+    THRESHOLD,
+    Draws,
+    FloatArray,
+    has_both_classes,
+)
 from synthdp.evaluation.settings import AT_SENSITIVITY, REDRAWS
+
+ONE_CLASS = "has no value: one class alone"
 
 
 @dataclass(frozen=True)
@@ -47,10 +57,11 @@ class TargetFigures:
 class Evaluation:
     """What `evaluate` gives: figures with their intervals by patient.
 
-    metrics: by the names of `METRICS`; of several targets the mean over those that have a value.
-    targets: the figures of each target by its name, of one target too. n_images, n_patients: with
-    a known target. threshold: where a score is called positive, by target where each has its own.
-    level: the share of redraws inside an interval.
+    metrics: by the names of `METRICS`; of several targets the macro figures, plain means over
+    `macro_over`, the targets of which both classes are there. targets: the figures of each target
+    by its name, of one target too. n_images, n_patients: with a known target. threshold: where a
+    score is called positive, by target where each has its own. level: the share of redraws inside
+    an interval.
     """
 
     metrics: Mapping[str, Interval]
@@ -61,6 +72,7 @@ class Evaluation:
     at_sensitivity: float = AT_SENSITIVITY
     redraws: int = REDRAWS
     level: float = field(default=LEVEL)
+    macro_over: tuple[str, ...] = ()
 
     @property
     def auroc(self) -> Interval:
@@ -69,17 +81,20 @@ class Evaluation:
 
     def __str__(self) -> str:
         lines = [f"{self.n_images} images of {self.n_patients} patients"]
-        for name, one in self.metrics.items():
-            if not math.isnan(one.value):
-                ends = f"[{one.ci_low:.3f}, {one.ci_high:.3f}]"
-                lines.append(f"{name} {one.value:.3f} {ends}")
+        if len(self.targets) > 1:
+            lines.append(f"means over {', '.join(self.macro_over) or 'no target'}:")
+        lines += [f"{name} {words}" for name, one in self.metrics.items() if (words := _words(one))]
+        if len(self.targets) > 1:
+            aurocs = {name: figures.metrics["auroc"] for name, figures in self.targets.items()}
+            lines += [f"auroc of {name} {_words(one) or ONE_CLASS}" for name, one in aurocs.items()]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """What `metrics.json` holds.
 
         For one target its metrics, each `{"value", "ci_low", "ci_high"}`, beside the counts. For
-        several, `targets` holds that for each, and `mean` the mean over those that have a value.
+        several, `targets` holds that for each, and `macro` their plain means over the targets that
+        it names in `over`, those of which both classes are there.
         """
         threshold = self.threshold
         how = {
@@ -92,7 +107,11 @@ class Evaluation:
         if len(parts) == 1:
             return {**next(iter(parts.values())), **how}
         return {
-            "mean": {name: interval.to_json() for name, interval in self.metrics.items()},
+            MACRO: {
+                **{name: interval.to_json() for name, interval in self.metrics.items()},
+                "over": list(self.macro_over),
+                "redraws_left_out": self.metrics["auroc"].left_out,
+            },
             "targets": parts,
             "n_images": self.n_images,
             "n_patients": self.n_patients,
@@ -129,7 +148,8 @@ def evaluate(
         level: the share of redraws inside an interval.
 
     Raises:
-        InputError: when a score is no number, or no target is known.
+        InputError: when a score is no number, no target is known, or one of several is called as
+            their mean is.
         ValueError: when lengths differ.
     """
     labels, values, columns = with_known_target(y, scores, groups)
@@ -138,6 +158,10 @@ def evaluate(
         names = ("malignant",) if n_targets == 1 else tuple(map(str, range(n_targets)))
     if n_targets != len(names):
         raise ValueError(f"{n_targets} targets, {len(names)} names")
+    if n_targets > 1 and MACRO in names:
+        raise InputError(
+            f"a target is called {MACRO}, as the mean over several targets is; call it otherwise"
+        )
     each = [float(threshold)] * n_targets if np.ndim(threshold) == 0 else [*threshold]  # type: ignore[arg-type, misc]
     weights = patient_weights(n_patients, redraws, np.random.default_rng(seed))
     judged = [
@@ -156,8 +180,11 @@ def evaluate(
         name: _counted(intervals, target, columns)
         for name, (intervals, _), target in zip(names, judged, labels.T, strict=True)
     }
+    with_both = [has_both_classes(target) for target in labels.T]
+    over = [pair for pair, both in zip(judged, with_both, strict=True) if both]
+    named = tuple(name for name, both in zip(names, with_both, strict=True) if both)
     return Evaluation(
-        metrics=judged[0][0] if n_targets == 1 else _mean_over_targets(judged, level),
+        metrics=judged[0][0] if n_targets == 1 else _macro(over, level),
         targets=targets,
         n_images=len(labels),
         n_patients=n_patients,
@@ -165,7 +192,15 @@ def evaluate(
         at_sensitivity=at_sensitivity,
         redraws=redraws,
         level=level,
+        macro_over=named if n_targets > 1 else (),
     )
+
+
+def _words(one: Interval) -> str:
+    """A figure with its interval; empty where it has no value."""
+    if math.isnan(one.value):
+        return ""
+    return f"{one.value:.3f} [{one.ci_low:.3f}, {one.ci_high:.3f}]"
 
 
 def _counted(
@@ -180,10 +215,14 @@ def _counted(
     )
 
 
-def _mean_over_targets(
+def _macro(
     judged: Sequence[tuple[Mapping[str, Interval], Draws]], level: float
 ) -> dict[str, Interval]:
-    """The mean over targets and its interval, since all targets share the redraws."""
+    """Plain means over targets, with intervals: all targets share the redraws.
+
+    A redraw in which one of the targets lacks a class has no mean, and is left out: a mean over
+    fewer targets would be another figure.
+    """
     means = {}
     for name in METRICS:
         chosen = [pair for pair in judged if not math.isnan(pair[0][name].value)]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from synthdp import __version__
 from synthdp.config.card_file import with_header
+from synthdp.evaluation.metrics import MACRO
+from synthdp.evaluation.predictions import figures_by_target
 from synthdp.networks.carried import NETWORKS_FILE, NETWORKS_FOLDER, PublicNetworks, read_networks
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.promise.statement import Statement
@@ -22,7 +24,7 @@ from synthdp.runs.cards import (
     restated,
     with_section,
 )
-from synthdp.runs.evaluations import ScoredSplit
+from synthdp.runs.evaluations import NoisyFigure, NoisyRecord, ScoredSplit
 
 RESULT = "Result"
 #: What the card says where no evaluation was named, and how to mend it.
@@ -88,28 +90,54 @@ def result_text(parts: CardParts) -> str:
 def _result_lines(one: ScoredSplit, parts: CardParts) -> list[str]:
     where, lines = one_line(f"{one.data_set}, split {one.split}"), []
     if one.noisy is not None:
-        value, error = one.noisy.auroc.get("value"), one.noisy.auroc.get("standard_error")
-        spread = "" if error is None else f" (standard error of the noise {error:.3f})"
-        lines.append(
-            f"- noisy AUROC {value:.3f}{spread} on {where}, released for epsilon "
-            f"{epsilon_text(one.noisy.epsilon)} at delta {exactly(one.noisy.delta)} of its own, "
-            "which the promise above counts"
-        )
+        lines += _noisy_lines(one.noisy, where)
     if one.of_patients and not parts.exact:
         return lines
-    figures = one.metrics if "auroc" in one.metrics else one.metrics["mean"]
-    figure = figures["auroc"]
-    if figure["value"] is not None:
+    who = "patients, exact and outside the promise" if one.of_patients else "no patient"
+    for target, figures in figures_by_target(one.metrics).items():
+        figure = figures["auroc"]
+        if figure["value"] is None:
+            continue
         interval = ""
         if figure["ci_low"] is not None and figure["ci_high"] is not None:
             interval = f" [{figure['ci_low']:.3f}, {figure['ci_high']:.3f}], 95 % by patient"
-        who = "patients, exact and outside the promise" if one.of_patients else "no patient"
-        n_images, n_patients = one.metrics["n_images"], one.metrics["n_patients"]
+        n_images, n_patients = figures["n_images"], figures["n_patients"]
         of = f" ({n_images} images of {n_patients} patients)" if parts.counts else ""
         if not one.of_patients:
             of = f" ({n_images} images)"
-        lines.append(f"- AUROC {figure['value']:.3f}{interval} on {where}{of}: images of {who}")
+        what = _auroc_of(target, figures.get("over", ()))
+        lines.append(f"- {what} {figure['value']:.3f}{interval} on {where}{of}: images of {who}")
     return lines
+
+
+def _noisy_lines(noisy: NoisyRecord, where: str) -> list[str]:
+    """The noisy AUROC of one target; of several their mean, then each."""
+    paid = (
+        f"released for epsilon {epsilon_text(noisy.epsilon)} at delta {exactly(noisy.delta)} of "
+        "its own, which the promise above counts"
+    )
+    whole = f"noisy {_auroc_of(MACRO if noisy.targets else '', noisy.auroc.over)}"
+    lines = [f"- {whole} {_noisy_words(noisy.auroc)} on {where}, {paid}"]
+    return lines + [
+        f"- noisy {_auroc_of(name, ())} {_noisy_words(figure)} on {where}, of the same release, "
+        f"whose epsilon {len(noisy.targets)} targets share"
+        for name, figure in noisy.targets.items()
+    ]
+
+
+def _auroc_of(target: str, over: Sequence[str]) -> str:
+    """What an AUROC is of: one target that needs no name, the mean over several, or one of them."""
+    if target == MACRO:
+        return f"macro AUROC (the mean over {', '.join(map(one_line, over)) or 'no target'})"
+    return f"AUROC of {one_line(target)}" if target else "AUROC"
+
+
+def _noisy_words(figure: NoisyFigure) -> str:
+    if figure.value is None:
+        return "without a value"
+    if figure.noise_standard_error is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} (standard error of the noise {figure.noise_standard_error:.3f})"
 
 
 def _difference_text(networks: PublicNetworks) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import open_dataset
@@ -21,12 +23,27 @@ from synthdp.storage.paths import last_part
 GROUPS_FILE = "fairness.json"
 
 
+class NoisyFigure(Settings, extra="ignore"):
+    """A noisy AUROC, and the standard error that the noise gives it; None without a value.
+
+    over: of a mean over targets, which these are.
+    """
+
+    value: float | None
+    noise_standard_error: float | None = None
+    over: tuple[str, ...] = ()
+
+
 class NoisyRecord(Settings, extra="ignore"):
-    """An AUROC that was released under a promise of its own: `noisy_metrics.json`."""
+    """What was released under a promise of its own: `noisy_metrics.json`.
+
+    auroc: of one target, or the mean over several, each of which stands in `targets`.
+    """
 
     data_set: str
     split: str
-    auroc: dict[str, float | None]
+    auroc: NoisyFigure
+    targets: dict[str, NoisyFigure] = Field(default_factory=dict)
     epsilon: Spent
     delta: float
     unit: str

@@ -17,6 +17,7 @@ from synthdp.study.compare.defaults import DEFAULTS_FILE, write_defaults
 from synthdp.study.compare.fairness import judge_study
 from synthdp.study.compare.results import (
     RESULTS_FILE,
+    headline_rows,
     result_rows,
     rounded_rows,
     write_results,
@@ -105,11 +106,12 @@ def _run_and_report(
     results = result_rows(evaluations, failures)
     write_results(settings.out / RESULTS_FILE, results)
     scored_on, fairness, transfer = settings.evaluation_sets, None, None
+    models = headline_rows(results)
     if settings.fairness is not None:
-        judged = judge_study(settings.out, results, scored_on, settings.fairness)
+        judged = judge_study(settings.out, models, scored_on, settings.fairness)
         fairness = rounded_rows(judged)
     if compares_sites(settings):
-        compared = compare_sites(settings.out, results, scored_on, settings.data)
+        compared = compare_sites(settings.out, models, scored_on, settings.data)
         transfer = rounded_rows(compared)
     if settings.shortcut:  # the report reads what is written here
         compare_with_pixels(settings.out, results, scored_on, settings.data)
@@ -127,7 +129,7 @@ def _run_and_report(
             "error is in results.csv, and the same command tries the failed ones again"
         )
     if settings.tune is not None:
-        write_defaults(settings.out / DEFAULTS_FILE, results, tuned_on)
+        write_defaults(settings.out / DEFAULTS_FILE, models, tuned_on)
     run.finish(statement, plain_card(study_title(settings), statement))
 
 

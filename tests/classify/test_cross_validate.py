@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import clinic_set
+from made_up import clinic_set, several_targets_set
 
 from classify import cross_validate as cross_validation
 from classify.config import FinetuneSettings
@@ -69,3 +69,16 @@ def test_nobody_is_scored_by_a_head_that_saw_the_patient(
 def test_blocks_are_not_cross_validated(clinic: Path) -> None:
     with pytest.raises(InputError, match="leave `network` out"):
         list(cross_validate(settings(clinic, network={}), folds=2, repeats=1, seeds=1))
+
+
+def test_each_of_several_targets_is_scored_where_it_is_known(tmp_path: Path) -> None:
+    """One that nobody has is left out of the mean."""
+    plain = {"epsilon": None, "delta": 1e-3, "population": 50}
+    data = several_targets_set(tmp_path / "clinic", n_patients=30)
+    (found,) = cross_validate(settings(data, privacy=plain), folds=5, repeats=1, seeds=1)
+    assert list(found.by_target) == ["bright", "dark", "rare"]
+    assert math.isnan(found.by_target["rare"])
+    assert found.by_target["bright"] > 0.9
+    assert found.auroc == pytest.approx(
+        np.mean([found.by_target["bright"], found.by_target["dark"]])
+    )

@@ -121,7 +121,7 @@ def test_it_is_charged_before_it_is_computed(
         assert spent(data) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "noisy_auroc", killed)
+    monkeypatch.setattr(evaluation, "noisy_aurocs", killed)
     with pytest.raises(KeyboardInterrupt):
         run_evaluate(asked(run, data, tmp_path / "a"))
     assert spent(data) == 1
@@ -163,11 +163,32 @@ def test_a_taken_folder_costs_nothing(run: Path, tmp_path: Path) -> None:
     assert spent(data) == 0
 
 
-def test_several_targets_are_refused(tmp_path: Path) -> None:
+def test_several_targets_share_one_release(tmp_path: Path) -> None:
     names = ("mass", "edema")
     data = make_set(tmp_path / "clinic", targets=names)
-    with pytest.raises(InputError, match="has 2 targets"):
-        run_evaluate(asked(random_run(tmp_path / "run", names), data, tmp_path / "a"))
+    run = random_run(tmp_path / "run", names)
+    out = run_evaluate(asked(run, data, tmp_path / "a", auroc_epsilon=20))
+    assert spent(data) == 1
+    found = read_json(out / "noisy_metrics.json")
+    assert found["schema_version"] == 2
+    assert set(found["targets"]) == set(names)
+    assert set(found["auroc"]) == {"value", "noise_standard_error", "over"}
+    assert "1.41 times that of one alone" in found["budget"]
+    assert statement_of([out]).epsilon == pytest.approx(20, rel=1e-3)
+
+
+def test_a_finding_that_nobody_has_stops_no_noisy_figure(tmp_path: Path) -> None:
+    """A refusal, or a figure left out, would tell of the one patient who had it."""
+    names = ("mass", "edema")
+    data = make_set(tmp_path / "clinic", targets=names)
+    table = (data / "manifest.csv").read_text().splitlines()
+    edited = [table[0], *(",".join([*line.split(",")[:4], "0"]) for line in table[1:])]
+    (data / "manifest.csv").write_text("\n".join(edited) + "\n")
+    run = random_run(tmp_path / "run", names)
+    found = read_json(run_evaluate(asked(run, data, tmp_path / "a")) / "noisy_metrics.json")
+    assert set(found["targets"]) == set(names)
+    assert 0 <= found["targets"]["edema"]["value"] <= 1
+    assert "edema" not in found["auroc"]["over"]
 
 
 def test_a_set_of_images_may_be_released_by_image(run: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from synthdp.evaluation.noisy_counts import (
     haar_basis,
     likely_counts,
     logit_at,
-    noisy_auroc,
+    noisy_aurocs,
     released_coefficients,
     unit_counts,
     unit_rows,
@@ -166,13 +166,13 @@ def test_the_error_is_what_the_noise_makes_it_and_is_said() -> None:
         assert mechanism.steps == 1
         assert mechanism.loss().epsilon(1e-4) == pytest.approx(epsilon, rel=1e-3)
         found = [
-            noisy_auroc(
-                targets,
-                scores,
+            noisy_aurocs(
+                targets[:, None],
+                scores[:, None],
                 ids,
                 mechanism=mechanism,
                 noise_source=NoiseSource(bytes([draw]) * 32, "philox"),
-            )
+            ).targets[0]
             for draw in range(100)
         ]
         values = np.array([one.value for one in found])
@@ -187,7 +187,9 @@ def test_too_much_noise_still_gives_a_number_in_range() -> None:
     mechanism = Mechanism.reaching(epsilon=0.05, delta=1e-4, steps=1, normaliser=200)
     for draw in range(20):
         source = NoiseSource(bytes([draw]) * 32, "philox")
-        found = noisy_auroc(targets, scores, ids, mechanism=mechanism, noise_source=source)
+        (found,) = noisy_aurocs(
+            targets[:, None], scores[:, None], ids, mechanism=mechanism, noise_source=source
+        ).targets
         assert 0 <= found.value <= 1
         assert found.standard_error > 0.1
 
@@ -196,5 +198,56 @@ def test_a_patient_beyond_the_population_is_not_told_by_a_refusal() -> None:
     targets, scores, ids = clinic(11, np.random.default_rng(5))
     mechanism = Mechanism.reaching(epsilon=6, delta=1e-4, steps=1, normaliser=10)
     source = NoiseSource(b"k" * 32)
-    released = noisy_auroc(targets, scores, ids, mechanism=mechanism, noise_source=source)
+    (released,) = noisy_aurocs(
+        targets[:, None], scores[:, None], ids, mechanism=mechanism, noise_source=source
+    ).targets
     assert 0 <= released.value <= 1
+
+
+def test_several_targets_share_the_noise_of_one_release() -> None:
+    """Each is as noisy as the square root of their number says; a class that is hardly there has
+    no part in their mean."""
+    rng = np.random.default_rng(6)
+    first, scores, ids = clinic(500, rng)
+    rare = np.zeros_like(first)
+    rare[0] = 1
+    targets = np.stack([first, 1 - first, np.full_like(first, np.nan), rare], axis=1)
+    four = np.stack([scores, 1 - scores, scores, scores], axis=1)
+    mechanism = Mechanism.reaching(epsilon=6, delta=1e-4, steps=1, normaliser=1000)
+    found = [
+        noisy_aurocs(
+            targets,
+            four,
+            ids,
+            mechanism=mechanism,
+            noise_source=NoiseSource(bytes([draw]) * 32, "philox"),
+        )
+        for draw in range(60)
+    ]
+    assert {one.over for one in found} == {(0, 1)}
+    alone = noisy_aurocs(
+        targets[:, :1],
+        four[:, :1],
+        ids,
+        mechanism=mechanism,
+        noise_source=NoiseSource(b"k" * 32, "philox"),
+    ).targets[0]
+    values = np.array([[target.value for target in one.targets] for one in found])
+    assert values[:, 0].std() == pytest.approx(2 * alone.standard_error, rel=0.4)
+    said = np.median([one.targets[0].standard_error for one in found])
+    assert said == pytest.approx(values[:, 0].std(), rel=0.35)
+    for one, of_draw in zip(found, values, strict=True):
+        assert one.macro.value == pytest.approx(of_draw[:2].mean())
+        assert ((of_draw >= 0) & (of_draw <= 1)).all()
+
+
+def test_nothing_that_is_surely_there_gives_no_mean() -> None:
+    targets, scores, ids = clinic(10, np.random.default_rng(7))
+    two = np.stack([targets, targets], axis=1)
+    mechanism = Mechanism.reaching(epsilon=0.05, delta=1e-4, steps=1, normaliser=200)
+    source = NoiseSource(b"k" * 32, "philox")
+    found = noisy_aurocs(
+        two, np.stack([scores, scores], axis=1), ids, mechanism=mechanism, noise_source=source
+    )
+    assert found.over == ()
+    assert np.isnan(found.macro.value)

@@ -72,7 +72,8 @@ def test_summary_of_several_targets() -> None:
     )
     summary = result.to_json()
     edema, effusion, unknown = summary["targets"].values()
-    mean = summary["mean"]["auroc"]
+    assert summary["macro"]["over"] == ["edema", "effusion"]
+    mean = summary["macro"]["auroc"]
     assert mean["value"] == result.auroc.value
     assert mean["value"] == pytest.approx(
         (edema["auroc"]["value"] + effusion["auroc"]["value"]) / 2

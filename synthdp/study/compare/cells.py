@@ -31,10 +31,10 @@ class OverSeeds:
 class Cell:
     """All seeds of one strategy and tuned setting at one epsilon, trained on one set.
 
-    rows: theirs in `results.csv`, at least one; on one split of one data set (`cells_by_set`), or
-    on all of them (`chosen_cells`). The epsilons are the worst over seeds. `cited_auroc` is the
-    interval of the mean AUROC over patients and seeds, where one was made
-    (`synthdp.study.compare.cited`).
+    rows: theirs in `results.csv`, at least one, by one target or by the mean over several; on one
+    split of one data set (`cells_by_set`), or on all of them (`chosen_cells`). The epsilons are the
+    worst over seeds. `cited_auroc` is the interval of the mean AUROC over patients and seeds, where
+    one was made (`synthdp.study.compare.cited`).
     """
 
     rows: tuple[ResultRow, ...]
@@ -74,6 +74,11 @@ class Cell:
     def split(self) -> str:
         """The split that the first row was scored on."""
         return self.rows[0].split
+
+    @property
+    def target(self) -> str:
+        """As in `ResultRow`."""
+        return self.rows[0].target
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -185,14 +190,14 @@ def _worst(values: Iterable[Number | None]) -> Number | None:
 def cells_by_set(rows: Iterable[ResultRow]) -> list[Cell]:
     """The cells on each split, by set, split, strategy (as they come) and epsilon (none last).
 
-    Tuned settings and training sets of one strategy and epsilon stand in the order in which they
-    come.
+    Tuned settings, training sets and targets of one strategy and epsilon stand in the order in
+    which they come.
     """
-    groups: dict[tuple[str, str, CellKey], list[ResultRow]] = {}
+    groups: dict[tuple[str, str, str, CellKey], list[ResultRow]] = {}
     sets: dict[tuple[str, str], int] = {}
     strategies: dict[str, int] = {}
     for row in rows:
-        groups.setdefault((row.data_set, row.split, cell_key(row)), []).append(row)
+        groups.setdefault((row.data_set, row.split, row.target, cell_key(row)), []).append(row)
         sets.setdefault((row.data_set, row.split), len(sets))
         strategies.setdefault(row.strategy, len(strategies))
     cells = [Cell(tuple(group)) for group in groups.values()]

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from synthdp.evaluation.intervals import Interval
+from synthdp.evaluation.metrics import MACRO
 from synthdp.study.compare.aurocs import ComparisonRow
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import cell_key
@@ -34,7 +35,7 @@ def with_cited_intervals(cells: Iterable[Cell], compared: Sequence[ComparisonRow
 
 def _cited(cell: Cell, row: ComparisonRow | None) -> Cell:
     mean = cell.metrics["auroc"].mean
-    if row is None or mean is None or row.value is None:
+    if row is None or mean is None or row.value is None or cell.target not in ("", MACRO):
         return cell
     if row.ci_low is None or row.ci_high is None or abs(row.value - mean) > _SAME:
         return cell

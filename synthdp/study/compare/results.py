@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 from synthdp.config.settings import MAX_LISTED, EpsilonTarget, Settings, validate_settings
 from synthdp.data.manifest.tables import NO_ROWS, csv_text, read_table
 from synthdp.errors import InputError
-from synthdp.evaluation.metrics import METRICS
-from synthdp.evaluation.predictions import read_metrics
+from synthdp.evaluation.metrics import MACRO, METRICS
+from synthdp.evaluation.predictions import figures_by_target, read_metrics
 from synthdp.privacy.lineage import Spent
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
@@ -32,9 +32,12 @@ _PARTS = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
 Row = TypeVar("Row", bound=Settings)
 
 
-def table_csv(row_class: type[Row], rows: Iterable[Row]) -> str:
-    """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value."""
-    columns = list(row_class.model_fields)
+def table_csv(row_class: type[Row], rows: Iterable[Row], columns: Sequence[str] = ()) -> str:
+    """The rows as CSV: `none` for no privacy, `inf` for no promise, empty for no value.
+
+    Its columns are the fields of the class, or some of them.
+    """
+    columns = columns or list(row_class.model_fields)
     cells = []
     for row in rows:
         values = row.model_dump(mode="json")
@@ -143,8 +146,10 @@ class CellRow(Settings):
 
 
 class ResultRow(Settings):
-    """One model scored on one split of one data set: a row of `results.csv`.
+    """One model scored on one split of one data set, by one target: a row of `results.csv`.
 
+    `target` is empty where a set has one target; of several there is a row for each, and before
+    them one of their mean, `macro`, over those of which both classes are there.
     `epsilon` is the target asked for (None: without privacy), `epsilon_end_to_end` what the whole
     pipeline promises, `epsilon_stage` what its last stage spent. A metric without a value (a
     failed run, one class missing, an evaluation of an older version) is None. `run` is the folder's
@@ -195,6 +200,7 @@ class ResultRow(Settings):
     calibration_intercept: float | None = None
     calibration_intercept_ci_low: float | None = None
     calibration_intercept_ci_high: float | None = None
+    target: str = ""
 
     @property
     def model(self) -> tuple[CellKey, int]:
@@ -221,6 +227,8 @@ class ResultRow(Settings):
 
 
 COLUMNS = tuple(ResultRow.model_fields)
+#: The columns of a table in which every set has one target, as all had in earlier versions.
+COLUMNS_OF_ONE_TARGET = COLUMNS[: COLUMNS.index("target")]
 #: Tables from before studies could train at several sites, and from before they could tune; they
 #: are read as tables in which nothing of the kind was done.
 COLUMNS_BEFORE_TUNING = COLUMNS[: COLUMNS.index("tuned")]
@@ -230,20 +238,19 @@ COLUMNS_BEFORE_TRANSFER = COLUMNS[: COLUMNS.index("trained_on")]
 def evaluation_row(
     *, metrics: Mapping[str, Any], statement: Statement, **columns: Any
 ) -> ResultRow:
-    """The row of a finished run.
+    """The row of a finished run, by one target or by the mean over several.
 
-    Of several targets the row holds the mean. Evaluations of older versions lack some metrics.
+    Evaluations of older versions lack some metrics.
 
     Args:
-        metrics: what its evaluation's `metrics.json` holds.
+        metrics: what its evaluation's `metrics.json` holds of one target, or of the mean.
         statement: of the run.
-        columns: those that say which model it is and on what it was scored, by name.
+        columns: those that say which model it is, on what it was scored, and by which target.
     """
-    scores = metrics if "auroc" in metrics else metrics["mean"]
     figures: dict[str, Any] = {
-        f"{name}{ending}": _six_decimals(scores[name][part])
+        f"{name}{ending}": _six_decimals(metrics[name][part])
         for name in METRICS
-        if name in scores
+        if name in metrics
         for ending, part in _PARTS.items()
     }
     return ResultRow(
@@ -257,6 +264,16 @@ def evaluation_row(
         unit=statement.unit,
         state="finished",
     )
+
+
+def headline_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """One row for each model and split: of its only target, or of the mean over several."""
+    return [row for row in rows if row.target in ("", MACRO)]
+
+
+def rows_by_target(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """The other rows: those of each target where there are several."""
+    return [row for row in rows if row.target not in ("", MACRO)]
 
 
 def _six_decimals(value: float | None) -> float | None:
@@ -290,15 +307,30 @@ def result_rows(evaluations: Iterable[Evaluation], failures: Mapping[str, str]) 
             except InputError as problem:  # deleted since it was finished
                 error = f"{run.name}: deleted or cut while the study was at work ({problem})"
             else:
-                rows.append(evaluation_row(**columns, metrics=metrics, statement=statement))
+                rows += [
+                    evaluation_row(**columns, target=target, metrics=figures, statement=statement)
+                    for target, figures in figures_by_target(metrics).items()
+                ]
                 continue
         rows.append(ResultRow(**columns, state="failed", error=error))
-    return rows
+    several = {(row.data_set, row.split) for row in rows if row.target == MACRO}
+    return [
+        row.model_copy(update={"target": MACRO})
+        if row.state == "failed" and (row.data_set, row.split) in several
+        else row
+        for row in rows
+    ]
+
+
+def results_csv(rows: Sequence[ResultRow]) -> str:
+    """`results.csv`: without a column of targets where no set has several."""
+    several = any(row.target for row in rows)
+    return table_csv(ResultRow, rows, COLUMNS if several else COLUMNS_OF_ONE_TARGET)
 
 
 def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
     """Write `results.csv`, atomically."""
-    write_atomic(path, table_csv(ResultRow, rows))
+    write_atomic(path, results_csv(rows))
 
 
 def read_results(path: Path) -> list[ResultRow]:
@@ -309,5 +341,5 @@ def read_results(path: Path) -> list[ResultRow]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no results table; run `synthdp study` first")
-    older = (COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING)
+    older = (COLUMNS_OF_ONE_TARGET, COLUMNS_BEFORE_TRANSFER, COLUMNS_BEFORE_TUNING)
     return read_rows(path, ResultRow, older=older, remedy="`synthdp study`")

@@ -21,7 +21,7 @@ from synthdp.runs.cards import (
 from synthdp.study.compare.cells import Cell
 from synthdp.study.record import SetFacts
 from synthdp.study.report.summary import strategy_words
-from synthdp.study.report.tables import METRIC_WORDS, results_table
+from synthdp.study.report.tables import metric_words, results_table
 
 MODEL_CARD, DATA_CARD = "model-card.md", "data-card.md"
 #: Splits whose patients trained the models: an exact score of theirs stays in the house.
@@ -50,7 +50,8 @@ _SENSITIVE = (
 class CardFacts:
     """What the cards of a study say: its results, promises and versions, without any path.
 
-    `promise` is that of publishing the whole study; `statements` go by run.
+    `promise` is that of publishing the whole study; `statements` go by run; `cells_by_target` are
+    the results of each target where there are several.
     """
 
     title: str
@@ -60,6 +61,7 @@ class CardFacts:
     statements: Mapping[str, Statement]
     versions: Mapping[str, str]
     sets: Sequence[SetFacts]
+    cells_by_target: Sequence[Cell] = ()
 
 
 #: Words of a set's own name and description, or a column of it, by which it is of mammograms.
@@ -93,7 +95,12 @@ def study_model_card(facts: CardFacts) -> str:
     if index:
         header["model-index"] = index
     tables = results_table(
-        held_out, "markdown", metric="auroc", title=facts.title, members_found={}
+        held_out,
+        "markdown",
+        metric="auroc",
+        title=facts.title,
+        members_found={},
+        by_target=[cell for cell in facts.cells_by_target if cell.split not in TRAINED_ON],
     )
     sections = [
         (
@@ -115,7 +122,7 @@ def study_model_card(facts: CardFacts) -> str:
 
 def _index_entry(cell: Cell) -> dict[str, Any]:
     metrics = [
-        {"type": kind, "name": METRIC_WORDS[name], "value": round(mean, 4)}
+        {"type": kind, "name": metric_words(name, [cell]), "value": round(mean, 4)}
         for name, kind in _METRIC_TYPES.items()
         if (mean := cell.metrics[name].mean) is not None
     ]

@@ -19,6 +19,7 @@ from synthdp.pages.look import PAGE, PAGE_FONT_PT, Look
 from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.study.compare.cells import Cell, OverSeeds
 from synthdp.study.report.summary import MembersFound, scope_words, strategy_words
+from synthdp.study.report.tables import metric_words
 
 CHANCE = 0.5
 CHANCE_FOUND = 0.01  # of members, at 1 % false alarms
@@ -326,7 +327,7 @@ def _draw_frame(
         "chance", (1, CHANCE), xycoords=("axes fraction", "data"), xytext=(look.pt(4), 0),
         textcoords="offset points", va="center", color=look.muted, fontsize=look.pt(10),
     )  # beside the drawing, where no mark can hide it  # fmt: skip
-    axes.set_ylabel("AUROC", color=look.ink)
+    axes.set_ylabel(metric_words("auroc", cells), color=look.ink)
     look.dress(axes)
 
 

@@ -45,8 +45,9 @@ from synthdp.study.compare.results import (
     RESULTS_FILE,
     ResultRow,
     cell_key,
+    headline_rows,
     read_results,
-    table_csv,
+    results_csv,
 )
 from synthdp.study.compare.shortcut import PIXELS, ShortcutRow, shortcut_of, shortcut_words
 from synthdp.study.compare.transfer import (
@@ -83,7 +84,7 @@ from synthdp.study.report.settings import TABLE_FORMATS, ReportSettings
 from synthdp.study.report.strategy_lines import WHAT_IT_DOES
 from synthdp.study.report.study_results import StudyResults, study_results
 from synthdp.study.report.summary import strategy_words, summary
-from synthdp.study.report.tables import METRIC_WORDS, results_table
+from synthdp.study.report.tables import METRIC_WORDS, results_table, target_grids
 from synthdp.study.settings import seen_from
 from synthdp.study.sweep.state import refuse_changed_study
 from synthdp.study.sweep.tuning import tuned_words
@@ -107,7 +108,7 @@ def run_report(settings: ReportSettings) -> Path:
     rows = read_results(settings.study / RESULTS_FILE)
     refuse_changed_study(settings.study)
     if settings.compare is not None:
-        refuse_unfit_plan(settings.study, rows, settings.compare)
+        refuse_unfit_plan(settings.study, headline_rows(rows), settings.compare)
     if settings.format != "html":
         return write_figures(settings, study_results(settings, rows))
     return write_report(settings, rows)
@@ -144,9 +145,9 @@ def write_report(
         **_content(study, results, promise, show_real=settings.show_real or facts.show_real),
         "compared": comparison_views(comparisons),
         **_published(study, results, settings.published or facts.published),
-        **_fairness(study, rows, settings.fairness, fairness),
-        **_transfer(study, rows, transfer, asked=settings.transfer),
-        **_shortcut(study, rows, asked=settings.shortcut),
+        **_fairness(study, results.rows, settings.fairness, fairness),
+        **_transfer(study, results.rows, transfer, asked=settings.transfer),
+        **_shortcut(study, results.rows, asked=settings.shortcut),
     }
     content["contents"] = _contents(content)
     out = settings.out or study / REPORT_FILE
@@ -155,6 +156,7 @@ def write_report(
         title=results.title,
         summary=content["summary"],
         cells=results.cells,
+        cells_by_target=results.cells_by_target,
         promise=promise.whole,
         statements=results.record.statements,
         versions=results.record.versions,
@@ -189,6 +191,7 @@ def report_table(settings: ReportSettings) -> str:
         metric=settings.metric,
         title=results.title,
         members_found=results.members_found,
+        by_target=results.cells_by_target,
     )
 
 
@@ -242,6 +245,7 @@ def _content(
             first_of=(first.name, len(evaluations)) if first and len(evaluations) > 1 else None,
         ),
         "evaluations": evaluations,
+        "targets": target_grids(results.cells, results.cells_by_target),
         "what_it_does": WHAT_IT_DOES,
         "made_up_patients": any(
             one.kind == "phantom" and one.stands_for_patients and "training" in one.roles
@@ -266,7 +270,7 @@ def _content(
         "assessed": shown_assessment(study, record.facts.assessment, show_real=show_real),
         "record": record,
         "synthdp_version": __version__,
-        "csv": base64.b64encode(table_csv(ResultRow, rows).encode()).decode(),
+        "csv": base64.b64encode(results_csv(results.every_row).encode()).decode(),
         "script": script,
         "policy": content_policy(script),
     }
@@ -280,6 +284,7 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Words and anchors of the page's sections, in their order."""
     further = {
         "published": ("Published", "published"),
+        "targets": ("Targets", "targets"),
         "compared": ("Comparisons", "compared-1"),
         "fairness": ("Fairness", "fairness"),
         "transfer": ("Sites", "transfer"),

@@ -8,7 +8,7 @@ from synthdp.storage.paths import without_paths
 from synthdp.study.compare.aurocs import Comparisons, compare_study
 from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.cited import with_cited_intervals
-from synthdp.study.compare.results import ResultRow
+from synthdp.study.compare.results import ResultRow, headline_rows, rows_by_target
 from synthdp.study.record import StudyRecord, read_record
 from synthdp.study.report.settings import ReportSettings
 from synthdp.study.report.summary import MembersFound
@@ -16,16 +16,29 @@ from synthdp.study.report.summary import MembersFound
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All that a study's folder tells: its results, how they compare, what they descend from."""
+    """All that a study's folder tells: its results, how they compare, what they descend from.
 
-    rows: Sequence[ResultRow]
+    every_row: of `results.csv`, those of each target too.
+    """
+
+    every_row: Sequence[ResultRow]
     record: StudyRecord
     comparisons: Comparisons
+
+    @cached_property
+    def rows(self) -> list[ResultRow]:
+        """One row for each model and split."""
+        return headline_rows(self.every_row)
 
     @cached_property
     def cells(self) -> list[Cell]:
         """The results over seeds, each with the interval to cite."""
         return with_cited_intervals(cells_by_set(self.rows), self.comparisons.aurocs)
+
+    @cached_property
+    def cells_by_target(self) -> list[Cell]:
+        """The same by each target, where there are several."""
+        return cells_by_set(rows_by_target(self.every_row))
 
     @cached_property
     def members_found(self) -> MembersFound:
@@ -62,4 +75,5 @@ def study_results(settings: ReportSettings, rows: Sequence[ResultRow]) -> StudyR
     """
     record = read_record(settings.study, rows)
     plan = settings.compare or record.facts.compare
-    return StudyResults(rows, record, compare_study(settings.study, rows, plan))
+    compared = compare_study(settings.study, headline_rows(rows), plan)
+    return StudyResults(rows, record, compared)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from synthdp.evaluation.metrics import MACRO
 from synthdp.privacy.accounting.bounds import epsilon_text, percent
 from synthdp.study.compare.cells import Cell
 
@@ -71,6 +72,8 @@ def scope_words(cells: Sequence[Cell]) -> str:
     many = max(seeds) > 1
     images, patients = cells[0].n_images, cells[0].n_patients
     scored_on = "" if images is None else f", scored on {images} images of {patients} patients"
+    if cells[0].target == MACRO:
+        scored_on += f"; figures are {MACRO} ones, plain means over several targets"
     return (
         f"{strategies} {'strategies' if strategies > 1 else 'strategy'}, {seed_words} "
         f"seed{'s' if many else ''} each{scored_on}."
@@ -121,7 +124,8 @@ def _at_each_promise(cells: Sequence[Cell], unit: str, members_found: MembersFou
     chosen = dict.fromkeys([next(iter(odds)), *worth[-1:], next(reversed(odds))])
     best = {epsilon: _best(by_epsilon[epsilon]) for epsilon in chosen}
     sentences = [
-        f"With a promise for every {unit}, end to end, the best AUROC is {_best_words(best)}.",
+        f"With a promise for every {unit}, end to end, the best {_auroc_name(cells)} is "
+        f"{_best_words(best)}.",
         *_attacker_words([odds[epsilon] for epsilon in chosen]),
     ]
     bare = next((e for e, share in odds.items() if (share or 0) >= _ALMOST_ALL_FOUND), None)
@@ -129,6 +133,10 @@ def _at_each_promise(cells: Sequence[Cell], unit: str, members_found: MembersFou
         more = "" if bare == next(reversed(odds)) else " and above"
         sentences.append(f"Epsilon {bare}{more} is formally almost no protection.")
     return sentences
+
+
+def _auroc_name(cells: Sequence[Cell]) -> str:
+    return f"{MACRO} AUROC" if any(cell.target == MACRO for cell in cells) else "AUROC"
 
 
 def _best_words(best: Mapping[str, Cell]) -> str:

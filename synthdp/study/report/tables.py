@@ -1,10 +1,11 @@
 """The results over seeds as tables for papers: CSV, Markdown, and LaTeX with booktabs."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synthdp.data.manifest.tables import csv_text
+from synthdp.evaluation.metrics import MACRO
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.runs.cards import one_line
 from synthdp.study.compare.cells import Cell, OverSeeds
@@ -19,8 +20,9 @@ METRIC_WORDS = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
 }
+_HOW = "mean ± standard deviation over seeds [95 % interval]"
 NOTE = (
-    "mean ± standard deviation over seeds [95 % interval], by the epsilon asked for; none: without "
+    f"{_HOW}, by the epsilon asked for; none: without "
     "privacy, or a recipe that is not repeated for each epsilon"
 )
 VOIDED_NOTE = (
@@ -63,6 +65,46 @@ class CellGrid:
         return any(cell.voided for cell in self.cells.values())
 
 
+@dataclass(frozen=True)
+class TargetsGrid:
+    """One evaluation set of several targets: each of its cells with its figures by target.
+
+    `targets` are the mean over them, then each; a row's figures are in their order.
+    """
+
+    title: str
+    targets: tuple[str, ...]
+    rows: tuple[tuple[Cell, tuple[Cell | None, ...]], ...]
+
+
+def target_grids(cells: Sequence[Cell], by_target: Sequence[Cell]) -> list[TargetsGrid]:
+    """The evaluation sets that have several targets.
+
+    Args:
+        cells: all results over seeds, of means over targets where there are several.
+        by_target: those of each target where there are several.
+    """
+    sets: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in by_target:
+        sets.setdefault((cell.data_set, cell.split), {})[cell.target] = None
+    found = {(cell.data_set, cell.split, cell.target, cell.key): cell for cell in by_target}
+    return [
+        TargetsGrid(
+            title=f"{data_set}, {split}",
+            targets=(MACRO, *targets),
+            rows=tuple(
+                (
+                    cell,
+                    (cell, *(found.get((data_set, split, one, cell.key)) for one in targets)),
+                )
+                for cell in cells
+                if (cell.data_set, cell.split) == (data_set, split)
+            ),
+        )
+        for (data_set, split), targets in sets.items()
+    ]
+
+
 def results_table(
     cells: Sequence[Cell],
     kind: TableFormat,
@@ -70,6 +112,7 @@ def results_table(
     metric: str,
     title: str,
     members_found: MembersFound,
+    by_target: Sequence[Cell] = (),
 ) -> str:
     """The table of one study as text.
 
@@ -80,11 +123,15 @@ def results_table(
         metric: a key of `METRIC_WORDS`.
         title: of the study.
         members_found: the attacker's odds by the runs of a cell.
+        by_target: results of each target, where there are several: one more table a set.
     """
     if kind == "csv":
-        return _csv(cells, members_found)
+        return _csv([*cells, *by_target], members_found)
     write: Callable[[CellGrid, str, str], str] = _markdown if kind == "markdown" else _latex
-    return "\n".join(write(grid, metric, title) for grid in _grids(cells))
+    write_targets = _targets_markdown if kind == "markdown" else _targets_latex
+    tables = [write(grid, metric, title) for grid in _grids(cells)]
+    tables += [write_targets(grid, metric, title) for grid in target_grids(cells, by_target)]
+    return "\n".join(tables)
 
 
 def _grids(cells: Sequence[Cell]) -> Iterator[CellGrid]:
@@ -129,6 +176,12 @@ def _note(grid: CellGrid, metric: str) -> str:
     return f"{NOTE}; {made}" + (f"; {scope}" if scope else "")
 
 
+def metric_words(metric: str, cells: Iterable[Cell]) -> str:
+    """A metric of cells as people write it; of several targets it is their mean."""
+    several = any(cell.target == MACRO for cell in cells)
+    return f"Macro {METRIC_WORDS[metric]}" if several else METRIC_WORDS[metric]
+
+
 def _figures(part: OverSeeds) -> tuple[str, str]:
     """Mean with deviation, and interval; both may be missing."""
     if part.mean is None:
@@ -156,9 +209,32 @@ def _markdown(grid: CellGrid, metric: str, title: str) -> str:
                 cells[-1] += _VOIDED_MARK["markdown"]
         lines.append(cells)
     table = "\n".join(f"| {' | '.join(map(one_line, line))} |" for line in lines)
-    note = f"{METRIC_WORDS[metric]} on {grid.title}: {_note(grid, metric)}."
+    note = f"{metric_words(metric, grid.cells.values())} on {grid.title}: {_note(grid, metric)}."
     if grid.has_voided:
         note += f" †: {VOIDED_NOTE}."
+    return f"**{one_line(title)}**\n\n{table}\n\n{one_line(note)}\n"
+
+
+def _targets_note(grid: TargetsGrid, metric: str) -> str:
+    return (
+        f"{METRIC_WORDS[metric]} by target on {grid.title}: {_HOW}; {MACRO}: the mean over targets "
+        f"of which both classes are there; {_DASH}: one class alone"
+    )
+
+
+def _targets_rows(grid: TargetsGrid, metric: str) -> Iterator[list[str]]:
+    for cell, figures in grid.rows:
+        parts = [
+            _DASH if one is None else " ".join(_figures(one.metrics[metric])) for one in figures
+        ]
+        yield [_name(cell), asked_words(cell.epsilon), *(part.strip() for part in parts)]
+
+
+def _targets_markdown(grid: TargetsGrid, metric: str, title: str) -> str:
+    heads = ["strategy", "epsilon asked for", *grid.targets]
+    lines = [heads, ["---"] * len(heads), *_targets_rows(grid, metric)]
+    table = "\n".join(f"| {' | '.join(map(one_line, line))} |" for line in lines)
+    note = f"{_targets_note(grid, metric)}."
     return f"**{one_line(title)}**\n\n{table}\n\n{one_line(note)}\n"
 
 
@@ -179,12 +255,42 @@ def _latex(grid: CellGrid, metric: str, title: str) -> str:
             above.append(latex_text(mean) + mark)
             below.append(rf"{{\footnotesize {interval}}}" if interval else "")
         lines += [above, below]
-    note = f"{METRIC_WORDS[metric]} on {grid.title}: {_note(grid, metric)}."
+    note = f"{metric_words(metric, grid.cells.values())} on {grid.title}: {_note(grid, metric)}."
     caption = latex_text(f"{title}. {note}")
     if grid.has_voided:
         caption += rf" {_VOIDED_MARK['latex']}: {VOIDED_NOTE}."
     return latex_table(
         caption=caption, heads=["Strategy", "End to end"], epsilons=grid.epsilons, lines=lines
+    )
+
+
+def _targets_latex(grid: TargetsGrid, metric: str, title: str) -> str:
+    """A table with a column for each cell and a line for each target."""
+    rows = list(_targets_rows(grid, metric))
+    heads = [f"{name}, {epsilon}" for name, epsilon, *_ in rows]
+    columns = list(zip(*(figures for _, _, *figures in rows), strict=True))
+    lines = [" & ".join(map(latex_text, ["Target", *heads]))]
+    lines += [
+        " & ".join(map(latex_text, [target, *figures]))
+        for target, figures in zip(grid.targets, columns, strict=True)
+    ]
+    first, *others = (f"    {line} \\\\" for line in lines)
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{latex_text(f'{title}. {_targets_note(grid, metric)}.')}}}",
+            rf"  \begin{{tabular}}{{@{{}}l{'c' * len(rows)}@{{}}}}",
+            r"    \toprule",
+            first,
+            r"    \midrule",
+            *others,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
     )
 
 
@@ -231,6 +337,7 @@ def _csv(cells: Sequence[Cell], members_found: MembersFound) -> str:
     figures = [f"{name}_{part}" for name in METRIC_WORDS for part in parts]
     heads = ("strategy", "trained_on", "tuned", "epsilon", "data_set", "split", "seeds", "failed")
     privacy = ("epsilon_end_to_end", "epsilon_stage", "delta", "unit", "members_found_at_1_percent")
+    by_target = any(cell.target for cell in cells)
     rows: list[list[object]] = []
     for cell in cells:
         values = [getattr(cell.metrics[name], part) for name in METRIC_WORDS for part in parts]
@@ -241,6 +348,7 @@ def _csv(cells: Sequence[Cell], members_found: MembersFound) -> str:
                 *("" if value is None else f"{value:.6g}" for value in values),
                 *(cell.epsilon_end_to_end, cell.epsilon_stage, cell.delta, cell.unit),
                 members_found.get(cell.runs),
+                *([cell.target] * by_target),
             ]
         )
-    return csv_text([*heads, *figures, *privacy], rows)
+    return csv_text([*heads, *figures, *privacy, *(["target"] * by_target)], rows)

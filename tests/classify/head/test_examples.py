@@ -82,6 +82,43 @@ def test_no_gradient_is_made_where_nobody_may_be_too_long(monkeypatch: pytest.Mo
     assert made == [data.n_units]
 
 
+def test_a_patient_without_a_known_label_adds_nothing() -> None:
+    data = head_examples()
+    unknown = data.targets.clone()
+    unknown[data.units == 5] = math.nan
+    blank = HeadExamples(data.inputs, unknown, data.units)
+    drawn = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
+    for weights in (torch.zeros(2, 9), drawn):
+        total = private_sum(weights, blank, 1.0)
+        assert torch.equal(total, private_sum(weights, without_head_patient(blank, 5), 1.0))
+
+
+def test_an_unknown_label_leaves_the_others_of_its_image() -> None:
+    data = head_examples()
+    weights = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
+    hidden = data.targets.clone()
+    hidden[:, 1] = math.nan
+    total = private_sum(weights, HeadExamples(data.inputs, hidden, data.units), 100.0)
+    alone = private_sum(weights[:1], replace(data, targets=data.targets[:, :1]), 100.0)
+    torch.testing.assert_close(total[:1], alone, atol=1e-2, rtol=0)
+    assert not total[1].any()
+
+
+def test_positives_weigh_as_public_shares_say() -> None:
+    data = replace(head_examples(), positive_weights=torch.tensor([3.0, 1.0]))
+    weights = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
+    plain = replace(data, positive_weights=None).gradients(weights).view(-1, 2, 9)
+    weighed = data.gradients(weights).view(-1, 2, 9)
+    positive = data.targets[:, 0] == 1
+    torch.testing.assert_close(weighed[positive, 0], 3 * plain[positive, 0])
+    assert torch.equal(weighed[~positive], plain[~positive])
+    assert torch.equal(weighed[:, 1], plain[:, 1])
+    whole = private_sum(weights, data, 0.4)
+    for patient in range(0, data.n_units, 7):
+        neighbour = data.of(torch.tensor([u for u in range(data.n_units) if u != patient]))
+        assert (whole - private_sum(weights, neighbour, 0.4)).norm() <= 0.4
+
+
 def test_a_patient_of_500_images_weighs_as_much_as_any_other() -> None:
     data = head_examples()
     many = HeadExamples(

@@ -135,22 +135,6 @@ def test_words_for_no_privacy_no_promise_and_no_value() -> None:
     assert ",failed,out of memory,finetune-0" in second
 
 
-def test_several_targets_enter_by_their_mean() -> None:
-    counts = {"n_images": 10, "n_patients": 5}
-    scores = {name: part for name, part in METRICS.items() if isinstance(part, dict)}
-    found = evaluation_row(
-        strategy="real_only",
-        epsilon=6,
-        seed=0,
-        data_set="chest",
-        split="test",
-        run="finetune-1",
-        metrics={"mean": scores, "targets": {}, **counts},
-        statement=statement(6),
-    )
-    assert (found.auroc, found.n_images) == (0.712346, 10)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
