@@ -114,7 +114,7 @@ def _run_and_report(
         compared = compare_sites(settings.out, models, scored_on, settings.data)
         transfer = rounded_rows(compared)
     if settings.shortcut:  # the report reads what is written here
-        compare_with_pixels(settings.out, results, scored_on, settings.data)
+        compare_with_pixels(settings.out, models, scored_on, settings.data)
 
     write_facts(settings, time.monotonic() - began)
     lost = {result.run for result in results if result.state == "failed"}
