@@ -11,6 +11,7 @@ from synthdp.config.settings import (
     ClipNorm,
     EpsilonTarget,
     FeatureSettings,
+    Names,
     PrivacySettings,
     Seed,
     Settings,
@@ -571,6 +572,12 @@ class EvaluateSettings(Settings):
     where: Where | None = None
     """Takes the images alone that have certain values in columns of the manifest.
     Example: {site: A}
+    """
+
+    targets: Annotated[Names | None, ADDED_LATER] = Field(default=None, min_length=1)
+    """Scores these of the run's targets alone, by name, on a set that lacks the others; all when
+    not set.
+    Example: [effusion, cardiomegaly]
     """
 
     redraws: int = Field(default=2000, ge=1, le=100_000)

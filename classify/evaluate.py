@@ -109,7 +109,7 @@ def _import_settings(settings: EvaluateSettings, out: Path) -> DicomSettings:
 
 def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], dataset: Dataset) -> Path:
     """Score a split of a set and write what `run_evaluate` says."""
-    classifier = load_classifier(settings.run)
+    classifier = _of_targets(load_classifier(settings.run), settings.targets)
     plan = _privacy_plan(settings, dataset)
     promised = plan is not None
     for attribute in settings.by.attributes if settings.by is not None else ():
@@ -294,6 +294,23 @@ def thresholds(classifier: Classifier) -> list[float]:
     return [THRESHOLD] * len(classifier.targets)
 
 
+def _of_targets(classifier: Classifier, names: Sequence[str] | None) -> Classifier:
+    """The classifier for some of its targets; for all of them where none is named.
+
+    Raises:
+        InputError: when it has no such target.
+    """
+    if names is None:
+        return classifier
+    unknown = [name for name in names if name not in classifier.targets]
+    if unknown or len(set(names)) < len(names):
+        raise InputError(
+            f"targets: {', '.join(unknown) or 'one stands twice'}: name some of those that the "
+            f"run scores, each once: {', '.join(classifier.targets)}"
+        )
+    return classifier.of_targets(names)
+
+
 def known_targets(
     dataset: Dataset, rows: Sequence[Row], names: Sequence[str]
 ) -> NDArray[np.float64]:
@@ -304,9 +321,11 @@ def known_targets(
     """
     missing = [name for name in names if name not in dataset.info.targets]
     if missing:
+        shared = ", ".join(name for name in names if name not in missing)
+        others = f", or evaluate what both have: targets=[{shared}]" if shared else ""
         raise InputError(
             f"{dataset.info.name}: has no target {', '.join(missing)}, which the classifier scores "
-            f"(it has {', '.join(dataset.info.targets)}); name the columns of both alike"
+            f"(it has {', '.join(dataset.info.targets)}); name the columns of both alike{others}"
         )
     columns = [dataset.info.targets.index(name) for name in names]
     known = [[row.targets[column] for column in columns] for row in rows]

@@ -1,102 +1,126 @@
-"""A study of several targets: a row for each and for their mean, in the table, report and cards."""
+"""A study of sites whose targets differ: they meet by their names, whatever their order."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made_up import several_targets_set, study_settings
+from made_up import random_run, study_settings
 
+from classify.config import EvaluateSettings
+from classify.evaluate import run_evaluate
+from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
-from synthdp.study.compare.results import (
-    COLUMNS_OF_ONE_TARGET,
-    headline_rows,
-    read_results,
-    result_rows,
-    results_csv,
-    rows_by_target,
-)
-from synthdp.study.report.page import report_table
-from synthdp.study.report.settings import ReportSettings
+from synthdp.study.compare.fairness import read_fairness
+from synthdp.study.compare.transfer import read_transfer
+from synthdp.study.plan import plan_study
 from synthdp.study.stage import run_study
-from synthdp.study.sweep.grid import expand_evaluations, expand_grid
 
 
-@pytest.fixture(scope="module")
-def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    root = tmp_path_factory.mktemp("study")
-    data = several_targets_set(root / "clinic", n_patients=24, splits=("train", "val"))
+def make_site(out: Path, targets: tuple[str, ...], *, kind: str = "real") -> Path:
+    """Patients of one image; each finding, by its name, brightens a corner of its own."""
+    rng = np.random.default_rng(len(out.name))
+    with create_dataset(
+        out, DatasetInfo(name=out.name, kind=kind, size_px=32, targets=targets)
+    ) as writer:
+        for patient in range(96):
+            labels = {name: int(rng.integers(0, 2)) for name in sorted(targets)}
+            pixels = rng.normal(90, 20, (32, 32))
+            for name, label in labels.items():
+                row, column = divmod("abcd".index(name), 2)
+                pixels[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] += 70 * label
+            writer.add(
+                pixels.clip(0, 255).astype(np.uint8),
+                patient_id=f"secret-{patient}",
+                split=("train", "val")[patient % 2],
+                targets=[labels[name] for name in targets],
+                attributes={"sex": "FM"[patient // 2 % 2]},
+            )
+    return out
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, object]:
+    first = make_site(tmp_path / "first", ("a", "b", "c"))
+    second = make_site(tmp_path / "second", ("d", "c", "b"))
     return {
-        "data": data,
-        "out": root / "study",
-        "strategies": ["real_only"],
-        "epsilons": [6, "none"],
+        "data": first,
+        "out": tmp_path / "study",
+        "strategies": "real_only",
+        "epsilons": [60],
         "seeds": [0],
-        "evaluate_on": [{"data": data, "split": "val"}],
-        "fairness": ["view"],
-        "privacy": {"population": 50, "delta": 1e-3},
+        "transfer": {"data": [second]},
+        "evaluate_on": [{"data": first}, {"data": second}],
+        "fairness": {"attributes": ["sex"], "redraws": 30},
+        "privacy": {"population": 60, "delta": 1e-3},
         "backbone": {"name": "test_vit", "size_px": 32},
-        "finetune": {"head": {"steps": 20}},
+        "finetune": {"head": {"steps": 30}},
     }
 
 
-@pytest.fixture(scope="module")
-def study(values: dict[str, object]) -> Path:
-    return run_study(study_settings(values)).parent
-
-
-def test_results_hold_the_mean_and_each_target(study: Path) -> None:
-    rows = read_results(study / "results.csv")
-    assert [row.target for row in rows[:4]] == ["macro", "bright", "dark", "rare"]
-    assert len(headline_rows(rows)) == 2
-    assert len(rows_by_target(rows)) == 6
-    macro, bright, dark, rare = rows[:4]
-    assert macro.auroc == pytest.approx((bright.auroc + dark.auroc) / 2, abs=1e-6)
-    assert rare.auroc is None
-    assert dark.n_images < bright.n_images == macro.n_images
-
-
-def test_the_report_shows_each_target_beside_their_mean(study: Path) -> None:
-    page = (study / "report.html").read_text()
-    assert "Each target" in page
-    for name in ("macro", "bright", "dark", "rare"):
-        assert f">{name}</th>" in page
-    assert "best macro AUROC is" in page
-    card = (study / "model-card.md").read_text()
-    assert "| strategy | epsilon asked for | macro | bright | dark | rare |" in card
-    assert "name: Macro AUROC" in card
-
-
-@pytest.mark.parametrize(
-    ("kind", "head"),
-    [
-        ("csv", "members_found_at_1_percent,target"),
-        ("markdown", "| strategy | epsilon asked for | macro | bright | dark | rare |"),
-        ("latex", "Target & real only, 6 & real only, none"),
-    ],
-)
-def test_tables_for_papers_have_each_target(study: Path, kind: str, head: str) -> None:
-    assert head in report_table(ReportSettings(study=study, format=kind))
-
-
-def test_a_failed_run_stands_beside_the_means(values: dict[str, object], study: Path) -> None:
-    settings = study_settings(values)
-    evaluations = expand_evaluations(settings, expand_grid(settings))
-    first = evaluations[0].row.model.name
-    rows = result_rows(evaluations, {first: "it broke"})
-    (failed,) = (row for row in rows if row.state == "failed")
-    assert failed.target == "macro"
-    assert failed in headline_rows(rows)
-
-
-def test_a_table_of_one_target_has_the_columns_that_it_had(study: Path) -> None:
-    rows = [
-        row.model_copy(update={"target": ""})
-        for row in headline_rows(read_results(study / "results.csv"))
+def test_sites_of_other_targets_are_compared_on_those_that_they_share(
+    values: dict[str, object],
+) -> None:
+    study = study_settings(values, shortcut=True)
+    page = run_study(study).read_text()
+    rows = read_transfer(study.out / "transfer.csv")
+    scored = {
+        (row.trained_on, row.data_set): {
+            one.target
+            for one in rows
+            if (one.trained_on, one.data_set, one.measure)
+            == (row.trained_on, row.data_set, "auroc")
+        }
+        for row in rows
+    }
+    assert scored == {
+        ("first", "first"): {"a", "b", "c", "macro"},
+        ("first", "second"): {"b", "c", "macro"},
+        ("second", "first"): {"b", "c", "macro"},
+        ("second", "second"): {"b", "c", "d", "macro"},
+    }
+    loss = [
+        row
+        for row in rows
+        if (row.trained_on, row.data_set, row.target, row.measure, row.epsilon)
+        == ("first", "second", "macro", "off_site_loss", 60.0)
     ]
-    text = results_csv(rows)
-    assert text.splitlines()[0] == ",".join(COLUMNS_OF_ONE_TARGET)
-    older = study.parent / "older.csv"
-    older.write_text(text)
-    assert read_results(older) == rows
-    older.write_text(text.replace("calibration_intercept_ci_high", "other", 1))
-    with pytest.raises(InputError, match="columns differ"):
-        read_results(older)
+    assert [row.note for row in loss] == ["paired, over c, b"]
+    fairness = read_fairness(study.out / "fairness.csv")
+    assert {row.target for row in fairness if row.data_set == "second"} == {"b", "c", "d", "macro"}
+    assert "Do a few pixels do as well?" in page
+    assert "Across findings" in page
+    assert "secret" not in page
+
+
+def test_sites_without_a_target_in_common_are_refused_before_anything_runs(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    other = make_site(tmp_path / "other", ("d",))
+    study = study_settings(values, evaluate_on=[{"data": values["data"]}, {"data": other}])
+    words = r"evaluate_on: other has d, and models of first score a, b, c: no target in common; imp"
+    for stage in (plan_study, run_study):
+        with pytest.raises(InputError, match=words):
+            stage(study)
+    assert not study.out.exists()
+
+
+def test_a_run_is_scored_for_some_of_its_targets(tmp_path: Path) -> None:
+    data, run = make_site(tmp_path / "set", ("d", "c")), random_run(tmp_path / "run", ("a", "c"))
+    asked = {"run": run, "dataset": data, "out": tmp_path / "out"}
+    with pytest.raises(InputError, match=r"has no target a, .*evaluate what both have: targets="):
+        run_evaluate(EvaluateSettings(**asked))
+    with pytest.raises(
+        InputError, match=r"targets: d: name some of those that the run scores.*a, c"
+    ):
+        run_evaluate(EvaluateSettings(**asked, targets=("d",)))
+    out = run_evaluate(EvaluateSettings(**asked, targets=("c",)))
+    assert (out / "predictions.csv").read_text().startswith("image,patient_id,c,score_c\n")
+    whole = make_site(tmp_path / "whole", ("c", "a"))
+    asked = {"run": run, "dataset": whole}
+    every = run_evaluate(EvaluateSettings(**asked, out=tmp_path / "every"))
+    one = run_evaluate(EvaluateSettings(**asked, out=tmp_path / "one", targets=("c",)))
+    scores = [
+        [line.split(",")[-1] for line in (folder / "predictions.csv").read_text().splitlines()[1:]]
+        for folder in (every, one)
+    ]
+    assert scores[0] == scores[1]

@@ -297,7 +297,9 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         *(
             section
             for name, section in further.items()
-            if content[name] or content.get(f"{name}_problem") or content.get(_STANDS_FOR.get(name, ""))
+            if content[name]
+            or content.get(f"{name}_problem")
+            or content.get(_STANDS_FOR.get(name, ""))
         ),
         ("Runs", "runs"),
         *([("Synthetic set", "assessment")] if content["assessed"] else []),

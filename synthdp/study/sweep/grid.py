@@ -7,6 +7,7 @@ of the file refuses what a study asks for and can't have.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import product
@@ -15,7 +16,7 @@ from typing import Any
 
 from synthdp.config.settings import validate_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import open_dataset, read_info
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.evaluation.groups import refuse_no_groups
@@ -136,8 +137,9 @@ def _trained_on(
 
 def expand_evaluations(settings: StudySettings, rows: Sequence[GridRow]) -> list[Evaluation]:
     """Every scoring of a row's model on a split, row by row."""
-    # a set's name is in its folder, so it is opened once for all rows
+    # a set's name and targets are in its folder, so it is opened once for all rows
     sets = [(on.name, on) for on in settings.evaluation_sets]
+    targets = _targets_of([on.data for _, on in sets] + [_learned(row) for row in rows])
     evaluations = []
     for row in rows:
         for name, on in sets:
@@ -147,12 +149,36 @@ def expand_evaluations(settings: StudySettings, rows: Sequence[GridRow]) -> list
                 "split": on.split,
                 "out": evaluation_folder(settings.out, row.model.name, name, on.split),
                 "where": on.where,
+                "targets": _targets_to_score(targets.get(_learned(row)), targets.get(on.data)),
             }
             checked = validate_settings(
                 STAGES["evaluate"].settings_class(), values, where="evaluate"
             )
             evaluations.append(Evaluation(row, name, on.split, StageCall("evaluate", checked)))
     return evaluations
+
+
+def _learned(row: GridRow) -> Path:
+    """The set whose targets a row's model has: what its last stage learned."""
+    return Path(row.calls[-1].setting("data"))
+
+
+def _targets_of(sets: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
+    """The targets of data sets; one that has gone since the study began has none."""
+    found = {}
+    for path in dict.fromkeys(sets):
+        with suppress(InputError):
+            found[path] = read_info(path).targets
+    return found
+
+
+def _targets_to_score(
+    learned: tuple[str, ...] | None, there: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """What a model is scored for on a set, by name: None for all that it learned."""
+    if learned is None or there is None or set(learned) <= set(there):
+        return None
+    return tuple(name for name in learned if name in there) or None
 
 
 def evaluation_folder(study: Path, run: str, data_set: str, split: str) -> Path:
@@ -242,9 +268,11 @@ def refuse_unfit_grid(settings: StudySettings, rows: Sequence[GridRow]) -> None:
 
     Raises:
         InputError: with everything that is wrong: one set in two roles, a split that is not there,
-            two sets of one name to score on, an epsilon that no strategy uses.
+            two sets of one name to score on, sets without a target in common, an epsilon that no
+            strategy uses.
     """
     problems = [*_sets_in_two_roles(settings), *_unscorable_sets(settings)]
+    problems += _nothing_in_common(settings, rows)
     refuse_problems([*problems, *_unused_epsilons(settings, rows)])
 
 
@@ -279,6 +307,22 @@ def _unscorable_sets(settings: StudySettings) -> Iterator[str]:
                 f"evaluate_on.{index}: another set is called {dataset.info.name} too, so results "
                 "could not tell them apart; import one under another name"
             )
+
+
+def _nothing_in_common(settings: StudySettings, rows: Sequence[GridRow]) -> Iterator[str]:
+    """Sets whose models can't be scored on another, since no target has one name in both."""
+    scored = [on.data for on in settings.evaluation_sets]
+    learned = dict.fromkeys(map(_learned, rows))
+    targets = _targets_of([*scored, *learned])
+    for path in dict.fromkeys(scored):
+        for other in learned:
+            there, here = targets.get(path), targets.get(other)
+            if there and here and not set(there) & set(here):
+                yield (
+                    f"evaluate_on: {path.name} has {', '.join(there)}, and models of {other.name} "
+                    f"score {', '.join(here)}: no target in common; import one with the other's "
+                    "names, or leave it out"
+                )
 
 
 def _unused_epsilons(settings: StudySettings, rows: Sequence[GridRow]) -> Iterator[str]:
