@@ -117,6 +117,24 @@ class Classifier:
         return replace(self, feature_sources=tuple(feature_sources))
 
 
+def sees_volumes(classifier: Classifier) -> bool:
+    """Whether its networks see slices of volumes, and no flat images."""
+    return any(one.backbone.axes is not None for one in classifier.feature_sources)
+
+
+def refuse_volumes(classifier: Classifier) -> None:
+    """Refuse a classifier of volumes where flat images go in.
+
+    Raises:
+        InputError: saying what takes volumes.
+    """
+    if sees_volumes(classifier):
+        raise InputError(
+            "the classifier takes volumes, and this gives it flat images; `synthdp evaluate` and "
+            "`synthdp predict` take a data set of volumes"
+        )
+
+
 def new_feature_source(
     backbone: FeatureSettings, *, seed: int, trainable_blocks: TrainableBlocks = 0
 ) -> FeatureSource:

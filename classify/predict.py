@@ -27,6 +27,7 @@ from torch import Tensor
 
 from classify.config import PredictSettings
 from classify.features.extract import BATCH, features_on_arrays
+from classify.features.volumes import VOLUMES_AT_ONCE, of_volumes
 from classify.model import (
     Classifier,
     FeatureSource,
@@ -34,9 +35,10 @@ from classify.model import (
     logits,
     probabilities,
     restore_backbone,
+    sees_volumes,
 )
 from synthdp.config.settings import MAX_NAME_BYTES
-from synthdp.data.dataset import raise_problems
+from synthdp.data.dataset import open_dataset, raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
@@ -103,12 +105,47 @@ def run_predict(settings: PredictSettings) -> Path:
     """
     _refuse_outputs(settings.images, settings.out, settings.saliency)
     classifier = load_classifier(settings.run)
+    if sees_volumes(classifier):
+        return _scored_volumes(settings, classifier)
     if settings.boxes is None:
         return _scored(
             settings, classifier, find_images(settings.images, settings.follow_links_into)
         )
     with short_lived_folder(settings.out) as scratch:
         return _scored(settings, classifier, find_lesions(settings, scratch))
+
+
+def _scored_volumes(settings: PredictSettings, classifier: Classifier) -> Path:
+    """Score the volumes of a data set, which alone says how they were brought to their form.
+
+    Raises:
+        InputError: when the folder is no such set, or what is of flat images is asked for.
+    """
+    if not (settings.images / "dataset.json").is_file():
+        raise InputError(
+            f"{settings.images}: the classifier takes volumes in the form of a data set; import "
+            "them first (`synthdp data volumes`, with the settings of the set that it was trained "
+            "on), and name that folder"
+        )
+    if settings.boxes is not None or settings.saliency is not None:
+        raise InputError("boxes, saliency: are for flat images; leave them out")
+    dataset = open_dataset(settings.images)
+    raws = []
+    for one in classifier.feature_sources:
+        on_slices = features_on_arrays(restore_backbone(one))
+        compute = of_volumes(one.backbone, dataset, dataset.rows, on_slices)
+        starts = range(0, len(dataset.rows), VOLUMES_AT_ONCE)
+        told = progress(starts, what=f"features of {one.backbone.name}")
+        ends = len(dataset.rows)
+        parts = [compute(start, min(start + VOLUMES_AT_ONCE, ends)) for start in told]
+        raws.append(torch.from_numpy(np.concatenate(parts)))
+    images = [
+        NewImage(f"row {number}", row.image, settings.images / row.image)
+        for number, row in enumerate(dataset.rows, start=2)
+    ]
+    table = _table(classifier, images, _finite_scores(classifier, raws))
+    _write_table(settings.out, table)
+    return settings.out
 
 
 def find_lesions(settings: PredictSettings, scratch: Path) -> tuple[NewImage, ...]:
@@ -171,19 +208,37 @@ def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[
         what = "JPEG, which has lost detail that scores may hang on"
         logger.info("%d image(s) are %s", n_jpeg, what, extra=for_the_holder(f"some are {what}"))
     raws = [_features(one, paths, read) for one in classifier.feature_sources]
-    raw_scores = logits(classifier, raws)
-    if not bool(torch.isfinite(raw_scores).all()):
-        raise RunError("a score is not finite; the weights have diverged or are damaged")
-    scores = probabilities(classifier, raw_scores)
+    scores = _finite_scores(classifier, raws)
     table = _table(classifier, images, scores)
-    if settings.out.exists() and read_text(settings.out, MAX_TABLE_BYTES) != table:
-        raise InputError(f"{settings.out}: holds other scores; name a new file or remove it first")
+    _refuse_other_table(settings.out, table)
     if settings.saliency is not None:
         with atomic_folder(settings.saliency, closed=True, again=True) as folder:
             _draw_all(classifier, images, scores, settings.saliency_grid, folder, read=read)
-    with closed_to_others():
-        write_atomic(settings.out, table)
+    _write_table(settings.out, table)
     return settings.out
+
+
+def _finite_scores(classifier: Classifier, raws: Sequence[Tensor]) -> NDArray[np.float32]:
+    """Probabilities of each target, (N, T), from the raw features of each network.
+
+    Raises:
+        RunError: when one is not finite.
+    """
+    raw_scores = logits(classifier, raws)
+    if not bool(torch.isfinite(raw_scores).all()):
+        raise RunError("a score is not finite; the weights have diverged or are damaged")
+    return probabilities(classifier, raw_scores)
+
+
+def _refuse_other_table(out: Path, table: str) -> None:
+    if out.exists() and read_text(out, MAX_TABLE_BYTES) != table:
+        raise InputError(f"{out}: holds other scores; name a new file or remove it first")
+
+
+def _write_table(out: Path, table: str) -> None:
+    _refuse_other_table(out, table)
+    with closed_to_others():
+        write_atomic(out, table)
 
 
 def _refuse_outputs(images: Path, out: Path, saliency: Path | None) -> None:

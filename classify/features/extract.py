@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from classify.features.volumes import VOLUMES_AT_ONCE, of_volumes, refuse_other_form
 from synthdp import __version__
 from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images
-from synthdp.errors import RunError
+from synthdp.errors import InputError, RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
@@ -93,6 +94,9 @@ def backbone_features(
     """
     if not finite:
         refuse_damaged(backbone)
+    refuse_other_form(backbone.settings, dataset)
+    if dataset.info.depth is not None:
+        return _of_volumes(backbone, dataset, rows, finite=finite)
     if backbone.in_one_piece:
         values = cached_features(
             dataset,
@@ -123,6 +127,29 @@ def backbone_features(
     return torch.from_numpy(values)
 
 
+def _of_volumes(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, finite: bool
+) -> Tensor:
+    """Features of volumes, (N, D), from the data set's cache."""
+    if not backbone.in_one_piece:
+        raise InputError(
+            f"{dataset.info.name}: holds volumes, of which the head alone or the whole network is "
+            "trained, not its last blocks; leave `network` out, or set trainable_blocks: all"
+        )
+    on_slices = on_arrays(backbone, backbone)
+    values = cached_array(
+        dataset,
+        rows,
+        name=f"{backbone.identity()} of volumes",
+        dtype="float32",
+        compute=of_volumes(backbone.settings, dataset, rows, on_slices),
+        batch=VOLUMES_AT_ONCE,
+        what=f"features by {backbone.settings.name}",
+        finite=finite,
+    )
+    return torch.from_numpy(values)
+
+
 def augmented_features(
     backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int, *, finite: bool = True
 ) -> Tensor:
@@ -130,6 +157,11 @@ def augmented_features(
     own = backbone_features(backbone, dataset, rows, finite=finite).unsqueeze(1)
     if views == 1:
         return own
+    if dataset.info.depth is not None:
+        raise InputError(
+            f"{dataset.info.name}: holds volumes, of which no random views are made for a head; "
+            "set head.views: 1"
+        )
     others = _of_other_views(
         backbone,
         backbone,

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from classify.features.extract import BATCH, features_on_arrays
 from classify.model import Classifier as Model
-from classify.model import load_classifier, logits, probabilities, restore_backbone
+from classify.model import (
+    load_classifier,
+    logits,
+    probabilities,
+    refuse_volumes,
+    restore_backbone,
+)
 from synthdp.data.images import pad_square, resize_pixels, to_float
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.promise.plan import statement_of
@@ -96,6 +102,7 @@ class Classifier:
             InputError: when an image has another form, or weights are missing.
             RunError: when a score is not finite.
         """
+        refuse_volumes(self._model)
         prepared = [_as_network_sees(image, number) for number, image in enumerate(images)]
         if not prepared:
             return np.zeros((0, len(self.targets)), np.float32)

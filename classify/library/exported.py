@@ -22,6 +22,7 @@ from classify.model import (
     load_classifier,
     logits,
     probabilities,
+    refuse_volumes,
     restore_backbone,
 )
 from synthdp.config.settings import ExportModelSettings
@@ -134,6 +135,7 @@ def write_classifier_file(
     Raises:
         InputError, RunError: as `write_exported`.
     """
+    refuse_volumes(classifier)
     classifier = _in_float32(classifier)
     largest = max(one.backbone.size_px for one in classifier.feature_sources)
     side = size_px or largest

@@ -340,6 +340,10 @@ TrainableBlocks = Annotated[int, Field(ge=0)] | Literal["all"]
 Pool = Literal["class_token", "mean", "centre", "spread"]
 
 
+#: Settings of features that came later, and stand nowhere while they are unset.
+_LATER_FEATURE_KEYS = ("batch_norm", "axes", "slices", "slice_pool")
+
+
 class FeatureSettings(BackboneSettings):
     """A network, and how features are read from it.
 
@@ -389,6 +393,33 @@ class FeatureSettings(BackboneSettings):
     Example: frozen
     """
 
+    axes: tuple[Literal[0, 1, 2], ...] | None = Field(default=None, min_length=1, max_length=3)
+    """Of volumes, along which axes the network sees slices: 0 across the stored slices, 1 across
+    rows, 2 across columns. Not set for flat images.
+    Example: [0, 1, 2]
+    """
+
+    slices: int | None = Field(default=None, ge=1, le=1024)
+    """Of volumes, how many slices along each axis, evenly spaced; 16 when not set, and all where
+    there are fewer.
+    Example: 8
+    """
+
+    slice_pool: Literal["mean", "max", "attention"] | None = None
+    """Of volumes, how what the network gives for slices becomes one vector: their mean when not
+    set, the greatest value of each, or a mean whose weights are learned, in a network that is
+    trained whole.
+    Example: max
+    """
+
+    @model_validator(mode="after")
+    def _slices_have_axes(self) -> "FeatureSettings":
+        if self.axes is None and (self.slices is not None or self.slice_pool is not None):
+            raise ValueError("backbone.slices, slice_pool: are of volumes; name their axes too")
+        if self.axes is not None and list(self.axes) != sorted(set(self.axes)):
+            raise ValueError("backbone.axes: name each axis once, in rising order")
+        return self
+
     @model_validator(mode="after")
     def _layers_and_pools_are_in_order(self) -> "FeatureSettings":
         if list(self.layers) != sorted(set(self.layers)):
@@ -399,11 +430,10 @@ class FeatureSettings(BackboneSettings):
 
     @model_serializer(mode="wrap")
     def _without_what_is_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a later key where it is unset: names of folders are hashes of this."""
+        """Leave out later keys where they are unset: names of folders are hashes of this."""
         values: dict[str, Any] = handler(self)
-        if values.get("batch_norm", "") is None:
-            del values["batch_norm"]
-        return values
+        unset = [name for name in _LATER_FEATURE_KEYS if values.get(name, "") is None]
+        return {name: value for name, value in values.items() if name not in unset}
 
 
 class ExportModelSettings(Settings):

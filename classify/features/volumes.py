@@ -1,0 +1,89 @@
+"""What a frozen network gives for volumes: features of slices along axes, pooled to one vector.
+
+What a volume gives is a function of that volume alone: its slices go through the network by
+themselves (`synthdp.networks.alone`), and are pooled by themselves.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synthdp.config.settings import FeatureSettings
+from synthdp.data.dataset import Dataset, Row, load_volumes
+from synthdp.errors import InputError
+from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
+
+#: Volumes that are read at once.
+VOLUMES_AT_ONCE = 4
+
+OnSlices = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def refuse_other_form(settings: FeatureSettings, dataset: Dataset) -> None:
+    """Refuse volumes for a network of flat images, and the other way round.
+
+    Raises:
+        InputError: saying which setting is missing or too much.
+    """
+    name, info = dataset.info.name, dataset.info
+    if info.depth is not None and settings.axes is None:
+        raise InputError(
+            f"{name}: holds volumes of {info.sides}, and the network would see flat images; say "
+            "along which axes it sees slices, as backbone.axes: [0, 1, 2]"
+        )
+    if info.depth is None and settings.axes is not None:
+        raise InputError(
+            f"{name}: holds flat images, and backbone.axes is for volumes; leave axes, slices and "
+            "slice_pool out"
+        )
+
+
+def refuse_attention(settings: FeatureSettings) -> None:
+    """Refuse a pooling that is learned where nothing of the network is trained.
+
+    Raises:
+        InputError: saying what is possible.
+    """
+    if settings.slice_pool == "attention":
+        raise InputError(
+            "backbone.slice_pool: attention is learned, and features of a frozen network are not; "
+            "take mean or max, or train the whole network (network.trainable_blocks: all)"
+        )
+
+
+def of_volumes(
+    settings: FeatureSettings, dataset: Dataset, rows: Sequence[Row], on_slices: OnSlices
+) -> Callable[[int, int], NDArray[Any]]:
+    """What gives the features, (n, D), of the volumes of `rows` from one place to before another.
+
+    Args:
+        settings: of the network, with its axes.
+        dataset: of volumes.
+        rows: some of its rows.
+        on_slices: the network: (B, 1, S, S) to (B, D), each slice by itself.
+
+    Raises:
+        InputError: as `refuse_other_form` and `refuse_attention`.
+    """
+    refuse_other_form(settings, dataset)
+    refuse_attention(settings)
+    assert settings.axes is not None
+    axes, count = settings.axes, settings.slices or SLICES
+    pool = settings.slice_pool or SLICE_POOL
+
+    def of_one(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+        planes = slices_along(torch.from_numpy(volume)[None], axes, count, settings.size_px)[0]
+        vectors = on_slices(planes.numpy()).astype(np.float64)
+        pooled = vectors.max(axis=0) if pool == "max" else vectors.mean(axis=0)
+        return np.asarray(pooled, dtype=np.float32)
+
+    def between(begin: int, end: int) -> NDArray[np.float32]:
+        if begin == end:  # of no volume, too, the shape is asked for
+            blank = np.zeros((1, 1, settings.size_px, settings.size_px), np.float32)
+            return on_slices(blank)[:0]
+        return np.stack([of_one(volume) for volume in load_volumes(dataset, rows[begin:end])])
+
+    return between
