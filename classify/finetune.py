@@ -18,6 +18,7 @@ from torch import Tensor
 
 from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
 from classify.features.extract import on_arrays, refuse_damaged, trunk_views
+from classify.features.volumes import refuse_other_form
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.head.prior import positive_weights, start_bias
 from classify.head.train import HeadRecipe, head_recipe, train_head, train_private_head
@@ -342,13 +343,17 @@ def _network_examples(
     names, units = np.unique(units_of(rows, settings.privacy.unit), return_inverse=True)
     targets = torch.from_numpy(targets_array(rows, len(dataset.info.targets)))
     owners, tags = torch.from_numpy(units), patient_tags(dataset, [str(name) for name in names])
+    refuse_other_form(backbone.settings, dataset)
     if backbone.cuts_tokens and network.augment is None:
         tokens = trunk_views(backbone, dataset, rows, network.views, finite=finite)
         return TokenExamples(tokens, targets, owners, tags)
     if not finite:
         refuse_damaged(backbone)
+    of_volumes = dataset.info.depth is not None  # slices are made of the whole volume
     return ImageExamples(
-        packed_images(dataset, rows, backbone.settings.size_px),
+        packed_images(
+            dataset, rows, dataset.info.size_px if of_volumes else backbone.settings.size_px
+        ),
         targets,
         owners,
         tags,

@@ -26,8 +26,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from classify.config import PredictSettings
-from classify.features.extract import BATCH, features_on_arrays
-from classify.features.volumes import VOLUMES_AT_ONCE, of_volumes
+from classify.features.extract import BATCH, features_on_arrays, volume_features
+from classify.features.volumes import VOLUMES_AT_ONCE
 from classify.model import (
     Classifier,
     FeatureSource,
@@ -132,8 +132,7 @@ def _scored_volumes(settings: PredictSettings, classifier: Classifier) -> Path:
     dataset = open_dataset(settings.images)
     raws = []
     for one in classifier.feature_sources:
-        on_slices = features_on_arrays(restore_backbone(one))
-        compute = of_volumes(one.backbone, dataset, dataset.rows, on_slices)
+        compute = volume_features(restore_backbone(one), dataset, dataset.rows)
         starts = range(0, len(dataset.rows), VOLUMES_AT_ONCE)
         told = progress(starts, what=f"features of {one.backbone.name}")
         ends = len(dataset.rows)

@@ -14,15 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.features.volumes import VOLUMES_AT_ONCE, of_volumes, refuse_other_form
+from classify.features.volumes import VOLUMES_AT_ONCE, of_slices, refuse_other_form
 from synthdp import __version__
 from synthdp.data.augment import augment_views
-from synthdp.data.dataset import Dataset, Row, load_images
+from synthdp.data.dataset import Dataset, Row, load_images, load_volumes
 from synthdp.errors import InputError, RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.networks.alone import BATCH, Alone
 from synthdp.networks.backbone import Backbone
 from synthdp.networks.cache import cached_array, cached_features
+from synthdp.networks.volume_network import VolumeNetwork
 
 #: Random views are the same in every run; a training's own seed moves which of them it shows.
 _VIEWS_SEED = 0
@@ -127,22 +128,31 @@ def backbone_features(
     return torch.from_numpy(values)
 
 
+def volume_features(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row]
+) -> Callable[[int, int], NDArray[np.float32]]:
+    """What computes the features of the volumes of `rows` from one place to before another.
+
+    It keeps nothing. A frozen network sees slices, each by itself, which are pooled; a network that
+    was trained on volumes sees each volume by itself.
+    """
+    refuse_other_form(backbone.settings, dataset)
+    network = on_arrays(backbone, backbone)
+    if isinstance(backbone, VolumeNetwork):
+        return lambda begin, end: network(load_volumes(dataset, rows[begin:end]))
+    return of_slices(backbone.settings, dataset, rows, network)
+
+
 def _of_volumes(
     backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, finite: bool
 ) -> Tensor:
     """Features of volumes, (N, D), from the data set's cache."""
-    if not backbone.in_one_piece:
-        raise InputError(
-            f"{dataset.info.name}: holds volumes, of which the head alone or the whole network is "
-            "trained, not its last blocks; leave `network` out, or set trainable_blocks: all"
-        )
-    on_slices = on_arrays(backbone, backbone)
     values = cached_array(
         dataset,
         rows,
         name=f"{backbone.identity()} of volumes",
         dtype="float32",
-        compute=of_volumes(backbone.settings, dataset, rows, on_slices),
+        compute=volume_features(backbone, dataset, rows),
         batch=VOLUMES_AT_ONCE,
         what=f"features by {backbone.settings.name}",
         finite=finite,

@@ -54,13 +54,13 @@ def refuse_attention(settings: FeatureSettings) -> None:
         )
 
 
-def of_volumes(
+def of_slices(
     settings: FeatureSettings, dataset: Dataset, rows: Sequence[Row], on_slices: OnSlices
 ) -> Callable[[int, int], NDArray[Any]]:
     """What gives the features, (n, D), of the volumes of `rows` from one place to before another.
 
     Args:
-        settings: of the network, with its axes.
+        settings: of the frozen network, with its axes.
         dataset: of volumes.
         rows: some of its rows.
         on_slices: the network: (B, 1, S, S) to (B, D), each slice by itself.

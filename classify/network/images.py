@@ -27,7 +27,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Those at some places, (n, 1, S, S) float32 in [-1, 1]."""
+        """Those at some places, (n, 1, S, S) float32 in [-1, 1]; volumes (n, D, S, S)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class ImageExamples:
         return None if self.augmentation is None else RandomViews(self.augmentation)
 
     def inputs(self, images: Tensor, views: Tensor) -> Tensor:
-        """Views of images, by the numbers of both, (R,) int64: float32 (R, 1, S, S), or tokens.
+        """Views of images, by the numbers of both, (R,) int64: as the source has them, or tokens.
 
         Guarantee: each row is a function of that image, its place among its patient's own, the
         patient's tag, and public numbers.
@@ -74,7 +74,9 @@ class ImageExamples:
             shown = np.empty_like(pixels)
             pairs = zip(images.tolist(), views.tolist(), strict=True)
             for row, (image, view) in enumerate(pairs):
-                shown[row, 0] = self._random_views.view(pixels[row, 0], self._name(image, view))
+                name = self._name(image, view)
+                for index, plane in enumerate(pixels[row]):  # slices of a volume move together
+                    shown[row, index] = self._random_views.view(plane, name)
             pixels = shown
         values = torch.from_numpy(pixels)
         return values if self.trunk is None else self.trunk(values)

@@ -8,6 +8,7 @@ is another pack, and packs of images that are no longer the set's are removed.
 """
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import Dataset, Row, load_images
+from synthdp.data.dataset import Dataset, Row, load_images, load_volumes
 from synthdp.data.identity import keyed_digest
 from synthdp.data.images import to_float, to_uint8, to_uint16
 from synthdp.errors import RunError
@@ -65,23 +66,24 @@ class PackedImages:
             indices: (n,) from 0 to `len(self)` - 1, in any order, repeats allowed.
 
         Returns:
-            (n, 1, S, S) float32 in [-1, 1].
+            (n, 1, S, S) float32 in [-1, 1]; of volumes (n, D, S, S).
 
         Raises:
             InputError: when an image has to be read and is unreadable.
         """
-        return to_float(self.pixels(indices))[:, None]
+        images = to_float(self.pixels(indices))
+        return images[:, None] if self.dataset.info.depth is None else images
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[Any]:
-        """The same images as they are kept: (n, S, S) uint8 or uint16, `to_float` of which is
-        given by `images`; for whoever scales them on another device.
+        """The same images as they are kept: (n, S, S), of volumes (n, D, S, S), uint8 or uint16,
+        `to_float` of which is given by `images`; for whoever scales them on another device.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"places must be from 0 to {len(self) - 1}")
         if self._folder is None:  # nothing is kept beside a set that can't be written to
             return self._decoded([self.rows[index] for index in indices])
-        pixels = np.empty((len(indices), self.size_px, self.size_px), dtype=self._dtype)
+        pixels = np.empty((len(indices), *self._row_shape), dtype=self._dtype)
         shards, places = np.divmod(indices, self._rows_a_shard)
         for shard in np.unique(shards):
             here = shards == shard
@@ -93,15 +95,23 @@ class PackedImages:
         return np.uint8 if self.bits == 8 else np.uint16
 
     @property
+    def _row_shape(self) -> tuple[int, ...]:
+        depth = self.dataset.info.depth
+        return (self.size_px,) * 2 if depth is None else (depth, self.size_px, self.size_px)
+
+    @property
     def _rows_a_shard(self) -> int:
-        of_row = self.size_px**2 * self.bits // 8
+        of_row = math.prod(self._row_shape) * self.bits // 8
         return min(max(_SHARD_BYTES // of_row, 1), _MOST_ROWS)
 
     def _rows_of(self, shard: int) -> Sequence[Row]:
         return self.rows[shard * self._rows_a_shard : (shard + 1) * self._rows_a_shard]
 
     def _decoded(self, rows: Sequence[Row]) -> NDArray[Any]:
-        images = load_images(self.dataset, rows, self.size_px)[:, 0]
+        if self.dataset.info.depth is None:
+            images = load_images(self.dataset, rows, self.size_px)[:, 0]
+        else:
+            images = load_volumes(self.dataset, rows, self.size_px)
         return to_uint8(images) if self.bits == 8 else to_uint16(images)
 
     def _shard(self, shard: int) -> NDArray[Any]:
@@ -121,7 +131,7 @@ class PackedImages:
         """A shard's pixels as they stand; None when it is absent, damaged, or of another kind."""
         assert self._folder is not None
         path = self._folder / _name(shard)
-        shape = (len(self._rows_of(shard)), self.size_px, self.size_px)
+        shape = (len(self._rows_of(shard)), *self._row_shape)
         try:
             with open(path, "rb") as stream:
                 header = stream.read(_HEADER_BYTES)

@@ -480,8 +480,8 @@ def build_backbone(
     Raises:
         InputError: when timm has no such network or it is of a kind that is not read here, the
             size does not fit its patches, a layer or pooling is not there, a network that
-            normalises over a batch is to be trained, or the weights are missing, of another sha256,
-            or of another network.
+            normalises over a batch, or a part of one that sees volumes, is to be trained, or the
+            weights are missing, of another sha256, or of another network.
     """
     if settings.weights in (None, HUB) and settings.sha256 is not None:
         raise InputError("backbone.sha256 belongs to a weights file; set backbone.weights too")
@@ -505,8 +505,18 @@ def build_backbone(
     if hasattr(network, "attn_pool"):
         network.attn_pool = None  # features are pooled here
     load_public_weights(network, settings)
+    if settings.axes is not None and trainable_blocks not in (0, "all"):
+        raise InputError(
+            f"trainable_blocks is {trainable_blocks}, but of a network that sees volumes the head "
+            "alone, or all of it, is trained; leave `network` out, or set trainable_blocks: all"
+        )
     kind = TransformerBackbone if is_transformer else ConvolutionalBackbone
-    return kind(network, settings, trainable_blocks)
+    flat = kind(network, settings, trainable_blocks)
+    if settings.axes is None or trainable_blocks == 0:
+        return flat
+    from synthdp.networks.volume_network import VolumeNetwork  # noqa: PLC0415 (is a backbone)
+
+    return VolumeNetwork(flat, seed)
 
 
 def _refuse_size(settings: FeatureSettings, network: Any) -> None:

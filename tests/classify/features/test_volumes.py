@@ -6,18 +6,24 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.features.extract import augmented_features, backbone_features, trunk_views
 from classify.finetune import run_finetune
 from classify.library.classifier import Classifier
+from classify.network.gradients import PatientGradients
+from classify.network.images import ImageExamples, step_views
+from classify.network.top import trained_network
 from classify.predict import run_predict
 from synthdp.config.settings import FeatureSettings
+from synthdp.data.augmentation import Augmentation
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_volumes, open_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.slices import n_slices, slices_along
+from synthdp.networks.volume_network import VolumeNetwork
 
 TINY = {"name": "test_efficientnet", "size_px": 16, "precision": "float32"}
 DEPTH, SIDE = 6, 16
@@ -152,3 +158,100 @@ def test_a_private_head_learns_from_volumes_end_to_end(tmp_path: Path) -> None:
         run_predict(PredictSettings.model_validate(predict | {"images": dataset.root / "images"}))
     with pytest.raises(InputError, match="takes volumes"):
         Classifier.load(run).predict_proba(np.zeros((1, 16, 16), np.uint8))
+
+
+WHOLE = {"name": "test_convnext", "size_px": 32, "axes": [0, 1], "slices": 2, "slice_pool": "attention"}
+
+
+def whole_network(seed: int = 0, **settings: object) -> VolumeNetwork:
+    asked = FeatureSettings.model_validate(WHOLE | {"precision": "float32"} | settings)
+    network = build_backbone(asked, seed=seed, trainable_blocks="all")
+    assert isinstance(network, VolumeNetwork)
+    return network
+
+
+def test_attention_begins_as_the_mean_and_is_kept_with_the_network() -> None:
+    volumes = torch.rand(3, 6, 16, 16) * 2 - 1
+    network, most = whole_network(), whole_network(slice_pool="max")
+    plain = whole_network(slice_pool="mean")
+    with torch.inference_mode():
+        mean = plain(volumes)
+        assert torch.allclose(network(volumes), mean, atol=1e-5)
+        network.network.slice_attention.score.weight.data.fill_(2)
+        assert not torch.allclose(network(volumes), mean, atol=1e-3)
+        assert bool((most(volumes) >= mean - 1e-5).all())
+    assert "slice_attention.score.weight" in network.own_tensors()
+    with pytest.raises(InputError, match="the head alone, or all of it"):
+        build_backbone(FeatureSettings.model_validate(WHOLE), seed=0, trainable_blocks=2)
+
+
+def test_a_whole_network_gives_each_patients_clipped_gradient() -> None:
+    backbone = whole_network()
+    head = torch.randn(1, backbone.n_features + 1, generator=torch.Generator().manual_seed(0))
+    network = trained_network(backbone, head, scaling=None, precision=torch.float32)
+    volumes = torch.rand(4, 6, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+    class Source:
+        def __len__(self) -> int:
+            return 4
+
+        def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+            return volumes.numpy()[indices]
+
+    units, targets = torch.tensor([0, 0, 1, 2]), torch.tensor([[1.0], [0], [1], [0]])
+    examples = ImageExamples(Source(), targets, units, [b"a", b"b", b"c"])
+    views = step_views(examples, torch.arange(3), 0)
+    clip = 0.05
+    total = PatientGradients(network).clipped_sum(examples, views, clip_norm=clip, batch=8)
+    wanted = torch.zeros_like(total)
+    for patient in range(3):
+        own = units == patient
+        loss = F.binary_cross_entropy_with_logits(network(volumes[own]), targets[own])
+        gradient = torch.autograd.grad(loss, network.trained())
+        flat = torch.cat([one.flatten() for one in gradient]).double()
+        wanted += flat * min(1.0, clip / float(flat.norm()))
+    assert torch.allclose(total, wanted, atol=1e-5)
+    assert float(total.norm()) <= 3 * clip
+
+
+def test_a_whole_network_is_trained_privately_on_volumes(tmp_path: Path) -> None:
+    dataset = a_set(tmp_path / "set", 6)
+    run = run_finetune(
+        FinetuneSettings.model_validate(
+            {
+                "data": dataset.root,
+                "out": tmp_path / "run",
+                "backbone": WHOLE,
+                "privacy": {"epsilon": 8, "delta": 1e-3, "population": 10},
+                "network": {
+                    "trainable_blocks": "all",
+                    "steps": 2,
+                    "augment": {"flip": True},
+                    "optimizer": "nadam",
+                    "lr": 0.01,
+                },
+            }
+        )
+    )
+    values = {"run": run, "dataset": dataset.root, "split": "val", "out": tmp_path / "evaluation"}
+    assert run_evaluate(EvaluateSettings.model_validate(values)).is_dir()
+    predict = {"run": run, "images": dataset.root, "out": tmp_path / "scores.csv"}
+    assert run_predict(PredictSettings.model_validate(predict)).is_file()
+
+
+def test_slices_of_a_volume_are_augmented_together() -> None:
+    plane = np.random.default_rng(0).uniform(-1, 1, (16, 16)).astype(np.float32)
+
+    class Source:
+        def __len__(self) -> int:
+            return 1
+
+        def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+            return np.repeat(plane[None, None], 5, axis=1)
+
+    augmentation = Augmentation(flip=True)
+    units, targets = torch.tensor([0]), torch.tensor([[1.0]])
+    examples = ImageExamples(Source(), targets, units, [b"a"], augmentation=augmentation)
+    seen = examples.inputs(torch.tensor([0]), torch.tensor([3]))[0]
+    assert not torch.equal(seen[0], torch.from_numpy(plane))
+    assert all(torch.equal(one, seen[0]) for one in seen)
