@@ -35,8 +35,9 @@ from classify.model import (
 )
 from classify.network.gradients import Examples, TokenExamples
 from classify.network.images import ImageExamples
+from classify.network.team import Team, joined_team
 from classify.network.top import TrainedNetwork, merge_low_rank, trained_network
-from classify.network.train import train_network, train_private_network
+from classify.network.train import follow, train_network, train_private_network
 from classify.plans import finetuning_plan
 from synthdp.config.settings import PrivacySettings
 from synthdp.data.columns import rows_where, where_words
@@ -60,6 +61,7 @@ from synthdp.data.people.units import (
 )
 from synthdp.errors import InputError
 from synthdp.machine.devices import auto_device
+from synthdp.machine.rank import own_rank, refuse_several
 from synthdp.networks.backbone import Backbone
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
@@ -84,19 +86,25 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     plan = finetuning_plan(settings)  # what does not fit is refused before a folder is made
     start = starting_classifier(settings, plan.dataset.info)
     _refuse_unknown_targets(settings, plan.dataset.info)
-    if settings.network is not None and not (settings.out / "status.json").is_file():
+    if settings.network is None:
+        refuse_several("a head on features")
+    elif not (settings.out / "status.json").is_file():
         _refuse_untrainable(start, settings.network)
-    with open_run(settings.out, "finetune", settings) as run:
-        if not run.finished:
-            _finetune(settings, run, plan.with_release_id(run.release_id))
+    with joined_team(own_rank()) as team:
+        if not team.rank.leads:
+            _follow(settings, plan.dataset, team)
+            return settings.out
+        with open_run(settings.out, "finetune", settings) as run:
+            if not run.finished:
+                _finetune(settings, run, plan.with_release_id(run.release_id), team)
     return settings.out
 
 
-def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan) -> None:
+def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan, team: Team) -> None:
     if settings.network is None:
         classifier, spent = _train_head(settings, run, plan)
     else:
-        classifier, spent = _train_network(settings, settings.network, run, plan)
+        classifier, spent = _train_network(settings, settings.network, run, plan, team)
     save_classifier(run.model, classifier)
     statement = plan.statement_after(spent)
     run.finish(statement, _card(settings, plan.dataset, classifier, statement))
@@ -170,11 +178,42 @@ def train_plain_head(
     )
 
 
+def _follow(settings: FinetuneSettings, dataset: Dataset, team: Team) -> None:
+    """Compute gradients for the process that leads, while there is anything to train."""
+    assert settings.network is not None  # heads have no team
+    if not team.awaited():
+        return
+    setup = set_up_network(settings, settings.network, dataset)
+    team.meet(_common(settings, setup))
+    follow(
+        setup.trained,
+        setup.examples,
+        settings.network,
+        team=team,
+        private=settings.privacy.protects,
+        seed=settings.seed,
+    )
+
+
+def _common(settings: FinetuneSettings, setup: "NetworkSetup") -> bytes:
+    """What all processes of a training must have in common: settings, patients, where it begins."""
+    told = settings.model_dump_json(exclude={"out"}).encode()
+    weights = setup.trained.flat().cpu().numpy().tobytes()
+    targets = setup.examples.targets.numpy().tobytes()
+    return b"|".join([told, weights, targets, *setup.examples.tags])
+
+
 def _train_network(
-    settings: FinetuneSettings, network: NetworkSettings, run: Run, plan: PrivacyPlan
+    settings: FinetuneSettings,
+    network: NetworkSettings,
+    run: Run,
+    plan: PrivacyPlan,
+    team: Team,
 ) -> tuple[Classifier, Release]:
     """The classifier with its network, or the end of it, and head trained, and what was spent."""
+    team.gather()
     setup = set_up_network(settings, network, plan.dataset)
+    team.meet(_common(settings, setup))
     ledger, spent = Ledger(run.ledger_path), plan.release
     if plan.mechanism is None:
         plan.record(ledger)
@@ -186,6 +225,7 @@ def _train_network(
             noise_source=_public_sampling(settings.seed),
             seed=settings.seed,
             checkpoints=run.checkpoints,
+            team=team,
         )
     else:
         note_unrefused(run.private, setup.rows, settings.privacy)
@@ -205,6 +245,7 @@ def _train_network(
             checkpoints=run.checkpoints,
             seed=settings.seed,
             on_block=lambda steps: run.log(steps_spent=steps),
+            team=team,
         )
         spent = ledger.close()
     return setup.trained_classifier(settings.head), spent

@@ -19,6 +19,7 @@ from synthdp.command_line.exit_codes import (
 from synthdp.command_line.parser import CommandParser, deepest
 from synthdp.commands import GROUPS
 from synthdp.errors import InputError, RunError
+from synthdp.machine.rank import follows
 from synthdp.machine.terminal import (
     ToldLines,
     accept_any_text,
@@ -129,7 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # what joblib says at its import without shared memory is said by `synthdp.machine.processes`,
     # if at all
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ToldLines()])
+    level = logging.INFO
+    if follows():  # the first process tells what all do
+        level = logging.WARNING
+        os.environ.setdefault("SYNTHDP_PROGRESS", "off")
+    logging.basicConfig(level=level, format="%(message)s", handlers=[ToldLines()])
     parser = build_parser()
     complete(parser)
     # argparse leaves over what stands behind an option: pairs, and the settings file before them

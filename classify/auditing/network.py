@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -223,13 +224,11 @@ class _AuditedGradients(PatientGradients):
         super().__init__(top)
         self._top, self._planted, self._path, self._step = top, planted, path, 0
 
-    def clipped_sum(
-        self, examples: Examples, views: Views, *, clip_norm: float, batch: int
-    ) -> Tensor:
+    def clipped_sum(self, examples: Examples, views: Views, **named: Any) -> Tensor:
         if self._path is not None:
             self._top.load_flat(self._path[self._step])
         self._step += 1
-        return super().clipped_sum(examples, views, clip_norm=clip_norm, batch=batch)
+        return super().clipped_sum(examples, views, **named)
 
     def _mean_gradient(
         self, examples: Examples, views: Views, patient: slice, batch: int

@@ -8,7 +8,7 @@ views comes a physical batch at a time, whose size changes memory and time, and 
 rounding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -156,7 +156,13 @@ class PatientGradients:
         self._buffers = _versions(module)
 
     def clipped_sum(
-        self, examples: Examples, views: Views, *, clip_norm: float, batch: int
+        self,
+        examples: Examples,
+        views: Views,
+        *,
+        clip_norm: float,
+        batch: int,
+        add_up: Callable[[Sequence[Tensor]], None] = lambda sums: None,
     ) -> Tensor:
         """The sum over the patients of `views`, on the lattice of `clip_norm`: (P,) float64.
 
@@ -165,6 +171,8 @@ class PatientGradients:
             views: what the step looks at.
             clip_norm: bound on each patient's whole vector.
             batch: how many views are computed at a time.
+            add_up: adds other patients' sums in place, whole numbers of the finer step, before they
+                are rounded: what other processes computed.
 
         Guarantee: adding or removing a patient moves it by at most `clip_norm`; a patient whose
         gradient is not finite counts as zero. Assumed: that the same kernels, of as many threads,
@@ -185,6 +193,7 @@ class PatientGradients:
                 "network: a buffer changes while images go through the network, and no noise "
                 "covers what it keeps; train a network without it"
             )
+        add_up(clipped.sums)
         return clipped.total
 
     def _try_on_noise(self, examples: Examples, views: Views) -> None:

@@ -16,6 +16,7 @@ from classify.config import NetworkSettings
 from classify.network.descent import Descent
 from classify.network.gradients import Examples, PatientGradients, Views, weighted_loss
 from classify.network.images import step_views
+from classify.network.team import ALONE, Task, Team
 from classify.network.top import TrainedNetwork
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError
@@ -37,6 +38,7 @@ def train_network(
     noise_source: NoiseSource,
     seed: int = 0,
     checkpoints: Path | None = None,
+    team: Team = ALONE,
 ) -> None:
     """Train in place without privacy: the same recipe without clipping and noise.
 
@@ -50,6 +52,7 @@ def train_network(
         noise_source: what the samples of patients are drawn from.
         seed: moves what a step shows of them.
         checkpoints: folder of this run's checkpoints, one each `block_steps`.
+        team: the processes that compute gradients; several round sums otherwise than one.
 
     Raises:
         RunError: when the weights are not finite.
@@ -64,13 +67,10 @@ def train_network(
     descent, first_step = _resumed(network, recipe, checkpoints)
     steps = range(first_step, recipe.steps)
     for step in progress(steps, what="training the network", public_unit="steps"):
-        views = shown(sampled_units(sampling, examples.tags, noise_source, step), step)
-        total, shares = torch.zeros_like(descent.weights), views.shares
-        parameters = network.trained()
-        for part in progress(list(views.batches(recipe.batch)), what="gradients of a step"):
-            loss, _ = weighted_loss(network, examples, views, part, shares, towards_inputs=False)
-            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            total += torch.cat([gradient.flatten() for gradient in gradients])
+        drawn = sampled_units(sampling, examples.tags, noise_source, step)
+        team.tell(Task(step, drawn, descent.weights))
+        total = _plain_sum(network, examples, team.own_part(shown(drawn, step)), recipe.batch)
+        team.add_up([total])
         descent.take(total / normaliser, step)
         network.load_flat(descent.weights)
         done = step + 1
@@ -94,6 +94,7 @@ def train_private_network(
     on_block: Callable[[int], None] = lambda spent: None,
     observe: Observer = lambda step, weights, released: None,
     gradients: Callable[[TrainedNetwork], PatientGradients] = PatientGradients,
+    team: Team = ALONE,
 ) -> None:
     """Train in place with differential privacy, going on from the newest checkpoint.
 
@@ -110,12 +111,14 @@ def train_private_network(
         on_block: given the steps spent, after each block.
         observe: given each step's number, the parameters before it, and what it released.
         gradients: makes what sums the patients' gradients; an audit plants canaries in it.
+        team: the processes that compute gradients.
 
     Guarantee: all iterates together cost a patient what the loss of the ledger's mechanism says. A
     step that samples nobody releases noise alone.
 
     Raises:
         InputError: when a checkpoint stands without its ledger.
+        RunError: when another process of the team is gone; its step stays spent.
     """
     mechanism = ledger.mechanism
     shown = _shown_in_steps(examples, recipe, seed)
@@ -123,9 +126,14 @@ def train_private_network(
     patient_gradients = gradients(network)
 
     def take(step: int) -> None:
-        views = shown(sampled_units(mechanism, examples.tags, noise_source, step), step)
+        drawn = sampled_units(mechanism, examples.tags, noise_source, step)
+        team.tell(Task(step, drawn, descent.weights))
         total = patient_gradients.clipped_sum(
-            examples, views, clip_norm=mechanism.clip_norm, batch=recipe.batch
+            examples,
+            team.own_part(shown(drawn, step)),
+            clip_norm=mechanism.clip_norm,
+            batch=recipe.batch,
+            add_up=team.add_up,
         )
         released = noisy_mean(total, mechanism, noise_source, step)
         observe(step, descent.weights, released)
@@ -145,6 +153,55 @@ def train_private_network(
         what="training the network",
     )
     network.load_flat(descent.result)
+
+
+def follow(
+    network: TrainedNetwork,
+    examples: Examples,
+    recipe: NetworkSettings,
+    *,
+    team: Team,
+    private: bool,
+    seed: int = 0,
+) -> None:
+    """Compute gradients for the process that leads a training, as long as it asks for some.
+
+    Args:
+        network: what is trained.
+        examples: the patients' images, the same as the first process has.
+        recipe: of the training.
+        team: the processes; this is not the first.
+        private: whether gradients are clipped.
+        seed: as the first has it.
+
+    Guarantee: it draws no noise, writes nothing, and tells the first process sums of clipped
+    gradients alone.
+    """
+    shown, gradients = _shown_in_steps(examples, recipe, seed), PatientGradients(network)
+    while (task := team.told()) is not None:
+        network.load_flat(task.weights.to(network.head.weight))
+        views = team.own_part(shown(task.drawn, task.step))
+        if private:
+            gradients.clipped_sum(
+                examples,
+                views,
+                clip_norm=recipe.clip_norm,
+                batch=recipe.batch,
+                add_up=team.add_up,
+            )
+        else:
+            team.add_up([_plain_sum(network, examples, views, recipe.batch)])
+
+
+def _plain_sum(network: TrainedNetwork, examples: Examples, views: Views, batch: int) -> Tensor:
+    """The sum over the patients of some views of their mean gradients as they are, (P,)."""
+    parameters = network.trained()
+    total, shares = torch.zeros_like(network.flat()), views.shares
+    for part in progress(list(views.batches(batch)), what="gradients of a step"):
+        loss, _ = weighted_loss(network, examples, views, part, shares, towards_inputs=False)
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        total += torch.cat([gradient.flatten() for gradient in gradients])
+    return total
 
 
 def _shown_in_steps(

@@ -106,13 +106,18 @@ def run_command(
     """
     from synthdp.command_line.ends import print_end  # noqa: PLC0415 (help needs no pydantic)
     from synthdp.config.settings import load_settings  # noqa: PLC0415 (as above)
+    from synthdp.machine.rank import own_rank, refuse_several  # noqa: PLC0415 (as above)
 
     stage = STAGES[stage_name]
+    if stage_name != "finetune":
+        refuse_several(stage_name)
     config, overrides = config_and_overrides(keys, arguments)
     settings = load_settings(stage.settings_class(), config, overrides, beneath=beneath)
     if arguments.dry_run:
         return _print_plan(stage_name, settings)
-    print_end(stage_name, settings, stage.start(settings) if run is None else run(stage, settings))
+    made = stage.start(settings) if run is None else run(stage, settings)
+    if own_rank().leads:
+        print_end(stage_name, settings, made)
     return EXIT_DONE
 
 

@@ -55,6 +55,11 @@ class ClippedTotal:
                 sums.add_(whole_vectors(values, self._clip_norm, factor, self._room))
 
     @property
+    def sums(self) -> list[Tensor]:
+        """The sum for each parameter in whole numbers of the finer step, int64, as it stands."""
+        return self._whole
+
+    @property
     def total(self) -> Tensor:
         """The sum on the lattice of the clip norm: (P,) float64."""
         total = torch.empty(self._size, dtype=torch.float64, device=self._whole[0].device)

@@ -131,7 +131,7 @@ class StudyProgress:
         return max([min(told), *(one.left_s for one in running if one.left_s is not None)])
 
     def _left_by_calls(self, running: Sequence[_Running]) -> float | None:
-        """The time left by how long calls took; None while none has told how long its kind takes."""
+        """The time left by how long calls took; None while none has told how long it takes."""
         typical = {stage: median(values) for stage, values in self._seconds.items()}
         for one in running:  # what is the first of its kind tells by itself
             if one.left_s is not None:

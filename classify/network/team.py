@@ -1,0 +1,203 @@
+"""Several processes that train one network: the first leads, the others compute gradients for it.
+
+The first alone holds the run: its folder, its ledger, its noise, the weights between two steps. In
+a step it tells the others who was sampled and what the weights are; each sums the clipped gradients
+of its part of these patients, in whole numbers of the lattice, and the first adds the sums up. Sums
+of whole numbers are exact in any order, so that N processes of as many threads give the bits of
+one, and there is one noise for all.
+
+A process that dies ends the step for all of them, before its noise is added: the step stands
+reserved in the ledger and stays spent, as after any crash, and nothing of it was released.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import sha256
+
+import torch
+from torch import Tensor, distributed
+
+from classify.network.gradients import Views
+from synthdp.errors import InputError, RunError
+from synthdp.machine.interrupts import deferred_stop
+from synthdp.machine.rank import Rank
+
+#: How long a process waits for another: the first may compute features, or wait for a lock.
+_PATIENCE = timedelta(days=2)
+#: In place of a step's number: that there is none left, and that there is something to train.
+_NO_STEP, _GATHER = -1, -2
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A step as the first process tells it: its number, who was sampled (U,), the weights (P,)."""
+
+    step: int
+    drawn: Tensor
+    weights: Tensor
+
+
+class Team:
+    """The processes of one training, seen by one of them; made by `joined_team`.
+
+    Alone it tells nobody anything, and its part is everything.
+    """
+
+    def __init__(self, rank: Rank) -> None:
+        self.rank = rank
+        self._in_step = False
+
+    def gather(self) -> None:
+        """Of the first process: tell the others that there is something to train."""
+        if self.rank.count > 1:
+            with _company():
+                distributed.broadcast(torch.tensor([_GATHER, 0, 0]), src=0)
+
+    def awaited(self) -> bool:
+        """Of the others: whether there is something to train; False where the run is finished."""
+        head = torch.empty(3, dtype=torch.int64)
+        with _company():
+            distributed.broadcast(head, src=0)
+        return int(head[0]) == _GATHER
+
+    def meet(self, identity: bytes) -> None:
+        """Make sure that all are about to train the same.
+
+        Args:
+            identity: of settings and images, as this process knows them.
+
+        Raises:
+            InputError: when another process has others.
+        """
+        if self.rank.count == 1:
+            return
+        own = torch.frombuffer(bytearray(sha256(identity).digest()), dtype=torch.uint8)
+        others = [torch.empty_like(own) for _ in range(self.rank.count)]
+        with _company():
+            distributed.all_gather(others, own)
+        if not all(torch.equal(one, own) for one in others):
+            raise InputError(
+                "the processes of torchrun were started with different settings or data; start "
+                "them by one command, on folders that all of them see"
+            )
+
+    def tell(self, task: Task) -> None:
+        """Of the first process: begin a step with the others."""
+        if self.rank.count == 1:
+            return
+        self._in_step = True  # until all sums are added: nobody listens for a dismissal
+        head = torch.tensor([task.step, len(task.drawn), len(task.weights)])
+        with _company():
+            for values in (head, task.drawn, task.weights.detach().cpu()):
+                distributed.broadcast(values, src=0)
+
+    def told(self) -> Task | None:
+        """Of the others: the next step; None when there is none left."""
+        head = torch.empty(3, dtype=torch.int64)
+        with _company():
+            distributed.broadcast(head, src=0)
+            step, n_drawn, n_weights = head.tolist()
+            if step == _NO_STEP:
+                return None
+            drawn, weights = torch.empty(n_drawn, dtype=torch.int64), torch.empty(n_weights)
+            distributed.broadcast(drawn, src=0)
+            distributed.broadcast(weights, src=0)
+        return Task(step, drawn, weights)
+
+    def own_part(self, views: Views) -> Views:
+        """The views of this process's patients: about as many for each, a patient's together."""
+        if self.rank.count == 1:
+            return views
+        owners = _owners(views.patients, self.rank.count)
+        own = owners == self.rank.number
+        return replace(
+            views,
+            images=views.images[own],
+            views=views.views[own],
+            patients=views.patients[own],
+        )
+
+    def add_up(self, sums: Sequence[Tensor]) -> None:
+        """Add, in place, what the other processes summed: of the first it is then the whole.
+
+        Sums of int64 are exact, modulo 2^64 as everywhere on the lattice.
+        """
+        if self.rank.count == 1:
+            return
+        with _company():
+            for values in sums:
+                there = values.cpu()
+                distributed.reduce(there, dst=0)
+                values.copy_(there)
+        self._in_step = False
+
+    def dismiss(self) -> None:
+        """Of the first process: tell the others that no step is left, if they listen for one."""
+        if self.rank.count > 1 and self.rank.leads and not self._in_step:
+            with _company():
+                distributed.broadcast(torch.tensor([_NO_STEP, 0, 0]), src=0)
+
+
+#: One process by itself.
+ALONE = Team(Rank())
+
+
+@contextmanager
+def joined_team(rank: Rank) -> Iterator[Team]:
+    """The processes that `torchrun` started, joined; they part when the first is done.
+
+    A stop by Ctrl-C or SIGTERM, which reaches all of them, is the first one's to obey.
+
+    Raises:
+        RunError: when another process is gone.
+    """
+    if rank.count == 1:
+        yield Team(rank)
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank.local)
+    with _company():
+        # what is told is small beside the gradients' work, and gloo adds whole numbers exactly
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+    team = Team(rank)
+    try:
+        if rank.leads:
+            yield team
+        else:
+            with deferred_stop():
+                yield team
+    finally:
+        try:
+            team.dismiss()
+        except RunError:  # whoever is gone need not be told
+            pass
+        finally:
+            distributed.destroy_process_group()
+
+
+def _owners(patients: Tensor, count: int) -> Tensor:
+    """Which process has each view, (R,), from the ordered patients of views."""
+    if not len(patients):
+        return patients
+    _, of_each, sizes = torch.unique_consecutive(patients, return_inverse=True, return_counts=True)
+    before = sizes.cumsum(0) - sizes
+    owners: Tensor = (before * count // len(patients))[of_each]
+    return owners
+
+
+@contextmanager
+def _company() -> Iterator[None]:
+    """What torch raises when another process is gone, as an error of the run.
+
+    Raises:
+        RunError: that says so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise RunError(
+            "another process of this training is gone, so that the step was ended without a "
+            "result; it stays counted as spent, and the same command goes on after it"
+        ) from error

@@ -1,0 +1,109 @@
+"""Trainings of several processes, started by torchrun: the bits of one, and what a loss does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import team_training
+import torch
+from team_training import train_plainly, train_privately
+
+from classify.network.gradients import Views
+from classify.network.team import ALONE, Team
+from synthdp.errors import InputError
+from synthdp.machine.rank import Rank, own_rank, refuse_several
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As torchrun gives each process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def started(folder: Path, *, dies_in: int = -1) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *words, team_training.__file__, str(folder), str(dies_in)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
+    """With one noise for both; without privacy they agree up to rounding."""
+    done = started(tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    of_two = torch.load(tmp_path / "two" / "weights.pt")
+    alone = train_privately(tmp_path)
+    assert bool(torch.isfinite(alone).all())
+    assert torch.equal(of_two["private"], alone)
+    torch.testing.assert_close(of_two["plain"], train_plainly())
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_step_and_its_block_stays_spent(tmp_path: Path) -> None:
+    """It dies in step 6, of the block 4 to 7: one process goes on with step 8, from the weights
+    before step 4, as after any crash."""
+    folder = tmp_path / "lost"
+    lost = started(folder, dies_in=6)
+    assert lost.returncode != 0
+    assert "another process of this training is gone" in lost.stderr
+    assert not (folder / "weights.pt").exists()
+    ledger = team_training.Ledger(folder / "ledger.jsonl")
+    ledger.claim(team_training.RELEASE, fingerprint="f", block_steps=4)
+    assert ledger.spent_steps == 8
+    assert ledger.steps_left == 4
+    ledger.close()
+    assert bool(torch.isfinite(train_privately(folder)).all())
+
+
+def test_parts_are_whole_patients_and_all_of_them() -> None:
+    patients = torch.repeat_interleave(torch.arange(7), torch.tensor([1, 9, 1, 1, 2, 1, 1]))
+    images = torch.arange(len(patients))
+    views = Views(images, torch.zeros_like(images), patients)
+    parts = [Team(Rank(number, 3)).own_part(views) for number in range(3)]
+    assert torch.equal(torch.cat([part.images for part in parts]), images)
+    of_patients = [set(part.patients.tolist()) for part in parts]
+    assert sum(map(len, of_patients)) == 7
+    for part in parts:  # the mean over a patient's views is what it was
+        assert torch.equal(part.shares, views.shares[part.images])
+    assert ALONE.own_part(views) is views
+
+
+def test_nobody_sampled_is_nobodys_part() -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    part = Team(Rank(1, 2)).own_part(Views(nothing, nothing, nothing))
+    assert not len(part.images)
+
+
+def test_a_rank_is_read_from_torchruns_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert own_rank() == Rank(0, 1, 0)
+    refuse_several("evaluate")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert own_rank() == Rank(1, 2, 0)
+    assert not own_rank().leads
+    with pytest.raises(InputError, match="evaluate: is computed by one process"):
+        refuse_several("evaluate")
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(InputError, match="RANK"):
+        own_rank()
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(InputError, match="RANK"):
+        own_rank()
