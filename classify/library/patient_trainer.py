@@ -26,9 +26,11 @@ from torch.utils.data import default_collate
 
 from classify.library.ledger_folder import LedgerFolder, open_ledger_folder, plan_for_arrays
 from classify.library.patient_names import patient_names
+from classify.network.added import added_gradients
 from classify.network.apart import refuse_mixing_layers
 from synthdp.config.settings import PrivacySettings
 from synthdp.errors import InputError
+from synthdp.machine.devices import reproducible
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import reserved_blocks
 from synthdp.privacy.mechanism import Mechanism
@@ -300,7 +302,7 @@ class PatientTrainer:
         plain = torch.zeros(sum(p.numel() for p in self._trained), device=self._trained[0].device)
         first: list[Tensor] = []
         kept = _kept(self._model)
-        with _own_randomness(self._trained[0].device):
+        with _own_randomness(self._trained[0].device), reproducible():
             for patient in drawn:
                 gradient = self._gradient(loss, patient, number)
                 first = first or gradient
@@ -317,24 +319,20 @@ class PatientTrainer:
     def _gradient(self, loss: Loss, patient: int, number: int) -> list[Tensor]:
         """The mean over a patient's items of the gradient: for each parameter (size,) float32."""
         _seed(self._noise_source.key, self._tags[patient], number)
-        items = self._items[patient]
-        mean = [torch.zeros(p.numel(), dtype=torch.float32, device=p.device) for p in self._trained]
+        with torch.enable_grad():
+            return added_gradients(self._trained, self._losses(loss, self._items[patient]))
+
+    def _losses(self, loss: Loss, items: Sequence[int]) -> Iterator[tuple[Tensor, float]]:
+        """The loss of each few of a patient's items, and their share of all."""
         for start in range(0, len(items), self._at_once):
             some = items[start : start + self._at_once]
-            batch = self._collate([self._dataset[item] for item in some])
-            with torch.enable_grad():
-                value = loss(self._model, batch)
-                if not isinstance(value, Tensor) or not value.requires_grad:
-                    raise InputError(
-                        "the loss gives nothing that hangs on the module's trained weights; "
-                        "return a tensor made from model(images), without detach() or item()"
-                    )
-                parts = torch.autograd.grad(value.mean(), self._trained, allow_unused=True)
-            share = len(some) / len(items)
-            for total, part in zip(mean, parts, strict=True):
-                if part is not None:
-                    total.add_(part.detach().to_dense().flatten().float(), alpha=share)
-        return mean
+            value = loss(self._model, self._collate([self._dataset[item] for item in some]))
+            if not isinstance(value, Tensor) or not value.requires_grad:
+                raise InputError(
+                    "the loss gives nothing that hangs on the module's trained weights; "
+                    "return a tensor made from model(images), without detach() or item()"
+                )
+            yield value.mean(), len(some) / len(items)
 
     def _move(self, released: Tensor) -> None:
         """Let the optimiser take its step on what was released."""

@@ -6,12 +6,11 @@ either are known by name (`refuse_coupling_layers`); what no list names shows on
 (`refuse_coupled_examples`).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from synthdp.errors import InputError
@@ -78,9 +77,9 @@ def refuse_coupled_examples(
 ) -> None:
     """Refuse a module in which, on noise, one image moves the output of another.
 
-    It is tried with its weights stirred, since a layer behind a zero would not show; neither its
-    weights nor its buffers move. Tried too: that it draws nothing, writes no buffer, and gives an
-    image alone what it gives it in a batch.
+    It is tried as a copy whose weights are stirred, since a layer behind a zero would not show.
+    Tried too: that it draws nothing, writes no buffer, and gives an image alone what it gives it in
+    a batch.
 
     Args:
         module: inputs (B, ...) to outputs (B, ...).
@@ -90,91 +89,89 @@ def refuse_coupled_examples(
     Raises:
         InputError: naming the first layer that shows it.
     """
-    parameter = next(module.parameters())
     generator = torch.Generator().manual_seed(0)
-
-    def noise(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator).to(parameter.device)
-
-    weights = {
-        name: p.detach() + _STIRRED * noise(*p.shape) / (p.numel() / max(1, *p.shape[:1])) ** 0.5
-        for name, p in module.named_parameters()
-    }
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    before = {name: buffer.clone() for name, buffer in buffers.items()}
-
-    def rows(images: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad(), _outputs(module, len(images)) as outputs:
-            outputs[""] = functional_call(module, {**weights, **buffers}, (images,)).detach()
-        return outputs
-
-    images = noise(_IMAGES, *shape).clamp_(-1, 1)
-    first, again = rows(images), rows(images)
-    for name, buffer in buffers.items():
-        if not torch.equal(buffer.nan_to_num(), before[name].nan_to_num()):
-            raise InputError(
-                f"{what}: its buffer {name} changes while images go through it, and no noise "
-                "covers what it keeps of patients; take a network without it"
-            )
-    _refuse_moved(
-        first,
-        again,
+    tried = _Tried(module, generator)
+    images = torch.randn(_IMAGES, *shape, generator=generator).clamp_(-1, 1)
+    tried.refuse_moved(
+        (images, images),
         range(_IMAGES),
-        f"{what} gives the same images another output: it draws at "
-        "random or remembers; set its dropout to 0",
+        f"{what} gives the same images another output: it draws at random or remembers; set its "
+        "dropout to 0",
     )
     for moved in range(_IMAGES):
         changed = images.clone()
-        changed[moved] = 3 * noise(*shape)
-        others = [index for index in range(_IMAGES) if index != moved]
-        _refuse_moved(
-            first,
-            rows(changed),
-            others,
-            f"{what} mixes the images of a batch: one moves the "
-            "output of another, so that no gradient is a patient's own; take GroupNorm or "
-            "LayerNorm for a norm over the batch, and no layer that looks along the first axis",
+        changed[moved] = 3 * torch.randn(shape, generator=generator)
+        tried.refuse_moved(
+            (images, changed),
+            [index for index in range(_IMAGES) if index != moved],
+            f"{what} mixes the images of a batch: one moves the output of another, so that no "
+            "gradient is a patient's own; take GroupNorm or LayerNorm for a norm over the batch, "
+            "and no layer that looks along the first axis",
         )
-    alone = functional_call(module, {**weights, **buffers}, (images[:1],)).detach()
-    if not torch.allclose(alone[0], first[""][0], _OF_SIZES, _OF_SIZES * float(alone.abs().max())):
+    together, alone = tried.outputs(images)[0], tried.outputs(images[:1])[0]
+    if not torch.allclose(alone, together, _OF_SIZES, _OF_SIZES * float(alone.abs().max())):
         raise InputError(
             f"{what} gives an image alone another output than in a batch, so that no gradient is "
             "a patient's own; take a network whose output for an image hangs on it alone"
         )
+    for name, buffer in module.named_buffers():
+        if not torch.equal(buffer.nan_to_num(), tried.buffers[name].nan_to_num()):
+            raise InputError(
+                f"{what}: its buffer {name} changes while images go through it, and no noise "
+                "covers what it keeps of patients; take a network without it"
+            )
 
 
-@contextmanager
-def _outputs(module: nn.Module, n_images: int) -> Iterator[dict[str, Tensor]]:
-    """What the innermost layers give for each image, (B, ...) by name, in the order of calls."""
-    outputs: dict[str, Tensor] = {}
+class _Tried:
+    """A copy of a module with its weights stirred, and what it gives for noise."""
 
-    def keep(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim and len(output) % n_images == 0:
-            # windows of an image stand one after another
-            outputs.setdefault(name, output.detach().reshape(n_images, -1).clone())
+    def __init__(self, module: nn.Module, generator: torch.Generator) -> None:
+        self._module = copy.deepcopy(module)
+        self.buffers = dict(self._module.named_buffers())
+        self._device = next(module.parameters()).device
+        for weights in self._module.parameters():
+            summed = weights.numel() / max(1, *weights.shape[:1])
+            stirred = torch.randn(weights.shape, generator=generator) * _STIRRED / summed**0.5
+            weights.data += stirred.to(weights)
 
-    hooks = [
-        layer.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
-        for name, layer in module.named_modules()
-        if name and not any(True for _ in layer.children())
-    ]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def outputs(self, images: Tensor) -> Tensor:
+        """What it gives for images, (B, ...)."""
+        with torch.no_grad():
+            outputs: Tensor = self._module(images.to(self._device))
+        return outputs
+
+    def refuse_moved(self, images: tuple[Tensor, Tensor], rows: Sequence[int], words: str) -> None:
+        """Refuse a module that gives other outputs, in `rows`, for the second images."""
+        first, second = (self.outputs(one) for one in images)
+        if _moved(first, second, rows):
+            inside = (self._of_layers(one) for one in images)
+            layers = zip(*(outputs.items() for outputs in inside), strict=False)
+            seen = [name for (name, old), (_, new) in layers if _moved(old, new, rows)]
+            raise InputError(f"{words}{f' (seen first after the layer {seen[0]})' if seen else ''}")
+
+    def _of_layers(self, images: Tensor) -> dict[str, Tensor]:
+        """What the innermost layers give for each image, (B, ...), in the order of calls."""
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim and len(output) % len(images) == 0:
+                # windows of an image stand one after another
+                outputs.setdefault(name, output.reshape(len(images), -1).clone())
+
+        hooks = [
+            layer.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
+            for name, layer in self._module.named_modules()
+            if name and not any(True for _ in layer.children())
+        ]
+        try:
+            self.outputs(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return outputs
 
 
-def _refuse_moved(
-    before: dict[str, Tensor], after: dict[str, Tensor], rows: Sequence[int], words: str
-) -> None:
-    """Refuse a module whose outputs for `rows` moved, by the first layer that shows it."""
-
-    def moved(name: str) -> bool:
-        old, new = before[name][list(rows)], after[name][list(rows)]
-        rounding = _ROUNDING * float(before[name].nan_to_num().abs().max())
-        return not torch.allclose(old, new, 0, rounding, equal_nan=True)
-
-    if moved(""):
-        first = next(name for name in before if name in after and moved(name))
-        raise InputError(f"{words}{f' (seen first after the layer {first})' if first else ''}")
+def _moved(old: Tensor, new: Tensor, rows: Sequence[int]) -> bool:
+    """Whether rows of two outputs differ by more than rounding."""
+    rounding = _ROUNDING * float(old.nan_to_num().abs().max())
+    return not torch.allclose(old[list(rows)], new[list(rows)], 0, rounding, equal_nan=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from classify.network.added import added_gradients
 from classify.network.apart import refuse_coupled_examples, refuse_coupling_layers
 from classify.network.hooks import ViewSums
 from classify.network.top import TrainedNetwork, TrainedTop
@@ -208,26 +209,25 @@ class PatientGradients:
         self, examples: Examples, views: Views, patient: slice, batch: int
     ) -> list[Tensor]:
         """The mean over a patient's views of their gradients: for each parameter (size,)."""
-        mean: list[Tensor] = []
-        for start in range(patient.start, patient.stop, batch):
-            part = slice(start, min(start + batch, patient.stop))
-            parts = self._summed(examples, views, part)
-            mean = [m.add_(p) for m, p in zip(mean, parts, strict=True)] if mean else parts
-        return mean
-
-    def _summed(self, examples: Examples, views: Views, part: slice) -> list[Tensor]:
-        """The sum over some views of a patient of their gradients times their share."""
+        starts = range(patient.start, patient.stop, batch)
+        parts = [slice(start, min(start + batch, patient.stop)) for start in starts]
         if self._hooked is None:
-            loss, _ = weighted_loss(
-                self._module, examples, views, part, views.shares, towards_inputs=False
+            losses = (
+                weighted_loss(
+                    self._module, examples, views, part, views.shares, towards_inputs=False
+                )[0]
+                for part in parts
             )
-            gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
-            return [gradient.flatten() for gradient in gradients]
-        sums = self._hooked.collect()
-        loss, tokens = weighted_loss(self._hooked, examples, views, part, views.shares)
-        # towards the tokens alone: the hooks make the parameters' gradients
-        torch.autograd.grad(loss, tokens)
-        return [sums.pop(parameter) for parameter in self._parameters]
+            return added_gradients(self._parameters, ((loss, 1.0) for loss in losses))
+        mean: list[Tensor] = []
+        for part in parts:
+            sums = self._hooked.collect()
+            loss, tokens = weighted_loss(self._hooked, examples, views, part, views.shares)
+            # towards the tokens alone: the hooks make the parameters' gradients
+            torch.autograd.grad(loss, tokens)
+            own = [sums.pop(parameter) for parameter in self._parameters]
+            mean = [m + p for m, p in zip(mean, own, strict=True)] if mean else own
+        return mean
 
 
 def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:

@@ -112,7 +112,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.fixture(params=list(NETWORKS))
+@pytest.fixture(params=[name for name in NETWORKS if "part" not in name])
 def network(request: pytest.FixtureRequest) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -166,11 +166,14 @@ def by_image(network: nn.Module, data: TokenExamples) -> Tensor:
     return rows
 
 
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("name", list(NETWORKS))
 def test_a_patients_vector_is_the_mean_of_its_images_own_gradients(
-    network: nn.Module, views: int, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = inputs_of(network, image_examples(views=views))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = NETWORKS[name]()
+    data = inputs_of(network, image_examples(views=2))
     expected = by_image(network, data)
     found, total = vectors(network, data, monkeypatch)
     for own, other in zip(found, expected, strict=True):
@@ -218,20 +221,28 @@ def test_physical_batches_move_a_vector_by_rounding_and_by_nothing_else(
         assert all(torch.equal(a, b) for a, b in chosen)
 
 
-@pytest.mark.parametrize("name", ["resnet9", "convnet"])
+def plain_resnet9() -> nn.Module:
+    """In the usual order of memory: of channels_last tensors Opacus 1.6 takes wrong gradients."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return timm.create_model("resnet9", num_classes=2, in_chans=1, channels=(32, 64, 128, 256))
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+@pytest.mark.parametrize("build", [plain_resnet9, convnet])
 def test_where_the_unit_is_an_image_it_is_opacus_gradient(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = image_examples()
     n = len(data.units)
     tags = [hashlib.sha256(b"%d" % unit).digest() for unit in range(n)]
     data = TokenExamples(data.tokens, data.targets.nan_to_num(), torch.arange(n), tags)
-    found, _ = vectors(NETWORKS[name](), data, monkeypatch)
-    module = NETWORKS[name]()
-    hooked = GradSampleModule(module.train(), loss_reduction="sum")
+    module = build()
+    found, _ = vectors(module, data, monkeypatch)
+    hooked = GradSampleModule(module, loss_reduction="sum")
     logits = hooked(torch.from_numpy(data.tokens[:, 0]).float())
     F.binary_cross_entropy_with_logits(logits, data.targets, reduction="sum").backward()
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    parameters = list(module.parameters())
     for number, own in enumerate(found):
         other = torch.cat([p.grad_sample[number].flatten() for p in parameters])
         assert (own - other).norm() < SAME * other.norm()
@@ -244,7 +255,7 @@ def test_a_units_scale_shortens_the_networks_part_alone(monkeypatch: pytest.Monk
     one, _ = vectors(plain, data, monkeypatch)
     other, _ = vectors(scaled, data, monkeypatch)
     units = scaled.units()
-    assert set(units.unique().tolist()) == {pytest.approx(0.1), 1.0}
+    assert units.unique().tolist() == pytest.approx([0.1, 1.0])
     for a, b in zip(one, other, strict=True):
         assert (a * units - b).norm() < SAME * b.norm()
 
@@ -278,7 +289,7 @@ def test_weights_that_no_feature_hangs_on_are_not_trained() -> None:
 
 def test_a_frozen_batch_norm_keeps_its_public_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = FeatureSettings(name="test_resnet", size_px=SIDE)
-    with pytest.raises(InputError, match=r"bn1 normalises over a batch.*batch_norm: frozen"):
+    with pytest.raises(InputError, match=r"normalises over a batch.*batch_norm: frozen"):
         build_backbone(settings, seed=0, trainable_blocks="all")
     frozen = FeatureSettings(name="test_resnet", size_px=SIDE, batch_norm="frozen")
     network = trained(build_backbone(frozen, seed=0, trainable_blocks="all"))

@@ -1,0 +1,171 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from made_up import token_examples
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classify.network.apart import refuse_coupled_examples, refuse_coupling_layers
+from classify.network.gradients import PatientGradients, TokenExamples, all_views
+from synthdp.errors import InputError
+
+SHAPE = (5, 64)
+
+
+class Between(nn.Module):
+    """A small network with a function of the whole batch between its two layers."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor], *, zero: bool = False) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 2)
+        self.between = between
+        if zero:
+            nn.init.zeros_(self.last.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        inner = self.between(torch.tanh(self.first(tokens)))
+        logits: Tensor = self.last(inner.mean(dim=1))
+        return logits
+
+
+class Counting(nn.Module):
+    """A layer that counts what goes through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, inner: Tensor) -> Tensor:
+        self.seen += inner.detach().mean()
+        return inner
+
+
+MIXED = {
+    "the mean": lambda x: x - x.mean(dim=0),
+    "the spread": lambda x: torch.cat([x, x.std(dim=0, keepdim=True).expand_as(x)], dim=1),
+    "a neighbour": lambda x: x + 0.1 * x.roll(1, dims=0),
+    "the order": lambda x: x.sort(dim=0).values,
+    "attention": lambda x: x + torch.softmax(x @ x.transpose(1, 2), dim=0) @ x,
+    "the largest": lambda x: x / x.abs().amax(),
+    "batch_norm": lambda x: F.batch_norm(x.transpose(1, 2), None, None, training=True).mT,
+}
+
+
+@pytest.mark.parametrize("zero", [False, True], ids=["", "behind zeros"])
+@pytest.mark.parametrize("mixed", list(MIXED))
+def test_a_function_of_the_batch_is_found_by_noise(mixed: str, zero: bool) -> None:
+    with pytest.raises(InputError, match=r"mixes the images of a batch.*after the layer last"):
+        refuse_coupled_examples(Between(MIXED[mixed], zero=zero), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("between", "words"),
+    [
+        (lambda x: F.dropout(x, 0.2), "another output: it draws at random"),
+        (lambda x: x / len(x), "alone another output than in a batch"),
+        (Counting(), "buffer between.seen changes"),
+    ],
+)
+def test_what_draws_remembers_or_counts_is_refused(
+    between: Callable[[Tensor], Tensor], words: str
+) -> None:
+    module = Between(between)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(InputError, match=words):
+        refuse_coupled_examples(module, SHAPE)
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: x,
+        nn.LayerNorm(8),
+        nn.GroupNorm(1, 5),
+        nn.InstanceNorm1d(5),
+        nn.BatchNorm1d(5).eval(),
+        nn.Dropout(0.5).eval(),
+        lambda x: x + torch.softmax(x @ x.transpose(1, 2), dim=2) @ x,
+        # windows of an image, and slices of a volume, stand on the first axis for a while
+        lambda x: x.flatten(0, 1).tanh().unflatten(0, (len(x), -1)),
+        # another order of the first axis inside, which is turned back
+        lambda x: x.transpose(0, 1).tanh().transpose(0, 1),
+    ],
+)
+def test_what_keeps_images_apart_passes_and_no_global_draw(
+    between: Callable[[Tensor], Tensor],
+) -> None:
+    module, state = Between(between, zero=True), torch.get_rng_state()
+    refuse_coupling_layers(module)
+    refuse_coupled_examples(module, SHAPE)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.BatchNorm1d(5), r"layer between \(BatchNorm1d\) mixes.*GroupNorm"),
+        (nn.SyncBatchNorm(5), "SyncBatchNorm"),
+        (nn.InstanceNorm1d(5, track_running_stats=True), "keeps figures of patients"),
+        (nn.Dropout(0.1), r"layer between \(Dropout\) drops at random.*rate to 0"),
+        (DropPath(0.1), "DropPath"),
+        (nn.MultiheadAttention(8, 2, dropout=0.1), "drops at random"),
+    ],
+)
+def test_kinds_of_layers_are_refused_by_name_before_anything_is_computed(
+    layer: nn.Module, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        PatientGradients(Between(layer))
+
+
+def clipped_sum(module: nn.Module, data: TokenExamples) -> Tensor:
+    views = all_views(data, torch.arange(len(data.tags)))
+    return PatientGradients(module).clipped_sum(data, views, clip_norm=1.0, batch=4)
+
+
+def test_a_module_that_mixes_is_refused_before_a_patient_is_looked_at() -> None:
+    data = token_examples(SHAPE, 3)
+    looked_at: list[Tensor] = []
+
+    def between(x: Tensor) -> Tensor:
+        looked_at.append(x)
+        return x - x.mean(dim=0)
+
+    with pytest.raises(InputError, match="mixes the images of a batch"):
+        clipped_sum(Between(between), data)
+    noise = len(looked_at)
+    with pytest.raises(InputError, match="mixes the images of a batch"):
+        clipped_sum(Between(between), token_examples(SHAPE, 3, seed=1))
+    # what was computed is the same for other patients: noise alone
+    assert all(map(torch.equal, looked_at[:noise], looked_at[noise:]))
+
+
+class CountingLater(Counting):
+    """A layer that counts in training alone."""
+
+    def forward(self, inner: Tensor) -> Tensor:
+        if inner.requires_grad:  # as in training, and not while it is tried
+            self.seen += 1
+        return inner
+
+
+def test_a_buffer_that_changes_after_all_is_refused() -> None:
+    with pytest.raises(InputError, match="buffer changes while images go through"):
+        clipped_sum(Between(CountingLater()), token_examples(SHAPE, 3))
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(InputError, match="nothing is trained"):
+        PatientGradients(Between(lambda x: x).requires_grad_(False))
+
+
+def test_a_weight_that_stands_twice_is_counted_once() -> None:
+    tied = Between(lambda x: x)
+    tied.again = tied.first  # the same module under a second name
+    data = token_examples(SHAPE, 3)
+    assert torch.equal(clipped_sum(tied, data), clipped_sum(Between(lambda x: x), data))
