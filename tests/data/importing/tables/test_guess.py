@@ -235,7 +235,7 @@ def test_collections_of_dicom_are_held_against_their_headers(
         is_dicom = "whole_images" in read_yaml(collection_file(name))
         assert main([*command, "--like", name, "name=x"]) == EXIT_DONE
         assert ("ids: hashed" in capsys.readouterr().out) == is_dicom
-        assert is_dicom == ("DICOM" in collection_file(name).read_text(encoding="utf-8"))
+        assert is_dicom == ("DICOM: headers" in collection_file(name).read_text(encoding="utf-8"))
 
 
 def test_every_collection_stands_in_the_wheel() -> None:

@@ -17,11 +17,7 @@ from synthdp.data.people.ages import age_in_years, years_between
     [
         ("Effusion|Mass", "|", ["Effusion", "Mass"]),
         ("['normal']", ",", ["normal"]),
-        (
-            "['cardiomegaly', ' pleural effusion', '', \"x\"]",
-            ",",
-            "cardiomegaly,pleural effusion,x",
-        ),
+        ("['edema', ' pleural effusion', '', \"x\"]", ",", ["edema", "pleural effusion", "x"]),
         ("['']", ",", []),
         ("", "|", []),
         ("nan", "|", []),

@@ -115,7 +115,8 @@ def test_cells_that_a_spreadsheet_left_out_are_empty_where_that_is_said(tmp_path
     [
         (b"PK\x03\x04rest of an .xlsx", "save the sheet as CSV (UTF-8)"),
         (b"\xd0\xcf\x11\xe0rest of an .xls", "save the sheet as CSV (UTF-8)"),
-        (b"\x1f\x8brest", "unpack it first"),
+        (b"\x1f\x8brest", "damaged where gzip packed it"),
+        (b"BZhrest", "unpack it first"),
         (b"PAR1rest", "export it as CSV (UTF-8)"),
         (b"\n<!DOCTYPE html><html>Log in</html>", "a web page, not a table"),
         (TABLE.encode("utf-16-le"), "set encoding=utf-16-le or utf-16-be"),
