@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.augment import augment_views
+from synthdp.data.augment import RandomViews, augment_views
+from synthdp.data.augmentation import Augmentation
 
 
 @pytest.fixture
@@ -54,3 +55,46 @@ def test_no_question_to_the_network() -> None:
 
 def test_no_images(images: NDArray[np.float32]) -> None:
     assert augment_views(images[:0], views=3, seed=0).shape == (0, 3, 1, 32, 32)
+
+
+STILL = {"rotate": 0, "shift": 0, "scale": 0, "contrast": 0, "brightness": 0}
+
+
+def test_a_random_view_is_a_function_of_image_and_name(images: NDArray[np.float32]) -> None:
+    draw = RandomViews(Augmentation(flip=True))
+    first, other = (draw.view(images[0, 0], name) for name in (b"a", b"b"))
+    np.random.seed(3)
+    assert np.array_equal(first, RandomViews(Augmentation(flip=True)).view(images[0, 0], b"a"))
+    assert (first.shape, first.dtype) == ((32, 32), np.float32)
+    assert np.abs(first - other).max() > 0.01
+    assert np.abs(first).max() <= 1
+
+
+def of_names(settings: Augmentation, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    draw = RandomViews(settings)
+    return [draw.view(image, b"%d" % number) for number in range(40)]
+
+
+def test_nothing_is_flipped_unless_it_is_asked_for(images: NDArray[np.float32]) -> None:
+    image = images[0, 0]
+    for view in of_names(Augmentation(**STILL), image):
+        assert np.allclose(view, image, atol=1e-6)
+    flipped = [
+        np.allclose(view, image[:, ::-1], atol=1e-6)
+        for view in of_names(Augmentation(flip=True, **STILL), image)
+    ]
+    assert 8 < sum(flipped) < 32
+    turned = {view.tobytes() for view in of_names(Augmentation(turns=True, **STILL), image)}
+    assert len(turned) == 8
+    # the brighter side of a radiograph stays where it is
+    for view in of_names(Augmentation(), image):
+        assert view[:, 16:].mean() > view[:, :16].mean()
+
+
+def test_moves_keep_their_bounds(images: NDArray[np.float32]) -> None:
+    ramp = np.broadcast_to(np.linspace(-1, 1, 32, dtype=np.float32), (32, 32)).copy()
+    moved = of_names(Augmentation(**{**STILL, "shift": 0.1}), ramp)
+    middles = [float(view[:, 16].mean() - ramp[:, 16].mean()) for view in moved]
+    assert 0.1 < max(np.abs(middles)) <= 0.1 * 2 + 0.07
+    brighter = of_names(Augmentation(**{**STILL, "brightness": 0.2}), 0 * ramp)
+    assert 0.2 < max(abs(float(view.mean())) for view in brighter) <= 0.41
