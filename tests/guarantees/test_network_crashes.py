@@ -8,7 +8,7 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,15 @@ def train(folder: Path) -> Tensor:
     return network.flat()
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many threads here as in the children: sums of other parts round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
     """The steps whose noise was drawn, by all processes, in their order."""
@@ -87,7 +96,6 @@ def killed_after(draws: int, folder: Path, drawn: Callable[[], list[int]]) -> No
     before = len(drawn())
     child = os.fork()
     if child == 0:
-        torch.set_num_threads(1)
         train(folder)
         os._exit(0)
     while len(drawn()) < before + draws:
@@ -135,7 +143,6 @@ def test_without_privacy_a_killed_training_ends_where_a_whole_one_does(tmp_path:
     whole = plainly(tmp_path / "whole")
     child = os.fork()
     if child == 0:
-        torch.set_num_threads(1)
         plainly(tmp_path / "torn")
         os._exit(0)
     while load_checkpoint(tmp_path / "torn") is None:
