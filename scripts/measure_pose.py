@@ -23,7 +23,7 @@ from synthdp.data.looks.pose import unlike_poses
 PARTS = 20
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 TURNS: dict[str, list[Callable[[Pixels], Pixels]]] = {
-    "inverted": [lambda image: np.iinfo(image.dtype).max - image],
+    "inverted": [np.invert],
     "upside down": [lambda image: image[::-1, ::-1], lambda image: image[::-1]],
     "turned by a quarter": [lambda image: np.rot90(image, 1), lambda image: np.rot90(image, 3)],
 }
@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{len(images)} images as they are: {len(told)} told")
     for pose, turns in TURNS.items():
         for number, turn in enumerate(turns, start=1):
-            turned = [thumbnail(np.ascontiguousarray(turn(image))) for image in images]
+            turned = [thumbnail(turn(image)) for image in images]
             right = found = 0
             for part in range(PARTS):
                 altered = set(range(part, len(images), PARTS))

@@ -160,7 +160,13 @@ def test_a_private_head_learns_from_volumes_end_to_end(tmp_path: Path) -> None:
         Classifier.load(run).predict_proba(np.zeros((1, 16, 16), np.uint8))
 
 
-WHOLE = {"name": "test_convnext", "size_px": 32, "axes": [0, 1], "slices": 2, "slice_pool": "attention"}
+WHOLE = {
+    "name": "test_convnext",
+    "size_px": 32,
+    "axes": [0, 1],
+    "slices": 2,
+    "slice_pool": "attention",
+}
 
 
 def whole_network(seed: int = 0, **settings: object) -> VolumeNetwork:

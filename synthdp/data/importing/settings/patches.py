@@ -1,5 +1,6 @@
 """What is made of listed images: settings of `synthdp data patches`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger.budget import Budget
 
 
-def on_its_mapping(values: dict[str, Any]) -> dict[str, Any]:
+def on_its_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with what the collection that they name in `like` says beside them.
 
     Raises:
@@ -23,7 +24,7 @@ def on_its_mapping(values: dict[str, Any]) -> dict[str, Any]:
     """
     like = values.get("like")
     if not isinstance(like, str):
-        return values
+        return dict(values)
     try:
         return {**read_yaml(collection_file(like)), **values}
     except InputError as error:

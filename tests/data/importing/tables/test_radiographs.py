@@ -55,8 +55,9 @@ def problems(src: Path, name: str, *overrides: str) -> str:
 
 def imported(src: Path, name: str, *overrides: str) -> Dataset:
     asked = settings(src, name, *overrides)
-    run = run_dicom if isinstance(asked, DicomSettings) else run_patches
-    return open_dataset(run(asked))
+    if isinstance(asked, DicomSettings):
+        return open_dataset(run_dicom(asked))
+    return open_dataset(run_patches(asked))
 
 
 def labels(listing: Listing) -> list[tuple[float | None, ...]]:
@@ -584,3 +585,42 @@ def test_the_page_has_each_word_of_each_finding() -> None:
     kaggle = read_yaml(collection_file("vindr-cxr-kaggle"))["word_list"]["words"]
     for target, (word,) in kaggle.items():
         assert word == read_yaml(collection_file("vindr-cxr"))["target_columns"][target]
+
+
+def test_who_else_is_there_changes_nothing_of_an_image(src: Path) -> None:
+    """With tables joined, and with several readers: one patient's rows taken out of all tables."""
+    mimic(src)
+    chosen = ("targets=[cardiomegaly, atelectasis]", "only={}")
+    whole = {one.path: one for one in listed(src, "mimic-cxr-jpg", *chosen).patches}
+    for name in ("metadata", "chexpert", "split"):
+        table = src / f"mimic-cxr-2.0.0-{name}.csv"
+        kept = [line for line in table.read_text().splitlines() if "11000011" not in line]
+        table.write_text("\n".join([*kept, ""]))
+    without = listed(src, "mimic-cxr-jpg", *chosen).patches
+    assert [whole[one.path] for one in without] == list(without)
+    assert len(without) == len(whole) - 1
+
+
+def test_readers_of_another_image_change_nothing(src: Path) -> None:
+    for index, name in enumerate("ab"):
+        picture(src / f"{name}.png", index)
+    rows = ["a,p1,R1,1", "a,p1,R2,0", "b,p2,R1,1", "a,p1,R3,1"]
+    asked = (
+        *(
+            "like=table",
+            f"src={src}",
+            f"out={src.parent / 'out'}",
+            "name=read",
+            "target_columns={}",
+        ),
+        *("tables=[r.csv]", "file_column={image}.png", "patient_column=person", "targets=[mass]"),
+        "gather={reader_column: reader}",
+    )
+    told = []
+    for kept in (rows, [rows[0], rows[1], rows[3]]):
+        write_table(src / "r.csv", "image,person,reader,mass", *kept)
+        listing = list_patches(load_settings(PatchesSettings, None, asked))
+        assert listing.problems == ()
+        told.append([one for one in listing.patches if one.patient == "p1"])
+    assert told[0] == told[1]
+    assert told[0][0].targets == (1.0,)
