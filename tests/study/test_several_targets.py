@@ -10,6 +10,7 @@ from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
 from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.errors import InputError
+from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.fairness import read_fairness
 from synthdp.study.compare.transfer import read_transfer
 from synthdp.study.plan import plan_study
@@ -87,6 +88,17 @@ def test_sites_of_other_targets_are_compared_on_those_that_they_share(
     assert [row.note for row in loss] == ["paired, over c, b"]
     fairness = read_fairness(study.out / "fairness.csv")
     assert {row.target for row in fairness if row.data_set == "second"} == {"b", "c", "d", "macro"}
+    compared = read_comparisons(study.out).aurocs
+    assert {row.target for row in compared} == {
+        "macro",
+        "b",
+        "c",
+    }  # what all models were scored for
+    aurocs = {(row.trained_on, row.data_set, row.target): row.value for row in compared}
+    for row in rows:
+        key = row.trained_on, row.data_set, row.target
+        if row.measure == "auroc" and row.target in "bc":
+            assert aurocs[key] == pytest.approx(row.value, abs=1e-5)
     assert "Do a few pixels do as well?" in page
     assert "Across findings" in page
     assert "secret" not in page

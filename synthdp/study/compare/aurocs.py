@@ -9,7 +9,7 @@ ones alone are compared.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,8 +55,9 @@ class ComparisonRow(Settings):
     each source adds to the standard error of `value` (their squares add up), where seeds add what
     their spread holds beyond that of runs which err on other patients: it may be 0. `p` is that of
     no difference, `p_noninferior` that of a loss of `margin` or more; those with `holm` hold for
-    all rows of a kind (and reference) on a split together. `noninferior`: `ci_low` lies above
-    -margin. `note` says what is missing.
+    all rows of a kind (and reference) on a split together, target by target. `noninferior`:
+    `ci_low` lies above -margin. `note` says what is missing. `target` is empty where sets have one;
+    of several there are rows of their mean, `macro`, then of each.
     """
 
     data_set: str
@@ -85,15 +86,17 @@ class ComparisonRow(Settings):
     p_noninferior: float | None = None
     p_noninferior_holm: float | None = None
     note: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True)
 class _OnOneSplit:
-    """One split of a data set: its runs with their AUROCs, redraws of them, (K, R), and how much
-    the runs of each cell vary, by the cell's key."""
+    """One split of a data set, by one target: its runs with their AUROCs, redraws of them, (K, R),
+    and how much the runs of each cell vary, by the cell's key."""
 
     data_set: str
     split: str
+    target: str
     scored: ScoredRuns
     aurocs: Correlated
     draws: NDArray[np.float64]
@@ -102,6 +105,16 @@ class _OnOneSplit:
     def positions(self, cell: Cell) -> list[int]:
         """Those of the cell's runs among the K."""
         return self.scored.positions(cell.runs)
+
+
+#: The columns of a table in which every set has one target, as all had in earlier versions.
+COLUMNS_OF_ONE_TARGET = tuple(ComparisonRow.model_fields)[:-1]
+
+
+def comparisons_csv(rows: Sequence[ComparisonRow]) -> str:
+    """`comparisons.csv`: without a column of targets where no set has several."""
+    several = any(row.target for row in rows)
+    return table_csv(ComparisonRow, rows, () if several else COLUMNS_OF_ONE_TARGET)
 
 
 def comparison_rows(
@@ -120,27 +133,29 @@ def comparison_rows(
     for data_set, split in progress(
         list(sets_of(rows)), what="comparing models", public_unit="sets"
     ):
-        on = _on_one_split(study, data_set, split, cells, plan.redraws)
-        compared += [_mean_row(on, cell) for cell in cells]
-        compared += _adjusted(_privacy_rows(on, cells, plan.margin))
-        for reference in references:
-            compared += _adjusted(_reference_rows(on, cells, reference, plan.margin))
+        for on in _on_one_split(study, data_set, split, cells, plan.redraws):
+            compared += [_mean_row(on, cell) for cell in cells]
+            compared += _adjusted(_privacy_rows(on, cells, plan.margin))
+            for reference in references:
+                compared += _adjusted(_reference_rows(on, cells, reference, plan.margin))
     return compared
 
 
 def _on_one_split(
     study: Path, data_set: str, split: str, cells: Sequence[Cell], redraws: int
-) -> _OnOneSplit:
-    scored = read_scored(study, data_set, split, [run for cell in cells for run in cell.runs])
-    labels, scores = scored.predictions.labels, scored.predictions.scores
-    n_patients = int(scored.patients.max()) + 1 if scored.patients.size else 1
+) -> Iterator[_OnOneSplit]:
+    """One after the other: of several targets their mean, then each."""
+    every = read_scored(study, data_set, split, [run for cell in cells for run in cell.runs])
+    n_patients = int(every.patients.max()) + 1 if every.patients.size else 1
     # all cells share these redraws, so that the differences of their draws are paired
     weights = patient_weights(n_patients, redraws, np.random.default_rng(0))
-    aurocs = correlated_aurocs(labels, scores, scored.patients)
-    draws = auroc_draws(labels, scores, scored.patients, weights)
-    runs = [aurocs.values[scored.positions(cell.runs)] for cell in cells]
-    spreads = dict(zip([cell.key for cell in cells], moderated_spreads(runs), strict=True))
-    return _OnOneSplit(data_set, split, scored, aurocs, draws, spreads)
+    for target, scored in every.by_target():
+        labels, scores = scored.predictions.labels, scored.predictions.scores
+        aurocs = correlated_aurocs(labels, scores, scored.patients)
+        draws = auroc_draws(labels, scores, scored.patients, weights)
+        runs = [aurocs.values[scored.positions(cell.runs)] for cell in cells]
+        spreads = dict(zip([cell.key for cell in cells], moderated_spreads(runs), strict=True))
+        yield _OnOneSplit(data_set, split, target, scored, aurocs, draws, spreads)
 
 
 def _mean_row(on: _OnOneSplit, cell: Cell) -> ComparisonRow:
@@ -219,6 +234,7 @@ def _empty_row(on: _OnOneSplit, cell: Cell, kind: Kind, notes: Sequence[str]) ->
         n_seeds=len(on.positions(cell)),
         epsilon_end_to_end=cell.epsilon_end_to_end,
         note="; ".join(notes),
+        target=on.target,
     )
 
 
@@ -476,14 +492,16 @@ def read_comparisons(study: Path) -> Comparisons:
     aurocs, thresholds = study / COMPARISONS_FILE, study / THRESHOLDS_FILE
     remedy = "`synthdp report`"
     return Comparisons(
-        tuple(read_rows(aurocs, ComparisonRow, remedy=remedy)) if aurocs.is_file() else (),
+        tuple(read_rows(aurocs, ComparisonRow, older=(COLUMNS_OF_ONE_TARGET,), remedy=remedy))
+        if aurocs.is_file()
+        else (),
         tuple(read_rows(thresholds, ThresholdRow, remedy=remedy)) if thresholds.is_file() else (),
     )
 
 
 def write_comparisons(study: Path, comparisons: Comparisons) -> None:
     """Write `comparisons.csv`, and `thresholds.csv` where there are thresholds, atomically."""
-    write_atomic(study / COMPARISONS_FILE, table_csv(ComparisonRow, comparisons.aurocs))
+    write_atomic(study / COMPARISONS_FILE, comparisons_csv(comparisons.aurocs))
     if comparisons.thresholds:
         write_atomic(study / THRESHOLDS_FILE, table_csv(ThresholdRow, comparisons.thresholds))
     else:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from synthdp.evaluation.intervals import Interval
-from synthdp.evaluation.metrics import MACRO
 from synthdp.study.compare.aurocs import ComparisonRow
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import cell_key
@@ -28,14 +27,19 @@ def with_cited_intervals(cells: Iterable[Cell], compared: Sequence[ComparisonRow
             table that is older than the results, are not taken.
     """
     means = {
-        (row.data_set, row.split, cell_key(row)): row for row in compared if row.kind == "mean"
+        (row.data_set, row.split, row.target, cell_key(row)): row
+        for row in compared
+        if row.kind == "mean"
     }
-    return [_cited(cell, means.get((cell.data_set, cell.split, cell.key))) for cell in cells]
+    return [
+        _cited(cell, means.get((cell.data_set, cell.split, cell.target, cell.key)))
+        for cell in cells
+    ]
 
 
 def _cited(cell: Cell, row: ComparisonRow | None) -> Cell:
     mean = cell.metrics["auroc"].mean
-    if row is None or mean is None or row.value is None or cell.target not in ("", MACRO):
+    if row is None or mean is None or row.value is None:
         return cell
     if row.ci_low is None or row.ci_high is None or abs(row.value - mean) > _SAME:
         return cell

@@ -6,7 +6,7 @@ or sites are judged (`scored_cells`) it is refused.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.errors import InputError
+from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.predictions import (
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -57,13 +58,25 @@ def compared_settings(study: Path) -> StudySettings | None:
 class ScoredRuns:
     """Runs on the same images: their predictions, and the images' patients, (N,), counted from 0.
 
-    `index` gives each run's position among the models; `problems` says why a run has none.
+    `index` gives each run's position among the models; `problems` says why a run has none. The
+    targets are those that all runs have; `n_targets` is of the run with the most.
     """
 
     predictions: Predictions
     patients: NDArray[np.intp]
     index: Mapping[str, int]
     problems: Mapping[str, str]
+    n_targets: int = 1
+
+    def by_target(self) -> list[tuple[str, "ScoredRuns"]]:
+        """The same by target: of one its own, without a name; of several their mean, then each."""
+        if self.n_targets == 1:
+            return [("", self)]
+        names = self.predictions.targets
+        each = [
+            (name, replace(self, predictions=self.predictions.of_targets([name]))) for name in names
+        ]
+        return [(MACRO, self), *each]
 
     def positions(self, runs: Iterable[str]) -> list[int]:
         """Those of the runs that have predictions."""
@@ -90,6 +103,7 @@ def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> 
         except InputError:
             there = (folder / PREDICTIONS_FILE).is_file()
             problems[run] = "predictions cut off or damaged" if there else "no predictions"
+    n_targets = max((len(one.targets) for one in read.values()), default=1)
     if shared := shared_targets([*read.values()]) if read else ():
         read = {run: one.of_targets(shared) for run, one in read.items()}
     most = Counter(predictions.scored_on for predictions in read.values()).most_common(1)
@@ -101,7 +115,7 @@ def read_scored(study: Path, data_set: str, split: str, runs: Iterable[str]) -> 
     first, *others = kept.values()
     _, patients = np.unique(np.array(first.patients), return_inverse=True)
     index = {run: position for position, run in enumerate(kept)}
-    return ScoredRuns(first.beside(others), patients.astype(np.intp), index, problems)
+    return ScoredRuns(first.beside(others), patients.astype(np.intp), index, problems, n_targets)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synthdp.runs.cards import one_line
-from synthdp.study.compare.aurocs import ComparisonRow
+from synthdp.study.compare.aurocs import ComparisonRow, comparisons_csv
 from synthdp.study.compare.cited import held_words
-from synthdp.study.compare.results import table_csv
 from synthdp.study.report.summary import strategy_words
 from synthdp.study.report.tables import TableFormat, asked_words, latex_table, latex_text
 from synthdp.study.sweep.tuning import tuned_words
@@ -51,18 +50,19 @@ def comparison_table(rows: Sequence[ComparisonRow], kind: TableFormat, *, title:
         title: of the study.
     """
     if kind == "csv":
-        return table_csv(ComparisonRow, rows)
+        return comparisons_csv(rows)
     write: Callable[[DifferenceGrid, str], str] = _markdown if kind == "markdown" else _latex
     return "\n".join(write(grid, title) for grid in _grids(rows))
 
 
 def _grids(rows: Sequence[ComparisonRow]) -> Iterator[DifferenceGrid]:
-    groups: dict[tuple[str, str, str, str], list[ComparisonRow]] = {}
+    groups: dict[tuple[str, str, str, str, str], list[ComparisonRow]] = {}
     for row in rows:
         if row.kind != "mean" and row.value is not None:
             against = row.against if row.kind == "reference" else ""
-            groups.setdefault((row.data_set, row.split, row.kind, against), []).append(row)
-    for (data_set, split, kind, against), group in groups.items():
+            key = row.data_set, row.split, row.target, row.kind, against
+            groups.setdefault(key, []).append(row)
+    for (data_set, split, target, kind, against), group in groups.items():
         what = (
             f"less {strategy_words(against)} at the same epsilon"
             if kind == "reference"
@@ -70,7 +70,7 @@ def _grids(rows: Sequence[ComparisonRow]) -> Iterator[DifferenceGrid]:
         )
         asked = {row.epsilon for row in group}
         yield DifferenceGrid(
-            title=f"AUROC on {data_set}, {split}, {what}",
+            title=f"AUROC{f' of {target}' if target else ''} on {data_set}, {split}, {what}",
             epsilons=tuple(sorted(asked, key=lambda one: math.inf if one is None else one)),
             names=tuple(dict.fromkeys(map(_name, group))),
             cells={(_name(row), row.epsilon): row for row in group},

@@ -7,7 +7,7 @@ show stands here too, save for curves, promises and published figures, which hav
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +337,8 @@ def _published(study: Path, results: StudyResults, path: Path | None) -> dict[st
 class ComparisonsView:
     """The comparisons on one evaluation set, as `comparisons.html.j2` shows them.
 
-    `references` go by the name of the strategy that all others are compared with.
+    `references` go by the name of the strategy that all others are compared with. `targets` has the
+    same for each target, where there are several.
     """
 
     name: str
@@ -345,6 +346,7 @@ class ComparisonsView:
     without_privacy: tuple[ComparisonRow, ...]
     references: Mapping[str, tuple[ComparisonRow, ...]]
     thresholds: tuple[ThresholdRow, ...]
+    targets: tuple["ComparisonsView", ...] = ()
 
 
 def comparison_views(comparisons: Comparisons) -> list[ComparisonsView]:
@@ -355,17 +357,32 @@ def comparison_views(comparisons: Comparisons) -> list[ComparisonsView]:
 
 def _compared(comparisons: Comparisons, data_set: str, split: str) -> ComparisonsView:
     here = [row for row in comparisons.aurocs if (row.data_set, row.split) == (data_set, split)]
+    targets = dict.fromkeys(row.target for row in here if row.target not in ("", MACRO))
+    decided = [
+        row for row in comparisons.thresholds if (row.data_set, row.split) == (data_set, split)
+    ]
+    return replace(
+        _comparisons(f"{data_set}, {split}", [row for row in here if row.target in ("", MACRO)]),
+        thresholds=tuple(decided),
+        targets=tuple(
+            _comparisons(target, [row for row in here if row.target == target])
+            for target in targets
+        ),
+    )
+
+
+def _comparisons(name: str, here: Sequence[ComparisonRow]) -> ComparisonsView:
+    """The rows of one set and target."""
     against = [row for row in here if row.kind == "reference"]
-    decided = comparisons.thresholds
     return ComparisonsView(
-        f"{data_set}, {split}",
+        name,
         tuple(row for row in here if row.kind == "mean"),
         tuple(row for row in here if row.kind == "without_privacy"),
         {
             name: tuple(row for row in against if row.against == name)
             for name in dict.fromkeys(row.against for row in against)
         },
-        tuple(row for row in decided if (row.data_set, row.split) == (data_set, split)),
+        (),
     )
 
 
