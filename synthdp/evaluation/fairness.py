@@ -364,7 +364,7 @@ def epsilon_accuracy_correlation(
         value = float(pearson(epsilons, _values(figures)))
         r = Redrawn(value, pearson(epsilons, _draws(figures)))
         note += "" if math.isfinite(value) else "; all have one difference"
-    interval = {"value": None, "ci_low": None, "ci_high": None}
-    interval |= {} if r is None else r.interval().to_json()
+    none: dict[str, float | None] = {"value": None, "ci_low": None, "ci_high": None}
+    interval = none if r is None else r.interval().to_json()
     about = {"measure": "r_epsilon_accuracy", "n_points": len(epsilons), "note": note}
     return like.model_copy(update={**interval, **about})
