@@ -150,7 +150,7 @@ class HeadExamples:
         several = (self.images.counts > 1) & (self.images.counts <= MOST_PAIRED)
         long = torch.nonzero(several & (factors > 0) & (factors < 1)).flatten()
         if len(long):
-            longest = longest_sums(self.pairs, self.images, long, parts, bounds)
+            longest = longest_sums(self.pairs, self.images, long, parts, lengths)
             # rounding the parts of images that cancel may add to their sum: room is left for it
             added = truncation_errors(self.rows, self.images, long, step) * math.sqrt(len(weights))
             longest = torch.where(added < bound / 2, longest * bound / (bound - added), math.inf)

@@ -25,6 +25,8 @@ _EXACT_WIDTH = 2**13
 #: What squared lengths can be off by, of the squared sum of lengths, with room: inner products are
 #: kept in float32.
 _SQUARED_ERROR = 2.0**-22
+#: How many clip norms an image's own part may be long, in a sum that is not.
+_LONGEST_IMAGE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,7 @@ class Pairs:
 
 
 def longest_sums(
-    pairs: Pairs, images: Images, patients: Tensor, parts: Tensor, bounds: Tensor
+    pairs: Pairs, images: Images, patients: Tensor, parts: Tensor, lengths: Tensor
 ) -> Tensor:
     """Upper bounds on the lengths of sums of outer(part, row) over each patient's images.
 
@@ -109,12 +111,14 @@ def longest_sums(
         images: of each patient.
         patients: (P,) int64, with 2 to `MOST_PAIRED` images each.
         parts: (N, T) float64, of each image.
-        bounds: (U,) float64, the sums of lengths.
+        lengths: (N,) float64, of each image's own outer(part, row).
 
     Returns:
-        (P,) float64, close to the lengths; not finite where a bound is not.
+        (P,) float64, close to the lengths, and never less than a quarter of the longest image's: a
+        sum of images that cancel is exact only as long as none of them is too long
+        (`ExactRows.weighted_sum`).
     """
-    of_all = torch.empty(len(bounds), dtype=torch.float64)
+    of_all = torch.empty(len(images.counts), dtype=torch.float64)
     for some, at in images.by_count(patients, parts.shape[1]):
         of_images = parts[at]
         together = torch.zeros(*at.shape, at.shape[1], dtype=torch.float64)
@@ -124,8 +128,12 @@ def longest_sums(
         size = at.shape[1] ** 2
         where = pairs.starts[some].unsqueeze(1) + torch.arange(size)
         squares = _row_sums(together.reshape(-1, size) * pairs.products[where])
-        of_all[some] = squares.clamp(min=0) + _SQUARED_ERROR * bounds[some].square()
-    return of_all[patients].sqrt()
+        of_images = lengths[at]
+        error = _SQUARED_ERROR * _row_sums(of_images).square()
+        of_all[some] = torch.maximum(
+            (squares.clamp(min=0) + error).sqrt(), of_images.amax(dim=1) / _LONGEST_IMAGE
+        )
+    return of_all[patients]
 
 
 def truncation_errors(rows: ExactRows, images: Images, patients: Tensor, step: float) -> Tensor:

@@ -95,6 +95,27 @@ def test_images_that_cancel_are_within_the_clip_norm() -> None:
             assert private_sum(start, pair, clip_norm).norm() <= clip_norm
 
 
+def test_no_image_is_too_long_for_sums_to_be_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = made_up().inputs[:1]
+    label = torch.zeros(1, TARGETS)
+    cancel = HeadExamples(
+        torch.cat([1e5 * image, 1e5 * image, 100 * image]),
+        torch.cat([label, 1 - label, label]),
+        torch.tensor([0, 0, 0]),
+    )
+    largest = list[float]()
+    original = ExactRows.weighted_sum
+
+    def looked_at(rows: ExactRows, of_rows: Tensor, step: float) -> Tensor:
+        largest.append(float((of_rows * rows.scales.unsqueeze(1)).abs().max() * 2**20 / step))
+        return original(rows, of_rows, step)
+
+    monkeypatch.setattr(ExactRows, "weighted_sum", looked_at)
+    total = private_sum(torch.zeros(TARGETS, WIDTH), cancel, 1.0)
+    assert 0 < total.norm() <= 1.0
+    assert max(largest) < 2**24
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e38])
 def test_an_image_that_is_no_number_costs_its_patient_only(value: float) -> None:
     data = made_up()
@@ -146,14 +167,13 @@ def test_lengths_are_those_of_the_sums() -> None:
     parts = torch.randn(len(data.units), TARGETS, generator=torch.Generator().manual_seed(3))
     parts = parts.double()
     several = torch.nonzero(images.counts > 1).flatten()
-    bounds = torch.zeros(data.n_units, dtype=torch.float64)
-    bounds.index_add_(0, data.units, parts.norm(dim=1) * rows.norms)
+    of_images = parts.norm(dim=1) * rows.norms
     pairs, summed = Pairs.of(rows, images), rows.whole.double() * rows.scales.unsqueeze(1)
-    found = longest_sums(pairs, images, several, parts, bounds)
+    found = longest_sums(pairs, images, several, parts, of_images)
     for patient, length in zip(several.tolist(), found.tolist(), strict=True):
         own = data.units == patient
         whole = (parts[own].T @ summed[own]).norm()
-        assert whole <= length <= whole + 1e-3 * bounds[patient]
+        assert whole <= length <= whole + 1e-3 * of_images[own].sum()
 
 
 def test_products_of_wide_rows_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
