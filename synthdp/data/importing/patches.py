@@ -57,6 +57,7 @@ from synthdp.data.importing.sources import (
     source_files,
     source_inputs,
 )
+from synthdp.data.looks.pose import Poses, shows_chests, unlike_poses
 from synthdp.data.people.cohorts import SHARED_KEY_FILE
 from synthdp.errors import InputError, for_shell
 from synthdp.machine.progress import progress
@@ -127,6 +128,13 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
             )
         facts = [image.facts for image in prepared]
         looks = made.thumbnails.of([image.row for image in prepared])
+        if shows_chests(settings.targets) and (poses := unlike_poses(looks)) != Poses():
+            logger.info(
+                "%d image(s) look inverted or turned%s; `synthdp data check` names the rows",
+                len(poses.of_images),
+                f", and {poses.of_set}" if poses.of_set else "",
+                extra=for_the_holder("some images look inverted or turned: `synthdp data check`"),
+            )
         assignment = assign(settings, listing, facts, looks, key=key, person_of=person_of)
         images, cohort = AssignedImages(listing, facts, assignment), None
         members = _without_extra_crops(listing.patches, assignment.splits)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthdp.data.check import check_dataset
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
 from synthdp.data.importing.images.survey import thumbnail
 from synthdp.data.importing.images.thumbnails import Thumbnails
+from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.looks.pose import Pose, Poses, shows_chests, unlike_poses
 
 Pixels = NDArray[np.uint8]
@@ -85,6 +87,27 @@ def test_a_check_tells_rows_of_chests_alone(tmp_path: Path) -> None:
         summary = check_dataset(tmp_path / target).summary
         assert (f"rows {row}: look inverted" in summary) == told
         assert ("warning" in summary) == told
+
+
+@pytest.mark.parametrize("altered", [True, False])
+def test_an_import_tells_that_there_are_some(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, altered: bool
+) -> None:
+    """It goes on, and the pixels are as they were."""
+    src = tmp_path / "src"
+    src.mkdir()
+    images = [chest(seed) for seed in range(24)]
+    images[3] = 255 - images[3] if altered else images[3]
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(src / f"{number}.png")
+    rows = [f"{number}.png,P{number},{number % 2}" for number in range(24)]
+    (src / "metadata.csv").write_text("\n".join(["file,patient_id,effusion", *rows, ""]))
+    asked = {"src": src, "out": tmp_path / "set", "name": "chests", "size_px": 64}
+    with caplog.at_level("INFO"):
+        root = run_patches(PatchesSettings.model_validate({**asked, "targets": ("effusion",)}))
+    assert ("1 image(s) look inverted or turned" in caplog.text) == altered
+    row = next(row for row in open_dataset(root).rows if row.patient_id == "P3")
+    assert np.array_equal(np.asarray(Image.open(root / row.image)), images[3])
 
 
 @pytest.mark.parametrize(

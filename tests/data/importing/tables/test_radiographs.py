@@ -115,6 +115,16 @@ def test_nih(src: Path) -> None:
     assert "other files" not in listing.left_out, "the lists of splits are used"
 
 
+def test_val_is_cut_from_the_train_of_an_official_split(src: Path) -> None:
+    nih(src, *(f"{patient}_000.png,Mass,0,{patient},57,M,PA" for patient in range(30)))
+    write_table(src / "train_val_list.txt", *(f"{patient}_000.png" for patient in range(25)))
+    write_table(src / "test_list.txt", *(f"{patient}_000.png" for patient in range(25, 30)))
+    dataset = imported(src, "nih-cxr14", "val_fraction=0.5", "targets=[mass]")
+    splits = {row.patient_id: row.split for row in dataset.rows}
+    assert {splits[str(patient)] for patient in range(25)} == {"train", "val"}
+    assert {splits[str(patient)] for patient in range(25, 30)} == {"test"}
+
+
 def test_nih_without_its_lists_has_no_split(src: Path) -> None:
     nih(src, "1_000.png,Mass,0,1,57,M,PA")
     assert [one.split for one in listed(src, "nih-cxr14").patches] == [None]
