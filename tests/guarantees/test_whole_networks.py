@@ -65,7 +65,7 @@ def test_a_sound_training_of_a_whole_network_passes_its_audit(subject: NetworkSu
     replayed = replay(subject, np.random.default_rng(0), steps=2, patients=1, risk=RISK)
     assert replayed.broken == ()
     assert replayed.largest_move == pytest.approx(1, abs=0.02)
-    scores = one_run(subject, np.random.default_rng(0), 150)
+    scores = one_run(subject, np.random.default_rng(0), 80)
     assert broken_promise(subject, scores, RISK) == []
     assert scores.inside.mean() == pytest.approx(subject.mechanism.mu, abs=0.45)
     assert scores.outside.mean() == pytest.approx(0, abs=0.45)
@@ -80,4 +80,4 @@ def test_without_clipping_canaries_and_replay_tell(
     monkeypatch.setattr(clipped_total, "clip_factors", ones)
     replayed = replay(subject, np.random.default_rng(0), steps=1, patients=0, risk=RISK)
     assert any("by more than the clip norm" in words for words in replayed.broken)
-    assert broken_promise(subject, one_run(subject, np.random.default_rng(0), 100), RISK)
+    assert broken_promise(subject, one_run(subject, np.random.default_rng(0), 40), RISK)
