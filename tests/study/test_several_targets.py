@@ -61,7 +61,8 @@ def values(tmp_path: Path) -> dict[str, object]:
 def test_sites_of_other_targets_are_compared_on_those_that_they_share(
     values: dict[str, object],
 ) -> None:
-    study = study_settings(values, shortcut=True)
+    fixed_on = {"threshold_on": {"data": values["data"]}, "sensitivity": 0.8}
+    study = study_settings(values, shortcut=True, compare=fixed_on)
     page = run_study(study).read_text()
     rows = read_transfer(study.out / "transfer.csv")
     scored = {
@@ -88,6 +89,9 @@ def test_sites_of_other_targets_are_compared_on_those_that_they_share(
     assert [row.note for row in loss] == ["paired, over c, b"]
     fairness = read_fairness(study.out / "fairness.csv")
     assert {row.target for row in fairness if row.data_set == "second"} == {"b", "c", "d", "macro"}
+    decided = read_comparisons(study.out).thresholds
+    assert {(row.data_set, row.target) for row in decided} == {("second", "b"), ("second", "c")}
+    assert all(row.sensitivity is not None and not row.note for row in decided)
     compared = read_comparisons(study.out).aurocs
     assert {row.target for row in compared} == {
         "macro",

@@ -11,6 +11,7 @@ ones alone are compared.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ from synthdp.evaluation.differences import (
     mean_over_runs,
 )
 from synthdp.evaluation.intervals import auroc_draws, patient_weights, percentile_interval
+from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.operating_point import threshold_of_scores
 from synthdp.evaluation.seed_spread import SeedSpread, moderated_spreads
 from synthdp.machine.progress import progress
@@ -324,6 +326,17 @@ class ThresholdRow(Settings):
     specificity_ci_high: float | None = None
     specificity_sd_seeds: float | None = None
     note: str = ""
+    target: str = ""
+
+
+def thresholds_csv(rows: Sequence[ThresholdRow]) -> str:
+    """`thresholds.csv`: without a column of targets where no set has several."""
+    several = any(row.target for row in rows)
+    return table_csv(ThresholdRow, rows, () if several else THRESHOLDS_OF_ONE_TARGET)
+
+
+#: As `COLUMNS_OF_ONE_TARGET`.
+THRESHOLDS_OF_ONE_TARGET = tuple(ThresholdRow.model_fields)[:-1]
 
 
 def threshold_rows(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) -> list[ThresholdRow]:
@@ -339,15 +352,15 @@ def threshold_rows(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) ->
         return []
     cells = chosen_cells(rows)
     runs = [run for cell in cells for run in cell.runs]
-    fitted = _thresholds(
-        read_scored(study, fixed_on.data_set, fixed_on.split, runs), plan.sensitivity
-    )
+    fitted = {
+        target: _thresholds(scored, plan.sensitivity)
+        for target, scored in _each_target(study, fixed_on.data_set, fixed_on.split, runs)
+    }
     decided = []
     for data_set, split in sets_of(rows):
         if (data_set, split) == (fixed_on.data_set, fixed_on.split):
             continue
-        scored = read_scored(study, data_set, split, runs)
-        for cell in cells:
+        for (target, scored), cell in product(_each_target(study, data_set, split, runs), cells):
             row = ThresholdRow(
                 data_set=data_set,
                 split=split,
@@ -359,15 +372,24 @@ def threshold_rows(study: Path, rows: Sequence[ResultRow], plan: ComparePlan) ->
                 fixed_on_split=fixed_on.split,
                 at_sensitivity=plan.sensitivity,
                 n_seeds=0,
+                target=target,
             )
-            decided.append(row.model_copy(update=_decisions(scored, fitted, cell)))
+            decided.append(row.model_copy(update=_decisions(scored, fitted.get(target, {}), cell)))
     return decided
 
 
+def _each_target(
+    study: Path, data_set: str, split: str, runs: Sequence[str]
+) -> list[tuple[str, ScoredRuns]]:
+    """What runs gave on one split by target: a threshold is of one, and a mean has none."""
+    by_target = read_scored(study, data_set, split, runs).by_target()
+    return [(target, scored) for target, scored in by_target if target != MACRO]
+
+
 def _thresholds(scored: ScoredRuns, sensitivity: float) -> dict[str, float]:
-    """Each run's threshold; none where no positive is known, or there are several targets."""
+    """Each run's threshold for its one target; none where no positive is known."""
     labels, scores = scored.predictions.labels, scored.predictions.scores
-    if labels.shape[1] != 1 or not (labels == 1).any():
+    if not (labels == 1).any():
         return {}
     known = ~np.isnan(labels[:, 0])
     positives = labels[known, 0].astype(np.float64)
@@ -384,8 +406,6 @@ def _decisions(
 ) -> dict[str, float | str | None]:
     """The columns of a cell at its own thresholds."""
     labels, scores = scored.predictions.labels, scored.predictions.scores
-    if labels.shape[1] != 1:
-        return {"note": "thresholds are fixed for one target alone"}
     runs = [run for run in cell.runs if run in fitted and run in scored.index]
     missing = cell.n_asked - len(runs)
     lost = f"{missing} of {cell.n_asked} runs have no threshold or no predictions"
@@ -495,7 +515,9 @@ def read_comparisons(study: Path) -> Comparisons:
         tuple(read_rows(aurocs, ComparisonRow, older=(COLUMNS_OF_ONE_TARGET,), remedy=remedy))
         if aurocs.is_file()
         else (),
-        tuple(read_rows(thresholds, ThresholdRow, remedy=remedy)) if thresholds.is_file() else (),
+        tuple(read_rows(thresholds, ThresholdRow, older=(THRESHOLDS_OF_ONE_TARGET,), remedy=remedy))
+        if thresholds.is_file()
+        else (),
     )
 
 
@@ -503,6 +525,6 @@ def write_comparisons(study: Path, comparisons: Comparisons) -> None:
     """Write `comparisons.csv`, and `thresholds.csv` where there are thresholds, atomically."""
     write_atomic(study / COMPARISONS_FILE, comparisons_csv(comparisons.aurocs))
     if comparisons.thresholds:
-        write_atomic(study / THRESHOLDS_FILE, table_csv(ThresholdRow, comparisons.thresholds))
+        write_atomic(study / THRESHOLDS_FILE, thresholds_csv(comparisons.thresholds))
     else:
         (study / THRESHOLDS_FILE).unlink(missing_ok=True)
