@@ -21,6 +21,8 @@ APEX_Y, DOME_Y, LUNG_WIDTH = -0.78, 0.3, 0.7
 #: Where a lung's apex and the top of its dome lie, from the spine.
 APEX_X, DOME_X = 0.27, 0.34
 MEDIAL_X = 0.11
+#: Least thickness of the chest wall beside a lung.
+WALL = 0.14
 #: The hilum of a lung, from the spine and from the apex down (a share of the lung's height).
 HILUM = (0.16, 0.5)
 #: How much less a lung attenuates than the tissue around it.
@@ -88,6 +90,7 @@ def shape_of(anatomy: Anatomy, pose: Pose, severities: Array) -> Shape:
     bows = [anatomy.domes[1] * float(np.exp(-1.2 * of["emphysema"]))] * 2
     bows[side > 0] *= 1 + 0.4 * collapse
     wide = LUNG_WIDTH * width * (1 + 0.05 * air + 0.03 * pose.is_ap)
+    wide = min(wide, anatomy.torso + anatomy.fat - WALL)  # of the slim, and of large lungs
     widths = [wide, wide]
     widths[side > 0] *= 1 - 0.05 * collapse
     shift = side * 0.05 * collapse - wet * 0.04 * effusion + pose.twist
