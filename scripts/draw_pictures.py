@@ -1,7 +1,8 @@
 """Draw the pictures of README and docs again: python scripts/draw_pictures.py.
 
 The curve shows the figures of docs/results.md, as docs/pictures/cbis-ddsm.csv holds them. The
-patches are drawn by the packaged generators and by the phantoms' code: no patient's image is read.
+patches, radiographs and slices are drawn by the packaged generators and by the phantoms' code: no
+patient's image is read.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,10 @@ from gan.network.sampling import draw_codes, sample_images
 from gan.package.model import load_opened
 from gan.package.opened import open_generator
 from synthdp.data.images import to_uint8
+from synthdp.data.looks.contact_sheet import contact_sheet
+from synthdp.data.phantoms.chest.chest_set import draw_images, plan_of
+from synthdp.data.phantoms.chest.names import FINDINGS, NO_FINDING
+from synthdp.data.phantoms.ct.ct_set import draw_ct_patient
 from synthdp.data.phantoms.phantoms import draw_patient
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.pages.look import Look, printed
@@ -34,6 +40,8 @@ PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 MEMBERS_FOUND = {1.0: 0.023, 6.0: 0.2, 20.0: 0.92, 60.0: 1.0, math.inf: 1.0}
 WIDTH_IN, FONT_PT = 8.0, 11.0
 SEED, COLUMNS, DPI = 1, 10, 96
+#: Phantom radiographs of each finding, and how far apart these are drawn, to be plain to see.
+RADIOGRAPHS, SHOWN_SEPARATION = 8, 4.0
 GENERATORS = {
     "mcgan-cbis": "synthetic\n(no privacy)",
     "mcgan-cbis-dp6": "private synthetic\n(epsilon 6)",
@@ -132,6 +140,44 @@ def draw_patches(out: Path) -> None:
         write_atomic(out / "patches.png", figure_bytes(figure, "png", dpi=DPI))
 
 
+def phantom_radiographs() -> Mapping[str, list[NDArray[np.uint8]]]:
+    """Radiographs of made-up patients by the one finding that they have, and of those with none."""
+    settings = PhantomSettings(out=Path("unused"), subject="chest", seed=SEED, size_px=64)
+    plan, names = plan_of(settings), (NO_FINDING, *FINDINGS)
+    of: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in names}
+    for number in count(1):
+        patient = plan.patient(number)
+        found = [name for name, has in zip(FINDINGS, patient.images[0].has, strict=True) if has]
+        (name,) = found if len(found) == 1 else [NO_FINDING] if not found else [""]
+        if name and len(of[name]) < RADIOGRAPHS:
+            first = replace(patient, images=patient.images[:1])
+            of[name] += draw_images(plan, first, SHOWN_SEPARATION, settings.size_px)
+        if min(map(len, of.values())) == RADIOGRAPHS:
+            break
+    return of
+
+
+def phantom_slices(*, lesion: bool) -> list[NDArray[np.uint8]]:
+    """Slices of one CT volume, from top to bottom, with a plain lesion or without."""
+    settings = PhantomSettings(
+        out=Path("unused"),
+        subject="ct",
+        seed=SEED,
+        size_px=64,
+        separation=SHOWN_SEPARATION,
+        lesion_fraction=float(lesion),
+    )
+    voxels = draw_ct_patient(settings, 12).volumes[0].voxels
+    return list(voxels[2 : 2 + 3 * RADIOGRAPHS : 3])
+
+
+def draw_chests(out: Path) -> None:
+    """Phantom radiographs of each finding, and slices of phantom CT volumes."""
+    slices = {"CT, lesion": phantom_slices(lesion=True), "CT, none": phantom_slices(lesion=False)}
+    sheet = contact_sheet({**phantom_radiographs(), **slices})
+    write_atomic(out / "chest-phantoms.png", sheet)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="example:  python scripts/draw_pictures.py --out docs/pictures"
@@ -140,3 +186,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     draw_curves(arguments.out)
     draw_patches(arguments.out)
+    draw_chests(arguments.out)

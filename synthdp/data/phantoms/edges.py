@@ -6,10 +6,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 
-def step(level: Array) -> Array:
+def step(level: NDArray[np.floating]) -> Array:
     """From 0 far below 0 to 1 far above: the logistic curve 1 / (1 + exp(-level)).
 
     By the hyperbolic tangent, which numpy has thirty times as fast and which ends at 0 exactly,
     where a tiny rest would slow down all that is made of it.
     """
-    return np.asarray(np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * level))
+    curve = np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * level)
+    return np.asarray(curve, dtype=np.float32)

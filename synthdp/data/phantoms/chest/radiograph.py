@@ -31,7 +31,7 @@ DRAWN_SIDE_PX = 64
 #: Attenuation of the belly beyond that of the chest around the lungs.
 BELLY = 0.16
 #: Textures: exponents of their spectra, and cycles a side from which on they are.
-MOTTLE, GRAIN = (2.6, 4.0), (2.0, 9.0)
+MOTTLE, GRAIN = (3.4, 3.0), (2.0, 9.0)
 
 
 @lru_cache(maxsize=8)

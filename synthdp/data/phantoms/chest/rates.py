@@ -90,7 +90,7 @@ def _mixing() -> Array:
     for (one, other), value in TOGETHER.items():
         row, column = FINDINGS.index(one), FINDINGS.index(other)
         correlations[row, column] = correlations[column, row] = value
-    return np.linalg.cholesky(correlations)
+    return np.asarray(np.linalg.cholesky(correlations), dtype=np.float64)
 
 
 def draw_findings(odds: Array, rng: np.random.Generator) -> NDArray[np.bool_]:

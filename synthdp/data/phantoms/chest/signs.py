@@ -36,7 +36,7 @@ class LungSigns:
     adds: Array
     air: Array
 
-    def fill(self, share: Array) -> None:
+    def fill(self, share: NDArray[np.floating]) -> None:
         """Fill a share of the air that is left."""
         self.filled = 1 - (1 - self.filled) * (1 - np.clip(share, 0, 1))
 
@@ -84,7 +84,7 @@ def _blob(lung: Lung, habit: Habit, radius: tuple[float, float], sharp: float) -
     return np.asarray(np.exp(-(squared**sharp)), dtype=np.float32)
 
 
-def _mottled(spot: Array, texture: Array, much: float) -> Array:
+def _mottled(spot: NDArray[np.floating], texture: Array, much: float) -> Array:
     return np.asarray(spot * np.clip(1 + much * texture, 0, 2), dtype=np.float32)
 
 
@@ -125,7 +125,7 @@ def _patches(lung: Lung, shown: Shown, signs: LungSigns) -> None:
     spots = np.zeros_like(lung.air)
     for one, radius in ((habit, 0.17), (other, 0.14), (third, 0.12)):
         spots += _blob(lung, one, (radius * habit.size, radius * 1.2 * habit.size), 1)
-    signs.fill(_mottled(0.42 * strength * np.minimum(spots, 1.3), shown.mottle, 0.45))
+    signs.fill(_mottled(0.42 * strength * np.minimum(spots, 1.3), shown.mottle, 0.35))
 
 
 def _consolidation(lung: Lung, shown: Shown, signs: LungSigns) -> None:
@@ -149,7 +149,7 @@ def _pneumonia(lung: Lung, shown: Shown, signs: LungSigns) -> None:
     beside = Habit(habit.side, 1 - habit.x, 0.3 + 0.5 * habit.y, habit.size, 0.0)
     spot = _blob(lung, low, (0.21 * habit.size, 0.19 * habit.size), 1.3)
     spot += 0.4 * _blob(lung, beside, (0.14, 0.14), 1)
-    signs.fill(_mottled(0.6 * strength * spot, shown.mottle, 0.4))
+    signs.fill(_mottled(0.6 * strength * spot, shown.mottle, 0.3))
 
 
 def _collapse(lung: Lung, shown: Shown, signs: LungSigns) -> None:

@@ -173,10 +173,10 @@ def draw_body(anatomy: Anatomy, pose: Pose, field: Field) -> Array:
     weight, x = anatomy.breasts[3], anatomy.breasts[0]
     if weight:
         radius = anatomy.breasts[2]
-        low = anatomy.breasts[1] + 0.002 * (pose.age_years - 50)
-        sideways, below = (np.abs(u) - x) / radius, (v - low) / (radius * 0.85)
+        lowest = anatomy.breasts[1] + 0.002 * (pose.age_years - 50)
+        sideways, below = (np.abs(u) - x) / radius, (v - lowest) / (radius * 0.85)
         inside = sideways * sideways + below * below
-        fold = step((1 - inside) * np.float32(4.5)) * step((v - low + 0.2) * np.float32(6))
+        fold = step((1 - inside) * np.float32(4.5)) * step((v - lowest + 0.2) * np.float32(6))
         body += np.float32(weight) * fold
     return np.asarray(body, dtype=np.float32)
 

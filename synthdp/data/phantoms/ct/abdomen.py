@@ -3,7 +3,7 @@
 All is in Hounsfield units (water 0, air -1000) on a box whose half-sides are 1: x to the image's
 right (the patient's left), y to the back, z from the top slice down. Edges are as soft as a voxel,
 as they are where a voxel holds some of both. What is known of a pancreatic tumour's look is drawn:
-darker than the gland after contrast agent, with a duct that is wide behind it.
+darker than the gland after contrast agent, a duct that is wide behind it, and spots in the liver.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 Point = tuple[float, float, float]
 
 #: What is shown black and white, in Hounsfield units: a window for soft tissue.
-BLACK_HU, WHITE_HU = -160.0, 240.0
+BLACK_HU, WHITE_HU = -120.0, 200.0
 FAT_HU, MUSCLE_HU, LUNG_HU, AIR_HU = -100.0, 50.0, -850.0, -1000.0
 #: Contrast agent in the organs, by phase, in Hounsfield units.
 PHASES = {
@@ -30,8 +30,10 @@ PHASES = {
 PHASE_SHARES = {"none": 0.2, "arterial": 0.3, "venous": 0.5}
 #: Points along the pancreas from head to tail, by which it is drawn.
 GLAND_POINTS = 9
+#: Spots in the liver at most, and from which severity of the lesion on they come, one by one.
+MOST_SPREAD, SPREAD_FROM = 8, 0.4
 #: Standard deviation of the noise, and of the texture of organs, in Hounsfield units.
-NOISE_HU, TEXTURE_HU = 16.0, 7.0
+NOISE_HU, TEXTURE_HU = 7.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Abdomen:
         path: (GLAND_POINTS, 3) the pancreas. thick: its radius. lobed: how much fat it holds.
         lesion: where along the pancreas, 0 head to 1 tail. lesion_size: its radius.
         cysts: (n, 4) round dark spots of liver and kidneys: organ, angle, height, radius.
+        spread: (MOST_SPREAD, 4) where the lesion spreads to in the liver: x, y, z within it, radius.
         bowel: (n, 4) loops of the bowel: x, y, z, radius.
         severity: the part of the hidden severity that all volumes share.
     """
@@ -59,6 +62,7 @@ class Abdomen:
     lesion: float
     lesion_size: float
     cysts: Array
+    spread: Array
     bowel: Array
     severity: float
 
@@ -80,11 +84,20 @@ def draw_abdomen(*, is_male: bool, age_years: float, rng: np.random.Generator) -
         thick=float(0.085 * np.exp(0.12 * normal[3]) * (1 - 0.004 * (age_years - 50))),
         lobed=float(np.clip(0.3 + 0.01 * (age_years - 50) + 0.15 * normal[4], 0, 1)),
         lesion=float(rng.beta(1.3, 2.0)),
-        lesion_size=float(0.11 * np.exp(0.25 * normal[5])),
+        lesion_size=float(0.17 * np.exp(0.2 * normal[5])),
         cysts=rng.random((int(rng.poisson(0.6)), 4)).astype(np.float32),
+        spread=_draw_spread(rng),
         bowel=_draw_bowel(rng),
         severity=float(normal[6]),
     )
+
+
+def _draw_spread(rng: np.random.Generator) -> Array:
+    """Places within a ball of radius 1, and radii in half-sides."""
+    places = rng.standard_normal((MOST_SPREAD, 3))
+    places *= rng.uniform(0.2, 0.8, (MOST_SPREAD, 1)) / np.linalg.norm(places, axis=1)[:, None]
+    radii = rng.uniform(0.05, 0.1, (MOST_SPREAD, 1))
+    return np.concatenate([places, radii], axis=1).astype(np.float32)
 
 
 def _draw_bowel(rng: np.random.Generator) -> Array:
@@ -141,7 +154,7 @@ class _Volume:
         sharp = 2 * self._sharp * min(half[0], half[1])
         return Part(box, step((1 - radius) * np.float32(sharp)))
 
-    def tube(self, path: Array, radii: Array) -> Part:
+    def tube(self, path: Array, radii: NDArray[np.floating]) -> Part:
         """How much of each voxel lies within `radii` of the points of a path (x, y, z)."""
         middle = path.mean(axis=0)
         reach = np.abs(path - middle).max(axis=0) + radii.max()
@@ -193,6 +206,7 @@ def draw_volume(
         gas = volume.ellipsoid((x, y - 0.3 * radius, z), (radius * 0.6, radius * 0.3, radius * 0.8))
         volume.put(gas, -600 if radius > 0.08 else 20)
     _put_organs(volume, abdomen, of)
+    _put_spread(volume, abdomen, of, severity)
     _put_gland(volume, abdomen, of, severity)
     volume.put(volume.ellipsoid((0.06, 0.17, 0), (0.075, 0.075, 9)), of["aorta"])
     volume.put(volume.ellipsoid((-0.09, 0.15, 0), (0.085, 0.06, 9)), 0.75 * of["aorta"])
@@ -265,6 +279,21 @@ def _put_organs(volume: _Volume, abdomen: Abdomen, of: dict[str, int]) -> None:
         volume.put(spot, 8)
 
 
+def _put_spread(volume: _Volume, abdomen: Abdomen, of: dict[str, int], severity: float) -> None:
+    """Round dark spots in the liver, the more the stronger the lesion is."""
+    _, middle, half, _ = _ORGANS[0]
+    spots = int(np.clip(10 * (severity - SPREAD_FROM), 0, MOST_SPREAD))
+    for x, y, z, radius in abdomen.spread[:spots].tolist():
+        moved = abdomen.organs[0]
+        centre = (
+            float(middle[0] + moved[0] + x * half[0]),
+            float(middle[1] + moved[1] + y * half[1]),
+            float(middle[2] + moved[2] + z * half[2]),
+        )
+        spot = volume.ellipsoid(centre, (radius, radius, 1.6 * radius), wobble=0.1)
+        volume.put(Part(spot.box, spot.mask * np.float32(0.8)), of["liver"] - 60)
+
+
 def _put_gland(volume: _Volume, abdomen: Abdomen, of: dict[str, int], severity: float) -> None:
     """The pancreas, and its lesion: darker than the gland, with a wide duct up to the tail."""
     taper = np.linspace(1.25, 0.8, GLAND_POINTS)
@@ -277,11 +306,11 @@ def _put_gland(volume: _Volume, abdomen: Abdomen, of: dict[str, int], severity: 
     centre = [float(np.interp(at, range(GLAND_POINTS), abdomen.path[:, axis])) for axis in range(3)]
     behind = abdomen.path[int(np.ceil(at)) :]
     if len(behind):
-        duct = volume.tube(behind, np.full(len(behind), 0.016 + 0.022 * severity))
+        duct = volume.tube(behind, np.full(len(behind), 0.016 + 0.03 * severity))
         volume.put(Part(duct.box, duct.mask * np.float32(min(severity, 1.0))), 12)
     size = abdomen.lesion_size * (0.7 + 0.4 * severity)
     spot = volume.ellipsoid(
         (centre[0], centre[1], centre[2]), (size, size * 0.9, size * 1.1), wobble=0.12
     )
-    darker = (25 + 0.3 * of["pancreas"]) * min(severity, 1.3)
+    darker = (30 + 0.45 * of["pancreas"]) * min(severity, 1.3)
     volume.put(spot, of["pancreas"] - darker)

@@ -215,7 +215,7 @@ def test_images_of_a_patient_resemble_each_other_more_than_those_of_two() -> Non
         ).astype(float)
 
     pairs = [drawn(seed) for seed in range(10)]
-    own = [np.corrcoef(pair)[0, 1] for pair in pairs]
+    own = [np.corrcoef(pair[0], pair[1])[0, 1] for pair in pairs]
     others = [
         np.corrcoef(one[0], other[1])[0, 1]
         for one, other in zip(pairs, pairs[1:] + pairs[:1], strict=True)
