@@ -44,8 +44,16 @@ def test_the_curves_are_drawn_again_as_they_stand(script: SimpleNamespace, tmp_p
         assert len(drawn) == pytest.approx((PICTURES / name).stat().st_size, rel=0.05)
 
 
-def test_the_picture_of_patches_is_small_and_says_nothing_of_a_machine() -> None:
-    path = PICTURES / "patches.png"
+@pytest.mark.parametrize("name", ["patches.png", "chest-phantoms.png"])
+def test_a_picture_is_small_and_says_nothing_of_a_machine(name: str) -> None:
+    path = PICTURES / name
     assert path.stat().st_size < 300_000
     with Image.open(path) as picture:
         assert not {key for key in picture.info if key not in {"dpi"}}
+
+
+def test_radiographs_are_shown_of_each_finding_as_they_are_drawn(script: SimpleNamespace) -> None:
+    images = script.phantom_radiographs()
+    assert len(images) == 15
+    assert {len(one) for one in images.values()} == {script.RADIOGRAPHS}
+    assert len(script.phantom_slices(lesion=True)) == script.RADIOGRAPHS
