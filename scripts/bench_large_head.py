@@ -1,7 +1,8 @@
 """One private head of several findings on many patients' cached features: time and memory.
 
-For each number of patients a set is made whose images nobody decodes, and features are put into its
-cache as a network would have given them: a direction for each finding, and noise. Then `synthdp
+For each number of patients a set is made whose rows name one file, which nobody decodes, and
+features are put into its cache as a network would have given them: a direction for each finding,
+and noise. Then `synthdp
 finetune` runs as a command of its own, from the first import to the card. The rate at which time
 grows with patients is a ratio within one run of this script.
 """
@@ -106,11 +107,12 @@ def made_up_set(root: Path, patients: int, images: int) -> Dataset:
     labels = np.random.default_rng(0).random((patients, FINDINGS)) < PREVALENCE
     png = encode_png(np.zeros((8, 8), dtype=np.uint8))
     with create_dataset(root, info) as writer:
-        for patient, of_patient in enumerate(labels):
-            for _ in range(images):
-                writer.add_png(
-                    png, patient_id=f"p{patient}", split="train", targets=of_patient.tolist()
-                )
+        writer.add_png(png, patient_id="p0", split="train", targets=labels[0].tolist())
+    (row,) = open_dataset(root).rows
+    lines = [",".join(["image", "patient_id", "split", *names])]
+    for patient, of_patient in enumerate(labels.astype(int).astype(str)):
+        lines += [",".join([row.image, f"p{patient}", "train", *of_patient])] * images
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
     dataset = open_dataset(root)
     targets = targets_array(dataset.rows)
 

@@ -25,6 +25,8 @@ ROW_BITS = 20
 #: Bits of weights, counted from the sum of their magnitudes: with a row's they make 53.
 _WEIGHT_BITS = 53 - ROW_BITS
 #: Rows whose products are summed in float64, before whole numbers of 64 bits take over.
+_SUMMED = 512
+#: Rows that are worked on at a time where each is by itself.
 _CHUNK = 256
 #: Numbers in float64 that are worked on at a time: more don't stay in the processor's cache.
 _AT_ONCE = 2**19
@@ -180,8 +182,8 @@ class ExactRows:
         """Add weights (n, E) times row onto (E, D) int64, in units of step * 2^-20."""
         counts = (weights * self.scales[part].unsqueeze(1) * (2.0**ROW_BITS / step)).trunc()
         filled = _filled(counts.T)
-        for few, of_few in zip(filled.split(_CHUNK, dim=1), rows.split(_CHUNK), strict=True):
-            # 2^8 rows of products below 2^24 * 2^20: at most 2^52, exact in any order
+        for few, of_few in zip(filled.split(_SUMMED, dim=1), rows.split(_SUMMED), strict=True):
+            # 2^9 rows of products below 2^24 * 2^20: at most 2^53, exact in any order
             total += (few @ of_few)[: len(total)].to(torch.int64)
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor]]:
