@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -340,8 +341,8 @@ def test_data_that_change_while_a_study_is_at_work_give_no_report(
     settings = study_settings(small_study(tmp_path) | {"epsilons": [6], "seeds": [0]})
     run_grid = stage.run_grid
 
-    def meanwhile(*arguments: object) -> dict[str, str]:
-        failures = run_grid(*arguments)
+    def meanwhile(*arguments: Any, **expected: Any) -> dict[str, str]:
+        failures = run_grid(*arguments, **expected)
         images = sorted((settings.data / "images").iterdir())
         images[0].write_bytes(images[1].read_bytes())
         return failures
