@@ -421,11 +421,13 @@ class FairnessView:
 
 
 def fairness_views(rows: Sequence[FairnessRow]) -> list[FairnessView]:
-    """The table by set, target and attribute, as a report shows it."""
+    """The table by set, target and attribute, as a report shows it; means over targets first."""
     parts: dict[tuple[str, ...], list[FairnessRow]] = {}
     for row in rows:
         parts.setdefault((row.data_set, row.split, row.target, row.attribute), []).append(row)
-    return [_fairness_view(part) for part in parts.values()]
+    sets = list(dict.fromkeys(key[:2] for key in parts))
+    in_order = sorted(parts, key=lambda key: (sets.index(key[:2]), key[2] != MACRO))
+    return [_fairness_view(parts[key]) for key in in_order]
 
 
 def _fairness_view(rows: Sequence[FairnessRow]) -> FairnessView:
@@ -464,7 +466,7 @@ def _transfer(
         "transfer": transfer_views(compared),
         "transfer_problem": "",
         "below_chance": [row for row in compared if _is_below_chance(row)],
-        "drops": drop_lines(compared),
+        "drops": drop_views(compared),
         "decisions": DECISIONS,
     }
 
@@ -514,23 +516,26 @@ def transfer_lines(
     return sorted(shown, key=order)
 
 
-def drop_lines(
-    rows: Sequence[TransferRow],
-) -> list[tuple[TransferRow, Mapping[str, TransferRow]]]:
-    """The mean drops at each site, the mean over findings first; the first row says which."""
+def drop_views(rows: Sequence[TransferRow]) -> list[TransferView]:
+    """The mean drops at each site by target, the mean over several first."""
     lines: dict[tuple[object, ...], dict[str, TransferRow]] = {}
     for row in (row for row in rows if row.trained_on == ELSEWHERE):
         key = (cell_key(row), row.data_set, row.split, row.target)
         lines.setdefault(key, {})[row.measure] = row
     shown = [(next(iter(figures.values())), figures) for figures in lines.values()]
-    targets = list(dict.fromkeys(row.target for row, _ in shown))
+    targets = sorted(dict.fromkeys(row.target for row, _ in shown), key=lambda one: one != MACRO)
 
     def order(line: tuple[TransferRow, Mapping[str, TransferRow]]) -> tuple[object, ...]:
         row, _ = line
         epsilon = row.epsilon if isinstance(row.epsilon, float) else math.inf
-        return row.target != MACRO, targets.index(row.target), row.data_set, row.split, epsilon
+        return row.data_set, row.split, row.strategy, epsilon
 
-    return sorted(shown, key=order)
+    return [
+        TransferView(
+            target, sorted((line for line in shown if line[0].target == target), key=order)
+        )
+        for target in targets
+    ]
 
 
 def _shortcut(study: Path, rows: Sequence[ResultRow], *, asked: bool) -> dict[str, Any]:
