@@ -138,7 +138,7 @@ def test_a_patients_pixels_do_not_depend_on_who_else_is_there(tmp_path: Path) ->
         without = made(tmp_path / f"without {dtype.__name__}", range(1, COUNT), dtype)
         for bits in (8, 16):
             images, fewer = (
-                packed_images(one, one.rows, 12, bits=bits).images(everything(one))  # type: ignore[arg-type]
+                packed_images(one, one.rows, 12, bits=bits).images(everything(one))
                 for one in (whole, without)
             )
             np.testing.assert_array_equal(images[1:], fewer)

@@ -99,8 +99,9 @@ class ExactRows:
         """The nearest such rows to any (N, D), from below; each is a function of its own row."""
         rows = rows.detach()
         largest = rows.new_zeros(len(rows))
-        for part in range(0, len(rows) if rows.shape[1] else 0, _CHUNK):
-            largest[part : part + _CHUNK] = rows[part : part + _CHUNK].abs().amax(dim=1)
+        for start in range(0, len(rows) if rows.shape[1] else 0, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            largest[part] = rows[part].abs().amax(dim=1)
         finite = torch.isfinite(largest)  # a NaN is the largest of its row
         _, exponents = torch.frexp(torch.where(finite, largest, torch.zeros_like(largest)))
         exponents = exponents.clamp(min=_LEAST_EXPONENT) - ROW_BITS
