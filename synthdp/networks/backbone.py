@@ -406,7 +406,7 @@ class ConvolutionalBackbone(Backbone):
         """The parameters that features hang on: what follows the last layer read is none."""
         self.network.requires_grad_(True)
         probe = torch.zeros(1, 1, _PROBE_PX, _PROBE_PX)
-        total = sum(part.sum() for part in self._read(probe))
+        total = torch.cat(self._read(probe), dim=1).sum()
         parameters = list(self.network.parameters())
         gradients = torch.autograd.grad(total, parameters, allow_unused=True)
         return {id(p) for p, g in zip(parameters, gradients, strict=True) if g is not None}
