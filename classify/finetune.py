@@ -623,6 +623,8 @@ def _card(
         recipe = f"logistic, with {moved}: {network.steps} steps of {optimizer}, averaged iterate"
         kind = "A vision transformer" if "vit" in name else f"The network {name}"
         summary = f"{kind}, {moved} and a linear head trained on these images."
+        if network.trainable_blocks == "all" and network.tune == "blocks":
+            summary = f"{kind} and a linear head, all weights trained on these images."
     mixed = None if settings.synthetic is None else open_dataset(settings.synthetic).info
     facts = {
         "data set": dataset.info.name,

@@ -48,12 +48,15 @@ def ingredients(tmp_path: Path) -> dict[str, Any]:
         **sets,
         "data": str(clinic_set(tmp_path / "clinic", "real")),
         "phantoms": str(clinic_set(tmp_path / "phantoms", "phantom")),
+        "public": str(clinic_set(tmp_path / "children", "public", n_patients=4)),
         "privacy": {"delta": 1e-3, "population": 50},
         "backbone": BACKBONE,
         "beside": [BESIDE],
         "teacher": BESIDE,
         "pretrain": {"trainable_blocks": 3, "epochs": 1, "views": 1},
         "finetune": {"head": {"steps": 5, "block_steps": 5}},
+        "trained_backbone": {"name": "test_efficientnet_gn", "size_px": 16, "precision": "float32"},
+        "network": {"steps": 1, "sampling_rate": 0.3, "block_steps": 1},
     }
 
 
@@ -78,6 +81,9 @@ PROMISED = {
     "distilled_then_finetune": 6.0,
     "real_and_synthetic": math.inf,
     "real_and_private_synthetic": 6.0,
+    "whole_only": 6.0,
+    "public_only": 0.0,
+    "public_then_whole": 6.0,
 }
 
 
@@ -89,6 +95,31 @@ def test_every_recipe_runs_and_its_statement_says_what_it_is_worth(
         last = run(call)
     promised = PROMISED[name]
     assert read_statement(last).epsilon == pytest.approx(promised, rel=2e-3)
+
+
+def test_networks_are_trained_by_the_recipes_that_say_so(
+    ingredients: dict[str, Any], tmp_path: Path
+) -> None:
+    def network(name: str) -> Any:
+        last = calls(name, ingredients, tmp_path)[-1].settings
+        return last.network and last.network.trainable_blocks
+
+    assert network("real_only") is None
+    assert network("public_then_finetune") is None
+    assert network("blocks_only") == 2
+    for name in ("whole_only", "whole_from_random", "phantoms_then_whole", "pretrain_then_whole"):
+        assert network(name) == "all"
+    weights = tmp_path / "public.safetensors"
+    named = {**ingredients["trained_backbone"], "weights": weights, "sha256": "0" * 64}
+    asked = {**ingredients, "trained_backbone": named}
+    (whole,), (random,) = (calls(n, asked, tmp_path) for n in ("whole_only", "whole_from_random"))
+    assert whole.settings.backbone.weights == weights
+    assert random.settings.backbone.weights is None
+    assert random.settings.network.steps == 1
+    before, after = calls("public_then_whole", ingredients, tmp_path)
+    assert before.settings.trainable_blocks == "all"
+    assert before.settings.backbone.name == "test_efficientnet_gn"
+    assert after.settings.init == before.settings.out
 
 
 def test_the_papers_recipe_is_its_own(ingredients: dict[str, Any], tmp_path: Path) -> None:
