@@ -23,6 +23,7 @@ from synthdp.data.phantoms.lumpy import draw_lumpy_view
 from synthdp.data.phantoms.settings import OF_SUBJECT, PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
 from synthdp.machine.progress import progress
+from synthdp.privacy.lineage import Lineage
 
 LICENCE = "CC0-1.0"
 #: A smaller patch is drawn at a multiple of its side, at least this, and averaged down.
@@ -191,7 +192,16 @@ def _info(settings: PhantomSettings) -> DatasetInfo:
         licence=LICENCE,
         description=f"Procedural {what} drawn by synthdp {__version__}: {values}.",
         as_real=settings.as_real,
+        lineage=_lineage(settings),
     )
+
+
+def _lineage(settings: PhantomSettings) -> Lineage:
+    """The public table that phantoms are drawn to, whose patients nothing protects."""
+    if not settings.table or settings.as_real:
+        return Lineage()
+    named = settings.collection or " + ".join(path.name.split(".")[0] for path in settings.table)
+    return Lineage(public=(named,))
 
 
 def _targets(settings: PhantomSettings) -> tuple[str, ...]:

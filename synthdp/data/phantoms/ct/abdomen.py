@@ -47,7 +47,7 @@ class Abdomen:
         path: (GLAND_POINTS, 3) the pancreas. thick: its radius. lobed: how much fat it holds.
         lesion: where along the pancreas, 0 head to 1 tail. lesion_size: its radius.
         cysts: (n, 4) round dark spots of liver and kidneys: organ, angle, height, radius.
-        spread: (MOST_SPREAD, 4) where the lesion spreads to in the liver: x, y, z within it, radius.
+        spread: (MOST_SPREAD, 4) where it spreads to: x, y, z within the liver, and the radius.
         bowel: (n, 4) loops of the bowel: x, y, z, radius.
         severity: the part of the hidden severity that all volumes share.
     """

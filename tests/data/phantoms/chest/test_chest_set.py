@@ -13,6 +13,7 @@ from synthdp.data.phantoms.chest.names import FINDINGS
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
+from synthdp.stage_functions import statement_of
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
@@ -48,6 +49,11 @@ def test_patients_are_drawn_as_the_table_has_them(tmp_path: Path) -> None:
     dataset = open_dataset(run_phantoms(settings))
     assert dataset.info.kind == "phantom"
     assert not dataset.info.protects_patients
+    assert dataset.info.lineage.public == ("labels",)  # whose patients each statement names
+    statement = statement_of(settings.out)
+    assert statement.epsilon == 0
+    assert any("public set labels" in words for words in statement.not_covered)
+    assert run_phantoms(settings) == settings.out  # as it stands
     assert dataset.info.targets == FINDINGS
     shown = [
         (row.patient_id, row.attributes["view"], row.attributes["age"], row.attributes["sex"])
