@@ -26,6 +26,8 @@ GIVEN = {
     "study/own": ("study", []),
     "study/cbis-ddsm": ("study", []),
     "study/demo": ("study", []),
+    "study/chest": ("study", []),
+    "study/transfer-chest": ("study", []),
 }
 
 
