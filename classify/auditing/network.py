@@ -238,13 +238,13 @@ class _AuditedGradients(PatientGradients):
         canaries = torch.nonzero(self._planted.coordinates[images] >= 0).flatten().tolist()
         if canaries:
             mean = [torch.zeros_like(values) for values in mean]
-        ends = np.cumsum([len(values) for values in mean])
+        ends = np.cumsum([values.numel() for values in mean])
         for view in canaries:
             coordinate = int(self._planted.coordinates[images[view]])
             index = int(np.searchsorted(ends, coordinate, side="right"))
             place = coordinate - (int(ends[index - 1]) if index else 0)
             length = self._planted.lengths[images[view]] * views.shares[patient][view]
-            mean[index][place] += float(length)
+            mean[index][np.unravel_index(place, mean[index].shape)] += float(length)
         return mean
 
 

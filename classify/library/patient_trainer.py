@@ -307,7 +307,7 @@ class PatientTrainer:
                 gradient = self._gradient(loss, patient, number)
                 first = first or gradient
                 if self._plan.mechanism is None:
-                    plain += torch.cat(gradient)
+                    plain += torch.cat([part.flatten() for part in gradient])
                 else:
                     clipped.add(gradient)
             self._refuse_moved()  # before the comparison, since it names the layer
@@ -317,7 +317,7 @@ class PatientTrainer:
         return plain if self._plan.mechanism is None else clipped.total
 
     def _gradient(self, loss: Loss, patient: int, number: int) -> list[Tensor]:
-        """The mean over a patient's items of the gradient: for each parameter (size,) float32."""
+        """The mean over a patient's items of the gradient: float32, shaped as each parameter."""
         _seed(self._noise_source.key, self._tags[patient], number)
         with torch.enable_grad():
             return added_gradients(self._trained, self._losses(loss, self._items[patient]))
@@ -386,7 +386,9 @@ class PatientTrainer:
 
     def _refuse_memory(self, before: list[Tensor], after: list[Tensor]) -> None:
         """Refuse a loss, or a module, that gives a patient another gradient after others came."""
-        one, other = torch.cat(before).nan_to_num(), torch.cat(after).nan_to_num()
+        one, other = (
+            torch.cat([part.flatten() for part in parts]).nan_to_num() for parts in (before, after)
+        )
         if float((one - other).norm()) > _SAME * float(one.norm()):
             raise InputError(
                 "the loss gives the same patient another gradient once others were seen: it, or "

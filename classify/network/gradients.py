@@ -9,7 +9,7 @@ rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -186,7 +186,7 @@ class PatientGradients:
         """
         clipped = ClippedTotal(self._parameters, clip_norm)
         self._try_on_noise(examples, views)
-        with nullcontext() if self._hooked else reproducible():
+        with self._kernels():
             for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
                 clipped.add(self._mean_gradient(examples, views, patient, batch))
         if _versions(self._module) != self._buffers:
@@ -196,6 +196,17 @@ class PatientGradients:
             )
         add_up(clipped.sums)
         return clipped.total
+
+    @contextmanager
+    def _kernels(self) -> Iterator[None]:
+        """Let kernels give the same bits again, and weights be rounded to bfloat16 once a step."""
+        if self._hooked is not None:
+            yield
+            return
+        device = self._parameters[0].device.type
+        # a network's own autocast keeps what it rounded until the outermost one ends: this
+        with reproducible(), torch.autocast(device, enabled=False):
+            yield
 
     def _try_on_noise(self, examples: Examples, views: Views) -> None:
         """Refuse a module that couples images, as noise of the shape of its inputs shows."""
@@ -208,7 +219,7 @@ class PatientGradients:
     def _mean_gradient(
         self, examples: Examples, views: Views, patient: slice, batch: int
     ) -> list[Tensor]:
-        """The mean over a patient's views of their gradients: for each parameter (size,)."""
+        """The mean over a patient's views of their gradients, a part for each parameter."""
         starts = range(patient.start, patient.stop, batch)
         parts = [slice(start, min(start + batch, patient.stop)) for start in starts]
         if self._hooked is None:

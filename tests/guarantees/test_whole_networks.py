@@ -12,7 +12,13 @@ from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum import clipped_total
 from synthdp.privacy.noisy_sum.lattice import lattice_step, noisy_mean
 from synthdp.privacy.noisy_sum.noise import NoiseSource
-from tests.classify.network.test_whole import image_examples, swin, trained, without_patient
+from tests.classify.network.test_whole import (
+    image_examples,
+    resnet9,
+    swin,
+    trained,
+    without_patient,
+)
 
 RISK, CLIP = 1e-5, 1.0
 
@@ -45,12 +51,12 @@ def test_last_bits_of_what_is_released_speak_of_no_patient() -> None:
             assert torch.equal(left, left.round())
 
 
-@pytest.fixture
-def subject() -> NetworkSubject:
-    """A tiny Swin, trained whole on five patients at epsilon 6."""
+@pytest.fixture(params=[swin, resnet9])
+def subject(request: pytest.FixtureRequest) -> NetworkSubject:
+    """A tiny network, trained whole on five patients at epsilon 6."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = trained(swin())
+        network = trained(request.param())
     return NetworkSubject(
         top=network,
         examples=image_examples(),

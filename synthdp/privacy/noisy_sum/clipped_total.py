@@ -36,6 +36,7 @@ class ClippedTotal:
 
     def __init__(self, parameters: Sequence[Tensor], clip_norm: float) -> None:
         self._size = sum(parameter.numel() for parameter in parameters)
+        self._like = [parameter.detach() for parameter in parameters]
         self._clip_norm = clip_norm
         self._bound = clip_bound(clip_norm, self._size) * (1 - _NORM_ERROR)
         self._whole = [
@@ -45,7 +46,8 @@ class ClippedTotal:
         self._room = new_room(_AT_ONCE, parameters[0].device)
 
     def add(self, vector: Sequence[Tensor]) -> None:
-        """Add a unit's vector, clipped: a part (size,) float for each parameter."""
+        """Add a unit's vector, clipped: a float part for each parameter, of its shape or flat."""
+        vector = [_as_stored(part, like) for part, like in zip(vector, self._like, strict=True)]
         norm = torch.stack([_norm(part) for part in vector]).square().sum().sqrt()
         factor = float(clip_factors(norm, self._bound))
         if factor == 0:  # a vector that is not finite
@@ -64,10 +66,28 @@ class ClippedTotal:
         """The sum on the lattice of the clip norm: (P,) float64."""
         total = torch.empty(self._size, dtype=torch.float64, device=self._whole[0].device)
         parts = total.split([len(whole) for whole in self._whole])
-        for whole, part in zip(self._whole, parts, strict=True):
-            for sums, values in zip(whole.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
+        for whole, part, like in zip(self._whole, parts, self._like, strict=True):
+            ordered = whole.as_strided(like.shape, _dense_strides(like)).flatten()
+            for sums, values in zip(ordered.split(_AT_ONCE), part.split(_AT_ONCE), strict=True):
                 values.copy_(on_lattice(sums, self._clip_norm))
         return total
+
+
+def _dense_strides(like: Tensor) -> tuple[int, ...]:
+    """How a tensor's entries lie in memory where no gap is between them."""
+    return torch.empty_like(like, device="meta").stride()
+
+
+def _as_stored(part: Tensor, like: Tensor) -> Tensor:
+    """A part, shaped as a parameter or flat, as (size,) in the order of the parameter's memory.
+
+    The weights of a convolution lie in memory channels last: to bring each unit's gradient into the
+    usual order would be a copy of it.
+    """
+    part, strides = part.view(like.shape) if part.is_contiguous() else part, _dense_strides(like)
+    if part.stride() != strides:
+        part = torch.empty_like(like, dtype=part.dtype).copy_(part)
+    return part.as_strided((part.numel(),), (1,))
 
 
 def _norm(values: Tensor) -> Tensor:

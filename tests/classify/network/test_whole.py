@@ -143,7 +143,7 @@ def vectors(
 
     class Recorded(ClippedTotal):
         def add(self, vector: list[Tensor]) -> None:
-            kept.append(torch.cat(vector).clone())
+            kept.append(torch.cat([part.flatten() for part in vector]))
             super().add(vector)
 
     patch.setattr(gradients, "ClippedTotal", Recorded)
