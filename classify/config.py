@@ -411,6 +411,11 @@ class FinetuneSettings(Settings):
             raise ValueError("network trains a logistic head; leave head.kind out")
         if self.network is not None and self.head.prior is not None:
             raise ValueError(
+                "head.prior weighs the positives of a head on features, and a network is trained "
+                "without such weights; leave head.prior or network out"
+            )
+        if self.network is not None and self.head.prior is not None:
+            raise ValueError(
                 "head.prior weighs the positives of a head on features; leave it out, or `network`"
             )
         if self.network is not None and self.synthetic is not None:

@@ -225,6 +225,7 @@ def test_its_training_is_audited(clinic: Path, tmp_path: Path) -> None:
         ({"network": {**NETWORK, "optimizer": "nadam"}}, "steps of nadam are as long as lr"),
         ({"network": {**NETWORK, "max_images": 0}}, "max_images"),
         ({"backbone": WITH_BATCH_NORM}, "normalises over a batch"),
+        ({"head": {"prior": {"malignant": 0.2}}}, "leave head.prior or network out"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_folder_is_made(
