@@ -32,9 +32,6 @@ _MADE_AT_ONCE = 256
 #: Weights of several targets up to which clipped gradients are made: of more, that takes longer
 #: than all else. A public number, so that no patient decides how another is summed.
 _MADE_UP_TO = 1024
-#: Clip norms up to which an image's scaled gradient takes fewer than 2^24 steps: a row's largest
-#: entry is 2^19 or more, and a step more than 2^-21 of the clip norm.
-_EXACT_LENGTHS = 4
 #: Images whose residuals are computed at a time, so that they stay in the processor's cache.
 _RESIDUALS_AT_ONCE = 4096
 
@@ -155,10 +152,6 @@ class HeadExamples:
             added = truncation_errors(self.rows, self.images, long, step) * math.sqrt(len(weights))
             longest = torch.where(added < bound / 2, longest * bound / (bound - added), math.inf)
             factors[long] = torch.maximum(factors[long], clip_factors(longest, bound))
-            # An image that others oppose may be far longer than their mean. So long that products
-            # would not be exact (`ExactRows.weighted_sum`), its patient is clipped by the bound.
-            opposed = self.units[lengths * factors[self.units] > _EXACT_LENGTHS * bound]
-            factors[opposed] = clip_factors(bounds[opposed], bound)
         scaled = _scaled(parts, factors[self.units].unsqueeze(1))
         return on_lattice(self.rows.weighted_sum(scaled, step), clip_norm)
 
