@@ -135,7 +135,7 @@ class DatasetInfo(Settings):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One image: its path below the data set, patient, split, targets (nan unknown), the rest."""
 
@@ -375,12 +375,12 @@ def open_dataset(root: Path) -> Dataset:
         rows, problems = [], list(table.problems)
         named = {*FIXED_COLUMNS, *info.targets}
         attributes = [column for column in table.columns if column not in named]
-        files = NamedFiles(root.resolve())
+        files, same = NamedFiles(root.resolve()), dict[Any, Any]()
         for number, record in table.records.items():
             of_row = row_problems(record, info.targets, files)
             problems += [f"row {number}: {problem}" for problem in of_row]
             if not of_row:
-                rows.append(_row(record, info, attributes))
+                rows.append(_row(record, info, attributes, same))
         problems += patients_in_two_splits((row.patient_id, row.split) for row in rows)
     raise_problems(f"{root.name}/manifest.csv", problems)
     dataset, folders = Dataset(root, info, tuple(rows)), files.states()
@@ -457,13 +457,21 @@ def row_problems(record: Mapping[str, str], targets: Sequence[str], files: Named
     return [*problems, f"image: {problem}"] if problem else problems
 
 
-def _row(record: Mapping[str, str], info: DatasetInfo, attributes: Sequence[str]) -> Row:
+def _row(
+    record: Mapping[str, str],
+    info: DatasetInfo,
+    attributes: Sequence[str],
+    same: dict[Any, Any],
+) -> Row:
+    """A row of a record; what it has in common with others is kept once, in `same`."""
+    patient, split = record["patient_id"], record["split"]
+    targets = tuple([_TARGETS[record[name]] for name in info.targets])
     return Row(
         image=record["image"],
-        patient_id=record["patient_id"],
-        split=record["split"],
-        targets=tuple([_TARGETS[record[name]] for name in info.targets]),
-        attributes={name: record[name] for name in attributes},
+        patient_id=same.setdefault(patient, patient),
+        split=same.setdefault(split, split),
+        targets=same.setdefault(targets, targets),
+        attributes={name: same.setdefault(record[name], record[name]) for name in attributes},
     )
 
 
