@@ -203,7 +203,7 @@ def test_a_broken_description(make_set: MakeSet) -> None:
     (root / "dataset.json").write_text('{"name": "x", "kind": "reel", "size_pixel": 32}')
     text = refusal(root)
     assert "size_pixel: unknown key, did you mean size_px?" in text
-    assert "kind: Input should be 'real', 'synthetic' or 'phantom'" in text
+    assert "kind: Input should be 'real', 'synthetic', 'phantom' or 'public'" in text
     (root / "dataset.json").write_text("[1]")
     assert "dataset.json" in refusal(root)
 
