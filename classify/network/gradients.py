@@ -1,11 +1,29 @@
-"""The sum of patients' clipped gradients over the end of a ViT, from Opacus's hooks.
+"""The sum of patients' clipped gradients, of any network that keeps the images of a batch apart.
 
 A patient's gradient is the mean over all views of its images, all parameters together, and is
-clipped as one vector. Patients are taken one at a time: what a kernel gives for one image may
-differ in its last bits with the number of images beside it, and in bfloat16 those are no small
-part, so that in a batch of several patients each would depend on the others. A patient of many
-views comes a physical batch at a time, whose size changes memory and time, and no sum beyond
-rounding.
+clipped as one vector. Patients are taken one at a time: then it is the gradient of an ordinary
+backward pass over the patient's own images (`added_gradients`), exact for every kind of layer, and
+a function of that patient alone to the last bit, which the lattice's bound rests on
+(`synthdp.privacy.noisy_sum.lattice`). What a kernel gives for one image may differ in its last bits
+with the number of images beside it, and in bfloat16 those are no small part; kernels that add up
+in the order in which threads come are not used at all (`synthdp.machine.devices.reproducible`).
+
+Other ways were measured, in processor time over that of the plain step in batches of 16: a whole
+ResNet9 at 64 px, patients of 1 to 8 images, one thread (`scripts/bench_dp_step.py`). One at a time
+takes 1.7 times, Opacus's hooks 4.4 and its ghost clipping 3.9. Of groups of patients of as many
+images by `torch.func.vmap`, a patient's bits did not move with its neighbours here, but a group
+takes 1.2 to 1.3 times as long as its patients one by one, and would have to be looked at on every
+machine as `synthdp.networks.alone` does. Ghost clipping gives a float32 sum over patients, in
+which each is rounded with the others. Of n terms (images times places of a map) of N patients and
+clip norm C, a patient moves such a sum by up to C (1 + 2 n N 2^-24), even if no terms of a patient
+cancel: five times C for 64 patients of 8 images on maps of 32 x 32. So it is not taken.
+
+The size of a physical batch, the precision, the order in memory and the number of threads change
+memory and time, and a patient's vector by rounding (1e-5 of it in float32). They are public and
+the same for all patients: a patient's views are cut into batches by their own number.
+
+The last blocks of a ViT on cached tokens keep Opacus's hooks, summed within the patient
+(`classify.network.hooks`): runs that were made with them stay what they were, to the last bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
