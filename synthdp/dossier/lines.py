@@ -345,9 +345,9 @@ def _domain_words(sets: Sequence[SetFacts]) -> str:
         stand_in = "PHANTOMS THAT STAND FOR PATIENTS, " if one.kind == "phantom" else ""
         columns = f", columns {', '.join(one.columns)}" if one.columns else ""
         licence = f", licence {one.licence}" if one.licence else ""
+        what = f"images of {one.size_px} px" if one.depth is None else f"volumes of {one.sides}"
         words.append(
-            f"{one.name}: {stand_in}grey images of {one.size_px} px, labels "
-            f"{', '.join(one.targets)}{columns}{licence}"
+            f"{one.name}: {stand_in}grey {what}, labels {', '.join(one.targets)}{columns}{licence}"
         )
     return f"{'; '.join(words)}."
 

@@ -75,4 +75,5 @@ class VolumeNetwork(Backbone):
         if self._pool == "attention":
             weighted: Tensor = self.network.slice_attention(vectors)
             return weighted
-        return vectors.amax(dim=1) if self._pool == "max" else vectors.mean(dim=1)
+        pooled: Tensor = vectors.amax(dim=1) if self._pool == "max" else vectors.mean(dim=1)
+        return pooled

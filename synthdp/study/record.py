@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from synthdp.config.settings import Settings, read_json_as
 from synthdp.config.yaml_core import dump_yaml, read_yaml
@@ -55,6 +55,19 @@ class SetFacts(Settings):
     columns: tuple[str, ...] = ()
     epsilon: Spent = 0.0
     delta: float = Field(default=DELTA, gt=0, lt=1)
+    depth: int | None = Field(default=None, ge=1)
+
+    @property
+    def sides(self) -> str:
+        """The size of an image, in words; of a volume with the number of its slices."""
+        slices = "" if self.depth is None else f"{self.depth} slices of "
+        return f"{slices}{self.size_px} x {self.size_px} px"
+
+    @model_serializer(mode="wrap")
+    def _without_depth_of_flat_images(self, handler: SerializerFunctionWrapHandler) -> Any:
+        """Leave out what volumes alone have, so that records of flat images are as they were."""
+        values = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("depth", None)}
 
 
 def read_sets(study: Path) -> tuple[SetFacts, ...]:
@@ -77,6 +90,7 @@ def read_sets(study: Path) -> tuple[SetFacts, ...]:
                     stands_for_patients=info.protects_patients,
                     roles=tuple(dict.fromkeys(names)),
                     size_px=info.size_px,
+                    depth=info.depth,
                     targets=info.targets,
                     unit=info.unit,
                     licence=info.licence,

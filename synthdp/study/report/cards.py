@@ -216,7 +216,7 @@ def _set_items(one: SetFacts) -> str:
         "kind": kinds[one.kind] + " that stand for patients" * (one.kind == "phantom" and
                                                                 one.stands_for_patients),
         "roles": "; ".join(one.roles),
-        "images": f"grey, {one.size_px} x {one.size_px} px",
+        "images": f"grey, {one.sides}",
         "targets": ", ".join(one.targets),
         "licence": one.licence or "not stated",
     }  # fmt: skip
