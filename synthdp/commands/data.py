@@ -76,8 +76,8 @@ def _add_makers(kinds: Commands) -> None:
         stage="data volumes",
         options=("src", "out", "name", "metadata"),
         option_names={"metadata": "table"},
-        matters="src metadata out name patient_pattern labels volumes.depth volumes.spacing_mm "
-        "volumes.window size_px population split links",
+        matters="src out metadata patient_pattern labels volumes.depth volumes.spacing_mm "
+        "volumes.window size_px population",
     )
     add_stage(
         kinds,
