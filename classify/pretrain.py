@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from classify.config import PretrainSettings
 from classify.features.extract import backbone_features, trunk_views
 from classify.features.scaling import head_input, plain_scaling
+from classify.features.volumes import refuse_other_form
 from classify.model import Classifier, FeatureSource, save_classifier
 from classify.plans import pretraining_plan
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
@@ -176,10 +177,12 @@ class _DrawnViews:
         return np.full(len(self.source), epoch)
 
     def of(self, chosen: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[Any]:
-        """These views of these images, (B, 1, S, S)."""
+        """These views of these images, (B, 1, S, S); of volumes (B, D, S, S)."""
         images = self.source.images(chosen)
         for image, index, view in zip(images, chosen.tolist(), views.tolist(), strict=True):
-            image[0] = self.random_views.view(image[0], f"{self.seed} {view} {index}".encode())
+            name = f"{self.seed} {view} {index}".encode()
+            for plane in image:  # the slices of a volume move together
+                plane[:] = self.random_views.view(plane, name)
         return images
 
 
@@ -189,7 +192,10 @@ def _shown(
     """What training shows of each image."""
     if settings.augment is None:
         return _KeptViews(trunk_views(backbone, dataset, rows, settings.views))
-    images = packed_images(dataset, rows, settings.backbone.size_px)
+    refuse_other_form(settings.backbone, dataset)
+    of_volumes = dataset.info.depth is not None  # slices are made of the whole volume
+    size_px = dataset.info.size_px if of_volumes else settings.backbone.size_px
+    images = packed_images(dataset, rows, size_px)
     return _DrawnViews(images, RandomViews(settings.augment), settings.seed)
 
 

@@ -191,10 +191,18 @@ def trunk_views(
     """What the frozen trunk gives for `views` views of each image, (N, views, ...).
 
     The first view is the image itself. A trunk that hands on the images, (N, views, 1, S, S), keeps
-    none.
+    none; of volumes, (N, 1, D, S, S), there is one view.
     """
     if not finite:
         refuse_damaged(backbone)
+    refuse_other_form(backbone.settings, dataset)
+    if dataset.info.depth is not None:
+        if views > 1:
+            raise InputError(
+                f"{dataset.info.name}: holds volumes, of which no random views are kept; set "
+                "augment, which draws them anew in each pass, or views: 1"
+            )
+        return load_volumes(dataset, rows).astype(np.float16)[:, None]
     if backbone.hands_on_images:
         images = load_images(dataset, rows, backbone.settings.size_px)
         return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)

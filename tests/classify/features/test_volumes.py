@@ -8,15 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings
+from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings, PretrainSettings
 from classify.evaluate import run_evaluate
 from classify.features.extract import augmented_features, backbone_features, trunk_views
 from classify.finetune import run_finetune
 from classify.library.classifier import Classifier
+from classify.model import load_classifier
 from classify.network.gradients import PatientGradients
 from classify.network.images import ImageExamples, step_views
 from classify.network.top import trained_network
 from classify.predict import run_predict
+from classify.pretrain import run_pretrain
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.augmentation import Augmentation
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_volumes, open_dataset
@@ -30,10 +32,16 @@ DEPTH, SIDE = 6, 16
 
 
 def a_set(
-    root: Path, patients: int = 12, *, depth: int | None = DEPTH, without: int | None = None
+    root: Path,
+    patients: int = 12,
+    *,
+    depth: int | None = DEPTH,
+    without: int | None = None,
+    kind: str = "real",
 ) -> Dataset:
     """Volumes with a bright middle where malignant; of the first patient two."""
-    info = DatasetInfo(name="scans", kind="real", size_px=SIDE, depth=depth)
+    values = {"name": "scans", "kind": kind, "size_px": SIDE, "depth": depth}
+    info = DatasetInfo.model_validate(values)
     with create_dataset(root, info) as writer:
         for index in range(patients + 1):
             patient = max(index - 1, 0)
@@ -109,8 +117,8 @@ def test_what_is_not_of_the_networks_form_is_refused(tmp_path: Path) -> None:
     backbone = build_backbone(FeatureSettings.model_validate(TINY | {"axes": [0]}), seed=0)
     with pytest.raises(InputError, match=r"head\.views: 1"):
         augmented_features(backbone, volumes, volumes.rows, 2)
-    with pytest.raises(InputError, match="holds volumes"):
-        trunk_views(backbone, volumes, volumes.rows, 1)
+    with pytest.raises(InputError, match="no random views are kept"):
+        trunk_views(backbone, volumes, volumes.rows, 2)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +251,33 @@ def test_a_whole_network_is_trained_privately_on_volumes(tmp_path: Path) -> None
     assert run_evaluate(EvaluateSettings.model_validate(values)).is_dir()
     predict = {"run": run, "images": dataset.root, "out": tmp_path / "scores.csv"}
     assert run_predict(PredictSettings.model_validate(predict)).is_file()
+
+
+@pytest.mark.parametrize("augment", [None, {"flip": True}])
+def test_a_network_pretrained_on_volumes_starts_a_private_training(
+    tmp_path: Path, augment: dict[str, bool] | None
+) -> None:
+    phantoms = a_set(tmp_path / "phantoms", 6, kind="phantom")
+    pretrain = {
+        "data": phantoms.root,
+        "out": tmp_path / "pre",
+        "backbone": WHOLE,
+        "trainable_blocks": "all",
+        "epochs": 1,
+        "views": 1,
+        "augment": augment,
+    }
+    init = run_pretrain(PretrainSettings.model_validate(pretrain))
+    finetune = {
+        "data": a_set(tmp_path / "set", 6).root,
+        "out": tmp_path / "run",
+        "init": init,
+        "privacy": {"epsilon": 8, "delta": 1e-3, "population": 10},
+        "head": {"start": "pretrained", "steps": 2},
+    }
+    run = run_finetune(FinetuneSettings.model_validate(finetune))
+    pooled = load_classifier(run).feature_sources[0].trained
+    assert "slice_attention.score.weight" in pooled
 
 
 def test_slices_of_a_volume_are_augmented_together() -> None:

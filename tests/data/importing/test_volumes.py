@@ -222,3 +222,23 @@ def test_the_command_line_imports_by_either_name(
     assert "set `window`" in capsys.readouterr().err
     assert main([*line, window, "volumes.depth=1000"]) == 2
     assert "volumes.depth x size_px is 16000" in capsys.readouterr().err
+
+
+def test_a_volume_is_written_the_same_whoever_else_is_there(tmp_path: Path) -> None:
+    names = ("malignant/P0", "benign/P1", "malignant/P2", "benign/P3")
+    src = series_folder(tmp_path, *names)
+    (tmp_path / "key").write_bytes(bytes(range(32)))  # one by which no split is empty
+    asked = {"patient_pattern": r"(P\d+)$", "key": tmp_path / "key", "val_fraction": 0.5}
+    whole = imported(src, tmp_path / "whole", **asked)
+    for path in (src / "malignant" / "P2").iterdir():
+        path.unlink()
+    without = imported(src, tmp_path / "without", **asked)
+
+    def written(dataset: Dataset) -> dict[str, tuple[str, tuple[float, ...], bytes]]:
+        return {
+            row.patient_id: (row.split, row.targets, (dataset.root / row.image).read_bytes())
+            for row in dataset.rows
+        }
+
+    assert len(written(whole)) == 4
+    assert written(without).items() < written(whole).items()
