@@ -166,14 +166,16 @@ def at_youden(
         patients: (N,), the column of `weights` that each image's patient has.
         weights: (R, P) of `patient_weights`.
     """
-    drawn = itself_and_redraws(weights).astype(np.float64)
+    drawn = itself_and_redraws(weights)
     names = ("accuracy", "sensitivity", "specificity")
     sums = np.zeros((len(names), len(drawn)))
-    rows_at_once = max(1, _CELLS_AT_ONCE // max(1, labels.size))
-    for one in scores:
-        for start in range(0, len(drawn), rows_at_once):
-            block = slice(start, start + rows_at_once)
-            sums[:, block] += _best_decisions(labels, one, drawn[block][:, patients])
+    redraws_at_once = max(1, _CELLS_AT_ONCE // max(1, labels.size))
+    for start in range(0, len(drawn), redraws_at_once):
+        block = slice(start, start + redraws_at_once)
+        # a row for each image: sums down whole rows are far faster
+        by_image = np.ascontiguousarray(drawn[block].T, dtype=np.float64)[patients]
+        for one in scores:
+            sums[:, block] += _best_decisions(labels, one, by_image)
     return {name: Redrawn.of(row / len(scores)) for name, row in zip(names, sums, strict=True)}
 
 
@@ -183,24 +185,28 @@ _CELLS_AT_ONCE = 2**20
 
 def _best_decisions(labels: Array, scores: Array, weights: Array) -> Array:
     """Accuracy, sensitivity, specificity, (3, R), of one model at its best threshold for each of
-    the weightings, (R, N)."""
+    the weightings, (N, R)."""
     if not labels.size:
-        return np.full((3, len(weights)), np.nan)
+        return np.full((3, weights.shape[1]), np.nan)
     order = np.argsort(-scores, kind="stable")
-    ranked, positive, ordered = scores[order], labels[order], weights[:, order]
+    ranked, positive, ordered = scores[order], labels[order], weights[order]
     ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
-    called = ordered.cumsum(axis=1)[:, ends]
-    detected = (ordered * positive).cumsum(axis=1)[:, ends]
-    positives, negatives = detected[:, -1:], (called - detected)[:, -1:]
+    called = ordered.cumsum(axis=0)
+    ordered *= positive[:, None]
+    detected = np.cumsum(ordered, axis=0, out=ordered)[ends]
+    called = called[ends]
+    positives = detected[-1]
+    negatives = called[-1] - positives
     with np.errstate(invalid="ignore", divide="ignore"):
-        gain = detected / positives - (called - detected) / negatives
-        best = np.where(np.isnan(gain), -np.inf, gain).argmax(axis=1)[:, None]
-        found = np.take_along_axis(detected, best, axis=1)
-        cleared = negatives - (np.take_along_axis(called, best, axis=1) - found)
+        # sensitivity + specificity - 1, of which the last is nan where a class was not drawn
+        gain = detected * (1 / positives + 1 / negatives) - called / negatives
+        best = np.where(np.isnan(gain[-1]), 0, gain.argmax(axis=0))[None]
+        found = np.take_along_axis(detected, best, axis=0)[0]
+        cleared = negatives - (np.take_along_axis(called, best, axis=0)[0] - found)
         both = np.where((positives > 0) & (negatives > 0), 1.0, np.nan)
         shares = (
             (found + cleared) / (positives + negatives),
             found / positives,
             cleared / negatives,
         )
-        return np.concatenate([share * both for share in shares], axis=1).T
+        return np.stack([share * both for share in shares])
