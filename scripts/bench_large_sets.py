@@ -2,7 +2,8 @@
 
 A manifest of so many rows is opened, the set is told from others for the first time (each image is
 read) and again (none is), and a study of so many cells is planned, as `--dry-run` does. Images are
-small files that nobody decodes; the study's sets are phantoms.
+small files that nobody decodes; the study's sets are phantoms. Of further images, which are
+pictures, a pass that decodes them is compared with one over their packed form.
 """
 
 import argparse
@@ -17,15 +18,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from bench_study import made_up_study
 
 from synthdp.config.settings import dump_settings
 from synthdp.data import dataset
 from synthdp.data.identity import set_digests
+from synthdp.data.packed import packed_images
 
 #: What changed in the last two seconds is looked at again (`synthdp.storage.unchanged`).
 SETTLED_AFTER_S = 2.5
 SPLITS = ("train", "val", "test")
+#: Of the pictures, and how many a training reads at once.
+SIDE, BATCH = 64, 256
 
 
 def made_up_set(root: Path, rows: int) -> Path:
@@ -41,6 +46,42 @@ def made_up_set(root: Path, rows: int) -> Path:
         lines.append(f"{name},p{patient:06d},{split},{patient % 2},CC,L,{row % 4},site{row % 3}")
     (root / "manifest.csv").write_text("\n".join(lines) + "\n")
     return root
+
+
+def pictured_set(root: Path, images: int) -> dataset.Dataset:
+    """A set of noisy pictures."""
+    info = dataset.DatasetInfo(name="pictures", kind="phantom", size_px=SIDE)
+    rng, slope = np.random.default_rng(0), np.add.outer(np.arange(SIDE), np.arange(SIDE))
+    with dataset.create_dataset(root, info) as writer:
+        for image in range(images):
+            pixels = (slope + rng.integers(0, 40, (SIDE, SIDE))).astype(np.uint8)
+            writer.add(pixels, patient_id=f"p{image}", split="train", targets=[image % 2])
+    return dataset.open_dataset(root)
+
+
+def print_passes(pictures: dataset.Dataset) -> None:
+    """Print what passes over the images of a set take, in a random order."""
+    rows, order = pictures.rows, np.random.default_rng(1).permutation(len(pictures.rows))
+    packed = packed_images(pictures, rows[:1], SIDE)  # imports are nobody's cost
+
+    def pack() -> None:
+        nonlocal packed
+        packed = packed_images(pictures, rows, SIDE)
+
+    def over_packed() -> None:
+        for start in range(0, len(order), BATCH):
+            packed.images(order[start : start + BATCH])
+
+    def decoded() -> None:
+        for start in range(0, len(order), BATCH):
+            some = [rows[place] for place in order[start : start + BATCH]]
+            dataset.load_images(pictures, some, SIDE)
+
+    by_decoding = cpu_seconds(decoded)
+    print(f"{len(rows):,} images of {SIDE} px decoded: {by_decoding:.2f} s a pass")
+    for what, work in (("packed", pack), ("first pass", over_packed), ("next pass", over_packed)):
+        taken = cpu_seconds(work)
+        print(f"{what}: {taken:.2f} s, {taken / by_decoding:.3f} of a pass that decodes")
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -68,6 +109,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--cells", type=int, default=500)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -85,6 +127,8 @@ def main() -> None:
         for what in ("for the first time", "again"):
             anew()
             print(f"told from others {what}: {cpu_seconds(lambda: set_digests(root)):.1f} s")
+
+        print_passes(pictured_set(Path(name) / "pictures", arguments.images))
 
         study = made_up_study(Path(name), 400)
         seeds = tuple(range(-(-arguments.cells // 5)))
