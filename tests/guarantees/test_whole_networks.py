@@ -67,6 +67,7 @@ def subject(request: pytest.FixtureRequest) -> NetworkSubject:
     )
 
 
+@pytest.mark.slow
 def test_a_sound_training_of_a_whole_network_passes_its_audit(subject: NetworkSubject) -> None:
     replayed = replay(subject, np.random.default_rng(0), steps=2, patients=1, risk=RISK)
     assert replayed.broken == ()
@@ -77,6 +78,7 @@ def test_a_sound_training_of_a_whole_network_passes_its_audit(subject: NetworkSu
     assert scores.outside.mean() == pytest.approx(0, abs=0.45)
 
 
+@pytest.mark.slow
 def test_without_clipping_canaries_and_replay_tell(
     subject: NetworkSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
