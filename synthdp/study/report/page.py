@@ -465,7 +465,8 @@ def _transfer(
     return {
         "transfer": transfer_views(compared),
         "transfer_problem": "",
-        "below_chance": [row for row in compared if _is_below_chance(row)],
+        "below_chance": sorted(filter(_is_below_chance, compared), key=_may_be_chance),
+        "surely_below": sum(not _may_be_chance(row) for row in compared if _is_below_chance(row)),
         "drops": drop_views(compared),
         "decisions": DECISIONS,
     }
@@ -473,6 +474,10 @@ def _transfer(
 
 def _is_below_chance(row: TransferRow) -> bool:
     return any(words in row.note for words in (BELOW_CHANCE, MAYBE_BELOW_CHANCE))
+
+
+def _may_be_chance(row: TransferRow) -> bool:
+    return MAYBE_BELOW_CHANCE in row.note
 
 
 @dataclass(frozen=True)
