@@ -314,6 +314,14 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TINY_GAN = {"size_px": SIDE_PX, "channels": (8, 8, 8), "z_dim": 16, "batch": 8, "kimg": 0.02}
 NETWORK = {"trainable_blocks": 1, "steps": 4, "sampling_rate": 0.5, "block_steps": 2}
+WHOLE = {
+    "trainable_blocks": "all",
+    "steps": 2,
+    "sampling_rate": 0.2,
+    "block_steps": 1,
+    "augment": {},
+    "max_images": 1,
+}
 GAME = {
     "steps": 4,
     "sampling_rate": 0.5,
@@ -333,6 +341,8 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
         return finetuned(data, out, head={"sampling_rate": 0.5, "steps": 8})
     if stage == "network":
         return finetuned(data, out, network=NETWORK)
+    if stage == "whole network":
+        return finetuned(data, out, network=WHOLE)
     changes: dict[str, object] = {
         "method": "embedding",
         "embedding": {"features": RANDOM, "public": public},
@@ -344,7 +354,8 @@ def made_by(stage: str, data: Path, out: Path, public: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "stage", ["head", "sampled head", "network", "embedding", "dp_discriminator"]
+    "stage",
+    ["head", "sampled head", "network", "whole network", "embedding", "dp_discriminator"],
 )
 def test_what_leaves_differs_in_the_noisy_weights_alone(
     stage: str,
