@@ -26,7 +26,7 @@ _EXACT_WIDTH = 2**13
 #: kept in float32.
 _SQUARED_ERROR = 2.0**-22
 #: How many clip norms an image's own part may be long, in a sum that is not: it then takes fewer
-#: than 2^24 steps, as a row's largest entry is 2^19 or more, and a step more than 2^-21 of the norm.
+#: than 2^24 steps, as a row's largest entry is 2^19 or more and a step more than 2^-21 of the norm.
 _LONGEST_IMAGE = 4
 
 
