@@ -143,7 +143,9 @@ def weighted_loss(
     `towards_inputs` there is no gradient towards the inputs, which saves the first layer's.
     """
     images, device = views.images[part], next(module.parameters()).device
-    inputs = examples.inputs(images, views.views[part]).to(device, torch.float32)
+    seen = examples.inputs(images, views.views[part])
+    # always new memory: addresses decide in which order a library adds up
+    inputs = torch.empty(seen.shape, dtype=torch.float32, device=device).copy_(seen)
     inputs.requires_grad_(towards_inputs)
     targets = examples.targets[images].to(device)
     known = ~torch.isnan(targets)

@@ -307,3 +307,36 @@ def test_a_swin_is_refused_with_the_way_out() -> None:
     )
     with pytest.raises(InputError, match=r"layer layers\.3.*has buffers.*leave `network` out"):
         trained_top(swin, torch.zeros(1, swin.n_features + 1), scaling=None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AtAddress:
+    """Made-up images as floats, so many numbers beyond an address as new tensors have."""
+
+    images: Tensor
+    beyond: int
+    units: Tensor
+    targets: Tensor
+    tags: tuple[bytes, ...]
+    n_views: int = 1
+
+    def inputs(self, images: Tensor, views: Tensor) -> Tensor:
+        rows = self.images[images]
+        room = torch.empty(rows.numel() + self.beyond)[self.beyond :]
+        return room.view_as(rows).copy_(rows)
+
+
+def test_where_images_stand_in_memory_moves_no_bit() -> None:
+    """An array is put where there is room, which hangs on what was read of others before; a product
+    adds up in another order at another kind of address."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(63 * 61, 33), nn.ReLU(), nn.Linear(33, 2))
+    images, targets = torch.randn(12, 1, 63, 61), torch.randint(0, 2, (12, 2)).float()
+    units = torch.arange(4).repeat_interleave(3)
+    sums = []
+    for beyond in (0, 1, 2, 4):
+        data = AtAddress(images, beyond, units, targets, (b"a", b"b", b"c", b"d"))
+        views = all_views(data, torch.arange(4))
+        own = PatientGradients(module).clipped_sum(data, views, clip_norm=CLIP, batch=8)
+        sums.append(own)
+    assert all(torch.equal(own, sums[0]) for own in sums[1:])
