@@ -10,11 +10,13 @@ A process that dies ends the step for all of them, before its noise is added: th
 reserved in the ledger and stays spent, as after any crash, and nothing of it was released.
 """
 
+import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import torch
 from torch import Tensor, distributed
@@ -63,25 +65,39 @@ class Team:
         return int(head[0]) == _GATHER
 
     def meet(self, identity: bytes) -> None:
-        """Make sure that all are about to train the same.
+        """Make sure that all are about to train the same, by the same kernels.
+
+        Who computes a patient's gradient hangs on who else is sampled. So all processes must give
+        the same bits for it, or it would hang on others too.
 
         Args:
             identity: of settings and images, as this process knows them.
 
         Raises:
-            InputError: when another process has others.
+            InputError: when another process has others, or computes otherwise.
         """
         if self.rank.count == 1:
             return
-        own = torch.frombuffer(bytearray(sha256(identity).digest()), dtype=torch.uint8)
+        self._compare(
+            identity,
+            "the processes of torchrun were started with different settings or data; start them "
+            "by one command, on folders that all of them see",
+        )
+        self._compare(
+            kernels().encode(),
+            "the processes of torchrun don't compute alike, so that a patient's gradient would "
+            "hang on which of them has it; start all on processors, or GPUs, of one kind, with "
+            "one version of torch and as many threads each (OMP_NUM_THREADS)",
+        )
+
+    def _compare(self, told: bytes, otherwise: str) -> None:
+        """Refuse, in these words, what is not the same in all processes."""
+        own = torch.frombuffer(bytearray(sha256(told).digest()), dtype=torch.uint8)
         others = [torch.empty_like(own) for _ in range(self.rank.count)]
         with _company():
             distributed.all_gather(others, own)
         if not all(torch.equal(one, own) for one in others):
-            raise InputError(
-                "the processes of torchrun were started with different settings or data; start "
-                "them by one command, on folders that all of them see"
-            )
+            raise InputError(otherwise)
 
     def tell(self, task: Task) -> None:
         """Of the first process: begin a step with the others."""
@@ -138,6 +154,25 @@ class Team:
         if self.rank.count > 1 and self.rank.leads and not self._in_step:
             with _company():
                 distributed.broadcast(torch.tensor([_NO_STEP, 0, 0]), src=0)
+
+
+def kernels() -> str:
+    """What decides which code of a library computes here, and in which order it adds up."""
+    processor = ""
+    with suppress(OSError):  # Linux alone has it
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line for line in lines if line.startswith("model name")), "")
+    here = torch.cuda.is_available()
+    return "|".join(
+        [
+            platform.machine(),
+            processor,
+            torch.backends.cpu.get_cpu_capability(),
+            torch.__version__,
+            str(torch.get_num_threads()),
+            torch.cuda.get_device_name() if here else "no GPU",
+        ]
+    )
 
 
 #: One process by itself.

@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import team_training
 import torch
 from team_training import train_plainly, train_privately
+from torch import Tensor
 
+from classify.network import team
 from classify.network.gradients import Views
-from classify.network.team import ALONE, Team
+from classify.network.team import ALONE, Team, kernels
 from synthdp.errors import InputError
 from synthdp.machine.rank import Rank, own_rank, refuse_several
 
@@ -107,3 +110,35 @@ def test_a_rank_is_read_from_torchruns_words(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(InputError, match="RANK"):
         own_rank()
+
+
+@pytest.mark.parametrize(
+    ("identity", "computes", "why"),
+    [
+        (b"same", kernels(), None),
+        (b"other", kernels(), "different settings or data"),
+        (b"same", kernels() + " of another kind", "don't compute alike"),
+    ],
+)
+def test_processes_that_train_or_compute_otherwise_are_refused(
+    monkeypatch: pytest.MonkeyPatch, identity: bytes, computes: str, why: str | None
+) -> None:
+    """Who computes a patient's gradient hangs on the others, so all must give it the same bits."""
+    told = iter([identity, computes.encode()])
+
+    def of_two(others: Sequence[Tensor], own: Tensor) -> None:
+        others[0].copy_(own)
+        others[1].copy_(torch.frombuffer(bytearray(sha256(next(told)).digest()), dtype=torch.uint8))
+
+    monkeypatch.setattr(team.distributed, "all_gather", of_two)
+    if why is None:
+        Team(Rank(0, 2)).meet(b"same")
+        return
+    with pytest.raises(InputError, match=why):
+        Team(Rank(0, 2)).meet(b"same")
+
+
+def test_threads_are_part_of_how_a_process_computes() -> None:
+    with_one = kernels()
+    torch.set_num_threads(2)
+    assert kernels() != with_one
