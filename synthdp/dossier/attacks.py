@@ -96,6 +96,9 @@ def _odds_bounds(statement: Statement) -> dict[str, str]:
         none = (
             "nothing that a record shows: what went into it is declared alone"
             if statement.lineage.declared
+            else f"nothing for the patients of {' and '.join(statement.lineage.public)}, which was "
+            "declared public; no release on any other is counted"
+            if statement.lineage.public
             else "no release on any patient is counted, so there is nobody to find"
         )
         return {"membership": none, "attribute": none, "reconstruction": none}

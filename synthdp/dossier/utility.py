@@ -5,7 +5,7 @@ scored, and shows the figures where they are asked for by name. Scores of images
 patients', and noisy ones under their own promise, are shown at once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from synthdp.config.settings import validate_settings
@@ -42,7 +42,8 @@ def utility_of(evidence: Evidence, *, with_figures: bool, with_counts: bool) -> 
     made += [_of_assessment(one, with_figures) for one in evidence.assessments]
     if evidence.tables is not None:
         patients = {one.name: one.stands_for_patients for one in evidence.sets}
-        made += _of_study(evidence.tables, patients, with_figures)
+        public = frozenset(one.name for one in evidence.sets if one.kind == "public")
+        made += _of_study(evidence.tables, patients, public, with_figures)
     return tuple(made) if with_counts else tuple(_without_counts(one) for one in made)
 
 
@@ -54,7 +55,7 @@ def _without_counts(one: Utility) -> Utility:
 def _of_evaluation(evaluation: ScoredSplit, with_figures: bool) -> Utility:
     shown = with_figures or not evaluation.of_patients
     attributes = tuple(dict.fromkeys(figure.attribute for figure in evaluation.groups))
-    words = _shown_words(shown, evaluation.of_patients)
+    words = _shown_words(shown, evaluation.of_patients, of_public=evaluation.of_public)
     figures: list[GroupFigure] = []
     if evaluation.noisy is not None:
         noisy = evaluation.noisy
@@ -109,7 +110,9 @@ def _of_assessment(assessment: Assessment, with_figures: bool) -> Utility:
     )
 
 
-def _shown_words(shown: bool, of_patients: bool) -> str:
+def _shown_words(shown: bool, of_patients: bool, *, of_public: bool = False) -> str:
+    if of_public:
+        return "Figures of the patients of a public set, whom nothing protects."
     if not of_patients:
         return "No patient was scored, so these figures tell nothing of any."
     if shown:
@@ -151,7 +154,7 @@ def _groups(figures: Iterable[FairnessFigure], model: str = "") -> Iterator[Grou
 
 
 def _of_study(
-    tables: StudyTables, patients: dict[str, bool], with_figures: bool
+    tables: StudyTables, patients: dict[str, bool], public: Container[str], with_figures: bool
 ) -> Iterator[Utility]:
     by_split: dict[tuple[str, str], list[Cell]] = {}
     for cell in with_cited_intervals(cells_by_set(tables.rows), tables.compared):
@@ -160,6 +163,7 @@ def _of_study(
     for (data_set, split), cells in by_split.items():
         of_patients = patients.get(data_set, True)
         shown = with_figures or not of_patients
+        words = _shown_words(shown, of_patients, of_public=data_set in public)
         groups = [one for one in tables.groups if (one.data_set, one.split) == (data_set, split)]
         figures = [figure for cell in cells for figure in _of_cell(cell)] if shown else []
         if shown:
@@ -171,7 +175,7 @@ def _of_study(
             split=split,
             of_patients=of_patients,
             attributes=tuple(dict.fromkeys(one.attribute for one in groups)),
-            words=f"{_shown_words(shown, of_patients)} {_models_words(cells)}",
+            words=f"{words} {_models_words(cells)}",
             figures=tuple(figures),
         )
 

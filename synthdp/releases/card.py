@@ -94,6 +94,8 @@ def _result_lines(one: ScoredSplit, parts: CardParts) -> list[str]:
     if one.of_patients and not parts.exact:
         return lines
     who = "patients, exact and outside the promise" if one.of_patients else "no patient"
+    if one.of_public:
+        who = "patients of a public set, whom nothing protects"
     for target, figures in figures_by_target(one.metrics).items():
         figure = figures["auroc"]
         if figure["value"] is None:

@@ -273,6 +273,12 @@ def _lineage_words(statement: Statement) -> str:
     if not releases:
         if statement.lineage.declared:
             return "No release on any patient, as declared by the importer or the sender."
+        if names := statement.lineage.public:
+            return (
+                "No release on any patient whom a promise protects. What is here descends from the "
+                f"public {'sets' if len(names) > 1 else 'set'} {one_line(' and '.join(names))}, "
+                "whose patients are not protected."
+            )
         return "No release on any patient: nothing here descends from a patient's image."
     return "\n".join(
         f"- release {one_line(f'{one.id}: {one.stage} on {one.data}')}" for one in releases

@@ -53,7 +53,8 @@ class NoisyRecord(Settings, extra="ignore"):
 class ScoredSplit:
     """What `synthdp evaluate` wrote of the run: its figures, all exact but the noisy one.
 
-    of_patients: whether the images scored are patients', or can't be told from them any more.
+    of_patients: whether the images scored are patients', or can't be told from them any more;
+    of_public: whether they are those of a public set, whose patients nothing protects.
     """
 
     data_set: str
@@ -62,6 +63,7 @@ class ScoredSplit:
     metrics: Mapping[str, Any]
     groups: tuple[FairnessFigure, ...]
     noisy: NoisyRecord | None
+    of_public: bool = False
 
 
 def read_evaluation(folder: Path, original: Path) -> ScoredSplit:
@@ -85,11 +87,13 @@ def read_evaluation(folder: Path, original: Path) -> ScoredSplit:
     groups = read_json(folder / GROUPS_FILE) if (folder / GROUPS_FILE).is_file() else []
     if not isinstance(groups, list) or any(not isinstance(one, dict) for one in groups):
         raise InputError(f"{folder.name}/{GROUPS_FILE}: holds no figures; evaluate again")
-    of_patients = True  # unless the set says that it holds none
+    of_patients, of_public = True, False  # unless the set says otherwise
     with suppress(InputError):
         data = Path(str(settings.get("dataset", "")))
         same = not is_of_another(folder, "dataset", data)
-        of_patients = open_dataset(data).info.protects_patients or not same
+        info = open_dataset(data).info
+        of_patients = info.protects_patients or not same
+        of_public = same and info.kind == "public"
     return ScoredSplit(
         data_set=str(metrics.get("data_set", "")),
         split=str(metrics.get("split", "")),
@@ -100,6 +104,7 @@ def read_evaluation(folder: Path, original: Path) -> ScoredSplit:
             for one in groups
         ),
         noisy=_noisy_record(folder) if (folder / NOISY_FILE).is_file() else None,
+        of_public=of_public,
     )
 
 

@@ -152,6 +152,9 @@ def _end_words(tried: Sequence[str], chosen: str) -> list[str]:
 def _promise_words(promise: Statement) -> list[str]:
     if not promise.lineage.releases:
         words = "promise: epsilon = 0; no patient's image went into the sets it was chosen on"
+        if names := promise.lineage.public:
+            sets = " and ".join(names)
+            words = f"promise: epsilon = 0, but for patients of the public {sets}, not protected"
         declared = promise.lineage.declared
         return [f"{words}, as declared by whoever imported them" if declared else words]
     releases = ", ".join(

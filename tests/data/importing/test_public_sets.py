@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from made_up import clinic_set
 
-from classify.config import FinetuneSettings, PretrainSettings
+from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
+from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.pretrain import run_pretrain
 from synthdp.config.settings import FeatureSettings, PrivacySettings, load_settings
@@ -13,13 +14,19 @@ from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
-from synthdp.dossier.evidence import _set_subject
+from synthdp.dossier.attacks import _odds_bounds
+from synthdp.dossier.evidence import _set_subject, read_evidence
+from synthdp.dossier.utility import utility_of
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import set_statement, statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
 from synthdp.releases.datasets import copy_dataset
+from synthdp.releases.release import Asked, release
+from synthdp.runs.cards import dataset_card
+from synthdp.study.compare.defaults import _promise_words
+from synthdp.study.report.figures.write import _grid_caption
 
 BACKBONE = FeatureSettings(name="test_vit", size_px=32)
 
@@ -113,6 +120,35 @@ def test_a_statement_that_drops_the_name_is_made_again_with_it(children: Path) -
 def test_lineages_without_public_sets_are_written_as_ever() -> None:
     assert Lineage(declared=("a",)).model_dump(mode="json") == {"releases": [], "declared": ["a"]}
     assert "public" not in Lineage().model_dump_json()
+
+
+def test_no_text_says_of_a_public_set_that_no_patient_is_in(children: Path) -> None:
+    root = imported(children).root
+    run = run_pretrain(
+        PretrainSettings(
+            data=root, out=root.parent / "pre", backbone=BACKBONE, trainable_blocks=0
+        )
+    )
+    statement, folder = read_statement(run), root.parent / "out"
+    judged = EvaluateSettings(run=run, dataset=root, split="train", out=root.parent / "e")
+    evaluation = run_evaluate(judged)
+    release(run, folder, Asked(evidence=(evaluation,)))
+    evidence = read_evidence(run, [evaluation])
+    synthetic = clinic_set(root.parent / "made", "synthetic", lineage=statement.lineage)
+    texts = [
+        (folder / "README.md").read_text(),
+        dataset_card(title="made", summary="", licence="", statement=statement, n_images=1),
+        *_promise_words(statement),
+        *_odds_bounds(statement).values(),
+        _grid_caption(open_dataset(synthetic), 0.0),
+        *(one.words for one in utility_of(evidence, with_figures=True, with_counts=True)),
+    ]
+    for text in texts:
+        assert "public" in text
+        assert "no patient's image" not in text
+        assert "of no patient" not in text
+        assert "nobody to find" not in text
+        assert "No patient was scored" not in text
 
 
 def edited(root: Path, **changes: object) -> None:

@@ -347,6 +347,8 @@ def _grid(study: Path, results: StudyResults) -> StudyFigure | NoFigure:
 def _grid_caption(dataset: Dataset, epsilon: float | None) -> str:
     if epsilon is None:
         promise = ""
+    elif epsilon == 0 and (public := dataset.info.lineage.public):
+        promise = f" They descend from the public {' and '.join(public)}, and no other patient."
     elif epsilon == 0:
         promise = " They descend from no patient's image."
     elif math.isinf(epsilon):
