@@ -10,10 +10,10 @@ in the order in which threads come are not used at all (`synthdp.machine.devices
 
 Other ways were measured, in processor time over that of the plain step in batches of 16: a whole
 ResNet9 at 64 px, patients of 1 to 8 images, one thread (`scripts/bench_dp_step.py`). One at a time
-takes 1.7 to 1.9 times, Opacus's hooks 4.4 and its ghost clipping 3.9. Of groups of patients of as many
-images by `torch.func.vmap`, a patient's bits did not move with its neighbours here, but a group
-takes 1.2 to 1.3 times as long as its patients one by one, and would have to be looked at on every
-machine as `synthdp.networks.alone` does. Ghost clipping gives a float32 sum over patients, in
+takes 1.7 to 1.9 times, Opacus's hooks 4.4 and its ghost clipping 3.9. Of groups of patients of as
+many images by `torch.func.vmap`, a patient's bits did not move with its neighbours here, but a
+group takes 1.2 to 1.3 times as long as its patients one by one, and would have to be looked at on
+every machine as `synthdp.networks.alone` does. Ghost clipping gives a float32 sum over patients, in
 which each is rounded with the others. Of n terms (images times places of a map) of N patients and
 clip norm C, a patient moves such a sum by up to C (1 + 2 n N 2^-24), even if no terms of a patient
 cancel: five times C for 64 patients of 8 images on maps of 32 x 32. So it is not taken.
