@@ -313,6 +313,19 @@ def read_info(root: Path) -> DatasetInfo:
     return _with_known_lineage(read_json_as(DatasetInfo, root / "dataset.json"), root)
 
 
+def protected_set_of(path: Path) -> DatasetInfo | None:
+    """The set in whose folder a file or folder stands, links followed, if it protects its patients.
+
+    Raises:
+        InputError: when the description of a set there is damaged.
+    """
+    path = path.resolve()
+    for folder in (path, *path.parents):
+        if (folder / "dataset.json").is_file() and (info := read_info(folder)).protects_patients:
+            return info
+    return None
+
+
 def _with_known_lineage(info: DatasetInfo, root: Path) -> DatasetInfo:
     """The description of a set, whose lineage its own ledger has; marked as declared without one.
 

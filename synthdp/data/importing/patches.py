@@ -1,7 +1,7 @@
 """Import patches that stand in class folders, with a metadata table or without, as a data set."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from synthdp.config.places import respelled, started_in
-from synthdp.data.dataset import KEY_FILE, DatasetInfo, create_dataset, raise_problems, read_info
+from synthdp.data.dataset import (
+    KEY_FILE,
+    DatasetInfo,
+    create_dataset,
+    protected_set_of,
+    raise_problems,
+    read_info,
+)
 from synthdp.data.decoding import NARROW, decode_pixels
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.assignment import (
@@ -37,7 +44,7 @@ from synthdp.data.importing.lesions.full_images import (
     read_lesions,
 )
 from synthdp.data.importing.links import read_links
-from synthdp.data.importing.listing import Listing, list_patches
+from synthdp.data.importing.listing import Listing, files_fitting, list_patches, tables_of
 from synthdp.data.importing.note import (
     NOTE,
     ImportNote,
@@ -110,6 +117,7 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
     refuse_relabelled(settings)
     sources = source_files(settings)
     listing = listed()
+    refuse_protected_files(settings, listing)
     statement = imported_statement(settings)
     person_of = read_links(settings.links) if settings.links is not None else {}
     with staging_beside(settings.out) as staging:
@@ -338,17 +346,8 @@ def refuse_relabelled(settings: PatchesSettings) -> None:
             patients, or a set beside `out` holds images of the same folder, the one of them
             declared public and the other not.
     """
-    if settings.kind != "real":
-        tables = [settings.metadata] if isinstance(settings.metadata, Path) else []
-        named = [path.resolve() for path in (settings.src, *tables)]
-        for folder in (one for path in named for one in (path, *path.parents)):
-            if (folder / "dataset.json").is_file() and read_info(folder).protects_patients:
-                raise InputError(
-                    f"kind: {settings.kind} would take the patients of the data set "
-                    f"{read_info(folder).name} out of every promise, since these files are its "
-                    "own; whether patients are protected is declared once, when the original files "
-                    "are imported"
-                )
+    tables = [settings.metadata] if isinstance(settings.metadata, Path) else []
+    _refuse_protected(settings, (settings.src, *tables))
     if settings.kind == "synthetic":
         return
     beside = _other_declaration(settings)
@@ -357,6 +356,33 @@ def refuse_relabelled(settings: PatchesSettings) -> None:
             f"kind: the images of this folder are imported already, as the {beside.kind} data set "
             f"{beside.name}; of the same patients one can't be {settings.kind} too, so keep one of "
             "the two, and import other patients from a folder of their own"
+        )
+
+
+def refuse_protected_files(settings: PatchesSettings, listing: Listing) -> None:
+    """The same of each file that is to be read: a link, or a folder below `src`, may be a set's.
+
+    Raises:
+        InputError: when one stands in the folder of a set that protects its patients.
+    """
+    if settings.kind == "real":
+        return
+    lesions = (patch.lesion for patch in listing.patches if isinstance(patch.lesion, Path))
+    beside = (name for one in settings.joined for name in files_fitting(settings.src, one))
+    tables = (*(tables_of(settings) or ()), *(settings.src / name for name in beside))
+    files = (patch.path for patch in listing.patches)
+    folders = {path.resolve().parent for path in (*files, *lesions, *tables)}
+    _refuse_protected(settings, sorted(folders))
+
+
+def _refuse_protected(settings: PatchesSettings, paths: Iterable[Path]) -> None:
+    if settings.kind == "real":
+        return
+    for protected in filter(None, map(protected_set_of, paths)):
+        raise InputError(
+            f"kind: {settings.kind} would take the patients of the data set {protected.name} out "
+            "of every promise, since these files are its own; whether patients are protected is "
+            "declared once, when the original files are imported"
         )
 
 

@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from synthdp import __version__
-from synthdp.data.dataset import DatasetInfo, DatasetWriter, create_dataset, holds_dataset
+from synthdp.data.dataset import (
+    DatasetInfo,
+    DatasetWriter,
+    create_dataset,
+    holds_dataset,
+    protected_set_of,
+)
 from synthdp.data.phantoms.chest.chest_set import described_table, write_radiographs
 from synthdp.data.phantoms.ct.ct_set import TARGET, write_volumes
 from synthdp.data.phantoms.lumpy import draw_lumpy_view
 from synthdp.data.phantoms.settings import OF_SUBJECT, PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
+from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Lineage
 
@@ -240,6 +247,12 @@ def run_phantoms(settings: PhantomSettings) -> Path:
     Raises:
         InputError: when `out` holds anything else, or the table of labels can't be drawn to.
     """
+    for path in () if settings.as_real else settings.table:
+        if (protected := protected_set_of(path)) is not None:
+            raise InputError(
+                f"table: is one of the patients of the data set {protected.name}, who are "
+                "protected, so that it is not public; draw to it with as_real: true alone"
+            )
     info = _info(settings)
     if holds_dataset(settings.out, info):
         return settings.out

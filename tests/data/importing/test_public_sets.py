@@ -14,6 +14,7 @@ from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
 from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
+from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.dossier.attacks import _odds_bounds
 from synthdp.dossier.evidence import _set_subject, read_evidence
 from synthdp.dossier.utility import utility_of
@@ -201,6 +202,37 @@ def test_the_files_of_a_set_of_patients_are_not_imported_as_others(
         with pytest.raises(InputError, match="out of every promise"):
             imported(src, out=tmp_path / "again", kind=kind)
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("kind", ["public", "synthetic"])
+@pytest.mark.parametrize("way", ["a folder below", "links"])
+def test_files_of_a_set_of_patients_are_found_wherever_they_are_read_from(
+    tmp_path: Path, kind: str, way: str
+) -> None:
+    """The set stands below `src`, or what `src` holds are links into it."""
+    clinic = clinic_set(tmp_path / "archive" / "clinic")
+    src, links = tmp_path / "archive", {}
+    if way == "links":
+        src, links = tmp_path / "links", {"follow_links_into": [clinic]}
+        src.mkdir()
+        (src / "P1_malignant.png").symlink_to(clinic / "images" / "000001.png")
+    changes = {"patient_pattern": "(P?[0-9]+)", "metadata": "none", **links}
+    if way != "links":
+        (clinic / "images").rename(clinic / "malignant")
+    if kind == "synthetic":
+        changes |= {"lineage": "none", "patient_pattern": None}
+    with pytest.raises(InputError, match="out of every promise"):
+        imported(src, out=tmp_path / "again", kind=kind, **changes)
+    assert not (tmp_path / "again").exists()
+
+
+def test_phantoms_are_not_drawn_to_a_table_of_protected_patients_called_public(
+    tmp_path: Path,
+) -> None:
+    clinic = clinic_set(tmp_path / "clinic")
+    asked = {"subject": "chest", "table": clinic / "manifest.csv", "table_is_public": True}
+    with pytest.raises(InputError, match="who are protected, so that it is not public"):
+        run_phantoms(PhantomSettings.model_validate({"out": tmp_path / "drawn", **asked}))
 
 
 @pytest.mark.parametrize(("first", "second"), [("real", "public"), ("public", "real")])
