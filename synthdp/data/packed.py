@@ -29,8 +29,8 @@ from synthdp.storage.shared_work import make_parts, remove_locks
 
 Bits = Literal[8, 16]
 FOLDER = "packed"
-_MAGIC = b"synthdp packed 1\n"
-#: Magic, SHA-256 of the pixels, zeros: pixels begin at a multiple of any processor's line.
+_MAGIC = b"synthdp packed 2\n"
+#: Magic, SHA-256 of what the shard is of and its pixels, zeros: pixels begin at a multiple of any processor's line.
 _HEADER_BYTES = 64
 #: Pixels of a shard, in bytes, and how many images it has at most.
 _SHARD_BYTES, _MOST_ROWS = 16 * 2**20, 4096
@@ -143,15 +143,23 @@ class PackedImages:
             return None
         pixels = np.asarray(mapped)
         whole = os.path.getsize(path) == _HEADER_BYTES + pixels.nbytes
-        return pixels if whole and header == _header(pixels) else None
+        return pixels if whole and header == self._header(shard, pixels) else None
 
     def _made(self, shard: int) -> NDArray[Any]:
         """A shard's pixels from the images, kept where that can be."""
         assert self._folder is not None
         pixels = np.ascontiguousarray(self._decoded(self._rows_of(shard)))
         with suppress(OSError), closed_to_others():
-            write_atomic(self._folder / _name(shard), _header(pixels) + pixels.tobytes())
+            header = self._header(shard, pixels)
+            write_atomic(self._folder / _name(shard), header + pixels.tobytes())
         return pixels
+
+    def _header(self, shard: int, pixels: NDArray[Any]) -> bytes:
+        """What a shard's file begins with; of another shard, pack or set it is another."""
+        assert self._folder is not None
+        digest = hashlib.sha256("/".join([*self._folder.parts[-2:], _name(shard), ""]).encode())
+        digest.update(pixels.data)
+        return (_MAGIC + digest.digest()).ljust(_HEADER_BYTES, b"\0")
 
 
 def packed_images(
@@ -204,11 +212,6 @@ def packed_images(
 
 def _name(shard: int) -> str:
     return f"{shard:06d}.bin"
-
-
-def _header(pixels: NDArray[Any]) -> bytes:
-    digest = hashlib.sha256(pixels.data).digest()
-    return (_MAGIC + digest).ljust(_HEADER_BYTES, b"\0")
 
 
 def _remove_stale(everything: Path, of_set: str) -> None:

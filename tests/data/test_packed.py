@@ -132,6 +132,21 @@ def test_a_damaged_shard_is_made_again(dataset: Dataset) -> None:
         assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("other", ["another shard", "another set"])
+def test_a_whole_shard_in_the_place_of_another_is_made_again(
+    dataset: Dataset, tmp_path: Path, other: str
+) -> None:
+    packed_images(dataset, dataset.rows, SIDE)
+    first, second, _ = shards(dataset)
+    if other == "another set":
+        strange = made(tmp_path / "strange", range(20, 20 + COUNT), np.uint8)
+        packed_images(strange, strange.rows, SIDE)
+        second = shards(strange)[0]
+    shutil.copyfile(second, first)
+    images = packed_images(dataset, dataset.rows, SIDE).images(everything(dataset))
+    np.testing.assert_array_equal(images, load_images(dataset, dataset.rows, SIDE))
+
+
 def test_a_patients_pixels_do_not_depend_on_who_else_is_there(tmp_path: Path) -> None:
     for dtype in (np.uint8, np.uint16):
         whole = made(tmp_path / f"whole {dtype.__name__}", range(COUNT), dtype)
