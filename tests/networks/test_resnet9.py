@@ -36,7 +36,5 @@ def test_images_go_in_as_they_are_and_any_number_of_targets_comes_out() -> None:
 
 def test_it_is_known_by_name_wherever_networks_are_built() -> None:
     code = "import synthdp.networks.frozen, timm; print(timm.is_model('resnet9'))"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "True"

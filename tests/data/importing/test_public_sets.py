@@ -126,9 +126,7 @@ def test_lineages_without_public_sets_are_written_as_ever() -> None:
 def test_no_text_says_of_a_public_set_that_no_patient_is_in(children: Path) -> None:
     root = imported(children).root
     run = run_pretrain(
-        PretrainSettings(
-            data=root, out=root.parent / "pre", backbone=BACKBONE, trainable_blocks=0
-        )
+        PretrainSettings(data=root, out=root.parent / "pre", backbone=BACKBONE, trainable_blocks=0)
     )
     statement, folder = read_statement(run), root.parent / "out"
     judged = EvaluateSettings(run=run, dataset=root, split="train", out=root.parent / "e")
