@@ -30,7 +30,8 @@ from synthdp.storage.shared_work import make_parts, remove_locks
 Bits = Literal[8, 16]
 FOLDER = "packed"
 _MAGIC = b"synthdp packed 2\n"
-#: Magic, SHA-256 of what the shard is of and its pixels, zeros: pixels begin at a multiple of any processor's line.
+#: Magic, SHA-256 of what the shard is of and its pixels, zeros: pixels begin at a multiple of any
+#: processor's line.
 _HEADER_BYTES = 64
 #: Pixels of a shard, in bytes, and how many images it has at most.
 _SHARD_BYTES, _MOST_ROWS = 16 * 2**20, 4096

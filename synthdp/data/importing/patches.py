@@ -132,7 +132,7 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
                 "links: %d of %d ids are of no image here",
                 len(idle),
                 len(person_of),
-                extra=for_the_holder("some ids of `links` are of no image here"),
+                extra=_of_patients(settings),
             )
         facts = [image.facts for image in prepared]
         looks = made.thumbnails.of([image.row for image in prepared])
@@ -141,7 +141,7 @@ def import_once(settings: PatchesSettings, listed: Callable[[], Listing]) -> Pat
                 "%d image(s) look inverted or turned%s; `synthdp data check` names the rows",
                 len(poses.of_images),
                 f", and {poses.of_set}" if poses.of_set else "",
-                extra=for_the_holder("some images look inverted or turned: `synthdp data check`"),
+                extra=_of_patients(settings),
             )
         assignment = assign(settings, listing, facts, looks, key=key, person_of=person_of)
         images, cohort = AssignedImages(listing, facts, assignment), None
@@ -539,7 +539,16 @@ def _write(
         )
     elif settings.images_are_patients:
         logger.info("each image counts as a patient of its own, so ask for privacy.unit=image")
-    page = f"`synthdp data show {for_shell(settings.out)}`"
-    of_patients = for_the_holder(f"those of this set stand on the page of {page}")
     for line in note_words(note, images, settings.targets, kind=settings.kind):
-        logger.info(line, extra=of_patients if settings.kind == "real" else None)
+        logger.info(line, extra=_of_patients(settings))
+
+
+def _of_patients(settings: PatchesSettings) -> dict[str, str] | None:
+    """The `extra` of log calls that tell of a set's images; None where no patient is protected.
+
+    It is the same for all lines, so that a log does not say whether there was one of a kind.
+    """
+    if settings.kind != "real":
+        return None
+    page = f"`synthdp data show {for_shell(settings.out)}`"
+    return for_the_holder(f"those of this set stand on the page of {page}")

@@ -106,6 +106,9 @@ def test_an_import_tells_that_there_are_some(
     with caplog.at_level("INFO"):
         root = run_patches(PatchesSettings.model_validate({**asked, "targets": ("effusion",)}))
     assert ("1 image(s) look inverted or turned" in caplog.text) == altered
+    # what a log has in the place of figures is the same whether or not there were some
+    elsewhere = {one.elsewhere for one in caplog.records if hasattr(one, "elsewhere")}
+    assert len(elsewhere) == 1
     row = next(row for row in open_dataset(root).rows if row.patient_id == "P3")
     assert np.array_equal(np.asarray(Image.open(root / row.image)), images[3])
 
