@@ -10,19 +10,18 @@ A process that dies ends the step for all of them, before its noise is added: th
 reserved in the ledger and stays spent, as after any crash, and nothing of it was released.
 """
 
-import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
-from pathlib import Path
 
 import torch
 from torch import Tensor, distributed
 
 from classify.network.gradients import Views
 from synthdp.errors import InputError, RunError
+from synthdp.machine.devices import kernels
 from synthdp.machine.interrupts import deferred_stop
 from synthdp.machine.rank import Rank
 
@@ -154,25 +153,6 @@ class Team:
         if self.rank.count > 1 and self.rank.leads and not self._in_step:
             with _company():
                 distributed.broadcast(torch.tensor([_NO_STEP, 0, 0]), src=0)
-
-
-def kernels() -> str:
-    """What decides which code of a library computes here, and in which order it adds up."""
-    processor = ""
-    with suppress(OSError):  # Linux alone has it
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next((line for line in lines if line.startswith("model name")), "")
-    here = torch.cuda.is_available()
-    return "|".join(
-        [
-            platform.machine(),
-            processor,
-            torch.backends.cpu.get_cpu_capability(),
-            torch.__version__,
-            str(torch.get_num_threads()),
-            torch.cuda.get_device_name() if here else "no GPU",
-        ]
-    )
 
 
 #: One process by itself.

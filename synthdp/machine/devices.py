@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +40,25 @@ def reduced_precision(device: torch.device, *, wanted: bool = True) -> torch.aut
     """Bfloat16 where it is wanted and the hardware multiplies it, else float32."""
     enabled = wanted and has_bfloat16(device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def kernels() -> str:
+    """What decides which code of a library computes here, and in which order it adds up."""
+    processor = ""
+    with contextlib.suppress(OSError):  # Linux alone has it
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line for line in lines if line.startswith("model name")), "")
+    here = torch.cuda.is_available()
+    return "|".join(
+        [
+            platform.machine(),
+            processor,
+            torch.backends.cpu.get_cpu_capability(),
+            torch.__version__,
+            str(torch.get_num_threads()),
+            torch.cuda.get_device_name() if here else "no GPU",
+        ]
+    )
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@ its image. Its name is made of the extractor's identity and a keyed digest of th
 
 Of many images it is made in parts, which all processes share that ask for it
 (`synthdp.storage.shared_work`): none waits for another's work, and what a killed one has finished
-is kept. Parts are joined when all are there. A large file is mapped into memory, not read, so that
+is kept. Which of them computes an image hangs on how many there are, so that those alone share
+parts that give the same bits: on one kind of processor, with as many threads. Parts are joined when all are there. A large file is mapped into memory, not read, so that
 what it takes can be given back.
 """
 
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from synthdp.data.dataset import Dataset, Row, load_images
 from synthdp.data.identity import keyed_digest
 from synthdp.errors import RunError
+from synthdp.machine.devices import kernels
 from synthdp.machine.progress import progress
 from synthdp.storage.files import closed_to_others, refused_when_full
 from synthdp.storage.shared_work import make_parts
@@ -199,7 +201,8 @@ def _parts(entry: _Entry, batch: int) -> list[_Entry]:
     """The parts of an array, each of whole batches."""
     rows = max(_PART_ROWS, -(-entry.n_rows // _MOST_PARTS))
     rows = -(-rows // batch) * batch
-    folder = entry.path.with_suffix(".parts")
+    computed_by = hashlib.sha256(kernels().encode()).hexdigest()[:8]
+    folder = entry.path.with_suffix(f".{computed_by}.parts")
     parts = []
     for begin in range(0, entry.n_rows, rows):
         end = min(begin + rows, entry.n_rows)
@@ -237,7 +240,8 @@ def _shared(
             if (stored := _read(entry)) is not None:  # joined by another process
                 break
             if _join(entry, parts):
-                shutil.rmtree(folder, ignore_errors=True)
+                for made in entry.path.parent.glob(f"{entry.name}.*parts"):
+                    shutil.rmtree(made, ignore_errors=True)
             _lock(lock, fcntl.LOCK_SH)
     except OSError:  # made read-only, or without locks removed by another process, meanwhile
         return _read(entry)

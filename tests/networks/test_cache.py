@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
@@ -284,7 +285,8 @@ cache.cached_features(
 @pytest.mark.usefixtures("in_parts")
 def test_what_a_killed_process_has_finished_is_kept(dataset: Dataset) -> None:
     command = [sys.executable, "-c", _HANGS, str(dataset.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
+    alike = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=alike) as killed:
         assert killed.stdout is not None
         assert killed.stdout.readline() == b"hangs\n"
         os.kill(killed.pid, signal.SIGKILL)
@@ -294,6 +296,31 @@ def test_what_a_killed_process_has_finished_is_kept(dataset: Dataset) -> None:
     assert extractor.seen == 4
     np.testing.assert_array_equal(values, ask(dataset, Extractor(), extractor_id="other"))
     assert len(cache_files(dataset)) == 2
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_parts_that_another_kind_of_processor_made_are_not_taken(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which part a patient is in hangs on who else is there, so all have to give the same bits."""
+    extractor = Extractor()
+
+    def killed(images: NDArray[np.float32]) -> NDArray[Any]:
+        if extractor.seen:
+            raise KeyboardInterrupt
+        return extractor(images)
+
+    monkeypatch.setattr(cache, "kernels", lambda: "another processor")
+    with pytest.raises(KeyboardInterrupt):
+        ask(dataset, killed)
+    monkeypatch.undo()
+    monkeypatch.setattr(cache, "_PART_ROWS", 3)
+    (folder,) = (dataset.private / "features").glob("*.parts")
+    assert [path for path in folder.iterdir() if path.name[0] != "."]
+    own = Extractor()
+    ask(dataset, own)
+    assert own.seen == len(dataset.rows)
+    assert not list((dataset.private / "features").glob("*.parts"))
 
 
 @pytest.mark.usefixtures("in_parts")

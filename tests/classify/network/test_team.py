@@ -15,8 +15,9 @@ from torch import Tensor
 
 from classify.network import team
 from classify.network.gradients import Views
-from classify.network.team import ALONE, Team, kernels
+from classify.network.team import ALONE, Team
 from synthdp.errors import InputError
+from synthdp.machine.devices import kernels
 from synthdp.machine.rank import Rank, own_rank, refuse_several
 
 ROOT = Path(__file__).parents[3]
