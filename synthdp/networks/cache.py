@@ -6,8 +6,9 @@ its image. Its name is made of the extractor's identity and a keyed digest of th
 Of many images it is made in parts, which all processes share that ask for it
 (`synthdp.storage.shared_work`): none waits for another's work, and what a killed one has finished
 is kept. Which of them computes an image hangs on how many there are, so that those alone share
-parts that give the same bits: on one kind of processor, with as many threads. Parts are joined when all are there. A large file is mapped into memory, not read, so that
-what it takes can be given back.
+parts that give the same bits: on one kind of processor, with as many threads. Parts are joined when
+all are there. A large file is mapped into memory, not read, so that what it takes can be given
+back.
 """
 
 import fcntl
