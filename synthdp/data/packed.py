@@ -3,8 +3,10 @@
 Decoding a PNG and bringing it to a network's side takes longer than a step of a small network. So
 the pixels are kept in shards at that side, 8 or 16 bits each, beside the set they are of, in its
 `private/packed`: nothing of it leaves. Shards are made on demand, by as many processes as ask for
-them. Their folder is called by keyed digests of the set and of the rows, so that a changed image
-is another pack, and packs of images that are no longer the set's are removed.
+them. Their folder is called by keyed digests of the set and of the rows, so that a changed image is
+another pack, and packs of images that are no longer the set's are removed. Which process makes an
+image's shard hangs on who else is there: of images that are resampled, whose last bits a kind of
+processor decides, each kind has a pack of its own.
 """
 
 import hashlib
@@ -190,7 +192,8 @@ def packed_images(
     except (OSError, RunError):  # no key, and none can be made: nothing is kept
         return packed
     everything = dataset.private / FOLDER
-    folder = everything / of_set / f"{size_px}-{bits}-{of_rows}"
+    resampled = "" if size_px == dataset.info.size_px else f"-{_processor()}"
+    folder = everything / of_set / f"{size_px}-{bits}-{of_rows}{resampled}"
     names = [_name(shard) for shard in range(-(-len(rows) // packed._rows_a_shard))]
     packed._folder = folder
 
@@ -209,6 +212,12 @@ def packed_images(
         refuse_without_descriptors(error)
         packed._folder = None
     return packed
+
+
+def _processor() -> str:
+    from synthdp.machine.devices import kernels  # noqa: PLC0415 (it imports torch)
+
+    return hashlib.sha256(kernels(threads=False).encode()).hexdigest()[:8]
 
 
 def _name(shard: int) -> str:

@@ -42,8 +42,11 @@ def reduced_precision(device: torch.device, *, wanted: bool = True) -> torch.aut
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def kernels() -> str:
-    """What decides which code of a library computes here, and in which order it adds up."""
+def kernels(*, threads: bool = True) -> str:
+    """What decides which code of a library computes here, and in which order it adds up.
+
+    Without `threads` that of functions whose sums are never shared among them.
+    """
     processor = ""
     with contextlib.suppress(OSError):  # Linux alone has it
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -55,7 +58,7 @@ def kernels() -> str:
             processor,
             torch.backends.cpu.get_cpu_capability(),
             torch.__version__,
-            str(torch.get_num_threads()),
+            str(torch.get_num_threads()) if threads else "",
             torch.cuda.get_device_name() if here else "no GPU",
         ]
     )

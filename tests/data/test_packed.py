@@ -11,6 +11,7 @@ from synthdp.data import packed
 from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
 from synthdp.data.packed import packed_images
 from synthdp.errors import InputError
+from synthdp.machine import devices
 
 SIDE, COUNT = 16, 11
 
@@ -145,6 +146,19 @@ def test_a_whole_shard_in_the_place_of_another_is_made_again(
     shutil.copyfile(second, first)
     images = packed_images(dataset, dataset.rows, SIDE).images(everything(dataset))
     np.testing.assert_array_equal(images, load_images(dataset, dataset.rows, SIDE))
+
+
+def test_resampled_images_are_of_one_kind_of_processor(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those at the set's own side are whole numbers that all kinds read alike."""
+    for processor in ("one", "another"):
+        monkeypatch.setattr(devices, "kernels", lambda kind=processor, **_: kind)
+        for side in (SIDE, 24):
+            packed_images(dataset, dataset.rows, side)
+    sides = [path.parent.name.split("-")[0] for path in shards(dataset)]
+    assert sides.count(str(SIDE)) == 3
+    assert sides.count("24") == 6
 
 
 def test_a_patients_pixels_do_not_depend_on_who_else_is_there(tmp_path: Path) -> None:
