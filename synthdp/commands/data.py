@@ -44,7 +44,8 @@ def _add_makers(kinds: Commands) -> None:
         stage="data phantoms",
         options=("out", "patients", "size_px", "seed", "name"),
         flags=("as_real",),
-        matters="out subject patients size_px seed name as_real separation malignant_fraction table",
+        matters="out subject patients size_px seed name as_real separation malignant_fraction "
+        "table",
     )
     add_stage(
         kinds,
