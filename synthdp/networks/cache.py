@@ -121,11 +121,11 @@ def cached_array(
     except (OSError, RunError):  # a read-only folder, or one of somebody else
         return computed(0, len(rows))
     entry = _Entry(folder / f"{entry_name}.safetensors", entry_name, len(rows), dtype)
-    parts = _parts(entry, batch)
     with lock:
         # first without the lock, so that readers need not wait for each other
         if (stored := _read(entry)) is not None:
             return checked(stored)
+        parts = _parts(entry, batch)
         if len(parts) > 1:
             joined = _shared(entry, parts, computed, lock, f"{what} of {dataset.info.name}")
             if joined is not None:
