@@ -7,6 +7,7 @@ from typing import get_args
 
 from gan.config import AssessSettings, FeatureSpace
 from gan.quality.figures import (
+    USEFULNESS,
     coverage_figures,
     detector_figures,
     distance_figures,
@@ -188,13 +189,27 @@ def _distance_words(figures: Sequence[Figure]) -> str:
 
 
 def _label_words(figures: Sequence[Figure]) -> str:
-    labels = [f for f in figures if f.section == "Labels"]
-    if not labels or labels[0].synthetic.value is None or labels[0].real is None:
+    labels = [f for f in figures if f.section == "Labels" and f.measure.startswith(USEFULNESS)]
+    of_first = [f for f in labels if f.features == labels[0].features]
+    known = [
+        (f.synthetic.value, f.real.value)
+        for f in of_first
+        if f.real is not None and f.synthetic.value is not None and f.real.value is not None
+    ]
+    if not known:
         return ""
-    figure, real = labels[0], labels[0].real
+    figure, features = of_first[0], of_first[0].features
+    if len(of_first) > 1:
+        ours, theirs = (sum(values) / len(known) for values in zip(*known, strict=True))
+        return (
+            f"Classifiers trained on it, one for each finding, have a mean AUROC of "
+            f"{ours:.{figure.digits}f} on real val patients ({theirs:.{figure.digits}f} when "
+            f"trained on real), over the {len(known)} of {len(of_first)} findings of which both "
+            f"classes are known; {features} features."
+        )
     return (
         f"A classifier trained on it has AUROC {_shown(figure, figure.synthetic)} on real val "
-        f"patients ({_shown(figure, real)} when trained on real; {figure.features} features)."
+        f"patients ({_shown(figure, figure.real)} when trained on real; {features} features)."
     )
 
 

@@ -15,6 +15,7 @@ from synthdp.config.settings import (
     Seed,
     Settings,
 )
+from synthdp.errors import InputError
 from synthdp.privacy.units import CohortPart
 
 #: Generators that are joined into one, at most.
@@ -250,6 +251,18 @@ class TrainGanSettings(Settings):
     Example: [view]
     """
 
+    targets: Annotated[tuple[str, ...] | None, ADDED_LATER] = Field(default=None, min_length=1)
+    """The targets of the set that the generator is conditioned on, such as some findings of
+    radiographs; all when not set. Several are taken by arch: haar and method: adversarial alone.
+    Example: [effusion, cardiomegaly]
+    """
+
+    findings: Annotated[dict[str, Share] | None, ADDED_LATER] = None
+    """How often each of several targets is drawn later, apart from the others: public shares, in
+    place of how they stand together in the train split.
+    Example: {effusion: 0.12, cardiomegaly: 0.03}
+    """
+
     condition_prior: dict[str, dict[str, Positive]] | None = None
     """How the conditions are drawn later, in place of how they stand in the train split.
     Example: {view: {CC: 1, MLO: 1}}
@@ -465,11 +478,18 @@ class TrainGanSettings(Settings):
             raise ValueError("condition_prior must name each column of conditions, and no other")
         return self
 
+    @model_validator(mode="after")
+    def _targets_agree(self) -> Self:
+        if self.targets is not None and len(set(self.targets)) != len(self.targets):
+            raise ValueError("targets: one stands twice; keep it once")
+        return self
+
 
 class GenerateSettings(Settings):
     """Which generator to draw from, how much, and in what form.
 
-    Either `per_class` images of each class, or `total` of which `malignant_share` are malignant.
+    Either `per_class` images of each class, or `total` of which `malignant_share` are malignant; of
+    a generator of several findings `total`, and how often each is drawn, if not as in training.
     """
 
     run: Path
@@ -486,6 +506,11 @@ class GenerateSettings(Settings):
 
     malignant_share: Share | None = None
     """Share of `total` that is malignant; one half when not set. Example: 0.4"""
+
+    findings: Annotated[dict[str, Share] | None, ADDED_LATER] = None
+    """Of a generator of several findings: how often each is drawn, apart from the others, in place
+    of how they stand together in the generator. Example: {effusion: 0.5, cardiomegaly: 0.5}
+    """
 
     seed: Seed = 0
     """Which images are drawn."""
@@ -506,6 +531,30 @@ class GenerateSettings(Settings):
     """Where it is computed; `auto` takes a GPU if there is one."""
 
     @property
+    def count(self) -> int:
+        """How many images are asked for."""
+        return sum(self.class_counts)
+
+    def refuse_other_classes(self, findings: tuple[str, ...]) -> None:
+        """Refuse classes that are asked for otherwise than a generator of these findings takes.
+
+        `findings` are none of a generator of one target.
+
+        Raises:
+            InputError: with what to set.
+        """
+        if findings and (self.per_class is not None or self.malignant_share is not None):
+            raise InputError(
+                f"per_class, malignant_share: the generator draws {len(findings)} findings "
+                f"({', '.join(findings)}), which stand together in an image; set total, and "
+                "findings for how often each is drawn, or leave that out for as in training"
+            )
+        if self.findings is not None and not findings:
+            raise InputError(
+                "findings: the generator knows one target; set malignant_share, its share of total"
+            )
+
+    @property
     def class_counts(self) -> tuple[int, int]:
         """How many benign and how many malignant images are asked for."""
         if self.per_class is not None:
@@ -519,6 +568,10 @@ class GenerateSettings(Settings):
     def _asks_for_images(self) -> Self:
         if (self.per_class is None) == (self.total is None):
             raise ValueError("set per_class, or total (with malignant_share), and not both")
+        if self.findings is not None and (self.total is None or self.malignant_share is not None):
+            raise ValueError(
+                "findings belongs to total alone; set total, and no share of one class"
+            )
         if self.malignant_share is not None and self.total is None:
             raise ValueError("malignant_share belongs to total; per_class draws as many of each")
         for name in ("per_class", "total"):

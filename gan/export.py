@@ -10,6 +10,7 @@ import io
 import math
 import re
 import shutil
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -150,12 +151,15 @@ def write_code(package: Path, size_px: int) -> None:
 
 def _weights(description: Description, weights: dict[str, torch.Tensor]) -> bytes:
     """Weights and what the network is built by, as a torch file of tensors and plain values."""
-    shape, target = description.shape, description.target
+    shape = description.shape
+    findings = list(shape.conditions.findings)
     content = {
         "weights": weights,
         "arguments": {"architecture": shape.architecture, **shape.arguments},
         "prior": shape.conditions.tables,
-        "words": list(class_words(target)),
+        **(
+            {"findings": findings} if findings else {"words": list(class_words(description.target))}
+        ),
     }
     stream = io.BytesIO()
     torch.save(content, stream)
@@ -213,7 +217,12 @@ def medigan_metadata(
         model_id: {
             "execution": _execution(description.shape, package_name),
             "selection": {"performance": figures, **selection},
-            "description": _description(settings, statement, generator.weights_sha256),
+            "description": _description(
+                settings,
+                statement,
+                generator.weights_sha256,
+                description.shape.conditions.findings,
+            ),
         }
     }
 
@@ -241,7 +250,7 @@ def _selection(
     settings: ExportSettings, description: Description, statement: Statement
 ) -> dict[str, Any]:
     private = 0 < statement.epsilon < math.inf
-    shape, target = description.shape, description.target
+    shape = description.shape
     return {
         "use_cases": ["classification"],
         "organ": [settings.organ],
@@ -249,10 +258,12 @@ def _selection(
         "vendors": [],
         "centres": [],
         "function": ["noise to image", "class to image"],
-        "condition": [target, *shape.conditions.names],
+        "condition": [*description.targets, *shape.conditions.names],
         "dataset": [description.data],
         "augmentations": None,
-        "generates": [f"{settings.modality} patches with {target} 0 or 1"],
+        "generates": [
+            f"{settings.modality} patches with {target} 0 or 1" for target in description.targets
+        ],
         "height": shape.size_px,
         "width": shape.size_px,
         "depth": None,
@@ -266,7 +277,10 @@ def _selection(
 
 
 def _description(
-    settings: ExportSettings, statement: Statement, weights_sha256: str
+    settings: ExportSettings,
+    statement: Statement,
+    weights_sha256: str,
+    findings: Sequence[str],
 ) -> dict[str, Any]:
     releases = ", ".join(one.id for one in statement.lineage.releases) or "none"
     return {
@@ -278,7 +292,9 @@ def _description(
         "publication": None,
         "doi": [],
         "inputs": [
-            "condition: default=None, 0 malignant, 1 benign, None balances both",
+            "condition: default=None, which alone is taken: findings stand together as in training"
+            if findings
+            else "condition: default=None, 0 malignant, 1 benign, None balances both",
             "z: default=None, latent vectors, one an image",
             "seed: default=None, of one call: every call with the same seed draws the same images",
         ],

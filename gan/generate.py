@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gan.config import GenerateSettings
 from gan.library.generator import Generator
-from gan.package.conditions import Conditions, attribute_cells
+from gan.package.conditions import attribute_cells
 from gan.package.pretrained import resolve_run
 from gan.plans import GeneratePlan, checked_size, generation_plan
 from synthdp.data.dataset import DatasetWriter, create_dataset, holds_dataset
@@ -50,14 +50,13 @@ def run_generate(settings: GenerateSettings) -> Path:
     if holds_dataset(settings.out, plan.info):
         refuse_changed(settings.out, lambda: inputs)
         return settings.out
-    logger.info(checked_size(settings, plan.info.size_px))
+    logger.info(checked_size(settings, plan.info))
     generator = Generator.of(plan.generator, settings.device)
     with (
         handled((SIGTERM,), interrupt),
         create_dataset(settings.out, plan.info) as writer,
     ):
-        conditions = plan.generator.description.shape.conditions
-        seen = _draw(settings, generator, conditions, writer)
+        seen = _draw(settings, generator, writer)
         found = sameness(seen.compared, seen.classes).findings
         names = class_words(plan.info.targets[0])
         shown = dict(zip(names, seen.shown, strict=True))
@@ -78,28 +77,35 @@ def _card(settings: GenerateSettings, plan: GeneratePlan, found: Sequence[str]) 
 
     `found` says how its images are alike, where they are too much so.
     """
-    (target,), counts = plan.info.targets, settings.class_counts
+    targets, counts = plan.info.targets, settings.class_counts
+    classes = f"{counts[0]:,} with {targets[0]} 0, {counts[1]:,} with {targets[0]} 1"
+    if len(targets) > 1:
+        classes = f"{settings.count:,} with findings ({', '.join(targets)}) or without"
     description = plan.generator.description
     conditions = description.shape.conditions
+    of_first = f" of {targets[0]}" if len(targets) > 1 else ""
+    asked = "1 or 0, as the generator was asked for; no reader has looked at the image"
+    if len(targets) > 1:
+        asked = asked.replace(";", ", empty where it was asked for neither;")
     levels = zip(conditions.names, conditions.levels, strict=True)
     return dataset_card(
-        title=f"Synthetic patches: {counts[0]:,} with {target} 0, {counts[1]:,} with {target} 1",
+        title=f"Synthetic patches: {classes}",
         summary=(
             f"Grey {plan.info.size_px} x {plan.info.size_px} px patches in {settings.bits} bits, "
             f"drawn by a generator that was trained on {description.data}. Every image and "
             "every patient id is made up; one image stands for one made-up patient. "
-            f"`{CONTACT_SHEET_FILE}` shows some of either class, evenly spaced, below its name."
-            + "".join(f" **Warning:** {finding}." for finding in found)
+            f"`{CONTACT_SHEET_FILE}` shows some of either class{of_first}, evenly spaced, below "
+            "its name." + "".join(f" **Warning:** {finding}." for finding in found)
         ),
         licence=plan.info.licence,
         statement=plan.statement,
-        n_images=sum(counts),
+        n_images=settings.count,
         made=dict(plan.facts),
         columns={
             "image": "path of the PNG below this folder",
             "patient_id": "a made-up patient, one an image",
             "split": "always train",
-            target: "1 or 0, as the generator was asked for; no reader has looked at the image",
+            **dict.fromkeys(targets, asked),
             **{
                 name: f"what the generator was asked for: {', '.join(known)}; empty is unknown"
                 for name, known in levels
@@ -131,7 +137,6 @@ class _Seen:
 def _draw(
     settings: GenerateSettings,
     generator: Generator,
-    conditions: Conditions,
     writer: DatasetWriter,
 ) -> _Seen:
     """Draw the set and write it image by image.
@@ -139,8 +144,14 @@ def _draw(
     Raises:
         RunError: when a pixel is not a number.
     """
-    labels = label_order(*settings.class_counts)
-    attributes = generator.prior_codes(labels, settings.seed)
+    conditions = generator.known
+    if conditions.findings:
+        labels, attributes = generator.prior_findings(
+            settings.count, settings.seed, settings.findings
+        )
+    else:
+        labels = label_order(*settings.class_counts)
+        attributes = generator.prior_codes(labels, settings.seed)
     batches = generator.draw(
         labels,
         attributes,
@@ -154,7 +165,9 @@ def _draw(
         for images in batches:
             yield from to_pixels(images)
 
-    classes = labels.double().tolist()
+    targets = labels.double().reshape(len(labels), -1)
+    targets[targets < 0] = float("nan")
+    classes = targets[:, 0].tolist()  # a sheet is sorted by the first target
     compared, sheet = compared_rows(classes), sheet_rows(classes)
     wanted, kept = {*compared, *chain.from_iterable(sheet)}, dict[int, NDArray[np.uint8]]()
     shown = progress(pixels(), what="generating", total=len(labels), public_unit="images")
@@ -163,7 +176,7 @@ def _draw(
             image,
             patient_id=f"synthetic-{index + 1:06d}",
             split="train",
-            targets=[float(labels[index])],
+            targets=targets[index].tolist(),
             attributes=attribute_cells(conditions, attributes[index].tolist()),
             compress_level=1,  # a third of the time of 6, for files a fifth larger
         )

@@ -36,8 +36,8 @@ def run_mix_generators(settings: MixGeneratorsSettings) -> Path:
         card = model_card(
             title=f"Conditional generator of {size_px} px patches",
             summary=(
-                f"Draws grey {size_px} px patches with {description.target} = 0 or "
-                f"1. It is a mixture of {len(members)} generators, trained on the train "
+                f"Draws grey {size_px} px patches with {description.classes_in_words}. "
+                f"It is a mixture of {len(members)} generators, trained on the train "
                 f"split of {description.data!r}, each of which draws as often. `synthdp generate` "
                 "makes a data set with it."
             ),

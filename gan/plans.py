@@ -18,10 +18,15 @@ from gan.config import (
     MixGeneratorsSettings,
     TrainGanSettings,
 )
-from gan.package.conditions import Conditions, read_conditions
+from gan.package.conditions import (
+    Conditions,
+    read_conditions,
+    read_findings,
+    refuse_other_findings,
+)
 from gan.package.description import Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
-from gan.training.classes import refuse_missing_classes, refuse_other_targets
+from gan.training.classes import chosen_targets, refuse_missing_classes, refuse_several
 from synthdp.data.dataset import DatasetInfo, Row, open_dataset, refuse_small_population, units_of
 from synthdp.data.people.cohorts import cohort_of, cohort_rows
 from synthdp.data.people.units import (
@@ -67,19 +72,25 @@ class GanPlan:
     """What a run learns from, and what it will spend and promise.
 
     rows: of the train split; units: for each row its patient, or itself where the unit is the
-    image; conditions: what is known of each row beside the class.
+    image; conditions: what is known of each row beside the class; targets: what the generator is
+    conditioned on, each with its place among the set's.
     """
 
     privacy: PrivacyPlan
     rows: tuple[Row, ...]
     units: tuple[str, ...]
     conditions: Conditions
+    targets: Mapping[str, int]
 
 
 def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None = None) -> GanPlan:
     """The plan of a run, from settings, cards and manifest; as `plan_train_gan`."""
     dataset = open_dataset(settings.data)
-    refuse_other_targets(dataset.info)
+    targets = chosen_targets(dataset.info, settings.targets)
+    if settings.method != "adversarial":
+        refuse_several(targets, f"method: {settings.method}")
+    elif settings.arch != "haar":
+        refuse_several(targets, f"arch: {settings.arch}")
     # With a promise nothing is refused for who the patients are: that would tell of one of them.
     promised = settings.privacy.protects
     train = dataset.split("train", may_be_empty=promised)
@@ -88,8 +99,8 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
     unit = settings.privacy.unit
     units = tuple(units_of(rows, unit))
     if not promised:
-        refuse_missing_classes(dataset.info, rows)
-    conditions = read_conditions(rows, settings.conditions, settings.condition_prior)
+        refuse_missing_classes(dataset.info, rows, targets)
+    conditions = _conditions(settings, rows, targets)
     if settings.method != "adversarial":
         refuse_unknown_patients(dataset.info, unit)
         refuse_fewer_than_imported(dataset.info, settings.privacy.population, unit)
@@ -123,7 +134,27 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         unprotected_note=UNPROTECTED_NOTE,
         charge_public_rows=True,
     )
-    return GanPlan(privacy, rows, units, conditions)
+    return GanPlan(privacy, rows, units, conditions, targets)
+
+
+def _conditions(
+    settings: TrainGanSettings, rows: Sequence[Row], targets: Mapping[str, int]
+) -> Conditions:
+    """What is known of each row beside the class, or of several findings; and how it is drawn.
+
+    Raises:
+        InputError: as `read_conditions` and `read_findings`.
+    """
+    prior = settings.condition_prior
+    if len(targets) > 1:
+        return read_findings(rows, targets, settings.conditions, prior, settings.findings)
+    (name, column), *_ = targets.items()
+    if settings.findings is not None:
+        raise InputError(
+            f"findings: the generator knows one target, {name}, of which `generate` draws as many "
+            "images with it as without; leave findings out, or name several targets"
+        )
+    return read_conditions(rows, settings.conditions, prior, column)
 
 
 def _init_lineage(init: Path, shape: TrainedShape) -> Lineage:
@@ -141,6 +172,8 @@ def _init_lineage(init: Path, shape: TrainedShape) -> Lineage:
     known, wanted = start.shape.conditions, shape.conditions
     if (known.names, known.levels) != (wanted.names, wanted.levels):  # their prior may differ
         differing.append("conditions")
+    if known.findings != wanted.findings:
+        differing.append("targets")
     if differing:
         raise InputError(
             f"init: {init} is a generator of another shape: {', '.join(sorted(differing))} differ; "
@@ -269,7 +302,7 @@ def plan_generate(settings: GenerateSettings) -> Statement:
             disk.
     """
     plan = generation_plan(settings)
-    checked_size(settings, plan.info.size_px)
+    checked_size(settings, plan.info)
     return plan.statement
 
 
@@ -281,13 +314,16 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
     """
     generator = open_generator(settings.run)
     description, promise = generator.description, generator.statement
+    settings.refuse_other_classes(description.shape.conditions.findings)
+    if settings.findings is not None:
+        refuse_other_findings(settings.findings, description.targets)
     facts = _facts(settings, generator)
     statement = passed_on(promise, subject="data set")
     info = DatasetInfo(
         name=f"synthetic-{description.data}"[:64],
         kind="synthetic",
         size_px=description.shape.size_px,
-        targets=(description.target,),
+        targets=description.targets,
         licence=settings.licence,
         description=(
             f"Images drawn by a generator that was trained on {description.data}. Every image and "
@@ -302,18 +338,35 @@ def generation_plan(settings: GenerateSettings) -> GeneratePlan:
 
 def _facts(settings: GenerateSettings, generator: GeneratorRun) -> tuple[tuple[str, str], ...]:
     """Name and value of everything that decides the images, in words that leave the house."""
-    benign, malignant = settings.class_counts
-    description, target = generator.description, generator.description.target
+    description = generator.description
     return (
         ("generator", f"{description.shape.architecture} trained on {description.data}"),
         ("sha256 of its weights", generator.weights_sha256[:16]),
-        (f"images with {target} 0", f"{benign:,}"),
-        (f"images with {target} 1", f"{malignant:,}"),
+        *_class_facts(settings, description),
         ("seed", str(settings.seed)),
         ("bits", str(settings.bits)),
         ("truncation", f"{settings.truncation:g}" if settings.truncation < 1 else "none"),
         # Sets could be filtered once. A set of then is known by its description, so this stays.
         ("filter", "none"),
+    )
+
+
+def _class_facts(
+    settings: GenerateSettings, description: Description
+) -> tuple[tuple[str, str], tuple[str, str]]:
+    if description.shape.conditions.findings:
+        shares = settings.findings
+        drawn = (
+            "as they stand in the generator"
+            if shares is None
+            else "each apart, "
+            + ", ".join(f"{name} {shares[name]:g}" for name in description.targets)
+        )
+        return ("images", f"{settings.count:,}"), ("findings", drawn)
+    (benign, malignant), target = settings.class_counts, description.target
+    return (
+        (f"images with {target} 0", f"{benign:,}"),
+        (f"images with {target} 1", f"{malignant:,}"),
     )
 
 
@@ -323,7 +376,7 @@ def bytes_on_disk(images: int, size_px: int, bits: int) -> int:
     return images * (blocks * BLOCK_BYTES + MANIFEST_BYTES)
 
 
-def checked_size(settings: GenerateSettings, size_px: int) -> str:
+def checked_size(settings: GenerateSettings, info: DatasetInfo) -> str:
     """How large the set will be, in words; a set that is too large is refused.
 
     Raises:
@@ -331,13 +384,14 @@ def checked_size(settings: GenerateSettings, size_px: int) -> str:
             than the disk takes.
     """
     counts = settings.class_counts
-    needed = bytes_on_disk(sum(counts), size_px, settings.bits)
+    needed = bytes_on_disk(settings.count, info.size_px, settings.bits)
     out = settings.out.absolute()
     nearest = next(folder for folder in (out, *out.parents) if folder.exists())
     free = shutil.disk_usage(nearest).free
+    each = f"{counts[0]:,} benign and {counts[1]:,} malignant images"
     words = (
-        f"{counts[0]:,} benign and {counts[1]:,} malignant images of {size_px} px in "
-        f"{settings.bits} bits, at most {_readable(needed)} on the disk"
+        f"{f'{settings.count:,} images' if len(info.targets) > 1 else each} of {info.size_px} px "
+        f"in {settings.bits} bits, at most {_readable(needed)} on the disk"
     )
     if max(counts) > MAX_PER_CLASS:
         raise InputError(

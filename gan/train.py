@@ -122,13 +122,16 @@ def _finish(
     shape = settings.shape(plan.conditions)
     if isinstance(generator, Generator) and generator.film is not None:
         shape = shape.model_copy(update={"film": True})
-    description = Description(shape, info.targets[0], info.name)
+    target = "" if len(plan.targets) > 1 else next(iter(plan.targets))
+    description = Description(shape, target, info.name)
     write_generator(run.path, generator.state_dict(), description)
     statement = plan.privacy.statement_after(spent)
-    run.finish(statement, _card(settings, info, statement))
+    run.finish(statement, _card(settings, info, description, statement))
 
 
-def _card(settings: TrainGanSettings, info: DatasetInfo, statement: Statement) -> str:
+def _card(
+    settings: TrainGanSettings, info: DatasetInfo, description: Description, statement: Statement
+) -> str:
     """The card of a trained generator; of files and folders it gives the names alone."""
     given = f", of given {', '.join(settings.conditions)}" if settings.conditions else ""
     film = (
@@ -139,8 +142,8 @@ def _card(settings: TrainGanSettings, info: DatasetInfo, statement: Statement) -
     return model_card(
         title=f"Conditional generator of {settings.size_px} px patches",
         summary=(
-            f"Draws grey {settings.size_px} px patches with {info.targets[0]} = 0 or 1{given}. It "
-            f"was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
+            f"Draws grey {settings.size_px} px patches with {description.classes_in_words}{given}. "
+            f"It was trained on the train split of {info.name!r} ({info.kind}). `synthdp generate` "
             f"makes a data set with it. {_CARD_WORDS[settings.method]}{film}"
         ),
         statement=statement,
@@ -163,13 +166,17 @@ def _train_adversarially(
     settings: TrainGanSettings, run: Run, plan: GanPlan
 ) -> tuple[TrainedGenerator, Release]:
     """Train without privacy, on real images as they are."""
-    examples = load_examples(plan.privacy.dataset, plan.rows, settings.size_px, plan.conditions)
+    examples = load_examples(
+        plan.privacy.dataset, plan.rows, settings.size_px, plan.conditions, plan.targets
+    )
     plan.privacy.record(Ledger(run.ledger_path))
     device = chosen_device(settings.device)
     training = _new_training(settings, plan, device)
     guidance = None
     if settings.guidance is not None:
-        guidance = Guidance(settings.guidance, settings.size_px, settings.seed, device)
+        guidance = Guidance(
+            settings.guidance, settings.size_px, settings.seed, device, len(plan.targets)
+        )
     recipe = AdversarialRecipe.of(settings)
     with _checkpointed(settings, run, plan, training, guidance) as (log, keep):
         train_adversarially(training, examples, recipe, guidance, log=log, keep=keep)
@@ -298,13 +305,16 @@ METHODS: Mapping[
 
 def _examples(plan: GanPlan, size_px: int) -> Examples:
     """The images of a private method; some may be unlabelled where something is promised."""
-    load = load_examples if plan.privacy.mechanism is None else load_protected
-    return load(plan.privacy.dataset, plan.rows, size_px)
+    if plan.privacy.mechanism is None:
+        dataset = plan.privacy.dataset
+        return load_examples(dataset, plan.rows, size_px, targets=plan.targets)
+    return load_protected(plan.privacy.dataset, plan.rows, size_px, plan.targets)
 
 
 def protected_examples(plan: GanPlan, size_px: int) -> tuple[Examples, Tensor]:
     """What a run with a promise learns from: images, and (N,) int64 whose each is, from 0."""
-    return load_protected(plan.privacy.dataset, plan.rows, size_px), _unit_indices(plan)[1]
+    examples = load_protected(plan.privacy.dataset, plan.rows, size_px, plan.targets)
+    return examples, _unit_indices(plan)[1]
 
 
 def _unit_indices(plan: GanPlan) -> tuple[list[str], Tensor]:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from gan.network.mixture import Mixture
 from gan.network.sampling import AnyGenerator, draw_latents
 from gan.package.model import load_opened
 from gan.package.opened import GeneratorRun, open_generator
+from gan.package.packing import example_labels
 from synthdp.config.settings import ExportModelSettings
 from synthdp.errors import InputError
 from synthdp.networks.exported import (
@@ -47,7 +48,7 @@ class WholeGenerator(nn.Module):
     def forward(
         self, z: Tensor, noise: Tensor, labels: Tensor, conditions: Tensor | None = None
     ) -> Tensor:
-        """z (B, z_dim), noise (B, noise_dim), labels (B,), conditions (B, A) -> images."""
+        """z (B, z_dim), noise (B, noise_dim), labels (B,) or (B, T), conditions -> images."""
         network = self.network
         if isinstance(network, Mixture):
             chosen = network.chosen(noise)[:, None, None, None]
@@ -110,6 +111,13 @@ class _FilmOfAnyBatch(nn.Module):
         return self.film.scaled(shaped, strength)
 
 
+def _labels_port(targets: Sequence[str]) -> Port:
+    if len(targets) == 1:
+        return Port("labels", f"1 for {targets[0]}, 0 for not", (), "int64")
+    words = f"in this order, 1 has it, 0 has it not, -1 unknown: {', '.join(targets)}"
+    return Port("labels", words, (len(targets),), "int64")
+
+
 def run_export_model(settings: ExportModelSettings) -> Path:
     """Write the generator of a released run, or `pretrained:NAME`, as one file.
 
@@ -142,15 +150,15 @@ def write_generator_file(
         InputError, RunError: as `load_opened` and `write_exported`.
     """
     network = load_opened(opened, torch.device("cpu"))
-    shape, target = opened.description.shape, opened.description.target
+    shape, targets = opened.description.shape, opened.description.targets
     latents = draw_latents(0, range(_CHECKED), network.z_dim + network.noise_dim)
     z, noise = latents.split([network.z_dim, network.noise_dim], dim=1)
-    labels = torch.arange(_CHECKED) % 2
+    labels = example_labels(shape, _CHECKED)
     codes = torch.zeros(_CHECKED, len(shape.conditions.names), dtype=torch.int64)
     ports = [
         Port("z", "standard normal numbers: what the image shows", (network.z_dim,)),
         Port("noise", "standard normal numbers: its texture", (network.noise_dim,)),
-        Port("labels", f"1 for {target}, 0 for not", (), "int64"),
+        _labels_port(targets),
     ]
     example = [z.contiguous(), noise.contiguous(), labels]
     if shape.conditions.names:
@@ -166,7 +174,7 @@ def write_generator_file(
     )
     with torch.no_grad():
         drawn = network(z, noise, labels, 1.0, codes if shape.conditions.names else None)
-    facts = {"kind": "generator", "targets": [target], "trained_on": opened.description.data}
+    facts = {"kind": "generator", "targets": [*targets], "trained_on": opened.description.data}
     return write_exported(
         folder,
         file_format,

@@ -14,7 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.network.sampling import AnyGenerator, draw_codes, sample_images
+from gan.network.sampling import (
+    AnyGenerator,
+    Conditioned,
+    draw_codes,
+    draw_findings,
+    sample_images,
+)
 from gan.package.conditions import UNKNOWN, Conditions, attribute_cells
 from gan.package.model import load_opened
 from gan.package.opened import GeneratorRun, open_generator
@@ -37,7 +43,8 @@ class Samples(NamedTuple):
 
     images: (N, S, S), grey, 0 black; float32 in [0, 1], or uint8 or uint16 over their whole range;
     malignant: (N,) int64, 1 or 0, the class that was asked for (of a generator of another target,
-    that target); conditions: name -> (N,) of texts, empty where unknown, such as the view.
+    that target; of several findings (N, T), in the order of its `targets`, -1 unknown);
+    conditions: name -> (N,) of texts, empty where unknown, such as the view.
     """
 
     images: NDArray[Any]
@@ -88,8 +95,8 @@ class Generator:
     def __repr__(self) -> str:
         shape = self._opened.description.shape
         return (
-            f"<Generator {shape.architecture}, {self.size_px} px, of {self.target}, trained on "
-            f"{self._opened.description.data}, epsilon {self.statement.epsilon:g}>"
+            f"<Generator {shape.architecture}, {self.size_px} px, of {', '.join(self.targets)}, "
+            f"trained on {self._opened.description.data}, epsilon {self.statement.epsilon:g}>"
         )
 
     @property
@@ -104,17 +111,23 @@ class Generator:
 
     @property
     def target(self) -> str:
-        """What class 1 is, such as `malignant`."""
+        """What class 1 is, such as `malignant`; empty of a generator of several `targets`."""
         return self._opened.description.target
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target, or the several findings that its images are drawn with and without."""
+        return self._opened.description.targets
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """What can be asked for beside the class: name -> its levels."""
-        known = self._known
+        known = self.known
         return dict(zip(known.names, known.levels, strict=True))
 
     @property
-    def _known(self) -> Conditions:
+    def known(self) -> Conditions:
+        """Its conditions and findings, with how they are drawn."""
         return self._opened.description.shape.conditions
 
     def sample(
@@ -122,6 +135,7 @@ class Generator:
         n: int,
         malignant: int | Sequence[int] | NDArray[np.integer] | None = None,
         *,
+        findings: Mapping[str, int | Sequence[int]] | None = None,
         conditions: Mapping[str, str | Sequence[str]] | None = None,
         seed: int = 0,
         truncation: float = 1.0,
@@ -132,6 +146,8 @@ class Generator:
         Args:
             n: how many.
             malignant: the class of all, 1 or 0, or of each, (n,); None alternates 0, 1, 0, 1.
+            findings: of a generator of several, by name, in place of `malignant`: 1 or 0 for all
+                images, or for each, (n,). What is not named is drawn as for conditions.
             conditions: a level for all images, or one for each, by the names in `conditions`; an
                 empty text is unknown. What is not named is drawn as the generator's prior has it
                 beside what is (or, where the prior never has that, as if nothing were named).
@@ -145,12 +161,24 @@ class Generator:
                 condition or level.
             RunError: when a pixel is no number.
         """
-        labels = self._labels(n, malignant)
+        count = _checked_count(n)
         if not 0 < truncation <= 1:
             raise InputError(f"truncation is {truncation}; give a number above 0 and at most 1")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise InputError(f"seed is {seed!r}; give a whole number, 0 or above")
-        codes = self._codes(labels, conditions or {}, int(seed))
+        if self.known.findings:
+            if malignant is not None:
+                raise InputError(
+                    f"malignant: the generator draws several findings ({', '.join(self.targets)}); "
+                    "name them in findings"
+                )
+            asked = self._asked_of_several(count, findings or {}, conditions or {})
+            labels, codes = self._several(count, asked, int(seed))
+        else:
+            if findings is not None:
+                raise InputError(f"findings: the generator knows one, {self.target}: see malignant")
+            labels = self._labels(count, malignant)
+            codes = self._codes(labels, conditions or {}, int(seed))
         shape = (n, self.size_px, self.size_px)
         if pixels not in ("float32", "uint8", "uint16"):
             raise InputError(f"pixels is {pixels!r}; choose float32, uint8 or uint16")
@@ -163,7 +191,20 @@ class Generator:
 
     def prior_codes(self, labels: Tensor, seed: int) -> Tensor:
         """Conditions of images as the generator's prior has them, codes (N, A) int64."""
-        return draw_codes(self._known.tables, labels, seed)
+        return draw_codes(self.known.tables, labels, seed)
+
+    def prior_findings(
+        self, count: int, seed: int, shares: Mapping[str, float] | None = None
+    ) -> Conditioned:
+        """Findings and conditions of images: labels (N, T), -1 unknown, and codes (N, A), int64.
+
+        As they stand together in the generator, or each finding apart with its share.
+
+        Raises:
+            InputError: when shares leave out a finding, or name another.
+        """
+        known = self.known if shares is None else self.known.with_shares(shares)
+        return draw_findings(known.tables, count, seed, len(known.findings))
 
     def draw(
         self,
@@ -177,7 +218,7 @@ class Generator:
         """Yield images in order, (<= batch, S, S) float32, about [-1, 1]; not clamped.
 
         Args:
-            labels: (N,) int64, 1 or 0.
+            labels: (N,) int64, 1 or 0; of several findings (N, T), -1 unknown.
             codes: (N, A) int64, of the conditions.
             seed: names the series.
             batch: how many are computed at a time; it moves an image by a grey level at most.
@@ -196,14 +237,10 @@ class Generator:
                 )
             yield images[:, 0].cpu().numpy()
 
-    def _labels(self, n: int, malignant: object) -> Tensor:
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_AT_ONCE:
-            raise InputError(
-                f"n is {n!r}; give a whole number from 1 to {MAX_AT_ONCE:,}, and draw larger sets "
-                "with `synthdp generate`"
-            )
+    @staticmethod
+    def _labels(n: int, malignant: object) -> Tensor:
         if malignant is None:
-            return torch.arange(int(n)) % 2
+            return torch.arange(n) % 2
         classes = np.asarray(malignant)
         if classes.shape not in ((), (n,)):
             raise InputError(f"malignant has the shape {classes.shape}; give one class, or {n}")
@@ -213,14 +250,8 @@ class Generator:
 
     def _codes(self, labels: Tensor, asked: Mapping[str, str | Sequence[str]], seed: int) -> Tensor:
         """The codes (N, A) of the conditions: those that were asked for, and the others drawn."""
-        known = self._known
-        wanted: dict[int, NDArray[np.int64]] = {}
-        for name, levels in asked.items():
-            if name not in known.names:
-                has = ", ".join(known.names) or "none"
-                raise InputError(f"conditions: the generator knows no {name!r} (it knows: {has})")
-            column = known.names.index(name)
-            wanted[column] = self._asked(name, known.levels[column], levels, len(labels))
+        known = self.known
+        wanted = self._asked_levels(asked, len(labels))
         if not wanted:
             return self.prior_codes(labels, seed)
         columns = np.stack(list(wanted.values()), axis=1)
@@ -233,6 +264,61 @@ class Generator:
                 drawn[:, column] = code
             codes[chosen] = drawn[chosen]
         return codes
+
+    def _asked_levels(
+        self, asked: Mapping[str, str | Sequence[str]], n: int
+    ) -> dict[int, NDArray[np.int64]]:
+        """The codes (N,) of the conditions that were asked for, by their place."""
+        known = self.known
+        wanted: dict[int, NDArray[np.int64]] = {}
+        for name, levels in asked.items():
+            if name not in known.names:
+                has = ", ".join(known.names) or "none"
+                raise InputError(f"conditions: the generator knows no {name!r} (it knows: {has})")
+            column = known.names.index(name)
+            wanted[column] = self._asked(name, known.levels[column], levels, n)
+        return wanted
+
+    def _asked_of_several(
+        self,
+        n: int,
+        findings: Mapping[str, int | Sequence[int]],
+        conditions: Mapping[str, str | Sequence[str]],
+    ) -> dict[int, NDArray[np.int64]]:
+        """The codes (N,) of what was asked for, by its column in a block of `draw_findings`."""
+        known = self.known.findings
+        wanted: dict[int, NDArray[np.int64]] = {}
+        for name, classes in findings.items():
+            if name not in known:
+                raise InputError(
+                    f"findings: the generator knows no {name!r} (it knows: {', '.join(known)})"
+                )
+            given = np.asarray(classes)
+            if given.shape not in ((), (n,)) or not np.isin(given, (0, 1)).all():
+                raise InputError(
+                    f"findings: {name}: give 0 or 1, for all images or for each of {n}"
+                )
+            wanted[known.index(name)] = np.broadcast_to(given, (n,)).astype(np.int64) + 1
+        levels = self._asked_levels(conditions, n)
+        return {**wanted, **{len(known) + column: codes for column, codes in levels.items()}}
+
+    def _several(self, n: int, wanted: Mapping[int, NDArray[np.int64]], seed: int) -> Conditioned:
+        """Labels (N, T) and codes (N, A): what is wanted, and the rest as it stands beside it."""
+        blocks, findings = self.known.tables, len(self.known.findings)
+        labels, codes = draw_findings(blocks, n, seed, findings)
+        if not wanted:
+            return labels, codes
+        drawn = torch.cat([labels + 1, codes], dim=1)
+        columns = np.stack(list(wanted.values()), axis=1)
+        for combination in np.unique(columns, axis=0):
+            fixed = dict(zip(wanted, combination.tolist(), strict=True))
+            chosen = torch.from_numpy((columns == combination).all(axis=1))
+            own = torch.cat(draw_findings(_blocks_where(blocks, fixed), n, seed, findings), dim=1)
+            own[:, :findings] += 1
+            for column, code in fixed.items():
+                own[:, column] = code
+            drawn[chosen] = own[chosen]
+        return drawn[:, :findings] - 1, drawn[:, findings:]
 
     @staticmethod
     def _asked(
@@ -249,8 +335,32 @@ class Generator:
         return np.array([code_of[level] for level in levels], dtype=np.int64)
 
     def _cells(self, codes: Tensor) -> dict[str, NDArray[np.str_]]:
-        rows = [attribute_cells(self._known, row) for row in codes.tolist()]
-        return {name: np.array([row[name] for row in rows]) for name in self._known.names}
+        rows = [attribute_cells(self.known, row) for row in codes.tolist()]
+        return {name: np.array([row[name] for row in rows]) for name in self.known.names}
+
+
+def _checked_count(n: int) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_AT_ONCE:
+        raise InputError(
+            f"n is {n!r}; give a whole number from 1 to {MAX_AT_ONCE:,}, and draw larger sets "
+            "with `synthdp generate`"
+        )
+    return int(n)
+
+
+def _blocks_where(
+    blocks: Sequence[Sequence[tuple[list[int], float]]], fixed: Mapping[int, int]
+) -> list[list[tuple[list[int], float]]]:
+    """Blocks of `draw_findings` given some columns; each is whole where it never has its own so."""
+    kept, first = [], 0
+    for block in blocks:
+        width = len(block[0][0])
+        own = {
+            column - first: code for column, code in fixed.items() if 0 <= column - first < width
+        }
+        kept += _where([block], own)
+        first += width
+    return kept
 
 
 def _where(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .facts import FIRST_SIDE
 from .layers import (
     NEGATIVE_SLOPE,
+    ClassEmbedding,
     append_batch_deviation,
     attribute_embeddings,
     band_scales,
@@ -24,8 +25,8 @@ class Discriminator(nn.Module):
     """Judge images by their scaled Haar bands; class and attributes enter by projection.
 
     logit = o(h) + class_strength * <E_y + sum of E_a, h> (Miyato and Koyama, arXiv 1802.05637, eq.
-    4), with one embedding E_a for each attribute. Without `batch_deviation` it judges each image
-    alone.
+    4), with one embedding E_a for each attribute; of several findings E_y is a sum. Without
+    `batch_deviation` it judges each image alone.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Discriminator(nn.Module):
         haar_levels: int = 1,
         attribute_levels: Sequence[int] = (),
         *,
+        findings: int = 1,
         batch_deviation: bool = True,
     ) -> None:
         super().__init__()
@@ -60,9 +62,8 @@ class Discriminator(nn.Module):
         initialise_leaky(self.body)
         initialise_leaky(self.head)
         self.realness = nn.Linear(hidden_dim, 1)
-        self.class_direction = nn.Embedding(2, hidden_dim)
         std = 1 / math.sqrt(hidden_dim)
-        nn.init.normal_(self.class_direction.weight, std=std)
+        self.class_direction = ClassEmbedding(findings, hidden_dim, std=std)
         self.attribute_directions = attribute_embeddings(attribute_levels, hidden_dim, std=std)
 
     def forward(
@@ -72,7 +73,7 @@ class Discriminator(nn.Module):
         class_strength: float = 1.0,
         attributes: Tensor | None = None,
     ) -> Tensor:
-        """images (B, 1, size_px, size_px) in [-1, 1], labels (B,), attributes (B, A) -> (B,)."""
+        """images (B, 1, size_px, size_px) in [-1, 1], labels (B,) or (B, T), attributes -> (B,)."""
         return self.judge(self.bands(images), labels, class_strength, attributes)
 
     def bands(self, images: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class Discriminator(nn.Module):
         class_strength: float = 1.0,
         attributes: Tensor | None = None,
     ) -> Tensor:
-        """Scaled bands (B, 4^levels, h, w), labels (B,), attributes (B, A) -> logits (B,)."""
+        """Scaled bands (B, 4^levels, h, w), labels (B,) or (B, T), attributes -> logits (B,)."""
         features = self.body(bands)
         if self.batch_deviation:
             features = append_batch_deviation(features)

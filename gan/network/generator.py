@@ -10,6 +10,7 @@ from .facts import FIRST_SIDE
 from .film import Film
 from .layers import (
     NEGATIVE_SLOPE,
+    ClassEmbedding,
     Modulation,
     NoisyConvolution,
     SkipExcitation,
@@ -32,6 +33,7 @@ class Generator(nn.Module):
         haar_levels: how often the image is halved: 1 or 2.
         style_dim: length of the style vector that modulates every layer.
         attribute_levels: for each further attribute, how many known levels it has.
+        findings: how many findings an image may have, each with two classes.
         film: whether a film (`film.py`) follows the network.
     """
 
@@ -44,13 +46,13 @@ class Generator(nn.Module):
         style_dim: int = 128,
         *,
         attribute_levels: Sequence[int] = (),
+        findings: int = 1,
         film: bool = False,
     ) -> None:
         super().__init__()
         self.z_dim = z_dim
         self.haar_levels = haar_levels
-        self.class_embedding = nn.Embedding(2, style_dim)
-        nn.init.normal_(self.class_embedding.weight, std=0.5)
+        self.class_embedding = ClassEmbedding(findings, style_dim, std=0.5)
         self.mapping = nn.Sequential(
             nn.Linear(z_dim + style_dim, style_dim),
             nn.LeakyReLU(NEGATIVE_SLOPE),
@@ -100,7 +102,7 @@ class Generator(nn.Module):
             z: (B, z_dim) standard normal.
             noise: (B, noise_dim) standard normal, cut into one map for every convolution, and the
                 film's.
-            labels: (B,) int64, 1 malignant, 0 benign.
+            labels: (B,) int64, 1 malignant, 0 benign; of several findings (B, T), -1 unknown.
             class_strength: how much of class and attributes shows, 0 to 1.
             attributes: (B, A) int64 codes, 0 unknown; needed when there are attributes.
 

@@ -84,6 +84,31 @@ class SkipExcitation(nn.Module):
         return fine * torch.sigmoid(self.excite(hidden))[:, :, None, None]
 
 
+class ClassEmbedding(nn.Embedding):
+    """One vector for each class of a finding; those of several findings are added.
+
+    A finding that is unknown adds nothing.
+
+    Args:
+        findings: T; with 1 it is an embedding of the two classes.
+        width: of a vector.
+        std: standard deviation of the sum's entries at the start.
+    """
+
+    def __init__(self, findings: int, width: int, *, std: float) -> None:
+        super().__init__(2 * findings, width)
+        self.findings = findings
+        nn.init.normal_(self.weight, std=std / math.sqrt(findings))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Labels (B,), or (B, T) of 1, 0 and -1 for unknown, int64 -> (B, width)."""
+        if self.findings == 1:
+            return super().forward(labels)
+        first = 2 * torch.arange(self.findings, device=labels.device)
+        vectors = super().forward(first + labels.clamp(min=0))
+        return (vectors * (labels >= 0)[:, :, None]).sum(dim=1)
+
+
 def attribute_embeddings(levels: Sequence[int], width: int, *, std: float) -> nn.ModuleList:
     """One embedding of its known levels and of `unknown` (row 0) for each attribute."""
     tables = [nn.Embedding(1 + count, width) for count in levels]

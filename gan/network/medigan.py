@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .sampling import GENERATORS, AnyGenerator, draw_codes, sample_images
+from .sampling import GENERATORS, AnyGenerator, draw_codes, draw_findings, sample_images
 
 BATCH = 32
 
@@ -42,6 +42,7 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
         output_path: folder for `{i}_{label}.png`, made when it is missing.
         save_images: save them there, and return None.
         condition: 0 malignant, 1 benign, numbers between go to the nearer one; None balances both.
+            A generator of several findings takes None alone, and draws them as they stand in it.
         z: latent vectors (num_samples, size) or (num_samples, size, 1, 1), as an array or a tensor;
             an image still has a texture of its own, of `seed`, or of 0.
         input_latent_vector: another name for z.
@@ -50,7 +51,8 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
         kwargs: what other packages take; not used.
 
     Returns:
-        Pairs of an image (H, W) uint8 and its label in words, or None.
+        Pairs of an image (H, W) uint8 and its label in words, or None. Of several findings the
+        words are those that it has, joined by `+`, or `none`.
 
     Raises:
         ValueError: when an argument is out of its range.
@@ -66,9 +68,16 @@ def generate(  # noqa: PLR0917 (medigan calls it so)
         first = seed % 2  # so that single images are of either class
     else:
         first = 0
-    labels = _labels(condition, num_samples, first)
-    words = [content["words"][label] for label in labels.tolist()]
-    codes = draw_codes(content["prior"], labels, seed)
+    if "findings" in content:
+        if condition is not None:
+            raise ValueError("this generator draws several findings; leave condition None")
+        names = content["findings"]
+        labels, codes = draw_findings(content["prior"], num_samples, seed, len(names))
+        words = [_joined(names, row) for row in labels.tolist()]
+    else:
+        labels = _labels(condition, num_samples, first)
+        words = [content["words"][label] for label in labels.tolist()]
+        codes = draw_codes(content["prior"], labels, seed)
     batches = sample_images(generator, labels, codes, seed, batch=BATCH, vectors=vectors)
     images = [pixels for batch in batches for pixels in as_pixels(batch[:, 0].cpu().numpy())]
     if not save_images:
@@ -110,6 +119,12 @@ def _latent_vectors(z: Any, other: Any, count: int, size: int) -> Tensor | None:
             f"finite ones of shape {(count, size)} or {(count, size, 1, 1)}"
         )
     return vectors.reshape(count, size)
+
+
+def _joined(names: list[str], labels: list[int]) -> str:
+    """The findings that an image has, in one word."""
+    has = [name for name, label in zip(names, labels, strict=True) if label == 1]
+    return "+".join(has) or "none"
 
 
 def _labels(condition: float | None, count: int, first: int) -> Tensor:

@@ -70,7 +70,7 @@ class Mixture(nn.Module):
                 gives images.
             z: (B, z_dim).
             noise: (B, noise_dim).
-            labels: (B,).
+            labels: (B,), or (B, T).
             attributes: (B, A), or None.
 
         Returns:

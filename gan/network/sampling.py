@@ -24,7 +24,10 @@ GENERATORS: Mapping[str, Callable[..., AnyGenerator]] = {
 }
 #: How attributes are drawn: for class 0 and class 1, combinations of codes (A,) and their shares;
 #: empty for a generator that knows the class alone.
-Prior: TypeAlias = Sequence[Sequence[tuple[Sequence[int], float]]]
+Table: TypeAlias = Sequence[tuple[Sequence[int], float]]
+Prior: TypeAlias = Sequence[Table]
+#: Labels of images, (N,) or (N, T) of several findings, and codes of their attributes (N, A).
+Conditioned: TypeAlias = tuple[Tensor, Tensor]
 
 #: Sets the stream of attributes apart from that of the latent vectors.
 ATTRIBUTE_STREAM = 1
@@ -60,6 +63,34 @@ def draw_codes(prior: Prior, labels: Tensor, seed: int) -> Tensor:
         chosen = int(np.searchsorted(bounds[label], point, side="right"))
         codes.append(list(prior[label][chosen][0]))
     return torch.tensor(codes, dtype=torch.int64)
+
+
+def draw_findings(blocks: Sequence[Table], count: int, seed: int, findings: int) -> Conditioned:
+    """Draw what images of several findings show: labels (N, T), and codes (N, A), int64.
+
+    Each block has one or several columns, of findings first, then of attributes; blocks are drawn
+    apart. In a block a finding is 2 (has it), 1 (has it not) or 0 (unknown); in labels 1, 0 or -1.
+    Each draw depends on the seed and its position alone.
+
+    Args:
+        blocks: combinations of codes and their shares.
+        count: N.
+        seed: names the set.
+        findings: T.
+    """
+    bounds = [np.cumsum([share for _, share in block]) for block in blocks]
+    drawn = []
+    for position in range(count):
+        stream = np.random.default_rng((seed, position, ATTRIBUTE_STREAM))
+        row: list[int] = []
+        for block, bound in zip(blocks, bounds, strict=True):
+            chosen = int(np.searchsorted(bound, stream.random() * bound[-1], side="right"))
+            row += block[chosen][0]
+        drawn.append(row)
+    codes = torch.tensor(drawn, dtype=torch.int64).reshape(
+        count, sum(len(block[0][0]) for block in blocks)
+    )
+    return codes[:, :findings] - 1, codes[:, findings:]
 
 
 class Truncated:
@@ -111,15 +142,17 @@ class Truncated:
         self, generator: Generator, labels: Tensor, attributes: Tensor | None
     ) -> Tensor:
         """The mean style (B, style_dim) of the class and attributes of each image."""
-        columns = labels[:, None]
+        columns = labels.reshape(len(labels), -1)
+        of_labels = columns.shape[1]
         if attributes is not None:
             columns = torch.cat([columns, attributes], dim=1)
         conditions = [tuple(row) for row in columns.tolist()]
         for condition in set(conditions) - self._means.keys():
             z = draw_latents(MEAN_SEED, range(MEAN_OF), generator.z_dim).to(labels.device)
             repeated = torch.tensor(condition, device=labels.device).expand(MEAN_OF, -1)
-            codes = repeated[:, 1:] if attributes is not None else None
-            styles = generator.styles(z, repeated[:, 0], 1.0, codes)
+            codes = repeated[:, of_labels:] if attributes is not None else None
+            own = repeated[:, 0] if labels.ndim == 1 else repeated[:, :of_labels]
+            styles = generator.styles(z, own, 1.0, codes)
             self._means[condition] = styles.mean(dim=0)
         return torch.stack([self._means[condition] for condition in conditions])
 
@@ -138,7 +171,7 @@ def sample_images(
 
     Args:
         generator: in evaluation, on any device.
-        labels: (N,) int64, 1 malignant, 0 benign.
+        labels: (N,) int64, 1 malignant, 0 benign; of several findings (N, T), -1 unknown.
         attributes: (N, A) int64 codes; A is 0 for a generator that knows the class alone.
         seed: names the set.
         batch: how many are computed at a time; it moves an image by a grey level at most.

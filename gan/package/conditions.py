@@ -4,9 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from synthdp.config.settings import Settings
 from synthdp.errors import InputError
@@ -18,7 +23,12 @@ if TYPE_CHECKING:
 
 MAX_LEVELS = 16
 MAX_NAMES = 16
+#: Findings that one generator knows, and combinations of them that its file lists, at most.
+MAX_FINDINGS = 32
+MAX_COMBINATIONS = 8192
 UNKNOWN = 0
+#: The codes of a finding in a combination: its label and one more, 0 where it is unknown.
+FINDING_LEVELS = 2
 
 
 class Combination(Settings):
@@ -32,7 +42,9 @@ class Conditions(Settings):
     """What a generator knows beside the class; `model/settings.json` holds it.
 
     The code of an attribute is the position of its value in `levels`, from 1; an empty cell is 0.
-    `prior` lists the combinations to draw, for benign and for malignant images.
+    `prior` lists the combinations to draw, for benign and for malignant images. A generator of
+    several targets has them in `findings`, and in place of `prior` its `blocks`: what is drawn of
+    findings and attributes together, one block apart from the next.
     """
 
     names: tuple[str, ...] = Field(default=(), max_length=MAX_NAMES)
@@ -40,6 +52,41 @@ class Conditions(Settings):
         Field(default=(), max_length=MAX_NAMES)
     )
     prior: tuple[tuple[Combination, ...], tuple[Combination, ...]] = ((), ())
+    findings: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        default=(), max_length=MAX_FINDINGS
+    )
+    blocks: tuple[Annotated[tuple[Combination, ...], Field(max_length=MAX_COMBINATIONS)], ...] = (
+        Field(default=(), max_length=MAX_FINDINGS + MAX_NAMES)
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_several_findings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Generators of one target are written as they were before there were others."""
+        values: dict[str, Any] = handler(self)
+        if not self.findings:
+            del values["findings"], values["blocks"]
+        return values
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> "Conditions":
+        if len(self.findings) == 1 or len(set(self.findings)) != len(self.findings):
+            raise ValueError("findings: two or more, each once")
+        if bool(self.findings) != bool(self.blocks) or (self.findings and any(self.prior)):
+            raise ValueError("a generator of several findings has blocks, and no prior")
+        counts, column = [FINDING_LEVELS] * len(self.findings) + self.level_counts, 0
+        for block in self.blocks:
+            width = len(block[0].codes) if block else 0
+            own = counts[column : column + width]
+            if not width or any(
+                len(one.codes) != len(own)
+                or any(code > count for code, count in zip(one.codes, own, strict=True))
+                for one in block
+            ):
+                raise ValueError("blocks: a combination is not one of findings and levels")
+            column += width
+        if self.findings and column != len(counts):
+            raise ValueError("blocks: they leave out a finding or a condition")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Conditions":
@@ -59,7 +106,8 @@ class Conditions(Settings):
         Raises:
             InputError: when the shares of a class don't add up to anything.
         """
-        if self.names and any(sum(one.share for one in table) <= 0 for table in self.prior):
+        tables = self.blocks if self.findings else self.prior if self.names else ()
+        if any(sum(one.share for one in table) <= 0 for table in tables):
             raise InputError(f"{where}: conditions.prior: nothing can be drawn by it; restore it")
 
     @property
@@ -68,17 +116,44 @@ class Conditions(Settings):
         return [len(levels) for levels in self.levels]
 
     @property
+    def n_findings(self) -> int:
+        """How many targets a generator knows: one where `findings` names none."""
+        return len(self.findings) or 1
+
+    @property
     def tables(self) -> list[list[tuple[list[int], float]]]:
-        """The prior as `gan.network.sampling.draw_codes` takes it; empty without attributes."""
-        if not self.names:
+        """The prior as `gan.network.sampling.draw_codes` takes it; empty without attributes.
+
+        Of several findings, the blocks of `draw_findings`.
+        """
+        if not self.names and not self.findings:
             return []
-        return [[(list(one.codes), one.share) for one in table] for table in self.prior]
+        tables = self.blocks or self.prior
+        return [[(list(one.codes), one.share) for one in table] for table in tables]
+
+    def with_shares(self, shares: Mapping[str, float]) -> "Conditions":
+        """The same of several findings, each drawn apart from the others, with these shares.
+
+        Attributes are drawn as before, whatever the findings are.
+
+        Raises:
+            InputError: when a finding is missing, or there is another.
+        """
+        refuse_other_findings(shares, self.findings)
+        blocks, left = _share_blocks(self.findings, shares), len(self.findings)
+        for block in self.blocks:
+            width = len(block[0].codes)
+            if left < width:  # it has attributes behind its findings, if any
+                blocks.append(_marginal(block, left))
+            left = max(left - width, 0)
+        return self.model_copy(update={"blocks": tuple(blocks)})
 
 
 def read_conditions(
     rows: "Sequence[Row]",
     names: Sequence[str],
     public_prior: Mapping[str, Mapping[str, float]] | None = None,
+    column: int = 0,
 ) -> Conditions:
     """Read the levels of the named attributes, in sorted order, and how they are to be drawn.
 
@@ -90,6 +165,7 @@ def read_conditions(
         rows: train rows, every target known.
         names: columns of the manifest.
         public_prior: by attribute, a weight for some of its levels; needs every name.
+        column: which of the rows' targets the class is.
 
     Raises:
         InputError: when a column is missing, empty, or has more than 16 levels, or the prior names
@@ -101,7 +177,7 @@ def read_conditions(
     without_prior = Conditions(names=tuple(names), levels=levels)
     if public_prior is None:
         codes = _codes(without_prior, rows)
-        labels = [row.targets[0] for row in rows]
+        labels = [row.targets[column] for row in rows]
         prior = tuple(
             _shares([c for c, label in zip(codes, labels, strict=True) if label == value])
             for value in (0, 1)
@@ -109,6 +185,107 @@ def read_conditions(
     else:
         prior = 2 * (_independent(without_prior, public_prior),)
     return Conditions.model_validate({**without_prior.model_dump(), "prior": prior})
+
+
+def read_findings(
+    rows: "Sequence[Row]",
+    targets: Mapping[str, int],
+    names: Sequence[str] = (),
+    public_prior: Mapping[str, Mapping[str, float]] | None = None,
+    shares: Mapping[str, float] | None = None,
+) -> Conditions:
+    """What a generator of several findings knows, and how findings and attributes are drawn.
+
+    Together, as often as they stand so in `rows`, unknown labels included: a function of private
+    data, as in `read_conditions`. With public shares each finding is drawn by itself, and with a
+    public prior each attribute, apart from what is read of the rows.
+
+    Args:
+        rows: train rows.
+        targets: the findings, each with its place among the rows' targets.
+        names: columns of the manifest.
+        public_prior: as in `read_conditions`.
+        shares: by finding, the public share of images that have it; needs every one.
+
+    Raises:
+        InputError: as `read_conditions`, or when there are too many findings or combinations, or
+            shares of others.
+    """
+    if len(targets) > MAX_FINDINGS:
+        raise InputError(
+            f"targets: a generator knows at most {MAX_FINDINGS} findings, not {len(targets)}; name "
+            "some of them in `targets`"
+        )
+    attributes = Conditions(names=tuple(names), levels=tuple(_levels(rows, one) for one in names))
+    of_findings = [
+        tuple(_finding_code(row.targets[column]) for column in targets.values()) for row in rows
+    ]
+    of_attributes = _codes(attributes, rows)
+    if shares is None and public_prior is None:
+        together = [(*one, *other) for one, other in zip(of_findings, of_attributes, strict=True)]
+        blocks = [_shares(_few(together))]
+    else:
+        blocks = [_shares(_few(of_findings))]
+        if shares is not None:
+            refuse_other_findings(shares, list(targets))
+            blocks = _share_blocks(list(targets), shares)
+        if names:
+            drawn = _independent(attributes, public_prior) if public_prior else None
+            blocks.append(drawn or _shares(_few(of_attributes)))
+    return Conditions(
+        names=attributes.names,
+        levels=attributes.levels,
+        findings=tuple(targets),
+        blocks=tuple(blocks),
+    )
+
+
+def refuse_other_findings(shares: Mapping[str, float], findings: Sequence[str]) -> None:
+    """Refuse shares that leave out a finding, or name another.
+
+    Raises:
+        InputError: naming it.
+    """
+    if odd := sorted(set(shares) ^ set(findings)):
+        raise InputError(
+            f"findings: {', '.join(odd)}: give a share for each finding of the generator, and for "
+            f"no other ({', '.join(findings)})"
+        )
+
+
+def _few(codes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+    if len(set(codes)) > MAX_COMBINATIONS:
+        raise InputError(
+            f"targets: findings and conditions stand together in more than {MAX_COMBINATIONS:,} "
+            "ways; name fewer `targets` or `conditions`, or give public shares in `findings`"
+        )
+    return codes
+
+
+def _finding_code(label: float) -> int:
+    return UNKNOWN if math.isnan(label) else 1 + int(label)
+
+
+def _share_blocks(
+    findings: Sequence[str], shares: Mapping[str, float]
+) -> list[tuple[Combination, ...]]:
+    return [
+        (
+            Combination(codes=(1,), share=1 - shares[name]),
+            Combination(codes=(2,), share=shares[name]),
+        )
+        for name in findings
+    ]
+
+
+def _marginal(block: Sequence[Combination], first: int) -> tuple[Combination, ...]:
+    """A block without its first columns: shares of what they leave equal are added."""
+    totals: dict[tuple[int, ...], float] = {}
+    for one in block:
+        totals[one.codes[first:]] = totals.get(one.codes[first:], 0.0) + one.share
+    return tuple(
+        Combination(codes=codes, share=min(totals[codes], 1.0)) for codes in sorted(totals)
+    )
 
 
 def _levels(rows: "Sequence[Row]", name: str) -> tuple[str, ...]:

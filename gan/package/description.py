@@ -32,9 +32,13 @@ class _Shape(Settings):
         values: dict[str, Any] = handler(self)
         if values.get("film") is False:
             del values["film"]
-        if "conditions" in values and not values["conditions"]["names"]:
+        if "conditions" in values and not _holds(values["conditions"]):
             del values["conditions"]
         return values
+
+
+def _holds(conditions: dict[str, Any]) -> bool:
+    return bool(conditions["names"] or conditions.get("findings"))
 
 
 #: Public bounds of what a file may describe: nothing larger is built, whoever asks.
@@ -67,12 +71,14 @@ class HaarShape(_Shape):
     @property
     def arguments(self) -> dict[str, Any]:
         """What the network is built by, as plain values."""
+        several = len(self.conditions.findings)
         return {
             "size_px": self.size_px,
             "channels": list(self.channels),
             "z_dim": self.z_dim,
             "haar_levels": self.haar_levels,
             "attribute_levels": self.conditions.level_counts,
+            **({"findings": several} if several else {}),
             "film": self.film,
         }
 
@@ -92,7 +98,7 @@ class DcganShape(_Shape):
     def _stages_fit_the_side(self) -> "DcganShape":
         if self.size_px != FIRST_SIDE * 2 ** len(self.channels):
             raise ValueError(f"{len(self.channels)} channels don't lead up to {self.size_px} px")
-        if self.conditions.names:
+        if self.conditions.names or self.conditions.findings:
             raise ValueError("a dcgan knows the class alone, and no conditions")
         return self
 
@@ -137,17 +143,33 @@ _SHAPES: dict[str, type[AnyShape]] = {
 class _Origin(Settings):
     model_config = ConfigDict(extra="ignore")
 
-    target: str = Field(min_length=1, max_length=64)
+    target: str = Field(default="", max_length=64)
     data: str = Field(min_length=1, max_length=64)
 
 
 @dataclass(frozen=True)
 class Description:
-    """A generator: its shape, the target that its classes are of, and the data set it learned."""
+    """A generator: its shape, the target that its classes are of, and the data set it learned.
+
+    `target` is empty of a generator of several, which `shape.conditions.findings` names.
+    """
 
     shape: AnyShape
     target: str
     data: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What images are drawn with or without: one target, or several."""
+        return self.shape.conditions.findings or (self.target,)
+
+    @property
+    def classes_in_words(self) -> str:
+        """What may be asked of the images, for a card: `malignant = 0 or 1`."""
+        findings = self.shape.conditions.findings
+        if not findings:
+            return f"{self.target} = 0 or 1"
+        return f"or without each of {len(findings)} findings ({', '.join(findings)})"
 
     def as_json(self) -> dict[str, Any]:
         """The content of `model/settings.json`: one flat mapping, whose order is kept."""
@@ -155,7 +177,8 @@ class Description:
         last: dict[str, Any] = {}
         if isinstance(self.shape, MixtureShape):
             last = {key: shape.pop(key) for key in ("conditions", "members") if key in shape}
-        return {**shape, "target": self.target, "data": self.data, **last}
+        target = {} if self.shape.conditions.findings else {"target": self.target}
+        return {**shape, **target, "data": self.data, **last}
 
 
 def read_description(run: Path) -> Description:
@@ -175,4 +198,9 @@ def read_description(run: Path) -> Description:
     shape = validate_settings(kind, content, where=str(run / DESCRIPTION))
     origin = validate_settings(_Origin, content, where=str(run / DESCRIPTION))
     shape.conditions.refuse_undrawable(str(run / DESCRIPTION))
+    if bool(origin.target) == bool(shape.conditions.findings):
+        raise InputError(
+            f"{run / DESCRIPTION}: target: a generator has one, or several in conditions.findings; "
+            "restore the file"
+        )
     return Description(shape, origin.target, origin.data)

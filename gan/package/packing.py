@@ -59,6 +59,13 @@ def _refuse_other_images(
         )
 
 
+def example_labels(shape: AnyShape, count: int) -> Tensor:
+    """Labels that take turns, (N,) int64, or (N, T) of several findings."""
+    turns = torch.arange(count)
+    findings = len(shape.conditions.findings)
+    return (turns[:, None] + torch.arange(findings)) % 2 if findings else turns % 2
+
+
 def _images(shape: AnyShape, state: dict[str, Tensor]) -> Tensor:
     generator = build_generator(shape)
     generator.load_state_dict(state)  # copies float16 into float32
@@ -66,7 +73,7 @@ def _images(shape: AnyShape, state: dict[str, Tensor]) -> Tensor:
     rng = torch.Generator().manual_seed(0)
     latents = torch.randn(_CHECKED, generator.z_dim + generator.noise_dim, generator=rng)
     z, noise = latents.split([generator.z_dim, generator.noise_dim], dim=1)
-    labels = torch.arange(_CHECKED) % 2
+    labels = example_labels(shape, _CHECKED)
     codes = torch.zeros(_CHECKED, len(shape.conditions.names), dtype=torch.int64)
     with torch.no_grad():
         images: Tensor = generator(z, noise, labels, 1.0, codes)

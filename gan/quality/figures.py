@@ -44,6 +44,8 @@ COMPARISON_WORDS: Mapping[Comparison, str] = {
     "halves": "as many as half of train, against the other half",
     "held-out": "as many as val, against train",
 }
+#: What the figure of labels that are learned from a set begins with.
+USEFULNESS = "Train on it, test on real, AUROC"
 #: Held-out images are judged against so many of train at most.
 MOST_AGAINST = 5000
 
@@ -299,23 +301,32 @@ def _figures(
 
 
 def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
-    """What the labels carry: trained on it and tested on held-out patients, and the other way."""
+    """What the labels carry: trained on it and tested on held-out patients, and the other way.
 
+    Of several targets each has figures of its own, whose measure names it.
+    """
+    for place, name in enumerate(sets.targets):
+        named = f", {name}" if len(sets.targets) > 1 else ""
+        yield from _figures_of_label(sets, space, place, named)
+
+
+def _figures_of_label(sets: Sets, space: str, place: int, named: str) -> Iterator[Figure]:
     def usefulness(fitted: MeasuredSet) -> Value:
         split = f"{'train' if fitted.is_real else 'all'}, tested on val"
         if sets.held_out is None:
             return Value(value=None, n=(len(fitted), 0), split=split, why=NO_VAL)
-        return _label_value(sets, space, fitted, sets.held_out, split=split)
+        return _label_value(sets, space, fitted, sets.held_out, place=place, split=split)
 
     def fidelity(tested: MeasuredSet) -> Value:
-        value = _label_value(sets, space, sets.train, tested, split="all, by train")
+        split = "all, by train"
+        value = _label_value(sets, space, sets.train, tested, place=place, split=split)
         return value.model_copy(update={"n": value.n[::-1]})
 
     about: dict[str, Any] = {"section": "Labels", "features": space, "main": True}
     better: Better
     for measure, comparison, better, value_of in (
         (
-            "Train on it, test on real, AUROC",
+            USEFULNESS,
             "logistic regression, tested on val",
             "high",
             usefulness,
@@ -328,7 +339,7 @@ def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
         ),
     ):
         yield Figure(
-            measure=measure,
+            measure=f"{measure}{named}",
             comparison=comparison,
             better=better,
             synthetic=value_of(sets.synthetic),
@@ -339,23 +350,25 @@ def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
 
 
 def _label_value(
-    sets: Sets, space: str, fitted: MeasuredSet, tested: MeasuredSet, *, split: str
+    sets: Sets, space: str, fitted: MeasuredSet, tested: MeasuredSet, *, place: int, split: str
 ) -> Value:
     """AUROC on one set of a classifier fitted to another, with an interval by patient.
 
-    Images of unknown label are left out; made-up ones are drawn one by one.
+    Images of unknown label are left out; made-up ones are drawn one by one. `place` is that of the
+    target among those of the sets.
     """
-    of_fitted, of_tested = (np.flatnonzero(~np.isnan(one.labels)) for one in (fitted, tested))
+    learned, known = fitted.labels[:, place], tested.labels[:, place]
+    of_fitted, of_tested = (np.flatnonzero(~np.isnan(labels)) for labels in (learned, known))
     patients = tested.patients[of_tested] if tested.is_real else np.arange(len(of_tested))
     about: dict[str, Any] = {"n": (len(of_fitted), len(of_tested)), "split": split}
     try:
         scores = label_scores(
             fitted.features[space][of_fitted],
-            fitted.labels[of_fitted],
+            learned[of_fitted],
             tested.features[space][of_tested],
         )
         auroc = patient_bootstrap(
-            tested.labels[of_tested],
+            known[of_tested],
             scores,
             [str(patient) for patient in patients],
             redraws=sets.redraws,

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan.config import AssessSettings, InceptionSettings
-from gan.training.classes import refuse_other_targets
 from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
 from synthdp.data.looks.spectrum import binned_powers
 from synthdp.errors import InputError
@@ -57,11 +56,13 @@ class MeasuredSet:
     """N images of one set, as figures see them.
 
     dataset, rows: where they are; n_images: how many there were to choose them from.
-    labels: (N,) of 1 malignant, 0 benign, nan unknown. patients: (N,) ids. features: (N, D) by
-    space, among them `pixels`: thumbnails without mean, of unit length, whose product is their
-    correlation. copies: (N, 8, D) likewise, of the eight symmetries of the square, the image
-    itself first; None for made-up images. powers: (N, B) of `spectrum.binned_powers`.
-    duplicates: how many equal an earlier one; label_conflicts: how many pictures have both labels.
+    labels: (N, T) of 1 malignant (of other targets: has it), 0 benign, nan unknown. patients: (N,)
+    ids. features: (N, D) by space, among them `pixels`: thumbnails without mean, of unit length,
+    whose product is their correlation. copies: (N, 8, D) likewise, of the eight symmetries of the
+    square, the image itself first; None for made-up images. powers: (N, B) of
+    `spectrum.binned_powers`.
+    duplicates: how many equal an earlier one; label_conflicts: how many pictures have both labels
+    of a target.
     inception: (N, 2048), where FID is asked for.
     """
 
@@ -90,9 +91,11 @@ class MeasuredSet:
 class Sets:
     """The sets of an assessment; `compare_n` images of each are compared where n is to be equal.
 
+    `targets` are those of the synthetic set, which the real one has too, perhaps beside others.
     `seed` drives every draw; patients are drawn `redraws` times for an interval.
     """
 
+    targets: tuple[str, ...]
     synthetic: MeasuredSet
     baseline: MeasuredSet | None
     train: MeasuredSet
@@ -123,7 +126,6 @@ def measure_sets(settings: AssessSettings) -> Sets:
         RunError: when features are not finite, or the disk is full.
     """
     real = open_dataset(settings.real)
-    refuse_other_targets(real.info)
     if real.info.kind == "synthetic":
         raise InputError(
             f"real: {real.info.name} is a synthetic set; name the set of patients (or phantoms) "
@@ -133,6 +135,11 @@ def measure_sets(settings: AssessSettings) -> Sets:
     val = [row for row in real.rows if row.split == "val"]
     synthetic = _open_synthetic(settings.synthetic, real)
     baseline = None if settings.baseline is None else _open_synthetic(settings.baseline, real)
+    if baseline is not None and set(baseline.info.targets) != set(synthetic.info.targets):
+        raise InputError(
+            f"{baseline.info.name}: its targets are {', '.join(baseline.info.targets)}, those of "
+            f"{synthetic.info.name} {', '.join(synthetic.info.targets)}; compare sets of the same"
+        )
     sizes = {
         "the synthetic set": min(len(synthetic.rows), settings.max_images),
         "the real train split": len(train),
@@ -141,17 +148,20 @@ def measure_sets(settings: AssessSettings) -> Sets:
         sizes["the baseline"] = min(len(baseline.rows), settings.max_images)
     compare_n = _equal_n(settings.compare_n, sizes)
     networks = _networks(settings)
-    size_px = real.info.size_px
+    size_px, targets = real.info.size_px, synthetic.info.targets
 
     def made_up(dataset: Dataset) -> MeasuredSet:
         rows = dataset.split("all")
         chosen = evenly_spaced(rows, settings.max_images)
-        return _measure(dataset, chosen, len(rows), networks, size_px=size_px, copies=False)
+        about = {"targets": targets, "size_px": size_px}
+        return _measure(dataset, chosen, len(rows), networks, copies=False, **about)
 
     def of_patients(rows: Sequence[Row]) -> MeasuredSet:
-        return _measure(real, rows, len(rows), networks, size_px=size_px, copies=True)
+        about = {"targets": targets, "size_px": size_px}
+        return _measure(real, rows, len(rows), networks, copies=True, **about)
 
     return Sets(
+        targets=targets,
         synthetic=made_up(synthetic),
         baseline=None if baseline is None else made_up(baseline),
         train=of_patients(train),
@@ -171,7 +181,7 @@ def _open_synthetic(path: Path, real: Dataset) -> Dataset:
             f"{info.name}: holds patients' images, and the page would show them; assess judges "
             "made-up sets, so name a synthetic one first and the real one with --real"
         )
-    if info.targets != real.info.targets:
+    if not set(info.targets) <= set(real.info.targets):
         raise InputError(
             f"{info.name}: its target is {', '.join(info.targets)}, that of {real.info.name} is "
             f"{', '.join(real.info.targets)}; name the columns of both alike"
@@ -212,16 +222,18 @@ def _measure(
     n_images: int,
     networks: Networks,
     *,
+    targets: Sequence[str],
     size_px: int,
     copies: bool,
 ) -> MeasuredSet:
     """What figures need of some rows of a data set.
 
     Args:
-        dataset: the opened data set, of one target.
+        dataset: the opened data set.
         chosen: the rows.
         n_images: how many there were to choose them from.
         networks: what turns images into features.
+        targets: what labels are of, by name.
         size_px: the side at which spectra are compared.
         copies: whether mirrored and turned copies are looked at too.
     """
@@ -240,7 +252,8 @@ def _measure(
         inception = _inception_features(
             networks.inception, dataset, rows, networks.inception_sha256
         )
-    labels = np.array([row.targets[0] for row in rows])
+    places = [dataset.info.targets.index(name) for name in targets]
+    labels = np.array([[row.targets[place] for place in places] for row in rows])
     by_space = _features(dataset, rows, networks, thumbnails, copies=copies)
     duplicates, conflicts = _repeats(thumbnails, labels)
     return MeasuredSet(
@@ -360,8 +373,11 @@ def _repeats(thumbnails: Array, labels: Array) -> tuple[int, int]:
     """How many images equal an earlier one, and how many such pictures have both labels."""
     _, picture_of = np.unique(thumbnails, axis=0, return_inverse=True)
     count = int(picture_of.max()) + 1
-    has = [np.bincount(picture_of[labels == value], minlength=count) > 0 for value in (0, 1)]
-    return len(labels) - count, int((has[0] & has[1]).sum())
+    conflicts = np.zeros(count, dtype=bool)
+    for of_target in labels.T:
+        has = [np.bincount(picture_of[of_target == one], minlength=count) > 0 for one in (0, 1)]
+        conflicts |= has[0] & has[1]
+    return len(labels) - count, int(conflicts.sum())
 
 
 # The network that FID is named after. The class is pytorch-fid's, so that the figure is the one

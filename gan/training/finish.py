@@ -81,9 +81,11 @@ def finish_generator(
 
 @torch.no_grad()
 def spread_classes(generator: Generator, spread: float) -> None:
-    """Set the embeddings of both classes `spread` times as far from their mean."""
-    embeddings = generator.class_embedding.weight
-    embeddings.copy_(torch.lerp(embeddings.mean(dim=0), embeddings, spread))
+    """Set the embeddings of both classes `spread` times as far from their mean, of each finding."""
+    weights = generator.class_embedding.weight
+    embeddings = weights.view(-1, 2, weights.shape[1])
+    means = embeddings.mean(dim=1, keepdim=True)
+    weights.copy_(torch.lerp(means, embeddings, spread).view_as(weights))
 
 
 @torch.no_grad()
@@ -96,7 +98,7 @@ def spread_styles(
     one mean, so that the classes move apart as well. A layer reads a style s as W s + b, so
     W' = spread W and b' = b + (1 - spread) W mean do it, and nothing is left to do in drawing.
     """
-    labels = examples.labels.repeat(DRAWS_AN_EXAMPLE).to(generator.device)
+    labels = torch.cat(DRAWS_AN_EXAMPLE * [examples.labels]).to(generator.device)
     codes = examples.attributes.repeat(DRAWS_AN_EXAMPLE, 1).to(generator.device)
     z = torch.randn(len(labels), generator.z_dim, generator=rng).to(generator.device)
     mean = generator.styles(z, labels, 1.0, codes).mean(dim=0)

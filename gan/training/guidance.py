@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from gan.config import GuidanceSettings
 from gan.network.facts import FIRST_SIDE
-from gan.network.layers import NEGATIVE_SLOPE, append_batch_deviation
+from gan.network.layers import NEGATIVE_SLOPE, ClassEmbedding, append_batch_deviation
 from gan.training.examples import Examples
 from gan.training.losses import relativistic_loss
 from synthdp.data.looks.spectrum import spectrum_masks
@@ -53,19 +53,26 @@ class Guidance:
         size_px: side of the images.
         seed: drives the heads' start.
         device: where the images are.
+        findings: how many findings an image may have.
 
     Raises:
         InputError: when the network's weights are missing or of another sha256.
     """
 
     def __init__(
-        self, settings: GuidanceSettings, size_px: int, seed: int, device: torch.device
+        self,
+        settings: GuidanceSettings,
+        size_px: int,
+        seed: int,
+        device: torch.device,
+        findings: int = 1,
     ) -> None:
         self.settings = settings
         self.pyramid = build_pyramid(settings.features, size_px).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 2)
-            heads = ProjectedHeads(self.pyramid.widths, self.pyramid.sides, settings.width)
+            pyramid = self.pyramid
+            heads = ProjectedHeads(pyramid.widths, pyramid.sides, settings.width, findings)
         self.heads = heads.to(device)
         self.modules: dict[str, torch.nn.Module] = {"heads": self.heads}
         self.optimiser = torch.optim.Adam(
@@ -128,7 +135,7 @@ class Guidance:
         Args:
             real_view: (B, 1, S, S), the real images as augmented.
             fake_view: (B, 1, S, S), the generated ones; gradients flow to them.
-            labels: (B,), the same for both.
+            labels: (B,) or (B, T), the same for both.
             class_strength: how much the class counts, 0 to 1.
         """
         fake_maps = self.pyramid(fake_view)
@@ -158,8 +165,10 @@ class Guidance:
         self, real_maps: list[Tensor], fake_maps: list[Tensor], labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         batch = class_moments(channel_moments(fake_maps), labels)
-        generated = self.means["generated"].update(batch)
-        target = self.means["real"].update(class_moments(channel_moments(real_maps), labels))
+        real = class_moments(channel_moments(real_maps), labels)
+        absent = absent_classes(labels)
+        generated = self.means["generated"].update(batch, absent)
+        target = self.means["real"].update(real, absent)
         batch, generated, target = (
             _standardised(moments, target) for moments in (batch, generated, target)
         )
@@ -186,11 +195,14 @@ class ScaleHead(nn.Module):
         side: its height and width.
         width: channels after mixing.
         class_std: standard deviation of the class directions at the start.
+        findings: how many findings an image may have.
     """
 
     mixing: Tensor
 
-    def __init__(self, channels: int, side: int, width: int, class_std: float = 0.1) -> None:
+    def __init__(
+        self, channels: int, side: int, width: int, class_std: float = 0.1, findings: int = 1
+    ) -> None:
         super().__init__()
         self.register_buffer("mixing", torch.randn(width, channels, 1, 1) / math.sqrt(channels))
         layers: list[nn.Module] = []
@@ -200,11 +212,10 @@ class ScaleHead(nn.Module):
         self.body = nn.Sequential(*layers)
         self.hidden = nn.Conv2d(width + 1, width, min(side, FIRST_SIDE))
         self.realness = nn.Linear(width, 1)
-        self.class_direction = nn.Embedding(2, width)
-        nn.init.normal_(self.class_direction.weight, std=class_std)
+        self.class_direction = ClassEmbedding(findings, width, std=class_std)
 
     def forward(self, features: Tensor, labels: Tensor, class_strength: float) -> Tensor:
-        """Features (B, C, s, s), labels (B,) -> logits (B,)."""
+        """Features (B, C, s, s), labels (B,) or (B, T) -> logits (B,)."""
         mixed = self.body(F.conv2d(features, self.mixing))
         hidden = self.hidden(append_batch_deviation(mixed)).mean(dim=(2, 3))
         hidden = F.leaky_relu(hidden, NEGATIVE_SLOPE).float()
@@ -216,10 +227,13 @@ class ScaleHead(nn.Module):
 class ProjectedHeads(nn.Module):
     """One head for each map of a `FrozenPyramid`."""
 
-    def __init__(self, widths: Sequence[int], sides: Sequence[int], width: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], sides: Sequence[int], width: int, findings: int = 1
+    ) -> None:
         super().__init__()
         self.heads = nn.ModuleList(
-            ScaleHead(channels, side, width) for channels, side in zip(widths, sides, strict=True)
+            ScaleHead(channels, side, width, findings=findings)
+            for channels, side in zip(widths, sides, strict=True)
         )
 
     def forward(
@@ -242,9 +256,26 @@ def class_moments(features: Tensor, labels: Tensor) -> Tensor:
     """Means of features (B, D) and of their squares, for benign and malignant: (2, 2, D).
 
     The first axis is the moment, the second the class; both classes must occur in labels (B,).
+    Of several findings (B, T) the second axis has both classes of each, 2 T; one that no image of
+    the batch has stands for the whole batch, and no gradient comes of it.
     """
     powers = torch.stack([features, features.square()])
+    if labels.ndim == 2:
+        members = _members(labels).to(powers)
+        count = members.sum(dim=0)[:, None]
+        means = torch.einsum("bk,mbd->mkd", members, powers) / count.clamp(min=1)
+        return torch.where(count > 0, means, powers.detach().mean(dim=1)[:, None])
     return torch.stack([powers[:, labels == value].mean(dim=1) for value in (0, 1)], dim=1)
+
+
+def _members(labels: Tensor) -> Tensor:
+    """Which images are of which class (B, 2 T), of labels (B, T): 0 and 1 of each finding."""
+    return torch.stack([labels == 0, labels == 1], dim=2).flatten(1)
+
+
+def absent_classes(labels: Tensor) -> Tensor | None:
+    """Which classes no image of a batch has, (2 T, 1); None of a single target, which has both."""
+    return None if labels.ndim == 1 else ~_members(labels).any(dim=0)[:, None]
 
 
 def moment_loss(batch: Tensor, generated: Tensor, target: Tensor) -> Tensor:
@@ -273,9 +304,14 @@ class RunningMean:
     value: Tensor | None = None
     count: int = 0
 
-    def update(self, new: Tensor) -> Tensor:
-        """Take in one more tensor, detached; returns the mean so far."""
+    def update(self, new: Tensor, absent: Tensor | None = None) -> Tensor:
+        """Take in one more tensor, detached; returns the mean so far.
+
+        Where something is `absent`, by a mask of the tensor's shape, the mean stays as it was.
+        """
         new = new.detach()
+        if absent is not None and self.value is not None:
+            new = torch.where(absent, self.value, new)
         self.count += 1
         if self.value is None:
             self.value = new.clone()

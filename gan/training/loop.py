@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gan.config import AugmentationSettings, TrainGanSettings
 from gan.network.dcgan import DcganDiscriminator
 from gan.network.discriminator import Discriminator
-from gan.network.sampling import draw_codes
+from gan.network.sampling import draw_codes, draw_findings
 from gan.package.conditions import Conditions
 from gan.package.description import DcganShape, TrainedShape
 from gan.package.networks import TrainedGenerator, build_generator
@@ -204,7 +204,12 @@ def _build_discriminator(
         return DcganDiscriminator(shape.size_px, shape.channels)
     if private_channels is not None:
         return Discriminator(private_channels, shape.haar_levels, batch_deviation=False)
-    return Discriminator(shape.channels, shape.haar_levels, shape.conditions.level_counts)
+    return Discriminator(
+        shape.channels,
+        shape.haar_levels,
+        shape.conditions.level_counts,
+        findings=shape.conditions.n_findings,
+    )
 
 
 def train_adversarially(
@@ -455,14 +460,20 @@ def sample_grid(
 ) -> Tensor:
     """Draw one picture of samples: two rows benign above two rows malignant.
 
+    Of several findings, what the conditions' own draw gives.
+
     The latent vectors are those of the seed, so that pictures of one run can be compared.
 
     Returns:
         (rows * S, columns * S) float32, about [-1, 1].
     """
     rng = torch.Generator().manual_seed(seed)
-    labels = torch.arange(2).repeat_interleave(columns * rows // 2)
-    attributes = draw_codes(conditions.tables, labels, seed)
+    if conditions.findings:
+        count = columns * rows
+        labels, attributes = draw_findings(conditions.tables, count, seed, len(conditions.findings))
+    else:
+        labels = torch.arange(2).repeat_interleave(columns * rows // 2)
+        attributes = draw_codes(conditions.tables, labels, seed)
     images = torch.cat(list(draw_images(generator, labels, attributes, rng, batch)))
     size_px = images.shape[-1]
     grid = images.view(rows, columns, size_px, size_px)
@@ -477,7 +488,7 @@ def draw_images(
     rng: torch.Generator,
     batch: int,
 ) -> Iterator[Tensor]:
-    """Draw an image for each label (N,) and row of codes (N, A), `batch` at a time, to the CPU."""
+    """Draw an image for each label and row of codes (N, A), `batch` at a time, to the CPU."""
     device = generator.device
     for part, codes in zip(labels.split(batch), attributes.split(batch), strict=True):
         z, noise = random_inputs(generator, len(part), rng)
