@@ -153,7 +153,7 @@ def _weights(description: Description, weights: dict[str, torch.Tensor]) -> byte
     """Weights and what the network is built by, as a torch file of tensors and plain values."""
     shape = description.shape
     findings = list(shape.conditions.findings)
-    content = {
+    content: dict[str, Any] = {
         "weights": weights,
         "arguments": {"architecture": shape.architecture, **shape.arguments},
         "prior": shape.conditions.tables,

@@ -153,12 +153,14 @@ def measure_sets(settings: AssessSettings) -> Sets:
     def made_up(dataset: Dataset) -> MeasuredSet:
         rows = dataset.split("all")
         chosen = evenly_spaced(rows, settings.max_images)
-        about = {"targets": targets, "size_px": size_px}
-        return _measure(dataset, chosen, len(rows), networks, copies=False, **about)
+        return _measure(
+            dataset, chosen, len(rows), networks, targets=targets, size_px=size_px, copies=False
+        )
 
     def of_patients(rows: Sequence[Row]) -> MeasuredSet:
-        about = {"targets": targets, "size_px": size_px}
-        return _measure(real, rows, len(rows), networks, copies=True, **about)
+        return _measure(
+            real, rows, len(rows), networks, targets=targets, size_px=size_px, copies=True
+        )
 
     return Sets(
         targets=targets,

@@ -302,21 +302,30 @@ class RunningMean:
 
     decay: float
     value: Tensor | None = None
-    count: int = 0
+    count: Any = 0  # how often: a number, or a tensor where parts may be absent
 
     def update(self, new: Tensor, absent: Tensor | None = None) -> Tensor:
         """Take in one more tensor, detached; returns the mean so far.
 
-        Where something is `absent`, by a mask of the tensor's shape, the mean stays as it was.
+        Where something is `absent`, by a mask that the tensor's shape is broadcast from, the mean
+        stays as it was, and what it was at first counts for nothing.
         """
         new = new.detach()
-        if absent is not None and self.value is not None:
-            new = torch.where(absent, self.value, new)
+        if absent is not None:
+            return self._update_present(new, absent)
         self.count += 1
         if self.value is None:
             self.value = new.clone()
         else:
             self.value = self.value + max(1 - self.decay, 1 / self.count) * (new - self.value)
+        return self.value
+
+    def _update_present(self, new: Tensor, absent: Tensor) -> Tensor:
+        self.count = self.count + (~absent).long()
+        if self.value is None:
+            self.value = new.clone()
+        rate = (1 / self.count.clamp(min=1)).clamp(min=1 - self.decay)
+        self.value = torch.where(absent, self.value, self.value + rate * (new - self.value))
         return self.value
 
 

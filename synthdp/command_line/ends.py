@@ -83,7 +83,10 @@ def _promise(made: Path) -> str:
 
 
 def _of_generator(settings: Settings, made: Path) -> Ending:
-    next_ = f"next: synthdp generate {for_shell(made)} --out DIR --per-class N"
+    from synthdp.runs.drawn_size import size_setting  # noqa: PLC0415 (as above)
+
+    option = size_setting(made).replace("_", "-")
+    next_ = f"next: synthdp generate {for_shell(made)} --out DIR --{option} N"
     return Ending(f"{_promise(made)}; {next_}")
 
 

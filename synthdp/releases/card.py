@@ -24,6 +24,7 @@ from synthdp.runs.cards import (
     restated,
     with_section,
 )
+from synthdp.runs.drawn_size import size_setting
 from synthdp.runs.evaluations import NoisyFigure, NoisyRecord, ScoredSplit
 
 RESULT = "Result"
@@ -70,7 +71,7 @@ def released_card(card: str, statement: Statement, folder: Path, parts: CardPart
     sections = {
         RESULT: result if parts.stage in _CLASSIFIERS else "",
         LICENCE: licence_text(parts.licence, networks),
-        RUNS: use_text(parts.stage),
+        RUNS: use_text(parts.stage, folder),
         FILES: listed(_files(folder, parts.stage)),
     }
     for name, body in sections.items():
@@ -210,7 +211,7 @@ In the folder that this file stands in, on any machine; once installed it needs 
 
 ```sh
 pip install "synthdp>={version}"
-synthdp generate . --out synthetic --per-class 4
+synthdp generate . --out synthetic --{option} 4
 ```
 
 In Python:
@@ -218,7 +219,7 @@ In Python:
 ```python
 import synthdp
 
-made = synthdp.run_stage("generate", run=".", out="synthetic-again", per_class=4)
+made = synthdp.run_stage("generate", run=".", out="synthetic-again", {size}=4)
 print(len(synthdp.open_dataset(made).rows), "images")
 ```
 
@@ -226,9 +227,12 @@ print(len(synthdp.open_dataset(made).rows), "images")
 `release.json`."""
 
 
-def use_text(stage: str) -> str:
-    """Commands and code that run as they stand, for a model of this stage."""
+def use_text(stage: str, folder: Path) -> str:
+    """Commands and code that run as they stand, for a model of this stage that is in `folder`."""
     text = _CLASSIFIER_USE if stage in _CLASSIFIERS else _GENERATOR_USE
+    if stage not in _CLASSIFIERS:
+        size = size_setting(folder)
+        text = text.replace("{size}", size).replace("{option}", size.replace("_", "-"))
     return text.replace("{version}", __version__)
 
 
