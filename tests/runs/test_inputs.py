@@ -55,7 +55,8 @@ READ = {
     "calibrate": {"run", "data"},
     "evaluate": {"run", "dataset", "table", "as_imported"},
     "study": {
-        *("data", "synthetic", "private_synthetic", "phantoms", "assessment", "published"),
+        *("data", "synthetic", "private_synthetic", "phantoms", "public"),
+        *("assessment", "published"),
         *("evaluate_on.*.data", "transfer.data.*", "compare.threshold_on.data"),
     },
 }
