@@ -31,7 +31,10 @@ TURNS: dict[str, list[Callable[[Pixels], Pixels]]] = {
 
 def main() -> None:
     """Print what was found in the set of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="example: python scripts/measure_pose.py data/nih-cxr --split train",
+    )
     parser.add_argument("data", type=Path, help="the folder of a data set")
     parser.add_argument("--split", help="its images of one split alone")
     arguments = parser.parse_args()

@@ -278,7 +278,14 @@ def _read_index(root: Path) -> None:
 def _read_cache(root: Path) -> None:
     dataset = open_dataset(root / "set")
     numbers = np.arange(2 * len(dataset.rows), dtype=np.float32).reshape(-1, 2)
-    read = cached_array(dataset, dataset.rows, name="x", dtype="float32", compute=lambda: numbers)
+    read = cached_array(
+        dataset,
+        dataset.rows,
+        name="x",
+        dtype="float32",
+        compute=lambda begin, end: numbers[begin:end],
+        batch=len(numbers),
+    )
     assert np.array_equal(read, numbers)
 
 

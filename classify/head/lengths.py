@@ -84,7 +84,7 @@ class Pairs:
         several = (images.counts > 1) & (images.counts <= MOST_PAIRED)
         sizes = torch.where(several, images.counts.square(), torch.zeros_like(images.counts))
         starts = sizes.cumsum(0) - sizes
-        products = torch.empty(int(sizes.sum()))
+        products = torch.empty(int(sizes.sum()), dtype=torch.float32)
         width = rows.whole.shape[1]
         for patients, at in images.by_count(torch.nonzero(several).flatten(), width):
             whole, scales = rows.whole[at].double(), rows.scales[at]

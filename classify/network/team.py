@@ -116,7 +116,8 @@ class Team:
             step, n_drawn, n_weights = head.tolist()
             if step == _NO_STEP:
                 return None
-            drawn, weights = torch.empty(n_drawn, dtype=torch.int64), torch.empty(n_weights)
+            drawn = torch.empty(n_drawn, dtype=torch.int64)
+            weights = torch.empty(n_weights, dtype=torch.float32)
             distributed.broadcast(drawn, src=0)
             distributed.broadcast(weights, src=0)
         return Task(step, drawn, weights)

@@ -172,7 +172,8 @@ def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, s
     refuse_too_much_noise(mechanism)
     unit, device = lattice_step(mechanism.clip_norm), total.device
     noise = noise_source.gaussian(tuple(total.shape), mechanism.noise_scale / unit, stream=step)
-    total, mean = total.detach().cpu(), torch.empty(total.shape)
+    total = total.detach().cpu()
+    mean = torch.empty(total.shape, dtype=torch.float32)
     pieces = (values.flatten().split(_AT_ONCE) for values in (total, noise))
     half = 1 << (_LEFT_BITS - 1)
     # a piece at a time: of millions of entries each array between would be tens of megabytes
