@@ -283,13 +283,20 @@ def _refuse_untrainable(classifier: Classifier, network: NetworkSettings) -> Non
     """Refuse a network that can't be trained, as `trained_network`."""
     cut = replace(_only_source(classifier), trainable_blocks=network.trainable_blocks)
     n_targets, n_features = classifier.head_weight.shape
+    backbone = restore_backbone(cut)
     trained_network(
-        restore_backbone(cut),
+        backbone,
         torch.zeros(n_targets, n_features + 1),
         scaling=None,
+        precision=_asked_precision(backbone),
         tune=network.tune,
         lora_rank=network.lora_rank,
     )
+
+
+def _asked_precision(backbone: Backbone) -> torch.dtype | None:
+    """What settings ask for; None for what the hardware has."""
+    return torch.float32 if backbone.settings.precision == "float32" else None
 
 
 def _only_source(classifier: Classifier) -> FeatureSource:
@@ -352,14 +359,13 @@ def set_up_network(
     feature_source = _only_source(classifier)
     backbone = restore_backbone(feature_source).to(auto_device())
     examples = _network_examples(settings, network, dataset, rows, backbone)
-    exact = backbone.settings.precision == "float32"
     trained = trained_network(
         backbone,
         _start_weights(settings.head, classifier).to(auto_device()),
         scaling=feature_source.scaling,
         bias_input=settings.head.bias_input,
         scale=network.scale,
-        precision=torch.float32 if exact else None,
+        precision=_asked_precision(backbone),
         tune=network.tune,
         lora_rank=network.lora_rank,
         seed=settings.seed,

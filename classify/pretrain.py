@@ -217,7 +217,8 @@ class _HeadedBackbone(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """What the trunk gave for a batch to logits (B, T); moves the centre towards the batch."""
-        with reduced_precision(tokens.device):
+        wanted = self.backbone.settings.precision == "auto"
+        with reduced_precision(tokens.device, wanted=wanted):
             raw = self.backbone.top(tokens)
         raw = raw.float()
         n = int(self.n_updates)
@@ -272,10 +273,10 @@ def _train_blocks(
             targets=targets,
             budget=budget,
         )
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or not all(map(_is_finite, model.tensors().values())):
             good = f"private/checkpoints/{epoch:09d}"
             raise RunError(
-                f"the loss is not finite in epoch {epoch + 1}, so training stopped (last good "
+                f"loss or weights are not finite in epoch {epoch + 1}, so it stopped (last good "
                 f"checkpoint: {good if epoch else 'none, since this is the first epoch'}); start "
                 "in a new folder with a smaller lr"
             )
@@ -285,6 +286,10 @@ def _train_blocks(
     if settings.teacher is not None:
         return None
     return HEAD_SCALE * model.weight.detach().cpu(), model.bias.detach().cpu()
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
 
 
 def _teacher_features(

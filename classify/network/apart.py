@@ -7,6 +7,7 @@ either are known by name (`refuse_coupling_layers`); what no list names shows on
 """
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from synthdp.errors import InputError
+from synthdp.machine.devices import reproducible
 
 #: Images of noise that go through a network together.
 _IMAGES = 3
@@ -21,6 +23,11 @@ _IMAGES = 3
 _ROUNDING = 1e-4
 #: The same from one size of batch to another, in bfloat16 too.
 _OF_SIZES = 5e-2
+#: How many images there are where gradients are tried, and what is left in memory before each.
+_ALONE_AND_NOT = (1, 2)
+_LEFT_IN_MEMORY = (0.0, math.nan, 3e9, -1.0, math.inf, 7e-9)
+#: Entries of the blocks of memory that are filled so: small and large ones.
+_BLOCKS = tuple(2**power for power in range(6, 21, 2))
 #: What the trial adds to weights, over the root of how many are summed: so that none hides a layer
 #: behind zeros, as new heads, residual scales and norms have them.
 _STIRRED = 0.5
@@ -78,8 +85,10 @@ def refuse_coupled_examples(
     """Refuse a module in which, on noise, one image moves the output of another.
 
     It is tried as a copy whose weights are stirred, since a layer behind a zero would not show.
-    Tried too: that it draws nothing, writes no buffer, and gives an image alone what it gives it in
-    a batch.
+    Tried too: that it draws nothing, writes no buffer, gives an image alone what it gives it in a
+    batch, and that no gradient holds what stood in memory before. Some kernels read memory that
+    nobody wrote: that of oneDNN 3.11 for depthwise convolutions in bfloat16 does, where a map is
+    one pixel wide, and there other patients' numbers may stand.
 
     Args:
         module: inputs (B, ...) to outputs (B, ...).
@@ -120,6 +129,8 @@ def refuse_coupled_examples(
                 f"{what}: its buffer {name} changes while images go through it, and no noise "
                 "covers what it keeps of patients; take a network without it"
             )
+    for n_images in _ALONE_AND_NOT:
+        tried.refuse_leftovers(images[:n_images], what)
 
 
 class _Tried:
@@ -148,6 +159,27 @@ class _Tried:
             layers = zip(*(outputs.items() for outputs in inside), strict=False)
             seen = [name for (name, old), (_, new) in layers if _moved(old, new, rows)]
             raise InputError(f"{words}{f' (seen first after the layer {seen[0]})' if seen else ''}")
+
+    def refuse_leftovers(self, images: Tensor, what: str) -> None:
+        """Refuse a module whose gradients for the same images hang on what memory held before."""
+        weights = {name: one for name, one in self._module.named_parameters() if one.requires_grad}
+        seen: tuple[Tensor, ...] = ()
+        for left in _LEFT_IN_MEMORY:
+            for size in _BLOCKS:  # is free again at once, and what asks for memory next gets it
+                torch.full((size,), left, device=self._device)
+            with torch.enable_grad(), reproducible():
+                total = self._module(images.to(self._device)).float().square().sum()
+                gradients = torch.autograd.grad(
+                    total, list(weights.values()), allow_unused=True, materialize_grads=True
+                )
+            for name, old, new in zip(weights, seen, gradients, strict=False):
+                if not torch.equal(old.nan_to_num(), new.nan_to_num()):
+                    raise InputError(
+                        f"{what}: on this processor the gradient of {name} holds what stood in "
+                        "memory before, which may be another patient's; set backbone.precision: "
+                        "float32, or a larger backbone.size_px"
+                    )
+            seen = gradients
 
     def _of_layers(self, images: Tensor) -> dict[str, Tensor]:
         """What the innermost layers give for each image, (B, ...), in the order of calls."""

@@ -1,4 +1,6 @@
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,10 @@ from torch.nn import functional as F
 
 from classify.network.apart import refuse_coupled_examples, refuse_coupling_layers
 from classify.network.gradients import PatientGradients, TokenExamples, all_views
+from classify.network.top import trained_network
+from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
+from synthdp.networks.backbone import build_backbone
 
 SHAPE = (5, 64)
 
@@ -152,6 +157,61 @@ class CountingLater(Counting):
         if inner.requires_grad:  # as in training, and not while it is tried
             self.seen += 1
         return inner
+
+
+class _Leftover(torch.autograd.Function):
+    """The gradient of a weight with what memory held before, as some kernels give it."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        return inputs * weight
+
+    @staticmethod
+    def backward(ctx: Any, *towards: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, weight = ctx.saved_tensors
+        _Leftover.calls += 1
+        return towards[0] * weight, (towards[0] * inputs).sum(dim=0) + _Leftover.calls
+
+
+class _WithLeftovers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.last = nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.last(_Leftover.apply(inputs, self.scale))
+        return logits
+
+
+def test_a_gradient_that_holds_what_memory_held_is_refused() -> None:
+    with pytest.raises(InputError, match="gradient of scale holds what stood in memory"):
+        refuse_coupled_examples(_WithLeftovers(), (4,))
+
+
+def test_the_kernels_of_this_processor_are_tried_where_maps_are_one_pixel() -> None:
+    """A depthwise convolution in bfloat16 of oneDNN 3.11 reads memory that nobody wrote: whatever
+    this processor does, float32 goes, and what goes has the same gradient again."""
+    backbone = build_backbone(
+        FeatureSettings(name="test_efficientnet_gn", size_px=16), seed=0, trainable_blocks="all"
+    )
+    head = torch.zeros(1, backbone.n_features + 1)
+    trained_network(backbone, head, scaling=None, precision=torch.float32)
+    try:
+        network = trained_network(backbone, head, scaling=None, precision=torch.bfloat16)
+    except InputError as error:
+        assert "conv_dw.weight holds what stood in memory before" in str(error)  # noqa: PT017 (either may be)
+    else:
+        weight = network.network.blocks[4][0].conv_dw.weight
+        images = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        network.head.weight.data.fill_(1.0)
+        for _ in range(5):
+            torch.full((2**16,), math.nan)
+            (gradient,) = torch.autograd.grad(network(images).sum(), [weight])
+            assert bool(torch.isfinite(gradient).all())
 
 
 def test_a_buffer_that_changes_after_all_is_refused() -> None:
