@@ -38,7 +38,7 @@ from classify.model import (
     sees_volumes,
 )
 from synthdp.config.settings import MAX_NAME_BYTES
-from synthdp.data.dataset import open_dataset, raise_problems
+from synthdp.data.dataset import is_dataset, open_dataset, raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
@@ -121,7 +121,7 @@ def _scored_volumes(settings: PredictSettings, classifier: Classifier) -> Path:
     Raises:
         InputError: when the folder is no such set, or what is of flat images is asked for.
     """
-    if not (settings.images / "dataset.json").is_file():
+    if not is_dataset(settings.images):
         raise InputError(
             f"{settings.images}: the classifier takes volumes in the form of a data set; import "
             "them first (`synthdp data volumes`, with the settings of the set that it was trained "

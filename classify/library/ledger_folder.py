@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from synthdp.config.settings import PrivacySettings, validate_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, DatasetWriter, described_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, DatasetWriter, described_dataset, is_dataset
 from synthdp.data.people.cohorts import patient_tags
 from synthdp.data.people.units import refuse_fewer_than_imported, refuse_unknown_patients
 from synthdp.errors import InputError
@@ -95,7 +95,7 @@ def open_ledger_folder(path: Path | str | None) -> LedgerFolder:
             DatasetWriter(Path(scratch.name), _info_of(_NAME_IN_MEMORY)).finish()
         return LedgerFolder(described_dataset(Path(scratch.name)), scratch)
     folder = Path(path)
-    if not (folder / "dataset.json").is_file():
+    if not is_dataset(folder):
         _make(folder)
     dataset = described_dataset(folder)
     if not dataset.info.protects_patients:
@@ -117,7 +117,7 @@ def _make(folder: Path) -> None:
         with atomic_folder(folder, closed=True) as root:
             DatasetWriter(root, info).finish()
     except (InputError, OSError):
-        if not (folder / "dataset.json").is_file():
+        if not is_dataset(folder):
             raise
 
 

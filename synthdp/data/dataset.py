@@ -3,6 +3,7 @@
 import gc
 import logging
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -298,13 +299,18 @@ def own_key(dataset: Dataset) -> bytes:
         return keep_key(dataset.private / KEY_FILE)
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is that of a data set; False for a name that no file system takes."""
+    return os.path.isfile(folder / "dataset.json")  # where Path.is_file raises
+
+
 def read_info(root: Path) -> DatasetInfo:
     """What a data set is, without its manifest, whose check takes a while.
 
     Raises:
         InputError: when there is no data set, or its description is damaged.
     """
-    if not (root / "dataset.json").is_file():
+    if not is_dataset(root):
         raise InputError(
             f"{root}: not a data-set folder (no dataset.json); patients' images are made one by "
             "`synthdp data import`, synthetic ones by `synthdp generate`, phantoms by `synthdp "
@@ -321,7 +327,7 @@ def protected_set_of(path: Path) -> DatasetInfo | None:
     """
     path = path.resolve()
     for folder in (path, *path.parents):
-        if (folder / "dataset.json").is_file() and (info := read_info(folder)).protects_patients:
+        if is_dataset(folder) and (info := read_info(folder)).protects_patients:
             return info
     return None
 
@@ -787,7 +793,7 @@ def holds_dataset(out: Path, info: DatasetInfo) -> bool:
     Raises:
         InputError: when another one is.
     """
-    if not (out / "dataset.json").is_file():
+    if not is_dataset(out):
         return False
     there = open_dataset(out).info
     # an earlier version noted neither delta nor what was declared

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import open_dataset
+from synthdp.data.dataset import is_dataset, open_dataset
 from synthdp.dossier.audits import Audit, read_audits, release_of
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessment
@@ -97,7 +97,7 @@ def read_evidence(original: Path, beside: Sequence[Path] = ()) -> Evidence:
     """
     original = Path(original)
     status = read_status(original)
-    if status is None and not (original / "dataset.json").is_file():
+    if status is None and not is_dataset(original):
         raise InputError(
             f"{original}: neither a run, a study nor a data set, so there is nothing to make a "
             "dossier of"

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from synthdp import __version__
-from synthdp.data.dataset import described_dataset, read_info
+from synthdp.data.dataset import described_dataset, is_dataset, read_info
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.plan import statement_of
@@ -112,7 +112,7 @@ def prepared_upload(
         raise InputError(f"{repo!r}: name a repository as OWNER/NAME, such as clinic/synthetic")
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; name a release or a synthetic set")
-    is_set = (folder / "dataset.json").is_file()
+    is_set = is_dataset(folder)
     if (folder / CONTENTS_FILE).is_file() and not (folder / "private").exists():
         contents = check_release(folder)
         statement = _protected(folder, without_protection=without_protection)
@@ -137,7 +137,7 @@ def prepared_upload(
 
 
 def _kind(folder: Path) -> str:
-    return "dataset" if (folder / "dataset.json").is_file() else "model"
+    return "dataset" if is_dataset(folder) else "model"
 
 
 def _protected(folder: Path, *, without_protection: bool) -> Statement:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthdp.data.dataset import Dataset, described_dataset, open_dataset
+from synthdp.data.dataset import Dataset, described_dataset, is_dataset, open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.left import Left
 from synthdp.privacy.promise.plan import named_sets
@@ -196,7 +196,7 @@ def _copier(original: Path) -> Callable[[Path, Path, Asked], Statement]:
             f"{original}: a run of {stage!r}, which has nothing to release; name a run of "
             f"{', '.join(WEIGHTS)}, a study or a data set"
         )
-    if (original / "dataset.json").is_file():
+    if is_dataset(original):
         return _release_dataset
     raise InputError(f"{original}: neither a run, a study nor a data set, so nothing was released")
 

@@ -10,7 +10,7 @@ from synthdp.config.card_file import CARD, HUB_CARD
 from synthdp.config.settings import Settings, read_json_as, validate_settings
 from synthdp.config.typed_values import with_paths
 from synthdp.config.yaml_core import dump_yaml, read_yaml
-from synthdp.data.dataset import read_info
+from synthdp.data.dataset import is_dataset, read_info
 from synthdp.errors import InputError
 from synthdp.networks.carried import NETWORKS_FOLDER, read_networks
 from synthdp.networks.weight_files import HUB
@@ -155,6 +155,6 @@ def _public_name(key: str, path: str) -> str:
     if path == str(HUB) or path.startswith(PACKAGED):
         return path
     with suppress(InputError):
-        if (Path(path) / "dataset.json").is_file():
+        if is_dataset(Path(path)):
             return read_info(Path(path)).name
     return key

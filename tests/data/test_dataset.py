@@ -385,3 +385,9 @@ def test_a_set_that_was_opened_is_looked_at_again_when_it_has_changed(
         image.symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(InputError, match="row 2: image"):
         open_dataset(root)
+
+
+def test_a_name_that_no_file_system_takes_is_no_data_set() -> None:
+    for name in ("9" * 300, "a\0b"):
+        with pytest.raises(InputError, match="not a data-set folder"):
+            read_info(Path(name))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from synthdp.config.settings import PrivacySettings
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import Dataset, DatasetInfo, described_dataset
+from synthdp.data.dataset import Dataset, DatasetInfo, described_dataset, is_dataset
 from synthdp.data.importing.note import refuse_moved_patients, refuse_units_of_crops
 from synthdp.data.people.units import refuse_unknown_image_counts
 from synthdp.errors import InputError
@@ -359,7 +359,7 @@ def statement_of(paths: Sequence[Path], known: Mapping[Path, Statement] | None =
 def _statement_of_one(path: Path) -> Statement:
     if read_status(path) is not None:
         return read_statement(path)
-    if not (path / "dataset.json").is_file() and (path / NOISY_FILE).is_file():
+    if not is_dataset(path) and (path / NOISY_FILE).is_file():
         return noisy_statement(path)
     return set_statement(described_dataset(path))
 
@@ -399,7 +399,7 @@ def named_sets(path: Path) -> list[Dataset]:
         return []
     settings = read_yaml(path / "config.yaml")
     named = [settings[key] for key in ("data", "dataset") if isinstance(settings.get(key), str)]
-    return [described_dataset(Path(one)) for one in named if (Path(one) / "dataset.json").is_file()]
+    return [described_dataset(Path(one)) for one in named if is_dataset(Path(one))]
 
 
 def with_records(statement: Statement, datasets: Sequence[Dataset]) -> Statement:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 
 from synthdp.config.settings import Settings, read_json_as
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import read_info
+from synthdp.data.dataset import is_dataset, read_info
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.ledger.run_ledger import Ledger
@@ -250,7 +250,7 @@ def _recorded(folder: Path, release_id: str) -> Release | None:
     if "data" not in settings:  # it mixes or imports generators, and reads no patient
         return None
     data = Path(str(settings["data"]))
-    if not (data / "dataset.json").is_file():
+    if not is_dataset(data):
         raise InputError(
             f"{folder}: made by an earlier version, without a record of what it promises, and its "
             "data set is not where it was, so what it spent on patients is unknown; put the data "
