@@ -69,6 +69,7 @@ def test_a_packed_table_is_read_in_all_its_parts(tmp_path: Path) -> None:
         (gzip.compress(b"PK\x03\x04 a workbook"), "a workbook"),
         (gzip.compress(b"a,b\n" + b"1,2\n" * 3000), "larger than"),
     ],
+    ids=["cut", "zeros", "workbook", "large"],  # packed bytes hold the time: names must not
 )
 def test_a_packed_table_that_is_none_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str
