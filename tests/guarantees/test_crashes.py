@@ -8,7 +8,6 @@ import errno
 import os
 import random
 import signal
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,28 +50,6 @@ def train(folder: Path) -> Tensor:
         noise_source=NoiseSource(new_key()),
         checkpoints=folder / "checkpoints",
     )
-
-
-@pytest.fixture
-def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
-    """Where every draw is noted; a call gives the draws since the last one and forgets them."""
-    path = tmp_path / "witness"
-    gaussian = NoiseSource.gaussian
-
-    def witnessed(
-        source: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int
-    ) -> Tensor:
-        with open(path, "ab", buffering=0) as notes:
-            notes.write(struct.pack("<q", stream))
-        return gaussian(source, shape, scale, stream=stream)
-
-    monkeypatch.setattr(NoiseSource, "gaussian", witnessed)
-
-    def read() -> list[int]:
-        content = path.read_bytes() if path.exists() else b""
-        return [stream for (stream,) in struct.iter_unpack("<q", content)]
-
-    return read
 
 
 def check(folder: Path, drawn: list[int]) -> bool:

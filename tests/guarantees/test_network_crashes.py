@@ -6,7 +6,6 @@ a step shows is drawn anew in each, so that a step that is taken again would be 
 
 import os
 import signal
-import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,28 +66,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
-    """The steps whose noise was drawn, by all processes, in their order."""
-    path = tmp_path / "witness"
-    gaussian = NoiseSource.gaussian
-
-    def witnessed(
-        source: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int
-    ) -> Tensor:
-        with open(path, "ab", buffering=0) as notes:
-            notes.write(struct.pack("<q", stream))
-        return gaussian(source, shape, scale, stream=stream)
-
-    monkeypatch.setattr(NoiseSource, "gaussian", witnessed)
-
-    def read() -> list[int]:
-        content = path.read_bytes() if path.exists() else b""
-        return [stream for (stream,) in struct.iter_unpack("<q", content)]
-
-    return read
 
 
 def killed_after(draws: int, folder: Path, drawn: Callable[[], list[int]]) -> None:
