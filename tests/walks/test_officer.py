@@ -113,27 +113,32 @@ def counts_of(house: Path) -> set[str]:
     return {str(number) for number in numbers}
 
 
-def exact_scores(house: Path) -> set[str]:
-    """Every exact figure of patients, as it stands in some file, and to three digits."""
-    found: set[float] = set()
+def exact_scores(house: Path) -> tuple[set[str], set[tuple[str, ...]]]:
+    """Every exact figure of patients with all its digits, and each interval as texts show it.
+
+    A figure of three digits alone is not searched: what is drawn with noise may be the same number.
+    """
+    figures: set[float] = set()
+    intervals: set[tuple[str, ...]] = set()
     for path in (*house.glob("scores/*/metrics.json"), *house.glob("study/evaluations/*/*.json")):
-        found |= set(_floats(read_json(path)))
+        for interval in _intervals(read_json(path)):
+            figures |= {*interval}
+            if len({*interval}) == len(interval):
+                intervals.add(tuple(f"{one:.3f}"[1:] for one in interval))
     with open(house / "study" / "results.csv", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            found |= {float(v) for k, v in row.items() if v and k.startswith(("au", "brier"))}
-    wide = {one for one in found if abs(one * 100 - round(one * 100)) > 1e-6}
-    public = {".001", ".997"}  # delta, and what it is times the population
-    short, long = {f"{one:.3f}"[1:] for one in wide}, {f"{one:.6f}"[1:] for one in wide}
-    return (short - public) | long | {repr(one)[1:] for one in wide}
+            figures |= {float(v) for k, v in row.items() if v and k.startswith(("au", "brier"))}
+    long = {one for one in figures if abs(one * 1e4 - round(one * 1e4)) > 1e-3}
+    return {f"{one:.6f}"[1:] for one in long} | {repr(one)[1:] for one in long}, intervals
 
 
-def _floats(content: object) -> Iterator[float]:
+def _intervals(content: object) -> Iterator[tuple[float, ...]]:
     if isinstance(content, dict):
-        for key, value in content.items():
-            if key in ("value", "ci_low", "ci_high") and isinstance(value, float):
-                yield value
-            else:
-                yield from _floats(value)
+        ends = tuple(content.get(key) for key in ("value", "ci_low", "ci_high"))
+        if all(isinstance(end, float) for end in ends):
+            yield ends
+        for value in content.values():
+            yield from _intervals(value)
 
 
 def secrets_of(house: Path) -> set[bytes]:
@@ -159,9 +164,11 @@ def files(*folders: Path) -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.slow
 def test_nothing_of_a_patient_is_found_in_dossiers_and_releases(hospital: Path) -> None:
-    secrets, counts, scores = secrets_of(hospital), counts_of(hospital), exact_scores(hospital)
+    secrets, counts = secrets_of(hospital), counts_of(hospital)
+    scores, intervals = exact_scores(hospital)
     assert len(secrets) > 100
     assert len(scores) > 10
+    assert len(intervals) > 5
     searched = 0
     for folder in ("officer/model", "officer/study", "share/model", "share/study"):
         for name, content in files(hospital / folder):
@@ -172,6 +179,8 @@ def test_nothing_of_a_patient_is_found_in_dossiers_and_releases(hospital: Path) 
             text = re.sub(r"<style>.*?</style>", "", content.decode(errors="replace"), flags=re.S)
             shown = {*re.findall(r"(?<!\d)0?(\.\d+)", text)}  # 1.672 is no score
             assert not scores & shown, name
+            in_a_row = re.findall(r"(?=(\.\d{3})\D{1,12}(\.\d{3})\D{1,12}(\.\d{3})(?!\d))", text)
+            assert not intervals & {*in_a_row}, name
             if not name.endswith("status.json"):  # versions of packages
                 words = re.sub(r"(?<=[\d.])[.:-]\d|\d[.:-](?=\d)|arXiv \S+", "", text)
                 of_patients = re.findall(r"(?<![\w.])(\d+) (?:patients|images)", words)
