@@ -43,7 +43,6 @@ from synthdp.config.settings import PrivacySettings
 from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import (
     Dataset,
-    DatasetInfo,
     Row,
     labels_of,
     open_dataset,
@@ -52,6 +51,7 @@ from synthdp.data.dataset import (
     targets_array,
     units_of,
 )
+from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.packed import packed_images
 from synthdp.data.people.cohorts import cohort_rows, patient_tags

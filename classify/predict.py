@@ -38,8 +38,9 @@ from classify.model import (
     sees_volumes,
 )
 from synthdp.config.settings import MAX_NAME_BYTES
-from synthdp.data.dataset import is_dataset, open_dataset, raise_problems
+from synthdp.data.dataset import open_dataset, raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
+from synthdp.data.description import is_dataset
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.images import path_problem, resize_pixels
 from synthdp.data.importing.dicom import settings_as_imported

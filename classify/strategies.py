@@ -185,7 +185,7 @@ _SPENT = 0.99
 
 def _has_spent(data: Path, make: StageMaker) -> bool:
     """Whether the set's generator leaves nothing of the epsilon."""
-    from synthdp.data.dataset import read_info  # noqa: PLC0415 (as above)
+    from synthdp.data.description import read_info  # noqa: PLC0415 (as above)
 
     spent = read_info(data).lineage.epsilon(make.ingredients.privacy.delta)
     return make.epsilon is not None and spent >= _SPENT * make.epsilon

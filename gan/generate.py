@@ -22,11 +22,11 @@ from gan.library.generator import Generator
 from gan.package.conditions import attribute_cells
 from gan.package.pretrained import resolve_run
 from gan.plans import GeneratePlan, checked_size, generation_plan
-from synthdp.data.dataset import DatasetWriter, create_dataset, holds_dataset
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
 from synthdp.data.looks.sameness import compared_rows, sameness
 from synthdp.data.manifest.classes import class_words
+from synthdp.data.writer import DatasetWriter, create_dataset, holds_dataset
 from synthdp.machine.interrupts import handled, interrupt
 from synthdp.machine.progress import progress
 from synthdp.runs.cards import dataset_card

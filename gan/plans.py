@@ -27,7 +27,8 @@ from gan.package.conditions import (
 from gan.package.description import Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
 from gan.training.classes import chosen_targets, refuse_missing_classes, refuse_several
-from synthdp.data.dataset import DatasetInfo, Row, open_dataset, refuse_small_population, units_of
+from synthdp.data.dataset import Row, open_dataset, refuse_small_population, units_of
+from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_of, cohort_rows
 from synthdp.data.people.units import (
     bounded_rows,

@@ -58,10 +58,8 @@ from gan.training.loop import (
     train_adversarially,
 )
 from synthdp.checkpoint import load_tensor, save_weights
-from synthdp.data.dataset import (
-    DatasetInfo,
-    open_dataset,
-)
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.people.cohorts import patient_tags
 from synthdp.data.people.units import (

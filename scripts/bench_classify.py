@@ -20,7 +20,9 @@ from classify.features.extract import backbone_features
 from classify.head.examples import HeadExamples
 from classify.head.train import HeadRecipe, lr_times_steps
 from synthdp.config.settings import FeatureSettings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.machine.devices import reduced_precision
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.privacy.mechanism import Mechanism

@@ -28,8 +28,10 @@ from classify.config import FinetuneSettings
 from classify.features.extract import BATCH
 from classify.model import head_logits, inputs_of, load_classifier
 from synthdp.config.settings import FeatureSettings, dump_settings, validate_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset, targets_array
+from synthdp.data.dataset import Dataset, open_dataset, targets_array
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
+from synthdp.data.writer import create_dataset
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.cache import cached_array
 

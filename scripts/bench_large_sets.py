@@ -23,8 +23,10 @@ from bench_study import made_up_study
 
 from synthdp.config.settings import dump_settings
 from synthdp.data import dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import set_digests
 from synthdp.data.packed import packed_images
+from synthdp.data.writer import create_dataset
 
 #: What changed in the last two seconds is looked at again (`synthdp.storage.unchanged`).
 SETTLED_AFTER_S = 2.5
@@ -50,9 +52,9 @@ def made_up_set(root: Path, rows: int) -> Path:
 
 def pictured_set(root: Path, images: int) -> dataset.Dataset:
     """A set of noisy pictures."""
-    info = dataset.DatasetInfo(name="pictures", kind="phantom", size_px=SIDE)
+    info = DatasetInfo(name="pictures", kind="phantom", size_px=SIDE)
     rng, slope = np.random.default_rng(0), np.add.outer(np.arange(SIDE), np.arange(SIDE))
-    with dataset.create_dataset(root, info) as writer:
+    with create_dataset(root, info) as writer:
         for image in range(images):
             pixels = (slope + rng.integers(0, 40, (SIDE, SIDE))).astype(np.uint8)
             writer.add(pixels, patient_id=f"p{image}", split="train", targets=[image % 2])

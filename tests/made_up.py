@@ -13,8 +13,9 @@ from classify.head.examples import HeadExamples
 from classify.model import new_classifier, new_feature_source, save_classifier
 from classify.network.gradients import TokenExamples
 from synthdp.config.settings import FeatureSettings, Settings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, read_info
+from synthdp.data.description import DatasetInfo, read_info
 from synthdp.data.looks.spectrum import SpectrumError, binned_powers, spectrum_error
+from synthdp.data.writer import create_dataset
 from synthdp.evaluation.assessment import (
     QUALITY_FILE,
     AssessedSet,

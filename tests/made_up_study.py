@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from synthdp.config.settings import Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.statement import Statement, make_statement

@@ -17,9 +17,9 @@ import torch
 from PIL import Image, ImageFile
 
 from classify import predict
-from synthdp.data.dataset import DatasetWriter
 from synthdp.data.importing.images import prepare, survey
 from synthdp.data.phantoms import phantoms
+from synthdp.data.writer import DatasetWriter
 from synthdp.evaluation import intervals
 from synthdp.machine import progress as module
 from synthdp.machine.progress import Reporter, progress

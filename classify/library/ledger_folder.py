@@ -14,9 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from synthdp.config.settings import PrivacySettings, validate_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, DatasetWriter, described_dataset, is_dataset
+from synthdp.data.dataset import Dataset, described_dataset
+from synthdp.data.description import DatasetInfo, is_dataset
 from synthdp.data.people.cohorts import patient_tags
 from synthdp.data.people.units import refuse_fewer_than_imported, refuse_unknown_patients
+from synthdp.data.writer import DatasetWriter
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage, new_release_id

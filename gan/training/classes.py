@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import DatasetInfo, Row
+from synthdp.data.dataset import Row
+from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 
 

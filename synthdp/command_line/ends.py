@@ -63,7 +63,7 @@ def _whose(info: Any) -> str:
 
 
 def _of_generate(settings: Settings, made: Path) -> Ending:
-    from synthdp.data.dataset import read_info  # noqa: PLC0415 (as above)
+    from synthdp.data.description import read_info  # noqa: PLC0415 (as above)
 
     (target,) = read_info(made).targets
     benign, malignant = settings.class_counts  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ def _of_classifier(settings: Settings, made: Path) -> Ending:
 
 
 def _of_evaluate(settings: Settings, made: Path) -> Ending:
-    from synthdp.data.dataset import read_info  # noqa: PLC0415 (as above)
+    from synthdp.data.description import read_info  # noqa: PLC0415 (as above)
     from synthdp.evaluation.predictions import figures_by_target, read_metrics  # noqa: PLC0415 (as above)
     from synthdp.privacy.promise.stated import NOISY_FILE  # noqa: PLC0415 (as above)
 
@@ -177,7 +177,7 @@ def _of_audit(settings: Settings, made: Path) -> Ending:
 
 
 def _of_assess(settings: Settings, made: Path) -> Ending:
-    from synthdp.data.dataset import read_info  # noqa: PLC0415 (as above)
+    from synthdp.data.description import read_info  # noqa: PLC0415 (as above)
     from synthdp.evaluation.assessment import read_assessment  # noqa: PLC0415 (as above)
 
     findings = " ".join(read_assessment(made).findings)

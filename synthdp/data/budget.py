@@ -7,7 +7,7 @@ newest (`synthdp.privacy.ledger.set_record`).
 from pathlib import Path
 
 from synthdp.config.settings import validate_settings
-from synthdp.data.dataset import LEDGER, read_info
+from synthdp.data.description import LEDGER, read_info
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.ledger.budget import Budget

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from synthdp.config.card_file import CARD
 from synthdp.config.settings import read_json_as
-from synthdp.data.dataset import DatasetInfo, open_dataset, patients_in_two_splits, row_problems
+from synthdp.data.dataset import open_dataset, patients_in_two_splits, row_problems
 from synthdp.data.decoding import narrow_range
+from synthdp.data.description import DatasetInfo
 from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.images.survey import ImageFacts, range_words, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails

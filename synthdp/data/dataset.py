@@ -1,139 +1,42 @@
-"""The data-set folder: manifest, card and images; made whole, opened with every error at once."""
+"""An opened data set: its rows, checked with every error at once, and its images."""
 
 import gc
 import logging
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from synthdp.config.settings import Settings, read_json_as
 from synthdp.data.decoding import decode_pixels, square_image
-from synthdp.data.images import encode_png, resize_pixels, to_float
+from synthdp.data.description import KEY_FILE, LEDGER, DatasetInfo, read_info
+from synthdp.data.images import resize_pixels, to_float
 from synthdp.data.manifest.contract import FIXED_COLUMNS, SPLITS
-from synthdp.data.manifest.hub_form import write_hub_form
 from synthdp.data.manifest.named_files import NamedFiles
-from synthdp.data.manifest.tables import csv_text, read_table
+from synthdp.data.manifest.tables import read_table
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder
-from synthdp.privacy.ledger.budget import Budget
-from synthdp.privacy.ledger.set_record import (
-    Record,
-    begun_without_patients,
-    create_record,
-    new_mark,
-)
-from synthdp.privacy.lineage import Cohort, Lineage
-from synthdp.privacy.noisy_sum.noise import keep_key, write_key
-from synthdp.privacy.units import Unit, UnitFrom
-from synthdp.storage.files import (
-    atomic_folder,
-    closed_to_others,
-    refused_without_rights,
-    write_atomic,
-    write_json,
-)
+from synthdp.privacy.noisy_sum.noise import keep_key
+from synthdp.privacy.units import Unit
+from synthdp.storage.files import refused_without_rights
 from synthdp.storage.unchanged import FileState, clock_ns
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
-LEDGER, KEY_FILE = "ledger.jsonl", "key"
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: What may stand in a target's cell, and what it says.
 _TARGETS = {"0": 0.0, "1": 1.0, "": math.nan}
 MAX_PROBLEMS = 50
 MAX_SHOWN_CHARS = 4  # a longer cell may be an id that slipped into the wrong column
-
-
-class DatasetInfo(Settings):
-    """What `dataset.json` says: public facts, nothing counted from private images.
-
-    A `public` set shows patients whom nothing protects, because somebody declared at its import
-    that there is nobody to protect; its lineage names it, so that the name stands in the statement
-    of all that learns from it.
-    `lineage` names every release that the images descend from; it is empty for real images and for
-    phantoms. `delta` is that of its statement, where it has one. `as_real` makes a phantom set
-    stand in for patients, so that demo and tests exercise the promise. `unit` is what a
-    `patient_id` stands for: `image` where it is not known which images are of one patient.
-    `unit_from` says whether ids stand as the importer declared them or were made one where images
-    look alike, and `linked` is a keyed digest of which ids were made one either way, and of whether
-    they name images. `cohort` is set where the patients are a part of a larger population, by a key
-    that the parts share. `population` is a public round number that the units of its train split
-    don't exceed: an import that exceeds it makes no set, and no training may declare fewer.
-    `ledger` is the id in the first line of the set's own ledger, None of sets that were received or
-    are of an earlier version. `depth` is the number of slices where an image is a volume, whose
-    file shows them one below the other (`load_volumes`); of flat images it is None,
-    and stands in no file.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
-    kind: Literal["real", "synthetic", "phantom", "public"]
-    size_px: int = Field(ge=8, le=8192)
-    targets: tuple[str, ...] = ("malignant",)
-    licence: str = ""
-    description: str = ""
-    as_real: bool = False
-    unit: Unit = "patient"
-    unit_from: UnitFrom = "declared"
-    linked: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
-    lineage: Lineage = Lineage()
-    delta: float | None = Field(default=None, gt=0, lt=1)
-    cohort: Cohort | None = None
-    population: int | None = Field(default=None, ge=1)
-    ledger: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
-    depth: int | None = Field(default=None, ge=1, le=1024)
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Rows and columns of an image's file: of a volume its slices, one below the other."""
-        return (self.depth or 1) * self.size_px, self.size_px
-
-    @property
-    def sides(self) -> str:
-        """The size of an image, in words: `128 x 128 px`, of a volume with its slices before."""
-        slices = "" if self.depth is None else f"{self.depth} slices of "
-        return f"{slices}{self.size_px} x {self.size_px} px"
-
-    def as_json(self) -> dict[str, Any]:
-        """What `dataset.json` holds; of flat images the same as before there were volumes."""
-        return self.model_dump(mode="json", exclude={"depth"} if self.depth is None else None)
-
-    @property
-    def protects_patients(self) -> bool:
-        """Whether the ledger treats the rows as patients."""
-        return self.kind == "real" or self.as_real
-
-    @property
-    def shows_patients(self) -> bool:
-        """Whether the images are of people, be they protected or public."""
-        return self.kind in ("real", "public")
-
-    @model_validator(mode="after")
-    def _a_public_set_was_imported_as_one(self) -> "DatasetInfo":
-        if self.kind == "public" and self.name not in self.lineage.public:
-            raise ValueError(
-                "kind: a set is declared public when it is imported (kind=public), which its "
-                "lineage then says; put back what stood there, or import the files again"
-            )
-        if self.kind in ("public", "synthetic") and self.as_real:
-            raise ValueError(
-                "as_real: makes phantoms stand for patients, and no other set; import patients' "
-                "images with kind=real"
-            )
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,71 +200,6 @@ def own_key(dataset: Dataset) -> bytes:
     with refused_without_rights(f"private/{KEY_FILE} of the data set"):
         dataset.private.mkdir(mode=0o700, exist_ok=True)
         return keep_key(dataset.private / KEY_FILE)
-
-
-def is_dataset(folder: Path) -> bool:
-    """Whether a folder is that of a data set; False for a name that no file system takes."""
-    return os.path.isfile(folder / "dataset.json")  # where Path.is_file raises
-
-
-def read_info(root: Path) -> DatasetInfo:
-    """What a data set is, without its manifest, whose check takes a while.
-
-    Raises:
-        InputError: when there is no data set, or its description is damaged.
-    """
-    if not is_dataset(root):
-        raise InputError(
-            f"{root}: not a data-set folder (no dataset.json); patients' images are made one by "
-            "`synthdp data import`, synthetic ones by `synthdp generate`, phantoms by `synthdp "
-            "data phantoms`"
-        )
-    return _with_known_lineage(read_json_as(DatasetInfo, root / "dataset.json"), root)
-
-
-def protected_set_of(path: Path) -> DatasetInfo | None:
-    """The set in whose folder a file or folder stands, links followed, if it protects its patients.
-
-    Raises:
-        InputError: when the description of a set there is damaged.
-    """
-    path = path.resolve()
-    for folder in (path, *path.parents):
-        if is_dataset(folder) and (info := read_info(folder)).protects_patients:
-            return info
-    return None
-
-
-def _with_known_lineage(info: DatasetInfo, root: Path) -> DatasetInfo:
-    """The description of a set, whose lineage its own ledger has; marked as declared without one.
-
-    A set of patients has no lineage: its ledger has what was released of it. That one may be long,
-    and its first line alone is read, which says whether it was begun for a set of patients.
-
-    Raises:
-        InputError: when the ledger has another one, is lost, or is that of the other kind of set.
-    """
-    ledger = root / "private" / LEDGER
-    other = InputError(
-        f"{root}/dataset.json: says of what its images were made from, or of whether they are "
-        "patients', something else than the set's ledger; restore the file from a backup"
-    )
-    if info.protects_patients:
-        if begun_without_patients(ledger):
-            raise other
-        return info
-    if info.kind == "public" and info.ledger is None:
-        raise InputError(
-            f"{root}/dataset.json: says that the set is public, but no ledger of its own says that "
-            "it was imported as one; import the files here, with kind=public"
-        )
-    if info.ledger is None and not ledger.is_file():
-        mark = f"what the images of {info.name} were made from rests on its dataset.json"
-        lineage = info.lineage.joined([Lineage(declared=(mark,))])
-        return info.model_copy(update={"lineage": lineage})
-    if Record(ledger, info.ledger).made_from != info.lineage:
-        raise other
-    return info
 
 
 def described_dataset(root: Path) -> Dataset:
@@ -634,197 +472,3 @@ def targets_array(rows: Sequence[Row], n_targets: int | None = None) -> NDArray[
     """
     width = n_targets if n_targets is not None else len(rows[0].targets) if rows else 0
     return np.array([row.targets for row in rows], dtype=np.float32).reshape(len(rows), width)
-
-
-# Making a data-set folder: image by image; the folder appears when it is complete.
-
-
-class DatasetWriter:
-    """Adds images to a data set that is being made; `create_dataset` opens and finishes it."""
-
-    def __init__(self, root: Path, info: DatasetInfo) -> None:
-        self._root = root
-        self._info = info
-        self._rows: list[Row] = []
-        self._notes: dict[str, Any] = {}
-        self._card = ""
-
-    def add(
-        self,
-        pixels: NDArray[np.uint8] | NDArray[np.uint16],
-        *,
-        patient_id: str,
-        split: str,
-        targets: Sequence[float],
-        attributes: Mapping[str, str] | None = None,
-        compress_level: int = 6,
-    ) -> None:
-        """Write one (H, W) image under a counter for a name, and remember its row.
-
-        Raises:
-            InputError: when a value does not fit the contract.
-        """
-        self.add_png(
-            encode_png(pixels, compress_level),
-            patient_id=patient_id,
-            split=split,
-            targets=targets,
-            attributes=attributes,
-        )
-
-    def add_png(
-        self,
-        png: bytes,
-        *,
-        patient_id: str,
-        split: str,
-        targets: Sequence[float],
-        attributes: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write the content of a PNG file that `encode_png` made; else as `add`.
-
-        Raises:
-            InputError: when a value does not fit the contract.
-        """
-        name = f"images/{len(self._rows) + 1:06d}.png"
-        if not SAFE_ID.fullmatch(patient_id) or split not in SPLITS:
-            raise InputError(f"image {len(self._rows) + 1}: patient id or split is not allowed")
-        if len(targets) != len(self._info.targets):
-            raise InputError(f"image {len(self._rows) + 1}: {len(self._info.targets)} targets due")
-        if any(not math.isnan(target) and target not in (0, 1) for target in targets):
-            raise InputError(f"image {len(self._rows) + 1}: a target is not 0, 1 or unknown")
-        (self._root / name).write_bytes(png)
-        self._rows.append(Row(name, patient_id, split, tuple(targets), attributes or {}))
-
-    def keep_key(self, name: str, key: bytes) -> None:
-        """Keep a key in the set's private part."""
-        (self._root / "private").mkdir(mode=0o700, exist_ok=True)
-        write_key(self._root / "private" / name, key)
-
-    def keep_file(self, name: str, content: bytes) -> None:
-        """Keep a file in the set's private part."""
-        (self._root / "private").mkdir(mode=0o700, exist_ok=True)
-        with closed_to_others():
-            write_atomic(self._root / "private" / name, content)
-
-    def note(self, name: str, value: Any) -> None:
-        """Keep `value` as JSON in the private file `name`."""
-        self._notes[name] = value
-
-    def describe(self, card: str) -> None:
-        """Give the set this card, which may tell of its images."""
-        self._card = card
-
-    def show(self, name: str, picture: bytes) -> None:
-        """Keep a picture beside the manifest; of a set without patients alone.
-
-        Raises:
-            ValueError: when the set holds patients' images, which no open file may show.
-        """
-        if self._info.protects_patients:
-            raise ValueError(f"{name} would show patients beside their set")
-        write_atomic(self._root / name, picture)
-
-    def finish(self, budget: Budget | None = None, card: str = "") -> None:
-        """Write manifest, card and the private part: key, counts, and the set's ledger.
-
-        Raises:
-            InputError: when train holds more units than the set's declared population.
-        """
-        train = [row for row in self._rows if row.split == "train"]
-        n_units = len(set(units_of(train, self._info.unit)))
-        refuse_small_population(self._info.population, n_units, self._info.unit)
-        columns, cells = manifest_cells(self._rows, self._info.targets)
-        write_atomic(self._root / "manifest.csv", csv_text(columns, cells))
-        card = card or self._card
-        if card:
-            write_hub_form(self._root, card, columns, cells, self._info.targets)
-        private = self._root / "private"
-        private.mkdir(mode=0o700, exist_ok=True)
-        info = self._info
-        made_from = None if info.protects_patients else info.lineage
-        mark = new_mark() if made_from is None else _mark_of(made_from)
-        info = info.model_copy(update={"ledger": mark})
-        create_record(private / LEDGER, mark, budget, made_from=made_from)
-        write_json(self._root / "dataset.json", info.as_json())
-        keep_key(private / KEY_FILE)
-        write_json(private / "counts.json", count_rows(self._rows, self._info))
-        for name, value in self._notes.items():
-            write_json(private / name, value)
-
-
-def _mark_of(made_from: Lineage) -> str:
-    """The mark of a set without patients: no random one, so that a set made again is the same."""
-    return sha256(made_from.model_dump_json().encode()).hexdigest()[:16]
-
-
-def manifest_cells(
-    rows: Sequence[Row], targets: Sequence[str]
-) -> tuple[list[str], list[list[object]]]:
-    """The columns of the manifest that has these rows, and the cells of each."""
-    attributes = list(dict.fromkeys(name for row in rows for name in row.attributes))
-    cells: list[list[object]] = []
-    for row in rows:
-        known = ["" if math.isnan(target) else int(target) for target in row.targets]
-        extra = [row.attributes.get(name, "") for name in attributes]
-        cells.append([row.image, row.patient_id, row.split, *known, *extra])
-    return [*FIXED_COLUMNS, *targets, *attributes], cells
-
-
-def count_rows(rows: Sequence[Row], info: DatasetInfo) -> dict[str, dict[str, int]]:
-    """Images, patients and positives of each target, by split."""
-    counts: dict[str, dict[str, int]] = {}
-    for split in [name for name in SPLITS if any(row.split == name for row in rows)]:
-        chosen = [row for row in rows if row.split == split]
-        counts[split] = {
-            "images": len(chosen),
-            "patients": len({row.patient_id for row in chosen}),
-            **{
-                target: sum(row.targets[index] == 1 for row in chosen)
-                for index, target in enumerate(info.targets)
-            },
-        }
-    return counts
-
-
-def holds_dataset(out: Path, info: DatasetInfo) -> bool:
-    """Whether the data set of this description is at `out` already.
-
-    Raises:
-        InputError: when another one is.
-    """
-    if not is_dataset(out):
-        return False
-    there = open_dataset(out).info
-    # an earlier version noted neither delta nor what was declared
-    alike = {"delta": there.delta, "lineage": there.lineage, "ledger": there.ledger}
-    releases = there.lineage.releases
-    if info.model_copy(update=alike) != there or info.lineage.releases != releases:
-        raise InputError(
-            f"{out}: exists already and holds another data set; name a new folder or remove it "
-            "first"
-        )
-    return True
-
-
-@contextmanager
-def create_dataset(
-    out: Path, info: DatasetInfo, *, card: str = "", budget: Budget | None = None
-) -> Iterator[DatasetWriter]:
-    """Make a data-set folder that appears at `out` only when it is complete.
-
-    A `card` is written beside the manifest as `README.md`, with what `datasets.load_dataset` needs
-    (`synthdp.data.manifest.hub_form`). A set that protects patients is closed to
-    all but its owner, images and manifest as well as its private part, and its ledger begins with
-    their `budget`, where there is one.
-
-    Raises:
-        InputError: when `out` exists and is not empty, or no image was added.
-    """
-    with atomic_folder(Path(out), closed=info.protects_patients) as root:
-        (root / "images").mkdir()
-        writer = DatasetWriter(root, info)
-        yield writer
-        if not writer._rows:
-            raise InputError(f"{info.name}: no image was added, so no data set was made")
-        writer.finish(budget, card)

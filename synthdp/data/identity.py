@@ -11,7 +11,8 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from synthdp.data.dataset import KEY_FILE, Dataset, Row, open_dataset, own_key
+from synthdp.data.dataset import Dataset, Row, open_dataset, own_key
+from synthdp.data.description import KEY_FILE
 from synthdp.storage.files import read_json, sha256_file
 from synthdp.storage.kept_digests import KeptDigests
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import is_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import is_dataset
 from synthdp.dossier.audits import Audit, read_audits, release_of
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import QUALITY_FILE, Assessment, read_assessment

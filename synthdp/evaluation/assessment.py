@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from synthdp.config.settings import Settings, read_json_as
-from synthdp.data.dataset import DatasetInfo
+from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 
 QUALITY_FILE = "quality.json"

@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 from synthdp.config.card_file import card_file
-from synthdp.data.dataset import manifest_cells, open_dataset
+from synthdp.data.dataset import open_dataset
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet_of
 from synthdp.data.manifest.hub_form import write_hub_form
+from synthdp.data.writer import manifest_cells
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.privacy.promise.plan import set_statement

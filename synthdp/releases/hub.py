@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from synthdp import __version__
-from synthdp.data.dataset import described_dataset, is_dataset, read_info
+from synthdp.data.dataset import described_dataset
+from synthdp.data.description import is_dataset, read_info
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.plan import statement_of

@@ -24,7 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthdp.data.dataset import Dataset, described_dataset, is_dataset, open_dataset
+from synthdp.data.dataset import Dataset, described_dataset, open_dataset
+from synthdp.data.description import is_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.left import Left
 from synthdp.privacy.promise.plan import named_sets

@@ -10,7 +10,7 @@ from synthdp.config.card_file import CARD, HUB_CARD
 from synthdp.config.settings import Settings, read_json_as, validate_settings
 from synthdp.config.typed_values import with_paths
 from synthdp.config.yaml_core import dump_yaml, read_yaml
-from synthdp.data.dataset import is_dataset, read_info
+from synthdp.data.description import is_dataset, read_info
 from synthdp.errors import InputError
 from synthdp.networks.carried import NETWORKS_FOLDER, read_networks
 from synthdp.networks.weight_files import HUB

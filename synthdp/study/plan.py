@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from synthdp.data.dataset import open_dataset, read_info
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import read_info
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import with_records
 from synthdp.privacy.promise.statement import Statement, make_statement

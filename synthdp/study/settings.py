@@ -135,7 +135,9 @@ class EvaluateOn(Settings):
 
 def _name_of(data: Path) -> str:
     """The name of a data set, as its folder gives it."""
-    from synthdp.data.dataset import read_info  # noqa: PLC0415 (settings are read without numpy)
+    from synthdp.data.description import (  # noqa: PLC0415 (settings are read without numpy)
+        read_info,
+    )
 
     return read_info(data).name
 

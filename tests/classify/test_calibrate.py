@@ -17,7 +17,9 @@ from classify.finetune import run_finetune, starting_classifier
 from classify.model import OperatingPoint, load_classifier, scores
 from classify.plans import plan_calibrate
 from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.noisy_counts import BINS
 from synthdp.privacy.ledger import steps

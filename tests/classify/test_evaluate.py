@@ -12,8 +12,9 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
 from synthdp.config.settings import validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.storage.files import read_json
 

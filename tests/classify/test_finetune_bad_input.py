@@ -16,7 +16,9 @@ from classify.finetune import run_finetune
 from classify.head import train as dp_head
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import validate_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, Row, create_dataset, open_dataset
+from synthdp.data.dataset import Dataset, Row, open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import recorded_releases

@@ -13,7 +13,9 @@ from classify.model import load_classifier, restore_backbone, scores
 from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
 from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset, targets_array
+from synthdp.data.dataset import open_dataset, targets_array
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc
 from synthdp.networks.backbone import build_backbone

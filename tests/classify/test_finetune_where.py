@@ -12,7 +12,8 @@ from classify.finetune import run_finetune
 from classify.model import load_classifier
 from classify.plans import plan_finetune
 from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import recorded_releases

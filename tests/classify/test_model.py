@@ -26,7 +26,9 @@ from classify.model import (
 )
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config.settings import FeatureSettings, Settings, TrainableBlocks
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
+from synthdp.data.dataset import Dataset, load_images, open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import TransformerBackbone, build_backbone
 from synthdp.privacy.lineage import Lineage

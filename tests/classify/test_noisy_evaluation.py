@@ -10,8 +10,10 @@ from classify import evaluate as evaluation
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
 from synthdp.config.settings import dump_settings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.promise.plan import statement_of

@@ -29,9 +29,11 @@ from classify.predict import (
 )
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import FeatureSettings, Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
 from synthdp.data.manifest.tables import read_table
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement

@@ -14,7 +14,9 @@ from classify.plans import plan_pretrain
 from classify.pretrain import HEAD_SCALE, fit_logistic, rate_share, run_pretrain, smoothed_loss
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config.settings import FeatureSettings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.machine.time_budget import TimeBudget
 from synthdp.networks.backbone import Backbone

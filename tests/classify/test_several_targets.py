@@ -27,7 +27,9 @@ from classify.predict import run_predict
 from classify.pretrain import fit_logistic, run_pretrain
 from synthdp.command_line.ends import print_end
 from synthdp.config.settings import validate_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.predictions import read_metrics
 from synthdp.releases.release import Asked, release

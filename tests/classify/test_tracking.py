@@ -9,7 +9,8 @@ from classify.config import FinetuneSettings, PretrainSettings
 from classify.finetune import run_finetune
 from classify.pretrain import run_pretrain
 from synthdp.config.settings import FeatureSettings
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.runs.tracking import track
 

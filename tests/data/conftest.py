@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
+from synthdp.data.writer import create_dataset
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Texture = Callable[..., Pixels]

@@ -4,7 +4,8 @@ import pytest
 
 from synthdp.config.settings import Settings, validate_settings
 from synthdp.data.columns import Where, columns_of, rows_where, where_words
-from synthdp.data.dataset import Dataset, DatasetInfo, Row
+from synthdp.data.dataset import Dataset, Row
+from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 
 

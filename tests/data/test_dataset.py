@@ -11,19 +11,11 @@ import pytest
 from made_up import clinic_set
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import (
-    DatasetInfo,
-    Row,
-    create_dataset,
-    load_images,
-    open_dataset,
-    read_info,
-    targets_array,
-    units_of,
-)
+from synthdp.data.dataset import Row, load_images, open_dataset, targets_array, units_of
+from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import keyed_digest
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
-from synthdp.storage import files
 
 MakeSet = Callable[..., Path]
 Texture = Callable[..., NDArray[np.uint8]]
@@ -208,15 +200,6 @@ def test_a_broken_description(make_set: MakeSet) -> None:
     assert "dataset.json" in refusal(root)
 
 
-def test_what_a_set_is_stands_apart_from_its_manifest(make_set: MakeSet, tmp_path: Path) -> None:
-    root = make_set()
-    info = open_dataset(root).info
-    (root / "manifest.csv").unlink()
-    assert read_info(root) == info
-    with pytest.raises(InputError, match=r"no dataset\.json"):
-        read_info(tmp_path / "nowhere")
-
-
 def test_an_unreadable_image_is_named_by_its_row(make_set: MakeSet) -> None:
     root = make_set()
     path = root / "images/000005.png"
@@ -225,100 +208,6 @@ def test_an_unreadable_image_is_named_by_its_row(make_set: MakeSet) -> None:
     with pytest.raises(InputError, match=r"manifest\.csv, row 6: not a readable PNG") as error:
         load_images(dataset, dataset.split("train"))
     assert "000005" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"patient_id": "Jane Doe"},
-        {"patient_id": ""},
-        {"split": "training"},
-        {"targets": [2]},
-        {"targets": []},
-        {"targets": [0, 1]},
-    ],
-)
-def test_a_row_that_does_not_fit_makes_no_set(
-    tmp_path: Path, texture: Texture, change: dict[str, object]
-) -> None:
-    row = {"patient_id": "P", "split": "train", "targets": [1], **change}
-
-    def work() -> None:
-        with create_dataset(tmp_path / "set", info()) as writer:
-            writer.add(texture(0), **row)  # type: ignore[arg-type]
-
-    with pytest.raises(InputError, match="image 1: "):
-        work()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_set_without_images_is_not_made(tmp_path: Path) -> None:
-    with (
-        pytest.raises(InputError, match="no image was added"),
-        create_dataset(tmp_path / "s", info()),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_set_is_not_overwritten(make_set: MakeSet, tmp_path: Path) -> None:
-    make_set()
-    with (
-        pytest.raises(InputError, match="exists already"),
-        create_dataset(tmp_path / "set", info()),
-    ):
-        pass
-    assert len(open_dataset(tmp_path / "set").rows) == 8
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_set_is_not_there(
-    tmp_path: Path, texture: Texture, stop: type[BaseException]
-) -> None:
-    def work() -> None:
-        with create_dataset(tmp_path / "set", info()) as writer:
-            writer.add(texture(0), patient_id="P", split="train", targets=[1])
-            raise stop
-
-    with pytest.raises(stop):
-        work()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("place", "name", "calls_before"),
-    [
-        *((Path, "write_bytes", calls) for calls in range(3)),
-        *((files.os, "fsync", calls) for calls in range(7)),
-    ],
-)
-def test_a_full_disk_leaves_no_set_at_any_moment(
-    *,
-    tmp_path: Path,
-    texture: Texture,
-    monkeypatch: pytest.MonkeyPatch,
-    place: object,
-    name: str,
-    calls_before: int,
-) -> None:
-    calls, whole = 0, getattr(place, name)
-
-    def full(*arguments: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls > calls_before:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return whole(*arguments)
-
-    def work() -> None:
-        with create_dataset(tmp_path / "set", info()) as writer:
-            for index in range(3):
-                writer.add(texture(index), patient_id="P", split="train", targets=[1])
-
-    monkeypatch.setattr(place, name, full)
-    with pytest.raises(RunError, match="the disk is full"):
-        work()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_digest_is_keyed_and_sees_every_change(make_set: MakeSet) -> None:
@@ -332,13 +221,6 @@ def test_the_digest_is_keyed_and_sees_every_change(make_set: MakeSet) -> None:
     assert keyed_digest(changed, changed.rows) != first
     (root / "private" / "key").unlink()
     assert keyed_digest(dataset, dataset.rows) != first
-
-
-def test_who_is_protected() -> None:
-    assert info().protects_patients
-    assert not info(kind="synthetic").protects_patients
-    assert not info(kind="phantom").protects_patients
-    assert info(kind="phantom", as_real=True).protects_patients
 
 
 def test_an_image_is_a_unit_under_its_patient() -> None:
@@ -385,9 +267,3 @@ def test_a_set_that_was_opened_is_looked_at_again_when_it_has_changed(
         image.symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(InputError, match="row 2: image"):
         open_dataset(root)
-
-
-def test_a_name_that_no_file_system_takes_is_no_data_set() -> None:
-    for name in ("9" * 300, "a\0b"):
-        with pytest.raises(InputError, match="not a data-set folder"):
-            read_info(Path(name))

@@ -8,8 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from synthdp.data import packed
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
+from synthdp.data.dataset import Dataset, load_images, open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.packed import packed_images
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.machine import devices
 

@@ -23,7 +23,9 @@ from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import Settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.dossier.evidence import read_evidence
 from synthdp.dossier.page import _attack_figure_words, dossier_page, make_dossier, write_dossier
 from synthdp.errors import InputError

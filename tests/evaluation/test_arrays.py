@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthdp.data.dataset import Dataset, DatasetInfo, Row
+from synthdp.data.dataset import Dataset, Row
+from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.evaluation.arrays import compare, fairness
 from synthdp.evaluation.differences import correlated_aurocs, difference

@@ -13,7 +13,8 @@ from scipy.stats import pearsonr
 from sklearn.metrics import recall_score, roc_auc_score
 
 from synthdp.config.settings import load_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, Row
+from synthdp.data.dataset import Dataset, Row
+from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.evaluation.fairness import (
     FairnessFigure,

@@ -8,7 +8,8 @@ from made_up import give_even_key
 
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 
 TINY = {"size_px": 32, "channels": (16, 16, 8), "z_dim": 16, "batch": 8}
 

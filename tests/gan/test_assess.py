@@ -12,9 +12,11 @@ from pytorch_fid import inception
 from gan.assess import run_assess
 from gan.config import AssessSettings
 from synthdp.cli import main
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_images, open_dataset
+from synthdp.data.dataset import Dataset, load_images, open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import to_uint8
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Assessment, Figure, read_assessment
 from synthdp.storage.files import sha256_file

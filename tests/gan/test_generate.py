@@ -26,9 +26,10 @@ from synthdp.checkpoint import load_weights, save_weights
 from synthdp.cli import EXIT_BAD_INPUT, main
 from synthdp.config.settings import load_settings
 from synthdp.data.check import check_dataset
-from synthdp.data.dataset import Dataset, DatasetWriter, load_images, open_dataset
+from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, NAME_PX
+from synthdp.data.writer import DatasetWriter
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger.set_record import Record, recorded_releases
 from synthdp.privacy.lineage import Release

@@ -9,7 +9,8 @@ import pytest
 
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.runs.tracking import track
 
 Line = tuple[int, dict[str, float]]

@@ -20,8 +20,10 @@ from gan.training.examples import Examples, load_examples
 from gan.training.loop import AdversarialRecipe
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config.settings import load_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
+from synthdp.data.writer import create_dataset
 from synthdp.errors import RunError
 
 TinySettings = Callable[..., TrainGanSettings]

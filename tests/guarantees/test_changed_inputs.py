@@ -38,7 +38,7 @@ from synthdp.config.settings import (
     Settings,
     dump_settings,
 )
-from synthdp.data.dataset import read_info
+from synthdp.data.description import read_info
 from synthdp.data.images import encode_png
 from synthdp.data.importing import patches
 from synthdp.data.importing.patches import run_patches

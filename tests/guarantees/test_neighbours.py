@@ -13,9 +13,10 @@ from torch import Tensor
 from classify.config import PretrainSettings
 from classify.pretrain import run_pretrain
 from gan.train import run_train_gan
-from synthdp.data.dataset import create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.writer import create_dataset
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise
 from synthdp.privacy.noisy_sum.noise import NoiseSource

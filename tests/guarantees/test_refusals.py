@@ -24,9 +24,10 @@ from classify.finetune import run_finetune
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import examples as gan_examples
-from synthdp.data.dataset import DatasetInfo, create_dataset
 from synthdp.data.dataset import load_images as true_images
+from synthdp.data.description import DatasetInfo
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks import cache
 

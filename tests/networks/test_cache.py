@@ -14,7 +14,9 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.networks import cache
 from synthdp.networks.cache import cached_features

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from synthdp.cli import main
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.pages.dataset import dataset_page, write_dataset_page
 from synthdp.storage.files import write_json

@@ -23,9 +23,11 @@ from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import FeatureSettings, PrivacySettings
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import keyed_digest
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Lineage

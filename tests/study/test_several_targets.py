@@ -8,7 +8,8 @@ from made_up import random_run, study_settings
 
 from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.fairness import read_fairness

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from made_up import study_settings
 
-from synthdp.data.dataset import DatasetInfo, create_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.plan import statement_of

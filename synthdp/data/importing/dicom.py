@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config.settings import read_settings, validate_settings
-from synthdp.data.dataset import KEY_FILE
+from synthdp.data.description import KEY_FILE
 from synthdp.data.dicom.header import VIEWS, DicomHeader, read_header, same_instance
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.findings import Finding, Number, in_order

@@ -12,15 +12,9 @@ from typing import Any
 import numpy as np
 
 from synthdp.config.places import respelled, started_in
-from synthdp.data.dataset import (
-    KEY_FILE,
-    DatasetInfo,
-    create_dataset,
-    protected_set_of,
-    raise_problems,
-    read_info,
-)
+from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import NARROW, decode_pixels
+from synthdp.data.description import KEY_FILE, DatasetInfo, protected_set_of, read_info
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.assignment import (
     AssignedImages,
@@ -66,6 +60,7 @@ from synthdp.data.importing.sources import (
 )
 from synthdp.data.looks.pose import Poses, shows_chests, unlike_poses
 from synthdp.data.people.cohorts import SHARED_KEY_FILE
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError, for_shell
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder

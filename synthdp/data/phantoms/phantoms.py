@@ -16,18 +16,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from synthdp import __version__
-from synthdp.data.dataset import (
-    DatasetInfo,
-    DatasetWriter,
-    create_dataset,
-    holds_dataset,
-    protected_set_of,
-)
+from synthdp.data.description import DatasetInfo, protected_set_of
 from synthdp.data.phantoms.chest.chest_set import described_table, write_radiographs
 from synthdp.data.phantoms.ct.ct_set import TARGET, write_volumes
 from synthdp.data.phantoms.lumpy import draw_lumpy_view
 from synthdp.data.phantoms.settings import OF_SUBJECT, PhantomSettings
 from synthdp.data.phantoms.view import OUTLINE_ORDERS, Breast, Lesion, draw_view
+from synthdp.data.writer import DatasetWriter, create_dataset, holds_dataset
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Lineage

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from synthdp.config.settings import PrivacySettings
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import Dataset, DatasetInfo, described_dataset, is_dataset
+from synthdp.data.dataset import Dataset, described_dataset
+from synthdp.data.description import DatasetInfo, is_dataset
 from synthdp.data.importing.note import refuse_moved_patients, refuse_units_of_crops
 from synthdp.data.people.units import refuse_unknown_image_counts
 from synthdp.errors import InputError

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 
 from synthdp.config.settings import Settings, read_json_as
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.dataset import is_dataset, read_info
+from synthdp.data.description import is_dataset, read_info
 from synthdp.errors import InputError
 from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.ledger.run_ledger import Ledger

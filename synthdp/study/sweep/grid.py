@@ -16,7 +16,8 @@ from typing import Any
 
 from synthdp.config.settings import validate_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
-from synthdp.data.dataset import open_dataset, read_info
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import read_info
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import read_assessment
 from synthdp.evaluation.groups import refuse_no_groups

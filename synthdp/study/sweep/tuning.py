@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
 
-from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.stated import read_statement

@@ -21,7 +21,9 @@ from classify.predict import run_predict
 from classify.pretrain import run_pretrain
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.augmentation import Augmentation
-from synthdp.data.dataset import Dataset, DatasetInfo, create_dataset, load_volumes, open_dataset
+from synthdp.data.dataset import Dataset, load_volumes, open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.slices import n_slices, slices_along

@@ -21,7 +21,7 @@ from torch import Tensor
 import synthdp
 from classify.head import train as head_training
 from classify.library.logistic_regression import PrivateLogisticRegression
-from synthdp.data.dataset import DatasetWriter
+from synthdp.data.writer import DatasetWriter
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise

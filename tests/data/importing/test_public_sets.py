@@ -10,7 +10,8 @@ from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.pretrain import run_pretrain
 from synthdp.config.settings import FeatureSettings, PrivacySettings, load_settings
-from synthdp.data.dataset import Dataset, DatasetInfo, open_dataset
+from synthdp.data.dataset import Dataset, open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings

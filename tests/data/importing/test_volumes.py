@@ -9,17 +9,11 @@ from PIL import Image
 
 from synthdp.cli import main
 from synthdp.data.check import check_dataset
-from synthdp.data.dataset import (
-    Dataset,
-    DatasetInfo,
-    create_dataset,
-    load_images,
-    load_pictures,
-    load_volumes,
-    open_dataset,
-)
+from synthdp.data.dataset import Dataset, load_images, load_pictures, load_volumes, open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.importing.settings.volumes import VolumesSettings
 from synthdp.data.importing.volumes import run_volumes
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.pages.dataset import write_dataset_page
 

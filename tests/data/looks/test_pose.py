@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthdp.data.check import check_dataset
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.importing.images.survey import thumbnail
 from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.looks.pose import Pose, Poses, shows_chests, unlike_poses
+from synthdp.data.writer import create_dataset
 
 Pixels = NDArray[np.uint8]
 TURNS: dict[Pose, Callable[[Pixels], Pixels]] = {

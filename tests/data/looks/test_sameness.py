@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthdp.data.check import check_dataset
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.data.looks.contact_sheet import (
     CONTACT_SHEET_FILE,
     NAME_PX,
@@ -18,6 +19,7 @@ from synthdp.data.looks.contact_sheet import (
 from synthdp.data.looks.sameness import MOST_COMPARED, compared_rows, sameness, sameness_of
 from synthdp.data.phantoms.phantoms import draw_patient
 from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.data.writer import create_dataset
 
 Images = list[NDArray[np.uint8]]
 CLASSES = [float(number % 2) for number in range(48)]

@@ -10,9 +10,11 @@ from hub import loaded_by_hub
 from gan.config import GenerateSettings
 from gan.generate import run_generate
 from synthdp.data.check import check_dataset
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
+from synthdp.data.description import DatasetInfo
 from synthdp.data.manifest.hub_form import hub_tables, is_of_hub_form
+from synthdp.data.writer import create_dataset
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.releases.release import release

@@ -2,7 +2,7 @@
 
 import pytest
 
-from synthdp.data.dataset import DatasetInfo
+from synthdp.data.description import DatasetInfo
 from synthdp.data.people.units import refuse_fewer_than_imported, refuse_unknown_patients
 from synthdp.errors import InputError
 

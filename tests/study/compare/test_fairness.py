@@ -7,7 +7,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from synthdp.config.settings import dump_settings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.groups import MIN_PATIENTS, ONE_CLASS
 from synthdp.privacy.accounting.gaussian import gaussian_mu

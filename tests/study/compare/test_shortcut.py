@@ -6,7 +6,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from synthdp.config.settings import dump_settings, validate_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.storage.files import write_atomic, write_json
 from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.compare.shortcut import (

@@ -8,7 +8,9 @@ from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
 from synthdp.config.settings import dump_settings
-from synthdp.data.dataset import DatasetInfo, create_dataset, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
+from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.intervals import Redrawn
 from synthdp.privacy.promise.stated import read_statement

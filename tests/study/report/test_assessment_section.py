@@ -4,7 +4,8 @@ import pytest
 from made_up import clinic_set, made_up_assessment
 from pydantic import ValidationError
 
-from synthdp.data.dataset import DatasetInfo, open_dataset
+from synthdp.data.dataset import open_dataset
+from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.storage.files import write_json
 from synthdp.study.compare.results import ResultRow, write_results

@@ -9,7 +9,7 @@ import pytest
 from made_up import made_up_assessment
 from made_up_study import describe, make_patches, make_study, stated
 
-from synthdp.data.dataset import DatasetInfo
+from synthdp.data.description import DatasetInfo
 from synthdp.data.phantoms.phantoms import run_phantoms
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError

@@ -9,7 +9,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import DatasetWriter, evenly_spaced
+from synthdp.data.dataset import evenly_spaced
 from synthdp.data.images import encode_png
 from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.manifest.contract import SPLITS
@@ -26,6 +26,7 @@ from synthdp.data.phantoms.chest.table import (
     read_known_collection,
 )
 from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.data.writer import DatasetWriter
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.storage.files import sha256_file

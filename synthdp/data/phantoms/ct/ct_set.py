@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.dataset import DatasetWriter
 from synthdp.data.images import encode_png
 from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.people.ages import capped_age
 from synthdp.data.phantoms.ct.abdomen import PHASE_SHARES, draw_abdomen, draw_volume
 from synthdp.data.phantoms.settings import PhantomSettings
+from synthdp.data.writer import DatasetWriter
 from synthdp.machine.progress import progress
 
 TARGET = "lesion"
