@@ -19,10 +19,11 @@ from classify.auditing.canaries import (
 from classify.auditing.membership import ATTACK, membership
 from classify.auditing.replay import replay
 from classify.auditing.subject import Subject
-from classify.config import FinetuneSettings, NetworkSettings
 from classify.finetune import set_up_head, set_up_network
 from classify.head.train import head_recipe
 from classify.plans import finetuning_plan
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.network import NetworkSettings
 from synthdp.config.settings import AuditSettings, read_settings, validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.attacks.audit import Bound

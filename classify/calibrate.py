@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from classify.config import CalibrateSettings
 from classify.evaluate import known_targets
 from classify.model import (
     Classifier,
@@ -38,6 +37,7 @@ from classify.model import (
     save_classifier,
 )
 from classify.plans import calibration_plan
+from classify.settings.finished import CalibrateSettings
 from synthdp.data.dataset import Row, refuse_one_class, units_of
 from synthdp.data.identity import keyed_digest
 from synthdp.data.people.cohorts import cohort_rows

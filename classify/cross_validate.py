@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classify.auditing.subject import Subject, train_subject
-from classify.config import FinetuneSettings
 from classify.finetune import HeadSetup, set_up_head, train_plain_head
 from classify.head.examples import HeadExamples
 from classify.head.train import head_recipe
 from classify.model import head_logits
 from classify.plans import finetuning_plan
+from classify.settings.finetune import FinetuneSettings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import auroc

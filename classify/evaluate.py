@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.config import EvaluateSettings
 from classify.model import Classifier, load_classifier, scores
+from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
 from synthdp.data.dataset import Dataset, Row, open_dataset, raise_problems, units_of

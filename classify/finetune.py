@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
 from classify.features.extract import on_arrays, refuse_damaged, trunk_views
 from classify.features.volumes import refuse_other_form
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
@@ -39,6 +38,9 @@ from classify.network.team import Team, joined_team
 from classify.network.top import TrainedNetwork, merge_low_rank, trained_network
 from classify.network.train import follow, train_network, train_private_network
 from classify.plans import finetuning_plan
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.head import HeadSettings
+from classify.settings.network import NetworkSettings
 from synthdp.config.settings import PrivacySettings
 from synthdp.data.columns import rows_where, where_words
 from synthdp.data.dataset import (

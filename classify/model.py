@@ -19,9 +19,9 @@ from pydantic import Field, model_validator
 from scipy.special import expit
 from torch import Tensor
 
-from classify.config import MAX_TARGETS
 from classify.features.extract import BATCH, augmented_features, features_on_arrays
 from classify.features.scaling import Scaling, head_input_alone, plain_scaling
+from classify.settings.head import MAX_TARGETS
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config.settings import FeatureSettings, Settings, TrainableBlocks, validate_settings
 from synthdp.data.dataset import Dataset, Row

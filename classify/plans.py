@@ -7,7 +7,9 @@ a dry run of one stage, or of a study of hundreds, says at once what it would sp
 from collections.abc import Mapping
 from pathlib import Path
 
-from classify.config import CalibrateSettings, FinetuneSettings, PretrainSettings
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import CalibrateSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.data.columns import where_words
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.people.cohorts import cohort_of

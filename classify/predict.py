@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from classify.config import PredictSettings
 from classify.features.extract import BATCH, features_on_arrays, volume_features
 from classify.features.volumes import VOLUMES_AT_ONCE
 from classify.model import (
@@ -37,6 +36,7 @@ from classify.model import (
     restore_backbone,
     sees_volumes,
 )
+from classify.settings.finished import PredictSettings
 from synthdp.config.settings import MAX_NAME_BYTES
 from synthdp.data.dataset import open_dataset, raise_problems
 from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classify.config import PretrainSettings
 from classify.features.extract import backbone_features, trunk_views
 from classify.features.scaling import head_input, plain_scaling
 from classify.features.volumes import refuse_other_form
 from classify.model import Classifier, FeatureSource, save_classifier
 from classify.plans import pretraining_plan
+from classify.settings.pretrain import PretrainSettings
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.augment import RandomViews

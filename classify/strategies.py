@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import model_validator
 
-from classify.config import FinetuneSettings, PretrainSettings
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.config.settings import (
     FeatureSettings,
     PrivacySettings,

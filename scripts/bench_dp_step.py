@@ -26,7 +26,6 @@ from timm.layers import LayerScale
 from torch import nn
 from torch.nn import functional as F
 
-from classify.config import Tune
 from classify.network.gradients import (
     PatientGradients,
     TokenExamples,
@@ -35,6 +34,7 @@ from classify.network.gradients import (
     weighted_loss,
 )
 from classify.network.top import TrainedNetwork, trained_network
+from classify.settings.network import Tune
 from synthdp.config.settings import FeatureSettings, TrainableBlocks
 from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.mechanism import Mechanism

@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from classify.config import FinetuneSettings
 from classify.features.extract import BATCH
 from classify.model import head_logits, inputs_of, load_classifier
+from classify.settings.finetune import FinetuneSettings
 from synthdp.config.settings import FeatureSettings, dump_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset, targets_array
 from synthdp.data.description import DatasetInfo

@@ -27,11 +27,11 @@ def train(out: Path, patients: int, steps: int) -> None:
     import numpy as np  # noqa: PLC0415 (the bench itself needs neither)
     from numpy.typing import NDArray  # noqa: PLC0415
 
-    from classify.config import NetworkSettings  # noqa: PLC0415
     from classify.network.images import ImageExamples  # noqa: PLC0415
     from classify.network.team import joined_team  # noqa: PLC0415
     from classify.network.top import trained_network  # noqa: PLC0415
     from classify.network.train import follow, train_private_network  # noqa: PLC0415
+    from classify.settings.network import NetworkSettings  # noqa: PLC0415
     from synthdp.config.settings import FeatureSettings  # noqa: PLC0415
     from synthdp.machine.rank import own_rank  # noqa: PLC0415
     from synthdp.networks.backbone import build_backbone  # noqa: PLC0415

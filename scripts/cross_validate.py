@@ -9,8 +9,8 @@ from statistics import mean, stdev
 
 from joblib import Parallel, delayed
 
-from classify.config import FinetuneSettings
 from classify.cross_validate import CrossValidated, cross_validate
+from classify.settings.finetune import FinetuneSettings
 from synthdp.config.settings import load_settings
 
 

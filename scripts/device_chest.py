@@ -25,11 +25,11 @@ from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClippi
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from classify.config import NetworkSettings
 from classify.network.descent import Descent
 from classify.network.gradients import PatientGradients, Views, weighted_loss
 from classify.network.images import ImageExamples, step_views
 from classify.network.top import TrainedNetwork, trained_network
+from classify.settings.network import NetworkSettings
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.importing.images.parallel import in_order
 from synthdp.data.phantoms.chest.chest_set import draw_images, plan_of

@@ -78,7 +78,7 @@ class Stage:
             return Path(getattr(own_module(self.module), self.run)(settings))
 
 
-_GAN, _CLASSIFY = "gan.config", "classify.config"
+_GAN, _CLASSIFY = "gan.config", "classify.settings"
 _IMPORTS = "synthdp.data.importing.settings"
 _GAN_PLANS, _CLASSIFY_PLANS = "gan.plans", "classify.plans"
 
@@ -167,7 +167,7 @@ STAGES: dict[str, Stage] = {
         "PretrainSettings",
         "run_pretrain",
         "plan_pretrain",
-        settings_module=_CLASSIFY,
+        settings_module=f"{_CLASSIFY}.pretrain",
         plan_module=_CLASSIFY_PLANS,
     ),
     "finetune": Stage(
@@ -176,7 +176,7 @@ STAGES: dict[str, Stage] = {
         "run_finetune",
         "plan_finetune",
         chained=True,
-        settings_module=_CLASSIFY,
+        settings_module=f"{_CLASSIFY}.finetune",
         plan_module=_CLASSIFY_PLANS,
     ),
     "calibrate": Stage(
@@ -185,14 +185,20 @@ STAGES: dict[str, Stage] = {
         "run_calibrate",
         "plan_calibrate",
         chained=True,
-        settings_module=_CLASSIFY,
+        settings_module=f"{_CLASSIFY}.finished",
         plan_module=_CLASSIFY_PLANS,
     ),
     "predict": Stage(
-        "classify.predict", "PredictSettings", "run_predict", settings_module=_CLASSIFY
+        "classify.predict",
+        "PredictSettings",
+        "run_predict",
+        settings_module=f"{_CLASSIFY}.finished",
     ),
     "evaluate": Stage(
-        "classify.evaluate", "EvaluateSettings", "run_evaluate", settings_module=_CLASSIFY
+        "classify.evaluate",
+        "EvaluateSettings",
+        "run_evaluate",
+        settings_module=f"{_CLASSIFY}.finished",
     ),
     "audit": Stage(
         "synthdp.stages",

@@ -36,11 +36,12 @@ from mutations import (
     Mutation,
 )
 
-from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.model import load_classifier, restore_backbone
 from classify.predict import find_images, run_predict
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings, PredictSettings
 from gan.config import GenerateSettings
 from gan.generate import run_generate
 from gan.import_dcgan import read_state, renamed_tensors, shape_of

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classify.config import NetworkSettings
 from classify.network.images import ImageExamples
 from classify.network.team import ALONE, Task, Team, joined_team
 from classify.network.top import TrainedNetwork
 from classify.network.train import follow, train_network, train_private_network
+from classify.settings.network import NetworkSettings
 from synthdp.machine.rank import own_rank
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from classify.config import NetworkSettings
 from classify.model import features, load_classifier, logits
 from classify.network.gradients import Examples, PatientGradients, Views
 from classify.network.images import step_views
 from classify.network.top import TrainedNetwork
 from classify.network.train import train_private_network
+from classify.settings.network import NetworkSettings
 from synthdp.config.settings import AuditSettings
 from synthdp.data.dataset import Dataset, Row, targets_array, units_of
 from synthdp.machine.progress import progress

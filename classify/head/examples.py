@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classify.config import LinearLoss
 from classify.head.lengths import MOST_PAIRED, Images, Pairs, longest_sums, truncation_errors
+from classify.settings.head import LinearLoss
 from synthdp.privacy.noisy_sum.clipping import clip_factors, clip_rows, surely_unclipped, unit_means
 from synthdp.privacy.noisy_sum.exact import ExactRows, logistic, row_norms
 from synthdp.privacy.noisy_sum.lattice import (

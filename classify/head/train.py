@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classify.config import HeadSettings, Optimizer
 from classify.head.examples import HeadExamples, PublicExamples, private_sum
+from classify.settings.head import HeadSettings, Optimizer
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress

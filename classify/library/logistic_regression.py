@@ -28,11 +28,11 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from classify.config import HeadSettings
 from classify.head.examples import HeadExamples
 from classify.head.train import head_recipe, train_head, train_private_head
 from classify.library.ledger_folder import open_ledger_folder, plan_for_arrays
 from classify.library.patient_names import is_missing, patient_names
+from classify.settings.head import HeadSettings
 from synthdp.config.settings import PrivacySettings, validate_settings
 from synthdp.errors import InputError
 from synthdp.privacy.mechanism import Mechanism

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from classify.config import NetworkSettings
+from classify.settings.network import NetworkSettings
 from synthdp.checkpoint import Checkpoint
 
 _SECOND_BETA = 0.999

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import skip_init
 
-from classify.config import Tune
 from classify.features.scaling import Scaling, head_input, plain_scaling
 from classify.network.apart import refuse_coupled_examples, refuse_coupling_layers
+from classify.settings.network import Tune
 from synthdp.errors import InputError
 from synthdp.machine.devices import has_bfloat16, reproducible
 from synthdp.networks.backbone import Backbone, TransformerBackbone

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from classify.config import NetworkSettings
 from classify.network.descent import Descent
 from classify.network.gradients import Examples, PatientGradients, Views, weighted_loss
 from classify.network.images import step_views
 from classify.network.team import ALONE, Task, Team
 from classify.network.top import TrainedNetwork
+from classify.settings.network import NetworkSettings
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import RunError
 from synthdp.machine.progress import progress

@@ -14,11 +14,13 @@ from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, wit
 from classify.auditing.membership import patient_scores
 from classify.auditing.replay import declared_sum, replay, without_patient
 from classify.auditing.subject import Subject, train_subject
-from classify.config import FinetuneSettings, HeadSettings, NetworkSettings
 from classify.finetune import run_finetune
 from classify.head import train as dp_head
 from classify.head.examples import HeadExamples, private_sum
 from classify.head.train import HeadRecipe
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.head import HeadSettings
+from classify.settings.network import NetworkSettings
 from synthdp.cli import main
 from synthdp.config.settings import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.errors import InputError, RunError

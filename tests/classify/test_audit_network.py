@@ -19,10 +19,10 @@ from classify.auditing.network import (
     patient_gradient,
     replay,
 )
-from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
 from classify.network import train as network_train
 from classify.network.gradients import PatientGradients, all_views
+from classify.settings.finetune import FinetuneSettings
 from synthdp.cli import main
 from synthdp.config.settings import validate_settings
 from synthdp.privacy.ledger.run_ledger import Ledger

@@ -6,8 +6,8 @@ import pytest
 from made_up import clinic_set, several_targets_set
 
 from classify import cross_validate as cross_validation
-from classify.config import FinetuneSettings
 from classify.cross_validate import cross_validate
+from classify.settings.finetune import FinetuneSettings
 from synthdp.config.settings import validate_settings
 from synthdp.errors import InputError
 

@@ -9,8 +9,8 @@ import pytest
 from made_up import random_run
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
+from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import validate_settings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png

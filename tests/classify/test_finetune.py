@@ -8,12 +8,14 @@ import torch
 from made_up import clinic_set, give_even_key
 from torch import Tensor
 
-from classify.config import FinetuneSettings, HeadSettings, PretrainSettings
 from classify.finetune import run_finetune
 from classify.head.train import lr_times_steps
 from classify.model import load_classifier, scores
 from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.head import HeadSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from classify import finetune
-from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
 from classify.head import train as dp_head
+from classify.settings.finetune import FinetuneSettings
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import validate_settings
 from synthdp.data.dataset import Dataset, Row, open_dataset

@@ -6,12 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.model import load_classifier, restore_backbone, scores
 from classify.plans import plan_finetune
 from classify.pretrain import run_pretrain
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.dataset import open_dataset, targets_array
 from synthdp.data.description import DatasetInfo

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from classify.config import FinetuneSettings
 from classify.finetune import run_finetune
 from classify.model import load_classifier
 from classify.plans import plan_finetune
+from classify.settings.finetune import FinetuneSettings
 from synthdp.config.settings import FeatureSettings, PrivacySettings, validate_settings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset

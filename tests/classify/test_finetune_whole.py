@@ -14,13 +14,6 @@ from safetensors.torch import save_file
 import synthdp
 from classify.audit import run_audit
 from classify.calibrate import run_calibrate
-from classify.config import (
-    CalibrateSettings,
-    EvaluateSettings,
-    FinetuneSettings,
-    PredictSettings,
-    PretrainSettings,
-)
 from classify.evaluate import run_evaluate
 from classify.features.extract import features_on_arrays
 from classify.finetune import run_finetune
@@ -28,6 +21,9 @@ from classify.library.exported import run_export_model
 from classify.model import load_classifier, restore_backbone, scores
 from classify.predict import run_predict
 from classify.pretrain import run_pretrain
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import CalibrateSettings, EvaluateSettings, PredictSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.config.settings import (
     AuditSettings,
     ExportModelSettings,

@@ -8,9 +8,9 @@ import pytest
 from made_up import random_run, received_run
 from made_up_mammograms import breast, mammogram, write
 
-from classify.config import EvaluateSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.predict import run_predict
+from classify.settings.finished import EvaluateSettings, PredictSettings
 from synthdp.config.settings import Settings
 from synthdp.data.images import encode_png
 from synthdp.data.importing.dicom import run_dicom

@@ -7,8 +7,8 @@ import pytest
 from made_up import random_run
 
 from classify import evaluate as evaluation
-from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
+from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo

@@ -15,7 +15,6 @@ from made_up import clinic_set, random_run, received_run
 from PIL import Image
 
 from classify.calibrate import run_calibrate
-from classify.config import CalibrateSettings, EvaluateSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.features.scaling import plain_scaling
 from classify.model import Classifier, load_classifier, new_feature_source, save_classifier
@@ -27,6 +26,7 @@ from classify.predict import (
     run_predict,
     saliency_map,
 )
+from classify.settings.finished import CalibrateSettings, EvaluateSettings, PredictSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import FeatureSettings, Settings
 from synthdp.data.dataset import open_dataset

@@ -8,10 +8,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from classify import pretrain
-from classify.config import FinetuneSettings, PretrainSettings
 from classify.model import features, load_classifier, scores
 from classify.plans import plan_pretrain
 from classify.pretrain import HEAD_SCALE, fit_logistic, rate_share, run_pretrain, smoothed_loss
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.checkpoint import load_checkpoint
 from synthdp.config.settings import FeatureSettings, validate_settings
 from synthdp.data.dataset import open_dataset

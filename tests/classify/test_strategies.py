@@ -7,9 +7,9 @@ import pytest
 import yaml
 from made_up import clinic_set
 
-from classify.config import HeadSettings
 from classify.finetune import run_finetune
 from classify.head.train import lr_times_steps
+from classify.settings.head import HeadSettings
 from classify.strategies import expand
 from synthdp.config.settings import dump_settings, validate_settings
 from synthdp.errors import InputError

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classify.config import FinetuneSettings, PretrainSettings
 from classify.finetune import run_finetune
 from classify.pretrain import run_pretrain
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset

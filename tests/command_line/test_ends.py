@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from classify.config import EvaluateSettings, PredictSettings
+from classify.settings.finished import EvaluateSettings, PredictSettings
 from gan.config import AssessSettings, FeatureSpace, GenerateSettings
 from synthdp.cli import main
 from synthdp.command_line.ends import print_end

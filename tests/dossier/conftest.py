@@ -6,9 +6,10 @@ import pytest
 from made_up import clinic_set
 
 from classify.audit import run_audit
-from classify.config import EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import AuditSettings, FeatureSettings, PrivacySettings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset

@@ -16,16 +16,13 @@ import pytest
 from made_up import clinic_set, made_up_assessment, small_study, study_settings
 
 from classify.calibrate import run_calibrate
-from classify.config import (
-    CalibrateSettings,
-    EvaluateSettings,
-    FinetuneSettings,
-    HeadSettings,
-    PretrainSettings,
-)
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.pretrain import run_pretrain
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import CalibrateSettings, EvaluateSettings
+from classify.settings.head import HeadSettings
+from classify.settings.pretrain import PretrainSettings
 from gan.config import AssessSettings, FeatureSpace, GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.mix import MixGeneratorsSettings, run_mix_generators

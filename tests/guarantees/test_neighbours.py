@@ -10,8 +10,8 @@ import pytest
 from made_up import begin_record, head_examples, without_head_patient, without_patient
 from torch import Tensor
 
-from classify.config import PretrainSettings
 from classify.pretrain import run_pretrain
+from classify.settings.pretrain import PretrainSettings
 from gan.train import run_train_gan
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels

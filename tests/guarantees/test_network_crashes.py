@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify.config import NetworkSettings
 from classify.network.train import train_network, train_private_network
+from classify.settings.network import NetworkSettings
 from synthdp.checkpoint import load_checkpoint
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release

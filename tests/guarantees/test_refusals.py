@@ -18,9 +18,10 @@ from made_up import random_run
 from numpy.typing import NDArray
 
 from classify.calibrate import run_calibrate
-from classify.config import CalibrateSettings, EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from gan.config import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import examples as gan_examples

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from classify.auditing.network import NetworkSubject, broken_promise, one_run, replay
-from classify.config import NetworkSettings
 from classify.network.gradients import PatientGradients, TokenExamples, all_views
+from classify.settings.network import NetworkSettings
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum import clipped_total
 from synthdp.privacy.noisy_sum.lattice import lattice_step, noisy_mean

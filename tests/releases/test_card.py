@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from classify.calibrate import run_calibrate
-from classify.config import CalibrateSettings, EvaluateSettings
 from classify.evaluate import run_evaluate
+from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from synthdp.cli import EXIT_DONE, main
 from synthdp.config.yaml_core import parse_yaml
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms

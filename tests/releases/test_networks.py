@@ -11,9 +11,9 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from classify.config import PredictSettings
 from classify.model import load_classifier
 from classify.predict import run_predict
+from classify.settings.finished import PredictSettings
 from synthdp.checkpoint import save_weights
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.manifest.tables import read_table

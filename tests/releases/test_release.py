@@ -12,10 +12,11 @@ import pytest
 from made_up import clinic_set, made_up_assessment
 from safetensors import safe_open
 
-from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.predict import run_predict
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings, PredictSettings
 from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.train import run_train_gan

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from classify.config import FinetuneSettings
+from classify.settings.finetune import FinetuneSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import PrivacySettings
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms

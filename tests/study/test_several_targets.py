@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_up import random_run, study_settings
 
-from classify.config import EvaluateSettings
 from classify.evaluate import run_evaluate
+from classify.settings.finished import EvaluateSettings
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError

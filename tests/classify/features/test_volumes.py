@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from classify.config import EvaluateSettings, FinetuneSettings, PredictSettings, PretrainSettings
 from classify.evaluate import run_evaluate
 from classify.features.extract import augmented_features, backbone_features, trunk_views
 from classify.finetune import run_finetune
@@ -19,6 +18,9 @@ from classify.network.images import ImageExamples, step_views
 from classify.network.top import trained_network
 from classify.predict import run_predict
 from classify.pretrain import run_pretrain
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings, PredictSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.augmentation import Augmentation
 from synthdp.data.dataset import Dataset, load_volumes, open_dataset

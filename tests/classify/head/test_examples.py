@@ -9,7 +9,6 @@ from made_up import head_examples, without_head_patient
 from torch import Tensor
 from torch.nn import functional as F
 
-from classify.config import LinearLoss
 from classify.head.examples import (
     HeadExamples,
     MlpExamples,
@@ -19,6 +18,7 @@ from classify.head.examples import (
     residuals,
 )
 from classify.head.train import HeadRecipe, train_head
+from classify.settings.head import LinearLoss
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.clipping import clip_rows, unit_means
 

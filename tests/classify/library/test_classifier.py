@@ -8,9 +8,9 @@ import pytest
 from made_up import random_run, received_run
 from PIL import Image
 
-from classify.config import PredictSettings
 from classify.library.classifier import Classifier
 from classify.predict import run_predict
+from classify.settings.finished import PredictSettings
 from synthdp.errors import InputError
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from classify.config import NetworkSettings
 from classify.network.descent import Descent
+from classify.settings.network import NetworkSettings
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 
 SIZE, STEPS = 7, 12

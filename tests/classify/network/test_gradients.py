@@ -10,10 +10,10 @@ from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classify.config import Tune
 from classify.features.scaling import plain_scaling
 from classify.network.gradients import PatientGradients, TokenExamples, Views, all_views
 from classify.network.top import TrainedTop, trained_top
+from classify.settings.network import Tune
 from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, build_backbone

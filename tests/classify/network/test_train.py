@@ -10,11 +10,11 @@ import torch
 from made_up import claimed_ledger, token_examples
 from torch import Tensor
 
-from classify.config import NetworkSettings, Tune
 from classify.features.scaling import plain_scaling
 from classify.network.gradients import TokenExamples
 from classify.network.top import TrainedTop, trained_top
 from classify.network.train import train_network, train_private_network
+from classify.settings.network import NetworkSettings, Tune
 from synthdp.config.settings import FeatureSettings
 from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.ledger.run_ledger import Ledger

@@ -9,11 +9,11 @@ import torch
 from made_up import claimed_ledger
 from torch import Tensor
 
-from classify.config import NetworkSettings
 from classify.network.gradients import PatientGradients
 from classify.network.images import ImageExamples, step_views
 from classify.network.top import TrainedNetwork, trained_network
 from classify.network.train import train_private_network
+from classify.settings.network import NetworkSettings
 from synthdp.config.settings import FeatureSettings
 from synthdp.networks.backbone import build_backbone
 from synthdp.privacy.mechanism import Mechanism

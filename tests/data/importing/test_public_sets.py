@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from made_up import clinic_set
 
-from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.pretrain import run_pretrain
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.config.settings import FeatureSettings, PrivacySettings, load_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.description import DatasetInfo

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from classify.config import EvaluateSettings, FinetuneSettings, PretrainSettings
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings
+from classify.settings.pretrain import PretrainSettings
 from synthdp.machine import progress as shown
 from synthdp.machine.progress import Reporter
 from synthdp.machine.progress_displays import Lines

@@ -1,0 +1,1 @@
+"""Settings of the classifier's stages."""
