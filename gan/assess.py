@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-from gan.config import AssessSettings, FeatureSpace
 from gan.quality.figures import (
     USEFULNESS,
     coverage_figures,
@@ -25,6 +24,7 @@ from gan.quality.memorisation import (
 )
 from gan.quality.page import assessment_page
 from gan.quality.sets import PIXELS, MeasuredSet, Sets, Subject, measure_sets
+from gan.settings.assess import AssessSettings, FeatureSpace
 from synthdp.config.settings import dump_settings
 from synthdp.data.looks.sameness import sameness_of
 from synthdp.data.looks.spectrum import spectrum_error

@@ -7,9 +7,9 @@ and looks at the noise of the one that the run made. What it finds is private.
 from pathlib import Path
 
 from gan.auditing.embedding import EmbeddingSubject, attack, broken_release
-from gan.config import TrainGanSettings
 from gan.plans import gan_plan
 from gan.private.embedding import public_features
+from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, protected_examples
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import AuditSettings, read_settings, validate_settings

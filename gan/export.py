@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 import gan.network
-from gan.config import ExportSettings
 from gan.package.description import AnyShape, Description
 from gan.package.opened import GeneratorRun, open_generator
 from gan.package.pretrained import WEIGHTS
+from gan.settings.finished import ExportSettings
 from synthdp import __version__
 from synthdp.checkpoint import load_weights
 from synthdp.config.card_file import CARD, card_file

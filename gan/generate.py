@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.config import GenerateSettings
 from gan.library.generator import Generator
 from gan.package.conditions import attribute_cells
 from gan.package.pretrained import resolve_run
 from gan.plans import GeneratePlan, checked_size, generation_plan
+from gan.settings.finished import GenerateSettings
 from synthdp.data.images import to_uint8, to_uint16
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE, contact_sheet, sheet_rows
 from synthdp.data.looks.sameness import compared_rows, sameness

@@ -11,13 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.config import (
-    ExportSettings,
-    GenerateSettings,
-    ImportGeneratorSettings,
-    MixGeneratorsSettings,
-    TrainGanSettings,
-)
 from gan.package.conditions import (
     Conditions,
     read_conditions,
@@ -26,6 +19,13 @@ from gan.package.conditions import (
 )
 from gan.package.description import Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
+from gan.settings.finished import (
+    ExportSettings,
+    GenerateSettings,
+    ImportGeneratorSettings,
+    MixGeneratorsSettings,
+)
+from gan.settings.train import TrainGanSettings
 from gan.training.classes import chosen_targets, refuse_missing_classes, refuse_several
 from synthdp.data.dataset import Row, open_dataset, refuse_small_population, units_of
 from synthdp.data.description import DatasetInfo

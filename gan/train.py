@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.config import DpDiscriminatorSettings, TrainGanSettings
 from gan.network.generator import Generator
 from gan.package.conditions import encode
 from gan.package.description import Description
@@ -42,6 +41,8 @@ from gan.private.embedding import (
     public_features,
     released_sums,
 )
+from gan.settings.parts import DpDiscriminatorSettings
+from gan.settings.train import TrainGanSettings
 from gan.training.checkpoint import Companion, LearnedRows, checkpointed
 from gan.training.examples import (
     Examples,

@@ -32,7 +32,7 @@ def work(side: str, batch: int, threads: int) -> None:
 
     import torch  # noqa: PLC0415
 
-    from gan.config import TrainGanSettings  # noqa: PLC0415
+    from gan.settings.train import TrainGanSettings  # noqa: PLC0415
     from gan.training.examples import Examples  # noqa: PLC0415
     from gan.training.guidance import Guidance  # noqa: PLC0415
     from gan.training.loop import AdversarialRecipe, new_training, train_step  # noqa: PLC0415

@@ -78,7 +78,7 @@ class Stage:
             return Path(getattr(own_module(self.module), self.run)(settings))
 
 
-_GAN, _CLASSIFY = "gan.config", "classify.settings"
+_GAN, _CLASSIFY = "gan.settings", "classify.settings"
 _IMPORTS = "synthdp.data.importing.settings"
 _GAN_PLANS, _CLASSIFY_PLANS = "gan.plans", "classify.plans"
 
@@ -119,7 +119,7 @@ STAGES: dict[str, Stage] = {
         "run_train_gan",
         "plan_train_gan",
         chained=True,
-        settings_module=_GAN,
+        settings_module=f"{_GAN}.train",
         plan_module=_GAN_PLANS,
     ),
     "mix-generators": Stage(
@@ -127,7 +127,7 @@ STAGES: dict[str, Stage] = {
         "MixGeneratorsSettings",
         "run_mix_generators",
         "plan_mix_generators",
-        settings_module=_GAN,
+        settings_module=f"{_GAN}.finished",
         plan_module=_GAN_PLANS,
     ),
     "import-generator": Stage(
@@ -135,7 +135,7 @@ STAGES: dict[str, Stage] = {
         "ImportGeneratorSettings",
         "run_import_generator",
         "plan_import_generator",
-        settings_module=_GAN,
+        settings_module=f"{_GAN}.finished",
         plan_module=_GAN_PLANS,
     ),
     "generate": Stage(
@@ -143,16 +143,16 @@ STAGES: dict[str, Stage] = {
         "GenerateSettings",
         "run_generate",
         "plan_generate",
-        settings_module=_GAN,
+        settings_module=f"{_GAN}.finished",
         plan_module=_GAN_PLANS,
     ),
-    "assess": Stage("gan.assess", "AssessSettings", "run_assess", settings_module=_GAN),
+    "assess": Stage("gan.assess", "AssessSettings", "run_assess", settings_module=f"{_GAN}.assess"),
     "export": Stage(
         "gan.export",
         "ExportSettings",
         "run_export",
         "plan_export",
-        settings_module=_GAN,
+        settings_module=f"{_GAN}.finished",
         plan_module=_GAN_PLANS,
     ),
     "export-model": Stage(

@@ -42,7 +42,6 @@ from classify.model import load_classifier, restore_backbone
 from classify.predict import find_images, run_predict
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings, PredictSettings
-from gan.config import GenerateSettings
 from gan.generate import run_generate
 from gan.import_dcgan import read_state, renamed_tensors, shape_of
 from gan.network.dcgan import DcganGenerator
@@ -51,6 +50,7 @@ from gan.package.conditions import Combination, Conditions
 from gan.package.description import Description, HaarShape, read_description
 from gan.package.model import load_generator, write_generator
 from gan.package.networks import build_generator, tensors_of
+from gan.settings.finished import GenerateSettings
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config.settings import load_settings
 from synthdp.config.yaml_core import read_yaml

@@ -23,8 +23,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from gan.config import AugmentationSettings, DpDiscriminatorSettings, TrainGanSettings
 from gan.network.discriminator import Discriminator
+from gan.settings.parts import AugmentationSettings, DpDiscriminatorSettings
+from gan.settings.train import TrainGanSettings
 from gan.training import augment, losses
 from gan.training.examples import UNLABELLED
 from gan.training.loop import (

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.config import EmbeddingSettings
 from gan.network.generator import Generator
+from gan.settings.parts import EmbeddingSettings
 from gan.training.examples import UNLABELLED, Examples
 from gan.training.guidance import BinnedSpectrum, RunningMean
 from gan.training.loop import (

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan.config import AssessSettings, InceptionSettings
+from gan.settings.assess import AssessSettings, InceptionSettings
 from synthdp.data.dataset import Dataset, Row, evenly_spaced, open_dataset
 from synthdp.data.looks.spectrum import binned_powers
 from synthdp.errors import InputError

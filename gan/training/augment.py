@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan.config import AugmentationSettings
+from gan.settings.parts import AugmentationSettings
 
 Symmetry = Literal["none", "mirror", "dihedral"]
 

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.config import GuidanceSettings
 from gan.network.facts import FIRST_SIDE
 from gan.network.layers import NEGATIVE_SLOPE, ClassEmbedding, append_batch_deviation
+from gan.settings.parts import GuidanceSettings
 from gan.training.examples import Examples
 from gan.training.losses import relativistic_loss
 from synthdp.data.looks.spectrum import spectrum_masks

@@ -12,13 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gan.config import AugmentationSettings, TrainGanSettings
 from gan.network.dcgan import DcganDiscriminator
 from gan.network.discriminator import Discriminator
 from gan.network.sampling import draw_codes, draw_findings
 from gan.package.conditions import Conditions
 from gan.package.description import DcganShape, TrainedShape
 from gan.package.networks import TrainedGenerator, build_generator
+from gan.settings.parts import AugmentationSettings
+from gan.settings.train import TrainGanSettings
 from gan.training import augment, losses
 from gan.training.examples import Examples, draw_batch
 from gan.training.guidance import Guidance

@@ -18,7 +18,7 @@ from classify.settings.finished import CalibrateSettings
 from classify.settings.head import HeadSettings
 from classify.settings.pretrain import PretrainSettings
 from classify.strategies import Ingredients, expand
-from gan.config import TrainGanSettings
+from gan.settings.train import TrainGanSettings
 from synthdp.config.settings import RiskTarget, load_settings, validate_settings
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.people.units import bounded_rows

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from classify.settings.finished import EvaluateSettings, PredictSettings
-from gan.config import AssessSettings, FeatureSpace, GenerateSettings
+from gan.settings.assess import AssessSettings, FeatureSpace
+from gan.settings.finished import GenerateSettings
 from synthdp.cli import main
 from synthdp.command_line.ends import print_end
 from synthdp.config.settings import AuditSettings, Settings

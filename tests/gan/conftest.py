@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up import give_even_key
 
-from gan.config import TrainGanSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pytorch_fid import inception
 
 from gan.assess import run_assess
-from gan.config import AssessSettings
+from gan.settings.assess import AssessSettings
 from synthdp.cli import main
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.description import DatasetInfo

@@ -19,9 +19,9 @@ from gan.auditing.embedding import (
     one_run,
     replay,
 )
-from gan.config import TrainGanSettings
 from gan.private import embedding
 from gan.private.embedding import fit_public_features
+from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, run_train_gan
 from gan.training.examples import Examples
 from gan.training.guidance import BinnedSpectrum

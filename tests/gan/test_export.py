@@ -17,7 +17,6 @@ import pytest
 import torch
 
 import gan.network
-from gan.config import ExportSettings, GenerateSettings, TrainGanSettings
 from gan.export import performance, run_export
 from gan.generate import run_generate
 from gan.import_dcgan import ImportGeneratorSettings, run_import_generator
@@ -26,6 +25,8 @@ from gan.network.dcgan import DcganGenerator
 from gan.network.medigan import as_pixels
 from gan.network.sampling import sample_images
 from gan.package.model import load_generator
+from gan.settings.finished import ExportSettings, GenerateSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.data.dataset import Dataset, load_images, open_dataset

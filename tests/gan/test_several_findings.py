@@ -11,13 +11,6 @@ import pytest
 import torch
 
 from gan.assess import run_assess
-from gan.config import (
-    AssessSettings,
-    ExportSettings,
-    GenerateSettings,
-    MixGeneratorsSettings,
-    TrainGanSettings,
-)
 from gan.export import run_export
 from gan.generate import run_generate
 from gan.library.exported import run_export_model
@@ -25,6 +18,9 @@ from gan.library.generator import Generator
 from gan.mix import run_mix_generators
 from gan.package.description import read_description
 from gan.plans import plan_train_gan
+from gan.settings.assess import AssessSettings
+from gan.settings.finished import ExportSettings, GenerateSettings, MixGeneratorsSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import loop
 from gan.training.examples import load_examples

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gan.config import TrainGanSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from gan.config import TrainGanSettings
 from gan.package.conditions import Conditions
 from gan.plans import plan_train_gan
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import loop
 from gan.training.examples import Examples, load_examples

@@ -11,12 +11,12 @@ import torch
 from made_up import received_run
 
 from gan import train
-from gan.config import TrainGanSettings
 from gan.network.discriminator import Discriminator
 from gan.package.conditions import Conditions
 from gan.package.model import load_generator
 from gan.package.networks import build_generator
 from gan.plans import gan_plan, plan_train_gan
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan, start_from
 from gan.training.loop import new_training
 from synthdp.config.settings import load_settings

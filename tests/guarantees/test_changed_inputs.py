@@ -23,9 +23,11 @@ from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from classify.settings.head import HeadSettings
 from classify.settings.pretrain import PretrainSettings
-from gan.config import AssessSettings, FeatureSpace, GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.mix import MixGeneratorsSettings, run_mix_generators
+from gan.settings.assess import AssessSettings, FeatureSpace
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import (

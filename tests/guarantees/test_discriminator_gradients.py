@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.config import AugmentationSettings
 from gan.network.discriminator import Discriminator
 from gan.private.dp_discriminator import (
     Fakes,
@@ -15,6 +14,7 @@ from gan.private.dp_discriminator import (
     clipped_gradient_sum,
     patient_gradient,
 )
+from gan.settings.parts import AugmentationSettings
 
 CLIP = 0.5
 VIEW = View(seed=0, step=3, class_strength=1.0, augmentation=AugmentationSettings())

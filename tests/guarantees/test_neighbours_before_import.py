@@ -20,7 +20,7 @@ from torch import Tensor
 from classify.finetune import set_up_head
 from classify.head.examples import private_sum
 from classify.settings.finetune import FinetuneSettings
-from gan.config import TrainGanSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.decoding import decode_pixels

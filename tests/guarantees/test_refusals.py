@@ -22,7 +22,7 @@ from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import CalibrateSettings, EvaluateSettings
-from gan.config import TrainGanSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import examples as gan_examples
 from synthdp.data.dataset import load_images as true_images

@@ -11,8 +11,8 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 from made_up import random_run
 
-from gan.config import GenerateSettings
 from gan.generate import run_generate
+from gan.settings.finished import GenerateSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, main
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.releases.release import Asked, release

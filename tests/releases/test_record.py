@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gan.config import GenerateSettings
 from gan.generate import run_generate
+from gan.settings.finished import GenerateSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import PrivacySettings

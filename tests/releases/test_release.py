@@ -17,8 +17,9 @@ from classify.finetune import run_finetune
 from classify.predict import run_predict
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings, PredictSettings
-from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.checkpoint import save_weights
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main

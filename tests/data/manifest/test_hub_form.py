@@ -7,8 +7,8 @@ import pytest
 import yaml
 from hub import loaded_by_hub
 
-from gan.config import GenerateSettings
 from gan.generate import run_generate
+from gan.settings.finished import GenerateSettings
 from synthdp.data.check import check_dataset
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels

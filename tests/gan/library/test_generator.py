@@ -11,7 +11,6 @@ import torch
 from made_up import received_run
 
 import gan.library.generator
-from gan.config import GenerateSettings
 from gan.generate import run_generate
 from gan.library.generator import Generator
 from gan.package.conditions import Conditions
@@ -19,6 +18,7 @@ from gan.package.description import Description, HaarShape
 from gan.package.networks import build_generator
 from gan.package.opened import GeneratorRun
 from gan.package.pretrained import WEIGHTS
+from gan.settings.finished import GenerateSettings
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gan import import_dcgan
-from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.import_dcgan import ImportGeneratorSettings, read_state, run_import_generator, shape_of
 from gan.network.dcgan import DcganDiscriminator, DcganGenerator
 from gan.package.model import load_generator
 from gan.plans import plan_import_generator
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training.losses import noisy_target_discriminator_loss
 from synthdp.config.settings import load_settings

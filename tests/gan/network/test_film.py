@@ -9,7 +9,6 @@ from made_up import spectrum_error_of
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.network.film import MAX_MARKS, STEPS, Film
 from gan.network.generator import Generator
@@ -17,6 +16,8 @@ from gan.package.description import HaarShape
 from gan.package.model import load_generator
 from gan.package.networks import build_generator
 from gan.package.packing import package_generator
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training.examples import Examples
 from gan.training.finish import find_marks, finish_generator, fit_film

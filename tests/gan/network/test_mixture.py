@@ -9,7 +9,6 @@ import torch
 from made_up import received_run
 from torch import Tensor
 
-from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.mix import MixGeneratorsSettings, run_mix_generators
 from gan.network.mixture import Mixture
@@ -19,6 +18,8 @@ from gan.package.model import load_generator
 from gan.package.opened import generator_description
 from gan.package.packing import package_generator
 from gan.plans import plan_mix_generators
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_DONE, main
 from synthdp.data.dataset import load_images, open_dataset

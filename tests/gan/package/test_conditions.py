@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.network.discriminator import Discriminator
 from gan.network.generator import Generator
 from gan.network.sampling import draw_codes
 from gan.package.conditions import Conditions, attribute_cells, encode, read_conditions
 from gan.plans import plan_train_gan
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.config.settings import load_settings
 from synthdp.data.dataset import Row, open_dataset

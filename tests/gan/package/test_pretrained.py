@@ -8,7 +8,6 @@ import torch
 
 import gan.package.packing
 import gan.package.pretrained
-from gan.config import GenerateSettings, TrainGanSettings
 from gan.generate import run_generate
 from gan.package.conditions import Conditions
 from gan.package.model import load_generator
@@ -16,6 +15,8 @@ from gan.package.opened import generator_description, open_generator
 from gan.package.packing import package_generator
 from gan.package.pretrained import known_names, resolve_run
 from gan.plans import plan_generate
+from gan.settings.finished import GenerateSettings
+from gan.settings.train import TrainGanSettings
 from synthdp.cli import EXIT_DONE, main
 from synthdp.config.settings import load_settings
 from synthdp.data.dataset import load_images, open_dataset

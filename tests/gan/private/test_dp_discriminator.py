@@ -15,7 +15,6 @@ import torch
 from made_up import claimed_ledger, clinic_set
 from torch import Tensor
 
-from gan.config import TrainGanSettings
 from gan.package.conditions import Conditions
 from gan.private.dp_discriminator import (
     GameRecipe,
@@ -23,6 +22,7 @@ from gan.private.dp_discriminator import (
     PrivateGame,
     play_privately,
 )
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training.examples import load_examples
 from gan.training.loop import new_training, sample_grid

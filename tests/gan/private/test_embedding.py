@@ -6,7 +6,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from gan.config import EmbeddingSettings, TrainGanSettings
 from gan.package.model import load_generator
 from gan.plans import plan_train_gan
 from gan.private import embedding
@@ -16,6 +15,8 @@ from gan.private.embedding import (
     matched_means,
     patient_vectors,
 )
+from gan.settings.parts import EmbeddingSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, run_train_gan
 from gan.training.guidance import BinnedSpectrum
 from synthdp.checkpoint import load_weights

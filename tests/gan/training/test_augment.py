@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gan.config import AugmentationSettings
+from gan.settings.parts import AugmentationSettings
 from gan.training.augment import augment, cut_out, next_strength, random_symmetry, translate
 
 SETTINGS = AugmentationSettings()

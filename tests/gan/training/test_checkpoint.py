@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.config import TrainGanSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.errors import InputError
 

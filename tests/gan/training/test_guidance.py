@@ -6,7 +6,8 @@ import torch
 from made_up import spectrum_error_of
 from pydantic import ValidationError
 
-from gan.config import GuidanceSettings, TrainGanSettings
+from gan.settings.parts import GuidanceSettings
+from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training import loop
 from gan.training.guidance import (
