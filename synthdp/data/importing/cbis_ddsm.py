@@ -26,7 +26,7 @@ from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
 from synthdp.data.importing.settings.cbis_ddsm import Abnormality, CbisDdsmSettings
-from synthdp.data.importing.tables.rows import same_side_or_view
+from synthdp.data.importing.tables.cells import same_side_or_view
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress

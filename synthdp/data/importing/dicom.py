@@ -22,7 +22,8 @@ from synthdp.data.importing.patches import import_once
 from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.importing.settings.patches import on_its_mapping
 from synthdp.data.importing.sources import refuse_changed_sources, source_files
-from synthdp.data.importing.tables.rows import asked_columns, is_side, same_side_or_view
+from synthdp.data.importing.tables.cells import is_side, same_side_or_view
+from synthdp.data.importing.tables.reader import asked_columns
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
 from synthdp.machine.progress import progress

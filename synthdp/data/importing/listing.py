@@ -21,14 +21,9 @@ from synthdp.data.importing.folders.volumes import volumes_of
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.joined import FurtherTable, joined_sheet
+from synthdp.data.importing.tables.reader import Files, asked_columns
 from synthdp.data.importing.tables.reported import told_sheet
-from synthdp.data.importing.tables.rows import (
-    Files,
-    RowsRead,
-    SourceTable,
-    asked_columns,
-    patches_by_row,
-)
+from synthdp.data.importing.tables.rows import RowsRead, SourceTable, patches_by_row
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.data.manifest.contract import Split
 from synthdp.data.manifest.named_files import NamedFiles

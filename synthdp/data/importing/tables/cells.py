@@ -1,4 +1,4 @@
-"""What a setting says of a column: its name, several names, or a template of columns."""
+"""What a setting says of a column: its name, several names, or a template; and words of cells."""
 
 import glob
 import re
@@ -15,6 +15,14 @@ Column = str | tuple[str, ...]
 Decimal = Literal["auto", "point", "comma"]
 #: Names, as `same_name` spells them, of columns in which yes means malignant.
 _SAY_MALIGNANT = ("malignant", "malignancy", "cancer", "ismalignant", "iscancer")
+#: What tables call the left and the right side, in several languages.
+_SIDES = {
+    **dict.fromkeys(
+        ("l", "left", "li", "links", "gauche", "izquierda", "sinistra", "esquerda"), "l"
+    ),
+    **dict.fromkeys(("r", "right", "re", "rechts", "droite", "derecha", "destra", "direita"), "r"),
+    **dict.fromkeys(("b", "both", "bilateral", "beidseits"), "b"),
+}
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _COMMA = re.compile(r"[+-]?\d*,\d+")
@@ -159,3 +167,22 @@ def number_text(text: str, decimal: Decimal) -> str:
     elif _THOUSANDS.fullmatch(text):
         raise ValueError("a comma may be for thousands or for decimals; set decimal")
     return text.replace(",", ".") if _COMMA.fullmatch(text) else text
+
+
+def with_point(cell: str, decimal: Decimal) -> str:
+    """A cell with a decimal point, if it is a number; a comma of which nobody knows stays."""
+    try:
+        return number_text(cell, decimal)
+    except ValueError:
+        return cell
+
+
+def same_side_or_view(one: str, other: str) -> bool:
+    """Whether two words mean one side or view: `L`, `Left` and `links` do."""
+    one, other = one.strip().casefold(), other.strip().casefold()
+    return _SIDES.get(one, one) == _SIDES.get(other, other)
+
+
+def is_side(word: str) -> bool:
+    """Whether a word is known to mean a side."""
+    return word.strip().casefold() in _SIDES
