@@ -54,6 +54,26 @@ class WordList(Settings):
         return self
 
 
+class CombinedTarget(Settings):
+    """A target that is made of others, so that sites which name findings otherwise share one.
+
+    It is 1 where one of `any_of` is 1. It is 0 where one of `against` is 1, or, without these,
+    where all of `any_of` are 0. All else is unknown.
+    """
+
+    any_of: Texts = Field(min_length=1)
+    """Columns of findings, or targets of `word_list`. Example: [pneumonia, consolidation]"""
+
+    against: Texts = ()
+    """Likewise, of images that have none of them for certain. Example: [no_finding]"""
+
+    @model_validator(mode="after")
+    def _is_not_both(self) -> "CombinedTarget":
+        if both := sorted({*self.any_of} & {*self.against}):
+            raise ValueError(f"against: {both[0][:40]!r} stands in any_of too")
+        return self
+
+
 class Gathering(Settings):
     """Rows that name one file are one image: a row for each box, or for each finding of a reader.
 

@@ -9,6 +9,7 @@ from synthdp.config.settings import Settings
 from synthdp.data.importing.settings.lesions import RegionColumns
 from synthdp.data.importing.settings.reports import (
     AgeRule,
+    CombinedTarget,
     Gathering,
     JoinedTable,
     Texts,
@@ -133,6 +134,11 @@ class TableSettings(Settings):
     filled_columns: dict[str, Column] = Field(default={})
     """A target that is 1 where the cell of this column is filled, and 0 where it is empty.
     Example: {death: death_offset}
+    """
+
+    combined_targets: dict[str, CombinedTarget] = Field(default={})
+    """Targets that are made of several findings.
+    Example: {opacity: {any_of: [pneumonia, consolidation], against: [no_finding]}}
     """
 
     uncertain_words: Texts = ()

@@ -13,7 +13,12 @@ from synthdp.data.importing.findings import Finding
 from synthdp.data.importing.ids import is_nothing
 from synthdp.data.importing.labels import Labels
 from synthdp.data.importing.settings.listing import ListingSettings
-from synthdp.data.importing.settings.reports import AgeRule, Gathering, WordList
+from synthdp.data.importing.settings.reports import (
+    AgeRule,
+    CombinedTarget,
+    Gathering,
+    WordList,
+)
 from synthdp.data.importing.tables.cells import (
     Cell,
     Column,
@@ -50,6 +55,9 @@ def told_sheet(sheet: Sheet, settings: ListingSettings) -> SheetMade:
     if settings.gather is not None:
         made = _gathered(sheet, settings, settings.gather)
         sheet, findings = made.sheet, [*findings, *made.findings]
+    for target, how in _combined(settings).items():
+        made = _with_combined(sheet, target, how, settings)
+        sheet, findings = made.sheet, [*findings, *made.findings]
     return SheetMade(sheet, tuple(findings))
 
 
@@ -59,6 +67,11 @@ def needed_columns(settings: ListingSettings) -> list[tuple[str, Column]]:
     if settings.word_list is not None:
         needed.append(("word_list.column", settings.word_list.column))
     needed += [("filled_columns", column) for column in settings.filled_columns.values()]
+    needed += [
+        ("combined_targets", settings.target_columns.get(name, name))
+        for how in _combined(settings).values()
+        for name in (*how.any_of, *how.against)
+    ]
     ages = settings.ages
     if ages is not None and ages.born is not None and ages.taken is not None:
         needed += [("ages.born", ages.born), ("ages.taken", ages.taken)]
@@ -95,7 +108,9 @@ def _with_listed(sheet: Sheet, how: WordList, settings: ListingSettings) -> Shee
         for word in words:
             meant.setdefault(same_word(word), set()).add(target)
     leave_open = frozenset(map(same_word, how.leave_open))
-    targets = [one for one in how.words if one in settings.targets]
+    combined = _combined(settings).values()
+    wanted = {*settings.targets, *(one for some in combined for one in (*some.any_of, *some.against))}
+    targets = [one for one in how.words if one in wanted]
     told: dict[str, dict[str, str] | None] = {}  # of each list that occurs, for there are few
 
     def of_list(text: str) -> dict[str, str] | None:
@@ -122,6 +137,67 @@ def _with_listed(sheet: Sheet, how: WordList, settings: ListingSettings) -> Shee
         records[row] = {**record, **of_row}
     columns = tuple(dict.fromkeys((*sheet.columns, *targets)))
     return SheetMade(replace(sheet, columns=columns, records=records), tuple(findings))
+
+
+def _combined(settings: ListingSettings) -> dict[str, CombinedTarget]:
+    """Those of the combined targets that are asked for."""
+    return {
+        target: how
+        for target, how in settings.combined_targets.items()
+        if target in settings.targets
+    }
+
+
+def _with_combined(
+    sheet: Sheet, target: str, how: CombinedTarget, settings: ListingSettings
+) -> SheetMade:
+    """A column of one target, made of those of several findings: 1, 0, or nothing.
+
+    Cells are read as those of targets are. A row of which one is no word for a class is taken out,
+    and told.
+    """
+    names = (*how.any_of, *how.against)
+    cells = [find_cell(settings.target_columns.get(name, name), sheet.columns) for name in names]
+    found = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
+    if len(found) < len(names):
+        return SheetMade(sheet)  # `needed_columns` tells which are missing
+    unknown = frozenset(map(same_word, settings.unknown))
+    mentions = mentioning_cells(settings, sheet)
+    records: dict[int, dict[str, str]] = {}
+    findings = []
+    for row, record in sheet.records.items():
+        says_something = any(not is_nothing(one.text(record)) for one in mentions)
+        labels: list[float] = []
+        for name, cell in found.items():
+            text = cell.words(record)
+            label = math.nan if same_word(text) in unknown else settings.words_of(name).of_cell(text)
+            if label is None:
+                problem = "is no word for a class; say what it means in `labels`"
+                findings.append(Finding(row, f"{cell.shown}: {problem}", "unknown_class"))
+                break
+            labels.append(0.0 if says_something and is_nothing(text) else label)
+        else:
+            records[row] = {**record, target: _combination(labels, len(how.any_of))}
+    columns = tuple(dict.fromkeys((*sheet.columns, target)))
+    return SheetMade(replace(sheet, columns=columns, records=records), tuple(findings))
+
+
+def mentioning_cells(settings: ListingSettings, sheet: Sheet) -> tuple[Cell, ...]:
+    """The cells by which a row says something or nothing, where `unmentioned` is negative."""
+    return tuple(
+        found
+        for column in settings.target_columns.values()
+        if settings.unmentioned == "negative"
+        and (found := find_cell(column, sheet.columns)) is not None
+    )
+
+
+def _combination(labels: Sequence[float], n_any_of: int) -> str:
+    """A cell of 1, 0 or nothing, by the labels of `any_of` and then `against`; nan is unknown."""
+    any_of, against = labels[:n_any_of], labels[n_any_of:]
+    if 1.0 in any_of:
+        return "1"
+    return "0" if 1.0 in against or (not against and set(any_of) == {0.0}) else ""
 
 
 def _with_ages(sheet: Sheet, rule: AgeRule) -> Sheet:
