@@ -147,6 +147,9 @@ def set_name(data_set: str, where: Mapping[str, Sequence[str]] | None) -> str:
     return f"{data_set} ({where_words(where)})" if where else data_set
 
 
+_Population = Annotated[int, Field(ge=1)]
+
+
 class TransferSettings(Settings):
     """At which sites each strategy is trained, one after the other, to be scored at all of them.
 
@@ -165,10 +168,11 @@ class TransferSettings(Settings):
     data: tuple[Path, ...] = ()
     """Other sets, each a site of its own. Example: [data/other-clinic]"""
 
-    population: int | None = Field(default=None, ge=1)
+    population: _Population | dict[str, _Population] | None = None
     """Public round upper bound on the patients of each site, for the runs that meet one alone; that
-    of the study when not set.
-    Example: 300
+    of the study when not set. Where sites differ in size, a number for each value of `column`, or
+    each name of another set.
+    Example: {A: 300, other-clinic: 4000}
     """
 
     @model_validator(mode="after")
@@ -178,6 +182,12 @@ class TransferSettings(Settings):
         if not (self.sites or self.whole or self.data):
             raise ValueError("nothing to train on; name sites or data, or leave whole out")
         return self
+
+    def population_of(self, site: str) -> int | None:
+        """The bound on the patients of one site, or of another set by its name."""
+        if isinstance(self.population, dict):
+            return self.population.get(site)
+        return self.population
 
 
 def seen_from(study: Path, path: Path) -> Path:

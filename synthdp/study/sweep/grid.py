@@ -131,9 +131,18 @@ def _trained_on(
         where = {**(finetune.get("where") or {}), **training_set.where}
         changed["finetune"] = {**finetune, "where": where}
     one_site = training_set.where is not None or training_set.data != ingredients["data"]
-    if one_site and transfer.population is not None:
-        changed["privacy"] = {**ingredients["privacy"], "population": transfer.population}
+    population = transfer.population_of(_site_of(training_set)) if one_site else None
+    if population is not None:
+        changed["privacy"] = {**ingredients["privacy"], "population": population}
     return changed
+
+
+def _site_of(training_set: TrainingSet) -> str:
+    """What `transfer.population` calls a site: its value in the column, or the other set's name."""
+    if training_set.where is None:
+        return training_set.name
+    ((site,),) = training_set.where.values()
+    return site
 
 
 def expand_evaluations(settings: StudySettings, rows: Sequence[GridRow]) -> list[Evaluation]:
@@ -253,6 +262,7 @@ def _refuse_unfit_sites(settings: StudySettings) -> None:
             for column in one.where or ():
                 refuse_missing_column(dataset, column, setting="transfer.column")
             paths[dataset.info.name] = one.data.resolve()
+    _refuse_unknown_populations(settings)
     for on in settings.evaluation_sets:
         dataset = open_dataset(on.data)
         rows_where(dataset, dataset.split(on.split), on.where)
@@ -262,6 +272,19 @@ def _refuse_unfit_sites(settings: StudySettings) -> None:
                 "trained on, so the one would count as the other's site; import it under another "
                 "name"
             )
+
+
+def _refuse_unknown_populations(settings: StudySettings) -> None:
+    transfer = settings.transfer
+    if transfer is None or not isinstance(transfer.population, dict):
+        return
+    # of the study's own set as a whole the study's population holds
+    known = [*transfer.sites, *(read_info(path).name for path in transfer.data)]
+    if unknown := [name for name in transfer.population if name not in known]:
+        raise InputError(
+            f"transfer.population: {', '.join(unknown)}: no site or other set of this name (there "
+            f"are {', '.join(known)}); of the whole set, set privacy.population"
+        )
 
 
 def refuse_unfit_grid(settings: StudySettings, rows: Sequence[GridRow]) -> None:

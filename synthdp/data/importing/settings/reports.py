@@ -73,6 +73,11 @@ class CombinedTarget(Settings):
             raise ValueError(f"against: {both[0][:40]!r} stands in any_of too")
         return self
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """All that it is made of, `any_of` first."""
+        return (*self.any_of, *self.against)
+
 
 class Gathering(Settings):
     """Rows that name one file are one image: a row for each box, or for each finding of a reader.

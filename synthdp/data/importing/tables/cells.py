@@ -150,6 +150,13 @@ def same_word(text: str) -> str:
     return _WHOLE.sub(r"\1", text) if "." in text else text
 
 
+def known_cells(cells: Mapping[str, str], unknown: frozenset[str]) -> Mapping[str, str]:
+    """A record in which words for nothing are empty cells."""
+    if not unknown:
+        return cells
+    return {name: "" if same_word(cell) in unknown else cell for name, cell in cells.items()}
+
+
 def number_text(text: str, decimal: Decimal) -> str:
     """A cell's number with a decimal point; other texts as they stand.
 

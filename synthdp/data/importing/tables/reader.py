@@ -18,7 +18,7 @@ from synthdp.data.importing.tables.cells import (
     names_in,
     same_word,
 )
-from synthdp.data.importing.tables.reported import needed_columns
+from synthdp.data.importing.tables.reported import mentioning_cells, needed_columns
 from synthdp.data.importing.tables.sheets import Sheet
 from synthdp.data.manifest.contract import Split
 
@@ -96,11 +96,7 @@ def table_reader(
     }
     by_column = settings.shows_patients and settings.patient_pattern is None
     benign, rivals = cell(settings.benign_column), _rivals(settings, targets, sheet.columns)
-    mentions = tuple(
-        found
-        for column in settings.target_columns.values()
-        if settings.unmentioned == "negative" and (found := cell(column)) is not None
-    )
+    mentions = mentioning_cells(settings, sheet)
     deciding = [read for _, read in targets.values()]
     deciding += [*mentions, *(one for some in rivals.values() for one in some)]
     deciding += [] if benign is None else [benign]

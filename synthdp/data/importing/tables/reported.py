@@ -25,6 +25,7 @@ from synthdp.data.importing.tables.cells import (
     find_cell,
     find_column,
     has_wildcards,
+    known_cells,
     names_in,
     same_word,
 )
@@ -70,7 +71,7 @@ def needed_columns(settings: ListingSettings) -> list[tuple[str, Column]]:
     needed += [
         ("combined_targets", settings.target_columns.get(name, name))
         for how in _combined(settings).values()
-        for name in (*how.any_of, *how.against)
+        for name in how.findings
     ]
     ages = settings.ages
     if ages is not None and ages.born is not None and ages.taken is not None:
@@ -109,7 +110,10 @@ def _with_listed(sheet: Sheet, how: WordList, settings: ListingSettings) -> Shee
             meant.setdefault(same_word(word), set()).add(target)
     leave_open = frozenset(map(same_word, how.leave_open))
     combined = _combined(settings).values()
-    wanted = {*settings.targets, *(one for some in combined for one in (*some.any_of, *some.against))}
+    wanted = {
+        *settings.targets,
+        *(one for some in combined for one in (*some.any_of, *some.against)),
+    }
     targets = [one for one in how.words if one in wanted]
     told: dict[str, dict[str, str] | None] = {}  # of each list that occurs, for there are few
 
@@ -156,7 +160,7 @@ def _with_combined(
     Cells are read as those of targets are. A row of which one is no word for a class is taken out,
     and told.
     """
-    names = (*how.any_of, *how.against)
+    names = how.findings
     cells = [find_cell(settings.target_columns.get(name, name), sheet.columns) for name in names]
     found = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
     if len(found) < len(names):
@@ -166,11 +170,12 @@ def _with_combined(
     records: dict[int, dict[str, str]] = {}
     findings = []
     for row, record in sheet.records.items():
-        says_something = any(not is_nothing(one.text(record)) for one in mentions)
+        cells_known = known_cells(record, unknown)
+        says_something = any(not is_nothing(one.text(cells_known)) for one in mentions)
         labels: list[float] = []
         for name, cell in found.items():
-            text = cell.words(record)
-            label = math.nan if same_word(text) in unknown else settings.words_of(name).of_cell(text)
+            text = cell.words(cells_known)
+            label = settings.words_of(name).of_cell(text)
             if label is None:
                 problem = "is no word for a class; say what it means in `labels`"
                 findings.append(Finding(row, f"{cell.shown}: {problem}", "unknown_class"))

@@ -64,7 +64,8 @@ def _read_targets(
                 problem = f"{shown}is no word for a class; say what it means in `labels`"
             findings.append(Finding(0, f"{column}: {problem}", "unknown_class"))
         else:
-            if says_something and math.isnan(label) and is_nothing(cell):
+            unmentioned = math.isnan(label) and is_nothing(cell)
+            if says_something and unmentioned and target not in settings.combined_targets:
                 label = 0.0  # `unmentioned: negative`
             values.append(label)
             if (other := _contradiction(settings, reader, record, target, label)) is not None:

@@ -19,6 +19,7 @@ from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.cells import (
     find_column,
+    known_cells,
     same_word,
     says_target,
     with_point,
@@ -89,7 +90,7 @@ def patches_by_row(
         read.problems.extend(_twins(table, reader))
         attributes |= dict.fromkeys(reader.attributes)
         for row, cells in table.sheet.records.items():
-            record = _known_cells(cells, reader.unknown)
+            record = known_cells(cells, reader.unknown)
             if not all(same_word(record[name]) in words for name, words in reader.only.items()):
                 passed_over += 1
                 continue
@@ -216,13 +217,6 @@ class _FirstRows:
             if same_word(patch.attributes[name]) != same_word(first.attributes[name])
         ]
         return findings
-
-
-def _known_cells(cells: Mapping[str, str], unknown: frozenset[str]) -> Mapping[str, str]:
-    """A record in which words for nothing are empty cells."""
-    if not unknown:
-        return cells
-    return {name: "" if same_word(cell) in unknown else cell for name, cell in cells.items()}
 
 
 def _of_row(

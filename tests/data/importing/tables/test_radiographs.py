@@ -152,6 +152,58 @@ def test_a_finding_that_occurs_nowhere_is_said(src: Path, caplog: pytest.LogCapt
     assert "hernia 0 yes" in check_dataset(dataset.root, counts=True).summary
 
 
+OPACITY = (
+    "combined_targets={opacity: {any_of: [pneumonia, infiltration], against: [no_finding]}, "
+    "clear: {any_of: [pneumonia, infiltration]}}"
+)
+
+
+def test_a_target_is_made_of_several_findings(src: Path) -> None:
+    nih(
+        src,
+        "1_000.png,Pneumonia|Effusion,0,1,57,M,PA",
+        "2_000.png,Effusion,0,2,58,M,AP",
+        "3_000.png,No Finding,0,3,58,F,PA",
+        "4_000.png,Infiltration,0,4,58,F,PA",
+    )
+    listing = listed(src, "nih-cxr14", OPACITY, "targets=[opacity, clear]")
+    assert labels(listing) == [(1, 1), (None, 0), (0, 0), (1, 1)]
+    beside = listed(src, "nih-cxr14", OPACITY, "targets=[opacity, effusion]")
+    assert labels(beside) == [(1, 1), (None, 1), (0, 0), (1, 0)]
+    without = "combined_targets={opacity: {any_of: [tuberculosis]}}"
+    said = problems(src, "nih-cxr14", without, "targets=[opacity]")
+    assert "combined_targets: the table has no column 'tuberculosis'" in said
+
+
+def test_a_target_is_made_of_cells_as_those_of_findings_are_read(src: Path) -> None:
+    """Nobody certain, nothing mentioned, a word for nothing, a word that is none."""
+    root = "CheXpert-v1.0"
+    cells = ["-1.0,,", "-1.0,1.0,", ",0.0,", ",,", ",0.0,1.0", "9,,"]
+    paths = [f"{root}/train/patient{n}/study1/view1_frontal.jpg" for n in range(len(cells) + 1)]
+    for index, path in enumerate(paths):
+        picture(src / path, index)
+    head = "Path,Frontal/Lateral,Consolidation,Pneumonia,No Finding"
+    rows = [f"{path},Frontal,{said}" for path, said in zip(paths, cells, strict=False)]
+    write_table(src / root / "train.csv", head, *rows)
+    columns = (
+        "target_columns={consolidation: Consolidation, pneumonia: Pneumonia, "
+        "no_finding: No Finding}"
+    )
+    asked = (
+        *(columns, "attributes=[]", "attribute_columns={}", "unknown=[9]", "targets=[opacity]"),
+        "combined_targets={opacity: {any_of: [consolidation, pneumonia], against: [no_finding]}}",
+    )
+    known = labels(listed(src, "chexpert", *asked))
+    assert known == [(None,), (1,), (None,), (None,), (0,), (None,)]
+    # where nothing stands against them, what a report does not mention is not there
+    alone = "combined_targets={opacity: {any_of: [consolidation, pneumonia]}}"
+    assert labels(listed(src, "chexpert", *asked, alone)) == [
+        *((None,), (1,), (0,), (None,), (0,), (None,)),
+    ]
+    write_table(src / root / "train.csv", head, *rows, f"{paths[-1]},Frontal,perhaps,,")
+    assert "row 8: Consolidation: is no word for a class" in problems(src, "chexpert", *asked)
+
+
 def test_a_table_that_stands_twice_under_a_pattern_is_refused(src: Path) -> None:
     nih(src, "1_000.png,Mass,0,1,57,M,PA")
     (src / "a").mkdir()
@@ -563,6 +615,8 @@ def test_one_settings_file_imports_a_collection(src: Path, tmp_path: Path) -> No
         ("ages={born: PatientBirth}", "born and taken go together"),
         ("word_list.leave_open=[mass]", "is a target's word"),
         ("joined={'../x.csv': {on: a}}", "names or patterns below `src`"),
+        ("combined_targets={a: {any_of: [mass], against: [mass]}}", "stands in any_of too"),
+        ("combined_targets={a: {any_of: []}}", "any_of"),
     ],
 )
 def test_settings_that_contradict_themselves_are_refused(
