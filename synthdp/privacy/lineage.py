@@ -197,6 +197,15 @@ class Release(Settings):
             return None
         return self.loss.of_group(self.images_per_patient)
 
+    def loss_of_images(self, number: int) -> PrivacyLoss:
+        """What it cost a patient with so many images, of which it used as many as it bounds.
+
+        Guarantee: as `loss_of_patient`, and an upper bound for patients with fewer images.
+        """
+        if self.unit == "patient" or math.isinf(self.mu):
+            return self.loss
+        return self.loss.of_group(min(number, self.images_per_patient or number))
+
     def loss_to(self, unit: Unit) -> PrivacyLoss:
         """What it cost each `unit`, whichever it protects itself.
 
@@ -331,6 +340,10 @@ class Lineage(Settings):
         losses = [release.loss_of_patient for release in self.releases]
         known = [loss for loss in losses if loss is not None]
         return _sum_of(known) if len(known) == len(losses) else None
+
+    def loss_of_images(self, number: int) -> PrivacyLoss:
+        """What all releases cost a patient with so many images (`Release.loss_of_images`)."""
+        return _sum_of(release.loss_of_images(number) for release in self.releases)
 
     @property
     def images_per_patient(self) -> tuple[int, ...]:

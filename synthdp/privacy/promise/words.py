@@ -15,6 +15,7 @@ from synthdp.privacy.accounting.bounds import (
 from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.promise.several_images import several_images_words
 from synthdp.privacy.promise.statement import OnRecord, Statement
 
 _SOURCES = {
@@ -39,6 +40,7 @@ def statement_text(statement: Statement) -> str:
         ),
         "",
         f"**What an attacker could do.** {odds_words(statement)}",
+        *_several_images(statement),
     ]
     if statement.lineage.releases:
         lines += ["", "**Releases counted** (each once):", ""]
@@ -97,6 +99,20 @@ def _units_by_looks(statement: Statement) -> list[str]:
     ]
 
 
+def _several_images(statement: Statement) -> list[str]:
+    """What the promise to an image is to patients by their number of images; empty without any."""
+    told = several_images_words(statement)
+    if not told:
+        return []
+    return [
+        "",
+        "**What it is to a patient with several images**, by public numbers of them (how many "
+        "anybody has is not looked at):",
+        "",
+        *(f"- {words}" for words in told),
+    ]
+
+
 def _public_sets(statement: Statement) -> list[str]:
     """The public sets that it learned from, by name; empty without any."""
     names = statement.lineage.public
@@ -127,10 +143,10 @@ def _terms(statement: Statement) -> list[str]:
             f"- a PATIENT, of whom at most {statement.patient.images_per_patient} images are used, "
             f"has epsilon {epsilon_text(statement.patient.epsilon)} {delta}"
         )
-    elif statement.unit == "image" and statement.lineage.releases:
+    elif several_images_words(statement):
         terms.append(
-            "- a patient with several images has a larger epsilon, which is not stated, since "
-            "nothing bounded the images of a patient (privacy.images_per_patient)"
+            "- a patient with several images has a larger epsilon, by their number below: nothing "
+            "bounds it, unless privacy.images_per_patient does"
         )
     if statement.population is not None:
         terms.append(

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from typing import Any
 
 import mpmath
@@ -193,15 +194,72 @@ def test_bounds_of_several_releases_compose() -> None:
     assert made.neighbours.endswith("at most 2 images")
 
 
-def test_without_a_bound_nothing_is_said_of_a_patient() -> None:
+def told_by_images(text: str) -> dict[int, tuple[str, ...]]:
+    """Of a statement, by images a patient: epsilon, members found at 1 %, guesses right."""
+    line = re.compile(
+        r"^- (\d+) images?: epsilon (\S+) at delta \S+; at most (\d+) % of such patients are found "
+        r".* is right in at most (\S+) % of cases",
+        re.MULTILINE,
+    )
+    return {int(found[0]): found[1:] for found in line.findall(text)}
+
+
+def test_the_words_say_what_an_image_level_promise_is_to_patients() -> None:
+    """Sigma 1.484, 128 of 86,524 images a step, 80 epochs: epsilon .98 an image at delta 1e-5."""
+    steps = 80 * 86524 // 128
+    mechanism = Mechanism(
+        unit="image", sampling_rate=128 / 86524, noise_multiplier=1.484, steps=steps, normaliser=128
+    )
+    release = Release(
+        stage="finetune", data="clinic", unit="image", mu=mechanism.mu, mechanism=mechanism
+    )
+    lineage = Lineage(releases=(release,))
+    made = make_statement(
+        lineage, subject="classifier", unit="image", delta=1e-5, population=90_000
+    )
+    text = statement_text(made)
+    assert "epsilon = 0.979 for each IMAGE, not patient" in text
+    told = told_by_images(text)
+    assert {number: epsilon for number, (epsilon, *_) in told.items()} == {
+        4: "4.64", 12: "17.8", 35: "80.4", 184: "1344",
+    }  # fmt: skip
+    # members found and guesses right grow with the number, and are those of the group's own curve
+    for number, (_, found, right) in told.items():
+        loss = release.loss.of_group(number)
+        assert float(found) / 100 >= loss.true_positive_rate(0.01) > float(found) / 100 - 0.01
+        assert float(right) / 100 >= loss.best_accuracy > float(right) / 100 - 0.01
+    assert sorted(told.values(), key=lambda one: float(one[2])) == list(told.values())
+
+
+def test_the_words_go_as_far_as_the_bound_on_images() -> None:
+    made = stated(of_images(14))
+    told = told_by_images(statement_text(made))
+    assert list(told) == [4, 12, 14]
+    assert made.patient is not None
+    assert told[14][0] == epsilon_text(made.patient.epsilon)
+    assert told[4][0] == epsilon_text(PrivacyLoss(4 * 0.5).epsilon(1e-5))
+    assert list(told_by_images(statement_text(stated(of_images(2))))) == [2]
+    # a release that used two images of a patient at most costs one with twelve no more than that
+    mixed = told_by_images(statement_text(stated(of_images(2), of_images(14))))
+    both = PrivacyLoss(math.hypot(2 * 0.5, 12 * 0.5)).epsilon(1e-5)
+    assert mixed[12][0] == epsilon_text(both)
+    # whatever images there are: no number is read from them
+    patients = make_statement(Lineage(), subject="classifier", unit="image", delta=1e-5)
+    assert told_by_images(statement_text(patients)) == {}
+
+
+def test_without_a_bound_patients_are_told_by_public_numbers() -> None:
     for releases in ((of_images(None),), (of_images(None), of_images(4))):
         made = stated(*releases)
         assert made.patient is None
-        assert "a patient with several images has a larger epsilon" in statement_text(made)
+        text = statement_text(made)
+        assert "a patient with several images has a larger epsilon" in text
+        assert list(told_by_images(text)) == [4, 12, 35, 184]
     unprotected = Release(stage="train-gan", data="clinic", mu=math.inf, note="no noise")
     made = stated(unprotected, of_images(4))
     assert made.patient is not None
     assert made.patient.epsilon == math.inf
+    assert told_by_images(statement_text(made)) == {}
 
 
 @pytest.mark.parametrize(
