@@ -27,8 +27,8 @@ from synthdp.privacy.promise.dossier import (
     Utility,
     Variant,
 )
-from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.promise.several_images import several_images_words
+from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.promise.words import (
     headline,
     noise_source_name,
