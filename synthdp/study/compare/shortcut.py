@@ -327,7 +327,7 @@ def read_shortcut(path: Path) -> list[ShortcutRow]:
 
 def shortcut_words(table: Sequence[ShortcutRow]) -> list[str]:
     """A sentence for each split and target of which no model is better than the probe, or is not
-    shown to be; none where all is well."""
+    shown to be, be it at some epsilons alone; none where all is well."""
     sentences = []
     for probe in (row for row in table if row.measure == "auroc" and row.value is not None):
         where = (probe.data_set, probe.split, probe.target)
@@ -340,14 +340,41 @@ def shortcut_words(table: Sequence[ShortcutRow]) -> list[str]:
         ]
         if not gains:
             continue
-        best = max(gains, key=lambda row: row.value or -1.0)
-        assert best.value is not None  # as chosen
+        best = _best(gains)
         assert probe.value is not None
+        assert best.value is not None  # as chosen
         of = f"{probe.target} on {probe.data_set}, {probe.split}"
         pixels = f"a probe of {SIDE_PX} x {SIDE_PX} pixels reaches {probe.value:.3f}"
         model = f"the best model {probe.value + best.value:.3f}"
+        weak = [
+            one
+            for epsilon in dict.fromkeys(row.epsilon for row in gains)
+            if not _is_better(one := _best([row for row in gains if row.epsilon == epsilon]))
+        ]
         if best.value <= AS_WELL:
             sentences.append(f"{of}: {pixels}, which is as well as {model}.")
-        elif best.ci_low is not None and best.ci_low <= 0:
+        elif not _is_better(best):
             sentences.append(f"{of}: {pixels}; that {model} is better is not shown.")
+        elif weak:
+            sentences.append(
+                f"{of}: {pixels}; models {_at_epsilons(weak)} are not shown to be better, "
+                f"{model} is."
+            )
     return sentences
+
+
+def _best(gains: Sequence[ShortcutRow]) -> ShortcutRow:
+    return max(gains, key=lambda row: -1.0 if row.value is None else row.value)
+
+
+def _is_better(gain: ShortcutRow) -> bool:
+    """Whether models are shown to do better than the probe, by more than counts for nothing."""
+    assert gain.value is not None  # callers choose those
+    return gain.value > AS_WELL and (gain.ci_low is None or gain.ci_low > 0)
+
+
+def _at_epsilons(rows: Sequence[ShortcutRow]) -> str:
+    """At which epsilons, as in `at epsilon 1 and 3` or `without privacy`."""
+    finite = [f"{row.epsilon:g}" for row in rows if isinstance(row.epsilon, float)]
+    words = [f"at epsilon {' and '.join(finite)}"] if finite else []
+    return " and ".join([*words, *(["without privacy"] if len(finite) < len(rows) else [])])

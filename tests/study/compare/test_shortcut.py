@@ -182,3 +182,27 @@ def test_the_report_says_when_the_probe_does_as_well(tmp_path: Path) -> None:
     (study / SHORTCUT_FILE).write_text("damaged\n")
     page = run_report(ReportSettings(study=study)).read_text()
     assert "The comparison with pixels can&#39;t be shown" in page or "can't be shown" in page
+
+
+def test_it_is_said_at_which_epsilons_models_are_no_better() -> None:
+    def row(
+        measure: str, value: float, epsilon: float | None = None, low: float = 0.01
+    ) -> ShortcutRow:
+        return ShortcutRow(
+            strategy=PIXELS if measure == "auroc" else "real_only", epsilon=epsilon,
+            data_set="clinic", split="val", n_seeds=1, target="bright", measure=measure,
+            learned_on="clinic, train", value=value, ci_low=low, ci_high=value + 0.1,
+            n_images=9, n_patients=9,
+        )  # fmt: skip
+
+    probe, free = row("auroc", 0.7), row("gain", 0.15)
+    assert shortcut_words([probe, row("gain", 0.1, 8.0), free]) == []
+    weak = [row("gain", -0.1, 1.0, -0.2), row("gain", 0.04, 3.0, -0.02), row("gain", 0.1, 8.0)]
+    assert shortcut_words([probe, *weak, free]) == [
+        "bright on clinic, val: a probe of 16 x 16 pixels reaches 0.700; models at epsilon 1 and 3 "
+        "are not shown to be better, the best model 0.850 is."
+    ]
+    (sentence,) = shortcut_words([probe, row("gain", 0.1, 8.0), row("gain", 0.01)])
+    assert "models without privacy are not shown to be better" in sentence
+    (sentence,) = shortcut_words([probe, *weak[:2]])
+    assert sentence.endswith("that the best model 0.740 is better is not shown.")
