@@ -28,6 +28,8 @@ GIVEN = {
     "study/demo": ("study", []),
     "study/chest": ("study", []),
     "study/transfer-chest": ("study", []),
+    "study/transfer-real": ("study", []),
+    "study/transfer-view-sex": ("study", []),
 }
 
 

@@ -997,3 +997,30 @@ def test_chest_radiographs_are_listed_with_several_targets(real_data: Path, tmp_
     assert len({patch.patient for patch in listing.patches}) == 264
     assert sum(patch.targets[0] for patch in listing.patches) == 170
     assert set(listing.patches[0].attributes) == {"view", "age", "sex", "follow_up"}
+
+
+@pytest.mark.parametrize(
+    ("config", "target", "counts"),
+    [
+        ("nih-cxr-opacity", "opacity", (197, 499, 304)),
+        ("kermany-cxr-opacity", "opacity", (4265, 1575, 0)),
+        ("mhh-covid-cxr-opacity", "opacity", (243, 0, 0)),
+        ("nih-cxr-view-sex", "ap", (363, 637, 0)),
+        ("nih-cxr-view-sex", "female", (509, 491, 0)),
+        ("mhh-covid-cxr-view-sex", "ap", (194, 49, 0)),
+        ("mhh-covid-cxr-view-sex", "female", (63, 180, 0)),
+    ],
+)
+def test_what_three_hospitals_share(
+    real_data: Path, tmp_path: Path, config: str, target: str, counts: tuple[int, int, int]
+) -> None:
+    """Images that have it, have it not, and of which it is unknown."""
+    src = real_data / config.removesuffix("-opacity").removesuffix("-view-sex")
+    overrides = [f"src={src}", f"out={tmp_path / 'set'}"]
+    settings = load_settings(PatchesSettings, CONFIGS / f"{config}.yaml", overrides)
+    listing = list_patches(settings)
+    assert not listing.problems
+    place = settings.targets.index(target)
+    labels = [patch.targets[place] for patch in listing.patches]
+    known = Counter(label for label in labels if not math.isnan(label))
+    assert (known[1.0], known[0.0], sum(map(math.isnan, labels))) == counts

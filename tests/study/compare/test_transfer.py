@@ -278,6 +278,25 @@ def test_other_sets_are_sites_too(values: dict[str, object], tmp_path: Path) -> 
     assert [place.name for place in study.evaluation_sets] == ["clinic", "other"]
 
 
+def test_sites_of_other_sizes_have_bounds_of_their_own(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    other = make_set(tmp_path / "other", seed=3)
+    transfer = {"sites": ["A", "B"], "data": [other], "population": {"A": 30, "other": 4000}}
+    study = study_settings(
+        values,
+        strategies="real_only",
+        epsilons=[6],
+        transfer=transfer,
+        privacy={"population": 50, "delta": 1e-5},
+    )
+    bounds = {
+        row.trained_on: row.calls[-1].setting("privacy").population for row in expand_grid(study)
+    }
+    assert bounds == {"clinic (site A)": 30, "clinic (site B)": 50, "clinic": 50, "other": 4000}
+    plan_study(study)
+
+
 def test_a_study_of_two_sites_runs_to_its_table(values: dict[str, object], tmp_path: Path) -> None:
     study = study_settings(values, fairness={"attributes": ["view"], "redraws": 50})
     planned = plan_study(study)
@@ -343,6 +362,11 @@ def test_a_study_of_one_set_has_a_table_on_request(values: dict[str, object]) ->
         ({"tune": {"finetune.head.lr_times_steps": [1, 2]}}, "tunes or trains at several sites"),
         ({"fairness": ["age"]}, r"no column age; .*: site, view"),
         ({"transfer": {"site": ["A"]}}, "did you mean sites"),
+        (
+            {"transfer": {"sites": ["A", "B"], "population": {"A": 30, "C": 9}}},
+            r"transfer.population: C: no site or other set of this name \(there are A, B\)",
+        ),
+        ({"transfer": {"sites": ["A", "B"], "population": {"A": 0}}}, "population"),
     ],
 )
 def test_sites_that_do_not_fit_are_refused_before_anything_runs(
