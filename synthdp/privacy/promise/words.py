@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from synthdp.privacy.accounting.bounds import (
     at_least,
@@ -28,19 +29,20 @@ _SOURCES = {
 
 def statement_text(statement: Statement) -> str:
     """The statement for people, in Markdown."""
+    by_images = several_images_words(statement)
     lines = [
         _headline(statement),
         *_units_by_looks(statement),
         *_public_sets(statement),
         "",
-        *_terms(statement),
+        *_terms(statement, by_images),
         *(
             f"- {_plain(one.patients)}: epsilon {epsilon_text(one.epsilon)}"
             for one in statement.cohorts
         ),
         "",
         f"**What an attacker could do.** {odds_words(statement)}",
-        *_several_images(statement),
+        *_several_images(by_images),
     ]
     if statement.lineage.releases:
         lines += ["", "**Releases counted** (each once):", ""]
@@ -99,17 +101,16 @@ def _units_by_looks(statement: Statement) -> list[str]:
     ]
 
 
-def _several_images(statement: Statement) -> list[str]:
+def _several_images(by_images: Sequence[str]) -> list[str]:
     """What the promise to an image is to patients by their number of images; empty without any."""
-    told = several_images_words(statement)
-    if not told:
+    if not by_images:
         return []
     return [
         "",
         "**What it is to a patient with several images**, by public numbers of them (how many "
         "anybody has is not looked at):",
         "",
-        *(f"- {words}" for words in told),
+        *(f"- {words}" for words in by_images),
     ]
 
 
@@ -126,7 +127,7 @@ def _public_sets(statement: Statement) -> list[str]:
     ]
 
 
-def _terms(statement: Statement) -> list[str]:
+def _terms(statement: Statement, by_images: Sequence[str]) -> list[str]:
     delta = f"at delta {exactly(statement.delta)}"
     terms = [f"- unit: {statement.unit}", f"- neighbours: {statement.neighbours}"]
     if not math.isinf(statement.epsilon):
@@ -143,7 +144,7 @@ def _terms(statement: Statement) -> list[str]:
             f"- a PATIENT, of whom at most {statement.patient.images_per_patient} images are used, "
             f"has epsilon {epsilon_text(statement.patient.epsilon)} {delta}"
         )
-    elif several_images_words(statement):
+    elif by_images:
         terms.append(
             "- a patient with several images has a larger epsilon, by their number below: nothing "
             "bounds it, unless privacy.images_per_patient does"
@@ -189,13 +190,13 @@ def _guesses_words(odds: Odds, about: str) -> str:
     even, of_ten, gain, image = bounds
     if even is None or of_ten is None or gain is None or image is None:
         return ""
-    points = percent(gain).removesuffix(" %")
+    points, article = percent(gain).removesuffix(" %"), "an" if about == "image" else "a"
     return (
-        f" A yes/no fact about a {about} that is as often true as not is guessed right in at most "
-        f"{percent(even)} (chance: 50 %), one of ten equally likely values in {percent(of_ten)} "
-        f"(10 %); whatever is guessed, it comes right at most {points} percentage points more "
-        "often than without the result. An image that a blind guess hits once in a million times "
-        f"is reconstructed in at most {percent(image)} of attempts."
+        f" A yes/no fact about {article} {about} that is as often true as not is guessed right in "
+        f"at most {percent(even)} (chance: 50 %), one of ten equally likely values in "
+        f"{percent(of_ten)} (10 %); whatever is guessed, it comes right at most {points} "
+        "percentage points more often than without the result. An image that a blind guess hits "
+        f"once in a million times is reconstructed in at most {percent(image)} of attempts."
     )
 
 

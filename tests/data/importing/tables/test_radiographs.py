@@ -190,18 +190,22 @@ def test_a_target_is_made_of_cells_as_those_of_findings_are_read(src: Path) -> N
         "no_finding: No Finding}"
     )
     asked = (
-        *(columns, "attributes=[]", "attribute_columns={}", "unknown=[9]", "targets=[opacity]"),
-        "combined_targets={opacity: {any_of: [consolidation, pneumonia], against: [no_finding]}}",
+        *('tables={"**/train.csv": train}', columns, "attributes=[]", "attribute_columns={}"),
+        *("unknown=[9]", "targets=[opacity]"),
     )
-    known = labels(listed(src, "chexpert", *asked))
+    made_of = "any_of: [consolidation, pneumonia]"
+    against = f"combined_targets={{opacity: {{{made_of}, against: [no_finding]}}}}"
+    known = labels(listed(src, "chexpert", *asked, against))
     assert known == [(None,), (1,), (None,), (None,), (0,), (None,)]
     # where nothing stands against them, what a report does not mention is not there
-    alone = "combined_targets={opacity: {any_of: [consolidation, pneumonia]}}"
+    alone = f"combined_targets={{opacity: {{{made_of}}}}}"
     assert labels(listed(src, "chexpert", *asked, alone)) == [
         *((None,), (1,), (0,), (None,), (0,), (None,)),
     ]
     write_table(src / root / "train.csv", head, *rows, f"{paths[-1]},Frontal,perhaps,,")
-    assert "row 8: Consolidation: is no word for a class" in problems(src, "chexpert", *asked)
+    assert "row 8: Consolidation: is no word for a class" in problems(
+        src, "chexpert", *asked, alone
+    )
 
 
 def test_a_table_that_stands_twice_under_a_pattern_is_refused(src: Path) -> None:
