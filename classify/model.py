@@ -30,10 +30,10 @@ from synthdp.data.phantoms.phantoms import draw_patient
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone, build_backbone
-from synthdp.networks.carried import find_public_weights
 from synthdp.networks.frozen import refuse_large_network
-from synthdp.networks.weight_files import HUB, found_weights
-from synthdp.networks.weights import load_tensors, refuse_download
+from synthdp.networks.public.carried import find_public_weights
+from synthdp.networks.public.weight_files import HUB, found_weights
+from synthdp.networks.public.weights import load_tensors, refuse_download
 from synthdp.privacy.noisy_sum.exact import ExactRows
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.storage.files import read_json, sha256_file, write_json
@@ -357,8 +357,8 @@ def load_classifier(run_folder: Path) -> Classifier:
     """The classifier of a finished run.
 
     Public weights are looked for beside the run's own, then where the settings say, then among
-    what was fetched from the hub before (`synthdp.networks.carried`). The run may be somebody
-    else's: nothing is downloaded, and no network is built that is larger than
+    what was fetched from the hub before (`synthdp.networks.public.carried`). The run may be
+    somebody else's: nothing is downloaded, and no network is built that is larger than
     `refuse_large_network` allows, because its settings say so.
 
     Raises:

@@ -38,7 +38,7 @@ from synthdp.evaluation.assessment import (
     Value,
 )
 from synthdp.machine.progress import progress
-from synthdp.networks.weight_files import HUB
+from synthdp.networks.public.weight_files import HUB
 from synthdp.runs.folder import is_written
 from synthdp.runs.inputs import named_inputs, read_inputs, write_inputs
 from synthdp.storage.files import atomic_folder, write_atomic, write_json

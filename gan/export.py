@@ -28,7 +28,7 @@ from synthdp.config.card_file import CARD, card_file
 from synthdp.data.manifest.classes import class_words
 from synthdp.errors import InputError, RunError
 from synthdp.evaluation.assessment import Assessment, Figure, Value, read_assessment
-from synthdp.networks.exported_card import base_card
+from synthdp.networks.exported.card import base_card
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.promise.uncovered import with_uncovered

@@ -29,7 +29,7 @@ from synthdp.config.settings import ExportModelSettings
 from synthdp.data.images import resample, resampling_weights
 from synthdp.errors import InputError
 from synthdp.networks.backbone import Backbone
-from synthdp.networks.exported import (
+from synthdp.networks.exported.model_file import (
     ExportFormat,
     Interface,
     Port,

@@ -18,7 +18,7 @@ from gan.package.opened import GeneratorRun, open_generator
 from gan.package.packing import example_labels
 from synthdp.config.settings import ExportModelSettings
 from synthdp.errors import InputError
-from synthdp.networks.exported import (
+from synthdp.networks.exported.model_file import (
     ExportFormat,
     Interface,
     Port,

@@ -6,7 +6,7 @@ from synthdp.config.packaged import packaged_config
 from synthdp.config.settings import load_settings
 from synthdp.errors import InputError, quoted
 from synthdp.init.asking import Ask
-from synthdp.networks.weight_files import VARIABLE, found_weights
+from synthdp.networks.public.weight_files import VARIABLE, found_weights
 from synthdp.stages import STAGES
 
 _WAYS = (

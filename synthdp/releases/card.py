@@ -11,7 +11,12 @@ from synthdp import __version__
 from synthdp.config.card_file import with_header
 from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.predictions import figures_by_target
-from synthdp.networks.carried import NETWORKS_FILE, NETWORKS_FOLDER, PublicNetworks, read_networks
+from synthdp.networks.public.carried import (
+    NETWORKS_FILE,
+    NETWORKS_FOLDER,
+    PublicNetworks,
+    read_networks,
+)
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.promise.statement import Statement
 from synthdp.runs.cards import (

@@ -11,7 +11,7 @@ import synthdp
 from synthdp import __version__
 from synthdp.config.settings import Settings, read_json_as
 from synthdp.errors import InputError
-from synthdp.networks.carried import (
+from synthdp.networks.public.carried import (
     NETWORKS_FILE,
     NETWORKS_FOLDER,
     PublicNetwork,

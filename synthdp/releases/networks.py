@@ -12,7 +12,7 @@ from torch import Tensor
 from synthdp.checkpoint import load_weights, save_weights
 from synthdp.config.settings import BackboneSettings, Settings
 from synthdp.errors import InputError
-from synthdp.networks.carried import (
+from synthdp.networks.public.carried import (
     NETWORKS_FILE,
     NETWORKS_FOLDER,
     PublicNetwork,
@@ -20,15 +20,15 @@ from synthdp.networks.carried import (
     find_public_weights,
     read_networks,
 )
-from synthdp.networks.known import (
+from synthdp.networks.public.known import (
     FREE_LICENCES,
     KnownNetwork,
     known_by_content,
     known_by_hub,
     licence_file_text,
 )
-from synthdp.networks.weight_files import HUB, fetch_command
-from synthdp.networks.weights import UNUSED, hub_file, hub_repository
+from synthdp.networks.public.weight_files import HUB, fetch_command
+from synthdp.networks.public.weights import UNUSED, hub_file, hub_repository
 from synthdp.storage.files import sha256_file, write_atomic, write_json
 
 

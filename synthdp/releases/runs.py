@@ -12,8 +12,8 @@ from synthdp.config.typed_values import with_paths
 from synthdp.config.yaml_core import dump_yaml, read_yaml
 from synthdp.data.description import is_dataset, read_info
 from synthdp.errors import InputError
-from synthdp.networks.carried import NETWORKS_FOLDER, read_networks
-from synthdp.networks.weight_files import HUB
+from synthdp.networks.public.carried import NETWORKS_FOLDER, read_networks
+from synthdp.networks.public.weight_files import HUB
 from synthdp.privacy.promise.plan import named_sets, with_records
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement

@@ -6,7 +6,7 @@ from typing import Any
 
 from synthdp.config.settings import BackboneSettings, Settings
 from synthdp.errors import InputError, for_shell
-from synthdp.networks.weight_files import HUB, found_weights, missing_weights
+from synthdp.networks.public.weight_files import HUB, found_weights, missing_weights
 from synthdp.runs.inputs import OUTPUTS, named_inputs
 
 _PATIENTS = (

@@ -15,7 +15,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.init.answers import Options, answered
 from synthdp.init.asking import plain
 from synthdp.init.files import ASSESS_FILE, WRITTEN, write_folder
-from synthdp.networks import weight_files
+from synthdp.networks.public import weight_files
 from synthdp.stages import STAGES
 
 FOLDERS = ("benign", "malignant")

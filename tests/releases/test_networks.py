@@ -19,10 +19,10 @@ from synthdp.config.settings import FeatureSettings
 from synthdp.data.manifest.tables import read_table
 from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
 from synthdp.errors import InputError
-from synthdp.networks import known
 from synthdp.networks.backbone import build_backbone
-from synthdp.networks.carried import read_networks
-from synthdp.networks.known import KnownNetwork, known_by_hub, tensors_digest
+from synthdp.networks.public import known
+from synthdp.networks.public.carried import read_networks
+from synthdp.networks.public.known import KnownNetwork, known_by_hub, tensors_digest
 from synthdp.releases.contents import check_release, read_contents
 from synthdp.releases.release import release
 from synthdp.storage.files import read_json, sha256_file
@@ -235,4 +235,4 @@ def test_the_package_carries_the_licences_that_it_writes_beside_weights() -> Non
     carried = about["tool"]["setuptools"]["package-data"]["synthdp"]
     folder = Path(known.__file__).parent / "licences"
     assert {path.stem for path in folder.iterdir()} == {*known.FREE_LICENCES}
-    assert "networks/licences/*.txt" in carried
+    assert "networks/public/licences/*.txt" in carried

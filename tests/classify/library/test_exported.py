@@ -30,7 +30,7 @@ from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import ExportModelSettings, FeatureSettings, Settings
 from synthdp.data.images import resample
 from synthdp.errors import InputError, RunError
-from synthdp.networks.carried import PublicNetwork
+from synthdp.networks.public.carried import PublicNetwork
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement

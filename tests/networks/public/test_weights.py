@@ -14,7 +14,7 @@ from synthdp.checkpoint import save_weights
 from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
-from synthdp.networks.weights import refuse_download
+from synthdp.networks.public.weights import refuse_download
 from synthdp.storage.files import sha256_file
 
 VIT, SWIN = "test_vit", "swin_tiny_patch4_window7_224"

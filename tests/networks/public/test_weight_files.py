@@ -5,8 +5,8 @@ import pytest
 
 from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
-from synthdp.networks import weight_files
-from synthdp.networks.weight_files import found_weights, weight_folders, weights_file
+from synthdp.networks.public import weight_files
+from synthdp.networks.public.weight_files import found_weights, weight_folders, weights_file
 
 SHA256 = "0" * 64
 

@@ -25,8 +25,8 @@ from synthdp.config.card_file import HUB_CARD
 from synthdp.config.settings import ExportModelSettings
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import at_work
-from synthdp.networks.carried import read_networks
-from synthdp.networks.exported_card import exported_card, licence_files
+from synthdp.networks.exported.card import exported_card, licence_files
+from synthdp.networks.public.carried import read_networks
 from synthdp.privacy.accounting.bounds import epsilon_text
 from synthdp.privacy.promise.statement import Statement
 from synthdp.storage.files import atomic_folder, read_json, write_atomic, write_json

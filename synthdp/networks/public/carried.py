@@ -13,7 +13,7 @@ from pydantic import Field
 
 from synthdp.config.settings import BackboneSettings, Settings, read_json_as
 from synthdp.errors import InputError
-from synthdp.networks.weight_files import found_weights
+from synthdp.networks.public.weight_files import found_weights
 
 NETWORKS_FOLDER, NETWORKS_FILE = "networks", "networks.json"
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -78,7 +78,7 @@ def find_public_weights(settings: BackboneSettings, model: Path) -> Path | None:
     """Where the file of weights stands that a model's settings name; None for a random start.
 
     They are looked for in the release first, then where the settings say and in the folders that
-    are searched (`synthdp.networks.weight_files`), then among what was fetched from the hub.
+    are searched (`synthdp.networks.public.weight_files`), then among what was fetched from the hub.
     Whoever loads them compares the sha256.
 
     Args:

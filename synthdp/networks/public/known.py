@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synthdp.networks.weights import UNUSED
+from synthdp.networks.public.weights import UNUSED
 
 #: Licences under which weights may be passed on, by their SPDX names; their texts stand beside.
 FREE_LICENCES = ("Apache-2.0", "MIT")

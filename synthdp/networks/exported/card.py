@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from synthdp.config.card_file import card_file, split_card, with_header
-from synthdp.networks.carried import PublicNetwork
-from synthdp.networks.known import FREE_LICENCES, licence_file_text
+from synthdp.networks.public.carried import PublicNetwork
+from synthdp.networks.public.known import FREE_LICENCES, licence_file_text
 from synthdp.privacy.promise.statement import Statement
 from synthdp.runs.cards import (
     FILES,

@@ -11,7 +11,7 @@ HUB = Path("hub")
 #: Names folders to search, as PATH names some.
 VARIABLE = "SYNTHDP_WEIGHTS"
 #: Beside a checkout of the project, as its developers have them.
-_SHARED = Path(__file__).resolve().parents[3] / "shared" / "weights"
+_SHARED = Path(__file__).resolve().parents[4] / "shared" / "weights"
 
 
 def weight_folders() -> list[Path]:
