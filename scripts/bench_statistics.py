@@ -6,9 +6,9 @@ import time
 import numpy as np
 from scipy.special import expit
 
-from synthdp.evaluation.differences import correlated_aurocs, difference
-from synthdp.evaluation.intervals import auroc_draws, patient_weights
 from synthdp.evaluation.summary import evaluate
+from synthdp.evaluation.uncertainty.differences import correlated_aurocs, difference
+from synthdp.evaluation.uncertainty.intervals import auroc_draws, patient_weights
 
 
 def compare(n_runs: int, n_patients: int, redraws: int, generator: np.random.Generator) -> float:

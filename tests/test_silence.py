@@ -20,7 +20,7 @@ from classify import predict
 from synthdp.data.importing.images import prepare, survey
 from synthdp.data.phantoms import phantoms
 from synthdp.data.writer import DatasetWriter
-from synthdp.evaluation import intervals
+from synthdp.evaluation.uncertainty import intervals
 from synthdp.machine import progress as module
 from synthdp.machine.progress import Reporter, progress
 from synthdp.machine.progress_task import Task

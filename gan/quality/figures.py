@@ -23,7 +23,7 @@ from gan.quality.sets import MOST_COMPARED, NO_VAL, MeasuredSet, Sets, Subject
 from synthdp.data.looks.spectrum import spectrum_error
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Better, Figure, Value
-from synthdp.evaluation.intervals import patient_bootstrap
+from synthdp.evaluation.uncertainty.intervals import patient_bootstrap
 from synthdp.machine.progress import progress
 
 Array = NDArray[Any]

@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from gan.quality.memorisation import distance_to_closest, nearest
 from gan.quality.sets import NO_VAL, PIXELS, Sets
 from synthdp.evaluation.assessment import Figure, Value
-from synthdp.evaluation.intervals import Interval, patient_bootstrap, percentile_interval
 from synthdp.evaluation.settings import REDRAWS
+from synthdp.evaluation.uncertainty.intervals import (
+    Interval,
+    patient_bootstrap,
+    percentile_interval,
+)
 from synthdp.machine.progress import progress
 
 Array = NDArray[Any]

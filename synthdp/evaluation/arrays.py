@@ -13,13 +13,18 @@ import numpy as np
 
 from synthdp.data.columns import UNKNOWN
 from synthdp.errors import InputError
-from synthdp.evaluation.differences import Estimate, correlated_aurocs, difference, mean_over_runs
 from synthdp.evaluation.fairness import FairnessFigure, judge_panel
 from synthdp.evaluation.groups import Panel, groups_of_cells
-from synthdp.evaluation.intervals import LEVEL, Interval, redraws_of, with_known_target
 from synthdp.evaluation.metrics import THRESHOLD, FloatArray
 from synthdp.evaluation.predictions import Predictions, Scored
 from synthdp.evaluation.settings import MARGIN, REDRAWS, FairnessSettings
+from synthdp.evaluation.uncertainty.differences import (
+    Estimate,
+    correlated_aurocs,
+    difference,
+    mean_over_runs,
+)
+from synthdp.evaluation.uncertainty.intervals import LEVEL, Interval, redraws_of, with_known_target
 
 
 def fairness(
@@ -143,7 +148,7 @@ def compare(
 
     With one run each it is the test of DeLong, DeLong and Clarke-Pearson (Biometrics 44:837, 1988)
     with Obuchowski's variance over patients (Biometrics 53:567, 1997); with several runs of a
-    recipe their spread is added (`synthdp.evaluation.differences`).
+    recipe their spread is added (`synthdp.evaluation.uncertainty.differences`).
 
     Args:
         y: (N,) of 1, 0 or nan (unknown, left out).

@@ -27,10 +27,10 @@ from synthdp.evaluation.groups import (
     judgements,
     panel_of,
 )
-from synthdp.evaluation.intervals import Redrawn
 from synthdp.evaluation.metrics import MACRO, FloatArray
 from synthdp.evaluation.predictions import Scored, ScoredImages
 from synthdp.evaluation.settings import FairnessSettings
+from synthdp.evaluation.uncertainty.intervals import Redrawn
 
 #: Fewest points of a correlation: two always lie on a line.
 MIN_POINTS = 3

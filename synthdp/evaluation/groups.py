@@ -2,7 +2,7 @@
 
 What models do for a group is its figures, on these images and on every redraw of the patients; all
 groups of all models share the redraws, so that intervals of differences are paired ones
-(`synthdp.evaluation.intervals.Redrawn`). Differences between groups: `synthdp.evaluation.fairness`.
+(`synthdp.evaluation.uncertainty.intervals.Redrawn`). Differences between groups: `synthdp.evaluation.fairness`.
 """
 
 import math
@@ -19,10 +19,15 @@ from synthdp.data.columns import UNKNOWN, cell_of, refuse_missing_column
 from synthdp.data.dataset import Dataset, Row
 from synthdp.data.people.ages import AGE_COLUMNS, years
 from synthdp.errors import InputError
-from synthdp.evaluation.intervals import Redrawn, itself_and_redraws, redrawn_auroc, redraws_of
 from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.predictions import Scored, ScoredImages, ScoredTarget
 from synthdp.evaluation.settings import CutPoints, FairnessSettings
+from synthdp.evaluation.uncertainty.intervals import (
+    Redrawn,
+    itself_and_redraws,
+    redrawn_auroc,
+    redraws_of,
+)
 from synthdp.machine.progress import progress
 
 #: A column of more values is an id or a measurement, not a group.

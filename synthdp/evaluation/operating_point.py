@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from synthdp.evaluation.intervals import Redrawn, itself_and_redraws
 from synthdp.evaluation.metrics import REACHED, THRESHOLD
 from synthdp.evaluation.noisy_counts import BINS, logit_at
+from synthdp.evaluation.uncertainty.intervals import Redrawn, itself_and_redraws
 
 Array = NDArray[np.float64]
 

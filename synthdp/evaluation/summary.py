@@ -12,14 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.errors import InputError
-from synthdp.evaluation.intervals import (
-    LEVEL,
-    Interval,
-    intervals_and_draws,
-    patient_weights,
-    percentile_interval,
-    with_known_target,
-)
 from synthdp.evaluation.metrics import (
     MACRO,
     METRICS,
@@ -29,6 +21,14 @@ from synthdp.evaluation.metrics import (
     has_both_classes,
 )
 from synthdp.evaluation.settings import AT_SENSITIVITY, REDRAWS
+from synthdp.evaluation.uncertainty.intervals import (
+    LEVEL,
+    Interval,
+    intervals_and_draws,
+    patient_weights,
+    percentile_interval,
+    with_known_target,
+)
 
 ONE_CLASS = "has no value: one class alone"
 

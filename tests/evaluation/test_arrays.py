@@ -10,10 +10,10 @@ from synthdp.data.dataset import Dataset, Row
 from synthdp.data.description import DatasetInfo
 from synthdp.errors import InputError
 from synthdp.evaluation.arrays import compare, fairness
-from synthdp.evaluation.differences import correlated_aurocs, difference
 from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.predictions import Predictions, ScoredImages
 from synthdp.evaluation.settings import FairnessSettings
+from synthdp.evaluation.uncertainty.differences import correlated_aurocs, difference
 
 PATIENTS = np.repeat(np.arange(60), 2)
 

@@ -37,10 +37,10 @@ from synthdp.evaluation.groups import (
     judged_groups,
     sorted_groups,
 )
-from synthdp.evaluation.intervals import Redrawn, patient_weights, redraws_of
 from synthdp.evaluation.metrics import METRICS, all_metrics
 from synthdp.evaluation.predictions import Predictions, ScoredImages, ScoredTarget
 from synthdp.evaluation.settings import FairnessSettings
+from synthdp.evaluation.uncertainty.intervals import Redrawn, patient_weights, redraws_of
 from synthdp.study.report.page import ReportSettings
 
 REDRAWS = 300

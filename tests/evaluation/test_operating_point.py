@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from synthdp.evaluation.intervals import patient_weights
 from synthdp.evaluation.noisy_counts import BINS, haar_basis, likely_counts, unit_counts
 from synthdp.evaluation.operating_point import (
     SLOPES,
@@ -14,6 +13,7 @@ from synthdp.evaluation.operating_point import (
     threshold_of_scores,
     youden_threshold,
 )
+from synthdp.evaluation.uncertainty.intervals import patient_weights
 
 
 def drawn(n: int, slope: float, offset: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,9 @@ import pytest
 from scipy.special import expit
 
 from synthdp.errors import InputError
-from synthdp.evaluation.intervals import patient_bootstrap
 from synthdp.evaluation.metrics import METRICS, FloatArray
 from synthdp.evaluation.summary import evaluate
+from synthdp.evaluation.uncertainty.intervals import patient_bootstrap
 
 
 def clustered(n_patients: int, seed: int) -> tuple[FloatArray, FloatArray, list[str]]:

@@ -3,8 +3,8 @@
 For each set and split: the mean AUROC of each strategy at each epsilon; its difference from the
 same strategy without privacy; and its difference from a reference strategy at the same epsilon.
 The tests are DeLong's by patient with runs as a second source, and Holm's adjustment
-(`synthdp.evaluation.differences`). How much runs vary is known from all cells of a split together
-(`synthdp.evaluation.seed_spread`), since each has a few runs alone. Of tuned settings the chosen
+(`synthdp.evaluation.uncertainty.differences`). How much runs vary is known from all cells of a split together
+(`synthdp.evaluation.uncertainty.seed_spread`), since each has a few runs alone. Of tuned settings the chosen
 ones alone are compared.
 """
 
@@ -21,7 +21,9 @@ from pydantic import Field
 
 from synthdp.config.settings import EpsilonTarget, Settings
 from synthdp.errors import InputError
-from synthdp.evaluation.differences import (
+from synthdp.evaluation.metrics import MACRO
+from synthdp.evaluation.operating_point import threshold_of_scores
+from synthdp.evaluation.uncertainty.differences import (
     Correlated,
     Estimate,
     correlated_aurocs,
@@ -30,10 +32,12 @@ from synthdp.evaluation.differences import (
     holm,
     mean_over_runs,
 )
-from synthdp.evaluation.intervals import auroc_draws, patient_weights, percentile_interval
-from synthdp.evaluation.metrics import MACRO
-from synthdp.evaluation.operating_point import threshold_of_scores
-from synthdp.evaluation.seed_spread import SeedSpread, moderated_spreads
+from synthdp.evaluation.uncertainty.intervals import (
+    auroc_draws,
+    patient_weights,
+    percentile_interval,
+)
+from synthdp.evaluation.uncertainty.seed_spread import SeedSpread, moderated_spreads
 from synthdp.machine.progress import progress
 from synthdp.privacy.lineage import Spent
 from synthdp.storage.files import write_atomic

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from synthdp.evaluation.intervals import Interval
 from synthdp.evaluation.metrics import METRICS
+from synthdp.evaluation.uncertainty.intervals import Interval
 from synthdp.privacy.units import Unit
 from synthdp.study.compare.defaults import choose
 from synthdp.study.compare.results import CellKey, ResultRow, cell_key

@@ -9,7 +9,7 @@ the curve, in the summary and in cards. `results.csv` keeps each run's own.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from synthdp.evaluation.intervals import Interval
+from synthdp.evaluation.uncertainty.intervals import Interval
 from synthdp.study.compare.aurocs import ComparisonRow
 from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.results import cell_key

@@ -17,8 +17,8 @@ from synthdp.evaluation.fairness import (
     wholes,
 )
 from synthdp.evaluation.groups import JudgedGroup, Judgement, judgements, panel_of
-from synthdp.evaluation.intervals import Redrawn
 from synthdp.evaluation.settings import FairnessSettings
+from synthdp.evaluation.uncertainty.intervals import Redrawn
 from synthdp.machine.progress import progress
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.predictions import (

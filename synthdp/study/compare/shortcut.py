@@ -29,8 +29,8 @@ from synthdp.data.dataset import (
     open_dataset,
     targets_array,
 )
-from synthdp.evaluation.intervals import Redrawn, redrawn_auroc, redraws_of
 from synthdp.evaluation.metrics import MACRO
+from synthdp.evaluation.uncertainty.intervals import Redrawn, redrawn_auroc, redraws_of
 from synthdp.machine.progress import progress
 from synthdp.privacy.promise.uncovered import TRAINED_ON
 from synthdp.storage.files import write_atomic

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.data.dataset import open_dataset
-from synthdp.evaluation.differences import benjamini_hochberg
 from synthdp.evaluation.groups import decision_measures
-from synthdp.evaluation.intervals import Redrawn, redrawn_auroc, redraws_of
 from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.operating_point import at_youden, youden_threshold
 from synthdp.evaluation.predictions import ScoredTarget
+from synthdp.evaluation.uncertainty.differences import benjamini_hochberg
+from synthdp.evaluation.uncertainty.intervals import Redrawn, redrawn_auroc, redraws_of
 from synthdp.machine.progress import progress
 from synthdp.stages import crosses_grid
 from synthdp.storage.files import write_atomic

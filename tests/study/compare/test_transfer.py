@@ -12,7 +12,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
-from synthdp.evaluation.intervals import Redrawn
+from synthdp.evaluation.uncertainty.intervals import Redrawn
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.releases.release import release
 from synthdp.storage.files import write_atomic, write_json

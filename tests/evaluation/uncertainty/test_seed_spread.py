@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import polygamma
 
-from synthdp.evaluation.differences import Correlated, difference, mean_over_runs
-from synthdp.evaluation.seed_spread import SeedSpread, moderated_spreads
+from synthdp.evaluation.uncertainty.differences import Correlated, difference, mean_over_runs
+from synthdp.evaluation.uncertainty.seed_spread import SeedSpread, moderated_spreads
 
 
 def test_two_seeds_apart_do_not_make_an_interval_of_everything() -> None:

@@ -6,7 +6,7 @@ counts twice, with all images (Efron and Tibshirani, An Introduction to the Boot
 every metric is computed for many such vectors at once (`weighted_metrics`). Drawing weights once
 and scoring two models with them gives paired redraws: `Redrawn` holds a figure with its redraws,
 the differences of two such, and their test. What holds without redraws, and for several runs, is in
-`synthdp.evaluation.differences`.
+`synthdp.evaluation.uncertainty.differences`.
 """
 
 import math

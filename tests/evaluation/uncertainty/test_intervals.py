@@ -12,16 +12,16 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from synthdp.evaluation.intervals import (
-    bootstrap_draws,
-    patient_bootstrap,
-    patient_weights,
-)
 from synthdp.evaluation.metrics import (
     FloatArray,
     all_metrics,
     weighted_aurocs,
     weighted_metrics,
+)
+from synthdp.evaluation.uncertainty.intervals import (
+    bootstrap_draws,
+    patient_bootstrap,
+    patient_weights,
 )
 
 
@@ -137,7 +137,7 @@ def test_a_patient_drawn_twice_counts_twice_with_all_images() -> None:
 def test_blocks_of_redraws_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     targets, scores, ids = clustered(15, 2, seed=4)
     whole = patient_bootstrap(targets, scores, ids, generator=np.random.default_rng(5), redraws=40)
-    monkeypatch.setattr("synthdp.evaluation.intervals._CELLS_AT_ONCE", 100)
+    monkeypatch.setattr("synthdp.evaluation.uncertainty.intervals._CELLS_AT_ONCE", 100)
     parts = patient_bootstrap(targets, scores, ids, generator=np.random.default_rng(5), redraws=40)
     for name, interval in whole.items():
         assert vars(parts[name]) == pytest.approx(vars(interval), rel=1e-9)

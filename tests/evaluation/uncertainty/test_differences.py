@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from synthdp.evaluation.differences import (
+from synthdp.evaluation.metrics import auroc
+from synthdp.evaluation.uncertainty.differences import (
     Estimate,
     correlated_aurocs,
     correlated_shares,
@@ -14,8 +15,7 @@ from synthdp.evaluation.differences import (
     holm,
     mean_over_runs,
 )
-from synthdp.evaluation.intervals import auroc_draws, patient_weights
-from synthdp.evaluation.metrics import auroc
+from synthdp.evaluation.uncertainty.intervals import auroc_draws, patient_weights
 
 Array = NDArray[np.float64]
 
@@ -167,7 +167,9 @@ def test_blocks_of_redraws_draw_what_one_block_draws(monkeypatch: pytest.MonkeyP
     targets, scores, patients = clustered_scores(seed=6)
     weights = patient_weights(int(patients.max()) + 1, 23, np.random.default_rng(7))
     whole = auroc_draws(targets[:, None], scores[:, :, None], patients, weights)
-    monkeypatch.setattr("synthdp.evaluation.intervals._AUROC_CELLS_AT_ONCE", 4 * len(targets))
+    monkeypatch.setattr(
+        "synthdp.evaluation.uncertainty.intervals._AUROC_CELLS_AT_ONCE", 4 * len(targets)
+    )
     parts = auroc_draws(targets[:, None], scores[:, :, None], patients, weights)
     assert parts == pytest.approx(whole, abs=1e-12)
 

@@ -22,10 +22,10 @@ keys come from the operating system and a seed's number ties nothing but splits 
 Intervals are Student's, with Satterthwaite's degrees of freedom as Hillis (Statistics in Medicine
 26:596, 2007) gives them for readers: patients count as many, runs as the few that they are. Where
 many recipes are compared, s^2 and its degrees of freedom are drawn towards what they share
-(`synthdp.evaluation.seed_spread`).
+(`synthdp.evaluation.uncertainty.seed_spread`).
 
 `holm` and `benjamini_hochberg` adjust p-values, of these tests or of those by redraws
-(`synthdp.evaluation.intervals.Redrawn`), for having been many.
+(`synthdp.evaluation.uncertainty.intervals.Redrawn`), for having been many.
 """
 
 import math
@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, rankdata
 from scipy.stats import t as student
 
-from synthdp.evaluation.intervals import LEVEL, Interval
 from synthdp.evaluation.metrics import FloatArray
-from synthdp.evaluation.seed_spread import SeedSpread
+from synthdp.evaluation.uncertainty.intervals import LEVEL, Interval
+from synthdp.evaluation.uncertainty.seed_spread import SeedSpread
 
 Array = NDArray[np.float64]
 
