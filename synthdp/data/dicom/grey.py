@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthdp.data.dicom.elements import number, text, whole
-from synthdp.data.dicom.stored import BLOCK_PX, StoredPixels
+from synthdp.data.dicom.pixels.stored import BLOCK_PX, StoredPixels
 from synthdp.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from synthdp.data.dicom.file import only_input_errors, parse
 from synthdp.data.dicom.grey import UnitValues, grey_levels, unit_values
 from synthdp.data.dicom.header import DicomHeader, header_of
+from synthdp.data.dicom.pixels.stored import stored_pixels
 from synthdp.data.dicom.reading import DicomReading
-from synthdp.data.dicom.stored import stored_pixels
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthdp.data.dicom.codestream import holds_another_image, is_whole, stated_size
 from synthdp.data.dicom.elements import text, whole
 from synthdp.data.dicom.file import DEFLATED
-from synthdp.data.dicom.isolated import decode_lossless
-from synthdp.data.dicom.messages import unheard
+from synthdp.data.dicom.pixels.codestream import holds_another_image, is_whole, stated_size
+from synthdp.data.dicom.pixels.isolated import decode_lossless
+from synthdp.data.dicom.pixels.messages import unheard
 from synthdp.errors import InputError
 
 if TYPE_CHECKING:

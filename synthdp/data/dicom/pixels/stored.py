@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from synthdp.data.dicom.elements import text, whole
 from synthdp.data.dicom.file import OVERLAY_BITS
-from synthdp.data.dicom.frame import decoded_frame
+from synthdp.data.dicom.pixels.frame import decoded_frame
 from synthdp.errors import InputError
 
 if TYPE_CHECKING:
