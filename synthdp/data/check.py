@@ -11,9 +11,9 @@ from synthdp.config.settings import read_json_as
 from synthdp.data.dataset import open_dataset, patients_in_two_splits, row_problems
 from synthdp.data.decoding import narrow_range
 from synthdp.data.description import DatasetInfo
-from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.images.survey import ImageFacts, range_words, survey_images
 from synthdp.data.importing.images.thumbnails import Thumbnails
+from synthdp.data.importing.patients.ids import normalised_id
 from synthdp.data.looks.contact_sheet import CONTACT_SHEET_FILE
 from synthdp.data.looks.likeness import look_alikes
 from synthdp.data.looks.pose import Poses, shows_chests, unlike_poses

@@ -25,11 +25,11 @@ from gan.train import run_train_gan
 from synthdp.data.dataset import Dataset, Row, open_dataset, units_of
 from synthdp.data.decoding import decode_pixels
 from synthdp.data.images import encode_png
-from synthdp.data.importing import assignment
 from synthdp.data.importing.cbis_ddsm import run_cbis_ddsm
 from synthdp.data.importing.dicom import run_dicom
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.patients import assignment
 from synthdp.data.importing.settings.cbis_ddsm import CbisDdsmSettings
 from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.importing.settings.patches import PatchesSettings

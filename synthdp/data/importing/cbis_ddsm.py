@@ -19,12 +19,12 @@ from synthdp.data.dicom.header import DicomHeader, read_header
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.findings import Finding, Number, Reason
 from synthdp.data.importing.folders.folder import files_fitting, folder_contents
-from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.lesions.crops import mask_region
 from synthdp.data.importing.lesions.full_images import is_dicom, read_mask
 from synthdp.data.importing.listing import Listing
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
+from synthdp.data.importing.patients.ids import id_problem, normalised_id
 from synthdp.data.importing.settings.cbis_ddsm import Abnormality, CbisDdsmSettings
 from synthdp.data.importing.tables.cells import same_side_or_view
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet

@@ -11,14 +11,14 @@ from synthdp.data.description import KEY_FILE
 from synthdp.data.dicom.header import VIEWS, DicomHeader, read_header, same_instance
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.findings import Finding, Number, in_order
-from synthdp.data.importing.ids import normalised_id
 from synthdp.data.importing.lesions.full_images import is_dicom
 from synthdp.data.importing.lesions.region import guessed_columns, half_a_region
-from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches, tables_of
 from synthdp.data.importing.note import named_numbers
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patches import import_once
+from synthdp.data.importing.patients.ids import normalised_id
+from synthdp.data.importing.patients.links import read_links
 from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.importing.settings.patches import on_its_mapping
 from synthdp.data.importing.sources import refuse_changed_sources, source_files

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from typing import Literal
 
-from synthdp.data.importing.ids import is_nothing
+from synthdp.data.importing.patients.ids import is_nothing
 
 Words = tuple[str, ...]
 #: What a name says of the class: 1, 0, nothing, both (such as a title of the whole set), that it is

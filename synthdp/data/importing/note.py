@@ -20,7 +20,7 @@ from synthdp.privacy.units import Unit
 from synthdp.storage.files import read_json, readable_name
 
 if TYPE_CHECKING:
-    from synthdp.data.importing.assignment import AssignedImages
+    from synthdp.data.importing.patients.assignment import AssignedImages
 
 NOTE = "import.json"
 #: A note has a number and at times an id for each image: bounds for two million of them.

@@ -16,17 +16,6 @@ from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import NARROW, decode_pixels
 from synthdp.data.description import KEY_FILE, DatasetInfo, protected_set_of, read_info
 from synthdp.data.dicom.reading import DicomReading
-from synthdp.data.importing.assignment import (
-    AssignedImages,
-    assign,
-    id_problems,
-    in_cohort,
-    link_problems,
-    refuse_empty_split,
-    set_key,
-    split_problems,
-    unit_problems,
-)
 from synthdp.data.importing.findings import Finding, Reason
 from synthdp.data.importing.folders.arrays import array_image
 from synthdp.data.importing.images.prepare import Prepared, PreparedImages, prepare, staging_beside
@@ -37,7 +26,6 @@ from synthdp.data.importing.lesions.full_images import (
     full_images,
     read_lesions,
 )
-from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, files_fitting, list_patches, tables_of
 from synthdp.data.importing.note import (
     NOTE,
@@ -48,6 +36,18 @@ from synthdp.data.importing.note import (
     read_note,
 )
 from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.patients.assignment import (
+    AssignedImages,
+    assign,
+    id_problems,
+    in_cohort,
+    link_problems,
+    refuse_empty_split,
+    set_key,
+    split_problems,
+    unit_problems,
+)
+from synthdp.data.importing.patients.links import read_links
 from synthdp.data.importing.settings.lesions import CropSettings
 from synthdp.data.importing.settings.listing import FORMER_PATTERNS
 from synthdp.data.importing.settings.patches import PatchesSettings

@@ -7,9 +7,9 @@ from synthdp.data.dicom.header import DicomHeader
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.dicom import read_headers, torn_person_problems
 from synthdp.data.importing.folders.volumes import slices_in
-from synthdp.data.importing.links import read_links
 from synthdp.data.importing.listing import Listing, list_patches
 from synthdp.data.importing.patches import import_once
+from synthdp.data.importing.patients.links import read_links
 from synthdp.data.importing.settings.volumes import VolumesSettings
 
 

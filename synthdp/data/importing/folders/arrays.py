@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from synthdp.data.formats.samples import Samples, grey_levels
 from synthdp.data.importing.findings import Finding
-from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.patients.ids import id_problem, normalised_id
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.settings.tables import ArraySettings
 from synthdp.data.manifest.contract import SPLITS

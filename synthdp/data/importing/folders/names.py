@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from synthdp.data.images import MISSING_FILE
 from synthdp.data.importing.findings import Finding, Number, Reason
-from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.labels import Reading, names_mask
 from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.patients.ids import id_problem, normalised_id
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.manifest.contract import SPLITS
 from synthdp.data.manifest.named_files import NamedFiles

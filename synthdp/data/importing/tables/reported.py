@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from synthdp.data.importing.findings import Finding
-from synthdp.data.importing.ids import is_nothing
 from synthdp.data.importing.labels import Labels
+from synthdp.data.importing.patients.ids import is_nothing
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.settings.reports import (
     AgeRule,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from synthdp.data.dataset import MAX_SHOWN_CHARS
 from synthdp.data.importing.findings import Finding, Number
 from synthdp.data.importing.folders.names import name_label
-from synthdp.data.importing.ids import is_nothing
+from synthdp.data.importing.patients.ids import is_nothing
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.cells import with_point
 from synthdp.data.importing.tables.reader import Reader, TargetsRead

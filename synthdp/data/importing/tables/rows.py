@@ -13,9 +13,9 @@ from synthdp.data.importing.folders.names import (
     folder_split,
     patient_in_name,
 )
-from synthdp.data.importing.ids import id_problem, normalised_id
 from synthdp.data.importing.lesions.region import Region, region_in
 from synthdp.data.importing.patch import Patch
+from synthdp.data.importing.patients.ids import id_problem, normalised_id
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.cells import (
     find_column,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from synthdp.data.dataset import SAFE_ID, patients_in_two_splits
 from synthdp.data.importing.findings import Number
-from synthdp.data.importing.ids import alike_ids, misspelled_links
 from synthdp.data.importing.images.survey import ImageFacts
 from synthdp.data.importing.images.thumbnails import Thumbnails
 from synthdp.data.importing.listing import Listing
+from synthdp.data.importing.patients.ids import alike_ids, misspelled_links
 from synthdp.data.importing.settings.assignment import AssignmentSettings
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.looks.likeness import look_alikes

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from synthdp.data.dataset import Dataset, open_dataset
-from synthdp.data.importing.ids import alike_ids, id_problem, normalised_id
 from synthdp.data.importing.patches import run_patches
+from synthdp.data.importing.patients.ids import alike_ids, id_problem, normalised_id
 from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.errors import InputError
 from synthdp.storage.files import read_json

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synthdp.data.dataset import raise_problems
-from synthdp.data.importing.ids import normalised_id
+from synthdp.data.importing.patients.ids import normalised_id
 from synthdp.data.importing.tables.cells import column_problem, find_column
 from synthdp.data.importing.tables.sheets import read_sheet
 from synthdp.errors import InputError
@@ -16,7 +16,7 @@ def read_links(path: Path) -> Mapping[str, str]:
     """The person of each id in a table of links; an id that it does not name is its own person.
 
     Its columns are `patient_id` and `person`, further ones are not read; ids are taken in their one
-    spelling (`synthdp.data.importing.ids`). A person may be called by one of the ids, which then
+    spelling (`synthdp.data.importing.patients.ids`). A person may be called by one of the ids, which then
     has a row too, or by any other word: the name stands in the file, so that it does not depend on
     which of the ids have images.
 
