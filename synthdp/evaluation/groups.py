@@ -2,7 +2,8 @@
 
 What models do for a group is its figures, on these images and on every redraw of the patients; all
 groups of all models share the redraws, so that intervals of differences are paired ones
-(`synthdp.evaluation.uncertainty.intervals.Redrawn`). Differences between groups: `synthdp.evaluation.fairness`.
+(`synthdp.evaluation.uncertainty.intervals.Redrawn`). Differences between groups:
+`synthdp.evaluation.fairness`.
 """
 
 import math

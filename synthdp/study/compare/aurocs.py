@@ -3,9 +3,9 @@
 For each set and split: the mean AUROC of each strategy at each epsilon; its difference from the
 same strategy without privacy; and its difference from a reference strategy at the same epsilon.
 The tests are DeLong's by patient with runs as a second source, and Holm's adjustment
-(`synthdp.evaluation.uncertainty.differences`). How much runs vary is known from all cells of a split together
-(`synthdp.evaluation.uncertainty.seed_spread`), since each has a few runs alone. Of tuned settings the chosen
-ones alone are compared.
+(`synthdp.evaluation.uncertainty.differences`). How much runs vary is known from all cells of a
+split together (`synthdp.evaluation.uncertainty.seed_spread`), since each has a few runs alone. Of
+tuned settings the chosen ones alone are compared.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""The pixel data of a DICOM image: their one frame, decoded and checked, as words that are stored."""
+"""The pixel data of a DICOM image: one frame, decoded, checked, as the words that are stored."""

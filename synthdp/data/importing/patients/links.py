@@ -16,9 +16,9 @@ def read_links(path: Path) -> Mapping[str, str]:
     """The person of each id in a table of links; an id that it does not name is its own person.
 
     Its columns are `patient_id` and `person`, further ones are not read; ids are taken in their one
-    spelling (`synthdp.data.importing.patients.ids`). A person may be called by one of the ids, which then
-    has a row too, or by any other word: the name stands in the file, so that it does not depend on
-    which of the ids have images.
+    spelling (`synthdp.data.importing.patients.ids`). A person may be called by one of the ids,
+    which then has a row too, or by any other word: the name stands in the file, so that it does not
+    depend on which of the ids have images.
 
     Raises:
         InputError: with every problem at once, by row and never by id.
