@@ -79,8 +79,8 @@ from synthdp.privacy.promise.plan import statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
 from synthdp.privacy.promise.words import statement_text
+from synthdp.releases.copies.runs import copy_model
 from synthdp.releases.release import Asked, release
-from synthdp.releases.runs import copy_model
 from synthdp.runs.audit_record import _stored
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import open_run

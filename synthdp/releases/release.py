@@ -36,13 +36,13 @@ from synthdp.releases.contents import (
     release_id,
     write_contents,
 )
-from synthdp.releases.datasets import copy_dataset
+from synthdp.releases.copies.datasets import copy_dataset
+from synthdp.releases.copies.models import copy_run
+from synthdp.releases.copies.rows import Selection, parse_selection
+from synthdp.releases.copies.runs import STATUS, WEIGHTS, released_status
+from synthdp.releases.copies.studies import RUNS, copy_study
 from synthdp.releases.files import paths_in, refuse_paths
-from synthdp.releases.models import copy_run
 from synthdp.releases.record import Noting, noting, today
-from synthdp.releases.rows import Selection, parse_selection
-from synthdp.releases.runs import STATUS, WEIGHTS, released_status
-from synthdp.releases.studies import RUNS, copy_study
 from synthdp.runs.inputs import made_from
 from synthdp.storage.files import atomic_folder
 

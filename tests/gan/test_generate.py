@@ -34,7 +34,7 @@ from synthdp.data.writer import DatasetWriter
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.ledger.set_record import Record, recorded_releases
 from synthdp.privacy.lineage import Release
-from synthdp.releases.datasets import copy_dataset
+from synthdp.releases.copies.datasets import copy_dataset
 from synthdp.storage.files import write_json
 
 Finished = Callable[[Path], Path]

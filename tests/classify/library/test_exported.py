@@ -34,7 +34,7 @@ from synthdp.networks.public.carried import PublicNetwork
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import make_statement
-from synthdp.releases.networks import write_networks
+from synthdp.releases.copies.networks import write_networks
 from synthdp.releases.release import Asked, release
 from synthdp.runs.cards import model_card
 from synthdp.runs.folder import open_run

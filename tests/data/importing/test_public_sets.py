@@ -26,7 +26,7 @@ from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.plan import set_statement, statement_of
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.words import statement_text
-from synthdp.releases.datasets import copy_dataset
+from synthdp.releases.copies.datasets import copy_dataset
 from synthdp.releases.release import Asked, release
 from synthdp.runs.cards import dataset_card
 from synthdp.study.compare.defaults import _promise_words

@@ -12,8 +12,8 @@ from synthdp.errors import InputError
 from synthdp.machine.progress import progress
 from synthdp.privacy.promise.plan import set_statement
 from synthdp.privacy.promise.statement import Statement
+from synthdp.releases.copies.runs import card_of
 from synthdp.releases.files import plain_file
-from synthdp.releases.runs import card_of
 from synthdp.runs.cards import restated
 from synthdp.storage.files import write_atomic, write_json
 

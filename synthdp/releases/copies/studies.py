@@ -10,9 +10,15 @@ from synthdp.privacy.promise.plan import named_sets, with_records
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement, joined_statement
 from synthdp.privacy.promise.uncovered import CHOICE, TRAINED_ON, exact_words, with_uncovered
+from synthdp.releases.copies.rows import (
+    Selection,
+    blanked,
+    chosen_rows,
+    comparisons_left,
+    public_sets,
+)
+from synthdp.releases.copies.runs import PROMISE, STATUS, copy_config, copy_promise, released_status
 from synthdp.releases.files import plain_file
-from synthdp.releases.rows import Selection, blanked, chosen_rows, comparisons_left, public_sets
-from synthdp.releases.runs import PROMISE, STATUS, copy_config, copy_promise, released_status
 from synthdp.runs.cards import plain_card
 from synthdp.storage.files import write_atomic, write_json
 from synthdp.storage.paths import without_paths

@@ -16,7 +16,7 @@ from synthdp.releases.contents import (
     read_contents,
     write_contents,
 )
-from synthdp.releases.runs import (
+from synthdp.releases.copies.runs import (
     PROMISE,
     card_of,
     copy_config,

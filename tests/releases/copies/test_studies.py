@@ -20,8 +20,8 @@ from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import joined_statement
 from synthdp.privacy.promise.uncovered import CHOICE
 from synthdp.releases.contents import check_release, read_contents
+from synthdp.releases.copies.rows import Selection, chosen_rows, parse_selection
 from synthdp.releases.release import Asked, release
-from synthdp.releases.rows import Selection, chosen_rows, parse_selection
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.results import ResultRow, evaluation_row, read_results, write_results

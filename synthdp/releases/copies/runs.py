@@ -17,13 +17,13 @@ from synthdp.networks.public.weight_files import HUB
 from synthdp.privacy.promise.plan import named_sets, with_records
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.privacy.promise.statement import Statement
-from synthdp.releases.files import CONFIG, plain_file
-from synthdp.releases.networks import (
+from synthdp.releases.copies.networks import (
     NamedBackbone,
     copy_networks,
     sources_as_carried,
     write_networks,
 )
+from synthdp.releases.files import CONFIG, plain_file
 from synthdp.stages import STAGES, score_difference
 from synthdp.status import RunStatus
 from synthdp.storage.files import read_json, read_text, write_atomic, write_json
