@@ -10,12 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from classify.auditing import network
-from classify.auditing.canaries import (
-    many_runs,
-    many_runs_bounds,
-    one_run,
-    one_run_bounds,
-)
+from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, one_run_bounds
 from classify.auditing.membership import ATTACK, membership
 from classify.auditing.replay import replay
 from classify.auditing.subject import Subject

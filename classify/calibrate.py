@@ -43,10 +43,7 @@ from synthdp.data.identity import keyed_digest
 from synthdp.data.people.cohorts import cohort_rows
 from synthdp.data.people.units import bounded_rows
 from synthdp.evaluation.metrics import FloatArray, has_both_classes
-from synthdp.evaluation.noisy_counts import (
-    likely_counts,
-    released_coefficients,
-)
+from synthdp.evaluation.noisy_counts import likely_counts, released_coefficients
 from synthdp.evaluation.operating_point import (
     platt_of_counts,
     platt_scaling,

@@ -26,12 +26,7 @@ from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD
 from synthdp.evaluation.noisy_counts import NoisyAuroc, NoisyAurocs, noisy_aurocs
-from synthdp.evaluation.predictions import (
-    METRICS_FILE,
-    PREDICTIONS_FILE,
-    Predictions,
-    ScoredImages,
-)
+from synthdp.evaluation.predictions import METRICS_FILE, PREDICTIONS_FILE, Predictions, ScoredImages
 from synthdp.evaluation.summary import evaluate
 from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.run_ledger import Ledger

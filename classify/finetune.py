@@ -57,10 +57,7 @@ from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.packed import packed_images
 from synthdp.data.people.cohorts import cohort_rows, patient_tags
-from synthdp.data.people.units import (
-    bounded_rows,
-    note_unrefused,
-)
+from synthdp.data.people.units import bounded_rows, note_unrefused
 from synthdp.errors import InputError
 from synthdp.machine.devices import auto_device
 from synthdp.machine.rank import own_rank, refuse_several
@@ -69,9 +66,7 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.lineage import Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseSource, open_noise_source
-from synthdp.privacy.promise.plan import (
-    PrivacyPlan,
-)
+from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.statement import Statement
 from synthdp.privacy.units import Unit
 from synthdp.runs.cards import model_card

@@ -11,12 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.package.conditions import (
-    Conditions,
-    read_conditions,
-    read_findings,
-    refuse_other_findings,
-)
+from gan.package.conditions import Conditions, read_conditions, read_findings, refuse_other_findings
 from gan.package.description import Description, HaarShape, MixtureShape, TrainedShape
 from gan.package.opened import GeneratorRun, open_generator
 from gan.settings.finished import (

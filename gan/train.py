@@ -44,11 +44,7 @@ from gan.private.embedding import (
 from gan.settings.parts import DpDiscriminatorSettings
 from gan.settings.train import TrainGanSettings
 from gan.training.checkpoint import Companion, LearnedRows, checkpointed
-from gan.training.examples import (
-    Examples,
-    load_examples,
-    load_protected,
-)
+from gan.training.examples import Examples, load_examples, load_protected
 from gan.training.finish import finish_generator
 from gan.training.guidance import Guidance
 from gan.training.loop import (
@@ -63,9 +59,7 @@ from synthdp.data.dataset import open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import content_digest, keyed_digest
 from synthdp.data.people.cohorts import patient_tags
-from synthdp.data.people.units import (
-    note_unrefused,
-)
+from synthdp.data.people.units import note_unrefused
 from synthdp.machine.devices import chosen_device, reduced_precision
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import run_once

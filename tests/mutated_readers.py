@@ -25,16 +25,7 @@ import torch
 import yaml
 from made_up import clinic_set, made_up_assessment
 from made_up_study import describe, make_study
-from mutations import (
-    ANY,
-    OF_CSV,
-    OF_JSON,
-    OF_LINES,
-    OF_SAFETENSORS,
-    OF_TORCH,
-    OF_YAML,
-    Mutation,
-)
+from mutations import ANY, OF_CSV, OF_JSON, OF_LINES, OF_SAFETENSORS, OF_TORCH, OF_YAML, Mutation
 
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
@@ -88,8 +79,9 @@ from synthdp.storage.files import read_json, sha256_file, write_json
 from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import evaluation_row, read_results
 from synthdp.study.record import read_record
-from synthdp.study.report.page import ReportSettings, run_report
-from synthdp.study.report.published import published_rows, read_published
+from synthdp.study.report.page import run_report
+from synthdp.study.report.sections.published import published_rows, read_published
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.state import is_finished, recorded_failures
 

@@ -20,12 +20,7 @@ from classify.head.lengths import MOST_PAIRED, Images, Pairs, longest_sums, trun
 from classify.settings.head import LinearLoss
 from synthdp.privacy.noisy_sum.clipping import clip_factors, clip_rows, surely_unclipped, unit_means
 from synthdp.privacy.noisy_sum.exact import ExactRows, logistic, row_norms
-from synthdp.privacy.noisy_sum.lattice import (
-    clip_bound,
-    lattice_step,
-    on_lattice,
-    whole_vectors,
-)
+from synthdp.privacy.noisy_sum.lattice import clip_bound, lattice_step, on_lattice, whole_vectors
 
 #: Patients whose gradients are all made at a time, for memory.
 _MADE_AT_ONCE = 256

@@ -43,12 +43,7 @@ from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import run_steps
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.clipping import clip_rows
-from synthdp.privacy.noisy_sum.lattice import (
-    clip_bound,
-    noisy_mean,
-    on_lattice,
-    whole_vectors,
-)
+from synthdp.privacy.noisy_sum.lattice import clip_bound, noisy_mean, on_lattice, whole_vectors
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
 

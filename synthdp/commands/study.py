@@ -46,10 +46,12 @@ def add_commands(commands: Commands) -> None:
 def _report(stage: Stage, settings: "Settings") -> Path | str:
     """Write a study's report or figures, or give its table where no file is named for it."""
     from synthdp.study.report.page import (  # noqa: PLC0415 (starts without the image stack)
-        ReportSettings,
         report_table,
     )
-    from synthdp.study.report.settings import TABLE_FORMATS  # noqa: PLC0415 (likewise)
+    from synthdp.study.report.settings import (  # noqa: PLC0415 (starts without the image stack)
+        TABLE_FORMATS,
+        ReportSettings,
+    )
 
     assert isinstance(settings, ReportSettings)
     if settings.format not in TABLE_FORMATS or settings.out is not None:

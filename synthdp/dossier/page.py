@@ -35,7 +35,7 @@ from synthdp.privacy.promise.words import headline
 from synthdp.releases.files import paths_in, refuse_paths
 from synthdp.storage.files import atomic_folder, write_atomic, write_json
 from synthdp.storage.paths import without_paths
-from synthdp.study.report.promises import statement_html
+from synthdp.study.report.sections.promises import statement_html
 
 PAGE_FILE, JSON_FILE = "dossier.html", "dossier.json"
 _MEASURES = {

@@ -30,12 +30,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.ledger.left import Left
 from synthdp.privacy.promise.plan import named_sets
 from synthdp.privacy.promise.statement import Statement
-from synthdp.releases.contents import (
-    INCLUDABLE,
-    read_contents,
-    release_id,
-    write_contents,
-)
+from synthdp.releases.contents import INCLUDABLE, read_contents, release_id, write_contents
 from synthdp.releases.copies.datasets import copy_dataset
 from synthdp.releases.copies.models import copy_run
 from synthdp.releases.copies.rows import Selection, parse_selection

@@ -16,6 +16,11 @@ def without_paths(text: str) -> str:
     return _BARE_PATH.sub(lambda match: last_part(match[1]), quoted)
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of an error, free of paths, for a page that says why something isn't shown."""
+    return without_paths(str(error)).splitlines()[0]
+
+
 def settings_without_paths(settings: Any) -> Any:
     """Settings in which every path is cut to its last part, and nothing else is changed."""
     if isinstance(settings, Mapping):

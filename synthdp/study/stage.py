@@ -27,7 +27,8 @@ from synthdp.study.compare.transfer import compare_sites, compares_sites
 from synthdp.study.estimate import study_seconds, workers_estimate
 from synthdp.study.plan import study_statement, tuned_promise
 from synthdp.study.record import study_title, write_facts
-from synthdp.study.report.page import REPORT_FILE, ReportSettings, write_report
+from synthdp.study.report.page import REPORT_FILE, write_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import FREE, StudySettings
 from synthdp.study.sweep.grid import (
     GridRow,

@@ -18,14 +18,7 @@ from classify.calibrate import run_calibrate
 from classify.evaluate import run_evaluate
 from classify.features.scaling import plain_scaling
 from classify.model import Classifier, load_classifier, new_feature_source, save_classifier
-from classify.predict import (
-    OneView,
-    draw_saliency,
-    occluded,
-    one_view,
-    run_predict,
-    saliency_map,
-)
+from classify.predict import OneView, draw_saliency, occluded, one_view, run_predict, saliency_map
 from classify.settings.finished import CalibrateSettings, EvaluateSettings, PredictSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import FeatureSettings, Settings

@@ -12,13 +12,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from made_up import (
-    made_up_assessment,
-    random_run,
-    small_study,
-    study_settings,
-    without_mark,
-)
+from made_up import made_up_assessment, random_run, small_study, study_settings, without_mark
 from made_up_study import describe, make_study
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main

@@ -41,7 +41,7 @@ from synthdp.evaluation.metrics import METRICS, all_metrics
 from synthdp.evaluation.predictions import Predictions, ScoredImages, ScoredTarget
 from synthdp.evaluation.settings import FairnessSettings
 from synthdp.evaluation.uncertainty.intervals import Redrawn, patient_weights, redraws_of
-from synthdp.study.report.page import ReportSettings
+from synthdp.study.report.settings import ReportSettings
 
 REDRAWS = 300
 GROUPS = {"a": 40, "b": 60, "c": 100}

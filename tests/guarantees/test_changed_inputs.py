@@ -52,7 +52,8 @@ from synthdp.runs.inputs import INPUTS_FILE, named_inputs, read_inputs, write_in
 from synthdp.stages import STAGES, run_audit
 from synthdp.storage.files import read_json, write_json
 from synthdp.study import stage
-from synthdp.study.report.page import ReportSettings, report_table, run_report
+from synthdp.study.report.page import report_table, run_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.stage import run_study
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)

@@ -40,7 +40,8 @@ from synthdp.storage.files import read_json, sha256_file, write_json
 from synthdp.storage.paths import settings_without_paths
 from synthdp.study.compare.aurocs import read_comparisons
 from synthdp.study.compare.results import evaluation_row, read_results, write_results
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 
 RANDOM = FeatureSettings(name="test_vit", size_px=32)
 PRIVACY = PrivacySettings(epsilon=6, delta=1e-3, population=500)

@@ -41,13 +41,7 @@ from synthdp.study.compare.predictions import (
     refuse_other_images,
     scored_cells,
 )
-from synthdp.study.compare.results import (
-    CellRow,
-    ResultRow,
-    read_rows,
-    rounded_rows,
-    table_csv,
-)
+from synthdp.study.compare.results import CellRow, ResultRow, read_rows, rounded_rows, table_csv
 from synthdp.study.compare.transfer import domain_of, trained_on_of
 from synthdp.study.settings import EvaluateOn, seen_from
 

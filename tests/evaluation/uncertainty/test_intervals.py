@@ -12,12 +12,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from synthdp.evaluation.metrics import (
-    FloatArray,
-    all_metrics,
-    weighted_aurocs,
-    weighted_metrics,
-)
+from synthdp.evaluation.metrics import FloatArray, all_metrics, weighted_aurocs, weighted_metrics
 from synthdp.evaluation.uncertainty.intervals import (
     bootstrap_draws,
     patient_bootstrap,

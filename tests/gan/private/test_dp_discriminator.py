@@ -16,12 +16,7 @@ from made_up import claimed_ledger, clinic_set
 from torch import Tensor
 
 from gan.package.conditions import Conditions
-from gan.private.dp_discriminator import (
-    GameRecipe,
-    PatientImages,
-    PrivateGame,
-    play_privately,
-)
+from gan.private.dp_discriminator import GameRecipe, PatientImages, PrivateGame, play_privately
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from gan.training.examples import load_examples

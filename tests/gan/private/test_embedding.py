@@ -9,12 +9,7 @@ from pydantic import ValidationError
 from gan.package.model import load_generator
 from gan.plans import plan_train_gan
 from gan.private import embedding
-from gan.private.embedding import (
-    class_means,
-    fit_public_features,
-    matched_means,
-    patient_vectors,
-)
+from gan.private.embedding import class_means, fit_public_features, matched_means, patient_vectors
 from gan.settings.parts import EmbeddingSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, run_train_gan

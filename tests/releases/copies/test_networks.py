@@ -231,7 +231,7 @@ def test_public_files_are_known_by_what_they_hold_in_any_precision(name: str) ->
 
 
 def test_the_package_carries_the_licences_that_it_writes_beside_weights() -> None:
-    about = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    about = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     carried = about["tool"]["setuptools"]["package-data"]["synthdp"]
     folder = Path(known.__file__).parent / "licences"
     assert {path.stem for path in folder.iterdir()} == {*known.FREE_LICENCES}

@@ -25,7 +25,8 @@ from synthdp.releases.release import Asked, release
 from synthdp.runs.folder import open_run
 from synthdp.storage.files import read_json, write_json
 from synthdp.study.compare.results import ResultRow, evaluation_row, read_results, write_results
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 from tests.releases.test_release import RANDOM, UNPROTECTED, files_in, finetuned
 
 #: Figures that nothing else in a release has, so that a search finds them.

@@ -26,7 +26,8 @@ from synthdp.study.compare.aurocs import (
     write_comparisons,
 )
 from synthdp.study.compare.results import ResultRow, write_results
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import ComparePlan, FixedOn, StudySettings
 from synthdp.study.sweep.grid import evaluation_folder
 from tests.study.report.test_page import make_study

@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from synthdp.study.compare.drops import paired_t, site_drops
-from synthdp.study.report.published import read_published
-from synthdp.study.report.published_matrices import PublishedMatrices, published_drops
+from synthdp.study.report.sections.published import read_published
+from synthdp.study.report.sections.published_matrices import PublishedMatrices, published_drops
 
 #: What arXiv 2306.06503 has for its sites: drop with privacy and without, p of the paired test.
 PAPER = {

@@ -24,7 +24,9 @@ from synthdp.study.compare.fairness import (
     write_fairness,
 )
 from synthdp.study.compare.results import ResultRow, evaluation_row, write_results
-from synthdp.study.report.page import ReportSettings, fairness_views, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.sections.fairness import fairness_views
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import evaluation_folder, refuse_unfit_attributes
 

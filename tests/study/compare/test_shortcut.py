@@ -20,7 +20,8 @@ from synthdp.study.compare.shortcut import (
     shortcut_of,
     shortcut_words,
 )
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import StudySettings
 from synthdp.study.sweep.grid import evaluation_folder
 

@@ -29,7 +29,9 @@ from synthdp.study.compare.transfer import (
     write_transfer,
 )
 from synthdp.study.plan import plan_study
-from synthdp.study.report.page import ReportSettings, run_report, transfer_lines
+from synthdp.study.report.page import run_report
+from synthdp.study.report.sections.transfer import transfer_lines
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.stage import run_study
 from synthdp.study.sweep.grid import evaluation_folder, expand_grid
 

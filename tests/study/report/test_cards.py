@@ -12,7 +12,8 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.record import SetFacts, read_sets
 from synthdp.study.report.cards import DATA_CARD, MODEL_CARD, subject_tags
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 
 
 @pytest.fixture(scope="module")

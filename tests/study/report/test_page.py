@@ -15,7 +15,8 @@ from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import CLOSEST_PAIRS_FILE
 from synthdp.study.compare.results import ResultRow, evaluation_row, read_results, write_results
-from synthdp.study.report.page import ReportSettings, measured_duration, run_report
+from synthdp.study.report.page import measured_duration, run_report
+from synthdp.study.report.settings import ReportSettings
 
 
 class Page(HTMLParser):

@@ -9,7 +9,8 @@ from browser import CHROMIUM, Browser, chromium
 from made_up_study import describe, make_patches, make_study, many_runs
 
 from synthdp.study.compare.results import ResultRow, write_results
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 

@@ -14,7 +14,8 @@ from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.cited import interval_words, with_cited_intervals
 from synthdp.study.compare.results import ResultRow, read_results, write_results
 from synthdp.study.report.comparison_tables import comparison_table
-from synthdp.study.report.page import ReportSettings, report_table
+from synthdp.study.report.page import report_table
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.report.tables import latex_text
 
 

@@ -9,7 +9,8 @@ from made_up import study_settings
 from synthdp.errors import RunError
 from synthdp.runs.folder import StageCall
 from synthdp.study.compare.results import read_results
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.stage import run_study
 from synthdp.study.sweep import run as sweep
 from synthdp.study.sweep.grid import expand_grid, shard_rows

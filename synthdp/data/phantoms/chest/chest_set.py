@@ -20,11 +20,7 @@ from synthdp.data.phantoms.chest.names import NO_FINDING
 from synthdp.data.phantoms.chest.people import DRAW, Plan, PlannedPatient
 from synthdp.data.phantoms.chest.radiograph import draw_radiograph
 from synthdp.data.phantoms.chest.settings import SiteSettings
-from synthdp.data.phantoms.chest.table import (
-    TablePatient,
-    read_columns,
-    read_known_collection,
-)
+from synthdp.data.phantoms.chest.table import TablePatient, read_columns, read_known_collection
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import DatasetWriter
 from synthdp.errors import InputError

@@ -10,7 +10,8 @@ from synthdp.errors import InputError
 from synthdp.storage.files import write_json
 from synthdp.study.compare.results import ResultRow, write_results
 from synthdp.study.plan import plan_study
-from synthdp.study.report.page import ReportSettings, run_report
+from synthdp.study.report.page import run_report
+from synthdp.study.report.settings import ReportSettings
 from synthdp.study.settings import StudySettings
 from synthdp.study.stage import run_study
 

@@ -5,9 +5,10 @@ import yaml
 
 from synthdp.errors import InputError
 from synthdp.study.compare.results import ResultRow, write_results
-from synthdp.study.report.page import ReportSettings, run_report
-from synthdp.study.report.published import read_published
-from synthdp.study.report.published_matrices import PublishedMatrices
+from synthdp.study.report.page import run_report
+from synthdp.study.report.sections.published import read_published
+from synthdp.study.report.sections.published_matrices import PublishedMatrices
+from synthdp.study.report.settings import ReportSettings
 
 ABOUT = {
     "source": "A paper",

@@ -2,7 +2,7 @@
 
 What is theirs stands in two files: a table with a row for each seed, and a YAML file that says
 which of its rows are which arm, and which strategy of ours repeats it; or in one YAML file of
-matrices by site (`synthdp.study.report.published_matrices`).
+matrices by site (`synthdp.study.report.sections.published_matrices`).
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -23,8 +24,14 @@ from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.accounting.privacy_loss import PrivacyLoss
 from synthdp.privacy.units import Unit
 from synthdp.storage.files import read_text
+from synthdp.storage.paths import reason_of
 from synthdp.study.compare.cells import Cell
-from synthdp.study.report.published_matrices import PublishedMatrices
+from synthdp.study.compare.results import ResultRow
+from synthdp.study.report.sections.published_matrices import (
+    PublishedMatrices,
+    published_matrices_view,
+)
+from synthdp.study.settings import seen_from
 
 MAX_DESCRIPTION_BYTES = 2**16
 
@@ -175,3 +182,21 @@ def _figure(text: str, table: str) -> float:
 def _over_seeds(values: Sequence[float]) -> PublishedAuroc:
     sd = statistics.stdev(values) if len(values) > 1 else None
     return PublishedAuroc(statistics.fmean(values), sd, len(values))
+
+
+def published_section(
+    study: Path, rows: Sequence[ResultRow], cells: Sequence[Cell], path: Path | None
+) -> dict[str, Any]:
+    """Ours beside the figures that the file at `path` describes; `published.html.j2` shows it."""
+    content: dict[str, Any] = {"published": [], "published_problem": "", "matrices": None}
+    if path is None or not rows:
+        return content
+    try:
+        about = read_published(seen_from(study, path))
+        if isinstance(about, PublishedMatrices):
+            return {**content, "matrices": published_matrices_view(about)}
+        beside = published_rows(about, cells)
+    except InputError as error:
+        return {**content, "published_problem": reason_of(error)}
+    on = f"{rows[0].data_set}, {rows[0].split}"
+    return {**content, "published": beside, "published_about": about, "published_on": on}

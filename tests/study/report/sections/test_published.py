@@ -7,8 +7,9 @@ import yaml
 from synthdp.errors import InputError
 from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import ResultRow, write_results
-from synthdp.study.report.page import ReportSettings, run_report
-from synthdp.study.report.published import published_rows, read_published
+from synthdp.study.report.page import run_report
+from synthdp.study.report.sections.published import published_rows, read_published
+from synthdp.study.report.settings import ReportSettings
 
 TABLE = """arm,start,epsilon,seed,auroc
 real,none,inf,1,0.78

@@ -1,0 +1,60 @@
+"""Comparisons of strategies, as `comparisons.html.j2` shows them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from synthdp.evaluation.metrics import MACRO
+from synthdp.study.compare.aurocs import ComparisonRow, Comparisons, ThresholdRow
+
+
+@dataclass(frozen=True)
+class ComparisonsView:
+    """The comparisons on one evaluation set, as `comparisons.html.j2` shows them.
+
+    `references` go by the name of the strategy that all others are compared with. `targets` has the
+    same for each target, where there are several.
+    """
+
+    name: str
+    means: tuple[ComparisonRow, ...]
+    without_privacy: tuple[ComparisonRow, ...]
+    references: Mapping[str, tuple[ComparisonRow, ...]]
+    thresholds: tuple[ThresholdRow, ...]
+    targets: tuple["ComparisonsView", ...] = ()
+
+
+def comparison_views(comparisons: Comparisons) -> list[ComparisonsView]:
+    """The comparisons of a study, by evaluation set in the order of the tables."""
+    sets = dict.fromkeys((row.data_set, row.split) for row in comparisons.aurocs)
+    return [_compared(comparisons, *names) for names in sets]
+
+
+def _compared(comparisons: Comparisons, data_set: str, split: str) -> ComparisonsView:
+    here = [row for row in comparisons.aurocs if (row.data_set, row.split) == (data_set, split)]
+    targets = dict.fromkeys(row.target for row in here if row.target not in ("", MACRO))
+    decided = [
+        row for row in comparisons.thresholds if (row.data_set, row.split) == (data_set, split)
+    ]
+    return replace(
+        _comparisons(f"{data_set}, {split}", [row for row in here if row.target in ("", MACRO)]),
+        thresholds=tuple(decided),
+        targets=tuple(
+            _comparisons(target, [row for row in here if row.target == target])
+            for target in targets
+        ),
+    )
+
+
+def _comparisons(name: str, here: Sequence[ComparisonRow]) -> ComparisonsView:
+    """The rows of one set and target."""
+    against = [row for row in here if row.kind == "reference"]
+    return ComparisonsView(
+        name,
+        tuple(row for row in here if row.kind == "mean"),
+        tuple(row for row in here if row.kind == "without_privacy"),
+        {
+            name: tuple(row for row in against if row.against == name)
+            for name in dict.fromkeys(row.against for row in against)
+        },
+        (),
+    )
