@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from scipy.special import expit
 from torch import Tensor
 
-from classify.features.extract import BATCH, augmented_features, features_on_arrays
+from classify.features.extract import augmented_features, features_on_arrays
 from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from classify.settings.head import MAX_TARGETS
 from synthdp.checkpoint import load_weights, save_weights
@@ -29,6 +29,7 @@ from synthdp.data.images import resize_pixels
 from synthdp.data.phantoms.phantoms import draw_patient
 from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
+from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import Backbone, build_backbone
 from synthdp.networks.frozen import refuse_large_network
 from synthdp.networks.public.carried import find_public_weights

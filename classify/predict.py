@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from classify.features.extract import BATCH, features_on_arrays, volume_features
+from classify.features.extract import features_on_arrays, volume_features
 from classify.features.volumes import VOLUMES_AT_ONCE
 from classify.model import (
     Classifier,
@@ -55,6 +55,7 @@ from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text, read_table
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder
+from synthdp.networks.alone import BATCH
 from synthdp.storage.files import (
     atomic_folder,
     closed_to_others,

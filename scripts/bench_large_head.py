@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from classify.features.extract import BATCH
 from classify.model import head_logits, inputs_of, load_classifier
 from classify.settings.finetune import FinetuneSettings
 from synthdp.config.settings import FeatureSettings, dump_settings, validate_settings
@@ -32,6 +31,7 @@ from synthdp.data.dataset import Dataset, open_dataset, targets_array
 from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
 from synthdp.data.writer import create_dataset
+from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.cache import cached_array
 

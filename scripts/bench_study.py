@@ -18,7 +18,8 @@ import torch
 
 from synthdp.checkpoint import save_weights
 from synthdp.config.settings import FeatureSettings, load_settings, validate_settings
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.networks.backbone import build_backbone
 from synthdp.runs.folder import StageCall
 from synthdp.storage.files import append_line, sha256_file

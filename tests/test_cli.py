@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 
 
 def test_every_stage_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from classify.features.extract import BATCH, features_on_arrays
+from classify.features.extract import features_on_arrays
 from classify.model import Classifier as Model
 from classify.model import (
     load_classifier,
@@ -24,6 +24,7 @@ from classify.model import (
 )
 from synthdp.data.images import pad_square, resize_pixels, to_float
 from synthdp.errors import InputError, RunError
+from synthdp.networks.alone import BATCH
 from synthdp.privacy.promise.plan import statement_of
 
 if TYPE_CHECKING:

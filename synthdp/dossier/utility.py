@@ -9,13 +9,14 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from synthdp.config.settings import validate_settings
-from synthdp.dossier.evidence import Evidence, ScoredSplit, StudyTables
+from synthdp.dossier.evidence import Evidence, StudyTables
 from synthdp.evaluation.assessment import Assessment
 from synthdp.evaluation.fairness import FairnessFigure
 from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.predictions import METRICS_FILE, figures_by_target
 from synthdp.privacy.accounting.bounds import epsilon_text, exactly
 from synthdp.privacy.promise.dossier import GroupFigure, Utility
+from synthdp.runs.evaluations import ScoredSplit
 from synthdp.study.compare.cells import Cell, cells_by_set
 from synthdp.study.compare.cited import with_cited_intervals
 from synthdp.study.compare.results import cell_key

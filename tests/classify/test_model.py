@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor
 
-from classify.features.extract import BATCH, backbone_features
+from classify.features.extract import backbone_features
 from classify.features.scaling import Scaling
 from classify.model import (
     Classifier,
@@ -30,6 +30,7 @@ from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
+from synthdp.networks.alone import BATCH
 from synthdp.networks.backbone import TransformerBackbone, build_backbone
 from synthdp.privacy.lineage import Lineage
 from synthdp.privacy.promise.statement import make_statement

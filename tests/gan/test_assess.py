@@ -15,7 +15,8 @@ from synthdp.cli import main
 from synthdp.data.dataset import Dataset, load_images, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.images import to_uint8
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.assessment import Assessment, Figure, read_assessment

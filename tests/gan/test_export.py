@@ -19,13 +19,18 @@ import torch
 import gan.network
 from gan.export import performance, run_export
 from gan.generate import run_generate
-from gan.import_dcgan import ImportGeneratorSettings, run_import_generator
-from gan.mix import MixGeneratorsSettings, run_mix_generators
+from gan.import_dcgan import run_import_generator
+from gan.mix import run_mix_generators
 from gan.network.dcgan import DcganGenerator
 from gan.network.medigan import as_pixels
 from gan.network.sampling import sample_images
 from gan.package.model import load_generator
-from gan.settings.finished import ExportSettings, GenerateSettings
+from gan.settings.finished import (
+    ExportSettings,
+    GenerateSettings,
+    ImportGeneratorSettings,
+    MixGeneratorsSettings,
+)
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main

@@ -24,9 +24,9 @@ from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from classify.settings.head import HeadSettings
 from classify.settings.pretrain import PretrainSettings
 from gan.generate import run_generate
-from gan.mix import MixGeneratorsSettings, run_mix_generators
+from gan.mix import run_mix_generators
 from gan.settings.assess import AssessSettings, FeatureSpace
-from gan.settings.finished import GenerateSettings
+from gan.settings.finished import GenerateSettings, MixGeneratorsSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
@@ -42,7 +42,8 @@ from synthdp.data.images import encode_png
 from synthdp.data.importing import patches
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.dossier.evidence import read_evidence
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.set_record import recorded_releases

@@ -15,7 +15,8 @@ from classify.settings.pretrain import PretrainSettings
 from gan.train import run_train_gan
 from synthdp.data.dataset import open_dataset
 from synthdp.data.decoding import decode_pixels
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise

@@ -35,7 +35,8 @@ from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.people.cohorts import cohort_of, cohort_rows, patient_tags
 from synthdp.data.people.splits import split_by_patient
-from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients, run_phantoms
+from synthdp.data.phantoms.phantoms import draw_patients, run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.privacy.ledger import run_ledger as ledgers
 from synthdp.privacy.noisy_sum import noise

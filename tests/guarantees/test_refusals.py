@@ -27,7 +27,8 @@ from gan.train import run_train_gan
 from gan.training import examples as gan_examples
 from synthdp.data.dataset import load_images as true_images
 from synthdp.data.description import DatasetInfo
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks import cache

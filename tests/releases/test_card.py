@@ -14,7 +14,8 @@ from classify.evaluate import run_evaluate
 from classify.settings.finished import CalibrateSettings, EvaluateSettings
 from synthdp.cli import EXIT_DONE, main
 from synthdp.config.yaml_core import parse_yaml
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.releases.release import Asked, release

@@ -10,7 +10,8 @@ import pytest
 import synthdp
 from synthdp import __version__
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.releases.contents import check_release, read_contents, running_commit
 from synthdp.releases.release import release

@@ -28,7 +28,8 @@ from synthdp.config.yaml_core import read_yaml
 from synthdp.data.dataset import Dataset, open_dataset
 from synthdp.data.description import DatasetInfo
 from synthdp.data.identity import keyed_digest
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger

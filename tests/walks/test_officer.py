@@ -20,7 +20,8 @@ from PIL import Image
 from synthdp.cli import EXIT_DONE, main
 from synthdp.data.dataset import open_dataset
 from synthdp.data.identity import keyed_digest
-from synthdp.data.phantoms.phantoms import PhantomSettings, draw_patients
+from synthdp.data.phantoms.phantoms import draw_patients
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.storage.files import read_json
 
 WEIGHTS = Path(os.environ.get("SYNTHDP_WEIGHTS", "../shared/weights"))

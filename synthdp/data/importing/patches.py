@@ -18,6 +18,7 @@ from synthdp.data.description import KEY_FILE, DatasetInfo, protected_set_of, re
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.findings import Finding, Reason
 from synthdp.data.importing.folders.arrays import array_image
+from synthdp.data.importing.folders.folder import files_fitting
 from synthdp.data.importing.images.prepare import Prepared, PreparedImages, prepare, staging_beside
 from synthdp.data.importing.images.survey import Pixels
 from synthdp.data.importing.images.volumes import prepare_volumes
@@ -26,7 +27,7 @@ from synthdp.data.importing.lesions.full_images import (
     full_images,
     read_lesions,
 )
-from synthdp.data.importing.listing import Listing, files_fitting, list_patches, tables_of
+from synthdp.data.importing.listing import Listing, list_patches, tables_of
 from synthdp.data.importing.note import (
     NOTE,
     ImportNote,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from synthdp.runs.cards import one_line
 from synthdp.study.compare.aurocs import ComparisonRow, comparisons_csv
 from synthdp.study.compare.cited import held_words
+from synthdp.study.report.settings import TableFormat
 from synthdp.study.report.summary import strategy_words
-from synthdp.study.report.tables import TableFormat, asked_words, latex_table, latex_text
+from synthdp.study.report.tables import asked_words, latex_table, latex_text
 from synthdp.study.sweep.tuning import tuned_words
 
 SIGNIFICANT = 0.05

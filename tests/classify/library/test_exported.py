@@ -14,11 +14,11 @@ import pytest
 import torch
 from made_up import random_run, received_run
 
-from classify.calibrate import OperatingPoint
 from classify.features.extract import features_on_arrays
 from classify.library.exported import TOLERANCE, run_export_model, write_classifier_file
 from classify.model import (
     Classifier,
+    OperatingPoint,
     load_classifier,
     logits,
     new_classifier,

@@ -17,7 +17,8 @@ from synthdp.data.description import DatasetInfo
 from synthdp.data.images import encode_png
 from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.dossier.attacks import _odds_bounds
 from synthdp.dossier.evidence import _set_subject, read_evidence
 from synthdp.dossier.utility import utility_of

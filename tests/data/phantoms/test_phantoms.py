@@ -12,13 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from synthdp.config.settings import load_settings
 from synthdp.data.dataset import load_images, open_dataset, targets_array
-from synthdp.data.phantoms.phantoms import (
-    Patient,
-    PhantomSettings,
-    draw_patient,
-    draw_patients,
-    run_phantoms,
-)
+from synthdp.data.phantoms.phantoms import Patient, draw_patient, draw_patients, run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.phantoms.view import DETECTORS, detect, draw_tissue, power_law_noise
 from synthdp.errors import InputError
 

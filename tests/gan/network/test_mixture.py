@@ -10,7 +10,7 @@ from made_up import received_run
 from torch import Tensor
 
 from gan.generate import run_generate
-from gan.mix import MixGeneratorsSettings, run_mix_generators
+from gan.mix import run_mix_generators
 from gan.network.mixture import Mixture
 from gan.network.sampling import Truncated
 from gan.package.description import MixtureShape
@@ -18,7 +18,7 @@ from gan.package.model import load_generator
 from gan.package.opened import generator_description
 from gan.package.packing import package_generator
 from gan.plans import plan_mix_generators
-from gan.settings.finished import GenerateSettings
+from gan.settings.finished import GenerateSettings, MixGeneratorsSettings
 from gan.settings.train import TrainGanSettings
 from gan.train import run_train_gan
 from synthdp.cli import EXIT_DONE, main

@@ -17,7 +17,8 @@ from classify.settings.finished import PredictSettings
 from synthdp.checkpoint import save_weights
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.manifest.tables import read_table
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
 from synthdp.networks.public import known

@@ -13,7 +13,8 @@ import pytest
 from classify.settings.finetune import FinetuneSettings
 from synthdp.cli import EXIT_BAD_INPUT, EXIT_DONE, main
 from synthdp.config.settings import PrivacySettings
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError
 from synthdp.evaluation.metrics import METRICS
 from synthdp.privacy.promise.stated import read_statement

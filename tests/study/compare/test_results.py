@@ -8,6 +8,7 @@ from synthdp.errors import InputError
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.promise.statement import Statement, make_statement
+from synthdp.storage.paths import without_paths
 from synthdp.study.compare.cells import cells_by_set
 from synthdp.study.compare.results import (
     COLUMNS,
@@ -17,7 +18,6 @@ from synthdp.study.compare.results import (
     evaluation_row,
     read_results,
     table_csv,
-    without_paths,
     write_results,
 )
 

@@ -13,14 +13,10 @@ from synthdp.data.description import DatasetInfo
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.evaluation.operating_point import youden_threshold
+from synthdp.evaluation.predictions import read_predictions
 from synthdp.storage.files import write_atomic, write_json
 from synthdp.study.compare.cells import Cell
-from synthdp.study.compare.predictions import (
-    ScoredCell,
-    read_predictions,
-    read_scored,
-    refuse_other_images,
-)
+from synthdp.study.compare.predictions import ScoredCell, read_scored, refuse_other_images
 from synthdp.study.compare.results import ResultRow
 from synthdp.study.compare.transfer import (
     BELOW_CHANCE,

@@ -16,7 +16,7 @@ import pytest
 from made_up import small_study
 
 from synthdp.config.settings import validate_settings
-from synthdp.data.phantoms.phantoms import PhantomSettings
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.runs.folder import StageCall
 from synthdp.study.compare.results import read_results

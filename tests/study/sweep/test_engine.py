@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from synthdp.config.settings import validate_settings
-from synthdp.data.phantoms.phantoms import PhantomSettings
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.study.settings import EngineSettings

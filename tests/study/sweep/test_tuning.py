@@ -8,7 +8,8 @@ from made_up import clinic_set, study_settings
 
 from synthdp.cli import main
 from synthdp.config.yaml_core import read_yaml
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.errors import InputError, RunError
 from synthdp.privacy.accounting.gaussian import gaussian_mu
 from synthdp.privacy.lineage import Lineage, Release
