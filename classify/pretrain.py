@@ -28,10 +28,10 @@ from classify.plans import pretraining_plan
 from classify.settings.pretrain import PretrainSettings
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.config.settings import FeatureSettings
-from synthdp.data.augment import RandomViews
 from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_one_class, targets_array
 from synthdp.data.packed import PackedImages, packed_images
 from synthdp.data.people.cohorts import cohort_rows
+from synthdp.data.views.augment import RandomViews
 from synthdp.errors import RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.machine.progress import at_work, progress

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from classify.features.volumes import VOLUMES_AT_ONCE, of_slices, refuse_other_form
 from synthdp import __version__
-from synthdp.data.augment import augment_views
 from synthdp.data.dataset import Dataset, Row, load_images, load_volumes
+from synthdp.data.views.augment import augment_views
 from synthdp.errors import InputError, RunError
 from synthdp.machine.devices import auto_device, reduced_precision
 from synthdp.networks.alone import BATCH, Alone

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classify.network.gradients import Examples, Views
-from synthdp.data.augment import RandomViews
-from synthdp.data.augmentation import Augmentation
+from synthdp.data.views.augment import RandomViews
+from synthdp.data.views.augmentation import Augmentation
 
 
 class Images(Protocol):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from synthdp.config.settings import ADDED_LATER, ClipNorm, Settings
-from synthdp.data.augmentation import Augmentation
+from synthdp.data.views.augmentation import Augmentation
 
 #: What moves in the blocks that DP-SGD trains: all their weights, or low-rank additions to them.
 Tune = Literal["blocks", "lora"]

@@ -13,7 +13,7 @@ from synthdp.config.settings import (
     Settings,
     TrainableBlocks,
 )
-from synthdp.data.augmentation import Augmentation
+from synthdp.data.views.augmentation import Augmentation
 from synthdp.privacy.units import CohortPart
 
 

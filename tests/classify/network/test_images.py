@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classify.network.images import ImageExamples, step_views
-from synthdp.data.augmentation import Augmentation
+from synthdp.data.views.augmentation import Augmentation
 
 SIDE = 12
 

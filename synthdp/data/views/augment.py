@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network on import
 import albumentations as A
 
-from synthdp.data.augmentation import Augmentation
+from synthdp.data.views.augmentation import Augmentation
 from synthdp.machine.progress import progress
 
 #: Reflected at the edge, as cv2.BORDER_REFLECT_101.

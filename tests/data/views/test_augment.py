@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthdp.data.augment import RandomViews, augment_views
-from synthdp.data.augmentation import Augmentation
+from synthdp.data.views.augment import RandomViews, augment_views
+from synthdp.data.views.augmentation import Augmentation
 
 
 @pytest.fixture
