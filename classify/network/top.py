@@ -3,7 +3,7 @@
 All weights of these layers are trained, or low-rank additions to their matrices. The trained
 parameters are one flat vector, the head's last. Only networks in which an image's gradient does not
 depend on the other images of a batch may be trained: the last blocks of a ViT are looked at layer
-by layer (`trained_top`), any other network is tried on noise as well (`trained_network`).
+by layer, any other network is tried on noise as well (`trained_network`).
 """
 
 import math
@@ -173,10 +173,10 @@ class TrainedNetwork(nn.Module):
 
 
 class TrainedTop(TrainedNetwork):
-    """The last blocks of a ViT on tokens (B, L, C), and a linear head; made by `trained_top`."""
+    """The last blocks of a ViT on tokens (B, L, C), and a head; made by `trained_network`."""
 
     def _take_trained_part(self, backbone: Backbone) -> None:
-        assert isinstance(backbone, TransformerBackbone)  # `trained_top` has looked
+        assert isinstance(backbone, TransformerBackbone)  # `trained_network` has looked
         blocks = enumerate(block for (block,) in backbone.blocks())  # a ViT's have no downsampling
         tail = [(str(index), block) for index, block in blocks if index >= backbone.cut]
         self.blocks = nn.Sequential(OrderedDict(tail[: backbone.n_used - backbone.cut]))
@@ -196,43 +196,51 @@ def trained_network(
     lora_rank: int = 4,
     seed: int = 0,
 ) -> TrainedNetwork:
-    """What is trained of any backbone, under a head with weights (T, D + 1); see `trained_top`.
+    """What is trained of any backbone, under a head with weights (T, D + 1).
 
     The last blocks of a plain ViT are a `TrainedTop`. Of any other network, or all of one, the
     parameters that the backbone opened are trained, but for those that the features don't hang on,
     which are frozen. Before that it is tried on noise whether it keeps images apart.
 
+    Without a `scaling` by public images, features are neither centred nor whitened.
+    Freezes in place what `tune` leaves alone. With `lora` the backbone's layers have additions of
+    rank `lora_rank`, started from `seed`, until `merge_low_rank`.
+
     Raises:
         InputError: when a layer couples the images of a batch or draws at random, nothing of the
-            backbone is open, or there is no matrix for low-rank additions; names the layer.
+            backbone is open, a block of a ViT has a layer whose gradients for single images are not
+            known here, or there is no matrix for low-rank additions, or one that is too small for
+            the rank; names the layer.
     """
-    if isinstance(backbone, TransformerBackbone) and backbone.is_vit and backbone.cuts_tokens:
-        return trained_top(
-            backbone,
-            head,
-            scaling=scaling,
-            bias_input=bias_input,
-            scale=scale,
-            precision=precision,
-            tune=tune,
-            lora_rank=lora_rank,
-            seed=seed,
-        )
     name = backbone.settings.name
-    if not backbone.trained_state():
+    ends_vit = (
+        isinstance(backbone, TransformerBackbone) and backbone.is_vit and backbone.cuts_tokens
+    )
+    if not ends_vit and not backbone.trained_state():
         raise InputError(f"network: nothing of {name} is open to training; set trainable_blocks")
-    network = TrainedNetwork(
+    network = (TrainedTop if ends_vit else TrainedNetwork)(
         backbone, head, scaling=scaling, bias_input=bias_input, scale=scale, precision=precision
-    ).eval()  # what drops at random or keeps figures in training doesn't here
+    )
+    if ends_vit:
+        _refuse_unfit_layers(network, name)
+    else:
+        network.eval()  # what drops at random or keeps figures in training doesn't here
+        _refuse_coupling(network, backbone, head.device)
+    if tune == "lora":
+        _leave_low_rank(network, lora_rank, seed, name)
+    if ends_vit:
+        network.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise then
+    return network
+
+
+def _refuse_coupling(network: TrainedNetwork, backbone: Backbone, device: torch.device) -> None:
+    """Refuse a network that may not keep images apart; freeze what its features don't hang on."""
     refuse_coupling_layers(network)
     side = backbone.settings.size_px
     with torch.no_grad():
-        shape = backbone.trunk(torch.zeros(1, 1, side, side, device=head.device)).shape[1:]
-    refuse_coupled_examples(network, tuple(shape), what=f"network: {name}")
-    _freeze_unread(network, tuple(shape))
-    if tune == "lora":
-        _leave_low_rank(network, lora_rank, seed, name)
-    return network
+        shape = tuple(backbone.trunk(torch.zeros(1, 1, side, side, device=device)).shape[1:])
+    refuse_coupled_examples(network, shape, what=f"network: {backbone.settings.name}")
+    _freeze_unread(network, shape)
 
 
 def _freeze_unread(network: TrainedNetwork, shape: tuple[int, ...]) -> None:
@@ -256,54 +264,11 @@ def _leave_low_rank(network: TrainedNetwork, rank: int, seed: int, name: str) ->
         )
 
 
-def trained_top(
-    backbone: Backbone,
-    head: Tensor,
-    *,
-    scaling: Scaling | None,
-    bias_input: float = 0.5,
-    scale: float = 1.0,
-    precision: torch.dtype | None = None,
-    tune: Tune = "blocks",
-    lora_rank: int = 4,
-    seed: int = 0,
-) -> TrainedTop:
-    """The end of `backbone` that is trained, under a head with weights (T, D + 1).
-
-    Without a `scaling` by public images, features are neither centred nor whitened.
-    Freezes in place what `tune` leaves alone. With `lora` the backbone's layers have additions of
-    rank `lora_rank`, started from `seed`, until `merge_low_rank`.
-
-    Raises:
-        InputError: when a layer of the blocks couples the images of a batch, draws at random, or
-            is of a kind whose gradients for single images are not known here, or a matrix is too
-            small for the rank; names the layer.
-    """
-    if not isinstance(backbone, TransformerBackbone) or not backbone.is_vit:
-        raise InputError(_refused_network(backbone))
-    top = TrainedTop(
-        backbone, head, scaling=scaling, bias_input=bias_input, scale=scale, precision=precision
-    )
-    for name, layer in top.named_modules():
+def _refuse_unfit_layers(top: TrainedNetwork, name: str) -> None:
+    """Refuse blocks of a ViT with a layer that `classify.network.hooks` may not take."""
+    for layer_name, layer in top.named_modules():
         if layer is not top and (why := _unfit(layer)):
-            raise InputError(
-                f"network: the layer {name} of {backbone.settings.name} {why}; {_WAY_OUT}"
-            )
-    if tune == "lora":
-        _leave_low_rank(top, lora_rank, seed, backbone.settings.name)
-    top.train()  # Opacus's hooks ask for it; no layer that passed acts otherwise in training
-    return top
-
-
-def _refused_network(backbone: Backbone) -> str:
-    for name, layer in backbone.network.named_modules():
-        own = [p for p in layer.parameters(recurse=False) if p.requires_grad]
-        if own and any(True for _ in layer.buffers(recurse=False)):
-            return (
-                f"network: the layer {name} of {backbone.settings.name} is trained and has buffers "
-                f"(a Swin's table of positions), which Opacus does not support; {_WAY_OUT}"
-            )
-    return f"network: {backbone.settings.name} is no plain ViT; {_WAY_OUT}"
+            raise InputError(f"network: the layer {layer_name} of {name} {why}; {_WAY_OUT}")
 
 
 def _unfit(layer: nn.Module) -> str:

@@ -5,10 +5,11 @@ or sites are judged (`scored_cells`) it is refused.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from synthdp.study.settings import EvaluateOn, StudySettings, seen_from, set_nam
 from synthdp.study.sweep.grid import evaluation_folder
 
 _EVALUATIONS = "evaluations"
+Row = TypeVar("Row")
 
 
 def has_evaluations(study: Path) -> bool:
@@ -52,6 +54,37 @@ def compared_settings(study: Path) -> StudySettings | None:
     if not config.is_file() or not has_evaluations(study):
         return None
     return load_settings(StudySettings, config)
+
+
+def kept_or_compared(
+    study: Path,
+    file: str,
+    read: Callable[[Path], list[Row]],
+    compare: Callable[[StudySettings], list[Row]],
+    *,
+    asked: bool,
+    wanted: Callable[[StudySettings], bool],
+) -> list[Row]:
+    """A table of a study: as it stands, or computed and written when it does not.
+
+    Args:
+        study: the study's folder; a released one has no predictions, and so no table.
+        file: the table's name.
+        read: reads it.
+        compare: computes and writes it.
+        asked: compute it whatever stands, and whatever the study asks for.
+        wanted: whether the study's settings ask for it.
+
+    Raises:
+        InputError: when a table or an evaluation is damaged.
+    """
+    path = study / file
+    if path.is_file() and not asked:
+        return read(path)
+    settings = compared_settings(study)
+    if settings is None or not (asked or wanted(settings)):
+        return []
+    return compare(settings)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,8 +36,8 @@ from synthdp.privacy.promise.uncovered import TRAINED_ON
 from synthdp.storage.files import write_atomic
 from synthdp.study.compare.predictions import (
     ScoredCell,
-    compared_settings,
     has_evaluations,
+    kept_or_compared,
     refuse_other_images,
     scored_cells,
 )
@@ -291,23 +291,15 @@ def _tables(
 def shortcut_of(
     study: Path, rows: Sequence[ResultRow], *, asked: bool = False
 ) -> list[ShortcutRow]:
-    """The table of a study: as it stands, or computed and written when it does not.
-
-    Args:
-        study: the study's folder; a released one has no predictions, and so no table.
-        rows: its results.
-        asked: compute it whatever stands, and whatever the study asks for.
-
-    Raises:
-        InputError: when a table or an evaluation is damaged.
-    """
-    path = study / SHORTCUT_FILE
-    if path.is_file() and not asked:
-        return read_shortcut(path)
-    settings = compared_settings(study)
-    if settings is None or not (asked or settings.shortcut):
-        return []
-    return compare_with_pixels(study, rows, settings.evaluation_sets, settings.data)
+    """The table of a study with these results, as `kept_or_compared` gives it."""
+    return kept_or_compared(
+        study,
+        SHORTCUT_FILE,
+        read_shortcut,
+        lambda settings: compare_with_pixels(study, rows, settings.evaluation_sets, settings.data),
+        asked=asked,
+        wanted=lambda settings: settings.shortcut,
+    )
 
 
 def read_shortcut(path: Path) -> list[ShortcutRow]:

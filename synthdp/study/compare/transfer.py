@@ -31,8 +31,8 @@ from synthdp.study.compare.cells import Cell
 from synthdp.study.compare.drops import paired_t
 from synthdp.study.compare.predictions import (
     ScoredCell,
-    compared_settings,
     has_evaluations,
+    kept_or_compared,
     scored_cells,
 )
 from synthdp.study.compare.results import (
@@ -544,23 +544,15 @@ def compare_sites(
 def transfer_of(
     study: Path, rows: Sequence[ResultRow], *, asked: bool = False
 ) -> list[TransferRow]:
-    """The transfer table of a study: as it stands, or computed and written when it does not.
-
-    Args:
-        study: the study's folder; a released one has no predictions, and so no table.
-        rows: its results.
-        asked: compute it whatever stands, and whatever the study asks for.
-
-    Raises:
-        InputError: when a table or an evaluation is damaged.
-    """
-    path = study / TRANSFER_FILE
-    if path.is_file() and not asked:
-        return read_transfer(path)
-    settings = compared_settings(study)
-    if settings is None or not (asked or compares_sites(settings)):
-        return []
-    return compare_sites(study, rows, settings.evaluation_sets, settings.data)
+    """The table of a study with these results, as `kept_or_compared` gives it."""
+    return kept_or_compared(
+        study,
+        TRANSFER_FILE,
+        read_transfer,
+        lambda settings: compare_sites(study, rows, settings.evaluation_sets, settings.data),
+        asked=asked,
+        wanted=compares_sites,
+    )
 
 
 def write_transfer(path: Path, rows: Sequence[TransferRow]) -> None:

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from classify.network.top import LowRankLinear, add_low_rank, merge_low_rank, trained_top
+from classify.network.top import (
+    LowRankLinear,
+    TrainedTop,
+    add_low_rank,
+    merge_low_rank,
+    trained_network,
+)
 from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
@@ -64,7 +70,8 @@ def test_a_merged_transformer_scores_as_the_trained_top_from_ordinary_tensors_al
     with torch.no_grad():
         tokens, before = backbone.trunk(images), backbone(images)
     head = torch.randn(1, backbone.n_features + 1, generator=generator)
-    top = trained_top(backbone, head, scaling=None, precision=torch.float32, tune="lora")
+    top = trained_network(backbone, head, scaling=None, precision=torch.float32, tune="lora")
+    assert isinstance(top, TrainedTop)
     top.load_flat(top.flat() + 0.1 * torch.randn(top.flat().shape, generator=generator))
     logits = top(tokens)
     merge_low_rank(top)

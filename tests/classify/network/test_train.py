@@ -12,7 +12,7 @@ from torch import Tensor
 
 from classify.features.scaling import plain_scaling
 from classify.network.gradients import TokenExamples
-from classify.network.top import TrainedTop, trained_top
+from classify.network.top import TrainedTop, trained_network
 from classify.network.train import train_network, train_private_network
 from classify.settings.network import NetworkSettings, Tune
 from synthdp.config.settings import FeatureSettings
@@ -40,7 +40,9 @@ def new_top(tune: Tune = "blocks") -> TrainedTop:
     head = torch.randn(2, built.n_features + 1, generator=torch.Generator().manual_seed(5))
     centre = torch.full((built.n_features,), 0.1)
     scaling = dataclasses.replace(plain_scaling(built), centre=centre)
-    return trained_top(built, head, scaling=scaling, precision=torch.float32, tune=tune)
+    top = trained_network(built, head, scaling=scaling, precision=torch.float32, tune=tune)
+    assert isinstance(top, TrainedTop)
+    return top
 
 
 def train(
