@@ -7,7 +7,7 @@ and 64 bits need `bits`; numbers with a fraction have no full range that a file 
 import io
 import math
 import zipfile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -51,15 +51,25 @@ def read_npz(content: bytes) -> Samples:
             return _read(stream, members[0].file_size)
 
 
-def _read(stream: IO[bytes], n_bytes: int) -> Samples:
-    """The array in a stream of so many bytes, by its own header."""
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape of the array in a stream, whether it lies by column, and its type.
+
+    Raises:
+        InputError: when its header is of a version that may hold other than plain numbers.
+        ValueError: when the header is damaged.
+    """
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise InputError("has a header that is not of plain numbers; save it with numpy.save")
-    read_header = np.lib.format.read_array_header_1_0
+    read = np.lib.format.read_array_header_1_0
     if version == (2, 0):
-        read_header = np.lib.format.read_array_header_2_0
-    shape, by_column, dtype = read_header(stream, max_header_size=_MAX_HEADER)
+        read = np.lib.format.read_array_header_2_0
+    return read(stream, max_header_size=_MAX_HEADER)
+
+
+def _read(stream: IO[bytes], n_bytes: int) -> Samples:
+    """The array in a stream of so many bytes, by its own header."""
+    shape, by_column, dtype = read_header(stream)
     shape = shape[1:] if len(shape) == 3 and shape[0] == 1 and shape[2] not in _COLOURS else shape
     if len(shape) > 2 and shape[-1] not in _COLOURS:
         raise InputError(SEVERAL_FRAMES)

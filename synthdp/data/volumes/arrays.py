@@ -8,12 +8,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthdp.data.formats.npy import read_header
 from synthdp.data.volumes.scan import Scan, refuse_not_numbers, refuse_shape
 from synthdp.errors import InputError, RunError
 from synthdp.storage.files import refuse_without_descriptors
 
 SUFFIXES = (".npy", ".npz")
-_MAX_HEADER, _MAX_MEMBERS = 10_000, 1000
+_MAX_MEMBERS = 1000
 _DAMAGED = "not a readable array (damaged, truncated, or of another kind); save it again"
 
 
@@ -76,13 +77,7 @@ def scan_of(stored: NDArray[Any], *, bits: int | None = None) -> Scan:
 
 def _array(stream: IO[bytes]) -> NDArray[Any]:
     """The array in a stream, bounded by what its header says before memory is taken."""
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise InputError("has a header that is not of plain numbers; save it with numpy.save")
-    read_header = np.lib.format.read_array_header_1_0
-    if version == (2, 0):
-        read_header = np.lib.format.read_array_header_2_0
-    shape, by_column, dtype = read_header(stream, max_header_size=_MAX_HEADER)
+    shape, by_column, dtype = read_header(stream)
     refuse_shape(shape)
     if dtype.kind not in "iufb":
         raise InputError("holds other than numbers; save grey values")
