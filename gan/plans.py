@@ -22,7 +22,7 @@ from gan.settings.finished import (
 )
 from gan.settings.train import TrainGanSettings
 from gan.training.classes import chosen_targets, refuse_missing_classes, refuse_several
-from synthdp.data.dataset import Row, open_dataset, refuse_small_population, units_of
+from synthdp.data.dataset import Dataset, Row, open_dataset, refuse_small_population, units_of
 from synthdp.data.description import DatasetInfo
 from synthdp.data.people.cohorts import cohort_of, cohort_rows
 from synthdp.data.people.units import (
@@ -102,14 +102,7 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         refuse_fewer_than_imported(dataset.info, settings.privacy.population, unit)
         if not promised:
             refuse_small_population(settings.privacy.population, len(set(units)), unit)
-    lineages = [dataset.info.lineage]
-    if settings.init is not None:
-        planned = (to_come or {}).get(settings.init)
-        lineages.append(planned or _init_lineage(settings.init, settings.shape(conditions)))
-    if settings.method == "embedding":
-        assert settings.embedding is not None  # TrainGanSettings asks for it
-        lineages.append(_public_lineage(settings.embedding.public))
-    ancestors = Lineage().joined(lineages)
+    ancestors = _ancestors(settings, dataset, conditions, to_come or {})
     if settings.method == "adversarial" and unit != "image":
         unit = _unit_without_promise(dataset.info, ancestors)
     steps, sampling_rate, clip_norm = 1, 1.0, 1.0
@@ -131,6 +124,23 @@ def gan_plan(settings: TrainGanSettings, to_come: Mapping[Path, Lineage] | None 
         charge_public_rows=True,
     )
     return GanPlan(privacy, rows, units, conditions, targets)
+
+
+def _ancestors(
+    settings: TrainGanSettings,
+    dataset: Dataset,
+    conditions: Conditions,
+    to_come: Mapping[Path, Lineage],
+) -> Lineage:
+    """What a generator descends from beside its own training."""
+    lineages = [dataset.info.lineage]
+    if settings.init is not None:
+        planned = to_come.get(settings.init)
+        lineages.append(planned or _init_lineage(settings.init, settings.shape(conditions)))
+    if settings.method == "embedding":
+        assert settings.embedding is not None  # TrainGanSettings asks for it
+        lineages.append(_public_lineage(settings.embedding.public))
+    return Lineage().joined(lineages)
 
 
 def _conditions(

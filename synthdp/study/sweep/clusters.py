@@ -91,18 +91,9 @@ def connect_ray(address: str | None, threads: int, stack: ExitStack) -> Cluster:
     return Cluster(cores=cores, alive=lambda: _listens(head, CONNECT_S), backend=backend)
 
 
-def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster:
-    """Connect to a Dask cluster; a run takes one of its workers' threads.
-
-    Raises:
-        InputError: when Dask is not installed, the cluster can't be reached, or is not named.
-    """
-    try:
-        import dask  # noqa: PLC0415 (an extra)
-        from distributed import Client  # noqa: PLC0415 (an extra)
-        from joblib._dask import DaskDistributedBackend  # noqa: PLC0415 (imports dask)
-    except ImportError as error:
-        raise _missing("dask", error) from error
+def _dask_backend() -> type[Any]:
+    """joblib's way to Dask, for synthdp's runs."""
+    from joblib._dask import DaskDistributedBackend  # noqa: PLC0415 (imports dask)
 
     class Backend(DaskDistributedBackend):
         """joblib's own, with as many jobs as asked for, which hears of a task that is given up.
@@ -129,6 +120,22 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
                 raise out
             return super().retrieve_result_callback(out)
 
+    return Backend
+
+
+def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster:
+    """Connect to a Dask cluster; a run takes one of its workers' threads.
+
+    Raises:
+        InputError: when Dask is not installed, the cluster can't be reached, or is not named.
+    """
+    try:
+        import dask  # noqa: PLC0415 (an extra)
+        from distributed import Client  # noqa: PLC0415 (an extra)
+
+        backend = _dask_backend()
+    except ImportError as error:
+        raise _missing("dask", error) from error
     where = address or dask.config.get("scheduler-address", None)
     if where is None:
         raise InputError(
@@ -141,7 +148,7 @@ def connect_dask(address: str | None, threads: int, stack: ExitStack) -> Cluster
         shown = without_credentials(where)
         raise InputError(f"engine: no Dask cluster answers at {shown}; {_MEND}") from error
     stack.callback(client.close, timeout=CONNECT_S)
-    register_parallel_backend("synthdp-dask", Backend)
+    register_parallel_backend("synthdp-dask", backend)
 
     def n_cores() -> int:
         return sum(client.ncores().values())

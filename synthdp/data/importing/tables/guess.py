@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -164,6 +165,7 @@ def _matching(files: Iterable[str], pattern: str) -> list[str]:
     return [file for file in files if "/" not in file and fnmatch(file, pattern)]
 
 
+@cache
 def _usual() -> Mapping[str, Any]:
     return read_yaml(collection_file("table"))
 
@@ -174,50 +176,19 @@ def _usual_names() -> list[tuple[str, ...]]:
 
 def _of_table(file: str, sheet: Sheet, images: Sequence[str], *, has_dicom: bool) -> _Guess:
     """How a table would be read, and how many of the four things that matter were found."""
-    usual = _usual()
     records = list(islice(sheet.records.values(), _MAX_ROWS))
-    lines: list[str] = []
-    certainty = 0.0
-    usually = find_column(usual["file_column"], sheet.columns)
+    usually = find_column(_usual()["file_column"], sheet.columns)
     naming = _naming_files(records, _may_name_files(sheet.columns), images)
     template, fits, others = _most_likely(naming, usually)
-    if others:
-        shown = ", ".join([template, *others])
-        lines.append(f"# file_column: each of these leads to files; name the right one: {shown}")
-    elif template:
-        certainty += 1 + fits
-        lines.append(_line("file_column", template, f"{fits:.0%} of the rows lead to a file"))
-    else:
-        lines.append("# file_column: no column names the files here; name one, or a template")
-    for key in ("patient_column", "split_column"):
-        found = find_column(usual[key], sheet.columns)
-        if found is not None:
-            certainty += 1
-            different = len({record[found] for record in records})
-            lines.append(_line(key, found, f"{different} different ones in {len(records)} rows"))
-        elif key == "patient_column":
-            lines.append(
-                "# patient_column: no column is called as one of patients; name it, or set "
-                f"patient_pattern (columns: {', '.join(sheet.columns)})"
-            )
-    split = find_column(usual["split_column"], sheet.columns)
-    lines += _split_lines(records, split)
-    target = find_column(usual["target_columns"]["malignant"], sheet.columns)
-    benign = find_column(["is_benign"], sheet.columns)
-    unsaid = _unsaid(records, target)
-    if benign is not None and (target is None or unsaid):
-        certainty += 1
-        lines.append(_line("benign_column", benign, "1 is benign"))
-    elif target is None:
-        lines.append("# target_columns: {malignant: ...}: no column is called as a class")
-        lines += _answers_line(records, sheet.columns)
-    else:
-        certainty += 1
-        lines.append(_line("target_columns", {"malignant": target}))
-        lines += _label_lines({record[target] for record in records}, default_labels(), unsaid)
+    parts = [
+        _file_lines(template, fits, others),
+        _people_lines(sheet, records),
+        _class_lines(sheet, records),
+    ]
+    lines = [line for of_part, _ in parts for line in of_part]
     attributes = {
         ours: column
-        for ours, names in usual["attribute_columns"].items()
+        for ours, names in _usual()["attribute_columns"].items()
         if (column := find_column(names, sheet.columns)) is not None
     }
     if attributes:
@@ -230,7 +201,54 @@ def _of_table(file: str, sheet: Sheet, images: Sequence[str], *, has_dicom: bool
         if of_region and region is None:
             reason += "; name `region`, or say true to take images whole"
         lines.append(_line("whole_images", not of_region, reason))
-    return _Guess(file, certainty, bool(template), lines)
+    return _Guess(file, sum(certainty for _, certainty in parts), bool(template), lines)
+
+
+#: Lines of a settings file, and by how much they make it likely that the table is the one.
+_Lines = tuple[list[str], float]
+
+
+def _file_lines(template: str, fits: float, others: Sequence[str]) -> _Lines:
+    """The column of files, or what is asked of it."""
+    if others:
+        shown = ", ".join([template, *others])
+        return [f"# file_column: each of these leads to files; name the right one: {shown}"], 0
+    if template:
+        reason = f"{fits:.0%} of the rows lead to a file"
+        return [_line("file_column", template, reason)], 1 + fits
+    return ["# file_column: no column names the files here; name one, or a template"], 0
+
+
+def _people_lines(sheet: Sheet, records: Sequence[Mapping[str, str]]) -> _Lines:
+    """The columns of patients and of splits."""
+    lines, certainty = list[str](), 0.0
+    for key in ("patient_column", "split_column"):
+        column = find_column(_usual()[key], sheet.columns)
+        if column is not None:
+            certainty += 1
+            different = len({record[column] for record in records})
+            lines.append(_line(key, column, f"{different} different ones in {len(records)} rows"))
+        elif key == "patient_column":
+            lines.append(
+                "# patient_column: no column is called as one of patients; name it, or set "
+                f"patient_pattern (columns: {', '.join(sheet.columns)})"
+            )
+    split = find_column(_usual()["split_column"], sheet.columns)
+    return [*lines, *_split_lines(records, split)], certainty
+
+
+def _class_lines(sheet: Sheet, records: Sequence[Mapping[str, str]]) -> _Lines:
+    """The column of classes, and what its words mean."""
+    target = find_column(_usual()["target_columns"]["malignant"], sheet.columns)
+    benign = find_column(["is_benign"], sheet.columns)
+    unsaid = _unsaid(records, target)
+    if benign is not None and (target is None or unsaid):
+        return [_line("benign_column", benign, "1 is benign")], 1
+    if target is None:
+        none_is = "# target_columns: {malignant: ...}: no column is called as a class"
+        return [none_is, *_answers_line(records, sheet.columns)], 0
+    words = _label_lines({record[target] for record in records}, default_labels(), unsaid)
+    return [_line("target_columns", {"malignant": target}), *words], 1
 
 
 def _read_as(sheet: Sheet, rows: int | None = None) -> str:

@@ -81,22 +81,15 @@ def table_reader(
     file = cell(settings.file_column)
     assert file is not None  # `missing_columns` saw it
     targets = {
-        target: (found.shown, found)
+        target: (column.shown, column)
         for target in settings.targets
-        if (found := cell(settings.target_columns.get(target, target))) is not None
-    }
-    kept = settings.attributes
-    if kept is None:
-        kept = tuple(settings.attribute_columns) or settings.default_attributes
-    attributes = {
-        name: found
-        for name in kept
-        if name not in settings.targets
-        if (found := cell(settings.attribute_columns.get(name, name))) is not None
+        if (column := cell(settings.target_columns.get(target, target))) is not None
     }
     by_column = settings.shows_patients and settings.patient_pattern is None
     benign, rivals = cell(settings.benign_column), _rivals(settings, targets, sheet.columns)
-    mentions = mentioning_cells(settings, sheet)
+    mentions: tuple[Cell, ...] = ()
+    if settings.unmentioned == "negative":
+        mentions = tuple(one for one in map(cell, settings.target_columns.values()) if one)
     deciding = [read for _, read in targets.values()]
     deciding += [*mentions, *(one for some in rivals.values() for one in some)]
     deciding += [] if benign is None else [benign]
@@ -108,16 +101,16 @@ def table_reader(
         targets=targets,
         benign=benign,
         rivals=rivals,
-        attributes=attributes,
+        attributes=_attribute_cells(settings, sheet.columns),
         only={
             name: frozenset(map(same_word, words))
             for asked, words in settings.only.items()
             if (name := find_column([asked], sheet.columns)) is not None
         },
         header={
-            fact: found
-            for fact, column in settings.match_header.items()
-            if (found := cell(column)) is not None
+            fact: column
+            for fact, asked in settings.match_header.items()
+            if (column := cell(asked)) is not None
         },
         region={
             asked: name
@@ -140,6 +133,19 @@ def table_reader(
         files=files,
         below=below,
     )
+
+
+def _attribute_cells(settings: ListingSettings, columns: Sequence[str]) -> dict[str, Cell]:
+    """The columns of free attributes, by their names in the set."""
+    kept = settings.attributes
+    if kept is None:
+        kept = tuple(settings.attribute_columns) or settings.default_attributes
+    cells = {
+        name: find_cell(settings.attribute_columns.get(name, name), columns)
+        for name in kept
+        if name not in settings.targets
+    }
+    return {name: cell for name, cell in cells.items() if cell is not None}
 
 
 def missing_columns(settings: ListingSettings, sheet: Sheet) -> list[str]:
