@@ -194,10 +194,10 @@ def _follow(settings: FinetuneSettings, dataset: Dataset, team: Team) -> None:
 
 def _common(settings: FinetuneSettings, setup: "NetworkSetup") -> bytes:
     """What all processes of a training must have in common: settings, patients, where it begins."""
-    told = settings.model_dump_json(exclude={"out"}).encode()
+    settings_text = settings.model_dump_json(exclude={"out"}).encode()
     weights = setup.trained.flat().cpu().numpy().tobytes()
     targets = setup.examples.targets.numpy().tobytes()
-    return b"|".join([told, weights, targets, *setup.examples.tags])
+    return b"|".join([settings_text, weights, targets, *setup.examples.tags])
 
 
 def _train_network(

@@ -191,13 +191,12 @@ def _shared_backbone(backbone: FeatureSettings, seed: int) -> Backbone | None:
     """
     if backbone.weights is None:
         return _kept_backbone(backbone, seed, None)
-    found = found_weights(backbone)
-    if found is None:  # the hub's, or missing
+    file = found_weights(backbone)
+    if file is None:  # the hub's, or missing
         return None
-    file = found.stat()
-    path = str(found.resolve())
+    state, path = file.stat(), str(file.resolve())
     # the file gives every tensor, whatever the seed
-    return _kept_backbone(backbone, 0, (path, file.st_size, file.st_mtime_ns, file.st_ino))
+    return _kept_backbone(backbone, 0, (path, state.st_size, state.st_mtime_ns, state.st_ino))
 
 
 @lru_cache(maxsize=3)
@@ -465,8 +464,8 @@ def _at_hand(backbone: FeatureSettings, folder: Path) -> FeatureSettings:
     if backbone.weights == HUB:
         refuse_download(backbone.name)
     else:
-        found = find_public_weights(backbone, folder)
-        backbone = backbone.model_copy(update={"weights": found})
+        file = find_public_weights(backbone, folder)
+        backbone = backbone.model_copy(update={"weights": file})
     refuse_large_network(backbone)
     return backbone
 

@@ -136,9 +136,9 @@ def _scored_volumes(settings: PredictSettings, classifier: Classifier) -> Path:
     for one in classifier.feature_sources:
         compute = volume_features(restore_backbone(one), dataset, dataset.rows)
         starts = range(0, len(dataset.rows), VOLUMES_AT_ONCE)
-        told = progress(starts, what=f"features of {one.backbone.name}")
+        shown_starts = progress(starts, what=f"features of {one.backbone.name}")
         ends = len(dataset.rows)
-        parts = [compute(start, min(start + VOLUMES_AT_ONCE, ends)) for start in told]
+        parts = [compute(start, min(start + VOLUMES_AT_ONCE, ends)) for start in shown_starts]
         raws.append(torch.from_numpy(np.concatenate(parts)))
     images = [
         NewImage(f"row {number}", row.image, settings.images / row.image)

@@ -57,13 +57,13 @@ def run_generate(settings: GenerateSettings) -> Path:
         create_dataset(settings.out, plan.info) as writer,
     ):
         seen = _draw(settings, generator, writer)
-        found = sameness(seen.compared, seen.classes).findings
+        warnings = sameness(seen.compared, seen.classes).findings
         names = class_words(plan.info.targets[0])
         shown = dict(zip(names, seen.shown, strict=True))
         writer.show(CONTACT_SHEET_FILE, contact_sheet(shown))
-        writer.describe(_card(settings, plan, found))
+        writer.describe(_card(settings, plan, warnings))
         writer.note(INPUTS_FILE.name, as_json(inputs))
-    for finding in found:
+    for finding in warnings:
         logger.warning("warning: %s", finding)
     logger.info("%s shows some of them, by class", settings.out / CONTACT_SHEET_FILE)
     return settings.out
@@ -72,7 +72,7 @@ def run_generate(settings: GenerateSettings) -> Path:
 # What is said of a set.
 
 
-def _card(settings: GenerateSettings, plan: GeneratePlan, found: Sequence[str]) -> str:
+def _card(settings: GenerateSettings, plan: GeneratePlan, warnings: Sequence[str]) -> str:
     """The card of a set: what it is, how it was made, its columns, and what it promises.
 
     `found` says how its images are alike, where they are too much so.
@@ -95,7 +95,7 @@ def _card(settings: GenerateSettings, plan: GeneratePlan, found: Sequence[str]) 
             f"drawn by a generator that was trained on {description.data}. Every image and "
             "every patient id is made up; one image stands for one made-up patient. "
             f"`{CONTACT_SHEET_FILE}` shows some of either class{of_first}, evenly spaced, below "
-            "its name." + "".join(f" **Warning:** {finding}." for finding in found)
+            "its name." + "".join(f" **Warning:** {finding}." for finding in warnings)
         ),
         licence=plan.info.licence,
         statement=plan.statement,

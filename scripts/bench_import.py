@@ -142,10 +142,10 @@ def family(pid: int) -> list[int]:
         except OSError:  # it has just ended
             continue
         parents[int(name)] = int(fields[1])
-    found = [pid]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found
+    pids = [pid]
+    for one in pids:
+        pids += [child for child, parent in parents.items() if parent == one]
+    return pids
 
 
 def memory_mb(pid: int) -> tuple[float, float]:

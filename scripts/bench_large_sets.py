@@ -76,7 +76,7 @@ def print_passes(pictures: dataset.Dataset) -> None:
 
     def decoded() -> None:
         for start in range(0, len(order), BATCH):
-            some = [rows[place] for place in order[start : start + BATCH]]
+            some = [rows[index] for index in order[start : start + BATCH]]
             dataset.load_images(pictures, some, SIDE)
 
     by_decoding = cpu_seconds(decoded)

@@ -323,7 +323,7 @@ def check(size: Size, device: torch.device, workers: int | None) -> dict[str, ob
     drawing = time.perf_counter() - began
     n_images = len(examples.targets) + len(held_out.targets)
     print(f"{where}: {n_images:,} radiographs at {size.size_px} px drawn in {drawing:.0f} s")
-    told: dict[str, object] = {"device": where, "images": n_images, "drawing_s": drawing}
+    results: dict[str, object] = {"device": where, "images": n_images, "drawing_s": drawing}
     share = (size.seconds - drawing) / len(size.networks)
     for name in size.networks:
         speeds: dict[str, float | str] = {}
@@ -352,9 +352,9 @@ def check(size: Size, device: torch.device, workers: int | None) -> dict[str, ob
             f"{trained.peak_gb:.1f} GB",
             flush=True,
         )
-        told[name] = {"images_a_second": speeds, "trained": asdict(trained)}
-    told["seconds"] = time.perf_counter() - began
-    return told
+        results[name] = {"images_a_second": speeds, "trained": asdict(trained)}
+    results["seconds"] = time.perf_counter() - began
+    return results
 
 
 def main() -> None:
@@ -371,9 +371,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="opacus")
     size = MINIATURE if arguments.miniature else FULL
     device = chosen_device("cpu" if arguments.miniature else arguments.device)
-    told = check(size, device, 1 if arguments.miniature else arguments.workers)
+    results = check(size, device, 1 if arguments.miniature else arguments.workers)
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(told, indent=2) + "\n")
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

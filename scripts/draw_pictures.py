@@ -89,7 +89,7 @@ def draw_curves(out: Path) -> None:
     """The privacy-utility curve of CBIS-DDSM, for light and for dark pages."""
     cells = cells_of(PICTURES / "cbis-ddsm.csv")
     strategies = list(dict.fromkeys(cell.strategy for cell in cells))
-    found = {
+    members_found = {
         cell.runs: MEMBERS_FOUND.get(cell.epsilon_end_to_end or 0.0)
         for cell in cells
         if not cell.voided
@@ -98,7 +98,7 @@ def draw_curves(out: Path) -> None:
     for name, look in (("cbis-curve", light), ("cbis-curve-dark", dark(light))):
         with look.applied(name):
             figure = curve_figure(
-                cells, strategies, width_in=WIDTH_IN, members_found=found, look=look
+                cells, strategies, width_in=WIDTH_IN, members_found=members_found, look=look
             )
             figure.set_facecolor(look.paper)
             for axes in figure.axes:
@@ -147,8 +147,8 @@ def phantom_radiographs() -> Mapping[str, list[NDArray[np.uint8]]]:
     of: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in names}
     for number in count(1):
         patient = plan.patient(number)
-        found = [name for name, has in zip(FINDINGS, patient.images[0].has, strict=True) if has]
-        (name,) = found if len(found) == 1 else [NO_FINDING] if not found else [""]
+        findings = [name for name, has in zip(FINDINGS, patient.images[0].has, strict=True) if has]
+        (name,) = findings if len(findings) == 1 else [NO_FINDING] if not findings else [""]
         if name and len(of[name]) < RADIOGRAPHS:
             first = replace(patient, images=patient.images[:1])
             of[name] += draw_images(plan, first, SHOWN_SEPARATION, settings.size_px)

@@ -45,19 +45,19 @@ def main() -> None:
         if arguments.split in (None, row.split)
     ]
     plain = [thumbnail(image) for image in images]
-    told = _told(plain)
-    print(f"{len(images)} images as they are: {len(told)} told")
+    not_upright = _told(plain)
+    print(f"{len(images)} images as they are: {len(not_upright)} told")
     for pose, turns in TURNS.items():
         for number, turn in enumerate(turns, start=1):
             turned = [thumbnail(turn(image)) for image in images]
-            right = found = 0
+            right = judged = 0
             for part in range(PARTS):
                 altered = set(range(part, len(images), PARTS))
                 mixed = [turned[i] if i in altered else plain[i] for i in range(len(images))]
                 of_part = {index: said for index, said in _told(mixed) if index in altered}
-                found += len(of_part)
+                judged += len(of_part)
                 right += sum(said == pose for said in of_part.values())
-            shares = f"{right / len(images):.3f} rightly, {found / len(images):.3f} in any pose"
+            shares = f"{right / len(images):.3f} rightly, {judged / len(images):.3f} in any pose"
             print(f"{pose} ({number}): {shares}")
 
 

@@ -121,7 +121,7 @@ def declared_by(wheel: Path) -> list[metadata.Distribution]:
     heads = text.split("\n\n", 1)[0].splitlines()
     needs = [line.partition(": ")[2] for line in heads if line.startswith("Requires-Dist: ")]
     waiting = [(need, "") for need in needs]
-    found: dict[str, metadata.Distribution] = {}
+    distributions: dict[str, metadata.Distribution] = {}
     seen = set[tuple[str, str]]()
     while waiting:
         need, extra = waiting.pop()
@@ -133,9 +133,9 @@ def declared_by(wheel: Path) -> list[metadata.Distribution]:
             if (name, asked) in seen:
                 continue
             seen.add((name, asked))
-            found[name] = metadata.distribution(name)
-            waiting += [(further, asked) for further in found[name].requires or []]
-    return list(found.values())
+            distributions[name] = metadata.distribution(name)
+            waiting += [(further, asked) for further in distributions[name].requires or []]
+    return list(distributions.values())
 
 
 def link_into(site: Path, distribution: metadata.Distribution) -> None:

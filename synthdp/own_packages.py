@@ -65,8 +65,8 @@ def _mend(root: str, module: ModuleType) -> str:
     import importlib.metadata  # noqa: PLC0415 (takes .1 s, for an error alone)
 
     others = set(importlib.metadata.packages_distributions().get(root, ())) - {"synthdp"}
-    found = Path(_where(module)).resolve()
-    installed = any(part in ("site-packages", "dist-packages") for part in found.parts)
+    path = Path(_where(module)).resolve()
+    installed = any(part in ("site-packages", "dist-packages") for part in path.parts)
     if installed and others:
         names = " ".join(sorted(others))
         return (

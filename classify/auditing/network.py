@@ -242,9 +242,9 @@ class _AuditedGradients(PatientGradients):
         for view in canaries:
             coordinate = int(self._planted.coordinates[images[view]])
             index = int(np.searchsorted(ends, coordinate, side="right"))
-            place = coordinate - (int(ends[index - 1]) if index else 0)
+            position = coordinate - (int(ends[index - 1]) if index else 0)
             length = self._planted.lengths[images[view]] * views.shares[patient][view]
-            mean[index][np.unravel_index(place, mean[index].shape)] += float(length)
+            mean[index][np.unravel_index(position, mean[index].shape)] += float(length)
         return mean
 
 

@@ -55,9 +55,9 @@ class ImageExamples:
         units = self.units.numpy()
         order = np.argsort(units, kind="stable")
         firsts = np.searchsorted(units[order], units[order])
-        places = np.empty(len(units), dtype=np.int64)
-        places[order] = np.arange(len(units)) - firsts
-        return places
+        positions = np.empty(len(units), dtype=np.int64)
+        positions[order] = np.arange(len(units)) - firsts
+        return positions
 
     @cached_property
     def _random_views(self) -> RandomViews | None:

@@ -89,9 +89,9 @@ class Team:
             "one version of torch and as many threads each (OMP_NUM_THREADS)",
         )
 
-    def _compare(self, told: bytes, otherwise: str) -> None:
+    def _compare(self, content: bytes, otherwise: str) -> None:
         """Refuse, in these words, what is not the same in all processes."""
-        own = torch.frombuffer(bytearray(sha256(told).digest()), dtype=torch.uint8)
+        own = torch.frombuffer(bytearray(sha256(content).digest()), dtype=torch.uint8)
         others = [torch.empty_like(own) for _ in range(self.rank.count)]
         with _company():
             distributed.all_gather(others, own)

@@ -305,21 +305,21 @@ def label_figures(sets: Sets, space: str) -> Iterator[Figure]:
 
     Of several targets each has figures of its own, whose measure names it.
     """
-    for place, name in enumerate(sets.targets):
+    for index, name in enumerate(sets.targets):
         named = f", {name}" if len(sets.targets) > 1 else ""
-        yield from _figures_of_label(sets, space, place, named)
+        yield from _figures_of_label(sets, space, index, named)
 
 
-def _figures_of_label(sets: Sets, space: str, place: int, named: str) -> Iterator[Figure]:
+def _figures_of_label(sets: Sets, space: str, index: int, named: str) -> Iterator[Figure]:
     def usefulness(fitted: MeasuredSet) -> Value:
         split = f"{'train' if fitted.is_real else 'all'}, tested on val"
         if sets.held_out is None:
             return Value(value=None, n=(len(fitted), 0), split=split, why=NO_VAL)
-        return _label_value(sets, space, fitted, sets.held_out, place=place, split=split)
+        return _label_value(sets, space, fitted, sets.held_out, index=index, split=split)
 
     def fidelity(tested: MeasuredSet) -> Value:
         split = "all, by train"
-        value = _label_value(sets, space, sets.train, tested, place=place, split=split)
+        value = _label_value(sets, space, sets.train, tested, index=index, split=split)
         return value.model_copy(update={"n": value.n[::-1]})
 
     about: dict[str, Any] = {"section": "Labels", "features": space, "main": True}
@@ -350,14 +350,14 @@ def _figures_of_label(sets: Sets, space: str, place: int, named: str) -> Iterato
 
 
 def _label_value(
-    sets: Sets, space: str, fitted: MeasuredSet, tested: MeasuredSet, *, place: int, split: str
+    sets: Sets, space: str, fitted: MeasuredSet, tested: MeasuredSet, *, index: int, split: str
 ) -> Value:
     """AUROC on one set of a classifier fitted to another, with an interval by patient.
 
     Images of unknown label are left out; made-up ones are drawn one by one. `place` is that of the
     target among those of the sets.
     """
-    learned, known = fitted.labels[:, place], tested.labels[:, place]
+    learned, known = fitted.labels[:, index], tested.labels[:, index]
     of_fitted, of_tested = (np.flatnonzero(~np.isnan(labels)) for labels in (learned, known))
     patients = tested.patients[of_tested] if tested.is_real else np.arange(len(of_tested))
     about: dict[str, Any] = {"n": (len(of_fitted), len(of_tested)), "split": split}

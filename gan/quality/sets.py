@@ -254,8 +254,8 @@ def _measure(
         inception = _inception_features(
             networks.inception, dataset, rows, networks.inception_sha256
         )
-    places = [dataset.info.targets.index(name) for name in targets]
-    labels = np.array([[row.targets[place] for place in places] for row in rows])
+    columns = [dataset.info.targets.index(name) for name in targets]
+    labels = np.array([[row.targets[column] for column in columns] for row in rows])
     by_space = _features(dataset, rows, networks, thumbnails, copies=copies)
     duplicates, conflicts = _repeats(thumbnails, labels)
     return MeasuredSet(

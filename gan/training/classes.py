@@ -44,7 +44,7 @@ def refuse_several(targets: Mapping[str, int], asker: str) -> None:
 
 def labels_array(rows: Sequence[Row], targets: Mapping[str, int]) -> NDArray[np.float64]:
     """Labels 1, 0, or nan where unknown: (N,) of one target, (N, T) of several."""
-    by_row = [[row.targets[place] for place in targets.values()] for row in rows]
+    by_row = [[row.targets[column] for column in targets.values()] for row in rows]
     labels = np.array(by_row, dtype=np.float64).reshape(len(rows), len(targets))
     return labels[:, 0] if len(targets) == 1 else labels
 
@@ -59,8 +59,8 @@ def refuse_missing_classes(
     Raises:
         InputError: naming the class that is missing, or the column that lacks a label.
     """
-    for name, place in targets.items():
-        target = labels_array(rows, {name: place})
+    for name, column in targets.items():
+        target = labels_array(rows, {name: column})
         if len(targets) == 1 and np.isnan(target).any():
             raise InputError(
                 f"{info.name}: images of the train split have no label in column {name!r}; the "

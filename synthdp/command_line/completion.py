@@ -66,13 +66,13 @@ def values_of(stage: str, key: str, prefix: str) -> list[str]:
     """
     from synthdp.config.described import described  # noqa: PLC0415 (as above)
 
-    found = [one for one in described(STAGES[stage].settings_class()) if one.key == key]
-    if not found:
+    matching = [one for one in described(STAGES[stage].settings_class()) if one.key == key]
+    if not matching:
         return []
-    words = [word for word in found[0].choices if word.startswith(prefix)]
+    words = [word for word in matching[0].choices if word.startswith(prefix)]
     if words == ["none"] and not prefix:
         words = []
-    return [*words, *paths_under(prefix)] if "path" in found[0].takes else words
+    return [*words, *paths_under(prefix)] if "path" in matching[0].takes else words
 
 
 def settings_files(prefix: str) -> list[str]:

@@ -40,8 +40,8 @@ def print_end(stage: str, settings: Settings, made: "Path | str") -> None:
 def _ending(stage: str, settings: Settings, made: Path) -> Ending | None:
     """The ending of a stage; None where it has none, or what was made is of another version."""
     try:
-        found = _ENDINGS.get(stage)
-        return None if found is None else found(settings, made)
+        ending = _ENDINGS.get(stage)
+        return None if ending is None else ending(settings, made)
     except (InputError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None  # the work is done, and stands: a line about it may not fail it
 
@@ -169,10 +169,12 @@ def _of_audit(settings: Settings, made: Path) -> Ending:
     held = "the promise held"
     if not shown:
         return Ending(f"{held}; the report stands in private/audit")
-    found = f"{min(shown):.2f}" if len(set(shown)) == 1 else f"{min(shown):.2f} to {max(shown):.2f}"
+    bounds = (
+        f"{min(shown):.2f}" if len(set(shown)) == 1 else f"{min(shown):.2f} to {max(shown):.2f}"
+    )
     return Ending(
         f"{held}; the report stands in private/audit",
-        f"{held}: lower bounds of epsilon {found} <= {stated:.3g} stated",
+        f"{held}: lower bounds of epsilon {bounds} <= {stated:.3g} stated",
     )
 
 

@@ -25,11 +25,11 @@ def meanings(cls: type[BaseModel]) -> Mapping[str, tuple[str, str]]:
 
     What a class says of a key that it inherits counts before what its parents say.
     """
-    found: dict[str, tuple[str, str]] = {}
+    texts: dict[str, tuple[str, str]] = {}
     for one in reversed(cls.__mro__):
         if issubclass(one, BaseModel) and one is not BaseModel:
-            found |= _of_module(one.__module__).get(one.__qualname__, {})
-    return {key: found.get(key, ("", "")) for key in cls.model_fields}
+            texts |= _of_module(one.__module__).get(one.__qualname__, {})
+    return {key: texts.get(key, ("", "")) for key in cls.model_fields}
 
 
 @cache

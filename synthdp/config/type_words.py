@@ -111,25 +111,25 @@ def _annotated_words(annotation: Any, *, several: bool) -> str:
 
 def _range_words(limits: Sequence[Any]) -> str:
     """A range as it follows a noun; empty where there is none."""
-    found = {
+    ends = {
         name: value
         for limit in limits
         for name in ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")
         if (value := getattr(limit, name, None)) is not None
     }
-    text = _ends_in_words(found)
-    if "multiple_of" in found:
-        text += f", a multiple of {_number(found['multiple_of'])}"
-    shortest, longest = found.get("min_length", 0), found.get("max_length")
+    text = _ends_in_words(ends)
+    if "multiple_of" in ends:
+        text += f", a multiple of {_number(ends['multiple_of'])}"
+    shortest, longest = ends.get("min_length", 0), ends.get("max_length")
     if longest is not None:
         text += f" (at most {longest})" if shortest <= 1 else f" ({shortest} to {longest})"
     return text
 
 
-def _ends_in_words(found: Mapping[str, Any]) -> str:
+def _ends_in_words(limits: Mapping[str, Any]) -> str:
     """A range as in ` from 0 to below 1` or ` above 0, at most 100`; empty without ends."""
     least, above, most, below = (
-        _number(found[name]) if name in found else "" for name in ("ge", "gt", "le", "lt")
+        _number(limits[name]) if name in limits else "" for name in ("ge", "gt", "le", "lt")
     )
     if least and (most or below):
         return f" from {least} to {most}" if most else f" from {least} to below {below}"

@@ -90,8 +90,8 @@ def check_dataset(root: Path, *, counts: bool = False) -> CheckResult:
     if info is not None and shows_chests(info.targets):
         summary = "\n".join([summary, *_pose_words(unlike_poses(survey.thumbnails), list(seen))])
     if info is not None and info.kind == "synthetic" and not problems:
-        found = sameness_of(open_dataset(root)).findings
-        summary = "\n".join([summary, *(f"  warning: {finding}" for finding in found)])
+        warnings = sameness_of(open_dataset(root)).findings
+        summary = "\n".join([summary, *(f"  warning: {finding}" for finding in warnings)])
     return CheckResult(tuple(problems), summary)
 
 
@@ -149,9 +149,9 @@ def _leftovers(
     Of images that no patient is in, only what stands beside the pixels: ids and names are made up.
     """
     beside = dict[str, list[int]]()
-    for number, found in beside_pixels.items():
-        if found is not None:
-            beside.setdefault(f"image: {found}", []).append(number)
+    for number, leftover in beside_pixels.items():
+        if leftover is not None:
+            beside.setdefault(f"image: {leftover}", []).append(number)
     found_in_cells: Iterable[tuple[str, list[int]]] = ()
     if info is None or info.kind == "real":
         known = (*FIXED_COLUMNS, *(info.targets if info is not None else ()))
@@ -252,15 +252,15 @@ def _summary(
     title = f"{info.name} ({info.kind})" if info is not None else root.name
     whose = "made-up ids" if info is not None and info.kind == "synthetic" else "patients"
     lines = [f"{title}: {len(records)} rows, {_patients(list(records.values()))} {whose}"]
-    told = info is not None and (counts or not info.protects_patients)
+    may_count = info is not None and (counts or not info.protects_patients)
     names = info.targets if info is not None else ()
     for split in SPLITS:
         rows = [record for record in records.values() if record["split"] == split]
         if rows:
             labels = [tuple(_label(row, name) for name in names) for row in rows]
-            by_class = class_counts(names, labels) if told else "classes with --counts"
+            by_class = class_counts(names, labels) if may_count else "classes with --counts"
             lines.append(f"  {split}: {len(rows)} images of {_patients(rows)} {whose}; {by_class}")
-    if told:
+    if may_count:
         labels = [tuple(_label(record, name) for name in names) for record in records.values()]
         splits = [record["split"] for record in records.values()]
         lines += [f"  {words}" for words in missing_classes(names, labels, splits)]

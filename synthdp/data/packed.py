@@ -87,10 +87,10 @@ class PackedImages:
         if self._folder is None:  # nothing is kept beside a set that can't be written to
             return self._decoded([self.rows[index] for index in indices])
         pixels = np.empty((len(indices), *self._row_shape), dtype=self._dtype)
-        shards, places = np.divmod(indices, self._rows_a_shard)
+        shards, offsets = np.divmod(indices, self._rows_a_shard)
         for shard in np.unique(shards):
             here = shards == shard
-            pixels[here] = self._shard(int(shard))[places[here]]
+            pixels[here] = self._shard(int(shard))[offsets[here]]
         return pixels
 
     @property

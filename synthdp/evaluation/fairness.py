@@ -259,13 +259,13 @@ def finding_correlations(
     ranked = {name: whole for name, whole in of.items() if whole.has("auroc")}
     sizes = [float(whole.n_positive) for whole in ranked.values()]
     aurocs = [whole.measures["auroc"] for whole in ranked.values()]
-    found = [_correlation("r_size_auroc", judgement, sizes, aurocs, "findings")]
+    correlations = [_correlation("r_size_auroc", judgement, sizes, aurocs, "findings")]
     if free is not None and ranked.keys() <= free.keys():
         without = [free[name].measures["auroc"] for name in ranked]
         losses = [one.minus(other) for one, other in zip(without, aurocs, strict=True)]
-        found.append(_correlation("r_loss_auroc", judgement, without, losses, "findings"))
-        found.append(_correlation("r_loss_size", judgement, sizes, losses, "findings"))
-    return found
+        correlations.append(_correlation("r_loss_auroc", judgement, without, losses, "findings"))
+        correlations.append(_correlation("r_loss_size", judgement, sizes, losses, "findings"))
+    return correlations
 
 
 def _correlation(

@@ -201,12 +201,12 @@ def _best_decisions(labels: Array, scores: Array, weights: Array) -> Array:
         # sensitivity + specificity - 1, of which the last is nan where a class was not drawn
         gain = detected * (1 / positives + 1 / negatives) - called / negatives
         best = np.where(np.isnan(gain[-1]), 0, gain.argmax(axis=0))[None]
-        found = np.take_along_axis(detected, best, axis=0)[0]
-        cleared = negatives - (np.take_along_axis(called, best, axis=0)[0] - found)
+        positives_called = np.take_along_axis(detected, best, axis=0)[0]
+        cleared = negatives - (np.take_along_axis(called, best, axis=0)[0] - positives_called)
         both = np.where((positives > 0) & (negatives > 0), 1.0, np.nan)
         shares = (
-            (found + cleared) / (positives + negatives),
-            found / positives,
+            (positives_called + cleared) / (positives + negatives),
+            positives_called / positives,
             cleared / negatives,
         )
         return np.stack([share * both for share in shares])

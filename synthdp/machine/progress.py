@@ -188,8 +188,8 @@ def left_within(task: Task) -> float | None:
     with _reporter.lock:
         tasks = _reporter.tasks
         inner = tasks[tasks.index(task) + 1 :] if task in tasks else []
-        told = (one.seconds_left(_reporter.clock()) for one in inner)
-        return next((seconds for seconds in told if seconds is not None), None)
+        times_left = (one.seconds_left(_reporter.clock()) for one in inner)
+        return next((seconds for seconds in times_left if seconds is not None), None)
 
 
 def advance(task: Task, count: int = 1) -> None:

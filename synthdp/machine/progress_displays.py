@@ -181,8 +181,8 @@ def columns() -> int:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
         if width > 0:
             return width
-    told = os.environ.get("COLUMNS", "")
-    return int(told) if told.isdecimal() and int(told) > 0 else _UNKNOWN_COLUMNS
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else _UNKNOWN_COLUMNS
 
 
 def _hidden_bars() -> Any:

@@ -33,8 +33,8 @@ class Task:
 
     def seconds_left(self, now: float) -> float | None:
         """How long it still takes, by the mean of what is done; None where that can't be told."""
-        if self.estimate is not None and (told := self.estimate()) is not None:
-            return told
+        if self.estimate is not None and (estimated := self.estimate()) is not None:
+            return estimated
         if self.total is None or self.done == 0:
             return None
         n_left = max(self.total - self.begun - self.done, 0)

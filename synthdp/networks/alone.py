@@ -46,8 +46,8 @@ class Alone:
         # of no row, too, the shape is asked for
         split = rows.split(at_once)
         if len(split) > 1:
-            told = progress(split, what="images by the network")
-            parts = [self._filled(part, at_once) for part in told]
+            shown = progress(split, what="images by the network")
+            parts = [self._filled(part, at_once) for part in shown]
         else:  # one batch would stand at 0 % as long as it is computed
             with at_work("images by the network"):
                 parts = [self._filled(part, at_once) for part in split]

@@ -98,9 +98,9 @@ def cached_array(
     def computed(begin: int, end: int) -> NDArray[Any]:
         starts = range(begin, max(end, 1), batch)  # of no image, too, the shape is asked for
         alone = begin == 0 and end == len(rows)
-        told = progress(starts, what=f"{what} of {dataset.info.name}") if alone else starts
+        shown = progress(starts, what=f"{what} of {dataset.info.name}") if alone else starts
         with np.errstate(over="ignore"):
-            parts = [compute(at, min(at + batch, end)).astype(dtype, copy=False) for at in told]
+            parts = [compute(at, min(at + batch, end)).astype(dtype, copy=False) for at in shown]
         return checked(np.concatenate(parts) if len(parts) > 1 else parts[0])
 
     def checked(values: NDArray[Any]) -> NDArray[Any]:

@@ -297,7 +297,7 @@ def _groups(
     targets = [row.targets for row in dataset.rows]
     patients = [row.patient_id for row in dataset.rows]
     same = duplicate_groups(digests)
-    found = {
+    groups_of = {
         "The same picture with different labels": label_conflicts(digests, targets),
         "The same picture under different ids": [
             group for group in same if len({patients[index] for index in group}) > 1
@@ -307,13 +307,13 @@ def _groups(
         ],
     }
     if dataset.info.shows_patients:  # images of one generator may resemble each other
-        found["Nearly the same picture under different ids"] = [
+        groups_of["Nearly the same picture under different ids"] = [
             group
             for group in look_alikes(thumbnails, patients, digests=digests)
             if len({digests[index] for index in group}) > 1
         ]
     shown = partial(_group, dataset)
-    return {what: list(map(shown, groups)) for what, groups in found.items() if groups}
+    return {what: list(map(shown, groups)) for what, groups in groups_of.items() if groups}
 
 
 def _group(dataset: Dataset, indices: Sequence[int]) -> Group:

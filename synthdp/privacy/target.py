@@ -84,8 +84,8 @@ class Target:
         """What a loss spends, in words beside which the target stands."""
         if self.risk is None:
             return f"spent {epsilon_text(loss.epsilon(self.delta))}"
-        found = percent(loss.true_positive_rate(self.risk.false_alarms))
-        return f"spent so much that {found} may be found"
+        rate = percent(loss.true_positive_rate(self.risk.false_alarms))
+        return f"spent so much that {rate} may be found"
 
     @property
     def key(self) -> str:

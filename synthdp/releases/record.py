@@ -113,8 +113,8 @@ def withdraw(dataset: Dataset, release_id: str, because: str) -> Left:
     if not because.strip():
         raise InputError('privacy: --withdraw needs a reason, as in --because "an error in it"')
     on_record = read_left(dataset)
-    found = [one for one in on_record.left if one.id == release_id]
-    if not found:
+    matching = [one for one in on_record.left if one.id == release_id]
+    if not matching:
         known = ", ".join(f"{one.id} ({one.folder})" for one in on_record.left) or "none"
         raise InputError(
             f"{dataset.info.name}: no release {release_id} on record; on record are: {known}"
@@ -124,7 +124,7 @@ def withdraw(dataset: Dataset, release_id: str, because: str) -> Left:
     record = record_of(dataset)
     with closed_to_others():
         record.add_withdrawn(Withdrawn(id=release_id, because=because, day=today()))
-    return found[0]
+    return matching[0]
 
 
 def today() -> str:

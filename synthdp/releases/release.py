@@ -153,7 +153,7 @@ def noting_of(
 def _sets_behind(original: Path) -> list[Dataset]:
     """The data sets of patients behind a folder that can be found: from its settings, those of its
     runs, and of the runs and sets that each was made from."""
-    found: list[Dataset] = []
+    sets: list[Dataset] = []
     seen: set[Path] = set()
     left = [original, *sorted(path for path in original.glob(f"{RUNS}/*") if path.is_dir())]
     while left:
@@ -161,9 +161,9 @@ def _sets_behind(original: Path) -> list[Dataset]:
         if part.resolve() in seen:
             continue
         seen.add(part.resolve())
-        found += named_sets(part)
+        sets += named_sets(part)
         left += made_from(part)
-    return found
+    return sets
 
 
 def _sets_named(asked: Asked) -> list[Dataset]:

@@ -216,8 +216,8 @@ def _section(name: str) -> re.Pattern[str]:
 
 def section_text(card: str, name: str) -> str:
     """What stands in a section of a card; empty where it has none."""
-    found = _section(name).search(card)
-    return "" if found is None else found[0].partition("\n\n")[2].strip()
+    match = _section(name).search(card)
+    return "" if match is None else match[0].partition("\n\n")[2].strip()
 
 
 def _header_and_body(card: str) -> tuple[dict[str, Any], str]:

@@ -115,8 +115,8 @@ def _noisy_record(folder: Path) -> NoisyRecord:
     if not (folder / "private" / "ledger.jsonl").is_file():
         return record
     spent = noisy_statement(folder)
-    told = {"epsilon": spent.epsilon_stage, "delta": spent.delta, "unit": spent.unit}
-    return record.model_copy(update=told)
+    promise = {"epsilon": spent.epsilon_stage, "delta": spent.delta, "unit": spent.unit}
+    return record.model_copy(update=promise)
 
 
 def is_of_another(folder: Path, key: str, original: Path) -> bool:

@@ -113,17 +113,17 @@ def send(
     hooks = _hooks.get()
     if not hooks:
         return
-    told = {
+    values = {
         f"{stage}/{name}": float(value)
         for name, value in metrics.items()
         if (names is None or name in names) and isinstance(value, int | float)
     }
     step = next((metrics[name] for name in PUBLIC_NAMES if name in metrics), 0)
-    if not told:
+    if not values:
         return
     for hook in hooks:
         try:
-            hook(int(step or 0), dict(told))
+            hook(int(step or 0), dict(values))
         except Exception as error:
             _hooks.set(tuple(one for one in _hooks.get() if one is not hook))
             logger.warning(

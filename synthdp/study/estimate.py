@@ -132,7 +132,7 @@ def _pretraining(data: Path, settings: Any) -> float:
 
 def estimate_words(seconds: float) -> str:
     """An estimate for people, as coarse as it is: `about 30 minutes`."""
-    minutes = next((told for told in _TOLD if seconds / 60 <= told), None)
+    minutes = next((rounded for rounded in _TOLD if seconds / 60 <= rounded), None)
     if minutes is None:
         return f"about {seconds / 86400:.0f} days"
     if minutes < 90:

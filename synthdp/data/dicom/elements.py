@@ -15,22 +15,22 @@ def text(dataset: "Dataset", keyword: str) -> str:
 def numbers(dataset: "Dataset", keyword: str) -> tuple[float, ...]:
     """The values as numbers; none where one of them is no finite number."""
     try:
-        found = tuple(float(_as_text(value)) for value in _values(dataset, keyword))
+        values = tuple(float(_as_text(value)) for value in _values(dataset, keyword))
     except ValueError:
         return ()
-    return found if all(math.isfinite(value) for value in found) else ()
+    return values if all(math.isfinite(value) for value in values) else ()
 
 
 def number(dataset: "Dataset", keyword: str) -> float | None:
     """The first value as a number; None where it is absent or none."""
-    found = numbers(dataset, keyword)
-    return found[0] if found else None
+    values = numbers(dataset, keyword)
+    return values[0] if values else None
 
 
 def whole(dataset: "Dataset", keyword: str) -> int | None:
     """The first value as a whole number; None where it is absent or none."""
-    found = number(dataset, keyword)
-    return int(found) if found is not None and found == int(found) else None
+    value = number(dataset, keyword)
+    return int(value) if value is not None and value == int(value) else None
 
 
 def _values(dataset: "Dataset", keyword: str) -> tuple[Any, ...]:

@@ -112,12 +112,12 @@ def _values(stored: StoredPixels) -> NDArray[np.float64]:
 def _looked_up(
     words: NDArray[np.unsignedinteger], table: NDArray[Any]
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    found = np.empty(words.shape, dtype=table.dtype)
-    flat, target = words.reshape(-1), found.reshape(-1)
+    looked_up = np.empty(words.shape, dtype=table.dtype)
+    flat, target = words.reshape(-1), looked_up.reshape(-1)
     for start in range(0, flat.size, BLOCK_PX):
         stop = start + BLOCK_PX
         np.take(table, flat[start:stop], out=target[start:stop], mode="clip")
-    return found
+    return looked_up
 
 
 def _is_inverted(
@@ -184,8 +184,8 @@ def _of_interest(dataset: "Dataset", values: NDArray[np.float64]) -> NDArray[np.
     """
     tables = dataset.get("VOILUTSequence") or ()
     if tables:
-        found, white = _by_table(tables[0], np.rint(values), signed=bool(values.min() < 0))
-        return found / white
+        looked_up, white = _by_table(tables[0], np.rint(values), signed=bool(values.min() < 0))
+        return looked_up / white
     center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is None or width is None:
         if text(dataset, "WindowCenter") or text(dataset, "WindowWidth"):

@@ -67,14 +67,14 @@ def read_png(content: bytes) -> Samples:
 
 def _chunks(content: bytes) -> dict[bytes, bytes]:
     """The bodies of the chunks that say something of the samples."""
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     at = len(BEGINNING)
     while at + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
         if kind in _READ:
-            found.setdefault(kind, content[at + 8 : at + 8 + length])
+            chunks.setdefault(kind, content[at + 8 : at + 8 + length])
         at += 12 + length
-    return found
+    return chunks
 
 
 def _deep_values(content: bytes, colour: int) -> NDArray[np.uint16]:

@@ -371,8 +371,8 @@ def _unpacked(rows: NDArray[np.uint8], bits: int, count: int, order: str) -> NDA
         block = np.unpackbits(rows[start : start + _BLOCK_ROWS], axis=1, count=count * bits)
         block = block.reshape(len(block), count, bits)
         total = np.zeros(block.shape[:2], dtype=out.dtype)
-        for place in range(bits):
-            total = (total << 1) | block[..., place]
+        for bit in range(bits):
+            total = (total << 1) | block[..., bit]
         out[start : start + _BLOCK_ROWS] = total
     return out
 

@@ -95,9 +95,9 @@ def list_cases(settings: CbisDdsmSettings, tables: "list[CaseTable]") -> Listing
     for table in tables:
         read = read_sheet(table.path)
         attributes |= dict.fromkeys(_attributes(settings, _columns(read)).values())
-        of_table, found, wrong = cases(table, read, settings, download)
+        of_table, of_cases, wrong = cases(table, read, settings, download)
         patches += of_table
-        findings += found
+        findings += of_cases
         problems += [f"{table.path.name}, {problem}" for problem in wrong]
     used = {path for patch in patches for path in (patch.path, patch.lesion)}
     unused = {

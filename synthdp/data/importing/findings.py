@@ -62,12 +62,12 @@ def sift(
     allowed = set(leave_out)
     problems: list[Finding] = []
     left_out: dict[Reason, list[Number]] = {}
-    for number, found in of_number.items():
-        first = found[0].reason
-        if first is not None and all(finding.reason in allowed for finding in found):
+    for number, of_one in of_number.items():
+        first = of_one[0].reason
+        if first is not None and all(finding.reason in allowed for finding in of_one):
             left_out.setdefault(first, []).append(number)
         else:
-            problems += found
+            problems += of_one
     texts = _as_texts(problems, counted_by)
     return texts, {reason: tuple(in_order(numbers)) for reason, numbers in left_out.items()}
 

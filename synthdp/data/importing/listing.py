@@ -171,11 +171,11 @@ def tables_of(settings: ListingSettings) -> dict[Path, Split | None] | None:
 
 
 def _named_tables(src: Path, tables: Mapping[str, Split | None]) -> dict[Path, Split | None]:
-    found: dict[Path, Split | None] = {}
+    splits: dict[Path, Split | None] = {}
     problems = []
     for pattern, split in tables.items():
         paths = [src / name for name in files_fitting(src, pattern)]
-        twice = [path for path in paths if path in found]
+        twice = [path for path in paths if path in splits]
         if twice:
             problems.append(f"tables: {pattern} names a table that an earlier one names too")
         if not paths:
@@ -188,9 +188,9 @@ def _named_tables(src: Path, tables: Mapping[str, Split | None]) -> dict[Path, S
                 else "put it there, name it in `tables`, or give `metadata` its path"
             )
             problems.append(f"tables: no {pattern} stands in `src`; {mend}")
-        found |= dict.fromkeys(paths, split)
+        splits |= dict.fromkeys(paths, split)
     raise_problems(f"{src}: nothing was imported", problems)
-    return found
+    return splits
 
 
 def further_tables(settings: ListingSettings) -> list[FurtherTable]:
@@ -199,7 +199,7 @@ def further_tables(settings: ListingSettings) -> list[FurtherTable]:
     Raises:
         InputError: when one that is needed is missing, or a pattern finds several.
     """
-    found: list[FurtherTable] = []
+    further: list[FurtherTable] = []
     problems = []
     for pattern, how in settings.joined.items():
         names = files_fitting(settings.src, pattern)
@@ -213,9 +213,9 @@ def further_tables(settings: ListingSettings) -> list[FurtherTable]:
         elif not names:
             logger.info("joined: no %s stands in `src`, so that what it says is unknown", pattern)
         else:
-            found.append(FurtherTable(settings.src / names[0], how))
+            further.append(FurtherTable(settings.src / names[0], how))
     raise_problems(f"{settings.src}: nothing was imported", problems)
-    return found
+    return further
 
 
 def read_tables(
@@ -245,11 +245,11 @@ def read_tables(
         if sheet.said:
             logger.info("%s: %s", name, sheet.said)
         joined = joined_sheet(sheet, further)
-        told = told_sheet(joined.sheet, settings)
-        table = _source_table(settings, path, name, told.sheet, split, several=several)
+        reported = told_sheet(joined.sheet, settings)
+        table = _source_table(settings, path, name, reported.sheet, split, several=several)
         findings += [
             replace(one, number=table.number(int(one.number)))
-            for one in (*joined.findings, *told.findings)
+            for one in (*joined.findings, *reported.findings)
         ]
         read.append(table)
     counted_by = "row" if several else f"{next(iter(tables)).name}, row"
@@ -263,8 +263,8 @@ def _names(settings: ListingSettings, paths: Sequence[Path]) -> list[str]:
     Of several that a pattern found, no name is shown: each may be of a patient, and called so.
     """
     said = {PurePosixPath(pattern).name for pattern in settings.tables}
-    found = [path for path in paths if path.name not in said] if len(paths) > 1 else []
-    shown = found if len(found) > 1 else []
+    unsaid = [path for path in paths if path.name not in said] if len(paths) > 1 else []
+    shown = unsaid if len(unsaid) > 1 else []
     names = [
         f"table {number}" if path in shown else path.name
         for number, path in enumerate(paths, start=1)

@@ -75,7 +75,7 @@ def unlike_poses(thumbnails: Thumbnails) -> Poses:
     whole = ""
     if float(common @ _thorax()) < _AS_A_WHOLE:
         whole = "the set as a whole looks inverted: bones dark and lungs bright"
-    found: list[tuple[int, Pose]] = []
+    better: list[tuple[int, Pose]] = []
     poses = _poses(common)
     for start in range(0, count, _READ_AT_ONCE):
         rows = _middles(thumbnails.rows(range(start, min(start + _READ_AT_ONCE, count))))
@@ -83,9 +83,9 @@ def unlike_poses(thumbnails: Thumbnails) -> Poses:
         fits = np.stack([rows @ picture for _, picture in poses], axis=1)
         best = fits.argmax(axis=1)
         top = fits[np.arange(len(rows)), best]
-        told = np.flatnonzero((top - own > _MARGIN) & (top > _LEAST))
-        found += [(start + int(index), poses[best[index]][0]) for index in told]
-    return Poses(tuple(found), whole)
+        unlike = np.flatnonzero((top - own > _MARGIN) & (top > _LEAST))
+        better += [(start + int(index), poses[best[index]][0]) for index in unlike]
+    return Poses(tuple(better), whole)
 
 
 def _poses(common: Floats) -> list[tuple[Pose, Floats]]:

@@ -54,20 +54,20 @@ class Sameness:
     @property
     def findings(self) -> tuple[str, ...]:
         """What is wrong, a sentence each; none where images differ as images of patients do."""
-        found = []
+        sentences = []
         if self.compared and self.likeness > MOST_LIKENESS:
-            found.append(
+            sentences.append(
                 "the images are near-identical: half of them correlate with another of their class "
                 f"by {self.likeness:.2f} or more (images of patients: about 0.84; warned above "
                 f"{MOST_LIKENESS:g})"
             )
         if self.compared and self.pattern > MOST_PATTERN:
-            found.append(
+            sentences.append(
                 "the images share one fine pattern, such as stripes: their fine structure "
                 f"correlates by {self.pattern:.2f} on average (images of patients: 0.01; warned "
                 f"above {MOST_PATTERN:g})"
             )
-        return tuple(found)
+        return tuple(sentences)
 
 
 def compared_rows(classes: Sequence[float]) -> list[int]:

@@ -62,12 +62,12 @@ def draw_lumps(side_px: int, gland: float, scale: float, rng: np.random.Generato
     for _ in range(1 + rng.poisson(MEAN_CLUSTERS * scale)):
         centre, angle = rng.uniform(-MARGIN, MARGIN, 2), rng.uniform(0, np.pi)
         count = 1 + rng.poisson(MEAN_LUMPS)
-        places = centre[:, None] + rng.normal(0, CLUSTER_SPREAD / scale, (2, count))
+        centres = centre[:, None] + rng.normal(0, CLUSTER_SPREAD / scale, (2, count))
         length = LUMP_LENGTH / scale * rng.lognormal(0, 0.35, count)
         width = length * rng.uniform(0.3, 0.8)
         turn = angle + rng.normal(0, 0.25, count)
         weight = LUMP_ATTENUATION * rng.lognormal(-0.1, 0.5, count)
-        for lump in zip(*places, length, width, turn, weight, strict=True):
+        for lump in zip(*centres, length, width, turn, weight, strict=True):
             _add_lump(canvas, Grid(x, y), _Lump(*map(float, lump)))
     mean = LUMP_ATTENUATION * MEAN_LUMPS * 0.12
     return gland * (canvas - mean)
@@ -169,6 +169,6 @@ def _pulled(lumps: Array, outline: _Outline, lesion: Lesion, grid: Grid) -> Arra
     rays = 0.12 * pull * reach * np.sin(11 * outline.theta)
     x = (grid.x * further - rays * grid.y) / MARGIN
     y = (grid.y * further + rays * grid.x) / MARGIN
-    places = [(y + 1) * (side_px / 2) - 0.5, (x + 1) * (side_px / 2) - 0.5]
-    drawn: Array = map_coordinates(lumps, places, order=1, mode="nearest")
+    positions = [(y + 1) * (side_px / 2) - 0.5, (x + 1) * (side_px / 2) - 0.5]
+    drawn: Array = map_coordinates(lumps, positions, order=1, mode="nearest")
     return drawn * (1 + 0.5 * pull * reach)

@@ -90,46 +90,46 @@ def find_public_weights(settings: BackboneSettings, model: Path) -> Path | None:
     """
     if settings.weights is None:
         return None
-    told = next(
+    noted = next(
         (one for one in read_networks(model).networks if one.sha256 == settings.sha256), None
     )
-    for path in _candidates(settings, model, told):
+    for path in _candidates(settings, model, noted):
         if path.is_file():
             return path
-    raise InputError(_missing(settings, model, told))
+    raise InputError(_missing(settings, model, noted))
 
 
 def _candidates(
-    settings: BackboneSettings, model: Path, told: PublicNetwork | None
+    settings: BackboneSettings, model: Path, noted: PublicNetwork | None
 ) -> Iterator[Path]:
     weights = settings.weights
     assert weights is not None  # the caller has asked
     yield model / NETWORKS_FOLDER / weights.name
     yield model / weights.name
-    found = found_weights(settings)
-    if found is not None:
-        yield found
-    if told is not None and told.hub:
+    file = found_weights(settings)
+    if file is not None:
+        yield file
+    if noted is not None and noted.hub:
         fetched = huggingface_hub.try_to_load_from_cache(
-            told.hub, told.hub_file, revision=told.revision or None
+            noted.hub, noted.hub_file, revision=noted.revision or None
         )
         if isinstance(fetched, str):
             yield Path(fetched)
 
 
-def _missing(settings: BackboneSettings, model: Path, told: PublicNetwork | None) -> str:
+def _missing(settings: BackboneSettings, model: Path, noted: PublicNetwork | None) -> str:
     """What is missing, and the one command or the one place that mends it."""
     assert settings.weights is not None  # the caller has asked
     run = model.parent.resolve().name
-    place = f"{run}/{model.name}/{NETWORKS_FOLDER}/{settings.weights.name}"
-    if told is not None and told.fetched_by:
-        licence = told.licence or "not known here"
+    target = f"{run}/{model.name}/{NETWORKS_FOLDER}/{settings.weights.name}"
+    if noted is not None and noted.fetched_by:
+        licence = noted.licence or "not known here"
         return (
-            f"{run}: stands on the public network {told.name}, whose licence ({licence}) does not "
-            f"let a release carry it; fetch it once with `{told.fetched_by}`, which synthdp then "
-            f"finds (its sha256 is {told.sha256})"
+            f"{run}: stands on the public network {noted.name}, whose licence ({licence}) does not "
+            f"let a release carry it; fetch it once with `{noted.fetched_by}`, which synthdp then "
+            f"finds (its sha256 is {noted.sha256})"
         )
     return (
         f"{run}: the public weights of {settings.name} that this model stands on are missing; ask "
-        f"whoever made it for the file with sha256 {settings.sha256}, and put it at {place}"
+        f"whoever made it for the file with sha256 {settings.sha256}, and put it at {target}"
     )

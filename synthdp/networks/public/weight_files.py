@@ -39,8 +39,8 @@ def found_weights(settings: BackboneSettings) -> Path | None:
         return weights
     if settings.sha256 is None:
         return None
-    places = (folder / weights.name for folder in weight_folders())
-    return next((place for place in places if place.is_file()), None)
+    files = (folder / weights.name for folder in weight_folders())
+    return next((file for file in files if file.is_file()), None)
 
 
 def weights_file(settings: BackboneSettings) -> Path:
@@ -49,9 +49,9 @@ def weights_file(settings: BackboneSettings) -> Path:
     Raises:
         InputError: when it is not at hand, with what brings it.
     """
-    found = found_weights(settings)
-    if found is not None:
-        return found
+    file = found_weights(settings)
+    if file is not None:
+        return file
     weights = settings.weights
     if weights is None or weights == HUB or settings.sha256 is None:
         raise InputError(

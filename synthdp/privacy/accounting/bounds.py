@@ -79,11 +79,11 @@ def _percent(share: float, digits: int, rounding: str) -> str:
 def _cut(value: Decimal, digits: int, rounding: str) -> Decimal:
     if not value:
         return Decimal(0)
-    place = value.adjusted() - digits + 1
+    exponent = value.adjusted() - digits + 1
     return (
-        value.quantize(Decimal(1).scaleb(place), rounding=rounding)
-        if place < 0
-        else ((value.scaleb(-place)).quantize(Decimal(1), rounding=rounding).scaleb(place))
+        value.quantize(Decimal(1).scaleb(exponent), rounding=rounding)
+        if exponent < 0
+        else ((value.scaleb(-exponent)).quantize(Decimal(1), rounding=rounding).scaleb(exponent))
     )
 
 

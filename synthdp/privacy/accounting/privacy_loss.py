@@ -374,11 +374,11 @@ def _rate_at(pmf: Any, false_alarms: float) -> float:
     # rounding at the least losses, times e^-loss, may bring the sum down again: the first crossing
     rising = np.maximum.accumulate(strangers)
     called = int(np.searchsorted(rising, false_alarms, side="right"))
-    found = float(dense._infinity_mass + members[:called].sum())
+    rate = float(dense._infinity_mass + members[:called].sum())
     if called == len(members):
-        return found
+        return rate
     left = false_alarms - (float(strangers[called - 1]) if called else 0.0)
-    return found + left * math.exp(min(losses[called], _LARGEST_LOSS))
+    return rate + left * math.exp(min(losses[called], _LARGEST_LOSS))
 
 
 @lru_cache(maxsize=256)

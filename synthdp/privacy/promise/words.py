@@ -205,10 +205,10 @@ def risk_words(statement: Statement) -> str:
     assert statement.risk is not None  # said of statements with one
     false_alarms = statement.risk.false_alarms
     losses = [group.loss for group in statement.lineage.groups()]
-    found = max(loss.true_positive_rate(false_alarms) for loss in losses)
-    if found <= statement.risk.found:
+    rate = max(loss.true_positive_rate(false_alarms) for loss in losses)
+    if rate <= statement.risk.found:
         return f"{statement.risk}; kept"
-    return f"{statement.risk}; NOT kept: {percent(found)} may be found"
+    return f"{statement.risk}; NOT kept: {percent(rate)} may be found"
 
 
 def record_words(record: OnRecord, delta: float) -> str:

@@ -73,14 +73,14 @@ def copy_networks(
     Raises:
         InputError: when the weights are not at hand, or damaged.
     """
-    told = {one.sha256: one for one in read_networks(model).networks}
+    noted = {one.sha256: one for one in read_networks(model).networks}
     networks: dict[tuple[str, str | None, str | None], PublicNetwork] = {}
     for one in backbones:
         if one.weights is None:
             continue
         key = (one.name, one.weights, one.sha256)
         if key not in networks:
-            before = told.get(one.sha256 or "")
+            before = noted.get(one.sha256 or "")
             networks[key] = (
                 _copy_one(model, one, folder, {network.file for network in networks.values()})
                 if before is None
@@ -102,34 +102,34 @@ def write_networks(
     write_json(model / NETWORKS_FOLDER / NETWORKS_FILE, about.model_dump(mode="json"))
 
 
-def _copy_again(model: Path, told: PublicNetwork, folder: Path) -> PublicNetwork:
+def _copy_again(model: Path, noted: PublicNetwork, folder: Path) -> PublicNetwork:
     """A network of something that was released before: what was said of it holds on."""
-    if told.carried:
+    if noted.carried:
         (folder / NETWORKS_FOLDER).mkdir(parents=True, exist_ok=True)
-        file = model / NETWORKS_FOLDER / told.file
-        load_weights(file, told.sha256)  # refuses what is damaged
-        shutil.copyfile(file, folder / NETWORKS_FOLDER / told.file)
-    return told
+        file = model / NETWORKS_FOLDER / noted.file
+        load_weights(file, noted.sha256)  # refuses what is damaged
+        shutil.copyfile(file, folder / NETWORKS_FOLDER / noted.file)
+    return noted
 
 
 def _copy_one(model: Path, one: NamedBackbone, folder: Path, taken: set[str]) -> PublicNetwork:
-    found = _find(model, one)
-    tensors = load_weights(found.file, found.sha256)
-    known = found.known or known_by_content(tensors)
+    source = _find(model, one)
+    tensors = load_weights(source.file, source.sha256)
+    known = source.known or known_by_content(tensors)
     plain = one.name.replace("/", "-").replace(":", "-")  # a file's own name may tell of people
     if known is None or not known.may_be_passed_on:
         return PublicNetwork(
             name=one.name,
             file=_free_name(f"{plain}.safetensors", taken),
-            sha256=found.sha256,
+            sha256=source.sha256,
             carried=False,
             precision="as used",
-            used_sha256=found.sha256,
+            used_sha256=source.sha256,
             licence="" if known is None else known.licence,
             credit="" if known is None else known.credit,
-            hub=found.hub,
-            hub_file=found.hub_file,
-            revision=found.revision,
+            hub=source.hub,
+            hub_file=source.hub_file,
+            revision=source.revision,
         )
     rounded = any(tensor.dtype in (torch.float32, torch.float64) for tensor in tensors.values())
     name = _free_name(f"{plain}.fp16.safetensors", taken)
@@ -142,12 +142,12 @@ def _copy_one(model: Path, one: NamedBackbone, folder: Path, taken: set[str]) ->
         sha256=sha256_file(out),
         carried=True,
         precision="half" if rounded else "as used",
-        used_sha256=found.sha256,
+        used_sha256=source.sha256,
         licence=known.licence,
         credit=known.credit,
-        hub=found.hub,
-        hub_file=found.hub_file,
-        revision=found.revision,
+        hub=source.hub,
+        hub_file=source.hub_file,
+        revision=source.revision,
     )
 
 

@@ -243,9 +243,9 @@ def _cross_scored(pixels: Array, labels: Array, patients: NDArray[np.str_]) -> A
         return scores
     dealt = np.random.default_rng(0)
     part_of = {
-        patient: place % N_PARTS
+        patient: position % N_PARTS
         for some in (positive, negative)
-        for place, patient in enumerate(dealt.permutation(some))
+        for position, patient in enumerate(dealt.permutation(some))
     }
     parts = np.array([part_of.get(patient, 0) for patient in patients])
     for part in range(N_PARTS):

@@ -251,7 +251,7 @@ def trained_on_of(cell: Cell, data_set: str) -> str:
 
 
 def _home_thresholds(cells: Sequence[ScoredCell], data_set: str) -> _HomeThresholds:
-    found: dict[tuple[str, str], list[_HomeThreshold]] = {}
+    thresholds: dict[tuple[str, str], list[_HomeThreshold]] = {}
     for one in cells:
         cell = one.cell
         if domain_of(trained_on_of(cell, data_set), cell.data_set) != "internal":
@@ -264,8 +264,8 @@ def _home_thresholds(cells: Sequence[ScoredCell], data_set: str) -> _HomeThresho
                 continue
             for run, scores in zip(cell.runs, predictions.scores[:, known, index], strict=True):
                 value = youden_threshold(scores.astype(np.float64), labels[known])
-                found.setdefault((run, target), []).append(_HomeThreshold(at, value))
-    return found
+                thresholds.setdefault((run, target), []).append(_HomeThreshold(at, value))
+    return thresholds
 
 
 def _threshold_for(home: Sequence[_HomeThreshold], here: _Set) -> _HomeThreshold:

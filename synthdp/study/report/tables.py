@@ -87,7 +87,7 @@ def target_grids(cells: Sequence[Cell], by_target: Sequence[Cell]) -> list[Targe
     sets: dict[tuple[str, str], dict[str, None]] = {}
     for cell in by_target:
         sets.setdefault((cell.data_set, cell.split), {})[cell.target] = None
-    found = {(cell.data_set, cell.split, cell.target, cell.key): cell for cell in by_target}
+    cell_of = {(cell.data_set, cell.split, cell.target, cell.key): cell for cell in by_target}
     return [
         TargetsGrid(
             title=f"{data_set}, {split}",
@@ -95,7 +95,7 @@ def target_grids(cells: Sequence[Cell], by_target: Sequence[Cell]) -> list[Targe
             rows=tuple(
                 (
                     cell,
-                    (cell, *(found.get((data_set, split, one, cell.key)) for one in targets)),
+                    (cell, *(cell_of.get((data_set, split, one, cell.key)) for one in targets)),
                 )
                 for cell in cells
                 if (cell.data_set, cell.split) == (data_set, split)

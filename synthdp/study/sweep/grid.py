@@ -175,11 +175,11 @@ def _learned(row: GridRow) -> Path:
 
 def _targets_of(sets: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
     """The targets of data sets; one that has gone since the study began has none."""
-    found = {}
+    targets = {}
     for path in dict.fromkeys(sets):
         with suppress(InputError):
-            found[path] = read_info(path).targets
-    return found
+            targets[path] = read_info(path).targets
+    return targets
 
 
 def _targets_to_score(

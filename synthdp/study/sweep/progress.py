@@ -125,10 +125,10 @@ class StudyProgress:
         expected = None
         if self._expected_end is not None and self._expected_end > time.monotonic():
             expected = self._expected_end - time.monotonic()
-        told = [one for one in (expected, self._left_by_calls(running)) if one is not None]
-        if not told or not self._waiting:
+        estimates = [one for one in (expected, self._left_by_calls(running)) if one is not None]
+        if not estimates or not self._waiting:
             return None
-        return max([min(told), *(one.left_s for one in running if one.left_s is not None)])
+        return max([min(estimates), *(one.left_s for one in running if one.left_s is not None)])
 
     def _left_by_calls(self, running: Sequence[_Running]) -> float | None:
         """The time left by how long calls took; None while none has told how long it takes."""

@@ -166,8 +166,8 @@ def files_fitting(src: Path, pattern: str) -> list[str]:
     fits names in composed and in decomposed letters, as systems write them.
     """
     spellings = {pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))}
-    found = {path for spelling in spellings for path in src.glob(spelling)}
-    fitting = (path.relative_to(src) for path in found if path.is_file())
+    matches = {path for spelling in spellings for path in src.glob(spelling)}
+    fitting = (path.relative_to(src) for path in matches if path.is_file())
     return sorted(
         path.as_posix()
         for path in fitting

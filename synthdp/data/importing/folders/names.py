@@ -63,11 +63,11 @@ def name_label(settings: ListingSettings, name: str) -> tuple[float | None, bool
         for index, part in enumerate(folders)
     ]
     readings = [_reading(settings, f"{part}/") for part in reversed(parts)]
-    told = [one for one in readings if one not in ("nothing", "both")]
-    folder = told[0] if told else "nothing"
+    classes = [one for one in readings if one not in ("nothing", "both")]
+    folder = classes[0] if classes else "nothing"
     own = _reading(settings, file)
     if folder in _CLASSES:
-        others = {*told, own} - {folder, "nothing", "both", "open"}
+        others = {*classes, own} - {folder, "nothing", "both", "open"}
         return _CLASSES[folder], bool(others)
     if folder == "nothing" and own in _CLASSES:
         return _CLASSES[own], False
@@ -84,13 +84,13 @@ def _reading(settings: ListingSettings, text: str) -> Reading:
     by_words = settings.words.of_name(text.removesuffix("/"))
     if malignant is None and benign is None:
         return by_words
-    found = [
+    says = [
         by_words == reading if pattern is None else re.search(pattern, text) is not None
         for pattern, reading in ((malignant, "positive"), (benign, "negative"))
     ]
-    if all(found):
+    if all(says):
         return "both"
-    return "positive" if found[0] else "negative" if found[1] else "nothing"
+    return "positive" if says[0] else "negative" if says[1] else "nothing"
 
 
 def patches_by_name(

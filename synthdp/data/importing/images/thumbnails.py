@@ -53,14 +53,14 @@ class Thumbnails:
     def rows(self, images: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float32]:
         """The thumbnails of some images, (n, 1024) float32 of length 1, or 0."""
         wanted = self._rows[np.asarray(images, dtype=np.int64)]
-        found = np.empty((len(wanted), _VALUES), dtype=np.float16)
+        read = np.empty((len(wanted), _VALUES), dtype=np.float16)
         # Neighbours in the file are read at once.
         starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)
         for start, stop in zip(starts, [*starts[1:], len(wanted)], strict=True):
             self._stream.seek(int(wanted[start]) * _ROW_BYTES)
             content = self._stream.read((int(stop) - int(start)) * _ROW_BYTES)
-            found[start:stop] = np.frombuffer(content, dtype=np.float16).reshape(-1, _VALUES)
-        exact = found.astype(np.float32)
+            read[start:stop] = np.frombuffer(content, dtype=np.float16).reshape(-1, _VALUES)
+        exact = read.astype(np.float32)
         lengths = np.linalg.norm(exact, axis=1, keepdims=True)
         np.divide(exact, lengths, out=exact, where=lengths > 0)
         return exact

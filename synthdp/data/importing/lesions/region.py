@@ -108,12 +108,14 @@ def half_a_region(columns: Sequence[str]) -> tuple[str, ...]:
     A pair counts too whose names hold a word for across and one for down, as `x links` and `y oben`
     do, and `left or right breast` does not.
     """
-    places = {word for words in _SYNONYMS.values() for word in words} - _OF_OTHER_THINGS
+    synonyms = {word for words in _SYNONYMS.values() for word in words} - _OF_OTHER_THINGS
     words = {name: set(_WORDS.findall(_plain(name))) for name in columns}
     words = {name: some for name, some in words.items() if not some >= {"left", "right"}}
     across, down = ({name for name in words if words[name] & some} for some in (_ACROSS, _DOWN))
     apart = across ^ down if across - down and down - across else set[str]()
-    return tuple(name for name in columns if _plain(name) in places | _IN_NO_FORM or name in apart)
+    return tuple(
+        name for name in columns if _plain(name) in synonyms | _IN_NO_FORM or name in apart
+    )
 
 
 def _plain(name: str) -> str:

@@ -107,15 +107,15 @@ def find_column(names: Sequence[str], columns: Sequence[str]) -> str | None:
 
 def find_cell(column: Column, columns: Sequence[str]) -> Cell | None:
     """How to read what a setting names from a table of these columns; None where it has none."""
-    found = [find_column(names, columns) for names in names_in(column)]
+    known = [find_column(names, columns) for names in names_in(column)]
     if not isinstance(column, str) or "{" not in column:
-        return None if found[0] is None else Cell(((found[0], True),))
+        return None if known[0] is None else Cell(((known[0], True),))
     texts = _FIELD.split(column)[::2]
     parts: list[tuple[str, bool]] = []
     for position, text in enumerate(texts):
         parts += [(text, False)] if text else []
-        if position < len(found):
-            name = found[position]
+        if position < len(known):
+            name = known[position]
             if name is None:
                 return None
             parts.append((name, True))
@@ -134,13 +134,15 @@ def says_target(column: str, target: str) -> bool:
 def column_problem(key: str, column: Column, sheet: Sheet) -> str | None:
     """What is wrong with a column that the setting `key` asks for; None when nothing is."""
     for names in names_in(column):
-        found = find_column(names, sheet.columns)
+        column_name = find_column(names, sheet.columns)
         shown = " or ".join(repr(name) for name in names)
-        if found is None:
+        if column_name is None:
             known = known_columns(sheet)
             return f"{key}: the table has no column {shown} ({known}); set {key}"
-        if found in sheet.repeated:
-            return f"{key}: several columns are called {found!r}; give them names of their own"
+        if column_name in sheet.repeated:
+            return (
+                f"{key}: several columns are called {column_name!r}; give them names of their own"
+            )
     return None
 
 

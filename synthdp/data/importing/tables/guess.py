@@ -87,7 +87,7 @@ def guess(src: Path, table: Path | None = None) -> str:
     ]
     has_dicom = any(_may_be_dicom(src / image) for image in images)
     guesses = [_of_table(file, sheet, images, has_dicom=has_dicom) for file, sheet in sheets]
-    best = max(guesses, key=lambda found: found.certainty, default=None)
+    best = max(guesses, key=lambda one: one.certainty, default=None)
     if (
         images
         and not (best is not None and best.names_files)
@@ -130,8 +130,8 @@ def _known_collection(src: Path, files: Sequence[str]) -> str | None:
         mapping = read_yaml(collection_file(name))
         if name in _GENERIC or not mapping.get("tables"):
             continue
-        found = {pattern: _matching(files, pattern) for pattern in mapping["tables"]}
-        if not all(found.values()):
+        files_of = {pattern: _matching(files, pattern) for pattern in mapping["tables"]}
+        if not all(files_of.values()):
             continue
         if "arrays" in mapping:
             return name
@@ -141,7 +141,9 @@ def _known_collection(src: Path, files: Sequence[str]) -> str | None:
         )
         asked = [names for column in _columns_of(mapping) for names in names_in(column)]
         sheets = [
-            read_sheet(src / file, form, wanted=asked) for group in found.values() for file in group
+            read_sheet(src / file, form, wanted=asked)
+            for group in files_of.values()
+            for file in group
         ]
         if all(find_column(names, sheet.columns) for names in asked for sheet in sheets):
             return name
@@ -391,16 +393,16 @@ def _naming_files(
             ways.append(_Naming(column, column, len(direct) / filled, whole=True, files=direct))
             continue
         for index in (by_name, by_stem):
-            found = [
+            named = [
                 (record, index[cell][0])
                 for record, cell in zip(records, cells, strict=True)
                 if len(index.get(cell, ())) == 1
             ]
-            if found:
-                end = PurePosixPath(found[0][1]).suffix if index is by_stem else ""
-                template = "/".join([*_folders(found, list(records[0])), f"{{{column}}}{end}"])
-                files = tuple(path for _, path in found)
-                share, whole = len(found) / filled, index is by_name
+            if named:
+                end = PurePosixPath(named[0][1]).suffix if index is by_stem else ""
+                template = "/".join([*_folders(named, list(records[0])), f"{{{column}}}{end}"])
+                files = tuple(path for _, path in named)
+                share, whole = len(named) / filled, index is by_name
                 ways.append(_Naming(column, template, share, whole=whole, files=files))
     return ways
 
@@ -428,9 +430,9 @@ def _most_likely(ways: Sequence[_Naming], usually: str | None) -> tuple[str, flo
     return best.template, best.share, [] if is_sure else others
 
 
-def _folders(found: Sequence[tuple[Mapping[str, str], str]], columns: Sequence[str]) -> list[str]:
+def _folders(named: Sequence[tuple[Mapping[str, str], str]], columns: Sequence[str]) -> list[str]:
     """The folders of found files as a template: one name for all, a column's cell, or any name."""
-    parts = [PurePosixPath(path).parent.parts for _, path in found]
+    parts = [PurePosixPath(path).parent.parts for _, path in named]
     if len({len(one) for one in parts}) > 1:
         return ["**"]
     made = []
@@ -441,7 +443,7 @@ def _folders(found: Sequence[tuple[Mapping[str, str], str]], columns: Sequence[s
                 column
                 for column in columns
                 if all(
-                    record[column] == name for (record, _), name in zip(found, names, strict=True)
+                    record[column] == name for (record, _), name in zip(named, names, strict=True)
                 )
             ),
             None,
@@ -457,9 +459,9 @@ def _classes(images: Sequence[str]) -> Counter[str]:
     readings: Counter[str] = Counter()
     for image in images:
         parts = map(labels.of_name, reversed(PurePosixPath(image).parts))
-        told = next((one for one in parts if one in ("positive", "negative")), None)
-        if told is not None:
-            readings[told] += 1
+        reading = next((one for one in parts if one in ("positive", "negative")), None)
+        if reading is not None:
+            readings[reading] += 1
     return readings
 
 
@@ -476,10 +478,10 @@ def _of_names(images: Sequence[str]) -> list[str]:
     if masks:
         lines.append(_line("leave_out", ["mask"], f"{masks} further file(s) are called masks"))
     for pattern in _PATIENT_PATTERNS:
-        found = [match[1] for image in images if (match := re.search(pattern, image))]
-        if len(found) == len(images):
+        patients = [match[1] for image in images if (match := re.search(pattern, image))]
+        if len(patients) == len(images):
             reason = (
-                f"finds {len(set(found))} patients in {len(images)} images; look whether it does"
+                f"finds {len(set(patients))} patients in {len(images)} images; look whether it does"
             )
             return [*lines, _line("patient_pattern", pattern, reason)]
     return [

@@ -88,9 +88,9 @@ def listed_words(text: str, separator: str) -> list[str]:
     ]
 
 
-def _with_column(sheet: Sheet, name: str, told: Callable[[Mapping[str, str]], str]) -> Sheet:
+def _with_column(sheet: Sheet, name: str, value_of: Callable[[Mapping[str, str]], str]) -> Sheet:
     """The sheet with a column more, or another one in its place."""
-    records = {row: {**record, name: told(record)} for row, record in sheet.records.items()}
+    records = {row: {**record, name: value_of(record)} for row, record in sheet.records.items()}
     columns = tuple(dict.fromkeys((*sheet.columns, name)))
     return replace(sheet, columns=columns, records=records)
 
@@ -109,13 +109,8 @@ def _with_listed(sheet: Sheet, how: WordList, settings: ListingSettings) -> Shee
         for word in words:
             meant.setdefault(same_word(word), set()).add(target)
     leave_open = frozenset(map(same_word, how.leave_open))
-    combined = _combined(settings).values()
-    wanted = {
-        *settings.targets,
-        *(one for some in combined for one in (*some.any_of, *some.against)),
-    }
-    targets = [one for one in how.words if one in wanted]
-    told: dict[str, dict[str, str] | None] = {}  # of each list that occurs, for there are few
+    targets = [one for one in how.words if one in settings.targets]
+    known: dict[str, dict[str, str] | None] = {}  # of each list that occurs, for there are few
 
     def of_list(text: str) -> dict[str, str] | None:
         words = [same_word(word) for word in listed_words(text, how.separator)]
@@ -130,9 +125,9 @@ def _with_listed(sheet: Sheet, how: WordList, settings: ListingSettings) -> Shee
     findings = []
     for row, record in sheet.records.items():
         text = cell.text(record)
-        if text not in told:
-            told[text] = of_list(text)
-        of_row = told[text]
+        if text not in known:
+            known[text] = of_list(text)
+        of_row = known[text]
         if of_row is None:
             problem = "a listed word is none that is known; say what it means in word_list.words"
             mend = f"{problem}, or set word_list.others=pass_over"
@@ -213,8 +208,8 @@ def _with_ages(sheet: Sheet, rule: AgeRule) -> Sheet:
         return sheet
 
     def age(record: Mapping[str, str]) -> str:
-        found = years_between(born.text(record), taken.text(record))
-        return "" if found is None else str(found)
+        years = years_between(born.text(record), taken.text(record))
+        return "" if years is None else str(years)
 
     return _with_column(sheet, _AGE, age)
 
@@ -261,8 +256,8 @@ def _of_the_image(settings: ListingSettings, sheet: Sheet) -> list[str]:
     asked: list[Column] = [*settings.attribute_columns.values(), settings.split_column]
     if settings.patient_pattern is None:
         asked.append(settings.patient_column)
-    found = (find_column(names, sheet.columns) for one in asked for names in names_in(one))
-    return list(dict.fromkeys(one for one in found if one is not None))
+    columns = (find_column(names, sheet.columns) for one in asked for names in names_in(one))
+    return list(dict.fromkeys(one for one in columns if one is not None))
 
 
 def _agreed(words: Labels, said: Sequence[tuple[str, str]], how: Gathering) -> str:

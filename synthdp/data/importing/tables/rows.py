@@ -314,16 +314,16 @@ def _lesion(
     if columns is None:
         return None, []
     try:
-        cells = {asked: record[found] for asked, found in reader.region.items()}
-        found = region_in(cells, columns, settings.decimal)
+        cells = {asked: record[column] for asked, column in reader.region.items()}
+        lesion = region_in(cells, columns, settings.decimal)
     except ValueError as error:
         return None, [Finding(number, f"region: {error}")]
-    if found is None:
+    if lesion is None:
         reason: Reason = "no_region"
         return None, [Finding(number, "region: the row says nowhere where a lesion lies", reason)]
-    if isinstance(found, Region):
-        return found, []
-    name = slashed(reader, found)
+    if isinstance(lesion, Region):
+        return lesion, []
+    name = slashed(reader, lesion)
     name, problem = reader.files.named(name, table.folder)
     if problem is not None:
         return None, [Finding(number, f"region: {problem}", file_reason(problem))]

@@ -267,7 +267,7 @@ def _header(
 ) -> tuple[_Cut, int, tuple[str, ...]]:
     """How the table is cut, the number of the row of names, and the names."""
     best = (-1, 0, 0)
-    found: tuple[_Cut, int, tuple[str, ...]] = (_cuts(text, form.delimiter)[0], 1, ())
+    header: tuple[_Cut, int, tuple[str, ...]] = (_cuts(text, form.delimiter)[0], 1, ())
     for cut in _cuts(text, form.delimiter):
         try:
             for number, row in islice(_records(text, cut), HEADER_ROWS):
@@ -279,10 +279,10 @@ def _header(
                 # sign that gives the most columns.
                 score = (shown, -number if filled else -HEADER_ROWS - 1, filled)
                 if score > best:
-                    best, found = score, (cut, number, names)
+                    best, header = score, (cut, number, names)
         except csv.Error:
             continue  # said when all of it is read
-    return found
+    return header
 
 
 def same_name(name: str) -> str:

@@ -78,9 +78,9 @@ class Plan:
         """Plan a patient of a table, or the made-up one of a number from 1."""
         number = known if isinstance(known, int) else known.number
         rng = self.stream(number, PLAN)
-        along, place = rng.random(2)
+        along, at_site = rng.random(2)
         split = "val" if along < self.val else "test" if along < self.val + self.test else "train"
-        site = _site_at(self.sites, place)
+        site = _site_at(self.sites, at_site)
         if isinstance(known, int):
             known = _made_up(number, site, rng)
         elif known.site:
@@ -112,10 +112,10 @@ class Plan:
         return PlannedImage(image.view, image.age_years, has, targets)
 
 
-def _site_at(sites: Sequence[SiteSettings], place: float) -> SiteSettings:
-    """The site at a place in [0, 1) along the shares of all."""
+def _site_at(sites: Sequence[SiteSettings], share: float) -> SiteSettings:
+    """The site at a share in [0, 1) of all, in the order of the sites."""
     shares = np.cumsum([site.share for site in sites])
-    return sites[int(np.searchsorted(shares / shares[-1], place, side="right"))]
+    return sites[int(np.searchsorted(shares / shares[-1], share, side="right"))]
 
 
 def _made_up(number: int, site: SiteSettings, rng: np.random.Generator) -> TablePatient:

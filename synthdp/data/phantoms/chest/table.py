@@ -123,7 +123,7 @@ def read_known_collection(
             f"{name}: {', '.join(strange)}: not drawn; say in columns.called which finding each "
             f"stands for, or none. Drawn are {', '.join(FINDINGS)}"
         )
-    places = {
+    indices_of = {
         one: [read.targets.index(own) for own in meant if meant[own] == one] for one in FINDINGS
     }
     rows: list[_Row] = []
@@ -131,11 +131,13 @@ def read_known_collection(
         view = row.attributes.get("view", "").upper() or views[0]
         if view not in views:
             continue
-        findings = tuple(_any([row.targets[index] for index in places[one]]) for one in FINDINGS)
+        findings = tuple(
+            _any([row.targets[index] for index in indices_of[one]]) for one in FINDINGS
+        )
         image = TableImage(view, _age(row.attributes.get("age", "")), findings)
         sex = _SEXES.get(row.attributes.get("sex", "").lower(), "")
         rows.append((row.patient_id, sex, row.attributes.get("site", ""), row.split or "", image))
-    known = frozenset(one for one in FINDINGS if places[one])
+    known = frozenset(one for one in FINDINGS if indices_of[one])
     return LabelTable(_by_patient(name, rows, views), known)
 
 

@@ -94,10 +94,10 @@ def draw_abdomen(*, is_male: bool, age_years: float, rng: np.random.Generator) -
 
 def _draw_spread(rng: np.random.Generator) -> Array:
     """Places within a ball of radius 1, and radii in half-sides."""
-    places = rng.standard_normal((MOST_SPREAD, 3))
-    places *= rng.uniform(0.2, 0.8, (MOST_SPREAD, 1)) / np.linalg.norm(places, axis=1)[:, None]
+    centres = rng.standard_normal((MOST_SPREAD, 3))
+    centres *= rng.uniform(0.2, 0.8, (MOST_SPREAD, 1)) / np.linalg.norm(centres, axis=1)[:, None]
     radii = rng.uniform(0.05, 0.1, (MOST_SPREAD, 1))
-    return np.concatenate([places, radii], axis=1).astype(np.float32)
+    return np.concatenate([centres, radii], axis=1).astype(np.float32)
 
 
 def _draw_bowel(rng: np.random.Generator) -> Array:

@@ -51,7 +51,7 @@ def draw_ct_patient(settings: PhantomSettings, number: int) -> CtPatient:
     """Draw one patient; it depends on the seed and its number, not on how many are drawn."""
     sequence = np.random.SeedSequence(settings.seed, spawn_key=(number,))
     rng = np.random.default_rng(sequence)
-    along, place, sex_place = rng.random(3)
+    along, lesion_draw, sex_draw = rng.random(3)
     split = "train"
     if along < settings.val_fraction + settings.test_fraction:
         split = "val" if along < settings.val_fraction else "test"
@@ -60,7 +60,7 @@ def draw_ct_patient(settings: PhantomSettings, number: int) -> CtPatient:
     if 0 < share < 1:
         odds = share / (1 - share) * np.exp(DECADE * (age_years - MEAN_AGE_YEARS) / 10)
         share = odds / (1 + odds)
-    has_lesion, is_male = bool(place < share), bool(sex_place < 0.55)
+    has_lesion, is_male = bool(lesion_draw < share), bool(sex_draw < 0.55)
     abdomen = draw_abdomen(is_male=is_male, age_years=age_years, rng=rng)
     volumes = []
     for _ in range(1 + int(rng.random() < SECOND_SHARE)):

@@ -129,7 +129,7 @@ def _curves(results: StudyResults) -> Iterator[StudyFigure | NoFigure]:
     if not sets:
         yield NoFigure("curve", "no run has an AUROC")
     for number, (key, cells) in enumerate(sets.items(), start=1):
-        found = any(results.members_found.get(cell.runs) is not None for cell in cells)
+        has_members = any(results.members_found.get(cell.runs) is not None for cell in cells)
         voided = any(cell.voided for cell in cells)
         caption = [
             f"Privacy and utility on {_where(key)}: mean AUROC over seeds by end-to-end epsilon.",
@@ -144,7 +144,7 @@ def _curves(results: StudyResults) -> Iterator[StudyFigure | NoFigure]:
             else "",
             "Below: members that the best attack finds at 1 % false alarms (chance: 1 %), worst "
             "over models."
-            if found
+            if has_members
             else "",
         ]
         yield StudyFigure(
