@@ -45,7 +45,7 @@ def main() -> None:
         if arguments.split in (None, row.split)
     ]
     plain = [thumbnail(image) for image in images]
-    not_upright = _told(plain)
+    not_upright = _unlike(plain)
     print(f"{len(images)} images as they are: {len(not_upright)} told")
     for pose, turns in TURNS.items():
         for number, turn in enumerate(turns, start=1):
@@ -54,14 +54,14 @@ def main() -> None:
             for part in range(PARTS):
                 altered = set(range(part, len(images), PARTS))
                 mixed = [turned[i] if i in altered else plain[i] for i in range(len(images))]
-                of_part = {index: said for index, said in _told(mixed) if index in altered}
+                of_part = {index: said for index, said in _unlike(mixed) if index in altered}
                 judged += len(of_part)
                 right += sum(said == pose for said in of_part.values())
             shares = f"{right / len(images):.3f} rightly, {judged / len(images):.3f} in any pose"
             print(f"{pose} ({number}): {shares}")
 
 
-def _told(thumbnails: list[NDArray[np.float16]]) -> list[tuple[int, str]]:
+def _unlike(thumbnails: list[NDArray[np.float16]]) -> list[tuple[int, str]]:
     store = Thumbnails()
     store.append(np.stack(thumbnails))
     return [(index, str(pose)) for index, pose in unlike_poses(store).of_images]

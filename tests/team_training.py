@@ -101,8 +101,8 @@ class _Mortal(Team):
         super().__init__(team.rank)
         self._step = step
 
-    def told(self) -> Task | None:
-        task = super().told()
+    def next_task(self) -> Task | None:
+        task = super().next_task()
         if task is not None and task.step == self._step and self.rank.number:
             os.kill(os.getpid(), signal.SIGKILL)
         return task

@@ -50,8 +50,8 @@ class ImageExamples:
     trunk: Callable[[Tensor], Tensor] | None = None
 
     @cached_property
-    def _own_places(self) -> NDArray[np.int64]:
-        """The place of each image among its patient's own, from 0, in the order of rows."""
+    def _own_positions(self) -> NDArray[np.int64]:
+        """The position of each image among its patient's own, from 0, in the order of rows."""
         units = self.units.numpy()
         order = np.argsort(units, kind="stable")
         firsts = np.searchsorted(units[order], units[order])
@@ -83,7 +83,7 @@ class ImageExamples:
 
     def _name(self, image: int, view: int) -> bytes:
         tag = self.tags[int(self.units[image])]
-        return f"view {self.seed} {view} {self._own_places[image]} ".encode() + tag
+        return f"view {self.seed} {view} {self._own_positions[image]} ".encode() + tag
 
 
 def step_views(

@@ -108,7 +108,7 @@ class Team:
             for values in (head, task.drawn, task.weights.detach().cpu()):
                 distributed.broadcast(values, src=0)
 
-    def told(self) -> Task | None:
+    def next_task(self) -> Task | None:
         """Of the others: the next step; None when there is none left."""
         head = torch.empty(3, dtype=torch.int64)
         with _company():

@@ -178,7 +178,7 @@ def follow(
     gradients alone.
     """
     shown, gradients = _shown_in_steps(examples, recipe, seed), PatientGradients(network)
-    while (task := team.told()) is not None:
+    while (task := team.next_task()) is not None:
         network.load_flat(task.weights.to(network.head.weight))
         views = team.own_part(shown(task.drawn, task.step))
         if private:

@@ -26,7 +26,7 @@ def classes_in_folders(images: Path, target: str | None, ask: Ask | None) -> tup
     """
     names = [path.relative_to(images).as_posix() for path in folder_contents(images).images]
     names = [name for name in names if not names_mask(name)]
-    if target is None and _are_told(images, names):
+    if target is None and _names_say_classes(images, names):
         return "malignant", ""
     folders = _class_folders(names)
     if not 1 < len(folders) <= _MOST_CLASSES:
@@ -109,7 +109,7 @@ def _labels(positive: Sequence[str], words: Sequence[str]) -> str:
     return f"labels: {{positive: {yaml_listed(positive)}, negative: {yaml_listed(others)}}}\n"
 
 
-def _are_told(images: Path, names: Sequence[str]) -> bool:
+def _names_say_classes(images: Path, names: Sequence[str]) -> bool:
     """Whether each name tells the class in words that the import knows, and both classes are."""
     settings = ListingSettings.model_construct(src=images)
     return {name_label(settings, name)[0] for name in names} == {0.0, 1.0}

@@ -83,25 +83,25 @@ class Lines:
     needs_a_thread = True
 
     def __init__(self) -> None:
-        self._told_at = 0.0
-        self._begun, self._told = set[str](), set[Task]()
+        self._last_line_at = 0.0
+        self._begun, self._announced = set[str](), set[Task]()
 
     def show(self, tasks: Sequence[Task], now: float) -> None:
         """Write a line when one is due."""
         last = tasks[-1]
         begins = now - last.began >= FIRST_S and last.what not in self._begun
-        if begins or (self._begun and now - self._told_at >= EVERY_S):
-            self._told_at = now
+        if begins or (self._begun and now - self._last_line_at >= EVERY_S):
+            self._last_line_at = now
             self._begun |= {task.what for task in tasks}
-            self._told |= set(tasks)
+            self._announced |= set(tasks)
             terminal.tell(line_of(tasks, now))
 
     def end(self, task: Task, now: float) -> None:
         """Say that a task is done that was long enough to be told of twice."""
-        if task in self._told and not task.is_stage and now - task.began >= EVERY_S:
+        if task in self._announced and not task.is_stage and now - task.began >= EVERY_S:
             terminal.tell(f"{task.what}: ended after {duration_words(now - task.began)}")
-            self._told_at = now
-        self._told.discard(task)
+            self._last_line_at = now
+        self._announced.discard(task)
 
     def close(self) -> None:
         """Nothing is left over."""

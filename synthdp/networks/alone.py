@@ -41,7 +41,7 @@ class Alone:
         shape = tuple(rows.shape[1:])
         if shape not in self._together:
             with at_work("looking whether images may be computed together"):
-                self._together[shape] = self._same_at_every_place(rows)
+                self._together[shape] = self._same_at_every_position(rows)
         at_once = self._batch if self._together[shape] else 1
         # of no row, too, the shape is asked for
         split = rows.split(at_once)
@@ -59,7 +59,7 @@ class Alone:
         batch[: len(rows)] = rows
         return self._function(batch)[: len(rows)]
 
-    def _same_at_every_place(self, rows: Tensor) -> bool:
+    def _same_at_every_position(self, rows: Tensor) -> bool:
         """Whether random rows get the same bits at every place, beside other random rows."""
         if self._batch == 1:
             return True

@@ -20,7 +20,6 @@ from typing import IO, Any
 
 from synthdp import __version__
 from synthdp.config.card_file import CARD
-from synthdp.config.places import respelled, started_in
 from synthdp.config.settings import (
     ADDED_LATER,
     Settings,
@@ -29,6 +28,7 @@ from synthdp.config.settings import (
     read_settings,
     validate_settings,
 )
+from synthdp.config.spellings import respelled, started_in
 from synthdp.config.typed_values import typing
 from synthdp.config.yaml_core import parse_yaml
 from synthdp.errors import InputError, RunError, quoted

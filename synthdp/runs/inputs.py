@@ -204,7 +204,7 @@ def changed_inputs(noted: Mapping[str, Input], now: Mapping[str, Input]) -> list
     lines = []
     for key, before in noted.items():
         after = now.get(key)
-        if after is None or not _can_be_told(before, after):
+        if after is None or not _comparable(before, after):
             continue
         if (before.kind, before.digests) == (after.kind, after.digests):
             continue
@@ -249,19 +249,19 @@ def refuse_changed(
     if lines := changed_inputs(noted, there):
         head = f"{folder}: was made from other inputs than stand there now:"
         raise InputError("\n  ".join([head, *lines, mend]))
-    untold = [
+    uncompared = [
         key
         for key, before in noted.items()
-        if (after := there.get(key)) is None or not _can_be_told(before, after)
+        if (after := there.get(key)) is None or not _comparable(before, after)
     ]
-    if untold:
+    if uncompared:
         log.info(
             "%s: %s: gone, or without a key, so whether it is still the same can't be told",
             folder,
-            ", ".join(untold),
+            ", ".join(uncompared),
         )
 
 
-def _can_be_told(before: Input, after: Input) -> bool:
+def _comparable(before: Input, after: Input) -> bool:
     """Whether two inputs can be compared: both have digests, or they are of different kinds."""
     return before.kind != after.kind or bool(before.digests and after.digests)

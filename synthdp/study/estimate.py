@@ -48,8 +48,8 @@ SECONDS_A_HEAD, SECONDS_A_HEAD_OF_1000 = 1.0, 6.0
 SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
 #: A training step of blocks costs so many times the features of its images (forward and backward).
 TRAINING = 3.0
-#: What is told, in minutes: nobody knows it better.
-_TOLD = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1440)
+#: What people are given, in minutes: nobody knows it better.
+_ROUND_MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1440)
 
 
 def seconds_a_view(backbone: FeatureSettings) -> float:
@@ -132,7 +132,7 @@ def _pretraining(data: Path, settings: Any) -> float:
 
 def estimate_words(seconds: float) -> str:
     """An estimate for people, as coarse as it is: `about 30 minutes`."""
-    minutes = next((rounded for rounded in _TOLD if seconds / 60 <= rounded), None)
+    minutes = next((rounded for rounded in _ROUND_MINUTES if seconds / 60 <= rounded), None)
     if minutes is None:
         return f"about {seconds / 86400:.0f} days"
     if minutes < 90:

@@ -513,8 +513,8 @@ class StudySettings(EngineSettings):
         made = (self.synthetic, self.private_synthetic, self.phantoms, self.public)
         trained = self.transfer.data if self.transfer is not None else ()
         named = (self.data, *trained, *made, *(on.data for on in self.evaluate_on))
-        by_place = dict[Path, Path]()
+        by_path = dict[Path, Path]()
         for path in named:
             if path is not None:
-                by_place.setdefault(path.resolve(), path)
-        return list(by_place.values())
+                by_path.setdefault(path.resolve(), path)
+        return list(by_path.values())

@@ -22,7 +22,7 @@ from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.settings.listing import ListingSettings
 from synthdp.data.importing.tables.joined import FurtherTable, joined_sheet
 from synthdp.data.importing.tables.reader import Files, asked_columns
-from synthdp.data.importing.tables.reported import told_sheet
+from synthdp.data.importing.tables.reported import reported_sheet
 from synthdp.data.importing.tables.rows import RowsRead, SourceTable, patches_by_row
 from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.data.manifest.contract import Split
@@ -245,7 +245,7 @@ def read_tables(
         if sheet.said:
             logger.info("%s: %s", name, sheet.said)
         joined = joined_sheet(sheet, further)
-        reported = told_sheet(joined.sheet, settings)
+        reported = reported_sheet(joined.sheet, settings)
         table = _source_table(settings, path, name, reported.sheet, split, several=several)
         findings += [
             replace(one, number=table.number(int(one.number)))

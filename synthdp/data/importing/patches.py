@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from synthdp.config.places import respelled, started_in
+from synthdp.config.spellings import respelled, started_in
 from synthdp.data.dataset import raise_problems
 from synthdp.data.decoding import NARROW, decode_pixels
 from synthdp.data.description import KEY_FILE, DatasetInfo, protected_set_of, read_info

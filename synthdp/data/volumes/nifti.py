@@ -146,7 +146,7 @@ def _placed(values: Any, header: "Nifti1Header", *, top: float | None, stored: b
     origin = affine[:3, 3] * _FLIP_TO_LPS
     return Scan(
         values,
-        places=origin + np.arange(len(values))[:, None] * steps[:, 2],
+        positions=origin + np.arange(len(values))[:, None] * steps[:, 2],
         row_step=steps[:, 1],
         column_step=steps[:, 0],
         top=top,

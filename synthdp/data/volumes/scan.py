@@ -19,16 +19,16 @@ NOT_NUMBERS = (
 class Scan:
     """A stack of slices, as it is stored.
 
-    values: (D, H, W) float32, in the unit of the file (CT: Hounsfield units). places: (D, 3), the
-    middle of each slice's first pixel, in mm of the patient: to the left, to the back, to the head
-    (LPS, as in DICOM). row_step, column_step: (3,) mm from one row, and one column, to the next.
+    values: (D, H, W) float32, in the unit of the file (CT: Hounsfield units). positions: (D, 3),
+    the middle of each slice's first pixel, in mm of the patient: to the left, to the back, to the
+    head (LPS, as in DICOM). row_step, column_step: (3,) mm from one row, and one column, to the next.
     All three are None where the file says nothing of them. padding: (D, H, W), where there is no
     picture. inverted: whether the greatest value is black. top: the greatest value that there could
     be, where the type of the values says it, for a range from 0. modality: as DICOM has it.
     """
 
     values: NDArray[np.float32]
-    places: NDArray[np.float64] | None = None
+    positions: NDArray[np.float64] | None = None
     row_step: NDArray[np.float64] | None = None
     column_step: NDArray[np.float64] | None = None
     padding: NDArray[np.bool_] | None = None

@@ -72,7 +72,7 @@ def read_series(files: Sequence[Path], reading: DicomReading | None = None) -> S
     row_mm, column_mm = first.spacing_mm
     return Scan(
         values,
-        places=np.array([header.position_mm for header in headers]),
+        positions=np.array([header.position_mm for header in headers]),
         row_step=along_column * row_mm,
         column_step=along_row * column_mm,
         padding=padding if padding.any() else None,

@@ -42,7 +42,7 @@ def straightened(scan: Scan, form: VolumeForm) -> Grid:
         InputError: when slices lie at one place, unequally far from each other, or lean; or rows
             and columns are not at right angles.
     """
-    if scan.places is None or scan.row_step is None or scan.column_step is None:
+    if scan.positions is None or scan.row_step is None or scan.column_step is None:
         return Grid(scan.values, form.array_spacing_mm)
     row_mm, column_mm = (float(np.linalg.norm(one)) for one in (scan.row_step, scan.column_step))
     if min(row_mm, column_mm) <= 0:
@@ -54,15 +54,15 @@ def straightened(scan: Scan, form: VolumeForm) -> Grid:
             "grid first"
         )
     normal = np.cross(rows, columns)
-    if float(normal @ (scan.places[-1] - scan.places[0])) < 0:
+    if float(normal @ (scan.positions[-1] - scan.positions[0])) < 0:
         normal = -normal
-    heights = scan.places @ normal
+    heights = scan.positions @ normal
     order = np.argsort(heights, kind="stable")
-    heights, places = heights[order], scan.places[order]
+    heights, positions = heights[order], scan.positions[order]
     in_order = bool((order == np.arange(len(order))).all())
     values = scan.values if in_order else scan.values[order]
-    _refuse_one_place(heights)
-    drift = np.stack([(places @ rows) / row_mm, (places @ columns) / column_mm], axis=1)
+    _refuse_one_height(heights)
+    drift = np.stack([(positions @ rows) / row_mm, (positions @ columns) / column_mm], axis=1)
     values = _upright(values, heights, drift, (row_mm, column_mm), form)
     values, slice_mm = _evenly(values, heights, form)
     grid = Grid(values, (slice_mm, row_mm, column_mm))
@@ -71,7 +71,7 @@ def straightened(scan: Scan, form: VolumeForm) -> Grid:
     return _oriented(grid, np.stack([normal, rows, columns]), form.orientation)
 
 
-def _refuse_one_place(heights: NDArray[np.float64]) -> None:
+def _refuse_one_height(heights: NDArray[np.float64]) -> None:
     if len(heights) > 1 and float(np.diff(heights).min()) < _SAME_PLACE_MM:
         raise InputError(
             "two of its slices lie at one place: copies, several series, or one volume over time "

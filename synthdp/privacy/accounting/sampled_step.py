@@ -14,7 +14,7 @@ from synthdp.privacy.accounting.gaussian import ROUNDING, Array, gaussian_deltas
 
 #: Probability of a step's losses beyond the grid; counted as an infinite loss.
 _TAIL = 1e-22
-#: Relative room in epsilon for the root that `GroupStep.places` finds.
+#: Relative room in epsilon for the root that `GroupStep.sums` finds.
 _ROOM = 1e-10
 _NEWTON_STEPS = 100
 #: Rows that are at work at a time: 8 bytes a row and number of units drawn.
@@ -102,18 +102,18 @@ class GroupStep:
     def _drawn(self) -> Array:
         return np.arange(len(self.log_chances), dtype=np.float64)
 
-    def _exponents(self, places: Array) -> Array:
-        """Losses of having drawn j units, seen at each place x of the sum: (N, J + 1)."""
+    def _exponents(self, sums: Array) -> Array:
+        """Losses of having drawn j units, seen at each value x of the sum: (N, J + 1)."""
         drawn = self._drawn
-        return (places[:, None] - drawn / 2) * drawn / self.sigma**2
+        return (sums[:, None] - drawn / 2) * drawn / self.sigma**2
 
-    def losses(self, places: Array) -> Array:
-        """The loss of the step at each place x of the sum, (N,); it rises with x."""
-        parts = self.log_chances + self._exponents(places)
+    def losses(self, sums: Array) -> Array:
+        """The loss of the step at each value x of the sum, (N,); it rises with x."""
+        parts = self.log_chances + self._exponents(sums)
         losses: Array = scipy.special.logsumexp(parts, axis=1)
         return losses
 
-    def places(self, losses: Array) -> Array:
+    def sums(self, losses: Array) -> Array:
         """Where the sum lies for each loss above the least one, (N,).
 
         Newton's method from the right: the loss is convex and rises, so that it comes down to the
@@ -125,21 +125,21 @@ class GroupStep:
         # log(e^loss - e^least), what is left for the drawn ones
         left = losses + np.log(-np.expm1(np.minimum(least - losses, -1e-300)))
         of_drawn = self.sigma**2 * (left[:, None] - chances) / drawn + drawn / 2
-        places: Array = of_drawn.min(axis=1)
+        sums: Array = of_drawn.min(axis=1)
         for _ in range(_NEWTON_STEPS):
-            parts = self.log_chances + self._exponents(places)
+            parts = self.log_chances + self._exponents(sums)
             now = np.asarray(scipy.special.logsumexp(parts, axis=1))
             slopes = np.exp(parts - now[:, None]) @ self._drawn / self.sigma**2
             moves = (now - losses) / np.maximum(slopes, 1e-300)
-            places = places - np.maximum(moves, 0)
+            sums = sums - np.maximum(moves, 0)
             if np.all(now - losses <= _ROOM / 2 * np.maximum(1, np.abs(losses))):
                 break
-        return places
+        return sums
 
     def deltas(self, epsilons: Array, *, add: bool) -> Array:
         """The step's delta at each epsilon (any sign), for a group that is taken out or added.
 
-        Formula: let x be the place at which the loss is e. Taken out, delta(e) is the mean over the
+        Formula: let x be the sum at which the loss is e. Taken out, delta(e) is the mean over the
         number j of units drawn of delta_j(e_j), the Gaussian delta for mu = j / sigma at e_j, the
         loss of having drawn j at x; added, with x at the loss -e, it is the mean of delta_j(-e_j)
         with the chances of j given the sum x. Both are the two probabilities' difference, ordered
@@ -148,8 +148,8 @@ class GroupStep:
         Guarantee: never below the exact value, and above it by less than what epsilon less 1e-10 of
         it (of 1, if smaller) gives.
         """
-        # the place found is a little right of the true one: e is lowered by more, since a delta at
-        # a lower epsilon is an upper bound
+        # the sum that `sums` gives is a little right of the true one: e is lowered by more, since
+        # a delta at a lower epsilon is an upper bound
         epsilons = epsilons - _ROOM * np.maximum(1, np.abs(epsilons))
         signed = -epsilons if add else epsilons
         deltas = np.where(epsilons < 0, -np.expm1(np.minimum(epsilons, 0)), 0.0)
@@ -157,8 +157,8 @@ class GroupStep:
         if len(self.log_chances) == 1:  # as good as never drawn
             return np.asarray(np.clip(deltas + self.beyond, 0, 1))
         for some in np.array_split(np.flatnonzero(inside), 1 + inside.sum() // _ROWS):
-            places = self.places(signed[some])
-            exponents = self._exponents(places)
+            sums = self.sums(signed[some])
+            exponents = self._exponents(sums)
             # chances of j given the sum x, and without
             weights = self.log_chances + (exponents - signed[some, None] if add else 0 * exponents)
             total = np.zeros(len(some))
@@ -185,9 +185,9 @@ class GroupStep:
 
     def second_moment(self) -> float:
         """About the mean square of the loss, for a group taken out."""
-        places = np.linspace(*self._ends(), 4001)
-        density = np.exp(self.losses(places) - (places / self.sigma) ** 2 / 2)
-        return float(np.average(self.losses(places) ** 2, weights=density))
+        sums = np.linspace(*self._ends(), 4001)
+        density = np.exp(self.losses(sums) - (sums / self.sigma) ** 2 / 2)
+        return float(np.average(self.losses(sums) ** 2, weights=density))
 
 
 def loss_range(part: SampledSteps) -> tuple[float, float]:

@@ -28,8 +28,8 @@ def write(path: Path, voxels: NDArray[Any], affine: NDArray[Any] = SPL_AS_RAS) -
 def test_values_and_places_are_those_of_the_file(tmp_path: Path) -> None:
     scan = read_nifti(write(tmp_path / "one.nii.gz", a_volume().T))
     assert np.array_equal(scan.values, a_volume())
-    assert scan.places is not None
-    assert scan.places[1].tolist() == [0, 0, 4]
+    assert scan.positions is not None
+    assert scan.positions[1].tolist() == [0, 0, 4]
     assert scan.row_step is not None
     assert scan.column_step is not None
     assert scan.row_step.tolist() == [0, 2, 0]

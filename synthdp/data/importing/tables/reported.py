@@ -39,7 +39,7 @@ _BRACKETS, _QUOTES = "[]()", "'\" "
 _AGE = "age"
 
 
-def told_sheet(sheet: Sheet, settings: ListingSettings) -> SheetMade:
+def reported_sheet(sheet: Sheet, settings: ListingSettings) -> SheetMade:
     """A table with a column for each target and a row for each image, as far as settings ask."""
     if not sheet.columns:
         return SheetMade(sheet)

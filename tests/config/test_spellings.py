@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from synthdp.config.places import respelled, same_place, started_in
 from synthdp.config.settings import BackboneSettings, Settings, dump_settings
+from synthdp.config.spellings import respelled, same_path, started_in
 from synthdp.errors import InputError
 from synthdp.runs.folder import StageCall, is_written, open_run, spelled_as_started
 from synthdp.storage.files import write_atomic
@@ -111,8 +111,8 @@ def test_where_a_run_was_started_is_told_by_its_out(work: Path) -> None:
 
 
 def test_words_that_are_no_places_are_told_apart_by_their_letters(work: Path) -> None:
-    assert same_place(Path("pretrained:mcgan"), "pretrained:mcgan", work)
-    assert not same_place(Path("pretrained:mcgan"), "pretrained:other", work)
+    assert same_path(Path("pretrained:mcgan"), "pretrained:mcgan", work)
+    assert not same_path(Path("pretrained:mcgan"), "pretrained:other", work)
     old = {"data": "data", "gone": 3, "beside": ["data", "other"], "inner": None}
     asked = Example(data=work / "data", out=Path("x"), beside=(work / "data",))
     plain = asked.model_dump(mode="json")

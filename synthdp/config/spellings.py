@@ -1,4 +1,4 @@
-"""Whether settings name the same places: relative, absolute and linked spellings of a path are one.
+"""Whether settings name the same paths: relative, absolute and linked ones may be the same.
 
 Names of run folders are hashes of paths as they are spelled (`synthdp.runs.folder.StageCall`), and
 what is stored stays as it is: it is the comparison that looks where paths lead. A path that is
@@ -28,12 +28,12 @@ def started_in(out: Path, stored_out: object) -> Path:
     return stands.parents[len(parts) - 1]
 
 
-def same_place(asked: Path, stored: str, base: Path) -> bool:
+def same_path(asked: Path, stored: str, base: Path) -> bool:
     """Whether a path leads to where a stored one does, looked up from `base` or from here."""
     if Path(stored) == asked:
         return True
-    place = asked.resolve()
-    return place in ((base / stored).resolve(), Path(stored).resolve())
+    target = asked.resolve()
+    return target in ((base / stored).resolve(), Path(stored).resolve())
 
 
 def respelled(asked: Any, plain: Any, stored: Any, base: Path) -> Any:
@@ -46,7 +46,7 @@ def respelled(asked: Any, plain: Any, stored: Any, base: Path) -> Any:
         base: the folder from which relative stored paths were meant (`started_in`).
     """
     if isinstance(asked, Path):
-        return stored if isinstance(stored, str) and same_place(asked, stored, base) else plain
+        return stored if isinstance(stored, str) and same_path(asked, stored, base) else plain
     if isinstance(asked, BaseModel):
         asked = dict(asked)
     if isinstance(asked, Mapping) and isinstance(plain, Mapping) and isinstance(stored, Mapping):
