@@ -21,10 +21,10 @@ class Scan:
 
     values: (D, H, W) float32, in the unit of the file (CT: Hounsfield units). positions: (D, 3),
     the middle of each slice's first pixel, in mm of the patient: to the left, to the back, to the
-    head (LPS, as in DICOM). row_step, column_step: (3,) mm from one row, and one column, to the next.
-    All three are None where the file says nothing of them. padding: (D, H, W), where there is no
-    picture. inverted: whether the greatest value is black. top: the greatest value that there could
-    be, where the type of the values says it, for a range from 0. modality: as DICOM has it.
+    head (LPS, as in DICOM). row_step, column_step: (3,) mm from one row, and one column, to the
+    next. All three are None where the file says nothing of them. padding: (D, H, W), where there is
+    no picture. inverted: whether the greatest value is black. top: the greatest value that there
+    could be, where the type of the values says it, for a range from 0. modality: as DICOM has it.
     """
 
     values: NDArray[np.float32]
