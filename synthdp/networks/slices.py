@@ -38,8 +38,3 @@ def slices_along(volumes: Tensor, axes: Sequence[int], count: int, size_px: int)
         planes = along[:, at].flatten(0, 1).unsqueeze(1)
         seen.append(resize(planes, size_px).unflatten(0, (len(volumes), here)))
     return torch.cat(seen, dim=1)
-
-
-def n_slices(shape: Sequence[int], axes: Sequence[int], count: int) -> int:
-    """K, how many slices `slices_along` gives of a volume of this shape (D, S, S)."""
-    return sum(min(count, shape[axis]) for axis in axes)

@@ -28,7 +28,7 @@ from synthdp.data.views.augmentation import Augmentation
 from synthdp.data.writer import create_dataset
 from synthdp.errors import InputError
 from synthdp.networks.backbone import build_backbone
-from synthdp.networks.slices import n_slices, slices_along
+from synthdp.networks.slices import slices_along
 from synthdp.networks.volume_network import VolumeNetwork
 
 TINY = {"name": "test_efficientnet", "size_px": 16, "precision": "float32"}
@@ -80,7 +80,6 @@ def test_slices_are_evenly_spaced_along_each_axis() -> None:
     assert torch.equal(both[:4], square[0])
     assert torch.equal(both[4:8], square[0].movedim(1, 0))
     assert torch.equal(both[8:], square[0].movedim(2, 0))
-    assert n_slices((6, 4, 4), [0, 1], 5) == 9
 
 
 def test_features_are_the_pooled_features_of_slices(tmp_path: Path) -> None:
