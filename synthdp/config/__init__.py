@@ -1,1 +1,1 @@
-"""Settings: classes, values by their types, YAML 1.2, paths of one place."""
+"""Settings: classes, values by their types, YAML 1.2, spellings of a path."""
