@@ -2,8 +2,8 @@
 
 The unit is the patient. Unless patients are sampled, all take part in every step, and accounting is
 the exact Gaussian one. With `network` its last blocks are trained too, or all of it, on Poisson
-samples (`classify.network.train`). `privacy.epsilon` is the end-to-end target: what ancestors spent is
-taken off first.
+samples (`classify.network.train`). `privacy.epsilon` is the end-to-end target: what ancestors spent
+is taken off first.
 """
 
 import hashlib
