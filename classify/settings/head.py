@@ -9,7 +9,7 @@ from synthdp.config.settings import ADDED_LATER, ClipNorm, Settings
 
 #: What takes a head's steps.
 Optimizer = Literal["sgd", "adamw"]
-#: The losses of a linear head (`classify.head.train.residuals`).
+#: The losses of a linear head (`classify.head.examples.residuals`).
 LinearLoss = Literal["logistic", "least_squares", "class_means"]
 
 
