@@ -26,25 +26,12 @@ from classify.auditing.network_subject import (
 from classify.model import features, load_classifier, logits
 from synthdp.config.settings import AuditSettings
 from synthdp.data.dataset import Row, targets_array, units_of
-from synthdp.privacy.attacks.audit import (
-    CanaryScores,
-    canary_bounds,
-    canary_fit,
-    canary_refutes,
-)
+from synthdp.privacy.attacks.audit import CanaryScores, canary_bounds, canary_fit, canary_refutes
 from synthdp.privacy.attacks.membership import MembersFound, members_of_one_model
-from synthdp.privacy.attacks.rerun import (
-    scratch_folder,
-)
+from synthdp.privacy.attacks.rerun import scratch_folder
 from synthdp.privacy.noisy_sum.clipping import unit_means
 from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
-from synthdp.runs.audit_record import (
-    CHECKS,
-    FALSE_ALARM_RATES,
-    AuditResult,
-    Clock,
-    broken_bounds,
-)
+from synthdp.runs.audit_record import CHECKS, FALSE_ALARM_RATES, AuditResult, Clock, broken_bounds
 
 ONE_RUN = "canaries in one run"
 #: The norm of the one image of a canary of the one run, in clip norms.

@@ -23,9 +23,7 @@ from classify.auditing.network_subject import (
 from classify.network.gradients import Examples, Views
 from classify.network.top import TrainedNetwork
 from synthdp.machine.progress import progress
-from synthdp.privacy.attacks.audit import (
-    noise_flaws,
-)
+from synthdp.privacy.attacks.audit import noise_flaws
 from synthdp.privacy.attacks.rerun import (
     Draw,
     RecordedNoise,
@@ -37,9 +35,7 @@ from synthdp.privacy.attacks.rerun import (
 )
 from synthdp.privacy.noisy_sum.noise import KEY_BYTES, NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
-from synthdp.runs.audit_record import (
-    Replay,
-)
+from synthdp.runs.audit_record import Replay
 
 #: Norms of the images of a canary of the replay, in clip norms: its mean is far above one.
 _IMAGE_NORMS = (50.0, 20.0, 120.0)

@@ -21,16 +21,11 @@ from classify.network.top import TrainedNetwork
 from classify.network.train import train_private_network
 from classify.settings.network import NetworkSettings
 from synthdp.data.dataset import Dataset
-from synthdp.privacy.attacks.rerun import (
-    PromisedTraining,
-    audit_ledger,
-)
+from synthdp.privacy.attacks.rerun import PromisedTraining, audit_ledger
 from synthdp.privacy.ledger.steps import Observer
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.noise import NoiseKind, NoiseSource
-from synthdp.runs.audit_record import (
-    Audited,
-)
+from synthdp.runs.audit_record import Audited
 
 #: Of a made-up patient's tag.
 TAG_BYTES = 32

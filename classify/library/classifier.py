@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 
 from classify.features.extract import features_on_arrays
 from classify.model import Classifier as Model
-from classify.model import (
-    load_classifier,
-    logits,
-    probabilities,
-    refuse_volumes,
-    restore_backbone,
-)
+from classify.model import load_classifier, logits, probabilities, refuse_volumes, restore_backbone
 from synthdp.data.images import pad_square, resize_pixels, to_float
 from synthdp.errors import InputError, RunError
 from synthdp.networks.alone import BATCH
