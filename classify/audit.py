@@ -12,7 +12,6 @@ import numpy as np
 from classify.auditing import network
 from classify.auditing.canaries import many_runs, many_runs_bounds, one_run, one_run_bounds
 from classify.auditing.membership import ATTACK, membership
-from classify.auditing.network_subject import NetworkSubject
 from classify.auditing.replay import replay
 from classify.auditing.subject import Subject
 from classify.finetune import set_up_head, set_up_network
@@ -117,12 +116,12 @@ def subject_of(run: Path, settings: FinetuneSettings) -> Subject:
 
 def network_subject_of(
     run: Path, settings: FinetuneSettings, recipe: NetworkSettings
-) -> NetworkSubject:
+) -> network.NetworkSubject:
     """The training of a run's network, or of its last blocks, as `subject_of`."""
     plan = audited_plan(run, finetuning_plan(settings))
     assert plan.mechanism is not None  # `audited_plan` has asked
     setup = set_up_network(settings, recipe, plan.dataset)
-    return NetworkSubject(
+    return network.NetworkSubject(
         top=setup.trained,
         examples=setup.examples,
         recipe=recipe,

@@ -10,9 +10,15 @@ import torch
 from made_up import clinic_set
 from torch import Tensor
 
-from classify.auditing.network import broken_promise, one_run
-from classify.auditing.network_replay import declared_sum, patient_gradient, replay
-from classify.auditing.network_subject import NetworkSubject, plant
+from classify.auditing.network import (
+    NetworkSubject,
+    _plant,
+    broken_promise,
+    declared_sum,
+    one_run,
+    patient_gradient,
+    replay,
+)
 from classify.finetune import run_finetune
 from classify.network import train as network_train
 from classify.network.gradients import PatientGradients, all_views
@@ -53,7 +59,7 @@ def subject(sampling_rate: float = 1.0, steps: int = 4) -> NetworkSubject:
 def test_the_sum_of_its_own_is_that_of_the_code() -> None:
     audited = subject()
     top, everybody = audited.top, torch.arange(10)
-    planted = plant(
+    planted = _plant(
         audited.examples, [], torch.zeros((0, 5, 64)), torch.zeros(0).long(),
         (torch.zeros(0).long(), torch.zeros(0)),
     )  # fmt: skip
