@@ -87,9 +87,7 @@ def table_reader(
     }
     by_column = settings.shows_patients and settings.patient_pattern is None
     benign, rivals = cell(settings.benign_column), _rivals(settings, targets, sheet.columns)
-    mentions: tuple[Cell, ...] = ()
-    if settings.unmentioned == "negative":
-        mentions = tuple(one for one in map(cell, settings.target_columns.values()) if one)
+    mentions = mentioning_cells(settings, sheet)
     deciding = [read for _, read in targets.values()]
     deciding += [*mentions, *(one for some in rivals.values() for one in some)]
     deciding += [] if benign is None else [benign]

@@ -109,7 +109,12 @@ def _with_listed(sheet: Sheet, how: WordList, settings: ListingSettings) -> Shee
         for word in words:
             meant.setdefault(same_word(word), set()).add(target)
     leave_open = frozenset(map(same_word, how.leave_open))
-    targets = [one for one in how.words if one in settings.targets]
+    combined = _combined(settings).values()
+    wanted = {
+        *settings.targets,
+        *(one for some in combined for one in (*some.any_of, *some.against)),
+    }
+    targets = [one for one in how.words if one in wanted]
     known: dict[str, dict[str, str] | None] = {}  # of each list that occurs, for there are few
 
     def of_list(text: str) -> dict[str, str] | None:
@@ -157,8 +162,8 @@ def _with_combined(
     """
     names = how.findings
     cells = [find_cell(settings.target_columns.get(name, name), sheet.columns) for name in names]
-    found = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
-    if len(found) < len(names):
+    cell_of = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
+    if len(cell_of) < len(names):
         return SheetMade(sheet)  # `needed_columns` tells which are missing
     unknown = frozenset(map(same_word, settings.unknown))
     mentions = mentioning_cells(settings, sheet)
@@ -168,7 +173,7 @@ def _with_combined(
         cells_known = known_cells(record, unknown)
         says_something = any(not is_nothing(one.text(cells_known)) for one in mentions)
         labels: list[float] = []
-        for name, cell in found.items():
+        for name, cell in cell_of.items():
             text = cell.words(cells_known)
             label = settings.words_of(name).of_cell(text)
             if label is None:
@@ -184,12 +189,10 @@ def _with_combined(
 
 def mentioning_cells(settings: ListingSettings, sheet: Sheet) -> tuple[Cell, ...]:
     """The cells by which a row says something or nothing, where `unmentioned` is negative."""
-    return tuple(
-        found
-        for column in settings.target_columns.values()
-        if settings.unmentioned == "negative"
-        and (found := find_cell(column, sheet.columns)) is not None
-    )
+    if settings.unmentioned != "negative":
+        return ()
+    cells = (find_cell(column, sheet.columns) for column in settings.target_columns.values())
+    return tuple(cell for cell in cells if cell is not None)
 
 
 def _combination(labels: Sequence[float], n_any_of: int) -> str:

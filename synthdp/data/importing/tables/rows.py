@@ -17,7 +17,13 @@ from synthdp.data.importing.lesions.region import Region, region_in
 from synthdp.data.importing.patch import Patch
 from synthdp.data.importing.patients.ids import id_problem, normalised_id
 from synthdp.data.importing.settings.listing import ListingSettings
-from synthdp.data.importing.tables.cells import find_column, same_word, says_target, with_point
+from synthdp.data.importing.tables.cells import (
+    find_column,
+    known_cells,
+    same_word,
+    says_target,
+    with_point,
+)
 from synthdp.data.importing.tables.reader import Files, Reader, missing_columns, table_reader
 from synthdp.data.importing.tables.row_files import file_names, slashed
 from synthdp.data.importing.tables.row_targets import NO_COLUMN, row_targets
