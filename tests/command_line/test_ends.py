@@ -68,8 +68,9 @@ def test_scores_of_patients_go_to_a_terminal_alone(
         assert len(out) == 1  # a script takes it as it is
         assert "metrics.json" in err
         assert not {"759", ".76", "1,209", "150"} & set(err.split())
-        assert "759" not in err
-        assert "209" not in err
+        told = err.replace(str(made), "")  # a folder of pytest's has a number, which may be any
+        assert "759" not in told
+        assert "209" not in told
 
 
 def test_scores_of_phantoms_may_go_anywhere(
@@ -112,7 +113,7 @@ def test_an_audit_says_that_the_promise_held(
         assert out[0] == "the promise held: lower bounds of epsilon 0.41 to 2.13 <= 6 stated"
     else:
         assert err.startswith("audit: the promise held; the report stands")
-        assert "2.1" not in err
+        assert "2.1" not in err.replace(str(tmp_path), "")
 
 
 def test_an_import_counts_patients_at_a_terminal_alone(
@@ -145,7 +146,7 @@ def test_predictions_are_counted_at_a_terminal_alone(
     asked = PredictSettings(run=tmp_path, images=tmp_path, out=scores)
     out, err = printed("predict", asked, scores)
     assert ("1,234 images scored" in out) is at_terminal
-    assert "234" not in err
+    assert "234" not in err.replace(str(scores), "")
 
 
 def test_what_can_not_be_read_leaves_the_path(printed: Printed, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from dicom_files import mammogram, save
 from pydicom import DataElement, Dataset, dcmread
 
+from synthdp.data import dataset as datasets
 from synthdp.data.check import check_dataset
 from synthdp.data.importing.dicom import run_dicom
 from synthdp.data.importing.settings.dicom import DicomSettings
@@ -84,11 +86,19 @@ def found_in(root: Path, printed: str, of: Sequence[Path]) -> list[tuple[str, by
     return [(name, one) for name, content in files.items() for one in wanted if one in content]
 
 
+@pytest.fixture(autouse=True)
+def _no_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fixed key and mark: the ids and digests of new ones hold a time of six digits by chance."""
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    monkeypatch.setattr(datasets, "new_mark", lambda: "f" * 16)
+
+
 def import_printed(
-    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], **values: object
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], out: Path, **values: Any
 ) -> tuple[Path, str]:
     caplog.set_level(logging.DEBUG)
-    root = run_dicom(DicomSettings.model_validate(values))
+    asked = {**values, "out": out, "key": out.parent / "key"}
+    root = run_dicom(DicomSettings.model_validate(asked))
     shown = capsys.readouterr()
     return root, caplog.text + shown.out + shown.err
 

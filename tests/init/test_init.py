@@ -19,8 +19,9 @@ from synthdp.networks.public import weight_files
 from synthdp.stages import STAGES
 
 FOLDERS = ("benign", "malignant")
-#: A half for val: the keyed hash might put none of a fifth of twelve patients there.
-_SMALL = ("size_px=32", "val_fraction=0.5")
+#: A half for val, by a key that puts some of twelve patients there: a new one might put none.
+_SPLIT = ("val_fraction=0.5", "key=../key")
+_SMALL = ("size_px=32", *_SPLIT)
 
 
 def class_folders(
@@ -43,7 +44,9 @@ def class_folders(
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the key of all sets that are imported."""
     monkeypatch.chdir(tmp_path)
+    Path("key").write_bytes(bytes(range(32)))
 
 
 def init(*words: str, images: str = "photos", population: str = "100") -> int:
@@ -81,7 +84,7 @@ def test_the_plans_pass_when_the_data_are_there(
     class_folders(Path("photos"))
     assert init() == 0
     monkeypatch.chdir("mine")
-    assert main(["data", "import", "data.yaml", "val_fraction=0.5"]) == 0
+    assert main(["data", "import", "data.yaml", *_SPLIT]) == 0
     phantoms = ["--out", "data/phantoms", "--patients", "4", "--size-px", "32"]
     assert main(["data", "phantoms", *phantoms]) == 0
     assert main(["finetune", "classifier.yaml", "--dry-run"]) == 0

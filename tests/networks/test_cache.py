@@ -239,16 +239,18 @@ def test_an_array_made_in_parts_is_the_same_file(
 def test_two_at_once_share_the_parts(dataset: Dataset) -> None:
     extractors = [Extractor(), Extractor()]
     results = {}
+    both_have_one = threading.Barrier(2)
 
-    def slow(number: int) -> Callable[..., NDArray[Any]]:
+    def shared(number: int) -> Callable[..., NDArray[Any]]:
         def compute(images: NDArray[np.float32]) -> NDArray[Any]:
-            time.sleep(0.05)
+            if not extractors[number].seen:
+                both_have_one.wait(120)
             return extractors[number](images)
 
         return compute
 
     def work(number: int) -> None:
-        results[number] = ask(dataset, slow(number))
+        results[number] = ask(dataset, shared(number))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
     for thread in threads:

@@ -84,6 +84,8 @@ def test_a_file_that_changed_just_now_is_read_again_next_time(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = KeptDigests(root, root / "kept", KEY)
+    just_now = min((root / name).stat().st_ctime_ns for name in NAMES)
+    monkeypatch.setattr(kept_digests, "clock_ns", lambda: just_now)
     kept.of(NAMES)
     assert not (root / "kept").exists()  # within the grain of the clock, an edit would not show
     later(monkeypatch)

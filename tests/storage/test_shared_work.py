@@ -33,14 +33,15 @@ make_parts(folder, [f"{part}.bin" for part in range(6)], make, what="parts")
 
 
 class Maker:
-    """Makes parts of a folder, and notes which."""
+    """Makes parts of a folder, and notes which; the first when others have begun with theirs."""
 
-    def __init__(self, folder: Path, pause_s: float = 0.0) -> None:
-        self.folder, self.pause_s, self.made = folder, pause_s, list[int]()
+    def __init__(self, folder: Path, others: threading.Barrier | None = None) -> None:
+        self.folder, self.others, self.made = folder, others, list[int]()
 
     def __call__(self, part: int) -> None:
         self.made.append(part)
-        time.sleep(self.pause_s)
+        if self.others is not None and len(self.made) == 1:
+            self.others.wait(120)
         write_atomic(self.folder / NAMES[part], "here")
 
 
@@ -55,7 +56,8 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
 
 
 def test_two_share_the_parts(tmp_path: Path) -> None:
-    makers = [Maker(tmp_path, 0.02) for _ in range(2)]
+    both_have_one = threading.Barrier(2)
+    makers = [Maker(tmp_path, both_have_one) for _ in range(2)]
     threads = [
         threading.Thread(target=make_parts, args=(tmp_path, NAMES, maker), kwargs={"what": "parts"})
         for maker in makers

@@ -42,7 +42,8 @@ def test_from_a_folder_of_images_to_somebody_elses_scores(tmp_path: Path) -> Non
     named = ["--images", "my-patches", "--name", "lesions", "--target", "spiculated"]
     walk.run("init", "lesions", *named, "--population", "100", "--weights", "none")
     walk.folder = tmp_path / "lesions"
-    walk.run("data", "import", "data.yaml")
+    (tmp_path / "key").write_bytes(bytes(range(32)))  # by it val has patients of both classes
+    walk.run("data", "import", "data.yaml", "key=../key")
     checked = walk.run("data", "check", "data/lesions")
     walk.run("data", "phantoms", "--out", "data/phantoms", "--patients", "12")
     walk.run("train-gan", "generator.yaml", "kimg=0.064", "checkpoint_kimg=0.064")

@@ -96,7 +96,9 @@ def test_one_kind_of_abnormality_and_keyed_splits_may_be_asked_for(
     src = tmp_path / "src"
     many = [Image(f"P_{i:05d}", "L", "CC", [Lesion()]) for i in range(12)]
     write_tcia(src, [*images[-1:], *many])
-    dataset = imported(src, abnormalities="mass", official_splits=False, val_fraction=0.5)
+    (tmp_path / "key").write_bytes(bytes(range(32)))  # one by which no split is empty
+    keyed = {"official_splits": False, "val_fraction": 0.5, "key": tmp_path / "key"}
+    dataset = imported(src, abnormalities="mass", **keyed)
     assert len(dataset.rows) == 12
     assert {row.split for row in dataset.rows} == {"train", "val"}
 
@@ -106,7 +108,8 @@ def test_val_is_cut_out_of_the_official_train_split_alone(tmp_path: Path) -> Non
     train = [Image(f"P_{i:05d}", "L", "CC") for i in range(10)]
     test = [Image(f"P_{i:05d}", "R", "CC", split="test") for i in range(10, 13)]
     write_tcia(src, [*train, *test])
-    dataset = imported(src, val_fraction=0.5)
+    (tmp_path / "key").write_bytes(bytes(range(32)))  # one by which no split is empty
+    dataset = imported(src, val_fraction=0.5, key=tmp_path / "key")
     splits = [row.split for row in dataset.rows]
     assert set(splits[:10]) == {"train", "val"}
     assert splits[10:] == ["test"] * 3

@@ -35,6 +35,8 @@ Texture = Callable[..., Pixels]
 MakeFolder = Callable[[Mapping[str, Pixels | bytes]], Path]
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "data"
+#: By it no split and no cohort of these tests is empty; by a new one some would be, now and then.
+KEY = bytes(range(32))
 
 
 def settings(src: Path, **changes: object) -> PatchesSettings:
@@ -232,8 +234,10 @@ def test_cohorts_of_one_key_share_out_the_patients(
     pictures = {name: texture(n) for n, name in enumerate(names)}
     src = make_folder({**pictures, "metadata.csv": table})
 
+    key = tmp_path / "cohort.key"
+    key.write_bytes(KEY)
+
     def part(name: str, cohort: str) -> Dataset:
-        key = tmp_path / "cohort.key"
         return imported(src, out=tmp_path / name, cohort=cohort, cohort_key=key)
 
     first, second = part("first", "1/2"), part("second", "2/2")
@@ -248,7 +252,6 @@ def test_cohorts_of_one_key_share_out_the_patients(
     assert str(quarter.part) == "2/4"
     kept = cohort_rows(first, first.rows, Part(part=2, of=2))
     assert 0 < len(kept) < len(first.rows)
-    assert (tmp_path / "cohort.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_parts_by_image_are_no_parts_of_patients(
@@ -257,6 +260,7 @@ def test_parts_by_image_are_no_parts_of_patients(
     """An image stands in the first part by its name, and in the second by its patient's id."""
     src = make_folder({f"benign/p{number}.png": texture(number) for number in range(24)})
     key, sets = tmp_path / "cohort.key", {}
+    key.write_bytes(KEY)
     for pattern, cohort in (("none", "1/2"), (r"p(\d+)", "2/2")):
         sets[cohort] = imported(
             src, out=tmp_path / cohort[0], patient_pattern=pattern, cohort=cohort, cohort_key=key
@@ -491,7 +495,10 @@ WARD = {"patient_pattern": r"p(\d+)_", "size_px": 8}
 def test_val_fraction_splits_by_patient_about_so(ward: Path) -> None:
     shares = []
     for number in range(12):
-        dataset = imported(ward, out=ward.parent / str(number), val_fraction=0.3, **WARD)
+        key = ward.parent / f"key-{number}"
+        key.write_bytes(bytes([number]) * 32)
+        how = {"val_fraction": 0.3, "key": key}
+        dataset = imported(ward, out=ward.parent / str(number), **how, **WARD)
         shares.append(len({row.patient_id for row in dataset.split("val")}) / 40)
         assert note(dataset)["moved_images"] == []
     assert 0.2 < np.mean(shares) < 0.4  # 0.3 and 4.6 standard deviations
@@ -499,12 +506,12 @@ def test_val_fraction_splits_by_patient_about_so(ward: Path) -> None:
 
 
 def test_a_key_keeps_the_split_and_a_larger_share_keeps_val(ward: Path) -> None:
-    held = []
+    held, key = [], ward.parent / "key"
+    key.write_bytes(KEY)
     for number, fraction in enumerate((0.3, 0.3, 0.6)):
         out = ward.parent / str(number)
-        first = ward.parent / "0" / "private" / "key"
-        key = {"key": first} if number else {}
-        dataset = imported(ward, out=out, val_fraction=fraction, **key, **WARD)
+        dataset = imported(ward, out=out, val_fraction=fraction, key=key, **WARD)
+        key = ward.parent / "0" / "private" / "key"
         held.append({row.patient_id for row in dataset.split("val")})
     assert held[0] == held[1]
     assert held[0] < held[2]
@@ -537,7 +544,9 @@ def test_a_key_does_not_lie_in_the_set_that_is_made(table: Path) -> None:
 
 
 def test_a_cohort_without_its_key_is_refused(ward: Path) -> None:
-    dataset = imported(ward, cohort="1/2", cohort_key=ward.parent / "c.key", **WARD)
+    key = ward.parent / "c.key"
+    dataset = imported(ward, cohort="1/2", cohort_key=key, **WARD)
+    assert key.stat().st_mode & 0o777 == 0o600
     (dataset.private / "cohort.key").write_bytes(b"x" * 32)
     with pytest.raises(InputError, match=r"private/cohort.key is lost or another one"):
         cohort_rows(dataset, dataset.rows, None)
@@ -621,8 +630,9 @@ def test_val_is_taken_out_of_a_given_train_where_there_is_none(
         place = src / ("test" if number < 10 else "train") / ("malignant", "benign")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         (place / f"patient_{number}.png").write_bytes(encode_png(texture(number)))
+    (tmp_path / "key").write_bytes(KEY)
     how = {"patient_pattern": r"patient_(\d+)", "val_fraction": 0.3}
-    given = imported(src, **how)
+    given = imported(src, **how, key=tmp_path / "key")
     of_patient = {int(row.patient_id): row.split for row in given.rows}
     assert {of_patient[number] for number in range(10)} == {"test"}
     assert {of_patient[number] for number in range(10, 40)} == {"train", "val"}

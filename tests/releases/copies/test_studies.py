@@ -87,7 +87,7 @@ def without_public_rows(text: str) -> str:
     """A text, and the table that a report holds once more for programs, without phantoms' rows."""
     text = re.sub(r"base64,([A-Za-z0-9+/=]+)", lambda part: _decoded(part[1]), text)
     text = text.replace(f"{N_IMAGES} images of {N_PATIENTS} patients", "", 1)
-    text = re.sub(r"\b[0-9a-f]{40,64}\b", "", text)  # digests, which hold any number by chance
+    text = re.sub(r"\b[0-9a-f]{16,64}\b", "", text)  # ids and digests hold any number by chance
     return "\n".join(line for line in text.splitlines() if ",public," not in line)
 
 
