@@ -45,7 +45,7 @@ def unpacked_wheel(root: Path) -> Path:
             shutil.copyfile(here, source / part)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     command = [*pip, "--no-index", "--target", str(site), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     shutil.rmtree(source)
     return site
@@ -63,7 +63,7 @@ class Walk:
     typed: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def run(self, *words: str, timeout_s: float = 170) -> str:
+    def run(self, *words: str, timeout_s: float = 600) -> str:
         """Run one `synthdp` command; gives what it printed to both streams.
 
         Raises:
@@ -71,7 +71,7 @@ class Walk:
         """
         return self._typed(("synthdp", *words), timeout_s)
 
-    def run_file(self, path: Path, timeout_s: float = 170) -> str:
+    def run_file(self, path: Path, timeout_s: float = 600) -> str:
         """Run a file of Python; as `run`."""
         return self._typed((str(path),), timeout_s)
 

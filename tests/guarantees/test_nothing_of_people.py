@@ -17,7 +17,7 @@ import pytest
 from dicom_files import mammogram, save
 from pydicom import DataElement, Dataset, dcmread
 
-from synthdp.data import dataset as datasets
+from synthdp.data import writer
 from synthdp.data.check import check_dataset
 from synthdp.data.importing.dicom import run_dicom
 from synthdp.data.importing.settings.dicom import DicomSettings
@@ -90,7 +90,7 @@ def found_in(root: Path, printed: str, of: Sequence[Path]) -> list[tuple[str, by
 def _no_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fixed key and mark: the ids and digests of new ones hold a time of six digits by chance."""
     (tmp_path / "key").write_bytes(bytes(range(32)))
-    monkeypatch.setattr(datasets, "new_mark", lambda: "f" * 16)
+    monkeypatch.setattr(writer, "new_mark", lambda: "f" * 16)
 
 
 def import_printed(

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classify import evaluate as evaluation
-from classify.config import EvaluateSettings, FinetuneSettings
 from classify.evaluate import run_evaluate
 from classify.finetune import set_up_head
 from classify.head.examples import private_sum
+from classify.settings.finetune import FinetuneSettings
+from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import load_settings
 from synthdp.data.augmentation import Augmentation
 from synthdp.data.dataset import Dataset, open_dataset

@@ -304,13 +304,13 @@ def test_blocks_of_several_threads_are_closed_to_the_last_and_then_open_again(
 
     def first() -> None:
         with closed_to_others():
-            both_in.wait(10)
+            both_in.wait(120)
         one_out.set()
 
     def second() -> None:
         with closed_to_others():
-            both_in.wait(10)
-            one_out.wait(10)
+            both_in.wait(120)
+            one_out.wait(120)
             write_atomic(tmp_path / "closed", "x")
 
     mask = os.umask(0o022)

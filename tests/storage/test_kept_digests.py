@@ -10,13 +10,13 @@ from synthdp.storage.kept_digests import KeptDigests
 from synthdp.storage.unchanged import COARSE_NS
 
 KEY = bytes(range(32))
-NAMES = ["a.png", "sub/b.png", "\udcff.png"]
+NAMES = ["a.png", "below-it/b.png", "\udcff.png"]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "files"
-    (folder / "sub").mkdir(parents=True)
+    (folder / "below-it").mkdir(parents=True)
     for number, name in enumerate(NAMES):
         (folder / name).write_bytes(bytes([number]) * 100)
     return folder

@@ -266,7 +266,7 @@ def workers_of(parent: int) -> list[int]:
 
 
 def wait_for(ready: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 90
+    give_up = time.monotonic() + 300
     while not ready():
         assert time.monotonic() < give_up
         time.sleep(0.05)
