@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from classify.model import features, load_classifier, logits
 from classify.network.gradients import Examples, PatientGradients, Views
-from classify.network.images import step_views
+from classify.network.images import ImageExamples, Images, step_views
 from classify.network.top import TrainedNetwork
 from classify.network.train import train_private_network
 from classify.settings.network import NetworkSettings
@@ -159,6 +159,34 @@ def _no_input(examples: Examples) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class _SomeImages:
+    """Images at some places of others."""
+
+    source: Images
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Those at some places of these."""
+        return self.source.images(self.places[indices])
+
+
+def _left_of(examples: ImageExamples, patient: int) -> ImageExamples:
+    """All patients but one, whose images are drawn as of a set without that one."""
+    kept = torch.nonzero(examples.units != patient).flatten()
+    units = examples.units[kept]
+    return replace(
+        examples,
+        source=_SomeImages(examples.source, kept.numpy()),
+        targets=examples.targets[kept],
+        units=units - (units > patient).long(),
+        tags=[tag for index, tag in enumerate(examples.tags) if index != patient],
+    )
+
+
+@dataclass(frozen=True, eq=False)
 class _Planted:
     """Real patients and made-up ones, who stand last.
 
@@ -166,23 +194,30 @@ class _Planted:
     its gradient, (N,) each; a weight of -1 for images that are no canary's.
     """
 
-    examples: Examples
+    examples: _Some
     coordinates: Tensor
     lengths: Tensor
 
     def without(self, patient: int) -> "_Planted":
-        """All patients but one."""
+        """All patients but one; real images are made as where that one never was."""
         old = self.examples
+        base, chosen = old.base, old.chosen
+        if isinstance(base, ImageExamples) and patient < len(base.tags):
+            base = _left_of(base, patient)
+            chosen = torch.arange(len(base.units))
+        else:
+            chosen = chosen[old.units[: len(chosen)] != patient]
         kept = torch.nonzero(old.units != patient).flatten()
         units = old.units[kept]
         return _Planted(
-            _Some(
+            replace(
                 old,
-                kept,
-                _no_input(old),
-                old.targets[kept],
-                units - (units > patient).long(),
-                [tag for index, tag in enumerate(old.tags) if index != patient],
+                base=base,
+                chosen=chosen,
+                made=old.made[old.units[len(old.chosen) :] != patient],
+                targets=old.targets[kept],
+                units=units - (units > patient).long(),
+                tags=[tag for index, tag in enumerate(old.tags) if index != patient],
             ),
             self.coordinates[kept],
             self.lengths[kept],
@@ -318,7 +353,7 @@ def replay(
     left_out = _left_out(subject, norms, generator, patients)
     moves = []
     for patient in progress(left_out, what="replay without a patient"):
-        moved, words = _compared(subject, planted.without(patient), whole, key)
+        moved, words = _compared(subject, planted, patient, (whole, key))
         moves.append(moved)
         broken += words
     broken += _after_a_crash(subject, generator)
@@ -484,27 +519,51 @@ def _left_out(
     generator: np.random.Generator,
     patients: int,
 ) -> list[int]:
-    """The made-up patients, and of those in the first step the longest and some at random."""
+    """The made-up patients, and of those in the first step the longest and some at random.
+
+    Whoever stands first is left out too: on that one hangs what hangs on a place among patients.
+    """
     n_real = len(subject.examples.tags)
     real = sorted((patient for patient in norms if patient < n_real), key=lambda p: -norms[p])
     drawn = generator.permutation(real)[:patients].tolist()
-    return list(dict.fromkeys([n_real, n_real + 1, *real[:_EXTREMES], *drawn]))
+    first = range(min(n_real, 1))
+    return list(dict.fromkeys([n_real, n_real + 1, *real[:_EXTREMES], *first, *drawn]))
+
+
+def _own_sums(
+    subject: NetworkSubject, planted: _Planted, patient: int, traced: tuple[_Trace, bytes]
+) -> Tensor:
+    """What one patient adds to the sum of each step, as declared: (steps, P) float64."""
+    trace, key = traced
+    mechanism, sampler = subject.mechanism, NoiseSource(key, subject.noise)
+    top, alone = copy.deepcopy(subject.top), torch.tensor([patient])
+    sums = torch.zeros(trace.weights.shape, dtype=torch.float64)
+    for step, weights in enumerate(trace.weights):
+        top.load_flat(weights)
+        if len(sampled_units(mechanism, [planted.examples.tags[patient]], sampler, step)):
+            shown = subject.shown(planted.examples, alone, step)
+            sums[step], _ = declared_sum(top, planted, [patient], shown, mechanism.clip_norm)
+    return sums
 
 
 def _compared(
-    subject: NetworkSubject, neighbour: _Planted, whole: _Trace, key: bytes
+    subject: NetworkSubject, planted: _Planted, patient: int, traced: tuple[_Trace, bytes]
 ) -> tuple[float, list[str]]:
     """The largest move of a sum, in clip norms, and what a run without one patient shows."""
-    trace = _traced(subject, neighbour, key, whole.weights)
+    whole, key = traced
+    trace = _traced(subject, planted.without(patient), key, whole.weights)
     broken = []
     if trace.flow != whole.flow:
         broken.append("steps, draws or ledger entries depend on who is there")
     if len(trace.released) != len(whole.released):
         return float("inf"), broken
-    moved = (_sums(subject, trace) - _sums(subject, whole)).norm(dim=1)
-    clip_norm = subject.mechanism.clip_norm
+    difference = _sums(subject, whole) - _sums(subject, trace)
+    moved, clip_norm = difference.norm(dim=1), subject.mechanism.clip_norm
     if not bool((moved <= clip_norm + _tolerance(subject, 0)).all()):
         broken.append("one patient moves a step's sum by more than the clip norm")
+    others = (difference - _own_sums(subject, planted, patient, traced)).norm(dim=1)
+    if not bool((others <= 2 * _tolerance(subject, 1)).all()):
+        broken.append("one patient moves what others add to a step's sum")
     return float(moved.max()) / clip_norm, broken
 
 

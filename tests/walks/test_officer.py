@@ -80,10 +80,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (house / "model.yaml").write_text(SETTINGS.format(networks=networks))
     (house / "study.yaml").write_text(STUDY)
     (house / "key").write_bytes(bytes(range(32)))  # the same counts whenever it runs
-    before = Path.cwd()
-    os.environ["SYNTHDP_WEIGHTS"] = str(WEIGHTS.resolve())
-    os.chdir(house)
-    for line in (
+    lines = (
         "synthdp data patches --src patches --out clinic --name clinic "
         r"patient_pattern='(mueller\d+)x' val_fraction=0.3 size_px=64 key=key population=997",
         "synthdp finetune model.yaml data=clinic out=runs/model",
@@ -97,10 +94,13 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "synthdp privacy --release study share/study --include models",
         "synthdp privacy --check share/model",
         "synthdp privacy --check share/study",
-    ):
-        command(line)
-    yield house
-    os.chdir(before)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHDP_WEIGHTS", str(WEIGHTS.resolve()))
+        patch.chdir(house)
+        for line in lines:
+            command(line)
+        yield house
 
 
 def counts_of(house: Path) -> set[str]:
