@@ -191,6 +191,7 @@ def augments_by_place(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ImageExamples, "_name", lambda self, image, view: f"view {view} {image}".encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [0.05, 5.0])
 def test_a_sound_training_on_augmented_images_passes(clip_norm: float) -> None:
     subject = network_subject(clip_norm)
@@ -199,6 +200,7 @@ def test_a_sound_training_on_augmented_images_passes(clip_norm: float) -> None:
     assert replayed.largest_move == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "words"),
     [
@@ -258,6 +260,7 @@ def bounds_each_slice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClippedTotal, "add", add)
 
 
+@pytest.mark.slow
 def test_slices_that_are_bounded_each_by_itself_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def replayed() -> tuple[str, ...]:
         subject, generator = volume_subject(), np.random.default_rng(0)
