@@ -102,7 +102,7 @@ def rows_where(
     if not chosen and not may_be_empty:
         raise InputError(
             f"{dataset.info.name}: no image of the split has {where_words(where)}; name a value "
-            "that the column holds"
+            "that images of this split have, or another split"
         )
     return chosen
 

@@ -1,5 +1,6 @@
 import csv
 import errno
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from synthdp.cli import main
 from synthdp.data.check import check_dataset
 from synthdp.data.images import encode_png
+from synthdp.data.manifest.classes import missing_classes
 from synthdp.errors import InputError
 
 MakeSet = Callable[..., Path]
@@ -52,6 +54,18 @@ def test_a_sound_set(make_set: MakeSet) -> None:
     assert "  val has no image with malignant no, so that nothing can be learned or measured" in (
         result.summary
     )
+
+
+def test_a_split_that_lacks_a_class_is_told_whichever_it_is() -> None:
+    splits = ("train", "train", "val", "val", "test", "test", "external")
+    labels = [(0, 1), (1, 1), (1, 0), (0, 1), (0, 0), (0, 1), (1, math.nan)]
+    end = "so that nothing can be learned or measured there"
+    assert missing_classes(("a", "b"), labels, splits) == [
+        f"test has no image with a yes, {end}",
+        f"external has no image with a no, {end}",
+        f"external has no image with b yes, {end}",
+        f"train and external have no image with b no, {end}",
+    ]
 
 
 def test_classes_of_patients_are_counted_on_request_alone(

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from synthdp.data.manifest.contract import SPLITS
+
 
 def class_words(target: str) -> tuple[str, str]:
     """What images are called that have a target not, and that have it: benign, malignant."""
@@ -28,7 +30,7 @@ def class_counts(names: Sequence[str], targets: Sequence[Sequence[float]]) -> st
 def missing_classes(
     names: Sequence[str], targets: Sequence[Sequence[float]], splits: Sequence[str]
 ) -> list[str]:
-    """Which of train and val have no image of a class, for each that any has none of.
+    """Which splits have no image of a class, for each that any has none of.
 
     Args:
         names: of the T targets.
@@ -43,14 +45,15 @@ def missing_classes(
                 for split, of_image in zip(splits, targets, strict=True)
                 if of_image[index] == value
             }
-            lacking = [one for one in ("train", "val") if one in splits and one not in holding]
+            lacking = [one for one in SPLITS if one in splits and one not in holding]
             if not holding:
                 words.append(
                     f"no image has {name} {called}, so that there is nothing to tell apart"
                 )
             elif lacking:
+                have = "has" if len(lacking) == 1 else "have"
                 words.append(
-                    f"{' and '.join(lacking)} has no image with {name} {called}, so that nothing "
-                    "can be learned or measured there"
+                    f"{' and '.join(lacking)} {have} no image with {name} {called}, so that "
+                    "nothing can be learned or measured there"
                 )
     return words

@@ -360,7 +360,8 @@ def _is_better(gain: ShortcutRow) -> bool:
 
 
 def _at_epsilons(rows: Sequence[ShortcutRow]) -> str:
-    """At which epsilons, as in `at epsilon 1 and 3` or `without privacy`."""
-    finite = [f"{row.epsilon:g}" for row in rows if isinstance(row.epsilon, float)]
-    words = [f"at epsilon {' and '.join(finite)}"] if finite else []
-    return " and ".join([*words, *(["without privacy"] if len(finite) < len(rows) else [])])
+    """At which epsilons, as in `at epsilon 1, 3 and 8` or `without privacy`."""
+    *others, last = [f"{row.epsilon:g}" for row in rows if isinstance(row.epsilon, float)] or [""]
+    words = [f"at epsilon {', '.join(others)}{' and ' * bool(others)}{last}"] if last else []
+    free = any(row.epsilon is None for row in rows)
+    return " and ".join([*words, *(["without privacy"] if free else [])])

@@ -203,6 +203,8 @@ def test_it_is_said_at_which_epsilons_models_are_no_better() -> None:
         "bright on clinic, val: a probe of 16 x 16 pixels reaches 0.700; models at epsilon 1 and 3 "
         "are not shown to be better, the best model 0.850 is."
     ]
+    more = [*weak[:2], row("gain", 0.01, 8.0, -0.02), free]
+    assert "models at epsilon 1, 3 and 8 are not" in shortcut_words([probe, *more])[0]
     (sentence,) = shortcut_words([probe, row("gain", 0.1, 8.0), row("gain", 0.01)])
     assert "models without privacy are not shown to be better" in sentence
     (sentence,) = shortcut_words([probe, *weak[:2]])
