@@ -177,13 +177,21 @@ def test_a_head_that_is_printed_again_on_the_next_page_has_its_words(
     browser.call("Emulation.setEmulatedMedia", media="")
 
 
-def test_opens_within_a_second_with_500_runs(browser: Browser, many: Path) -> None:
-    assert many.stat().st_size < 2 * 2**20
+def test_a_page_of_500_runs_opens_at_once(browser: Browser, many: Path) -> None:
+    """It takes a fifth of a second of a core; what takes it is counted, which no load moves."""
+    assert many.stat().st_size < 2**20
     browser.errors.clear()
+    browser.call("Performance.enable")
     for width in WIDTHS:
         browser.open(many, width=width)
         assert browser.run("document.documentElement.scrollWidth") <= width
-        assert browser.run("performance.getEntriesByType('navigation')[0].duration") < 1000
+        assert browser.run("document.querySelectorAll('*').length") < 15_000
+        metrics = {
+            one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]
+        }
+        assert metrics["LayoutCount"] < 10
+        assert metrics["RecalcStyleCount"] < 15
+    browser.call("Performance.disable")
     assert browser.errors == []
 
 
