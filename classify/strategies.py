@@ -206,6 +206,11 @@ def whole_only(make: StageMaker) -> Stages:
     return (make.finetune(**make.whole(make.trained_backbone), network=_WHOLE),)
 
 
+def whole_backbone(make: StageMaker) -> Stages:
+    """As `whole_only`, of the backbone whose features `real_only` takes, and nothing beside it."""
+    return (make.finetune(**make.whole(make.ingredients.backbone), network=_WHOLE),)
+
+
 def whole_from_random(make: StageMaker) -> Stages:
     """As `whole_only`, from random weights whatever the study names."""
     unset = {"weights": None, "sha256": None}
@@ -312,6 +317,7 @@ STRATEGIES: dict[str, Strategy] = {
     "phantoms_then_lora": Strategy(_pretrained("phantoms", network={"tune": "lora"})),
     "blocks_only": Strategy(blocks_only),
     "whole_only": Strategy(whole_only),
+    "whole_backbone": Strategy(whole_backbone),
     "whole_from_random": Strategy(whole_from_random),
     "phantoms_then_whole": Strategy(_pretrained_whole("phantoms", network=_WHOLE)),
     "pretrain_then_whole": Strategy(_pretrained_whole("synthetic", network=_WHOLE)),

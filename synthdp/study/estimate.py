@@ -1,7 +1,8 @@
 """How long a study will take, said before it starts: from public numbers and counts of rows.
 
-Nearly all of it is the features of images: seconds = images x views x seconds a view, for each
-network, and a little for every head and every evaluation. A vision transformer takes 2 operations
+Of heads nearly all of it is the features of images: seconds = images x views x seconds a view, for
+each network, and a little for every head and every evaluation. A network that is trained has its
+own features: its steps count, and every image that it is scored on. A vision transformer takes 2 operations
 for each weight and token, so its seconds a view are weights x tokens x a constant; the size and the
 patch stand in its name. The figures below were measured on one core of a busy server (2026): 648 s
 for 1520 images, 8 views and two networks, and a head. A faster machine takes less. What is kept
@@ -9,6 +10,7 @@ from before (features, finished runs) is not counted as done, so that it may tak
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 from synthdp.config.settings import FeatureSettings
 from synthdp.data.dataset import open_dataset
+from synthdp.runs.folder import StageCall
 from synthdp.study.settings import EngineSettings, StudySettings
 from synthdp.study.sweep.grid import GridRow, expand_grid
 
@@ -46,8 +49,9 @@ _OTHER = (0.050, 168)
 SECONDS_A_HEAD, SECONDS_A_HEAD_OF_1000 = 1.0, 6.0
 #: Seconds of one core for the scores of a model and their intervals, and for a study to start.
 SECONDS_AN_EVALUATION, SECONDS_TO_START = 1.5, 10.0
-#: A training step of blocks costs so many times the features of its images (forward and backward).
-TRAINING = 3.0
+#: A training step of blocks costs so many times the features of its images (forward and backward),
+#: and one that clips each patient's gradient so many times.
+TRAINING, PRIVATE_TRAINING = 3.0, 6.0
 #: What people are given, in minutes: nobody knows it better.
 _ROUND_MINUTES = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1440)
 
@@ -99,6 +103,9 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
             if call.stage == "pretrain":
                 total += _pretraining(call.setting("data"), call.settings)
                 continue
+            if call.setting("network") is not None:
+                total += _network_seconds(settings, call)
+                continue
             total += _head(call.setting("head"), n_images)
             sets = [call.setting(key) for key in ("data", "synthetic", "centre")]
             source = str(call.setting("init") or "")
@@ -113,6 +120,19 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
     workers = 2 if settings.workers == "all" else settings.workers
     n_cores: int = workers * settings.threads
     return total / n_cores
+
+
+def _network_seconds(settings: StudySettings, call: StageCall) -> float:
+    """Of a run that trains a network: its steps, and the images that its model is scored on."""
+    asked = call.settings
+    backbone = asked.backbone or settings.trained_backbone or settings.backbone
+    images = Counter(row.patient_id for row in open_dataset(asked.data).split("train"))
+    most = asked.network.max_images or max(images.values())
+    a_pass = sum(min(n, most) for n in images.values()) * asked.network.views
+    seen = a_pass * asked.network.sampling_rate * asked.network.steps
+    times = PRIVATE_TRAINING if asked.privacy.protects else TRAINING
+    scored = sum(len(open_dataset(on.data).split(on.split)) for on in settings.evaluate_on)
+    return (seen * times + scored * backbone.views) * seconds_a_view(backbone)
 
 
 def _images(paths: Iterable[Path]) -> int:

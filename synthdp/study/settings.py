@@ -302,6 +302,25 @@ _KeysOfPretrain = Annotated[dict[str, Any], KeysOf(STAGES["pretrain"].settings_c
 _KeysOfFinetune = Annotated[dict[str, Any], KeysOf(STAGES["finetune"].settings_class, "finetune")]
 
 
+#: What a study may set for one strategy alone.
+OF_ONE_STRATEGY = ("pretrain", "finetune", "network")
+
+
+def _refuse_other_parts(by_strategy: Mapping[str, Any]) -> Mapping[str, Any]:
+    for strategy, parts in by_strategy.items():
+        for part, values in parts.items():
+            if part not in OF_ONE_STRATEGY or not isinstance(values, dict):
+                raise ValueError(
+                    f"{strategy}.{part}: name settings of {', '.join(OF_ONE_STRATEGY)}, as in "
+                    "{network: {lr: 0.05}}"
+                )
+    return by_strategy
+
+
+#: A strategy -> settings of its stages, which are checked when the recipes are made.
+ByStrategy = Annotated[dict[str, dict[str, Any]], AfterValidator(_refuse_other_parts)]
+
+
 class StudySettings(EngineSettings):
     """A study: the grid, what its recipes are made from, and where models are scored.
 
@@ -397,6 +416,11 @@ class StudySettings(EngineSettings):
     a head, whatever stands here. Example: {steps: 300, optimizer: nadam, lr: 0.02}
     """
 
+    by_strategy: ByStrategy = Field(default_factory=dict)
+    """Settings of `pretrain`, `finetune` and `network` for one strategy alone, over those above.
+    Example: {whole_from_random: {network: {lr: 0.05}}}
+    """
+
     pretrain_seed: Seed | None = None
     """One seed for all pretraining; that of each run when not set. Example: 0"""
 
@@ -457,6 +481,15 @@ class StudySettings(EngineSettings):
         if fixed_on is not None and _key(fixed_on) not in map(_key, self.evaluate_on):
             raise ValueError(
                 "compare.threshold_on: models are not scored there; add it to evaluate_on too"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _own_settings_are_of_own_strategies(self) -> "StudySettings":
+        if unknown := [name for name in self.by_strategy if name not in self.strategies]:
+            raise ValueError(
+                f"by_strategy: {', '.join(unknown)}: not among this study's strategies "
+                f"({', '.join(self.strategies)})"
             )
         return self
 

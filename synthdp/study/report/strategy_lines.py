@@ -24,6 +24,8 @@ WHAT_IT_DOES = {
     "too",
     "whole_only": "all of a network is trained on the patients, from the weights that the study "
     "names",
+    "whole_backbone": "all of the network whose features the others stay with is trained on the "
+    "patients, from public weights",
     "whole_from_random": "all of a network is trained on the patients, from random weights",
     "phantoms_then_whole": "all of a network is trained on phantoms, then on the patients",
     "pretrain_then_whole": "all of a network is trained on synthetic images, then all of it on the "

@@ -108,6 +108,7 @@ def expand_grid(settings: StudySettings) -> list[GridRow]:
 
 def _strategy_rows(strategy: str, settings: StudySettings) -> Iterator[GridRow]:
     ingredients = settings.model_dump(include=INGREDIENTS)
+    ingredients = _laid_over(ingredients, settings.by_strategy.get(strategy, {}))
     epsilons = settings.epsilons if crosses_grid(strategy) else (None,)
     trained_on, root = settings.training_sets(strategy), settings.out / "runs"
     cells = product(trained_on, epsilons, combinations(settings.tune), settings.seeds)
@@ -117,6 +118,16 @@ def _strategy_rows(strategy: str, settings: StudySettings) -> Iterator[GridRow]:
         if calls:
             words = tuned_text(tuned, calls)
             yield GridRow(strategy, epsilon, seed, calls, words, training_set.name)
+
+
+def _laid_over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with `own` ones in their place, key by key where both are mappings."""
+    merged = dict(settings)
+    for key, value in own.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = _laid_over(below, value) if both else value
+    return merged
 
 
 def _trained_on(
