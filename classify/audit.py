@@ -124,7 +124,7 @@ def network_subject_of(
     return network.NetworkSubject(
         top=setup.trained,
         examples=setup.examples,
-        recipe=recipe,
+        recipe=recipe.at(plan.stage_epsilon),
         mechanism=plan.mechanism,
         delta=settings.privacy.delta,
         noise=settings.privacy.noise,

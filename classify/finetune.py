@@ -210,6 +210,7 @@ def _train_network(
     """The classifier with its network, or the end of it, and head trained, and what was spent."""
     team.gather()
     setup = set_up_network(settings, network, plan.dataset)
+    network = network.at(plan.stage_epsilon)
     team.meet(_common(settings, setup))
     ledger, spent = Ledger(run.ledger_path), plan.release
     if plan.mechanism is None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from classify.head.examples import HeadExamples, PublicExamples, private_sum
+from classify.settings.by_epsilon import number_at
 from classify.settings.head import HeadSettings, Optimizer
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
@@ -57,16 +57,7 @@ def lr_times_steps(epsilon: float, rule: float | Mapping[float, float] | None = 
         rule: one number for all, numbers by epsilon (log-linear between two, flat beyond; inf has
             its own or that of the largest), or None for `LR_TIMES_STEPS`.
     """
-    if isinstance(rule, int | float):
-        return float(rule)
-    known = dict(sorted((rule or LR_TIMES_STEPS).items()))
-    if math.isinf(epsilon):
-        return float(list(known.values())[-1])
-    finite = {point: value for point, value in known.items() if math.isfinite(point)} or known
-    points, values = zip(*finite.items(), strict=True)
-    if math.isinf(points[0]):
-        return float(values[0])
-    return float(np.exp(np.interp(np.log(epsilon), np.log(points), np.log(values))))
+    return number_at(epsilon, rule or LR_TIMES_STEPS)
 
 
 def head_recipe(head: HeadSettings, stage_epsilon: float) -> HeadRecipe:

@@ -24,7 +24,7 @@ class Descent:
         weights: (P,), where the training begins.
         units: (P,), of each entry: gradients are with respect to weights over their units, and a
             step counts in them.
-        recipe: optimizer, rates and averaging.
+        recipe: optimizer, one rate (`NetworkSettings.at`) and averaging.
     """
 
     def __init__(self, weights: Tensor, units: Tensor, recipe: NetworkSettings) -> None:
@@ -33,12 +33,14 @@ class Descent:
         self._averaged = 0
         self._units, self._recipe = units, recipe
         self._velocity = torch.zeros_like(weights)
+        assert isinstance(recipe.lr, float)  # the stage has chosen that of its epsilon
+        self._lr = recipe.lr
         self._nadam: torch.optim.NAdam | None = None
         if recipe.optimizer == "nadam":
             betas = (recipe.momentum, _SECOND_BETA)
             # it moves this from zero in each step, since no step of NAdam hangs on where it stands
             self._moved = torch.nn.Parameter(torch.zeros_like(weights))
-            self._nadam = torch.optim.NAdam([self._moved], lr=recipe.lr, betas=betas)
+            self._nadam = torch.optim.NAdam([self._moved], lr=self._lr, betas=betas)
 
     @property
     def result(self) -> Tensor:
@@ -50,7 +52,7 @@ class Descent:
         recipe = self._recipe
         if self._nadam is None:
             self._velocity = recipe.momentum * self._velocity + gradient
-            self.weights = self.weights - recipe.lr * self._units * self._velocity
+            self.weights = self.weights - self._lr * self._units * self._velocity
         else:
             self._moved.data.zero_()
             self._moved.grad = gradient.to(self._moved)

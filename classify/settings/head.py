@@ -1,10 +1,10 @@
 """Settings of the head, and what no stage that trains on patients may be asked for."""
 
-import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from classify.settings.by_epsilon import ByEpsilon
 from synthdp.config.settings import ADDED_LATER, ClipNorm, Settings
 
 #: What takes a head's steps.
@@ -13,29 +13,10 @@ Optimizer = Literal["sgd", "adamw"]
 LinearLoss = Literal["logistic", "least_squares", "class_means"]
 
 
-def _auto_word(value: object) -> object:
-    return None if value == "auto" else value
-
-
-def _by_epsilon(value: object) -> object:
-    """A mapping whose keys are epsilons, the word none for inf."""
-    if not isinstance(value, dict):
-        return value
-    return {math.inf if key in ("none", "inf", None) else key: item for key, item in value.items()}
-
-
-PositiveNumber = Annotated[float, Field(gt=0)]
 #: A share that both classes have a part of.
 PublicShare = Annotated[float, Field(gt=0, lt=1)]
 #: Most targets of a classifier.
 MAX_TARGETS = 256
-_Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=True)]
-#: One number for every epsilon, or a number for each of some epsilons (`none` for no privacy).
-ByEpsilon = Annotated[
-    PositiveNumber | dict[_Epsilon, PositiveNumber] | None,
-    BeforeValidator(_by_epsilon),
-    BeforeValidator(_auto_word),
-]
 
 
 #: What others fit on the patients, and what to do here instead: each would be a release of its own.

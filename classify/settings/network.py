@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from classify.settings.by_epsilon import NumberByEpsilon, number_at
 from synthdp.config.settings import ADDED_LATER, ClipNorm, Settings
 from synthdp.data.views.augmentation import Augmentation
 
@@ -59,8 +60,11 @@ class NetworkSettings(Settings):
     Example: nadam
     """
 
-    lr: float = Field(default=2.0, gt=0)
-    """Learning rate; `nadam` takes one such as 0.02, which moves weights by 0.02 times `scale`."""
+    lr: NumberByEpsilon = 2.0
+    """Learning rate; `nadam` takes one such as 0.02, which moves weights by 0.02 times `scale`. A
+    mapping from epsilons gives it for the stage's epsilon, log-linear between two.
+    Example: {none: 0.05, 8: 0.02, 1: 0.005}
+    """
 
     scale: float = Field(default=0.01, gt=0)
     """The blocks are trained in units of this: a block's gradient is a hundred times the head's,
@@ -127,9 +131,10 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _a_rate_is_its_optimizers(self) -> "NetworkSettings":
-        if self.optimizer == "nadam" and self.lr > MOST_NADAM_RATE:
+        most = max(self.lr.values()) if isinstance(self.lr, dict) else self.lr
+        if self.optimizer == "nadam" and most > MOST_NADAM_RATE:
             raise ValueError(
-                f"network.lr is {self.lr:g}, a rate of sgd: steps of nadam are as long as lr, so "
+                f"network.lr is {most:g}, a rate of sgd: steps of nadam are as long as lr, so "
                 "set a small one, such as 0.02"
             )
         return self
@@ -142,3 +147,7 @@ class NetworkSettings(Settings):
                 "has no rank; set network.tune: lora, or leave lora_rank out"
             )
         return self
+
+    def at(self, stage_epsilon: float) -> "NetworkSettings":
+        """The recipe at the epsilon of its stage alone, inf for none: its `lr` is one number."""
+        return self.model_copy(update={"lr": number_at(stage_epsilon, self.lr)})

@@ -1,12 +1,13 @@
 """How long a study will take, said before it starts: from public numbers and counts of rows.
 
 Of heads nearly all of it is the features of images: seconds = images x views x seconds a view, for
-each network, and a little for every head and every evaluation. A network that is trained has its
-own features: its steps count, and every image that it is scored on. A vision transformer takes 2 operations
-for each weight and token, so its seconds a view are weights x tokens x a constant; the size and the
-patch stand in its name. The figures below were measured on one core of a busy server (2026): 648 s
-for 1520 images, 8 views and two networks, and a head. A faster machine takes less. What is kept
-from before (features, finished runs) is not counted as done, so that it may take less.
+each network, and a little for every head and every evaluation. A network that is trained has
+features of its own: its steps count, and all images that it is scored on. A vision transformer
+takes 2 operations for each weight and token, so its seconds a view are weights x tokens x a
+constant; the size and the patch stand in its name. The figures below were measured on one core of a
+busy server (2026): 648 s for 1520 images, 8 views and two networks, and a head. A faster machine
+takes less. What is kept from before (features, finished runs) is not counted as done, so that it
+may take less.
 """
 
 import re

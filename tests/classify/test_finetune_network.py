@@ -125,6 +125,20 @@ def test_without_privacy_it_is_the_same_recipe_and_infinite(clinic: Path) -> Non
     assert "trained without differential privacy" in statement.because
 
 
+def test_a_rate_may_hang_on_the_epsilon_that_the_stage_has(clinic: Path) -> None:
+    plain = PrivacySettings(epsilon=None, delta=1e-3, population=50)
+    by_epsilon = {**NETWORK, "lr": {1: 0.5, 8: 1.0, "none": 2.5}}
+    one, other = (
+        load_classifier(run_finetune(settings(clinic, out, privacy=plain, network=network)))
+        for out, network in (("one", {**NETWORK, "lr": 2.5}), ("other", by_epsilon))
+    )
+    assert torch.equal(one.head_weight, other.head_weight)
+    asked = settings(clinic, network=by_epsilon).network
+    assert asked is not None
+    assert (asked.at(1.0).lr, asked.at(20.0).lr, asked.at(math.inf).lr) == (0.5, 1.0, 2.5)
+    assert asked.at(math.sqrt(8)).lr == pytest.approx(math.sqrt(0.5))
+
+
 def test_a_pretrained_run_goes_on_from_its_blocks(clinic: Path) -> None:
     public = make_set(clinic.parent / "public", kind="phantom")
     asked = PretrainSettings(
@@ -181,6 +195,11 @@ def test_the_end_of_a_swin_is_trained_and_its_head_alone(clinic: Path) -> None:
             r"blocks\.5\.attn\.qkv .* 192 x",
         ),
         ({"network": {**NETWORK, "tune": "heads"}}, "network.tune"),
+        ({"network": {**NETWORK, "lr": {}}}, "network.lr"),
+        (
+            {"network": {**NETWORK, "optimizer": "nadam", "lr": {1: 0.1, 8: 2.0}}},
+            "network.lr is 2, a rate of sgd",
+        ),
         ({"network": {**NETWORK, "tune": "biases"}}, "dropped in synthdp 0.1.0.*blocks or lora"),
         ({"network": {**NETWORK, "images": "one"}}, "dropped in synthdp 0.1.0.*leave network.im"),
         ({"synthetic": Path("set")}, "name that run as init"),

@@ -109,6 +109,9 @@ def test_networks_are_trained_by_the_recipes_that_say_so(
     assert network("blocks_only") == 2
     for name in ("whole_only", "whole_from_random", "phantoms_then_whole", "pretrain_then_whole"):
         assert network(name) == "all"
+    (backbone,) = calls("whole_backbone", ingredients, tmp_path)
+    assert backbone.settings.network.trainable_blocks == "all"
+    assert backbone.settings.backbone.name == ingredients["backbone"]["name"]
     weights = tmp_path / "public.safetensors"
     named = {**ingredients["trained_backbone"], "weights": weights, "sha256": "0" * 64}
     asked = {**ingredients, "trained_backbone": named}

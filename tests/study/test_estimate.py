@@ -7,8 +7,10 @@ from synthdp.cli import main
 from synthdp.config.settings import FeatureSettings, dump_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.study.estimate import (
+    PRIVATE_TRAINING,
     SECONDS_AN_EVALUATION,
     SECONDS_TO_START,
+    TRAINING,
     estimate_words,
     seconds_a_view,
     study_seconds,
@@ -94,6 +96,21 @@ def test_other_sets_and_pretraining_count_too(tmp_path: Path) -> None:
         pretrain={"epochs": 100},
     )
     assert seconds(centred) < seconds(pretrained) < seconds(longer)
+
+
+def test_networks_that_are_trained_count_by_their_steps_and_what_they_are_scored_on(
+    tmp_path: Path,
+) -> None:
+    values = small_study(tmp_path) | {"strategies": ["blocks_only"], "seeds": [0], "epsilons": [6]}
+    network = {"steps": 100, "sampling_rate": 0.5, "max_images": 1}
+    short, long = (
+        seconds(study_settings(values, network={**network, "steps": steps})) for steps in (100, 200)
+    )
+    a_view = seconds_a_view(FeatureSettings(name="test_vit", size_px=32))
+    assert long - short == pytest.approx(PRIVATE_TRAINING * 100 * 0.5 * 12 * a_view)
+    plain = seconds(study_settings(values, network=network, epsilons=["none"]))
+    assert short - plain == pytest.approx((PRIVATE_TRAINING - TRAINING) * 100 * 0.5 * 12 * a_view)
+    assert plain > TRAINING * 100 * 0.5 * 12 * a_view + 24 * a_view  # 24 images are scored
 
 
 def test_a_larger_side_takes_as_much_longer_as_it_has_pixels() -> None:
