@@ -31,8 +31,9 @@ def test_a_strategy_has_settings_of_its_own_over_those_of_all(tmp_path: Path) ->
 
 
 def test_without_them_runs_are_called_as_before(tmp_path: Path) -> None:
+    asked = values(tmp_path)
     before, same = (
-        expand_grid(study_settings(values(tmp_path), by_strategy=own))
+        expand_grid(study_settings(asked, by_strategy=own))
         for own in ({}, {"whole_only": {"network": {"lr": 0.5}}})
     )
     assert [row.model.name for row in before] == [row.model.name for row in same]
