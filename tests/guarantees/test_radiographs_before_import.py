@@ -37,7 +37,8 @@ from synthdp.data.importing.patches import run_patches
 from synthdp.data.importing.settings.patches import PatchesSettings
 from synthdp.data.importing.tables.collection import collection_file
 from synthdp.data.people.cohorts import patient_tags
-from synthdp.data.phantoms.phantoms import PhantomSettings, run_phantoms
+from synthdp.data.phantoms.phantoms import run_phantoms
+from synthdp.data.phantoms.settings import PhantomSettings
 from synthdp.data.views.augmentation import Augmentation
 from synthdp.evaluation.noisy_counts import NoisyAurocs, noisy_aurocs, unit_rows
 from synthdp.privacy import lineage
