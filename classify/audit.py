@@ -20,6 +20,7 @@ from classify.plans import finetuning_plan
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.network import NetworkSettings
 from synthdp.config.settings import AuditSettings, read_settings, validate_settings
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.privacy.attacks.audit import Bound
 from synthdp.privacy.promise.stated import written_statement
@@ -52,7 +53,8 @@ def run_audit(settings: AuditSettings) -> Path:
 
     def attacked() -> tuple[AuditResult, Audited]:
         asked = _auditable_settings(settings.run)
-        broken = broken_records(settings.run, statement, asked.privacy.delta)
+        patients = open_dataset(asked.data)
+        broken = broken_records(settings.run, statement, asked.privacy.delta, patients)
         if asked.network is None:
             subject = subject_of(settings.run, asked)
             return attack(subject, settings, broken), audited(subject)

@@ -13,6 +13,7 @@ from gan.settings.train import TrainGanSettings
 from gan.train import SUMS_FILE, protected_examples
 from synthdp.checkpoint import load_weights
 from synthdp.config.settings import AuditSettings, read_settings, validate_settings
+from synthdp.data.dataset import open_dataset
 from synthdp.errors import InputError
 from synthdp.machine.devices import chosen_device
 from synthdp.privacy.promise.stated import written_statement
@@ -41,7 +42,8 @@ def run_audit(settings: AuditSettings) -> Path:
 
     def attacked() -> tuple[AuditResult, Audited]:
         asked = _auditable_settings(settings.run)
-        broken = broken_records(settings.run, statement, asked.privacy.delta)
+        patients = open_dataset(asked.data)
+        broken = broken_records(settings.run, statement, asked.privacy.delta, patients)
         subject = subject_of(settings.run, asked)
         released = load_weights(settings.run / "private" / SUMS_FILE)["sums"]
         broken += broken_release(subject, released, settings.false_alarms / CHECKS)

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from synthdp.config.settings import AuditSettings, PrivacySettings
+from synthdp.data.dataset import Dataset
 from synthdp.errors import InputError, RunError
 from synthdp.machine.interrupts import handled, interrupt
 from synthdp.machine.progress import at_work
@@ -23,6 +24,7 @@ from synthdp.privacy.accounting.bounds import (
 from synthdp.privacy.attacks.audit import Bound
 from synthdp.privacy.attacks.membership import MembersFound
 from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.set_record import recorded_releases
 from synthdp.privacy.noisy_sum.noise import KEY_FILE
 from synthdp.privacy.promise.plan import PrivacyPlan
 from synthdp.privacy.promise.statement import Statement
@@ -181,14 +183,25 @@ def audited_plan(run: Path, planned: PrivacyPlan) -> PrivacyPlan:
     return replace(planned, release=release)
 
 
-def broken_records(run: Path, statement: Statement, delta: float) -> list[str]:
-    """What is wrong in the run's own folder: ledger against statement, and a key left behind."""
+def broken_records(run: Path, statement: Statement, delta: float, dataset: Dataset) -> list[str]:
+    """What is wrong with what is on record of a run, in its own folder and beside its patients.
+
+    Its ledger is held against its statement, and both against what the data set says of itself: a
+    release on patients who are protected is counted, and one on others (public images, phantoms)
+    is none. A key left behind is found too.
+    """
     broken = []
     spent = Ledger(run / "private" / "ledger.jsonl").spent()
     epsilon = spent.loss.epsilon(delta)
     own = [release for release in statement.lineage.releases if release.id == spent.id]
     if own and (statement.epsilon_stage < epsilon * (1 - _EXACT) or own[0].mu < spent.mu):
         broken.append("the statement promises less than the ledger counts")
+    if dataset.info.protects_patients:
+        recorded = recorded_releases(dataset.ledger_path, dataset.info.ledger)
+        if not own or spent.id not in {release.id for release in recorded}:
+            broken.append("a release on patients is not counted in the statement and beside them")
+    elif own:
+        broken.append("the statement counts a release on images of which no patient is protected")
     if (run / "private" / KEY_FILE).exists():
         broken.append("the noise key of a finished run is still there")
     return broken
