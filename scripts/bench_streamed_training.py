@@ -1,9 +1,9 @@
 """A whole network trained from the packed form of a large set: memory, and a kill in the middle.
 
-For each number of images a set of made-up patients is written, and `synthdp finetune`
-trains the papers' ResNet9 whole on it, with a promise, for some steps. As soon as a checkpoint
-stands the process is killed (SIGKILL), in the middle of its pass over patients; the same command
-goes on. Printed are CPU seconds and peak memory of both processes, steps, and what the kill cost.
+For each number of images a set of made-up patients is written, and `synthdp finetune` trains the
+papers' ResNet9 whole on it, with a promise, for some steps. When a checkpoint stands, the process
+is killed (SIGKILL) within the next step, in the middle of its pass over patients; the same command
+goes on. Printed are CPU seconds and peak memory of both processes, and what steps the kill cost.
 """
 
 import argparse
@@ -31,6 +31,8 @@ SIDE, IMAGES_A_PATIENT, DIFFERENT = 64, 4, 512
 STEPS, BLOCK, PATIENTS_A_STEP, SHOWN = 12, 2, 40, 2
 #: Seconds between two looks at the checkpoints of a run.
 LOOK_EVERY_S = 0.05
+#: Seconds from a checkpoint until the kill: less than a step takes.
+KILL_AFTER_S = 0.7
 _KIB = 1 if sys.platform == "darwin" else 1024  # in which ru_maxrss is given, over bytes
 
 
@@ -83,11 +85,13 @@ class Cost:
 
 
 def trained(config: Path, *, kill_at: Path | None = None) -> Cost:
-    """Run the command; killed as soon as there is something in the folder `kill_at`."""
+    """Run the command; killed soon after there is something in the folder `kill_at`."""
     command = [sys.executable, "-m", "synthdp", "finetune", str(config)]
     process = subprocess.Popen(command)  # noqa: S603 (our own)
     while kill_at is not None and process.poll() is None and not any(_entries(kill_at)):
         time.sleep(LOOK_EVERY_S)
+    if kill_at is not None:
+        time.sleep(KILL_AFTER_S)
     if kill_at is not None and process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)
     _, status, usage = os.wait4(process.pid, 0)
