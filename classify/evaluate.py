@@ -202,8 +202,8 @@ def _privacy_plan(settings: EvaluateSettings, dataset: Dataset) -> PrivacyPlan |
     info = dataset.info
     if not info.protects_patients:
         raise InputError(
-            f"auroc_epsilon: not needed, since {info.name} holds no patients and its exact figures "
-            "may be published; leave it out"
+            f"auroc_epsilon: not needed, since {info.unprotected_words} and its exact figures may "
+            "be published; leave it out"
         )
     refuse_unknown_patients(info, settings.auroc_unit)
     privacy = PrivacySettings(

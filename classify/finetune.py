@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from classify.features.extract import on_arrays, refuse_damaged, trunk_views
+from classify.features.input_form import input_form
 from classify.features.volumes import refuse_other_form
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.head.prior import positive_weights, start_bias
@@ -102,6 +103,7 @@ def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan, team: Tea
         classifier, spent = _train_head(settings, run, plan)
     else:
         classifier, spent = _train_network(settings, settings.network, run, plan, team)
+    classifier = replace(classifier, input_form=input_form(plan.dataset.info))
     save_classifier(run.model, classifier)
     statement = plan.statement_after(spent)
     run.finish(statement, _card(settings, plan.dataset, classifier, statement))
@@ -388,16 +390,20 @@ def _network_examples(
     names, units = np.unique(units_of(rows, settings.privacy.unit), return_inverse=True)
     targets = torch.from_numpy(targets_array(rows, len(dataset.info.targets)))
     owners, tags = torch.from_numpy(units), patient_tags(dataset, [str(name) for name in names])
+    weights = positive_weights(settings.head.prior, dataset.info.targets)
     refuse_other_form(backbone.settings, dataset)
     if backbone.cuts_tokens and network.augment is None:
         tokens = trunk_views(backbone, dataset, rows, network.views, finite=finite)
-        return TokenExamples(tokens, targets, owners, tags)
+        return TokenExamples(tokens, targets, owners, tags, weights)
     if not finite:
         refuse_damaged(backbone)
     of_volumes = dataset.info.depth is not None  # slices are made of the whole volume
     return ImageExamples(
         packed_images(
-            dataset, rows, dataset.info.size_px if of_volumes else backbone.settings.size_px
+            dataset,
+            rows,
+            dataset.info.size_px if of_volumes else backbone.settings.size_px,
+            bits=network.packed_bits or 8,
         ),
         targets,
         owners,
@@ -406,6 +412,7 @@ def _network_examples(
         augmentation=network.augment,
         seed=settings.seed,
         trunk=_streamed(backbone) if backbone.cuts_tokens else None,
+        positive_weights=weights,
     )
 
 

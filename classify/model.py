@@ -20,6 +20,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from classify.features.extract import augmented_features, features_on_arrays
+from classify.features.input_form import InputForm
 from classify.features.scaling import Scaling, head_input_alone, plain_scaling
 from classify.settings.head import MAX_TARGETS
 from synthdp.checkpoint import load_weights, save_weights
@@ -82,7 +83,8 @@ class Classifier:
 
     feature_sources: the networks; targets: T names; head_weight: (T, D), or (T, H) after a hidden
     layer; head_bias: (T,); hidden: weight (H, D) and bias (H,) of a layer of rectified units, or
-    none; points: how logits become decisions, one for each target, or none.
+    none; points: how logits become decisions, one for each target, or none; input_form: that of the
+    images of its training, where it is kept.
     """
 
     feature_sources: tuple[FeatureSource, ...]
@@ -91,6 +93,7 @@ class Classifier:
     head_bias: Tensor
     hidden: tuple[Tensor, Tensor] | None = None
     points: tuple[OperatingPoint, ...] = ()
+    input_form: InputForm | None = None
 
     def with_head(self, weight: Tensor, bias: Tensor) -> "Classifier":
         """The same features under another head: weight (T, D), bias (T,)."""
@@ -121,19 +124,6 @@ class Classifier:
 def sees_volumes(classifier: Classifier) -> bool:
     """Whether its networks see slices of volumes, and no flat images."""
     return any(one.backbone.axes is not None for one in classifier.feature_sources)
-
-
-def refuse_volumes(classifier: Classifier) -> None:
-    """Refuse a classifier of volumes where flat images go in.
-
-    Raises:
-        InputError: saying what takes volumes.
-    """
-    if sees_volumes(classifier):
-        raise InputError(
-            "the classifier takes volumes, and this gives it flat images; `synthdp evaluate` and "
-            "`synthdp predict` take a data set of volumes"
-        )
 
 
 def new_feature_source(
@@ -310,6 +300,7 @@ class _ModelSettings(Settings):
         min_length=1, max_length=MAX_TARGETS
     )
     points: tuple[OperatingPoint, ...] = Field(default=(), max_length=MAX_TARGETS)
+    input_form: InputForm | None = None
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
@@ -350,7 +341,10 @@ def save_classifier(folder: Path, classifier: Classifier) -> None:
         points=classifier.points,
         weights_sha256=sha256_file(folder / WEIGHTS_FILE),
     )
-    write_json(folder / SETTINGS_FILE, settings.model_dump(mode="json"))
+    content = settings.model_dump(mode="json", exclude={"input_form"})
+    if classifier.input_form is not None:  # of others nothing is said, as ever
+        content["input_form"] = classifier.input_form.as_json()
+    write_json(folder / SETTINGS_FILE, content)
 
 
 def load_classifier(run_folder: Path) -> Classifier:
@@ -404,6 +398,7 @@ def load_classifier(run_folder: Path) -> Classifier:
         head_bias=tensors["head.bias"],
         hidden=hidden,
         points=settings.points,
+        input_form=settings.input_form,
     )
 
 

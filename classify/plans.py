@@ -132,7 +132,7 @@ def calibration_plan(
     refuse_unknown_patients(dataset.info, privacy.unit)
     if privacy.protects and not dataset.info.protects_patients:
         raise InputError(
-            f"{privacy.asked_by}: not needed, since {dataset.info.name} holds no patients and is "
+            f"{privacy.asked_by}: not needed, since {dataset.info.unprotected_words} and it is "
             "calibrated on exactly, at no cost; leave it out"
         )
     ancestors = (to_come or {}).get(settings.run)

@@ -26,7 +26,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from classify.features.extract import features_on_arrays, volume_features
-from classify.features.volumes import VOLUMES_AT_ONCE
+from classify.features.input_form import InputForm
+from classify.features.volumes import VOLUMES_AT_ONCE, refuse_other_form
 from classify.model import (
     Classifier,
     FeatureSource,
@@ -36,22 +37,20 @@ from classify.model import (
     restore_backbone,
     sees_volumes,
 )
+from classify.new_images.images import NewImage, find_images, refuse_bad_images, with_poses
+from classify.new_images.volumes import Volumes, find_volumes, read_volumes
 from classify.settings.finished import PredictSettings
 from synthdp.config.settings import MAX_NAME_BYTES
-from synthdp.data.dataset import open_dataset, raise_problems
-from synthdp.data.decoding import decode_pixels, is_jpeg, refuse_narrow, square_image
+from synthdp.data.dataset import load_volumes, open_dataset, raise_problems
+from synthdp.data.decoding import is_jpeg, square_image
 from synthdp.data.description import is_dataset
 from synthdp.data.dicom.reading import DicomReading
-from synthdp.data.images import path_problem, resize_pixels
+from synthdp.data.images import resize_pixels
 from synthdp.data.importing.dicom import settings_as_imported
-from synthdp.data.importing.folders.folder import (
-    folder_contents,
-    left_out_words,
-    linked_folder_problems,
-)
 from synthdp.data.importing.lesions.boxes import FILE_COLUMNS, cut_boxes
 from synthdp.data.importing.settings.lesions import CropSettings
-from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text, read_table
+from synthdp.data.looks.pose import shows_chests
+from synthdp.data.manifest.tables import MAX_TABLE_BYTES, csv_text
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress
 from synthdp.machine.terminal import for_the_holder
@@ -67,26 +66,12 @@ from synthdp.storage.files import (
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.csv"
 #: What a file that is being written has more in its name, and what is kept of a name too long.
 _SCRATCH_BYTES, _KEPT_BYTES = 24, 120
 
 FloatImage = NDArray[np.float32]
 #: An image file as networks see it, of a side or, for None, of its own.
 ReadSquare = Callable[[Path, int | None], FloatImage]
-
-
-@dataclass(frozen=True)
-class NewImage:
-    """An image to score: how errors call it, its name below the folder, and its file.
-
-    Of a lesion that was cut from an image, the file is that of the crop, and `row` is of its box.
-    """
-
-    label: str
-    name: str
-    path: Path
-    row: int | None = None
 
 
 def run_predict(settings: PredictSettings) -> Path:
@@ -109,6 +94,11 @@ def run_predict(settings: PredictSettings) -> Path:
     classifier = load_classifier(settings.run)
     if sees_volumes(classifier):
         return _scored_volumes(settings, classifier)
+    if settings.volumes is not None:
+        raise InputError(f"volumes: {settings.run} is a classifier of flat images; leave it out")
+    form = classifier.input_form
+    if settings.size_px is None and form is not None and not is_dataset(settings.images):
+        settings = settings.model_copy(update={"size_px": form.size_px})
     if settings.boxes is None:
         return _scored(
             settings, classifier, find_images(settings.images, settings.follow_links_into)
@@ -118,35 +108,76 @@ def run_predict(settings: PredictSettings) -> Path:
 
 
 def _scored_volumes(settings: PredictSettings, classifier: Classifier) -> Path:
-    """Score the volumes of a data set, which alone says how they were brought to their form.
+    """Score the volumes of a data set, or those of a folder, read as an import reads them.
 
     Raises:
-        InputError: when the folder is no such set, or what is of flat images is asked for.
+        InputError: when nothing says how volumes were brought to their form, some can't be read, or
+            what is of flat images is asked for.
     """
-    if not is_dataset(settings.images):
-        raise InputError(
-            f"{settings.images}: the classifier takes volumes in the form of a data set; import "
-            "them first (`synthdp data volumes`, with the settings of the set that it was trained "
-            "on), and name that folder"
-        )
     if settings.boxes is not None or settings.saliency is not None:
         raise InputError("boxes, saliency: are for flat images; leave them out")
-    dataset = open_dataset(settings.images)
+    if is_dataset(settings.images):
+        if settings.volumes is not None:
+            raise InputError(
+                f"volumes: {settings.images} is a data set, whose volumes have their form; leave "
+                "it out"
+            )
+        dataset = open_dataset(settings.images)
+        for one in classifier.feature_sources:
+            refuse_other_form(one.backbone, dataset)
+        images = [
+            NewImage(f"row {number}", row.image, settings.images / row.image)
+            for number, row in enumerate(dataset.rows, start=2)
+        ]
+        raws = _volume_features(
+            classifier,
+            lambda begin, end: load_volumes(dataset, dataset.rows[begin:end]),
+            len(images),
+        )
+    else:
+        form = _volume_form(settings, classifier)
+        found = find_volumes(settings.images, settings.follow_links_into)
+        images = [
+            NewImage(f"volume {number}", one.name, one.source.path)
+            for number, one in enumerate(found, start=1)
+        ]
+        with short_lived_folder(settings.out) as scratch:
+            volumes = read_volumes(found, form, scratch, bits=settings.bits, reading=settings.dicom)
+            raws = _volume_features(classifier, volumes, len(images))
+    _write_table(settings.out, _table(classifier, images, _finite_scores(classifier, raws)))
+    return settings.out
+
+
+def _volume_form(settings: PredictSettings, classifier: Classifier) -> InputForm:
+    """How new volumes are brought to the form of those that the classifier was trained on.
+
+    Raises:
+        InputError: when neither the settings nor the run say it.
+    """
+    kept = classifier.input_form
+    if settings.volumes is not None:
+        size_px = settings.size_px or (kept.size_px if kept is not None else None)
+        if size_px is not None:
+            depth = settings.volumes.depth
+            return InputForm(size_px=size_px, depth=depth, volumes=settings.volumes)
+    elif kept is not None and kept.volumes is not None:
+        return kept.model_copy(update={"size_px": settings.size_px or kept.size_px})
+    raise InputError(
+        f"{settings.run}: does not say how its volumes were made of scans (it was trained on "
+        "volumes that were drawn, or by an earlier version); say it as its import did, by "
+        "volumes={depth: ...} and size_px, or name a data set"
+    )
+
+
+def _volume_features(classifier: Classifier, volumes: Volumes, count: int) -> list[Tensor]:
+    """Raw features of `count` volumes from each network, (N, F)."""
     raws = []
     for one in classifier.feature_sources:
-        compute = volume_features(restore_backbone(one), dataset, dataset.rows)
-        starts = range(0, len(dataset.rows), VOLUMES_AT_ONCE)
-        shown_starts = progress(starts, what=f"features of {one.backbone.name}")
-        ends = len(dataset.rows)
-        parts = [compute(start, min(start + VOLUMES_AT_ONCE, ends)) for start in shown_starts]
+        compute = volume_features(restore_backbone(one))
+        starts = progress(range(0, count, VOLUMES_AT_ONCE), what=f"features of {one.backbone.name}")
+        parts = [compute(volumes(start, min(start + VOLUMES_AT_ONCE, count))) for start in starts]
         raws.append(torch.from_numpy(np.concatenate(parts)))
-    images = [
-        NewImage(f"row {number}", row.image, settings.images / row.image)
-        for number, row in enumerate(dataset.rows, start=2)
-    ]
-    table = _table(classifier, images, _finite_scores(classifier, raws))
-    _write_table(settings.out, table)
-    return settings.out
+    return raws
 
 
 def find_lesions(settings: PredictSettings, scratch: Path) -> tuple[NewImage, ...]:
@@ -203,7 +234,9 @@ def _scored(settings: PredictSettings, classifier: Classifier, images: Sequence[
         read = partial(
             square_image, bits=settings.bits, reading=reading, fitted_px=settings.size_px
         )
-        refuse_bad_images(settings.images.name, images, settings.bits, reading)
+        thumbnails = refuse_bad_images(settings.images.name, images, settings.bits, reading)
+        if shows_chests(classifier.targets):
+            images = with_poses(images, thumbnails)
     paths = [image.path for image in images]
     if n_jpeg := sum(is_jpeg(path) for path in paths):
         what = "JPEG, which has lost detail that scores may hang on"
@@ -256,75 +289,6 @@ def _refuse_outputs(images: Path, out: Path, saliency: Path | None) -> None:
         raise InputError("out: lies inside the folder `saliency`; name a file outside it")
 
 
-def find_images(folder: Path, follow_links_into: Sequence[Path] = ()) -> tuple[NewImage, ...]:
-    """The images of a folder: those that its manifest names, or all below it in sorted order.
-
-    What else stands in a folder without a manifest is counted on the terminal, by reason.
-
-    Args:
-        folder: of the images.
-        follow_links_into: folders outside it where links may lead.
-
-    Raises:
-        InputError: when there is none, a folder cannot be read, or a name leads out of the folder.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; name one that holds the images")
-    root = folder.resolve()
-    if (folder / MANIFEST).is_file():
-        table = read_table(folder / MANIFEST, required=("image",))
-        raise_problems(f"{folder.name}/{MANIFEST}", table.problems)
-        named = [(f"row {number}", record["image"]) for number, record in table.records.items()]
-    else:
-        contents = folder_contents(folder, follow_links_into)
-        left_out = contents.left_out()
-        links = linked_folder_problems(left_out)
-        raise_problems(_heading(folder.name), [*contents.problems, *links])
-        if passed_over := left_out_words(left_out):
-            extra = for_the_holder("some files there are no images, and are not scored")
-            logger.info("not scored: %s", passed_over, extra=extra)
-        names = (path.relative_to(folder).as_posix() for path in contents.images)
-        named = [(f"image {number}", name) for number, name in enumerate(names, start=1)]
-    if not named:
-        raise InputError(f"{folder}: holds no image, so there is nothing to score")
-    linked = [one.resolve() for one in follow_links_into]
-    problems = [(label, path_problem(name, root, linked)) for label, name in named]
-    raise_problems(
-        _heading(folder.name), [f"{label}: {problem}" for label, problem in problems if problem]
-    )
-    return tuple(NewImage(label, name, folder / name) for label, name in named)
-
-
-def refuse_bad_images(
-    where: str,
-    images: Sequence[NewImage],
-    bits: int | None = None,
-    reading: DicomReading | None = None,
-) -> None:
-    """Refuse images that can't be read, or use too little of their range to be scored.
-
-    Args:
-        where: what errors call the folder.
-        images: to look at.
-        bits: how many bits of their samples are used, as in `decode_pixels`.
-        reading: how DICOM is read.
-
-    Raises:
-        InputError: with all of them, by number and never by name.
-    """
-    problems = []
-    for image in progress(images, what="reading images"):
-        try:
-            refuse_narrow(decode_pixels(image.path, bits=bits, reading=reading))
-        except InputError as error:
-            problems.append(f"{image.label}: {error}")
-    raise_problems(_heading(where), problems)
-
-
-def _heading(where: str) -> str:
-    return f"{where}: nothing was scored (images are counted in the order of their paths)"
-
-
 def _features(feature_source: FeatureSource, paths: Sequence[Path], read: ReadSquare) -> Tensor:
     """Raw features of image files, (N, D), in batches of fixed size."""
     size_px = feature_source.backbone.size_px
@@ -340,7 +304,8 @@ def _table(classifier: Classifier, images: Sequence[NewImage], scores: NDArray[n
     points = dict(zip(classifier.targets, classifier.points, strict=False))
     scored = [f"score_{name}" for name in classifier.targets]
     of_row = ["row"] if any(image.row is not None for image in images) else []
-    columns = ["image", *of_row, *scored, *(f"positive_{name}" for name in points)]
+    looks = ["looks"] if any(image.looks is not None for image in images) else []
+    columns = ["image", *of_row, *scored, *(f"positive_{name}" for name in points), *looks]
     cells: list[list[object]] = []
     for image, values in zip(images, scores, strict=True):
         called = [
@@ -349,7 +314,13 @@ def _table(classifier: Classifier, images: Sequence[NewImage], scores: NDArray[n
         ]
         row = [] if image.row is None else [image.row]
         cells.append(
-            [readable_name(image.name), *row, *(f"{value:.9g}" for value in values), *called]
+            [
+                readable_name(image.name),
+                *row,
+                *(f"{value:.9g}" for value in values),
+                *called,
+                *([] if image.looks is None else [image.looks]),
+            ]
         )
     return csv_text(columns, cells)
 

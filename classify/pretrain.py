@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classify.features.extract import backbone_features, trunk_views
+from classify.features.extract import backbone_features, kept_views, seen_views
+from classify.features.input_form import input_form
 from classify.features.scaling import head_input, plain_scaling
 from classify.features.volumes import refuse_other_form
 from classify.model import Classifier, FeatureSource, save_classifier
@@ -104,7 +105,8 @@ def _trained(settings: PretrainSettings, run: Run, dataset: Dataset) -> Classifi
         trained=backbone.own_tensors(),
         seed=settings.seed,
     )
-    return Classifier((feature_source,), dataset.info.targets, *head)
+    form = input_form(dataset.info)
+    return Classifier((feature_source,), dataset.info.targets, *head, input_form=form)
 
 
 def _backbone(settings: PretrainSettings) -> Backbone:
@@ -141,24 +143,59 @@ def _card(settings: PretrainSettings, dataset: Dataset, statement: Statement) ->
 HEAD_SCALE = 16.0
 #: Share of the running mean of features that a step keeps, at most.
 _CENTRE_MOMENTUM = 0.95
+#: Views of more bytes are read anew in each epoch, which gives the same numbers.
+_MOST_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
 class _KeptViews:
-    """What the trunk gave for views of each image, (N, K, ...), all of it in memory."""
+    """What the trunk gave for each image, (N, ...), and for its other views, (N, K - 1, ...)."""
 
-    values: NDArray[np.float16]
+    own: NDArray[np.float16]
+    others: NDArray[np.float16] | None
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.own)
+
+    @property
+    def n_views(self) -> int:
+        """K."""
+        return 1 if self.others is None else 1 + self.others.shape[1]
 
     def numbers(self, generator: np.random.Generator, epoch: int) -> NDArray[np.int64]:
         """Which view of each image an epoch shows, (N,): one of those that are kept, at random."""
-        return generator.integers(self.values.shape[1], size=len(self.values))
+        return generator.integers(self.n_views, size=len(self))
 
     def of(self, chosen: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[Any]:
         """These views of these images, (B, ...)."""
-        return self.values[chosen, views]
+        values = np.array(self.own[chosen])
+        if self.others is not None:
+            other = views > 0
+            values[other] = self.others[chosen[other], views[other] - 1]
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadViews:
+    """Views of images that are read when they are shown; the same few in every epoch."""
+
+    backbone: Backbone
+    dataset: Dataset
+    rows: Sequence[Row]
+    n_views: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def numbers(self, generator: np.random.Generator, epoch: int) -> NDArray[np.int64]:
+        """Which view of each image an epoch shows, (N,), at random."""
+        return generator.integers(self.n_views, size=len(self))
+
+    def of(self, chosen: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[Any]:
+        """These views of these images, (B, ...)."""
+        rows = [self.rows[index] for index in chosen.tolist()]
+        seen = seen_views(self.backbone, self.dataset, rows, self.n_views)
+        return seen[np.arange(len(rows)), views]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,14 +225,20 @@ class _DrawnViews:
 
 def _shown(
     settings: PretrainSettings, backbone: Backbone, dataset: Dataset, rows: Sequence[Row]
-) -> _KeptViews | _DrawnViews:
-    """What training shows of each image."""
-    if settings.augment is None:
-        return _KeptViews(trunk_views(backbone, dataset, rows, settings.views))
-    refuse_other_form(settings.backbone, dataset)
+) -> _KeptViews | _ReadViews | _DrawnViews:
+    """What training shows of each image; memory does not grow with their number beyond a bound."""
     of_volumes = dataset.info.depth is not None  # slices are made of the whole volume
     size_px = dataset.info.size_px if of_volumes else settings.backbone.size_px
-    images = packed_images(dataset, rows, size_px)
+    if settings.augment is None:
+        if not (of_volumes or backbone.hands_on_images):
+            return _KeptViews(*kept_views(backbone, dataset, rows, settings.views))
+        of_image = settings.views * (dataset.info.depth or 1) * size_px**2 * 2
+        if len(rows) * of_image > _MOST_BYTES:
+            return _ReadViews(backbone, dataset, rows, settings.views)
+        seen = seen_views(backbone, dataset, rows, settings.views)
+        return _KeptViews(seen[:, 0], seen[:, 1:] if settings.views > 1 else None)
+    refuse_other_form(settings.backbone, dataset)
+    images = packed_images(dataset, rows, size_px, bits=settings.packed_bits or 8)
     return _DrawnViews(images, RandomViews(settings.augment), settings.seed)
 
 
@@ -341,7 +384,7 @@ def _epoch(
     settings: PretrainSettings,
     *,
     epoch: int,
-    inputs: _KeptViews | _DrawnViews,
+    inputs: _KeptViews | _ReadViews | _DrawnViews,
     targets: Tensor,
     budget: TimeBudget,
 ) -> float:

@@ -119,6 +119,11 @@ def _assessment(settings: AssessSettings, sets: Sets, figures: Sequence[Figure])
 def _promise(real: MeasuredSet) -> str:
     info = real.dataset.info
     if not info.protects_patients:
+        if info.kind == "public":
+            return (
+                f"{info.name} is public: these figures are exact functions of its patients, whom "
+                "nothing protects."
+            )
         return f"{info.name} holds no patients, so these figures tell nothing of any."
     words = (
         f"These figures are exact functions of the patients of {info.name}: no noise was added, so "

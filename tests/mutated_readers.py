@@ -30,7 +30,8 @@ from mutations import ANY, OF_CSV, OF_JSON, OF_LINES, OF_SAFETENSORS, OF_TORCH, 
 from classify.evaluate import run_evaluate
 from classify.finetune import run_finetune
 from classify.model import load_classifier, restore_backbone
-from classify.predict import find_images, run_predict
+from classify.new_images.images import find_images
+from classify.predict import run_predict
 from classify.settings.finetune import FinetuneSettings
 from classify.settings.finished import EvaluateSettings, PredictSettings
 from gan.generate import run_generate

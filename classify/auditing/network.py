@@ -140,6 +140,11 @@ class _Some:
         """How many views an image has."""
         return self.base.n_views
 
+    @property
+    def positive_weights(self) -> Tensor | None:
+        """What the loss of a positive is multiplied by."""
+        return self.base.positive_weights
+
     def inputs(self, images: Tensor, views: Tensor) -> Tensor:
         """What the network sees of some views, (R, ...)."""
         own = images < len(self.chosen)
@@ -439,6 +444,8 @@ def patient_gradient(top: TrainedNetwork, examples: Examples, shown: Views) -> T
     values = top(inputs.to(device, torch.float32)).cpu()
     signs = 1 - 2 * targets.nan_to_num()  # softplus of minus the margin is the logistic loss
     losses = F.softplus(values * signs) * (~torch.isnan(targets)).float()
+    if examples.positive_weights is not None:
+        losses = torch.where(targets == 1, losses * examples.positive_weights.to(losses), losses)
     loss = losses.sum() / len(values)
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return torch.cat([gradient.flatten().double().cpu() for gradient in gradients])

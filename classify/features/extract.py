@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from classify.features.volumes import VOLUMES_AT_ONCE, of_slices, refuse_other_form
+from classify.features.volumes import VOLUMES_AT_ONCE, OnArrays, of_slices, refuse_other_form
 from synthdp import __version__
 from synthdp.data.dataset import Dataset, Row, load_images, load_volumes
 from synthdp.data.views.augment import augment_views
@@ -128,31 +128,29 @@ def backbone_features(
     return torch.from_numpy(values)
 
 
-def volume_features(
-    backbone: Backbone, dataset: Dataset, rows: Sequence[Row]
-) -> Callable[[int, int], NDArray[np.float32]]:
-    """What computes the features of the volumes of `rows` from one place to before another.
+def volume_features(backbone: Backbone) -> OnArrays:
+    """What computes the features, (n, F), of volumes (n, D, S, S), and keeps nothing.
 
-    It keeps nothing. A frozen network sees slices, each by itself, which are pooled; a network that
-    was trained on volumes sees each volume by itself.
+    A frozen network sees slices, each by itself, which are pooled; a network that was trained on
+    volumes sees each volume by itself.
     """
-    refuse_other_form(backbone.settings, dataset)
     network = on_arrays(backbone, backbone)
     if isinstance(backbone, VolumeNetwork):
-        return lambda begin, end: network(load_volumes(dataset, rows[begin:end]))
-    return of_slices(backbone.settings, dataset, rows, network)
+        return network
+    return of_slices(backbone.settings, network)
 
 
 def _of_volumes(
     backbone: Backbone, dataset: Dataset, rows: Sequence[Row], *, finite: bool
 ) -> Tensor:
     """Features of volumes, (N, D), from the data set's cache."""
+    compute = volume_features(backbone)
     values = cached_array(
         dataset,
         rows,
         name=f"{backbone.identity()} of volumes",
         dtype="float32",
-        compute=volume_features(backbone, dataset, rows),
+        compute=lambda begin, end: compute(load_volumes(dataset, rows[begin:end])),
         batch=VOLUMES_AT_ONCE,
         what=f"features by {backbone.settings.name}",
         finite=finite,
@@ -195,6 +193,19 @@ def trunk_views(
     """
     if not finite:
         refuse_damaged(backbone)
+    if dataset.info.depth is not None or backbone.hands_on_images:
+        return seen_views(backbone, dataset, rows, views)
+    own, others = kept_views(backbone, dataset, rows, views, finite=finite)
+    return own[:, None] if others is None else np.concatenate([own[:, None], others], axis=1)
+
+
+def seen_views(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int
+) -> NDArray[np.float16]:
+    """The views themselves that a trunk hands on, (N, views, 1, S, S); of volumes the one.
+
+    Those of an image are the same whichever images are asked for with it.
+    """
     refuse_other_form(backbone.settings, dataset)
     if dataset.info.depth is not None:
         if views > 1:
@@ -203,12 +214,22 @@ def trunk_views(
                 "augment, which draws them anew in each pass, or views: 1"
             )
         return load_volumes(dataset, rows).astype(np.float16)[:, None]
-    if backbone.hands_on_images:
-        images = load_images(dataset, rows, backbone.settings.size_px)
-        return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)
-    own = _trunk_tokens(backbone, dataset, rows, finite=finite)[:, None]
+    images = load_images(dataset, rows, backbone.settings.size_px)
+    return augment_views(images, views=views, seed=_VIEWS_SEED).astype(np.float16)
+
+
+def kept_views(
+    backbone: Backbone, dataset: Dataset, rows: Sequence[Row], views: int, *, finite: bool = True
+) -> tuple[NDArray[np.float16], NDArray[np.float16] | None]:
+    """What a trunk of tokens gives for each image, (N, ...), and for its other views, if any.
+
+    Both are in memory that the system may take back, where they are large: the cache's file has
+    them.
+    """
+    refuse_other_form(backbone.settings, dataset)
+    own = _trunk_tokens(backbone, dataset, rows, finite=finite)
     if views == 1:
-        return own
+        return own, None
     others = _of_other_views(
         backbone.trunk,
         backbone,
@@ -219,7 +240,7 @@ def trunk_views(
         dtype="float16",
         finite=finite,
     )
-    return np.concatenate([own, others], axis=1)
+    return own, others
 
 
 def _trunk_tokens(

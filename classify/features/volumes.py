@@ -4,22 +4,21 @@ What a volume gives is a function of that volume alone: its slices go through th
 themselves (`synthdp.networks.alone`), and are pooled by themselves.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from synthdp.config.settings import FeatureSettings
-from synthdp.data.dataset import Dataset, Row, load_volumes
+from synthdp.data.dataset import Dataset
 from synthdp.errors import InputError
 from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
 
 #: Volumes that are read at once.
 VOLUMES_AT_ONCE = 4
 
-OnSlices = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+OnArrays = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def refuse_other_form(settings: FeatureSettings, dataset: Dataset) -> None:
@@ -54,21 +53,16 @@ def refuse_attention(settings: FeatureSettings) -> None:
         )
 
 
-def of_slices(
-    settings: FeatureSettings, dataset: Dataset, rows: Sequence[Row], on_slices: OnSlices
-) -> Callable[[int, int], NDArray[Any]]:
-    """What gives the features, (n, D), of the volumes of `rows` from one place to before another.
+def of_slices(settings: FeatureSettings, on_slices: OnArrays) -> OnArrays:
+    """What gives the features, (n, F), of volumes (n, D, S, S) in [-1, 1], each by itself.
 
     Args:
         settings: of the frozen network, with its axes.
-        dataset: of volumes.
-        rows: some of its rows.
-        on_slices: the network: (B, 1, S, S) to (B, D), each slice by itself.
+        on_slices: the network: (B, 1, S, S) to (B, F), each slice by itself.
 
     Raises:
-        InputError: as `refuse_other_form` and `refuse_attention`.
+        InputError: as `refuse_attention`.
     """
-    refuse_other_form(settings, dataset)
     refuse_attention(settings)
     assert settings.axes is not None
     axes, count = settings.axes, settings.slices or SLICES
@@ -80,10 +74,10 @@ def of_slices(
         pooled = vectors.max(axis=0) if pool == "max" else vectors.mean(axis=0)
         return np.asarray(pooled, dtype=np.float32)
 
-    def between(begin: int, end: int) -> NDArray[np.float32]:
-        if begin == end:  # of no volume, too, the shape is asked for
+    def of_volumes(volumes: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(volumes) == 0:  # of no volume, too, the shape is asked for
             blank = np.zeros((1, 1, settings.size_px, settings.size_px), np.float32)
             return on_slices(blank)[:0]
-        return np.stack([of_one(volume) for volume in load_volumes(dataset, rows[begin:end])])
+        return np.stack([of_one(volume) for volume in volumes])
 
-    return between
+    return of_volumes

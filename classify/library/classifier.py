@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from classify.features.extract import features_on_arrays
+from classify.features.extract import features_on_arrays, volume_features
+from classify.features.volumes import VOLUMES_AT_ONCE, OnArrays
 from classify.model import Classifier as Model
-from classify.model import load_classifier, logits, probabilities, refuse_volumes, restore_backbone
+from classify.model import load_classifier, logits, probabilities, restore_backbone, sees_volumes
 from synthdp.data.images import pad_square, resize_pixels, to_float
 from synthdp.errors import InputError, RunError
 from synthdp.networks.alone import BATCH
@@ -76,11 +78,11 @@ class Classifier:
         return statement_of([self._folder])
 
     @cached_property
-    def _networks(self) -> list[Any]:
+    def _networks(self) -> list[tuple[int, OnArrays]]:
+        """Of each network the side, and what computes its features."""
+        features = volume_features if sees_volumes(self._model) else features_on_arrays
         sources = self._model.feature_sources
-        return [
-            (one.backbone.size_px, features_on_arrays(restore_backbone(one))) for one in sources
-        ]
+        return [(one.backbone.size_px, features(restore_backbone(one))) for one in sources]
 
     def predict_proba(self, images: Images) -> NDArray[np.float32]:
         """Probabilities of each target, calibrated where the run is.
@@ -89,6 +91,8 @@ class Classifier:
             images: (N, H, W) or (N, 1, H, W), or a sequence of N (H, W) of any sides; grey, 0 is
                 black; uint8 or uint16 over their whole range, or floats in [0, 1]. Those that are
                 not square are padded with black, and resampled to the side that the network takes.
+                Of a classifier of volumes (N, D, S, S), as `Dataset.arrays` of an imported set
+                gives them: slices, side and grey levels as in training.
 
         Returns:
             (N, T), in the order of `targets`, each in [0, 1].
@@ -97,10 +101,18 @@ class Classifier:
             InputError: when an image has another form, or weights are missing.
             RunError: when a score is not finite.
         """
-        refuse_volumes(self._model)
-        prepared = [_as_network_sees(image, number) for number, image in enumerate(images)]
-        if not prepared:
+        if len(images) == 0:
             return np.zeros((0, len(self.targets)), np.float32)
+        of_volumes = sees_volumes(self._model)
+        raws = self._of_volumes(images) if of_volumes else self._of_images(images)
+        scores = logits(self._model, raws)
+        if not bool(torch.isfinite(scores).all()):
+            raise RunError("a score is not finite; the weights have diverged or are damaged")
+        return probabilities(self._model, scores)
+
+    def _of_images(self, images: Images) -> list[Tensor]:
+        """Raw features of flat images from each network, (N, F)."""
+        prepared = [_as_network_sees(image, number) for number, image in enumerate(images)]
         raws = []
         for size_px, compute in self._networks:
             parts = []
@@ -108,10 +120,19 @@ class Classifier:
                 batch = [resize_pixels(image, size_px) for image in prepared[start : start + BATCH]]
                 parts.append(compute(np.stack(batch)[:, None]))
             raws.append(torch.from_numpy(np.concatenate(parts)))
-        scores = logits(self._model, raws)
-        if not bool(torch.isfinite(scores).all()):
-            raise RunError("a score is not finite; the weights have diverged or are damaged")
-        return probabilities(self._model, scores)
+        return raws
+
+    def _of_volumes(self, images: Images) -> list[Tensor]:
+        """Raw features of volumes from each network, (N, F)."""
+        kept = self._model.input_form
+        form = None if kept is None else (kept.depth, kept.size_px, kept.size_px)
+        parts: list[list[NDArray[np.float32]]] = [[] for _ in self._networks]
+        for start in range(0, len(images), VOLUMES_AT_ONCE):
+            numbered = enumerate(images[start : start + VOLUMES_AT_ONCE], start=start)
+            volumes = np.stack([_as_volume(volume, number, form) for number, volume in numbered])
+            for own, (_, compute) in zip(parts, self._networks, strict=True):
+                own.append(compute(volumes))
+        return [torch.from_numpy(np.concatenate(own)) for own in parts]
 
     def predict(self, images: Images) -> NDArray[np.int64]:
         """Whether each target is called present: (N, T) of 0 and 1, at `thresholds`, or at 0.5.
@@ -138,17 +159,46 @@ def _as_network_sees(image: NDArray[Any], number: int) -> NDArray[np.float32]:
             f"images: number {number} has shape {np.shape(image)}; give (H, W) grey images, of "
             "several a sequence or an array (N, H, W)"
         )
-    if pixels.dtype.kind == "f":
-        if not ((pixels >= 0) & (pixels <= 1)).all():
+    scaled = _scaled(pixels, number)
+    return scaled if scaled.shape[0] == scaled.shape[1] else pad_square(scaled, black=-1.0)
+
+
+def _as_volume(
+    volume: NDArray[Any], number: int, form: tuple[int | None, int, int] | None
+) -> NDArray[np.float32]:
+    """One volume (D, S, S) in [-1, 1], of the form of those of the training where that is kept.
+
+    Raises:
+        InputError: when it has another form; says which volume, counted from 0.
+    """
+    voxels = np.asarray(volume)
+    fits = voxels.ndim == 3 and voxels.shape[1] == voxels.shape[2] and 0 not in voxels.shape
+    if not fits or form not in (None, voxels.shape):
+        wanted = "(D, S, S)" if form is None else str(form)
+        raise InputError(
+            f"images: number {number} has shape {voxels.shape}; give volumes of {wanted}, slices "
+            "first, as `open_dataset(SET).arrays()` does of a set with the import's settings of "
+            "the training; `synthdp predict` reads scans"
+        )
+    return _scaled(voxels, number)
+
+
+def _scaled(values: NDArray[Any], number: int) -> NDArray[np.float32]:
+    """Grey levels in [-1, 1].
+
+    Raises:
+        InputError: when they are of another kind or range.
+    """
+    if values.dtype.kind == "f":
+        if not ((values >= 0) & (values <= 1)).all():
             raise InputError(
                 f"images: number {number} has values outside [0, 1]; scale floats to that, 0 "
                 "being black, or give uint8 or uint16 pixels"
             )
-        scaled = 2 * pixels.astype(np.float32) - 1
-    elif pixels.dtype in (np.uint8, np.uint16):
-        scaled = to_float(pixels)
-    else:
-        raise InputError(
-            f"images: number {number} is of {pixels.dtype}; give uint8, uint16, or floats in [0, 1]"
-        )
-    return scaled if scaled.shape[0] == scaled.shape[1] else pad_square(scaled, black=-1.0)
+        scaled: NDArray[np.float32] = 2 * values.astype(np.float32) - 1
+        return scaled
+    if values.dtype in (np.uint8, np.uint16):
+        return to_float(values)
+    raise InputError(
+        f"images: number {number} is of {values.dtype}; give uint8, uint16, or floats in [0, 1]"
+    )

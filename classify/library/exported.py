@@ -1,7 +1,7 @@
-"""A classifier as one file: a grey image goes in, the probability of each target comes out.
+"""A classifier as one file: a grey image or a volume goes in, probabilities of targets come out.
 
-All that decides a score is inside: the public networks, their views, the scaling of features, the
-head, and the calibration where the run has one.
+All that decides a score is inside: the networks, their views and slices, the scaling of features,
+the head, and the calibration where the run has one.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from classify.features.extract import features_on_arrays
+from classify.features.extract import features_on_arrays, volume_features
 from classify.features.scaling import head_input
 from classify.model import (
     WEIGHTS_FILE,
@@ -22,13 +22,13 @@ from classify.model import (
     load_classifier,
     logits,
     probabilities,
-    refuse_volumes,
     restore_backbone,
+    sees_volumes,
 )
 from synthdp.config.settings import ExportModelSettings
 from synthdp.data.images import resample, resampling_weights
 from synthdp.errors import InputError
-from synthdp.networks.backbone import Backbone
+from synthdp.networks.backbone import Backbone, dihedral_views
 from synthdp.networks.exported.model_file import (
     ExportFormat,
     Interface,
@@ -36,6 +36,8 @@ from synthdp.networks.exported.model_file import (
     export_folder,
     write_exported,
 )
+from synthdp.networks.slices import SLICE_POOL, SLICES, slices_along
+from synthdp.networks.volume_network import VolumeNetwork
 from synthdp.privacy.promise.stated import read_statement
 from synthdp.storage.files import sha256_file
 
@@ -47,13 +49,16 @@ _CHECKED = 5
 class WholeClassifier(nn.Module):
     """Grey images (B, 1, S, S) float32 in [0, 1] to probabilities (B, T) float32.
 
+    Volumes are (B, D, S, S).
+
     Args:
         classifier: all that decides a score; its public weights are read.
-        size_px: the side S; each network's own side is resampled from it.
+        size_px: the side S; of flat images each network's own side is resampled from it.
     """
 
     def __init__(self, classifier: Classifier, size_px: int) -> None:
         super().__init__()
+        self._of_volumes = sees_volumes(classifier)
         self._sources = classifier.feature_sources
         self.backbones = nn.ModuleList(
             restore_backbone(one).float() for one in classifier.feature_sources
@@ -61,7 +66,8 @@ class WholeClassifier(nn.Module):
         self.resampling: list[Tensor | None] = []
         for one in classifier.feature_sources:
             side = one.backbone.size_px
-            matrix = None if side == size_px else torch.tensor(resampling_weights(size_px, side))
+            as_it_is = self._of_volumes or side == size_px
+            matrix = None if as_it_is else torch.tensor(resampling_weights(size_px, side))
             self.resampling.append(matrix)
         self.hidden = classifier.hidden
         self.weight, self.bias = classifier.head_weight, classifier.head_bias
@@ -76,7 +82,8 @@ class WholeClassifier(nn.Module):
         for backbone, matrix in zip(self.backbones, self.resampling, strict=True):
             assert isinstance(backbone, Backbone)
             seen = whole if matrix is None else matrix @ whole @ matrix.T
-            raws.append(_features(backbone, seen))
+            of_slices = self._of_volumes and not isinstance(backbone, VolumeNetwork)
+            raws.append(_slice_features(backbone, seen) if of_slices else _features(backbone, seen))
         values = head_input(raws, [one.scaling for one in self._sources])
         if self.hidden is not None:
             weight, bias = self.hidden
@@ -88,11 +95,28 @@ class WholeClassifier(nn.Module):
 
 
 def _features(backbone: Backbone, images: Tensor) -> Tensor:
-    """As `features_on_arrays`: tokens before trained blocks pass through float16."""
-    if backbone.in_one_piece:
-        features: Tensor = backbone(images)
+    """As `features_on_arrays`: tokens before trained blocks pass through float16.
+
+    Views stand in the batch, so that the file holds a network once, however many there are.
+    """
+    if not backbone.in_one_piece:
+        features: Tensor = backbone.top(backbone.trunk(images).half().float()).float()
         return features
-    return backbone.top(backbone.trunk(images).half().float()).float()
+    views = backbone.settings.views
+    seen = torch.cat(list(dihedral_views(images, views)))
+    of_views: Tensor = backbone.top(backbone.trunk(seen)).float()
+    mean: Tensor = of_views.unflatten(0, (views, -1)).mean(dim=0)
+    return mean
+
+
+def _slice_features(backbone: Backbone, volumes: Tensor) -> Tensor:
+    """As `classify.features.volumes.of_slices`: a frozen network's features of slices, pooled."""
+    settings = backbone.settings
+    assert settings.axes is not None
+    count, pool = settings.slices or SLICES, settings.slice_pool or SLICE_POOL
+    planes = slices_along(volumes, settings.axes, count, settings.size_px)
+    vectors: Tensor = _features(backbone, planes.flatten(0, 1)).unflatten(0, (-1, planes.shape[1]))
+    return vectors.amax(dim=1) if pool == "max" else vectors.mean(dim=1)
 
 
 def run_export_model(settings: ExportModelSettings) -> Path:
@@ -135,21 +159,17 @@ def write_classifier_file(
     Raises:
         InputError, RunError: as `write_exported`.
     """
-    refuse_volumes(classifier)
     classifier = _in_float32(classifier)
-    largest = max(one.backbone.size_px for one in classifier.feature_sources)
-    side = size_px or largest
-    generator = np.random.default_rng(0)
-    images = _images(generator, side)
+    depth, side = _input_size(classifier, size_px)
+    images = _images(np.random.default_rng(0), depth or 1, side)
+    meaning = (
+        "grey images, 0 black, 1 white, padded with black to a square and resampled to this side"
+        if depth is None
+        else "volumes, 0 black, 1 white, slices first, in the form of a set that was imported with "
+        "the settings of the training"
+    )
     interface = Interface(
-        (
-            Port(
-                "images",
-                "grey images, 0 black, 1 white, padded with black to a square and resampled to "
-                "this side",
-                (1, side, side),
-            ),
-        ),
+        (Port("images", meaning, (depth or 1, side, side)),),
         Port(
             "probabilities",
             f"of {', '.join(classifier.targets)}"
@@ -184,22 +204,49 @@ def _in_float32(classifier: Classifier) -> Classifier:
     return classifier.with_feature_sources(sources)
 
 
-def _images(generator: np.random.Generator, side: int) -> NDArray[np.float32]:
-    """Smooth random images with noise, (B, 1, S, S) in [0, 1]."""
-    coarse = generator.random((_CHECKED, 8, 8)).astype(np.float32)
+def _input_size(classifier: Classifier, size_px: int | None) -> tuple[int | None, int]:
+    """Of the images that a file takes: slices, None of flat images, and side.
+
+    Raises:
+        InputError: when volumes are of another size than is asked for, or of none that is kept.
+    """
+    form = classifier.input_form
+    if not sees_volumes(classifier):
+        if size_px is None and form is not None:
+            size_px = form.size_px
+        return None, size_px or max(one.backbone.size_px for one in classifier.feature_sources)
+    if form is None or form.depth is None:
+        raise InputError(
+            "the run does not say of what size its volumes are, since an earlier version made it; "
+            "make it again with this one"
+        )
+    if size_px not in (None, form.size_px):
+        raise InputError(
+            f"size_px is {size_px}, but the classifier takes volumes of {form.depth} slices of "
+            f"{form.size_px} px, as in training; leave it out"
+        )
+    return form.depth, form.size_px
+
+
+def _images(generator: np.random.Generator, depth: int, side: int) -> NDArray[np.float32]:
+    """Smooth random images with noise, or volumes of such slices, (B, D, S, S) in [0, 1]."""
+    coarse = generator.random((_CHECKED * depth, 8, 8)).astype(np.float32)
     smooth = np.stack([resample(image, side) for image in coarse])
     noisy = smooth + 0.05 * generator.standard_normal(smooth.shape)
-    return np.clip(noisy, 0, 1).astype(np.float32)[:, None]
+    return np.clip(noisy, 0, 1).astype(np.float32).reshape(_CHECKED, depth, side, side)
 
 
 def _original(classifier: Classifier, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `synthdp predict` gives for images of this side."""
+    """What `synthdp predict` gives for images of this size."""
     raws = []
     for one in classifier.feature_sources:
-        side = one.backbone.size_px
+        backbone, side = restore_backbone(one), one.backbone.size_px
+        if sees_volumes(classifier):
+            raws.append(torch.from_numpy(volume_features(backbone)(images * 2 - 1)))
+            continue
         seen = [image if len(image) == side else resample(image, side) for image in images[:, 0]]
-        compute = features_on_arrays(restore_backbone(one))
-        raws.append(torch.from_numpy(compute((np.stack(seen) * 2 - 1)[:, None])))
+        of_images = features_on_arrays(backbone)
+        raws.append(torch.from_numpy(of_images((np.stack(seen) * 2 - 1)[:, None])))
     scores = probabilities(classifier, logits(classifier, raws))
     if not np.isfinite(scores).all():
         raise InputError("the classifier gives scores that are no numbers; it can't be exported")

@@ -27,7 +27,12 @@ from torch.utils.data import default_collate
 from classify.library.ledger_folder import LedgerFolder, open_ledger_folder, plan_for_arrays
 from classify.library.patient_names import patient_names
 from classify.network.added import added_gradients
-from classify.network.apart import refuse_mixing_layers
+from classify.network.apart import (
+    LEFT_IN_MEMORY,
+    leave_in_memory,
+    refuse_complex_weights,
+    refuse_mixing_layers,
+)
 from synthdp.config.settings import PrivacySettings
 from synthdp.errors import InputError
 from synthdp.machine.devices import reproducible
@@ -155,6 +160,7 @@ class PatientTrainer:
         self._collate, self._at_once, self._block_steps = collate, images_at_once, block_steps
         self._trained = _trained_parameters(model, optimizer)
         refuse_mixing_layers(model)
+        refuse_complex_weights(model)
         names, self._items = _by_patient(dataset, patients)
         self._folder: LedgerFolder = open_ledger_folder(ledger)
         self._tags = self._folder.tags(names)
@@ -314,6 +320,8 @@ class PatientTrainer:
             _refuse_other(kept, _kept(self._model))
             if drawn and not self._compared:
                 self._refuse_memory(first, self._gradient(loss, drawn[0], number))
+                self._refuse_leftovers(first, lambda: self._gradient(loss, drawn[0], number))
+                self._compared = True
         return plain if self._plan.mechanism is None else clipped.total
 
     def _gradient(self, loss: Loss, patient: int, number: int) -> list[Tensor]:
@@ -396,7 +404,20 @@ class PatientTrainer:
                 "random from a generator of its own; take what hangs on one patient out of it, and "
                 "draw by torch, random or numpy.random"
             )
-        self._compared = True
+
+    def _refuse_leftovers(self, first: list[Tensor], again: Callable[[], list[Tensor]]) -> None:
+        """Refuse kernels whose gradient holds what stood in memory before, as another patient's."""
+        one = torch.cat([part.flatten() for part in first])
+        for value in LEFT_IN_MEMORY:
+            leave_in_memory(value, one.device)
+            other = torch.cat([part.flatten() for part in again()])
+            moved = (one.nan_to_num() - other.nan_to_num()).norm() > _SAME * one.nan_to_num().norm()
+            if bool(moved) or not torch.equal(one.isfinite(), other.isfinite()):
+                raise InputError(
+                    "on this processor the gradient of a patient holds what stood in memory "
+                    "before, which may be another patient's; compute in float32 (without "
+                    "autocast), or take larger images"
+                )
 
 
 def _trained_parameters(model: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:

@@ -25,7 +25,7 @@ _ROUNDING = 1e-4
 _OF_SIZES = 5e-2
 #: How many images there are where gradients are tried, and what is left in memory before each.
 _ALONE_AND_NOT = (1, 2)
-_LEFT_IN_MEMORY = (0.0, math.nan, 3e9, -1.0, math.inf, 7e-9)
+LEFT_IN_MEMORY = (0.0, math.nan, 3e9, -1.0, math.inf, 7e-9)
 #: Entries of the blocks of memory that are filled so: small and large ones.
 _BLOCKS = tuple(2**power for power in range(6, 21, 2))
 #: What the trial adds to weights, over the root of how many are summed: so that none hides a layer
@@ -57,6 +57,20 @@ def refuse_mixing_layers(module: nn.Module) -> None:
             )
 
 
+def refuse_complex_weights(module: nn.Module) -> None:
+    """Refuse trained weights that are complex: clipping and noise are of real vectors.
+
+    Raises:
+        InputError: naming the weight.
+    """
+    for name, weights in module.named_parameters():
+        if weights.requires_grad and weights.is_complex():
+            raise InputError(
+                f"the weight {name} is complex, and a patient's vector is clipped and noised as "
+                "real numbers; hold its real and its imaginary part as weights of their own"
+            )
+
+
 def draws_at_random(layer: nn.Module) -> bool:
     """Whether a layer, in its present mode, drops at random: dropout and drop path."""
     rates = (getattr(layer, name, 0) for name in ("p", "drop_prob", "dropout", "drop_rate"))
@@ -70,6 +84,7 @@ def refuse_coupling_layers(module: nn.Module) -> None:
         InputError: naming the layer, and the mend.
     """
     refuse_mixing_layers(module)
+    refuse_complex_weights(module)
     for name, layer in module.named_modules():
         if draws_at_random(layer):
             raise InputError(
@@ -123,14 +138,19 @@ def refuse_coupled_examples(
             f"{what} gives an image alone another output than in a batch, so that no gradient is "
             "a patient's own; take a network whose output for an image hangs on it alone"
         )
-    for name, buffer in module.named_buffers():
-        if not torch.equal(buffer.nan_to_num(), tried.buffers[name].nan_to_num()):
-            raise InputError(
-                f"{what}: its buffer {name} changes while images go through it, and no noise "
-                "covers what it keeps of patients; take a network without it"
-            )
+    if (changed_one := tried.moved_tensor()) is not None:
+        raise InputError(
+            f"{what}: its {changed_one} changes while images go through it, and no noise covers "
+            "what it keeps of patients; take a network without it"
+        )
     for n_images in _ALONE_AND_NOT:
         tried.refuse_leftovers(images[:n_images], what)
+
+
+def leave_in_memory(value: float, device: torch.device) -> None:
+    """Let a value stand in memory that is free again, which what asks for memory next gets."""
+    for size in _BLOCKS:
+        torch.full((size,), value, dtype=torch.float32, device=device)
 
 
 class _Tried:
@@ -138,12 +158,26 @@ class _Tried:
 
     def __init__(self, module: nn.Module, generator: torch.Generator) -> None:
         self._module = copy.deepcopy(module)
-        self.buffers = dict(self._module.named_buffers())
         self._device = next(module.parameters()).device
         for weights in self._module.parameters():
             summed = weights.numel() / max(1, *weights.shape[:1])
             stirred = torch.randn(weights.shape, generator=generator) * _STIRRED / summed**0.5
             weights.data += stirred.to(weights)
+        self._began_with = {name: tensor.clone() for name, tensor in self._tensors().items()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that the copy holds, by words for each."""
+        held = {f"buffer {name}": tensor for name, tensor in self._module.named_buffers()}
+        held |= {f"weight {name}": one.detach() for name, one in self._module.named_parameters()}
+        return held
+
+    def moved_tensor(self) -> str | None:
+        """A buffer or a weight that images have moved, in words; None where none is."""
+        for name, now in self._tensors().items():
+            before = self._began_with.get(name)
+            if before is None or not torch.equal(_numbers(now), _numbers(before)):
+                return name
+        return None
 
     def outputs(self, images: Tensor) -> Tensor:
         """What it gives for images, (B, ...)."""
@@ -164,9 +198,8 @@ class _Tried:
         """Refuse a module whose gradients for the same images hang on what memory held before."""
         weights = {name: one for name, one in self._module.named_parameters() if one.requires_grad}
         seen: tuple[Tensor, ...] = ()
-        for left in _LEFT_IN_MEMORY:
-            for size in _BLOCKS:  # is free again at once, and what asks for memory next gets it
-                torch.full((size,), left, device=self._device)
+        for left in LEFT_IN_MEMORY:
+            leave_in_memory(left, self._device)
             with torch.enable_grad(), reproducible():
                 total = self._module(images.to(self._device)).float().square().sum()
                 gradients = torch.autograd.grad(
@@ -201,6 +234,11 @@ class _Tried:
             for hook in hooks:
                 hook.remove()
         return outputs
+
+
+def _numbers(values: Tensor) -> Tensor:
+    """The same, real and without what is no number, so that equal ones compare as equal."""
+    return (torch.view_as_real(values) if values.is_complex() else values).nan_to_num()
 
 
 def _moved(old: Tensor, new: Tensor, rows: Sequence[int]) -> bool:

@@ -26,7 +26,7 @@ The last blocks of a ViT on cached tokens keep Opacus's hooks, summed within the
 (`classify.network.hooks`): runs that were made with them stay what they were, to the last bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +67,10 @@ class Examples(Protocol):
     def n_views(self) -> int:
         """How many views an image has."""
 
+    @property
+    def positive_weights(self) -> Tensor | None:
+        """What the loss of a positive is multiplied by, (T,) float32, public; None for no such."""
+
     def inputs(self, images: Tensor, views: Tensor) -> Tensor:
         """What the network sees of some views: for (R,) int64 each, float (R, ...).
 
@@ -85,6 +89,7 @@ class TokenExamples:
     targets: Tensor
     units: Tensor
     tags: Sequence[bytes]
+    positive_weights: Tensor | None = None
 
     @property
     def n_views(self) -> int:
@@ -139,8 +144,9 @@ def weighted_loss(
 ) -> tuple[Tensor, Tensor]:
     """The sum over some views of their loss times their share, and the inputs that it is of.
 
-    The loss of a view is the logistic loss summed over the known targets of its image. Without
-    `towards_inputs` there is no gradient towards the inputs, which saves the first layer's.
+    The loss of a view is the logistic loss summed over the known targets of its image, that of a
+    positive times its weight where there are such. Without `towards_inputs` there is no gradient
+    towards the inputs, which saves the first layer's.
     """
     images, device = views.images[part], next(module.parameters()).device
     seen = examples.inputs(images, views.views[part])
@@ -150,7 +156,13 @@ def weighted_loss(
     targets = examples.targets[images].to(device)
     known = ~torch.isnan(targets)
     filled = torch.where(known, targets, torch.zeros_like(targets))
-    losses = F.binary_cross_entropy_with_logits(module(inputs), filled, reduction="none")
+    weights = examples.positive_weights
+    losses = F.binary_cross_entropy_with_logits(
+        module(inputs),
+        filled,
+        reduction="none",
+        pos_weight=None if weights is None else weights.to(device),
+    )
     by_view = torch.where(known, losses, torch.zeros_like(losses)).sum(dim=1)
     return (by_view * shares[part].to(device)).sum(), inputs
 
@@ -174,7 +186,7 @@ class PatientGradients:
         if not isinstance(module, TrainedNetwork):
             refuse_coupling_layers(module)
         self._tried = isinstance(module, TrainedNetwork)  # by whoever made it
-        self._buffers = _versions(module)
+        self._buffers = _versions(module.named_buffers())
 
     def clipped_sum(
         self,
@@ -206,13 +218,15 @@ class PatientGradients:
         """
         clipped = ClippedTotal(self._parameters, clip_norm)
         self._try_on_noise(examples, views)
+        weights = _versions(self._module.named_parameters())
         with self._kernels():
             for patient in progress(list(_patients(views.patients)), what="gradients of a step"):
                 clipped.add(self._mean_gradient(examples, views, patient, batch))
-        if _versions(self._module) != self._buffers:
+        buffers = _versions(self._module.named_buffers())
+        if buffers != self._buffers or weights != _versions(self._module.named_parameters()):
             raise InputError(
-                "network: a buffer changes while images go through the network, and no noise "
-                "covers what it keeps; train a network without it"
+                "network: a buffer, or a weight, changes while images go through the network, and "
+                "no noise covers what it keeps; train a network without it"
             )
         add_up(clipped.sums)
         return clipped.total
@@ -261,9 +275,9 @@ class PatientGradients:
         return mean
 
 
-def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """Which tensors a module's buffers are, and how often each was written."""
-    return {name: (id(buffer), buffer._version) for name, buffer in module.named_buffers()}
+def _versions(named: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[int, int]]:
+    """Which tensors these are, and how often each was written."""
+    return {name: (id(tensor), tensor._version) for name, tensor in named}
 
 
 def _patients(patients: Tensor) -> Iterator[slice]:

@@ -34,10 +34,10 @@ class Images(Protocol):
 class ImageExamples:
     """Patients' images, of which each view is made when it is asked for.
 
-    source: the N images; targets, units, tags: as in `Examples`; n_views: views of an image in a
-    step; augmentation: how a view is drawn, by its number; the image itself where it is None. seed:
-    moves the draws. trunk: what stands before the part that is trained, each row by itself; None
-    where the images go into that.
+    source: the N images; targets, units, tags, positive_weights: as in `Examples`; n_views: views
+    of an image in a step; augmentation: how a view is drawn, by its number; the image itself where
+    it is None. seed: moves the draws. trunk: what stands before the part that is trained, each row
+    by itself; None where the images go into that.
     """
 
     source: Images
@@ -48,6 +48,7 @@ class ImageExamples:
     augmentation: Augmentation | None = None
     seed: int = 0
     trunk: Callable[[Tensor], Tensor] | None = None
+    positive_weights: Tensor | None = None
 
     @cached_property
     def _own_positions(self) -> NDArray[np.int64]:

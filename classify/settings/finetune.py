@@ -113,11 +113,6 @@ class FinetuneSettings(Settings):
             raise ValueError("network trains one backbone; leave `beside` out")
         if self.network is not None and self.head.kind != "logistic":
             raise ValueError("network trains a logistic head; leave head.kind out")
-        if self.network is not None and self.head.prior is not None:
-            raise ValueError(
-                "head.prior weighs the positives of a head on features, and a network is trained "
-                "without such weights; leave head.prior or network out"
-            )
         if self.network is not None and self.synthetic is not None:
             raise ValueError(
                 "network does not mix in a synthetic set; pretrain on it and name that run as init"

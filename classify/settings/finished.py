@@ -16,6 +16,7 @@ from synthdp.config.settings import (
 from synthdp.data.columns import Where
 from synthdp.data.dicom.reading import DicomReading
 from synthdp.data.importing.settings.lesions import CropSettings
+from synthdp.data.volumes.form import VolumeForm
 from synthdp.evaluation.settings import AT_SENSITIVITY, Fairness
 from synthdp.privacy.units import CohortPart
 
@@ -191,7 +192,9 @@ class PredictSettings(Settings):
     """The finished run, or a released one. Example: to-share/dp"""
 
     images: Path
-    """A folder of image files, or a data set. Example: new-patches"""
+    """A folder of image files, or a data set. For a classifier of volumes a folder of NIfTI files,
+    of .npy or .npz files, or of folders with a DICOM series each. Example: new-patches
+    """
 
     out: Path
     """The table to write. Example: scores.csv"""
@@ -216,8 +219,13 @@ class PredictSettings(Settings):
 
     size_px: int | None = Field(default=None, ge=8, le=8192)
     """Side that images are brought to first: name the set's own, since a network sees what was once
-    smaller as less sharp.
+    smaller as less sharp. A classifier of several targets, or of volumes, knows it.
     Example: 128
+    """
+
+    volumes: VolumeForm | None = None
+    """How volumes are made of scans, where the classifier does not know it from its set's import.
+    Example: {depth: 32, window: [-1000, 400]}
     """
 
     bits: int | None = Field(default=None, ge=1, le=16)

@@ -106,6 +106,12 @@ class NetworkSettings(Settings):
     Example: {flip: true}
     """
 
+    packed_bits: Annotated[Literal[8, 16] | None, ADDED_LATER] = None
+    """Bits of a pixel in the packed form from which a network that sees images reads them in each
+    step; 8 when not set. 16 for a set of 16-bit images; never read from them.
+    Example: 16
+    """
+
     batch: int = Field(default=16, ge=1, le=4096)
     """Views computed at a time; changes memory and time alone."""
 

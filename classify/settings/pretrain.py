@@ -1,7 +1,7 @@
 """Settings of the pretrain stage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -89,6 +89,12 @@ class PretrainSettings(Settings):
     Example: {flip: true}
     """
 
+    packed_bits: Annotated[Literal[8, 16] | None, ADDED_LATER] = None
+    """With `augment`: bits of a pixel in the packed form from which images are read in each epoch;
+    8 when not set.
+    Example: 16
+    """
+
     teacher: FeatureSettings | None = None
     """A frozen public network, whose features of the whole image the blocks learn to reproduce,
     from any view and without labels; the head is then fitted to the labels.
@@ -109,6 +115,10 @@ class PretrainSettings(Settings):
             raise ValueError(
                 "augment: draws images anew, which a frozen trunk would have to see anew too; set "
                 "trainable_blocks to all, or leave augment out and set views"
+            )
+        if self.packed_bits is not None and self.augment is None:
+            raise ValueError(
+                "packed_bits: without augment no packed form is read; set augment, or leave it out"
             )
         if self.minutes is not None and self.trainable_blocks == 0:
             raise ValueError(

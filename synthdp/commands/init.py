@@ -18,7 +18,10 @@ def add_commands(commands: Commands) -> None:
         "import, generator, study and classifier into a new folder, with a README of what to run.",
         epilog="examples:\n  synthdp init mine --images my-patches\n"
         "  synthdp init chest --images export --table labels.csv --target pneumonia "
-        "--population 2000 --weights hub",
+        "--population 2000 --weights hub\n"
+        "  synthdp init chest --images export --table labels.csv --target effusion,edema,mass\n"
+        "  synthdp init nih --images download --like nih-cxr14 --target effusion,cardiomegaly\n"
+        "  synthdp init ct --images scans --volumes --window=-160,240",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     init.add_argument("folder", type=named_path, metavar="DIR", help="a new folder")
@@ -28,7 +31,15 @@ def add_commands(commands: Commands) -> None:
     init.add_argument(
         "--target",
         help="the class folder, or the table's column, that is class 1; COLUMN=WORD where the word "
-        "for class 1 must be said",
+        "for class 1 must be said; of several findings their columns, or those of --like, parted "
+        "by commas",
+    )
+    init.add_argument("--like", metavar="NAME", help="the images are this known collection's")
+    init.add_argument(
+        "--volumes", action="store_true", help="the images are volumes, such as series of DICOM"
+    )
+    init.add_argument(
+        "--window", metavar="LOW,HIGH", help="of volumes: what becomes black and white, or full"
     )
     init.add_argument(
         "--patient-pattern", metavar="REGEX", help="whose one group is the patient's id in a path"

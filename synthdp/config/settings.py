@@ -449,8 +449,9 @@ class ExportModelSettings(Settings):
     """`onnx` needs the extra of that name; `torch-export` is read by torch alone."""
 
     size_px: int | None = Field(default=None, ge=8, le=4096)
-    """Side of the images that a classifier's file takes; that of its largest network when not set.
-    With the side of the images that it was trained on, scores are those of `synthdp predict`.
+    """Side of the images that a classifier's file takes; when not set that of its largest network,
+    or of its training's images, where it knows that (of several targets, or of volumes). With the
+    side of the images that it was trained on, scores are those of `synthdp predict`.
     Example: 128
     """
 

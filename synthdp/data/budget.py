@@ -64,6 +64,6 @@ def budget_words(root: Path) -> str:
 def _record(root: Path) -> tuple[Record, Budget]:
     info = read_info(root)
     if not info.protects_patients:
-        raise InputError(f"{info.name}: holds no patients, so that it needs no budget")
+        raise InputError(f"{info.unprotected_words.removesuffix(',')}: it needs no budget")
     record = Record(root / "private" / LEDGER, info.ledger)
     return record, record.budget

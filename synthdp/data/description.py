@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from synthdp.config.settings import Settings, read_json_as
+from synthdp.data.volumes.form import VolumeForm
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.set_record import Record, begun_without_patients
 from synthdp.privacy.lineage import Cohort, Lineage
@@ -32,8 +33,8 @@ class DatasetInfo(Settings):
     don't exceed: an import that exceeds it makes no set, and no training may declare fewer.
     `ledger` is the id in the first line of the set's own ledger, None of sets that were received or
     are of an earlier version. `depth` is the number of slices where an image is a volume, whose
-    file shows them one below the other (`load_volumes`); of flat images it is None,
-    and stands in no file.
+    file shows them one below the other (`load_volumes`), and `volumes` how those were made of
+    scans; both are None of flat images, and then stand in no file.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_. -]{1,64}$")
@@ -52,6 +53,7 @@ class DatasetInfo(Settings):
     population: int | None = Field(default=None, ge=1)
     ledger: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
     depth: int | None = Field(default=None, ge=1, le=1024)
+    volumes: VolumeForm | None = None
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -66,12 +68,20 @@ class DatasetInfo(Settings):
 
     def as_json(self) -> dict[str, Any]:
         """What `dataset.json` holds; of flat images the same as before there were volumes."""
-        return self.model_dump(mode="json", exclude={"depth"} if self.depth is None else None)
+        unsaid = {name for name in ("depth", "volumes") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unsaid)
 
     @property
     def protects_patients(self) -> bool:
         """Whether the ledger treats the rows as patients."""
         return self.kind == "real" or self.as_real
+
+    @property
+    def unprotected_words(self) -> str:
+        """Of a set whose rows the ledger does not treat as patients: why, in words."""
+        if self.kind == "public":
+            return f"{self.name} is public, so that nothing protects its patients,"
+        return f"{self.name} holds no patients"
 
     @property
     def shows_patients(self) -> bool:

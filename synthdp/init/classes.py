@@ -5,26 +5,37 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from synthdp.config.yaml_core import yaml_listed, yaml_quoted
-from synthdp.data.importing.folders.folder import folder_contents
 from synthdp.data.importing.folders.names import SPLIT_FOLDERS, name_label
 from synthdp.data.importing.labels import answers, default_labels, names_mask
 from synthdp.data.importing.settings.listing import ListingSettings
-from synthdp.data.importing.tables.sheets import read_sheet
+from synthdp.data.importing.tables.cells import same_word
+from synthdp.data.importing.tables.sheets import Sheet, read_sheet
 from synthdp.errors import InputError, quoted
 from synthdp.init.asking import Ask, needed, plain
 
 #: More different words than these are patients or findings in free text, and are never shown.
 _MOST_CLASSES = 12
 _MOST_LETTERS = 40
+#: Between the words of a list, most likely first.
+_SEPARATORS = ("|", ";", ",")
+#: What collections of reports write where nobody is certain.
+_DOUBT = "-1"
 
 
-def classes_in_folders(images: Path, target: str | None, ask: Ask | None) -> tuple[str, str]:
+def classes_in_folders(
+    images: Path, names: Sequence[str], target: str | None, ask: Ask | None
+) -> tuple[str, str]:
     """The name of the target, and the lines that say which folders hold its classes.
+
+    Args:
+        images: the folder.
+        names: of what stands in it, as paths below it.
+        target: the folder of class 1, where it was said.
+        ask: at a terminal.
 
     Raises:
         InputError: when no folders tell classes, or nobody says which is class 1.
     """
-    names = [path.relative_to(images).as_posix() for path in folder_contents(images).images]
     names = [name for name in names if not names_mask(name)]
     if target is None and _names_say_classes(images, names):
         return "malignant", ""
@@ -71,6 +82,79 @@ def classes_in_table(table: Path, target: str | None, ask: Ask | None) -> tuple[
     if not word and all(answers().of_cell(cell) is not None for cell in cells):
         return name, lines
     return name, lines + _labels(_words_of_class_1(column, word, cells, ask), cells)
+
+
+def findings_in_table(table: Path, findings: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The names of several targets, and the lines that say which columns hold them.
+
+    Args:
+        table: with a row for each image.
+        findings: columns of 0 and 1, yes and no and the like; or one column of lists of words, as
+            COLUMN=WORD for the first word and WORD for each further one.
+
+    Raises:
+        InputError: when a column is not there, or holds something else.
+    """
+    sheet = read_sheet(table, wanted=())
+    columns = list(sheet.columns)
+    column, is_list, first = findings[0].partition("=")
+    if is_list and findings[0] not in columns:
+        return _listed_words(table, column, [first, *findings[1:]], sheet)
+    unknown = [name for name in findings if name not in columns]
+    if unknown:
+        raise InputError(
+            f"--target: {quoted(', '.join(unknown))}: {table.name} has no such column; it has "
+            f"{', '.join(columns)} (a column of lists is named with its words, as "
+            "--target 'Finding Labels=Effusion,Mass')"
+        )
+    doubtful = False
+    for name in findings:
+        cells = {record[name].strip() for record in sheet.records.values()} - {""}
+        doubtful |= _DOUBT in cells
+        if strange := [cell for cell in cells - {_DOUBT} if answers().of_cell(cell) is None]:
+            raise InputError(
+                f"--target: {quoted(name)}: {len(strange)} of its words are neither yes nor no (1 "
+                "or 0); several findings have a column of these each"
+            )
+    names = tuple(map(plain, findings))
+    pairs = ", ".join(
+        f"{name}: {yaml_quoted(column)}" for name, column in zip(names, findings, strict=True)
+    )
+    lines = f"targets: [{', '.join(names)}]\ntarget_columns: {{{pairs}}}\n"
+    if doubtful:
+        lines += (
+            f"uncertain_words: [{_DOUBT}] # of nobody's certainty\n"
+            "uncertain: unknown # or positive, or negative\n"
+        )
+    return names, lines
+
+
+def _listed_words(
+    table: Path, column: str, words: Sequence[str], sheet: Sheet
+) -> tuple[tuple[str, ...], str]:
+    """As `findings_in_table`, of words that stand in one column's lists."""
+    if column not in sheet.columns:
+        raise InputError(
+            f"--target: {quoted(column)}: {table.name} has no such column; it has "
+            f"{', '.join(sheet.columns)}"
+        )
+    cells = [record[column] for record in sheet.records.values()]
+    separator = max(_SEPARATORS, key=lambda one: sum(one in cell for cell in cells))
+    there = {same_word(word.strip(" []'\"")) for cell in cells for word in cell.split(separator)}
+    if absent := [word for word in words if same_word(word) not in there]:
+        raise InputError(
+            f"--target: {quoted(', '.join(absent))}: stands in no list of {column}, as its words "
+            f"are parted by {separator!r}"
+        )
+    names = tuple(plain(word).lower().replace("-", "_") for word in words)
+    pairs = "".join(
+        f"    {name}: [{yaml_quoted(word)}]\n" for name, word in zip(names, words, strict=True)
+    )
+    return names, (
+        f"targets: [{', '.join(names)}]\nword_list:\n  column: {yaml_quoted(column)}\n"
+        f"  separator: {yaml_quoted(separator)}\n  others: pass_over # words of no target\n"
+        f"  words:\n{pairs}"
+    )
 
 
 def _words_of_class_1(column: str, word: str, cells: Sequence[str], ask: Ask | None) -> list[str]:

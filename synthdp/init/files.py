@@ -8,15 +8,11 @@ from synthdp.config.packaged import packaged_config, with_weights
 from synthdp.config.settings import load_settings
 from synthdp.errors import InputError
 from synthdp.init.answers import Answers
+from synthdp.init.kinds import WRITTEN
+from synthdp.init.readme import readme
 from synthdp.stages import STAGES
 from synthdp.storage.files import atomic_folder, write_atomic
 
-#: Which packaged settings are filled in as which file, and the stage that reads them.
-WRITTEN = {
-    "generator.yaml": ("gan/own-private", "train-gan"),
-    "study.yaml": ("study/own", "study"),
-    "classifier.yaml": ("classify/best", "finetune"),
-}
 #: Networks that synthetic images are compared by; which sets, the command line says.
 ASSESS_FILE = "assess.yaml"
 _HEADS = {
@@ -29,49 +25,13 @@ _HEADS = {
     "study.yaml": "Three arms on your patients: patients alone, with private synthetic images,\n"
     "# and without privacy (epsilon none): `synthdp study study.yaml`. With --dry-run it says\n"
     "# how long it takes.",
+    "study.yaml, two arms": "Your patients with a guarantee, and without (epsilon none):\n"
+    "# `synthdp study study.yaml`. With --dry-run it says how long it takes.",
     "classifier.yaml": "One classifier of your patients with a guarantee, to be released:\n"
     "# `synthdp finetune classifier.yaml`.",
 }
 #: Below this a population leaves delta at 1e-4; above it is a tenth of 1 / population or less.
 _SMALL = 5000
-_README = """\
-# {name}
-
-Settings that `synthdp init` wrote for the images in `data.yaml`. Run the commands in this folder,
-in this order; each goes on where it stopped, and `--dry-run` says what a stage would do.
-
-```sh
-synthdp data import data.yaml                  # your images -> data/{name}
-synthdp data check data/{name}
-synthdp data phantoms --out data/phantoms      # drawings: public, and free of privacy cost
-synthdp train-gan generator.yaml               # a generator with a guarantee
-synthdp generate runs/private-generator --out data/private-synthetic --per-class 300
-synthdp assess data/private-synthetic assess.yaml --real data/{name} --out assessed
-synthdp study study.yaml                       # figures and tables: studies/{name}/report.html
-synthdp report studies/{name} --format latex --out table.tex
-synthdp finetune classifier.yaml               # one classifier, to be given away
-synthdp privacy runs/classifier                # what it promises, in words
-synthdp privacy --release runs/classifier to-share/classifier
-synthdp predict to-share/classifier NEW-IMAGES --out scores.csv
-synthdp privacy --release data/private-synthetic to-share/private-synthetic --record data/{name}
-synthdp privacy data/{name}                    # the record: what left, and what it promises in all
-```
-
-The assessment shows patients beside images that are close to them: it stays in the house. What is
-released goes on the record of `data/{name}`, a synthetic set by `--record`; the classifier and the
-synthetic set are two releases of the same patients, and count together.
-
-| file | what it is |
-| --- | --- |
-| `data.yaml` | how images, classes and patients are found |
-| `generator.yaml` | the private generator (epsilon 3 of what the study asks for in all) |
-| `study.yaml` | patients alone, with private synthetic images, and without privacy |
-| `classifier.yaml` | the classifier that you release (epsilon 6) |
-| `assess.yaml` | how synthetic images are held against your patients |
-
-Class 1 is `{target}`. `population` ({population}) is the public number that every promise rests on:
-it must be at least the number of your patients, and nothing else says how many they are.
-"""
 
 
 def write_folder(folder: Path, answers: Answers) -> Path:
@@ -81,14 +41,16 @@ def write_folder(folder: Path, answers: Answers) -> Path:
         InputError: when something stands there.
     """
     refuse_used(folder)
+    written = WRITTEN[answers.kind]
     texts = {"data.yaml": _import_settings(answers)}
-    texts |= {file: _filled(file, name, answers) for file, (name, _) in WRITTEN.items()}
-    texts[ASSESS_FILE] = _with_head(ASSESS_FILE, _body("gan/assess"), answers)
-    texts["README.md"] = _README.format(**vars(answers))
+    texts |= {file: _filled(file, name, answers) for file, (name, _) in written.items()}
+    if answers.kind == "patches":
+        texts[ASSESS_FILE] = _with_head(ASSESS_FILE, _body("gan/assess"), answers)
+    texts["README.md"] = readme(answers)
     with atomic_folder(folder) as scratch:
         for file, text in texts.items():
             write_atomic(scratch / file, text)
-        for file, (_, stage) in WRITTEN.items():  # what does not fit is never left behind
+        for file, (_, stage) in written.items():  # what does not fit is never left behind
             load_settings(STAGES[stage].settings_class(), scratch / file)
     return folder
 
@@ -111,7 +73,7 @@ def _import_settings(answers: Answers) -> str:
     mapping = answers.mapping.rstrip("\n")
     return (
         f"# {_HEADS['data.yaml']}\n{mapping}\nname: {answers.name}\nout: data/{answers.name}\n"
-        f"size_px: 128\npopulation: {answers.population}\n"
+        f"population: {answers.population}\n"
     )
 
 
@@ -125,10 +87,18 @@ def _filled(file: str, packaged: str, answers: Answers) -> str:
         r"population: \d+": f"population: {answers.population}",
         r"delta: 1(?:\.0)?e-4": f"delta: {delta:.0e}",
     }
+    if answers.unit == "image":  # each image is a patient of its own
+        body = body.replace("unit: patient", "unit: image")
+        if "unit:" not in body:
+            body = re.sub(r"(population: \d+)\}", r"\1, unit: image}", body)
     for pattern, value in replaced.items():
         body = re.sub(pattern, value, body)
     if not re.search(r"(?m)^data:", body):  # where the command line says it otherwise
         body = f"data: data/{answers.name}\nout: runs/{Path(file).stem}\n{body}"
+    if file == "study.yaml" and answers.attributes:
+        bands = {"age": "paper-2302.01622"}
+        groups = ", ".join(f"{one}: {bands.get(one, 'none')}" for one in answers.attributes)
+        body += f"fairness: {{{groups}}} # by whose groups models are judged\n"
     return _with_head(file, body, answers)
 
 
@@ -141,4 +111,5 @@ def _body(packaged: str) -> str:
 def _with_head(file: str, body: str, answers: Answers) -> str:
     if answers.weights != "found":
         body = with_weights(body, answers.weights)
-    return f"# {_HEADS[file]}\n{body}"
+    two_arms = file == "study.yaml" and answers.kind != "patches"
+    return f"# {_HEADS['study.yaml, two arms' if two_arms else file]}\n{body}"

@@ -15,17 +15,22 @@ _WAYS = (
 )
 
 
-def chosen_weights(given: str | None, ask: Ask | None) -> str:
+def chosen_weights(given: str | None, ask: Ask | None, study: str) -> str:
     """`found`, `hub`, `none` or a folder: as given, or asked for where they are not found.
+
+    Args:
+        given: on the command line.
+        ask: at a terminal.
+        study: the packaged settings that name the networks.
 
     Raises:
         InputError: when they are on no path that is searched, and nobody can be asked.
     """
     weights = "found" if given is None else given
-    missing = _missing(weights)
+    missing = _missing(weights, study)
     while missing and given is None and ask is not None:
         weights = ask(f"Public weights of {missing} are not there: {_WAYS}", "hub").strip()
-        missing = _missing(weights)
+        missing = _missing(weights, study)
     if missing:
         where = "" if weights == "found" else f" in {quoted(weights)}"
         raise InputError(
@@ -36,11 +41,11 @@ def chosen_weights(given: str | None, ask: Ask | None) -> str:
     return weights if weights in ("found", "hub", "none") else str(Path(weights).resolve())
 
 
-def _missing(weights: str) -> str:
+def _missing(weights: str, study: str) -> str:
     """The networks whose files are not there, by their names."""
     if weights in ("hub", "none"):
         return ""
-    settings = load_settings(STAGES["study"].settings_class(), packaged_config("study/own"))
+    settings = load_settings(STAGES["study"].settings_class(), packaged_config(study))
     networks = (settings.backbone, *settings.beside)  # type: ignore[attr-defined]
     if weights == "found":
         return ", ".join(one.name for one in networks if found_weights(one) is None)

@@ -36,5 +36,5 @@ def slices_along(volumes: Tensor, axes: Sequence[int], count: int, size_px: int)
         # the middles of as many equal parts
         at = [(2 * index + 1) * along.shape[1] // (2 * here) for index in range(here)]
         planes = along[:, at].flatten(0, 1).unsqueeze(1)
-        seen.append(resize(planes, size_px).unflatten(0, (len(volumes), here)))
+        seen.append(resize(planes, size_px).unflatten(0, (-1, here)))
     return torch.cat(seen, dim=1)

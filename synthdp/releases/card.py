@@ -3,12 +3,16 @@
 It is `README.md`, the name that the Hugging Face hub looks for.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from synthdp import __version__
 from synthdp.config.card_file import with_header
+from synthdp.config.settings import Settings, validate_settings
+from synthdp.data.looks.pose import shows_chests
 from synthdp.evaluation.metrics import MACRO
 from synthdp.evaluation.predictions import figures_by_target
 from synthdp.networks.public.carried import (
@@ -31,6 +35,7 @@ from synthdp.runs.cards import (
 )
 from synthdp.runs.drawn_size import size_setting
 from synthdp.runs.evaluations import NoisyFigure, NoisyRecord, ScoredSplit
+from synthdp.storage.files import read_json
 
 RESULT = "Result"
 #: What the card says where no evaluation was named, and how to mend it.
@@ -182,35 +187,59 @@ def licence_text(licence: str, networks: PublicNetworks) -> str:
     return "\n".join(lines)
 
 
-_PHANTOMS = "synthdp data phantoms --out trial --patients 8"
-_CLASSIFIER_USE = f"""\
+_CLASSIFIER_USE = """\
 In the folder that this file stands in, on any machine; once installed it needs no connection. The
-second command draws a few phantoms to try it on; put a folder with your own patches in the place of
-`trial/images`:
+second command draws a few phantoms to try it on; put {own} in the place of
+`{trial}`:
 
 ```sh
-pip install "synthdp>={{version}}"
-{_PHANTOMS}
-synthdp predict . trial/images --out scores.csv
+pip install "{package}>={version}"
+{phantoms}
+synthdp predict . {trial} --out scores.csv
 ```
 
-`scores.csv` has a row for each image: `score_...` is the probability of a target, `positive_...`
+`scores.csv` has a row for each {image}: `score_...` is the probability of a target, `positive_...`
 the decision at the model's threshold, where it has one. In Python:
 
 ```python
 import synthdp
 
-synthdp.run_stage("predict", run=".", images="trial/images", out="scores-again.csv")
+synthdp.run_stage("predict", run=".", images="{trial}", out="scores-again.csv")
 print(open("scores-again.csv").read())
 
-classifier = synthdp.Classifier.load(".")  # the same for arrays, (N, H, W)
+classifier = synthdp.Classifier.load(".")  # the same for arrays, {arrays}
 images, _, _ = synthdp.open_dataset("trial").arrays()
 print(classifier.targets, classifier.predict_proba(images)[:3])
 ```
 
-Patches are grey, square, with the finding in the middle, as in training; other sides are brought
-to the one that the model takes. `synthdp privacy .` states the promise, and `synthdp privacy
+{form} `synthdp privacy .` states the promise, and `synthdp privacy
 --check .` holds every file against `release.json`."""
+_PATCHES = {
+    "own": "a folder with your own patches",
+    "trial": "trial/images",
+    "package": "synthdp",
+    "phantoms": "synthdp data phantoms --out trial --patients 8",
+    "image": "image",
+    "arrays": "(N, H, W)",
+    "form": "Patches are grey, square, with the finding in the middle, as in training; other sides "
+    "are brought\nto the one that the model takes.",
+}
+#: Of a model of several findings, which knows the side of its training's images.
+_IMAGES = {
+    **_PATCHES,
+    "own": "a folder with your own images",
+    "form": "Images are grey, whole and upright as in training, and black is 0; others are padded "
+    "to a square and\nbrought to {size_px} px first, as those of the training were.",
+}
+_VOLUMES = {
+    **_PATCHES,
+    "own": "a folder with your own volumes (NIfTI files, or a\nfolder of DICOM slices for each)",
+    "trial": "trial",
+    "package": "synthdp[volumes]",
+    "phantoms": "synthdp data phantoms subject=ct --out trial --patients 8",
+    "image": "volume",
+    "arrays": "(N, slices, rows, columns)",
+}
 _GENERATOR_USE = """\
 In the folder that this file stands in, on any machine; once installed it needs no connection:
 
@@ -234,11 +263,74 @@ print(len(synthdp.open_dataset(made).rows), "images")
 
 def use_text(stage: str, folder: Path) -> str:
     """Commands and code that run as they stand, for a model of this stage that is in `folder`."""
-    text = _CLASSIFIER_USE if stage in _CLASSIFIERS else _GENERATOR_USE
-    if stage not in _CLASSIFIERS:
+    if stage in _CLASSIFIERS:
+        text, words = _CLASSIFIER_USE, _classifier_words(folder)
+    else:
         size = size_setting(folder)
-        text = text.replace("{size}", size).replace("{option}", size.replace("_", "-"))
-    return text.replace("{version}", __version__)
+        text, words = _GENERATOR_USE, {"size": size, "option": size.replace("_", "-")}
+    for name, value in {**words, "version": __version__}.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+class _Network(Settings, extra="allow"):
+    axes: tuple[int, ...] | None = None
+
+
+class _Source(Settings, extra="allow"):
+    backbone: _Network
+
+
+class _Form(Settings, extra="allow"):
+    size_px: int
+    depth: int | None = None
+    volumes: dict[str, Any] | None = None
+
+
+class _Model(Settings, extra="allow"):
+    """What is looked at in the settings of a classifier."""
+
+    sources: tuple[_Source, ...]
+    targets: tuple[str, ...]
+    input_form: _Form | None = None
+
+
+def _classifier_words(folder: Path) -> dict[str, str]:
+    """What is said of the images that a classifier takes, and what is drawn to try it on."""
+    file = folder / "model" / "settings.json"
+    model = validate_settings(_Model, read_json(file), where=f"model/{file.name}")
+    form = model.input_form
+    if any(one.backbone.axes is not None for one in model.sources):
+        return _volume_words(form)
+    if form is None:
+        return dict(_PATCHES)
+    words = {**_IMAGES, "form": _IMAGES["form"].replace("{size_px}", str(form.size_px))}
+    if shows_chests(model.targets):
+        words["phantoms"] = words["phantoms"].replace(" --out", " subject=chest --out")
+    return words
+
+
+def _volume_words(form: _Form | None) -> dict[str, str]:
+    """What is said of the volumes that a classifier takes."""
+    words = dict(_VOLUMES)
+    if form is None or form.depth is None:  # of an earlier version
+        return {**words, "form": "Volumes are in the form of the training's set."}
+    words["phantoms"] += f" depth={form.depth} size_px={form.size_px}"
+    if form.volumes is None:
+        return {
+            **words,
+            "own": "a data set of your own volumes",
+            "form": f"Volumes have {form.depth} slices of {form.size_px} px, as in training.",
+        }
+    how = ", ".join(f"{name} {_flow(value)}" for name, value in form.volumes.items())
+    words["form"] = (
+        f"Scans are brought to the form of the training's: slices of {form.size_px} px, {how}."
+    )
+    return words
+
+
+def _flow(value: object) -> str:
+    return json.dumps(value) if isinstance(value, list) else str(value)
 
 
 def _files(folder: Path, stage: str) -> dict[str, str]:

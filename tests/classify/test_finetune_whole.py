@@ -221,7 +221,7 @@ def test_its_training_is_audited(clinic: Path, tmp_path: Path) -> None:
         ({"network": {**NETWORK, "optimizer": "nadam"}}, "steps of nadam are as long as lr"),
         ({"network": {**NETWORK, "max_images": 0}}, "max_images"),
         ({"backbone": WITH_BATCH_NORM}, "normalises over a batch"),
-        ({"head": {"prior": {"malignant": 0.2}}}, "leave head.prior or network out"),
+        ({"head": {"prior": {"edema": 0.2}}}, "has no target edema"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_folder_is_made(
@@ -230,6 +230,22 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(
     with pytest.raises(InputError, match=why):
         run_finetune(settings(clinic, tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("bits", [None, 16])
+def test_a_prior_moves_a_network_and_keeps_its_promise(
+    clinic: Path, tmp_path: Path, bits: int | None
+) -> None:
+    network = NETWORK if bits is None else {**NETWORK, "packed_bits": bits}
+    head = {"prior": {"malignant": 0.05}}
+    out = run_finetune(settings(clinic, tmp_path / "run", head=head, network=network))
+    assert 5.9 < read_statement(out).epsilon <= 6
+    # the weight is held at 10, which leaves odds that the bias begins with
+    assert float(load_classifier(out).head_bias[0]) < -0.3
+    packs = [path.name for path in (clinic / "private" / "packed").glob("*/*")]
+    assert any(name.startswith(f"32-{bits or 8}-") for name in packs)
+    found = run_audit(AuditSettings(run=out, canaries=10, replayed=1, replayed_steps=1, workers=1))
+    assert json.loads((found / "audit.json").read_text())["broken"] == []
 
 
 def test_trained_features_are_those_of_the_network_that_was_saved(run: Path) -> None:

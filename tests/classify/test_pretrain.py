@@ -220,6 +220,43 @@ def test_the_ancestors_of_a_synthetic_set_are_carried_on(tmp_path: Path) -> None
     assert not (tmp_path / "by-image").exists()
 
 
+@pytest.mark.parametrize("blocks", ["all", 2])
+def test_views_that_are_read_again_give_the_bits_of_those_that_are_kept(
+    phantoms: Path, blocks: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = run_pretrain(settings(phantoms, "kept", trainable_blocks=blocks))
+    monkeypatch.setattr(pretrain, "_MOST_BYTES", 0)
+    read = run_pretrain(settings(phantoms, "read", trainable_blocks=blocks))
+    assert weights_of(kept) == weights_of(read)
+
+
+def test_what_is_read_does_not_grow_with_the_set(
+    phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = []
+    seen_views = pretrain.seen_views
+    monkeypatch.setattr(pretrain, "_MOST_BYTES", 0)
+    monkeypatch.setattr(
+        pretrain,
+        "seen_views",
+        lambda backbone, dataset, rows, views: (
+            at_once.append(len(rows)) or seen_views(backbone, dataset, rows, views)
+        ),
+    )
+    run_pretrain(settings(phantoms, trainable_blocks="all", epochs=1))
+    assert max(at_once) == 5  # a batch
+
+
+def test_a_packed_form_of_16_bits_is_of_images_that_are_drawn_anew(phantoms: Path) -> None:
+    with pytest.raises(InputError, match="packed_bits: without augment"):
+        settings(phantoms, packed_bits=16)
+    augment = {"flip": False}
+    changes = {"trainable_blocks": "all", "epochs": 1, "augment": augment, "packed_bits": 16}
+    run_pretrain(settings(phantoms, **changes))
+    packs = [path.name for path in (phantoms / "private" / "packed").glob("*/*")]
+    assert [name for name in packs if name.startswith("32-16-")]
+
+
 def test_planning_reads_no_image(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for picture in (phantoms / "images").iterdir():
         picture.write_bytes(b"")

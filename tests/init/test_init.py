@@ -14,7 +14,8 @@ from synthdp.config.settings import load_settings
 from synthdp.data.dataset import open_dataset
 from synthdp.init.answers import Options, answered
 from synthdp.init.asking import plain
-from synthdp.init.files import ASSESS_FILE, WRITTEN, write_folder
+from synthdp.init.files import ASSESS_FILE, write_folder
+from synthdp.init.kinds import WRITTEN
 from synthdp.networks.public import weight_files
 from synthdp.stages import STAGES
 
@@ -61,9 +62,9 @@ def test_what_is_written_works_as_it_stands(
     assert init() == 0
     assert "cd mine" in capsys.readouterr().out
     monkeypatch.chdir("mine")
-    names = {"data.yaml", "README.md", ASSESS_FILE, *WRITTEN}
+    names = {"data.yaml", "README.md", ASSESS_FILE, *WRITTEN["patches"]}
     assert {path.name for path in Path().iterdir()} == names
-    for file, (_, stage) in WRITTEN.items():
+    for file, (_, stage) in WRITTEN["patches"].items():
         settings = load_settings(STAGES[stage].settings_class(), Path(file))
         assert settings.privacy.population == 100  # type: ignore[attr-defined]
         assert settings.data == Path("data/photos")  # type: ignore[attr-defined]
@@ -320,7 +321,7 @@ def test_it_asks_at_a_terminal_what_nobody_said(monkeypatch: pytest.MonkeyPatch)
 
     answers = answered(Options(weights="none"), answer)
     assert asked == ["Folder", "Which", "Short", "A"]
-    assert (answers.name, answers.target, answers.population) == ("photos", "pneumonia", 100)
+    assert (answers.name, answers.targets, answers.population) == ("photos", ("pneumonia",), 100)
 
 
 def test_the_command_asks_through_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -467,6 +467,7 @@ def _described(
         cohort=cohort,
         population=settings.population,
         depth=None if settings.form is None else settings.form.depth,
+        volumes=settings.form,
     )
 
 

@@ -75,8 +75,24 @@ def unlike_poses(thumbnails: Thumbnails) -> Poses:
     whole = ""
     if float(common @ _thorax()) < _AS_A_WHOLE:
         whole = "the set as a whole looks inverted: bones dark and lungs bright"
+    return Poses(_unlike(thumbnails, common), whole)
+
+
+def unlike_upright(thumbnails: Thumbnails, upright: Floats) -> Poses:
+    """The images that look inverted or turned beside chest radiographs that are neither.
+
+    Args:
+        thumbnails: of any number of images, which need have no picture in common.
+        upright: thumbnails of radiographs as they should be, (n, 1024), such as phantoms'.
+    """
+    common = _unit(np.median(_middles(upright), axis=0, keepdims=True))[0]
+    return Poses(_unlike(thumbnails, common))
+
+
+def _unlike(thumbnails: Thumbnails, common: Floats) -> tuple[tuple[int, Pose], ...]:
+    """The images that are more like a picture in another pose than like it, by index."""
     better: list[tuple[int, Pose]] = []
-    poses = _poses(common)
+    poses, count = _poses(common), len(thumbnails)
     for start in range(0, count, _READ_AT_ONCE):
         rows = _middles(thumbnails.rows(range(start, min(start + _READ_AT_ONCE, count))))
         own = rows @ common
@@ -85,7 +101,7 @@ def unlike_poses(thumbnails: Thumbnails) -> Poses:
         top = fits[np.arange(len(rows)), best]
         unlike = np.flatnonzero((top - own > _MARGIN) & (top > _LEAST))
         better += [(start + int(index), poses[best[index]][0]) for index in unlike]
-    return Poses(tuple(better), whole)
+    return tuple(better)
 
 
 def _poses(common: Floats) -> list[tuple[Pose, Floats]]:

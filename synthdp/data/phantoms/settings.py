@@ -123,7 +123,7 @@ class PhantomSettings(Settings):
     """Of `chest`: the sites, each with patients, machines and readers of its own; by default one.
     """
 
-    depth: int = Field(default=32, ge=8, le=256)
+    depth: int = Field(default=32, ge=1, le=1024)
     """Of `ct`: slices of a volume."""
 
     lesion_fraction: float = Field(default=0.5, ge=0, le=1)

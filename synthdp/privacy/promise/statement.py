@@ -24,7 +24,8 @@ NOT_COVERED = (
     "choices made by looking at scores of private images",
     "what synthdp's own defaults (phantoms, learning-rate rule, the recipe of the classifier's "
     "features, the generators' constants) owe to public CBIS-DDSM patches, on which they were "
-    "developed",
+    "developed, and what those for radiographs (the looks of phantom radiographs, set by eye, and "
+    "configs/classify/chest-head.yaml) owe to public radiographs of NIH ChestX-ray14",
     "public weights: they are assumed to contain none of these patients",
     "the last bits of what networks give for an image: that they are the same whatever other "
     "images there are is looked at on the machine that computes them, and not proven",

@@ -9,6 +9,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -392,6 +393,63 @@ def test_a_layer_that_remembers_patients_is_found_before_anything_is_released(
     with pytest.raises(InputError, match=told):
         trainer.step(loss)
     assert torch.equal(trainer._model[0].weight, before)
+
+
+class _Leftover(torch.autograd.Function):
+    """The gradient of a weight with what memory held before, as some kernels give it."""
+
+    left = 0.0
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        return inputs * weight
+
+    @staticmethod
+    def backward(ctx: Any, *towards: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, weight = ctx.saved_tensors
+        return towards[0] * weight, (towards[0] * inputs).sum() + _Leftover.left
+
+
+class _WithLeftovers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Leftover.apply(x, self.scale)
+
+
+def test_kernels_that_hold_what_memory_held_are_found_before_anything_is_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = small_cnn(_WithLeftovers())
+    trainer = made(model=model)  # of kernels that keep nothing
+    next(trainer)
+    trainer.step(loss)
+    monkeypatch.setattr(
+        "classify.library.patient_trainer.leave_in_memory",
+        lambda value, _: setattr(_Leftover, "left", value),
+    )
+    trainer = made(model=small_cnn(_WithLeftovers()))
+    before = trainer._model[0].weight.clone()
+    next(trainer)
+    with pytest.raises(InputError, match="holds what stood in memory before"):
+        trainer.step(loss)
+    assert torch.equal(trainer._model[0].weight, before)
+
+
+def test_complex_weights_are_refused() -> None:
+    class Phase(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.phase = nn.Parameter(torch.ones((), dtype=torch.complex64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * self.phase).abs()
+
+    with pytest.raises(InputError, match=r"weight 1\.phase is complex"):
+        made(model=small_cnn(Phase()))
 
 
 def test_a_loss_that_mixes_patients_is_found() -> None:

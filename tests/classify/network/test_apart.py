@@ -8,9 +8,16 @@ from made_up import token_examples
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from classify.network.apart import refuse_coupled_examples, refuse_coupling_layers
-from classify.network.gradients import PatientGradients, TokenExamples, all_views
+from classify.network.gradients import (
+    PatientGradients,
+    TokenExamples,
+    Views,
+    all_views,
+    weighted_loss,
+)
 from classify.network.top import trained_network
 from synthdp.config.settings import FeatureSettings
 from synthdp.errors import InputError
@@ -215,8 +222,101 @@ def test_the_kernels_of_this_processor_are_tried_where_maps_are_one_pixel() -> N
 
 
 def test_a_buffer_that_changes_after_all_is_refused() -> None:
-    with pytest.raises(InputError, match="buffer changes while images go through"):
+    with pytest.raises(InputError, match="a buffer, or a weight, changes while images"):
         clipped_sum(Between(CountingLater()), token_examples(SHAPE, 3))
+
+
+class _Renormed(nn.Module):
+    """Words whose weights a forward pass shortens in place, those that were seen alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 8, max_norm=0.01)
+
+    def forward(self, inner: Tensor) -> Tensor:
+        seen = self.words((inner.detach() > 0).long().sum(dim=-1))
+        return inner + seen
+
+
+class _SlicesFirst(nn.Module):
+    """Attention that takes the first axis for the one along which it looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=False)
+
+    def forward(self, inner: Tensor) -> Tensor:
+        return inner + self.attention(inner, inner, inner)[0]
+
+
+class _Recurrent(nn.Module):
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(8, 8, batch_first=batch_first)
+
+    def forward(self, inner: Tensor) -> Tensor:
+        outputs: Tensor = self.recurrent(inner)[0]
+        return outputs
+
+
+class _Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase = nn.Parameter(torch.ones(8, dtype=torch.complex64))
+
+    def forward(self, inner: Tensor) -> Tensor:
+        return (inner * self.phase).abs()
+
+
+def test_what_passes_over_patients_in_other_ways_is_refused_by_name() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, recurrent = _SlicesFirst(), _Recurrent(batch_first=False)
+        words, spectral = _Renormed(), nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))
+    for module in (first, recurrent):
+        with pytest.raises(InputError, match="mixes the images of a batch"):
+            refuse_coupled_examples(Between(module), SHAPE)
+    with pytest.raises(InputError, match=r"weight between.words.weight changes|draws at random"):
+        refuse_coupled_examples(Between(words), SHAPE)
+    with pytest.raises(InputError, match=r"remembers|buffer between.parametrizations"):
+        refuse_coupled_examples(Between(spectral), SHAPE)  # its power iteration goes on
+    for layer in (StochasticDepth(0.1, "row"), nn.AlphaDropout(0.2)):
+        with pytest.raises(InputError, match="at random"):
+            PatientGradients(Between(layer))
+    with pytest.raises(InputError, match="at random"):
+        refuse_coupled_examples(Between(nn.RReLU()), SHAPE)
+    with pytest.raises(InputError, match=r"weight between.phase is complex"):
+        PatientGradients(Between(_Complex()))
+
+
+def test_what_only_looks_dangerous_gives_patients_their_own_gradients() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        modules = [
+            nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8)).eval(),
+            nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)),
+            nn.utils.parametrizations.orthogonal(nn.Linear(8, 8)),
+            nn.InstanceNorm1d(5, track_running_stats=True).eval(),
+            StochasticDepth(0.1, "row").eval(),
+            _Recurrent(batch_first=True),
+        ]
+    data = token_examples(SHAPE, 3)
+    for module in modules:
+        network = Between(module)
+        parameters = [one for one in network.parameters() if one.requires_grad]
+        expected = torch.zeros(sum(one.numel() for one in parameters), dtype=torch.float64)
+        views = all_views(data, torch.arange(3))
+        for patient in range(3):
+            own = views.patients == patient
+            loss, _ = weighted_loss(
+                network, data, Views(views.images[own], views.views[own], views.patients[own]),
+                slice(0, int(own.sum())), views.shares[own],
+            )  # fmt: skip
+            found = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            vector = torch.cat([part.flatten() for part in found]).double()
+            expected += vector * (1 / vector.norm()).clamp(max=1)
+        total = clipped_sum(network, data)
+        assert (total - expected).norm() < 1e-3 * expected.norm(), type(module).__name__
 
 
 def test_nothing_to_train_is_refused() -> None:

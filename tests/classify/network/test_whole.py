@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,6 +185,24 @@ def test_a_patients_vector_is_the_mean_of_its_images_own_gradients(
     clipped = (expected * (clip_bound(CLIP, size) / norms).clamp(max=1)).sum(dim=0)
     rounding = 2 * SAME * CLIP * len(expected) + lattice_step(CLIP) * size**0.5
     assert (total - clipped).norm() < rounding
+
+
+def test_a_positive_weighs_as_a_public_prior_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, data = convnet(), image_examples()
+    weights = torch.tensor([4.0, 0.5])
+    weighed = replace(data, positive_weights=weights)
+    parameters = list(network.parameters())
+    found, _ = vectors(network, weighed, monkeypatch)
+    for patient, own in enumerate(found):
+        images = torch.from_numpy(data.tokens[data.units.numpy() == patient][:, 0]).float()
+        targets = data.targets[data.units == patient]
+        logits, known = network(images), ~torch.isnan(targets)
+        positive, negative = F.logsigmoid(logits), F.logsigmoid(-logits)
+        filled = targets.nan_to_num()
+        losses = -(weights * filled * positive + (1 - filled) * negative)
+        mean = losses[known].sum() / len(images)
+        expected = torch.cat([g.flatten() for g in torch.autograd.grad(mean, parameters)])
+        assert (own - expected).norm() < SAME * expected.norm()
 
 
 def test_neighbours_differ_by_one_patient_and_by_no_bit_of_the_others(

@@ -108,6 +108,13 @@ def guess(src: Path, table: Path | None = None) -> str:
     return "\n".join([*head, _line("src", str(src)), *lines, ""])
 
 
+def known_collection(text: str) -> str:
+    """The collection that a guess of this text has found."""
+    found = re.match(r"# This looks like (\S+):", text)
+    assert found is not None  # its mapping has no `src`
+    return found[1]
+
+
 @dataclass(frozen=True)
 class _Guess:
     """How one table would be read, without the line that names it."""
@@ -477,18 +484,25 @@ def _of_names(images: Sequence[str]) -> list[str]:
     lines = [_line("metadata", "none", f"no table names these images; by their names: {shown}")]
     if masks:
         lines.append(_line("leave_out", ["mask"], f"{masks} further file(s) are called masks"))
+    if line := patient_line(images):
+        return [*lines, line]
+    return [
+        *lines,
+        "# patient_pattern: names show no patient that is known as such; give a pattern with one "
+        "group, or none where each image is to count as a patient of its own",
+    ]
+
+
+def patient_line(images: Sequence[str]) -> str:
+    """The line of the pattern that finds a patient in each name; empty where none does."""
     for pattern in _PATIENT_PATTERNS:
         patients = [match[1] for image in images if (match := re.search(pattern, image))]
         if len(patients) == len(images):
             reason = (
                 f"finds {len(set(patients))} patients in {len(images)} images; look whether it does"
             )
-            return [*lines, _line("patient_pattern", pattern, reason)]
-    return [
-        *lines,
-        "# patient_pattern: names show no patient that is known as such; give a pattern with one "
-        "group, or none where each image is to count as a patient of its own",
-    ]
+            return _line("patient_pattern", pattern, reason)
+    return ""
 
 
 def _line(key: str, value: object, reason: str = "") -> str:

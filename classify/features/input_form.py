@@ -1,0 +1,40 @@
+"""How files are brought to what a classifier was trained on, kept with it for whoever has new ones.
+
+Side, slices, spacing and window are settings of the import of a set, so they are public, and no
+number of them is read from images.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from synthdp.config.settings import Settings
+from synthdp.data.description import DatasetInfo
+from synthdp.data.volumes.form import VolumeForm
+
+
+class InputForm(Settings):
+    """The form of the images of a set.
+
+    size_px: their side; depth: of volumes, the number of slices; volumes: how those were made of
+    scans, None where they were drawn.
+    """
+
+    size_px: int = Field(ge=8, le=8192)
+    depth: int | None = Field(default=None, ge=1, le=1024)
+    volumes: VolumeForm | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What a model's settings say of it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def input_form(info: DatasetInfo) -> InputForm | None:
+    """The form that a classifier of this set keeps.
+
+    It is None for flat images of one target, whose models say no more than they always did:
+    `predict` is told the side there.
+    """
+    if info.depth is None and len(info.targets) == 1:
+        return None
+    return InputForm(size_px=info.size_px, depth=info.depth, volumes=info.volumes)

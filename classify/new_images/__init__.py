@@ -1,0 +1,1 @@
+"""Images and volumes of others, as `synthdp predict` finds and reads them."""
