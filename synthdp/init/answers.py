@@ -125,7 +125,7 @@ def _read_as(options: Options, images: Path, ask: Ask | None) -> _Read:
     if not _has_splits(images, known):
         more += _VAL
     kind: Kind = "findings" if len(targets) > 1 else "patches"
-    said = [*parse_yaml(more, where="the answers")]
+    said = list(parse_yaml(more, where="the answers") or ())
     return _Read(kind, targets, _without(text, said) + more + _SIDE, images.name)
 
 

@@ -20,7 +20,12 @@ from synthdp.privacy.accounting.odds import Odds
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.set_record import Record
 from synthdp.privacy.lineage import Lineage, Release, Spent
-from synthdp.privacy.promise.statement import SCHEMA_VERSION, Statement, make_statement
+from synthdp.privacy.promise.statement import (
+    FOR_RADIOGRAPHS,
+    SCHEMA_VERSION,
+    Statement,
+    make_statement,
+)
 from synthdp.privacy.units import Unit
 from synthdp.status import RunStatus, read_status
 from synthdp.storage.files import read_json
@@ -308,7 +313,7 @@ def _promised_more(stated: Statement, again: Statement) -> Iterator[str]:
         for one in again.lineage.releases
     ):
         yield "lineage"
-    if newest and not {*again.not_covered} <= {*stated.not_covered}:
+    if newest and not {*again.not_covered} - {FOR_RADIOGRAPHS} <= {*stated.not_covered}:
         yield "not_covered"
     one_population = again.population == stated.population and again.smallest_population is None
     if _better_odds(stated.odds, again.odds, but=() if newest or one_population else _OF_GUESSES):

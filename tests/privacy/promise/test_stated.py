@@ -19,7 +19,12 @@ from synthdp.privacy.lineage import Lineage, Release
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.promise.plan import plan_privacy, statement_of
 from synthdp.privacy.promise.stated import read_statement
-from synthdp.privacy.promise.statement import OnRecord, joined_statement, make_statement
+from synthdp.privacy.promise.statement import (
+    FOR_RADIOGRAPHS,
+    OnRecord,
+    joined_statement,
+    make_statement,
+)
 from synthdp.privacy.promise.words import statement_text
 from synthdp.releases.release import release as copy_out
 from synthdp.runs.folder import open_run
@@ -101,6 +106,17 @@ def test_what_a_received_file_names_bounds_what_it_promises(
         InputError, match=r"privacy\.json: (promises more|privacy\.unit is image|delta)"
     ):
         read_statement(copy)
+
+
+def test_a_statement_from_before_radiographs_is_read_and_made_in_todays_words(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    stated = read_json(run / "privacy.json")
+    before = [words for words in stated["not_covered"] if words != FOR_RADIOGRAPHS]
+    assert len(before) == len(stated["not_covered"]) - 1
+    write_json(copy / "privacy.json", {**stated, "not_covered": before})
+    assert FOR_RADIOGRAPHS in read_statement(copy).not_covered
 
 
 def test_a_received_file_without_its_releases_is_refused(run: Path, tmp_path: Path) -> None:
