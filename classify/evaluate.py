@@ -3,15 +3,24 @@
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from classify.model import Classifier, load_classifier, scores
+from classify.model import (
+    Classifier,
+    SourceKey,
+    features,
+    load_classifier,
+    logits,
+    probabilities,
+    source_key,
+)
 from classify.settings.finished import EvaluateSettings
 from synthdp.config.settings import PrivacySettings, dump_settings
 from synthdp.data.columns import refuse_missing_column, rows_where
@@ -21,7 +30,7 @@ from synthdp.data.importing.dicom import refuse_other_sources, run_dicom, settin
 from synthdp.data.importing.settings.dicom import DicomSettings
 from synthdp.data.manifest.tables import csv_text
 from synthdp.data.people.units import refuse_unknown_patients
-from synthdp.errors import InputError
+from synthdp.errors import InputError, RunError
 from synthdp.evaluation.fairness import judge_images
 from synthdp.evaluation.groups import refuse_no_groups
 from synthdp.evaluation.metrics import THRESHOLD
@@ -80,10 +89,85 @@ def run_evaluate(settings: EvaluateSettings) -> Path:
         return settings.out
     inputs = read_inputs(named_inputs(settings))  # before they are read, so that an edit shows
     if settings.table is None:
-        return _evaluate(settings, inputs, open_dataset(settings.dataset))
+        return _evaluate(settings, inputs, open_images(settings, open_dataset(settings.dataset)))
     with short_lived_folder(settings.out) as scratch:
         imported = run_dicom(_import_settings(settings, scratch / "set"))
-        return _evaluate(settings, inputs, open_dataset(imported))
+        return _evaluate(settings, inputs, open_images(settings, open_dataset(imported)))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredSet:
+    """Images on which runs are scored: what they share is read once.
+
+    finite: whether an image may stop it by what it shows, since nothing is promised to these
+    patients.
+    """
+
+    dataset: Dataset
+    rows: tuple[Row, ...]
+    finite: bool
+    _features: dict[SourceKey, Tensor] = field(default_factory=dict)
+    _repeats: dict[tuple[str, ...], Repeats] = field(default_factory=dict)
+
+    def repeats(self, names: tuple[str, ...], targets: NDArray[np.float64]) -> Repeats:
+        """As `count_repeats`, with the labels of a classifier's targets, (N, T)."""
+        if names not in self._repeats:
+            self._repeats[names] = count_repeats(
+                self.dataset, self.rows, targets, may_refuse_narrow=self.finite
+            )
+        return self._repeats[names]
+
+    def scores(self, classifier: Classifier) -> NDArray[np.float32]:
+        """As `classify.model.scores`; each network is asked once."""
+        raws = []
+        for source in classifier.feature_sources:
+            key = source_key(source)
+            if key not in self._features:
+                alone = classifier.with_feature_sources([source])
+                (self._features[key],) = features(
+                    alone, self.dataset, self.rows, finite=self.finite
+                )
+            raws.append(self._features[key])
+        return probabilities(classifier, logits(classifier, raws))
+
+
+def open_images(settings: EvaluateSettings, dataset: Dataset) -> ScoredSet:
+    """The images of a set that an evaluation scores.
+
+    Raises:
+        InputError: when the set lacks the split or a column, or no image is left.
+    """
+    promised = settings.auroc_epsilon is not None
+    for attribute in settings.by.attributes if settings.by is not None else ():
+        refuse_missing_column(dataset, attribute)
+    rows = rows_where(
+        dataset,
+        dataset.split(settings.split, may_be_empty=promised),
+        settings.where,
+        may_be_empty=promised,
+    )
+    return ScoredSet(dataset, rows, finite=not promised)
+
+
+def run_evaluations(all_settings: Sequence[EvaluateSettings]) -> list[Exception | None]:
+    """Score several runs on the same images (`classify.alike.evaluations_alike`).
+
+    Returns:
+        For each what `run_evaluate` raised; None where its folder stands.
+
+    Raises:
+        InputError: when the data set lacks the split or a column.
+    """
+    first, known = all_settings[0], dict[Path, Input | None]()
+    images, ended = open_images(first, open_dataset(first.dataset)), list[Exception | None]()
+    for settings in all_settings:
+        try:
+            if not is_written(settings.out, settings, last=METRICS_FILE, what="an evaluation"):
+                _evaluate(settings, read_inputs(named_inputs(settings), known=known), images)
+            ended.append(None)
+        except (InputError, RunError, OSError) as error:
+            ended.append(error)
+    return ended
 
 
 def _import_settings(settings: EvaluateSettings, out: Path) -> DicomSettings:
@@ -102,23 +186,16 @@ def _import_settings(settings: EvaluateSettings, out: Path) -> DicomSettings:
     )
 
 
-def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], dataset: Dataset) -> Path:
-    """Score a split of a set and write what `run_evaluate` says."""
+def _evaluate(settings: EvaluateSettings, inputs: Mapping[str, Input], images: ScoredSet) -> Path:
+    """Score the images and write what `run_evaluate` says."""
+    dataset, rows = images.dataset, images.rows
     classifier = _of_targets(load_classifier(settings.run), settings.targets)
     plan = _privacy_plan(settings, dataset)
     promised = plan is not None
-    for attribute in settings.by.attributes if settings.by is not None else ():
-        refuse_missing_column(dataset, attribute)
-    rows = rows_where(
-        dataset,
-        dataset.split(settings.split, may_be_empty=promised),
-        settings.where,
-        may_be_empty=promised,
-    )
     targets = known_targets(dataset, rows, classifier.targets)
     # Under a promise nothing may hang on one patient's image, and its import has refused such ones.
-    repeats = vars(count_repeats(dataset, rows, targets, may_refuse_narrow=not promised))
-    scored = scores(classifier, dataset, rows, finite=not promised)
+    repeats = vars(images.repeats(classifier.targets, targets))
+    scored = images.scores(classifier)
     try:
         exact = _exact_figures(settings, classifier, dataset, (rows, targets, scored))
     except InputError as error:

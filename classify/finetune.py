@@ -21,7 +21,13 @@ from classify.features.input_form import input_form
 from classify.features.volumes import refuse_other_form
 from classify.head.examples import HeadExamples, MlpExamples, MlpShape, PublicExamples
 from classify.head.prior import positive_weights, start_bias
-from classify.head.train import HeadRecipe, head_recipe, train_head, train_private_head
+from classify.head.train import (
+    HeadRecipe,
+    PrivateHead,
+    head_recipe,
+    train_head,
+    train_private_heads,
+)
 from classify.model import (
     Classifier,
     FeatureSource,
@@ -81,9 +87,7 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     Raises:
         InputError: when settings, data and ancestors don't fit together.
     """
-    plan = finetuning_plan(settings)  # what does not fit is refused before a folder is made
-    start = starting_classifier(settings, plan.dataset.info)
-    _refuse_unknown_targets(settings, plan.dataset.info)
+    plan, start = planned_finetune(settings)
     if settings.network is None:
         refuse_several("a head on features")
     elif not (settings.out / "status.json").is_file():
@@ -98,11 +102,30 @@ def run_finetune(settings: FinetuneSettings) -> Path:
     return settings.out
 
 
+def planned_finetune(settings: FinetuneSettings) -> tuple[PrivacyPlan, Classifier]:
+    """What a run will promise, and the classifier that it starts from, before a folder is made.
+
+    Raises:
+        InputError: when settings, data and ancestors don't fit together.
+    """
+    plan = finetuning_plan(settings)
+    start = starting_classifier(settings, plan.dataset.info)
+    _refuse_unknown_targets(settings, plan.dataset.info)
+    return plan, start
+
+
 def _finetune(settings: FinetuneSettings, run: Run, plan: PrivacyPlan, team: Team) -> None:
     if settings.network is None:
         classifier, spent = _train_head(settings, run, plan)
     else:
         classifier, spent = _train_network(settings, settings.network, run, plan, team)
+    finish_finetune(settings, run, plan, classifier, spent)
+
+
+def finish_finetune(
+    settings: FinetuneSettings, run: Run, plan: PrivacyPlan, classifier: Classifier, spent: Release
+) -> None:
+    """Write the model, the statement and the card of a run, which is finished then."""
     classifier = replace(classifier, input_form=input_form(plan.dataset.info))
     save_classifier(run.model, classifier)
     statement = plan.statement_after(spent)
@@ -121,26 +144,44 @@ def _train_head(
         rate, seed = settings.head.sampling_rate, settings.seed
         weights = train_plain_head(setup, recipe, sampling_rate=rate, seed=seed)
         return setup.classifier_of(weights, settings.head), plan.release
+    head = private_head(settings, run, plan, setup, keyed_digest(plan.dataset, setup.rows))
+    (weights,) = train_private_heads([head], setup.examples, public=setup.public)
+    if not isinstance(weights, Tensor):
+        raise weights
+    return setup.classifier_of(weights, settings.head), head.ledger.close()
+
+
+def private_head(
+    settings: FinetuneSettings, run: Run, plan: PrivacyPlan, setup: "HeadSetup", fingerprint: str
+) -> PrivateHead:
+    """The training of a run's head, whose release is on record from here on.
+
+    Args:
+        settings: of the run.
+        run: the run.
+        plan: of its release.
+        setup: what it is trained on.
+        fingerprint: keyed digest of `setup.rows`.
+
+    Raises:
+        InputError: as `PrivacyPlan.claim`.
+    """
     note_unrefused(run.private, setup.rows, settings.privacy)
     ledger = Ledger(run.ledger_path)
-    fingerprint = keyed_digest(plan.dataset, setup.rows)
     plan = plan.claim(
         ledger,
         fingerprint=fingerprint,
         block_steps=settings.head.block_steps,
         inputs=_inputs(settings),
     )
-    weights = train_private_head(
+    return PrivateHead(
         setup.start,
-        setup.examples,
         head_recipe(settings.head, plan.stage_epsilon),
-        ledger=ledger,
-        noise_source=open_noise_source(settings.privacy),
-        checkpoints=run.checkpoints,
-        public=setup.public,
+        ledger,
+        open_noise_source(settings.privacy),
+        run.checkpoints,
         on_block=lambda spent: run.log(steps_spent=spent),
     )
-    return setup.classifier_of(weights, settings.head), ledger.close()
 
 
 def _inputs(settings: FinetuneSettings) -> dict[str, str]:

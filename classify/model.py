@@ -9,6 +9,7 @@ weights, and a file with all else.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -228,6 +229,20 @@ def features(
         of_views = augmented_features(backbone, dataset, rows, views, finite=finite)
         raws.append(of_views.flatten(0, 1))
     return raws
+
+
+#: What decides the raw features of a network: settings, cut, seed of a random start, own tensors.
+SourceKey = tuple[FeatureSettings, TrainableBlocks, int, str]
+
+
+def source_key(source: FeatureSource) -> SourceKey:
+    """What decides the raw features of a network: equal for two sources that give the same."""
+    digest = sha256()
+    for name, tensor in sorted(source.trained.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    seed = source.seed if source.backbone.weights is None else 0
+    return source.backbone, source.trainable_blocks, seed, digest.hexdigest()
 
 
 def inputs_of(classifier: Classifier, raws: Sequence[Tensor]) -> Tensor:

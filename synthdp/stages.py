@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # what a stage promises and calls is named here, not imported
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,10 @@ class Stage:
 
     Its settings and its plan may stand in modules of their own, so that what is wrong with them,
     and what it will promise, are told without torch and its like. `chained` stages start from
-    another run, so their plan takes the lineages of runs to come. `estimate` names a function, as
-    "module:name", which says in words how long the stage will take.
+    another run, so their plan takes the lineages of runs to come. Of functions that are named as
+    "module:name", `estimate` says in words how long the stage will take, `alike` what settings have
+    in common with those of runs that can be made together (None: nothing), and `together` makes
+    these, and gives what has ended each.
     """
 
     module: str
@@ -35,6 +37,8 @@ class Stage:
     estimate: str | None = None
     settings_module: str = ""
     plan_module: str = ""
+    alike: str | None = None
+    together: str | None = None
 
     @property
     def _name(self) -> str:
@@ -66,8 +70,7 @@ class Stage:
         """How long the stage will take, in words; empty where nobody has said it."""
         if self.estimate is None:
             return ""
-        module, _, name = self.estimate.partition(":")
-        return str(getattr(own_module(module), name)(settings))
+        return str(_named(self.estimate)(settings))
 
     def start(self, settings: Settings) -> Path:
         """Run the stage, resume it, or return at once when it is done; gives its folder or file."""
@@ -76,6 +79,39 @@ class Stage:
         refuse_missing_inputs(self._name, settings)
         with stage(self._name or self.run):
             return Path(getattr(own_module(self.module), self.run)(settings))
+
+    def common(self, settings: Settings) -> str | None:
+        """What runs have in common that can be made together; None for one that can't."""
+        if self.alike is None:
+            return None
+        common: str | None = _named(self.alike)(settings)
+        return common
+
+    def start_together(self, several: Sequence[Settings]) -> list[Exception | None]:
+        """Run the stage for settings that have all in `common`; gives what has ended each."""
+        from synthdp.errors import InputError  # noqa: PLC0415 (starts light)
+        from synthdp.runs.missing import refuse_missing_inputs  # noqa: PLC0415 (as above)
+
+        assert self.together is not None  # they have something in common
+        ended: list[Exception | None] = [None] * len(several)
+        for place, settings in enumerate(several):
+            try:
+                refuse_missing_inputs(self._name, settings)
+            except InputError as error:
+                ended[place] = error
+        started = [place for place, error in enumerate(ended) if error is None]
+        with stage(self._name or self.run):
+            found = _named(self.together)([several[place] for place in started]) if started else []
+        for place, error in zip(started, found, strict=True):
+            ended[place] = error
+        return ended
+
+
+def _named(function: str) -> Callable[..., Any]:
+    """A function by its name, "module:name"."""
+    module, _, name = function.partition(":")
+    named: Callable[..., Any] = getattr(own_module(module), name)
+    return named
 
 
 _GAN, _CLASSIFY = "gan.settings", "classify.settings"
@@ -178,6 +214,8 @@ STAGES: dict[str, Stage] = {
         chained=True,
         settings_module=f"{_CLASSIFY}.finetune",
         plan_module=_CLASSIFY_PLANS,
+        alike="classify.alike:finetunes_alike",
+        together="classify.together:run_finetunes",
     ),
     "calibrate": Stage(
         "classify.calibrate",
@@ -199,6 +237,8 @@ STAGES: dict[str, Stage] = {
         "EvaluateSettings",
         "run_evaluate",
         settings_module=f"{_CLASSIFY}.finished",
+        alike="classify.alike:evaluations_alike",
+        together="classify.evaluate:run_evaluations",
     ),
     "audit": Stage(
         "synthdp.stages",

@@ -83,60 +83,92 @@ class HeadExamples:
         return residuals(logits, self.targets[some], self.loss, self.positive_weights)
 
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
-        """As `private_sum`.
+        """As `private_sum`."""
+        if clip_norm is None:
+            return self.plain_sum(weights)
+        return self.patient_sums([weights], clip_norm)[0]
+
+    def patient_sums(self, heads: Sequence[Tensor], clip_norm: float) -> list[Tensor]:
+        """As `private_sums`.
 
         A patient whose images' gradients are short enough is never clipped, whatever their
         directions: such patients are summed by one product, without a gradient being made. With
         inputs of norm 1 that is nearly everybody.
         """
-        if clip_norm is None:
-            return self.plain_sum(weights)
-        if len(weights) > 1 and weights.numel() > _MADE_UP_TO:
-            return self._factored_sum(weights, clip_norm)
-        bound, step = clip_bound(clip_norm, weights.numel()), lattice_step(clip_norm)
-        lengths = self.shares.new_empty(len(self.units))
-        parts = self.shares.new_empty(len(self.units), len(weights))
+        n_heads, (n_targets, width) = len(heads), heads[0].shape
+        if n_targets > 1 and n_targets * width > _MADE_UP_TO:
+            return self._factored_sums(heads, clip_norm)
+        bound, step = clip_bound(clip_norm, n_targets * width), lattice_step(clip_norm)
+        lengths = self.shares.new_empty(len(self.units), n_heads)
+        parts = self.shares.new_empty(len(self.units), n_heads, n_targets)
 
         def weigh(some: slice, logits: Tensor) -> Tensor:
-            # An image's gradient, outer(residual, x), is as long as the residual times the input.
-            towards = self.residuals(logits, some).double()
-            lengths[some] = self.shares[some] * row_norms(towards) * self.rows.norms[some]
-            parts[some] = torch.where(
-                (lengths[some] <= bound).unsqueeze(1), self.shares[some].unsqueeze(1) * towards, 0.0
-            )
-            return parts[some]
+            # An image's gradient, outer(residual, input), is as long as the residual times the
+            # input.
+            towards, lengths[some] = self._towards(logits, some, n_targets)
+            short = (lengths[some] <= bound).unsqueeze(2)
+            parts[some] = torch.where(short, self.shares[some].view(-1, 1, 1) * towards, 0.0)
+            return parts[some].flatten(1)
 
-        total = self.rows.sum_weighted_by(weights, weigh, step)
-        # The mean of these lengths over a patient's images bounds the length of the mean gradient.
+        totals = self.rows.sum_weighted_by(torch.cat([*heads]), weigh, step).split(n_targets)
+        for index, (weights, total) in enumerate(zip(heads, totals, strict=True)):
+            bounds = self._bounds(lengths[:, index])
+            long = torch.nonzero(~surely_unclipped(bounds, bound)).flatten()
+            for some in long.split(_MADE_AT_ONCE) if len(long) else ():  # none splits into one
+                # Whoever may be too long comes out of the sum again, exactly, and is clipped.
+                # Integers that have wrapped around on the way are back.
+                kept = self.images.of_patients(some)
+                total.sub_(self.rows.some(kept).weighted_sum(parts[kept, index], step))
+                total.add_(self.of(some).made_sum(weights, clip_norm))
+        return [on_lattice(total, clip_norm) for total in totals]
+
+    def _towards(self, logits: Tensor, some: slice, n_targets: int) -> tuple[Tensor, Tensor]:
+        """What comes back for some images, whose logits of H heads are (n, H * T), (n, H, T), and
+        how long each image's part of its patient's mean gradient is at most, (n, H)."""
+        each = logits.unflatten(1, (-1, n_targets))
+        targets = self.targets[some].unsqueeze(1).expand_as(each)
+        towards = residuals(each, targets, self.loss, self.positive_weights).double()
+        norms = row_norms(towards.reshape(-1, n_targets)).view(towards.shape[:2])
+        shares, rows = self.shares[some].unsqueeze(1), self.rows.norms[some].unsqueeze(1)
+        return towards, shares * norms * rows
+
+    def _bounds(self, lengths: Tensor) -> Tensor:
+        """Upper bounds on the lengths of the patients' mean gradients, (U,), from their images'.
+
+        The mean of lengths bounds the length of the mean. An image that is not finite has no row;
+        its patient is to be clipped to zero.
+        """
         bounds = lengths.new_zeros(self.n_units).index_add_(0, self.units, lengths)
-        # An image that is not finite has no row; its patient is to be clipped to zero.
-        bounds.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
-        long = torch.nonzero(~surely_unclipped(bounds, bound)).flatten()
-        for some in long.split(_MADE_AT_ONCE) if len(long) else ():  # none at all splits into one
-            # Whoever may be too long comes out of the sum again, exactly, and is clipped. Integers
-            # that have wrapped around on the way are back.
-            kept = self.images.of_patients(some)
-            total -= self.rows.some(kept).weighted_sum(parts[kept], step)
-            total += self.of(some).made_sum(weights, clip_norm)
-        return on_lattice(total, clip_norm)
+        return bounds.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
 
-    def _factored_sum(self, weights: Tensor, clip_norm: float) -> Tensor:
-        """As `private_sum`, of several targets, without a gradient being made.
+    def _factored_sums(self, heads: Sequence[Tensor], clip_norm: float) -> list[Tensor]:
+        """As `private_sums`, of several targets, without a gradient being made.
 
         With several, nearly everybody is clipped where a training begins. What a patient's mean
         gradient is scaled by follows from its length, and scales the residuals of its images: one
         product then clips and sums over everybody.
         """
-        bound, step = clip_bound(clip_norm, weights.numel()), lattice_step(clip_norm)
-        parts = self.rows.times(weights)
-        lengths = self.shares.new_empty(len(self.units))
+        n_targets = len(heads[0])
+        step = lattice_step(clip_norm)
+        parts = self.rows.times(torch.cat([*heads])).unflatten(1, (-1, n_targets))
+        lengths = self.shares.new_empty(parts.shape[:2])
         for start in range(0, len(parts), _RESIDUALS_AT_ONCE):
             some = slice(start, start + _RESIDUALS_AT_ONCE)
-            towards = self.residuals(parts[some], some).double()
-            lengths[some] = self.shares[some] * row_norms(towards) * self.rows.norms[some]
-            parts[some] = self.shares[some].unsqueeze(1) * towards
-        bounds = lengths.new_zeros(self.n_units).index_add_(0, self.units, lengths)
-        bounds.index_fill_(0, self.units[self.rows.scales == 0], math.inf)
+            towards, lengths[some] = self._towards(parts[some].flatten(1), some, n_targets)
+            parts[some] = self.shares[some].view(-1, 1, 1) * towards
+        for index, weights in enumerate(heads):
+            factors = self._factors(parts[:, index], lengths[:, index], weights.numel(), clip_norm)
+            parts[:, index] = _scaled(parts[:, index], factors[self.units].unsqueeze(1))
+        totals = self.rows.weighted_sum(parts.flatten(1), step).split(n_targets)
+        return [on_lattice(total, clip_norm) for total in totals]
+
+    def _factors(self, parts: Tensor, lengths: Tensor, size: int, clip_norm: float) -> Tensor:
+        """What each patient's mean gradient, of `size` numbers, is to be scaled by, (U,).
+
+        parts: (N, T) of its images; lengths: (N,), how long each makes it at most.
+        """
+        bound = clip_bound(clip_norm, size)
+        bounds = self._bounds(lengths)
         factors = torch.where(surely_unclipped(bounds, bound), 1.0, clip_factors(bounds, bound))
         # The mean of lengths is the length of one image's gradient; of several, more than that.
         several = (self.images.counts > 1) & (self.images.counts <= MOST_PAIRED)
@@ -144,11 +176,12 @@ class HeadExamples:
         if len(long):
             longest = longest_sums(self.pairs, self.images, long, parts, lengths)
             # rounding the parts of images that cancel may add to their sum: room is left for it
-            added = truncation_errors(self.rows, self.images, long, step) * math.sqrt(len(weights))
+            step = lattice_step(clip_norm)
+            added = truncation_errors(self.rows, self.images, long, step)
+            added *= math.sqrt(parts.shape[1])
             longest = torch.where(added < bound / 2, longest * bound / (bound - added), math.inf)
             factors[long] = torch.maximum(factors[long], clip_factors(longest, bound))
-        scaled = _scaled(parts, factors[self.units].unsqueeze(1))
-        return on_lattice(self.rows.weighted_sum(scaled, step), clip_norm)
+        return factors
 
     def made_sum(self, weights: Tensor, clip_norm: float) -> Tensor:
         """The clipped sum over gradients that are all made, as weights, in finer steps."""
@@ -161,6 +194,17 @@ class HeadExamples:
         towards = self.residuals(self.inputs @ weights.T)
         parts = (self.shares.unsqueeze(1) * towards.double()).to(weights.dtype)
         return parts.T @ self.inputs
+
+    def plain_sums(self, heads: Sequence[Tensor]) -> list[Tensor]:
+        """`plain_sum` of several heads by one product, whose float32 sums round otherwise."""
+        if len(heads) == 1:
+            return [self.plain_sum(heads[0])]
+        n_targets = len(heads[0])
+        logits = (self.inputs @ torch.cat([*heads]).T).unflatten(1, (-1, n_targets))
+        targets = self.targets.unsqueeze(1).expand_as(logits)
+        towards = residuals(logits, targets, self.loss, self.positive_weights)
+        parts = (self.shares.view(-1, 1, 1) * towards.double()).to(heads[0].dtype)
+        return [*(parts.flatten(1).T @ self.inputs).split(n_targets)]
 
     @cached_property
     def images(self) -> Images:
@@ -187,7 +231,7 @@ class HeadExamples:
 def residuals(
     logits: Tensor, targets: Tensor, loss: LinearLoss, positive_weights: Tensor | None = None
 ) -> Tensor:
-    """The derivative of an image's loss by its logits, (N, T); zero for an unknown target.
+    """The derivative of an image's loss by its logits, (..., T); zero for an unknown target.
 
     With s = 2 y - 1 and z the logit: `logistic`, softplus(z) - y z, gives sigmoid(z) - y;
     `least_squares`, (z - s)^2 / 4, gives (z - s) / 2; `class_means`, -s z / 2, gives -s / 2, so
@@ -216,6 +260,15 @@ def private_sum(weights: Tensor, examples: HeadExamples, clip_norm: float | None
     return examples.patient_sum(weights, clip_norm)
 
 
+def private_sums(heads: Sequence[Tensor], examples: HeadExamples, clip_norm: float) -> list[Tensor]:
+    """`private_sum` of several heads of one shape on the same patients, by products for all.
+
+    Guarantee: each is that of its head alone, to the last bit, and so keeps that one's: products
+    of whole numbers are exact in any order, and all else is computed by the row and the head.
+    """
+    return examples.patient_sums(heads, clip_norm)
+
+
 @dataclass(frozen=True)
 class PublicExamples:
     """Images that cost no privacy here (phantoms, or synthetic ones already in the lineage).
@@ -231,12 +284,26 @@ class PublicExamples:
 
     def mean(self, weights: Tensor, step: int) -> Tensor:
         """Mean gradient of those drawn for a step, by the number expected; as `weights`."""
+        drawn = self._drawn(step)
+        total = private_sum(weights, drawn, clip_norm=None)
+        return total / (self.sampling_rate * self.examples.n_units)
+
+    def means(self, heads: Sequence[Tensor]) -> list[Tensor]:
+        """`mean` of several heads of one shape where all take part, by one product.
+
+        Sums of float32 round otherwise than those of a head alone: relatively by about 2^-24 times
+        the root of the number of images. They are public, so that no promise hangs on that.
+        """
+        assert self.sampling_rate == 1
+        totals = self.examples.plain_sums(heads)
+        return [total / self.examples.n_units for total in totals]
+
+    def _drawn(self, step: int) -> HeadExamples:
         drawn = self.examples
         if self.sampling_rate < 1:
             chances = np.random.default_rng([self.seed, step]).random(drawn.n_units)
             drawn = drawn.of(torch.from_numpy(np.flatnonzero(chances < self.sampling_rate)))
-        total = private_sum(weights, drawn, clip_norm=None)
-        return total / (self.sampling_rate * self.examples.n_units)
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -276,6 +343,10 @@ class MlpExamples(HeadExamples):
 
     shape: MlpShape = field(kw_only=True)
     smoothing: float = 0.0
+
+    def patient_sums(self, heads: Sequence[Tensor], clip_norm: float) -> list[Tensor]:
+        """As `private_sums`, one after the other: each head has hidden units of its own."""
+        return [self.patient_sum(weights, clip_norm) for weights in heads]
 
     def patient_sum(self, weights: Tensor, clip_norm: float | None) -> Tensor:
         """As `private_sum`: (P,).

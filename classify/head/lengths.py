@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from synthdp.privacy.noisy_sum.exact import ROW_BITS, ExactRows
+from synthdp.privacy.noisy_sum.exact import ROW_BITS, ExactRows, row_sums
 
 #: Images of a patient whose pairs are kept at most; with more, the mean of lengths has to do.
 MOST_PAIRED = 512
@@ -128,9 +128,9 @@ def longest_sums(
             together += one.unsqueeze(1) * one.unsqueeze(2)
         size = at.shape[1] ** 2
         where = pairs.starts[some].unsqueeze(1) + torch.arange(size)
-        squares = _row_sums(together.reshape(-1, size) * pairs.products[where])
+        squares = row_sums(together.reshape(-1, size) * pairs.products[where])
         of_images = lengths[at]
-        error = _SQUARED_ERROR * _row_sums(of_images).square()
+        error = _SQUARED_ERROR * row_sums(of_images).square()
         of_all[some] = torch.maximum(
             (squares.clamp(min=0) + error).sqrt(), of_images.amax(dim=1) / _LONGEST_IMAGE
         )
@@ -146,16 +146,5 @@ def truncation_errors(rows: ExactRows, images: Images, patients: Tensor, step: f
     of_all = torch.zeros(len(images.counts), dtype=torch.float64)
     for some, at in images.by_count(patients, 1):
         relative = rows.norms[at] / rows.scales[at]
-        of_all[some] = _row_sums(relative) * (step * 2.0**-ROW_BITS)
+        of_all[some] = row_sums(relative) * (step * 2.0**-ROW_BITS)
     return of_all[patients]
-
-
-def _row_sums(rows: Tensor) -> Tensor:
-    """Sums of rows (N, D), (N,), by halves: each a function of its own row alone."""
-    while rows.shape[1] > 1:
-        half = (rows.shape[1] + 1) // 2
-        rest = rows.shape[1] - half
-        halves = rows[:, :half].clone()
-        halves[:, :rest] += rows[:, half:]
-        rows = halves
-    return rows[:, 0]

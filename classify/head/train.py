@@ -7,21 +7,21 @@ AdamW and averaging, is computed from what was released, so that it costs nothin
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from classify.head.examples import HeadExamples, PublicExamples, private_sum
+from classify.head.examples import HeadExamples, PublicExamples, private_sum, private_sums
 from classify.settings.by_epsilon import number_at
 from classify.settings.head import HeadSettings, Optimizer
 from synthdp.checkpoint import load_checkpoint, save_checkpoint
 from synthdp.errors import InputError, RunError
 from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.run_ledger import Ledger
-from synthdp.privacy.ledger.steps import Observer, run_steps
+from synthdp.privacy.ledger.steps import Observer, Training, run_steps_together
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
 from synthdp.privacy.noisy_sum.noise import NoiseSource
@@ -100,7 +100,9 @@ def train_head(
     for step in progress(range(recipe.steps), what="training the head", public_unit="steps"):
         drawn = _drawn(examples, sampling, noise_source, step)
         total = private_sum(state.weights, drawn, clip_norm=None)
-        _descend(state, total / sampling.normaliser, step, recipe, public)
+        known = None if public is None else public.mean(state.weights, step)
+        gradient = _mixed(total / sampling.normaliser, public, known)
+        _descend(state, gradient, step, recipe)
     return _finite(state.result)
 
 
@@ -145,31 +147,121 @@ def train_private_head(
         RunError: when the weights are not finite, which noise on bounded sums can't make them
             unless lr is beyond all bounds.
     """
-    mechanism = ledger.mechanism
-    if recipe.steps != mechanism.steps:
-        raise InputError("the head takes each of the mechanism's steps, no more and no fewer")
-    state, first_step = _resumed(start, recipe, checkpoints)
+    head = PrivateHead(start, recipe, ledger, noise_source, checkpoints, on_block, observe)
+    (trained,) = train_private_heads([head], examples, public=public)
+    if not isinstance(trained, Tensor):
+        raise trained
+    return trained
 
-    def take(step: int) -> None:
-        drawn = _drawn(examples, mechanism, noise_source, step)
-        total = private_sum(state.weights, drawn, mechanism.clip_norm)
-        released = noisy_mean(total, mechanism, noise_source, step)
-        observe(step, state.weights, released)
-        _descend(state, released, step, recipe, public)
 
-    def keep(step: int) -> None:
-        save_checkpoint(checkpoints, step, state.tensors(), {"averaged": state.averaged})
-        on_block(ledger.spent_steps)
+@dataclass(frozen=True, eq=False)
+class PrivateHead:
+    """One of the heads that are trained on the same patients: as of `train_private_head`."""
 
-    run_steps(
-        ledger,
-        state_at=first_step,
-        block_steps=recipe.block_steps,
-        take=take,
-        keep=keep,
-        what="training the head",
-    )
-    return _finite(state.result)
+    start: Tensor
+    recipe: HeadRecipe
+    ledger: Ledger
+    noise_source: NoiseSource
+    checkpoints: Path
+    on_block: Callable[[int], None] = lambda spent: None
+    observe: Observer = lambda step, weights, released: None
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """That of the ledger."""
+        return self.ledger.mechanism
+
+    def training(self) -> tuple["_State", Training]:
+        """The newest state, and how it goes on.
+
+        Raises:
+            InputError: when the recipe has other steps than the mechanism.
+        """
+        if self.recipe.steps != self.mechanism.steps:
+            raise InputError("the head takes each of the mechanism's steps, no more and no fewer")
+        state, first_step = _resumed(self.start, self.recipe, self.checkpoints)
+
+        def keep(step: int) -> None:
+            save_checkpoint(self.checkpoints, step, state.tensors(), {"averaged": state.averaged})
+            self.on_block(self.ledger.spent_steps)
+
+        return state, Training(self.ledger, first_step, self.recipe.block_steps, keep)
+
+
+def train_private_heads(
+    heads: Sequence[PrivateHead], examples: HeadExamples, *, public: PublicExamples | None = None
+) -> list[Tensor | InputError | RunError]:
+    """Train several heads on the same patients, a step of each at a time.
+
+    Where all patients take part in each step, the sums of all heads of one shape and clip norm
+    come from the same products. A head has its own ledger, noise, checkpoints and recipe, and goes
+    on from where it was. Beside public images it comes out as it would alone but for the rounding
+    of `PublicExamples.means`, else to the last bit.
+
+    Args:
+        heads: the trainings.
+        examples: the patients' images, of all of them.
+        public: as of `train_private_head`, of all of them.
+
+    Returns:
+        For each head what `train_private_head` gives, or what ended it.
+
+    Guarantee: of each head that of `train_private_head`: its sum of a step is that of its weights
+    alone (`private_sums`), its noise comes from its own source, and its ledger reserves its steps.
+
+    Raises:
+        InputError: when a checkpoint stands without its ledger.
+    """
+    states, trainings = zip(*(head.training() for head in heads), strict=True)
+
+    def take(at: Mapping[int, int]) -> None:
+        known = _public_means(public, {place: states[place].weights for place in at}, at)
+        for place, total in _sums(heads, examples, states, at):
+            head, state, step = heads[place], states[place], at[place]
+            released = noisy_mean(total, head.mechanism, head.noise_source, step)
+            head.observe(step, state.weights, released)
+            _descend(state, _mixed(released, public, known.get(place)), step, head.recipe)
+
+    ended = run_steps_together(trainings, take, what="training the head")
+    return [ended.get(place) or _finished(state) for place, state in enumerate(states)]
+
+
+def _sums(
+    heads: Sequence[PrivateHead],
+    examples: HeadExamples,
+    states: Sequence["_State"],
+    at: Mapping[int, int],
+) -> Iterator[tuple[int, Tensor]]:
+    """The clipped sum of each head that takes a step, by its place."""
+    together: dict[tuple[float, torch.Size], list[int]] = {}
+    for place, step in at.items():
+        mechanism, weights = heads[place].mechanism, states[place].weights
+        if mechanism.sampling_rate == 1 and len(at) > 1:
+            together.setdefault((mechanism.clip_norm, weights.shape), []).append(place)
+        else:
+            drawn = _drawn(examples, mechanism, heads[place].noise_source, step)
+            yield place, private_sum(weights, drawn, mechanism.clip_norm)
+    for (clip_norm, _), places in together.items():
+        totals = private_sums([states[place].weights for place in places], examples, clip_norm)
+        yield from zip(places, totals, strict=True)
+
+
+def _public_means(
+    public: PublicExamples | None, weights: Mapping[int, Tensor], at: Mapping[int, int]
+) -> dict[int, Tensor]:
+    """The mean gradient of public images for each head that takes a step, by its place."""
+    if public is None:
+        return {}
+    if len(weights) == 1 or public.sampling_rate < 1:
+        return {place: public.mean(one, at[place]) for place, one in weights.items()}
+    return dict(zip(weights, public.means([*weights.values()]), strict=True))
+
+
+def _finished(state: "_State") -> Tensor | RunError:
+    try:
+        return _finite(state.result)
+    except RunError as error:
+        return error
 
 
 def _drawn(
@@ -230,17 +322,15 @@ def _resumed(start: Tensor, recipe: HeadRecipe, folder: Path) -> tuple[_State, i
     return state, checkpoint.step
 
 
-def _descend(
-    state: _State,
-    gradient: Tensor,
-    step: int,
-    recipe: HeadRecipe,
-    public: PublicExamples | None,
-) -> None:
-    """Take step number `step` along the patients' gradient and the public images', in place."""
-    if public is not None:
-        known = public.mean(state.weights, step)
-        gradient = (1 - public.weight) * gradient + public.weight * known
+def _mixed(gradient: Tensor, public: PublicExamples | None, known: Tensor | None) -> Tensor:
+    """The patients' gradient, mixed with that of public images, `known`, where there are any."""
+    if public is None or known is None:
+        return gradient
+    return (1 - public.weight) * gradient + public.weight * known
+
+
+def _descend(state: _State, gradient: Tensor, step: int, recipe: HeadRecipe) -> None:
+    """Take step number `step` along a gradient, in place."""
     if recipe.optimizer == "adamw":
         _adamw(state, gradient, step, recipe.lr)
     else:

@@ -108,13 +108,14 @@ def _go_on() -> None:
 os.register_at_fork(before=_hold_still, after_in_parent=_go_on, after_in_child=_begin_anew)
 
 
-def silence_bars(file: Path | None = None) -> None:
+def silence_bars(file: Path | None = None, *, n_calls: int = 1) -> None:
     """Show nothing in this process: beside other workers' it is unreadable.
 
     Args:
         file: where the state is kept for the study's process to read, if anywhere.
+        n_calls: how many of the study's runs are made together.
     """
-    _reporter.choose = Nothing if file is None else lambda: FileDisplay(file)
+    _reporter.choose = Nothing if file is None else lambda: FileDisplay(file, n_calls)
 
 
 def progress(

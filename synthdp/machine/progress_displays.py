@@ -232,8 +232,8 @@ class FileDisplay:
 
     needs_a_thread = True
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._written_at = path, float("-inf")
+    def __init__(self, path: Path, n_calls: int = 1) -> None:
+        self._path, self._n_calls, self._written_at = path, n_calls, float("-inf")
 
     def show(self, tasks: Sequence[Task], now: float) -> None:
         """Write it, now and then."""
@@ -246,6 +246,7 @@ class FileDisplay:
             "doing": line_of(inner, now) if inner else "",
             "for_s": now - tasks[0].began,
             "left_s": left,
+            "calls": self._n_calls,
             "at": time.time(),
         }
         with suppress(OSError):

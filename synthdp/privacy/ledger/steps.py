@@ -1,12 +1,13 @@
 """The order of things in a private stage: reserve, run, keep; and what a stop does to it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from synthdp.checkpoint import load_weights, save_weights
-from synthdp.errors import InputError
+from synthdp.errors import InputError, RunError
 from synthdp.machine.interrupts import deferred_stop
 from synthdp.machine.progress import counted
 from synthdp.privacy.ledger.run_ledger import Ledger
@@ -33,6 +34,36 @@ def reserved_blocks(ledger: Ledger, *, state_at: int, block_steps: int) -> Itera
         yield ledger.reserve(min(block_steps, left))
 
 
+@dataclass(frozen=True)
+class Training:
+    """One of the trainings whose steps are run together: what is its own.
+
+    ledger: claimed by its run's release; state_at: the step that its state is to go on with, 0 or a
+    checkpoint's; block_steps: steps to reserve at a time; keep: saves its state, to go on with the
+    step of this number.
+    """
+
+    ledger: Ledger
+    state_at: int
+    block_steps: int
+    keep: Callable[[int], None]
+
+    def steps(self, advance: Callable[[int], None]) -> Iterator[int]:
+        """The steps that its release has left, each when it stands reserved; keeps each block.
+
+        `advance` is told of steps that a crash lost.
+        """
+        reached = self.state_at
+        for block in reserved_blocks(
+            self.ledger, state_at=self.state_at, block_steps=self.block_steps
+        ):
+            advance(block.start - reached)  # what a crash lost, before the first
+            reached = block.stop
+            yield from block
+            if block:
+                self.keep(block.stop)
+
+
 def run_steps(
     ledger: Ledger,
     *,
@@ -42,18 +73,14 @@ def run_steps(
     keep: Callable[[int], None],
     what: str = "training",
 ) -> None:
-    """Run the steps that a ledger's release has left.
-
-    A stop by Ctrl-C or SIGTERM waits for the end of a step, and the next start goes on exactly
-    there. After a crash the reserved block is spent: the training goes on from its last checkpoint
-    with the block after it, so that crashes end a training early and never exceed its budget.
+    """Run the steps that a ledger's release has left, as `run_steps_together` of one training.
 
     Args:
-        ledger: claimed by the run's release.
-        state_at: the step that the state at hand is to go on with: 0, or a checkpoint's.
-        block_steps: steps to reserve at a time.
+        ledger: as of `Training`.
+        state_at: as of `Training`.
+        block_steps: as of `Training`.
         take: runs the step of this number.
-        keep: saves the state, to go on with the step of this number.
+        keep: as of `Training`.
         what: the training's name, where progress is shown.
 
     Guarantee: a step's number is handed to `take` once, ever, and only when it stands reserved.
@@ -62,24 +89,69 @@ def run_steps(
         InputError: when the state is ahead of the ledger.
         KeyboardInterrupt: after a clean stop.
     """
-    n_steps = ledger.spent_steps + ledger.steps_left
+    training = Training(ledger, state_at, block_steps, keep)
+    for error in run_steps_together([training], lambda at: take(at[0]), what=what).values():
+        raise error
+
+
+def run_steps_together(
+    trainings: Sequence[Training],
+    take: Callable[[Mapping[int, int]], None],
+    *,
+    what: str = "training",
+) -> dict[int, InputError | RunError]:
+    """Run the steps that the releases of several trainings have left, one of each at a time.
+
+    A stop by Ctrl-C or SIGTERM waits for the end of a step, and the next start goes on exactly
+    there. After a crash the reserved blocks are spent: each training goes on from its last
+    checkpoint with the block after it, so that crashes end a training early and never exceed its
+    budget. They need not be at the same step, and one that has none left is done.
+
+    Args:
+        trainings: each with a ledger of its own.
+        take: runs a step of some of them: given its number by the training's place in the list.
+        what: their name, where progress is shown.
+
+    Returns:
+        By place, what ended a training that could not reserve or keep its steps; the others went
+        on.
+
+    Guarantee: of each training a step's number is handed to `take` once, ever, and only when it
+    stands reserved in that training's own ledger.
+
+    Raises:
+        InputError: when a state is ahead of its ledger.
+        KeyboardInterrupt: after a clean stop.
+    """
+    ended: dict[int, InputError | RunError] = {}
+    n_steps = sum(one.ledger.spent_steps + one.ledger.steps_left for one in trainings)
+    begun = sum(one.state_at for one in trainings)
     with (
         deferred_stop() as stop_asked,
-        counted(what, total=n_steps, public_unit="steps", begun=state_at) as advance,
+        counted(what, total=n_steps, public_unit="steps", begun=begun) as advance,
     ):
-        reached = state_at
-        for block in reserved_blocks(ledger, state_at=state_at, block_steps=block_steps):
-            advance(block.start - reached)  # what a crash lost, before the first
-            reached = block.stop
-            for step in block:
-                take(step)
-                advance(1)
-                if stop_asked():
-                    keep(step + 1)
-                    ledger.note_stop(step + 1)
-                    raise KeyboardInterrupt
-            if block:
-                keep(block.stop)
+        left = {place: one.steps(advance) for place, one in enumerate(trainings)}
+        while left:
+            at = dict[int, int]()
+            for place, steps in list(left.items()):
+                try:
+                    step = next(steps, None)
+                except (InputError, RunError) as error:
+                    ended[place], step = error, None
+                if step is None:
+                    del left[place]
+                else:
+                    at[place] = step
+            if not at:
+                break
+            take(at)
+            advance(len(at))
+            if stop_asked():
+                for place, step in at.items():
+                    trainings[place].keep(step + 1)
+                    trainings[place].ledger.note_stop(step + 1)
+                raise KeyboardInterrupt
+    return ended
 
 
 def run_once(

@@ -60,6 +60,17 @@ def row_norms(rows: Tensor) -> Tensor:
     return squares[:, 0].sqrt() if squares.shape[1] else squares.new_zeros(len(rows))
 
 
+def row_sums(rows: Tensor) -> Tensor:
+    """Sums of rows (N, D), (N,), by halves as in `row_norms`: each a function of its own row."""
+    while rows.shape[1] > 1:
+        half = (rows.shape[1] + 1) // 2
+        rest = rows.shape[1] - half
+        halves = rows[:, :half].clone()
+        halves[:, :rest] += rows[:, half:]
+        rows = halves
+    return rows[:, 0] if rows.shape[1] else rows.new_zeros(len(rows))
+
+
 def logistic(values: Tensor) -> Tensor:
     """1 / (1 + exp(-values)) within 2e-9, elementwise and in float64; nan stays nan.
 
@@ -216,10 +227,11 @@ def _whole_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (T, D) as whole numbers float64, `_filled`, times units (T,), powers of two.
 
     The magnitudes of the whole numbers for a target sum to at most 2^33; a target's unit is nan
-    where one of its weights is not finite.
+    where one of its weights is not finite. Both are functions of a target's own weights, so that
+    several heads may be laid below each other.
     """
     weights = weights.detach().double()
-    sums = weights.abs().sum(dim=1)
+    sums = row_sums(weights.abs())
     finite = torch.isfinite(sums)
     _, exponents = torch.frexp(torch.where(finite, sums, torch.zeros_like(sums)))
     # one bit is held back for the rounding of the sum of magnitudes

@@ -8,6 +8,7 @@ mechanism describes.
 
 import hashlib
 import itertools
+import math
 import os
 import secrets
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _SUMMED = 4
 _WORD_BYTES = 8
 _MANTISSA_BITS = 53
 _CHUNK = 2**18
+#: Pairs of draws that are made at a time.
+_PAIRS = 2**13
 
 
 def new_key() -> bytes:
@@ -128,7 +131,11 @@ class NoiseSource:
         for chunk, start in enumerate(range(0, count, _CHUNK)):
             size = min(_CHUNK, count - start)
             normals = _box_muller(self._bits(f"noise {stream} {chunk}", size * _SUMMED))
-            draw[start : start + size] = normals.reshape(size, _SUMMED).sum(axis=1)
+            few = normals.reshape(size, _SUMMED)
+            total = draw[start : start + size]
+            total[:] = few[:, 0]
+            for summed in range(1, _SUMMED):  # a sum along rows so short takes ten times as long
+                total += few[:, summed]
         draw /= np.sqrt(_SUMMED)
         return draw
 
@@ -138,11 +145,24 @@ class NoiseSource:
 
 
 def _box_muller(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Normal draws from an even number of random 64-bit words (Box and Muller, 1958)."""
-    uniform = ((bits >> np.uint64(64 - _MANTISSA_BITS)) + np.uint64(1)) * 2.0**-_MANTISSA_BITS
-    radius = np.sqrt(-2 * np.log(uniform[0::2]))
-    angle = 2 * np.pi * uniform[1::2]
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    """Normal draws from an even number of random 64-bit words (Box and Muller, 1958).
+
+    A few at a time, so that what is between stays in the processor's cache; and by torch, whose
+    functions of float64 take a quarter of the time of NumPy's.
+    """
+    import torch  # noqa: PLC0415 (commands start without it)
+
+    half = bits.size // 2
+    normals = torch.empty(bits.size, dtype=torch.float64)
+    for start in range(0, half, _PAIRS):
+        words = bits[2 * start : 2 * (start + _PAIRS)]
+        uniform = ((words >> np.uint64(64 - _MANTISSA_BITS)) + np.uint64(1)) * 2.0**-_MANTISSA_BITS
+        first, second = torch.from_numpy(uniform).view(-1, 2).unbind(1)
+        radius, angle = (first.log() * -2).sqrt(), second * (2 * math.pi)
+        end = start + len(first)
+        torch.mul(radius, angle.cos(), out=normals[start:end])
+        torch.mul(radius, angle.sin(), out=normals[half + start : half + end])
+    return normals.numpy()
 
 
 def open_noise_source(privacy: PrivacySettings) -> NoiseSource:

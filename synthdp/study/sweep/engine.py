@@ -41,6 +41,21 @@ LOOKS = 8
 
 #: Runs a call with so many threads; gives its folder and, when it failed, the error.
 Attempt = Callable[[StageCall, int], tuple[str, str | None]]
+#: Calls that one worker makes together, since they share their work.
+Job = tuple[StageCall, ...]
+#: Runs the calls of a job with so many threads; gives what has ended each, in their order.
+AttemptTogether = Callable[[Job, int], Sequence[Exception | None]]
+
+
+@dataclass(frozen=True)
+class Together:
+    """How calls that share their work are run at once.
+
+    jobs: lays calls together, for so many workers; attempt: runs the calls of a job of several.
+    """
+
+    jobs: Callable[[Sequence[StageCall], int], Sequence[Job]]
+    attempt: AttemptTogether
 
 
 @dataclass(frozen=True)
@@ -89,22 +104,30 @@ class Engine:
     setup: WorkerSetup
     alive: Callable[[], bool] | None = None
 
-    def outcomes(self, attempt: Attempt, calls: Sequence[StageCall]) -> Iterator[Outcome]:
+    def outcomes(
+        self, attempt: Attempt, calls: Sequence[StageCall], together: Together | None = None
+    ) -> Iterator[Outcome]:
         """Run the calls; yields each one's outcome as soon as it is known.
 
-        When a worker dies, the runs that were at work are tried again one by one: so the one that
-        kills its worker is found, and fails alone.
+        When a worker dies, the runs that were at work are tried again job by job, and those of a
+        job that kills its worker again one by one: so the one that kills its worker is found, and
+        fails alone.
+
+        Args:
+            attempt: runs a call.
+            calls: all that can be run at once.
+            together: runs several of them at once; None: each is run by itself.
 
         Raises:
             RunError: when the cluster went away, or has no core left.
         """
-        waiting, suspects = list(calls), list[StageCall]()
+        waiting, suspects = list(calls), list[Job]()
         while waiting or suspects:
             alone = not waiting
-            batch = waiting or [suspects.pop(0)]
-            waiting, begun, done = [], list[str](), set[str]()
+            batch = [suspects.pop(0)] if alone else self._jobs(waiting, together)
+            waiting, begun, done = [], list[Job](), set[str]()
             try:
-                for outcome in self._parallel_outcomes(attempt, batch, begun):
+                for outcome in self._parallel_outcomes(attempt, batch, begun, together):
                     done.add(outcome.folder)
                     yield outcome
             except RunError:  # there is no core to run on
@@ -113,45 +136,63 @@ class Engine:
                 self._refuse_lost_cluster(error)
                 # joblib ends the whole batch with the worker. What had begun may be what killed it,
                 # and is tried alone in the end; the rest go on at once.
-                left = [call for call in batch if call.folder not in done]
-                struck = [call for call in left if call.folder in begun] or left[:1]
-                waiting = [call for call in left if call not in struck]
-                if alone:
+                left = [job for job in batch if job[0].folder not in done]
+                struck = [job for job in left if job in begun] or left[:1]
+                waiting = [call for job in left if job not in struck for call in job]
+                if alone and len(struck[0]) > 1:
+                    suspects += [(call,) for call in struck[0]]
+                elif alone:
                     yield Outcome(
-                        struck[0].folder,
+                        struck[0][0].folder,
                         f"its worker process died twice ({type(error).__name__}): killed, or out "
                         "of memory; what it had saved stands",
                     )
                 else:
                     log.warning(
                         "a worker process died; %d run(s) at work are tried again, one by one",
-                        len(struck),
+                        sum(map(len, struck)),
                     )
                     suspects += struck
 
-    def _parallel_outcomes(
-        self, attempt: Attempt, calls: Sequence[StageCall], begun: list[str]
-    ) -> Iterator[Outcome]:
-        """Run the calls at once; notes in `begun` the folders of those that were handed out."""
+    def _jobs(self, calls: Sequence[StageCall], together: Together | None) -> list[Job]:
+        if together is None:
+            return [(call,) for call in calls]
+        return [*together.jobs(calls, self.size())]
 
-        def jobs() -> Iterator[Any]:
-            for call in calls:
-                begun.append(call.folder)
-                yield delayed(work)(attempt, call, self.setup)
+    def _parallel_outcomes(
+        self,
+        attempt: Attempt,
+        jobs: Sequence[Job],
+        begun: list[Job],
+        together: Together | None,
+    ) -> Iterator[Outcome]:
+        """Run the jobs at once; notes in `begun` those that were handed out."""
+
+        def tasks() -> Iterator[Any]:
+            for job in jobs:
+                begun.append(job)
+                if together is not None and len(job) > 1:
+                    yield delayed(work_together)(together.attempt, job, self.setup)
+                else:
+                    yield delayed(work)(attempt, job[0], self.setup)
 
         def run() -> Iterator[Outcome]:
             size = self.size()
             # joblib runs a single job in this very process, which a cluster is not asked for:
             # such a backend is given two, of which only one is ever at work
             n_jobs = size if self.alive is None else max(size, 2)
+            # none waits in a worker's queue behind a job of many calls: what waits there is struck
+            # when the worker dies
+            handed_out = "2*n_jobs" if all(len(job) == 1 for job in jobs) else size
             with parallel_config(**self.backend(size)):
                 parallel = Parallel(
                     n_jobs=n_jobs,
                     return_as="generator_unordered",
                     batch_size=1,
-                    pre_dispatch="2*n_jobs" if self.alive is None else size,
+                    pre_dispatch=handed_out if self.alive is None else size,
                 )
-                yield from parallel(jobs())
+                for found in parallel(tasks()):
+                    yield from found
 
         return run() if self.alive is None else _watched(run, self.alive)
 
@@ -285,28 +326,59 @@ def device_names(devices: Devices) -> tuple[str, ...]:
 # In a worker process: what it does with one call, whichever engine has sent it.
 
 
-def work(attempt: Attempt, call: StageCall, setup: WorkerSetup) -> Outcome:
+def work(attempt: Attempt, call: StageCall, setup: WorkerSetup) -> list[Outcome]:
     """Run one call in a worker; whatever it raises becomes its outcome, and the rest go on."""
+
+    def run() -> list[Outcome]:
+        began = time.monotonic()
+        folder, error = attempt(call, setup.threads)
+        return [Outcome(folder, error, seconds=time.monotonic() - began)]
+
+    return _outcomes(run, (call,), setup)
+
+
+def work_together(attempt: AttemptTogether, job: Job, setup: WorkerSetup) -> list[Outcome]:
+    """Run the calls of a job in a worker, as `work` runs one; each has an outcome of its own."""
+
+    def run() -> list[Outcome]:
+        began = time.monotonic()
+        ended = attempt(job, setup.threads)
+        seconds = (time.monotonic() - began) / len(job)
+        return [
+            Outcome(call.folder, seconds=seconds) if error is None else _failed(call, error)
+            for call, error in zip(job, ended, strict=True)
+        ]
+
+    return _outcomes(run, job, setup)
+
+
+def _outcomes(run: Callable[[], list[Outcome]], job: Job, setup: WorkerSetup) -> list[Outcome]:
+    """What `run` gives, or the outcome of each call of the job by what it raises."""
     if setup.parent is not None and os.getppid() != setup.parent:
         raise SystemExit  # the study was killed, and a new one may be at work
     try:
         _set_up(setup)
         if setup.cluster or setup.parent is not None:
-            silence_bars(state_file(call))
-        began = time.monotonic()
-        folder, error = attempt(call, setup.threads)
-        return Outcome(folder, error, seconds=time.monotonic() - began)
+            silence_bars(state_file(job[0]), n_calls=len(job))
+        return run()
     except KeyboardInterrupt:
         if setup.parent is None and not setup.cluster:
             raise  # the study's own process
         error = "its worker process was told to stop; it can be resumed"
-    except RunBusyError:
-        return Outcome(call.folder, busy=True)
-    except InputError as problem:
-        error = str(problem)
-    except OSError as problem:  # its own text may hold a path below a patient's folder
-        error = f"a file could not be read or written: {problem.strerror or type(problem).__name__}"
+        return [Outcome(call.folder, error) for call in job]
     except Exception as problem:
+        return [_failed(call, problem) for call in job]
+
+
+def _failed(call: StageCall, problem: Exception) -> Outcome:
+    """The outcome of a call that raised."""
+    if isinstance(problem, RunBusyError):
+        return Outcome(call.folder, busy=True)
+    if isinstance(problem, InputError | RunError):
+        error = str(problem)
+    elif isinstance(problem, OSError):  # its own text may hold a path below a patient's folder
+        error = f"a file could not be read or written: {problem.strerror or type(problem).__name__}"
+    else:
         # what was raised and where: its own text may hold anything, a patient's id too
         last = traceback.extract_tb(problem.__traceback__)[-1]
         file = "/".join(Path(last.filename).parts[-2:])

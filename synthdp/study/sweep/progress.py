@@ -45,12 +45,16 @@ def state_file(call: StageCall) -> Path:
 
 @dataclass(frozen=True)
 class _Running:
-    """A call at work: since when, what it says of itself, and how long it says it takes."""
+    """A call at work: since when, what it says of itself, and how long it says it takes.
+
+    n_calls: how many are made together, this one and others that wait with it.
+    """
 
     call: StageCall
     for_s: float
     doing: str
     left_s: float | None
+    n_calls: int = 1
 
 
 class StudyProgress:
@@ -135,21 +139,21 @@ class StudyProgress:
         typical = {stage: median(values) for stage, values in self._seconds.items()}
         for one in running:  # what is the first of its kind tells by itself
             if one.left_s is not None:
-                typical.setdefault(one.call.stage, one.for_s + one.left_s)
+                typical.setdefault(one.call.stage, (one.for_s + one.left_s) / one.n_calls)
         if not typical:
             return None
         others = sum(typical.values()) / len(typical)  # for kinds that none has told of
         left = [
             one.left_s
             if one.left_s is not None
-            else max(typical.get(one.call.stage, others) - one.for_s, 0.0)
+            else max(typical.get(one.call.stage, others) * one.n_calls - one.for_s, 0.0)
             for one in running
         ]
-        names = {one.call.folder for one in running}
+        n_waiting = Counter(call.stage for call in self._waiting.values())
+        for one in running:
+            n_waiting[one.call.stage] -= one.n_calls
         rest = [
-            typical.get(call.stage, others)
-            for folder, call in self._waiting.items()
-            if folder not in names
+            typical.get(name, others) for name, count in n_waiting.items() for _ in range(count)
         ]
         if not running:  # this process does it all
             within = left_within(self._task)
@@ -189,7 +193,7 @@ def _read(call: StageCall) -> _Running | None:
         age = time.time() - float(state["at"])
         left = None if state["left_s"] is None else max(float(state["left_s"]) - age, 0.0)
         for_s = float(state["for_s"]) + max(age, 0.0)
-        doing = str(state["doing"])
+        doing, n_calls = str(state["doing"]), int(state.get("calls", 1))
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return _Running(call, for_s, doing, left) if age < _GONE_AFTER_S else None
+    return _Running(call, for_s, doing, left, n_calls) if age < _GONE_AFTER_S else None

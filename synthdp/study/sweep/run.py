@@ -17,7 +17,7 @@ from synthdp.runs.folder import RunBusyError, StageCall
 from synthdp.stages import STAGES
 from synthdp.storage.paths import without_paths
 from synthdp.study.settings import EngineSettings
-from synthdp.study.sweep.engine import Engine, opened_engine
+from synthdp.study.sweep.engine import Engine, Job, Together, opened_engine
 from synthdp.study.sweep.grid import Evaluation, GridRow
 from synthdp.study.sweep.progress import StudyProgress
 from synthdp.study.sweep.state import is_evaluated, is_finished, missing_calls, other_versions
@@ -99,7 +99,7 @@ def run_calls(
         # A round: all whose parents are done, at once. What it leaves is tried in the next one.
         ready = [call for call in waiting.values() if parent_of(call) not in waiting]
         n_waiting = len(waiting)
-        for outcome in engine.outcomes(attempt, ready):
+        for outcome in engine.outcomes(attempt, ready, TOGETHER):
             if outcome.busy:  # another process is at work on it: it stays for the next round
                 continue
             del waiting[outcome.folder]
@@ -128,12 +128,51 @@ def attempt(call: StageCall, threads: int) -> tuple[str, str | None]:
     except RunBusyError:
         raise
     except (InputError, RunError) as error:
-        # an evaluation takes no lock: another process may have finished it meanwhile
-        with suppress(InputError):
-            if call.stage == "evaluate" and is_evaluated(call.out):
-                return call.folder, None
-        return call.folder, str(error)
+        return call.folder, None if _made_meanwhile(call) else str(error)
     return call.folder, None
+
+
+def attempt_together(job: Job, threads: int) -> list[Exception | None]:
+    """Run the calls of a job in a worker; gives what has ended each, in their order."""
+    import torch  # noqa: PLC0415 (as above)
+
+    torch.set_num_threads(threads)
+    ended = STAGES[job[0].stage].start_together([call.settings for call in job])
+    return [
+        None if error is None or _made_meanwhile(call) else error
+        for call, error in zip(job, ended, strict=True)
+    ]
+
+
+def _made_meanwhile(call: StageCall) -> bool:
+    """Whether another process has finished an evaluation meanwhile, which takes no lock."""
+    with suppress(InputError):
+        return call.stage == "evaluate" and is_evaluated(call.out)
+    return False
+
+
+#: Jobs that each worker has at least, where there are enough calls: they end at other times.
+_JOBS_A_WORKER = 2
+
+
+def jobs_for(calls: Sequence[StageCall], n_workers: int) -> list[Job]:
+    """Calls that share their work laid together, in the order of each job's first call.
+
+    As many jobs as keep all workers at work: what is laid together is done by one of them.
+    """
+    alike: dict[str, list[StageCall]] = {}
+    for call in calls:
+        common = STAGES[call.stage].common(call.settings)
+        alike.setdefault(call.folder if common is None else common, []).append(call)
+    most = max(1, len(calls) // (n_workers * _JOBS_A_WORKER))
+    jobs = []
+    for group in alike.values():
+        n_jobs = -(-len(group) // most)
+        jobs += [tuple(group[index::n_jobs]) for index in range(n_jobs)]
+    return jobs
+
+
+TOGETHER = Together(jobs_for, attempt_together)
 
 
 def parent_of(call: StageCall) -> str | None:
