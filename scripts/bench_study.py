@@ -1,15 +1,15 @@
-"""Speed of a study: head runs on cached features, on one worker and on two, in one run.
+"""Speed of a study: heads on cached features, one by one and laid together, in one run.
 
-Phantoms stand in for patients. One worker and two take turns, so that other load on the machine
-slows both alike; starting a worker (its process, its imports, its first run) is not counted. A run
-is all that the finetune stage does: plan, ledger, checkpoints, model, statement. On a busy machine
-the workers share the cores with other programs: CPU seconds a run say what a quiet one would give.
+Phantoms stand in for patients. The ways take turns, so that other load on the machine slows all
+alike; starting a worker (its process, its imports, its first runs) is not counted. A run is all
+that the finetune stage does: plan, ledger, checkpoints, model, statement. Runs are of all epsilons
+and several seeds, as in a study. On a busy machine the workers share the cores with other programs:
+CPU seconds a run say what a quiet one would give.
 """
 
 import argparse
 import logging
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -24,9 +24,9 @@ from synthdp.networks.backbone import build_backbone
 from synthdp.runs.folder import StageCall
 from synthdp.storage.files import append_line, sha256_file
 from synthdp.study.settings import EngineSettings, StudySettings
-from synthdp.study.sweep.engine import Engine, opened_engine
+from synthdp.study.sweep.engine import Engine, Job, Together, opened_engine
 from synthdp.study.sweep.grid import expand_grid
-from synthdp.study.sweep.run import attempt
+from synthdp.study.sweep.run import attempt, attempt_together, jobs_for
 
 NETWORK = "vit_tiny_patch16_224"
 
@@ -48,7 +48,7 @@ def made_up_study(root: Path, steps: int) -> StudySettings:
         "phantoms": sets["phantoms"],
         "out": root / "study",
         "strategies": ["real_only"],
-        "epsilons": [6],
+        "epsilons": [1, 6, 12, 20, 60, "none"],
         "seeds": [0],
         "evaluate_on": [{"data": sets["patients"], "split": "val"}],
         "privacy": {"population": 700},
@@ -63,87 +63,108 @@ def made_up_study(root: Path, steps: int) -> StudySettings:
     return validate_settings(StudySettings, values, where="bench")
 
 
-def seconds(engine: Engine, calls: list[StageCall], notes: Path) -> tuple[float, float]:
+def seconds(
+    engine: Engine, calls: list[StageCall], notes: Path, *, together: bool
+) -> tuple[float, float]:
     """Seconds from the first call to the last one's outcome, and CPU seconds of all together."""
 
-    def noted(call: StageCall, threads: int) -> tuple[str, str | None]:
-        cpu = time.process_time()
+    def note(began: float) -> None:
+        append_line(notes, str(time.process_time() - began))
+
+    def alone(call: StageCall, threads: int) -> tuple[str, str | None]:
+        began = time.process_time()
         result = attempt(call, threads)
-        append_line(notes, str(time.process_time() - cpu))
+        note(began)
         return result
+
+    def jobs(job: Job, threads: int) -> list[Exception | None]:
+        began = time.process_time()
+        ended = attempt_together(job, threads)
+        note(began)
+        return ended
 
     notes.unlink(missing_ok=True)
     began = time.perf_counter()
-    errors = [outcome.error for outcome in engine.outcomes(noted, calls)]
+    how = Together(jobs_for, jobs) if together else None
+    errors = [outcome.error for outcome in engine.outcomes(alone, calls, how)]
     took = time.perf_counter() - began
     assert errors == [None] * len(calls), errors
     return took, sum(map(float, notes.read_text().split()))
 
 
+#: What is measured: its name, on how many workers, and whether runs are made together.
+WAYS = (
+    ("one by one, one worker", 1, False),
+    ("together, one worker", 1, True),
+    ("together, two workers", 2, True),
+)
+
+
 def main() -> None:
-    """Print runs a second on one worker and on two, and the ratio of each pair of turns."""
+    """Print seconds a run of each way, and how many times as fast as the first the others are."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example:  python scripts/bench_study.py --study configs/study/cbis-ddsm.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--study", type=Path, help="a study whose first recipe is run (its data)")
-    parser.add_argument("--runs", type=int, default=200, help="in all, for each number of workers")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--study", type=Path, help="a study whose recipe is run (its data)")
+    parser.add_argument("--strategy", help="the recipe; the study's first when not named")
+    parser.add_argument("--runs", type=int, default=30, help="a turn: all epsilons, then seeds")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    per_turn = arguments.runs // arguments.turns
     with tempfile.TemporaryDirectory() as name:
         study = (
             load_settings(StudySettings, arguments.study)
             if arguments.study
             else made_up_study(Path(name), arguments.steps)
         )
-        n_warm = 6
+        n_epsilons = len(study.epsilons)
+        n_seeds = len(WAYS) * (arguments.turns * -(-arguments.runs // n_epsilons) + 1)
         update = {
             "out": Path(name) / "runs",
-            "strategies": study.strategies[:1],
-            "epsilons": (6.0,),
-            "seeds": tuple(range(2 * arguments.runs + 2 * n_warm)),
+            "strategies": (arguments.strategy or study.strategies[0],),
+            "seeds": tuple(range(n_seeds)),
         }
         rows = expand_grid(study.model_copy(update=update))
-        calls = [row.calls[-1] for row in rows]
-        times: dict[int, list[float]] = {1: [], 2: []}
-        cpu, notes = {1: 0.0, 2: 0.0}, Path(name) / "notes"
+        calls = sorted((row.calls[-1] for row in rows), key=lambda call: call.setting("seed"))
+        took: dict[str, list[float]] = {name: [] for name, *_ in WAYS}
+        cpu, notes = dict.fromkeys(took, 0.0), Path(name) / "notes"
         with (
             opened_engine(EngineSettings(workers=1, devices=())) as one,
             opened_engine(EngineSettings(workers=2, devices=())) as two,
         ):
-            for engine in (one, two):
-                seconds(engine, [calls.pop() for _ in range(n_warm)], notes)
+            engines = {1: one, 2: two}
+            for _, workers, together in WAYS:  # imports, features, and the first run's caches
+                seconds(engines[workers], _next(calls, n_epsilons), notes, together=together)
             for turn in range(arguments.turns):
-                for workers, engine in ((1, one), (2, two)):
-                    turn_calls = [calls.pop() for _ in range(per_turn)]
-                    took, used = seconds(engine, turn_calls, notes)
-                    times[workers].append(took)
-                    cpu[workers] += used
-                ratio = times[1][-1] / times[2][-1]
+                for way, workers, together in WAYS:
+                    of_turn = _next(calls, arguments.runs)
+                    wall, used = seconds(engines[workers], of_turn, notes, together=together)
+                    took[way].append(wall)
+                    cpu[way] += used
+                words = ", ".join(f"{way} {values[-1]:.1f} s" for way, values in took.items())
                 load = os.getloadavg()[0]
-                print(
-                    f"turn {turn + 1}: {per_turn} runs in {times[1][-1]:.1f} s on one worker, "
-                    f"{times[2][-1]:.1f} s on two: {ratio:.2f} times (load {load:.1f})",
-                    flush=True,
-                )
-    ratios = [a / b for a, b in zip(times[1], times[2], strict=True)]
-    print(
-        f"{per_turn * arguments.turns} runs: {sum(times[1]):.1f} s on one worker, "
-        f"{sum(times[2]):.1f} s on two: {sum(times[1]) / sum(times[2]):.2f} times (median of "
-        f"turns {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f})"
-    )
-    n_runs = per_turn * arguments.turns
-    print(
-        f"CPU seconds a run: {cpu[1] / n_runs:.2f} on one worker, {cpu[2] / n_runs:.2f} on two; "
-        f"with a core for each worker two are {2 * cpu[1] / cpu[2]:.2f} times as fast, were they "
-        f"never to wait; one worker had {cpu[1] / sum(times[1]):.2f} cores, two "
-        f"{cpu[2] / sum(times[2]):.2f}"
-    )
+                print(f"turn {turn + 1}: {arguments.runs} runs: {words} (load {load:.1f})")
+    _print_ratios(took, cpu, arguments.runs * arguments.turns)
+
+
+def _next(calls: list[StageCall], count: int) -> list[StageCall]:
+    return [calls.pop(0) for _ in range(count)]
+
+
+def _print_ratios(took: dict[str, list[float]], cpu: dict[str, float], n_runs: int) -> None:
+    slow = next(iter(took))
+    for way, values in took.items():
+        ratios = [a / b for a, b in zip(took[slow], values, strict=True)]
+        print(
+            f"{way}: {cpu[way] / n_runs:.3f} CPU seconds and {sum(values) / n_runs:.3f} seconds a "
+            f"run; {cpu[slow] / cpu[way]:.2f} times less CPU, "
+            f"{sum(took[slow]) / sum(values):.2f} times as fast as {slow} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 if __name__ == "__main__":

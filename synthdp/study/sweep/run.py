@@ -151,7 +151,7 @@ def _made_meanwhile(call: StageCall) -> bool:
     return False
 
 
-#: Jobs that each worker has at least, where there are enough calls: they end at other times.
+#: Jobs that each of several workers has, where there are enough calls: they end at other times.
 _JOBS_A_WORKER = 2
 
 
@@ -164,11 +164,12 @@ def jobs_for(calls: Sequence[StageCall], n_workers: int) -> list[Job]:
     for call in calls:
         common = STAGES[call.stage].common(call.settings)
         alike.setdefault(call.folder if common is None else common, []).append(call)
-    most = max(1, len(calls) // (n_workers * _JOBS_A_WORKER))
+    n_jobs = 1 if n_workers == 1 else n_workers * _JOBS_A_WORKER
+    most = max(1, len(calls) // n_jobs)
     jobs = []
     for group in alike.values():
-        n_jobs = -(-len(group) // most)
-        jobs += [tuple(group[index::n_jobs]) for index in range(n_jobs)]
+        n_parts = -(-len(group) // most)
+        jobs += [tuple(group[index::n_parts]) for index in range(n_parts)]
     return jobs
 
 

@@ -15,6 +15,7 @@ from classify.head.examples import (
     MlpShape,
     PublicExamples,
     private_sum,
+    private_sums,
     residuals,
 )
 from classify.head.train import HeadRecipe, train_head
@@ -296,3 +297,55 @@ def test_an_mlp_learns_what_no_linear_head_can() -> None:
     hidden = torch.cat([(inputs @ first.T).relu(), torch.ones(400, 1)], dim=1)
     agrees = ((hidden @ second.T > 0).float() == targets).float().mean()
     assert agrees > 0.95
+
+
+def some_heads(n_targets: int, width: int) -> list[Tensor]:
+    """Heads at which nobody, some, and all are clipped; and one whose weights are no numbers."""
+    generator = torch.Generator().manual_seed(1)
+    heads = [torch.randn(n_targets, width, generator=generator) * s for s in (0, 0.1, 1, 10, 100)]
+    return [*heads, torch.full((n_targets, width), math.nan)]
+
+
+@pytest.mark.parametrize("width", [9, 700])  # gradients are made up to 1024 weights
+@pytest.mark.parametrize("loss", ["logistic", "least_squares", "class_means"])
+@pytest.mark.parametrize("clip_norm", [1.0, 0.05])
+def test_sums_of_several_heads_are_those_of_each_to_the_bit(
+    width: int, loss: LinearLoss, clip_norm: float
+) -> None:
+    data, generator = head_examples(), torch.Generator().manual_seed(0)
+    inputs = torch.randn(len(data.units), width, generator=generator)
+    inputs[3, 4] = math.inf
+    weights = torch.tensor([3.0, 1.0])
+    data = replace(data, inputs=F.normalize(inputs, dim=1), loss=loss, positive_weights=weights)
+    one_target = replace(data, targets=data.targets[:, :1], positive_weights=weights[:1])
+    for several, n_targets in ((data, 2), (one_target, 1)):
+        heads = some_heads(n_targets, width)
+        together = private_sums(heads, several, clip_norm)
+        alone = [private_sum(head, several, clip_norm) for head in heads]
+        assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
+        assert any(bool(total.any()) for total in together)
+
+
+@pytest.mark.parametrize("width", [9, 700])
+def test_removing_a_patient_moves_no_heads_sum_by_more_than_the_clip_norm(width: int) -> None:
+    data, generator = head_examples(), torch.Generator().manual_seed(0)
+    data = replace(data, inputs=50 * torch.randn(len(data.units), width, generator=generator))
+    heads = some_heads(2, width)
+    whole = private_sums(heads, data, 1.0)
+    moved = torch.zeros(len(heads))
+    for patient in range(0, data.n_units, 5):
+        without = private_sums(heads, without_head_patient(data, patient), 1.0)
+        changes = [float((a - b).norm()) for a, b in zip(whole, without, strict=True)]
+        moved = torch.maximum(moved, torch.tensor(changes))
+    assert (moved <= 1.0).all()
+    assert (moved[:-1] > 0.9).all()
+
+
+def test_an_mlps_heads_are_summed_one_after_the_other() -> None:
+    data = mlp_examples()
+    heads = [SHAPE.start(seed) for seed in range(3)]
+    together = private_sums(heads, data, 1.0)
+    assert all(
+        torch.equal(total, private_sum(head, data, 1.0))
+        for total, head in zip(together, heads, strict=True)
+    )

@@ -14,14 +14,22 @@ from classify.head.examples import (
     PublicExamples,
     private_sum,
 )
-from classify.head.train import HeadRecipe, train_head, train_private_head
+from classify.head.train import (
+    HeadRecipe,
+    PrivateHead,
+    train_head,
+    train_private_head,
+    train_private_heads,
+)
 from synthdp.errors import InputError
 from synthdp.privacy.ledger.run_ledger import Ledger
+from synthdp.privacy.ledger.steps import Observer
 from synthdp.privacy.mechanism import Mechanism
 from synthdp.privacy.noisy_sum.lattice import lattice_step
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
 
+Heads = dict[str, PrivateHead]
 SOURCE = NoiseSource(bytes(range(32)))
 RECIPE = HeadRecipe(steps=30, lr=2.0, average_from=0.5, block_steps=10)
 MECHANISM = Mechanism(noise_multiplier=4.0, steps=30, normaliser=50)
@@ -172,3 +180,138 @@ def test_public_images_add_no_noise_and_pull_the_head() -> None:
     )
     target = train_head(torch.zeros(2, 9), public, RECIPE, sampling=without_noise(40))
     assert (both - target).norm() < (alone - target).norm()
+
+
+# Several heads on the same patients, trained together: each is what it would be alone.
+
+EPSILONS = {"strong": 8.0, "middle": 4.0, "weak": 2.0}
+
+
+def heads_in(folder: Path, observe: Observer = lambda step, weights, released: None) -> Heads:
+    """Heads of different noise and rates, by name; each with a key of its own."""
+    heads = {}
+    for number, (name, noise) in enumerate(EPSILONS.items()):
+        mechanism = Mechanism(noise_multiplier=noise, steps=30, normaliser=50)
+        heads[name] = PrivateHead(
+            torch.zeros(2, 9),
+            replace(RECIPE, lr=2.0 + number, block_steps=10),
+            claimed_ledger(folder / name, mechanism, block_steps=10),
+            NoiseSource(bytes([number]) * 32),
+            folder / name / "checkpoints",
+            observe=observe,
+        )
+    return heads
+
+
+def train_together(heads: Heads, **changes: object) -> dict[str, Tensor]:
+    trained = train_private_heads([*heads.values()], head_examples(), **changes)
+    assert all(isinstance(weights, Tensor) for weights in trained)
+    return dict(zip(heads, trained, strict=True))  # type: ignore[arg-type]
+
+
+def train_alone(heads: Heads, **changes: object) -> dict[str, Tensor]:
+    found = {}
+    for name, head in heads.items():
+        (found[name],) = train_private_heads([head], head_examples(), **changes)
+    return found  # type: ignore[return-value]
+
+
+def test_heads_trained_together_are_those_trained_alone_to_the_bit(tmp_path: Path) -> None:
+    released: dict[str, list[Tensor]] = {"together": [], "alone": []}
+
+    def keep(kind: str) -> Observer:
+        return lambda step, weights, noisy: released[kind].extend([weights, noisy])
+
+    together = train_together(heads_in(tmp_path / "together", keep("together")))
+    alone = train_alone(heads_in(tmp_path / "alone", keep("alone")))
+    assert all(torch.equal(together[name], alone[name]) for name in EPSILONS)
+    assert len(released["alone"]) == 2 * 30 * len(EPSILONS)
+    both = [sorted(values, key=lambda one: one.flatten().tolist()) for values in released.values()]
+    assert all(torch.equal(a, b) for a, b in zip(*both, strict=True))
+    for name in EPSILONS:
+        ledgers = [tmp_path / kind / name / "ledger.jsonl" for kind in released]
+        assert Ledger(ledgers[0]).spent_steps == 30
+        assert ledgers[0].read_text() == ledgers[1].read_text()
+
+
+def test_beside_public_images_heads_differ_by_rounding_alone(tmp_path: Path) -> None:
+    public = PublicExamples(head_examples(seed=2), 0.5)
+    together = train_together(heads_in(tmp_path / "together"), public=public)
+    alone = train_alone(heads_in(tmp_path / "alone"), public=public)
+    for name in EPSILONS:
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_stop_of_several_heads_resumes_each_bit_exactly(tmp_path: Path) -> None:
+    whole = train_together(heads_in(tmp_path / "whole"))
+
+    def stop(step: int, weights: Tensor, released: Tensor) -> None:
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_together(heads_in(tmp_path / "torn", stop))
+    torn = heads_in(tmp_path / "torn")
+    assert {head.ledger.spent_steps for head in torn.values()} == {20}
+    one = train_alone({"weak": torn.pop("weak")})  # which may go on by itself
+    found = {**train_together(torn), **one}
+    assert all(torch.equal(found[name], whole[name]) for name in EPSILONS)
+
+
+def test_a_crash_in_the_middle_leaves_the_block_of_each_head_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[bytes, int]] = []
+    gaussian = NoiseSource.gaussian
+
+    def dying(source: NoiseSource, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
+        drawn.append((source.key, stream))
+        if len(drawn) == 3 * 13 + 2:  # of step 13 one head has drawn, the next is about to
+            raise MemoryError
+        return gaussian(source, shape, scale, stream=stream)
+
+    monkeypatch.setattr(NoiseSource, "gaussian", dying)
+    with pytest.raises(MemoryError):
+        train_together(heads_in(tmp_path))
+    again = heads_in(tmp_path)
+    assert {head.ledger.spent_steps for head in again.values()} == {20}
+    train_together(again)
+    assert len(drawn) == len(set(drawn)), "noise was used twice"
+    assert {head.ledger.spent_steps for head in again.values()} == {30}
+    assert [stream for _, stream in drawn[-30:]] == [step for step in range(20, 30) for _ in "abc"]
+
+
+def test_what_ends_one_head_ends_no_other(tmp_path: Path) -> None:
+    heads = heads_in(tmp_path / "heads")
+    journal = tmp_path / "heads" / "middle" / "ledger.jsonl"
+
+    def meddle(step: int, weights: Tensor, released: Tensor) -> None:
+        if step == 4:  # another process has written to one ledger, so that it can't reserve more
+            with open(journal, "a") as stream:
+                stream.write("{}\n")
+
+    heads["strong"] = replace(heads["strong"], observe=meddle)
+    strong, middle, weak = train_private_heads([*heads.values()], head_examples())
+    assert isinstance(middle, InputError)
+    alone = train_alone(heads_in(tmp_path / "alone"))
+    assert torch.equal(strong, alone["strong"])  # type: ignore[arg-type]
+    assert torch.equal(weak, alone["weak"])  # type: ignore[arg-type]
+
+
+def test_samples_of_patients_are_each_heads_own(tmp_path: Path) -> None:
+    data = head_examples()
+    tags = [hashlib.sha256(b"%d" % patient).digest() for patient in range(data.n_units)]
+    data, found = replace(data, tags=tags), list[Tensor]()
+    for kind in ("together", "alone"):
+        heads = []
+        for number in range(2):
+            mechanism = MECHANISM.model_copy(update={"sampling_rate": 0.3})
+            folder = tmp_path / kind / str(number)
+            ledger = claimed_ledger(folder, mechanism, block_steps=10)
+            source = NoiseSource(bytes([number]) * 32)
+            heads.append(PrivateHead(torch.zeros(2, 9), RECIPE, ledger, source, folder / "c"))
+        groups = [heads] if kind == "together" else [[head] for head in heads]
+        found += [one for group in groups for one in train_private_heads(group, data)]  # type: ignore[misc]
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[1])

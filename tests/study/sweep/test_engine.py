@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from synthdp.study.settings import EngineSettings
 from synthdp.study.sweep import engine as engines
 from synthdp.study.sweep.engine import (
     Attempt,
+    AttemptTogether,
     Engine,
+    Job,
     Outcome,
+    Together,
     WorkerSetup,
     claim_slot,
     device_names,
@@ -185,3 +189,60 @@ def test_a_cluster_without_a_core_is_told_and_no_run_is_blamed() -> None:
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
         validate_settings(EngineSettings, changes, where="study")
+
+
+# Jobs of several calls.
+
+
+def in_jobs(attempt: AttemptTogether, count: int, size: int) -> dict[int, Outcome]:
+    """What becomes of numbered calls that are made `size` at a time, each heard of once."""
+
+    def jobs(waiting: Sequence[StageCall], n_workers: int) -> list[Job]:
+        assert n_workers == 2
+        return [tuple(waiting[at : at + size]) for at in range(0, len(waiting), size)]
+
+    def alone(call: StageCall, threads: int) -> tuple[str, str | None]:
+        (error,) = attempt((call,), threads)
+        return call.folder, None if error is None else str(error)
+
+    numbers = {call.folder: call.setting("seed") for call in calls(count)}
+    with opened_engine(EngineSettings(workers=2)) as engine:
+        outcomes = engine.outcomes(alone, calls(count), Together(jobs, attempt))
+        found = [(numbers[one.folder], one) for one in outcomes]
+    assert sorted(number for number, _ in found) == list(range(count))
+    return dict(found)
+
+
+def test_each_call_of_a_job_has_its_own_outcome(tmp_path: Path) -> None:
+    def attempt(job: Job, threads: int) -> list[Exception | None]:
+        seeds = [call.setting("seed") for call in job]
+        (tmp_path / "-".join(map(str, seeds))).touch()
+        if 6 in seeds:
+            raise KeyError("patient-77")
+        raised = {1: InputError("diverged"), 2: RunBusyError("x"), 3: OSError(28, "No space left")}
+        return [raised.get(seed) for seed in seeds]
+
+    found = in_jobs(attempt, 8, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0-1-2", "3-4-5", "6-7"]
+    assert [found[number].error for number in (0, 1, 4, 5)] == [None, "diverged", None, None]
+    assert found[2].busy
+    assert found[3].error == "a file could not be read or written: No space left"
+    assert all("KeyError" in str(found[number].error) for number in (6, 7))
+    assert "patient" not in str(found)
+    assert found[0].seconds is not None
+
+
+def test_of_a_job_that_kills_its_worker_the_call_that_does_fails_alone(tmp_path: Path) -> None:
+    def attempt(job: Job, threads: int) -> list[Exception | None]:
+        seeds = [call.setting("seed") for call in job]
+        (tmp_path / f"{'-'.join(map(str, seeds))} {time.monotonic_ns()}").touch()
+        if 2 in seeds:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [None] * len(job)
+
+    found = in_jobs(attempt, 8, 4)
+    assert "died twice" in str(found.pop(2).error)
+    assert {one.error for one in found.values()} == {None}
+    tried = [path.name.split()[0] for path in tmp_path.iterdir()]
+    assert tried.count("0-1-2-3") == 2
+    assert tried.count("2") == 1

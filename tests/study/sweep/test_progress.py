@@ -119,6 +119,16 @@ def test_what_runs_now_is_named_and_counted_in_the_time_left(
     assert not state_file(pretrain).parent.exists()
 
 
+def test_runs_that_are_made_together_share_their_time(
+    tick: Tick, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = calls_in(tmp_path, finetunes=40)
+    first = next(iter(calls.values()))
+    with closing(StudyProgress(calls)) as progress:
+        writes(first, doing="training the head: 50 %", for_s=100, left_s=100, calls=20)
+        assert progress.seconds_left() == 100 + 20 * 10  # of this job, and of the other 20 runs
+
+
 def test_runs_that_stood_before_say_how_long_others_take(tick: Tick, tmp_path: Path) -> None:
     *stood, last = calls_in(tmp_path, finetunes=4).values()
     for call, seconds in zip(stood, (10, 20, 300), strict=True):
