@@ -61,7 +61,7 @@ def test_tuned_rates_are_one_job(study: dict[str, object]) -> None:
     }
     settings = study_settings({key: value for key, value in tuned.items() if value is not None})
     calls = [row.calls[-1] for row in expand_grid(settings)]
-    assert sizes(calls, 1) == {6: 1}
+    assert sizes(calls, 1) == {9: 1}
 
 
 def test_evaluations_on_one_split_are_one_job(study: dict[str, object]) -> None:
