@@ -10,6 +10,7 @@ A process that dies ends the step for all of them, before its noise is added: th
 reserved in the ledger and stays spent, as after any crash, and nothing of it was released.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ from synthdp.machine.rank import Rank
 
 #: How long a process waits for another: the first may compute features, or wait for a lock.
 _PATIENCE = timedelta(days=2)
+#: A step's time below which times say nothing of speed, and the least of an even share that a
+#: process keeps, by which it is measured again.
+_LEAST_S, _LEAST_SHARE = 1e-3, 0.05
 #: In place of a step's number: that there is none left, and that there is something to train.
 _NO_STEP, _GATHER = -1, -2
 
@@ -43,12 +47,15 @@ class Task:
 class Team:
     """The processes of one training, seen by one of them; made by `joined_team`.
 
-    Alone it tells nobody anything, and its part is everything.
+    Alone it tells nobody anything, and its part is everything. With privacy, whoever took longer
+    than the others in a step has fewer images in the next: the first draws the noise as well.
     """
 
     def __init__(self, rank: Rank) -> None:
         self.rank = rank
         self._in_step = False
+        self._shares = torch.full((rank.count,), 1 / rank.count, dtype=torch.float64)
+        self._begun = time.perf_counter()
 
     def gather(self) -> None:
         """Of the first process: tell the others that there is something to train."""
@@ -105,8 +112,9 @@ class Team:
         self._in_step = True  # until all sums are added: nobody listens for a dismissal
         head = torch.tensor([task.step, len(task.drawn), len(task.weights)])
         with _company():
-            for values in (head, task.drawn, task.weights.detach().cpu()):
+            for values in (head, task.drawn, task.weights.detach().cpu(), self._shares):
                 distributed.broadcast(values, src=0)
+        self._begun = time.perf_counter()
 
     def next_task(self) -> Task | None:
         """Of the others: the next step; None when there is none left."""
@@ -120,13 +128,15 @@ class Team:
             weights = torch.empty(n_weights, dtype=torch.float32)
             distributed.broadcast(drawn, src=0)
             distributed.broadcast(weights, src=0)
+            distributed.broadcast(self._shares, src=0)
+        self._begun = time.perf_counter()
         return Task(step, drawn, weights)
 
     def own_part(self, views: Views) -> Views:
-        """The views of this process's patients: about as many for each, a patient's together."""
+        """The views of this process's patients: about its share of them, a patient's together."""
         if self.rank.count == 1:
             return views
-        owners = _owners(views.patients, self.rank.count)
+        owners = _owners(views.patients, self._shares)
         own = owners == self.rank.number
         return replace(
             views,
@@ -142,12 +152,30 @@ class Team:
         """
         if self.rank.count == 1:
             return
+        if not sums[0].is_floating_point():  # floats would be rounded otherwise in each run
+            self._balance(time.perf_counter() - self._begun)
         with _company():
             for values in sums:
                 there = values.cpu()
                 distributed.reduce(there, dst=0)
                 values.copy_(there)
         self._in_step = False
+
+    def _balance(self, seconds: float) -> None:
+        """Of the first process: change the shares by how long each took for its part.
+
+        They decide who computes a patient's gradient, and no bit of it. All go by those that the
+        first tells: two opinions could count a patient twice.
+        """
+        own = torch.tensor([seconds], dtype=torch.float64)
+        if not self.rank.leads:
+            with _company():
+                distributed.gather(own, dst=0)
+            return
+        of_all = [torch.empty_like(own) for _ in range(self.rank.count)]
+        with _company():
+            distributed.gather(own, of_all, dst=0)
+        self._shares = balanced_shares(self._shares, torch.cat(of_all))
 
     def dismiss(self) -> None:
         """Of the first process: tell the others that no step is left, if they listen for one."""
@@ -193,13 +221,25 @@ def joined_team(rank: Rank) -> Iterator[Team]:
             distributed.destroy_process_group()
 
 
-def _owners(patients: Tensor, count: int) -> Tensor:
+def balanced_shares(shares: Tensor, seconds: Tensor) -> Tensor:
+    """Shares of the next step, (count,) float64, from those of a step and the times these took.
+
+    Half way towards what would take all processes the same time, if time grew with the share alone.
+    What does not, as the noise, is balanced after a few steps.
+    """
+    speeds = shares / seconds.clamp(min=_LEAST_S)
+    nearer = (shares + speeds / speeds.sum()) / 2
+    nearer = nearer.clamp(min=_LEAST_SHARE / len(shares))
+    return nearer / nearer.sum()
+
+
+def _owners(patients: Tensor, shares: Tensor) -> Tensor:
     """Which process has each view, (R,), from the ordered patients of views."""
     if not len(patients):
         return patients
     _, of_each, sizes = torch.unique_consecutive(patients, return_inverse=True, return_counts=True)
-    before = sizes.cumsum(0) - sizes
-    owners: Tensor = (before * count // len(patients))[of_each]
+    middles = (sizes.cumsum(0) - sizes / 2) / len(patients)
+    owners: Tensor = torch.searchsorted(shares.cumsum(0)[:-1], middles)[of_each]
     return owners
 
 

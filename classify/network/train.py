@@ -5,7 +5,7 @@ vector, summed; one Gaussian; the public normaliser. Momentum, rates and averagi
 (Abadi et al. 2016, arXiv 1607.00133; by user: arXiv 1710.06963).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from synthdp.machine.progress import progress
 from synthdp.privacy.ledger.run_ledger import Ledger
 from synthdp.privacy.ledger.steps import Observer, run_steps
 from synthdp.privacy.mechanism import Mechanism
+from synthdp.privacy.noisy_sum.ahead import NoiseAhead
 from synthdp.privacy.noisy_sum.lattice import noisy_mean
 from synthdp.privacy.noisy_sum.noise import NoiseSource
 from synthdp.privacy.noisy_sum.sampling import sampled_units
@@ -128,14 +129,20 @@ def train_private_network(
     def take(step: int) -> None:
         drawn = sampled_units(mechanism, examples.tags, noise_source, step)
         team.tell(Task(step, drawn, descent.weights))
-        total = patient_gradients.clipped_sum(
-            examples,
-            team.own_part(shown(drawn, step)),
-            clip_norm=mechanism.clip_norm,
-            batch=recipe.batch,
-            add_up=team.add_up,
-        )
-        released = noisy_mean(total, mechanism, noise_source, step)
+        with NoiseAhead(noise_source, mechanism, len(descent.weights), step) as noise:
+
+            def add_up(sums: Sequence[Tensor]) -> None:
+                noise.wait()  # the team counts it as this process's work
+                team.add_up(sums)
+
+            total = patient_gradients.clipped_sum(
+                examples,
+                team.own_part(shown(drawn, step)),
+                clip_norm=mechanism.clip_norm,
+                batch=recipe.batch,
+                add_up=add_up,
+            )
+            released = noisy_mean(total, mechanism, noise, step)
         observe(step, descent.weights, released)
         descent.take(released, step)
         network.load_flat(descent.weights)

@@ -43,6 +43,7 @@ draws whole numbers of steps from a discrete Gaussian, exactly.
 """
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -51,7 +52,6 @@ from synthdp.config.settings import LEAST_CLIP_NORM, MOST_CLIP_NORM
 from synthdp.errors import InputError
 from synthdp.privacy.mechanism import Mechanism, refuse_too_much_noise
 from synthdp.privacy.noisy_sum.clipping import clip_rows
-from synthdp.privacy.noisy_sum.noise import NoiseSource
 
 #: Bits of a step below the clip norm, and of the finer step of a sum below that.
 _STEP_BITS = 20
@@ -150,7 +150,19 @@ def clipped_sum(rows: Tensor, clip_norm: float) -> Tensor:
     return on_lattice(total, clip_norm)
 
 
-def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, step: int) -> Tensor:
+class Noise(Protocol):
+    """What noise is taken from: a `NoiseSource`, or what stands for one."""
+
+    def gaussian(self, shape: tuple[int, ...], scale: float, *, stream: int) -> Tensor:
+        """As that of `NoiseSource`."""
+
+
+def noise_in_steps(mechanism: Mechanism) -> float:
+    """The standard deviation of a mechanism's noise, counted in steps of the lattice."""
+    return mechanism.noise_scale / lattice_step(mechanism.clip_norm)
+
+
+def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: Noise, step: int) -> Tensor:
     """A step's sum with its noise, over the public normaliser: the one way in which sums leave.
 
     Args:
@@ -171,7 +183,7 @@ def noisy_mean(total: Tensor, mechanism: Mechanism, noise_source: NoiseSource, s
     """
     refuse_too_much_noise(mechanism)
     unit, device = lattice_step(mechanism.clip_norm), total.device
-    noise = noise_source.gaussian(tuple(total.shape), mechanism.noise_scale / unit, stream=step)
+    noise = noise_source.gaussian(tuple(total.shape), noise_in_steps(mechanism), stream=step)
     total = total.detach().cpu()
     mean = torch.empty(total.shape, dtype=torch.float32)
     pieces = (values.flatten().split(_AT_ONCE) for values in (total, noise))
@@ -188,7 +200,7 @@ def _whole(steps: Tensor) -> Tensor:
     return steps.round().to(torch.int64)
 
 
-def release_once(rows: Tensor, mechanism: Mechanism, noise_source: NoiseSource) -> Tensor:
+def release_once(rows: Tensor, mechanism: Mechanism, noise_source: Noise) -> Tensor:
     """The noisy mean of one vector a unit: a whole release in a single step.
 
     Args:

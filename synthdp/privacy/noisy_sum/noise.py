@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +37,8 @@ _MANTISSA_BITS = 53
 _CHUNK = 2**18
 #: Pairs of draws that are made at a time.
 _PAIRS = 2**13
+#: Chunks that are drawn at once, each with memory of its own.
+_MOST_THREADS = 8
 
 
 def new_key() -> bytes:
@@ -127,15 +130,22 @@ class NoiseSource:
         return draw
 
     def _shake(self, count: int, stream: int) -> NDArray[np.float64]:
+        import torch  # noqa: PLC0415 (commands start without it)
+
         draw = np.empty(count)
-        for chunk, start in enumerate(range(0, count, _CHUNK)):
-            size = min(_CHUNK, count - start)
-            normals = _box_muller(self._bits(f"noise {stream} {chunk}", size * _SUMMED))
-            few = normals.reshape(size, _SUMMED)
-            total = draw[start : start + size]
+
+        def fill(chunk: int) -> None:
+            total = draw[chunk * _CHUNK : (chunk + 1) * _CHUNK]
+            normals = _box_muller(self._bits(f"noise {stream} {chunk}", len(total) * _SUMMED))
+            few = normals.reshape(len(total), _SUMMED)
             total[:] = few[:, 0]
             for summed in range(1, _SUMMED):  # a sum along rows so short takes ten times as long
                 total += few[:, summed]
+
+        chunks = -(-count // _CHUNK)
+        with ThreadPoolExecutor(min(torch.get_num_threads(), _MOST_THREADS)) as threads:
+            # each chunk has bits of its own; to start a thread takes as long as a head's noise
+            list((map if chunks == 1 else threads.map)(fill, range(chunks)))
         draw /= np.sqrt(_SUMMED)
         return draw
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from classify.network import team
 from classify.network.gradients import Views
-from classify.network.team import ALONE, Team
+from classify.network.team import ALONE, Team, balanced_shares
 from synthdp.errors import InputError
 from synthdp.machine.devices import kernels
 from synthdp.machine.rank import Rank, own_rank, refuse_several
@@ -86,6 +86,25 @@ def test_parts_are_whole_patients_and_all_of_them() -> None:
     for part in parts:  # the mean over a patient's views is what it was
         assert torch.equal(part.shares, views.shares[part.images])
     assert ALONE.own_part(views) is views
+
+
+def test_work_is_balanced_when_one_process_has_more_to_do() -> None:
+    """The first draws noise for .7 s; images take the last process twice as long as others."""
+    shares = torch.full((3,), 1 / 3, dtype=torch.float64)
+    costs, noise = torch.tensor([1.0, 1.0, 2.0]), torch.tensor([0.7, 0.0, 0.0])
+    for _ in range(30):
+        shares = balanced_shares(shares, costs * 3 * shares + noise)
+    seconds = costs * 3 * shares + noise
+    torch.testing.assert_close(seconds, seconds.mean().expand(3), rtol=0.01, atol=0)
+    assert float(shares.sum()) == pytest.approx(1)
+
+
+def test_a_process_with_nothing_to_spare_keeps_a_part() -> None:
+    shares = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    for _ in range(100):  # its noise alone takes longer than all images
+        shares = balanced_shares(shares, torch.tensor([9.0, 0.0]) + shares)
+    assert shares.tolist() == pytest.approx([0.025, 0.975], rel=0.05)
+    assert bool(torch.isfinite(balanced_shares(shares, torch.zeros(2))).all())
 
 
 def test_nobody_sampled_is_nobodys_part() -> None:

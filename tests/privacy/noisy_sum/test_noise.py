@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.stats import kstest, norm
 
@@ -50,6 +51,15 @@ def test_coordinates_are_independent_across_chunks(monkeypatch: pytest.MonkeyPat
     assert kstest(draws, "norm").pvalue > 1e-3
     for lag in (1, 2, 3, 4, 1000):
         assert abs(np.corrcoef(draws[lag:], draws[:-lag])[0, 1]) < 0.03
+
+
+def test_threads_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "_CHUNK", 100)
+    draws = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        draws.append(NoiseSource(KEY, "shake256").gaussian((1234,), 1.0, stream=5))
+    assert torch.equal(*draws)
 
 
 def test_the_key_is_in_no_text() -> None:
