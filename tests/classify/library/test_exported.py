@@ -86,7 +86,7 @@ def random_classifier() -> Classifier:
     return replace(
         plain,
         feature_sources=tuple(scaled),
-        hidden=(torch.randn(8, n_features, generator=generator), torch.zeros(8)),
+        hidden=(torch.randn(8, n_features, generator=generator), torch.linspace(-1, 1, 8)),
         head_weight=3 * torch.randn(2, 8, generator=generator),
         head_bias=torch.randn(2, generator=generator),
         points=(point, point),
