@@ -125,15 +125,16 @@ def study_seconds(settings: StudySettings, rows: Sequence[GridRow]) -> float:
 
 def _network_seconds(settings: StudySettings, call: StageCall) -> float:
     """Of a run that trains a network: its steps, and the images that its model is scored on."""
-    asked = call.settings
-    backbone = asked.backbone or settings.trained_backbone or settings.backbone
-    images = Counter(row.patient_id for row in open_dataset(asked.data).split("train"))
-    most = asked.network.max_images or max(images.values())
-    a_pass = sum(min(n, most) for n in images.values()) * asked.network.views
-    seen = a_pass * asked.network.sampling_rate * asked.network.steps
-    times = PRIVATE_TRAINING if asked.privacy.protects else TRAINING
+    network, backbone = call.setting("network"), call.setting("backbone")
+    backbone = backbone or settings.trained_backbone or settings.backbone
+    images = Counter(row.patient_id for row in open_dataset(call.setting("data")).split("train"))
+    most = network.max_images or max(images.values())
+    a_pass = sum(min(n, most) for n in images.values()) * network.views
+    seen = a_pass * network.sampling_rate * network.steps
+    times = PRIVATE_TRAINING if call.setting("privacy").protects else TRAINING
     scored = sum(len(open_dataset(on.data).split(on.split)) for on in settings.evaluate_on)
-    return (seen * times + scored * backbone.views) * seconds_a_view(backbone)
+    seconds: float = (seen * times + scored * backbone.views) * seconds_a_view(backbone)
+    return seconds
 
 
 def _images(paths: Iterable[Path]) -> int:

@@ -125,8 +125,10 @@ def _laid_over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str,
     merged = dict(settings)
     for key, value in own.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _laid_over(below, value) if both else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = _laid_over(below, value)
+        else:
+            merged[key] = value
     return merged
 
 
