@@ -364,11 +364,26 @@ class ConvolutionalBackbone(Backbone):
         self.stages = _stages(network) or []
         self._refuse_absent_layers(len(self.stages), "stages")
         self.pools = self._pools(has_class_token=False)
-        with torch.inference_mode():
-            probe = torch.zeros(1, 1, _PROBE_PX, _PROBE_PX)
-            self._parts = tuple(part.shape[1] for part in self._read(probe))
+        self._parts = self._widths()
         if trainable_blocks != 0:
             self._open_tail()
+
+    def _widths(self) -> tuple[int, ...]:
+        """The length of each part of a feature vector, as an empty image shows.
+
+        Raises:
+            InputError: when the network takes images of one size alone.
+        """
+        try:
+            with torch.inference_mode():
+                parts = self._read(torch.zeros(1, 1, _PROBE_PX, _PROBE_PX))
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(
+                f"backbone.name: {self.settings.name} takes images of one size alone, as where "
+                "attention has a table of positions; choose a convolutional network without, or a "
+                "plain ViT or Swin"
+            ) from error
+        return tuple(part.shape[1] for part in parts)
 
     def _refuse_batch_norm(self) -> None:
         for name, layer in self.network.named_modules():
@@ -451,7 +466,10 @@ class ConvolutionalBackbone(Backbone):
         finally:
             for hook in hooks:
                 hook.remove()
-        return [part for one in maps or [last] for part in pooled(one, None, self.pools)]
+        maps = maps or [last]
+        if getattr(self.network, "output_fmt", "NCHW") == "NHWC":  # as MambaOut's, channels last
+            maps = [one.permute(0, 3, 1, 2) for one in maps]
+        return [part for one in maps for part in pooled(one, None, self.pools)]
 
 
 def _stages(network: Any) -> list[nn.Module] | None:

@@ -189,6 +189,21 @@ def test_a_convolutional_network_is_read_after_its_stages(name: str) -> None:
     )
 
 
+def test_maps_whose_channels_stand_last_are_read_as_they_are() -> None:
+    settings = FeatureSettings(name="test_mambaout", size_px=64, layers=(0, 1), precision="float32")
+    backbone = build_backbone(settings, seed=0)
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    maps: list[Tensor] = []
+    for stage in list(backbone.network.stages)[:2]:
+        stage.register_forward_hook(lambda _m, _i, output: maps.append(output))
+    with torch.inference_mode():
+        backbone.network.forward_features(backbone.normalised(images).expand(-1, 3, -1, -1))
+        kept = [one.mean(dim=(1, 2)) for one in maps]
+        given = backbone(images)
+    assert torch.allclose(given, torch.cat(kept, dim=1), atol=1e-5)
+    assert backbone.parts == tuple(one.shape[1] for one in kept)
+
+
 def test_a_convolutional_network_is_not_trained() -> None:
     settings = FeatureSettings(name="test_efficientnet", size_px=64)
     said = refused(settings, blocks=1)
@@ -202,6 +217,7 @@ def test_a_convolutional_network_is_not_trained() -> None:
         ({"layers": (1, 9)}, "blocks 0 to 5, not 9"),
         ({"name": "test_efficientnet", "size_px": 64, "layers": (7,)}, "stages 0 to 4"),
         ({"name": SWIN, "size_px": 64, "pools": ("class_token",)}, "has no class token"),
+        ({"name": "test_coatnet", "size_px": 32, "layers": ()}, "images of one size alone"),
     ],
 )
 def test_what_cannot_be_read_is_refused(changes: dict[str, object], words: str) -> None:
